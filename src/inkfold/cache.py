@@ -1,0 +1,91 @@
+"""What the pixel store and the feature bank hold, and how it is given back."""
+
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+SORTS = ("pixels", "features")
+DAY_S = 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class CacheEntry:
+    """One directory of the cache.
+
+    Attributes:
+        name: `pixels/NAME` or `features/NAME`.
+        path: Where it is.
+        bytes: On disk.
+        shards: Files with rows.
+        age_days: Since something was last added.
+        description: What made the rows, shortly.
+    """
+
+    name: str
+    path: Path
+    bytes: int
+    shards: int
+    age_days: float
+    description: str
+
+
+def list_cache(home: Path) -> list[CacheEntry]:
+    """List the cache's directories by name.
+
+    Args:
+        home: inkfold's directory.
+
+    Returns:
+        An entry each; none where there is no cache.
+    """
+    directories = [path for sort in SORTS for path in sorted((home / sort).glob("*")) if path.is_dir()]
+    return [_entry(home, path) for path in directories]
+
+
+def prune_cache(home: Path, names: Sequence[str] = (), *, older_than_days: float | None = None) -> list[CacheEntry]:
+    """Remove directories from the cache. What is removed is computed again when it is needed.
+
+    Args:
+        home: inkfold's directory.
+        names: Of entries, with or without `features/`; none means all that are old enough.
+        older_than_days: Only entries to which nothing was added for so long; None means any age.
+
+    Returns:
+        What was removed.
+    """
+    chosen = [
+        entry
+        for entry in list_cache(home)
+        if (not names or entry.name in names or entry.path.name in names)
+        and (older_than_days is None or entry.age_days >= older_than_days)
+    ]
+    for entry in chosen:
+        shutil.rmtree(entry.path)
+    return chosen
+
+
+def _entry(home: Path, path: Path) -> CacheEntry:
+    files = [(file, file.stat()) for file in path.iterdir() if file.is_file()]
+    newest = max((status.st_mtime for _, status in files), default=path.stat().st_mtime)
+    return CacheEntry(
+        name=path.relative_to(home).as_posix(),
+        path=path,
+        bytes=sum(status.st_size for _, status in files),
+        shards=sum(file.suffix == ".safetensors" for file, _ in files),
+        age_days=(time.time() - newest) / DAY_S,
+        description=_describe(path / "key.json"),
+    )
+
+
+def _describe(path: Path) -> str:
+    try:
+        key = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "no description"
+    if "backbone" in key:
+        backbone = key["backbone"]
+        return f"{backbone['name']} {backbone['image_size']} px {backbone['precision']}, {key['pixels']['fit']}"
+    return f"{key.get('size_px')} px, fit {key.get('fit')}, colour {key.get('colour')}, {key.get('channels')} channel(s)"

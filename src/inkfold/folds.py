@@ -1,0 +1,78 @@
+"""Which drawings are held out: stratified, grouped, and a function of content and seed alone."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int64, Shaped
+
+from inkfold.shards import digest
+
+
+def assign_folds(
+    targets: Int64[np.ndarray, " n"],
+    digests: Shaped[np.ndarray, " n"],
+    k: int,
+    seed: int,
+    groups: Shaped[np.ndarray, " n"] | None = None,
+) -> Int64[np.ndarray, " n"]:
+    """Deal drawings into k parts of equal size and equal class shares.
+
+    Files with the same bytes stay in one part, and so do groups. Each unit, largest first and otherwise in an order drawn
+    from seed and content, goes where its classes are rarest, then where fewest drawings are. scikit-learn's
+    StratifiedGroupKFold is not used: its shuffling has known faults (issue 32540), and it depends on row order.
+
+    Args:
+        targets: Class ids.
+        digests: Of the files' bytes.
+        k: Number of parts.
+        seed: Of the order.
+        groups: Names of what must stay together.
+
+    Returns:
+        Each drawing's part, 0 to k - 1. The same for the same drawings in any row order.
+    """
+    units = _units(digests, groups)
+    names = [min(digests[rows]).decode() for rows in units]
+    lots = [digest(f"{seed}:{name}".encode()) for name in names]
+    order = sorted(range(len(units)), key=lambda unit: (-len(units[unit]), lots[unit]))
+    class_counts = [[0] * k for _ in range(int(targets.max()) + 1)]
+    totals = [0] * k
+    folds = np.empty(len(targets), np.int64)
+    for unit in order:
+        classes = [int(target) for target in targets[units[unit]]]
+        turn = int(lots[unit][:8], 16)
+        fold = min(range(k), key=lambda part: _crowding(part, classes, class_counts, totals, turn))
+        folds[units[unit]] = fold
+        totals[fold] += len(classes)
+        for target in classes:
+            class_counts[target][fold] += 1
+    return folds
+
+
+def _crowding(
+    part: int, classes: Sequence[int], class_counts: list[list[int]], totals: list[int], turn: int
+) -> tuple[int, int, int]:
+    return sum(class_counts[target][part] for target in classes), totals[part], (part + turn) % len(totals)
+
+
+def _units(digests: np.ndarray, groups: np.ndarray | None) -> list[np.ndarray]:
+    """Connect rows with equal bytes or equal groups; give each component's rows."""
+    _, labels = np.unique(digests, return_inverse=True)
+    if groups is not None:
+        _, of_group = np.unique(groups, return_inverse=True)
+        labels = _connected(labels, of_group)
+    order = np.argsort(labels, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
+
+
+def _connected(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Label the components of rows that share a value of either array, by repeated minimum."""
+    labels = first.copy()
+    while True:
+        before = labels
+        for values in (second, first):
+            lowest = np.full(values.max() + 1, len(values), labels.dtype)
+            np.minimum.at(lowest, values, labels)
+            labels = lowest[values]
+        if np.array_equal(before, labels):
+            return labels

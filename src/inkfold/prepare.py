@@ -1,0 +1,153 @@
+"""From a data set to drawings that are read, whole, decoded and in an order that content alone decides."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Int64, Shaped
+
+from inkfold.dataset import Dataset
+from inkfold.errors import DataError
+from inkfold.progress import Progress, silent
+from inkfold.shards import key_digest
+from inkfold.sources import Cost, Extractor, Source, read_source, refuse_broken, whole_drawings
+from inkfold.store import BrokenFile
+
+
+@dataclass(frozen=True, slots=True)
+class ReadData:
+    """A data set whose files have been read once.
+
+    Attributes:
+        dataset: As `read_dataset` gives it.
+        train: The training drawings' files and digests, in the table's order.
+        test: The test drawings', None without any.
+        broken_train: Training drawings that can't be read.
+        broken_test: Test drawings that can't be read.
+        test_targets: True class ids of the test drawings, where they were given for measuring.
+        fingerprint: Of all that is to be learnt; the order of training rows is no part of it.
+    """
+
+    dataset: Dataset
+    train: Source
+    test: Source | None
+    broken_train: Sequence[BrokenFile]
+    broken_test: Sequence[BrokenFile]
+    test_targets: Int64[np.ndarray, " tests"] | None
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Drawings that can be learnt from and predicted: decoded, in an order that content alone decides.
+
+    Attributes:
+        read: The data set and its files.
+        rows: Of the training table: the whole drawings.
+        test_whole: Which test drawings can be read; None without a test table.
+    """
+
+    read: ReadData
+    rows: Int64[np.ndarray, " n"]
+    test_whole: Bool[np.ndarray, " tests"] | None
+
+    @property
+    def targets(self) -> Int64[np.ndarray, " n"]:
+        """Class ids of the usable training drawings."""
+        assert self.read.dataset.train.targets is not None
+        targets: np.ndarray = self.read.dataset.train.targets[self.rows]
+        return targets
+
+    @property
+    def digests(self) -> Shaped[np.ndarray, " n"]:
+        """Of the usable training drawings' bytes."""
+        digests: np.ndarray = self.read.train.digests[self.rows]
+        return digests
+
+    @property
+    def test_digests(self) -> Shaped[np.ndarray, " m"] | None:
+        """Of the usable test drawings' bytes."""
+        return None if self.read.test is None else self.read.test.digests[self.test_whole]
+
+    @property
+    def skipped(self) -> dict[str, int]:
+        """How many drawings were left out, by table."""
+        tests = 0 if self.test_whole is None else int((~self.test_whole).sum())
+        missing = sum(problem.kind == "missing_file" for problem in self.read.dataset.problems) - sum(
+            file == "" for file in (self.read.test.files.tolist() if self.read.test else [])
+        )
+        return {"train": len(self.read.train.digests) - len(self.rows) + max(missing, 0), "test": tests}
+
+
+def read_files(
+    dataset: Dataset, test_targets: Int64[np.ndarray, " tests"] | None, cost: Cost, progress: Progress = silent
+) -> ReadData:
+    """Read every file of a data set once.
+
+    Args:
+        dataset: As `read_dataset` gives it.
+        test_targets: True class ids of the test drawings, where they are known.
+        cost: Added to.
+        progress: Told of each thousand files.
+
+    Returns:
+        The files' digests and the data's fingerprint.
+    """
+    with cost.timed("read"):
+        train, broken_train = read_source(dataset.train.image_paths, dataset.train.files, progress)
+        test, broken_test = None, list[BrokenFile]()
+        if dataset.test is not None:
+            test, broken_test = read_source(dataset.test.image_paths, dataset.test.files, progress)
+    fingerprint = _fingerprint(dataset, train, test, test_targets)
+    return ReadData(dataset, train, test, broken_train, broken_test, test_targets, fingerprint)
+
+
+def decode(read: ReadData, extractor: Extractor, on_broken: str, cost: Cost, progress: Progress = silent) -> Prepared:
+    """Bring all drawings into the pixel store.
+
+    Args:
+        read: The files.
+        extractor: Which knows the image settings and what is in the feature bank already.
+        on_broken: `error` or `skip`.
+        cost: Added to.
+        progress: Told of each shard.
+
+    Returns:
+        The drawings that can be used.
+
+    Raises:
+        DataError: With every broken drawing, or if none is left.
+    """
+    broken_train = [*read.broken_train, *extractor.decode(read.train, cost, progress)]
+    tables = [("train", read.train, broken_train)]
+    test_whole = None
+    if read.test is not None:
+        broken_test = [*read.broken_test, *extractor.decode(read.test, cost, progress)]
+        tables.append(("test", read.test, broken_test))
+        test_whole = whole_drawings(read.test, broken_test)
+    refuse_broken(tables, on_broken)
+    whole = np.flatnonzero(whole_drawings(read.train, broken_train))
+    assert read.dataset.train.targets is not None
+    if len(np.unique(read.dataset.train.targets[whole])) < 2:
+        raise DataError(f"{read.dataset.root}: fewer than two classes have a drawing that can be read.")
+    order = np.lexsort((read.dataset.train.targets[whole], read.train.digests[whole]))
+    return Prepared(read, whole[order], test_whole)
+
+
+def _fingerprint(dataset: Dataset, train: Source, test: Source | None, test_targets: np.ndarray | None) -> str:
+    columns = [train.names.tolist(), train.digests.astype(str).tolist()]
+    columns += [
+        values.tolist()
+        for values in (dataset.train.targets, dataset.train.groups, dataset.train.given_val)
+        if values is not None
+    ]
+    tests = [] if test is None else [test.names.tolist(), test.digests.astype(str).tolist()]
+    return key_digest(
+        {
+            "class_names": dataset.class_names,
+            "class_targets": dataset.class_targets.tolist(),
+            "train": sorted(zip(*columns, strict=True)),
+            "test": tests,
+            "test_targets": None if test_targets is None else test_targets.tolist(),
+        }
+    )

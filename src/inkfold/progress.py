@@ -1,0 +1,63 @@
+"""How long work tells how far it is: a function of (stage, done, total), so that components need no display."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+Progress = Callable[[str, int, int], None]
+LOG_EVERY_S = 10.0
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Say nothing."""
+
+
+@contextlib.contextmanager
+def console_progress() -> Iterator[Progress]:
+    """Show bars on a terminal, and a line every ten seconds and at each stage's end where there is none.
+
+    Yields:
+        The function to give to the stages.
+    """
+    if sys.stderr.isatty():
+        with _bars() as report:
+            yield report
+    else:
+        yield _line_logger()
+
+
+@contextlib.contextmanager
+def _bars() -> Iterator[Progress]:
+    from rich import progress  # noqa: PLC0415 - 30 ms that `--help` needn't pay
+    from rich.console import Console  # noqa: PLC0415
+
+    columns = (
+        progress.TextColumn("{task.description:<18}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TextColumn("left"),
+        progress.TimeRemainingColumn(),
+    )
+    with progress.Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, progress.TaskID] = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield report
+
+
+def _line_logger() -> Progress:
+    last: dict[str, float] = {}
+
+    def report(stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done >= total or now - last.setdefault(stage, now) >= LOG_EVERY_S:
+            last[stage] = now
+            sys.stderr.write(f"{stage}: {done}/{total}\n")
+
+    return report

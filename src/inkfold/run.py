@@ -1,0 +1,275 @@
+"""A finished run: a directory whose manifest was written last. Loaded, it predicts new drawings."""
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+from safetensors import SafetensorError, safe_open
+
+from inkfold.atomic import write_text
+from inkfold.config import Recipe, load_recipe
+from inkfold.errors import DataError, PredictionError, Problem
+from inkfold.fit import ImageOptions, fit_image
+from inkfold.heads import HeadSpec, head_probs
+from inkfold.home import home
+from inkfold.paths import list_images
+from inkfold.progress import Progress, silent
+from inkfold.sources import Cost, Extractor, read_source, refuse_broken, whole_drawings
+from inkfold.weights import BackboneInfo, BackboneSpec, digest_file, resolve_backbone
+
+MANIFEST = "manifest.json"
+HEADS = "heads.safetensors"
+FORMAT = 1
+PREDICTION_COLUMNS = ("image_path", "class_name", "target", "probability")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        path: Its directory.
+        recipe: As it was resolved.
+        manifest: Files with digests, classes, backbone, versions.
+        metrics: What `metrics.json` holds.
+        heads: The fitted tensors, a member a fold.
+    """
+
+    path: Path
+    recipe: Recipe
+    manifest: dict[str, Any]
+    metrics: dict[str, Any]
+    heads: dict[str, np.ndarray]
+
+    @property
+    def classes_(self) -> tuple[str, ...]:
+        """The class names, in the order of the probabilities' columns."""
+        return tuple(self.manifest["class_names"])
+
+    @property
+    def class_targets(self) -> np.ndarray:
+        """The number that each class has in the data's tables and in submissions."""
+        return np.array(self.manifest["class_targets"], np.int64)
+
+    def predict_proba(
+        self, images: str | Path | Sequence[Any], progress: Progress = silent, on_broken: str = "error"
+    ) -> Float32[np.ndarray, "n classes"]:
+        """Predict drawings: the mean of the folds' probabilities.
+
+        Args:
+            images: A directory, a file, or a sequence of files, uint8 arrays (h, w) or (h, w, 3), or Pillow images.
+            progress: Told of each stage.
+            on_broken: `skip` gives a file that can't be read a row of NaN instead of an error.
+
+        Returns:
+            Class probabilities, a row a drawing; a directory's drawings in the order of `paths.list_images`.
+
+        Raises:
+            DataError: With every drawing that can't be read.
+            WeightsError: If the backbone's weights are gone or changed.
+        """
+        if isinstance(images, str | Path):
+            images = files_of(Path(images))[1]
+        if all(isinstance(image, str | Path) for image in images):
+            return self._predict_files([str(image) for image in images], progress, on_broken)
+        return self._predict_arrays([_as_array(image, i) for i, image in enumerate(images)])
+
+    def predict(self, images: str | Path | Sequence[Any]) -> list[str]:
+        """Name the most probable class of each drawing."""
+        return [self.classes_[i] for i in self.predict_proba(images).argmax(1)]
+
+    def _predict_files(self, files: list[str], progress: Progress, on_broken: str) -> np.ndarray:
+        probs = np.full((len(files), len(self.classes_)), np.nan, np.float32)
+        if not files:
+            return probs
+        extractor = self._extractor()
+        source, broken = read_source(np.array(files, np.dtypes.StringDType()), np.array(files, np.dtypes.StringDType()))
+        cost = Cost()
+        broken += extractor.decode(source, cost, progress)
+        refuse_broken([("drawing", source, broken)], on_broken, "on_broken")
+        whole = whole_drawings(source, broken)
+        if whole.any():
+            probs[whole] = self._vote(extractor.extract(source.digests[whole], cost, progress))
+        return probs
+
+    def _predict_arrays(self, arrays: list[np.ndarray]) -> np.ndarray:
+        from inkfold.backbone import Backbone, choose_device, keep_freed_memory  # noqa: PLC0415
+
+        extractor = self._extractor()
+        device = choose_device(self.recipe.backbone.device)
+        fitted = [fit_image(array, extractor.image) for array in arrays]
+        if len({one.ndim for one in fitted}) > 1:
+            fitted = [one if one.ndim == 3 else np.repeat(one[..., None], 3, 2) for one in fitted]
+        with keep_freed_memory():
+            backbone = Backbone(extractor.backbone, device, self.recipe.backbone.batch_size)
+            return self._vote(backbone.extract(np.stack(fitted)))
+
+    def _vote(self, features: np.ndarray) -> np.ndarray:
+        spec = head_spec(self.recipe)
+        folds = len(self.heads["layers.0.weight"])
+        total = sum(head_probs(self.heads, spec, features, member) for member in range(folds))
+        return np.asarray(total / folds, np.float32)
+
+    def _extractor(self) -> Extractor:
+        trained = BackboneInfo.from_json(self.manifest["backbone"])
+        found = resolve_backbone(backbone_spec(self.recipe, trained.precision), home() / "backbones")
+        now, then = found.key(), trained.key()
+        changed = [name for name in now if now[name] != then[name] and name != "timm_version"]
+        if changed:
+            raise PredictionError(
+                f"{self.path}: the backbone is not the one that this run was trained with; changed: {', '.join(changed)}. "
+                f"Trained with {trained.weights_source}; found {found.weights_source}. Put the old weights back or train again."
+            )
+        return Extractor(
+            home(), found, image_options(self.recipe, found), self.recipe.backbone.device, self.recipe.backbone.batch_size
+        )
+
+
+def load_run(path: str | Path) -> Run:
+    """Load a finished run.
+
+    Args:
+        path: Its directory.
+
+    Returns:
+        The run.
+
+    Raises:
+        PredictionError: If it is not finished, or with every file that is missing or not as it was written.
+    """
+    path = Path(path)
+    if not (path / MANIFEST).is_file():
+        raise PredictionError(f"{path}: no {MANIFEST}, so this is no finished run. Start `inkfold train` again to finish it.")
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        files = dict(manifest["files"])
+        names = list(manifest["class_names"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise PredictionError(f"{path / MANIFEST}: not a manifest: {error}.") from None
+    if manifest.get("format") != FORMAT:
+        raise PredictionError(f"{path}: got format {manifest.get('format')}, expected {FORMAT}. Train again with this version.")
+    problems = [
+        Problem("changed_file", str(path / name), "is missing or not as it was written. Train again.")
+        for name, expected in files.items()
+        if not (path / name).is_file() or digest_file(path / name) != expected
+    ]
+    if problems:
+        raise PredictionError(problems)
+    heads = _load_heads(path / HEADS, names)
+    metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
+    return Run(path, load_recipe(path / "recipe.yaml"), manifest, metrics, heads)
+
+
+def class_digest(class_names: Sequence[str]) -> str:
+    """Name a class order, so that heads and names that don't belong together are told apart."""
+    return hashlib.blake2b("\0".join(class_names).encode(), digest_size=16).hexdigest()
+
+
+def files_of(path: Path) -> tuple[list[str], list[str]]:
+    """List what there is to predict.
+
+    Args:
+        path: A drawing or a directory of drawings.
+
+    Returns:
+        Names relative to the directory, and files.
+
+    Raises:
+        DataError: If there is none.
+    """
+    if path.is_file():
+        return [path.name], [str(path)]
+    if not path.is_dir():
+        raise DataError(f"{path}: neither a drawing nor a directory. Check the path.")
+    names, problems = list_images(path)
+    errors = [problem for problem in problems if problem.severity == "error"]
+    if errors:
+        raise DataError(errors)
+    if not len(names):
+        raise DataError(f"{path}: no drawings below it. Expected files such as .png or .jpg.")
+    return names.tolist(), [str(path / name) for name in names.tolist()]
+
+
+def write_predictions(path: Path, names: Sequence[str], probs: Float32[np.ndarray, "n classes"], run: Run) -> None:
+    """Write a CSV with image_path, class_name, target and probability of the best class; empty for rows of NaN.
+
+    Args:
+        path: Replaced when it exists.
+        names: Of the drawings.
+        probs: A row a drawing.
+        run: Whose class names and numbers to write.
+    """
+    best = probs.argmax(1)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(PREDICTION_COLUMNS)
+    for name, i, row in zip(names, best, probs, strict=True):
+        answer = [run.classes_[i], int(run.class_targets[i]), f"{row[i]:.6f}"] if not np.isnan(row[i]) else ["", "", ""]
+        writer.writerow([name, *answer])
+    write_text(path, text.getvalue())
+
+
+def head_spec(recipe: Recipe) -> HeadSpec:
+    """Turn the recipe's head into the plain parameters that heads take."""
+    return HeadSpec() if recipe.head.kind == "linear" else HeadSpec(recipe.head.hidden, recipe.head.activation)
+
+
+def backbone_spec(recipe: Recipe, precision: str) -> BackboneSpec:
+    """Turn the recipe's backbone into the plain parameters that weights take."""
+    asked = recipe.backbone
+    return BackboneSpec(
+        name=asked.name,
+        weights=asked.weights,
+        mean=asked.mean,
+        std=asked.std,
+        interpolation=asked.interpolation,
+        image_size=recipe.image.size,
+        model_args=asked.model_args,
+        precision=precision,
+        seed=recipe.seed,
+    )
+
+
+def image_options(recipe: Recipe, backbone: BackboneInfo) -> ImageOptions:
+    """Settle the size and interpolation by the backbone."""
+    return ImageOptions(
+        size_px=backbone.image_size,
+        fit=recipe.image.fit,
+        colour=recipe.image.colour,
+        invert=recipe.image.invert,
+        interpolation=backbone.interpolation,  # type: ignore[arg-type]
+        pixel_limit=recipe.image.pixel_limit,
+    )
+
+
+def _load_heads(path: Path, class_names: Sequence[str]) -> dict[str, np.ndarray]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            heads = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError) as error:
+        raise PredictionError(f"{path}: not fitted heads: {error}. Train again.") from None
+    if metadata.get("classes") != class_digest(class_names):
+        raise PredictionError(f"{path}: fitted for another class order than {MANIFEST} says. Train again.")
+    return heads
+
+
+def _as_array(image: Any, index: int) -> np.ndarray:
+    if isinstance(image, str | Path):
+        from inkfold.images import BrokenImage, decode_image  # noqa: PLC0415
+
+        try:
+            return decode_image(Path(image).read_bytes())
+        except (BrokenImage, OSError) as error:
+            raise DataError(f"images[{index}]: {image}: {error}") from None
+    array = np.asarray(image)
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3) or not array.size:
+        raise DataError(f"images[{index}]: got {array.dtype} {array.shape}, expected uint8 (h, w) or (h, w, 3).")
+    return array

@@ -1,0 +1,254 @@
+"""Rows under content digests, on disk: the one mechanism below the pixel store and the feature bank.
+
+A shard set is a directory of safetensors files, each with some rows and the digests of what they were made from. A shard
+is complete or absent, never changed, and named by its digests, so writers need no agreement: two at once leave the same
+bytes, and a kill loses at most the shard in hand. `key.json` describes everything else that made the rows; its digest
+is the directory's name, so rows of another making are never found.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from jaxtyping import Bool, Shaped
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_safetensors
+
+from inkfold.atomic import atomic_file, sweep_temp_files, write_json
+from inkfold.errors import CacheError
+
+DIGEST_BYTES = 16
+DIGEST_DTYPE = f"S{2 * DIGEST_BYTES}"
+OPEN_SHARDS = 64  # each memory map holds a file descriptor, of which a process often has 1,024
+HEADER_LIMIT_BYTES = 1 << 20
+_DTYPES: dict[str, np.dtype[Any]] = {"U8": np.dtype(np.uint8), "F16": np.dtype(np.float16)}
+
+
+def digest(data: bytes) -> str:
+    """Name bytes by their content: 128 bits of BLAKE2b, in hex."""
+    return hashlib.blake2b(data, digest_size=DIGEST_BYTES).hexdigest()
+
+
+def key_digest(key: Mapping[str, Any]) -> str:
+    """Name a description by its content, whatever the order of its keys."""
+    return digest(json.dumps(key, sort_keys=True, ensure_ascii=False, allow_nan=False).encode())
+
+
+@dataclass(frozen=True, slots=True)
+class _Shard:
+    """One file: where its rows begin and what they look like."""
+
+    path: Path
+    offset: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    checksum: int
+
+    def open(self) -> np.ndarray:
+        return np.memmap(self.path, dtype=self.dtype, mode="r", offset=self.offset, shape=self.shape)
+
+    def is_intact(self) -> bool:
+        try:
+            return _checksum(self.open()) == self.checksum
+        except (OSError, ValueError):
+            return False
+
+
+class ShardSet:
+    """All rows of one making.
+
+    Args:
+        parent: Directory of all shard sets of this sort.
+        name: For people, the first part of the directory's name.
+        key: Everything that made the rows besides their sources' bytes; JSON values.
+    """
+
+    def __init__(self, parent: Path, name: str, key: Mapping[str, Any]) -> None:
+        self.key = dict(key)
+        self.directory = parent / f"{name}-{key_digest(self.key)[:16]}"
+        self._shards: list[_Shard] = []
+        self._digests = np.empty(0, DIGEST_DTYPE)
+        self._shard_of = np.empty(0, np.int32)
+        self._row_of = np.empty(0, np.int32)
+        self._intact: set[Path] = set()
+        self._open: OrderedDict[int, np.ndarray] = OrderedDict()
+
+    def create(self) -> None:
+        """Make the directory and its description, and sweep what killed writers left."""
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            if not (self.directory / "key.json").exists():
+                write_json(self.directory / "key.json", self.key)
+            sweep_temp_files(self.directory)
+        except OSError as error:
+            raise CacheError(f"{self.directory}: {error.strerror}. Set INKFOLD_HOME to a directory you can write.") from None
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the lock that keeps two runs from computing the same rows; it dies with its process."""
+        lock = FileLock(self.directory / "lock")
+        try:
+            lock.acquire()
+        except OSError as error:
+            raise CacheError(f"{self.directory}: {error.strerror}. Set INKFOLD_HOME to a directory you can write.") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def missing(self, digests: Shaped[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+        """Tell which rows are absent, reading the directory anew.
+
+        Shards that hold wanted rows are checked against their checksums; a damaged one is removed, so that its rows are
+        computed again.
+
+        Args:
+            digests: Of the sources.
+
+        Returns:
+            True where there is no row.
+        """
+        while True:
+            self._index()
+            found, position = self._locate(digests)
+            wanted = np.unique(self._shard_of[position[found]])
+            damaged = [shard for shard in (self._shards[i] for i in wanted) if not self._check(shard)]
+            if not damaged:
+                return ~found
+            for shard in damaged:
+                _remove(shard.path)
+
+    def present(self, digests: Shaped[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+        """Tell which rows are known from the last look at the directory; `missing` looks anew."""
+        return self._locate(digests)[0]
+
+    def read(self, digests: Shaped[np.ndarray, " n"]) -> Shaped[np.ndarray, "n ..."]:
+        """Gather rows.
+
+        Args:
+            digests: All present; `missing` was asked before.
+
+        Returns:
+            A copy, in the order asked for.
+
+        Raises:
+            CacheError: If a row is absent.
+        """
+        found, position = self._locate(digests)
+        if not found.all():
+            raise CacheError(f"{self.directory}: {int((~found).sum())} of {len(digests)} rows are gone. Run again.")
+        if not self._shards:
+            raise CacheError(f"{self.directory}: has no rows. Run again.")
+        shards, rows = self._shard_of[position], self._row_of[position]
+        sample = self._shards[shards[0] if len(shards) else 0]
+        gathered = np.empty((len(digests), *sample.shape[1:]), sample.dtype)
+        for shard in np.unique(shards):
+            of_shard = np.flatnonzero(shards == shard)
+            gathered[of_shard] = self._rows(int(shard))[rows[of_shard]]
+        return gathered
+
+    def append(self, digests: Shaped[np.ndarray, " n"], rows: Shaped[np.ndarray, "n ..."]) -> None:
+        """Write one shard.
+
+        Args:
+            digests: Of the rows' sources.
+            rows: uint8 or float16, every row of one shape.
+
+        Raises:
+            CacheError: If the disk is full or can't be written.
+        """
+        names = np.ascontiguousarray(digests.astype(DIGEST_DTYPE))
+        rows = np.ascontiguousarray(rows)
+        metadata = {"crc32": str(_checksum(rows))}
+        table = names.view(np.uint8).reshape(len(names), -1)
+        path = self.directory / f"{digest(names.tobytes())}.safetensors"
+        try:
+            with atomic_file(path) as file:
+                file.write(to_safetensors({"digests": table, "rows": rows}, metadata=metadata))
+        except OSError as error:
+            raise CacheError(f"{path}: {error.strerror}. Free some space or set INKFOLD_HOME; finished work is kept.") from None
+
+    def _index(self) -> None:
+        known = {shard.path for shard in self._shards}
+        current = set(self.directory.glob("*.safetensors"))
+        if current == known:
+            return
+        self._shards, digests, shard_of, row_of = [], [], [], []
+        self._open.clear()
+        for path in sorted(current):
+            shard, names = _read_header(path)
+            if shard is None:
+                _remove(path)
+                continue
+            shard_of.append(np.full(len(names), len(self._shards), np.int32))
+            row_of.append(np.arange(len(names), dtype=np.int32))
+            self._shards.append(shard)
+            digests.append(names)
+        names = np.concatenate([np.empty(0, DIGEST_DTYPE), *digests])
+        order = np.argsort(names, kind="stable")
+        self._digests = names[order]
+        self._shard_of = np.concatenate([np.empty(0, np.int32), *shard_of])[order]
+        self._row_of = np.concatenate([np.empty(0, np.int32), *row_of])[order]
+
+    def _locate(self, digests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if not len(self._digests):
+            return np.zeros(len(digests), bool), np.zeros(len(digests), np.int64)
+        wanted = digests.astype(DIGEST_DTYPE)
+        position = np.minimum(np.searchsorted(self._digests, wanted), len(self._digests) - 1)
+        return self._digests[position] == wanted, position
+
+    def _check(self, shard: _Shard) -> bool:
+        if shard.path not in self._intact and shard.is_intact():
+            self._intact.add(shard.path)
+        return shard.path in self._intact
+
+    def _rows(self, index: int) -> np.ndarray:
+        if index not in self._open:
+            try:
+                self._open[index] = self._shards[index].open()
+            except (OSError, ValueError) as error:
+                raise CacheError(f"{self._shards[index].path}: {error}. It went during the run: run again.") from None
+            if len(self._open) > OPEN_SHARDS:
+                self._open.popitem(last=False)
+        self._open.move_to_end(index)
+        return self._open[index]
+
+
+def _checksum(rows: np.ndarray) -> int:
+    return zlib.crc32(rows.reshape(-1).view(np.uint8).data)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise CacheError(f"{path}: is damaged and can't be removed: {error.strerror}. Remove it or set INKFOLD_HOME.") from None
+
+
+def _read_header(path: Path) -> tuple[_Shard | None, np.ndarray]:
+    """Read a shard's header and digests; None for a file that isn't a whole shard."""
+    nothing = np.empty(0, DIGEST_DTYPE)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            checksum, names = int(file.metadata()["crc32"]), file.get_tensor("digests")
+        with path.open("rb") as raw:
+            header_bytes = int.from_bytes(raw.read(8), "little")
+            rows = json.loads(raw.read(min(header_bytes, HEADER_LIMIT_BYTES)))["rows"]
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return None, nothing
+    shape, begin = tuple(rows["shape"]), rows["data_offsets"][0]
+    if rows["dtype"] not in _DTYPES or names.dtype != np.uint8 or names.shape != (*shape[:1], 2 * DIGEST_BYTES):
+        return None, nothing
+    if begin + math.prod(shape) * _DTYPES[rows["dtype"]].itemsize != rows["data_offsets"][1]:
+        return None, nothing
+    shard = _Shard(path, 8 + header_bytes + begin, _DTYPES[rows["dtype"]], shape, checksum)
+    return shard, np.ascontiguousarray(names).view(DIGEST_DTYPE).reshape(-1)

@@ -1,0 +1,189 @@
+"""From a recipe's settings and files to features: the part of the main path that training and predicting share."""
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float16, Shaped
+
+from inkfold.errors import DataError, Problem
+from inkfold.features import Extraction, FeatureBank
+from inkfold.fit import ImageOptions
+from inkfold.progress import Progress, silent
+from inkfold.shards import DIGEST_DTYPE
+from inkfold.store import BrokenFile, ImageStore, digest_files
+from inkfold.weights import BackboneInfo
+
+
+@dataclass(slots=True)
+class Cost:
+    """What a run took so far.
+
+    Attributes:
+        forwards: Drawings that went through the backbone.
+        forwards_cached: Drawings whose features were in the bank.
+        decoded: Drawings that were decoded.
+        seconds: Wall time by stage.
+        started: When, on `time.perf_counter`'s clock.
+    """
+
+    forwards: int = 0
+    forwards_cached: int = 0
+    decoded: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.perf_counter)
+
+    @contextlib.contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the block's wall time to a stage."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
+
+    def as_json(self) -> dict[str, Any]:
+        """Give the figures, with the total time until now."""
+        seconds = {**self.seconds, "total": time.perf_counter() - self.started}
+        return {
+            "forwards": self.forwards,
+            "forwards_cached": self.forwards_cached,
+            "decoded": self.decoded,
+            "seconds": {stage: round(took, 3) for stage, took in seconds.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Drawings whose bytes have been read once.
+
+    Attributes:
+        names: As the data name the drawings, for messages.
+        files: Absolute paths; empty where there is none.
+        digests: Of the bytes; empty where there is no file.
+    """
+
+    names: Shaped[np.ndarray, " n"]
+    files: Shaped[np.ndarray, " n"]
+    digests: Shaped[np.ndarray, " n"]
+
+
+@dataclass(frozen=True, slots=True)
+class Extractor:
+    """Everything that turns files into features.
+
+    Attributes:
+        home: inkfold's directory for what can be computed again.
+        backbone: The resolved backbone.
+        image: How drawings become pixels.
+        device: Where the backbone runs.
+        batch_size: Images a forward; None chooses.
+    """
+
+    home: Path
+    backbone: BackboneInfo
+    image: ImageOptions
+    device: str = "auto"
+    batch_size: int | None = None
+
+    def decode(self, source: Source, cost: Cost, progress: Progress = silent) -> list[BrokenFile]:
+        """Bring the drawings into the pixel store.
+
+        Args:
+            source: The drawings; those without a file are passed over.
+            cost: Added to.
+            progress: Told of each shard.
+
+        Returns:
+            The drawings that can't be decoded, by their place in the source.
+        """
+        store = ImageStore(self.home / "pixels", self.image)
+        present = np.flatnonzero(source.digests != b"")
+        bank = self._bank(store)
+        wanted = present[bank.shards.missing(source.digests[present])]  # features that are there need no pixels
+        with cost.timed("decode"):
+            cost.decoded += int(store.missing(np.unique(source.digests[wanted])).sum()) if len(wanted) else 0
+            broken = store.build(source.files[wanted], source.digests[wanted], progress)
+        cost.decoded -= len({source.digests[wanted[one.index]] for one in broken})
+        return [BrokenFile(int(wanted[one.index]), one.kind, one.message) for one in broken]
+
+    def extract(self, digests: Shaped[np.ndarray, " n"], cost: Cost, progress: Progress = silent) -> Float16[np.ndarray, "n d"]:
+        """Give the features of decoded drawings, computing those that are missing.
+
+        Args:
+            digests: Of the drawings' bytes.
+            cost: Added to.
+            progress: Told of each batch.
+
+        Returns:
+            Features in the order asked for.
+        """
+
+        def build() -> "Backbone":
+            return Backbone(self.backbone, choose_device(self.device), self.batch_size)
+
+        from inkfold.backbone import Backbone, choose_device  # noqa: PLC0415 - torch takes a second
+
+        bank = self._bank(ImageStore(self.home / "pixels", self.image))
+        with cost.timed("features"):
+            took: Extraction = bank.extract(digests, build, progress)
+            cost.forwards += took.forwards
+            cost.forwards_cached += took.cached
+            return bank.read(digests)
+
+    def _bank(self, store: ImageStore) -> FeatureBank:
+        return FeatureBank(self.home / "features", self.backbone.key(), store)
+
+
+def read_source(
+    names: Sequence[str] | np.ndarray, files: Sequence[str] | np.ndarray, progress: Progress = silent
+) -> tuple[Source, list[BrokenFile]]:
+    """Read every file once and name it by its bytes.
+
+    Args:
+        names: As the data name the drawings.
+        files: Absolute paths; empty where there is none.
+        progress: Told of each thousand.
+
+    Returns:
+        The source, and the files that can't be read.
+    """
+    names, files = np.asarray(names), np.asarray(files)
+    present = np.flatnonzero(files != "")
+    digests = np.zeros(len(files), DIGEST_DTYPE)
+    digests[present], broken = digest_files([str(file) for file in files[present]], progress)
+    return Source(names, files, digests), [BrokenFile(int(present[one.index]), one.kind, one.message) for one in broken]
+
+
+def refuse_broken(
+    tables: Sequence[tuple[str, Source, Sequence[BrokenFile]]], on_broken: str, advice: str = "data.on_broken"
+) -> None:
+    """Stop at broken drawings unless they may be left out.
+
+    Args:
+        tables: For each: its name in messages, its drawings, and those that can't be read.
+        on_broken: `error` or `skip`.
+        advice: What the user sets to `skip`.
+
+    Raises:
+        DataError: With every broken drawing of all tables, when `on_broken` is `error`.
+    """
+    problems = [
+        Problem(f"broken_{one.kind}", f"{name} {source.names[one.index]}", one.message)
+        for name, source, broken in tables
+        for one in broken
+    ]
+    if problems and on_broken == "error":
+        text = "set it to skip to leave broken drawings out and count them."
+        raise DataError([*problems, Problem("advice", advice, text, "warning")])
+
+
+def whole_drawings(source: Source, broken: Sequence[BrokenFile]) -> Bool[np.ndarray, " n"]:
+    """Tell which drawings have a file that can be read."""
+    whole: np.ndarray = source.digests != b""
+    whole[[one.index for one in broken]] = False
+    return whole

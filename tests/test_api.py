@@ -1,0 +1,46 @@
+import pkgutil
+
+import pytest
+
+import inkfold
+from toy import python
+
+HEAVY = ("numpy", "torch", "timm", "pydantic", "pyarrow", "cv2")
+
+
+def test_importing_inkfold_loads_nothing_heavy():
+    code = f"import sys, inkfold; print([name for name in {HEAVY} if name in sys.modules])"
+    assert python(code) == "[]"
+
+
+def test_reading_data_loads_neither_torch_nor_timm():
+    code = "import sys, inkfold; inkfold.read_dataset; print('torch' in sys.modules, 'timm' in sys.modules)"
+    assert python(code) == "False False"
+
+
+@pytest.mark.parametrize("name", sorted(inkfold.__all__))
+def test_public_names_are_there_and_documented(name):
+    assert getattr(inkfold, name).__doc__
+
+
+def test_public_names_are_the_modules_own():
+    from inkfold.dataset import read_dataset
+    from inkfold.errors import InkfoldError
+    from inkfold.pipeline import train
+    from inkfold.run import Run, load_run
+
+    assert inkfold.read_dataset is read_dataset
+    assert inkfold.InkfoldError is InkfoldError
+    assert inkfold.train is train
+    assert inkfold.Run is Run
+    assert inkfold.load_run is load_run
+
+
+def test_no_module_takes_a_public_names_place_when_it_is_imported():
+    modules = {module.name for module in pkgutil.iter_modules(inkfold.__path__)}
+    assert not modules & set(inkfold.__all__)
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        inkfold.trian  # noqa: B018

@@ -1,0 +1,145 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from inkfold.errors import DataError
+from inkfold.fit import ImageOptions
+from inkfold.sources import Cost, Extractor, Source, read_source, refuse_broken, whole_drawings
+from inkfold.store import BrokenFile
+from inkfold.weights import BackboneSpec, resolve_backbone
+
+
+def draw(path: Path, seed: int, *, colour: bool = False) -> str:
+    pixels = np.full((40, 40, 3), 255, np.uint8)
+    rows, columns = np.random.default_rng(seed).integers(40, size=(2, 80))
+    pixels[rows, columns] = (210, 20, 20) if colour else (0, 0, 0)
+    Image.fromarray(pixels).save(path)
+    return str(path)
+
+
+def sample(directory: Path, count: int = 6) -> list[str]:
+    return [draw(directory / f"{i}.png", i, colour=i % 3 == 2) for i in range(count)]
+
+
+@pytest.fixture
+def extractor(own_home):
+    info = resolve_backbone(BackboneSpec("test_resnet", weights="untrained", image_size=32))
+    return Extractor(own_home, info, ImageOptions(32), device="cpu", batch_size=4)
+
+
+def read(files, names=None) -> Source:
+    return read_source([Path(file).name for file in files] if names is None else names, files)[0]
+
+
+def test_a_source_keeps_names_and_places_and_tells_what_can_not_be_read(tmp_path):
+    files = [draw(tmp_path / "a.png", 1), "", str(tmp_path / "gone.png"), draw(tmp_path / "copy.png", 1)]
+    source, broken = read_source(["a", "b", "c", "d"], files)
+    assert source.names.tolist() == ["a", "b", "c", "d"]
+    assert source.files.tolist() == files
+    assert [name != b"" for name in source.digests] == [True, False, False, True]
+    assert source.digests[0] == source.digests[3]
+    assert [(one.index, one.kind) for one in broken] == [(2, "missing_file")]
+
+
+def test_an_empty_source_is_empty():
+    source, broken = read_source([], [])
+    assert (len(source.digests), broken) == (0, [])
+    assert whole_drawings(source, broken).tolist() == []
+
+
+def test_decoding_and_extracting_give_a_row_a_drawing_and_the_cost(tmp_path, extractor):
+    source, cost = read(sample(tmp_path)), Cost()
+    assert extractor.decode(source, cost) == []
+    features = extractor.extract(source.digests, cost)
+    assert features.shape == (6, 96)
+    assert features.dtype == np.float16
+    assert (cost.decoded, cost.forwards, cost.forwards_cached) == (6, 6, 0)
+    assert len({row.tobytes() for row in features}) == 6
+    turned = extractor.extract(source.digests[::-1], cost)
+    np.testing.assert_array_equal(turned, features[::-1])
+    assert (cost.decoded, cost.forwards, cost.forwards_cached) == (6, 6, 6)
+
+
+def test_a_later_run_does_only_what_is_new(tmp_path, extractor):
+    files, first, second = sample(tmp_path), Cost(), Cost()
+    source = read(files[:4])
+    extractor.decode(source, first)
+    extractor.extract(source.digests, first)
+    source = read(files)
+    extractor.decode(source, second)
+    extractor.extract(source.digests, second)
+    assert (second.decoded, second.forwards, second.forwards_cached) == (2, 2, 4)
+
+
+def test_features_that_are_there_need_no_pixels(tmp_path, extractor, own_home):
+    source = read(sample(tmp_path))
+    extractor.decode(source, Cost())
+    features = extractor.extract(source.digests, Cost())
+    for path in (own_home / "pixels").rglob("*.safetensors"):
+        path.unlink()
+    cost = Cost()
+    assert extractor.decode(source, cost) == []
+    np.testing.assert_array_equal(extractor.extract(source.digests, cost), features)
+    assert (cost.decoded, cost.forwards) == (0, 0)
+
+
+def test_features_do_not_depend_on_the_batch_in_which_the_store_gives_a_drawing(tmp_path, extractor, own_home):
+    source = read(sample(tmp_path))
+    extractor.decode(source, Cost())
+    together = extractor.extract(source.digests, Cost())
+    alone = Extractor(own_home / "other", extractor.backbone, extractor.image, "cpu", 4)
+    alone.decode(source, Cost())
+    rows = [alone.extract(source.digests[i : i + 1], Cost())[0] for i in range(6)]
+    np.testing.assert_array_equal(np.stack(rows), together)
+
+
+def test_broken_drawings_are_told_by_their_place_and_not_counted_as_decoded(tmp_path, extractor):
+    files = sample(tmp_path, 3)
+    for name in ("broken.png", "copy.png", "third.png"):
+        (tmp_path / name).write_bytes(b"no image")
+    files = [str(tmp_path / "broken.png"), "", *files, str(tmp_path / "copy.png"), str(tmp_path / "third.png")]
+    source, cost = read(files, list("abcdefg")), Cost()
+    broken = extractor.decode(source, cost)
+    assert [(one.index, one.kind) for one in broken] == [(0, "not_an_image"), (5, "not_an_image"), (6, "not_an_image")]
+    assert whole_drawings(source, broken).tolist() == [False, False, True, True, True, False, False]
+    assert cost.decoded == 3
+
+
+def test_drawings_without_files_cost_nothing(extractor):
+    source, cost = read(["", ""], ["a", "b"]), Cost()
+    assert extractor.decode(source, cost) == []
+    assert (cost.decoded, whole_drawings(source, []).tolist()) == (0, [False, False])
+
+
+def test_all_broken_drawings_of_all_tables_are_refused_together():
+    source = Source(np.array(["a", "b"]), np.array(["/a", "/b"]), np.array([b"1", b"2"]))
+    tables = [("train.csv", source, [BrokenFile(1, "truncated", "cut.")]), ("test.csv", source, [BrokenFile(0, "empty", "0.")])]
+    with pytest.raises(DataError) as caught:
+        refuse_broken(tables, "error")
+    lines = str(caught.value).splitlines()
+    assert lines[:2] == ["error: train.csv b: cut.", "error: test.csv a: 0."]
+    assert lines[2].startswith("warning: data.on_broken: set it to skip")
+    assert [problem.kind for problem in caught.value.problems] == ["broken_truncated", "broken_empty", "advice"]
+    refuse_broken(tables, "skip")
+    refuse_broken([("train.csv", source, [])], "error")
+
+
+def test_the_cost_adds_up_seconds_by_stage_even_when_a_stage_fails(monkeypatch):
+    clock = iter([0.0, 10.0, 12.0, 20.0, 20.5, 30.0, 31.0, 42.25])
+    monkeypatch.setattr("inkfold.sources.time.perf_counter", lambda: next(clock))
+    cost = Cost(started=next(clock))
+    with cost.timed("decode"):
+        pass
+    with cost.timed("features"):
+        pass
+    with pytest.raises(ValueError, match="mine"), cost.timed("decode"):
+        raise ValueError("mine")
+    cost.forwards = 7
+    assert cost.as_json() == {
+        "forwards": 7,
+        "forwards_cached": 0,
+        "decoded": 0,
+        "seconds": {"decode": 3.0, "features": 0.5, "total": 42.25},
+    }
