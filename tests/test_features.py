@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from inkfold import features as features_module
+from inkfold.augment import IDENTITY, parse_view, render
 from inkfold.features import FeatureBank
 from inkfold.fit import ImageOptions
 from inkfold.shards import digest
@@ -55,6 +57,7 @@ class Stub:
 
     def __init__(self, batch_size: int = 16) -> None:
         self.batch_size = batch_size
+        self.device = torch.device("cpu")
         self.builds = self.forwards = 0
 
     def build(self) -> "Stub":
@@ -83,8 +86,8 @@ def fill(home: Path, ids, options: ImageOptions = OPTIONS) -> np.ndarray:
     return named(ids)
 
 
-def new_bank(home: Path, key=KEY, options: ImageOptions = OPTIONS) -> FeatureBank:
-    return FeatureBank(home / "features", key, ImageStore(home / "pixels", options))
+def new_bank(home: Path, key=KEY, options: ImageOptions = OPTIONS, view=IDENTITY) -> FeatureBank:
+    return FeatureBank(home / "features", key, ImageStore(home / "pixels", options), view)
 
 
 def expected(ids) -> np.ndarray:
@@ -217,6 +220,97 @@ def test_whatever_changes_a_vector_changes_the_key(tmp_path, backbone, image):
 
     assert directory(backbone, image) != directory({}, {})
     assert directory({}, {}) == directory({}, {})
+
+
+def test_every_view_has_a_key_of_its_own(tmp_path):
+    texts = ["identity", "hflip", "vflip", "hflip + vflip", "vflip + hflip", "hflip@0.5", "rotate(5)", "rotate(5)@0.5"]
+    views = [parse_view(text) for text in texts] + [parse_view("rotate(5)", seed, index) for seed, index in ((0, 1), (1, 0))]
+    assert len({new_bank(tmp_path, view=view).shards.directory for view in views}) == len(views)
+    assert new_bank(tmp_path, view=views[-1]).shards.directory == new_bank(tmp_path, view=views[-1]).shards.directory
+    assert (
+        new_bank(tmp_path, view=parse_view("hflip", 3, 7)).shards.directory
+        == new_bank(tmp_path, view=views[1]).shards.directory
+    )
+    assert new_bank(tmp_path).shards.directory == new_bank(tmp_path, view=views[0]).shards.directory
+
+
+def test_another_resampling_is_another_key_where_pixels_are_resampled(tmp_path, monkeypatch):
+    def directories():
+        cases = [(OPTIONS, "identity"), (ImageOptions(16), "identity"), (OPTIONS, "rotate(5)"), (ImageOptions(16), "rotate(5)")]
+        return [new_bank(tmp_path, options=options, view=parse_view(text)).shards.directory for options, text in cases]
+
+    before = directories()
+    monkeypatch.setattr("inkfold.augment.AUGMENT_VERSION", -1)
+    changed = [one != other for one, other in zip(before, directories(), strict=True)]
+    assert changed == [False, True, True, True]
+
+
+def test_the_backbone_sees_drawings_as_the_view_has_them(tmp_path):
+    ids, view = np.random.default_rng(1).permutation(20), parse_view("hflip")
+    fill(tmp_path, range(10))
+    colour = ImageStore(tmp_path / "pixels", OPTIONS).colour
+    colour.create()
+    colour.append(named(range(10, 20)), np.repeat(pictures(range(10, 20))[..., None], 3, axis=-1))
+    bank, plain = new_bank(tmp_path, view=view), new_bank(tmp_path)
+    for one in (bank, plain):
+        one.extract(named(ids), Stub(3).build)
+    np.testing.assert_array_equal(bank.read(named(ids)), Stub(20).extract(pictures(ids)[:, :, ::-1]))
+    np.testing.assert_array_equal(plain.read(named(ids)), expected(ids))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_every_drawing_has_its_own_draws_whatever_its_batch(tmp_path, batch_size):
+    view, digests = parse_view("rotate(40) + noise(20)", seed=5, index=2), fill(tmp_path, range(7))
+    bank = new_bank(tmp_path, view=view)
+    bank.extract(digests[::-1], Stub(batch_size).build)
+    alone = [render(picture, view, name, 8) for picture, name in zip(pictures(range(7)), digests.tolist(), strict=True)]
+    np.testing.assert_array_equal(bank.read(digests), Stub().extract(np.stack(alone)))
+
+
+def halves(side: int) -> np.ndarray:
+    """Dark on the left, light on the right, in several greys."""
+    return np.stack([np.repeat([[dark, 255 - dark]], side // 2, 1).repeat(side, 0) for dark in (0, 20, 90)]).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("stored", "text"), [(16, "identity"), (16, "hflip"), (12, "identity"), (8, "identity")])
+def test_larger_pixels_are_shown_at_the_backbones_size(tmp_path, stored, text):
+    store = ImageStore(tmp_path / "pixels", ImageOptions(stored))
+    store.grey.create()
+    store.grey.append(named(range(3)), halves(stored))
+    seen = []
+
+    class Watching(Stub):
+        def extract(self, pixels: np.ndarray) -> np.ndarray:
+            seen.append(pixels)
+            return super().extract(pixels)
+
+    bank = new_bank(tmp_path, options=ImageOptions(stored), view=parse_view(text))
+    bank.extract(named(range(3)), Watching(3).build)
+    assert [pixels.shape for pixels in seen] == [(3, 8, 8)]
+    mean, first, last = bank.read(named(range(3))).astype(float).T
+    sides = [[0, 20, 90], [255, 235, 165]]
+    assert [first.tolist(), last.tolist()] == (sides[::-1] if text == "hflip" else sides)
+    np.testing.assert_allclose(mean, 127.5, atol=0.5)
+
+
+def test_rendering_leaves_opencvs_threads_as_they_were(tmp_path):
+    import cv2
+
+    class Failing(Stub):
+        def extract(self, pixels: np.ndarray) -> np.ndarray:
+            raise RuntimeError("out of power")
+
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(3)
+    try:
+        bank = new_bank(tmp_path, view=parse_view("rotate(5)"))
+        with pytest.raises(RuntimeError, match="out of power"):
+            bank.extract(fill(tmp_path, range(9)), Failing(2).build)
+        assert cv2.getNumThreads() == 3
+        bank.extract(named(range(9)), Stub(2).build)
+        assert cv2.getNumThreads() == 3
+    finally:
+        cv2.setNumThreads(before)
 
 
 def test_a_moved_weights_file_keeps_the_features(tmp_path):

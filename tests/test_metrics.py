@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 from sklearn.metrics import log_loss, precision_score, recall_score, top_k_accuracy_score
 
-from inkfold.metrics import expected_calibration_error, measure, wilson_interval
+from inkfold.metrics import expected_calibration_error, mcnemar, measure, wilson_interval
 
 
 def random_case(n=300, classes=8, seed=0):
@@ -123,3 +124,39 @@ def test_row_order_changes_no_figure(seed):
     order = np.random.default_rng(seed).permutation(40)
     shuffled, straight = measure(probs[order], targets[order]), measure(probs, targets)
     assert all(shuffled[name] == pytest.approx(straight[name], abs=2e-6) for name in straight)
+
+
+def answers(both, only_first, only_second, neither):
+    """Which of two classifiers is right, over questions in mixed order."""
+    first = np.repeat([True, True, False, False], [both, only_first, only_second, neither])
+    second = np.repeat([True, False, True, False], [both, only_first, only_second, neither])
+    order = np.random.default_rng(0).permutation(len(first))
+    return first[order], second[order]
+
+
+def test_mcnemars_probability_by_hand():
+    # one of four on the one side: 2 (1 + 4) / 16
+    assert mcnemar(*answers(7, 1, 3, 2)) == pytest.approx(2 * (1 + 4) / 2**4)
+    assert mcnemar(*answers(0, 0, 6, 0)) == pytest.approx(2 / 2**6)
+
+
+@given(*[st.integers(0, 60)] * 4)
+def test_mcnemars_probability_is_the_exact_binomial_test_of_the_questions_on_which_one_is_right(
+    both, only_first, only_second, neither
+):
+    first, second = answers(both, only_first, only_second, neither)
+    expected = binomtest(only_first, only_first + only_second).pvalue if only_first + only_second else 1.0
+    assert mcnemar(first, second) == pytest.approx(expected, rel=1e-9)
+    assert mcnemar(second, first) == mcnemar(first, second) <= 1
+
+
+@pytest.mark.parametrize("discordant", [(25_000, 25_600), (30_000, 30_000), (0, 2_000)])
+def test_mcnemars_probability_holds_for_as_many_questions_as_imagenet_sketch_has(discordant):
+    expected = binomtest(discordant[0], sum(discordant)).pvalue
+    assert mcnemar(*answers(10, *discordant, 10)) == pytest.approx(expected, rel=1e-6, abs=1e-300)
+
+
+def test_classifiers_that_are_right_on_the_same_questions_do_not_differ():
+    right = np.array([True, False, True])
+    assert mcnemar(right, right) == mcnemar(right[:0], right[:0]) == 1.0
+    assert mcnemar(*answers(5, 4, 4, 0)) == 1.0

@@ -3,13 +3,17 @@ import shutil
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, recall_score
 
-from inkfold.config import load_recipe
+from inkfold.augment import IDENTITY, View
+from inkfold.config import load_recipe, validate_recipe
 from inkfold.dataset import DataOptions
 from inkfold.errors import DataError, RecipeError
-from inkfold.pipeline import check_options, settle_recipe, train
+from inkfold.operations import parse_operations
+from inkfold.pipeline import build_curriculum, check_options, settle_recipe, train
 from inkfold.predictions import Predictions
+from inkfold.run import load_run
 from toy import (
     CLASSES,
     RECIPE,
@@ -23,7 +27,18 @@ from toy import (
     write_rows,
 )
 
-SAME = ("metrics.json", "submission.csv", "heads.safetensors", "predictions/test.parquet")
+VIEWS = f"""{RECIPE.replace("epochs: 5", "epochs: 6")}
+curriculum:
+  - {{until_epoch: 1}}
+  - {{until_epoch: 3, augment: [hflip@0.5]}}
+  - {{augment: ["rotate(15)", vflip@0.5], views: 2, lr_factor: 0.5}}
+tta: [identity, hflip, "hflip + rotate(5,5)"]
+"""
+# As they are, flipped, flipped and turned, and two draws of the last stage. Flipped or not is no view of its own.
+TRAIN_VIEWS, TEST_VIEWS = 5, 3
+VIEWS_FORWARDS = 18 * TRAIN_VIEWS + 6 * TEST_VIEWS
+
+SAME = ("metrics.json", "curve.json", "submission.csv", "heads.safetensors", "predictions/test.parquet")
 RESULTS = (*SAME, "predictions/out_of_fold.parquet")
 
 
@@ -35,6 +50,16 @@ def data(tmp_path):
 @pytest.fixture
 def recipe(tmp_path):
     return toy_recipe(tmp_path)
+
+
+@pytest.fixture
+def with_views(tmp_path):
+    """A recipe with a curriculum and test-time views."""
+    return toy_recipe(tmp_path, VIEWS)
+
+
+def cost(run):
+    return json.loads((run.path / "cost.json").read_text())
 
 
 def contents(out, names=RESULTS):
@@ -132,6 +157,181 @@ def test_another_head_on_the_same_features_needs_no_forward(tmp_path, data, reci
     run = train(recipe, "head={kind: mlp, hidden: [5], activation: gelu}", data=data, out=tmp_path / "two")
     assert json.loads((run.path / "cost.json").read_text())["forwards"] == 0
     assert run.heads["layers.1.weight"].shape == (3, 5, 3)
+
+
+def test_each_view_costs_one_forward_a_drawing_and_settled_views_share_them(tmp_path, data, with_views):
+    run = train(with_views, data=data, out=tmp_path / "run")
+    found = cost(run)
+    assert (found["forwards"], found["forwards_cached"], found["decoded"]) == (VIEWS_FORWARDS, 0, 24)
+
+
+def test_other_heads_folds_and_rates_on_the_same_views_need_no_forward(tmp_path, data, with_views):
+    train(with_views, data=data, out=tmp_path / "one")
+    changes = [
+        "head={kind: mlp, hidden: [5]}",
+        "folds.k=2",
+        "fit.lr=0.1",
+        "curriculum=null",
+        "tta=[hflip]",
+        "fit.standardise=false",
+    ]
+    for i, change in enumerate(changes):
+        assert cost(train(with_views, change, data=data, out=tmp_path / f"other {i}"))["forwards"] == 0
+    assert cost(train(with_views, data=data, out=tmp_path / "again"))["forwards_cached"] == VIEWS_FORWARDS
+
+
+def test_a_larger_pool_costs_its_new_views_only(tmp_path, data, with_views):
+    train(with_views, data=data, out=tmp_path / "one")
+    with_views.write_text(VIEWS.replace("views: 2", "views: 3"))
+    assert cost(train(with_views, data=data, out=tmp_path / "two"))["forwards"] == 18
+
+
+def test_copies_cost_one_forward_a_view(tmp_path, data, with_views):
+    shutil.copy(data / "train/apple/sketch_0.png", data / "train/apple/sketch_1.png")
+    shutil.copy(data / "train/fish/sketch_2.png", data / "test/4.png")
+    forwards = cost(train(with_views, data=data, out=tmp_path / "run"))["forwards"]
+    assert forwards == VIEWS_FORWARDS - TRAIN_VIEWS - TEST_VIEWS
+
+
+def test_two_runs_with_views_give_the_same_bytes(tmp_path, data, with_views, monkeypatch):
+    first = train(with_views, data=data, out=tmp_path / "one")
+    again = train(with_views, data=data, out=tmp_path / "two")
+    monkeypatch.setenv("INKFOLD_HOME", str(tmp_path / "other home"))
+    header, *rows = read_rows(data / "train.csv")
+    write_rows(data / "train.csv", [header, *rows[::-1]])
+    fresh = train(with_views, data=data, out=tmp_path / "three")
+    assert contents(first.path) == contents(again.path)
+    assert contents(first.path, SAME) == contents(fresh.path, SAME)
+    assert files_below(first.path) == RUN_FILES
+
+
+def test_every_epoch_learns_from_its_own_view(tmp_path, data, with_views, monkeypatch):
+    from inkfold import training
+
+    real, shown, factors = training.fit_heads, [], []
+
+    def watched(features, *arguments, schooling, **options):
+        shown.extend([features, *(schooling.features(epoch) for epoch in range(6))])
+        factors.extend(schooling.lr_factors)
+        return real(features, *arguments, schooling=schooling, **options)
+
+    monkeypatch.setattr(training, "fit_heads", watched)
+    train(with_views, data=data, out=tmp_path / "run")
+    assert factors == [1, 1, 1, 0.5, 0.5, 0.5]
+    plain, first, second, third, *last = shown
+    np.testing.assert_array_equal(first, plain)
+    assert not np.array_equal(second, third), "other drawings are flipped"
+    np.testing.assert_array_equal(last[0], last[2])
+    for other in (last[1], plain, second):
+        assert (last[0] == other).all(1).mean() < 0.5
+
+
+def test_the_curve_has_the_stages_and_every_epoch(tmp_path, data, with_views):
+    run = train(with_views, data=data, out=tmp_path / "run")
+    curve = json.loads((run.path / "curve.json").read_text())
+    assert curve["stages"] == [
+        {"stage": 0, "epochs": 1, "augment": [], "views": "per_epoch", "lr_factor": 1.0},
+        {"stage": 1, "epochs": 2, "augment": ["hflip@0.5"], "views": "per_epoch", "lr_factor": 1.0},
+        {"stage": 2, "epochs": 3, "augment": ["rotate(15)", "vflip@0.5"], "views": 2, "lr_factor": 0.5},
+    ]
+    views = ["identity", "hflip@0.5 #0", "hflip@0.5 #1", *(f"rotate(15) + vflip@0.5 #{i}" for i in (0, 1, 0))]
+    points = [(point["epoch"], point["stage"], point["view"]) for point in curve["epochs"]]
+    assert points == list(zip(range(6), [0, 1, 1, 2, 2, 2], views, strict=True))
+    by_hand = [0.01 * factor * (1 + np.cos(np.pi * epoch / 6)) / 2 for epoch, factor in enumerate([1, 1, 1, 0.5, 0.5, 0.5])]
+    assert [point["lr"] for point in curve["epochs"]] == pytest.approx(by_hand)
+    last = curve["epochs"][-1]
+    assert set(last) == {"epoch", "stage", "view", "lr", "loss", "held_out_loss", "held_out_accuracy"}
+    assert last["held_out_accuracy"] == pytest.approx(run.metrics["tta"]["accuracy_without"])
+
+
+def test_the_curve_without_a_curriculum_is_one_stage_of_drawings_as_they_are(tmp_path, data, recipe):
+    run = train(recipe, data=data, out=tmp_path / "run")
+    curve = json.loads((run.path / "curve.json").read_text())
+    assert curve["stages"] == [{"stage": 0, "epochs": 5, "augment": [], "views": "per_epoch", "lr_factor": 1.0}]
+    assert [(point["stage"], point["view"]) for point in curve["epochs"]] == [(0, "identity")] * 5
+    last, figures = curve["epochs"][-1], run.metrics["out_of_fold"]
+    assert last["held_out_loss"] == pytest.approx(figures["nll"], abs=1e-5)
+    assert last["held_out_accuracy"] == pytest.approx(figures["accuracy"], abs=1e-6)
+    assert "tta" not in run.metrics
+
+
+def test_a_curriculum_changes_the_heads_and_test_time_views_do_not(tmp_path, data, with_views):
+    runs = {
+        change: train(with_views, change, data=data, out=tmp_path / change) for change in ("seed=42", "tta=[]", "curriculum=[]")
+    }
+    heads = {change: contents(run.path, ["heads.safetensors"]) for change, run in runs.items()}
+    assert heads["seed=42"] == heads["tta=[]"] != heads["curriculum=[]"]
+
+
+def test_what_test_time_views_bring_is_measured_against_the_same_heads_without_them(tmp_path, data, with_views):
+    run = train(with_views, data=data, out=tmp_path / "with")
+    plain = train(with_views, "tta=[]", data=data, out=tmp_path / "without")
+    before, after = (out_of_fold(one).preds == out_of_fold(one).targets for one in (plain, run))
+    assert run.metrics["tta"]["views"] == ["identity", "hflip", "hflip + rotate(5,5)"]
+    assert run.metrics["tta"]["accuracy_without"] == pytest.approx(plain.metrics["out_of_fold"]["accuracy"], abs=1e-6)
+    assert run.metrics["tta"]["accuracy_with"] == pytest.approx(run.metrics["out_of_fold"]["accuracy"], abs=1e-6)
+    lost, won = int((before & ~after).sum()), int((after & ~before).sum())
+    expected = binomtest(won, won + lost).pvalue if won + lost else 1.0
+    assert run.metrics["tta"]["p_value"] == pytest.approx(expected)
+    assert "tta" not in plain.metrics
+
+
+def test_predictions_are_the_mean_over_the_test_time_views(tmp_path, data, with_views):
+    def probs(tta):
+        run = train(with_views, f"tta={tta}", data=data, out=tmp_path / f"run {tta}")
+        test = Predictions.load(run.path / "predictions/test.parquet")
+        return out_of_fold(run).probs, test.probs, test.fold_probs
+
+    each = [probs(tta) for tta in ("[identity]", "[hflip]", "['hflip + rotate(5,5)']")]
+    for found, *alone in zip(probs("[identity, hflip, 'hflip + rotate(5,5)']"), *each, strict=True):
+        np.testing.assert_allclose(found, np.mean(alone, 0), atol=1e-6)
+        assert not np.allclose(alone[0], alone[1], atol=1e-4)
+    for found, same in zip(probs("[]"), each[0], strict=True):
+        assert np.array_equal(found, same)
+
+
+@pytest.mark.parametrize(
+    "tta", ["[identity, hflip, 'hflip + rotate(5,5)']", "['rotate(15)@0.5', 'rotate(15) + noise(9)', identity]"]
+)
+def test_a_loaded_run_predicts_the_test_drawings_as_training_did_under_the_same_views(tmp_path, data, with_views, tta):
+    path = train(with_views, f"tta={tta}", data=data, out=tmp_path / "run").path
+    given = Predictions.load(path / "predictions/test.parquet").probs
+    files = [data / "test" / f"{i}.png" for i in range(6)]
+    run = load_run(path)
+    np.testing.assert_allclose(run.predict_proba(files), given, atol=1e-6)
+    np.testing.assert_allclose(run.predict_proba(files[4]), given[4:5], atol=1e-6)
+
+
+def test_a_broken_test_drawing_gets_the_classes_shares_under_test_time_views_too(tmp_path, data, with_views):
+    break_image(data / "test/2.png")
+    run = train(with_views, "data.on_broken=skip", data=data, out=tmp_path / "run")
+    probs = Predictions.load(run.path / "predictions/test.parquet").probs
+    np.testing.assert_allclose(probs[2], 1 / 3, atol=1e-6)
+    np.testing.assert_allclose(probs.sum(1), 1, atol=1e-5)
+
+
+def test_pixels_may_be_stored_larger_than_the_backbone_takes_them(tmp_path, data, with_views):
+    run = train(with_views, "image.stored_size=48", data=data, out=tmp_path / "run")
+    assert cost(run)["forwards"] == VIEWS_FORWARDS
+    given = Predictions.load(run.path / "predictions/test.parquet").probs
+    np.testing.assert_allclose(run.predict_proba([data / "test" / f"{i}.png" for i in range(6)]), given, atol=1e-6)
+    assert contents(run.path) != contents(train(with_views, data=data, out=tmp_path / "usual").path)
+
+
+def test_the_winners_curriculum_is_5_epochs_as_they_are_5_and_10_with_a_view_each():
+    curriculum = build_curriculum(validate_recipe({"backbone": {"name": "x"}, "curriculum": "winner", "seed": 7}))
+    flips = parse_operations(["hflip@0.5", "vflip@0.5", "rotate(10)@0.5"])
+    warps = parse_operations(["hflip@0.5", "vflip@0.5", "rotate(15)@0.5", "elastic(30,4)@0.5", "grid(4,0.2)@0.5"])
+    shown = [curriculum.view(epoch) for epoch in range(curriculum.epochs)]
+    assert shown == [IDENTITY] * 5 + [View(flips, 7, i) for i in range(5)] + [View(warps, 7, i) for i in range(10)]
+    assert len(curriculum.views()) == 16
+
+
+def test_without_a_curriculum_all_epochs_learn_from_drawings_as_they_are():
+    curriculum = build_curriculum(validate_recipe({"backbone": {"name": "x"}, "fit": {"epochs": 3}}))
+    assert curriculum.epochs == 3
+    assert curriculum.views() == (IDENTITY,)
+    assert curriculum.lr_factors() == [1.0, 1.0, 1.0]
 
 
 def test_added_drawings_cost_their_own_forwards_only(tmp_path, data, recipe):

@@ -5,11 +5,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from inkfold.augment import IDENTITY, View
+from inkfold.config import validate_recipe
 from inkfold.errors import DataError, PredictionError, WeightsError
+from inkfold.operations import parse_operations
 from inkfold.pipeline import train
 from inkfold.predictions import Predictions
-from inkfold.run import HEADS, MANIFEST, class_digest, files_of, load_run, write_predictions
+from inkfold.run import HEADS, MANIFEST, class_digest, files_of, load_run, prediction_views, write_predictions
 from inkfold.sketches import draw_sketch
+from inkfold.sources import Extractor
 from inkfold.weights import digest_file
 from toy import CLASSES, RECIPE, break_image, read_rows, toy_data, toy_recipe
 
@@ -43,13 +47,18 @@ def test_predicting_the_test_drawings_gives_what_training_gave(trained):
     np.testing.assert_allclose(trained.predict_proba(files), given.probs, atol=1e-6)
 
 
-def test_files_directory_arrays_and_pillow_images_agree(trained, own_home):
-    directory = trained.path.parent / "data/test"
-    files = sorted(directory.iterdir())
+def pages_of(files):
     pages = []
     for file in files:
         with Image.open(file) as page:
             pages.append(page.copy())
+    return pages
+
+
+def test_files_directory_arrays_and_pillow_images_agree(trained, own_home):
+    directory = trained.path.parent / "data/test"
+    files = sorted(directory.iterdir())
+    pages = pages_of(files)
     by_file = trained.predict_proba(files)
     shutil.rmtree(own_home)
     assert by_file.shape == (6, 3)
@@ -66,6 +75,55 @@ def test_files_directory_arrays_and_pillow_images_agree(trained, own_home):
     ):
         np.testing.assert_allclose(trained.predict_proba(images), by_file, atol=1e-6)
     np.testing.assert_allclose(trained.predict_proba(files[3]), by_file[3:4], atol=1e-6)
+
+
+@pytest.mark.parametrize("stored", ["null", "40"])
+def test_files_arrays_and_pillow_images_agree_under_test_time_views_that_draw_nothing(trained, tmp_path, stored):
+    settings = ("tta=[identity, hflip, 'hflip + rotate(5,5)']", f"image.stored_size={stored}")
+    run = train(trained.recipe, *settings, out=tmp_path / "run")
+    files = sorted((trained.path.parent / "data/test").iterdir())
+    by_file, pages = run.predict_proba(files), pages_of(files)
+    for images in (pages, [np.array(page) for page in pages], [pages[0].convert("RGB"), *files[1:3], *pages[3:]]):
+        np.testing.assert_allclose(run.predict_proba(images), by_file, atol=1e-6)
+    assert not np.allclose(trained.predict_proba(files), by_file, atol=1e-4)
+
+
+def test_a_drawings_prediction_under_drawn_views_depends_on_no_other_drawing(trained, tmp_path):
+    run = train(trained.recipe, "tta=['rotate(20)', 'rotate(20) + noise(9)@0.5']", out=tmp_path / "run")
+    files = sorted((trained.path.parent / "data/test").iterdir())
+    for images in (files, pages_of(files)):
+        together = run.predict_proba(images)
+        np.testing.assert_allclose(run.predict_proba(images[::-1]), together[::-1], atol=1e-6)
+        np.testing.assert_allclose(run.predict_proba(images[2:3]), together[2:3], atol=1e-6)
+
+
+def test_predicting_needs_the_test_time_views_alone(trained, tmp_path, monkeypatch):
+    settings = ("tta=[identity, hflip]", "curriculum=[{augment: ['rotate(9)']}]")
+    run = train(trained.recipe, *settings, out=tmp_path / "run")
+    real, shown = Extractor.extract, []
+
+    def watched(extractor, digests, cost, progress, views):
+        shown.append(views)
+        return real(extractor, digests, cost, progress, views)
+
+    monkeypatch.setattr(Extractor, "extract", watched)
+    run.predict_proba(trained.path.parent / "data/test")
+    assert shown == [(IDENTITY, View(parse_operations("hflip")))]
+
+
+def views_of(*tta, seed=3):
+    return prediction_views(validate_recipe({"backbone": {"name": "x"}, "tta": list(tta), "seed": seed}))
+
+
+def test_without_test_time_views_drawings_are_predicted_as_they_are():
+    assert views_of() == views_of("identity") == (IDENTITY,)
+
+
+def test_each_test_time_view_that_draws_has_its_own_draws_and_the_others_count_once():
+    flip, turn = parse_operations("hflip"), parse_operations("rotate(5)")
+    assert views_of("hflip", "identity", "hflip") == (View(flip), IDENTITY)
+    assert views_of("rotate(5)", "hflip", "rotate(5)") == (View(turn, 3, 0), View(flip), View(turn, 3, 2))
+    assert views_of("rotate(5)", seed=4) == (View(turn, 4, 0),)
 
 
 def test_new_drawings_get_class_names(trained):

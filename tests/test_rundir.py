@@ -11,7 +11,7 @@ import pytest
 from inkfold.atomic import TEMP_MARK
 from inkfold.errors import PredictionError
 from inkfold.pipeline import train
-from test_pipeline import RESULTS, contents
+from test_pipeline import RESULTS, VIEWS, contents
 from toy import (
     RECIPE,
     RUN_FILES,
@@ -68,12 +68,13 @@ def recipe(tmp_path):
     return toy_recipe(tmp_path)
 
 
-def test_a_run_killed_at_one_write_after_another_ends_with_the_same_bytes(tmp_path, data, recipe):
+def test_a_run_killed_at_one_write_after_another_ends_with_the_same_bytes(tmp_path, data):
+    recipe = toy_recipe(tmp_path, VIEWS)
     whole = contents(train(recipe, data=data, out=tmp_path / "whole").path)
     arguments = [sys.executable, "-c", KILLER, str(recipe), str(data), str(tmp_path / "killed")]
     done = subprocess.run(arguments, env=environment(tmp_path / "home"), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 2 * 7, "the seven files of a run are each synced with their directory"
+    assert int(done.stdout) > 2 * 8, "the eight files of a run are each synced with their directory"
     assert contents(tmp_path / "killed") == whole
     assert files_below(tmp_path / "killed") == RUN_FILES
 

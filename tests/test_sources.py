@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from inkfold.augment import IDENTITY, View, parse_view
 from inkfold.errors import DataError
 from inkfold.fit import ImageOptions
+from inkfold.operations import parse_operations
 from inkfold.sources import Cost, Extractor, Source, read_source, refuse_broken, whole_drawings
 from inkfold.store import BrokenFile
 from inkfold.weights import BackboneSpec, resolve_backbone
@@ -52,12 +54,12 @@ def test_an_empty_source_is_empty():
 def test_decoding_and_extracting_give_a_row_a_drawing_and_the_cost(tmp_path, extractor):
     source, cost = read(sample(tmp_path)), Cost()
     assert extractor.decode(source, cost) == []
-    features = extractor.extract(source.digests, cost)
+    features = extractor.extract(source.digests, cost).read()
     assert features.shape == (6, 96)
     assert features.dtype == np.float16
     assert (cost.decoded, cost.forwards, cost.forwards_cached) == (6, 6, 0)
     assert len({row.tobytes() for row in features}) == 6
-    turned = extractor.extract(source.digests[::-1], cost)
+    turned = extractor.extract(source.digests[::-1], cost).read()
     np.testing.assert_array_equal(turned, features[::-1])
     assert (cost.decoded, cost.forwards, cost.forwards_cached) == (6, 6, 6)
 
@@ -76,23 +78,131 @@ def test_a_later_run_does_only_what_is_new(tmp_path, extractor):
 def test_features_that_are_there_need_no_pixels(tmp_path, extractor, own_home):
     source = read(sample(tmp_path))
     extractor.decode(source, Cost())
-    features = extractor.extract(source.digests, Cost())
+    features = extractor.extract(source.digests, Cost()).read()
     for path in (own_home / "pixels").rglob("*.safetensors"):
         path.unlink()
     cost = Cost()
     assert extractor.decode(source, cost) == []
-    np.testing.assert_array_equal(extractor.extract(source.digests, cost), features)
+    np.testing.assert_array_equal(extractor.extract(source.digests, cost).read(), features)
     assert (cost.decoded, cost.forwards) == (0, 0)
 
 
 def test_features_do_not_depend_on_the_batch_in_which_the_store_gives_a_drawing(tmp_path, extractor, own_home):
     source = read(sample(tmp_path))
     extractor.decode(source, Cost())
-    together = extractor.extract(source.digests, Cost())
+    together = extractor.extract(source.digests, Cost()).read()
     alone = Extractor(own_home / "other", extractor.backbone, extractor.image, "cpu", 4)
     alone.decode(source, Cost())
-    rows = [alone.extract(source.digests[i : i + 1], Cost())[0] for i in range(6)]
+    rows = [alone.extract(source.digests[i : i + 1], Cost()).read()[0] for i in range(6)]
     np.testing.assert_array_equal(np.stack(rows), together)
+
+
+def own_rows(extractor, home, source, view):
+    """The features of one view, extracted by itself in a home of its own."""
+    alone = Extractor(home, extractor.backbone, extractor.image, "cpu", 4)
+    assert alone.decode(source, Cost(), views=[view]) == []
+    return alone.extract(source.digests, Cost(), views=[view]).read(view)
+
+
+def settled_views(view, source):
+    return [view.settled(drawing) for drawing in source.digests.tolist()]
+
+
+FLIP_OR_NOT = [View(parse_operations("hflip@0.5"), seed=1, index=index) for index in range(24)]
+
+
+def test_flipping_half_of_the_drawings_costs_at_most_two_forwards_a_drawing_however_often_it_is_drawn(tmp_path, extractor):
+    source, cost, told = read(sample(tmp_path, 8)), Cost(), []
+    different = sum(len(set(views)) for views in zip(*(settled_views(view, source) for view in FLIP_OR_NOT), strict=True))
+    extractor.decode(source, cost, views=FLIP_OR_NOT)
+    extractor.extract(source.digests, cost, lambda *report: told.append(report), FLIP_OR_NOT)
+    assert cost.forwards == different == 2 * 8, "of 24 draws, each drawing was flipped in some and not in others"
+    assert cost.decoded == 8
+    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
+    assert {total for *_, total in told} == {16}
+    assert told[-1] == ("features", 16, 16)
+    again = Cost()
+    extractor.extract(source.digests, again, views=[*FLIP_OR_NOT, IDENTITY, parse_view("hflip")])
+    assert (again.forwards, again.forwards_cached) == (0, 16)
+
+
+def test_every_drawing_has_the_row_of_its_own_settled_view(tmp_path, extractor, own_home):
+    source = read(sample(tmp_path, 9))
+    fixed = [parse_view(text) for text in ("identity", "hflip", "vflip", "hflip + vflip")]
+    draws = (View(parse_operations("hflip@0.5 + vflip@0.5"), seed=2, index=index) for index in range(99))
+    view = next(view for view in draws if set(settled_views(view, source)) == set(fixed))
+    extractor.decode(source, Cost(), views=[view])
+    found = extractor.extract(source.digests, Cost(), views=[IDENTITY, view]).read(view)
+    alone = {one: own_rows(extractor, own_home / str(one), source, one) for one in fixed}
+    expected = [alone[settled][row] for row, settled in enumerate(settled_views(view, source))]
+    np.testing.assert_array_equal(found, np.stack(expected))
+
+
+def test_views_are_read_in_any_order_and_the_last_one_is_kept(tmp_path, extractor, own_home):
+    source = read(sample(tmp_path))
+    views = [IDENTITY, FLIP_OR_NOT[0], parse_view("rotate(30)", 1, 0), parse_view("rotate(30)", 1, 1)]
+    extractor.decode(source, Cost(), views=views)
+    features = extractor.extract(source.digests, Cost(), views=views)
+    for view in (*views, *views[::-1]):
+        np.testing.assert_array_equal(features.read(view), own_rows(extractor, own_home / str(view), source, view))
+        assert features.read(view) is features.read(view)
+
+
+def test_another_view_has_other_features(tmp_path, extractor):
+    source = read(sample(tmp_path))
+    fixed = [IDENTITY, *(parse_view(text) for text in ("hflip", "rotate(20,20)", "rotate(-20,-20)", "scale(1.3,1.3)"))]
+    drawn = [parse_view("rotate(20)", 0, index) for index in range(2)]
+    extractor.decode(source, Cost(), views=[*fixed, *drawn])
+    features = extractor.extract(source.digests, Cost(), views=[*fixed, *drawn])
+    for row in range(6):
+        assert len({features.read(view)[row].tobytes() for view in fixed}) == len(fixed)
+    assert not np.array_equal(features.read(drawn[0]), features.read(drawn[1]))
+
+
+def test_only_what_some_view_still_needs_is_decoded(tmp_path, extractor, own_home):
+    source = read(sample(tmp_path))
+    flipped = parse_view("hflip")
+    some = next(view for view in FLIP_OR_NOT if 0 < settled_views(view, source).count(flipped) < 6)
+    views = [IDENTITY, some]
+    extractor.decode(source, Cost(), views=views)
+    extractor.extract(source.digests, Cost(), views=views)
+    for path in (own_home / "pixels").rglob("*.safetensors"):
+        path.unlink()
+    cost = Cost()
+    assert extractor.decode(source, cost, views=views) == []
+    assert extractor.extract(source.digests, cost, views=views).read(some).shape == (6, 96)
+    assert (cost.decoded, cost.forwards) == (0, 0)
+    there = settled_views(some, source).count(flipped)
+    extractor.decode(source, cost, views=[*views, flipped])
+    extractor.extract(source.digests, cost, views=[*views, flipped])
+    assert (cost.decoded, cost.forwards) == (6 - there, 6 - there)
+
+
+def test_copies_cost_one_forward_a_view(tmp_path, extractor):
+    files, cost = sample(tmp_path, 3), Cost()
+    source = read([*files, files[1], files[1]])
+    views = [IDENTITY, parse_view("hflip"), parse_view("rotate(9)", 0, 4)]
+    extractor.decode(source, cost, views=views)
+    features = extractor.extract(source.digests, cost, views=views)
+    assert (cost.decoded, cost.forwards) == (3, 9)
+    for view in views:
+        rows = features.read(view)
+        assert rows.shape == (5, 96)
+        assert rows[1].tobytes() == rows[3].tobytes() == rows[4].tobytes()
+
+
+def test_larger_pixels_serve_every_view_and_make_other_features(tmp_path, extractor):
+    larger = Extractor(extractor.home, extractor.backbone, ImageOptions(48), "cpu", 4)
+    source, cost = read(sample(tmp_path)), Cost()
+    views = [IDENTITY, parse_view("scale(1.5,1.5)")]
+    larger.decode(source, cost, views=views)
+    features = larger.extract(source.digests, cost, views=views)
+    assert (cost.decoded, cost.forwards) == (6, 12)
+    extractor.decode(source, cost)
+    usual = extractor.extract(source.digests, cost).read()
+    assert cost.forwards == 18, "pixels of another size are other features"
+    assert not any(np.array_equal(one, other) for one, other in zip(features.read(), features.read(views[1]), strict=True))
+    assert not np.array_equal(features.read(), usual)
 
 
 def test_broken_drawings_are_told_by_their_place_and_not_counted_as_decoded(tmp_path, extractor):

@@ -1,9 +1,12 @@
+import math
+
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import accuracy_score, log_loss
 
 from inkfold.heads import HeadSpec, head_probs, init_members
-from inkfold.training import FitSettings, epoch_order, fit_heads, lr_factor
+from inkfold.training import FitSettings, Schooling, epoch_order, fit_heads, lr_factor
 from test_heads import plain_model
 
 torch.set_num_threads(1)  # such small steps take a hundred times as long where threads wait for a busy core
@@ -19,23 +22,35 @@ def toy():
     return features, targets, np.stack([folds != fold for fold in range(FOLDS)])
 
 
-def fit(settings=None, spec=None, **changes):
+def fit_with_curve(settings=None, spec=None, **changes):
     given = dict(zip(("features", "targets", "members"), toy(), strict=True))
     given = {"num_classes": CLASSES, "seed": SEED, **given, **changes}
     settings = settings or FitSettings(epochs=4, batch_size=8, lr=0.01)
     return fit_heads(spec=spec or HeadSpec(), settings=settings, **given)
 
 
+def fit(settings=None, spec=None, **changes):
+    return fit_with_curve(settings, spec, **changes)[0]
+
+
+def views(epoch):
+    """Other features in every epoch."""
+    return (toy()[0] + np.random.default_rng(epoch).normal(0, 0.5, (N, D))).astype(np.float16)
+
+
+FACTORS = (1.0, 0.5, 0.5, 2.0, 0.1)
+SCHOOLING = Schooling(views, FACTORS)
+
+
 def same(one, other):
     return one.keys() == other.keys() and all(one[name].tobytes() == other[name].tobytes() for name in one)
 
 
-def plain_fit(settings, spec, member):
+def plain_fit(settings, spec, member, schooling=None):
     """The textbook loop for one member, with PyTorch's own layers, loss, optimisers and schedules."""
     features, targets, members = toy()
-    x, y, own = torch.from_numpy(features).float(), torch.from_numpy(targets), torch.from_numpy(members[member])
-    if settings.standardise:
-        x = (x - x[own].mean(0)) / x[own].std(0, correction=0)
+    plain, y, own = torch.from_numpy(features).float(), torch.from_numpy(targets), torch.from_numpy(members[member])
+    mean, deviation = (plain[own].mean(0), plain[own].std(0, correction=0)) if settings.standardise else (0, 1)
     start = init_members(spec, D, CLASSES, [(SEED, 1, member)])
     model = plain_model(spec, start, 0, D, CLASSES)
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
@@ -46,12 +61,17 @@ def plain_fit(settings, spec, member):
     by_step = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     loss_of = torch.nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
     for epoch in range(settings.epochs):
+        shown = plain if schooling is None else torch.from_numpy(schooling.features(epoch)).float()
+        x = (shown - mean) / deviation
         for batch in torch.from_numpy(epoch_order(N, SEED, epoch)).split(settings.batch_size):
             rows = batch[own[batch]]
             optimiser.zero_grad()
             # a batch without own rows is a step without a gradient
             (loss_of(model(x[rows]), y[rows]) if len(rows) else model(x[:1]).sum() * 0).backward()
+            scheduled = optimiser.param_groups[0]["lr"]
+            optimiser.param_groups[0]["lr"] = scheduled * (1 if schooling is None else schooling.lr_factors[epoch])
             optimiser.step()
+            optimiser.param_groups[0]["lr"] = scheduled
             if settings.schedule == "cosine":
                 by_step.step()
         if settings.schedule == "step":
@@ -59,10 +79,10 @@ def plain_fit(settings, spec, member):
     return model
 
 
-def check_against_plain(settings, spec):
-    fitted = fit(settings, spec)
+def check_against_plain(settings, spec, schooling=None):
+    fitted = fit(settings, spec, schooling=schooling)
     for member in range(FOLDS):
-        model = plain_fit(settings, spec, member)
+        model = plain_fit(settings, spec, member, schooling)
         layers = [layer for layer in model if isinstance(layer, torch.nn.Linear)]
         for i, layer in enumerate(layers):
             weight, bias = layer.weight.detach().numpy().T, layer.bias.detach().numpy()
@@ -89,6 +109,15 @@ def test_batches_of_two_in_which_a_member_may_have_no_row_agree_with_a_plain_loo
     batches = epoch_order(N, SEED, 0).reshape(-1, 2)
     assert not members[:, batches].any(2).all(), "the case is there"
     check_against_plain(FitSettings(epochs=1, batch_size=2, optimiser="sgd", lr=0.01), HeadSpec())
+
+
+@pytest.mark.parametrize(
+    "settings", [{"optimiser": "adamw"}, {"optimiser": "sgd", "schedule": "step", "step_every": 2}], ids=str
+)
+@pytest.mark.parametrize(("spec", "standardise"), [(HeadSpec(), False), (HeadSpec((9,)), True)], ids=str)
+def test_a_curriculums_features_and_rates_agree_with_a_plain_loop_too(settings, spec, standardise):
+    given = FitSettings(epochs=5, batch_size=8, lr=0.02, weight_decay=0.05, standardise=standardise, **settings)
+    check_against_plain(given, spec, SCHOOLING)
 
 
 @pytest.mark.parametrize("standardise", [False, True])
@@ -170,6 +199,104 @@ def test_bfloat16_products_stay_close_to_float32():
     exact, rough = fit(FitSettings(**settings)), fit(FitSettings(**settings, precision="bfloat16"))
     assert rough["layers.0.weight"].dtype == np.float32
     np.testing.assert_allclose(rough["layers.0.weight"], exact["layers.0.weight"], atol=0.03)
+
+
+def test_schooling_in_the_drawings_as_they_are_changes_nothing():
+    plain, schooled = fit_with_curve(), fit_with_curve(schooling=Schooling(lambda _: toy()[0], [1.0] * 4))
+    assert same(plain[0], schooled[0])
+    assert plain[1] == schooled[1]
+
+
+def test_every_epoch_asks_once_for_its_own_features():
+    asked = []
+
+    def features(epoch):
+        asked.append(epoch)
+        return views(epoch)
+
+    fit(schooling=Schooling(features, FACTORS))
+    assert asked == [0, 1, 2, 3]
+
+
+def held_out_probs(heads, spec, features):
+    """What each drawing's own member, which has not seen it, says."""
+    probs = np.zeros((N, CLASSES))
+    for member, seen in enumerate(toy()[2]):
+        probs[~seen] = head_probs(heads, spec, features[~seen], member)
+    return probs
+
+
+@pytest.mark.parametrize("schooling", [None, SCHOOLING])
+@pytest.mark.parametrize("spec", [HeadSpec(), HeadSpec((9,))], ids=str)
+def test_the_curve_ends_with_the_figures_of_the_held_out_drawings_as_they_are(spec, schooling):
+    heads, curve = fit_with_curve(FitSettings(epochs=5, batch_size=8, standardise=True), spec, schooling=schooling)
+    features, targets, _ = toy()
+    probs = held_out_probs(heads, spec, features)
+    # scikit-learn's figures
+    assert len(curve) == 5
+    assert curve[-1].held_out_loss == pytest.approx(log_loss(targets, probs / probs.sum(1, keepdims=True)), rel=1e-5)
+    assert curve[-1].held_out_accuracy == accuracy_score(targets, probs.argmax(1))
+
+
+def test_each_point_of_the_curve_is_where_a_shorter_fit_ends():
+    settings = {"batch_size": 8, "lr": 0.02, "schedule": "constant"}
+    curve = fit_with_curve(FitSettings(epochs=4, **settings), schooling=SCHOOLING)[1]
+    for epochs in (1, 2, 3):
+        assert fit_with_curve(FitSettings(epochs=epochs, **settings), schooling=SCHOOLING)[1] == curve[:epochs]
+
+
+def test_the_curves_figures_by_hand():
+    # Two drawings, a member for each; features of 0 leave the biases, and a rate of next to nothing leaves those as drawn.
+    targets, members = np.array([0, 1]), np.array([[True, False], [False, True]])
+    settings = FitSettings(epochs=2, batch_size=2, lr=1e-12)
+    heads, curve = fit_heads(np.zeros((2, 3), np.float32), targets, members, HeadSpec(), settings, 2, seed=SEED)
+    bias = heads["layers.0.bias"][:, 0].astype(float)
+    own = [math.log(1 + math.exp(bias[member, 1 - target] - bias[member, target])) for member, target in ((0, 0), (1, 1))]
+    others = [math.log(1 + math.exp(bias[member, 1 - target] - bias[member, target])) for member, target in ((0, 1), (1, 0))]
+    right = [bias[0, 1] > bias[0, 0], bias[1, 0] >= bias[1, 1]]
+    for point in curve:
+        assert point.loss == pytest.approx(sum(own) / 2, rel=1e-5)
+        assert point.held_out_loss == pytest.approx(sum(others) / 2, rel=1e-5)
+        assert point.held_out_accuracy == sum(right) / 2
+
+
+def test_the_curves_loss_is_the_mean_of_the_members_losses_while_they_learn():
+    _, targets, members = toy()
+    curve = fit_with_curve(FitSettings(epochs=2, batch_size=N, lr=0.01, label_smoothing=0.1), schooling=SCHOOLING)[1]
+    start = init_members(HeadSpec(), D, CLASSES, [(SEED, 1, member) for member in range(FOLDS)])
+    losses = []
+    for member, own in enumerate(members):
+        model = plain_model(HeadSpec(), start, member, D, CLASSES)
+        x, y = torch.from_numpy(views(0)[own]).float(), torch.from_numpy(targets[own])
+        losses.append(torch.nn.functional.cross_entropy(model(x), y, label_smoothing=0.1).item())
+    assert curve[0].loss == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_the_curves_rate_is_the_schedules_at_the_epochs_start_times_the_epochs_factor():
+    step = FitSettings(epochs=5, batch_size=8, lr=0.1, schedule="step", step_every=2, step_gamma=0.5)
+    assert [point.lr for point in fit_with_curve(step)[1]] == pytest.approx([0.1, 0.1, 0.05, 0.05, 0.025])
+    schooled = [point.lr for point in fit_with_curve(step, schooling=SCHOOLING)[1]]
+    assert schooled == pytest.approx([0.1, 0.05, 0.025, 0.1, 0.0025])
+    cosine = [point.lr for point in fit_with_curve(FitSettings(epochs=4, lr=0.1))[1]]
+    assert cosine == pytest.approx([0.1, 0.05 + 0.1 * 0.5**1.5, 0.05, 0.05 - 0.1 * 0.5**1.5])
+
+
+def test_without_held_out_drawings_the_curve_has_no_held_out_figures():
+    [point] = fit_with_curve(FitSettings(epochs=1), members=np.ones((2, N), bool))[1]
+    assert math.isnan(point.held_out_loss)
+    assert math.isnan(point.held_out_accuracy)
+    assert point.loss > 0
+
+
+def test_a_member_that_holds_nothing_out_leaves_the_others_figures_alone():
+    members = toy()[2]
+    settings = FitSettings(epochs=2, batch_size=8)
+    plain, more = (
+        fit_with_curve(settings, members=given)[1] for given in (members, np.vstack([members, np.ones((1, N), bool)]))
+    )
+    for one, other in zip(plain, more, strict=True):
+        assert other.held_out_loss == pytest.approx(one.held_out_loss, rel=1e-5)
+        assert other.held_out_accuracy == one.held_out_accuracy
 
 
 def test_every_epoch_has_its_own_order_of_all_drawings():

@@ -20,6 +20,7 @@ RUN_FILES = {
     "recipe.yaml",
     "metrics.json",
     "cost.json",
+    "curve.json",
     "heads.safetensors",
     "predictions/out_of_fold.parquet",
     "predictions/test.parquet",

@@ -86,6 +86,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("data", type=Path)
     command.add_argument("settings", nargs="*", metavar="key=value", help="keys of the recipe's data section, k=5")
     command.add_argument("--json", action="store_true", help="print JSON")
+    command = add("augment", _augment, "a contact sheet of what a recipe's augmentation does to your drawings")
+    command.add_argument("recipe", help="a YAML file, or a shipped recipe's name")
+    command.add_argument("settings", nargs="*", metavar="key=value", help="data=DIR, curriculum=winner, any key of the recipe")
+    command.add_argument("--out", type=Path, required=True, help="the picture to write: .png, .jpg or .webp")
+    command.add_argument("--rows", type=int, default=8, help="drawings to show")
     command = add("recipes", _recipes, "list the shipped recipes")
     command = add("cache", _cache, "list or prune decoded drawings and features")
     command.add_argument("action", nargs="?", choices=("list", "prune"), default="list")
@@ -139,6 +144,18 @@ def _check(given: argparse.Namespace) -> int:
     return 0 if checkup.ok else 1
 
 
+def _augment(given: argparse.Namespace) -> int:
+    from inkfold.pipeline import settle_recipe
+    from inkfold.preview import write_preview
+
+    recipe = settle_recipe(given.recipe, tuple(given.settings))
+    columns = write_preview(recipe, given.out, max(1, given.rows))
+    if len(columns) == 1:
+        print("the recipe shows drawings as they are; try curriculum=winner")
+    print(f"{len(columns)} views: {given.out}")
+    return 0
+
+
 def _recipes(given: argparse.Namespace) -> int:
     from inkfold.config import shipped_recipes
 
@@ -187,6 +204,7 @@ def _print_run(run: "Run") -> None:
     rows += [(f"  fold {fold['fold']}", *_figures(fold)) for fold in metrics["folds"]]
     rows += [("test", *_figures(metrics["test"]))] if "test" in metrics else []
     _print_table("", ("", "drawings", "accuracy (95 %)", "top-5 (95 %)", "macro recall", "nll", "ece"), rows)
+    _print_curve(run)
     skipped = {name: count for name, count in metrics["data"]["skipped"].items() if count}
     if skipped:
         print(f"left out as broken: {', '.join(f'{count} {name}' for name, count in skipped.items())}")
@@ -200,6 +218,30 @@ def _print_run(run: "Run") -> None:
     )
     submission = run.path / "submission.csv"
     print(f"run: {run.path}" + (f"\nsubmission: {submission}" if submission.is_file() else ""))
+
+
+def _print_curve(run: "Run") -> None:
+    """Show where each stage ended, if there is more than drawings as they are."""
+    curve = json.loads((run.path / "curve.json").read_text(encoding="utf-8"))
+    if any(stage["augment"] for stage in curve["stages"]) or len(curve["stages"]) > 1:
+        rows = []
+        for stage in curve["stages"]:
+            points = [point for point in curve["epochs"] if point["stage"] == stage["stage"]]
+            rows.append(
+                (
+                    f"{points[0]['epoch']}-{points[-1]['epoch'] + 1}",
+                    str(stage["views"]) if stage["augment"] else "",
+                    f"{points[-1]['loss']:.3f}",
+                    f"{points[-1]['held_out_loss']:.3f}",
+                    f"{points[-1]['held_out_accuracy']:.3f}",
+                    " + ".join(stage["augment"]) or "drawings as they are",
+                )
+            )
+        _print_table("stages", ("epochs", "views", "loss", "held-out loss", "held-out accuracy", "what is learnt from"), rows)
+    if gain := run.metrics.get("tta"):
+        difference = gain["accuracy_with"] - gain["accuracy_without"]
+        verdict = "not distinguishable from chance" if gain["p_value"] > 0.05 else "more than chance"
+        print(f"test-time views: {difference:+.4f} out of fold, p = {gain['p_value']:.3g}: {verdict}")
 
 
 def _figures(part: dict[str, Any]) -> tuple[str, ...]:

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from inkfold.errors import Problem, RecipeError
+from inkfold.operations import parse_operations
 
 SHORTHANDS = {"data": "root"}  # `data=DIR` means `data.root=DIR`
+MOST_VIEWS = 10_000
 
 
 class _Section(BaseModel):
@@ -51,6 +53,8 @@ class ImageRecipe(_Section):
 
     size: int | None = Field(None, ge=16, le=2048)
     """Side in px; None takes the backbone's own."""
+    stored_size: int | None = Field(None, ge=16, le=2048)
+    """Side of the stored squares in px, from which views are rendered; None takes `size`."""
     fit: Literal["pad", "squash", "crop_to_ink"] = "pad"
     """Pad on the paper's colour, distort to the square, or crop to the ink and pad."""
     colour: Literal["auto", "grey", "rgb"] = "auto"
@@ -168,6 +172,32 @@ class FoldsRecipe(_Section):
     """Column whose equal values stay in one part: who drew it, after which photo."""
 
 
+class StageRecipe(_Section):
+    """Some epochs that learn from one kind of view."""
+
+    until_epoch: int | None = Field(None, ge=1)
+    """Its end: the number of epochs that are over then; None is the end of the fit."""
+    augment: tuple[str, ...] = ()
+    """Operations such as `rotate(15)@0.5`: name, numbers, probability. None: drawings as they are."""
+    views: Literal["per_epoch"] | int = "per_epoch"
+    """A new view of each drawing in every epoch, or a pool of so many; a forward each, shared by all folds and trials."""
+    lr_factor: float = Field(1.0, gt=0, le=100)
+    """Of the learning rate in this stage, beside the schedule's."""
+
+    @field_validator("views", mode="before")
+    @classmethod
+    def _is_a_size(cls, value: Any) -> Any:
+        number = int(value) if isinstance(value, str) and value.isdecimal() else value
+        if number != "per_epoch" and not (type(number) is int and 1 <= number <= MOST_VIEWS):
+            raise ValueError(f"expected per_epoch or the number of views, 1 to {MOST_VIEWS}")
+        return number
+
+    @field_validator("augment")
+    @classmethod
+    def _is_readable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(operation) for operation in parse_operations(value))
+
+
 class Recipe(_Section):
     """A whole run."""
 
@@ -183,6 +213,10 @@ class Recipe(_Section):
     """Which drawings are held out."""
     fit: FitRecipe = FitRecipe()
     """How the head is fitted."""
+    curriculum: tuple[StageRecipe, ...] = ()
+    """Stages of augmentation; `winner`, or {name: winner, views: 4}, stands for those of 2024. None: drawings as they are."""
+    tta: tuple[str, ...] = ()
+    """Views whose predictions are averaged, such as [identity, hflip, "hflip + rotate(5,5)"]. None: drawings as they are."""
     seed: int = Field(42, ge=0, le=2**32 - 1)
     """Every random choice comes from it."""
 
@@ -190,8 +224,52 @@ class Recipe(_Section):
     @classmethod
     def _expand_shorthands(cls, raw: Any) -> Any:
         if isinstance(raw, Mapping):
-            return {key: _expanded(key, value) for key, value in raw.items()}
+            return {key: _named_curriculum(raw) if key == "curriculum" else _expanded(key, value) for key, value in raw.items()}
         return raw
+
+    @field_validator("curriculum", mode="before")
+    @classmethod
+    def _name_is_known(cls, value: Any) -> Any:
+        if isinstance(value, str | Mapping):  # what `_named_curriculum` left
+            raise ValueError(f"expected stages, or a name ({', '.join(NAMED_CURRICULA)}), alone or with views and lr_factor")
+        return value
+
+    @field_validator("curriculum")
+    @classmethod
+    def _stages_fill_the_epochs(cls, stages: tuple[StageRecipe, ...], info: ValidationInfo) -> tuple[StageRecipe, ...]:
+        if "fit" not in info.data:
+            return stages
+        epochs: int = info.data["fit"].epochs
+        ends = [stage.until_epoch or epochs for stage in stages]
+        if ends and (ends != sorted(set(ends)) or ends[-1] != epochs):
+            raise ValueError(
+                f"its stages end at epochs {ends}, expected rising ends and the last one at fit.epochs, {epochs}. "
+                "Change until_epoch or fit.epochs; a named curriculum is stretched to fit"
+            )
+        return stages
+
+    @field_validator("tta")
+    @classmethod
+    def _views_are_readable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        texts, problems = [], []
+        for text in value:
+            try:
+                texts.append(" + ".join(str(operation) for operation in parse_operations(text)) or "identity")
+            except ValueError as error:
+                problems.append(str(error))
+        if problems:
+            raise ValueError("; ".join(problems))
+        return tuple(texts)
+
+
+NAMED_CURRICULA: dict[str, tuple[tuple[float, tuple[str, ...]], ...]] = {
+    # The end of each stage as a share of all epochs, and what is done in it. The winner of 2024: epochs 5, 10 and 20 of 20.
+    "winner": (
+        (0.25, ()),
+        (0.5, ("hflip@0.5", "vflip@0.5", "rotate(10)@0.5")),
+        (1.0, ("hflip@0.5", "vflip@0.5", "rotate(15)@0.5", "elastic(30,4)@0.5", "grid(4,0.2)@0.5")),
+    ),
+}
 
 
 def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -234,7 +312,7 @@ def validate_recipe(raw: Mapping[str, Any], source: str = "recipe") -> Recipe:
 
 def dump_recipe(recipe: Recipe) -> str:
     """Write the resolved recipe as YAML, every key included, so that defaults that change later don't change it."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return yaml.dump(recipe.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -286,6 +364,17 @@ def merge_overrides(raw: dict[str, Any], overrides: Iterable[str]) -> None:
         raise RecipeError(problems)
 
 
+class _Dumper(yaml.SafeDumper):
+    """PyYAML writes the rarer line breaks plainly, where they are read as spaces: quoted, they are escaped."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        style = '"' if set(data) & set("\x85\u2028\u2029") else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
@@ -321,6 +410,26 @@ def _expanded(key: str, value: Any) -> Any:
     return {SHORTHANDS[key]: str(value)} if key in SHORTHANDS and isinstance(value, str | int | float) else value
 
 
+def _named_curriculum(raw: Mapping[str, Any]) -> Any:
+    """Put a name's stages in its place, stretched to the epochs; anything else is left for the validation."""
+    given = raw["curriculum"]
+    wanted = dict(given) if isinstance(given, Mapping) else {"name": given}
+    name = wanted.pop("name", None)
+    if not isinstance(name, str) or name not in NAMED_CURRICULA or not {*wanted} <= {"views", "lr_factor"}:
+        return () if given is None else given
+    try:
+        epochs = FitRecipe.model_validate(raw.get("fit") or {}).epochs
+    except ValidationError:
+        return ()  # the fit's own problems are told
+    stages = [(round(share * epochs), augment) for share, augment in NAMED_CURRICULA[name]]
+    starts = [0, *(end for end, _ in stages)]
+    return [
+        {"until_epoch": end, **(wanted if augment else {}), "augment": augment}
+        for start, (end, augment) in zip(starts, stages, strict=False)
+        if end > start
+    ]
+
+
 def _problem(source: str, details: Any) -> Problem:
     path = [str(part) for part in details["loc"]]
     where = f"{source}: {'.'.join(_without_tags(path)) or 'recipe'}"
@@ -329,6 +438,8 @@ def _problem(source: str, details: Any) -> Problem:
         near = difflib.get_close_matches(path[-1], known, n=1)
         hint = f"Did you mean '{near[0]}'?" if near else f"Expected one of: {', '.join(known)}."
         return Problem("recipe", where, f"no such key. {hint}")
+    if not path:
+        return Problem("recipe", source, f"{details['msg'].removeprefix('Value error, ')}.")
     if details["type"] == "missing":
         return Problem("recipe", where, "is missing. Add it to the recipe or as key=value.")
     if details["type"] == "union_tag_not_found":
@@ -348,6 +459,9 @@ def _without_tags(path: list[str]) -> list[str]:
     return [part for before, part in zip(["", *path], path, strict=False) if part not in _BY_KIND.get(before, {})]
 
 
+_LISTED: dict[str, type[BaseModel]] = {"curriculum": StageRecipe}
+
+
 def _known_keys(path: list[str]) -> list[str]:
     section: type[BaseModel] = Recipe
     for before, part in zip(["", *path], path, strict=False):
@@ -356,6 +470,6 @@ def _known_keys(path: list[str]) -> list[str]:
             section = _BY_KIND[before][part]
         elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
             section = annotation
-        elif part == "schedule":
-            continue
+        elif part in _LISTED:
+            section = _LISTED[part]
     return list(section.model_fields)

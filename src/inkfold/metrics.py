@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 
 Z95 = 1.959963984540054
 ECE_BINS = 15
@@ -52,6 +52,29 @@ def expected_calibration_error(
     which = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = np.bincount(which, confidence - correct, minlength=bins)
     return float(np.abs(gaps).sum() / len(targets))
+
+
+def mcnemar(first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"]) -> float:
+    """Test whether two classifiers that answered the same questions are right equally often.
+
+    Only the questions count on which exactly one is right; if both are as good, each of these is a fair coin. The exact
+    two-sided binomial test, at any n.
+
+    Args:
+        first: Where the one is right.
+        second: Where the other is.
+
+    Returns:
+        The probability of a difference at least so large by chance.
+
+    Source: McNemar, "Note on the sampling error of the difference between correlated proportions", Psychometrika 12 (1947).
+    """
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    n, fewer = only_first + only_second, min(only_first, only_second)
+    tail = sum(
+        math.exp(math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) - n * math.log(2)) for i in range(fewer + 1)
+    )
+    return min(1.0, 2 * tail)
 
 
 def measure(

@@ -5,32 +5,39 @@ killed anywhere continues where it was, with the same result.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Float16, Float32
+from jaxtyping import Bool, Float32
 
 from inkfold.atomic import write_json
-from inkfold.config import Recipe, load_recipe, merge_overrides, validate_recipe
+from inkfold.augment import IDENTITY, View
+from inkfold.config import Recipe, StageRecipe, load_recipe, merge_overrides, validate_recipe
+from inkfold.curriculum import Curriculum, Stage
 from inkfold.dataset import DataOptions, few_drawings, read_dataset
 from inkfold.errors import DataError, RecipeError
 from inkfold.folds import assign_folds
 from inkfold.heads import head_probs
 from inkfold.home import home
-from inkfold.metrics import measure
+from inkfold.metrics import mcnemar, measure
+from inkfold.operations import parse_operations
 from inkfold.predictions import SUBMISSION_COLUMNS, Predictions, SubmissionPart, write_submission
 from inkfold.prepare import Prepared, decode, read_files
 from inkfold.progress import Progress, silent
-from inkfold.run import HEADS, Run, backbone_spec, head_spec, image_options, load_run
+from inkfold.run import HEADS, Run, backbone_spec, head_spec, image_options, load_run, prediction_views
 from inkfold.rundir import claimed, finished_run, write_cost, write_heads, write_manifest
-from inkfold.sources import Cost, Extractor
+from inkfold.sources import Cost, Extractor, ViewFeatures
 from inkfold.weights import resolve_backbone
+
+if TYPE_CHECKING:
+    from inkfold.training import Epoch
 
 OUT_OF_FOLD = "predictions/out_of_fold.parquet"
 TEST = "predictions/test.parquet"
 SUBMISSION = "submission.csv"
+CURVE = "curve.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +47,18 @@ class Results:
     Attributes:
         members: True where a member learnt from a drawing.
         heads: The fitted tensors.
+        curve: What each epoch came to.
         out_of_fold: What members say of drawings that they have not seen.
         test: What they say of the test drawings; None without any.
+        plain: Out of fold without test-time views; None where there are none.
     """
 
     members: Bool[np.ndarray, "members n"]
     heads: Mapping[str, Float32[np.ndarray, "members rows columns"]]
+    curve: Sequence["Epoch"]
     out_of_fold: Predictions
     test: Predictions | None
+    plain: Predictions | None
 
 
 def train(
@@ -83,19 +94,21 @@ def train(
             return done
         with cost.timed("backbone"):
             extractor = build_extractor(recipe)
-        prepared = decode(read, extractor, recipe.data.on_broken, cost, progress)
-        features = extractor.extract(prepared.digests, cost, progress)
+        curriculum, test_views = build_curriculum(recipe), prediction_views(recipe)
+        views = tuple(dict.fromkeys((IDENTITY, *curriculum.views(), *test_views)))
+        prepared = decode(read, extractor, recipe.data.on_broken, cost, progress, views=views, test_views=test_views)
+        features = extractor.extract(prepared.digests, cost, progress, views)
         test_features = None
-        if prepared.test_digests is not None:
-            some = len(prepared.test_digests) > 0
-            test_features = extractor.extract(prepared.test_digests, cost, progress) if some else features[:0]
+        if prepared.test_digests is not None and len(prepared.test_digests):
+            test_features = extractor.extract(prepared.test_digests, cost, progress, test_views)
         members = split(recipe, prepared)
         with cost.timed("fit"):
-            heads = _fit(recipe, prepared, features, members, progress)
+            heads, curve = _fit(recipe, prepared, features, curriculum, members, progress)
         with cost.timed("predict"):
-            out_of_fold = _predict_held_out(recipe, prepared, features, members, heads)
-            test = _predict_test(recipe, prepared, test_features, len(members), heads)
-        results = Results(members, heads, out_of_fold, test)
+            out_of_fold = _predict_held_out(recipe, prepared, features, test_views, members, heads)
+            test = _predict_test(recipe, prepared, test_features, test_views, len(members), heads)
+            plain = _predict_held_out(recipe, prepared, features, (IDENTITY,), members, heads) if recipe.tta else None
+        results = Results(members, heads, curve, out_of_fold, test, plain)
         files = _write(out, recipe, prepared, results)
         _finish(out, recipe, prepared, results, (extractor, cost), files)
     return load_run(out)
@@ -148,6 +161,17 @@ def build_extractor(recipe: Recipe) -> Extractor:
     return Extractor(home(), backbone, image_options(recipe, backbone), device.type, recipe.backbone.batch_size)
 
 
+def build_curriculum(recipe: Recipe) -> Curriculum:
+    """Turn the recipe's stages into epochs and views; one stage of drawings as they are if it names none."""
+    stages, start = [], 0
+    for given in recipe.curriculum or (StageRecipe(),):
+        end = given.until_epoch or recipe.fit.epochs
+        pool = None if given.views == "per_epoch" else given.views
+        stages.append(Stage(end - start, parse_operations(given.augment), pool, given.lr_factor))
+        start = end
+    return Curriculum(stages, recipe.seed)
+
+
 def split(recipe: Recipe, prepared: Prepared) -> Bool[np.ndarray, "members n"]:
     """Deal the training drawings into parts, and give each member all but its own.
 
@@ -177,24 +201,26 @@ def split(recipe: Recipe, prepared: Prepared) -> Bool[np.ndarray, "members n"]:
 def _fit(
     recipe: Recipe,
     prepared: Prepared,
-    features: Float16[np.ndarray, "n d"],
+    features: ViewFeatures,
+    curriculum: Curriculum,
     members: Bool[np.ndarray, "members n"],
     progress: Progress,
-) -> dict[str, np.ndarray]:
+) -> tuple[dict[str, np.ndarray], list["Epoch"]]:
     from inkfold.backbone import choose_device, choose_precision  # noqa: PLC0415 - torch takes a second
-    from inkfold.training import FitSettings, fit_heads  # noqa: PLC0415
+    from inkfold.training import FitSettings, Schooling, fit_heads  # noqa: PLC0415
 
     given = recipe.fit.model_dump()
     given["precision"] = choose_precision(given["precision"], choose_device("cpu"))
     schedule = given.pop("schedule")
     steps = {f"step_{name}": schedule[name] for name in ("every", "gamma") if name in schedule}
     return fit_heads(
-        features,
+        features.read(),
         prepared.targets,
         members,
         head_spec(recipe),
         FitSettings(**given, schedule=schedule["kind"], **steps),
         len(prepared.read.dataset.class_names),
+        schooling=Schooling(lambda epoch: features.read(curriculum.view(epoch)), curriculum.lr_factors()),
         seed=recipe.seed,
         progress=progress,
     )
@@ -203,17 +229,20 @@ def _fit(
 def _predict_held_out(
     recipe: Recipe,
     prepared: Prepared,
-    features: Float16[np.ndarray, "n d"],
+    features: ViewFeatures,
+    views: Sequence[View],
     members: Bool[np.ndarray, "members n"],
     heads: Mapping[str, np.ndarray],
 ) -> Predictions:
-    """Let each member answer for the drawings that it has not seen; rows in the table's order."""
+    """Let each member answer for the drawings that it has not seen, the mean over views; rows in the table's order."""
     dataset = prepared.read.dataset
-    probs = np.zeros((len(features), len(dataset.class_names)), np.float32)
-    folds = np.zeros(len(features), np.int64)
-    for member, seen in enumerate(members):
-        probs[~seen] = head_probs(heads, head_spec(recipe), features[~seen], member)
-        folds[~seen] = member
+    probs = np.zeros((len(prepared.rows), len(dataset.class_names)), np.float32)
+    folds = np.zeros(len(prepared.rows), np.int64)
+    for view in views:
+        shown = features.read(view)
+        for member, seen in enumerate(members):
+            probs[~seen] += head_probs(heads, head_spec(recipe), shown[~seen], member) / len(views)
+            folds[~seen] = member
     held_out = np.flatnonzero(~members.all(0))
     held_out = held_out[np.argsort(prepared.rows[held_out])]
     rows = prepared.rows[held_out]
@@ -225,19 +254,24 @@ def _predict_held_out(
 def _predict_test(
     recipe: Recipe,
     prepared: Prepared,
-    features: Float16[np.ndarray, "m d"] | None,
+    features: ViewFeatures | None,
+    views: Sequence[View],
     members: int,
     heads: Mapping[str, np.ndarray],
 ) -> Predictions | None:
     """Let every member answer, and average; a drawing that can't be read gets the classes' shares in training."""
     dataset = prepared.read.dataset
-    if features is None or dataset.test is None:
+    if dataset.test is None:
         return None
     shares = np.bincount(prepared.targets, minlength=len(dataset.class_names)) / len(prepared.rows)
     fold_probs = np.empty((members, len(dataset.test), len(dataset.class_names)), np.float32)
     fold_probs[:] = shares
-    for member in range(members if len(features) else 0):
-        fold_probs[member, prepared.test_whole] = head_probs(heads, head_spec(recipe), features, member)
+    if features is not None:
+        fold_probs[:, prepared.test_whole] = 0
+        for view in views:
+            shown = features.read(view)
+            for member in range(members):
+                fold_probs[member, prepared.test_whole] += head_probs(heads, head_spec(recipe), shown, member) / len(views)
     return Predictions(
         dataset.test.image_paths,
         fold_probs.mean(0),
@@ -268,9 +302,22 @@ def _metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[str, 
         "out_of_fold": measure(out_of_fold.probs, out_of_fold.targets, out_of_fold.class_names),
         "folds": folds,
     }
+    if results.plain is not None:
+        metrics["tta"] = {"views": list(recipe.tta), **_gain(results.plain, out_of_fold)}
     if test is not None and test.targets is not None:
         metrics["test"] = measure(test.probs, test.targets, test.class_names)
     return metrics
+
+
+def _gain(before: Predictions, after: Predictions) -> dict[str, Any]:
+    """Say what a change did to the accuracy out of fold, and whether it could be chance."""
+    assert before.targets is not None
+    right = [predictions.preds == before.targets for predictions in (before, after)]
+    return {
+        "accuracy_without": float(right[0].mean()),
+        "accuracy_with": float(right[1].mean()),
+        "p_value": mcnemar(right[0], right[1]),
+    }
 
 
 def _write(out: Path, recipe: Recipe, prepared: Prepared, results: Results) -> list[str]:
@@ -278,8 +325,9 @@ def _write(out: Path, recipe: Recipe, prepared: Prepared, results: Results) -> l
     write_heads(out, results.heads, dataset.class_names)
     results.out_of_fold.save(out / OUT_OF_FOLD)
     write_json(out / "metrics.json", _metrics(recipe, prepared, results))
+    write_json(out / CURVE, _curve(recipe, results.curve))
     if test is None:
-        return [HEADS, OUT_OF_FOLD, "metrics.json"]
+        return [HEADS, OUT_OF_FOLD, "metrics.json", CURVE]
     test.save(out / TEST)
     sample = dataset.sample_submission
     ids = None if sample is None else sample.ids.tolist()
@@ -289,7 +337,27 @@ def _write(out: Path, recipe: Recipe, prepared: Prepared, results: Results) -> l
         columns = {name: known.get(name, "id") for name in sample.columns}
     values = dataset.class_targets[test.preds]
     write_submission(out / SUBMISSION, test.image_paths, values, dataset.class_targets, ids, columns)
-    return [HEADS, OUT_OF_FOLD, "metrics.json", TEST, SUBMISSION]
+    return [HEADS, OUT_OF_FOLD, "metrics.json", CURVE, TEST, SUBMISSION]
+
+
+def _curve(recipe: Recipe, curve: Sequence["Epoch"]) -> dict[str, Any]:
+    """Give the training curve with its stages as JSON values."""
+    curriculum = build_curriculum(recipe)
+    stages = [
+        {
+            "stage": number,
+            "epochs": stage.epochs,
+            "augment": [str(operation) for operation in stage.operations],
+            "views": stage.views or "per_epoch",
+            "lr_factor": stage.lr_factor,
+        }
+        for number, stage in enumerate(curriculum.stages)
+    ]
+    points = [
+        {"epoch": epoch, "stage": curriculum.stage(epoch), "view": str(curriculum.view(epoch)), **asdict(point)}
+        for epoch, point in enumerate(curve)
+    ]
+    return {"stages": stages, "epochs": points}
 
 
 def _finish(

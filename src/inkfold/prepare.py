@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int64, Shaped
 
+from inkfold.augment import IDENTITY, View
 from inkfold.dataset import Dataset
 from inkfold.errors import DataError
 from inkfold.progress import Progress, silent
@@ -102,7 +103,16 @@ def read_files(
     return ReadData(dataset, train, test, broken_train, broken_test, test_targets, fingerprint)
 
 
-def decode(read: ReadData, extractor: Extractor, on_broken: str, cost: Cost, progress: Progress = silent) -> Prepared:
+def decode(  # noqa: PLR0913 - two sorts of views
+    read: ReadData,
+    extractor: Extractor,
+    on_broken: str,
+    cost: Cost,
+    progress: Progress = silent,
+    *,
+    views: Sequence[View] = (IDENTITY,),
+    test_views: Sequence[View] = (IDENTITY,),
+) -> Prepared:
     """Bring all drawings into the pixel store.
 
     Args:
@@ -111,6 +121,8 @@ def decode(read: ReadData, extractor: Extractor, on_broken: str, cost: Cost, pro
         on_broken: `error` or `skip`.
         cost: Added to.
         progress: Told of each shard.
+        views: Of the training drawings, whose features will be wanted.
+        test_views: Of the test drawings.
 
     Returns:
         The drawings that can be used.
@@ -118,11 +130,11 @@ def decode(read: ReadData, extractor: Extractor, on_broken: str, cost: Cost, pro
     Raises:
         DataError: With every broken drawing, or if none is left.
     """
-    broken_train = [*read.broken_train, *extractor.decode(read.train, cost, progress)]
+    broken_train = [*read.broken_train, *extractor.decode(read.train, cost, progress, views)]
     tables = [("train", read.train, broken_train)]
     test_whole = None
     if read.test is not None:
-        broken_test = [*read.broken_test, *extractor.decode(read.test, cost, progress)]
+        broken_test = [*read.broken_test, *extractor.decode(read.test, cost, progress, test_views)]
         tables.append(("test", read.test, broken_test))
         test_whole = whole_drawings(read.test, broken_test)
     refuse_broken(tables, on_broken)

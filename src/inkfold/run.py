@@ -14,6 +14,7 @@ from jaxtyping import Float32
 from safetensors import SafetensorError, safe_open
 
 from inkfold.atomic import write_text
+from inkfold.augment import IDENTITY, View, parse_view, render_batch
 from inkfold.config import Recipe, load_recipe
 from inkfold.errors import DataError, PredictionError, Problem
 from inkfold.fit import ImageOptions, fit_image
@@ -21,6 +22,7 @@ from inkfold.heads import HeadSpec, head_probs
 from inkfold.home import home
 from inkfold.paths import list_images
 from inkfold.progress import Progress, silent
+from inkfold.shards import digest
 from inkfold.sources import Cost, Extractor, read_source, refuse_broken, whole_drawings
 from inkfold.weights import BackboneInfo, BackboneSpec, digest_file, resolve_backbone
 
@@ -92,11 +94,13 @@ class Run:
         extractor = self._extractor()
         source, broken = read_source(np.array(files, np.dtypes.StringDType()), np.array(files, np.dtypes.StringDType()))
         cost = Cost()
-        broken += extractor.decode(source, cost, progress)
+        views = prediction_views(self.recipe)
+        broken += extractor.decode(source, cost, progress, views)
         refuse_broken([("drawing", source, broken)], on_broken, "on_broken")
         whole = whole_drawings(source, broken)
         if whole.any():
-            probs[whole] = self._vote(extractor.extract(source.digests[whole], cost, progress))
+            features = extractor.extract(source.digests[whole], cost, progress, views)
+            probs[whole] = np.mean([self._vote(features.read(view)) for view in views], axis=0)
         return probs
 
     def _predict_arrays(self, arrays: list[np.ndarray]) -> np.ndarray:
@@ -105,11 +109,16 @@ class Run:
         extractor = self._extractor()
         device = choose_device(self.recipe.backbone.device)
         fitted = [fit_image(array, extractor.image) for array in arrays]
+        drawings = [digest(one.tobytes()).encode() for one in fitted]
         if len({one.ndim for one in fitted}) > 1:
             fitted = [one if one.ndim == 3 else np.repeat(one[..., None], 3, 2) for one in fitted]
+        pixels = np.stack(fitted)
+        views, size_px = prediction_views(self.recipe), extractor.backbone.image_size
         with keep_freed_memory():
             backbone = Backbone(extractor.backbone, device, self.recipe.backbone.batch_size)
-            return self._vote(backbone.extract(np.stack(fitted)))
+            shown = (render_batch(pixels, view, drawings, size_px) for view in views)
+            probs: np.ndarray = np.mean([self._vote(backbone.extract(one)) for one in shown], axis=0)
+            return probs
 
     def _vote(self, features: np.ndarray) -> np.ndarray:
         spec = head_spec(self.recipe)
@@ -221,6 +230,12 @@ def head_spec(recipe: Recipe) -> HeadSpec:
     return HeadSpec() if recipe.head.kind == "linear" else HeadSpec(recipe.head.hidden, recipe.head.activation)
 
 
+def prediction_views(recipe: Recipe) -> tuple[View, ...]:
+    """Give the views whose predictions are averaged; drawings as they are if the recipe names none."""
+    views = [parse_view(text, recipe.seed, index) for index, text in enumerate(recipe.tta)]
+    return tuple(dict.fromkeys(views)) or (IDENTITY,)
+
+
 def backbone_spec(recipe: Recipe, precision: str) -> BackboneSpec:
     """Turn the recipe's backbone into the plain parameters that weights take."""
     asked = recipe.backbone
@@ -240,7 +255,7 @@ def backbone_spec(recipe: Recipe, precision: str) -> BackboneSpec:
 def image_options(recipe: Recipe, backbone: BackboneInfo) -> ImageOptions:
     """Settle the size and interpolation by the backbone."""
     return ImageOptions(
-        size_px=backbone.image_size,
+        size_px=recipe.image.stored_size or backbone.image_size,
         fit=recipe.image.fit,
         colour=recipe.image.colour,
         invert=recipe.image.invert,

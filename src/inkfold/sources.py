@@ -2,16 +2,18 @@
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float16, Shaped
+from jaxtyping import Bool, Float16, Int64, Shaped
 
+from inkfold.augment import IDENTITY, View
 from inkfold.errors import DataError, Problem
-from inkfold.features import Extraction, FeatureBank
+from inkfold.features import FeatureBank
 from inkfold.fit import ImageOptions
 from inkfold.progress import Progress, silent
 from inkfold.shards import DIGEST_DTYPE
@@ -90,53 +92,128 @@ class Extractor:
     device: str = "auto"
     batch_size: int | None = None
 
-    def decode(self, source: Source, cost: Cost, progress: Progress = silent) -> list[BrokenFile]:
+    def decode(
+        self, source: Source, cost: Cost, progress: Progress = silent, views: Sequence[View] = (IDENTITY,)
+    ) -> list[BrokenFile]:
         """Bring the drawings into the pixel store.
 
         Args:
             source: The drawings; those without a file are passed over.
             cost: Added to.
             progress: Told of each shard.
+            views: Whose features will be wanted; drawings whose features are all in the bank aren't decoded.
 
         Returns:
             The drawings that can't be decoded, by their place in the source.
         """
         store = ImageStore(self.home / "pixels", self.image)
         present = np.flatnonzero(source.digests != b"")
-        bank = self._bank(store)
-        wanted = present[bank.shards.missing(source.digests[present])]  # features that are there need no pixels
+        missing = np.zeros(len(source.digests), bool)
+        for view, rows in _by_settled_view(source.digests[present], views).items():
+            missing[present[rows]] |= self._bank(store, view).shards.missing(source.digests[present[rows]])
+        wanted = np.flatnonzero(missing)
         with cost.timed("decode"):
             cost.decoded += int(store.missing(np.unique(source.digests[wanted])).sum()) if len(wanted) else 0
-            broken = store.build(source.files[wanted], source.digests[wanted], progress)
+            broken = store.build(source.files[wanted].tolist(), source.digests[wanted], progress)
         cost.decoded -= len({source.digests[wanted[one.index]] for one in broken})
         return [BrokenFile(int(wanted[one.index]), one.kind, one.message) for one in broken]
 
-    def extract(self, digests: Shaped[np.ndarray, " n"], cost: Cost, progress: Progress = silent) -> Float16[np.ndarray, "n d"]:
-        """Give the features of decoded drawings, computing those that are missing.
+    def extract(
+        self,
+        digests: Shaped[np.ndarray, " n"],
+        cost: Cost,
+        progress: Progress = silent,
+        views: Sequence[View] = (IDENTITY,),
+    ) -> "ViewFeatures":
+        """Compute the features of decoded drawings that are missing.
 
         Args:
             digests: Of the drawings' bytes.
             cost: Added to.
-            progress: Told of each batch.
+            progress: Told of each batch, over all views.
+            views: How the drawings are shown.
 
         Returns:
-            Features in the order asked for.
+            All of them, read when they are asked for.
         """
-
-        def build() -> "Backbone":
-            return Backbone(self.backbone, choose_device(self.device), self.batch_size)
-
         from inkfold.backbone import Backbone, choose_device  # noqa: PLC0415 - torch takes a second
 
-        bank = self._bank(ImageStore(self.home / "pixels", self.image))
-        with cost.timed("features"):
-            took: Extraction = bank.extract(digests, build, progress)
-            cost.forwards += took.forwards
-            cost.forwards_cached += took.cached
-            return bank.read(digests)
+        @cache
+        def build() -> Backbone:
+            return Backbone(self.backbone, choose_device(self.device), self.batch_size)
 
-    def _bank(self, store: ImageStore) -> FeatureBank:
-        return FeatureBank(self.home / "features", self.backbone.key(), store)
+        store = ImageStore(self.home / "pixels", self.image)
+        with cost.timed("features"):
+            groups = _by_settled_view(digests, views)
+            banks = {view: self._bank(store, view) for view in groups}
+            missing = {view: int(banks[view].shards.missing(np.unique(digests[rows])).sum()) for view, rows in groups.items()}
+            total, done = sum(missing.values()), 0
+
+            def report(stage: str, count: int, _: int) -> None:
+                progress(stage, done + count, total)
+
+            for view, rows in groups.items():
+                took = banks[view].extract(digests[rows], build, report)
+                done += took.forwards
+                cost.forwards += took.forwards
+                cost.forwards_cached += took.cached
+        return ViewFeatures(digests, banks)
+
+    def _bank(self, store: ImageStore, view: View) -> FeatureBank:
+        return FeatureBank(self.home / "features", self.backbone.key(), store, view)
+
+
+class ViewFeatures:
+    """The features of some drawings under several views, on disk until they are asked for.
+
+    Args:
+        digests: Of the drawings' bytes.
+        banks: By settled view, each with what was extracted.
+    """
+
+    def __init__(self, digests: Shaped[np.ndarray, " n"], banks: Mapping[View, FeatureBank]) -> None:
+        self._digests, self._banks = digests, banks
+        self._last: tuple[View, np.ndarray] | None = None
+
+    def read(self, view: View = IDENTITY) -> Float16[np.ndarray, "n d"]:
+        """Gather the features of one view; the last one's are kept.
+
+        Args:
+            view: One of those that were extracted.
+
+        Returns:
+            In the order of the drawings.
+        """
+        if self._last is not None and self._last[0] == view:
+            return self._last[1]
+        parts = [(rows, self._banks[settled].read(self._digests[rows])) for settled, rows in self._groups(view)]
+        if len(parts) == 1:
+            features = parts[0][1]
+        else:
+            features = np.empty((len(self._digests), parts[0][1].shape[1]), parts[0][1].dtype)
+            for rows, part in parts:
+                features[rows] = part
+        self._last = (view, features)
+        return features
+
+    def _groups(self, view: View) -> list[tuple[View, np.ndarray]]:
+        return list(_by_settled_view(self._digests, [view]).items())
+
+
+def _by_settled_view(digests: Shaped[np.ndarray, " n"], views: Sequence[View]) -> dict[View, Int64[np.ndarray, " rows"]]:
+    """Say which drawings each settled view is needed for; rows rise."""
+    everything = np.arange(len(digests))
+    rows_of: dict[View, list[np.ndarray]] = {}
+    for view in views:
+        if view.settles_alike:
+            rows_of.setdefault(view, []).append(everything)
+            continue
+        settled: dict[View, list[int]] = {}
+        for row, drawing in enumerate(digests.tolist()):
+            settled.setdefault(view.settled(drawing), []).append(row)
+        for simplest, rows in settled.items():
+            rows_of.setdefault(simplest, []).append(np.array(rows, np.int64))
+    return {view: parts[0] if len(parts) == 1 else np.unique(np.concatenate(parts)) for view, parts in rows_of.items()}
 
 
 def read_source(

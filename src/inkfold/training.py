@@ -7,7 +7,7 @@ same sequence of batches.
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Float32, Int64
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
-from inkfold.heads import HeadSpec, init_members
+from inkfold.heads import HeadSpec, head_probs, init_members
 from inkfold.progress import Progress, silent
 
 SGD_MOMENTUM = 0.9
@@ -58,6 +58,36 @@ class FitSettings:
     precision: Literal["float32", "bfloat16"] = "float32"
 
 
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One point of the training curve, over all members.
+
+    Attributes:
+        lr: Learning rate at its start.
+        loss: Mean over the members' own drawings while they learnt.
+        held_out_loss: Mean negative log-likelihood of the drawings that members don't learn from, as they are.
+        held_out_accuracy: Share of these that the members name rightly.
+    """
+
+    lr: float
+    loss: float
+    held_out_loss: float
+    held_out_accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class Schooling:
+    """What each epoch learns from, where that isn't the drawings as they are.
+
+    Attributes:
+        features: Gives an epoch's features, in the order of the drawings.
+        lr_factors: One an epoch, beside the schedule's.
+    """
+
+    features: Callable[[int], Float[np.ndarray, "n d"]]
+    lr_factors: Sequence[float]
+
+
 def fit_heads(  # noqa: PLR0913 - the three arrays are one table
     features: Float[np.ndarray, "n d"],
     targets: Int64[np.ndarray, " n"],
@@ -66,23 +96,25 @@ def fit_heads(  # noqa: PLR0913 - the three arrays are one table
     settings: FitSettings,
     num_classes: int,
     *,
+    schooling: Schooling | None = None,
     seed: int = 0,
     progress: Progress = silent,
-) -> dict[str, Float32[np.ndarray, "members rows columns"]]:
+) -> tuple[dict[str, Float32[np.ndarray, "members rows columns"]], list[Epoch]]:
     """Fit one head a member.
 
     Args:
-        features: Of all drawings, in an order that the data's content decides.
+        features: Of all drawings as they are, in an order that the data's content decides.
         targets: Class ids.
         members: True where the member may learn from the drawing.
         spec: The kind of head.
         settings: How they are fitted.
         num_classes: Outputs; classes without a drawing are allowed.
+        schooling: What each epoch learns from; None: the drawings as they are.
         seed: Of the starting weights and the order of drawings.
         progress: Told after each epoch.
 
     Returns:
-        The fitted tensors, as `heads.head_probs` takes them.
+        The fitted tensors, as `heads.head_probs` takes them, and the training curve.
     """
     count, n = members.shape
     seeds = [(seed, 1, member) for member in range(count)]
@@ -90,20 +122,43 @@ def fit_heads(  # noqa: PLR0913 - the three arrays are one table
     scaling = _scaling(features, members) if settings.standardise else {}
     wide = () if scaling else (WIDE,)
     parameters = {name: _for_fitting(values, wide=name in wide) for name, values in start.items()}
-    x, y, mask = torch.from_numpy(features), torch.from_numpy(targets), torch.from_numpy(members).float()
+    y, mask = torch.from_numpy(targets), torch.from_numpy(members).float()
     forward = _forward(parameters, {name: torch.from_numpy(v) for name, v in scaling.items()}, spec, settings.precision)
     optimiser = _Optimiser(list(parameters.values()), settings)
     steps = math.ceil(n / settings.batch_size)
     work = settings.batch_size * sum(tensor.numel() for tensor in parameters.values())
+    curve = []
     with _threads_for(work):
         for epoch in range(settings.epochs):
+            x = torch.from_numpy(features if schooling is None else schooling.features(epoch))
+            factor = 1.0 if schooling is None else schooling.lr_factors[epoch]
             order = torch.from_numpy(epoch_order(n, seed, epoch))
+            total = 0.0
             for step, rows in enumerate(order.split(settings.batch_size)):  # type: ignore[no-untyped-call]
                 loss = _loss(forward(x[rows].float()), y[rows], mask[:, rows], settings.label_smoothing)
                 loss.backward()  # type: ignore[no-untyped-call]
-                optimiser.step(lr_factor(settings, epoch, epoch * steps + step, settings.epochs * steps))
+                optimiser.step(factor * lr_factor(settings, epoch, epoch * steps + step, settings.epochs * steps))
+                total += loss.item() * len(rows)
+            lr = settings.lr * factor * lr_factor(settings, epoch, epoch * steps, settings.epochs * steps)
+            fitted = {**{name: _fitted(tensor, wide=name in wide) for name, tensor in parameters.items()}, **scaling}
+            curve.append(Epoch(lr, total / n / count, *_held_out(fitted, spec, features, targets, members)))
             progress("fitting heads", epoch + 1, settings.epochs)
-    return {**{name: _fitted(tensor, wide=name in wide) for name, tensor in parameters.items()}, **scaling}
+    return fitted, curve
+
+
+def _held_out(
+    heads: dict[str, np.ndarray], spec: HeadSpec, features: np.ndarray, targets: np.ndarray, members: np.ndarray
+) -> tuple[float, float]:
+    """Give the loss and the accuracy on drawings that members don't learn from."""
+    loss, right, count = 0.0, 0, 0
+    for member, seen in enumerate(members):
+        rows = np.flatnonzero(~seen)
+        probs = head_probs(heads, spec, features[rows], member)
+        own = probs[np.arange(len(rows)), targets[rows]]
+        loss -= float(np.log(np.maximum(own, np.finfo(np.float32).tiny)).sum())
+        right += int((probs.argmax(1) == targets[rows]).sum())
+        count += len(rows)
+    return (loss / count, right / count) if count else (math.nan, math.nan)
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> Int64[np.ndarray, " n"]:
