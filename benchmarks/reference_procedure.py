@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -154,31 +155,39 @@ def reference(given: argparse.Namespace) -> dict[str, float]:
             path, target = rows[self.indices[i]]
             return transform(Image.open(path).convert("RGB")), target
 
-    forwards = 0
-    right = 0
+    forwards = right = 0
     splitter = StratifiedKFold(given.folds, shuffle=True, random_state=42)
-    for train_rows, val_rows in splitter.split(targets, targets):
-        head = torch.nn.Linear(backbone.num_features, int(targets.max()) + 1)
-        optimiser = torch.optim.Adam(head.parameters(), lr=1e-3)
+    for parts in splitter.split(targets, targets):
         loaders = [
             torch.utils.data.DataLoader(Files(part), 64, shuffle=shuffle, num_workers=given.workers)
-            for part, shuffle in ((train_rows, True), (val_rows, False))
+            for part, shuffle in zip(parts, (True, False), strict=True)
         ]
-        for _ in range(given.epochs):
-            for images, labels in loaders[0]:
-                with torch.no_grad():
-                    features = backbone(images)
-                optimiser.zero_grad()
-                torch.nn.functional.cross_entropy(head(features), labels).backward()  # type: ignore[no-untyped-call]
-                optimiser.step()
-                forwards += len(images)
-            fold_right = 0
-            with torch.no_grad():
-                for images, labels in loaders[1]:
-                    fold_right += int((head(backbone(images)).argmax(1) == labels).sum())
-                    forwards += len(images)
-        right += fold_right
+        of_fold = reference_fold(given, backbone, loaders, int(targets.max()) + 1)
+        forwards, right = forwards + of_fold[0], right + of_fold[1]
     return {"forwards": forwards, "accuracy": right / len(rows)}
+
+
+def reference_fold(given: argparse.Namespace, backbone: Any, loaders: list[Any], num_classes: int) -> tuple[int, int]:
+    """Train one fold's head; give the forwards made and the held-out drawings that the last epoch has right."""
+    import torch
+
+    head = torch.nn.Linear(backbone.num_features, num_classes)
+    optimiser = torch.optim.Adam(head.parameters(), lr=1e-3)
+    forwards = right = 0
+    for _ in range(given.epochs):
+        for images, labels in loaders[0]:
+            with torch.no_grad():
+                features = backbone(images)
+            optimiser.zero_grad()
+            torch.nn.functional.cross_entropy(head(features), labels).backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            forwards += len(images)
+        right = 0
+        with torch.no_grad():
+            for images, labels in loaders[1]:
+                right += int((head(backbone(images)).argmax(1) == labels).sum())
+                forwards += len(images)
+    return forwards, right
 
 
 if __name__ == "__main__":

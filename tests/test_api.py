@@ -25,15 +25,17 @@ def test_public_names_are_there_and_documented(name):
 
 def test_public_names_are_the_modules_own():
     from inkfold.dataset import read_dataset
+    from inkfold.ensemble import Ensemble, load_any
     from inkfold.errors import InkfoldError
-    from inkfold.pipeline import train
-    from inkfold.run import Run, load_run
+    from inkfold.run import Run
+    from inkfold.voting import train_any
 
     assert inkfold.read_dataset is read_dataset
     assert inkfold.InkfoldError is InkfoldError
-    assert inkfold.train is train
+    assert inkfold.train is train_any
+    assert inkfold.Ensemble is Ensemble
     assert inkfold.Run is Run
-    assert inkfold.load_run is load_run
+    assert inkfold.load_run is load_any
 
 
 def test_no_module_takes_a_public_names_place_when_it_is_imported():

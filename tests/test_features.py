@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -189,6 +190,63 @@ def test_a_damaged_shard_costs_its_own_forwards_again(tmp_path, monkeypatch):
     fresh.extract(digests, stub.build)
     assert stub.forwards == 8
     np.testing.assert_array_equal(fresh.read(digests), expected(range(32)))
+
+
+def test_more_features_than_fit_well_into_memory_stay_on_disk_and_leave_no_file(tmp_path, monkeypatch):
+    digests, bank, ids = fill(tmp_path, range(40)), new_bank(tmp_path), np.random.default_rng(0).permutation(40)
+    bank.extract(digests, Stub().build)
+    before = sorted(bank.shards.directory.iterdir())
+    monkeypatch.setattr(features_module, "MAPPED_FROM_BYTES", 40 * 3 * 2)
+    in_memory = bank.read(named(ids))
+    monkeypatch.setattr(features_module, "MAPPED_FROM_BYTES", 40 * 3 * 2 - 1)
+    on_disk, others = bank.read(named(ids)), bank.read(digests)
+    assert [isinstance(rows, np.memmap) for rows in (in_memory, on_disk, others)] == [False, True, True]
+    assert sorted(bank.shards.directory.iterdir()) == before
+    for rows, expected_rows in ((in_memory, expected(ids)), (on_disk, expected(ids)), (others, expected(range(40)))):
+        assert rows.dtype == np.float16
+        np.testing.assert_array_equal(rows, expected_rows)
+    on_disk[:] = 0
+    np.testing.assert_array_equal(bank.read(named(ids)), expected(ids))
+
+
+def test_features_on_disk_outlive_their_bank(tmp_path, monkeypatch):
+    monkeypatch.setattr(features_module, "MAPPED_FROM_BYTES", 0)
+    digests, bank = fill(tmp_path, range(5)), new_bank(tmp_path)
+    bank.extract(digests, Stub().build)
+    rows = bank.read(digests)
+    for path in bank.shards.directory.iterdir():
+        path.unlink()
+    np.testing.assert_array_equal(rows, expected(range(5)))
+
+
+@pytest.mark.parametrize("limit", [0, 1 << 30])
+def test_room_of_every_shape_can_be_filled(tmp_path, monkeypatch, limit):
+    monkeypatch.setattr(features_module, "MAPPED_FROM_BYTES", limit)
+    bank = new_bank(tmp_path)
+    bank.shards.create()
+    for shape, dtype in (((3, 4), np.float16), ((7,), np.uint8), ((0, 4), np.float16)):
+        room = bank.empty(shape, np.dtype(dtype))
+        assert (room.shape, room.dtype) == (shape, dtype)
+        room[:] = 1
+        assert (room == 1).all()
+
+
+def test_the_rate_is_that_of_the_last_extraction_of_many_drawings(tmp_path, monkeypatch):
+    bank, digests = new_bank(tmp_path), fill(tmp_path, range(300))
+    assert bank.rate() is None
+    bank.extract(digests[:63], Stub().build)
+    assert bank.rate() is None, "fewer than 64 say little"
+    clock = iter([0.0, 1.0, 3.0, 9.0])
+    with monkeypatch.context() as patch:
+        patch.setattr(features_module, "time", SimpleNamespace(perf_counter=lambda: next(clock), monotonic=time.monotonic))
+        took = bank.extract(digests[:163], Stub().build)
+    assert (took.forwards, took.seconds) == (100, 9)
+    assert bank.rate() == 50, "100 drawings from second 1 to second 3"
+    bank.extract(digests[:170], Stub().build)
+    assert new_bank(tmp_path).rate() == 50
+    for text in ("", "[]", "{}", '{"images_per_s": null}'):
+        (bank.shards.directory / "rate.json").write_text(text, encoding="utf-8")
+        assert bank.rate() is None
 
 
 def spec_with_weights(directory: Path, data: bytes = b"weights", **options: object) -> BackboneSpec:

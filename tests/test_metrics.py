@@ -3,12 +3,20 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest, bootstrap
 from sklearn.metrics import log_loss, precision_score, recall_score, top_k_accuracy_score
 
-from inkfold.metrics import expected_calibration_error, mcnemar, measure, wilson_interval
+from inkfold.errors import PredictionError
+from inkfold.metrics import (
+    bootstrap_interval,
+    expected_calibration_error,
+    mcnemar,
+    measure,
+    paired_difference,
+    wilson_interval,
+)
 
 
 def random_case(n=300, classes=8, seed=0):
@@ -153,10 +161,168 @@ def test_mcnemars_probability_is_the_exact_binomial_test_of_the_questions_on_whi
 @pytest.mark.parametrize("discordant", [(25_000, 25_600), (30_000, 30_000), (0, 2_000)])
 def test_mcnemars_probability_holds_for_as_many_questions_as_imagenet_sketch_has(discordant):
     expected = binomtest(discordant[0], sum(discordant)).pvalue
-    assert mcnemar(*answers(10, *discordant, 10)) == pytest.approx(expected, rel=1e-6, abs=1e-300)
+    assert mcnemar(*answers(10, *discordant, 10)) == pytest.approx(expected, rel=1e-9, abs=1e-300)
 
 
 def test_classifiers_that_are_right_on_the_same_questions_do_not_differ():
     right = np.array([True, False, True])
     assert mcnemar(right, right) == mcnemar(right[:0], right[:0]) == 1.0
     assert mcnemar(*answers(5, 4, 4, 0)) == 1.0
+
+
+def test_a_paired_difference_by_hand():
+    # of 100: 12 only the first has right, 30 only the second. The variance of a difference of -1, 0 or 1 is 42 / 100 - 0.18^2
+    found = paired_difference(*answers(40, 12, 30, 18))
+    half = 1.959964 * math.sqrt((0.42 - 0.18**2) / 100)
+    # Clopper and Pearson's interval of 30 of 42 is 0.554161 to 0.842809, by scipy's binomtest
+    low = (2 * 0.554161 - 1) * 0.42
+    assert found["difference"] == 0.18
+    assert low < 0.18 - half
+    assert found["difference_ci95"] == pytest.approx([low, 0.18 + half], abs=2e-6)
+    assert found["p_value"] == pytest.approx(binomtest(12, 42).pvalue)
+    assert found["distinguishable"] is True
+    json.dumps(found, allow_nan=False)
+
+
+@pytest.mark.parametrize(("only_second", "distinguishable"), [(5, False), (6, True)])
+def test_a_difference_is_distinguishable_below_a_twentieth(only_second, distinguishable):
+    # by hand: 2 / 2^5 is 0.0625, and 2 / 2^6 0.03125
+    found = paired_difference(*answers(10, 0, only_second, 3))
+    assert found["p_value"] == pytest.approx(2 / 2**only_second)
+    assert found["distinguishable"] is distinguishable
+
+
+@given(*[st.integers(0, 60)] * 4)
+def test_a_paired_difference_is_that_of_the_means_and_changes_its_sign_with_the_order(both, only_first, only_second, neither):
+    first, second = answers(both, only_first, only_second, neither + 1)
+    found, swapped = paired_difference(first, second), paired_difference(second, first)
+    changes, differ = second.astype(float) - first, only_first + only_second
+    low, high = found["difference_ci95"]
+    assert found["difference"] == pytest.approx(changes.mean(), abs=1e-6)
+    normal = changes.mean() + np.array([-1, 1]) * 1.959964 * changes.std() / len(first) ** 0.5
+    share = binomtest(only_second, differ).proportion_ci(0.95) if differ else None
+    exact = [(2 * bound - 1) * differ / len(first) for bound in share] if share else [0, 0]
+    assert low == pytest.approx(max(min(exact[0], normal[0]), -1), abs=2e-6)
+    assert high == pytest.approx(min(max(exact[1], normal[1]), 1), abs=2e-6)
+    assert swapped["difference"] == -found["difference"]
+    assert swapped["difference_ci95"] == pytest.approx([-high, -low])
+    assert swapped["p_value"] == found["p_value"]
+    assert swapped["distinguishable"] is found["distinguishable"]
+
+
+def test_who_is_right_on_the_same_questions_has_no_difference():
+    right = np.array([True, False, True])
+    assert paired_difference(right, right) == {
+        "difference": 0,
+        "difference_ci95": [0, 0],
+        "p_value": 1,
+        "distinguishable": False,
+    }
+
+
+@pytest.mark.parametrize("both", [0, 7, 4000])
+@settings(deadline=None)
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_an_interval_is_without_zero_just_where_there_is_a_difference(both, only_first, only_second):
+    if not both + only_first + only_second:
+        return
+    found = paired_difference(*answers(both, only_first, only_second, 0))
+    low, high = found["difference_ci95"]
+    assert -1 <= low <= found["difference"] <= high <= 1
+    assert (low > 0 or high < 0) == found["distinguishable"]
+
+
+@pytest.mark.parametrize("differ", [6, 9, 100, 1001, 20_000])
+def test_the_interval_and_the_exact_test_agree_at_the_very_edge(differ):
+    # the most that one side may have where the other is told to be better, by scipy, and one more
+    edge = int(binom.ppf(0.025, differ, 0.5)) - 1
+    told = []
+    for fewer in (edge, edge + 1):
+        found = paired_difference(*answers(50, fewer, differ - fewer, 3))
+        assert found["distinguishable"] == (binomtest(fewer, differ).pvalue < 0.05)
+        assert found["distinguishable"] == (found["difference_ci95"][0] > 0)
+        told.append(found["distinguishable"])
+    assert told == [True, False]
+
+
+def test_a_difference_that_is_told_is_never_rounded_to_none():
+    first = np.zeros(20_000_000, bool)
+    second = first.copy()
+    second[:6] = True  # a share of 3e-7
+    found = paired_difference(first, second)
+    assert found["distinguishable"] is True
+    assert 0 < found["difference_ci95"][0] < found["difference"] < found["difference_ci95"][1]
+
+
+@pytest.mark.parametrize("favour", [0.5, 0.7, 0.9, 1.0])
+@pytest.mark.parametrize("differing", [0.02, 0.2])
+def test_nineteen_in_twenty_intervals_of_a_difference_hold_the_truth(differing, favour):
+    generator = np.random.default_rng(0)
+    held = []
+    for _ in range(1000):
+        differ = generator.binomial(2000, differing)
+        second = generator.binomial(differ, favour)
+        low, high = paired_difference(*answers(2000 - differ, differ - second, second, 0))["difference_ci95"]
+        held.append(low <= differing * (2 * favour - 1) <= high)
+    assert 0.93 <= np.mean(held) <= 0.99
+
+
+def test_no_questions_have_no_difference_and_no_interval():
+    nothing = np.zeros(0, bool)
+    with pytest.raises(PredictionError, match=r"^paired difference: got no drawings, expected one at least\. Give"):
+        paired_difference(nothing, nothing)
+    with pytest.raises(PredictionError, match=r"^interval: got no drawings, expected one at least\. Give"):
+        bootstrap_interval(np.zeros(0))
+
+
+@pytest.mark.parametrize("n", [30, 400])
+@pytest.mark.parametrize("shape", ["exponential", "normal", "uniform"])
+def test_bootstrap_intervals_are_scipys(shape, n):
+    values = getattr(np.random.default_rng(0), shape)(size=n)
+    generator = np.random.default_rng(1)
+    expected = bootstrap([values], np.mean, n_resamples=9999, method="percentile", rng=generator).confidence_interval
+    # a bound of 2,000 resamples has a standard error of 0.06 standard errors of the mean
+    tolerance = 0.25 * values.std() / math.sqrt(n)
+    assert bootstrap_interval(values) == pytest.approx([expected.low, expected.high], abs=tolerance)
+
+
+@pytest.mark.parametrize(("right", "n"), [(15, 20), (240, 400), (3, 400), (40_000, 50_000)])
+def test_bootstrap_intervals_of_shares_are_binomial_quantiles(right, n):
+    values = np.arange(n) < right
+    expected = binom.ppf([0.025, 0.975], n, right / n) / n
+    tolerance = 1 / n + 0.25 * values.std() / math.sqrt(n)
+    assert bootstrap_interval(values.astype(np.float64)) == pytest.approx(expected, abs=tolerance)
+
+
+def test_the_short_way_for_shares_is_the_long_way():
+    values = (np.random.default_rng(0).random(300) < 0.7).astype(np.float64)
+    shifted = np.array(bootstrap_interval(values + 1)) - 1  # ones and twos are resampled one by one
+    assert bootstrap_interval(values) == pytest.approx(shifted, abs=0.25 * values.std() / math.sqrt(300))
+
+
+def test_a_bootstrap_interval_is_a_function_of_its_seed():
+    values = np.random.default_rng(0).random(50)
+    assert bootstrap_interval(values) == bootstrap_interval(values, seed=0) != bootstrap_interval(values, seed=1)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.floats(-100, 100), min_size=1, max_size=30), st.floats(-10, 10))
+def test_bootstrap_intervals_hold_the_mean_and_move_with_the_values(values, shift):
+    values = np.array(values)
+    low, high = bootstrap_interval(values, 500)
+    assert values.min() - 1e-6 <= low <= values.mean() + 1e-6
+    assert values.mean() - 1e-6 <= high <= values.max() + 1e-6
+    if not {*values, *(values + shift)} & {0.0, 1.0}:  # of rights and wrongs, other random numbers are drawn
+        assert bootstrap_interval(values + shift, 500) == pytest.approx([low + shift, high + shift], abs=3e-6)
+
+
+def test_values_that_are_all_alike_have_no_spread():
+    for value in (0.0, 1.0, 0.25):
+        assert bootstrap_interval(np.full(7, value)) == [value, value]
+
+
+def test_nineteen_in_twenty_bootstrap_intervals_hold_the_truth():
+    generator = np.random.default_rng(0)
+    samples = (generator.random((400, 500)) < 0.7).astype(np.float64)
+    bounds = np.array([bootstrap_interval(sample, seed=i) for i, sample in enumerate(samples)])
+    assert np.mean((bounds[:, 0] <= 0.7) & (bounds[:, 1] >= 0.7)) == pytest.approx(0.95, abs=0.03)

@@ -7,12 +7,12 @@ from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, recall_score
 
 from inkfold.augment import IDENTITY, View
-from inkfold.config import load_recipe, validate_recipe
 from inkfold.dataset import DataOptions
 from inkfold.errors import DataError, RecipeError
 from inkfold.operations import parse_operations
 from inkfold.pipeline import build_curriculum, check_options, settle_recipe, train
 from inkfold.predictions import Predictions
+from inkfold.recipe import load_recipe, validate_recipe
 from inkfold.run import load_run
 from toy import (
     CLASSES,
@@ -173,7 +173,7 @@ def test_other_heads_folds_and_rates_on_the_same_views_need_no_forward(tmp_path,
         "fit.lr=0.1",
         "curriculum=null",
         "tta=[hflip]",
-        "fit.standardise=false",
+        "fit.scaling=none",
     ]
     for i, change in enumerate(changes):
         assert cost(train(with_views, change, data=data, out=tmp_path / f"other {i}"))["forwards"] == 0
@@ -208,14 +208,14 @@ def test_two_runs_with_views_give_the_same_bytes(tmp_path, data, with_views, mon
 def test_every_epoch_learns_from_its_own_view(tmp_path, data, with_views, monkeypatch):
     from inkfold import training
 
-    real, shown, factors = training.fit_heads, [], []
+    real, shown, factors = training.fit_trials, [], []
 
-    def watched(features, *arguments, schooling, **options):
-        shown.extend([features, *(schooling.features(epoch) for epoch in range(6))])
-        factors.extend(schooling.lr_factors)
-        return real(features, *arguments, schooling=schooling, **options)
+    def watched(lessons, *arguments, **options):
+        shown.extend([lessons.features, *(lessons.schooling.features(epoch) for epoch in range(6))])
+        factors.extend(lessons.schooling.lr_factors)
+        return real(lessons, *arguments, **options)
 
-    monkeypatch.setattr(training, "fit_heads", watched)
+    monkeypatch.setattr(training, "fit_trials", watched)
     train(with_views, data=data, out=tmp_path / "run")
     assert factors == [1, 1, 1, 0.5, 0.5, 0.5]
     plain, first, second, third, *last = shown
@@ -608,5 +608,44 @@ def test_progress_names_every_stage(tmp_path, data, recipe):
 def test_the_recipe_in_the_run_holds_every_key(tmp_path, data, recipe):
     run = train(recipe, data=data, out=tmp_path / "run")
     assert load_recipe(run.path / "recipe.yaml") == run.recipe
-    assert "standardise: true" in RECIPE
+    assert "scaling: standardise" in RECIPE
     assert "label_smoothing: 0.0" in (run.path / "recipe.yaml").read_text()
+
+
+HEADS = [
+    "{kind: linear}",
+    "{kind: mlp, hidden: [7], norm: layer, dropout: 0.2}",
+    "{kind: cosine}",
+    "{kind: class_mean}",
+    "{kind: knn, neighbours: 3}",
+]
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_kind_of_head_makes_a_run_that_predicts_the_same_again(tmp_path, data, recipe, head):
+    run = train(recipe, f"head={head}", "fit.starts=2", data=data, out=tmp_path / "run")
+    test = Predictions.load(run.path / "predictions/test.parquet")
+    files = [data / "test" / name for name in test.image_paths.tolist()]
+    np.testing.assert_allclose(load_run(run.path).predict_proba(files), test.probs, atol=1e-6)
+    assert run.metrics["out_of_fold"]["n"] == 18
+
+
+def test_several_starts_make_several_members_a_fold(tmp_path, data, recipe):
+    run = train(recipe, "fit.starts=3", data=data, out=tmp_path / "run")
+    assert run.manifest["members"] == [f"fold {fold}" for fold in range(3) for _ in range(3)]
+    assert len(run.heads["layers.0.weight"]) == 9
+    assert len(Predictions.load(run.path / "predictions/test.parquet").fold_probs) == 3
+
+
+def test_the_best_epochs_are_told_with_what_they_flatter(tmp_path, data, recipe):
+    run = train(recipe, "fit.keep=best", data=data, out=tmp_path / "run")
+    selection = run.metrics["selection"]
+    assert len(selection["epochs"]) == 3
+    assert selection["accuracy"] == pytest.approx(run.metrics["out_of_fold"]["accuracy"], abs=1e-6)
+    assert selection["optimism"] == pytest.approx(selection["accuracy"] - selection["nested_accuracy"])
+
+
+def test_a_fit_that_diverges_is_told_with_what_to_do(tmp_path, data, recipe):
+    diverging = ("fit.lr=10", "fit.optimiser=sgd", "fit.weight_decay=10", "fit.epochs=60", "fit.scaling=none")
+    with pytest.raises(RecipeError, match=r"fit.lr: with 10 the loss was no number any more in epoch \d+. Lower fit.lr"):
+        train(recipe, *diverging, data=data, out=tmp_path / "run")

@@ -3,11 +3,11 @@ import shutil
 import numpy as np
 import pytest
 
-from inkfold.config import load_recipe
 from inkfold.dataset import DataOptions, read_dataset
 from inkfold.errors import DataError
 from inkfold.pipeline import build_extractor
 from inkfold.prepare import decode, read_files
+from inkfold.recipe import load_recipe
 from inkfold.sources import Cost
 from toy import RECIPE, break_image, read_rows, toy_data, toy_recipe, write_rows
 

@@ -19,7 +19,7 @@ COMMANDS = [line.partition("#")[0].strip() for line in SHELL.splitlines() if lin
 
 @pytest.fixture
 def as_in_the_readme(tmp_path, monkeypatch):
-    """Drawings, new drawings, and weights of the small backbone under the names that the README uses."""
+    """Drawings, new drawings, and weights of the small backbones under the names that the README uses."""
     declare_missing_operators()
     import timm
 
@@ -30,8 +30,9 @@ def as_in_the_readme(tmp_path, monkeypatch):
     (tmp_path / "drawings" / "sample_submission.csv").unlink()
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "cat.png").write_bytes((tmp_path / "new-drawings" / "0.png").read_bytes())
-    model = timm.create_model("tf_efficientnet_lite0", num_classes=0)
-    save_file(model.state_dict(), tmp_path / "tf_efficientnet_lite0.safetensors")
+    for name in ("tf_efficientnet_lite0", "mobilenetv2_100"):
+        model = timm.create_model(name, num_classes=0)
+        save_file(model.state_dict(), tmp_path / f"{name}.safetensors")
     monkeypatch.setenv("INKFOLD_WEIGHTS", str(tmp_path))
     return tmp_path
 

@@ -6,11 +6,11 @@ import pytest
 from PIL import Image
 
 from inkfold.augment import IDENTITY, View
-from inkfold.config import validate_recipe
 from inkfold.errors import DataError, PredictionError, WeightsError
 from inkfold.operations import parse_operations
 from inkfold.pipeline import train
 from inkfold.predictions import Predictions
+from inkfold.recipe import validate_recipe
 from inkfold.run import HEADS, MANIFEST, class_digest, files_of, load_run, prediction_views, write_predictions
 from inkfold.sketches import draw_sketch
 from inkfold.sources import Extractor
@@ -273,3 +273,13 @@ def test_changed_weights_are_refused(tmp_path, write_weights):
         run.predict_proba(data / "test")
     write_weights(weights, "test_resnet")
     assert np.array_equal(run.predict_proba(data / "test"), before)
+
+
+@pytest.mark.parametrize("name", ["../elsewhere.json", "/etc/hostname", "predictions/../../elsewhere.json"])
+def test_a_manifest_that_names_files_outside_of_its_run_is_refused(run, tmp_path, name):
+    (run.path.parent / "elsewhere.json").write_text("{}")
+    manifest = json.loads((run.path / MANIFEST).read_text())
+    manifest["files"][name] = digest_file(run.path.parent / "elsewhere.json")
+    (run.path / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(PredictionError, match="not as it was written"):
+        load_run(run.path)

@@ -276,6 +276,32 @@ def test_what_is_read_is_the_caller_s_own_copy(tmp_path):
     np.testing.assert_array_equal(shard_set.read(named([1])), rows_of([1]))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float16])
+def test_rows_are_gathered_in_the_place_that_is_given(tmp_path, dtype):
+    shard_set, asked = new_set(tmp_path), []
+    for ids in ([1, 2], [3]):
+        shard_set.append(named(ids), rows_of(ids, dtype))
+    shard_set.missing(named([]))
+
+    def empty(shape, kind):
+        asked.append((shape, kind, np.full(shape, 99, kind)))
+        return asked[-1][2]
+
+    for ids in ([3, 1, 2, 3], [2], []):
+        rows = shard_set.read(named(ids), empty)
+        shape, kind, place = asked.pop()
+        assert rows is place
+        assert (shape, kind) == ((len(ids), 2), np.dtype(dtype))
+        np.testing.assert_array_equal(rows, rows_of(ids))
+
+
+def test_a_place_is_asked_for_only_once_the_rows_are_there(tmp_path):
+    shard_set = filled(tmp_path, [1])
+    shard_set.missing(named([1, 2]))
+    with pytest.raises(CacheError, match="1 of 2 rows are gone"):
+        shard_set.read(named([1, 2]), lambda *_: pytest.fail("there is nothing to hold"))
+
+
 def test_a_full_disk_is_a_cache_error_with_advice_and_finished_shards_stay(tmp_path, monkeypatch):
     shard_set = filled(tmp_path, [1])
 

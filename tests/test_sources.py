@@ -1,3 +1,6 @@
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +9,9 @@ from PIL import Image
 
 from inkfold.augment import IDENTITY, View, parse_view
 from inkfold.errors import DataError
+from inkfold.features import FeatureBank
 from inkfold.fit import ImageOptions
+from inkfold.heads import HeadSpec
 from inkfold.operations import parse_operations
 from inkfold.sources import Cost, Extractor, Source, read_source, refuse_broken, whole_drawings
 from inkfold.store import BrokenFile
@@ -148,6 +153,108 @@ def test_views_are_read_in_any_order_and_the_last_one_is_kept(tmp_path, extracto
         assert features.read(view) is features.read(view)
 
 
+def extracted(extractor, source, views):
+    assert extractor.decode(source, Cost(), views=views) == []
+    return extractor.extract(source.digests, Cost(), views=views)
+
+
+SEVERAL = [IDENTITY, parse_view("hflip"), parse_view("vflip"), FLIP_OR_NOT[0]]
+VIEW_BYTES = 6 * 96 * 2
+
+
+@pytest.mark.parametrize("held", [1, 2, 3])
+def test_the_views_that_were_read_last_are_kept_as_far_as_they_fit(tmp_path, extractor, monkeypatch, held):
+    monkeypatch.setattr("inkfold.sources.KEPT_BYTES", held * VIEW_BYTES)
+    features = extracted(extractor, read(sample(tmp_path)), SEVERAL)
+    first = [features.read(view) for view in SEVERAL[:held]]
+    assert all(features.read(view) is one for view, one in zip(SEVERAL, first, strict=False))
+    features.read(SEVERAL[0])
+    features.read(SEVERAL[held])  # the one that was read longest ago goes
+    gone = 1 if held > 1 else 0
+    for i in [i for i in range(held) if i != gone]:
+        assert features.read(SEVERAL[i]) is first[i]
+    again = features.read(SEVERAL[gone])
+    assert again is not first[gone]
+    np.testing.assert_array_equal(again, first[gone])
+
+
+def test_a_view_that_is_larger_than_what_is_kept_is_kept_alone(tmp_path, extractor, monkeypatch):
+    monkeypatch.setattr("inkfold.sources.KEPT_BYTES", 1)
+    features = extracted(extractor, read(sample(tmp_path)), SEVERAL)
+    assert features.read(SEVERAL[1]) is features.read(SEVERAL[1])
+
+
+@pytest.mark.parametrize("kept_bytes", [1, 2 * VIEW_BYTES])
+def test_threads_that_ask_at_once_get_the_views_rows_while_others_go(tmp_path, extractor, monkeypatch, kept_bytes):
+    monkeypatch.setattr("inkfold.sources.KEPT_BYTES", kept_bytes)
+    features, together = extracted(extractor, read(sample(tmp_path)), SEVERAL), threading.Barrier(4)
+    expected = {view: features.read(view).copy() for view in SEVERAL}
+
+    def ask(seed):
+        together.wait(20)
+        order = np.random.default_rng(seed).integers(0, len(SEVERAL), 40)
+        return all(np.array_equal(features.read(SEVERAL[i]), expected[SEVERAL[i]]) for i in order)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(ask, range(4)))
+
+
+def test_a_view_that_threads_ask_for_at_once_is_gathered_once(tmp_path, extractor, monkeypatch):
+    features = extracted(extractor, read(sample(tmp_path)), SEVERAL)
+    gathered, together, gather = [], threading.Barrier(4), FeatureBank.read
+
+    def slowly(bank, digests):
+        gathered.append(bank.view)
+        time.sleep(0.05)  # in which the other threads come
+        return gather(bank, digests)
+
+    def ask(_):
+        together.wait(20)
+        return features.read(SEVERAL[1])
+
+    monkeypatch.setattr(FeatureBank, "read", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        first, *others = pool.map(ask, range(4))
+    assert all(one is first for one in others)
+    assert gathered == [SEVERAL[1]]
+
+
+def test_features_that_stay_on_disk_are_the_same(tmp_path, extractor, own_home, monkeypatch):
+    source = read(sample(tmp_path))
+    features = extracted(extractor, source, SEVERAL)
+    in_memory = [features.read(view) for view in SEVERAL]
+    files = sorted(own_home.rglob("*"))
+    monkeypatch.setattr("inkfold.features.MAPPED_FROM_BYTES", 0)
+    on_disk = extracted(extractor, source, SEVERAL)
+    for view, expected in zip(SEVERAL, in_memory, strict=True):
+        rows = on_disk.read(view)
+        assert isinstance(rows, np.memmap), "also where it is put together from several settled views"
+        assert not isinstance(expected, np.memmap)
+        np.testing.assert_array_equal(rows, expected)
+    assert sorted(own_home.rglob("*")) == files
+
+
+def test_heads_are_fitted_alike_on_features_that_stay_on_disk(tmp_path, extractor, monkeypatch):
+    from inkfold.course import Lessons, Schooling
+    from inkfold.settings import FitSettings
+    from inkfold.training import Trial, fit_trials
+
+    source, targets = read(sample(tmp_path)), np.array([0, 1, 2, 0, 1, 2])
+    kinds = [HeadSpec(scaling="standardise"), HeadSpec("knn"), HeadSpec("class_mean")]
+
+    def heads():
+        features = extracted(extractor, source, SEVERAL)
+        schooling = Schooling(lambda epoch: features.read(SEVERAL[epoch]), [1.0] * 4)
+        lessons = Lessons(features.read(), targets, np.arange(6) // 3 != np.arange(2)[:, None], 3, 0, schooling)
+        return [one.heads for one in fit_trials(lessons, [Trial(spec, FitSettings(4, 2)) for spec in kinds])]
+
+    expected = heads()
+    monkeypatch.setattr("inkfold.features.MAPPED_FROM_BYTES", 0)
+    for one, other in zip(heads(), expected, strict=True):
+        assert one.keys() == other.keys()
+        assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
 def test_another_view_has_other_features(tmp_path, extractor):
     source = read(sample(tmp_path))
     fixed = [IDENTITY, *(parse_view(text) for text in ("hflip", "rotate(20,20)", "rotate(-20,-20)", "scale(1.3,1.3)"))]
@@ -203,6 +310,14 @@ def test_larger_pixels_serve_every_view_and_make_other_features(tmp_path, extrac
     assert cost.forwards == 18, "pixels of another size are other features"
     assert not any(np.array_equal(one, other) for one, other in zip(features.read(), features.read(views[1]), strict=True))
     assert not np.array_equal(features.read(), usual)
+
+
+def test_the_rate_is_that_of_drawings_as_they_are(tmp_path, extractor):
+    source = read(sample(tmp_path, 64))
+    extracted(extractor, source, [parse_view("hflip")])
+    assert extractor.rate() is None
+    extracted(extractor, source, [IDENTITY])
+    assert extractor.rate() > 0
 
 
 def test_broken_drawings_are_told_by_their_place_and_not_counted_as_decoded(tmp_path, extractor):

@@ -33,7 +33,7 @@ RECIPE = f"""\
 backbone: {BACKBONE}
 image: {{size: 32}}
 folds: {{k: 3}}
-fit: {{epochs: 5, batch_size: 8, lr: 1.0e-2, precision: float32, standardise: true}}
+fit: {{epochs: 5, batch_size: 8, lr: 1.0e-2, precision: float32, scaling: standardise}}
 """
 
 

@@ -179,6 +179,19 @@ def build_model(info: BackboneInfo) -> torch.nn.Module:
     return model.eval().requires_grad_(False)  # type: ignore[no-any-return]
 
 
+def count_parameters(info: BackboneInfo) -> int:
+    """Count a backbone's parameters, classifier left out, without memory for them."""
+    declare_missing_operators()
+    import timm  # noqa: PLC0415 - seconds
+
+    arguments = dict(info.model_args)
+    if info.resize_embeddings:
+        arguments["img_size"] = info.image_size
+    with torch.device("meta"):
+        model = timm.create_model(info.name, pretrained=False, num_classes=0, **arguments)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 @contextlib.contextmanager
 def _watch_loading() -> Iterator[list[str]]:
     """Collect timm's remarks on missing keys: with another number of classes it loads non-strictly and only logs them."""

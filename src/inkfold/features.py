@@ -5,6 +5,10 @@ digest, normalisation, arguments and precision. A stale feature is impossible; 1
 """
 
 import contextlib
+import json
+import math
+import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float16, Shaped
 
+from inkfold.atomic import write_json
 from inkfold.augment import IDENTITY, View, render_batch, resampling
+from inkfold.errors import CacheError
 from inkfold.progress import Progress, silent
 from inkfold.shards import ShardSet
 from inkfold.store import ImageStore, available_cores
@@ -25,6 +31,8 @@ if TYPE_CHECKING:
     from inkfold.backbone import Backbone
 
 SHARD_ROWS = 2048
+MAPPED_FROM_BYTES = 2 << 30
+RATE, RATED_FROM = "rate.json", 64  # fewer drawings say little
 SHARD_SECONDS = 20.0  # a kill loses at most the shard in hand: a slow backbone writes smaller ones
 
 
@@ -92,14 +100,26 @@ class FeatureBank:
         return Extraction(len(todo), len(wanted) - len(todo), time.perf_counter() - started)
 
     def read(self, digests: Shaped[np.ndarray, " n"]) -> Float16[np.ndarray, "n d"]:
-        """Gather features that `extract` has computed."""
-        return self.shards.read(digests)
+        """Gather features that `extract` has computed; more than fit well into memory stay on disk."""
+        return self.shards.read(digests, self.empty)
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+        """Make room, in memory or on disk."""
+        if math.prod(shape) * dtype.itemsize <= MAPPED_FROM_BYTES:
+            return np.empty(shape, dtype)
+        try:
+            with tempfile.TemporaryFile(dir=self.shards.directory) as file:  # it goes with the last one who reads it
+                if hasattr(os, "posix_fallocate"):  # a full disk is told now, not by a signal when pages are written
+                    os.posix_fallocate(file.fileno(), 0, math.prod(shape) * dtype.itemsize)
+                return np.memmap(file, dtype, "w+", shape=shape)
+        except OSError as error:
+            raise CacheError(f"{self.shards.directory}: {error.strerror}. Free some space or set INKFOLD_HOME.") from None
 
     def _run(self, backbone: "Backbone", todo: np.ndarray, progress: Progress) -> None:
         from inkfold.backbone import keep_freed_memory  # noqa: PLC0415 - torch is loaded by now, not before
 
         pending: list[np.ndarray] = []
-        begun, done, flushed = 0, 0, time.monotonic()
+        begun, done, flushed, started = 0, 0, time.monotonic(), time.perf_counter()
         with keep_freed_memory():
             for pixels in self._rendered(todo, backbone.batch_size, on_cpu=backbone.device.type == "cpu"):
                 pending.append(backbone.extract(pixels))
@@ -109,6 +129,16 @@ class FeatureBank:
                 if done == len(todo) or done - begun >= SHARD_ROWS or slow:
                     self.shards.append(todo[begun:done], np.concatenate(pending))
                     pending, begun, flushed = [], done, time.monotonic()
+        if done >= RATED_FROM:
+            rate = done / (time.perf_counter() - started)
+            write_json(self.shards.directory / RATE, {"images_per_s": round(rate, 2), "device": str(backbone.device)})
+
+    def rate(self) -> float | None:
+        """Give the drawings a second that went through the backbone when these features were computed, if that is known."""
+        try:
+            return float(json.loads((self.shards.directory / RATE).read_text(encoding="utf-8"))["images_per_s"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def _rendered(self, todo: np.ndarray, batch_size: int, *, on_cpu: bool) -> Iterator[np.ndarray]:
         """Show batches as the view has them, ahead of the backbone and beside it, in threads that OpenCV leaves free."""

@@ -1,8 +1,13 @@
 """Heads: what turns features into class scores. Many members of one kind stand side by side in one set of tensors.
 
-A member is one fold's head. Tensor `layers.i.weight` is (members, in, out), `layers.i.bias` (members, 1, out); `mean` and
-`scale` (members, 1, d) standardise the features first. `head_probs` needs numpy alone; `training` fits the same tensors with
-PyTorch.
+A member is one head: of one fold and one start. Tensors have the member first:
+
+    layers.i.weight (members, in, out), layers.i.bias (members, 1, out)    linear, mlp, class_mean; cosine without bias
+    norms.i.scale, norms.i.shift (members, 1, width)                       mlp with norm
+    mean, scale (members, 1, d)                                            standardised features
+    neighbours (1, n, d), targets (1, 1, n), seen (members, 1, n)          knn, with classes (1, 1, 1)
+
+`head_probs` needs numpy alone; `members` fits the same tensors with PyTorch, `baselines` those that need no fitting.
 """
 
 import math
@@ -12,10 +17,21 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Shaped
 
+HeadKind = Literal["linear", "mlp", "cosine", "class_mean", "knn"]
 Activation = Literal["relu", "gelu"]
+Norm = Literal["none", "layer"]
+Scaling = Literal["none", "standardise", "normalise"]
+Tensors = Mapping[str, Shaped[np.ndarray, "members rows columns"]]
+
 CHUNK_ROWS = 4096
+NORM_EPS = 1e-5
+LENGTH_EPS = 1e-12
+COSINE_TEMPERATURE = 20.0  # where the learnt factor of cosines starts
+KNN_TEMPERATURE = 0.07
+KNN_COSINES = 1 << 25  # that are held at once
+KNN_PRIOR = 1e-6  # so that a class without a neighbour keeps a probability above 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +39,31 @@ class HeadSpec:
     """The kind of head.
 
     Attributes:
-        hidden: Widths of hidden layers; none makes multinomial logistic regression.
+        kind: `linear`: multinomial logistic regression. `mlp`: with hidden layers. `cosine`: the angle to a learnt direction
+            a class, times a learnt factor. `class_mean`: the nearest mean. `knn`: the nearest drawings' classes, weighted
+            by exp(cosine / 0.07) as in DINO (arXiv 2104.14294).
+        hidden: Widths of the hidden layers of an mlp.
         activation: What follows each hidden layer.
+        norm: `layer` normalises what goes into each activation.
+        scaling: `standardise` by each member's own training part, or `normalise` each drawing's features to length 1.
+        neighbours: How many drawings a knn asks.
     """
 
+    kind: HeadKind = "linear"
     hidden: tuple[int, ...] = ()
     activation: Activation = "relu"
+    norm: Norm = "none"
+    scaling: Scaling = "none"
+    neighbours: int = 20
 
     def widths(self, num_features: int, num_classes: int) -> list[int]:
         """List the widths from features to classes."""
         return [num_features, *self.hidden, num_classes]
+
+    @property
+    def is_fitted_by_steps(self) -> bool:
+        """Whether it is learnt by gradient; the others are computed."""
+        return self.kind in ("linear", "mlp", "cosine")
 
 
 def init_members(
@@ -41,13 +72,13 @@ def init_members(
     """Draw starting weights as `torch.nn.Linear` does: uniform within 1 / sqrt(inputs).
 
     Args:
-        spec: The kind of head.
+        spec: A kind that is fitted by steps.
         num_features: Inputs.
         num_classes: Outputs.
         seeds: A member's own entropy; equal seeds make equal members.
 
     Returns:
-        The layers' tensors.
+        The layers' tensors; a cosine head's factor as `temperature`, its logarithm, (members, 1, 1).
     """
     widths = spec.widths(num_features, num_classes)
     generators = [np.random.Generator(np.random.Philox(np.random.SeedSequence(list(seed)))) for seed in seeds]
@@ -57,14 +88,17 @@ def init_members(
         for name, rows in (("weight", inputs), ("bias", 1)):
             drawn = [generator.uniform(-bound, bound, (rows, outputs)) for generator in generators]
             tensors[f"layers.{i}.{name}"] = np.stack(drawn).astype(np.float32)
+        if spec.norm == "layer" and i < len(spec.hidden):
+            tensors[f"norms.{i}.scale"] = np.ones((len(seeds), 1, outputs), np.float32)
+            tensors[f"norms.{i}.shift"] = np.zeros((len(seeds), 1, outputs), np.float32)
+    if spec.kind == "cosine":
+        del tensors["layers.0.bias"]
+        tensors["temperature"] = np.full((len(seeds), 1, 1), math.log(COSINE_TEMPERATURE), np.float32)
     return tensors
 
 
 def head_probs(
-    tensors: Mapping[str, Float32[np.ndarray, "members rows columns"]],
-    spec: HeadSpec,
-    features: Float[np.ndarray, "n d"],
-    member: int,
+    tensors: Tensors, spec: HeadSpec, features: Float[np.ndarray, "n d"], member: int
 ) -> Float32[np.ndarray, "n classes"]:
     """Predict with one member.
 
@@ -77,17 +111,69 @@ def head_probs(
     Returns:
         Class probabilities; rows sum to 1.
     """
+    if spec.kind == "knn":
+        return _knn_probs(tensors, spec, features, member)
     parts = []
     for start in range(0, max(len(features), 1), CHUNK_ROWS):
         x = features[start : start + CHUNK_ROWS].astype(np.float32)
-        if "mean" in tensors:
-            x = (x - tensors["mean"][member]) * tensors["scale"][member]
-        for i in range(len(spec.hidden) + 1):
-            x = x @ tensors[f"layers.{i}.weight"][member] + tensors[f"layers.{i}.bias"][member]
-            if i < len(spec.hidden):
-                x = np.maximum(x, 0) if spec.activation == "relu" else _gelu(x)
-        parts.append(_softmax(x))
+        parts.append(_layer_probs(tensors, spec, _scaled(tensors, spec, x, member), member))
     return np.concatenate(parts)
+
+
+def mean_probs(
+    tensors: Tensors, spec: HeadSpec, features: Float[np.ndarray, "n d"], members: Sequence[int]
+) -> Float32[np.ndarray, "n classes"]:
+    """Predict with several members, and average."""
+    total = sum(head_probs(tensors, spec, features, member) for member in members)
+    return np.asarray(total / len(members), np.float32)
+
+
+def unit_length(x: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
+    """Scale rows to length 1; rows of zeros stay."""
+    lengths = np.sqrt(np.einsum("nd,nd->n", x, x))[:, None]
+    scaled: np.ndarray = x / np.maximum(lengths, LENGTH_EPS)
+    return scaled
+
+
+def _scaled(tensors: Tensors, spec: HeadSpec, x: np.ndarray, member: int) -> np.ndarray:
+    if spec.scaling == "standardise":
+        x = (x - tensors["mean"][member]) * tensors["scale"][member]
+    return unit_length(x) if spec.scaling == "normalise" or spec.kind in ("cosine", "knn") else x
+
+
+def _layer_probs(tensors: Tensors, spec: HeadSpec, x: np.ndarray, member: int) -> np.ndarray:
+    for i in range(len(spec.hidden) + 1):
+        x = x @ tensors[f"layers.{i}.weight"][member]
+        if f"layers.{i}.bias" in tensors:
+            x += tensors[f"layers.{i}.bias"][member]
+        if i < len(spec.hidden):
+            if spec.norm == "layer":
+                x = _layer_normed(x) * tensors[f"norms.{i}.scale"][member] + tensors[f"norms.{i}.shift"][member]
+            x = np.maximum(x, 0) if spec.activation == "relu" else _gelu(x)
+    return _softmax(x)
+
+
+def _knn_probs(tensors: Tensors, spec: HeadSpec, features: np.ndarray, member: int) -> np.ndarray:
+    seen = np.flatnonzero(tensors["seen"][member, 0])
+    neighbours = _scaled(tensors, spec, tensors["neighbours"][0, seen].astype(np.float32), member)
+    targets, classes = tensors["targets"][0, 0, seen], int(tensors["classes"][0, 0, 0])
+    k, rows = min(spec.neighbours, len(seen)), max(1, KNN_COSINES // len(seen))
+    votes = np.full((len(features), classes), KNN_PRIOR, np.float64)
+    for start in range(0, len(features), rows):
+        x = _scaled(tensors, spec, features[start : start + rows].astype(np.float32), member)
+        cosines = x @ neighbours.T
+        nearest = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
+        weights = np.exp((np.take_along_axis(cosines, nearest, 1) - 1) / KNN_TEMPERATURE)
+        places = start + np.arange(len(x))[:, None]
+        np.add.at(votes, (places, targets[nearest]), weights / weights.sum(1, keepdims=True))
+    probs: np.ndarray = (votes / votes.sum(1, keepdims=True)).astype(np.float32)
+    return probs
+
+
+def _layer_normed(x: np.ndarray) -> np.ndarray:
+    centred = x - x.mean(1, keepdims=True)
+    normed: np.ndarray = centred / np.sqrt((centred**2).mean(1, keepdims=True) + NORM_EPS)
+    return normed
 
 
 def _softmax(scores: np.ndarray) -> np.ndarray:

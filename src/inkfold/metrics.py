@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
+from inkfold.errors import PredictionError
+
 Z95 = 1.959963984540054
 ECE_BINS = 15
 DIGITS = 6
+SIGNIFICANT = 0.05
 
 
 def wilson_interval(successes: int, n: int) -> tuple[float, float]:
@@ -69,12 +72,81 @@ def mcnemar(first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"]) -> fl
 
     Source: McNemar, "Note on the sampling error of the difference between correlated proportions", Psychometrika 12 (1947).
     """
+    from scipy.special import betainc  # noqa: PLC0415 - 200 ms
+
+    differ, fewer = int((first != second).sum()), int(min((first & ~second).sum(), (second & ~first).sum()))
+    if differ == 0:
+        return 1.0
+    # the chance of at most so few heads, by the incomplete beta function: Abramowitz and Stegun, 26.5.24
+    return min(1.0, 2 * float(betainc(differ - fewer, fewer + 1, 0.5)))
+
+
+def paired_difference(first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"]) -> dict[str, Any]:
+    """Compare the accuracy of two classifiers that answered the same questions.
+
+    The interval spans two: the exact one (Clopper and Pearson's of the share in which the second is right, of the questions on
+    which exactly one is), and the normal one. The exact one alone takes the number of such questions as known, and is too short
+    where nearly all favour one side; the normal one alone disagrees with the exact test where there are few. Where the test
+    finds a difference the normal one is off 0 too (by 0.2 % at the least, tried up to 60,000 such questions), so that the
+    interval holds 0 just where nothing can be told.
+
+    Args:
+        first: Where the one is right.
+        second: Where the other is.
+
+    Returns:
+        JSON values: `difference`, second less first, `difference_ci95`, `p_value` by McNemar's exact test, and
+        `distinguishable`, whether that is below 0.05.
+
+    Raises:
+        PredictionError: If there are no questions.
+
+    Source: Clopper and Pearson, Biometrika 26 (1934); the normal one: Agresti, "Categorical Data Analysis" (2013), chapter 11.
+    """
+    n = len(first)
+    if n == 0:
+        raise PredictionError("paired difference: got no drawings, expected one at least. Give drawings whose class is known.")
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    n, fewer = only_first + only_second, min(only_first, only_second)
-    tail = sum(
-        math.exp(math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) - n * math.log(2)) for i in range(fewer + 1)
-    )
-    return min(1.0, 2 * tail)
+    difference = (only_second - only_first) / n
+    half = Z95 * math.sqrt(max(only_first + only_second - (only_second - only_first) ** 2 / n, 0.0)) / n
+    low, high = _exact_bounds(only_first, only_second, n)
+    p_value = mcnemar(first, second)
+    return {
+        "difference": _rounded_off_zero(difference),
+        "difference_ci95": [
+            _rounded_off_zero(max(min(low, difference - half), -1.0)),
+            _rounded_off_zero(min(max(high, difference + half), 1.0)),
+        ],
+        "p_value": p_value,
+        "distinguishable": p_value < SIGNIFICANT,
+    }
+
+
+def bootstrap_interval(values: Float[np.ndarray, " n"], resamples: int = 2000, seed: int = 0) -> list[float]:
+    """Give the 95 % percentile interval of a mean.
+
+    Args:
+        values: One a drawing.
+        resamples: How often as many drawings are drawn with replacement.
+        seed: Of these draws.
+
+    Returns:
+        The lower and upper bound.
+
+    Raises:
+        PredictionError: If there are no values.
+
+    Source: Efron, "Bootstrap Methods: Another Look at the Jackknife", Ann. Stat. 7 (1979).
+    """
+    n = len(values)
+    if n == 0:
+        raise PredictionError("interval: got no drawings, expected one at least. Give drawings whose class is known.")
+    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 6])))
+    if set(np.unique(values)) <= {0.0, 1.0}:  # resampling rights and wrongs is a binomial draw
+        means = rng.binomial(n, values.mean(), resamples) / n
+    else:
+        means = np.array([values[rng.integers(0, n, n)].mean() for _ in range(resamples)])
+    return [_rounded(bound) for bound in np.percentile(means, (2.5, 97.5))]
 
 
 def measure(
@@ -127,6 +199,21 @@ def _per_class(
         }
         for i, name in enumerate(class_names)
     ]
+
+
+def _exact_bounds(only_first: int, only_second: int, n: int) -> tuple[float, float]:
+    """Bound the difference by Clopper and Pearson's interval of the second's share of the questions on which one is right."""
+    from scipy.special import betaincinv  # noqa: PLC0415 - 200 ms
+
+    low = betaincinv(only_second, only_first + 1, SIGNIFICANT / 2) if only_second else 0.0
+    high = 1 - betaincinv(only_first, only_second + 1, SIGNIFICANT / 2) if only_first else 1.0
+    scale = (only_first + only_second) / n
+    return float((2 * low - 1) * scale), float((2 * high - 1) * scale)
+
+
+def _rounded_off_zero(value: float) -> float:
+    """Round, but never to 0 what isn't."""
+    return _rounded(value) or value
 
 
 def _rounded(value: float) -> float:

@@ -5,60 +5,36 @@ killed anywhere continues where it was, with the same result.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool
 
-from inkfold.atomic import write_json
 from inkfold.augment import IDENTITY, View
-from inkfold.config import Recipe, StageRecipe, load_recipe, merge_overrides, validate_recipe
+from inkfold.config import Recipe
 from inkfold.curriculum import Curriculum, Stage
 from inkfold.dataset import DataOptions, few_drawings, read_dataset
 from inkfold.errors import DataError, RecipeError
 from inkfold.folds import assign_folds
-from inkfold.heads import head_probs
+from inkfold.heads import mean_probs
 from inkfold.home import home
-from inkfold.metrics import mcnemar, measure
 from inkfold.operations import parse_operations
-from inkfold.predictions import SUBMISSION_COLUMNS, Predictions, SubmissionPart, write_submission
-from inkfold.prepare import Prepared, decode, read_files
+from inkfold.predictions import Predictions
+from inkfold.prepare import Prepared, ReadData, decode, read_files
 from inkfold.progress import Progress, silent
-from inkfold.run import HEADS, Run, backbone_spec, head_spec, image_options, load_run, prediction_views
-from inkfold.rundir import claimed, finished_run, write_cost, write_heads, write_manifest
+from inkfold.recipe import load_recipe, merge_overrides, validate_recipe
+from inkfold.results import Results, write_results
+from inkfold.run import Run, backbone_spec, head_spec, image_options, load_run, prediction_views
+from inkfold.rundir import claimed, finished_run, write_cost, write_manifest
+from inkfold.sections import StageRecipe
 from inkfold.sources import Cost, Extractor, ViewFeatures
 from inkfold.weights import resolve_backbone
 
 if TYPE_CHECKING:
-    from inkfold.training import Epoch
-
-OUT_OF_FOLD = "predictions/out_of_fold.parquet"
-TEST = "predictions/test.parquet"
-SUBMISSION = "submission.csv"
-CURVE = "curve.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Results:
-    """What was fitted and predicted.
-
-    Attributes:
-        members: True where a member learnt from a drawing.
-        heads: The fitted tensors.
-        curve: What each epoch came to.
-        out_of_fold: What members say of drawings that they have not seen.
-        test: What they say of the test drawings; None without any.
-        plain: Out of fold without test-time views; None where there are none.
-    """
-
-    members: Bool[np.ndarray, "members n"]
-    heads: Mapping[str, Float32[np.ndarray, "members rows columns"]]
-    curve: Sequence["Epoch"]
-    out_of_fold: Predictions
-    test: Predictions | None
-    plain: Predictions | None
+    from inkfold.course import Lessons
+    from inkfold.training import Fitted, Trial
 
 
 def train(
@@ -92,26 +68,67 @@ def train(
         read = read_files(dataset, None if dataset.test is None else dataset.test.targets, cost, progress)
         if done := finished_run(out, read.fingerprint):
             return done
-        with cost.timed("backbone"):
-            extractor = build_extractor(recipe)
-        curriculum, test_views = build_curriculum(recipe), prediction_views(recipe)
-        views = tuple(dict.fromkeys((IDENTITY, *curriculum.views(), *test_views)))
-        prepared = decode(read, extractor, recipe.data.on_broken, cost, progress, views=views, test_views=test_views)
-        features = extractor.extract(prepared.digests, cost, progress, views)
-        test_features = None
-        if prepared.test_digests is not None and len(prepared.test_digests):
-            test_features = extractor.extract(prepared.test_digests, cost, progress, test_views)
-        members = split(recipe, prepared)
+        material = gather(recipe, read, cost, progress)
+        folds = split(recipe, material.prepared)
         with cost.timed("fit"):
-            heads, curve = _fit(recipe, prepared, features, curriculum, members, progress)
+            fitted = _fit(recipe, material, folds, progress)
         with cost.timed("predict"):
-            out_of_fold = _predict_held_out(recipe, prepared, features, test_views, members, heads)
-            test = _predict_test(recipe, prepared, test_features, test_views, len(members), heads)
-            plain = _predict_held_out(recipe, prepared, features, (IDENTITY,), members, heads) if recipe.tta else None
-        results = Results(members, heads, curve, out_of_fold, test, plain)
-        files = _write(out, recipe, prepared, results)
-        _finish(out, recipe, prepared, results, (extractor, cost), files)
+            out_of_fold = predict_held_out(material, material.test_views, folds, fitted)
+            test = _predict_test(material, len(folds), fitted)
+            plain = predict_held_out(material, (IDENTITY,), folds, fitted) if recipe.tta else None
+        results = Results(len(folds), fitted, out_of_fold, test, plain)
+        files = write_results(out, recipe, material.curriculum, material.prepared, results)
+        _finish(out, recipe, material, fitted, cost, files)
     return load_run(out)
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """Everything that heads are fitted on and asked about.
+
+    Attributes:
+        extractor: What made the features.
+        curriculum: Which view each epoch learns from.
+        test_views: Whose predictions are averaged.
+        prepared: The drawings.
+        features: Of the training drawings under every view.
+        test_features: Of the test drawings that can be read; None without any.
+    """
+
+    extractor: Extractor
+    curriculum: Curriculum
+    test_views: tuple[View, ...]
+    prepared: Prepared
+    features: ViewFeatures
+    test_features: ViewFeatures | None
+
+
+def gather(recipe: Recipe, read: ReadData, cost: Cost, progress: Progress = silent) -> Material:
+    """Decode drawings and compute the features of all views that a recipe learns from and predicts by.
+
+    Args:
+        recipe: With its image, backbone, curriculum and test-time views.
+        read: The drawings' files.
+        cost: Added to.
+        progress: Told how far each stage is.
+
+    Returns:
+        The features, in the bank.
+
+    Raises:
+        DataError: If drawings can't be read.
+        WeightsError: If the backbone's weights can't be had.
+    """
+    with cost.timed("backbone"):
+        extractor = build_extractor(recipe)
+    curriculum, test_views = build_curriculum(recipe), prediction_views(recipe)
+    views = tuple(dict.fromkeys((IDENTITY, *curriculum.views(), *test_views)))
+    prepared = decode(read, extractor, recipe.data.on_broken, cost, progress, views=views, test_views=test_views)
+    features = extractor.extract(prepared.digests, cost, progress, views)
+    test_features = None
+    if prepared.test_digests is not None and len(prepared.test_digests):
+        test_features = extractor.extract(prepared.test_digests, cost, progress, test_views)
+    return Material(extractor, curriculum, test_views, prepared, features, test_features)
 
 
 def settle_recipe(
@@ -172,106 +189,124 @@ def build_curriculum(recipe: Recipe) -> Curriculum:
     return Curriculum(stages, recipe.seed)
 
 
-def split(recipe: Recipe, prepared: Prepared) -> Bool[np.ndarray, "members n"]:
-    """Deal the training drawings into parts, and give each member all but its own.
+def split(recipe: Recipe, prepared: Prepared) -> Bool[np.ndarray, "folds n"]:
+    """Deal the training drawings into parts, and give each fold all but its own.
 
     Args:
         recipe: With the kind of split; `holdout` holds out part 0, or val/ where the data have it.
         prepared: The drawings.
 
     Returns:
-        True where a member learns from a drawing.
+        True where a fold's heads learn from a drawing.
 
     Raises:
-        DataError: If a member would have nothing to learn from, or nothing is held out.
+        DataError: If a fold would have nothing to learn from, or nothing is held out.
     """
     train, holdout = prepared.read.dataset.train, recipe.folds.split == "holdout"
     if holdout and train.given_val is not None:
-        folds = np.where(train.given_val[prepared.rows], 0, 1)
+        parts = np.where(train.given_val[prepared.rows], 0, 1)
     else:
         groups = None if train.groups is None else train.groups[prepared.rows]
-        folds = assign_folds(prepared.targets, prepared.digests, recipe.folds.k, recipe.seed, groups)
-    members = np.stack([folds != fold for fold in range(1 if holdout else recipe.folds.k)])
-    if members.all() or not members.any(1).all():
-        what = "no drawing is held out" if members.all() else "all drawings are held out at once, so none is learnt from"
+        parts = assign_folds(prepared.targets, prepared.digests, recipe.folds.k, recipe.seed, groups)
+    folds = np.stack([parts != fold for fold in range(1 if holdout else recipe.folds.k)])
+    if folds.all() or not folds.any(1).all():
+        what = "no drawing is held out" if folds.all() else "all drawings are held out at once, so none is learnt from"
         raise DataError(f"{prepared.read.dataset.root}: {what}. Add drawings or groups, or choose another folds.split.")
-    return members
+    return folds
 
 
-def _fit(
-    recipe: Recipe,
-    prepared: Prepared,
-    features: ViewFeatures,
-    curriculum: Curriculum,
-    members: Bool[np.ndarray, "members n"],
-    progress: Progress,
-) -> tuple[dict[str, np.ndarray], list["Epoch"]]:
+def build_trial(recipe: Recipe) -> "Trial":
+    """Turn the recipe's head and fit into the plain parameters that training takes."""
     from inkfold.backbone import choose_device, choose_precision  # noqa: PLC0415 - torch takes a second
-    from inkfold.training import FitSettings, Schooling, fit_heads  # noqa: PLC0415
+    from inkfold.settings import FitSettings  # noqa: PLC0415
+    from inkfold.training import Trial  # noqa: PLC0415
 
-    given = recipe.fit.model_dump()
-    given["precision"] = choose_precision(given["precision"], choose_device("cpu"))
+    given = recipe.fit.model_dump(exclude={"scaling", "starts"})
+    given["precision"] = choose_precision(given["precision"], choose_device(recipe.backbone.device))
     schedule = given.pop("schedule")
     steps = {f"step_{name}": schedule[name] for name in ("every", "gamma") if name in schedule}
-    return fit_heads(
-        features.read(),
-        prepared.targets,
-        members,
-        head_spec(recipe),
-        FitSettings(**given, schedule=schedule["kind"], **steps),
-        len(prepared.read.dataset.class_names),
-        schooling=Schooling(lambda epoch: features.read(curriculum.view(epoch)), curriculum.lr_factors()),
-        seed=recipe.seed,
-        progress=progress,
-    )
+    dropout = recipe.head.dropout if recipe.head.kind == "mlp" else 0.0
+    settings = FitSettings(**given, schedule=schedule["kind"], **steps, dropout=dropout)
+    return Trial(head_spec(recipe), settings, recipe.fit.starts)
 
 
-def _predict_held_out(
-    recipe: Recipe,
-    prepared: Prepared,
-    features: ViewFeatures,
-    views: Sequence[View],
-    members: Bool[np.ndarray, "members n"],
-    heads: Mapping[str, np.ndarray],
+def build_lessons(recipe: Recipe, material: Material, folds: Bool[np.ndarray, "folds n"]) -> "Lessons":
+    """Turn the material into what heads are fitted on.
+
+    Args:
+        recipe: Its seed.
+        material: Features under every view.
+        folds: True where a fold's heads learn from a drawing.
+
+    Returns:
+        The lessons, with the curriculum's view for each epoch.
+    """
+    from inkfold.course import Lessons, Schooling  # noqa: PLC0415 - torch takes a second
+
+    features, curriculum = material.features, material.curriculum
+    schooling = Schooling(lambda epoch: features.read(curriculum.view(epoch)), curriculum.lr_factors())
+    classes = len(material.prepared.read.dataset.class_names)
+    return Lessons(features.read(), material.prepared.targets, folds, classes, recipe.seed, schooling)
+
+
+def _fit(recipe: Recipe, material: Material, folds: Bool[np.ndarray, "folds n"], progress: Progress) -> "Fitted":
+    from inkfold.backbone import choose_device  # noqa: PLC0415 - torch takes a second
+    from inkfold.training import fit_trials  # noqa: PLC0415
+
+    device = choose_device(recipe.backbone.device)
+    [fitted] = fit_trials(build_lessons(recipe, material, folds), [build_trial(recipe)], device=device, progress=progress)
+    if fitted.diverged is not None:
+        raise RecipeError(
+            f"fit.lr: with {recipe.fit.lr:g} the loss was no number any more in epoch {fitted.diverged + 1}. Lower fit.lr, "
+            "or bring the features to one scale: fit.scaling=standardise."
+        )
+    return fitted
+
+
+def predict_held_out(
+    material: Material, views: Sequence[View], folds: Bool[np.ndarray, "folds n"], fitted: "Fitted"
 ) -> Predictions:
-    """Let each member answer for the drawings that it has not seen, the mean over views; rows in the table's order."""
-    dataset = prepared.read.dataset
+    """Let each fold answer for the drawings that it has not seen, the mean over views.
+
+    Args:
+        material: Features under these views.
+        views: Whose predictions are averaged.
+        folds: True where a fold's heads learnt from a drawing.
+        fitted: The heads.
+
+    Returns:
+        Rows in the table's order; without the drawings that every fold has seen.
+    """
+    prepared, dataset = material.prepared, material.prepared.read.dataset
     probs = np.zeros((len(prepared.rows), len(dataset.class_names)), np.float32)
-    folds = np.zeros(len(prepared.rows), np.int64)
+    held_in = np.zeros(len(prepared.rows), np.int64)
     for view in views:
-        shown = features.read(view)
-        for member, seen in enumerate(members):
-            probs[~seen] += head_probs(heads, head_spec(recipe), shown[~seen], member) / len(views)
-            folds[~seen] = member
-    held_out = np.flatnonzero(~members.all(0))
+        shown = material.features.read(view)
+        for fold, seen in enumerate(folds):
+            probs[~seen] += _fold_probs(fitted, shown[~seen], fold) / len(views)
+            held_in[~seen] = fold
+    held_out = np.flatnonzero(~folds.all(0))
     held_out = held_out[np.argsort(prepared.rows[held_out])]
     rows = prepared.rows[held_out]
     return Predictions(
-        dataset.train.image_paths[rows], probs[held_out], dataset.class_names, prepared.targets[held_out], folds[held_out]
+        dataset.train.image_paths[rows], probs[held_out], dataset.class_names, prepared.targets[held_out], held_in[held_out]
     )
 
 
-def _predict_test(
-    recipe: Recipe,
-    prepared: Prepared,
-    features: ViewFeatures | None,
-    views: Sequence[View],
-    members: int,
-    heads: Mapping[str, np.ndarray],
-) -> Predictions | None:
-    """Let every member answer, and average; a drawing that can't be read gets the classes' shares in training."""
-    dataset = prepared.read.dataset
+def _predict_test(material: Material, folds: int, fitted: "Fitted") -> Predictions | None:
+    """Let every fold answer, and average; a drawing that can't be read gets the classes' shares in training."""
+    prepared, dataset = material.prepared, material.prepared.read.dataset
     if dataset.test is None:
         return None
     shares = np.bincount(prepared.targets, minlength=len(dataset.class_names)) / len(prepared.rows)
-    fold_probs = np.empty((members, len(dataset.test), len(dataset.class_names)), np.float32)
+    fold_probs = np.empty((folds, len(dataset.test), len(dataset.class_names)), np.float32)
     fold_probs[:] = shares
-    if features is not None:
+    if material.test_features is not None:
         fold_probs[:, prepared.test_whole] = 0
-        for view in views:
-            shown = features.read(view)
-            for member in range(members):
-                fold_probs[member, prepared.test_whole] += head_probs(heads, head_spec(recipe), shown, member) / len(views)
+        for view in material.test_views:
+            shown = material.test_features.read(view)
+            for fold in range(folds):
+                fold_probs[fold, prepared.test_whole] += _fold_probs(fitted, shown, fold) / len(material.test_views)
     return Predictions(
         dataset.test.image_paths,
         fold_probs.mean(0),
@@ -281,89 +316,15 @@ def _predict_test(
     )
 
 
-def _metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[str, Any]:
-    out_of_fold, test = results.out_of_fold, results.test
-    assert out_of_fold.targets is not None
-    assert out_of_fold.folds is not None
-    folds = []
-    for member, seen in enumerate(results.members):
-        rows = out_of_fold.folds == member
-        if rows.any():
-            figures = measure(out_of_fold.probs[rows], out_of_fold.targets[rows])
-            folds.append({"fold": member, "n_train": int(seen.sum()), **figures})
-    metrics = {
-        "data": {
-            "n_train": len(prepared.rows),
-            "n_test": 0 if test is None else len(test.probs),
-            "num_classes": len(out_of_fold.class_names),
-            "skipped": prepared.skipped,
-        },
-        "split": recipe.folds.split,
-        "out_of_fold": measure(out_of_fold.probs, out_of_fold.targets, out_of_fold.class_names),
-        "folds": folds,
-    }
-    if results.plain is not None:
-        metrics["tta"] = {"views": list(recipe.tta), **_gain(results.plain, out_of_fold)}
-    if test is not None and test.targets is not None:
-        metrics["test"] = measure(test.probs, test.targets, test.class_names)
-    return metrics
+def _fold_probs(fitted: "Fitted", features: np.ndarray, fold: int) -> np.ndarray:
+    """Average a fold's heads."""
+    assert fitted.heads is not None
+    return mean_probs(fitted.heads, fitted.spec, features, [i for i, of_fold in enumerate(fitted.folds) if of_fold == fold])
 
 
-def _gain(before: Predictions, after: Predictions) -> dict[str, Any]:
-    """Say what a change did to the accuracy out of fold, and whether it could be chance."""
-    assert before.targets is not None
-    right = [predictions.preds == before.targets for predictions in (before, after)]
-    return {
-        "accuracy_without": float(right[0].mean()),
-        "accuracy_with": float(right[1].mean()),
-        "p_value": mcnemar(right[0], right[1]),
-    }
-
-
-def _write(out: Path, recipe: Recipe, prepared: Prepared, results: Results) -> list[str]:
-    dataset, test = prepared.read.dataset, results.test
-    write_heads(out, results.heads, dataset.class_names)
-    results.out_of_fold.save(out / OUT_OF_FOLD)
-    write_json(out / "metrics.json", _metrics(recipe, prepared, results))
-    write_json(out / CURVE, _curve(recipe, results.curve))
-    if test is None:
-        return [HEADS, OUT_OF_FOLD, "metrics.json", CURVE]
-    test.save(out / TEST)
-    sample = dataset.sample_submission
-    ids = None if sample is None else sample.ids.tolist()
-    columns = SUBMISSION_COLUMNS
-    if sample is not None:
-        known: dict[str, SubmissionPart] = {recipe.data.path_column: "path", recipe.data.target_column: "target"}
-        columns = {name: known.get(name, "id") for name in sample.columns}
-    values = dataset.class_targets[test.preds]
-    write_submission(out / SUBMISSION, test.image_paths, values, dataset.class_targets, ids, columns)
-    return [HEADS, OUT_OF_FOLD, "metrics.json", CURVE, TEST, SUBMISSION]
-
-
-def _curve(recipe: Recipe, curve: Sequence["Epoch"]) -> dict[str, Any]:
-    """Give the training curve with its stages as JSON values."""
-    curriculum = build_curriculum(recipe)
-    stages = [
-        {
-            "stage": number,
-            "epochs": stage.epochs,
-            "augment": [str(operation) for operation in stage.operations],
-            "views": stage.views or "per_epoch",
-            "lr_factor": stage.lr_factor,
-        }
-        for number, stage in enumerate(curriculum.stages)
-    ]
-    points = [
-        {"epoch": epoch, "stage": curriculum.stage(epoch), "view": str(curriculum.view(epoch)), **asdict(point)}
-        for epoch, point in enumerate(curve)
-    ]
-    return {"stages": stages, "epochs": points}
-
-
-def _finish(
-    out: Path, recipe: Recipe, prepared: Prepared, results: Results, work: tuple[Extractor, Cost], files: list[str]
-) -> None:
-    (extractor, cost), dataset = work, prepared.read.dataset
+def _finish(out: Path, recipe: Recipe, material: Material, fitted: "Fitted", cost: Cost, files: list[str]) -> None:
+    extractor, prepared = material.extractor, material.prepared
+    dataset = prepared.read.dataset
     warnings = [*dataset.problems, *few_drawings(dataset, recipe.folds.k)]
     write_cost(out, {**cost.as_json(), "precision": extractor.backbone.precision, "device": extractor.device})
     write_manifest(
@@ -371,7 +332,7 @@ def _finish(
         {
             "class_names": list(dataset.class_names),
             "class_targets": dataset.class_targets.tolist(),
-            "members": [f"fold {member}" for member in range(len(results.members))],
+            "members": [f"fold {fold}" for fold in fitted.folds],
             "backbone": extractor.backbone.as_json(),
             "data_fingerprint": prepared.read.fingerprint,
             "warnings": [str(problem) for problem in warnings],

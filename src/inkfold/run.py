@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float32
@@ -15,13 +15,14 @@ from safetensors import SafetensorError, safe_open
 
 from inkfold.atomic import write_text
 from inkfold.augment import IDENTITY, View, parse_view, render_batch
-from inkfold.config import Recipe, load_recipe
+from inkfold.config import Recipe
 from inkfold.errors import DataError, PredictionError, Problem
 from inkfold.fit import ImageOptions, fit_image
-from inkfold.heads import HeadSpec, head_probs
+from inkfold.heads import HeadSpec, mean_probs
 from inkfold.home import home
 from inkfold.paths import list_images
 from inkfold.progress import Progress, silent
+from inkfold.recipe import load_recipe
 from inkfold.shards import digest
 from inkfold.sources import Cost, Extractor, read_source, refuse_broken, whole_drawings
 from inkfold.weights import BackboneInfo, BackboneSpec, digest_file, resolve_backbone
@@ -77,6 +78,13 @@ class Run:
             DataError: With every drawing that can't be read.
             WeightsError: If the backbone's weights are gone or changed.
         """
+        probs: np.ndarray = self.predict_fold_proba(images, progress, on_broken).mean(0)
+        return probs
+
+    def predict_fold_proba(
+        self, images: str | Path | Sequence[Any], progress: Progress = silent, on_broken: str = "error"
+    ) -> Float32[np.ndarray, "folds n classes"]:
+        """Predict drawings with each fold by itself; see `predict_proba`."""
         if isinstance(images, str | Path):
             images = files_of(Path(images))[1]
         if all(isinstance(image, str | Path) for image in images):
@@ -88,7 +96,7 @@ class Run:
         return [self.classes_[i] for i in self.predict_proba(images).argmax(1)]
 
     def _predict_files(self, files: list[str], progress: Progress, on_broken: str) -> np.ndarray:
-        probs = np.full((len(files), len(self.classes_)), np.nan, np.float32)
+        probs = np.full((len(self.folds), len(files), len(self.classes_)), np.nan, np.float32)
         if not files:
             return probs
         extractor = self._extractor()
@@ -100,7 +108,7 @@ class Run:
         whole = whole_drawings(source, broken)
         if whole.any():
             features = extractor.extract(source.digests[whole], cost, progress, views)
-            probs[whole] = np.mean([self._vote(features.read(view)) for view in views], axis=0)
+            probs[:, whole] = np.mean([self._fold_probs(features.read(view)) for view in views], axis=0)
         return probs
 
     def _predict_arrays(self, arrays: list[np.ndarray]) -> np.ndarray:
@@ -117,14 +125,18 @@ class Run:
         with keep_freed_memory():
             backbone = Backbone(extractor.backbone, device, self.recipe.backbone.batch_size)
             shown = (render_batch(pixels, view, drawings, size_px) for view in views)
-            probs: np.ndarray = np.mean([self._vote(backbone.extract(one)) for one in shown], axis=0)
+            probs: np.ndarray = np.mean([self._fold_probs(backbone.extract(one)) for one in shown], axis=0)
             return probs
 
-    def _vote(self, features: np.ndarray) -> np.ndarray:
+    @property
+    def folds(self) -> tuple[tuple[int, ...], ...]:
+        """The members of each fold."""
+        of_member = self.manifest["members"]
+        return tuple(tuple(i for i, one in enumerate(of_member) if one == fold) for fold in dict.fromkeys(of_member))
+
+    def _fold_probs(self, features: np.ndarray) -> np.ndarray:
         spec = head_spec(self.recipe)
-        folds = len(self.heads["layers.0.weight"])
-        total = sum(head_probs(self.heads, spec, features, member) for member in range(folds))
-        return np.asarray(total / folds, np.float32)
+        return np.stack([mean_probs(self.heads, spec, features, members) for members in self.folds])
 
     def _extractor(self) -> Extractor:
         trained = BackboneInfo.from_json(self.manifest["backbone"])
@@ -154,26 +166,49 @@ def load_run(path: str | Path) -> Run:
         PredictionError: If it is not finished, or with every file that is missing or not as it was written.
     """
     path = Path(path)
+    manifest = read_manifest(path)
+    if manifest.get("kind", "run") != "run":
+        raise PredictionError(f"{path}: is an ensemble. Load it with inkfold.load_run.")
+    heads = _load_heads(path / HEADS, list(manifest["class_names"]))
+    metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
+    return Run(path, load_recipe(path / "recipe.yaml"), manifest, metrics, heads)
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read a run's manifest and check every file that it names.
+
+    Args:
+        path: The run's directory.
+
+    Returns:
+        What `manifest.json` holds.
+
+    Raises:
+        PredictionError: If the run is not finished, or with every file that is missing or not as it was written.
+    """
     if not (path / MANIFEST).is_file():
         raise PredictionError(f"{path}: no {MANIFEST}, so this is no finished run. Start `inkfold train` again to finish it.")
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest = dict(json.loads((path / MANIFEST).read_text(encoding="utf-8")))
         files = dict(manifest["files"])
-        names = list(manifest["class_names"])
+        list(manifest["class_names"])
     except (ValueError, KeyError, TypeError) as error:
         raise PredictionError(f"{path / MANIFEST}: not a manifest: {error}.") from None
     if manifest.get("format") != FORMAT:
         raise PredictionError(f"{path}: got format {manifest.get('format')}, expected {FORMAT}. Train again with this version.")
     problems = [
-        Problem("changed_file", str(path / name), "is missing or not as it was written. Train again.")
+        Problem("changed_file", str(path / str(name)), "is missing or not as it was written. Train again.")
         for name, expected in files.items()
-        if not (path / name).is_file() or digest_file(path / name) != expected
+        if not is_below(name) or not (path / name).is_file() or digest_file(path / name) != expected
     ]
     if problems:
         raise PredictionError(problems)
-    heads = _load_heads(path / HEADS, names)
-    metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
-    return Run(path, load_recipe(path / "recipe.yaml"), manifest, metrics, heads)
+    return manifest
+
+
+def is_below(place: Any) -> bool:
+    """Say whether a place that a file names stays inside the directory that it is relative to."""
+    return isinstance(place, str) and not Path(place).is_absolute() and ".." not in Path(place).parts
 
 
 def class_digest(class_names: Sequence[str]) -> str:
@@ -206,7 +241,19 @@ def files_of(path: Path) -> tuple[list[str], list[str]]:
     return names.tolist(), [str(path / name) for name in names.tolist()]
 
 
-def write_predictions(path: Path, names: Sequence[str], probs: Float32[np.ndarray, "n classes"], run: Run) -> None:
+class Predictor(Protocol):
+    """What names its answers: a run, or an ensemble of runs."""
+
+    @property
+    def classes_(self) -> tuple[str, ...]:
+        """The class names, in the order of the probabilities' columns."""
+
+    @property
+    def class_targets(self) -> np.ndarray:
+        """The number that each class has in the data's tables."""
+
+
+def write_predictions(path: Path, names: Sequence[str], probs: Float32[np.ndarray, "n classes"], run: Predictor) -> None:
     """Write a CSV with image_path, class_name, target and probability of the best class; empty for rows of NaN.
 
     Args:
@@ -227,7 +274,8 @@ def write_predictions(path: Path, names: Sequence[str], probs: Float32[np.ndarra
 
 def head_spec(recipe: Recipe) -> HeadSpec:
     """Turn the recipe's head into the plain parameters that heads take."""
-    return HeadSpec() if recipe.head.kind == "linear" else HeadSpec(recipe.head.hidden, recipe.head.activation)
+    given = recipe.head.model_dump(exclude={"dropout"})
+    return HeadSpec(**given, scaling=recipe.fit.scaling)
 
 
 def prediction_views(recipe: Recipe) -> tuple[View, ...]:

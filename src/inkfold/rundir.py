@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import yaml
 from filelock import FileLock, Timeout
+from pydantic import BaseModel
 from safetensors.numpy import save as to_safetensors
 
 from inkfold.atomic import TEMP_MARK, sweep_temp_files, write_bytes, write_json, write_text
-from inkfold.config import Recipe, dump_recipe
 from inkfold.errors import PredictionError, Problem
+from inkfold.recipe import dump_recipe
 from inkfold.run import FORMAT, HEADS, MANIFEST, Run, class_digest, load_run
 from inkfold.weights import digest_file
 
@@ -25,7 +26,7 @@ PACKAGES = ("inkfold", "torch", "timm", "numpy", "pillow", "simplejpeg")
 
 
 @contextlib.contextmanager
-def claimed(out: Path, recipe: Recipe) -> Iterator[None]:
+def claimed(out: Path, recipe: BaseModel) -> Iterator[None]:
     """Hold a run's directory for one recipe and one process.
 
     Args:
@@ -51,7 +52,7 @@ def claimed(out: Path, recipe: Recipe) -> Iterator[None]:
     try:
         for directory in (out, out / "predictions"):
             sweep_temp_files(directory, older_than_s=0)
-        _check_recipe(out / "recipe.yaml", recipe)
+        check_recipe(out / "recipe.yaml", recipe)
         yield
     finally:
         (out / LOCK).unlink(missing_ok=True)  # while it is held: later, it could be another process's
@@ -86,8 +87,9 @@ def write_heads(out: Path, heads: Mapping[str, np.ndarray], class_names: Sequenc
 
 
 def write_cost(out: Path, cost: Mapping[str, Any]) -> None:
-    """Write what the run took, with the peak memory of this process and of its largest worker."""
-    write_json(out / "cost.json", {**cost, **_peak_memory()})
+    """Write what the run took, with the peak memory of this process and of its largest worker, or that of `cost` if larger."""
+    known = {name: [peak for peak in (own, cost.get(name)) if peak is not None] for name, own in _peak_memory().items()}
+    write_json(out / "cost.json", {**cost, **{name: max(peaks, default=None) for name, peaks in known.items()}})
 
 
 def write_manifest(out: Path, content: Mapping[str, Any], files: Sequence[str]) -> None:
@@ -125,7 +127,16 @@ def _peak_memory() -> dict[str, int | None]:
     return {"peak_memory_bytes": own * unit, "peak_worker_memory_bytes": children * unit}
 
 
-def _check_recipe(path: Path, recipe: Recipe) -> None:
+def check_recipe(path: Path, recipe: BaseModel) -> None:
+    """Write a recipe where none is, or compare it with the one that is there.
+
+    Args:
+        path: A directory's recipe.yaml.
+        recipe: What is asked for now.
+
+    Raises:
+        PredictionError: With every key that differs.
+    """
     if not path.is_file():
         write_text(path, dump_recipe(recipe))
         return

@@ -12,7 +12,7 @@ import json
 import math
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,11 +131,14 @@ class ShardSet:
         """Tell which rows are known from the last look at the directory; `missing` looks anew."""
         return self._locate(digests)[0]
 
-    def read(self, digests: Shaped[np.ndarray, " n"]) -> Shaped[np.ndarray, "n ..."]:
+    def read(
+        self, digests: Shaped[np.ndarray, " n"], empty: Callable[[tuple[int, ...], np.dtype[Any]], np.ndarray] = np.empty
+    ) -> Shaped[np.ndarray, "n ..."]:
         """Gather rows.
 
         Args:
             digests: All present; `missing` was asked before.
+            empty: Gives the array of a shape and type that they are copied to, such as one on disk.
 
         Returns:
             A copy, in the order asked for.
@@ -150,7 +153,7 @@ class ShardSet:
             raise CacheError(f"{self.directory}: has no rows. Run again.")
         shards, rows = self._shard_of[position], self._row_of[position]
         sample = self._shards[shards[0] if len(shards) else 0]
-        gathered = np.empty((len(digests), *sample.shape[1:]), sample.dtype)
+        gathered = empty((len(digests), *sample.shape[1:]), sample.dtype)
         for shard in np.unique(shards):
             of_shard = np.flatnonzero(shards == shard)
             gathered[of_shard] = self._rows(int(shard))[rows[of_shard]]

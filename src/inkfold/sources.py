@@ -1,7 +1,9 @@
 """From a recipe's settings and files to features: the part of the main path that training and predicting share."""
 
 import contextlib
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -19,6 +21,8 @@ from inkfold.progress import Progress, silent
 from inkfold.shards import DIGEST_DTYPE
 from inkfold.store import BrokenFile, ImageStore, digest_files
 from inkfold.weights import BackboneInfo
+
+KEPT_BYTES = 1 << 30  # of features of views in memory
 
 
 @dataclass(slots=True)
@@ -159,6 +163,10 @@ class Extractor:
                 cost.forwards_cached += took.cached
         return ViewFeatures(digests, banks)
 
+    def rate(self) -> float | None:
+        """Give the drawings a second that went through the backbone as they are, when that was computed; None if unknown."""
+        return self._bank(ImageStore(self.home / "pixels", self.image), IDENTITY).rate()
+
     def _bank(self, store: ImageStore, view: View) -> FeatureBank:
         return FeatureBank(self.home / "features", self.backbone.key(), store, view)
 
@@ -173,10 +181,11 @@ class ViewFeatures:
 
     def __init__(self, digests: Shaped[np.ndarray, " n"], banks: Mapping[View, FeatureBank]) -> None:
         self._digests, self._banks = digests, banks
-        self._last: tuple[View, np.ndarray] | None = None
+        self._kept: OrderedDict[View, np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
 
     def read(self, view: View = IDENTITY) -> Float16[np.ndarray, "n d"]:
-        """Gather the features of one view; the last one's are kept.
+        """Gather the features of one view; some views' are kept. Threads may ask at once.
 
         Args:
             view: One of those that were extracted.
@@ -184,20 +193,30 @@ class ViewFeatures:
         Returns:
             In the order of the drawings.
         """
-        if self._last is not None and self._last[0] == view:
-            return self._last[1]
-        parts = [(rows, self._banks[settled].read(self._digests[rows])) for settled, rows in self._groups(view)]
+        with self._lock:
+            if view not in self._kept:
+                self._kept[view] = self._gather(view)
+            self._kept.move_to_end(view)
+            while len(self._kept) > 1 and sum(map(_held_bytes, self._kept.values())) > KEPT_BYTES:
+                self._kept.popitem(last=False)
+            return self._kept[view]
+
+    def _gather(self, view: View) -> np.ndarray:
+        groups = self._groups(view)
+        parts = [(rows, self._banks[settled].read(self._digests[rows])) for settled, rows in groups]
         if len(parts) == 1:
-            features = parts[0][1]
-        else:
-            features = np.empty((len(self._digests), parts[0][1].shape[1]), parts[0][1].dtype)
-            for rows, part in parts:
-                features[rows] = part
-        self._last = (view, features)
+            return parts[0][1]
+        features = self._banks[groups[0][0]].empty((len(self._digests), parts[0][1].shape[1]), parts[0][1].dtype)
+        for rows, part in parts:
+            features[rows] = part
         return features
 
     def _groups(self, view: View) -> list[tuple[View, np.ndarray]]:
         return list(_by_settled_view(self._digests, [view]).items())
+
+
+def _held_bytes(features: np.ndarray) -> int:
+    return 0 if isinstance(features, np.memmap) else features.nbytes
 
 
 def _by_settled_view(digests: Shaped[np.ndarray, " n"], views: Sequence[View]) -> dict[View, Int64[np.ndarray, " rows"]]:

@@ -29,6 +29,10 @@ T = TypeVar("T")
 SHARD_BYTES = 64 << 20
 SHARD_ROWS = 512
 PARENT_CHECK_S = 1.0
+KILLED = (
+    "a decoding process was killed, probably for lack of memory. Lower image.pixel_limit and run again; what is done is kept."
+)
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 INLINE_BELOW = 96  # starting processes takes about as long as decoding so many
 
 
@@ -183,8 +187,7 @@ def map_in_processes(
             done += counts[i]
             progress(stage, done, total)
         return list(answers.values())
-    one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    pool = loky.ProcessPoolExecutor(workers, initializer=_end_with_parent, initargs=(os.getpid(),), env=one_thread)
+    pool = loky.ProcessPoolExecutor(workers, initializer=_end_with_parent, initargs=(os.getpid(),), env=ONE_THREAD)
     try:
         futures = {pool.submit(function, *task): i for i, task in enumerate(tasks)}
         for future in as_completed(futures):
@@ -192,10 +195,7 @@ def map_in_processes(
             done += counts[futures[future]]
             progress(stage, done, total)
     except TerminatedWorkerError:
-        raise CacheError(
-            "a decoding process was killed, probably for lack of memory. Lower image.pixel_limit and run again: "
-            "what was decoded is kept."
-        ) from None
+        raise CacheError(KILLED) from None
     finally:
         pool.shutdown(wait=True, kill_workers=True)
     return [answers[i] for i in range(len(tasks))]

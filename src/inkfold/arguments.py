@@ -1,0 +1,163 @@
+"""The command line's grammar: which commands there are and what each takes. What they do is in `cli`."""
+
+import argparse
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+DESCRIPTION = "Turns a folder of labelled drawings into the best classifier that your machine can afford, and proves it."
+TRAIN_HELP = """\
+examples:
+  inkfold train cpu-small data=drawings out=runs/first
+  inkfold train recipes/eva02-large-linear.yaml data=drawings out=runs/eva fit.lr=3e-4 seed=7
+  inkfold train cpu-ensemble data=drawings out=runs/ensemble vote.method=hard
+
+Of an ensemble, data, folds, members, vote and seed are its own; every other key goes to all its members.
+"""
+TUNE_HELP = """\
+examples:
+  inkfold tune cpu-small data=drawings out=studies/first tune.trials=100
+  inkfold tune cpu-small data=drawings out=studies/lr 'tune.space={fit.lr: {low: 1e-4, high: 0.1, log: true}}'
+
+The same command again continues a study, also with more tune.trials; run it in several terminals to work on one study at once.
+"""
+VOTE_HELP = """\
+examples:
+  inkfold vote runs/lite0 runs/mobilenet runs/resnet --out runs/ensemble
+  inkfold vote runs/lite0 theirs.csv theirs.npz --method hard --ties lowest_id --out runs/ensemble
+
+A file holds test predictions: .csv (image_path with target, or with a column for each class), .npz (probs, image_paths),
+.npy (with NAME.csv beside it, whose image_path names the rows) or .parquet. A directory may hold out_of_fold.* and test.*.
+"""
+COLLECT: dict[str, Any] = {"nargs": "*", "metavar": "key=value"}
+
+Command = Callable[[argparse.Namespace], int]
+
+
+class _Parser(argparse.ArgumentParser):
+    """Takes key=value after options too, where argparse gives up looking for them."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Move what looks like a setting to a command's settings."""
+        given, rest = super().parse_known_args(args, namespace)
+        if "settings" in given:
+            names = getattr(given, "backbones", [])
+            given.settings = [*given.settings, *(text for text in (*names, *rest) if _is_setting(text))]
+            rest = [text for text in rest if not _is_setting(text)]
+            if names:
+                given.backbones = [name for name in names if not _is_setting(name)]
+                if not given.backbones:
+                    self.error(f"argument --backbones: expected a name, got only the setting {names[0]}")
+        return given, rest
+
+
+def _is_setting(text: str) -> bool:
+    return "=" in text and not text.startswith("-")
+
+
+def build_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
+    """Build the parser of all commands.
+
+    Args:
+        commands: What each does, by name.
+
+    Returns:
+        A parser whose answers have `command`.
+    """
+    parser = _Parser("inkfold", description=DESCRIPTION)
+    parser.add_argument("--version", action="version", version=f"inkfold {version('inkfold')}")
+    shared = _Parser(add_help=False)
+    shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    added = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for name, (about, epilog, fill) in _GRAMMAR.items():
+        shape: dict[str, Any] = {"epilog": epilog, "formatter_class": argparse.RawDescriptionHelpFormatter} if epilog else {}
+        command = added.add_parser(name, help=about, description=about, parents=[shared], **shape)
+        command.set_defaults(command=commands[name])
+        fill(command)
+    return parser
+
+
+def _fill_train(command: argparse.ArgumentParser) -> None:
+    command.add_argument("recipe", help="a YAML file, or a shipped recipe's name (see `inkfold recipes`)")
+    command.add_argument("settings", **COLLECT, help="data=DIR out=RUN, and any key of the recipe")
+
+
+def _fill_explore(command: argparse.ArgumentParser) -> None:
+    command.add_argument("data", type=Path)
+    command.add_argument("settings", **COLLECT, help="keys of the recipe that all have in common")
+    command.add_argument("--backbones", nargs="+", default=[], metavar="NAME", help="timm's names, also such as 'vit_tiny*'")
+    command.add_argument(
+        "--sample", type=int, help="about so many drawings, one of each class at least, for a quick first pass"
+    )
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--plot", type=Path, help="write accuracy against cost as an .svg")
+
+
+def _fill_tune(command: argparse.ArgumentParser) -> None:
+    command.add_argument("recipe", help="a YAML file, or a shipped recipe's name; its tune section says what to try")
+    command.add_argument("settings", **COLLECT, help="data=DIR out=STUDY, and any key of the recipe")
+
+
+def _fill_vote(command: argparse.ArgumentParser) -> None:
+    command.add_argument("members", nargs="+", type=Path, metavar="MEMBER", help="a run, a file or a directory of predictions")
+    command.add_argument("--out", type=Path, required=True, help="the ensemble's directory")
+    command.add_argument("--method", default="auto", help="auto, soft, hard, geometric, rank, weighted, greedy or stack")
+    command.add_argument("--within", default="soft", help="how the folds of a model vote on test drawings: soft or hard")
+    command.add_argument("--ties", default="mean_probability", help="of hard votes: mean_probability or lowest_id")
+    command.add_argument("--calibrate", action="store_true", help="fit each member's temperature out of fold first")
+    command.add_argument("--data", type=Path, help="names classes and labels for files that don't")
+    command.add_argument("--seed", type=int, default=42, help="of what is random in fitting a vote")
+    command.add_argument(
+        "--set", nargs="+", default=[], metavar="key=value", help="how the data are read, such as data.test_targets=labels.csv"
+    )
+
+
+def _fill_predict(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", type=Path)
+    command.add_argument("images", type=Path, help="a drawing, or a directory of drawings")
+    command.add_argument("--out", type=Path, required=True, help="the CSV to write")
+    command.add_argument("--on-broken", choices=("error", "skip"), default="error", help="skip: leave their cells empty")
+
+
+def _fill_check(command: argparse.ArgumentParser) -> None:
+    command.add_argument("data", type=Path)
+    command.add_argument("settings", **COLLECT, help="keys of the recipe's data section, k=5")
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _fill_augment(command: argparse.ArgumentParser) -> None:
+    command.add_argument("recipe", help="a YAML file, or a shipped recipe's name")
+    command.add_argument("settings", **COLLECT, help="data=DIR, curriculum=winner, any key of the recipe")
+    command.add_argument("--out", type=Path, required=True, help="the picture to write: .png, .jpg or .webp")
+    command.add_argument("--rows", type=int, default=8, help="drawings to show")
+
+
+def _fill_recipes(command: argparse.ArgumentParser) -> None:
+    pass
+
+
+def _fill_cache(command: argparse.ArgumentParser) -> None:
+    command.add_argument("action", nargs="?", choices=("list", "prune"), default="list")
+    command.add_argument("names", nargs="*", help="entries to prune; none means all that are old enough")
+    command.add_argument("--older-than-days", type=float, help="prune only what nothing was added to for so long")
+    command.add_argument("--all", action="store_true", help="prune everything")
+
+
+def _fill_demo(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--out", type=Path, default=Path("demo"))
+    command.add_argument("--per-class", type=int, default=40, help="training drawings a class")
+
+
+_GRAMMAR: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] = {
+    "train": ("drawings to a run: folds, predictions, metrics, submission", TRAIN_HELP, _fill_train),
+    "explore": ("compare backbones on your drawings: accuracy and cost", "", _fill_explore),
+    "tune": ("the best hyper-parameters for these drawings, and an honest figure of what they gain", TUNE_HELP, _fill_tune),
+    "vote": ("runs and files of predictions to an ensemble, chosen on out-of-fold predictions", VOTE_HELP, _fill_vote),
+    "predict": ("new drawings to a CSV, with a finished run", "", _fill_predict),
+    "check": ("read and decode a data set and say what is wrong with it", "", _fill_check),
+    "augment": ("a contact sheet of what a recipe's augmentation does to your drawings", "", _fill_augment),
+    "recipes": ("list the shipped recipes", "", _fill_recipes),
+    "cache": ("list or prune decoded drawings and features", "", _fill_cache),
+    "demo": ("the main job on drawings that inkfold draws itself, offline", "", _fill_demo),
+}

@@ -1,0 +1,194 @@
+"""What commands print: tables for people, to standard output; warnings to standard error."""
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from inkfold.ensemble import Ensemble
+    from inkfold.exploration import Explored
+    from inkfold.run import Run
+
+
+def print_run(run: "Run | Ensemble") -> None:
+    """Show accuracies, the votes or the stages, what it cost, and where it is."""
+    metrics, rows = run.metrics, []
+    if "out_of_fold" in metrics:
+        rows += [("out of fold" if metrics["split"] == "kfold" else "held out", *_figures(metrics["out_of_fold"]))]
+        rows += [(f"  fold {fold['fold']}", *_figures(fold)) for fold in metrics["folds"]]
+    rows += [("test", *_figures(metrics["test"]))] if "test" in metrics else []
+    if rows:
+        print_table("", ("", "drawings", "accuracy (95 %)", "top-5 (95 %)", "macro recall", "nll", "ece"), rows)
+    if (run.path / "vote.json").is_file():
+        _print_vote(json.loads((run.path / "vote.json").read_text(encoding="utf-8")))
+    if (run.path / "curve.json").is_file():
+        _print_curve(run)
+    skipped = {name: count for name, count in metrics["data"]["skipped"].items() if count}
+    if skipped:
+        print(f"left out as broken: {', '.join(f'{count} {name}' for name, count in skipped.items())}")
+    for warning in run.manifest["warnings"]:
+        print(f"warning: {warning}", file=sys.stderr)
+    cost = json.loads((run.path / "cost.json").read_text(encoding="utf-8"))
+    seconds = ", ".join(f"{stage} {took:.1f}" for stage, took in cost["seconds"].items() if stage != "total")
+    peak = cost.get("peak_memory_bytes")  # not known on every platform
+    print(
+        f"{cost['forwards']} forwards, {cost['forwards_cached']} from the bank; {cost['seconds']['total']:.1f} s ({seconds})"
+        + ("" if peak is None else f"; peak {peak / 2**20:.0f} MiB")
+    )
+    submission = run.path / "submission.csv"
+    print(f"run: {run.path}" + (f"\nsubmission: {submission}" if submission.is_file() else ""))
+
+
+def _print_vote(found: dict[str, Any]) -> None:
+    """Show every candidate, and what can and can't be told apart."""
+    rows, taken = [], found["taken"]
+    out_of_fold, test = _against(found["pairs"], taken), _against(found["test_pairs"], taken)
+    for one in found["candidates"]:
+        name, cells = one["name"], [one["kind"]]
+        cells += [_share(one, "accuracy"), out_of_fold[name]] if out_of_fold else []
+        cells += [_share(one["test"], "accuracy"), test[name]] if test else []
+        rows.append((*cells, name))
+    if rows:
+        names = [name for name, pairs in (("out of fold", "pairs"), ("test", "test_pairs")) if found[pairs]]
+        columns = [text for name in names for text in (f"{name} (95 %)", "against the vote taken")]
+        print_table("candidates", ("", *columns, "name"), rows)
+    else:
+        print(f"vote: {taken}")
+    if choice := found["choice"]:
+        print(f"out of fold, each part by the vote that the other parts chose: {_share(choice, 'accuracy')}")
+    if nested := found["test_nested"]:
+        print("test, folds within models, then models:")
+        print("  " + ", ".join(f"{name} {_share(one, 'accuracy')}" for name, one in nested.items()))
+        print("  " + "; ".join(f"{one['first']} and {one['second']} {_told(one)}" for one in found["test_nested_pairs"]))
+    print(found["not_estimated"])
+    for pair in found.get("diversity", {}).get("pairs", []):
+        correlation = "" if pair["error_correlation"] is None else f", errors correlate by {pair['error_correlation']:.2f}"
+        print(f"{pair['first']} and {pair['second']} answer differently on {pair['disagreement']:.1%}{correlation}")
+
+
+def _against(pairs: Sequence[dict[str, Any]], taken: str) -> dict[str, str]:
+    """Say of each candidate whether it can be told from the one that is taken; nothing without any pairs."""
+    told = {
+        pair["second" if pair["first"] == taken else "first"]: _told(pair)
+        for pair in pairs
+        if taken in (pair["first"], pair["second"])
+    }
+    return {**told, taken: "taken"} if told else {}
+
+
+def _told(pair: dict[str, Any]) -> str:
+    return f"p = {pair['p_value']:.2g}" if pair["distinguishable"] else "not distinguishable"
+
+
+def _print_curve(run: "Run | Ensemble") -> None:
+    """Show where each stage ended, if there is more than drawings as they are."""
+    curve = json.loads((run.path / "curve.json").read_text(encoding="utf-8"))
+    if any(stage["augment"] for stage in curve["stages"]) or len(curve["stages"]) > 1:
+        rows = []
+        for stage in curve["stages"]:
+            points = [point for point in curve["epochs"] if point["stage"] == stage["stage"]]
+            if not points:  # a head that is computed has no epochs
+                continue
+            rows.append(
+                (
+                    f"{points[0]['epoch']}-{points[-1]['epoch'] + 1}",
+                    str(stage["views"]) if stage["augment"] else "",
+                    f"{points[-1]['loss']:.3f}",
+                    f"{points[-1]['held_out_loss']:.3f}",
+                    f"{points[-1]['held_out_accuracy']:.3f}",
+                    " + ".join(stage["augment"]) or "drawings as they are",
+                )
+            )
+        print_table("stages", ("epochs", "views", "loss", "held-out loss", "held-out accuracy", "what is learnt from"), rows)
+    if selection := run.metrics.get("selection"):
+        print(
+            f"best epochs kept: their {selection['accuracy']:.4f} flatters by {selection['optimism']:.4f}; "
+            f"on new drawings expect {selection['nested_accuracy']:.4f}"
+        )
+    if gain := run.metrics.get("tta"):
+        difference = gain["accuracy_with"] - gain["accuracy_without"]
+        verdict = "not distinguishable from chance" if gain["p_value"] > 0.05 else "more than chance"
+        print(f"test-time views: {difference:+.4f} out of fold, p = {gain['p_value']:.3g}: {verdict}")
+
+
+def _figures(part: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        str(part["n"]),
+        _share(part, "accuracy"),
+        _share(part, "top5_accuracy"),
+        f"{part['macro_recall']:.3f}",
+        f"{part['nll']:.3f}",
+        f"{part['ece']:.3f}",
+    )
+
+
+def _difference(part: dict[str, Any]) -> str:
+    low, high = part["difference_ci95"]
+    verdict = "more than chance" if part["distinguishable"] else "not distinguishable from chance"
+    return f"{part['difference']:+.4f} ({low:+.4f} to {high:+.4f}), p = {part['p_value']:.3g}: {verdict}"
+
+
+def _share(part: dict[str, Any], name: str) -> str:
+    low, high = part[f"{name}_ci95"]
+    return f"{part[name]:.3f} ({low:.3f}-{high:.3f})"
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print cells in columns; with a title the first and the last are aligned to the left."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left")
+    for i, column in enumerate(columns):
+        justify: Literal["left", "right"] = "left" if i in (0, len(columns) - 1) and title != "" else "right"
+        table.add_column(column, justify=justify, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    # names of runs and classes are no markup
+    Console(width=None if sys.stdout.isatty() else 160, markup=False, emoji=False).print(table)
+
+
+def print_explored(rows: Sequence["Explored"]) -> None:
+    """Show backbones, the most accurate first."""
+    columns = (
+        "out-of-fold accuracy (95 %)",
+        "from the best",
+        "images/s",
+        "parameters",
+        "weights",
+        "px",
+        "sketch top-1",
+        "backbone",
+    )
+    cells = [
+        (
+            _share(row.as_json(), "accuracy"),
+            "" if row is rows[0] else f"p = {row.p_value:.2g}" if row.p_value <= 0.05 else "not distinguishable",
+            f"{row.images_per_s:.0f}" if row.images_per_s else "",
+            f"{row.parameters / 1e6:.1f} M",
+            f"{row.weights_bytes / 2**20:.0f} MiB",
+            str(row.image_size),
+            f"{row.imagenet_sketch_top1:.1f} %" if row.imagenet_sketch_top1 else "",
+            row.name,
+        )
+        for row in rows
+    ]
+    print_table("", columns, cells)
+
+
+def print_tuned(summary: dict[str, Any], out: str) -> None:
+    """Show what a study found, honest figures beside flattering ones."""
+    tried, aside = summary["cross_validated"], summary["set_aside"]
+    flattering = f"{tried['best']:.3f} (flatters itself)"
+    judged = [_share(aside[name], "accuracy") for name in ("as_it_was", "best")]
+    rows = [
+        ("cross-validated, tuned on", str(tried["n"]), f"{tried['as_it_was']:.3f}", flattering),
+        ("set aside, never tuned on", str(aside["n"]), *judged),
+    ]
+    print_table("", ("accuracy (95 %)", "drawings", "the recipe as it was", "best trial"), rows)
+    print(f"gain on drawings set aside: {_difference(aside)}")
+    counts = summary["trials"]
+    print(f"{counts['complete']} trials, {counts['given_up']} given up early")
+    print("best values: " + (", ".join(f"{key}={value}" for key, value in summary["best"].items()) or "the recipe as it was"))
+    print(f"study: {out}\nrecipe: {out}/best.yaml")

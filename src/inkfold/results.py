@@ -1,0 +1,149 @@
+"""What a run found, as files: heads, predictions, metrics, the training curve, the submission."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from inkfold.atomic import write_json
+from inkfold.config import Recipe
+from inkfold.curriculum import Curriculum
+from inkfold.metrics import mcnemar, measure
+from inkfold.predictions import SUBMISSION_COLUMNS, Predictions, SubmissionPart, write_submission
+from inkfold.prepare import Prepared
+from inkfold.run import HEADS
+from inkfold.rundir import write_heads
+
+if TYPE_CHECKING:
+    from inkfold.training import Fitted
+
+OUT_OF_FOLD = "predictions/out_of_fold.parquet"
+TEST = "predictions/test.parquet"
+SUBMISSION = "submission.csv"
+CURVE = "curve.json"
+METRICS = "metrics.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What was fitted and predicted.
+
+    Attributes:
+        folds: How many.
+        fitted: The heads of all folds.
+        out_of_fold: What they say of drawings that they have not seen.
+        test: What they say of the test drawings; None without any.
+        plain: Out of fold without test-time views; None where there are none.
+    """
+
+    folds: int
+    fitted: "Fitted"
+    out_of_fold: Predictions
+    test: Predictions | None
+    plain: Predictions | None
+
+
+def write_results(out: Path, recipe: Recipe, curriculum: Curriculum, prepared: Prepared, results: Results) -> list[str]:
+    """Write all files but the cost and the manifest.
+
+    Args:
+        out: The run's directory.
+        recipe: Its recipe.
+        curriculum: Its epochs.
+        prepared: Its drawings.
+        results: What was found.
+
+    Returns:
+        The files' names below the directory.
+    """
+    assert results.fitted.heads is not None
+    dataset, test = prepared.read.dataset, results.test
+    write_heads(out, results.fitted.heads, dataset.class_names)
+    results.out_of_fold.save(out / OUT_OF_FOLD)
+    write_json(out / METRICS, run_metrics(recipe, prepared, results))
+    write_json(out / CURVE, curve_json(curriculum, results.fitted))
+    if test is None:
+        return [HEADS, OUT_OF_FOLD, METRICS, CURVE]
+    test.save(out / TEST)
+    sample = dataset.sample_submission
+    ids = None if sample is None else sample.ids.tolist()
+    columns = SUBMISSION_COLUMNS
+    if sample is not None:
+        known: dict[str, SubmissionPart] = {recipe.data.path_column: "path", recipe.data.target_column: "target"}
+        columns = {name: known.get(name, "id") for name in sample.columns}
+    values = dataset.class_targets[test.preds]
+    write_submission(out / SUBMISSION, test.image_paths, values, dataset.class_targets, ids, columns)
+    return [HEADS, OUT_OF_FOLD, METRICS, CURVE, TEST, SUBMISSION]
+
+
+def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[str, Any]:
+    """Measure everything.
+
+    Args:
+        recipe: Its split and test-time views.
+        prepared: The drawings.
+        results: What was predicted of them.
+
+    Returns:
+        JSON values.
+    """
+    out_of_fold, test = results.out_of_fold, results.test
+    assert out_of_fold.targets is not None
+    assert out_of_fold.folds is not None
+    folds = []
+    for fold in range(results.folds):
+        rows = out_of_fold.folds == fold
+        if rows.any():
+            figures = measure(out_of_fold.probs[rows], out_of_fold.targets[rows])
+            held_out = len(rows) if recipe.folds.split == "kfold" else len(prepared.rows)
+            folds.append({"fold": fold, "n_train": int(held_out - rows.sum()), **figures})
+    metrics = {
+        "data": {
+            "n_train": len(prepared.rows),
+            "n_test": 0 if test is None else len(test.probs),
+            "num_classes": len(out_of_fold.class_names),
+            "skipped": prepared.skipped,
+        },
+        "split": recipe.folds.split,
+        "out_of_fold": measure(out_of_fold.probs, out_of_fold.targets, out_of_fold.class_names),
+        "folds": folds,
+    }
+    if (selection := results.fitted.selection) is not None:
+        metrics["selection"] = {**asdict(selection), "epochs": list(selection.epochs), "optimism": selection.optimism}
+    if results.plain is not None:
+        metrics["tta"] = {"views": list(recipe.tta), **_gain(results.plain, out_of_fold)}
+    if test is not None and test.targets is not None:
+        metrics["test"] = measure(test.probs, test.targets, test.class_names)
+    return metrics
+
+
+def curve_json(curriculum: Curriculum, fitted: "Fitted") -> dict[str, Any]:
+    """Give the training curve with its stages as JSON values."""
+    stages = [
+        {
+            "stage": number,
+            "epochs": stage.epochs,
+            "augment": [str(operation) for operation in stage.operations],
+            "views": stage.views or "per_epoch",
+            "lr_factor": stage.lr_factor,
+        }
+        for number, stage in enumerate(curriculum.stages)
+    ]
+    points = [
+        {"epoch": epoch, "stage": curriculum.stage(epoch), "view": str(curriculum.view(epoch)), **asdict(point)}
+        for epoch, point in enumerate(fitted.curve)
+    ]
+    return {"stages": stages, "epochs": points}
+
+
+def _gain(before: Predictions, after: Predictions) -> dict[str, Any]:
+    """Say what a change did to the accuracy out of fold, and whether it could be chance."""
+    assert before.targets is not None
+    right: Sequence[np.ndarray] = [predictions.preds == before.targets for predictions in (before, after)]
+    return {
+        "accuracy_without": float(right[0].mean()),
+        "accuracy_with": float(right[1].mean()),
+        "p_value": mcnemar(right[0], right[1]),
+    }

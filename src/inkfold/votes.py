@@ -1,0 +1,280 @@
+"""Votes: many members' class probabilities or answers become one. Pure numpy; nothing is fitted here (see `blend`).
+
+A vote's result is a row of shares for each drawing that sums to 1 and whose largest entry, the lowest class id among equals,
+is the answer, whatever the tie rule: a tie that mean probabilities decide is decided in the shares already.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64, Integer
+
+from inkfold.errors import PredictionError
+
+Ballot = Literal["soft", "hard"]
+TieRule = Literal["lowest_id", "mean_probability"]
+LEAST_PROBABILITY = 1e-7  # what a geometric mean takes a probability of 0 for, so that no member alone vetoes a class
+TIE_SHARE = 0.5  # of the least vote or gap: what mean probabilities may add without overruling a vote
+TIE_TOLERANCE = 1e-12  # relative: by what equal sums of fractions may miss each other
+
+
+def soft_vote(
+    members: Float[np.ndarray, "members n classes"], weights: Float[np.ndarray, " members"] | None = None
+) -> Float[np.ndarray, "n classes"]:
+    """Average the members' class probabilities.
+
+    The arithmetic mean keeps rows summing to 1, and no single over-confident member can veto a class.
+
+    Args:
+        members: Class probabilities; every row sums to 1. May be memory-mapped: a member at a time is read.
+        weights: Non-negative weight of each member; None weighs all alike.
+
+    Returns:
+        The pooled probabilities; rows sum to 1.
+
+    Raises:
+        PredictionError: If there are no members, or a weight is negative or all are zero.
+
+    Source: Stone, "The Opinion Pool", Ann. Math. Stat. 32 (1961).
+    """
+    return _pooled(members, weights, np.asarray)
+
+
+def geometric_vote(
+    members: Float[np.ndarray, "members n classes"], weights: Float[np.ndarray, " members"] | None = None
+) -> Float[np.ndarray, "n classes"]:
+    """Average the members' log-probabilities.
+
+    Sharper than the arithmetic mean where members agree; a member that is sure that it is not a class weighs heavily.
+
+    Args:
+        members: Class probabilities; 0 is taken for 1e-7.
+        weights: Non-negative weight of each member; None weighs all alike.
+
+    Returns:
+        The pooled probabilities; rows sum to 1.
+
+    Raises:
+        PredictionError: If there are no members, or a weight is negative or all are zero.
+
+    Source: Genest and Zidek, "Combining Probability Distributions", Stat. Sci. 1 (1986).
+    """
+    logs = _pooled(members, weights, log_probs)
+    powers = np.exp(logs - logs.max(1, keepdims=True))
+    pooled: np.ndarray = powers / powers.sum(1, keepdims=True)
+    return pooled
+
+
+def rank_vote(
+    members: Float[np.ndarray, "members n classes"], weights: Float[np.ndarray, " members"] | None = None
+) -> Float[np.ndarray, "n classes"]:
+    """Average the classes' ranks within each drawing (Borda count), so that a member's confidence has no say.
+
+    Args:
+        members: Class probabilities; equal ones share the mean of their ranks.
+        weights: Non-negative weight of each member; None weighs all alike.
+
+    Returns:
+        Mean ranks, 0 for the least probable class, scaled to sum to 1: shares, not probabilities.
+
+    Raises:
+        PredictionError: If there are no members, or a weight is negative or all are zero.
+
+    Source: Borda, "Mémoire sur les élections au scrutin" (1781).
+    """
+    classes, ranks = members.shape[2], _pooled(members, weights, _ranks)
+    shares: np.ndarray = ranks / (classes * (classes - 1) / 2) if classes > 1 else np.ones(ranks.shape)
+    return shares
+
+
+def hard_vote(
+    preds: Integer[np.ndarray, "members n"],
+    num_classes: int,
+    probs: Float[np.ndarray, "n classes"] | None = None,
+    weights: Float[np.ndarray, " members"] | None = None,
+) -> Float[np.ndarray, "n classes"]:
+    """Count the members' answers.
+
+    The counts decide, then `probs`, then the lowest class id, and the shares say so: `probs` add to them what is too little to
+    overrule a vote, however unequal the weights are. Sums of weights that differ by rounding only are a tie, so that 0.1 and
+    0.2 are as much as 0.3, whatever the weights' size and the members' order.
+
+    Args:
+        preds: Each member's class ids.
+        num_classes: How many classes there are.
+        probs: Mean probabilities, which decide ties; None leaves ties to the lowest class id, as the reference does.
+        weights: Non-negative weight of each member; None weighs all alike.
+
+    Returns:
+        Shares of the votes; rows sum to 1.
+
+    Raises:
+        PredictionError: If there are no members, a weight is negative or all are zero, or an answer is no class's id.
+    """
+    scaled = _weights(weights, len(preds))
+    if preds.size and not 0 <= preds.min() <= preds.max() < num_classes:
+        raise PredictionError(
+            f"votes: got class ids {preds.min()} to {preds.max()}, expected 0 to {num_classes - 1}. "
+            "Give all members the same classes."
+        )
+    counts, rows = np.zeros((preds.shape[1], num_classes)), np.arange(preds.shape[1])
+    for member in np.argsort(scaled, kind="stable"):  # in an order of their own, sums don't depend on the members' order
+        counts[rows, preds[member]] += scaled[member]
+    leads = _leads(counts)
+    counts = np.where(leads, counts.max(1, keepdims=True), counts)
+    if probs is not None:
+        counts = _decided(counts, leads, probs, scaled[scaled > 0])
+    shares: np.ndarray = counts / counts.sum(1, keepdims=True)
+    return shares
+
+
+def nested_vote(
+    members: Sequence[Float[np.ndarray, "folds n classes"]], within: Ballot, across: Ballot, ties: TieRule = "lowest_id"
+) -> Float[np.ndarray, "n classes"]:
+    """Vote over the folds of each model, then over the models, as the reference does.
+
+    Its names are WITHIN-ACROSS: `soft-soft` averages probabilities twice; `soft-hard` averages a model's folds and counts the
+    models' answers; `hard-hard` counts a model's folds' answers and then the models'.
+
+    Args:
+        members: Class probabilities of every fold of every model.
+        within: How a model's folds vote.
+        across: How the models vote.
+        ties: Of hard votes: the lowest class id (the reference's), or the highest mean probability of those who vote.
+
+    Returns:
+        Shares; rows sum to 1.
+
+    Raises:
+        PredictionError: If there are no models or no folds.
+
+    Source: the winning solution of the 2024 ImageNet-Sketch competition.
+    """
+    _weights(None, len(members))
+    if within == across == "hard" and ties == "lowest_id":  # answers are all that the models need
+        return hard_vote(np.stack([hard_preds(folds.argmax(2)) for folds in members]), members[0].shape[2])
+    models = np.stack([vote_of_folds(folds, within, ties) for folds in members])
+    return vote_of_folds(models, across, ties)
+
+
+def vote_of_folds(folds: Float[np.ndarray, "folds n classes"], within: Ballot, ties: TieRule) -> Float[np.ndarray, "n classes"]:
+    """Let one model's folds vote.
+
+    Args:
+        folds: Their class probabilities.
+        within: How.
+        ties: Of a hard vote.
+
+    Returns:
+        Shares; rows sum to 1.
+
+    Raises:
+        PredictionError: If there are no folds.
+    """
+    mean = soft_vote(folds) if within == "soft" or ties == "mean_probability" else None
+    if within == "soft":
+        assert mean is not None
+        return mean
+    return hard_vote(folds.argmax(2), folds.shape[2], mean)
+
+
+def hard_preds(preds: Integer[np.ndarray, "members n"]) -> Int64[np.ndarray, " n"]:
+    """Give the answer that most members give, the lowest class id among equals: `hard_vote` without its shares.
+
+    Nothing is as large as there are classes, so many files are voted over in milliseconds.
+
+    Args:
+        preds: Each member's class ids.
+
+    Returns:
+        The answers.
+
+    Raises:
+        PredictionError: If there are no members.
+    """
+    _weights(None, len(preds))
+    answers: np.ndarray = preds[0].astype(np.int64)
+    most = np.zeros(preds.shape[1], np.int64)
+    for one in preds:
+        count = np.zeros(preds.shape[1], np.int64)
+        for other in preds:
+            count += one == other
+        better = (count > most) | ((count == most) & (one < answers))
+        answers[better], most[better] = one[better], count[better]
+    return answers
+
+
+def log_probs(probs: Float[np.ndarray, "... classes"]) -> Float[np.ndarray, "... classes"]:
+    """Take logarithms, of 0 as of 1e-7."""
+    logs: np.ndarray = np.log(np.maximum(probs, LEAST_PROBABILITY, dtype=np.float64))
+    return logs
+
+
+def _pooled(
+    members: np.ndarray, weights: np.ndarray | None, transform: Callable[[np.ndarray], np.ndarray]
+) -> Float[np.ndarray, "n classes"]:
+    total = np.zeros(members.shape[1:])
+    scaled = _weights(weights, len(members))
+    for probs, weight in zip(members, scaled, strict=True):
+        if weight:
+            total += weight * transform(probs)
+    pooled: np.ndarray = total / scaled.sum()
+    return pooled
+
+
+def _weights(weights: np.ndarray | None, members: int) -> Float[np.ndarray, " members"]:
+    """Scale weights so that the heaviest is 1: only their ratios matter."""
+    if not members:
+        raise PredictionError("members: got none, expected one at least. Name the runs or files that vote.")
+    if weights is None:
+        return np.ones(members)
+    given = np.asarray(weights, np.float64)
+    if given.shape != (members,) or not np.isfinite(given).all() or (given < 0).any() or not given.any():
+        raise PredictionError(
+            f"weights: got {given.tolist()}, expected {members} numbers of at least 0 that are not all 0. Correct them."
+        )
+    scaled: np.ndarray = given / given.max()
+    return scaled
+
+
+def _leads(values: Float[np.ndarray, "n classes"]) -> Bool[np.ndarray, "n classes"]:
+    """Say where a row is as large as its largest value, but for rounding."""
+    leads: np.ndarray = values >= values.max(1, keepdims=True) * (1 - TIE_TOLERANCE)
+    return leads
+
+
+def _decided(
+    counts: Float[np.ndarray, "n classes"],
+    leads: Bool[np.ndarray, "n classes"],
+    probs: Float[np.ndarray, "n classes"],
+    weights: Float[np.ndarray, " voters"],
+) -> Float[np.ndarray, "n classes"]:
+    """Let probabilities decide between those who lead, and order the others."""
+    bonus: np.ndarray = np.full((len(counts), 1), weights.min())
+    if weights.min() < 1:  # sums of unequal weights may be closer to each other than the least weight is to 0
+        ordered = np.sort(counts, axis=1)
+        gaps = np.diff(ordered, axis=1)
+        real = gaps > TIE_TOLERANCE * ordered[:, -1:]
+        bonus = np.minimum(bonus, gaps.min(1, initial=np.inf, where=real, keepdims=True))
+    mixed: np.ndarray = counts + TIE_SHARE * bonus * probs
+    winners = _leads(np.where(leads, probs, -np.inf)).argmax(1)
+    beaten = np.flatnonzero(mixed.argmax(1) != winners)  # by rounding: what a tiny gap leaves to add vanishes beside the counts
+    mixed[beaten, winners[beaten]] = mixed[beaten].max(1) * (1 + TIE_TOLERANCE)
+    return mixed
+
+
+def _ranks(probs: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n classes"]:
+    """Rank each row from 0, equal values sharing the mean of their ranks."""
+    order = np.argsort(probs, axis=1, kind="stable")
+    ordered = np.take_along_axis(probs, order, 1)
+    places = np.arange(probs.shape[1], dtype=np.float64)
+    starts = np.ones(ordered.shape, bool)
+    starts[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    first = np.maximum.accumulate(np.where(starts, places, 0), axis=1)
+    ends = np.ones(ordered.shape, bool)
+    ends[:, :-1] = starts[:, 1:]
+    last = np.minimum.accumulate(np.where(ends, places, np.inf)[:, ::-1], axis=1)[:, ::-1]
+    ranks = np.empty(probs.shape)
+    np.put_along_axis(ranks, order, (first + last) / 2, 1)
+    return ranks
