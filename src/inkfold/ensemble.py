@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from inkfold.errors import PredictionError, Problem
 from inkfold.progress import Progress, silent
-from inkfold.run import MANIFEST, Run, files_of, is_below, load_run, read_manifest
+from inkfold.run import MANIFEST, Predictor, Run, files_of, is_below, load_run, read_manifest
 from inkfold.sections import VoteRecipe
 from inkfold.votes import vote_of_folds
 from inkfold.ways import FittedWay
@@ -22,7 +22,7 @@ VOTE = "vote.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Ensemble:
+class Ensemble(Predictor):
     """A finished ensemble, which answers as a run does.
 
     Attributes:
@@ -40,16 +40,6 @@ class Ensemble:
     members: tuple[Run | None, ...]
     vote: VoteRecipe
     way: FittedWay
-
-    @property
-    def classes_(self) -> tuple[str, ...]:
-        """The class names, in the order of the probabilities' columns."""
-        return tuple(self.manifest["class_names"])
-
-    @property
-    def class_targets(self) -> np.ndarray:
-        """The number that each class has in the data's tables and in submissions."""
-        return np.array(self.manifest["class_targets"], np.int64)
 
     def predict_proba(
         self, images: str | Path | Sequence[Any], progress: Progress = silent, on_broken: str = "error"
@@ -86,10 +76,6 @@ class Ensemble:
         probs = np.full((len(whole), len(self.classes_)), np.nan, np.float32)
         probs[whole] = single_precision(self.way.pool(voted))
         return probs
-
-    def predict(self, images: str | Path | Sequence[Any]) -> list[str]:
-        """Name the class with the largest share for each drawing."""
-        return [self.classes_[i] for i in self.predict_proba(images).argmax(1)]
 
 
 def load_any(path: str | Path) -> Run | Ensemble:

@@ -10,7 +10,7 @@ from jaxtyping import Int64, Shaped
 
 from inkfold.answers import path_keys
 from inkfold.drawings import DataOptions, Dataset
-from inkfold.predictions import SUBMISSION_COLUMNS, SubmissionPart, write_submission
+from inkfold.predictions import SUBMISSION_COLUMNS, SubmissionPart, submission_columns, write_submission
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def form_of_submission(
     with submission.open(newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
     # without a sample the columns have inkfold's names, whatever the data's are called
-    columns = SUBMISSION_COLUMNS if header == [*SUBMISSION_COLUMNS] else _columns(header, path_column, target_column)
+    columns = SUBMISSION_COLUMNS if header == [*SUBMISSION_COLUMNS] else submission_columns(header, path_column, target_column)
     parts = [*columns.values()]
     found = {part: tuple(row[parts.index(part)] for row in rows) for part in parts}
     return Form(class_targets, columns, found["path"], found.get("id"))
@@ -86,11 +86,5 @@ def form_of_data(dataset: Dataset, options: DataOptions, class_names: Sequence[s
     paths, sample = tuple(dataset.test.image_paths.tolist()), dataset.sample_submission
     if sample is None:
         return Form(targets, paths=paths)
-    return Form(
-        targets, _columns(sample.columns, options.path_column, options.target_column), paths, tuple(sample.ids.tolist())
-    )
-
-
-def _columns(header: Sequence[str], path_column: str, target_column: str) -> dict[str, SubmissionPart]:
-    known: dict[str, SubmissionPart] = {path_column: "path", target_column: "target"}
-    return {name: known.get(name, "id") for name in header}
+    columns = submission_columns(sample.columns, options.path_column, options.target_column)
+    return Form(targets, columns, paths, tuple(sample.ids.tolist()))

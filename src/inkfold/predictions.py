@@ -99,6 +99,21 @@ class Predictions:
         return cls(image_paths, probs, class_names, extra.get("target"), extra.get("fold"), fold_probs)
 
 
+def submission_columns(header: Sequence[str], path_column: str, target_column: str) -> Mapping[str, SubmissionPart]:
+    """Say what each column of a sample submission holds.
+
+    Args:
+        header: Its columns.
+        path_column: What the data call the image paths.
+        target_column: What they call the numbers of classes.
+
+    Returns:
+        By column; whatever is neither is the id.
+    """
+    known: dict[str, SubmissionPart] = {path_column: "path", target_column: "target"}
+    return {name: known.get(name, "id") for name in header}
+
+
 def write_submission(
     path: Path,
     image_paths: Shaped[np.ndarray, " n"],

@@ -11,7 +11,7 @@ from inkfold.atomic import write_json
 from inkfold.config import Recipe
 from inkfold.curriculum import Curriculum
 from inkfold.metrics import mcnemar, measure
-from inkfold.predictions import SUBMISSION_COLUMNS, Predictions, SubmissionPart, write_submission
+from inkfold.predictions import SUBMISSION_COLUMNS, Predictions, submission_columns, write_submission
 from inkfold.prepare import Prepared
 from inkfold.run import HEADS
 from inkfold.rundir import write_heads
@@ -71,8 +71,7 @@ def write_results(out: Path, recipe: Recipe, curriculum: Curriculum, prepared: P
     ids = None if sample is None else sample.ids.tolist()
     columns = SUBMISSION_COLUMNS
     if sample is not None:
-        known: dict[str, SubmissionPart] = {recipe.data.path_column: "path", recipe.data.target_column: "target"}
-        columns = {name: known.get(name, "id") for name in sample.columns}
+        columns = submission_columns(sample.columns, recipe.data.path_column, recipe.data.target_column)
     values = dataset.class_targets[test.preds]
     write_submission(out / SUBMISSION, test.image_paths, values, dataset.class_targets, ids, columns)
     return [HEADS, OUT_OF_FOLD, METRICS, CURVE, TEST, SUBMISSION]

@@ -4,10 +4,11 @@ import csv
 import hashlib
 import io
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -33,8 +34,35 @@ FORMAT = 1
 PREDICTION_COLUMNS = ("image_path", "class_name", "target", "probability")
 
 
+class Predictor(ABC):
+    """What answers for drawings: a run, or an ensemble of runs."""
+
+    __slots__ = ()
+    manifest: dict[str, Any]
+
+    @property
+    def classes_(self) -> tuple[str, ...]:
+        """The class names, in the order of the probabilities' columns."""
+        return tuple(self.manifest["class_names"])
+
+    @property
+    def class_targets(self) -> np.ndarray:
+        """The number that each class has in the data's tables and in submissions."""
+        return np.array(self.manifest["class_targets"], np.int64)
+
+    @abstractmethod
+    def predict_proba(
+        self, images: str | Path | Sequence[Any], progress: Progress = silent, on_broken: str = "error"
+    ) -> Float32[np.ndarray, "n classes"]:
+        """Predict drawings; a row a drawing."""
+
+    def predict(self, images: str | Path | Sequence[Any]) -> list[str]:
+        """Name the most probable class of each drawing."""
+        return [self.classes_[i] for i in self.predict_proba(images).argmax(1)]
+
+
 @dataclass(frozen=True, slots=True)
-class Run:
+class Run(Predictor):
     """A finished run.
 
     Attributes:
@@ -50,16 +78,6 @@ class Run:
     manifest: dict[str, Any]
     metrics: dict[str, Any]
     heads: dict[str, np.ndarray]
-
-    @property
-    def classes_(self) -> tuple[str, ...]:
-        """The class names, in the order of the probabilities' columns."""
-        return tuple(self.manifest["class_names"])
-
-    @property
-    def class_targets(self) -> np.ndarray:
-        """The number that each class has in the data's tables and in submissions."""
-        return np.array(self.manifest["class_targets"], np.int64)
 
     def predict_proba(
         self, images: str | Path | Sequence[Any], progress: Progress = silent, on_broken: str = "error"
@@ -90,10 +108,6 @@ class Run:
         if all(isinstance(image, str | Path) for image in images):
             return self._predict_files([str(image) for image in images], progress, on_broken)
         return self._predict_arrays([_as_array(image, i) for i, image in enumerate(images)])
-
-    def predict(self, images: str | Path | Sequence[Any]) -> list[str]:
-        """Name the most probable class of each drawing."""
-        return [self.classes_[i] for i in self.predict_proba(images).argmax(1)]
 
     def _predict_files(self, files: list[str], progress: Progress, on_broken: str) -> np.ndarray:
         probs = np.full((len(self.folds), len(files), len(self.classes_)), np.nan, np.float32)
@@ -239,18 +253,6 @@ def files_of(path: Path) -> tuple[list[str], list[str]]:
     if not len(names):
         raise DataError(f"{path}: no drawings below it. Expected files such as .png or .jpg.")
     return names.tolist(), [str(path / name) for name in names.tolist()]
-
-
-class Predictor(Protocol):
-    """What names its answers: a run, or an ensemble of runs."""
-
-    @property
-    def classes_(self) -> tuple[str, ...]:
-        """The class names, in the order of the probabilities' columns."""
-
-    @property
-    def class_targets(self) -> np.ndarray:
-        """The number that each class has in the data's tables."""
 
 
 def write_predictions(path: Path, names: Sequence[str], probs: Float32[np.ndarray, "n classes"], run: Predictor) -> None:

@@ -63,7 +63,7 @@ class Tryouts:
     """
 
     def __init__(self, recipe: Recipe, read: ReadData, progress: Progress) -> None:
-        self._read, self._progress, self.cost = read, progress, Cost()
+        self._read, self._progress = read, progress
         self._materials: dict[str, Material] = {}
         prepared = self._material(recipe).prepared
         groups = prepared.read.dataset.train.groups
@@ -129,10 +129,9 @@ class Tryouts:
         from inkfold.backbone import choose_device  # noqa: PLC0415 - torch takes a second
         from inkfold.training import fit_trials  # noqa: PLC0415
 
-        with self.cost.timed("fit"):
-            trials = [build_trial(recipe) for recipe in recipes]
-            device = choose_device(recipes[0].backbone.device)
-            return fit_trials(lessons, trials, device=device, report=report, progress=self._progress)
+        trials = [build_trial(recipe) for recipe in recipes]
+        device = choose_device(recipes[0].backbone.device)
+        return fit_trials(lessons, trials, device=device, report=report, progress=self._progress)
 
     def _by_views(self, candidates: Sequence[Candidate]) -> list[list[int]]:
         groups: dict[str, list[int]] = {}
@@ -144,7 +143,7 @@ class Tryouts:
         key = _views_key(recipe)
         if key not in self._materials:
             as_they_are = recipe.model_copy(update={"tta": ()})
-            self._materials[key] = gather(as_they_are, self._read, self.cost, self._progress)
+            self._materials[key] = gather(as_they_are, self._read, Cost(), self._progress)
         return self._materials[key]
 
 
