@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float16, UInt8
+from jaxtyping import Float16, Float32, UInt8
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from inkfold.errors import RecipeError, WeightsError
 from inkfold.torchvision_ops import declare_missing_operators
@@ -67,6 +69,53 @@ def choose_precision(wanted: str, device: torch.device) -> str:
     return "bfloat16" if fast else "float32"
 
 
+def choose_training_precision(wanted: str, device: torch.device) -> str:
+    """Pick the arithmetic of training: as for features, but float16 on GPUs without bfloat16.
+
+    Args:
+        wanted: `auto`, `float32`, `bfloat16` or `float16`.
+        device: Where the network is trained.
+
+    Returns:
+        `float32`, `bfloat16` or `float16`.
+
+    Raises:
+        RecipeError: If float16 is wanted without a GPU, whose loss scaling it needs.
+    """
+    if wanted == "float16" and device.type != "cuda":
+        raise RecipeError(f"finetune.precision: float16 needs a GPU, and this runs on {device.type}. Take auto.")
+    chosen = choose_precision(wanted, device)
+    return "float16" if wanted == "auto" and device.type == "cuda" and chosen == "float32" else chosen
+
+
+class NetworkInput:
+    """Turns uint8 drawings into what a network takes.
+
+    Args:
+        info: With mean and std.
+        device: Where they go.
+    """
+
+    def __init__(self, info: BackboneInfo, device: torch.device) -> None:
+        scale = 1 / (255 * torch.tensor(info.std))
+        self.device = device
+        self._scale = scale.view(1, 3, 1, 1).to(device)
+        self._shift = (-255 * torch.tensor(info.mean) * scale).view(1, 3, 1, 1).to(device)
+
+    def of(self, pixels: UInt8[np.ndarray, "n size size *channels"]) -> Float32[torch.Tensor, "n 3 size size"]:
+        """Normalise drawings.
+
+        Args:
+            pixels: Grey (n, size, size) or RGB (n, size, size, 3).
+
+        Returns:
+            Three channels, on the device.
+        """
+        images = torch.from_numpy(pixels).to(self.device)
+        images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
+        return images.float() * self._scale + self._shift
+
+
 class Backbone:
     """A frozen timm model, ready to extract.
 
@@ -86,9 +135,7 @@ class Backbone:
         self.dtype = torch.bfloat16 if info.precision == "bfloat16" else torch.float32
         model = build_model(info).to(device=device, dtype=self.dtype)
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        scale = 1 / (255 * torch.tensor(info.std))
-        self._scale = scale.view(1, 3, 1, 1).to(device)
-        self._shift = (-255 * torch.tensor(info.mean) * scale).view(1, 3, 1, 1).to(device)
+        self._input = NetworkInput(info, device)
 
     def extract(self, pixels: UInt8[np.ndarray, "n size size *channels"]) -> Float16[np.ndarray, "n d"]:
         """Compute features.
@@ -126,9 +173,7 @@ class Backbone:
     @torch.inference_mode()
     def _forward(self, batch: np.ndarray) -> np.ndarray:
         count = len(batch)
-        images = torch.from_numpy(batch).to(self.device)
-        images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
-        images = (images.float() * self._scale + self._shift).to(self.dtype)
+        images = self._input.of(batch).to(self.dtype)
         if count < self.batch_size:
             images = torch.cat([images, images[:1].expand(self.batch_size - count, -1, -1, -1)])
         features = self.model(images.contiguous(memory_format=torch.channels_last)).float()[:count].cpu().numpy()
@@ -141,11 +186,12 @@ class Backbone:
         return halves
 
 
-def build_model(info: BackboneInfo) -> torch.nn.Module:
-    """Build timm's model without a classifier and load its weights.
+def build_model(info: BackboneInfo, drop_path: float = 0.0) -> torch.nn.Module:
+    """Build timm's model without a classifier and load its weights, and what fine-tuning changed of them.
 
     Args:
         info: The resolved backbone.
+        drop_path: Share of residual branches that training leaves out.
 
     Returns:
         The model in eval mode, on the CPU, in float32.
@@ -160,6 +206,8 @@ def build_model(info: BackboneInfo) -> torch.nn.Module:
     arguments = dict(info.model_args)
     if info.resize_embeddings:
         arguments["img_size"] = info.image_size
+    if drop_path:
+        arguments["drop_path_rate"] = drop_path
     with torch.random.fork_rng(devices=[]), _watch_loading() as messages:
         torch.manual_seed(info.init_seed or 0)
         try:
@@ -176,7 +224,20 @@ def build_model(info: BackboneInfo) -> torch.nn.Module:
             raise WeightsError(f"{info.weights_source}: not weights of '{info.name}': {error}") from None
     if messages:
         raise WeightsError(f"{info.weights_source}: not weights of '{info.name}': {messages[0][:500]}")
+    _load_changes(model, info)
     return model.eval().requires_grad_(False)  # type: ignore[no-any-return]
+
+
+def _load_changes(model: torch.nn.Module, info: BackboneInfo) -> None:
+    """Put what fine-tuning changed in its place."""
+    if info.changes_file is None:
+        return
+    try:
+        missing = model.load_state_dict(load_file(info.changes_file), strict=False).unexpected_keys
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise WeightsError(f"{info.changes_file}: not what fine-tuning changed of '{info.name}': {error}") from None
+    if missing:
+        raise WeightsError(f"{info.changes_file}: '{info.name}' has no {', '.join(missing[:5])}. Train again.")
 
 
 def count_parameters(info: BackboneInfo) -> int:

@@ -12,6 +12,7 @@ from inkfold.sections import (
     ClassMeanHeadRecipe,
     CosineHeadRecipe,
     DataRecipe,
+    FinetuneRecipe,
     FitRecipe,
     FoldsRecipe,
     ImageRecipe,
@@ -45,6 +46,8 @@ class Recipe(Section):
     """Which drawings are held out."""
     fit: FitRecipe = FitRecipe()
     """How the head is fitted."""
+    finetune: FinetuneRecipe = FinetuneRecipe()
+    """How the backbone is trained, where backbone.train says so."""
     curriculum: tuple[StageRecipe, ...] = ()
     """Stages of augmentation; `winner`, or {name: winner, views: 4}, stands for those of 2024. None: drawings as they are."""
     tta: tuple[str, ...] = ()
@@ -74,16 +77,35 @@ class Recipe(Section):
     @field_validator("curriculum")
     @classmethod
     def _stages_fill_the_epochs(cls, stages: tuple[StageRecipe, ...], info: ValidationInfo) -> tuple[StageRecipe, ...]:
-        if "fit" not in info.data:
+        if not {"backbone", "fit", "finetune"} <= {*info.data}:
             return stages
-        epochs: int = info.data["fit"].epochs
+        trained = info.data["backbone"].train != "frozen"
+        section = "finetune" if trained else "fit"
+        epochs: int = info.data[section].epochs
         ends = [stage.until_epoch or epochs for stage in stages]
         if ends and (ends != sorted(set(ends)) or ends[-1] != epochs):
             raise ValueError(
-                f"its stages end at epochs {ends}, expected rising ends and the last one at fit.epochs, {epochs}. "
-                "Change until_epoch or fit.epochs; a named curriculum is stretched to fit"
+                f"its stages end at epochs {ends}, expected rising ends and the last one at {section}.epochs, {epochs}. "
+                f"Change until_epoch or {section}.epochs; a named curriculum is stretched to fit"
             )
         return stages
+
+    @model_validator(mode="after")
+    def _head_can_be_trained(self) -> "Recipe":
+        if self.backbone.train == "frozen":
+            return self
+        if self.head.kind in ("class_mean", "knn"):
+            raise ValueError(f"head.kind: {self.head.kind} can't be trained with its backbone. Take linear, mlp or cosine")
+        if self.fit.starts > 1:
+            raise ValueError(
+                "fit.starts: a fold's fine-tuned network has one head. Set it to 1, or vote over runs of other seeds"
+            )
+        return self
+
+    @property
+    def epochs(self) -> int:
+        """That the curriculum is for: the fine-tuning's, or the head's on a frozen backbone."""
+        return self.fit.epochs if self.backbone.train == "frozen" else self.finetune.epochs
 
     @field_validator("tta")
     @classmethod
@@ -168,8 +190,11 @@ def _named_curriculum(raw: Mapping[str, Any]) -> Any:
     name = wanted.pop("name", None)
     if not isinstance(name, str) or name not in NAMED_CURRICULA or not {*wanted} <= {"views", "lr_factor"}:
         return () if given is None else given
+    backbone = raw.get("backbone")
+    trained = isinstance(backbone, Mapping) and backbone.get("train", "frozen") != "frozen"
     try:
-        epochs = FitRecipe.model_validate(raw.get("fit") or {}).epochs
+        section = FinetuneRecipe if trained else FitRecipe
+        epochs = section.model_validate(raw.get("finetune" if trained else "fit") or {}).epochs
     except ValidationError:
         return ()  # the fit's own problems are told
     stages = [(round(share * epochs), augment) for share, augment in NAMED_CURRICULA[name]]

@@ -32,12 +32,15 @@ def print_run(run: "Run | Ensemble") -> None:
     cost = json.loads((run.path / "cost.json").read_text(encoding="utf-8"))
     seconds = ", ".join(f"{stage} {took:.1f}" for stage, took in cost["seconds"].items() if stage != "total")
     peak = cost.get("peak_memory_bytes")  # not known on every platform
-    print(
-        f"{cost['forwards']} forwards, {cost['forwards_cached']} from the bank; {cost['seconds']['total']:.1f} s ({seconds})"
-        + ("" if peak is None else f"; peak {peak / 2**20:.0f} MiB")
-    )
+    did = f"{cost['forwards']} forwards, {cost['forwards_cached']} from the bank{_trained(cost)}"
+    print(f"{did}; {cost['seconds']['total']:.1f} s ({seconds})" + ("" if peak is None else f"; peak {peak / 2**20:.0f} MiB"))
     submission = run.path / "submission.csv"
     print(f"run: {run.path}" + (f"\nsubmission: {submission}" if submission.is_file() else ""))
+
+
+def _trained(cost: dict[str, Any]) -> str:
+    waited = cost.get("waited_for_data_fraction")
+    return "" if waited is None else f", {cost['trained']} trained on (waiting for them {waited:.1%} of the time)"
 
 
 def _print_vote(found: dict[str, Any]) -> None:
@@ -106,10 +109,24 @@ def _print_curve(run: "Run | Ensemble") -> None:
             f"best epochs kept: their {selection['accuracy']:.4f} flatters by {selection['optimism']:.4f}; "
             f"on new drawings expect {selection['nested_accuracy']:.4f}"
         )
+    if tuned := run.metrics.get("finetune"):
+        _print_tuned(tuned)
     if gain := run.metrics.get("tta"):
         difference = gain["accuracy_with"] - gain["accuracy_without"]
         verdict = "not distinguishable from chance" if gain["p_value"] > 0.05 else "more than chance"
         print(f"test-time views: {difference:+.4f} out of fold, p = {gain['p_value']:.3g}: {verdict}")
+
+
+def _print_tuned(tuned: dict[str, Any]) -> None:
+    difference = tuned["accuracy"] - tuned["frozen_accuracy"]
+    verdict = "not distinguishable from chance" if tuned["p_value"] > 0.05 else "more than chance"
+    print(
+        f"fine-tuning: {tuned['frozen_accuracy']:.4f} frozen, {tuned['accuracy']:.4f} trained ({difference:+.4f}, "
+        f"p = {tuned['p_value']:.3g}: {verdict}), on held-out drawings as they are"
+    )
+    if way := tuned.get("interpolation"):
+        tried = ", ".join(f"{share:g}: {accuracy:.4f}" for share, accuracy in zip(way["shares"], way["accuracy"], strict=True))
+        print(f"share of the way from the start taken: {way['taken']:g} (flatters by {way['optimism']:.4f}); tried {tried}")
 
 
 def _figures(part: dict[str, Any]) -> tuple[str, ...]:

@@ -14,8 +14,9 @@ import numpy as np
 from inkfold.config import Recipe
 from inkfold.dataset import Dataset, read_dataset
 from inkfold.errors import InkfoldError, RecipeError
+from inkfold.inference import predict_held_out, shown_alike
 from inkfold.metrics import mcnemar, wilson_interval
-from inkfold.pipeline import build_lessons, build_trial, data_options, gather, predict_held_out, settle_recipe, split
+from inkfold.pipeline import build_lessons, build_trial, data_options, gather, settle_recipe, split
 from inkfold.prepare import ReadData, read_files
 from inkfold.progress import Progress, silent
 from inkfold.published import IMAGENET_SKETCH_TOP1
@@ -198,7 +199,9 @@ def _try_out(recipe: Recipe, read: ReadData, progress: Progress) -> tuple[Explor
     [fitted] = fit_trials(build_lessons(recipe, material, folds), [build_trial(recipe)], device=device, progress=progress)
     if fitted.heads is None:
         raise RecipeError(f"fit.lr: with {recipe.fit.lr:g} the fit diverged. Lower it.")
-    predictions = predict_held_out(material, material.test_views, folds, fitted)
+    predictions = predict_held_out(
+        shown_alike(material.features, None, folds), material.prepared, material.test_views, folds, fitted
+    )
     right: np.ndarray = predictions.preds == predictions.targets
     info = material.extractor.backbone
     parameters = count_parameters(info)

@@ -147,7 +147,7 @@ class FeatureBank:
             yield from (self.store.read(batch) for batch in batches)
             return
         workers = 1 if on_cpu else available_cores()
-        with _one_opencv_thread(), ThreadPoolExecutor(workers) as pool:
+        with one_opencv_thread(), ThreadPoolExecutor(workers) as pool:
             ahead: list[Future[np.ndarray]] = []
 
             def submit(batch: np.ndarray) -> Future[np.ndarray]:
@@ -161,7 +161,8 @@ class FeatureBank:
 
 
 @contextlib.contextmanager
-def _one_opencv_thread() -> Iterator[None]:
+def one_opencv_thread() -> Iterator[None]:
+    """Let OpenCV work in the calling thread alone while the block runs."""
     import cv2  # noqa: PLC0415 - 160 ms that views of drawings as they are needn't pay
 
     before = cv2.getNumThreads()

@@ -97,6 +97,26 @@ def init_members(
     return tensors
 
 
+def start_heads(spec: HeadSpec, fitted: Tensors, seeds: Sequence[Sequence[int]]) -> dict[str, np.ndarray]:
+    """Draw heads of the same sizes and scaling as fitted ones, as `head_probs` takes them.
+
+    Args:
+        spec: Their kind.
+        fitted: Heads whose scaling is taken.
+        seeds: A member's own entropy.
+
+    Returns:
+        Heads that know nothing.
+    """
+    first, last = fitted["layers.0.weight"], fitted[f"layers.{len(spec.hidden)}.weight"]
+    drawn: dict[str, np.ndarray] = init_members(spec, first.shape[1], last.shape[2], seeds)
+    if spec.kind == "cosine":
+        weight = drawn["layers.0.weight"]
+        lengths = np.sqrt((weight**2).sum(1, keepdims=True))
+        drawn["layers.0.weight"] = weight / lengths * np.exp(drawn.pop("temperature"))
+    return {**drawn, **{name: np.asarray(fitted[name]) for name in ("mean", "scale") if name in fitted}}
+
+
 def head_probs(
     tensors: Tensors, spec: HeadSpec, features: Float[np.ndarray, "n d"], member: int
 ) -> Float32[np.ndarray, "n classes"]:

@@ -4,8 +4,11 @@ Each stage leaves files (pixels and features in the cache, the rest in the run),
 killed anywhere continues where it was, with the same result.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import contextlib
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +21,10 @@ from inkfold.curriculum import Curriculum, Stage
 from inkfold.dataset import DataOptions, few_drawings, read_dataset
 from inkfold.errors import DataError, RecipeError
 from inkfold.folds import assign_folds
-from inkfold.heads import mean_probs
+from inkfold.heads import start_heads
 from inkfold.home import home
+from inkfold.inference import Shown, predict_held_out, predict_test, shown_alike, shown_by_each
 from inkfold.operations import parse_operations
-from inkfold.predictions import Predictions
 from inkfold.prepare import Prepared, ReadData, decode, read_files
 from inkfold.progress import Progress, silent
 from inkfold.recipe import load_recipe, merge_overrides, validate_recipe
@@ -34,7 +37,12 @@ from inkfold.weights import resolve_backbone
 
 if TYPE_CHECKING:
     from inkfold.course import Lessons
+    from inkfold.finetune import Plan
     from inkfold.training import Fitted, Trial
+    from inkfold.tuned import Tuned
+    from inkfold.world import World
+
+WAIT_S = 0.2
 
 
 def train(
@@ -64,7 +72,7 @@ def train(
     """
     recipe, out, cost = settle_recipe(recipe, overrides, data), Path(out), Cost()
     dataset = read_dataset(str(recipe.data.root), data_options(recipe))
-    with claimed(out, recipe):
+    with partners(recipe) as world, claimed(out, recipe, first=world is None or world.is_first):
         read = read_files(dataset, None if dataset.test is None else dataset.test.targets, cost, progress)
         if done := finished_run(out, read.fingerprint):
             return done
@@ -72,13 +80,20 @@ def train(
         folds = split(recipe, material.prepared)
         with cost.timed("fit"):
             fitted = _fit(recipe, material, folds, progress)
+        shown, before, tuned = shown_alike(material.features, material.test_features, folds), None, None
+        if world is not None:
+            before = predict_held_out(shown, material.prepared, (IDENTITY,), folds, fitted)
+            tuned = _fine_tune(recipe, material, folds, fitted, (out, world, cost, progress))
+            if not world.is_first:
+                return _when_finished(out, read.fingerprint)
+            fitted, shown = tuned.fitted, _shown_by_tuned(material, tuned, folds, out, (cost, progress))
         with cost.timed("predict"):
-            out_of_fold = predict_held_out(material, material.test_views, folds, fitted)
-            test = _predict_test(material, len(folds), fitted)
-            plain = predict_held_out(material, (IDENTITY,), folds, fitted) if recipe.tta else None
-        results = Results(len(folds), fitted, out_of_fold, test, plain)
+            out_of_fold = predict_held_out(shown, material.prepared, material.test_views, folds, fitted)
+            test = predict_test(shown, material.prepared, material.test_views, len(folds), fitted)
+            plain = predict_held_out(shown, material.prepared, (IDENTITY,), folds, fitted) if recipe.tta else None
+        results = Results(len(folds), fitted, out_of_fold, test, plain, before, tuned)
         files = write_results(out, recipe, material.curriculum, material.prepared, results)
-        _finish(out, recipe, material, fitted, cost, files)
+        _finish(out, recipe, material, results, cost, files)
     return load_run(out)
 
 
@@ -122,11 +137,15 @@ def gather(recipe: Recipe, read: ReadData, cost: Cost, progress: Progress = sile
     with cost.timed("backbone"):
         extractor = build_extractor(recipe)
     curriculum, test_views = build_curriculum(recipe), prediction_views(recipe)
-    views = tuple(dict.fromkeys((IDENTITY, *curriculum.views(), *test_views)))
-    prepared = decode(read, extractor, recipe.data.on_broken, cost, progress, views=views, test_views=test_views)
+    views, frozen = tuple(dict.fromkeys((IDENTITY, *curriculum.views(), *test_views))), recipe.backbone.train == "frozen"
+    if not frozen:  # the head starts on drawings as they are, and the trained network will see all others by itself
+        views = (IDENTITY,)
+    prepared = decode(
+        read, extractor, recipe.data.on_broken, cost, progress, views=views, test_views=test_views, pixels=not frozen
+    )
     features = extractor.extract(prepared.digests, cost, progress, views)
     test_features = None
-    if prepared.test_digests is not None and len(prepared.test_digests):
+    if frozen and prepared.test_digests is not None and len(prepared.test_digests):
         test_features = extractor.extract(prepared.test_digests, cost, progress, test_views)
     return Material(extractor, curriculum, test_views, prepared, features, test_features)
 
@@ -182,7 +201,7 @@ def build_curriculum(recipe: Recipe) -> Curriculum:
     """Turn the recipe's stages into epochs and views; one stage of drawings as they are if it names none."""
     stages, start = [], 0
     for given in recipe.curriculum or (StageRecipe(),):
-        end = given.until_epoch or recipe.fit.epochs
+        end = given.until_epoch or recipe.epochs
         pool = None if given.views == "per_epoch" else given.views
         stages.append(Stage(end - start, parse_operations(given.augment), pool, given.lr_factor))
         start = end
@@ -253,8 +272,10 @@ def _fit(recipe: Recipe, material: Material, folds: Bool[np.ndarray, "folds n"],
     from inkfold.backbone import choose_device  # noqa: PLC0415 - torch takes a second
     from inkfold.training import fit_trials  # noqa: PLC0415
 
-    device = choose_device(recipe.backbone.device)
-    [fitted] = fit_trials(build_lessons(recipe, material, folds), [build_trial(recipe)], device=device, progress=progress)
+    device, lessons = choose_device(recipe.backbone.device), build_lessons(recipe, material, folds)
+    if recipe.backbone.train != "frozen":
+        lessons = replace(lessons, schooling=None)  # the curriculum is the fine-tuning's
+    [fitted] = fit_trials(lessons, [build_trial(recipe)], device=device, progress=progress)
     if fitted.diverged is not None:
         raise RecipeError(
             f"fit.lr: with {recipe.fit.lr:g} the loss was no number any more in epoch {fitted.diverged + 1}. Lower fit.lr, "
@@ -263,69 +284,108 @@ def _fit(recipe: Recipe, material: Material, folds: Bool[np.ndarray, "folds n"],
     return fitted
 
 
-def predict_held_out(
-    material: Material, views: Sequence[View], folds: Bool[np.ndarray, "folds n"], fitted: "Fitted"
-) -> Predictions:
-    """Let each fold answer for the drawings that it has not seen, the mean over views.
+@contextlib.contextmanager
+def partners(recipe: Recipe) -> "Iterator[World | None]":
+    """Meet the processes that fine-tune together; None where nothing is fine-tuned."""
+    if recipe.backbone.train == "frozen":
+        yield None
+        return
+    from inkfold.backbone import choose_device  # noqa: PLC0415 - torch takes a second
+    from inkfold.world import joined  # noqa: PLC0415
+
+    with joined(choose_device(recipe.backbone.device)) as world:
+        yield world
+
+
+def build_tuning(recipe: Recipe, material: Material, fitted: "Fitted") -> "Plan":
+    """Turn the recipe's fine-tuning into the plain parameters that it takes.
 
     Args:
-        material: Features under these views.
-        views: Whose predictions are averaged.
-        folds: True where a fold's heads learnt from a drawing.
-        fitted: The heads.
+        recipe: With backbone.train and finetune.
+        material: The drawings.
+        fitted: Heads on the frozen features, a member a fold.
 
     Returns:
-        Rows in the table's order; without the drawings that every fold has seen.
+        What is trained, on what, and how.
     """
-    prepared, dataset = material.prepared, material.prepared.read.dataset
-    probs = np.zeros((len(prepared.rows), len(dataset.class_names)), np.float32)
-    held_in = np.zeros(len(prepared.rows), np.int64)
-    for view in views:
-        shown = material.features.read(view)
-        for fold, seen in enumerate(folds):
-            probs[~seen] += _fold_probs(fitted, shown[~seen], fold) / len(views)
-            held_in[~seen] = fold
-    held_out = np.flatnonzero(~folds.all(0))
-    held_out = held_out[np.argsort(prepared.rows[held_out])]
-    rows = prepared.rows[held_out]
-    return Predictions(
-        dataset.train.image_paths[rows], probs[held_out], dataset.class_names, prepared.targets[held_out], held_in[held_out]
-    )
+    from inkfold.backbone import choose_device, choose_training_precision  # noqa: PLC0415 - torch takes a second
+    from inkfold.feeder import Feeder  # noqa: PLC0415
+    from inkfold.finetune import Plan  # noqa: PLC0415
+    from inkfold.network import TrainedPart  # noqa: PLC0415
+    from inkfold.settings import TuningSettings  # noqa: PLC0415
 
-
-def _predict_test(material: Material, folds: int, fitted: "Fitted") -> Predictions | None:
-    """Let every fold answer, and average; a drawing that can't be read gets the classes' shares in training."""
-    prepared, dataset = material.prepared, material.prepared.read.dataset
-    if dataset.test is None:
-        return None
-    shares = np.bincount(prepared.targets, minlength=len(dataset.class_names)) / len(prepared.rows)
-    fold_probs = np.empty((folds, len(dataset.test), len(dataset.class_names)), np.float32)
-    fold_probs[:] = shares
-    if material.test_features is not None:
-        fold_probs[:, prepared.test_whole] = 0
-        for view in material.test_views:
-            shown = material.test_features.read(view)
-            for fold in range(folds):
-                fold_probs[fold, prepared.test_whole] += _fold_probs(fitted, shown, fold) / len(material.test_views)
-    return Predictions(
-        dataset.test.image_paths,
-        fold_probs.mean(0),
-        dataset.class_names,
-        prepared.read.test_targets,
-        fold_probs=fold_probs,
-    )
-
-
-def _fold_probs(fitted: "Fitted", features: np.ndarray, fold: int) -> np.ndarray:
-    """Average a fold's heads."""
     assert fitted.heads is not None
-    return mean_probs(fitted.heads, fitted.spec, features, [i for i, of_fold in enumerate(fitted.folds) if of_fold == fold])
+    asked, device, prepared = recipe.backbone, choose_device(recipe.backbone.device), material.prepared
+    assert asked.train != "frozen"
+    given = recipe.finetune.model_dump(exclude={"start", "interpolate"})
+    given["precision"] = choose_training_precision(given["precision"], device)
+    schedule = given.pop("schedule")
+    steps = {f"step_{name}": schedule[name] for name in ("every", "gamma") if name in schedule}
+    heads = fitted.heads
+    if recipe.finetune.start == "random":
+        seeds = [(recipe.seed, 1, fold, 0) for fold in fitted.folds]
+        heads = start_heads(fitted.spec, heads, seeds)
+    return Plan(
+        info=material.extractor.backbone,
+        part=TrainedPart(asked.train, asked.train_blocks, asked.lora_rank, asked.lora_alpha, asked.drop_path),
+        spec=fitted.spec,
+        heads=heads,
+        dropout=recipe.head.dropout if recipe.head.kind == "mlp" else 0.0,
+        settings=TuningSettings(**given, schedule=schedule["kind"], **steps),
+        curriculum=material.curriculum,
+        feeder=Feeder(
+            material.extractor.store(), prepared.digests, material.extractor.backbone.image_size, on_cpu=device.type == "cpu"
+        ),
+        targets=prepared.targets,
+        names=prepared.read.dataset.train.image_paths[prepared.rows],
+        seed=recipe.seed,
+    )
 
 
-def _finish(out: Path, recipe: Recipe, material: Material, fitted: "Fitted", cost: Cost, files: list[str]) -> None:
-    extractor, prepared = material.extractor, material.prepared
+def _fine_tune(
+    recipe: Recipe,
+    material: Material,
+    folds: Bool[np.ndarray, "folds n"],
+    fitted: "Fitted",
+    how: "tuple[Path, World, Cost, Progress]",
+) -> "Tuned":
+    """Train the backbone and its heads in every fold."""
+    from inkfold.tuned import tune_folds  # noqa: PLC0415 - torch takes a second
+
+    out, world, cost, progress = how
+    plan, before = build_tuning(recipe, material, fitted), cost.seconds.get("finetune", 0.0)
+    with cost.timed("finetune"):
+        tuned = tune_folds(plan, folds, out, world, recipe.finetune.interpolate, progress)
+    cost.trained += tuned.trained
+    cost.waited = round(plan.feeder.waited_s / max(cost.seconds["finetune"] - before, 1e-9), 4)
+    return tuned
+
+
+def _shown_by_tuned(
+    material: Material,
+    tuned: "Tuned",
+    folds: Bool[np.ndarray, "folds n"],
+    out: Path,
+    how: tuple[Cost, Progress],
+) -> Shown:
+    """Let each fold see through its own trained backbone, by the way that new drawings will be seen."""
+    extractors = [replace(material.extractor, backbone=material.extractor.backbone.tuned(out / name)) for name in tuned.files]
+    views = tuple(dict.fromkeys((IDENTITY, *material.test_views)))
+    return shown_by_each(extractors, material.prepared, folds, views, *how)
+
+
+def _when_finished(out: Path, fingerprint: str) -> Run:
+    """Wait for the first process's manifest."""
+    while (run := finished_run(out, fingerprint)) is None:
+        time.sleep(WAIT_S)
+    return run
+
+
+def _finish(out: Path, recipe: Recipe, material: Material, results: Results, cost: Cost, files: list[str]) -> None:
+    extractor, prepared, fitted, tuned = material.extractor, material.prepared, results.fitted, results.tuned
     dataset = prepared.read.dataset
-    warnings = [*dataset.problems, *few_drawings(dataset, recipe.folds.k)]
+    warnings = [*dataset.problems, *few_drawings(dataset, recipe.folds.k), *(() if tuned is None else tuned.notes)]
+    weights = {} if tuned is None else {"tuned": list(tuned.files)}
     write_cost(out, {**cost.as_json(), "precision": extractor.backbone.precision, "device": extractor.device})
     write_manifest(
         out,
@@ -334,11 +394,13 @@ def _finish(out: Path, recipe: Recipe, material: Material, fitted: "Fitted", cos
             "class_targets": dataset.class_targets.tolist(),
             "members": [f"fold {fold}" for fold in fitted.folds],
             "backbone": extractor.backbone.as_json(),
+            **weights,
             "data_fingerprint": prepared.read.fingerprint,
             "warnings": [str(problem) for problem in warnings],
         },
-        ["recipe.yaml", "cost.json", *files],
+        ["recipe.yaml", "cost.json", *files, *weights.get("tuned", [])],
     )
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)
 
 
 def check_options(root: str | Path, settings: Sequence[str]) -> tuple[DataOptions, int]:

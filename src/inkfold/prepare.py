@@ -112,6 +112,7 @@ def decode(  # noqa: PLR0913 - two sorts of views
     *,
     views: Sequence[View] = (IDENTITY,),
     test_views: Sequence[View] = (IDENTITY,),
+    pixels: bool = False,
 ) -> Prepared:
     """Bring all drawings into the pixel store.
 
@@ -123,6 +124,7 @@ def decode(  # noqa: PLR0913 - two sorts of views
         progress: Told of each shard.
         views: Of the training drawings, whose features will be wanted.
         test_views: Of the test drawings.
+        pixels: The pixels themselves will be wanted too.
 
     Returns:
         The drawings that can be used.
@@ -130,11 +132,11 @@ def decode(  # noqa: PLR0913 - two sorts of views
     Raises:
         DataError: With every broken drawing, or if none is left.
     """
-    broken_train = [*read.broken_train, *extractor.decode(read.train, cost, progress, views)]
+    broken_train = [*read.broken_train, *extractor.decode(read.train, cost, progress, views, pixels=pixels)]
     tables = [("train", read.train, broken_train)]
     test_whole = None
     if read.test is not None:
-        broken_test = [*read.broken_test, *extractor.decode(read.test, cost, progress, test_views)]
+        broken_test = [*read.broken_test, *extractor.decode(read.test, cost, progress, test_views, pixels=pixels)]
         tables.append(("test", read.test, broken_test))
         test_whole = whole_drawings(read.test, broken_test)
     refuse_broken(tables, on_broken)

@@ -18,6 +18,7 @@ from inkfold.rundir import write_heads
 
 if TYPE_CHECKING:
     from inkfold.training import Fitted
+    from inkfold.tuned import Tuned
 
 OUT_OF_FOLD = "predictions/out_of_fold.parquet"
 TEST = "predictions/test.parquet"
@@ -36,6 +37,8 @@ class Results:
         out_of_fold: What they say of drawings that they have not seen.
         test: What they say of the test drawings; None without any.
         plain: Out of fold without test-time views; None where there are none.
+        before: Out of fold by heads on the frozen backbone, drawings as they are; None where nothing was fine-tuned.
+        tuned: What became of the fine-tuning.
     """
 
     folds: int
@@ -43,6 +46,8 @@ class Results:
     out_of_fold: Predictions
     test: Predictions | None
     plain: Predictions | None
+    before: Predictions | None = None
+    tuned: "Tuned | None" = None
 
 
 def write_results(out: Path, recipe: Recipe, curriculum: Curriculum, prepared: Prepared, results: Results) -> list[str]:
@@ -113,6 +118,8 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
         metrics["selection"] = {**asdict(selection), "epochs": list(selection.epochs), "optimism": selection.optimism}
     if results.plain is not None:
         metrics["tta"] = {"views": list(recipe.tta), **_gain(results.plain, out_of_fold)}
+    if results.before is not None and results.tuned is not None:
+        metrics["finetune"] = _finetune(results.before, results.plain or out_of_fold, results.tuned)
     if test is not None and test.targets is not None:
         metrics["test"] = measure(test.probs, test.targets, test.class_names)
     return metrics
@@ -135,6 +142,21 @@ def curve_json(curriculum: Curriculum, fitted: "Fitted") -> dict[str, Any]:
         for epoch, point in enumerate(fitted.curve)
     ]
     return {"stages": stages, "epochs": points}
+
+
+def _finetune(before: Predictions, after: Predictions, tuned: "Tuned") -> dict[str, Any]:
+    """Say what fine-tuning gave, drawings as they are."""
+    gain = _gain(before, after)
+    told = {"frozen_accuracy": gain["accuracy_without"], "accuracy": gain["accuracy_with"], "p_value": gain["p_value"]}
+    if (way := tuned.interpolation) is not None:
+        optimism = way.accuracy[way.shares.index(way.taken)] - way.nested_accuracy
+        told["interpolation"] = {
+            **asdict(way),
+            "shares": list(way.shares),
+            "accuracy": list(way.accuracy),
+            "optimism": optimism,
+        }
+    return told
 
 
 def _gain(before: Predictions, after: Predictions) -> dict[str, Any]:

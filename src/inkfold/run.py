@@ -6,7 +6,7 @@ import io
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,34 +113,35 @@ class Run(Predictor):
         probs = np.full((len(self.folds), len(files), len(self.classes_)), np.nan, np.float32)
         if not files:
             return probs
-        extractor = self._extractor()
+        seers, cost, views = self._seers(), Cost(), prediction_views(self.recipe)
         source, broken = read_source(np.array(files, np.dtypes.StringDType()), np.array(files, np.dtypes.StringDType()))
-        cost = Cost()
-        views = prediction_views(self.recipe)
-        broken += extractor.decode(source, cost, progress, views)
+        broken += seers[0][0].decode(source, cost, progress, views, pixels=len(seers) > 1)
         refuse_broken([("drawing", source, broken)], on_broken, "on_broken")
         whole = whole_drawings(source, broken)
-        if whole.any():
+        for extractor, folds in seers if whole.any() else ():
             features = extractor.extract(source.digests[whole], cost, progress, views)
-            probs[:, whole] = np.mean([self._fold_probs(features.read(view)) for view in views], axis=0)
+            answers = [self._fold_probs(features.read(view), folds) for view in views]
+            probs[np.ix_(np.array(folds), np.flatnonzero(whole))] = np.mean(answers, axis=0)
         return probs
 
     def _predict_arrays(self, arrays: list[np.ndarray]) -> np.ndarray:
         from inkfold.backbone import Backbone, choose_device, keep_freed_memory  # noqa: PLC0415
 
-        extractor = self._extractor()
-        device = choose_device(self.recipe.backbone.device)
+        seers, device = self._seers(), choose_device(self.recipe.backbone.device)
+        extractor = seers[0][0]
         fitted = [fit_image(array, extractor.image) for array in arrays]
         drawings = [digest(one.tobytes()).encode() for one in fitted]
         if len({one.ndim for one in fitted}) > 1:
             fitted = [one if one.ndim == 3 else np.repeat(one[..., None], 3, 2) for one in fitted]
         pixels = np.stack(fitted)
         views, size_px = prediction_views(self.recipe), extractor.backbone.image_size
+        probs = np.empty((len(self.folds), len(arrays), len(self.classes_)), np.float32)
         with keep_freed_memory():
-            backbone = Backbone(extractor.backbone, device, self.recipe.backbone.batch_size)
-            shown = (render_batch(pixels, view, drawings, size_px) for view in views)
-            probs: np.ndarray = np.mean([self._fold_probs(backbone.extract(one)) for one in shown], axis=0)
-            return probs
+            for seer, folds in seers:
+                backbone = Backbone(seer.backbone, device, self.recipe.backbone.batch_size)
+                shown = (render_batch(pixels, view, drawings, size_px) for view in views)
+                probs[folds] = np.mean([self._fold_probs(backbone.extract(one), folds) for one in shown], axis=0)
+        return probs
 
     @property
     def folds(self) -> tuple[tuple[int, ...], ...]:
@@ -148,9 +149,17 @@ class Run(Predictor):
         of_member = self.manifest["members"]
         return tuple(tuple(i for i, one in enumerate(of_member) if one == fold) for fold in dict.fromkeys(of_member))
 
-    def _fold_probs(self, features: np.ndarray) -> np.ndarray:
+    def _fold_probs(self, features: np.ndarray, folds: Sequence[int]) -> np.ndarray:
         spec = head_spec(self.recipe)
-        return np.stack([mean_probs(self.heads, spec, features, members) for members in self.folds])
+        return np.stack([mean_probs(self.heads, spec, features, self.folds[fold]) for fold in folds])
+
+    def _seers(self) -> list[tuple[Extractor, list[int]]]:
+        """Give the backbones, and the folds that see through each: one for all, or, fine-tuned, one each."""
+        bare = self._extractor()
+        if "tuned" not in self.manifest:
+            return [(bare, list(range(len(self.folds))))]
+        files = [self.path / name for name in self.manifest["tuned"]]
+        return [(replace(bare, backbone=bare.backbone.tuned(file)), [fold]) for fold, file in enumerate(files)]
 
     def _extractor(self) -> Extractor:
         trained = BackboneInfo.from_json(self.manifest["backbone"])

@@ -26,16 +26,20 @@ PACKAGES = ("inkfold", "torch", "timm", "numpy", "pillow", "simplejpeg")
 
 
 @contextlib.contextmanager
-def claimed(out: Path, recipe: BaseModel) -> Iterator[None]:
+def claimed(out: Path, recipe: BaseModel, *, first: bool = True) -> Iterator[None]:
     """Hold a run's directory for one recipe and one process.
 
     Args:
         out: Made when missing.
         recipe: Written at once, so that a later call knows what is being made here.
+        first: Whether this is the one that writes, of processes that work together; the others hold nothing.
 
     Raises:
         PredictionError: If the directory holds something else, or another process is writing it.
     """
+    if not first:
+        yield
+        return
     if out.exists() and not out.is_dir():
         raise PredictionError(f"{out}: is a file. Choose another out=.")
     lock = FileLock(out / LOCK, timeout=0)
@@ -50,7 +54,7 @@ def claimed(out: Path, recipe: BaseModel) -> Iterator[None]:
     except OSError as error:
         raise PredictionError(f"{out}: {error.strerror}. Choose an out= that you can write to.") from None
     try:
-        for directory in (out, out / "predictions"):
+        for directory in (out, out / "predictions", out / "weights", out / "checkpoints"):
             sweep_temp_files(directory, older_than_s=0)
         check_recipe(out / "recipe.yaml", recipe)
         yield

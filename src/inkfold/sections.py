@@ -58,7 +58,7 @@ class ImageRecipe(Section):
 
 
 class BackboneRecipe(Section):
-    """The frozen network whose features are learnt from."""
+    """The network whose features are learnt from."""
 
     name: str = Field(min_length=1)
     """A timm model, with or without its pretrained tag."""
@@ -77,7 +77,17 @@ class BackboneRecipe(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where the backbone runs."""
     batch_size: int | None = Field(None, ge=1, le=4096)
-    """Images a forward; None chooses for the device."""
+    """Images a forward when features are computed; None chooses for the device."""
+    train: Literal["frozen", "last_blocks", "lora", "all"] = "frozen"
+    """Which part of it is trained, by the section finetune: none, its last blocks, low-rank additions, or all."""
+    train_blocks: int = Field(1, ge=1, le=1000)
+    """How many of the last blocks `last_blocks` trains, with the norms behind them."""
+    lora_rank: int = Field(8, ge=1, le=1024)
+    """Rank of LoRA's additions."""
+    lora_alpha: float = Field(16.0, gt=0, le=4096)
+    """LoRA's additions are scaled by alpha / rank."""
+    drop_path: float = Field(0.0, ge=0, lt=1)
+    """Share of residual branches that a training step leaves out."""
 
     @field_validator("std")
     @classmethod
@@ -199,6 +209,55 @@ class FitRecipe(Section):
     """Which epoch's head: the last, or the best on the fold's own held-out part, which flatters by what is told."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the inputs of matrix products; `auto` as for the backbone. Weights and sums stay in float32."""
+
+
+class FinetuneRecipe(Section):
+    """How a backbone that isn't frozen is trained, together with its head."""
+
+    epochs: int = Field(10, ge=1, le=10_000)
+    """Passes over the training drawings; the curriculum's stages end there."""
+    batch_size: int = Field(64, ge=1)
+    """Drawings a step, over all forwards and processes."""
+    micro_batch: int | None = Field(None, ge=1)
+    """Drawings a forward, whose gradients are added up; None takes the whole batch. Halved when memory runs out."""
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    """SGD has momentum 0.9."""
+    lr: float = Field(1e-3, gt=0, le=10)
+    """Learning rate of the backbone's last layers."""
+    head_lr_factor: float = Field(1.0, gt=0, le=1000)
+    """Of the rate, for the head."""
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    """Factor of the rate from each layer to the one before it; 1 trains all at one rate."""
+    weight_decay: float = Field(0.05, ge=0, le=10)
+    """Of matrices and kernels; norms and biases have none."""
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    """Share of the target that is spread over all classes."""
+    mixup: float = Field(0.0, ge=0, le=10)
+    """Alpha of the beta distribution by which two drawings are mixed; 0 mixes none."""
+    cutmix: float = Field(0.0, ge=0, le=10)
+    """The same, for pasting a part of one drawing into another."""
+    schedule: Annotated[StepSchedule | CosineSchedule | OneCycleSchedule | ConstantSchedule, Field(discriminator="kind")] = (
+        CosineSchedule()
+    )
+    """How the rate changes."""
+    warmup_epochs: float = Field(0.0, ge=0, le=1000)
+    """During which the rate rises from zero, beside the schedule."""
+    ema: float = Field(0.0, ge=0, lt=1)
+    """Decay of the moving average of weights, which then predicts; 0 takes the weights themselves."""
+    clip_norm: float = Field(1.0, ge=0)
+    """Largest norm of the gradient; 0 leaves it alone."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of the forward and backward pass; `auto` takes bfloat16 where it is fast, else float16 on a GPU, else float32."""
+    checkpointing: bool = False
+    """Compute activations a second time instead of keeping them: less memory, a third more time."""
+    compiled: bool = False
+    """Let PyTorch's compiler have the network: minutes first, then often faster."""
+    start: Literal["head", "random"] = "head"
+    """The head starts as it is fitted on the frozen features by `fit`, or with random weights."""
+    interpolate: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field((1.0,), min_length=1)
+    """Shares of the way from the start's weights to the trained ones; the best out of fold is taken, for all folds alike."""
+    keep: Literal["last", "best"] = "last"
+    """Which epoch's weights: the last, or the best on the fold's own held-out part, which flatters by what is told."""
 
 
 class FoldsRecipe(Section):

@@ -1,15 +1,42 @@
-"""How heads are fitted, as plain numbers; every one of them may differ from trial to trial in one program."""
+"""How heads are fitted and networks are fine-tuned, as plain numbers, and the learning rate's schedules."""
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 ONE_CYCLE_RISE, ONE_CYCLE_START, ONE_CYCLE_END = 0.3, 1 / 25, 1 / 25e4  # PyTorch's OneCycleLR
 
 
+Schedule = Literal["step", "cosine", "one_cycle", "constant"]
+
+
+class Scheduled(Protocol):
+    """What a schedule depends on; see `FitSettings`."""
+
+    @property
+    def epochs(self) -> int:
+        """Passes over all drawings."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """Which one."""
+
+    @property
+    def step_every(self) -> int:
+        """Epochs between two steps of `step`."""
+
+    @property
+    def step_gamma(self) -> float:
+        """Factor of each."""
+
+    @property
+    def warmup_epochs(self) -> float:
+        """During which the rate rises in a line from zero."""
+
+
 @dataclass(frozen=True, slots=True)
 class FitSettings:
-    """How heads are fitted.
+    """How heads are fitted; every number may differ from trial to trial in one program.
 
     Attributes:
         epochs: Passes over all drawings.
@@ -41,7 +68,7 @@ class FitSettings:
     class_weights: Literal["none", "balanced"] = "none"
     mixup: float = 0.0
     dropout: float = 0.0
-    schedule: Literal["step", "cosine", "one_cycle", "constant"] = "cosine"
+    schedule: Schedule = "cosine"
     step_every: int = 10
     step_gamma: float = 0.1
     warmup_epochs: float = 0.0
@@ -49,7 +76,58 @@ class FitSettings:
     keep: Literal["last", "best"] = "last"
 
 
-def lr_factor(settings: FitSettings, step: int, steps_per_epoch: int) -> float:
+@dataclass(frozen=True, slots=True)
+class TuningSettings:
+    """How a backbone and its head are trained together.
+
+    Attributes:
+        epochs: Passes over a fold's own drawings.
+        batch_size: Drawings a step, over all forwards and processes.
+        micro_batch: Drawings a forward; None takes the whole batch. Halved for good when memory runs out.
+        optimiser: SGD has momentum 0.9.
+        lr: Rate of the backbone's last layers, which the schedule is a factor of.
+        head_lr_factor: Of the rate, for the head.
+        layer_decay: Factor of the rate from each layer to the one before it; 1 is one rate for all.
+        weight_decay: Of matrices and kernels alone; norms and biases have none. Decoupled for adamw, L2 for sgd.
+        label_smoothing: Share of the target spread over all classes.
+        mixup: Alpha of the beta distribution by which two drawings are mixed; 0 mixes none.
+        cutmix: The same, for pasting a part of one drawing into another.
+        schedule: As for heads.
+        step_every: As for heads.
+        step_gamma: As for heads.
+        warmup_epochs: As for heads.
+        ema: Decay of the moving average of weights, which is then what predicts; 0 takes the weights themselves.
+        clip_norm: Largest norm of the gradient; 0 leaves it alone.
+        precision: Of the forward and backward pass; weights and the optimiser's state are float32.
+        checkpointing: Compute activations a second time instead of keeping them.
+        compiled: Let PyTorch's compiler have the network.
+        keep: `last` epoch's weights, or the `best` one's on the fold's own held-out part.
+    """
+
+    epochs: int = 10
+    batch_size: int = 64
+    micro_batch: int | None = None
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    lr: float = 1e-3
+    head_lr_factor: float = 1.0
+    layer_decay: float = 1.0
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.1
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    schedule: Schedule = "cosine"
+    step_every: int = 10
+    step_gamma: float = 0.1
+    warmup_epochs: float = 0.0
+    ema: float = 0.0
+    clip_norm: float = 1.0
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    checkpointing: bool = False
+    compiled: bool = False
+    keep: Literal["last", "best"] = "last"
+
+
+def lr_factor(settings: Scheduled, step: int, steps_per_epoch: int) -> float:
     """Give the schedule's factor of the learning rate.
 
     Args:

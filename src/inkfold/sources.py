@@ -33,6 +33,8 @@ class Cost:
         forwards: Drawings that went through the backbone.
         forwards_cached: Drawings whose features were in the bank.
         decoded: Drawings that were decoded.
+        trained: Drawings that went through the backbone forwards and backwards.
+        waited: Share of the training's time in which it waited for drawings; None where nothing was trained.
         seconds: Wall time by stage.
         started: When, on `time.perf_counter`'s clock.
     """
@@ -40,6 +42,8 @@ class Cost:
     forwards: int = 0
     forwards_cached: int = 0
     decoded: int = 0
+    trained: int = 0
+    waited: float | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     started: float = field(default_factory=time.perf_counter)
 
@@ -55,10 +59,12 @@ class Cost:
     def as_json(self) -> dict[str, Any]:
         """Give the figures, with the total time until now."""
         seconds = {**self.seconds, "total": time.perf_counter() - self.started}
+        trained = {} if self.waited is None else {"trained": self.trained, "waited_for_data_fraction": self.waited}
         return {
             "forwards": self.forwards,
             "forwards_cached": self.forwards_cached,
             "decoded": self.decoded,
+            **trained,
             "seconds": {stage: round(took, 3) for stage, took in seconds.items()},
         }
 
@@ -97,7 +103,13 @@ class Extractor:
     batch_size: int | None = None
 
     def decode(
-        self, source: Source, cost: Cost, progress: Progress = silent, views: Sequence[View] = (IDENTITY,)
+        self,
+        source: Source,
+        cost: Cost,
+        progress: Progress = silent,
+        views: Sequence[View] = (IDENTITY,),
+        *,
+        pixels: bool = False,
     ) -> list[BrokenFile]:
         """Bring the drawings into the pixel store.
 
@@ -106,13 +118,15 @@ class Extractor:
             cost: Added to.
             progress: Told of each shard.
             views: Whose features will be wanted; drawings whose features are all in the bank aren't decoded.
+            pixels: The pixels themselves will be wanted too.
 
         Returns:
             The drawings that can't be decoded, by their place in the source.
         """
-        store = ImageStore(self.home / "pixels", self.image)
+        store = self.store()
         present = np.flatnonzero(source.digests != b"")
         missing = np.zeros(len(source.digests), bool)
+        missing[present] = pixels
         for view, rows in _by_settled_view(source.digests[present], views).items():
             missing[present[rows]] |= self._bank(store, view).shards.missing(source.digests[present[rows]])
         wanted = np.flatnonzero(missing)
@@ -146,7 +160,7 @@ class Extractor:
         def build() -> Backbone:
             return Backbone(self.backbone, choose_device(self.device), self.batch_size)
 
-        store = ImageStore(self.home / "pixels", self.image)
+        store = self.store()
         with cost.timed("features"):
             groups = _by_settled_view(digests, views)
             banks = {view: self._bank(store, view) for view in groups}
@@ -163,9 +177,13 @@ class Extractor:
                 cost.forwards_cached += took.cached
         return ViewFeatures(digests, banks)
 
+    def store(self) -> ImageStore:
+        """Give the store of the drawings' pixels."""
+        return ImageStore(self.home / "pixels", self.image)
+
     def rate(self) -> float | None:
         """Give the drawings a second that went through the backbone as they are, when that was computed; None if unknown."""
-        return self._bank(ImageStore(self.home / "pixels", self.image), IDENTITY).rate()
+        return self._bank(self.store(), IDENTITY).rate()
 
     def _bank(self, store: ImageStore, view: View) -> FeatureBank:
         return FeatureBank(self.home / "features", self.backbone.key(), store, view)

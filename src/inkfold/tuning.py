@@ -72,6 +72,8 @@ def tune(
     """
     raw, out = _raw(recipe, overrides), Path(out)
     settled = settle_recipe(raw, (), data)
+    if settled.backbone.train != "frozen":
+        raise RecipeError("backbone.train: tune tries heads on a frozen backbone's features. Set backbone.train=frozen.")
     space = search_space(raw, settled)
     _claim(out, settled)
     dataset = replace(read_dataset(str(settled.data.root), data_options(settled)), test=None)

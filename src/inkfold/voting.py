@@ -210,7 +210,7 @@ def _total(costs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     order = sorted(stages, key=lambda stage: stage == "total")
     peaks = ("peak_memory_bytes", "peak_worker_memory_bytes")
     return {
-        **{count: sum(one[count] for one in costs) for count in ("forwards", "forwards_cached", "decoded")},
+        **{count: sum(one.get(count, 0) for one in costs) for count in ("forwards", "forwards_cached", "decoded", "trained")},
         "seconds": {stage: round(sum(one["seconds"].get(stage, 0.0) for one in costs), 3) for stage in order},
         **{peak: max((one[peak] for one in costs if one.get(peak) is not None), default=None) for peak in peaks},
     }

@@ -74,6 +74,8 @@ class BackboneInfo:
         model_args: Further arguments of timm's constructor.
         precision: `float32` or `bfloat16`.
         timm_version: Whose code the model is.
+        changes_digest: BLAKE2b of the file with what fine-tuning changed; None as it came.
+        changes_file: Where that file lies now; not part of the key.
     """
 
     name: str
@@ -89,16 +91,24 @@ class BackboneInfo:
     model_args: Mapping[str, Any]
     precision: str
     timm_version: str
+    changes_digest: str | None = None
+    changes_file: str | None = None
 
     def key(self) -> dict[str, Any]:
-        """Name all that decides the features; where the file lies does not."""
+        """Name all that decides the features; where the files lie does not."""
         key = asdict(self)
-        del key["weights_file"], key["weights_source"]
+        del key["weights_file"], key["weights_source"], key["changes_file"]
+        if self.changes_digest is None:
+            del key["changes_digest"]
         return {**key, "mean": list(self.mean), "std": list(self.std), "model_args": dict(self.model_args)}
 
     def as_json(self) -> dict[str, Any]:
         """Give all fields as JSON values."""
         return {**self.key(), "weights_file": self.weights_file, "weights_source": self.weights_source}
+
+    def tuned(self, changes: Path) -> "BackboneInfo":
+        """Give the same backbone with what fine-tuning changed of it."""
+        return replace(self, changes_digest=digest_file(changes), changes_file=str(changes))
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> "BackboneInfo":

@@ -1,0 +1,71 @@
+"""Drawings on their way to training: read from the pixel store and shown under an epoch's view, ahead of the device.
+
+Which view belongs to a batch travels with it, so a new stage of the curriculum reaches every worker with its first batch.
+"""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+
+import numpy as np
+from jaxtyping import Shaped, UInt8
+
+from inkfold.augment import View, render_batch
+from inkfold.features import one_opencv_thread
+from inkfold.store import ImageStore, available_cores
+
+AHEAD = 2  # batches a worker
+
+
+class Feeder:
+    """Shows batches of drawings.
+
+    Args:
+        store: Holds the drawings' pixels.
+        digests: Of all drawings' bytes.
+        size_px: Side of what the network takes.
+        workers: Threads; OpenCV works outside of Python's lock. 0 takes one beside a CPU's training, a core each else.
+        on_cpu: Whether training runs on the CPU too.
+    """
+
+    def __init__(
+        self, store: ImageStore, digests: Shaped[np.ndarray, " n"], size_px: int, workers: int = 0, *, on_cpu: bool
+    ) -> None:
+        self.store, self.digests, self.size_px = store, digests, size_px
+        self.workers = workers or (1 if on_cpu else available_cores())
+        self.waited_s = 0.0
+        self._lock = threading.Lock()
+        store.missing(digests)
+
+    def batches(self, rows: Sequence[np.ndarray], view: View) -> Iterator[UInt8[np.ndarray, "n size size *channels"]]:
+        """Show batches in their order.
+
+        Args:
+            rows: Of the drawings, a batch each.
+            view: How they are shown.
+
+        Yields:
+            Their pixels; how long the next one had to be waited for is added to `waited_s`.
+        """
+        waiting = iter(rows)
+        with one_opencv_thread(), ThreadPoolExecutor(self.workers) as pool:
+            ahead: list[Future[np.ndarray]] = []
+            try:
+                ahead += [pool.submit(self._show, batch, view) for batch in islice(waiting, AHEAD * self.workers)]
+                while ahead:
+                    started = time.perf_counter()
+                    pixels = ahead.pop(0).result()
+                    self.waited_s += time.perf_counter() - started
+                    ahead += [pool.submit(self._show, batch, view) for batch in islice(waiting, 1)]
+                    yield pixels
+            finally:
+                for one in ahead:
+                    one.cancel()
+
+    def _show(self, rows: np.ndarray, view: View) -> np.ndarray:
+        digests = self.digests[rows]
+        with self._lock:
+            pixels = self.store.read(digests)
+        return render_batch(pixels, view, digests.tolist(), self.size_px)

@@ -1,0 +1,183 @@
+"""Fine-tunes every fold, chooses how far to go from the start's weights, and leaves a file of changes a fold."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from safetensors.torch import save as to_safetensors
+
+from inkfold.atomic import write_bytes
+from inkfold.errors import CacheError
+from inkfold.finetune import Outcome, Plan, Tuner, examine
+from inkfold.network import HeadModule, Network, interpolated, start_of
+from inkfold.progress import Progress, silent
+from inkfold.selection import Selection, select_epochs
+from inkfold.training import Epoch, Fitted
+from inkfold.world import World
+
+CHECKPOINTS = "checkpoints"
+WEIGHTS = "weights/fold{}.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Interpolation:
+    """How far from the start's weights to the trained ones was gone.
+
+    Attributes:
+        shares: That were tried; 0 is the start, with the head that was fitted on frozen features.
+        accuracy: Of each, on the drawings that folds hold out.
+        taken: The share that was taken.
+        nested_accuracy: Where half of the drawings choose for the other half: what the choice is worth on new drawings.
+    """
+
+    shares: tuple[float, ...]
+    accuracy: tuple[float, ...]
+    taken: float
+    nested_accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """What became of all folds.
+
+    Attributes:
+        fitted: Their heads and curves.
+        files: Of changes to the backbone, below the run's directory.
+        interpolation: Where more than one share was tried.
+        notes: What the user should know.
+        trained: Drawings that went forwards and backwards in this call.
+    """
+
+    fitted: Fitted
+    files: tuple[str, ...]
+    interpolation: Interpolation | None
+    notes: tuple[str, ...]
+    trained: int
+
+
+def tune_folds(
+    plan: Plan,
+    folds: Bool[np.ndarray, "folds n"],
+    out: Path,
+    world: World,
+    shares: Sequence[float] = (1.0,),
+    progress: Progress = silent,
+) -> Tuned:
+    """Train every fold, or go on where a killed call was.
+
+    Args:
+        plan: What, on what, and how.
+        folds: True where a fold learns from a drawing.
+        out: The run's directory.
+        world: The processes that train together.
+        shares: Of the way from the start's weights to the trained ones.
+        progress: Told after each step.
+
+    Returns:
+        What became of them; the files are written by the first process.
+
+    Raises:
+        RecipeError: If a loss isn't a number, or memory doesn't suffice.
+        CacheError: If the disk is full.
+    """
+    progressing = _over_folds(progress, len(folds))
+    outcomes: list[Outcome] = []
+    right: list[np.ndarray] = []
+    for fold, own in enumerate(folds):
+        outcome = Tuner(plan, own, fold, out / CHECKPOINTS, world, progressing).run()
+        if len(shares) > 1:
+            right.append(_right_at(plan, outcome, fold, ~own, shares, world))
+        else:
+            _write(plan, outcome, fold, shares[0], out, world)
+        outcomes.append(outcome)
+        outcome.changes = {}  # they lie on the disk, and are large
+    interpolation = _chosen(shares, right) if len(shares) > 1 else None
+    if interpolation is not None:
+        for fold, own in enumerate(folds):
+            again = Tuner(plan, own, fold, out / CHECKPOINTS, world, progressing).run()
+            outcomes[fold].head = _write(plan, again, fold, interpolation.taken, out, world)
+    world.wait()
+    files = tuple(WEIGHTS.format(fold) for fold in range(len(folds)))
+    notes = tuple(note for outcome in outcomes for note in outcome.notes)
+    trained = sum(outcome.trained for outcome in outcomes)
+    return Tuned(_as_fitted(plan, outcomes), files, interpolation, notes, trained)
+
+
+def _over_folds(progress: Progress, folds: int) -> Progress:
+    """Tell one bar over all folds: a fold's stage names it."""
+
+    def tell(stage: str, done: int, total: int) -> None:
+        fold = int(stage.rpartition(" ")[2]) - 1
+        progress("fine-tuning", fold * total + done, folds * total)
+
+    return tell
+
+
+def _at(plan: Plan, outcome: Outcome, fold: int, share: float) -> tuple[dict[str, torch.Tensor], dict[str, np.ndarray]]:
+    """Give changes and head a share of the way from the start."""
+    if share == 1.0:
+        return outcome.changes, outcome.head
+    changes = interpolated(start_of(plan.info, outcome.changes), outcome.changes, share)
+    start = HeadModule(plan.spec, plan.heads, fold).tensors()
+    head = {name: start[name] + np.float32(share) * (values - start[name]) for name, values in outcome.head.items()}
+    return changes, head
+
+
+def _right_at(
+    plan: Plan, outcome: Outcome, fold: int, held_out: Bool[np.ndarray, " n"], shares: Sequence[float], world: World
+) -> Bool[np.ndarray, "shares rows"]:
+    """Say who is named rightly at each share."""
+    rows = np.flatnonzero(held_out)
+    answers = []
+    for share in shares:
+        changes, head = _at(plan, outcome, fold, share)
+        network = Network(plan.info, HeadModule(plan.spec, head))
+        network.backbone.load_state_dict(changes, strict=False)
+        network = network.to(device=world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        answers.append(examine(network, plan, rows, world)[1])
+    return np.stack(answers)
+
+
+def _chosen(shares: Sequence[float], right: Sequence[Bool[np.ndarray, "shares rows"]]) -> Interpolation:
+    """Take one share for all folds, by all held-out drawings."""
+    together = np.concatenate(right, axis=1)
+    selection = select_epochs([together])
+    accuracy = tuple(float(one) for one in together.mean(1))
+    return Interpolation(tuple(shares), accuracy, shares[selection.epochs[0]], selection.nested_accuracy)
+
+
+def _write(plan: Plan, outcome: Outcome, fold: int, share: float, out: Path, world: World) -> dict[str, np.ndarray]:
+    """Write a fold's changes; give its head."""
+    changes, head = _at(plan, outcome, fold, share)
+    path = out / WEIGHTS.format(fold)
+    if world.is_first:
+        data = to_safetensors({name: values.contiguous() for name, values in changes.items()})
+        try:
+            write_bytes(path, data)
+        except OSError as error:
+            raise CacheError(f"{path}: {error.strerror}. Free some space and run again: nothing is trained twice.") from None
+    return head
+
+
+def _as_fitted(plan: Plan, outcomes: Sequence[Outcome]) -> Fitted:
+    """Put the folds' heads and curves together."""
+    heads = {name: np.concatenate([outcome.head[name] for outcome in outcomes]) for name in outcomes[0].head}
+    curve = [_mean([outcome.curve[epoch] for outcome in outcomes]) for epoch in range(plan.settings.epochs)]
+    selection: Selection | None = None
+    if plan.settings.keep == "best":
+        selection = select_epochs([np.stack(outcome.right) for outcome in outcomes])
+    last = curve[-1].held_out_accuracy if selection is None else selection.nested_accuracy
+    return Fitted(plan.spec, tuple(range(len(outcomes))), heads, tuple(curve), selection, held_out_accuracy=last)
+
+
+def _mean(points: Sequence[Epoch]) -> Epoch:
+    values: list[Any] = [sum(parts) / len(parts) for parts in zip(*(_values(one) for one in points), strict=True)]
+    return Epoch(*values)
+
+
+def _values(point: Epoch) -> tuple[float, float, float, float]:
+    return point.lr, point.loss, point.held_out_loss, point.held_out_accuracy

@@ -1,0 +1,204 @@
+"""Fine-tuning through the main path: whatever interrupts it, it ends with the same bytes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from inkfold import finetune
+from inkfold.errors import RecipeError
+from inkfold.pipeline import train
+from inkfold.predictions import Predictions
+from inkfold.recipe import validate_recipe
+from toy import RECIPE, RUN_FILES, command_line, environment, files_below, toy_data, toy_recipe
+
+torch.set_num_threads(1)
+
+WEIGHTS = {f"weights/fold{fold}.safetensors" for fold in range(3)}
+TUNED = f"""{RECIPE}
+finetune: {{epochs: 3, batch_size: 5, lr: 3.0e-3, ema: 0.9, mixup: 0.2, cutmix: 0.5, precision: float32, warmup_epochs: 0.5}}
+curriculum:
+  - {{until_epoch: 1}}
+  - {{augment: ["rotate(15)", hflip@0.5]}}
+"""
+RESULTS = ("metrics.json", "curve.json", "submission.csv", "heads.safetensors", "predictions/test.parquet", *sorted(WEIGHTS))
+
+
+class Killed(BaseException):
+    """Not an Exception, so that nothing handles it."""
+
+
+@pytest.fixture
+def data(tmp_path):
+    return toy_data(tmp_path / "data")
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    return toy_recipe(tmp_path, TUNED.replace("batch_size: 16}", "batch_size: 16, train: all, drop_path: 0.1}"))
+
+
+def contents(out):
+    return {name: (out / name).read_bytes() for name in RESULTS}
+
+
+def kill_at(monkeypatch, step):
+    """Die just after a step, counted over all folds."""
+    real, done = finetune.Tuner._step, iter(range(10_000))
+
+    def dying(self, *given):
+        real(self, *given)
+        if next(done) == step:
+            raise Killed
+
+    monkeypatch.setattr(finetune.Tuner, "_step", dying)
+
+
+def test_a_run_leaves_its_files_and_answers_for_new_drawings_as_for_the_test(tmp_path, data, recipe):
+    run = train(recipe, data=data, out=tmp_path / "run")
+    assert files_below(tmp_path / "run") == RUN_FILES | WEIGHTS
+    test = Predictions.load(run.path / "predictions/test.parquet")
+    again = run.predict_fold_proba([data / "test" / path for path in test.image_paths])
+    np.testing.assert_allclose(again, test.fold_probs, atol=1e-6)
+    assert len({values.tobytes() for values in test.fold_probs}) == 3, "each fold has a network of its own"
+    cost = json.loads((run.path / "cost.json").read_text())
+    assert cost["trained"] == 3 * 3 * 12
+    assert 0 <= cost["waited_for_data_fraction"] <= 1
+    assert run.metrics["finetune"]["accuracy"] == pytest.approx(run.metrics["out_of_fold"]["accuracy"], abs=1e-6)
+    curve = json.loads((run.path / "curve.json").read_text())["epochs"]
+    assert [point["stage"] for point in curve] == [0, 1, 1]
+    assert curve[0]["view"] == "identity"
+    assert len({point["view"] for point in curve[1:]}) == 2, "a new view an epoch"
+
+
+@pytest.mark.parametrize("step", [1, 4, 8, 10])
+def test_a_run_killed_after_any_step_ends_with_the_same_bytes(tmp_path, data, recipe, monkeypatch, step):
+    monkeypatch.setattr(finetune, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(finetune, "CHECKPOINT_SHARE", 1e9)
+    whole = train(recipe, data=data, out=tmp_path / "whole")
+    with monkeypatch.context() as patched:
+        kill_at(patched, step)
+        with pytest.raises(Killed):
+            train(recipe, data=data, out=tmp_path / "killed")
+    continued = train(recipe, data=data, out=tmp_path / "killed")
+    assert contents(continued.path) == contents(whole.path)
+    trained = [json.loads((run.path / "cost.json").read_text())["trained"] for run in (whole, continued)]
+    assert trained[1] < trained[0]
+
+
+def test_a_process_killed_at_random_moments_ends_with_the_same_bytes(tmp_path, data, recipe):
+    whole, out = train(recipe, data=data, out=tmp_path / "whole"), tmp_path / "killed"
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        process = subprocess.Popen(
+            command_line("train", recipe, f"data={data}", f"out={out}"),
+            env=environment(os.environ["INKFOLD_HOME"]),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(float(rng.uniform(1, 7)))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    continued = train(recipe, data=data, out=out)
+    for name in WEIGHTS:
+        expected, got = load_file(whole.path / name), load_file(continued.path / name)
+        assert all(np.array_equal(got[tensor], values) for tensor, values in expected.items())
+
+
+def test_batches_of_another_micro_size_agree_where_nothing_depends_on_a_batchs_company(tmp_path, data):
+    text = RECIPE.replace("name: test_resnet", "name: test_vit, train: all").replace("size: 32", "size: 160")
+    recipe = toy_recipe(tmp_path, text)
+    settings = ("finetune.epochs=1", "finetune.batch_size=6", "finetune.precision=float32", "folds.split=holdout")
+    one = train(recipe, *settings, data=data, out=tmp_path / "one")
+    other = train(recipe, *settings, "finetune.micro_batch=2", data=data, out=tmp_path / "other")
+    expected, got = (load_file(run.path / "weights/fold0.safetensors") for run in (one, other))
+    for name, values in expected.items():
+        np.testing.assert_allclose(got[name], values, atol=2e-4)
+
+
+def test_when_memory_runs_out_the_micro_batch_is_halved_and_said_once(tmp_path, data, recipe, monkeypatch):
+    real = finetune.Tuner._loss
+
+    def short_of_memory(self, scores, wanted):
+        if len(scores) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, scores, wanted)
+
+    monkeypatch.setattr(finetune.Tuner, "_loss", short_of_memory)
+    run = train(recipe, data=data, out=tmp_path / "run")
+    said = [text for text in run.manifest["warnings"] if "memory ran out" in text]
+    assert len(said) == 3, "once a fold"
+    assert "goes on with 2 drawings a forward" in said[0]
+
+
+def test_a_loss_that_is_no_number_is_tried_again_once_and_goes_on(tmp_path, data, recipe, monkeypatch):
+    real, calls = finetune.Tuner._accumulate, iter(range(10_000))
+
+    def once_broken(self, *given):
+        return float("nan") if next(calls) == 5 else real(self, *given)
+
+    whole = train(recipe, data=data, out=tmp_path / "whole")
+    monkeypatch.setattr(finetune.Tuner, "_accumulate", once_broken)
+    assert contents(train(recipe, data=data, out=tmp_path / "run").path) == contents(whole.path)
+
+
+def test_a_loss_that_stays_no_number_stops_the_run_and_names_step_rate_and_drawings(tmp_path, data, recipe, monkeypatch):
+    monkeypatch.setattr(finetune.Tuner, "_accumulate", lambda self, *given: float("inf"))
+    with pytest.raises(
+        RecipeError, match=r"loss was not finite, twice: epoch 1, step 1 of 3, at the rate .*, with .*/sketch_.*png"
+    ):
+        train(recipe, data=data, out=tmp_path / "run")
+
+
+def test_interpolation_is_chosen_on_held_out_drawings_and_its_flattery_is_told(tmp_path, data, recipe):
+    run = train(recipe, "finetune.interpolate=[0,0.5,1]", data=data, out=tmp_path / "run")
+    way = run.metrics["finetune"]["interpolation"]
+    assert way["accuracy"][way["shares"].index(way["taken"])] == max(way["accuracy"])
+    assert way["accuracy"][0] == pytest.approx(run.metrics["finetune"]["frozen_accuracy"]), "a share of 0 is the frozen run"
+    assert run.metrics["finetune"]["accuracy"] == pytest.approx(max(way["accuracy"]), abs=1e-6)
+
+
+def test_the_best_epochs_weights_are_kept_and_what_that_flatters_is_told(tmp_path, data, recipe):
+    run = train(recipe, "finetune.keep=best", "finetune.ema=0", data=data, out=tmp_path / "run")
+    assert {"epochs", "nested_accuracy", "optimism"} <= {*run.metrics["selection"]}
+    assert run.metrics["selection"]["accuracy"] == pytest.approx(run.metrics["out_of_fold"]["accuracy"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"head": {"kind": "knn"}}, "knn can't be trained with its backbone"),
+        ({"fit": {"starts": 2}}, "has one head"),
+        ({"curriculum": [{"until_epoch": 4}, {"until_epoch": 20}]}, r"the last one at finetune.epochs, 10"),
+    ],
+)
+def test_recipes_that_cannot_be_fine_tuned_are_refused(changes, message):
+    with pytest.raises(RecipeError, match=message):
+        validate_recipe({"backbone": {"name": "resnet18", "train": "all"}, **changes})
+
+
+def test_two_processes_train_as_one_does(tmp_path, data):
+    text = RECIPE.replace("name: test_resnet", "name: test_vit, train: all").replace("size: 32", "size: 160")
+    recipe = toy_recipe(tmp_path, text)
+    settings = ("finetune.epochs=1", "finetune.batch_size=6", "finetune.precision=float32", "folds.split=holdout")
+    alone = train(recipe, *settings, data=data, out=tmp_path / "alone")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1"]
+    command += [
+        "--master-port=29617",
+        "-m",
+        *command_line("train", recipe, f"data={data}", f"out={tmp_path / 'two'}", *settings)[4:],
+    ]
+    done = subprocess.run(
+        command, env=environment(os.environ["INKFOLD_HOME"]), capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    expected, got = (load_file(path / "weights/fold0.safetensors") for path in (alone.path, tmp_path / "two"))
+    for name, values in expected.items():
+        np.testing.assert_allclose(got[name], values, atol=2e-4)
