@@ -6,11 +6,12 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, recall_score
 
+from inkfold.assembly import build_curriculum, check_options, settle_recipe
 from inkfold.augment import IDENTITY, View
 from inkfold.dataset import DataOptions
 from inkfold.errors import DataError, RecipeError
 from inkfold.operations import parse_operations
-from inkfold.pipeline import build_curriculum, check_options, settle_recipe, train
+from inkfold.pipeline import train
 from inkfold.predictions import Predictions
 from inkfold.recipe import load_recipe, validate_recipe
 from inkfold.run import load_run

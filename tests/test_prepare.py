@@ -3,9 +3,9 @@ import shutil
 import numpy as np
 import pytest
 
+from inkfold.assembly import build_extractor
 from inkfold.dataset import DataOptions, read_dataset
 from inkfold.errors import DataError
-from inkfold.pipeline import build_extractor
 from inkfold.prepare import decode, read_files
 from inkfold.recipe import load_recipe
 from inkfold.sources import Cost

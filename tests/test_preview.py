@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from inkfold.assembly import settle_recipe
 from inkfold.augment import IDENTITY, render
 from inkfold.errors import DataError, ExportError
 from inkfold.fit import ImageOptions, read_drawing
-from inkfold.pipeline import settle_recipe
 from inkfold.preview import CELL_PX, GAP_PX, preview_columns, write_preview
 from inkfold.shards import digest
 from toy import RECIPE, break_image, inkfold, toy_data, toy_recipe

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import yaml
 
+from inkfold.assembly import data_options, settle_recipe
 from inkfold.dataset import read_dataset
 from inkfold.errors import DataError
-from inkfold.pipeline import data_options, settle_recipe
 from inkfold.prepare import read_files
 from inkfold.progress import silent
 from inkfold.sources import Cost

@@ -128,8 +128,8 @@ def _predict(given: argparse.Namespace) -> int:
 
 
 def _check(given: argparse.Namespace) -> int:
+    from inkfold.assembly import check_options
     from inkfold.check import check_data
-    from inkfold.pipeline import check_options
 
     options, k = check_options(given.data, given.settings)
     checkup = _with_progress(lambda progress: check_data(given.data, options, k=k, progress=progress))
@@ -146,7 +146,7 @@ def _check(given: argparse.Namespace) -> int:
 
 
 def _augment(given: argparse.Namespace) -> int:
-    from inkfold.pipeline import settle_recipe
+    from inkfold.assembly import settle_recipe
     from inkfold.preview import write_preview
 
     _refuse_ensemble("augment", given.recipe)

@@ -79,8 +79,7 @@ class Recipe(Section):
     def _stages_fill_the_epochs(cls, stages: tuple[StageRecipe, ...], info: ValidationInfo) -> tuple[StageRecipe, ...]:
         if not {"backbone", "fit", "finetune"} <= {*info.data}:
             return stages
-        trained = info.data["backbone"].train != "frozen"
-        section = "finetune" if trained else "fit"
+        section = info.data["backbone"].trained_by
         epochs: int = info.data[section].epochs
         ends = [stage.until_epoch or epochs for stage in stages]
         if ends and (ends != sorted(set(ends)) or ends[-1] != epochs):
@@ -104,8 +103,9 @@ class Recipe(Section):
 
     @property
     def epochs(self) -> int:
-        """That the curriculum is for: the fine-tuning's, or the head's on a frozen backbone."""
-        return self.fit.epochs if self.backbone.train == "frozen" else self.finetune.epochs
+        """That the curriculum is for."""
+        section: FitRecipe | FinetuneRecipe = getattr(self, self.backbone.trained_by)
+        return section.epochs
 
     @field_validator("tta")
     @classmethod

@@ -113,20 +113,23 @@ def _print_curve(run: "Run | Ensemble") -> None:
         _print_tuned(tuned)
     if gain := run.metrics.get("tta"):
         difference = gain["accuracy_with"] - gain["accuracy_without"]
-        verdict = "not distinguishable from chance" if gain["p_value"] > 0.05 else "more than chance"
-        print(f"test-time views: {difference:+.4f} out of fold, p = {gain['p_value']:.3g}: {verdict}")
+        print(f"test-time views: {difference:+.4f} out of fold, {_against_chance(gain)}")
 
 
 def _print_tuned(tuned: dict[str, Any]) -> None:
     difference = tuned["accuracy"] - tuned["frozen_accuracy"]
-    verdict = "not distinguishable from chance" if tuned["p_value"] > 0.05 else "more than chance"
     print(
         f"fine-tuning: {tuned['frozen_accuracy']:.4f} frozen, {tuned['accuracy']:.4f} trained ({difference:+.4f}, "
-        f"p = {tuned['p_value']:.3g}: {verdict}), on held-out drawings as they are"
+        f"{_against_chance(tuned)}), on held-out drawings as they are"
     )
     if way := tuned.get("interpolation"):
         tried = ", ".join(f"{share:g}: {accuracy:.4f}" for share, accuracy in zip(way["shares"], way["accuracy"], strict=True))
         print(f"share of the way from the start taken: {way['taken']:g} (flatters by {way['optimism']:.4f}); tried {tried}")
+
+
+def _against_chance(gain: dict[str, Any]) -> str:
+    verdict = "not distinguishable from chance" if gain["p_value"] > 0.05 else "more than chance"
+    return f"p = {gain['p_value']:.3g}: {verdict}"
 
 
 def _figures(part: dict[str, Any]) -> tuple[str, ...]:

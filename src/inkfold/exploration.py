@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from inkfold.assembly import build_trial, data_options, settle_recipe
 from inkfold.config import Recipe
 from inkfold.dataset import Dataset, read_dataset
 from inkfold.errors import InkfoldError, RecipeError
 from inkfold.inference import predict_held_out, shown_alike
 from inkfold.metrics import mcnemar, wilson_interval
-from inkfold.pipeline import build_lessons, build_trial, data_options, gather, settle_recipe, split
+from inkfold.pipeline import build_lessons, gather, split
 from inkfold.prepare import ReadData, read_files
 from inkfold.progress import Progress, silent
 from inkfold.published import IMAGENET_SKETCH_TOP1

@@ -4,22 +4,20 @@ The key names everything that made a vector: the drawing's bytes, decoding, size
 digest, normalisation, arguments and precision. A stale feature is impossible; 100 added drawings cost 100 forwards.
 """
 
-import contextlib
 import json
 import math
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float16, Shaped
 
+from inkfold.ahead import ahead
 from inkfold.atomic import write_json
 from inkfold.augment import IDENTITY, View, render_batch, resampling
 from inkfold.errors import CacheError
@@ -147,27 +145,5 @@ class FeatureBank:
             yield from (self.store.read(batch) for batch in batches)
             return
         workers = 1 if on_cpu else available_cores()
-        with one_opencv_thread(), ThreadPoolExecutor(workers) as pool:
-            ahead: list[Future[np.ndarray]] = []
-
-            def submit(batch: np.ndarray) -> Future[np.ndarray]:
-                return pool.submit(render_batch, self.store.read(batch), self.view, batch.tolist(), self.size_px)
-
-            ahead.extend(submit(batch) for batch in islice(batches, workers + 1))
-            while ahead:
-                pixels = ahead.pop(0).result()
-                ahead.extend(submit(batch) for batch in islice(batches, 1))
-                yield pixels
-
-
-@contextlib.contextmanager
-def one_opencv_thread() -> Iterator[None]:
-    """Let OpenCV work in the calling thread alone while the block runs."""
-    import cv2  # noqa: PLC0415 - 160 ms that views of drawings as they are needn't pay
-
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)
+        read = ((self.store.read(batch), batch.tolist()) for batch in batches)
+        yield from ahead(lambda task: render_batch(task[0], self.view, task[1], self.size_px), read, workers, workers + 1)

@@ -3,17 +3,16 @@
 Which view belongs to a batch travels with it, so a new stage of the curriculum reaches every worker with its first batch.
 """
 
+import contextlib
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Generator, Sequence
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
+from inkfold.ahead import ahead
 from inkfold.augment import View, render_batch
-from inkfold.features import one_opencv_thread
 from inkfold.store import ImageStore, available_cores
 
 AHEAD = 2  # batches a worker
@@ -39,7 +38,7 @@ class Feeder:
         self._lock = threading.Lock()
         store.missing(digests)
 
-    def batches(self, rows: Sequence[np.ndarray], view: View) -> Iterator[UInt8[np.ndarray, "n size size *channels"]]:
+    def batches(self, rows: Sequence[np.ndarray], view: View) -> Generator[UInt8[np.ndarray, "n size size *channels"]]:
         """Show batches in their order.
 
         Args:
@@ -49,20 +48,15 @@ class Feeder:
         Yields:
             Their pixels; how long the next one had to be waited for is added to `waited_s`.
         """
-        waiting = iter(rows)
-        with one_opencv_thread(), ThreadPoolExecutor(self.workers) as pool:
-            ahead: list[Future[np.ndarray]] = []
-            try:
-                ahead += [pool.submit(self._show, batch, view) for batch in islice(waiting, AHEAD * self.workers)]
-                while ahead:
-                    started = time.perf_counter()
-                    pixels = ahead.pop(0).result()
-                    self.waited_s += time.perf_counter() - started
-                    ahead += [pool.submit(self._show, batch, view) for batch in islice(waiting, 1)]
-                    yield pixels
-            finally:
-                for one in ahead:
-                    one.cancel()
+        shown = ahead(lambda batch: self._show(batch, view), rows, self.workers, AHEAD * self.workers)
+        with contextlib.closing(shown):
+            while True:
+                started = time.perf_counter()
+                pixels = next(shown, None)
+                self.waited_s += time.perf_counter() - started
+                if pixels is None:
+                    return
+                yield pixels
 
     def _show(self, rows: np.ndarray, view: View) -> np.ndarray:
         digests = self.digests[rows]

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from inkfold.assembly import settle_recipe
 from inkfold.config import EnsembleRecipe, Recipe
 from inkfold.errors import Problem, RecipeError
-from inkfold.pipeline import settle_recipe
 from inkfold.recipe import find_recipe, load_raw, merge_overrides, shipped_recipes, validate_recipe, with_values
 from inkfold.sections import MemberRecipe
 

@@ -7,7 +7,7 @@ killed anywhere continues where it was, with the same result.
 import contextlib
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,30 +15,34 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool
 
+from inkfold.assembly import (
+    build_curriculum,
+    build_extractor,
+    build_trial,
+    build_tuning,
+    data_options,
+    dropout_of,
+    settle_recipe,
+)
 from inkfold.augment import IDENTITY, View
 from inkfold.config import Recipe
-from inkfold.curriculum import Curriculum, Stage
-from inkfold.dataset import DataOptions, few_drawings, read_dataset
+from inkfold.curriculum import Curriculum
+from inkfold.dataset import few_drawings, read_dataset
 from inkfold.errors import DataError, RecipeError
 from inkfold.folds import assign_folds
 from inkfold.heads import start_heads
-from inkfold.home import home
 from inkfold.inference import Shown, predict_held_out, predict_test, shown_alike, shown_by_each
-from inkfold.operations import parse_operations
 from inkfold.prepare import Prepared, ReadData, decode, read_files
 from inkfold.progress import Progress, silent
-from inkfold.recipe import load_recipe, merge_overrides, validate_recipe
 from inkfold.results import Results, write_results
-from inkfold.run import Run, backbone_spec, head_spec, image_options, load_run, prediction_views
+from inkfold.run import Run, load_run, prediction_views
 from inkfold.rundir import claimed, finished_run, write_cost, write_manifest
-from inkfold.sections import StageRecipe
 from inkfold.sources import Cost, Extractor, ViewFeatures
-from inkfold.weights import resolve_backbone
 
 if TYPE_CHECKING:
     from inkfold.course import Lessons
-    from inkfold.finetune import Plan
-    from inkfold.training import Fitted, Trial
+    from inkfold.engine import Plan
+    from inkfold.training import Fitted
     from inkfold.tuned import Tuned
     from inkfold.world import World
 
@@ -150,64 +154,6 @@ def gather(recipe: Recipe, read: ReadData, cost: Cost, progress: Progress = sile
     return Material(extractor, curriculum, test_views, prepared, features, test_features)
 
 
-def settle_recipe(
-    recipe: Recipe | Mapping[str, Any] | str | Path, overrides: tuple[str, ...] = (), data: str | Path | None = None
-) -> Recipe:
-    """Validate a recipe in any of its forms, with the data's folder made absolute.
-
-    Args:
-        recipe: A recipe, its raw keys, a YAML file, or a shipped recipe's name.
-        overrides: `dotted.key=value`.
-        data: The folder of drawings.
-
-    Returns:
-        The recipe that the run will hold.
-
-    Raises:
-        RecipeError: With every problem.
-    """
-    if isinstance(recipe, Recipe):
-        recipe = recipe.model_dump(mode="json")
-    if isinstance(recipe, Mapping):
-        raw = dict(recipe)
-        merge_overrides(raw, overrides)
-        settled = validate_recipe(raw)
-    else:
-        settled = load_recipe(recipe, overrides)
-    root = settled.data.root if data is None else str(data)
-    if root is None:
-        raise RecipeError("data: is missing. Say where the drawings are: data=DIR.")
-    return settled.model_copy(update={"data": settled.data.model_copy(update={"root": str(Path(root).absolute())})})
-
-
-def data_options(recipe: Recipe) -> DataOptions:
-    """Turn the recipe's data section into the plain parameters that `read_dataset` takes."""
-    given = recipe.data.model_dump()
-    del given["root"]
-    return DataOptions(**given, group_column=recipe.folds.group_column)
-
-
-def build_extractor(recipe: Recipe) -> Extractor:
-    """Settle the backbone: its device, precision, weights and image settings; nothing is built yet."""
-    from inkfold.backbone import choose_device, choose_precision  # noqa: PLC0415 - torch takes a second
-
-    device = choose_device(recipe.backbone.device)
-    precision = choose_precision(recipe.backbone.precision, device)
-    backbone = resolve_backbone(backbone_spec(recipe, precision), home() / "backbones")
-    return Extractor(home(), backbone, image_options(recipe, backbone), device.type, recipe.backbone.batch_size)
-
-
-def build_curriculum(recipe: Recipe) -> Curriculum:
-    """Turn the recipe's stages into epochs and views; one stage of drawings as they are if it names none."""
-    stages, start = [], 0
-    for given in recipe.curriculum or (StageRecipe(),):
-        end = given.until_epoch or recipe.epochs
-        pool = None if given.views == "per_epoch" else given.views
-        stages.append(Stage(end - start, parse_operations(given.augment), pool, given.lr_factor))
-        start = end
-    return Curriculum(stages, recipe.seed)
-
-
 def split(recipe: Recipe, prepared: Prepared) -> Bool[np.ndarray, "folds n"]:
     """Deal the training drawings into parts, and give each fold all but its own.
 
@@ -232,21 +178,6 @@ def split(recipe: Recipe, prepared: Prepared) -> Bool[np.ndarray, "folds n"]:
         what = "no drawing is held out" if folds.all() else "all drawings are held out at once, so none is learnt from"
         raise DataError(f"{prepared.read.dataset.root}: {what}. Add drawings or groups, or choose another folds.split.")
     return folds
-
-
-def build_trial(recipe: Recipe) -> "Trial":
-    """Turn the recipe's head and fit into the plain parameters that training takes."""
-    from inkfold.backbone import choose_device, choose_precision  # noqa: PLC0415 - torch takes a second
-    from inkfold.settings import FitSettings  # noqa: PLC0415
-    from inkfold.training import Trial  # noqa: PLC0415
-
-    given = recipe.fit.model_dump(exclude={"scaling", "starts"})
-    given["precision"] = choose_precision(given["precision"], choose_device(recipe.backbone.device))
-    schedule = given.pop("schedule")
-    steps = {f"step_{name}": schedule[name] for name in ("every", "gamma") if name in schedule}
-    dropout = recipe.head.dropout if recipe.head.kind == "mlp" else 0.0
-    settings = FitSettings(**given, schedule=schedule["kind"], **steps, dropout=dropout)
-    return Trial(head_spec(recipe), settings, recipe.fit.starts)
 
 
 def build_lessons(recipe: Recipe, material: Material, folds: Bool[np.ndarray, "folds n"]) -> "Lessons":
@@ -297,45 +228,25 @@ def partners(recipe: Recipe) -> "Iterator[World | None]":
         yield world
 
 
-def build_tuning(recipe: Recipe, material: Material, fitted: "Fitted") -> "Plan":
-    """Turn the recipe's fine-tuning into the plain parameters that it takes.
-
-    Args:
-        recipe: With backbone.train and finetune.
-        material: The drawings.
-        fitted: Heads on the frozen features, a member a fold.
-
-    Returns:
-        What is trained, on what, and how.
-    """
-    from inkfold.backbone import choose_device, choose_training_precision  # noqa: PLC0415 - torch takes a second
+def _plan(recipe: Recipe, material: Material, fitted: "Fitted") -> "Plan":
+    """Put together what is fine-tuned, on what, and how."""
+    from inkfold.engine import Plan  # noqa: PLC0415 - torch takes a second
     from inkfold.feeder import Feeder  # noqa: PLC0415
-    from inkfold.finetune import Plan  # noqa: PLC0415
-    from inkfold.network import TrainedPart  # noqa: PLC0415
-    from inkfold.settings import TuningSettings  # noqa: PLC0415
 
     assert fitted.heads is not None
-    asked, device, prepared = recipe.backbone, choose_device(recipe.backbone.device), material.prepared
-    assert asked.train != "frozen"
-    given = recipe.finetune.model_dump(exclude={"start", "interpolate"})
-    given["precision"] = choose_training_precision(given["precision"], device)
-    schedule = given.pop("schedule")
-    steps = {f"step_{name}": schedule[name] for name in ("every", "gamma") if name in schedule}
-    heads = fitted.heads
+    extractor, prepared, heads = material.extractor, material.prepared, fitted.heads
     if recipe.finetune.start == "random":
-        seeds = [(recipe.seed, 1, fold, 0) for fold in fitted.folds]
-        heads = start_heads(fitted.spec, heads, seeds)
+        heads = start_heads(fitted.spec, heads, [(recipe.seed, 1, fold, 0) for fold in fitted.folds])
+    part, settings = build_tuning(recipe)
     return Plan(
-        info=material.extractor.backbone,
-        part=TrainedPart(asked.train, asked.train_blocks, asked.lora_rank, asked.lora_alpha, asked.drop_path),
+        info=extractor.backbone,
+        part=part,
         spec=fitted.spec,
         heads=heads,
-        dropout=recipe.head.dropout if recipe.head.kind == "mlp" else 0.0,
-        settings=TuningSettings(**given, schedule=schedule["kind"], **steps),
+        dropout=dropout_of(recipe),
+        settings=settings,
         curriculum=material.curriculum,
-        feeder=Feeder(
-            material.extractor.store(), prepared.digests, material.extractor.backbone.image_size, on_cpu=device.type == "cpu"
-        ),
+        feeder=Feeder(extractor.store(), prepared.digests, extractor.backbone.image_size, on_cpu=extractor.device == "cpu"),
         targets=prepared.targets,
         names=prepared.read.dataset.train.image_paths[prepared.rows],
         seed=recipe.seed,
@@ -353,11 +264,11 @@ def _fine_tune(
     from inkfold.tuned import tune_folds  # noqa: PLC0415 - torch takes a second
 
     out, world, cost, progress = how
-    plan, before = build_tuning(recipe, material, fitted), cost.seconds.get("finetune", 0.0)
+    plan = _plan(recipe, material, fitted)
     with cost.timed("finetune"):
         tuned = tune_folds(plan, folds, out, world, recipe.finetune.interpolate, progress)
     cost.trained += tuned.trained
-    cost.waited = round(plan.feeder.waited_s / max(cost.seconds["finetune"] - before, 1e-9), 4)
+    cost.waited = round(plan.feeder.waited_s / max(cost.seconds["finetune"], 1e-9), 4)
     return tuned
 
 
@@ -401,23 +312,3 @@ def _finish(out: Path, recipe: Recipe, material: Material, results: Results, cos
         ["recipe.yaml", "cost.json", *files, *weights.get("tuned", [])],
     )
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
-
-
-def check_options(root: str | Path, settings: Sequence[str]) -> tuple[DataOptions, int]:
-    """Read `inkfold check`'s settings by the recipe's own grammar.
-
-    Args:
-        root: The folder of drawings.
-        settings: `on_broken=skip`, `data.label_column=word`, `folds.group_column=who`, `k=5`.
-
-    Returns:
-        The options and the number of folds.
-
-    Raises:
-        RecipeError: With every problem.
-    """
-    sections = {"k": "folds.k", "group_column": "folds.group_column"}
-    named = [f"{sections.get(text.partition('=')[0], text.partition('=')[0])}={text.partition('=')[2]}" for text in settings]
-    dotted = [text if "." in text.partition("=")[0] else f"data.{text}" for text in named]
-    recipe = settle_recipe({"backbone": {"name": "none"}}, tuple(dotted), root)
-    return data_options(recipe), recipe.folds.k

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from inkfold.assembly import build_curriculum, data_options
 from inkfold.atomic import write_bytes
 from inkfold.augment import IDENTITY, View, render
 from inkfold.config import Recipe
@@ -18,7 +19,6 @@ from inkfold.errors import DataError, ExportError
 from inkfold.fit import ImageOptions, read_drawing
 from inkfold.images import BrokenImage, Pixels
 from inkfold.operations import Operation
-from inkfold.pipeline import build_curriculum, data_options
 from inkfold.run import backbone_spec, image_options, prediction_views
 from inkfold.shards import digest
 from inkfold.weights import UNTRAINED, find_weights_file, resolve_backbone

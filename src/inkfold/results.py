@@ -149,13 +149,7 @@ def _finetune(before: Predictions, after: Predictions, tuned: "Tuned") -> dict[s
     gain = _gain(before, after)
     told = {"frozen_accuracy": gain["accuracy_without"], "accuracy": gain["accuracy_with"], "p_value": gain["p_value"]}
     if (way := tuned.interpolation) is not None:
-        optimism = way.accuracy[way.shares.index(way.taken)] - way.nested_accuracy
-        told["interpolation"] = {
-            **asdict(way),
-            "shares": list(way.shares),
-            "accuracy": list(way.accuracy),
-            "optimism": optimism,
-        }
+        told["interpolation"] = {**asdict(way), "optimism": way.optimism}
     return told
 
 

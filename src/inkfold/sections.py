@@ -89,6 +89,11 @@ class BackboneRecipe(Section):
     drop_path: float = Field(0.0, ge=0, lt=1)
     """Share of residual branches that a training step leaves out."""
 
+    @property
+    def trained_by(self) -> Literal["fit", "finetune"]:
+        """The section whose epochs the curriculum is for: the head's on a frozen backbone, else the fine-tuning's."""
+        return "fit" if self.train == "frozen" else "finetune"
+
     @field_validator("std")
     @classmethod
     def _std_is_positive(cls, value: tuple[float, float, float] | None) -> tuple[float, float, float] | None:
@@ -174,6 +179,9 @@ class ConstantSchedule(Section):
     """This schedule."""
 
 
+Schedule = Annotated[StepSchedule | CosineSchedule | OneCycleSchedule | ConstantSchedule, Field(discriminator="kind")]
+
+
 class FitRecipe(Section):
     """How the head is fitted."""
 
@@ -195,9 +203,7 @@ class FitRecipe(Section):
     """`balanced` lets each class weigh the same, however many drawings it has."""
     mixup: float = Field(0.0, ge=0, le=10)
     """Alpha of the beta distribution by which the features of two drawings are mixed; 0 mixes none."""
-    schedule: Annotated[StepSchedule | CosineSchedule | OneCycleSchedule | ConstantSchedule, Field(discriminator="kind")] = (
-        CosineSchedule()
-    )
+    schedule: Schedule = CosineSchedule()
     """How the rate changes."""
     warmup_epochs: float = Field(0.0, ge=0, le=1000)
     """During which the rate rises from zero, beside the schedule."""
@@ -236,9 +242,7 @@ class FinetuneRecipe(Section):
     """Alpha of the beta distribution by which two drawings are mixed; 0 mixes none."""
     cutmix: float = Field(0.0, ge=0, le=10)
     """The same, for pasting a part of one drawing into another."""
-    schedule: Annotated[StepSchedule | CosineSchedule | OneCycleSchedule | ConstantSchedule, Field(discriminator="kind")] = (
-        CosineSchedule()
-    )
+    schedule: Schedule = CosineSchedule()
     """How the rate changes."""
     warmup_epochs: float = Field(0.0, ge=0, le=1000)
     """During which the rate rises from zero, beside the schedule."""

@@ -1,45 +1,38 @@
 """How heads are fitted and networks are fine-tuned, as plain numbers, and the learning rate's schedules."""
 
 import math
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import KW_ONLY, dataclass
+from typing import Literal
 
 ONE_CYCLE_RISE, ONE_CYCLE_START, ONE_CYCLE_END = 0.3, 1 / 25, 1 / 25e4  # PyTorch's OneCycleLR
-
-
 Schedule = Literal["step", "cosine", "one_cycle", "constant"]
 
 
-class Scheduled(Protocol):
-    """What a schedule depends on; see `FitSettings`."""
-
-    @property
-    def epochs(self) -> int:
-        """Passes over all drawings."""
-
-    @property
-    def schedule(self) -> Schedule:
-        """Which one."""
-
-    @property
-    def step_every(self) -> int:
-        """Epochs between two steps of `step`."""
-
-    @property
-    def step_gamma(self) -> float:
-        """Factor of each."""
-
-    @property
-    def warmup_epochs(self) -> float:
-        """During which the rate rises in a line from zero."""
-
-
 @dataclass(frozen=True, slots=True)
-class FitSettings:
-    """How heads are fitted; every number may differ from trial to trial in one program.
+class Scheduled:
+    """How long, and how the rate changes: what all settings have in common.
 
     Attributes:
         epochs: Passes over all drawings.
+        schedule: `step`, `cosine` (to zero, by steps), `one_cycle` (up for 30 % of all steps, then down) or `constant`.
+        step_every: Epochs between two steps of `step`.
+        step_gamma: Factor of each.
+        warmup_epochs: During which the rate rises in a line from zero, times the schedule.
+    """
+
+    epochs: int = 20
+    _: KW_ONLY
+    schedule: Schedule = "cosine"
+    step_every: int = 10
+    step_gamma: float = 0.1
+    warmup_epochs: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class FitSettings(Scheduled):
+    """How heads are fitted; every number may differ from trial to trial in one program.
+
+    Attributes:
         batch_size: Drawings a step, shared by all members; each uses those of its own training part.
         optimiser: SGD has momentum 0.9.
         lr: The rate that the schedule is a factor of.
@@ -50,15 +43,10 @@ class FitSettings:
             without any weighs nothing.
         mixup: Alpha of the beta distribution by which two drawings' features and losses are mixed; 0 mixes none.
         dropout: Share of each hidden layer's outputs that a step leaves out.
-        schedule: `step`, `cosine` (to zero, by steps), `one_cycle` (up for 30 % of all steps, then down) or `constant`.
-        step_every: Epochs between two steps of `step`.
-        step_gamma: Factor of each.
-        warmup_epochs: During which the rate rises in a line from zero, times the schedule.
         precision: Of the products' inputs; sums, weights and the optimiser stay in float32.
         keep: `last` epoch, or for each member the `best` one by accuracy on its own held-out part.
     """
 
-    epochs: int = 20
     batch_size: int = 64
     optimiser: Literal["adam", "adamw", "sgd"] = "adam"
     lr: float = 1e-3
@@ -68,16 +56,12 @@ class FitSettings:
     class_weights: Literal["none", "balanced"] = "none"
     mixup: float = 0.0
     dropout: float = 0.0
-    schedule: Schedule = "cosine"
-    step_every: int = 10
-    step_gamma: float = 0.1
-    warmup_epochs: float = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
     keep: Literal["last", "best"] = "last"
 
 
 @dataclass(frozen=True, slots=True)
-class TuningSettings:
+class TuningSettings(Scheduled):
     """How a backbone and its head are trained together.
 
     Attributes:
@@ -92,10 +76,6 @@ class TuningSettings:
         label_smoothing: Share of the target spread over all classes.
         mixup: Alpha of the beta distribution by which two drawings are mixed; 0 mixes none.
         cutmix: The same, for pasting a part of one drawing into another.
-        schedule: As for heads.
-        step_every: As for heads.
-        step_gamma: As for heads.
-        warmup_epochs: As for heads.
         ema: Decay of the moving average of weights, which is then what predicts; 0 takes the weights themselves.
         clip_norm: Largest norm of the gradient; 0 leaves it alone.
         precision: Of the forward and backward pass; weights and the optimiser's state are float32.
@@ -115,10 +95,6 @@ class TuningSettings:
     label_smoothing: float = 0.1
     mixup: float = 0.0
     cutmix: float = 0.0
-    schedule: Schedule = "cosine"
-    step_every: int = 10
-    step_gamma: float = 0.1
-    warmup_epochs: float = 0.0
     ema: float = 0.0
     clip_norm: float = 1.0
     precision: Literal["float32", "bfloat16", "float16"] = "float32"

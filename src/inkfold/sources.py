@@ -127,7 +127,7 @@ class Extractor:
         present = np.flatnonzero(source.digests != b"")
         missing = np.zeros(len(source.digests), bool)
         missing[present] = pixels
-        for view, rows in _by_settled_view(source.digests[present], views).items():
+        for view, rows in _by_settled_view(source.digests[present], () if pixels else views).items():
             missing[present[rows]] |= self._bank(store, view).shards.missing(source.digests[present[rows]])
         wanted = np.flatnonzero(missing)
         with cost.timed("decode"):

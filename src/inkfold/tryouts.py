@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Shaped
 
+from inkfold.assembly import build_trial
 from inkfold.config import Recipe
 from inkfold.errors import DataError
 from inkfold.folds import assign_folds
 from inkfold.heads import mean_probs
 from inkfold.metrics import paired_difference, wilson_interval
-from inkfold.pipeline import Material, build_lessons, build_trial, gather
+from inkfold.pipeline import Material, build_lessons, gather
 from inkfold.prepare import Prepared, ReadData
 from inkfold.progress import Progress
 from inkfold.shards import key_digest

@@ -1,9 +1,8 @@
 """Fine-tunes every fold, chooses how far to go from the start's weights, and leaves a file of changes a fold."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +10,9 @@ from jaxtyping import Bool
 from safetensors.torch import save as to_safetensors
 
 from inkfold.atomic import write_bytes
+from inkfold.engine import Plan, examine
 from inkfold.errors import CacheError
-from inkfold.finetune import Outcome, Plan, Tuner, examine
+from inkfold.finetune import Outcome, Tuner
 from inkfold.network import HeadModule, Network, interpolated, start_of
 from inkfold.progress import Progress, silent
 from inkfold.selection import Selection, select_epochs
@@ -21,6 +21,8 @@ from inkfold.world import World
 
 CHECKPOINTS = "checkpoints"
 WEIGHTS = "weights/fold{}.safetensors"
+
+Weights = tuple[dict[str, torch.Tensor], dict[str, np.ndarray]]  # a backbone's changed tensors, and a head
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,11 @@ class Interpolation:
     accuracy: tuple[float, ...]
     taken: float
     nested_accuracy: float
+
+    @property
+    def optimism(self) -> float:
+        """By how much the accuracy of the share that was taken flatters."""
+        return self.accuracy[self.shares.index(self.taken)] - self.nested_accuracy
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +91,14 @@ def tune_folds(
         RecipeError: If a loss isn't a number, or memory doesn't suffice.
         CacheError: If the disk is full.
     """
-    progressing = _over_folds(progress, len(folds))
+
+    def trained(fold: int) -> Outcome:
+        return Tuner(plan, folds[fold], fold, out / CHECKPOINTS, world, _of_fold(progress, fold, len(folds))).run()
+
     outcomes: list[Outcome] = []
     right: list[np.ndarray] = []
     for fold, own in enumerate(folds):
-        outcome = Tuner(plan, own, fold, out / CHECKPOINTS, world, progressing).run()
+        outcome = trained(fold)
         if len(shares) > 1:
             right.append(_right_at(plan, outcome, fold, ~own, shares, world))
         else:
@@ -97,47 +107,45 @@ def tune_folds(
         outcome.changes = {}  # they lie on the disk, and are large
     interpolation = _chosen(shares, right) if len(shares) > 1 else None
     if interpolation is not None:
-        for fold, own in enumerate(folds):
-            again = Tuner(plan, own, fold, out / CHECKPOINTS, world, progressing).run()
-            outcomes[fold].head = _write(plan, again, fold, interpolation.taken, out, world)
+        for fold, outcome in enumerate(outcomes):
+            outcome.head = _write(plan, trained(fold), fold, interpolation.taken, out, world)
     world.wait()
     files = tuple(WEIGHTS.format(fold) for fold in range(len(folds)))
     notes = tuple(note for outcome in outcomes for note in outcome.notes)
-    trained = sum(outcome.trained for outcome in outcomes)
-    return Tuned(_as_fitted(plan, outcomes), files, interpolation, notes, trained)
+    count = sum(outcome.trained for outcome in outcomes)
+    return Tuned(_as_fitted(plan, outcomes), files, interpolation, notes, count)
 
 
-def _over_folds(progress: Progress, folds: int) -> Progress:
-    """Tell one bar over all folds: a fold's stage names it."""
-
-    def tell(stage: str, done: int, total: int) -> None:
-        fold = int(stage.rpartition(" ")[2]) - 1
-        progress("fine-tuning", fold * total + done, folds * total)
-
-    return tell
+def _of_fold(progress: Progress, fold: int, folds: int) -> Progress:
+    """Tell one bar over all folds."""
+    return lambda stage, done, total: progress(stage, fold * total + done, folds * total)
 
 
-def _at(plan: Plan, outcome: Outcome, fold: int, share: float) -> tuple[dict[str, torch.Tensor], dict[str, np.ndarray]]:
+def _start(plan: Plan, outcome: Outcome, fold: int) -> Weights:
+    """Give what the fold started from, of all that training changed."""
+    return start_of(plan.info, outcome.changes), HeadModule(plan.spec, plan.heads, fold).tensors()
+
+
+def _between(start: Weights, outcome: Outcome, share: float) -> Weights:
     """Give changes and head a share of the way from the start."""
-    if share == 1.0:
-        return outcome.changes, outcome.head
-    changes = interpolated(start_of(plan.info, outcome.changes), outcome.changes, share)
-    start = HeadModule(plan.spec, plan.heads, fold).tensors()
-    head = {name: start[name] + np.float32(share) * (values - start[name]) for name, values in outcome.head.items()}
-    return changes, head
+    changes, head = start
+    return interpolated(changes, outcome.changes, share), {
+        name: head[name] + np.float32(share) * (values - head[name]) for name, values in outcome.head.items()
+    }
 
 
 def _right_at(
     plan: Plan, outcome: Outcome, fold: int, held_out: Bool[np.ndarray, " n"], shares: Sequence[float], world: World
 ) -> Bool[np.ndarray, "shares rows"]:
     """Say who is named rightly at each share."""
-    rows = np.flatnonzero(held_out)
+    rows, start = np.flatnonzero(held_out), _start(plan, outcome, fold)
+    network = Network(plan.info, HeadModule(plan.spec, outcome.head))
+    network = network.to(device=world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     answers = []
     for share in shares:
-        changes, head = _at(plan, outcome, fold, share)
-        network = Network(plan.info, HeadModule(plan.spec, head))
+        changes, head = (outcome.changes, outcome.head) if share == 1.0 else _between(start, outcome, share)
         network.backbone.load_state_dict(changes, strict=False)
-        network = network.to(device=world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.head = HeadModule(plan.spec, head).to(world.device)
         answers.append(examine(network, plan, rows, world)[1])
     return np.stack(answers)
 
@@ -152,7 +160,9 @@ def _chosen(shares: Sequence[float], right: Sequence[Bool[np.ndarray, "shares ro
 
 def _write(plan: Plan, outcome: Outcome, fold: int, share: float, out: Path, world: World) -> dict[str, np.ndarray]:
     """Write a fold's changes; give its head."""
-    changes, head = _at(plan, outcome, fold, share)
+    changes, head = outcome.changes, outcome.head
+    if share != 1.0:
+        changes, head = _between(_start(plan, outcome, fold), outcome, share)
     path = out / WEIGHTS.format(fold)
     if world.is_first:
         data = to_safetensors({name: values.contiguous() for name, values in changes.items()})
@@ -175,9 +185,4 @@ def _as_fitted(plan: Plan, outcomes: Sequence[Outcome]) -> Fitted:
 
 
 def _mean(points: Sequence[Epoch]) -> Epoch:
-    values: list[Any] = [sum(parts) / len(parts) for parts in zip(*(_values(one) for one in points), strict=True)]
-    return Epoch(*values)
-
-
-def _values(point: Epoch) -> tuple[float, float, float, float]:
-    return point.lr, point.loss, point.held_out_loss, point.held_out_accuracy
+    return Epoch(*(sum(values) / len(values) for values in zip(*map(astuple, points), strict=True)))

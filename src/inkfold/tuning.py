@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from inkfold.assembly import data_options, settle_recipe
 from inkfold.atomic import TEMP_MARK, write_json, write_text
 from inkfold.charts import plot_bars, plot_history
 from inkfold.config import Recipe, expand_shorthand
 from inkfold.dataset import read_dataset
 from inkfold.errors import PredictionError, RecipeError
-from inkfold.pipeline import data_options, settle_recipe
 from inkfold.prepare import read_files
 from inkfold.progress import Progress, silent
 from inkfold.recipe import dump_raw, dump_recipe, load_raw, load_recipe, merge_overrides, with_values

@@ -9,12 +9,12 @@ from typing import Any, get_args
 import numpy as np
 
 from inkfold.answers import Panelist, path_keys
+from inkfold.assembly import check_options
 from inkfold.dataset import Dataset, read_dataset
 from inkfold.drawings import DataOptions, Drawings
 from inkfold.ensemble import Ensemble, load_any
 from inkfold.errors import PredictionError, Problem, RecipeError
 from inkfold.foreign import Classes, read_panelist
-from inkfold.pipeline import check_options
 from inkfold.predictions import Predictions
 from inkfold.results import OUT_OF_FOLD, TEST
 from inkfold.run import MANIFEST, Run

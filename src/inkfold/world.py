@@ -1,4 +1,4 @@
-"""The processes that train one network together: one alone, or those that `torchrun` or Ray Train started."""
+"""The processes that train one network together: one alone, or those that `torchrun` started."""
 
 import contextlib
 import os
@@ -48,11 +48,6 @@ class World:
         return summed
 
 
-def given_size() -> tuple[int, int]:
-    """Give rank and number of processes as the launcher told them; 0 and 1 without one."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-
-
 @contextlib.contextmanager
 def joined(device: torch.device) -> Iterator[World]:
     """Meet the other processes, if there are any, and part when the block ends.
@@ -63,7 +58,7 @@ def joined(device: torch.device) -> Iterator[World]:
     Yields:
         This process's place.
     """
-    rank, size = given_size()
+    rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))  # as the launcher told them
     if size == 1:
         yield World(0, 1, device)
         return

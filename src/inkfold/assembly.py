@@ -1,0 +1,137 @@
+"""Turns a recipe into the plain parameters that components take: here, and in `run`, recipes stop."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from inkfold.config import Recipe
+from inkfold.curriculum import Curriculum, Stage
+from inkfold.dataset import DataOptions
+from inkfold.errors import RecipeError
+from inkfold.home import home
+from inkfold.operations import parse_operations
+from inkfold.recipe import load_recipe, merge_overrides, validate_recipe
+from inkfold.run import backbone_spec, head_spec, image_options
+from inkfold.sections import FinetuneRecipe, FitRecipe, StageRecipe
+from inkfold.sources import Extractor
+from inkfold.weights import resolve_backbone
+
+if TYPE_CHECKING:
+    from inkfold.network import TrainedPart
+    from inkfold.settings import TuningSettings
+    from inkfold.training import Trial
+
+
+def settle_recipe(
+    recipe: Recipe | Mapping[str, Any] | str | Path, overrides: tuple[str, ...] = (), data: str | Path | None = None
+) -> Recipe:
+    """Validate a recipe in any of its forms, with the data's folder made absolute.
+
+    Args:
+        recipe: A recipe, its raw keys, a YAML file, or a shipped recipe's name.
+        overrides: `dotted.key=value`.
+        data: The folder of drawings.
+
+    Returns:
+        The recipe that the run will hold.
+
+    Raises:
+        RecipeError: With every problem.
+    """
+    if isinstance(recipe, Recipe):
+        recipe = recipe.model_dump(mode="json")
+    if isinstance(recipe, Mapping):
+        raw = dict(recipe)
+        merge_overrides(raw, overrides)
+        settled = validate_recipe(raw)
+    else:
+        settled = load_recipe(recipe, overrides)
+    root = settled.data.root if data is None else str(data)
+    if root is None:
+        raise RecipeError("data: is missing. Say where the drawings are: data=DIR.")
+    return settled.model_copy(update={"data": settled.data.model_copy(update={"root": str(Path(root).absolute())})})
+
+
+def data_options(recipe: Recipe) -> DataOptions:
+    """Turn the recipe's data section into the plain parameters that `read_dataset` takes."""
+    given = recipe.data.model_dump()
+    del given["root"]
+    return DataOptions(**given, group_column=recipe.folds.group_column)
+
+
+def build_extractor(recipe: Recipe) -> Extractor:
+    """Settle the backbone: its device, precision, weights and image settings; nothing is built yet."""
+    from inkfold.backbone import choose_device, choose_precision  # noqa: PLC0415 - torch takes a second
+
+    device = choose_device(recipe.backbone.device)
+    precision = choose_precision(recipe.backbone.precision, device)
+    backbone = resolve_backbone(backbone_spec(recipe, precision), home() / "backbones")
+    return Extractor(home(), backbone, image_options(recipe, backbone), device.type, recipe.backbone.batch_size)
+
+
+def build_curriculum(recipe: Recipe) -> Curriculum:
+    """Turn the recipe's stages into epochs and views; one stage of drawings as they are if it names none."""
+    stages, start = [], 0
+    for given in recipe.curriculum or (StageRecipe(),):
+        end = given.until_epoch or recipe.epochs
+        pool = None if given.views == "per_epoch" else given.views
+        stages.append(Stage(end - start, parse_operations(given.augment), pool, given.lr_factor))
+        start = end
+    return Curriculum(stages, recipe.seed)
+
+
+def build_trial(recipe: Recipe) -> "Trial":
+    """Turn the recipe's head and fit into the plain parameters that training takes."""
+    from inkfold.backbone import choose_device, choose_precision  # noqa: PLC0415 - torch takes a second
+    from inkfold.settings import FitSettings  # noqa: PLC0415
+    from inkfold.training import Trial  # noqa: PLC0415
+
+    given = _plain(recipe.fit, {"scaling", "starts"})
+    given["precision"] = choose_precision(given["precision"], choose_device(recipe.backbone.device))
+    return Trial(head_spec(recipe), FitSettings(**given, dropout=dropout_of(recipe)), recipe.fit.starts)
+
+
+def build_tuning(recipe: Recipe) -> "tuple[TrainedPart, TuningSettings]":
+    """Turn the recipe's fine-tuning into the plain parameters that it takes: which part is trained, and how."""
+    from inkfold.backbone import choose_device, choose_training_precision  # noqa: PLC0415 - torch takes a second
+    from inkfold.network import TrainedPart  # noqa: PLC0415
+    from inkfold.settings import TuningSettings  # noqa: PLC0415
+
+    asked, given = recipe.backbone, _plain(recipe.finetune, {"start", "interpolate"})
+    assert asked.train != "frozen"
+    given["precision"] = choose_training_precision(given["precision"], choose_device(asked.device))
+    part = TrainedPart(asked.train, asked.train_blocks, asked.lora_rank, asked.lora_alpha, asked.drop_path)
+    return part, TuningSettings(**given)
+
+
+def _plain(section: FitRecipe | FinetuneRecipe, others: set[str]) -> dict[str, Any]:
+    """Give a section's values but others', with its schedule flat."""
+    given = section.model_dump(exclude=others)
+    schedule = given["schedule"]
+    steps = {f"step_{name}": schedule[name] for name in ("every", "gamma") if name in schedule}
+    return {**given, "schedule": schedule["kind"], **steps}
+
+
+def dropout_of(recipe: Recipe) -> float:
+    """Give the share of a hidden layer's outputs that a step leaves out."""
+    return recipe.head.dropout if recipe.head.kind == "mlp" else 0.0
+
+
+def check_options(root: str | Path, settings: Sequence[str]) -> tuple[DataOptions, int]:
+    """Read `inkfold check`'s settings by the recipe's own grammar.
+
+    Args:
+        root: The folder of drawings.
+        settings: `on_broken=skip`, `data.label_column=word`, `folds.group_column=who`, `k=5`.
+
+    Returns:
+        The options and the number of folds.
+
+    Raises:
+        RecipeError: With every problem.
+    """
+    sections = {"k": "folds.k", "group_column": "folds.group_column"}
+    named = [f"{sections.get(text.partition('=')[0], text.partition('=')[0])}={text.partition('=')[2]}" for text in settings]
+    dotted = [text if "." in text.partition("=")[0] else f"data.{text}" for text in named]
+    recipe = settle_recipe({"backbone": {"name": "none"}}, tuple(dotted), root)
+    return data_options(recipe), recipe.folds.k

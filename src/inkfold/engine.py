@@ -1,0 +1,226 @@
+"""A network in training: what is trained of it, its optimiser and its average, and all of that as tensors to go on from."""
+
+import contextlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Int64, Shaped
+
+from inkfold.augment import IDENTITY
+from inkfold.backbone import NetworkInput
+from inkfold.curriculum import Curriculum
+from inkfold.feeder import Feeder
+from inkfold.heads import HeadSpec
+from inkfold.network import HeadModule, Network, TrainedPart
+from inkfold.settings import TuningSettings
+from inkfold.weights import BackboneInfo
+from inkfold.world import World
+
+HELD_OUT_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is trained, on what, and how; the same for all folds.
+
+    Attributes:
+        info: The resolved backbone.
+        part: Which part of it is trained.
+        spec: The kind of head.
+        heads: Where heads start, a member a fold.
+        dropout: Of the head's hidden layers.
+        settings: How.
+        curriculum: Which view each epoch learns from.
+        feeder: Of all training drawings.
+        targets: Their class ids.
+        names: Of the drawings, for messages.
+        seed: Of all that is drawn.
+    """
+
+    info: BackboneInfo
+    part: TrainedPart
+    spec: HeadSpec
+    heads: Mapping[str, Float32[np.ndarray, "folds rows columns"]]
+    dropout: float
+    settings: TuningSettings
+    curriculum: Curriculum
+    feeder: Feeder
+    targets: Int64[np.ndarray, " n"]
+    names: Shaped[np.ndarray, " n"]
+    seed: int
+
+    @property
+    def num_classes(self) -> int:
+        """Outputs of the heads."""
+        return int(self.heads[f"layers.{len(self.spec.hidden)}.weight"].shape[2])
+
+
+class Engine:
+    """One fold's network while it is trained.
+
+    Args:
+        plan: What is trained, and how.
+        fold: Whose head it starts with.
+        world: The processes that train it.
+    """
+
+    def __init__(self, plan: Plan, fold: int, world: World) -> None:
+        settings, device = plan.settings, world.device
+        self._world, self._settings = world, settings
+        network = Network(plan.info, HeadModule(plan.spec, plan.heads, fold, plan.dropout), plan.part)
+        self.network: Network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if settings.checkpointing:
+            self.network.backbone.set_grad_checkpointing(True)
+        if world.size > 1 and device.type == "cuda":
+            self.network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.network)  # type: ignore[no-untyped-call]
+        groups = self.network.parameter_groups(settings.weight_decay, settings.layer_decay, settings.head_lr_factor)
+        self._optimiser = _optimiser(settings, groups)
+        self._parameters = [one for group in groups for one in group["params"]]
+        self._scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "float16")
+        self._averaged = _averaged(self.network, settings.ema)
+        self._model: torch.nn.Module = torch.compile(self.network) if settings.compiled else self.network  # type: ignore[assignment]
+        if world.size > 1:
+            ids = [device.index] if device.type == "cuda" else None
+            self._model = torch.nn.parallel.DistributedDataParallel(self._model, device_ids=ids)
+        self._names = list(self.network.moving())
+
+    @property
+    def answering(self) -> Network:
+        """The network that predicts: the averaged one where there is one."""
+        return self.network if self._averaged is None else self._averaged.module
+
+    def forget(self) -> None:
+        """Drop gradients."""
+        self._optimiser.zero_grad(set_to_none=True)
+
+    def scores(self, images: Float32[torch.Tensor, "n 3 size size"]) -> Float32[torch.Tensor, "n classes"]:
+        """Score normalised drawings, for a loss."""
+        with autocast(self._settings.precision, self._world.device):
+            scores: torch.Tensor = self._model(images.contiguous(memory_format=torch.channels_last))
+        return scores.float()
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Add a loss's gradient."""
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+    def unshared(self, *, last: bool) -> contextlib.AbstractContextManager[Any]:
+        """Keep gradients to this process until the batch's last part."""
+        if last or self._world.size == 1:
+            return contextlib.nullcontext()
+        return self._model.no_sync()  # type: ignore[operator, no-any-return]
+
+    def update(self, rate: float, step: int) -> float:
+        """Take a step along the gradient.
+
+        Args:
+            rate: Of the backbone's last layers.
+            step: From 0, over all epochs.
+
+        Returns:
+            The gradient's norm; where it isn't finite, nothing was changed. 0 with a scaler, which leaves such steps out.
+        """
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate * group["lr_scale"]
+        self._scaler.unscale_(self._optimiser)
+        parameters = [one for one in self._parameters if one.grad is not None]
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, self._settings.clip_norm or math.inf))
+        if math.isfinite(norm) or self._scaler.is_enabled():
+            self._scaler.step(self._optimiser)
+            self._scaler.update()
+            if self._averaged is not None:
+                self._averaged.update(self.network, step=step)
+        return 0.0 if self._scaler.is_enabled() else norm
+
+    def values(self, network: Network) -> dict[str, torch.Tensor]:
+        """Give what training changes, as it lies in a network."""
+        there = network.state_dict()
+        return {name: there[name] for name in self._names}
+
+    @torch.no_grad()
+    def put(self, network: Network, values: Mapping[str, torch.Tensor]) -> None:
+        """Put such values in their place."""
+        for name, there in self.values(network).items():
+            there.copy_(values[name])
+
+    def save(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Give all that the next step depends on: tensors and plain values."""
+        tensors = {f"network.{name}": values for name, values in self.values(self.network).items()}
+        if self._averaged is not None:
+            tensors |= {f"averaged.{name}": values for name, values in self.values(self._averaged.module).items()}
+        held = self._optimiser.state_dict()["state"]
+        tensors |= {f"optimiser.{i}.{key}": value for i, of in held.items() for key, value in of.items() if value is not None}
+        return tensors, self._scaler.state_dict()
+
+    def restore(self, tensors: Mapping[str, torch.Tensor], scaler: dict[str, Any]) -> None:
+        """Take up what `save` gave.
+
+        The optimiser's moments must lie in memory as their parameters do, or fused updates mix them up.
+        """
+        self.put(self.network, _below("network.", tensors))
+        if self._averaged is not None:
+            self.put(self._averaged.module, _below("averaged.", tensors))
+        held: dict[int, dict[str, torch.Tensor]] = {}
+        for name, values in _below("optimiser.", tensors).items():
+            index, _, key = name.partition(".")
+            like = self._parameters[int(index)]
+            laid = torch.empty_like(like).copy_(values) if values.shape == like.shape else values
+            held.setdefault(int(index), {})[key] = laid.detach()
+        self._optimiser.load_state_dict({**self._optimiser.state_dict(), "state": held})
+        if self._scaler.is_enabled():
+            self._scaler.load_state_dict(scaler)
+
+
+@torch.no_grad()
+def examine(
+    network: Network, plan: Plan, rows: Int64[np.ndarray, " rows"], world: World
+) -> tuple[float, Bool[np.ndarray, " rows"]]:
+    """Ask a network for drawings as they are.
+
+    Args:
+        network: On the world's device.
+        plan: Whose drawings, and the precision.
+        rows: Which of them.
+        world: Each process asks for its share.
+
+    Returns:
+        The sum of their losses, and which are named rightly.
+    """
+    network.eval()
+    own = np.arange(world.rank, len(rows), world.size)
+    batches = [own[start : start + HELD_OUT_BATCH] for start in range(0, len(own), HELD_OUT_BATCH)]
+    loss, right, given = np.zeros(()), np.zeros(len(rows)), NetworkInput(plan.info, world.device)
+    for part, pixels in zip(batches, plan.feeder.batches([rows[one] for one in batches], IDENTITY), strict=True):
+        with autocast(plan.settings.precision, world.device):
+            scores = network(given.of(pixels).contiguous(memory_format=torch.channels_last)).float()
+        targets = torch.from_numpy(plan.targets[rows[part]]).to(scores.device)
+        loss += float(torch.nn.functional.cross_entropy(scores, targets, reduction="sum"))
+        right[part] = (scores.argmax(1) == targets).cpu().numpy()
+    return float(world.total(loss)), world.total(right) > 0
+
+
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """Compute in a precision while the block runs; weights stay in float32."""
+    kind = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(precision)
+    return torch.autocast(device.type, kind, enabled=kind is not None)
+
+
+def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): values for name, values in tensors.items() if name.startswith(prefix)}
+
+
+def _optimiser(settings: TuningSettings, groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
+    if settings.optimiser == "sgd":
+        return torch.optim.SGD(list(groups), settings.lr, momentum=0.9, fused=True)
+    return torch.optim.AdamW(list(groups), settings.lr, fused=True)
+
+
+def _averaged(network: Network, decay: float) -> Any:
+    if not decay:
+        return None
+    from timm.utils import ModelEmaV3  # noqa: PLC0415 - seconds
+
+    return ModelEmaV3(network, decay, use_warmup=True)
