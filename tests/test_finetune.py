@@ -13,10 +13,11 @@ import torch
 from safetensors.numpy import load_file
 
 from inkfold import finetune
-from inkfold.errors import RecipeError
+from inkfold.errors import PredictionError, RecipeError
 from inkfold.pipeline import train
 from inkfold.predictions import Predictions
 from inkfold.recipe import validate_recipe
+from inkfold.run import load_run
 from toy import RECIPE, RUN_FILES, command_line, environment, files_below, toy_data, toy_recipe
 
 torch.set_num_threads(1)
@@ -76,6 +77,19 @@ def test_a_run_leaves_its_files_and_answers_for_new_drawings_as_for_the_test(tmp
     assert [point["stage"] for point in curve] == [0, 1, 1]
     assert curve[0]["view"] == "identity"
     assert len({point["view"] for point in curve[1:]}) == 2, "a new view an epoch"
+
+
+def test_weights_that_are_gone_changed_or_outside_the_run_are_refused(tmp_path, data, recipe):
+    run = train(recipe, data=data, out=tmp_path / "run")
+    weights, manifest = run.path / "weights/fold1.safetensors", run.path / "manifest.json"
+    whole, said = weights.read_bytes(), manifest.read_text()
+    weights.write_bytes(whole[:-1] + b"x")
+    with pytest.raises(PredictionError, match=r"fold1\.safetensors: is missing or not as it was written"):
+        load_run(run.path)
+    weights.write_bytes(whole)
+    manifest.write_text(said.replace('"tuned": [', '"tuned": ["../elsewhere.safetensors", '))
+    with pytest.raises(PredictionError, match=r"tuned names \.\./elsewhere\.safetensors"):
+        load_run(run.path)
 
 
 @pytest.mark.parametrize("step", [1, 4, 8, 10])

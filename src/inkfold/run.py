@@ -192,6 +192,9 @@ def load_run(path: str | Path) -> Run:
     manifest = read_manifest(path)
     if manifest.get("kind", "run") != "run":
         raise PredictionError(f"{path}: is an ensemble. Load it with inkfold.load_run.")
+    unnamed = [str(name) for name in manifest.get("tuned", ()) if name not in manifest["files"]]
+    if unnamed:  # whose digests nobody has checked, and which may lie anywhere
+        raise PredictionError(f"{path / MANIFEST}: tuned names {', '.join(unnamed)}, which its files don't. Train again.")
     heads = _load_heads(path / HEADS, list(manifest["class_names"]))
     metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
     return Run(path, load_recipe(path / "recipe.yaml"), manifest, metrics, heads)
