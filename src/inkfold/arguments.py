@@ -120,6 +120,12 @@ def _fill_predict(command: argparse.ArgumentParser) -> None:
     command.add_argument("--on-broken", choices=("error", "skip"), default="error", help="skip: leave their cells empty")
 
 
+def _fill_weakness(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", type=Path)
+    command.add_argument("--data", type=Path, help="where the drawings are, if they have moved")
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+
 def _fill_check(command: argparse.ArgumentParser) -> None:
     command.add_argument("data", type=Path)
     command.add_argument("settings", **COLLECT, help="keys of the recipe's data section, k=5")
@@ -155,6 +161,11 @@ _GRAMMAR: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] 
     "tune": ("the best hyper-parameters for these drawings, and an honest figure of what they gain", TUNE_HELP, _fill_tune),
     "vote": ("runs and files of predictions to an ensemble, chosen on out-of-fold predictions", VOTE_HELP, _fill_vote),
     "predict": ("new drawings to a CSV, with a finished run", "", _fill_predict),
+    "weakness": (
+        "how a run fares when its drawings are turned, bent, thin or half erased, and what to learn from",
+        "",
+        _fill_weakness,
+    ),
     "check": ("read and decode a data set and say what is wrong with it", "", _fill_check),
     "augment": ("a contact sheet of what a recipe's augmentation does to your drawings", "", _fill_augment),
     "recipes": ("list the shipped recipes", "", _fill_recipes),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from inkfold.arguments import build_parser
-from inkfold.console import print_explored, print_run, print_table, print_tuned
+from inkfold.console import print_explored, print_run, print_table, print_tuned, print_weaknesses
 from inkfold.errors import InkfoldError, RecipeError, problem_lines
 
 EXIT_USER_ERROR = 2
@@ -127,6 +127,23 @@ def _predict(given: argparse.Namespace) -> int:
     return 0
 
 
+def _weakness(given: argparse.Namespace) -> int:
+    from inkfold.ensemble import load_any
+    from inkfold.run import Run
+    from inkfold.weakness import find_weaknesses
+
+    run = load_any(given.run)
+    if not isinstance(run, Run):
+        members = ", ".join(str(member.path) for member in run.members if member is not None)
+        raise InkfoldError(f"{given.run}: is an ensemble. Ask its members one by one: {members or 'runs, not mere files'}.")
+    found = _with_progress(lambda progress: find_weaknesses(run, given.data, progress))
+    if given.json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        print_weaknesses(found, run.path)
+    return 0
+
+
 def _check(given: argparse.Namespace) -> int:
     from inkfold.assembly import check_options
     from inkfold.check import check_data
@@ -231,6 +248,7 @@ COMMANDS = {
     "tune": _tune,
     "vote": _vote,
     "predict": _predict,
+    "weakness": _weakness,
     "check": _check,
     "augment": _augment,
     "recipes": _recipes,

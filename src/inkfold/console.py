@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -212,3 +213,19 @@ def print_tuned(summary: dict[str, Any], out: str) -> None:
     print(f"{counts['complete']} trials, {counts['given_up']} given up early")
     print("best values: " + (", ".join(f"{key}={value}" for key, value in summary["best"].items()) or "the recipe as it was"))
     print(f"study: {out}\nrecipe: {out}/best.yaml")
+
+
+def print_weaknesses(found: dict[str, Any], path: Path) -> None:
+    """Show what each change does, and what to try against those that do harm."""
+    low, high = found["clean"]["ci95"]
+    rows = [(f"{found['clean']['accuracy']:.3f} ({low:.3f}-{high:.3f})", "", "", "as they are")]
+    for row in found["rows"]:
+        low, high = row["ci95"]
+        against = f"p = {row['p_value']:.2g}" if row["significant"] else "not distinguishable"
+        rows.append((f"{row['accuracy']:.3f} ({low:.3f}-{high:.3f})", f"{-row['drop']:+.3f}", against, row["name"]))
+    print_table(f"{found['clean']['n']} held-out drawings", ("accuracy (95 %)", "change", "", "drawings"), rows)
+    worst = [row for row in found["rows"] if row["command"]]
+    if worst:
+        print(f"if your drawings come so ({worst[0]['name']}), try:\n  {worst[0]['command']}")
+    cost = found["cost"]
+    print(f"{cost['forwards']} forwards, {cost['forwards_cached']} from the bank; all commands: {path / 'weakness.json'}")

@@ -113,7 +113,7 @@ class Run(Predictor):
         probs = np.full((len(self.folds), len(files), len(self.classes_)), np.nan, np.float32)
         if not files:
             return probs
-        seers, cost, views = self._seers(), Cost(), prediction_views(self.recipe)
+        seers, cost, views = self.seers(), Cost(), prediction_views(self.recipe)
         source, broken = read_source(np.array(files, np.dtypes.StringDType()), np.array(files, np.dtypes.StringDType()))
         broken += seers[0][0].decode(source, cost, progress, views, pixels=len(seers) > 1)
         refuse_broken([("drawing", source, broken)], on_broken, "on_broken")
@@ -127,7 +127,7 @@ class Run(Predictor):
     def _predict_arrays(self, arrays: list[np.ndarray]) -> np.ndarray:
         from inkfold.backbone import Backbone, choose_device, keep_freed_memory  # noqa: PLC0415
 
-        seers, device = self._seers(), choose_device(self.recipe.backbone.device)
+        seers, device = self.seers(), choose_device(self.recipe.backbone.device)
         extractor = seers[0][0]
         fitted = [fit_image(array, extractor.image) for array in arrays]
         drawings = [digest(one.tobytes()).encode() for one in fitted]
@@ -144,6 +144,11 @@ class Run(Predictor):
         return probs
 
     @property
+    def is_tuned(self) -> bool:
+        """Whether each fold has a backbone of its own."""
+        return "tuned" in self.manifest
+
+    @property
     def folds(self) -> tuple[tuple[int, ...], ...]:
         """The members of each fold."""
         of_member = self.manifest["members"]
@@ -153,10 +158,10 @@ class Run(Predictor):
         spec = head_spec(self.recipe)
         return np.stack([mean_probs(self.heads, spec, features, self.folds[fold]) for fold in folds])
 
-    def _seers(self) -> list[tuple[Extractor, list[int]]]:
+    def seers(self) -> list[tuple[Extractor, list[int]]]:
         """Give the backbones, and the folds that see through each: one for all, or, fine-tuned, one each."""
         bare = self._extractor()
-        if "tuned" not in self.manifest:
+        if not self.is_tuned:
             return [(bare, list(range(len(self.folds))))]
         files = [self.path / name for name in self.manifest["tuned"]]
         return [(replace(bare, backbone=bare.backbone.tuned(file)), [fold]) for fold, file in enumerate(files)]
