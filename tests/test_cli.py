@@ -300,6 +300,18 @@ def test_explore_prints_a_table_or_json_and_says_what_it_did_not_try(tmp_path, d
     assert main(words("explore", data, *small, "--backbones", "test_efficientnet")) == 2
 
 
+@pytest.mark.parametrize("command", ["train", "explore", "tune"])
+def test_an_unknown_place_for_features_is_a_line(tmp_path, data, recipe, capsys, command):
+    place = [recipe, f"data={data}", f"out={tmp_path / 'out'}"] if command != "explore" else [data]
+    assert main(words(command, *place, "--on", "pool:0")) == 2
+    assert capsys.readouterr().err.startswith("error: on: got 'pool:0', expected inline, pool, pool:N with N from 1, ray")
+
+
+def test_features_can_be_computed_in_processes(tmp_path, data, recipe, capsys):
+    assert main(words("train", recipe, "--on", "pool:1", f"data={data}", f"out={tmp_path / 'run'}")) == 0
+    assert files_below(tmp_path / "run") == RUN_FILES
+
+
 def test_augment_draws_a_sheet_of_the_recipes_views(tmp_path, data, recipe, capsys):
     given = ("augment", recipe, f"data={data}", "--out", tmp_path / "sheet.png", "--rows", "2")
     assert main(words(*given)) == 0

@@ -27,6 +27,7 @@ from toy import (
     toy_recipe,
     write_rows,
 )
+from toy_bank import shard_files
 
 VIEWS = f"""{RECIPE.replace("epochs: 5", "epochs: 6")}
 curriculum:
@@ -114,6 +115,23 @@ def test_two_runs_give_the_same_bytes(tmp_path, data, recipe, monkeypatch):
     assert contents(first.path) == contents(again.path) == contents(fresh.path)
     forwards = [json.loads((run.path / "cost.json").read_text())["forwards"] for run in (first, again, fresh)]
     assert forwards == [24, 0, 24]
+
+
+def test_where_features_are_computed_is_no_part_of_a_run(tmp_path, data, with_views, own_home, monkeypatch):
+    inline = train(with_views, data=data, out=tmp_path / "inline")
+    other_home = tmp_path / "other home"
+    monkeypatch.setenv("INKFOLD_HOME", str(other_home))
+    pooled = train(with_views, data=data, out=tmp_path / "pooled", on="pool:2")
+    assert contents(pooled.path, (*RESULTS, "recipe.yaml")) == contents(inline.path, (*RESULTS, "recipe.yaml"))
+    assert cost(pooled)["forwards"] == cost(inline)["forwards"] == VIEWS_FORWARDS
+    assert shard_files(other_home) == shard_files(own_home)
+    assert train(with_views, data=data, out=tmp_path / "pooled", on="inline").manifest == pooled.manifest, "continued elsewhere"
+
+
+def test_an_unknown_place_for_features_is_told_before_anything_is_read(tmp_path, recipe):
+    with pytest.raises(RecipeError, match=r"on: got 'moon', expected inline, pool"):
+        train(recipe, data=tmp_path / "no data", out=tmp_path / "run", on="moon")
+    assert not (tmp_path / "run").exists()
 
 
 def test_row_order_changes_nothing(tmp_path, data, recipe):

@@ -52,6 +52,18 @@ class Count:
         self.last[stage] = (done, total)
 
 
+def test_drawings_lie_in_files_by_their_digests_so_that_a_cell_reads_from_few(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "SHARD_ROWS", 8)
+    files = draw(tmp_path / "data", 40)
+    digests, _ = digest_files(files)
+    store = ImageStore(tmp_path / "store", ImageOptions(32))
+    store.build(files, digests, workers=1)
+    store.look()
+    names, of_shard = store.grey._digests, store.grey._shard_of
+    assert names.tolist() == sorted(digests.tolist())
+    assert int((np.diff(of_shard) != 0).sum()) == 40 // 8 - 1
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_processes_decode_what_one_call_a_file_decodes(tmp_path, workers):
     files = draw(tmp_path / "in", 110)

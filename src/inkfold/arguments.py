@@ -78,9 +78,15 @@ def build_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     return parser
 
 
+def _add_on(command: argparse.ArgumentParser) -> None:
+    about = "where features are computed: inline, pool[:N] processes, ray[:ADDRESS]; the results are the same"
+    command.add_argument("--on", default="inline", metavar="WHERE", help=about)
+
+
 def _fill_train(command: argparse.ArgumentParser) -> None:
     command.add_argument("recipe", help="a YAML file, or a shipped recipe's name (see `inkfold recipes`)")
     command.add_argument("settings", **COLLECT, help="data=DIR out=RUN, and any key of the recipe")
+    _add_on(command)
 
 
 def _fill_explore(command: argparse.ArgumentParser) -> None:
@@ -92,11 +98,13 @@ def _fill_explore(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument("--plot", type=Path, help="write accuracy against cost as an .svg")
+    _add_on(command)
 
 
 def _fill_tune(command: argparse.ArgumentParser) -> None:
     command.add_argument("recipe", help="a YAML file, or a shipped recipe's name; its tune section says what to try")
     command.add_argument("settings", **COLLECT, help="data=DIR out=STUDY, and any key of the recipe")
+    _add_on(command)
 
 
 def _fill_vote(command: argparse.ArgumentParser) -> None:

@@ -22,7 +22,9 @@ from inkfold.errors import RecipeError, WeightsError
 from inkfold.torchvision_ops import declare_missing_operators
 from inkfold.weights import BackboneInfo, pretrained_overlay
 
-CPU_BATCH_SIZE = 32
+# On a CPU as many forwards run at once as there are cores: large activations leave the caches, and glibc gives a thread's
+# pieces of over 64 MB back after each layer. On small drawings the calls of a forward would weigh more than its work.
+CPU_BATCH_SIZE, CPU_BATCH_SIZE_SMALL, SMALL_PX = 8, 32, 128
 GPU_BATCH_SIZE = 128
 
 
@@ -67,6 +69,21 @@ def choose_precision(wanted: str, device: torch.device) -> str:
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     fast = any(getattr(torch.cpu, probe)() for probe in probes if hasattr(torch.cpu, probe))
     return "bfloat16" if fast else "float32"
+
+
+def choose_batch_size(device: str, image_size: int) -> int:
+    """Pick how many drawings a forward has.
+
+    Args:
+        device: `cpu`, `cuda` or `mps`.
+        image_size: Side in px.
+
+    Returns:
+        A number that depends on nothing else: it can change the last bit of a few values.
+    """
+    if device != "cpu":
+        return GPU_BATCH_SIZE
+    return CPU_BATCH_SIZE if image_size > SMALL_PX else CPU_BATCH_SIZE_SMALL
 
 
 def choose_training_precision(wanted: str, device: torch.device) -> str:
@@ -131,7 +148,7 @@ class Backbone:
     def __init__(self, info: BackboneInfo, device: torch.device, batch_size: int | None = None) -> None:
         self.info = info
         self.device = device
-        self.batch_size = batch_size or (CPU_BATCH_SIZE if device.type == "cpu" else GPU_BATCH_SIZE)
+        self.batch_size = batch_size or choose_batch_size(device.type, info.image_size)
         self.dtype = torch.bfloat16 if info.precision == "bfloat16" else torch.float32
         model = build_model(info).to(device=device, dtype=self.dtype)
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -59,7 +59,7 @@ def _train(given: argparse.Namespace) -> int:
     out, settings = _take(given.settings, "out")
     if out is None:
         raise InkfoldError("out: is missing. Say where the run goes: out=RUN.")
-    run = _with_progress(lambda progress: train_any(given.recipe, *settings, out=out, progress=progress))
+    run = _with_progress(lambda progress: train_any(given.recipe, *settings, out=out, progress=progress, on=given.on))
     print_run(run)
     return 0
 
@@ -83,7 +83,7 @@ def _explore(given: argparse.Namespace) -> int:
 
     settings, names = given.settings, given.backbones
     rows, problems = _with_progress(
-        lambda progress: explore(given.data, names, settings, sample=given.sample, progress=progress)
+        lambda progress: explore(given.data, names, settings, sample=given.sample, progress=progress, on=given.on)
     )
     if given.json:
         print(explored_json(given.data, rows, problems))
@@ -109,7 +109,7 @@ def _tune(given: argparse.Namespace) -> int:
     if out is None:
         raise InkfoldError("out: is missing. Say where the study goes: out=STUDY.")
     _refuse_ensemble("tune", given.recipe)
-    summary = _with_progress(lambda progress: tune(given.recipe, *settings, out=out, progress=progress))
+    summary = _with_progress(lambda progress: tune(given.recipe, *settings, out=out, progress=progress, on=given.on))
     print_tuned(summary, out)
     return 0
 

@@ -16,6 +16,7 @@ from inkfold.config import Recipe
 from inkfold.dataset import Dataset, read_dataset
 from inkfold.errors import InkfoldError, RecipeError
 from inkfold.inference import predict_held_out, shown_alike
+from inkfold.launch import INLINE, refuse_unknown
 from inkfold.metrics import mcnemar, wilson_interval
 from inkfold.pipeline import build_lessons, gather, split
 from inkfold.prepare import ReadData, read_files
@@ -92,6 +93,7 @@ def explore(
     *,
     sample: int | None = None,
     progress: Progress = silent,
+    on: str = INLINE,
 ) -> tuple[list[Explored], dict[str, str]]:
     """Compare backbones; features that are in the bank are not computed again.
 
@@ -101,6 +103,7 @@ def explore(
         overrides: `dotted.key=value` of the recipe that all have in common.
         sample: About so many training drawings, in the classes' shares, but one of each class at least.
         progress: Told how far each stage is.
+        on: Where features are computed; see `train`.
 
     Returns:
         What could be tried, the most accurate first, and why the others could not, by name.
@@ -109,6 +112,7 @@ def explore(
         RecipeError: If an override doesn't validate or a pattern matches nothing.
         DataError: With every problem of the data.
     """
+    refuse_unknown(on)
     names = backbone_names(patterns)
     first = _recipe(names[0], overrides, data)
     dataset = read_dataset(str(first.data.root), data_options(first))
@@ -120,7 +124,7 @@ def explore(
     for i, name in enumerate(names):
         progress("backbones", i, len(names))
         try:
-            found, right = _try_out(_recipe(name, overrides, data), read, progress)
+            found, right = _try_out(_recipe(name, overrides, data), read, progress, on)
         except InkfoldError as error:
             problems[name] = str(error)
             continue
@@ -189,12 +193,12 @@ def _sampled(dataset: Dataset, count: int, seed: int) -> Dataset:
     return replace(dataset, train=dataset.train.select(np.sort(np.concatenate(rows))))
 
 
-def _try_out(recipe: Recipe, read: ReadData, progress: Progress) -> tuple[Explored, np.ndarray]:
+def _try_out(recipe: Recipe, read: ReadData, progress: Progress, on: str) -> tuple[Explored, np.ndarray]:
     from inkfold.backbone import choose_device, count_parameters  # noqa: PLC0415 - torch takes a second
     from inkfold.training import fit_trials  # noqa: PLC0415
 
     cost = Cost()
-    material = gather(recipe, read, cost, progress)
+    material = gather(recipe, read, cost, progress, on)
     folds = split(recipe, material.prepared)
     device = choose_device(recipe.backbone.device)
     [fitted] = fit_trials(build_lessons(recipe, material, folds), [build_trial(recipe)], device=device, progress=progress)

@@ -32,6 +32,7 @@ from inkfold.errors import DataError, RecipeError
 from inkfold.folds import assign_folds
 from inkfold.heads import start_heads
 from inkfold.inference import Shown, predict_held_out, predict_test, shown_alike, shown_by_each
+from inkfold.launch import INLINE, launcher, refuse_unknown
 from inkfold.prepare import Prepared, ReadData, decode, read_files
 from inkfold.progress import Progress, silent
 from inkfold.results import Results, write_results
@@ -55,6 +56,7 @@ def train(
     data: str | Path | None = None,
     out: str | Path,
     progress: Progress = silent,
+    on: str = INLINE,
 ) -> Run:
     """Run a recipe on drawings: features, folds, heads, out-of-fold and test predictions, metrics, submission.
 
@@ -64,6 +66,7 @@ def train(
         data: The folder of drawings; goes before what the recipe says.
         out: The run's directory. One that holds this run unfinished is continued, and a finished one is returned.
         progress: Told how far each stage is.
+        on: Where features are computed, which changes nothing in them: `inline`, `pool[:N]` or `ray[:ADDRESS]`.
 
     Returns:
         The finished run.
@@ -74,13 +77,14 @@ def train(
         WeightsError: If the backbone's weights can't be had.
         PredictionError: If `out` holds another run, or another process is writing it.
     """
+    refuse_unknown(on)
     recipe, out, cost = settle_recipe(recipe, overrides, data), Path(out), Cost()
     dataset = read_dataset(str(recipe.data.root), data_options(recipe))
     with partners(recipe) as world, claimed(out, recipe, first=world is None or world.is_first):
         read = read_files(dataset, None if dataset.test is None else dataset.test.targets, cost, progress)
         if done := finished_run(out, read.fingerprint):
             return done
-        material = gather(recipe, read, cost, progress)
+        material = gather(recipe, read, cost, progress, on)
         folds = split(recipe, material.prepared)
         with cost.timed("fit"):
             fitted = _fit(recipe, material, folds, progress)
@@ -122,7 +126,7 @@ class Material:
     test_features: ViewFeatures | None
 
 
-def gather(recipe: Recipe, read: ReadData, cost: Cost, progress: Progress = silent) -> Material:
+def gather(recipe: Recipe, read: ReadData, cost: Cost, progress: Progress = silent, on: str = INLINE) -> Material:
     """Decode drawings and compute the features of all views that a recipe learns from and predicts by.
 
     Args:
@@ -130,6 +134,7 @@ def gather(recipe: Recipe, read: ReadData, cost: Cost, progress: Progress = sile
         read: The drawings' files.
         cost: Added to.
         progress: Told how far each stage is.
+        on: Where features are computed.
 
     Returns:
         The features, in the bank.
@@ -147,10 +152,12 @@ def gather(recipe: Recipe, read: ReadData, cost: Cost, progress: Progress = sile
     prepared = decode(
         read, extractor, recipe.data.on_broken, cost, progress, views=views, test_views=test_views, pixels=not frozen
     )
-    features = extractor.extract(prepared.digests, cost, progress, views)
     test_features = None
-    if frozen and prepared.test_digests is not None and len(prepared.test_digests):
-        test_features = extractor.extract(prepared.test_digests, cost, progress, test_views)
+    with launcher(on) as there:
+        away = replace(extractor, launcher=there)
+        features = away.extract(prepared.digests, cost, progress, views)
+        if frozen and prepared.test_digests is not None and len(prepared.test_digests):
+            test_features = away.extract(prepared.test_digests, cost, progress, test_views)
     return Material(extractor, curriculum, test_views, prepared, features, test_features)
 
 

@@ -6,7 +6,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,12 @@ import numpy as np
 from jaxtyping import Bool, Float16, Int64, Shaped
 
 from inkfold.augment import IDENTITY, View
+from inkfold.cells import Making
 from inkfold.errors import DataError, Problem
+from inkfold.extraction import extract
 from inkfold.features import FeatureBank
 from inkfold.fit import ImageOptions
+from inkfold.launch import Inline, Launcher
 from inkfold.progress import Progress, silent
 from inkfold.shards import DIGEST_DTYPE
 from inkfold.store import BrokenFile, ImageStore, digest_files
@@ -94,6 +96,7 @@ class Extractor:
         image: How drawings become pixels.
         device: Where the backbone runs.
         batch_size: Images a forward; None chooses.
+        launcher: Who computes features; nothing of it is in them.
     """
 
     home: Path
@@ -101,6 +104,7 @@ class Extractor:
     image: ImageOptions
     device: str = "auto"
     batch_size: int | None = None
+    launcher: Launcher = field(default_factory=Inline)
 
     def decode(
         self,
@@ -148,34 +152,23 @@ class Extractor:
         Args:
             digests: Of the drawings' bytes.
             cost: Added to.
-            progress: Told of each batch, over all views.
+            progress: Told of each batch or cell, over all views.
             views: How the drawings are shown.
 
         Returns:
             All of them, read when they are asked for.
         """
-        from inkfold.backbone import Backbone, choose_device  # noqa: PLC0415 - torch takes a second
+        from inkfold.backbone import choose_batch_size, choose_device  # noqa: PLC0415 - torch takes a second
 
-        @cache
-        def build() -> Backbone:
-            return Backbone(self.backbone, choose_device(self.device), self.batch_size)
-
-        store = self.store()
         with cost.timed("features"):
-            groups = _by_settled_view(digests, views)
-            banks = {view: self._bank(store, view) for view in groups}
-            missing = {view: int(banks[view].shards.missing(np.unique(digests[rows])).sum()) for view, rows in groups.items()}
-            total, done = sum(missing.values()), 0
-
-            def report(stage: str, count: int, _: int) -> None:
-                progress(stage, done + count, total)
-
-            for view, rows in groups.items():
-                took = banks[view].extract(digests[rows], build, report)
-                done += took.forwards
-                cost.forwards += took.forwards
-                cost.forwards_cached += took.cached
-        return ViewFeatures(digests, banks)
+            device = choose_device(self.device).type
+            batch_size = self.batch_size or choose_batch_size(device, self.backbone.image_size)
+            making = Making(self.home.absolute(), self.backbone, self.image, device, batch_size)
+            wanted = {view: digests[rows] for view, rows in _by_settled_view(digests, views).items()}
+            took = extract(making, wanted, self.launcher, progress)
+            cost.forwards += took.forwards
+            cost.forwards_cached += took.cached
+        return ViewFeatures(digests, took.banks)
 
     def store(self) -> ImageStore:
         """Give the store of the drawings' pixels."""

@@ -94,6 +94,11 @@ class ImageStore:
         absent[absent] = self.colour.missing(digests[absent])
         return absent
 
+    def look(self) -> None:
+        """Learn anew what is in the store, without reading the drawings; see `ShardSet.look`."""
+        self.grey.look()
+        self.colour.look()
+
     def build(
         self, files: Sequence[str], digests: Shaped[np.ndarray, " n"], progress: Progress = silent, workers: int = 0
     ) -> list[BrokenFile]:
@@ -117,8 +122,8 @@ class ImageStore:
             return []
         with self.grey.lock():
             _, first = np.unique(digests, return_index=True)
-            todo = first[self.missing(digests[first])]
-            broken = self._decode(files, digests, np.sort(todo), progress, workers or available_cores())
+            todo = first[self.missing(digests[first])]  # by digest, as cells read them: a cell's drawings share few shards
+            broken = self._decode(files, digests, todo, progress, workers or available_cores())
         return _spread(broken, digests)
 
     def read(self, digests: Shaped[np.ndarray, " n"]) -> UInt8[np.ndarray, "n size size *channels"]:
@@ -187,7 +192,7 @@ def map_in_processes(
             done += counts[i]
             progress(stage, done, total)
         return list(answers.values())
-    pool = loky.ProcessPoolExecutor(workers, initializer=_end_with_parent, initargs=(os.getpid(),), env=ONE_THREAD)
+    pool = loky.ProcessPoolExecutor(workers, initializer=end_with_parent, initargs=(os.getpid(),), env=ONE_THREAD)
     try:
         futures = {pool.submit(function, *task): i for i, task in enumerate(tasks)}
         for future in as_completed(futures):
@@ -206,7 +211,7 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _end_with_parent(parent: int) -> None:
+def end_with_parent(parent: int) -> None:
     """End this worker when its parent was killed: otherwise it would wait for tasks for ever."""
 
     def watch() -> None:

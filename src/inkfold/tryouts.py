@@ -16,6 +16,7 @@ from inkfold.config import Recipe
 from inkfold.errors import DataError
 from inkfold.folds import assign_folds
 from inkfold.heads import mean_probs
+from inkfold.launch import INLINE
 from inkfold.metrics import paired_difference, wilson_interval
 from inkfold.pipeline import Material, build_lessons, gather
 from inkfold.prepare import Prepared, ReadData
@@ -58,13 +59,14 @@ class Tryouts:
         recipe: The recipe as it is.
         read: The drawings' files.
         progress: Told how far decoding, extraction and fitting are.
+        on: Where features are computed.
 
     Raises:
         DataError: If nothing would be set aside, or a fold would hold out nothing or learn from nothing.
     """
 
-    def __init__(self, recipe: Recipe, read: ReadData, progress: Progress) -> None:
-        self._read, self._progress = read, progress
+    def __init__(self, recipe: Recipe, read: ReadData, progress: Progress, on: str = INLINE) -> None:
+        self._read, self._progress, self._on = read, progress, on
         self._materials: dict[str, Material] = {}
         prepared = self._material(recipe).prepared
         groups = prepared.read.dataset.train.groups
@@ -144,7 +146,7 @@ class Tryouts:
         key = _views_key(recipe)
         if key not in self._materials:
             as_they_are = recipe.model_copy(update={"tta": ()})
-            self._materials[key] = gather(as_they_are, self._read, Cost(), self._progress)
+            self._materials[key] = gather(as_they_are, self._read, Cost(), self._progress, self._on)
         return self._materials[key]
 
 

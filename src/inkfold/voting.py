@@ -15,6 +15,7 @@ from inkfold.config import EnsembleRecipe, Recipe, VotedRecipe
 from inkfold.ensemble import ENSEMBLE, Ensemble, load_any, named
 from inkfold.errors import PredictionError, RecipeError
 from inkfold.form import Form, form_of_data, form_of_submission
+from inkfold.launch import INLINE, refuse_unknown
 from inkfold.lineup import OWN_KEYS, read_values, settle_members
 from inkfold.panel import Panel, assemble
 from inkfold.pipeline import train
@@ -39,6 +40,7 @@ def train_any(
     data: str | Path | None = None,
     out: str | Path,
     progress: Progress = silent,
+    on: str = INLINE,
 ) -> Run | Ensemble:
     """Run a recipe on drawings, of one model or of an ensemble.
 
@@ -49,6 +51,7 @@ def train_any(
         data: The folder of drawings; goes before what the recipe says.
         out: The run's directory. One that holds this run unfinished is continued, and a finished one is returned.
         progress: Told how far each stage is.
+        on: Where features are computed; see `train`.
 
     Returns:
         The finished run.
@@ -60,18 +63,19 @@ def train_any(
         PredictionError: If `out` holds another run, or another process is writing it.
     """
     if isinstance(recipe, Recipe):
-        return train(recipe, *overrides, data=data, out=out, progress=progress)
+        return train(recipe, *overrides, data=data, out=out, progress=progress, on=on)
+    refuse_unknown(on)
     if isinstance(recipe, EnsembleRecipe):
         recipe = recipe.model_dump(mode="json")
     raw = dict(recipe) if isinstance(recipe, Mapping) else load_raw(recipe)
     if "members" not in raw:
-        return train(recipe, *overrides, data=data, out=out, progress=progress)
+        return train(recipe, *overrides, data=data, out=out, progress=progress, on=on)
     base = None if isinstance(recipe, Mapping) else find_recipe(recipe).parent
     ours = [text for text in overrides if text.partition("=")[0].partition(".")[0] in OWN_KEYS]
     values = read_values([text for text in overrides if text not in ours])
     merge_overrides(raw, ours)
     ensemble = validate_ensemble(raw, "recipe" if base is None else str(recipe))
-    return _train_ensemble(*settle_members(ensemble, values, base, data), Path(out), progress)
+    return _train_ensemble(*settle_members(ensemble, values, base, data), Path(out), progress, on)
 
 
 def vote(  # noqa: PLR0913 - one for each thing that is chosen
@@ -129,11 +133,11 @@ def vote(  # noqa: PLR0913 - one for each thing that is chosen
     return _loaded(out)
 
 
-def _train_ensemble(ensemble: EnsembleRecipe, recipes: Sequence[Recipe], out: Path, progress: Progress) -> Ensemble:
+def _train_ensemble(ensemble: EnsembleRecipe, recipes: Sequence[Recipe], out: Path, progress: Progress, on: str) -> Ensemble:
     """Train every member into the ensemble's directory, on the same folds, and let them vote."""
     with claimed(out, ensemble):
         runs = [
-            train(recipe, out=out / MEMBERS / name, progress=named(progress, name))
+            train(recipe, out=out / MEMBERS / name, progress=named(progress, name), on=on)
             for name, recipe in zip(ensemble.names, recipes, strict=True)
         ]
         fingerprint = _fingerprint(ensemble.vote, [digest_member(run.path) for run in runs], None)

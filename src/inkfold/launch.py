@@ -1,0 +1,134 @@
+"""Where the cells of a plan are carried out: here, in processes of this machine, or on Ray. Nothing of it is in a result.
+
+`inline`, `pool`, `pool:4`, `ray`, `ray:auto`, `ray:10.0.0.1:6379`. Each leaves the same bytes.
+"""
+
+import contextlib
+import re
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Protocol
+
+from inkfold.cells import Account, Cell, Making, Workshop, undisturbed
+from inkfold.errors import RecipeError
+
+INLINE = "inline"
+DEVICE_LANES = 2  # one reads, shows and writes while the other has the device
+
+
+class Launcher(Protocol):
+    """Carries out cells, all of them or with an error."""
+
+    def run(self, cells: Sequence[Cell], account: Account) -> None:
+        """Carry out cells of one making, at least one, and tell the account."""
+
+    def close(self) -> None:
+        """Give back what was started."""
+
+
+class Inline:
+    """This process: on the CPU as many cells at once as PyTorch has threads, each with its own share of them."""
+
+    def run(self, cells: Sequence[Cell], account: Account) -> None:
+        """Carry out cells; see `Workshop.run` for what may go wrong."""
+        workshop, waiting, stop = Workshop(cells[0].making), deque(cells), threading.Event()
+
+        def tell(rows: int) -> None:
+            account.advance(rows)
+            if stop.is_set():
+                raise _Stopped
+
+        def work() -> None:
+            with contextlib.suppress(IndexError):  # none is left
+                while not stop.is_set():
+                    cell = waiting.popleft()
+                    account.finish(cell, workshop.run(cell, tell))
+
+        with undisturbed():
+            lanes = min(len(cells), count_lanes(cells[0].making))
+            if lanes == 1:
+                work()
+            else:
+                _in_threads(lanes, work, stop)
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+
+class _Stopped(Exception):  # noqa: N818 - no error
+    """Another lane failed, or the user wants an end."""
+
+
+def _in_threads(lanes: int, work: Callable[[], None], stop: threading.Event) -> None:
+    with ThreadPoolExecutor(lanes) as threads:
+        try:
+            working = [threads.submit(work) for _ in range(lanes)]
+            for done in wait(working, return_when="FIRST_EXCEPTION").done:
+                done.result()
+        finally:
+            stop.set()
+
+
+def count_lanes(making: Making) -> int:
+    """Say how many cells run at once in this process.
+
+    Args:
+        making: Says what they run on.
+
+    Returns:
+        On the CPU as many as fit into PyTorch's threads, which OMP_NUM_THREADS limits.
+    """
+    import torch  # noqa: PLC0415 - seconds
+
+    return max(1, torch.get_num_threads() // making.threads) if making.on_cpu else DEVICE_LANES
+
+
+def new_launcher(on: str = INLINE) -> Launcher:
+    """Choose a launcher by its short form; nothing is started yet.
+
+    Args:
+        on: `inline`; `pool` or `pool:N` with at most N processes; `ray` on this machine, `ray:auto` or `ray:HOST:PORT` on a
+            cluster that is there.
+
+    Returns:
+        It; to be closed.
+
+    Raises:
+        RecipeError: If there is no such form, or Ray isn't installed.
+    """
+    kind, _, rest = on.partition(":")
+    if on == INLINE:
+        return Inline()
+    if kind == "pool" and (on == kind or re.fullmatch(r"[1-9]\d{0,3}", rest)):
+        from inkfold.pool import Pool  # noqa: PLC0415 - loky, which inline needn't have
+
+        return Pool(int(rest) if rest else None)
+    if kind == "ray" and (on == kind or rest == "auto" or re.fullmatch(r"[^\s:/]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}", rest)):
+        from inkfold.cluster import Cluster  # noqa: PLC0415
+
+        return Cluster(rest or None)
+    raise RecipeError(
+        f"on: got '{on}', expected inline, pool, pool:N with N from 1, ray, ray:auto or ray:HOST:PORT. "
+        "It says where features are computed."
+    )
+
+
+def refuse_unknown(on: str) -> None:
+    """Stop before any work at a form that `new_launcher` doesn't know, or without Ray.
+
+    Raises:
+        RecipeError: With the forms that there are.
+    """
+    new_launcher(on).close()
+
+
+@contextlib.contextmanager
+def launcher(on: str = INLINE) -> Iterator[Launcher]:
+    """Have a launcher for a while; see `new_launcher`."""
+    chosen = new_launcher(on)
+    try:
+        yield chosen
+    finally:
+        chosen.close()

@@ -1,0 +1,135 @@
+import os
+import socket
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import toy_bank
+from inkfold.augment import IDENTITY, parse_view
+from inkfold.cells import plan_cells
+from inkfold.cluster import LOOPBACK, Cluster, _run_on_machine
+from inkfold.errors import CacheError
+from inkfold.extraction import extract
+from inkfold.launch import Inline
+from toy_bank import killed_once, name_of, real_bank, shard_files
+
+ray = pytest.importorskip("ray", reason="Ray isn't installed: pip install 'inkfold[ray]'")
+VIEWS = (IDENTITY, parse_view("rotate(9)", 0, 1))
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    opened = Cluster()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(autouse=True)
+def small_cells(monkeypatch):
+    monkeypatch.setattr("inkfold.cells.CPU_CELL_ROWS", 32)
+
+
+def test_an_address_where_nobody_answers_is_told_at_once(tmp_path):
+    made, digests = real_bank(tmp_path, 20)
+    with socket.socket() as taken:
+        taken.bind((LOOPBACK, 0))  # and not listening
+        address = f"{LOOPBACK}:{taken.getsockname()[1]}"
+        with pytest.raises(CacheError, match=rf"on: Ray at {address}: .*refused\. Check `ray status` there, or take on=pool"):
+            extract(made, {IDENTITY: digests}, Cluster(address))
+
+
+def test_ray_leaves_the_same_bytes_as_this_process(tmp_path, cluster):
+    for name, launcher in (("inline", Inline()), ("ray", cluster)):
+        made, digests = real_bank(tmp_path / name, 150)
+        told = []
+        took = extract(made, dict.fromkeys(VIEWS, digests), launcher, lambda *report, told=told: told.append(report))
+        assert (took.forwards, told[-1]) == (300, ("features", 300, 300))
+    assert len(shard_files(tmp_path / "inline")) == 10
+    assert shard_files(tmp_path / "ray") == shard_files(tmp_path / "inline")
+    assert [path.name for path in (tmp_path / "ray").iterdir() if path.is_file()] == [], "no witness is left"
+
+
+def test_only_the_cell_whose_worker_was_killed_is_done_again(tmp_path, cluster, monkeypatch):
+    ray.cloudpickle.register_pickle_by_value(toy_bank)  # Ray's workers don't find the tests' modules
+    monkeypatch.setattr("inkfold.cluster._run_on_machine", toy_bank.noted_on_machine)
+    made, digests = real_bank(tmp_path, 150)
+    begun = killed_once(made, digests, cluster, victim=2)
+    plan = [name_of(cell) for cell in plan_cells(made, {IDENTITY: digests})]
+    assert Counter(begun) == Counter([*plan, plan[2]])
+    assert len(shard_files(tmp_path)) == 5
+
+
+def descendants(pid: int) -> set[str]:
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[path.parent.name] = path.read_text(encoding="utf-8").rsplit(")", 1)[1].split()[1]
+        except OSError:
+            continue
+    family = {str(pid)}
+    while new := {child for child, parent in parents.items() if parent in family} - family:
+        family |= new
+    return family
+
+
+def sockets_of(pid: str) -> set[str]:
+    try:
+        links = [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()]
+    except OSError:
+        return set()
+    return {link.removeprefix("socket:[").removesuffix("]") for link in links if link.startswith("socket:[")}
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads listening sockets from /proc")
+def test_ray_listens_on_the_loopback_address_only_and_has_no_dashboard(tmp_path, cluster):
+    made, digests = real_bank(tmp_path, 40)
+    extract(made, {IDENTITY: digests}, cluster)
+    assert {node["NodeManagerAddress"] for node in ray.nodes()} == {LOOPBACK}
+    family = descendants(os.getpid())
+    inodes = set().union(*map(sockets_of, family))
+    lines = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+    listening = {line[1].rpartition(":")[0] for line in lines if line[3] == "0A" and line[9] in inodes}
+    # 127.0.0.1, by itself and as an IPv6 address, in the kernel's byte order
+    assert listening
+    assert listening <= {"0100007F", "0000000000000000FFFF00000100007F"}
+    commands = [Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8") for pid in family if Path(f"/proc/{pid}").exists()]
+    assert any("raylet" in command for command in commands)
+    # Ray keeps a process of that name for its usage figures, without a page and, as the sockets say, without a port
+    assert all("--disable-frontend" in command for command in commands if "dashboard/dashboard.py" in command)
+    assert "RAY_USAGE_STATS_ENABLED" not in os.environ, "what Ray was told is not left in this process"
+
+
+def test_a_machine_that_does_not_see_the_directory_or_the_weights_says_so(tmp_path):
+    made, digests = real_bank(tmp_path, 20)
+    [cell] = plan_cells(made, {IDENTITY: digests})
+    refused = _run_on_machine(cell, ".witness-gone")
+    assert isinstance(refused, CacheError)
+    assert "doesn't see" in str(refused)
+    assert ".witness-gone" in str(refused)
+    assert "INKFOLD_HOME and the weights must lie in a directory that all see under one path" in str(refused)
+    (tmp_path / ".witness-there").touch()
+    elsewhere = replace(cell, making=replace(made, backbone=replace(made.backbone, weights_file=str(tmp_path / "w.pth"))))
+    assert "w.pth" in str(_run_on_machine(elsewhere, ".witness-there"))
+
+
+def test_an_error_in_a_worker_is_told_as_it_is(tmp_path, cluster):
+    made, digests = real_bank(tmp_path, 40)
+    for path in (tmp_path / "pixels").rglob("*.safetensors"):
+        path.unlink()
+    with pytest.raises(CacheError, match=r"has no rows|rows are gone"):
+        extract(made, {IDENTITY: digests}, cluster)
+
+
+def test_another_cluster_than_the_one_that_was_joined_is_refused(tmp_path, cluster):
+    made, digests = real_bank(tmp_path, 20)
+    extract(made, {IDENTITY: digests[:10]}, cluster)
+    with pytest.raises(CacheError, match=r"has joined Ray at 127\.0\.0\.1:\d+ before, not at 10\.0\.0\.1:6379"):
+        extract(made, {IDENTITY: digests}, Cluster("10.0.0.1:6379"))
+
+
+def test_a_cluster_without_the_wanted_device_is_told(tmp_path, cluster):
+    made, digests = real_bank(tmp_path, 20)
+    with pytest.raises(CacheError, match="the Ray cluster has no GPU to work on"):
+        extract(replace(made, device="cuda"), {IDENTITY: digests}, cluster)

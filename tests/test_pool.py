@@ -1,0 +1,128 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from inkfold.augment import IDENTITY, parse_view
+from inkfold.cells import plan_cells
+from inkfold.errors import CacheError
+from inkfold.extraction import extract
+from inkfold.launch import Inline
+from inkfold.pool import Pool, cuda_devices, slot_environments
+from toy_bank import die, hanging_pid, killed_once, making, name_of, noted, real_bank, shard_files
+
+DRIVER = """
+import sys
+from pathlib import Path
+import inkfold.pool
+from inkfold.augment import IDENTITY
+from inkfold.extraction import extract
+from inkfold.launch import launcher
+from toy_bank import noted, real_bank
+
+made, digests = real_bank(Path(sys.argv[1]), 40)
+inkfold.pool.run_cell = noted
+with launcher("pool:1") as pool:
+    extract(made, {IDENTITY: digests}, pool)
+"""
+
+
+@pytest.fixture(autouse=True)
+def small_cells(monkeypatch):
+    monkeypatch.setattr("inkfold.cells.CPU_CELL_ROWS", 32)
+
+
+@pytest.fixture
+def pool():
+    opened = Pool(2)
+    yield opened
+    opened.close()
+
+
+def test_a_pool_leaves_the_same_bytes_and_redoes_only_the_cell_whose_process_was_killed(tmp_path, monkeypatch, pool):
+    made, digests = real_bank(tmp_path / "inline", 150)
+    views = (IDENTITY, parse_view("rotate(9)", 0, 1))
+    extract(made, dict.fromkeys(views, digests), Inline())
+    monkeypatch.setattr("inkfold.pool.run_cell", noted)
+    made, digests = real_bank(tmp_path / "pool", 150)
+    begun = killed_once(made, digests, pool, victim=1)
+    plan = [name_of(cell) for cell in plan_cells(made, {IDENTITY: digests})]
+    assert Counter(begun) == Counter([*plan, plan[1]])
+    told = []
+    extract(made, {views[1]: digests}, pool, lambda *report: told.append(report))
+    assert (len(told), told[-1]) == (5, ("features", 150, 150))
+    assert shard_files(tmp_path / "pool") == shard_files(tmp_path / "inline")
+    assert made.bank(IDENTITY).rate() > 0
+
+
+def test_a_cell_whose_process_is_killed_every_time_ends_in_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr("inkfold.pool.run_cell", die)
+    made, digests = real_bank(tmp_path, 20)
+    pool = Pool(1)
+    with pytest.raises(CacheError, match=r"20 drawings of .* was killed 3 times \(SIGKILL\(-9\)\)") as caught:
+        extract(made, {IDENTITY: digests}, pool)
+    assert "what is done is kept" in str(caught.value)
+    pool.close()
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
+def test_workers_end_with_their_parent_however_it_ends(tmp_path, ending):
+    made, digests = real_bank(tmp_path, 40)
+    first = plan_cells(made, {IDENTITY: digests})[0]
+    (tmp_path / "victim").write_text(name_of(first), encoding="utf-8")
+    command = [
+        sys.executable,
+        "-c",
+        DRIVER,
+        str(tmp_path),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as driver:
+        worker = hanging_pid(tmp_path)
+        driver.send_signal(ending)
+        _, errors = driver.communicate(timeout=60)
+    until = time.monotonic() + 30
+    while is_alive(worker):
+        assert time.monotonic() < until, "the worker lives on"
+        time.sleep(0.05)
+    assert errors.strip().endswith("KeyboardInterrupt") or ending == signal.SIGKILL
+
+
+def test_processes_times_threads_are_no_more_than_the_cores(tmp_path, monkeypatch):
+    monkeypatch.setattr("inkfold.pool.available_cores", lambda: 8)
+    made = making(tmp_path)
+    counts = [
+        len(slot_environments(replace(made, threads=threads), wanted))
+        for threads, wanted in [(1, None), (1, 3), (1, 99), (2, None), (3, None), (16, None)]
+    ]
+    assert counts == [8, 3, 8, 4, 2, 1]
+    assert slot_environments(replace(made, threads=2), 1)[0]["OMP_NUM_THREADS"] == "2"
+
+
+def test_each_cuda_device_has_a_process_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr("inkfold.pool.available_cores", lambda: 8)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    made = replace(making(tmp_path), device="cuda")
+
+    def shown(wanted):
+        return [environment["CUDA_VISIBLE_DEVICES"] for environment in slot_environments(made, wanted)]
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert [shown(None), shown(2), shown(4)] == [["0", "1", "2"], ["0", "1"], ["0", "1", "2", "0"]]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a, GPU-b,GPU-c")
+    assert cuda_devices() == ["GPU-a", "GPU-b", "GPU-c"]
+    assert "CUDA_VISIBLE_DEVICES" not in slot_environments(replace(made, device="mps"), None)[0]

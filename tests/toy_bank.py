@@ -1,0 +1,146 @@
+"""Drawings and a backbone that cost nothing, for the tests of the feature bank and of who fills it."""
+
+import os
+import signal
+import threading
+import time
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from inkfold.augment import IDENTITY
+from inkfold.cells import Cell, Making, plan_cells, run_cell
+from inkfold.extraction import Extraction, extract
+from inkfold.features import FeatureBank
+from inkfold.fit import ImageOptions
+from inkfold.launch import Inline, Launcher
+from inkfold.progress import silent
+from inkfold.shards import digest
+from inkfold.store import ImageStore
+from inkfold.weights import BackboneInfo, BackboneSpec, resolve_backbone
+
+OPTIONS = ImageOptions(8)
+
+
+class Stub:
+    """Counts what goes through it; a drawing's features are its mean, its first pixel and its last."""
+
+    def __init__(self, batch_size: int = 16) -> None:
+        self.batch_size = batch_size
+        self.device = torch.device("cpu")
+        self.builds = self.forwards = 0
+
+    def extract(self, pixels: np.ndarray) -> np.ndarray:
+        assert 0 < len(pixels) <= self.batch_size
+        self.forwards += len(pixels)
+        grey = pixels if pixels.ndim == 3 else pixels[..., 1]
+        return np.stack([grey.mean(axis=(1, 2)), grey[:, 0, 0], grey[:, -1, -1]], axis=1).astype(np.float16)
+
+
+def use(monkeypatch, stub: Stub) -> Stub:
+    """Take a stub wherever a backbone would be built."""
+
+    def build(making: Making) -> Stub:
+        stub.builds += 1
+        return stub
+
+    monkeypatch.setattr("inkfold.cells.build_backbone", build)
+    return stub
+
+
+def pictures(ids, side: int = 8) -> np.ndarray:
+    return np.stack([np.random.default_rng(i).integers(0, 256, (side, side), np.uint8) for i in ids])
+
+
+def named(ids) -> np.ndarray:
+    return np.array([digest(b"%d" % i) for i in ids], "S32")
+
+
+def fill(home: Path, ids, options: ImageOptions = OPTIONS) -> np.ndarray:
+    store = ImageStore(home / "pixels", options)
+    store.grey.create()
+    store.grey.append(named(ids), pictures(ids, options.size_px))
+    return named(ids)
+
+
+def expected(ids) -> np.ndarray:
+    return Stub(10**6).extract(pictures(ids))
+
+
+@cache
+def info(side: int = 8) -> BackboneInfo:
+    return resolve_backbone(BackboneSpec("test_resnet", weights="untrained", image_size=side))
+
+
+def making(home: Path, batch_size: int = 16, side: int = 8, stored: int | None = None) -> Making:
+    return Making(home, info(side), ImageOptions(stored or side), "cpu", batch_size)
+
+
+def fill_bank(made: Making, digests, view=IDENTITY, progress=silent) -> tuple[Extraction, FeatureBank]:
+    """Compute what is missing of one view, inline."""
+    took = extract(made, {view: digests}, Inline(), progress)
+    return took, took.banks[view]
+
+
+def shard_files(home: Path) -> dict[str, bytes]:
+    """All features, by file."""
+    return {path.relative_to(home).as_posix(): path.read_bytes() for path in (home / "features").rglob("*.safetensors")}
+
+
+def real_bank(home: Path, drawings: int, rows: int = 32) -> tuple[Making, np.ndarray]:
+    """Pixels for a real network, which worker processes can build; a batch is half a cell where cells have `rows`."""
+    digests = fill(home, range(drawings), ImageOptions(32))
+    return making(home, rows // 2, side=32), digests
+
+
+def name_of(cell: Cell) -> str:
+    return cell.drawings[0].decode()
+
+
+def noted(cell: Cell) -> float:
+    """Run a cell as a worker does, note its beginning, and hang where the test wants to kill."""
+    home = cell.making.home
+    with (home / "begun").open("a", encoding="utf-8") as file:
+        file.write(f"{name_of(cell)}\n")
+    victim = home / "victim"
+    if victim.is_file() and victim.read_text(encoding="utf-8") == name_of(cell):
+        victim.unlink()
+        (home / "pid.new").write_text(str(os.getpid()), encoding="utf-8")
+        (home / "pid.new").rename(home / "pid")
+        time.sleep(600)
+    return run_cell(cell)
+
+
+def noted_on_machine(cell: Cell, witness: str) -> float:
+    """The same in Ray's worker."""
+    assert (cell.making.home / witness).is_file()
+    return noted(cell)
+
+
+def die(cell: Cell) -> float:
+    """Be a process that the system kills at every attempt."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def hanging_pid(home: Path, within_s: float = 60.0) -> int:
+    """Wait for the worker that hangs."""
+    until = time.monotonic() + within_s
+    while not (home / "pid").exists():
+        assert time.monotonic() < until, "no worker came to the cell"
+        time.sleep(0.02)
+    return int((home / "pid").read_text(encoding="utf-8"))
+
+
+def killed_once(made: Making, digests: np.ndarray, launcher: Launcher, victim: int) -> list[str]:
+    """Carry out a plan while the worker at one of its cells is killed; give the cells' names as they were begun."""
+    plan = plan_cells(made, {IDENTITY: digests})
+    (made.home / "victim").write_text(name_of(plan[victim]), encoding="utf-8")
+    kill = threading.Thread(target=lambda: os.kill(hanging_pid(made.home), signal.SIGKILL), daemon=True)
+    kill.start()
+    took = extract(made, {IDENTITY: digests}, launcher)
+    kill.join()
+    assert took.forwards == len(digests)
+    return (made.home / "begun").read_text(encoding="utf-8").split()
