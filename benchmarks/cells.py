@@ -25,7 +25,7 @@ from inkfold.backbone import choose_batch_size, choose_device, choose_precision
 from inkfold.cells import Making, plan_cells
 from inkfold.extraction import extract
 from inkfold.fit import ImageOptions
-from inkfold.launch import Launcher, launcher
+from inkfold.launch import Launcher, open_launcher
 from inkfold.shards import digest
 from inkfold.weights import UNTRAINED, BackboneSpec, resolve_backbone
 
@@ -92,7 +92,7 @@ def prepare(home: Path, given: argparse.Namespace) -> tuple[Making, np.ndarray]:
 
 def measure(side: str, made: Making, digests: np.ndarray) -> tuple[float, float, float | None]:
     """Time one side's start with a plan, a plan alone, and a plan in which a worker is killed."""
-    with launcher(side) as carrier:
+    with open_launcher(side) as carrier:
         started = timed(made, START, digests, carrier)
         plan = timed(made, PLAN, digests, carrier)
         if side == "inline":

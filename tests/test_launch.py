@@ -9,7 +9,7 @@ import torch
 from inkfold.augment import IDENTITY, parse_view
 from inkfold.errors import RecipeError
 from inkfold.extraction import extract
-from inkfold.launch import Inline, count_lanes, launcher, new_launcher, refuse_unknown
+from inkfold.launch import Inline, count_lanes, open_launcher
 from inkfold.pool import Pool
 from toy_bank import Stub, expected, fill, fill_bank, making, named, real_bank, shard_files, use
 
@@ -31,7 +31,7 @@ def test_what_is_no_launcher_is_told_with_those_that_there_are(on):
     with pytest.raises(
         RecipeError, match=r"expected inline, pool, pool:N with N from 1, ray, ray:auto or ray:HOST:PORT"
     ) as caught:
-        refuse_unknown(on)
+        open_launcher(on)
     assert str(caught.value).startswith(f"on: got '{on}'")
 
 
@@ -39,15 +39,25 @@ def test_what_is_no_launcher_is_told_with_those_that_there_are(on):
 def test_without_ray_its_installation_is_named(monkeypatch, on):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(RecipeError, match=r"pip install 'inkfold\[ray\]'"):
-        new_launcher(on)
+        open_launcher(on)
 
 
-def test_launchers_are_chosen_by_their_short_form_and_closed():
-    with launcher() as here:
+def test_launchers_are_chosen_by_their_short_form():
+    with open_launcher() as here:
         assert isinstance(here, Inline)
     for on in ("pool", "pool:3"):
-        with launcher(on) as pool:
+        with open_launcher(on) as pool:
             assert isinstance(pool, Pool)
+
+
+def test_a_launcher_is_closed_by_who_opened_it(monkeypatch):
+    closed = []
+    monkeypatch.setattr(Inline, "close", lambda self: closed.append(self))
+    with open_launcher() as mine:
+        with open_launcher(mine) as borrowed:
+            assert borrowed is mine
+        assert closed == []
+    assert closed == [mine]
 
 
 def test_as_many_cells_run_at_once_as_pytorch_has_threads(tmp_path, monkeypatch, two_threads):

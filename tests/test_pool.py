@@ -23,12 +23,12 @@ from pathlib import Path
 import inkfold.pool
 from inkfold.augment import IDENTITY
 from inkfold.extraction import extract
-from inkfold.launch import launcher
+from inkfold.launch import open_launcher
 from toy_bank import noted, real_bank
 
 made, digests = real_bank(Path(sys.argv[1]), 40)
 inkfold.pool.run_cell = noted
-with launcher("pool:1") as pool:
+with open_launcher("pool:1") as pool:
     extract(made, {IDENTITY: digests}, pool)
 """
 

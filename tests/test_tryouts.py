@@ -7,6 +7,7 @@ import yaml
 from inkfold.assembly import data_options, settle_recipe
 from inkfold.dataset import read_dataset
 from inkfold.errors import DataError
+from inkfold.launch import Inline
 from inkfold.prepare import read_files
 from inkfold.progress import silent
 from inkfold.sources import Cost
@@ -26,7 +27,7 @@ def tryouts(data, *overrides, **columns):
     recipe = settle_recipe(yaml.safe_load(RECIPE), overrides, data)
     dataset = replace(read_dataset(str(data), data_options(recipe)), test=None)
     dataset = replace(dataset, train=replace(dataset.train, **columns))
-    return recipe, Tryouts(recipe, read_files(dataset, None, Cost(), silent), silent)
+    return recipe, Tryouts(recipe, read_files(dataset, None, Cost(), silent), silent, Inline())
 
 
 @pytest.mark.parametrize("fraction", [0.05, 0.2, 0.3, 0.4, 0.45, 0.55])

@@ -16,7 +16,7 @@ from inkfold.config import Recipe
 from inkfold.dataset import Dataset, read_dataset
 from inkfold.errors import InkfoldError, RecipeError
 from inkfold.inference import predict_held_out, shown_alike
-from inkfold.launch import INLINE, refuse_unknown
+from inkfold.launch import INLINE, Launcher, open_launcher
 from inkfold.metrics import mcnemar, wilson_interval
 from inkfold.pipeline import build_lessons, gather, split
 from inkfold.prepare import ReadData, read_files
@@ -93,7 +93,7 @@ def explore(
     *,
     sample: int | None = None,
     progress: Progress = silent,
-    on: str = INLINE,
+    on: str | Launcher = INLINE,
 ) -> tuple[list[Explored], dict[str, str]]:
     """Compare backbones; features that are in the bank are not computed again.
 
@@ -112,7 +112,7 @@ def explore(
         RecipeError: If an override doesn't validate or a pattern matches nothing.
         DataError: With every problem of the data.
     """
-    refuse_unknown(on)
+    launching = open_launcher(on)
     names = backbone_names(patterns)
     first = _recipe(names[0], overrides, data)
     dataset = read_dataset(str(first.data.root), data_options(first))
@@ -121,14 +121,15 @@ def explore(
     read = read_files(replace(dataset, test=None), None, cost, progress)
     tried: dict[str, tuple[Explored, np.ndarray]] = {}
     problems: dict[str, str] = {}
-    for i, name in enumerate(names):
-        progress("backbones", i, len(names))
-        try:
-            found, right = _try_out(_recipe(name, overrides, data), read, progress, on)
-        except InkfoldError as error:
-            problems[name] = str(error)
-            continue
-        tried.setdefault(found.name, (found, right))
+    with launching as launcher:
+        for i, name in enumerate(names):
+            progress("backbones", i, len(names))
+            try:
+                found, right = _try_out(_recipe(name, overrides, data), read, progress, launcher)
+            except InkfoldError as error:
+                problems[name] = str(error)
+                continue
+            tried.setdefault(found.name, (found, right))
     progress("backbones", len(names), len(names))
     ranked = sorted(tried.values(), key=lambda pair: (-pair[0].accuracy, pair[0].name))
     return [replace(one, p_value=mcnemar(ranked[0][1], right)) for one, right in ranked], problems
@@ -193,12 +194,12 @@ def _sampled(dataset: Dataset, count: int, seed: int) -> Dataset:
     return replace(dataset, train=dataset.train.select(np.sort(np.concatenate(rows))))
 
 
-def _try_out(recipe: Recipe, read: ReadData, progress: Progress, on: str) -> tuple[Explored, np.ndarray]:
+def _try_out(recipe: Recipe, read: ReadData, progress: Progress, launcher: Launcher) -> tuple[Explored, np.ndarray]:
     from inkfold.backbone import choose_device, count_parameters  # noqa: PLC0415 - torch takes a second
     from inkfold.training import fit_trials  # noqa: PLC0415
 
     cost = Cost()
-    material = gather(recipe, read, cost, progress, on)
+    material = gather(recipe, read, cost, progress, launcher)
     folds = split(recipe, material.prepared)
     device = choose_device(recipe.backbone.device)
     [fitted] = fit_trials(build_lessons(recipe, material, folds), [build_trial(recipe)], device=device, progress=progress)

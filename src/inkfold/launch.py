@@ -7,7 +7,7 @@ import contextlib
 import re
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Protocol
 
@@ -85,19 +85,23 @@ def count_lanes(making: Making) -> int:
     return max(1, torch.get_num_threads() // making.threads) if making.on_cpu else DEVICE_LANES
 
 
-def new_launcher(on: str = INLINE) -> Launcher:
-    """Choose a launcher by its short form; nothing is started yet.
+def open_launcher(on: str | Launcher = INLINE) -> contextlib.AbstractContextManager[Launcher]:
+    """Choose a launcher; nothing is started before it has something to do.
 
     Args:
         on: `inline`; `pool` or `pool:N` with at most N processes; `ray` on this machine, `ray:auto` or `ray:HOST:PORT` on a
-            cluster that is there.
+            cluster that is there; or a launcher that is somebody else's to close.
 
     Returns:
-        It; to be closed.
+        It, closed when the block ends.
 
     Raises:
-        RecipeError: If there is no such form, or Ray isn't installed.
+        RecipeError: At once, if there is no such form, or Ray isn't installed.
     """
+    return contextlib.closing(_new(on)) if isinstance(on, str) else contextlib.nullcontext(on)
+
+
+def _new(on: str) -> Launcher:
     kind, _, rest = on.partition(":")
     if on == INLINE:
         return Inline()
@@ -113,22 +117,3 @@ def new_launcher(on: str = INLINE) -> Launcher:
         f"on: got '{on}', expected inline, pool, pool:N with N from 1, ray, ray:auto or ray:HOST:PORT. "
         "It says where features are computed."
     )
-
-
-def refuse_unknown(on: str) -> None:
-    """Stop before any work at a form that `new_launcher` doesn't know, or without Ray.
-
-    Raises:
-        RecipeError: With the forms that there are.
-    """
-    new_launcher(on).close()
-
-
-@contextlib.contextmanager
-def launcher(on: str = INLINE) -> Iterator[Launcher]:
-    """Have a launcher for a while; see `new_launcher`."""
-    chosen = new_launcher(on)
-    try:
-        yield chosen
-    finally:
-        chosen.close()

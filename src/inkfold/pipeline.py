@@ -32,7 +32,7 @@ from inkfold.errors import DataError, RecipeError
 from inkfold.folds import assign_folds
 from inkfold.heads import start_heads
 from inkfold.inference import Shown, predict_held_out, predict_test, shown_alike, shown_by_each
-from inkfold.launch import INLINE, launcher, refuse_unknown
+from inkfold.launch import INLINE, Launcher, open_launcher
 from inkfold.prepare import Prepared, ReadData, decode, read_files
 from inkfold.progress import Progress, silent
 from inkfold.results import Results, write_results
@@ -56,7 +56,7 @@ def train(
     data: str | Path | None = None,
     out: str | Path,
     progress: Progress = silent,
-    on: str = INLINE,
+    on: str | Launcher = INLINE,
 ) -> Run:
     """Run a recipe on drawings: features, folds, heads, out-of-fold and test predictions, metrics, submission.
 
@@ -77,14 +77,14 @@ def train(
         WeightsError: If the backbone's weights can't be had.
         PredictionError: If `out` holds another run, or another process is writing it.
     """
-    refuse_unknown(on)
+    launching = open_launcher(on)
     recipe, out, cost = settle_recipe(recipe, overrides, data), Path(out), Cost()
     dataset = read_dataset(str(recipe.data.root), data_options(recipe))
-    with partners(recipe) as world, claimed(out, recipe, first=world is None or world.is_first):
+    with launching as launcher, partners(recipe) as world, claimed(out, recipe, first=world is None or world.is_first):
         read = read_files(dataset, None if dataset.test is None else dataset.test.targets, cost, progress)
         if done := finished_run(out, read.fingerprint):
             return done
-        material = gather(recipe, read, cost, progress, on)
+        material = gather(recipe, read, cost, progress, launcher)
         folds = split(recipe, material.prepared)
         with cost.timed("fit"):
             fitted = _fit(recipe, material, folds, progress)
@@ -126,7 +126,7 @@ class Material:
     test_features: ViewFeatures | None
 
 
-def gather(recipe: Recipe, read: ReadData, cost: Cost, progress: Progress = silent, on: str = INLINE) -> Material:
+def gather(recipe: Recipe, read: ReadData, cost: Cost, progress: Progress, launcher: Launcher) -> Material:
     """Decode drawings and compute the features of all views that a recipe learns from and predicts by.
 
     Args:
@@ -134,7 +134,7 @@ def gather(recipe: Recipe, read: ReadData, cost: Cost, progress: Progress = sile
         read: The drawings' files.
         cost: Added to.
         progress: Told how far each stage is.
-        on: Where features are computed.
+        launcher: Who computes features.
 
     Returns:
         The features, in the bank.
@@ -144,7 +144,7 @@ def gather(recipe: Recipe, read: ReadData, cost: Cost, progress: Progress = sile
         WeightsError: If the backbone's weights can't be had.
     """
     with cost.timed("backbone"):
-        extractor = build_extractor(recipe)
+        extractor = replace(build_extractor(recipe), launcher=launcher)
     curriculum, test_views = build_curriculum(recipe), prediction_views(recipe)
     views, frozen = tuple(dict.fromkeys((IDENTITY, *curriculum.views(), *test_views))), recipe.backbone.train == "frozen"
     if not frozen:  # the head starts on drawings as they are, and the trained network will see all others by itself
@@ -152,12 +152,10 @@ def gather(recipe: Recipe, read: ReadData, cost: Cost, progress: Progress = sile
     prepared = decode(
         read, extractor, recipe.data.on_broken, cost, progress, views=views, test_views=test_views, pixels=not frozen
     )
+    features = extractor.extract(prepared.digests, cost, progress, views)
     test_features = None
-    with launcher(on) as there:
-        away = replace(extractor, launcher=there)
-        features = away.extract(prepared.digests, cost, progress, views)
-        if frozen and prepared.test_digests is not None and len(prepared.test_digests):
-            test_features = away.extract(prepared.test_digests, cost, progress, test_views)
+    if frozen and prepared.test_digests is not None and len(prepared.test_digests):
+        test_features = extractor.extract(prepared.test_digests, cost, progress, test_views)
     return Material(extractor, curriculum, test_views, prepared, features, test_features)
 
 

@@ -16,7 +16,7 @@ from inkfold.config import Recipe
 from inkfold.errors import DataError
 from inkfold.folds import assign_folds
 from inkfold.heads import mean_probs
-from inkfold.launch import INLINE
+from inkfold.launch import Launcher
 from inkfold.metrics import paired_difference, wilson_interval
 from inkfold.pipeline import Material, build_lessons, gather
 from inkfold.prepare import Prepared, ReadData
@@ -59,14 +59,14 @@ class Tryouts:
         recipe: The recipe as it is.
         read: The drawings' files.
         progress: Told how far decoding, extraction and fitting are.
-        on: Where features are computed.
+        launcher: Who computes features.
 
     Raises:
         DataError: If nothing would be set aside, or a fold would hold out nothing or learn from nothing.
     """
 
-    def __init__(self, recipe: Recipe, read: ReadData, progress: Progress, on: str = INLINE) -> None:
-        self._read, self._progress, self._on = read, progress, on
+    def __init__(self, recipe: Recipe, read: ReadData, progress: Progress, launcher: Launcher) -> None:
+        self._read, self._progress, self._launcher = read, progress, launcher
         self._materials: dict[str, Material] = {}
         prepared = self._material(recipe).prepared
         groups = prepared.read.dataset.train.groups
@@ -146,7 +146,7 @@ class Tryouts:
         key = _views_key(recipe)
         if key not in self._materials:
             as_they_are = recipe.model_copy(update={"tta": ()})
-            self._materials[key] = gather(as_they_are, self._read, Cost(), self._progress, self._on)
+            self._materials[key] = gather(as_they_are, self._read, Cost(), self._progress, self._launcher)
         return self._materials[key]
 
 

@@ -24,7 +24,7 @@ from inkfold.charts import plot_bars, plot_history
 from inkfold.config import Recipe, expand_shorthand
 from inkfold.dataset import read_dataset
 from inkfold.errors import PredictionError, RecipeError
-from inkfold.launch import INLINE, refuse_unknown
+from inkfold.launch import INLINE, Launcher, open_launcher
 from inkfold.prepare import read_files
 from inkfold.progress import Progress, silent
 from inkfold.recipe import dump_raw, dump_recipe, load_raw, load_recipe, merge_overrides, with_values
@@ -53,7 +53,7 @@ def tune(
     data: str | Path | None = None,
     out: str | Path,
     progress: Progress = silent,
-    on: str = INLINE,
+    on: str | Launcher = INLINE,
 ) -> dict[str, Any]:
     """Search for better hyper-parameters.
 
@@ -73,7 +73,7 @@ def tune(
         DataError: With every problem of the data.
         PredictionError: If `out` holds anything else, or a study of another recipe or of other drawings.
     """
-    refuse_unknown(on)
+    launching = open_launcher(on)
     raw, out = _raw(recipe, overrides), Path(out)
     settled = settle_recipe(raw, (), data)
     if settled.backbone.train != "frozen":
@@ -85,9 +85,10 @@ def tune(
     with _alone(out):
         study = _open_study(out, settled, read.fingerprint)
         _enqueue_as_it_is(study, default_values(space, raw))
-    tryouts = Tryouts(settled, read, progress, on)
-    _try_all(out, study, tryouts, space, (raw, settled), progress)
-    return _conclude(out, study, tryouts, space, (raw, settled))
+    with launching as launcher:
+        tryouts = Tryouts(settled, read, progress, launcher)
+        _try_all(out, study, tryouts, space, (raw, settled), progress)
+        return _conclude(out, study, tryouts, space, (raw, settled))
 
 
 def _try_all(

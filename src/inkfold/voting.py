@@ -15,7 +15,7 @@ from inkfold.config import EnsembleRecipe, Recipe, VotedRecipe
 from inkfold.ensemble import ENSEMBLE, Ensemble, load_any, named
 from inkfold.errors import PredictionError, RecipeError
 from inkfold.form import Form, form_of_data, form_of_submission
-from inkfold.launch import INLINE, refuse_unknown
+from inkfold.launch import INLINE, Launcher, open_launcher
 from inkfold.lineup import OWN_KEYS, read_values, settle_members
 from inkfold.panel import Panel, assemble
 from inkfold.pipeline import train
@@ -40,7 +40,7 @@ def train_any(
     data: str | Path | None = None,
     out: str | Path,
     progress: Progress = silent,
-    on: str = INLINE,
+    on: str | Launcher = INLINE,
 ) -> Run | Ensemble:
     """Run a recipe on drawings, of one model or of an ensemble.
 
@@ -64,7 +64,7 @@ def train_any(
     """
     if isinstance(recipe, Recipe):
         return train(recipe, *overrides, data=data, out=out, progress=progress, on=on)
-    refuse_unknown(on)
+    launching = open_launcher(on)
     if isinstance(recipe, EnsembleRecipe):
         recipe = recipe.model_dump(mode="json")
     raw = dict(recipe) if isinstance(recipe, Mapping) else load_raw(recipe)
@@ -75,7 +75,9 @@ def train_any(
     values = read_values([text for text in overrides if text not in ours])
     merge_overrides(raw, ours)
     ensemble = validate_ensemble(raw, "recipe" if base is None else str(recipe))
-    return _train_ensemble(*settle_members(ensemble, values, base, data), Path(out), progress, on)
+    settled = settle_members(ensemble, values, base, data)
+    with launching as launcher:
+        return _train_ensemble(*settled, Path(out), progress, launcher)
 
 
 def vote(  # noqa: PLR0913 - one for each thing that is chosen
@@ -133,11 +135,13 @@ def vote(  # noqa: PLR0913 - one for each thing that is chosen
     return _loaded(out)
 
 
-def _train_ensemble(ensemble: EnsembleRecipe, recipes: Sequence[Recipe], out: Path, progress: Progress, on: str) -> Ensemble:
+def _train_ensemble(
+    ensemble: EnsembleRecipe, recipes: Sequence[Recipe], out: Path, progress: Progress, launcher: Launcher
+) -> Ensemble:
     """Train every member into the ensemble's directory, on the same folds, and let them vote."""
     with claimed(out, ensemble):
         runs = [
-            train(recipe, out=out / MEMBERS / name, progress=named(progress, name), on=on)
+            train(recipe, out=out / MEMBERS / name, progress=named(progress, name), on=launcher)
             for name, recipe in zip(ensemble.names, recipes, strict=True)
         ]
         fingerprint = _fingerprint(ensemble.vote, [digest_member(run.path) for run in runs], None)
