@@ -1,10 +1,13 @@
 import os
+import signal
 import socket
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 import toy_bank
 from inkfold.augment import IDENTITY, parse_view
@@ -13,6 +16,9 @@ from inkfold.cluster import LOOPBACK, Cluster, _run_on_machine
 from inkfold.errors import CacheError
 from inkfold.extraction import extract
 from inkfold.launch import Inline
+from inkfold.pipeline import train
+from inkfold.trainer import share_out
+from toy import RECIPE, RUN_FILES, files_below, toy_data, toy_recipe
 from toy_bank import killed_once, name_of, real_bank, shard_files
 
 ray = pytest.importorskip("ray", reason="Ray isn't installed: pip install 'inkfold[ray]'")
@@ -21,7 +27,7 @@ VIEWS = (IDENTITY, parse_view("rotate(9)", 0, 1))
 
 @pytest.fixture(scope="module")
 def cluster():
-    opened = Cluster()
+    opened = Cluster(workers=2)
     yield opened
     opened.close()
 
@@ -61,6 +67,42 @@ def test_only_the_cell_whose_worker_was_killed_is_done_again(tmp_path, cluster, 
     assert len(shard_files(tmp_path)) == 5
 
 
+FINETUNED = RECIPE.replace("name: test_resnet", "name: test_vit, train: all").replace("size: 32", "size: 160")
+SETTINGS = ("finetune.epochs=2", "finetune.batch_size=6", "finetune.precision=float32", "folds.split=holdout")
+
+
+@pytest.mark.slow  # Ray Train starts seven processes, most of which import PyTorch
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
+def test_processes_that_train_on_ray_agree_with_one_though_one_of_them_is_killed(tmp_path, cluster, monkeypatch):
+    data, recipe = toy_data(tmp_path / "data"), toy_recipe(tmp_path, FINETUNED)
+    alone = train(recipe, *SETTINGS, data=data, out=tmp_path / "alone")
+    killed, shares = [], []
+
+    def kill_one(stage: str, done: int, total: int) -> None:
+        if stage.startswith("fine-tuning") and not killed:
+            killed.append([pid for pid in descendants(os.getpid()) if "RayTrainWorker" in command_of(pid)])
+            os.kill(int(killed[0][1]), signal.SIGKILL)
+
+    def noted(*given):
+        shares.append(share_out(*given))
+        return shares[-1]
+
+    monkeypatch.setattr("inkfold.trainer.share_out", noted)
+    run = train(recipe, *SETTINGS, data=data, out=tmp_path / "two", on=cluster, progress=kill_one)
+    assert (len(killed[0]), shares) == (2, [(2, 1)] * 2), "two processes, begun twice"
+    expected, got = (load_file(path / "weights/fold0.safetensors") for path in (alone.path, run.path))
+    for name, values in expected.items():
+        np.testing.assert_allclose(got[name], values, atol=2e-4)
+    assert files_below(run.path) == RUN_FILES | {"weights/fold0.safetensors"}
+
+
+def command_of(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
 def descendants(pid: int) -> set[str]:
     parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
@@ -94,7 +136,7 @@ def test_ray_listens_on_the_loopback_address_only_and_has_no_dashboard(tmp_path,
     # 127.0.0.1, by itself and as an IPv6 address, in the kernel's byte order
     assert listening
     assert listening <= {"0100007F", "0000000000000000FFFF00000100007F"}
-    commands = [Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8") for pid in family if Path(f"/proc/{pid}").exists()]
+    commands = [command_of(pid) for pid in family]
     assert any("raylet" in command for command in commands)
     # Ray keeps a process of that name for its usage figures, without a page and, as the sockets say, without a port
     assert all("--disable-frontend" in command for command in commands if "dashboard/dashboard.py" in command)

@@ -13,11 +13,16 @@ import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from inkfold.cells import Account, Cell, Making, run_cell
 from inkfold.errors import CacheError, InkfoldError, RecipeError
+from inkfold.progress import Progress
 from inkfold.store import available_cores
+
+if TYPE_CHECKING:
+    from inkfold.trainer import Job
+    from inkfold.tuned import Tuned
 
 ATTEMPTS = 3
 AHEAD = 2  # cells a place that are handed to Ray before one is done: none waits for this process
@@ -45,15 +50,16 @@ class Cluster:
 
     Args:
         address: None starts Ray on this machine; `auto` or HOST:PORT joins a cluster.
+        workers: Processes that fine-tune together; None: one a GPU, or one on the CPU.
 
     Raises:
         RecipeError: If Ray isn't installed.
     """
 
-    def __init__(self, address: str | None = None) -> None:
+    def __init__(self, address: str | None = None, workers: int | None = None) -> None:
         if importlib.util.find_spec("ray") is None:
             raise RecipeError("on: Ray isn't installed. Install it: pip install 'inkfold[ray]'; or take on=pool.")
-        self._address = address
+        self._address, self._workers = address, workers
         self._started = False
 
     def run(self, cells: Sequence[Cell], account: Account) -> None:
@@ -89,6 +95,13 @@ class Cluster:
                 finally:
                     for left in running:
                         ray.cancel(left, force=True)
+
+    def tune(self, job: "Job", progress: Progress) -> "Tuned":
+        """Fine-tune every fold; see `tune_by_ray`."""
+        from inkfold.trainer import tune_by_ray  # noqa: PLC0415 - torch takes a second
+
+        with _contained():
+            return tune_by_ray(self._connect(), job, self._workers, progress)
 
     def close(self) -> None:
         """End what was started here, or leave the cluster."""

@@ -7,6 +7,8 @@ import contextlib
 import threading
 import time
 from collections.abc import Generator, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
@@ -35,8 +37,13 @@ class Feeder:
         self.store, self.digests, self.size_px = store, digests, size_px
         self.workers = workers or (1 if on_cpu else available_cores())
         self.waited_s = 0.0
+        self._again = partial(Feeder, store, digests, size_px, workers, on_cpu=on_cpu)
         self._lock = threading.Lock()
-        store.missing(digests)
+        store.look()  # whoever decoded them has read their checksums
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Begin anew in another process, with as many threads as are right there."""
+        return self._again, ()
 
     def batches(self, rows: Sequence[np.ndarray], view: View) -> Generator[UInt8[np.ndarray, "n size size *channels"]]:
         """Show batches in their order.

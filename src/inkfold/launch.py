@@ -15,6 +15,9 @@ from inkfold.cells import Account, Cell, Making, Workshop, undisturbed
 from inkfold.errors import RecipeError
 
 INLINE = "inline"
+RAY = re.compile(
+    r"ray(?P<address>:auto|:[^\s:/]+:\d{1,5}|:\[[0-9a-fA-F:]+\]:\d{1,5})?(?P<workers>:[1-9]\d{0,3})?", re.ASCII
+)
 DEVICE_LANES = 2  # one reads, shows and writes while the other has the device
 
 
@@ -90,7 +93,8 @@ def open_launcher(on: str | Launcher = INLINE) -> contextlib.AbstractContextMana
 
     Args:
         on: `inline`; `pool` or `pool:N` with at most N processes; `ray` on this machine, `ray:auto` or `ray:HOST:PORT` on a
-            cluster that is there; or a launcher that is somebody else's to close.
+            cluster that is there, each also with `:N` for N processes that fine-tune together; or a launcher that is
+            somebody else's to close.
 
     Returns:
         It, closed when the block ends.
@@ -109,11 +113,12 @@ def _new(on: str) -> Launcher:
         from inkfold.pool import Pool  # noqa: PLC0415 - loky, which inline needn't have
 
         return Pool(int(rest) if rest else None)
-    if kind == "ray" and (on == kind or rest == "auto" or re.fullmatch(r"[^\s:/]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}", rest)):
+    if given := RAY.fullmatch(on):
         from inkfold.cluster import Cluster  # noqa: PLC0415
 
-        return Cluster(rest or None)
+        address, workers = ((part or "")[1:] for part in given.groups())
+        return Cluster(address or None, int(workers) if workers else None)
     raise RecipeError(
-        f"on: got '{on}', expected inline, pool, pool:N with N from 1, ray, ray:auto or ray:HOST:PORT. "
-        "It says where features are computed."
+        f"on: got '{on}', expected inline, pool, pool:N with N from 1, ray, ray:auto or ray:HOST:PORT, "
+        "each of the last three also with :N. It says where features are computed, and where N processes fine-tune."
     )

@@ -25,6 +25,7 @@ from inkfold.assembly import (
     settle_recipe,
 )
 from inkfold.augment import IDENTITY, View
+from inkfold.cluster import Cluster
 from inkfold.config import Recipe
 from inkfold.curriculum import Curriculum
 from inkfold.dataset import few_drawings, read_dataset
@@ -66,7 +67,8 @@ def train(
         data: The folder of drawings; goes before what the recipe says.
         out: The run's directory. One that holds this run unfinished is continued, and a finished one is returned.
         progress: Told how far each stage is.
-        on: Where features are computed, which changes nothing in them: `inline`, `pool[:N]` or `ray[:ADDRESS]`.
+        on: Where features are computed, which changes nothing in them: `inline`, `pool[:N]` or `ray[:ADDRESS]`; on Ray,
+            `ray[:ADDRESS][:N]`, also where N processes fine-tune.
 
     Returns:
         The finished run.
@@ -266,14 +268,18 @@ def _fine_tune(
     how: "tuple[Path, World, Cost, Progress]",
 ) -> "Tuned":
     """Train the backbone and its heads in every fold."""
-    from inkfold.tuned import tune_folds  # noqa: PLC0415 - torch takes a second
+    from inkfold.trainer import Job  # noqa: PLC0415 - torch takes a second
+    from inkfold.tuned import tune_folds  # noqa: PLC0415
 
     out, world, cost, progress = how
-    plan = _plan(recipe, material, fitted)
+    plan, shares, launcher = _plan(recipe, material, fitted), recipe.finetune.interpolate, material.extractor.launcher
     with cost.timed("finetune"):
-        tuned = tune_folds(plan, folds, out, world, recipe.finetune.interpolate, progress)
+        if isinstance(launcher, Cluster) and world.size == 1:
+            tuned = launcher.tune(Job(plan, folds, out.absolute(), shares, world.device.type), progress)
+        else:
+            tuned = tune_folds(plan, folds, out, world, shares, progress)
     cost.trained += tuned.trained
-    cost.waited = round(plan.feeder.waited_s / max(cost.seconds["finetune"], 1e-9), 4)
+    cost.waited = round(tuned.waited_s / max(cost.seconds["finetune"], 1e-9), 4)
     return tuned
 
 

@@ -88,6 +88,10 @@ class ImageStore:
         self.grey = ShardSet(parent, f"grey-{options.size_px}", {**key, "channels": 1})
         self.colour = ShardSet(parent, f"rgb-{options.size_px}", {**key, "channels": 3})
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go to other processes without the index, which each of them reads by itself."""
+        return ImageStore, (self.grey.directory.parent, self.options)
+
     def missing(self, digests: Shaped[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
         """Tell which drawings aren't decoded yet."""
         absent = self.grey.missing(digests)

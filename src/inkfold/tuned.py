@@ -57,6 +57,7 @@ class Tuned:
         interpolation: Where more than one share was tried.
         notes: What the user should know.
         trained: Drawings that went forwards and backwards in this call.
+        waited_s: For drawings, in the first process.
     """
 
     fitted: Fitted
@@ -64,6 +65,7 @@ class Tuned:
     interpolation: Interpolation | None
     notes: tuple[str, ...]
     trained: int
+    waited_s: float
 
 
 def tune_folds(
@@ -113,7 +115,7 @@ def tune_folds(
     files = tuple(WEIGHTS.format(fold) for fold in range(len(folds)))
     notes = tuple(note for outcome in outcomes for note in outcome.notes)
     count = sum(outcome.trained for outcome in outcomes)
-    return Tuned(_as_fitted(plan, outcomes), files, interpolation, notes, count)
+    return Tuned(_as_fitted(plan, outcomes), files, interpolation, notes, count, plan.feeder.waited_s)
 
 
 def _of_fold(progress: Progress, fold: int, folds: int) -> Progress:

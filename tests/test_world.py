@@ -1,0 +1,64 @@
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inkfold.world import World, joined
+
+CPU = torch.device("cpu")
+MEMBER = """
+import numpy as np, torch, torch.distributed as dist
+from inkfold.world import joined
+with joined(torch.device("cpu")) as world:
+    world.wait()
+    given = np.arange(3) + 10 * world.rank
+    print(world.rank, world.size, world.is_first, world.share(np.arange(5)).tolist(), world.total(given).tolist(), given.tolist())
+assert not dist.is_initialized()
+"""
+
+
+@given(st.integers(0, 40), st.integers(1, 9))
+def test_the_parts_of_all_processes_are_the_batch_in_its_order(drawings, size):
+    batch = np.arange(drawings) * 3
+    parts = [World(rank, size, CPU).share(batch) for rank in range(size)]
+    np.testing.assert_array_equal(np.concatenate(parts), batch)
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_one_process_alone_waits_for_nobody_and_starts_nothing(monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with joined(CPU) as world:
+        assert (world.rank, world.size, world.device, world.is_first) == (0, 1, CPU, True)
+        world.wait()
+        np.testing.assert_array_equal(world.total(np.array([1.5, 2.0])), [1.5, 2.0])
+        assert not dist.is_initialized()
+
+
+def test_the_first_process_alone_writes():
+    assert [World(rank, 3, CPU).is_first for rank in range(3)] == [True, False, False]
+
+
+@pytest.mark.skipif(not dist.is_available(), reason="PyTorch was built without torch.distributed")
+def test_processes_that_a_launcher_started_meet_add_up_and_part():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    members = [
+        subprocess.Popen([sys.executable, "-c", MEMBER], env={**os.environ, **place, "RANK": str(rank)}, stdout=subprocess.PIPE)
+        for rank in range(2)
+    ]
+    said = [member.communicate(timeout=60)[0].decode().strip() for member in members]
+    assert said == [
+        "0 2 True [0, 1, 2] [10.0, 12.0, 14.0] [0, 1, 2]",
+        "1 2 False [3, 4] [10.0, 12.0, 14.0] [10, 11, 12]",
+    ]
+    assert [member.returncode for member in members] == [0, 0]
