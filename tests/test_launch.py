@@ -23,7 +23,7 @@ def two_threads():
 
 
 UNKNOWN = ("", "Inline", "inline:2", "pool:", "pool:0", "pool:-1", "pool:two", "pool:99999", "pools", "spark")
-UNKNOWN_OF_RAY = ("ray:", "ray:host", "ray:a b:1", "ray:http://host:1")
+UNKNOWN_OF_RAY = ("ray:", "ray:host", "ray:a b:1", "ray:http://host:1", "ray:0", "ray:auto:0", "ray:host:1:0", "ray:a:1:2:3")
 
 
 @pytest.mark.parametrize("on", [*UNKNOWN, *UNKNOWN_OF_RAY])
@@ -35,7 +35,9 @@ def test_what_is_no_launcher_is_told_with_those_that_there_are(on):
     assert str(caught.value).startswith(f"on: got '{on}'")
 
 
-@pytest.mark.parametrize("on", ["ray", "ray:auto", "ray:10.0.0.1:6379", "ray:head:6379", "ray:[::1]:6379"])
+@pytest.mark.parametrize(
+    "on", ["ray", "ray:2", "ray:auto", "ray:auto:2", "ray:10.0.0.1:6379", "ray:head:6379:8", "ray:[::1]:6379"]
+)
 def test_without_ray_its_installation_is_named(monkeypatch, on):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(RecipeError, match=r"pip install 'inkfold\[ray\]'"):
@@ -50,9 +52,37 @@ def test_launchers_are_chosen_by_their_short_form():
             assert isinstance(pool, Pool)
 
 
+@pytest.mark.parametrize(
+    ("on", "given"),
+    [
+        ("ray", (None, None)),
+        ("ray:4", (None, 4)),
+        ("ray:auto", ("auto", None)),
+        ("ray:auto:4", ("auto", 4)),
+        ("ray:head:6379", ("head:6379", None)),
+        ("ray:10.0.0.1:6379:64", ("10.0.0.1:6379", 64)),
+        ("ray:[::1]:6379:2", ("[::1]:6379", 2)),
+    ],
+)
+def test_rays_address_and_its_processes_are_told_apart(monkeypatch, on, given):
+    found = []
+
+    class Named(Inline):
+        def __init__(self, *told: object) -> None:
+            found.append(told)
+
+    monkeypatch.setattr("inkfold.cluster.Cluster", Named)
+    with open_launcher(on):
+        assert found == [given]
+
+
 def test_a_launcher_is_closed_by_who_opened_it(monkeypatch):
     closed = []
-    monkeypatch.setattr(Inline, "close", lambda self: closed.append(self))
+
+    def close(self: Inline) -> None:
+        closed.append(self)
+
+    monkeypatch.setattr(Inline, "close", close)
     with open_launcher() as mine:
         with open_launcher(mine) as borrowed:
             assert borrowed is mine

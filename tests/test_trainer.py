@@ -46,10 +46,10 @@ def test_all_processes_have_room_at_once_or_none_starts(nodes, wanted, device, e
 class Ray:
     """Answers as Ray would whose processes end with one outcome after the other."""
 
-    class Lost(Exception):
+    class LostError(Exception):
         pass
 
-    exceptions = SimpleNamespace(WorkerCrashedError=Lost, ObjectLostError=Lost)
+    exceptions = SimpleNamespace(WorkerCrashedError=LostError, ObjectLostError=LostError)
 
     def __init__(self, *outcomes) -> None:
         self.outcomes, self.given, self.cancelled, self.looks = list(outcomes), [], [], iter(range(1000))
@@ -70,7 +70,7 @@ class Ray:
 
     def get(self, task):
         outcome = self.outcomes.pop(0)
-        if isinstance(outcome, Ray.Lost):
+        if isinstance(outcome, Ray.LostError):
             raise outcome
         return outcome
 
@@ -84,7 +84,7 @@ def job(tmp_path):
 
 
 def test_processes_that_were_lost_are_begun_anew(job):
-    ray = Ray("a worker died", Ray.Lost("the machine went"), DONE)
+    ray = Ray("a worker died", Ray.LostError("the machine went"), DONE)
     assert tune_by_ray(ray, job, 2) is DONE
     assert ray.given == [(2, 1)] * 3
     assert ray.cancelled == [1, 2, 3]

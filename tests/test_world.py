@@ -19,7 +19,8 @@ from inkfold.world import joined
 with joined(torch.device("cpu")) as world:
     world.wait()
     given = np.arange(3) + 10 * world.rank
-    print(world.rank, world.size, world.is_first, world.share(np.arange(5)).tolist(), world.total(given).tolist(), given.tolist())
+    total, share = world.total(given).tolist(), world.share(np.arange(5)).tolist()
+    print(world.rank, world.size, world.is_first, share, total, given.tolist())
 assert not dist.is_initialized()
 """
 

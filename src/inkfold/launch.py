@@ -16,7 +16,7 @@ from inkfold.errors import RecipeError
 
 INLINE = "inline"
 RAY = re.compile(
-    r"ray(?P<address>:auto|:[^\s:/]+:\d{1,5}|:\[[0-9a-fA-F:]+\]:\d{1,5})?(?P<workers>:[1-9]\d{0,3})?", re.ASCII
+    r"ray(?P<address>:auto|:[^\s:/]+:[1-9]\d{0,4}|:\[[0-9a-fA-F:]+\]:[1-9]\d{0,4})?(?P<workers>:[1-9]\d{0,3})?", re.ASCII
 )
 DEVICE_LANES = 2  # one reads, shows and writes while the other has the device
 
