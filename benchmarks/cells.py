@@ -3,9 +3,10 @@
 Every side computes the same features of the same drawings into a directory of its own, in turn. The first call of a side pays
 for its start (processes that import PyTorch, Ray's daemons), the second one is the plan alone under another view; in the third
 a worker is killed at a third of the plan, but for inline, which has none. What inline takes includes building the backbone,
-which workers have kept. The bytes of all files are compared with those of `inline` in the end.
+which workers have kept. `ratio` is the plan's seconds inline over those of the first side; `identical` says whether all files
+of all sides have the same bytes.
 
-    .venv/bin/python benchmarks/cells.py [--sides inline pool ray] [--backbone NAME] [--drawings N] [--quick]
+    .venv/bin/python benchmarks/cells.py [--sides pool:2 ray] [--backbone NAME] [--drawings N] [--quick]
 """
 
 import argparse
@@ -36,35 +37,36 @@ def main() -> None:
     """Run all sides in turn and print the table and the RESULT line."""
     given = parse()
     result: dict[str, float] = {}
+    print(f"{'':<10}{'start + plan s':>16}{'plan s':>9}{'drawings/s':>12}{'with a kill s':>15}{'bytes as inline':>17}")
     with tempfile.TemporaryDirectory() as temp:
-        first: dict[str, bytes] = {}
-        print(f"{'':<10}{'start + plan s':>16}{'plan s':>9}{'drawings/s':>12}{'with a kill s':>15}{'bytes as inline':>17}")
-        for side in given.sides:
+        inline: dict[str, bytes] = {}
+        for side in ("inline", *given.sides):
             made, digests = prepare(Path(temp) / side.replace(":", "-"), given)
             started, plan, killed = measure(side, made, digests)
             files = {
-                path.name + path.parent.name: path.read_bytes() for path in (made.home / "features").rglob("*.safetensors")
+                f"{path.parent.name}/{path.name}": path.read_bytes() for path in made.home.rglob("features/*/*.safetensors")
             }
-            first = first or files
-            kill = f"{killed:.2f}" if killed else "-"
-            print(
-                f"{side:<10}{started:>16.2f}{plan:>9.2f}{len(digests) / plan:>12.1f}{kill:>15}{files == first!s:>17}",
-                flush=True,
-            )
+            inline = inline or files
+            kill = "-" if killed is None else f"{killed:.2f}"
+            rate = len(digests) / plan
+            print(f"{side:<10}{started:>16.2f}{plan:>9.2f}{rate:>12.1f}{kill:>15}{files == inline!s:>17}", flush=True)
             name = side.partition(":")[0]
-            result |= {f"{name}_s": plan, f"{name}_start_s": started - plan, f"{name}_equal": float(files == first)}
-            result |= {f"{name}_kill_s": killed - plan} if killed else {}
+            result |= {
+                f"{name}_s": plan,
+                f"{name}_start_s": started - plan,
+                f"{name}_ratio": result.get("inline_s", plan) / plan,
+            }
+            result |= {} if killed is None else {f"{name}_kill_s": killed - plan}
+            result["identical"] = min(result.get("identical", 1.0), float(files == inline))
         result["cells"] = len(plan_cells(made, {PLAN: digests}))
-    for side in ("pool", "ray"):
-        if f"{side}_s" in result and "inline_s" in result:
-            result[f"{side}_ratio"] = result["inline_s"] / result[f"{side}_s"]
-    print("RESULT " + " ".join(f"{name}={value:.3f}" for name, value in result.items()))
+    result["ratio"] = result[f"{given.sides[0].partition(':')[0]}_ratio"]
+    print("RESULT " + " ".join(f"{name}={value:.4g}" for name, value in result.items()))
 
 
 def parse() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sides", nargs="+", default=["inline", "pool", "ray"])
+    parser.add_argument("--sides", nargs="+", default=["pool:2", "ray"], help="in turn, after inline; ratio is the first one's")
     parser.add_argument("--backbone", default="tf_efficientnet_lite0")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--drawings", type=int, default=3000)

@@ -3,13 +3,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inkfold import cells as cells_module
 from inkfold.augment import IDENTITY, parse_view
 from inkfold.cells import Account, Making, Workshop, plan_cells, run_cell
-from inkfold.errors import CacheError
+from inkfold.errors import CacheError, RecipeError
 from inkfold.fit import ImageOptions
 from inkfold.shards import DIGEST_DTYPE
 from toy_bank import Stub, expected, fill, info, making, named, shard_files, use
@@ -108,6 +109,19 @@ def test_pixels_that_are_gone_are_an_error_and_leave_no_file(tmp_path, monkeypat
     with pytest.raises(CacheError, match=r"1 of \d+ rows are gone"):
         Workshop(made).run(cell)
     assert shard_files(tmp_path) == {}
+
+
+def test_memory_that_runs_out_is_told_with_what_to_set(tmp_path, monkeypatch):
+    class Large(Stub):
+        def extract(self, pixels: np.ndarray) -> np.ndarray:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    fill(tmp_path, range(9))
+    use(monkeypatch, Large(16))
+    made = making(tmp_path)
+    [cell] = planned(made, range(9))
+    with pytest.raises(RecipeError, match=r"out of memory at 9 drawings a forward\. Set backbone\.batch_size lower than 16"):
+        Workshop(made).run(cell)
 
 
 def test_a_machine_with_other_libraries_refuses_a_cell(tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ from inkfold.launch import Inline
 from inkfold.pipeline import train
 from inkfold.trainer import share_out
 from toy import RECIPE, RUN_FILES, files_below, toy_data, toy_recipe
-from toy_bank import killed_once, name_of, real_bank, shard_files
+from toy_bank import descendants, ended, killed_once, name_of, real_bank, shard_files
 
 ray = pytest.importorskip("ray", reason="Ray isn't installed: pip install 'inkfold[ray]'")
 VIEWS = (IDENTITY, parse_view("rotate(9)", 0, 1))
@@ -81,7 +81,7 @@ def test_processes_that_train_on_ray_agree_with_one_though_one_of_them_is_killed
     def kill_one(stage: str, done: int, total: int) -> None:
         if stage.startswith("fine-tuning") and not killed:
             killed.append([pid for pid in descendants(os.getpid()) if "RayTrainWorker" in command_of(pid)])
-            os.kill(int(killed[0][1]), signal.SIGKILL)
+            os.kill(killed[0][1], signal.SIGKILL)
 
     def noted(*given):
         shares.append(share_out(*given))
@@ -96,27 +96,14 @@ def test_processes_that_train_on_ray_agree_with_one_though_one_of_them_is_killed
     assert files_below(run.path) == RUN_FILES | {"weights/fold0.safetensors"}
 
 
-def command_of(pid: str) -> str:
+def command_of(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8")
     except OSError:
         return ""
 
 
-def descendants(pid: int) -> set[str]:
-    parents = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[path.parent.name] = path.read_text(encoding="utf-8").rsplit(")", 1)[1].split()[1]
-        except OSError:
-            continue
-    family = {str(pid)}
-    while new := {child for child, parent in parents.items() if parent in family} - family:
-        family |= new
-    return family
-
-
-def sockets_of(pid: str) -> set[str]:
+def sockets_of(pid: int) -> set[str]:
     try:
         links = [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()]
     except OSError:
@@ -162,6 +149,22 @@ def test_an_error_in_a_worker_is_told_as_it_is(tmp_path, cluster):
         path.unlink()
     with pytest.raises(CacheError, match=r"has no rows|rows are gone"):
         extract(made, {IDENTITY: digests}, cluster)
+
+
+def test_a_full_disk_in_a_worker_is_told_as_it_is(tmp_path, cluster, monkeypatch):
+    ray.cloudpickle.register_pickle_by_value(toy_bank)
+    monkeypatch.setattr("inkfold.cluster._run_on_machine", toy_bank.on_machine_with_full_disk)
+    made, digests = real_bank(tmp_path, 20)
+    with pytest.raises(CacheError, match=r"safetensors: No space left on device\. Free some space or set INKFOLD_HOME"):
+        extract(made, {IDENTITY: digests}, cluster)
+    assert shard_files(tmp_path) == {}
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
+def test_ctrl_c_ends_ray_and_its_workers_and_what_is_done_is_kept(tmp_path):
+    assert ended(tmp_path, "ray", signal.SIGINT).strip().endswith("KeyboardInterrupt")
+    assert len(shard_files(tmp_path)) == 1
+    assert list(tmp_path.glob("witness*")) == []
 
 
 def test_another_cluster_than_the_one_that_was_joined_is_refused(tmp_path, cluster):

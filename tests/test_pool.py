@@ -1,8 +1,4 @@
-import os
 import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -15,22 +11,7 @@ from inkfold.errors import CacheError
 from inkfold.extraction import extract
 from inkfold.launch import Inline
 from inkfold.pool import Pool, cuda_devices, slot_environments
-from toy_bank import die, hanging_pid, killed_once, making, name_of, noted, real_bank, shard_files
-
-DRIVER = """
-import sys
-from pathlib import Path
-import inkfold.pool
-from inkfold.augment import IDENTITY
-from inkfold.extraction import extract
-from inkfold.launch import open_launcher
-from toy_bank import noted, real_bank
-
-made, digests = real_bank(Path(sys.argv[1]), 40)
-inkfold.pool.run_cell = noted
-with open_launcher("pool:1") as pool:
-    extract(made, {IDENTITY: digests}, pool)
-"""
+from toy_bank import die, ended, killed_once, making, name_of, noted, on_full_disk, real_bank, shard_files
 
 
 @pytest.fixture(autouse=True)
@@ -71,35 +52,23 @@ def test_a_cell_whose_process_is_killed_every_time_ends_in_an_error(tmp_path, mo
     pool.close()
 
 
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
-def test_workers_end_with_their_parent_however_it_ends(tmp_path, ending):
-    made, digests = real_bank(tmp_path, 40)
-    first = plan_cells(made, {IDENTITY: digests})[0]
-    (tmp_path / "victim").write_text(name_of(first), encoding="utf-8")
-    command = [
-        sys.executable,
-        "-c",
-        DRIVER,
-        str(tmp_path),
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as driver:
-        worker = hanging_pid(tmp_path)
-        driver.send_signal(ending)
-        _, errors = driver.communicate(timeout=60)
-    until = time.monotonic() + 30
-    while is_alive(worker):
-        assert time.monotonic() < until, "the worker lives on"
-        time.sleep(0.05)
+def test_workers_end_with_their_parent_however_it_ends_and_what_is_done_is_kept(tmp_path, ending):
+    errors = ended(tmp_path, "pool:1", ending)
     assert errors.strip().endswith("KeyboardInterrupt") or ending == signal.SIGKILL
+    assert len(shard_files(tmp_path)) == 1, "the cell before the one that hung"
+
+
+def test_a_full_disk_in_a_process_is_told_as_it_is(tmp_path, monkeypatch, pool):
+    monkeypatch.setattr("inkfold.pool.run_cell", on_full_disk)
+    made, digests = real_bank(tmp_path, 20)
+    with pytest.raises(CacheError, match=r"safetensors: No space left on device\. Free some space or set INKFOLD_HOME"):
+        extract(made, {IDENTITY: digests}, pool)
+    assert shard_files(tmp_path) == {}
+    monkeypatch.undo()
+    extract(made, {IDENTITY: digests}, pool)
+    assert len(shard_files(tmp_path)) == 1, "the same processes go on when there is room"
 
 
 def test_processes_times_threads_are_no_more_than_the_cores(tmp_path, monkeypatch):

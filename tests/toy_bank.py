@@ -1,15 +1,21 @@
 """Drawings and a backbone that cost nothing, for the tests of the feature bank and of who fills it."""
 
+import contextlib
+import errno
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from inkfold import cluster
 from inkfold.augment import IDENTITY
 from inkfold.cells import Cell, Making, plan_cells, run_cell
 from inkfold.extraction import Extraction, extract
@@ -22,6 +28,24 @@ from inkfold.store import ImageStore
 from inkfold.weights import BackboneInfo, BackboneSpec, resolve_backbone
 
 OPTIONS = ImageOptions(8)
+DRIVER = """
+import sys
+from pathlib import Path
+import inkfold.cells, inkfold.cluster, inkfold.pool
+import toy_bank
+from inkfold.augment import IDENTITY
+from inkfold.extraction import extract
+from inkfold.launch import open_launcher
+
+inkfold.cells.CPU_CELL_ROWS = 32
+inkfold.pool.run_cell, inkfold.cluster._run_on_machine = toy_bank.noted, toy_bank.noted_on_machine
+if sys.argv[2].startswith("ray"):
+    import ray
+    ray.cloudpickle.register_pickle_by_value(toy_bank)
+made, digests = toy_bank.real_bank(Path(sys.argv[1]), 64)
+with open_launcher(sys.argv[2]) as launcher:
+    extract(made, {IDENTITY: digests}, launcher)
+"""
 
 
 class Stub:
@@ -113,6 +137,31 @@ def noted(cell: Cell) -> float:
     return run_cell(cell)
 
 
+@contextlib.contextmanager
+def full_disk() -> Iterator[None]:
+    """Let nothing be written any more."""
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    real, os.fsync = os.fsync, full
+    try:
+        yield
+    finally:
+        os.fsync = real
+
+
+def on_full_disk(cell: Cell) -> float:
+    with full_disk():
+        return run_cell(cell)
+
+
+def on_machine_with_full_disk(cell: Cell, witness: str) -> object:
+    """The same in Ray's worker, where no change of the driver's modules arrives."""
+    with full_disk():
+        return cluster._run_on_machine(cell, witness)
+
+
 def noted_on_machine(cell: Cell, witness: str) -> float:
     """The same in Ray's worker."""
     assert (cell.making.home / witness).is_file()
@@ -144,3 +193,43 @@ def killed_once(made: Making, digests: np.ndarray, launcher: Launcher, victim: i
     kill.join()
     assert took.forwards == len(digests)
     return (made.home / "begun").read_text(encoding="utf-8").split()
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def descendants(pid: int) -> set[int]:
+    """Find a process and those below it."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(path.parent.name)] = int(path.read_text(encoding="utf-8").rsplit(")", 1)[1].split()[1])
+    family = {pid}
+    while new := {child for child, parent in parents.items() if parent in family} - family:
+        family |= new
+    return family
+
+
+def ended(home: Path, on: str, ending: signal.Signals) -> str:
+    """End a driver while the worker at its second cell hangs and the first one is done, see that all its processes are gone."""
+    made, digests = real_bank(home, 64)
+    second = plan_cells(made, {IDENTITY: digests})[1]
+    (home / "victim").write_text(name_of(second), encoding="utf-8")
+    command = [sys.executable, "-c", DRIVER, str(home), on]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as driver:
+        hanging_pid(home)
+        while not shard_files(home):
+            time.sleep(0.02)
+        family = descendants(driver.pid)
+        driver.send_signal(ending)
+        _, errors = driver.communicate(timeout=60)
+    until = time.monotonic() + 60
+    while left := [pid for pid in family if is_alive(pid)]:
+        assert time.monotonic() < until, f"{left} live on"
+        time.sleep(0.05)
+    return errors

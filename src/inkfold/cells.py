@@ -18,7 +18,7 @@ from jaxtyping import Shaped
 
 from inkfold.ahead import ahead, one_opencv_thread
 from inkfold.augment import View, render_batch
-from inkfold.errors import CacheError
+from inkfold.errors import CacheError, RecipeError
 from inkfold.features import FeatureBank
 from inkfold.fit import ImageOptions
 from inkfold.progress import Progress, silent
@@ -187,6 +187,7 @@ class Workshop:
         Raises:
             CacheError: If a drawing's pixels are gone, the disk is full, or this machine's libraries make other features.
             WeightsError: If the backbone can't be built, or gives what is no number.
+            RecipeError: If a batch is too large for the device's memory.
         """
         import torch  # noqa: PLC0415 - seconds
 
@@ -197,8 +198,14 @@ class Workshop:
         started, parts = time.perf_counter(), []
         with contextlib.closing(self._shown(cell)) as batches:
             for pixels in batches:
-                with self._turn:
-                    parts.append(backbone.extract(pixels))
+                try:
+                    with self._turn:
+                        parts.append(backbone.extract(pixels))
+                except torch.OutOfMemoryError:
+                    raise RecipeError(
+                        f"{cell}: out of memory at {len(pixels)} drawings a forward. Set backbone.batch_size lower than "
+                        f"{cell.making.batch_size}."
+                    ) from None
                 if tell is not None:
                     tell(len(pixels))
         shards.append(np.array(cell.drawings, DIGEST_DTYPE), np.concatenate(parts))

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from inkfold.atomic import TEMP_MARK, sweep_temp_files
 from inkfold.cells import Account, Cell, Making, run_cell
 from inkfold.errors import CacheError, InkfoldError, RecipeError
 from inkfold.progress import Progress
@@ -30,7 +31,7 @@ FEWEST_AHEAD = 8  # and a cluster that grows by demand sees some
 LOOK_S = 1.0
 ANSWER_S = 5.0
 AUTO = "auto"
-WITNESS = ".witness-"
+STALE_AFTER_S = 7 * 24 * 3600.0
 LOOPBACK = "127.0.0.1"
 STORE_BYTES = 100 << 20  # nothing but digests goes through Ray, which else takes a third of the memory
 SILENT: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
@@ -205,7 +206,8 @@ def _outcome(ray: Any, done: Any, cell: Cell) -> float:
 @contextlib.contextmanager
 def _witness(home: Path) -> Iterator[str]:
     """Leave a file in the directory that all machines must share, so that one which doesn't is found out."""
-    name = f"{WITNESS}{uuid.uuid4().hex}"
+    sweep_temp_files(home, STALE_AFTER_S)
+    name = f"witness{TEMP_MARK}{uuid.uuid4().hex}"
     try:
         (home / name).touch()
         yield name
