@@ -1,6 +1,8 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,7 @@ from safetensors.numpy import load_file
 import toy_bank
 from inkfold.augment import IDENTITY, parse_view
 from inkfold.cells import plan_cells
-from inkfold.cluster import LOOPBACK, Cluster, _run_on_machine
+from inkfold.cluster import LOOPBACK, SAFE, Cluster, _run_on_machine
 from inkfold.errors import CacheError
 from inkfold.extraction import extract
 from inkfold.launch import Inline
@@ -178,3 +180,44 @@ def test_a_cluster_without_the_wanted_device_is_told(tmp_path, cluster):
     made, digests = real_bank(tmp_path, 20)
     with pytest.raises(CacheError, match="the Ray cluster has no GPU to work on"):
         extract(replace(made, device="cuda"), {IDENTITY: digests}, cluster)
+
+
+LOST = """
+import os, signal, sys, threading
+from pathlib import Path
+import ray
+from ray.cluster_utils import Cluster
+import inkfold.cells, inkfold.cluster
+import toy_bank
+from inkfold.launch import open_launcher
+
+inkfold.cells.CPU_CELL_ROWS = 32
+inkfold.cluster._run_on_machine = toy_bank.noted_on_machine
+ray.cloudpickle.register_pickle_by_value(toy_bank)
+machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+for _ in range(2):
+    machines.add_node(num_cpus=1)
+
+def lose(pid):
+    raylet = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    [lost] = [one for one in machines.worker_nodes if raylet in [it.process.pid for it in one.all_processes["raylet"]]]
+    machines.remove_node(lost, allow_graceful=False)
+
+made, digests = toy_bank.real_bank(Path(sys.argv[1]), 150)
+with open_launcher(f"ray:{machines.address}") as launcher:
+    toy_bank.killed_once(made, digests, launcher, 2, lose)
+machines.shutdown()
+"""
+
+
+@pytest.mark.slow  # a head and two nodes, each a set of daemons
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the node of a process in /proc")
+def test_only_the_cells_of_a_lost_node_are_done_again(tmp_path):
+    environment = {**os.environ, **SAFE, "PYTHONPATH": str(Path(__file__).parent)}
+    command = [sys.executable, "-c", LOST, str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    made, digests = real_bank(tmp_path / "plan", 150)
+    plan = [name_of(cell) for cell in plan_cells(made, {IDENTITY: digests})]
+    assert Counter((tmp_path / "begun").read_text().split()) == Counter([*plan, plan[2]])
+    assert len(shard_files(tmp_path)) == 5

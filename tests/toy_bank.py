@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -174,7 +174,7 @@ def die(cell: Cell) -> float:
     raise AssertionError
 
 
-def hanging_pid(home: Path, within_s: float = 60.0) -> int:
+def hanging_pid(home: Path, within_s: float = 120.0) -> int:
     """Wait for the worker that hangs."""
     until = time.monotonic() + within_s
     while not (home / "pid").exists():
@@ -183,14 +183,20 @@ def hanging_pid(home: Path, within_s: float = 60.0) -> int:
     return int((home / "pid").read_text(encoding="utf-8"))
 
 
-def killed_once(made: Making, digests: np.ndarray, launcher: Launcher, victim: int) -> list[str]:
-    """Carry out a plan while the worker at one of its cells is killed; give the cells' names as they were begun."""
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+def killed_once(
+    made: Making, digests: np.ndarray, launcher: Launcher, victim: int, end: Callable[[int], None] = kill
+) -> list[str]:
+    """Carry out a plan while the worker at one of its cells is ended; give the cells' names as they were begun."""
     plan = plan_cells(made, {IDENTITY: digests})
     (made.home / "victim").write_text(name_of(plan[victim]), encoding="utf-8")
-    kill = threading.Thread(target=lambda: os.kill(hanging_pid(made.home), signal.SIGKILL), daemon=True)
-    kill.start()
+    killer = threading.Thread(target=lambda: end(hanging_pid(made.home)), daemon=True)
+    killer.start()
     took = extract(made, {IDENTITY: digests}, launcher)
-    kill.join()
+    killer.join()
     assert took.forwards == len(digests)
     return (made.home / "begun").read_text(encoding="utf-8").split()
 

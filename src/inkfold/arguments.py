@@ -79,7 +79,7 @@ def build_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
 
 
 def _add_on(command: argparse.ArgumentParser) -> None:
-    about = "where features are computed: inline, pool[:N] processes, ray[:ADDRESS]; the results are the same"
+    about = "who computes features, with the same results: inline, pool[:N], ray[:ADDRESS][:N]; on Ray, N fine-tune together"
     command.add_argument("--on", default="inline", metavar="WHERE", help=about)
 
 
