@@ -198,14 +198,8 @@ class Workshop:
         started, parts = time.perf_counter(), []
         with contextlib.closing(self._shown(cell)) as batches:
             for pixels in batches:
-                try:
-                    with self._turn:
-                        parts.append(backbone.extract(pixels))
-                except torch.OutOfMemoryError:
-                    raise RecipeError(
-                        f"{cell}: out of memory at {len(pixels)} drawings a forward. Set backbone.batch_size lower than "
-                        f"{cell.making.batch_size}."
-                    ) from None
+                with self._turn:
+                    parts.append(_forward(backbone, pixels, cell))
                 if tell is not None:
                     tell(len(pixels))
         shards.append(np.array(cell.drawings, DIGEST_DTYPE), np.concatenate(parts))
@@ -238,6 +232,16 @@ class Workshop:
             return
         workers = min(RENDERERS, available_cores())
         yield from ahead(show, tasks, workers, workers + 1)
+
+
+def _forward(backbone: "Backbone", pixels: np.ndarray, cell: Cell) -> np.ndarray:
+    import torch  # noqa: PLC0415 - seconds
+
+    try:
+        return backbone.extract(pixels)
+    except torch.OutOfMemoryError:
+        small = f"Set backbone.batch_size lower than {cell.making.batch_size}."
+        raise RecipeError(f"{cell}: out of memory at {len(pixels)} drawings a forward. {small}") from None
 
 
 def build_backbone(making: Making) -> "Backbone":
