@@ -71,8 +71,9 @@ def tune_by_ray(ray: Any, job: Job, workers: int | None, progress: Progress = si
             outcome: Tuned | InkfoldError | str = ray.get(task)
         except (ray.exceptions.WorkerCrashedError, ray.exceptions.ObjectLostError) as error:
             outcome = str(error)
-        finally:
-            ray.cancel(task, force=True)  # after Ctrl-C; its processes end with it
+        except BaseException:  # Ctrl-C: its processes end with it. One that is done must not be cancelled: Ray 2.60 aborts
+            ray.cancel(task, force=True)
+            raise
         if isinstance(outcome, Tuned):
             return outcome
         if isinstance(outcome, InkfoldError):
