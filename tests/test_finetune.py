@@ -18,7 +18,7 @@ from inkfold.pipeline import train
 from inkfold.predictions import Predictions
 from inkfold.recipe import validate_recipe
 from inkfold.run import load_run
-from toy import RECIPE, RUN_FILES, command_line, environment, files_below, toy_data, toy_recipe
+from toy import RECIPE, RUN_FILES, command_line, environment, files_below, python, toy_data, toy_recipe
 
 torch.set_num_threads(1)
 
@@ -183,6 +183,13 @@ def test_the_best_epochs_weights_are_kept_and_what_that_flatters_is_told(tmp_pat
     run = train(recipe, "finetune.keep=best", "finetune.ema=0", data=data, out=tmp_path / "run")
     assert {"epochs", "nested_accuracy", "optimism"} <= {*run.metrics["selection"]}
     assert run.metrics["selection"]["accuracy"] == pytest.approx(run.metrics["out_of_fold"]["accuracy"])
+
+
+def test_mixup_needs_nothing_that_this_process_did_before():
+    made = (
+        "from inkfold.finetune import _mixup; from inkfold.settings import TuningSettings; _mixup(TuningSettings(mixup=0.2), 3)"
+    )
+    assert python(made) == ""
 
 
 @pytest.mark.parametrize(

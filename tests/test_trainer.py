@@ -91,7 +91,9 @@ def test_processes_that_were_lost_are_begun_anew(job):
 
 
 def test_the_third_loss_is_told_with_what_the_processes_said(job):
-    with pytest.raises(CacheError, match=r"were lost 3 times. Run again: .* The last of them said: no luck 3"):
+    with pytest.raises(
+        CacheError, match=r"ended 3 times before they were done\. Run again: .* The last of them said: no luck 3"
+    ):
         tune_by_ray(Ray("no luck 1", "no luck 2", "no luck 3"), job, None)
 
 

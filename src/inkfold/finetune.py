@@ -25,6 +25,7 @@ from inkfold.errors import CacheError, RecipeError
 from inkfold.progress import Progress, silent
 from inkfold.settings import TuningSettings, lr_factor
 from inkfold.shards import digest, key_digest
+from inkfold.torchvision_ops import declare_missing_operators
 from inkfold.training import Epoch
 from inkfold.world import World
 
@@ -314,6 +315,7 @@ _PLAIN = ("epoch", "step", "sums", "best", "micro_batch", "notes")
 def _mixup(settings: TuningSettings, num_classes: int) -> Any:
     if not (settings.mixup or settings.cutmix):
         return None
+    declare_missing_operators()
     from timm.data import Mixup  # noqa: PLC0415 - seconds
 
     return Mixup(settings.mixup, settings.cutmix, label_smoothing=settings.label_smoothing, num_classes=num_classes)

@@ -79,8 +79,8 @@ def tune_by_ray(ray: Any, job: Job, workers: int | None, progress: Progress = si
         if isinstance(outcome, InkfoldError):
             raise outcome
     raise CacheError(
-        f"{job.out}: processes that trained together were lost {ATTEMPTS} times. Run again: it goes on from the last "
-        f"checkpoint. The last of them said: {outcome}"
+        f"{job.out}: processes that trained together ended {ATTEMPTS} times before they were done. Run again: it goes on "
+        f"from the last checkpoint. The last of them said: {outcome}"
     )
 
 
