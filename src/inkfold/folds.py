@@ -49,6 +49,39 @@ def assign_folds(
     return folds
 
 
+def join_groups(
+    first: Shaped[np.ndarray, " n"] | None, second: Shaped[np.ndarray, " n"] | None
+) -> Shaped[np.ndarray, " n"] | None:
+    """Join two groupings to one, in which whatever belongs together in either belongs together.
+
+    Args:
+        first: Names of groups.
+        second: Of others, for the same rows.
+
+    Returns:
+        Names of the joined groups; the other grouping where one is None.
+    """
+    if first is None or second is None:
+        return second if first is None else first
+    places = [np.unique(groups, return_inverse=True)[1] for groups in (first, second)]
+    return _connected(*places)
+
+
+def count_parted(groups: Shaped[np.ndarray, " n"], parts: Int64[np.ndarray, " n"]) -> int:
+    """Count the groups that folds part.
+
+    Args:
+        groups: Names of groups.
+        parts: Each row's fold.
+
+    Returns:
+        How many groups have rows in more than one fold.
+    """
+    _, of_group = np.unique(groups, return_inverse=True)
+    pairs = np.unique(np.stack([of_group, parts]), axis=1)
+    return int((np.bincount(pairs[0]) > 1).sum())
+
+
 def _crowding(
     part: int, classes: Sequence[int], class_counts: list[list[int]], totals: list[int], turn: int
 ) -> tuple[int, int, int]:
@@ -57,10 +90,8 @@ def _crowding(
 
 def _units(digests: np.ndarray, groups: np.ndarray | None) -> list[np.ndarray]:
     """Connect rows with equal bytes or equal groups; give each component's rows."""
-    _, labels = np.unique(digests, return_inverse=True)
-    if groups is not None:
-        _, of_group = np.unique(groups, return_inverse=True)
-        labels = _connected(labels, of_group)
+    labels = join_groups(np.unique(digests, return_inverse=True)[1], groups)
+    assert labels is not None
     order = np.argsort(labels, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
 

@@ -30,11 +30,12 @@ from inkfold.config import Recipe
 from inkfold.curriculum import Curriculum
 from inkfold.dataset import few_drawings, read_dataset
 from inkfold.errors import DataError, RecipeError
-from inkfold.folds import assign_folds
+from inkfold.folds import assign_folds, count_parted
 from inkfold.heads import start_heads
 from inkfold.inference import Shown, predict_held_out, predict_test, shown_alike, shown_by_each
 from inkfold.launch import INLINE, Launcher, open_launcher
-from inkfold.prepare import Prepared, ReadData, decode, read_files
+from inkfold.predictions import Predictions
+from inkfold.prepare import Prepared, ReadData, decode, group_duplicates, read_files
 from inkfold.progress import Progress, silent
 from inkfold.results import Results, write_results
 from inkfold.run import Run, load_run, prediction_views
@@ -101,7 +102,8 @@ def train(
             out_of_fold = predict_held_out(shown, material.prepared, material.test_views, folds, fitted)
             test = predict_test(shown, material.prepared, material.test_views, len(folds), fitted)
             plain = predict_held_out(shown, material.prepared, (IDENTITY,), folds, fitted) if recipe.tta else None
-        results = Results(len(folds), fitted, out_of_fold, test, plain, before, tuned)
+        parted = _predict_parted(recipe, material, cost, progress) if world is None else None
+        results = Results(len(folds), fitted, out_of_fold, test, plain, before, tuned, parted)
         files = write_results(out, recipe, material.curriculum, material.prepared, results)
         _finish(out, recipe, material, results, cost, files)
     return load_run(out)
@@ -154,6 +156,8 @@ def gather(recipe: Recipe, read: ReadData, cost: Cost, progress: Progress, launc
     prepared = decode(
         read, extractor, recipe.data.on_broken, cost, progress, views=views, test_views=test_views, pixels=not frozen
     )
+    if recipe.folds.group_duplicates:
+        prepared = group_duplicates(prepared, extractor.signatures(), cost, progress)
     features = extractor.extract(prepared.digests, cost, progress, views)
     test_features = None
     if frozen and prepared.test_digests is not None and len(prepared.test_digests):
@@ -161,12 +165,13 @@ def gather(recipe: Recipe, read: ReadData, cost: Cost, progress: Progress, launc
     return Material(extractor, curriculum, test_views, prepared, features, test_features)
 
 
-def split(recipe: Recipe, prepared: Prepared) -> Bool[np.ndarray, "folds n"]:
+def split(recipe: Recipe, prepared: Prepared, *, grouped: bool = True) -> Bool[np.ndarray, "folds n"]:
     """Deal the training drawings into parts, and give each fold all but its own.
 
     Args:
         recipe: With the kind of split; `holdout` holds out part 0, or val/ where the data have it.
         prepared: The drawings.
+        grouped: Whether copies of one drawing stay together, where they were looked for.
 
     Returns:
         True where a fold's heads learn from a drawing.
@@ -178,7 +183,7 @@ def split(recipe: Recipe, prepared: Prepared) -> Bool[np.ndarray, "folds n"]:
     if holdout and train.given_val is not None:
         parts = np.where(train.given_val[prepared.rows], 0, 1)
     else:
-        groups = None if train.groups is None else train.groups[prepared.rows]
+        groups = prepared.groups if grouped else prepared.named_groups
         parts = assign_folds(prepared.targets, prepared.digests, recipe.folds.k, recipe.seed, groups)
     folds = np.stack([parts != fold for fold in range(1 if holdout else recipe.folds.k)])
     if folds.all() or not folds.any(1).all():
@@ -220,6 +225,20 @@ def _fit(recipe: Recipe, material: Material, folds: Bool[np.ndarray, "folds n"],
             "or bring the features to one scale: fit.scaling=standardise."
         )
     return fitted
+
+
+def _predict_parted(recipe: Recipe, material: Material, cost: Cost, progress: Progress) -> Predictions | None:
+    """Fit once more with folds that part copies, for what these flatter; None where no copies are parted."""
+    prepared = material.prepared
+    if prepared.duplicates is None or recipe.folds.split != "kfold":  # a holdout would hold out other drawings
+        return None
+    folds = split(recipe, prepared, grouped=False)
+    if not count_parted(prepared.duplicates, folds.argmin(0)):
+        return None
+    with cost.timed("parted_duplicates"):
+        fitted = _fit(recipe, material, folds, progress)
+        shown = shown_alike(material.features, None, folds)
+        return predict_held_out(shown, prepared, material.test_views, folds, fitted)
 
 
 @contextlib.contextmanager

@@ -1,16 +1,19 @@
 """From a data set to drawings that are read, whole, decoded and in an order that content alone decides."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Int64, Shaped
 
 from inkfold.augment import IDENTITY, View
 from inkfold.dataset import Dataset
-from inkfold.errors import DataError
+from inkfold.duplicates import find_matches, group_matches
+from inkfold.errors import DataError, Problem
+from inkfold.folds import join_groups
 from inkfold.progress import Progress, silent
 from inkfold.shards import key_digest
+from inkfold.signatures import SignatureStore
 from inkfold.sources import Cost, Extractor, Source, read_source, refuse_broken, whole_drawings
 from inkfold.store import BrokenFile
 
@@ -46,11 +49,13 @@ class Prepared:
         read: The data set and its files.
         rows: Of the training table: the whole drawings.
         test_whole: Which test drawings can be read; None without a test table.
+        duplicates: Equal where usable training drawings are copies of each other; None where nobody looked.
     """
 
     read: ReadData
     rows: Int64[np.ndarray, " n"]
     test_whole: Bool[np.ndarray, " tests"] | None
+    duplicates: Int64[np.ndarray, " n"] | None = None
 
     @property
     def targets(self) -> Int64[np.ndarray, " n"]:
@@ -64,6 +69,17 @@ class Prepared:
         """Of the usable training drawings' bytes."""
         digests: np.ndarray = self.read.train.digests[self.rows]
         return digests
+
+    @property
+    def named_groups(self) -> Shaped[np.ndarray, " n"] | None:
+        """What the table says belongs together."""
+        groups = self.read.dataset.train.groups
+        return None if groups is None else groups[self.rows]
+
+    @property
+    def groups(self) -> Shaped[np.ndarray, " n"] | None:
+        """What stays in one fold: the table's groups, and copies of one drawing."""
+        return join_groups(self.named_groups, self.duplicates)
 
     @property
     def test_digests(self) -> Shaped[np.ndarray, " m"] | None:
@@ -146,6 +162,30 @@ def decode(  # noqa: PLR0913 - two sorts of views
         raise DataError(f"{read.dataset.root}: fewer than two classes have a drawing that can be read.")
     order = np.lexsort((read.dataset.train.targets[whole], read.train.digests[whole]))
     return Prepared(read, whole[order], test_whole)
+
+
+def group_duplicates(prepared: Prepared, signatures: SignatureStore, cost: Cost, progress: Progress = silent) -> Prepared:
+    """Find the training drawings that are copies of each other.
+
+    Args:
+        prepared: The drawings.
+        signatures: Where their signatures are kept.
+        cost: Added to.
+        progress: Told how far it is.
+
+    Returns:
+        The same drawings, with what belongs together.
+
+    Raises:
+        DataError: If a file has changed since it was read.
+    """
+    with cost.timed("duplicates"):
+        files, names = (values[prepared.rows] for values in (prepared.read.train.files, prepared.read.train.names))
+        broken = signatures.build(files.tolist(), prepared.digests, progress)
+        if broken:  # each was decoded before
+            raise DataError([Problem(f"broken_{one.kind}", f"train {names[one.index]}", one.message) for one in broken])
+        matches = find_matches(prepared.digests, signatures.read, progress)
+    return replace(prepared, duplicates=group_matches(len(prepared.rows), matches))
 
 
 def _fingerprint(dataset: Dataset, train: Source, test: Source | None, test_targets: np.ndarray | None) -> str:

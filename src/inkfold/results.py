@@ -10,7 +10,7 @@ import numpy as np
 from inkfold.atomic import write_json
 from inkfold.config import Recipe
 from inkfold.curriculum import Curriculum
-from inkfold.metrics import mcnemar, measure
+from inkfold.metrics import mcnemar, measure, paired_difference, wilson_interval
 from inkfold.predictions import SUBMISSION_COLUMNS, Predictions, submission_columns, write_submission
 from inkfold.prepare import Prepared
 from inkfold.run import HEADS
@@ -39,6 +39,7 @@ class Results:
         plain: Out of fold without test-time views; None where there are none.
         before: Out of fold by heads on the frozen backbone, drawings as they are; None where nothing was fine-tuned.
         tuned: What became of the fine-tuning.
+        parted: Out of fold with folds that part copies of one drawing; None where none are parted.
     """
 
     folds: int
@@ -48,6 +49,7 @@ class Results:
     plain: Predictions | None
     before: Predictions | None = None
     tuned: "Tuned | None" = None
+    parted: Predictions | None = None
 
 
 def write_results(out: Path, recipe: Recipe, curriculum: Curriculum, prepared: Prepared, results: Results) -> list[str]:
@@ -118,6 +120,8 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
         metrics["selection"] = {**asdict(selection), "epochs": list(selection.epochs), "optimism": selection.optimism}
     if results.plain is not None:
         metrics["tta"] = {"views": list(recipe.tta), **_gain(results.plain, out_of_fold)}
+    if results.parted is not None and prepared.duplicates is not None:
+        metrics["duplicates"] = _flattery(prepared, out_of_fold, results.parted)
     if results.before is not None and results.tuned is not None:
         metrics["finetune"] = _finetune(results.before, results.plain or out_of_fold, results.tuned)
     if test is not None and test.targets is not None:
@@ -151,6 +155,21 @@ def _finetune(before: Predictions, after: Predictions, tuned: "Tuned") -> dict[s
     if (way := tuned.interpolation) is not None:
         told["interpolation"] = {**asdict(way), "optimism": way.optimism}
     return told
+
+
+def _flattery(prepared: Prepared, grouped: Predictions, parted: Predictions) -> dict[str, Any]:
+    """Say by how much folds that part copies flatter: over all drawings, and over the copies alone."""
+    assert prepared.duplicates is not None
+    assert grouped.targets is not None
+    groups = prepared.duplicates[np.argsort(prepared.rows)]  # in the predictions' order
+    copied = np.bincount(groups, minlength=len(groups))[groups] > 1
+    told: dict[str, Any] = {"groups": len(np.unique(groups[copied])), "drawings": int(copied.sum())}
+    right = {name: one.preds == grouped.targets for name, one in (("parted", parted), ("grouped", grouped))}
+    for name, rows in right.items():
+        interval = list(wilson_interval(int(rows.sum()), len(rows)))
+        of_copies = float(rows[copied].mean())
+        told[name] = {"accuracy": float(rows.mean()), "accuracy_ci95": interval, "accuracy_of_copies": of_copies}
+    return {**told, **paired_difference(right["parted"], right["grouped"])}
 
 
 def _gain(before: Predictions, after: Predictions) -> dict[str, Any]:

@@ -273,6 +273,8 @@ class FoldsRecipe(Section):
     """Number of parts."""
     group_column: str | None = None
     """Column whose equal values stay in one part: who drew it, after which photo."""
+    group_duplicates: bool = True
+    """Keep copies of a drawing in one part too: mirrored, turned by quarters and a little, resized, re-encoded."""
 
 
 class StageRecipe(Section):

@@ -69,10 +69,11 @@ class SignatureStore:
             tasks = []
             for start in range(0, len(todo), CHUNK):
                 rows = todo[start : start + CHUNK]
-                bare = SignatureStore(self.shards.directory.parent, self.pixel_limit)  # without the index, which would be pickled
+                bare = SignatureStore(self.shards.directory.parent, self.pixel_limit)  # the index would be pickled
                 tasks.append((bare, [str(files[row]) for row in rows], digests[rows]))
             counts = [len(task[1]) for task in tasks]
-            answers = map_in_processes(_sign_chunk, tasks, counts, "comparing ink", progress, workers)
+            answers = map_in_processes(_sign_chunk, tasks, counts, "signing drawings", progress, workers)
+            self.shards.missing(names)  # looks at the directory, for `read`
         found = {name: (kind, message) for answer in answers for name, kind, message in answer}
         return [BrokenFile(row, *found[names[at]]) for row, at in enumerate(place) if names[at] in found]
 
@@ -83,7 +84,8 @@ class SignatureStore:
 
 def _sign_chunk(store: SignatureStore, files: list[str], digests: np.ndarray) -> list[tuple[bytes, str, str]]:
     """Sign and keep; give the digest of each broken drawing, and what is wrong."""
-    names, rows, broken = [], [], []
+    names, rows = [], []
+    broken: list[tuple[bytes, str, str]] = []
     for file, expected in zip(files, digests, strict=True):
         try:
             data = Path(file).read_bytes()
@@ -109,26 +111,32 @@ def sign(pixels: Pixels) -> UInt8[np.ndarray, "64 64"]:
     Returns:
         Ink in 0..255; all zero where there is too little of it to tell drawings apart: a blank page, a dot, a straight line.
     """
-    ink = ink_depth(pixels, paper_colour(pixels)).astype(np.float32)
-    longer = max(ink.shape)
-    if longer > MOST_SIDE_PX:
-        ink = _scaled(ink, MOST_SIDE_PX / longer, cv2.INTER_AREA)
-    ys, xs = np.nonzero(ink)
+    ink = ink_depth(pixels, paper_colour(pixels))
+    if max(ink.shape) > MOST_SIDE_PX:
+        ink = _scaled(ink, MOST_SIDE_PX / max(ink.shape), cv2.INTER_AREA)
+    ys, xs, depths = _inked(ink)
     blank = np.zeros((SIDE, SIDE), np.uint8)
     if len(ys) < LEAST_INK_PX:
         return blank
-    _, _, spread, round_by = moments(ys, xs, ink[ys, xs])
+    y, x, spread, round_by = moments(ys, xs, depths)
     if spread < LEAST_SPREAD_PX or round_by < LEAST_ROUNDNESS:
         return blank
     if spread < FEWEST_SPREAD_PX:
-        top, left, bottom, right = ys.min(), xs.min(), ys.max() + 1, xs.max() + 1
-        ink = _scaled(np.pad(ink[top:bottom, left:right], 1), FEWEST_SPREAD_PX / spread, cv2.INTER_LINEAR)
-        ys, xs = np.nonzero(ink)
-    depths = ink[ys, xs]
-    y, x, spread, _ = moments(ys, xs, depths)
+        part = np.pad(ink[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1], 1)
+        ys, xs, depths = _inked(_scaled(part, FEWEST_SPREAD_PX / spread, cv2.INTER_LINEAR))
+        y, x, spread, _ = moments(ys, xs, depths)
     scale = SIDE / (2 * REACH * spread)
     square = _splatted((ys - y) * scale + (SIDE - 1) / 2, (xs - x) * scale + (SIDE - 1) / 2, depths)
-    return np.rint(square * (255 / square.max())).astype(np.uint8)
+    signature: np.ndarray = np.rint(square * (255 / square.max())).astype(np.uint8)
+    return signature
+
+
+def _inked(ink: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, columns and depths of what isn't paper; np.nonzero takes ten times as long."""
+    flat = ink.ravel()
+    at = np.flatnonzero(flat != 0)
+    ys, xs = np.divmod(at.astype(np.int32), np.int32(ink.shape[1]))
+    return ys, xs, flat[at].astype(np.float32)
 
 
 def _scaled(ink: np.ndarray, factor: float, interpolation: int) -> np.ndarray:

@@ -21,6 +21,7 @@ from inkfold.fit import ImageOptions
 from inkfold.launch import Inline, Launcher
 from inkfold.progress import Progress, silent
 from inkfold.shards import DIGEST_DTYPE
+from inkfold.signatures import SignatureStore
 from inkfold.store import BrokenFile, ImageStore, digest_files
 from inkfold.weights import BackboneInfo
 
@@ -173,6 +174,10 @@ class Extractor:
     def store(self) -> ImageStore:
         """Give the store of the drawings' pixels."""
         return ImageStore(self.home / "pixels", self.image)
+
+    def signatures(self) -> SignatureStore:
+        """Give the store of what tells copies of a drawing."""
+        return SignatureStore(self.home / "signatures", self.image.pixel_limit)
 
     def rate(self) -> float | None:
         """Give the drawings a second that went through the backbone as they are, when that was computed; None if unknown."""

@@ -69,8 +69,7 @@ class Tryouts:
         self._read, self._progress, self._launcher = read, progress, launcher
         self._materials: dict[str, Material] = {}
         prepared = self._material(recipe).prepared
-        groups = prepared.read.dataset.train.groups
-        groups = None if groups is None else groups[prepared.rows]
+        groups = prepared.groups
         self.aside: Bool[np.ndarray, " n"] = _set_aside(recipe, prepared, groups)
         self._folds = _folds_of(recipe, prepared, groups, ~self.aside)
 
