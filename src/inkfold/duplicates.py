@@ -12,7 +12,7 @@ from functools import cache
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Complex64, Float64, Int64, Shaped, UInt8
+from jaxtyping import Complex64, Float32, Float64, Int64, Shaped, UInt8
 
 from inkfold.progress import Progress, silent
 from inkfold.signatures import SIDE, moments
@@ -30,9 +30,8 @@ FARTHEST = 0.03  # of descriptors; 99 % of copies are nearer than 0.013, the med
 TURNS = 256
 BLUR = 1.0
 BLOCK = 2048
-STEPS = np.array([1.0, 0.6, 0.6, 0.015])  # degrees, cells, cells, scale
-ROUNDS = 4
-SHRINK = 1.7
+FIRST_STEP = np.array([1.0, 0.6, 0.6, 0.015])  # degrees, cells, cells, scale
+STEPS = [[3.0, 0, 0, 0], *(FIRST_STEP / 1.7**turn for turn in range(4))]  # round drawings agree at many turns: one wide step
 
 Signatures = UInt8[np.ndarray, "n 64 64"]
 
@@ -145,8 +144,8 @@ def compare(first: Signatures, second: Signatures) -> list[Match | None]:
     Returns:
         A match between the places 0 and 1 of each pair, None where they differ.
     """
-    flips, turns = _align(_harmonics(first, *ALIGNMENT), _harmonics(second, *ALIGNMENT))
-    return [_judged(*pair) for pair in zip(first, second, flips.tolist(), turns.tolist(), strict=True)]
+    turns = _likely_turns(_harmonics(first, *ALIGNMENT), _harmonics(second, *ALIGNMENT))
+    return [_judged(*pair) for pair in zip(first, second, turns, strict=True)]
 
 
 def _near_pairs(descriptors: np.ndarray) -> np.ndarray:
@@ -184,42 +183,44 @@ def _harmonics(signatures: Signatures, rings: int, orders: int) -> Complex64[np.
     return harmonics
 
 
-def _align(first: np.ndarray, second: np.ndarray) -> tuple[Bool[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
-    """Find the flip and the turn under which harmonics agree best, by the correlation over all turns at once."""
-    turns = np.rad2deg((np.arange(TURNS) * 2 * np.pi / TURNS + np.pi) % (2 * np.pi) - np.pi)
-    allowed = np.abs((turns + 45) % 90 - 45) <= MOST_TURN_DEG
+def _likely_turns(first: np.ndarray, second: np.ndarray) -> Float64[np.ndarray, "n 2 4"]:
+    """Find the turn near each quarter, not mirrored and mirrored, at which harmonics agree best; by all turns at once."""
+    steps = np.arange(-TURNS // 8, TURNS // 8)
+    steps = steps[np.abs(steps) * 360 / TURNS <= MOST_TURN_DEG]
+    tried = (np.arange(4)[:, None] * TURNS // 4 + steps) % TURNS
     signs = (-1.0) ** np.arange(second.shape[2])  # mirroring sends an angle to 180 degrees less it
     best = []
     for turned in (second, np.conj(second) * signs):
         product = (np.conj(first) * turned).sum(axis=1)
         product[:, 0] /= 2
-        agreement = np.fft.fft(product, TURNS, axis=1).real
-        best.append(np.where(allowed, agreement, -np.inf))
-    agreement = np.stack(best, axis=1).reshape(len(first), -1)
-    at = agreement.argmax(axis=1)
-    return at >= TURNS, turns[at % TURNS]
+        agreement = np.fft.fft(product, TURNS, axis=1).real[:, tried]
+        best.append(np.take_along_axis(tried[None], agreement.argmax(axis=2)[..., None], axis=2)[..., 0] * (360 / TURNS))
+    return np.stack(best, axis=1)
 
 
-def _judged(first: np.ndarray, second: np.ndarray, flip: bool, turn_deg: float) -> Match | None:
+def _judged(first: np.ndarray, second: np.ndarray, turns: np.ndarray) -> Match | None:
     """Correlate two signatures, aligned as well as small steps of turn, shift and scale can."""
-    fixed = _soft(first)
-    moving = _soft(second[:, ::-1] if flip else second)
-    place = np.array([turn_deg, 0.0, 0.0, 1.0])
-    best = _correlation(fixed, moving, place)
+    fixed = _soft(first) * _disc()
+    moving = [_soft(second), _soft(second[:, ::-1])]
+    starts = [
+        (_correlation(fixed, moving[flip], place), flip, place)
+        for flip in (0, 1)
+        for turn_deg in turns[flip]
+        for place in [np.array([turn_deg, 0.0, 0.0, 1.0])]
+    ]
+    best, flip, place = max(starts, key=lambda start: start[0])
     if best < WORTH_REFINING:
         return None
-    step = STEPS.copy()
-    for _ in range(ROUNDS):
-        for axis in range(len(place)):
-            for sign in (-1, 1):
+    for step in STEPS:
+        for axis in np.flatnonzero(step):
+            for size in (-step[axis], step[axis]):
                 tried = place.copy()
-                tried[axis] += sign * step[axis]
-                if (found := _correlation(fixed, moving, tried)) > best:
+                tried[axis] += size
+                if (found := _correlation(fixed, moving[flip], tried)) > best:
                     best, place = found, tried
-        step /= SHRINK
     needed = ALIKE_THIN if min(_roundness(first), _roundness(second)) < THIN_ROUNDNESS else ALIKE
     turn = (float(place[0]) + 180) % 360 - 180
-    return Match(0, 1, min(round(best, 4), 1.0), flip, round(turn, 1)) if best >= needed else None
+    return Match(0, 1, min(round(best, 4), 1.0), bool(flip), round(turn, 1)) if best >= needed else None
 
 
 def _soft(signature: np.ndarray) -> np.ndarray:
@@ -228,15 +229,14 @@ def _soft(signature: np.ndarray) -> np.ndarray:
 
 
 def _correlation(fixed: np.ndarray, moving: np.ndarray, place: np.ndarray) -> float:
-    turn_deg, right, down, scale = place
+    """Correlate within the disc that no turn leaves; `fixed` is cut to it already."""
+    turn_deg, right, down, scale = place.tolist()
     centre = (SIDE - 1) / 2
-    matrix = cv2.getRotationMatrix2D((centre, centre), float(turn_deg), float(scale))
+    matrix = cv2.getRotationMatrix2D((centre, centre), turn_deg, scale)
     matrix[:, 2] += right, down
-    moved = cv2.warpAffine(moving, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR)
-    disc = _disc()
-    one, other = fixed[disc], moved[disc]
-    norm = float(np.sqrt(np.vdot(one, one) * np.vdot(other, other)))
-    return float(np.vdot(one, other)) / norm if norm else 0.0
+    moved = cv2.warpAffine(moving, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR) * _disc()
+    norm = float(np.sqrt(np.vdot(fixed, fixed) * np.vdot(moved, moved)))
+    return float(np.vdot(fixed, moved)) / norm if norm else 0.0
 
 
 def _roundness(signature: np.ndarray) -> float:
@@ -251,9 +251,9 @@ def _coordinates() -> tuple[np.ndarray, np.ndarray]:
 
 
 @cache
-def _disc() -> Bool[np.ndarray, "64 64"]:
-    """The cells that no turn takes out of the square."""
-    disc: np.ndarray = np.hypot(*_coordinates()) <= SIDE / 2
+def _disc() -> Float32[np.ndarray, "64 64"]:
+    """1 in the cells that no turn takes out of the square."""
+    disc: np.ndarray = (np.hypot(*_coordinates()) <= SIDE / 2).astype(np.float32)
     return disc
 
 
