@@ -5,7 +5,7 @@ margins, and all of that at once) and 100 wrong labels; of the copies a fifth go
 drawings. Then a run is trained and audited. Copies of other classes carry wrong labels too: they count neither way. Pairs that
 were not planted count as false alarms, also where the data hold true copies; `--found` draws them for a look.
 
-    .venv/bin/python benchmarks/audit.py [--data DIR] [--weights DIR] [--recipe NAME] [--set KEY=VALUE ...] [--found PNG] [--quick]
+    .venv/bin/python benchmarks/audit.py [--data DIR] [--weights DIR] [--recipe NAME] [--set KEY=VALUE ...] [--quick]
     .venv/bin/python benchmarks/audit.py --sizes 10000 100000    # time and memory of the search alone, a process a size
 """
 
@@ -44,9 +44,7 @@ def _turned(degrees: float) -> Change:
 
 
 def _scaled(factor: float) -> Change:
-    return lambda image: image.resize(
-        (round(image.width * factor), round(image.height * factor)), Image.Resampling.BICUBIC
-    )
+    return lambda image: image.resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.BICUBIC)
 
 
 def _with_margins(image: Image.Image) -> Image.Image:
@@ -103,9 +101,11 @@ def main() -> None:
         os.environ["INKFOLD_HOME"] = str(given.home or Path(temp) / "home")
         if given.weights:
             os.environ["INKFOLD_WEIGHTS"] = str(given.weights)
-        source = given.data or write_sketches(Path(temp) / "drawings", train_per_class=12 if given.quick else 40, test_per_class=4)
+        source = given.data or write_sketches(
+            Path(temp) / "drawings", train_per_class=12 if given.quick else 40, test_per_class=4
+        )
         data = Path(temp) / "planted"
-        planted = plant(source, data, random.Random(given.seed), given.copies, given.wrong)  # noqa: S311 - not for secrets
+        planted = plant(source, data, random.Random(given.seed), given.copies, given.wrong)
         settings = [*given.set, *([] if given.weights else ["backbone.weights=untrained"])]
         settings += ["image.size=64"] if given.quick else []
         run = inkfold.train(given.recipe, *settings, data=data, out=Path(temp) / "run")
@@ -180,14 +180,16 @@ def write_changed(source: Path, file: Path, kind: str) -> None:
     file.parent.mkdir(exist_ok=True)
     with Image.open(source) as image:
         changed = CHANGES[kind](image.convert("L"))
-    changed.save(file, **({"quality": 70} if file.suffix == ".jpg" else {}))
+    changed.save(file, quality=70)  # which PNG takes no notice of
 
 
 def duplicates_found(audit: dict[str, Any], planted: Planted, found: Path | None, data: Path) -> dict[str, float]:
     """Count planted pairs that were found, and found pairs that were not planted."""
     truth = {frozenset({copy, ("train", original)}): kind for copy, (original, kind) in planted.copies.items()}
     pairs = [
-        frozenset((group["members"][pair[end]]["part"], group["members"][pair[end]]["image_path"]) for end in ("first", "second"))
+        frozenset(
+            (group["members"][pair[end]]["part"], group["members"][pair[end]]["image_path"]) for end in ("first", "second")
+        )
         for group in audit["duplicates"]["groups"]
         for pair in group["pairs"]
     ]
@@ -198,7 +200,10 @@ def duplicates_found(audit: dict[str, Any], planted: Planted, found: Path | None
     for pair in others:
         print(f"  not planted: {pair[0][0]} {pair[0][1]}, {pair[1][0]} {pair[1][1]}")
     if found and others:
-        rows = [[np.asarray(Image.open(data / part / path).convert("L").resize((128, 128))) for part, path in pair] for pair in others]
+        rows = [
+            [np.asarray(Image.open(data / part / path).convert("L").resize((128, 128))) for part, path in pair]
+            for pair in others
+        ]
         Image.fromarray(np.vstack([np.hstack(row) for row in rows])).save(found)
     hits = len(truth) - len(missed)
     return {"duplicate_recall": hits / len(truth), "duplicate_precision": hits / max(len(pairs), 1)}
@@ -211,8 +216,8 @@ def labels_found(audit: dict[str, Any], planted: Planted) -> dict[str, float]:
     n = len(planted.wrong)
     suggested = sum(planted.wrong.get(one["image_path"]) == one["suggested"] for one in listed)
     print(
-        f"labels: {sum(hits)} of {n} wrong ones among {len(listed)} doubtful, {sum(hits[:n])} among the first {n}; the true class "
-        f"suggested for {suggested}; out-of-fold accuracy {audit['labels']['accuracy']:.3f}"
+        f"labels: {sum(hits)} of {n} wrong ones among {len(listed)} doubtful, {sum(hits[:n])} among the first {n}; the true "
+        f"class suggested for {suggested}; out-of-fold accuracy {audit['labels']['accuracy']:.3f}"
     )
     recall, precision = sum(hits) / n, sum(hits) / max(len(hits), 1)
     return {"label_recall": recall, "label_precision": precision, f"label_precision_at_{n}": sum(hits[:n]) / n}
@@ -225,7 +230,8 @@ def flattery(metrics: dict[str, Any]) -> dict[str, float]:
         return {}
     for name in ("parted", "grouped"):
         low, high = told[name]["accuracy_ci95"]
-        print(f"copies {name}: {told[name]['accuracy']:.4f} ({low:.4f}-{high:.4f}), {told[name]['accuracy_of_copies']:.4f} on copies")
+        accuracy, of_copies = told[name]["accuracy"], told[name]["accuracy_of_copies"]
+        print(f"copies {name}: {accuracy:.4f} ({low:.4f}-{high:.4f}), {of_copies:.4f} on the copies alone")
     low, high = told["difference_ci95"]
     print(f"difference {told['difference']:+.4f} ({low:+.4f} to {high:+.4f}), p = {told['p_value']:.3g}")
     names = ("accuracy", "accuracy_of_copies")
@@ -234,7 +240,7 @@ def flattery(metrics: dict[str, Any]) -> dict[str, float]:
 
 def sizes(counts: Sequence[int]) -> None:
     """Time the search on drawings of the generator, a process a size."""
-    result = {}
+    result: dict[str, float] = {}
     for count in counts:
         with tempfile.TemporaryDirectory() as temp:
             classes = 40
@@ -243,7 +249,11 @@ def sizes(counts: Sequence[int]) -> None:
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             cost = json.loads(done.stdout)
         print(f"{count} drawings: {cost}")
-        result |= {f"seconds_{count}": cost["first_s"], f"again_{count}": cost["again_s"], f"peak_mib_{count}": cost["peak_mib"]}
+        result |= {
+            f"seconds_{count}": cost["first_s"],
+            f"again_{count}": cost["again_s"],
+            f"peak_mib_{count}": cost["peak_mib"],
+        }
     print("RESULT " + " ".join(f"{name}={value:.1f}" for name, value in result.items()))
 
 

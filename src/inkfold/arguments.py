@@ -138,6 +138,15 @@ def _fill_check(command: argparse.ArgumentParser) -> None:
     command.add_argument("data", type=Path)
     command.add_argument("settings", **COLLECT, help="keys of the recipe's data section, k=5")
     command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--html", type=Path, help="write a page with pictures of the duplicates")
+    command.add_argument(
+        "--no-duplicates", action="store_true", help="don't look for duplicates; then nothing is written at all"
+    )
+
+
+def _fill_audit(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", type=Path)
+    command.add_argument("--json", action="store_true", help="print what is written to RUN/audit.json")
 
 
 def _fill_augment(command: argparse.ArgumentParser) -> None:
@@ -174,7 +183,8 @@ _GRAMMAR: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] 
         "",
         _fill_weakness,
     ),
-    "check": ("read and decode a data set and say what is wrong with it", "", _fill_check),
+    "check": ("read and decode a data set and say what is wrong with it, duplicates and leaks among it", "", _fill_check),
+    "audit": ("duplicates, doubtful labels and confused classes in the data of a finished run", "", _fill_audit),
     "augment": ("a contact sheet of what a recipe's augmentation does to your drawings", "", _fill_augment),
     "recipes": ("list the shipped recipes", "", _fill_recipes),
     "cache": ("list or prune decoded drawings and features", "", _fill_cache),

@@ -1,17 +1,22 @@
-"""`inkfold check`: a data set read and judged, every drawing decoded, nothing written."""
+"""`inkfold check`: a data set read and judged, every drawing decoded; nothing is written but, for duplicates, the cache."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Shaped
 
 from inkfold.dataset import DataOptions, Dataset, few_drawings, read_dataset
+from inkfold.drawings import Drawings
 from inkfold.errors import Problem
+from inkfold.findings import CopyGroup, count_groups, find_groups, group_problems
+from inkfold.home import home
 from inkfold.images import DEFAULT_PIXEL_LIMIT, BrokenImage, decode_image
 from inkfold.progress import Progress, silent
-from inkfold.shards import digest
-from inkfold.store import map_in_processes
+from inkfold.shards import DIGEST_DTYPE, digest
+from inkfold.signatures import SignatureStore
+from inkfold.store import digest_files, map_in_processes
 
 CHUNK = 64
 
@@ -24,11 +29,13 @@ class Checkup:
         dataset: What could be read.
         problems: All of them, errors and warnings.
         counts: Figures for people and programs.
+        groups: Drawings that are one drawing; None where nobody looked.
     """
 
     dataset: Dataset
     problems: tuple[Problem, ...]
     counts: dict[str, Any]
+    groups: tuple[CopyGroup, ...] | None = None
 
     @property
     def ok(self) -> bool:
@@ -40,7 +47,8 @@ class Checkup:
         found = [
             {"kind": one.kind, "severity": one.severity, "where": one.where, "message": one.message} for one in self.problems
         ]
-        return {"ok": self.ok, **self.counts, "problems": found}
+        groups = {} if self.groups is None else {"duplicates": [group.as_json() for group in self.groups]}
+        return {"ok": self.ok, **self.counts, "problems": found, **groups}
 
 
 def check_data(
@@ -49,15 +57,17 @@ def check_data(
     *,
     k: int = 5,
     pixel_limit: int = DEFAULT_PIXEL_LIMIT,
+    duplicates: bool = True,
     progress: Progress = silent,
 ) -> Checkup:
-    """Read a data set and decode every drawing.
+    """Read a data set, decode every drawing, and find those that are one drawing.
 
     Args:
         root: The folder, or a table.
         options: How to read it.
         k: Number of folds that each class should fill.
         pixel_limit: Drawings with more pixels are broken.
+        duplicates: Whether to look for drawings that are one drawing, whose signatures go to the cache.
         progress: Told after each chunk.
 
     Returns:
@@ -65,31 +75,52 @@ def check_data(
 
     Raises:
         DataError: If the root doesn't exist or holds nothing like a data set.
+        CacheError: If signatures can't be kept.
     """
     options = options or DataOptions()
     dataset = read_dataset(root, options, strict=False)
     problems = [*dataset.problems, *few_drawings(dataset, k)]
-    answers = {}
+    signatures = SignatureStore(home() / "signatures", pixel_limit) if duplicates else None
+    decoded = {}
     for name, drawings in (("train", dataset.train), ("test", dataset.test)):
         if drawings is None:
             continue
-        present = np.flatnonzero(drawings.files != "")
-        files = [str(file) for file in drawings.files[present]]
+        decoded[name], broken = _decode(name, drawings, signatures, pixel_limit, progress)
+        problems += [Problem(f"broken_{kind}", f"{name} {path}", text, options.missing) for kind, path, text in broken]
+    counts = {**_counts(dataset, decoded), "broken": sum(problem.kind.startswith("broken_") for problem in problems)}
+    if signatures is None:
+        return Checkup(dataset, tuple(problems), counts)
+    groups = find_groups(dataset, list(decoded.values()), signatures, progress)
+    problems += group_problems(groups)
+    return Checkup(dataset, tuple(problems), {**counts, "duplicates_found": count_groups(groups)}, tuple(groups))
+
+
+def _decode(
+    name: str, drawings: Drawings, signatures: SignatureStore | None, pixel_limit: int, progress: Progress
+) -> tuple[Shaped[np.ndarray, " n"], list[tuple[str, str, str]]]:
+    """Decode each file, or sign it where that is wanted; give digests, empty where broken, and kind, path, message of those."""
+    present = np.flatnonzero(drawings.files != "")
+    files = [str(file) for file in drawings.files[present]]
+    digests = np.zeros(len(drawings), DIGEST_DTYPE)
+    if signatures is None:
         tasks = [(files[i : i + CHUNK], pixel_limit) for i in range(0, len(files), CHUNK)]
         chunks = map_in_processes(_inspect, tasks, [len(task[0]) for task in tasks], f"decoding {name}", progress)
-        answers[name] = [answer for chunk in chunks for answer in chunk]
-        problems += [
-            Problem(f"broken_{kind}", f"{name} {drawings.image_paths[row]}", message, options.missing)
-            for row, (_, kind, message) in zip(present, answers[name], strict=True)
-            if kind
-        ]
-    return Checkup(dataset, tuple(problems), _counts(dataset, answers))
+        answers = [answer for chunk in chunks for answer in chunk]
+        digests[present] = [found for found, _, _ in answers]
+        wrong = [(int(row), kind, text) for row, (_, kind, text) in zip(present, answers, strict=True) if kind]
+    else:
+        digests[present], unread = digest_files(files, progress)
+        read = np.flatnonzero(digests[present] != b"")
+        undecoded = signatures.build([files[place] for place in read], digests[present[read]], progress)
+        wrong = [(int(present[one.index]), one.kind, one.message) for one in unread]
+        wrong += [(int(present[read[one.index]]), one.kind, one.message) for one in undecoded]
+        digests[[row for row, _, _ in wrong]] = b""
+    return digests, [(kind, str(drawings.image_paths[row]), text) for row, kind, text in sorted(wrong)]
 
 
-def _counts(dataset: Dataset, answers: dict[str, list[tuple[str, str, str]]]) -> dict[str, Any]:
+def _counts(dataset: Dataset, decoded: dict[str, Shaped[np.ndarray, " n"]]) -> dict[str, Any]:
     per_class = np.bincount(np.asarray(dataset.train.targets, np.int64), minlength=len(dataset.class_names))
-    digests = {name: [found for found, kind, _ in rows if not kind] for name, rows in answers.items()}
-    train, test = digests.get("train", []), digests.get("test", [])
+    train, test = ([found for found in decoded.get(name, np.empty(0)).tolist() if found] for name in ("train", "test"))
     return {
         "root": str(dataset.root),
         "layout": dataset.layout,
@@ -101,7 +132,6 @@ def _counts(dataset: Dataset, answers: dict[str, list[tuple[str, str, str]]]) ->
             "median": float(np.median(per_class)) if len(per_class) else 0.0,
             "max": int(per_class.max(initial=0)),
         },
-        "broken": sum(bool(kind) for rows in answers.values() for _, kind, _ in rows),
         "identical_files_in_train": len(train) - len(set(train)),
         "test_files_also_in_train": sum(found in set(train) for found in set(test)),
         "class_names": list(dataset.class_names),

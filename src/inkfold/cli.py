@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from inkfold.arguments import build_parser
-from inkfold.console import print_explored, print_run, print_table, print_tuned, print_weaknesses
+from inkfold.console import print_audit, print_explored, print_run, print_table, print_tuned, print_weaknesses
 from inkfold.errors import InkfoldError, RecipeError, problem_lines
 
 EXIT_USER_ERROR = 2
@@ -149,7 +149,17 @@ def _check(given: argparse.Namespace) -> int:
     from inkfold.check import check_data
 
     options, k = check_options(given.data, given.settings)
-    checkup = _with_progress(lambda progress: check_data(given.data, options, k=k, progress=progress))
+    if given.html and given.no_duplicates:
+        raise InkfoldError("check: --html shows duplicates, and --no-duplicates looks for none. Leave one of them out.")
+    checkup = _with_progress(
+        lambda progress: check_data(given.data, options, k=k, duplicates=not given.no_duplicates, progress=progress)
+    )
+    if given.html:
+        from inkfold.gallery import write_gallery
+
+        figures = [(key, str(value)) for key, value in checkup.counts.items() if key != "class_names"]
+        write_gallery(given.html, f"inkfold check {given.data}", figures, checkup.problems, checkup.groups or ())
+        print(f"page: {given.html}", file=sys.stderr)
     if given.json:
         print(json.dumps(checkup.as_json(), indent=2, ensure_ascii=False))
     else:
@@ -160,6 +170,17 @@ def _check(given: argparse.Namespace) -> int:
             print(f"{key}: {value}")
         print("ready to train" if checkup.ok else "not ready: mend the errors, or train with data.on_broken=skip")
     return 0 if checkup.ok else 1
+
+
+def _audit(given: argparse.Namespace) -> int:
+    from inkfold.audit import audit_run
+
+    audit = _with_progress(lambda progress: audit_run(given.run, progress))
+    if given.json:
+        print(json.dumps(audit, indent=2, ensure_ascii=False))
+    else:
+        print_audit(audit, given.run)
+    return 0
 
 
 def _augment(given: argparse.Namespace) -> int:
@@ -250,6 +271,7 @@ COMMANDS = {
     "predict": _predict,
     "weakness": _weakness,
     "check": _check,
+    "audit": _audit,
     "augment": _augment,
     "recipes": _recipes,
     "cache": _cache,

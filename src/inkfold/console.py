@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from inkfold.ensemble import Ensemble
     from inkfold.exploration import Explored
     from inkfold.run import Run
+
+SHOWN = 10
 
 
 def print_run(run: "Run | Ensemble") -> None:
@@ -25,6 +29,7 @@ def print_run(run: "Run | Ensemble") -> None:
         _print_vote(json.loads((run.path / "vote.json").read_text(encoding="utf-8")))
     if (run.path / "curve.json").is_file():
         _print_curve(run)
+    _print_flattery(metrics.get("duplicates"))
     skipped = {name: count for name, count in metrics["data"]["skipped"].items() if count}
     if skipped:
         print(f"left out as broken: {', '.join(f'{count} {name}' for name, count in skipped.items())}")
@@ -196,6 +201,40 @@ def print_explored(rows: Sequence["Explored"]) -> None:
         for row in rows
     ]
     print_table("", columns, cells)
+
+
+def print_audit(audit: dict[str, Any], path: "Path") -> None:
+    """Show how much was found of what, the first of each, what parted copies would flatter, and what to do."""
+    copies, labels = audit["duplicates"], audit["labels"]
+    counts = ", ".join(f"{copies['counts'][kind]} {kind}" for kind in ("leak", "across", "within"))
+    print(f"groups of duplicates: {counts}; {copies['counts']['drawings']} drawings")
+    for group in copies["groups"][:SHOWN]:
+        named = ", ".join(
+            f"{one['part']} {one['image_path']} ({one['class_name'] or 'no label'})" for one in group["members"][:4]
+        )
+        print(f"  {group['kind']}: {named}: {group['pairs'][0]['transform']}")
+    _print_flattery(copies["accuracy"])
+    if labels is not None:
+        wrong = labels["estimated_wrong_fraction"]
+        print(f"doubtful labels: {len(labels['doubtful'])} of {labels['n']}; wrong are at most {wrong:.1%}")
+        for one in labels["doubtful"][:SHOWN]:
+            print(f"  {one['image_path']}: {one['given']!r}, rather {one['suggested']!r} ({one['suggested_probability']:.2f})")
+        print(f"classes that can't be told apart: {len(labels['confused'])} pairs")
+        for one in labels["confused"][:SHOWN]:
+            print(f"  {one['first']!r} and {one['second']!r}: {_share(one, 'accuracy')} right between the two, of {one['n']}")
+        print(f"accuracy to be had at most: {labels['ceiling']['accuracy']:.3f}, if {labels['ceiling']['assumption']}")
+    print(f"all of it: {path / 'audit.json'}")
+    for step in audit["next"]:
+        print(f"next: {step}")
+
+
+def _print_flattery(told: dict[str, Any] | None) -> None:
+    if told is not None:
+        parted, grouped = told["parted"], told["grouped"]
+        print(
+            f"folds that part duplicates would say {parted['accuracy']:.4f} instead of {grouped['accuracy']:.4f}: {_difference(told)}; "
+            f"on the {told['drawings']} duplicates {parted['accuracy_of_copies']:.3f} instead of {grouped['accuracy_of_copies']:.3f}"
+        )
 
 
 def print_tuned(summary: dict[str, Any], out: str) -> None:

@@ -31,7 +31,10 @@ TURNS = 256
 BLUR = 1.0
 BLOCK = 2048
 FIRST_STEP = np.array([1.0, 0.6, 0.6, 0.015])  # degrees, cells, cells, scale
-STEPS = [[3.0, 0, 0, 0], *(FIRST_STEP / 1.7**turn for turn in range(4))]  # round drawings agree at many turns: one wide step
+STEPS = [
+    np.array([3.0, 0, 0, 0]),
+    *(FIRST_STEP / 1.7**turn for turn in range(4)),
+]  # round drawings agree at many turns: one wide step
 
 Signatures = UInt8[np.ndarray, "n 64 64"]
 
@@ -203,21 +206,18 @@ def _judged(first: np.ndarray, second: np.ndarray, turns: np.ndarray) -> Match |
     fixed = _soft(first) * _disc()
     moving = [_soft(second), _soft(second[:, ::-1])]
     starts = [
-        (_correlation(fixed, moving[flip], place), flip, place)
+        (_correlation(fixed, moving[flip], place := np.array([turn_deg, 0.0, 0.0, 1.0])), flip, place)
         for flip in (0, 1)
         for turn_deg in turns[flip]
-        for place in [np.array([turn_deg, 0.0, 0.0, 1.0])]
     ]
     best, flip, place = max(starts, key=lambda start: start[0])
     if best < WORTH_REFINING:
         return None
     for step in STEPS:
-        for axis in np.flatnonzero(step):
-            for size in (-step[axis], step[axis]):
-                tried = place.copy()
-                tried[axis] += size
-                if (found := _correlation(fixed, moving[flip], tried)) > best:
-                    best, place = found, tried
+        for change in (sign * row for row in np.diag(step) if row.any() for sign in (-1, 1)):
+            tried = place + change
+            if (found := _correlation(fixed, moving[flip], tried)) > best:
+                best, place = found, tried
     needed = ALIKE_THIN if min(_roundness(first), _roundness(second)) < THIN_ROUNDNESS else ALIKE
     turn = (float(place[0]) + 180) % 360 - 180
     return Match(0, 1, min(round(best, 4), 1.0), bool(flip), round(turn, 1)) if best >= needed else None

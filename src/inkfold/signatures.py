@@ -77,6 +77,11 @@ class SignatureStore:
         found = {name: (kind, message) for answer in answers for name, kind, message in answer}
         return [BrokenFile(row, *found[names[at]]) for row, at in enumerate(place) if names[at] in found]
 
+    def count_blank(self, digests: Shaped[np.ndarray, " n"]) -> int:
+        """Count the drawings with too little ink to compare."""
+        parts = np.array_split(digests, -(-len(digests) // CHUNK)) if len(digests) else []
+        return sum(int((~self.read(part).any(axis=(1, 2))).sum()) for part in parts)
+
     def read(self, digests: Shaped[np.ndarray, " n"]) -> UInt8[np.ndarray, "n 64 64"]:
         """Gather signatures that `build` has made."""
         return self.shards.read(digests)
