@@ -32,6 +32,7 @@ from PIL import Image, ImageOps
 import inkfold
 from inkfold.audit import audit_run
 from inkfold.duplicates import find_matches
+from inkfold.fit import paper_colour
 from inkfold.signatures import SignatureStore
 from inkfold.sketches import write_sketches
 from inkfold.store import digest_files
@@ -39,8 +40,12 @@ from inkfold.store import digest_files
 Change = Callable[[Image.Image], Image.Image]
 
 
+def _paper(image: Image.Image) -> int:
+    return int(paper_colour(np.asarray(image)))
+
+
 def _turned(degrees: float) -> Change:
-    return lambda image: image.rotate(degrees, Image.Resampling.BICUBIC, expand=True, fillcolor=255)
+    return lambda image: image.rotate(degrees, Image.Resampling.BICUBIC, expand=True, fillcolor=_paper(image))
 
 
 def _scaled(factor: float) -> Change:
@@ -48,7 +53,7 @@ def _scaled(factor: float) -> Change:
 
 
 def _with_margins(image: Image.Image) -> Image.Image:
-    return ImageOps.expand(image, (image.width // 8, image.height // 4, image.width // 3, image.height // 16), 255)
+    return ImageOps.expand(image, (image.width // 8, image.height // 4, image.width // 3, image.height // 16), _paper(image))
 
 
 def _everything(image: Image.Image) -> Image.Image:

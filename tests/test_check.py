@@ -1,8 +1,11 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from inkfold import cli
 from inkfold.check import check_data
 from inkfold.dataset import DataOptions
 from inkfold.errors import DataError
@@ -32,6 +35,7 @@ def test_whole_data_are_ready(data):
         "broken": 0,
         "identical_files_in_train": 0,
         "test_files_also_in_train": 0,
+        "duplicates_found": {"within": 0, "across": 0, "leak": 0, "conflicts": 0, "drawings": 0},
         "class_names": ["apple", "fish", "house"],
     }
 
@@ -87,11 +91,46 @@ def test_too_many_pixels_are_broken(data):
     assert check_data(data, pixel_limit=48 * 48 - 1).counts["broken"] == 24
 
 
-def test_nothing_is_written(data, own_home):
+def test_nothing_is_written_but_signatures_and_without_duplicates_nothing_at_all(data, own_home):
     before = sorted(data.rglob("*"))
-    check_data(data)
-    assert sorted(data.rglob("*")) == before
+    check_data(data, duplicates=False)
     assert not own_home.exists()
+    check_data(data)
+    assert [path.name for path in own_home.iterdir()] == ["signatures"]
+    assert sorted(data.rglob("*")) == before
+
+
+def test_both_ways_of_decoding_find_the_same(data):
+    break_image(data / "train/apple/sketch_0.png")
+    shutil.copy(data / "train/apple/sketch_0.png", data / "test/3.png")
+    (data / "train/fish/sketch_3.png").unlink()
+    with_signatures, without = check_data(data), check_data(data, duplicates=False)
+    assert without.problems == with_signatures.problems
+    assert without.groups is None
+    counts = dict(with_signatures.counts)
+    del counts["duplicates_found"]
+    assert without.counts == counts
+
+
+def test_duplicates_conflicts_and_leaks_are_warned_of(data):
+    pixels = np.asarray(Image.open(data / "train/apple/sketch_0.png"))
+    for place in ("train/apple/sketch_1.png", "train/fish/sketch_1.png"):
+        Image.fromarray(np.ascontiguousarray(pixels[::-1])).save(data / place)
+    shutil.copy(data / "train/house/sketch_0.png", data / "test/1.png")
+    checkup = check_data(data)
+    assert checkup.ok
+    assert sorted(kinds(checkup)) == ["conflicting_labels", "leak"]
+    assert checkup.counts["duplicates_found"] == {"within": 0, "across": 1, "leak": 1, "conflicts": 1, "drawings": 5}
+    assert [group["kind"] for group in json.loads(json.dumps(checkup.as_json()))["duplicates"]] == ["leak", "across"]
+
+
+def test_the_command_writes_a_page_and_refuses_one_without_a_search(data, tmp_path, capsys):
+    shutil.copy(data / "train/house/sketch_0.png", data / "test/1.png")
+    assert cli.main(["check", str(data), "--html", str(tmp_path / "page.html")]) == 0
+    assert "Learnt from and measured on (1)" in (tmp_path / "page.html").read_text()
+    assert "leak" in capsys.readouterr().out
+    assert cli.main(["check", str(data), "--html", str(tmp_path / "page.html"), "--no-duplicates"]) == 2
+    assert "--no-duplicates" in capsys.readouterr().err
 
 
 def test_a_place_that_is_no_data_set_is_told(tmp_path):

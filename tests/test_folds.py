@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inkfold.folds import assign_folds
+from inkfold.folds import assign_folds, count_parted, join_groups
 from inkfold.shards import DIGEST_DTYPE, digest
 
 
@@ -13,7 +13,7 @@ def digests(names):
 
 def assign(targets, names=None, *, k=5, seed=0, groups=None):
     names = range(len(targets)) if names is None else names
-    groups = None if groups is None else np.array(groups, np.dtypes.StringDType())
+    groups = None if groups is None else np.array([str(group) for group in groups], np.dtypes.StringDType())
     return assign_folds(np.asarray(targets, np.int64), digests(names), k, seed, groups)
 
 
@@ -99,3 +99,40 @@ def test_folds_are_a_function_of_content_and_not_of_position(k):
     targets = np.array([0, 1, 1, 0, 1, 0, 0, 1, 1, 0])
     alone = assign(targets, k=k)
     assert np.array_equal(assign(targets[::-1], np.arange(10)[::-1], k=k), alone[::-1])
+
+
+def test_joined_groups_hold_together_what_either_holds_together():
+    named = np.array(["a", "a", "b", "c", "d"])
+    copies = np.array([0, 1, 1, 3, 3])
+    joined = join_groups(named, copies)
+    assert len(set(joined[:3])) == 1
+    assert joined[3] == joined[4] != joined[0]
+    assert join_groups(None, copies) is copies
+    assert join_groups(named, None) is named
+    assert join_groups(None, None) is None
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    copies=st.lists(st.integers(0, 30), min_size=30, max_size=120),
+    k=st.integers(2, 6),
+    seed=st.integers(0, 5),
+    shuffle=st.randoms(use_true_random=False),
+)
+def test_folds_keep_copies_are_balanced_and_do_not_depend_on_order(copies, k, seed, shuffle):
+    groups = np.array(copies)
+    targets = np.arange(len(copies)) % 3
+    names = [f"drawing {i}" for i in range(len(copies))]
+    folds = assign(targets, names, k=k, seed=seed, groups=copies)
+    assert count_parted(groups, folds) == 0
+    largest = np.bincount(groups).max()
+    sizes = np.bincount(folds, minlength=k)
+    assert sizes.max() - sizes.min() <= 3 * largest
+    order = list(range(len(copies)))
+    shuffle.shuffle(order)
+    again = assign(targets[order], [names[i] for i in order], k=k, seed=seed, groups=[copies[i] for i in order])
+    assert np.array_equal(again, folds[order])
+
+
+def test_parted_groups_are_counted():
+    assert count_parted(np.array([0, 0, 1, 1, 2]), np.array([0, 1, 1, 1, 0])) == 1

@@ -3,6 +3,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, recall_score
 
@@ -17,6 +18,7 @@ from inkfold.recipe import load_recipe, validate_recipe
 from inkfold.run import load_run
 from toy import (
     CLASSES,
+    PER_CLASS,
     RECIPE,
     RUN_FILES,
     as_folders,
@@ -668,3 +670,45 @@ def test_a_fit_that_diverges_is_told_with_what_to_do(tmp_path, data, recipe):
     diverging = ("fit.lr=10", "fit.optimiser=sgd", "fit.weight_decay=10", "fit.epochs=60", "fit.scaling=none")
     with pytest.raises(RecipeError, match=r"fit.lr: with 10 the loss was no number any more in epoch \d+. Lower fit.lr"):
         train(recipe, *diverging, data=data, out=tmp_path / "run")
+
+
+def with_copies(data):
+    """Make half of the drawings of each class mirrored copies of the other half."""
+    for name in CLASSES:
+        for place in range(0, PER_CLASS, 2):
+            pixels = np.asarray(Image.open(data / f"train/{name}/sketch_{place}.png"))
+            Image.fromarray(np.ascontiguousarray(pixels[:, ::-1])).save(data / f"train/{name}/sketch_{place + 1}.png")
+
+
+def test_copies_stay_in_one_fold_and_what_parting_them_flatters_is_told(tmp_path):
+    data = toy_data(tmp_path / "data")
+    with_copies(data)
+    run = train(toy_recipe(tmp_path), data=data, out=tmp_path / "run")
+    out_of_fold = Predictions.load(run.path / "predictions/out_of_fold.parquet")
+    folds = dict(zip(out_of_fold.image_paths.tolist(), out_of_fold.folds.tolist(), strict=True))
+    for name in CLASSES:
+        for place in range(0, PER_CLASS, 2):
+            assert folds[f"{name}/sketch_{place}.png"] == folds[f"{name}/sketch_{place + 1}.png"]
+    told = run.metrics["duplicates"]
+    assert (told["groups"], told["drawings"]) == (9, 18)
+    assert told["grouped"]["accuracy"] == pytest.approx(run.metrics["out_of_fold"]["accuracy"])
+    assert told["difference"] == pytest.approx(told["grouped"]["accuracy"] - told["parted"]["accuracy"], abs=1e-6)
+    assert told["parted"]["accuracy_of_copies"] == told["parted"]["accuracy"]  # all are copies
+    cost = json.loads((run.path / "cost.json").read_text())
+    assert {"duplicates", "parted_duplicates"} <= set(cost["seconds"])
+
+
+def test_copies_may_be_left_where_they_fall(tmp_path):
+    data = toy_data(tmp_path / "data")
+    with_copies(data)
+    grouped = train(toy_recipe(tmp_path), data=data, out=tmp_path / "grouped")
+    run = train(toy_recipe(tmp_path), "folds.group_duplicates=false", data=data, out=tmp_path / "run")
+    assert "duplicates" not in run.metrics
+    assert "duplicates" not in json.loads((run.path / "cost.json").read_text())["seconds"]
+    assert run.metrics["out_of_fold"]["accuracy"] == pytest.approx(grouped.metrics["duplicates"]["parted"]["accuracy"])
+
+
+def test_without_copies_nothing_is_fitted_twice(tmp_path):
+    run = train(toy_recipe(tmp_path), data=toy_data(tmp_path / "data"), out=tmp_path / "run")
+    assert "duplicates" not in run.metrics
+    assert "parted_duplicates" not in json.loads((run.path / "cost.json").read_text())["seconds"]

@@ -49,8 +49,8 @@ from inkfold.sources import Cost
 AUDIT = "audit.json"
 FORMAT = 1
 ASSUMPTION = (
-    "of duplicates with different labels only the most frequent one is right, nothing tells the classes of a confused pair apart, "
-    "so that only the more frequent one of them is ever answered, and test labels are like these"
+    "of duplicates with different labels only the most frequent one is right, nothing tells the classes of a confused pair "
+    "apart, so that only the more frequent one of them is ever answered, and test labels are like these"
 )
 
 

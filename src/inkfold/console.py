@@ -230,11 +230,12 @@ def print_audit(audit: dict[str, Any], path: "Path") -> None:
 
 def _print_flattery(told: dict[str, Any] | None) -> None:
     if told is not None:
-        parted, grouped = told["parted"], told["grouped"]
-        print(
-            f"folds that part duplicates would say {parted['accuracy']:.4f} instead of {grouped['accuracy']:.4f}: {_difference(told)}; "
-            f"on the {told['drawings']} duplicates {parted['accuracy_of_copies']:.3f} instead of {grouped['accuracy_of_copies']:.3f}"
-        )
+        alone = f"on the {told['drawings']} of them {_both(told, 'accuracy_of_copies')}"
+        print(f"folds that part duplicates would say {_both(told, 'accuracy')}: {_difference(told)}; {alone}")
+
+
+def _both(told: dict[str, Any], name: str) -> str:
+    return f"{told['parted'][name]:.4f} instead of {told['grouped'][name]:.4f}"
 
 
 def print_tuned(summary: dict[str, Any], out: str) -> None:

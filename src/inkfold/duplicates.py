@@ -131,7 +131,11 @@ def describe(
     for start in range(0, len(names), BLOCK):
         signatures = read(names[start : start + BLOCK])
         inked = np.flatnonzero(signatures.any(axis=(1, 2)))
-        sizes = np.abs(_harmonics(signatures[inked], *DESCRIPTOR)).reshape(len(inked), -1).astype(np.float64)
+        sizes = (
+            np.abs(_harmonics(signatures[inked], *DESCRIPTOR))
+            .reshape(len(inked), DESCRIPTOR[0] * DESCRIPTOR[1])
+            .astype(np.float64)
+        )
         usable.append(start + inked)
         parts.append(sizes / np.maximum(np.linalg.norm(sizes, axis=1, keepdims=True), 1e-12))
     return np.concatenate(usable), np.concatenate(parts).round(6)  # threads don't add up in one order
@@ -181,7 +185,7 @@ def _basis(rings: int, orders: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _harmonics(signatures: Signatures, rings: int, orders: int) -> Complex64[np.ndarray, "n rings orders"]:
     real, imaginary = _basis(rings, orders)
-    flat = signatures.reshape(len(signatures), -1).astype(np.float32)
+    flat = signatures.reshape(len(signatures), SIDE * SIDE).astype(np.float32)
     harmonics: np.ndarray = (flat @ real + 1j * (flat @ imaginary)).reshape(len(flat), rings, orders)
     return harmonics
 

@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from copies import COPIES, drawing, turned
+from inkfold.duplicates import ALIKE, compare, describe, find_matches, group_matches
+from inkfold.findings import in_words
+from inkfold.shards import digest
+from inkfold.signatures import sign
+from inkfold.sketches import CLASS_NAMES
+
+WORDS = {
+    "half": "the same picture",
+    "larger": "the same picture",
+    "margins": "the same picture",
+    "inverted": "the same picture",
+}
+
+
+def matches_of(*pictures):
+    """Matches among pictures, whose digests rise with their place unless they are equal."""
+    signatures = {f"{digest(pixels.tobytes())}".encode(): sign(pixels) for pixels in map(np.ascontiguousarray, pictures)}
+    digests = np.array([digest(np.ascontiguousarray(pixels).tobytes()).encode() for pixels in pictures])
+    return find_matches(digests, lambda names: np.stack([signatures[name] for name in names]))
+
+
+@pytest.mark.parametrize("change", COPIES)
+def test_a_copy_is_found_and_what_was_done_to_it(change):
+    others = [drawing(name, index=3) for name in CLASS_NAMES[:8]]
+    original = drawing()
+    [match] = matches_of(original, *others, COPIES[change](original))
+    assert (match.first, match.second) == (0, 9)
+    assert match.similarity >= ALIKE
+    assert not match.identical
+    if change != "all":
+        assert in_words(match) in {WORDS.get(change, change), change.replace("180", "-180")}
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    name=st.sampled_from(CLASS_NAMES),
+    index=st.integers(0, 1000),
+    flip=st.booleans(),
+    quarters=st.integers(0, 3),
+    degrees=st.floats(-7, 7),
+)
+def test_the_descriptor_stays_under_flips_and_turns_and_the_pixels_agree(name, index, flip, quarters, degrees):
+    original = drawing(name, index)
+    copy = np.rot90(original[:, ::-1] if flip else original, quarters)
+    signatures = np.stack([sign(original), sign(np.ascontiguousarray(copy)), sign(turned(np.ascontiguousarray(copy), degrees))])
+    if not signatures.any(axis=(1, 2)).all():
+        return
+    _, descriptors = describe(np.arange(3), lambda names: signatures[names])
+    assert np.linalg.norm(descriptors[0] - descriptors[1]) < 0.003
+    assert np.linalg.norm(descriptors[0] - descriptors[2]) < 0.03
+    assert compare(signatures[:1], signatures[1:2]) != [None]
+
+
+def test_drawings_of_one_class_are_no_copies():
+    assert matches_of(*[drawing("house", index=index) for index in range(40)]) == []
+
+
+def test_more_than_small_turns_from_a_quarter_are_no_copies():
+    assert matches_of(drawing(), turned(drawing(), 30)) == []
+
+
+def test_drawings_with_next_to_no_ink_match_nothing():
+    blank = np.full((60, 60), 255, np.uint8)
+    dot, line = blank.copy(), blank.copy()
+    dot[30:32, 30:32] = 0
+    line[30, 3:57] = 0
+    other_line = np.pad(line, 3, constant_values=255)
+    assert matches_of(blank, np.full((50, 50), 255, np.uint8), dot, np.pad(dot, 3, constant_values=255), line, other_line) == []
+
+
+def test_equal_files_match_whatever_is_on_them():
+    blank = np.full((60, 60), 255, np.uint8)
+    [match] = matches_of(blank, drawing(), blank)
+    assert (match.first, match.second, match.identical, in_words(match)) == (0, 2, True, "the same file")
+
+
+def test_nothing_and_one_drawing_have_no_copies():
+    assert find_matches(np.empty(0, "S32"), lambda _: np.empty((0, 64, 64), np.uint8)) == []
+    assert matches_of(drawing()) == []
+
+
+def test_matches_depend_on_content_and_not_on_order():
+    pictures = [drawing("fish", index) for index in range(4)]
+    pictures += [np.rot90(pictures[2]), pictures[0][:, ::-1]]
+    forwards = {frozenset((one.first, one.second)) for one in matches_of(*pictures)}
+    backwards = {frozenset((5 - one.first, 5 - one.second)) for one in matches_of(*pictures[::-1])}
+    assert forwards == backwards == {frozenset((2, 4)), frozenset((0, 5))}
+
+
+def test_the_transform_brings_the_second_onto_the_first_in_either_order():
+    original = drawing()
+    copy = np.ascontiguousarray(np.rot90(original[:, ::-1]))
+    for first, second in ((original, copy), (copy, original)):
+        [match] = matches_of(first, second)
+        moved = second[:, ::-1] if match.flip else second
+        assert match.turn_deg % 90 == pytest.approx(0, abs=0.5) or match.turn_deg % 90 == pytest.approx(90, abs=0.5)
+        moved = np.rot90(moved, round(match.turn_deg / 90) % 4)
+        assert np.array_equal(moved, first)
+
+
+def test_groups_join_whatever_is_linked():
+    class Link:
+        def __init__(self, first, second):
+            self.first, self.second = first, second
+
+    assert group_matches(6, [Link(1, 3), Link(3, 5), Link(0, 2)]).tolist() == [0, 1, 0, 1, 4, 1]
+    assert group_matches(2, []).tolist() == [0, 1]
