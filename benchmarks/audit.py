@@ -152,6 +152,8 @@ def plant(source: Path, data: Path, rng: random.Random, copies: int, wrong: int)
     planted = Planted()
     shutil.copytree(source / "train", data / "train")
     shutil.copytree(source / "test", data / "test")
+    for directory in (data, *(path for path in data.rglob("*") if path.is_dir())):
+        directory.chmod(0o755)  # a read-only source's are read-only too
     train, test = read_rows(source / "train.csv"), read_rows(source / "test.csv")
     classes = {row["class_name"]: row["target"] for row in train}
     chosen = rng.sample(range(len(train)), copies + wrong)

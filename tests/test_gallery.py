@@ -27,7 +27,7 @@ def written(tmp_path, groups, problems=()):
 def test_names_are_escaped_wherever_they_stand(tmp_path):
     page = written(tmp_path, [group(tmp_path, name=NASTY)], [Problem("missing_file", NASTY, NASTY)])
     assert "<img src=x" not in page
-    assert page.count("&lt;img src=x onerror=alert(1)&gt;&quot;&#x27;&amp;") == 8
+    assert page.count("&lt;img src=x onerror=alert(1)&gt;&quot;&#x27;&amp;") == 9
 
 
 def test_nothing_outside_is_asked_for(tmp_path):
