@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from copies import COPIES, drawing, turned
+from copies import COPIES, as_jpeg, drawing, turned
 from inkfold.duplicates import ALIKE, compare, describe, find_matches, group_matches
 from inkfold.findings import in_words
 from inkfold.shards import digest
@@ -111,3 +111,8 @@ def test_groups_join_whatever_is_linked():
 
     assert group_matches(6, [Link(1, 3), Link(3, 5), Link(0, 2)]).tolist() == [0, 1, 0, 1, 4, 1]
     assert group_matches(2, []).tolist() == [0, 1]
+
+
+def test_more_copies_than_neighbours_are_looked_at_are_still_one_group():
+    pictures = [drawing(), *(change(as_jpeg(drawing(), 40 + 5 * i)) for i in range(10) for change in (np.fliplr, np.rot90))]
+    assert set(group_matches(len(pictures), matches_of(*pictures)).tolist()) == {0}
