@@ -12,6 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Bool
+
 from inkfold.assembly import data_options
 from inkfold.atomic import write_json
 from inkfold.augment import IDENTITY, View, parse_view
@@ -21,10 +24,10 @@ from inkfold.errors import PredictionError
 from inkfold.inference import Shown, predict_held_out
 from inkfold.metrics import mcnemar, measure
 from inkfold.operations import KINDS, Operation, parse_operations
-from inkfold.pipeline import split
 from inkfold.predictions import Predictions
 from inkfold.prepare import Prepared, decode, read_files
 from inkfold.progress import Progress, silent
+from inkfold.results import OUT_OF_FOLD
 from inkfold.run import Run, head_spec
 from inkfold.sections import StageRecipe
 from inkfold.sources import Cost
@@ -152,7 +155,7 @@ def _asked(run: Run, views: Sequence[View], prepared: Prepared, cost: Cost, prog
     """Let each fold answer for its held-out drawings, under one view after the other."""
     from inkfold.training import Fitted  # noqa: PLC0415 - torch takes a second
 
-    extractors, folds = [extractor for extractor, _ in run.seers()], split(run.recipe, prepared)
+    extractors, folds = [extractor for extractor, _ in run.seers()], _learnt_from(run, prepared)
     fold_of = {member: fold for fold, members in enumerate(run.folds) for member in members}
     fitted = Fitted(head_spec(run.recipe), tuple(fold_of[member] for member in sorted(fold_of)), run.heads)
     asked = ~folds.all(0)
@@ -166,6 +169,17 @@ def _asked(run: Run, views: Sequence[View], prepared: Prepared, cost: Cost, prog
             shown = Shown(lambda fold, view: features.read(view)[~folds[fold, asked]], None)
     with cost.timed("predict"):
         return [predict_held_out(shown, prepared, (view,), folds, fitted) for view in views]
+
+
+def _learnt_from(run: Run, prepared: Prepared) -> Bool[np.ndarray, "folds n"]:
+    """Say which drawings each fold has learnt from, by what it was asked for when the run was made."""
+    told = Predictions.load(run.path / OUT_OF_FOLD)
+    assert told.folds is not None
+    held_in = dict(zip(told.image_paths.tolist(), told.folds.tolist(), strict=True))
+    paths = prepared.read.dataset.train.image_paths[prepared.rows].tolist()
+    own = np.array([held_in.get(path, -1) for path in paths])
+    learnt: np.ndarray = own != np.arange(len(run.folds))[:, None]
+    return learnt
 
 
 def _row(run: Run, change: Change, view: View, clean: Predictions, changed: Predictions) -> Weakness:
