@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test test-all check bench clean
+.PHONY: install browser demo test test-all check bench clean
 
 install: $(STAMP)
 
@@ -13,6 +13,12 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
 	touch $(STAMP)
+
+# Reports are looked at in a browser; where there is none and none can be installed, those tests say so and are skipped.
+browser:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; } \
+		|| echo "no chromium: the tests that need one will be skipped"
 
 demo: install
 	$(BIN)/inkfold demo --out demo
@@ -30,7 +36,7 @@ check: install
 	$(BIN)/lint-imports
 
 bench: install
-	for script in decode extract cells augment heads vote reference_procedure; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in decode extract cells augment heads vote reference_procedure report; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

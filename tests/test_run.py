@@ -7,14 +7,15 @@ from PIL import Image
 
 from inkfold.augment import IDENTITY, View
 from inkfold.errors import DataError, PredictionError, WeightsError
+from inkfold.manifest import MANIFEST
 from inkfold.operations import parse_operations
 from inkfold.pipeline import train
 from inkfold.predictions import Predictions
 from inkfold.recipe import validate_recipe
-from inkfold.run import HEADS, MANIFEST, class_digest, files_of, load_run, prediction_views, write_predictions
+from inkfold.run import HEADS, class_digest, files_of, load_run, prediction_views, write_predictions
+from inkfold.shards import digest_file
 from inkfold.sketches import draw_sketch
 from inkfold.sources import Extractor
-from inkfold.weights import digest_file
 from toy import CLASSES, RECIPE, break_image, read_rows, toy_data, toy_recipe
 
 

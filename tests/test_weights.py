@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 
 from inkfold.errors import RecipeError, WeightsError
+from inkfold.shards import digest_file
 from inkfold.weights import (
     BackboneInfo,
     BackboneSpec,
-    digest_file,
     find_weights_file,
     pretrained_overlay,
     resolve_backbone,

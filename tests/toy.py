@@ -21,6 +21,7 @@ RUN_FILES = {
     "metrics.json",
     "cost.json",
     "curve.json",
+    "events/events.out.tfevents.0.inkfold",
     "heads.safetensors",
     "predictions/out_of_fold.parquet",
     "predictions/test.parquet",

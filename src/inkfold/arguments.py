@@ -30,6 +30,11 @@ examples:
 A file holds test predictions: .csv (image_path with target, or with a column for each class), .npz (probs, image_paths),
 .npy (with NAME.csv beside it, whose image_path names the rows) or .parquet. A directory may hold out_of_fold.* and test.*.
 """
+REPORT_HELP = """\
+examples:
+  inkfold report runs/best
+  inkfold report runs/small runs/best --out comparison.html
+"""
 COLLECT: dict[str, Any] = {"nargs": "*", "metavar": "key=value"}
 
 Command = Callable[[argparse.Namespace], int]
@@ -87,6 +92,7 @@ def _fill_train(command: argparse.ArgumentParser) -> None:
     command.add_argument("recipe", help="a YAML file, or a shipped recipe's name (see `inkfold recipes`)")
     command.add_argument("settings", **COLLECT, help="data=DIR out=RUN, and any key of the recipe")
     _add_on(command)
+    command.add_argument("--log", metavar="TRACKER", help="tell wandb or mlflow, if installed, of the finished run")
 
 
 def _fill_explore(command: argparse.ArgumentParser) -> None:
@@ -134,6 +140,12 @@ def _fill_weakness(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="print JSON")
 
 
+def _fill_report(command: argparse.ArgumentParser) -> None:
+    command.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a finished run or ensemble; several are compared")
+    command.add_argument("--out", type=Path, help="the HTML file; RUN/report.html, or comparison.html for several")
+    command.add_argument("--data", type=Path, help="where the drawings are, if they have moved")
+
+
 def _fill_check(command: argparse.ArgumentParser) -> None:
     command.add_argument("data", type=Path)
     command.add_argument("settings", **COLLECT, help="keys of the recipe's data section, k=5")
@@ -178,6 +190,11 @@ _GRAMMAR: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] 
     "tune": ("the best hyper-parameters for these drawings, and an honest figure of what they gain", TUNE_HELP, _fill_tune),
     "vote": ("runs and files of predictions to an ensemble, chosen on out-of-fold predictions", VOTE_HELP, _fill_vote),
     "predict": ("new drawings to a CSV, with a finished run", "", _fill_predict),
+    "report": (
+        "one HTML file that shows a run, or several side by side: figures, drawings, what next",
+        REPORT_HELP,
+        _fill_report,
+    ),
     "weakness": (
         "how a run fares when its drawings are turned, bent, thin or half erased, and what to learn from",
         "",

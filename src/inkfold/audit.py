@@ -38,11 +38,12 @@ from inkfold.ensemble import Ensemble, load_any
 from inkfold.errors import PredictionError
 from inkfold.findings import CopyGroup, count_groups, find_groups
 from inkfold.home import home
+from inkfold.manifest import MANIFEST
 from inkfold.predictions import Predictions
 from inkfold.prepare import ReadData, read_files
 from inkfold.progress import Progress, silent
 from inkfold.results import OUT_OF_FOLD
-from inkfold.run import MANIFEST, Run
+from inkfold.run import Run
 from inkfold.signatures import SignatureStore
 from inkfold.sources import Cost
 

@@ -72,16 +72,30 @@ def plot_costs(path: Path, rows: Sequence[Mapping[str, Any]], title: str) -> Non
 
 
 @contextmanager
-def _figure(path: Path) -> Iterator[Any]:
+def canvas(size_inches: tuple[float, float] = SIZE_INCHES) -> Iterator[tuple[Any, io.StringIO]]:
+    """Open axes to draw on.
+
+    Args:
+        size_inches: Width and height, of 72 units each.
+
+    Yields:
+        Matplotlib's axes, and what holds the SVG when the block has ended.
+    """
     import matplotlib as mpl  # noqa: PLC0415 - half a second that only plots need to pay
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     # Text stays text, and equal data give equal bytes.
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "inkfold", "font.size": 10, "axes.edgecolor": INK}):
-        figure = Figure(figsize=SIZE_INCHES, layout="constrained")
+        figure = Figure(figsize=size_inches, layout="constrained")
         axes = figure.add_subplot()
         axes.spines[["top", "right"]].set_visible(False)
-        yield axes
         text = io.StringIO()
+        yield axes, text
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": "inkfold"})
+
+
+@contextmanager
+def _figure(path: Path) -> Iterator[Any]:
+    with canvas() as (axes, text):
+        yield axes
     write_text(path, text.getvalue())

@@ -54,13 +54,18 @@ def _error_text(error: InkfoldError) -> str:
 
 
 def _train(given: argparse.Namespace) -> int:
+    from inkfold.record import read_record
+    from inkfold.trackers import open_tracker, tell
     from inkfold.voting import train_any
 
     out, settings = _take(given.settings, "out")
     if out is None:
         raise InkfoldError("out: is missing. Say where the run goes: out=RUN.")
+    tracker = open_tracker(given.log) if given.log else None
     run = _with_progress(lambda progress: train_any(given.recipe, *settings, out=out, progress=progress, on=given.on))
     print_run(run)
+    if tracker is not None:
+        tell(tracker, read_record(out))
     return 0
 
 
@@ -141,6 +146,17 @@ def _weakness(given: argparse.Namespace) -> int:
         print(json.dumps(found, indent=2, ensure_ascii=False))
     else:
         print_weaknesses(found, run.path)
+    return 0
+
+
+def _report(given: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from inkfold.report import write_report
+
+    out = given.out or (given.runs[0] / "report.html" if len(given.runs) == 1 else Path("comparison.html"))
+    pictures = write_report(given.runs, out, given.data)
+    print(f"report: {out} ({out.stat().st_size / 1e6:.1f} MB, {pictures} drawings)")
     return 0
 
 
@@ -225,6 +241,7 @@ def _cache(given: argparse.Namespace) -> int:
 def _demo(given: argparse.Namespace) -> int:
     from inkfold.demo import RECIPE, prepare_demo
     from inkfold.pipeline import train
+    from inkfold.report import write_report
 
     data = prepare_demo(given.out, per_class=given.per_class)
     print(f"drew the sample: {data}")
@@ -232,6 +249,8 @@ def _demo(given: argparse.Namespace) -> int:
     settings = [f"data={data}", "data.test_targets=test_labels.csv"]
     run = _with_progress(lambda progress: train(RECIPE, *settings, out=given.out / "run", progress=progress))
     print_run(run)
+    write_report([run.path], given.out / "report.html")
+    print(f"report: {given.out / 'report.html'}")
     return 0
 
 
@@ -270,6 +289,7 @@ COMMANDS = {
     "vote": _vote,
     "predict": _predict,
     "weakness": _weakness,
+    "report": _report,
     "check": _check,
     "audit": _audit,
     "augment": _augment,

@@ -11,8 +11,9 @@ from jaxtyping import Float, Float32
 from pydantic import ValidationError
 
 from inkfold.errors import PredictionError, Problem
+from inkfold.manifest import MANIFEST, is_below, read_manifest
 from inkfold.progress import Progress, silent
-from inkfold.run import MANIFEST, Predictor, Run, files_of, is_below, load_run, read_manifest
+from inkfold.run import Predictor, Run, files_of, load_run
 from inkfold.sections import VoteRecipe
 from inkfold.votes import vote_of_folds
 from inkfold.ways import FittedWay

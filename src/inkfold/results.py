@@ -10,6 +10,7 @@ import numpy as np
 from inkfold.atomic import write_json
 from inkfold.config import Recipe
 from inkfold.curriculum import Curriculum
+from inkfold.events import EVENTS, write_events
 from inkfold.metrics import mcnemar, measure, paired_difference, wilson_interval
 from inkfold.predictions import SUBMISSION_COLUMNS, Predictions, submission_columns, write_submission
 from inkfold.prepare import Prepared
@@ -70,9 +71,12 @@ def write_results(out: Path, recipe: Recipe, curriculum: Curriculum, prepared: P
     write_heads(out, results.fitted.heads, dataset.class_names)
     results.out_of_fold.save(out / OUT_OF_FOLD)
     write_json(out / METRICS, run_metrics(recipe, prepared, results))
-    write_json(out / CURVE, curve_json(curriculum, results.fitted))
+    curve = curve_json(curriculum, results.fitted)
+    write_json(out / CURVE, curve)
+    write_events(out / EVENTS, curve)
+    files = [HEADS, OUT_OF_FOLD, METRICS, CURVE, EVENTS]
     if test is None:
-        return [HEADS, OUT_OF_FOLD, METRICS, CURVE]
+        return files
     test.save(out / TEST)
     sample = dataset.sample_submission
     ids = None if sample is None else sample.ids.tolist()
@@ -81,7 +85,7 @@ def write_results(out: Path, recipe: Recipe, curriculum: Curriculum, prepared: P
         columns = submission_columns(sample.columns, recipe.data.path_column, recipe.data.target_column)
     values = dataset.class_targets[test.preds]
     write_submission(out / SUBMISSION, test.image_paths, values, dataset.class_targets, ids, columns)
-    return [HEADS, OUT_OF_FOLD, METRICS, CURVE, TEST, SUBMISSION]
+    return [*files, TEST, SUBMISSION]
 
 
 def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[str, Any]:

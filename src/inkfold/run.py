@@ -17,20 +17,19 @@ from safetensors import SafetensorError, safe_open
 from inkfold.atomic import write_text
 from inkfold.augment import IDENTITY, View, parse_view, render_batch
 from inkfold.config import Recipe
-from inkfold.errors import DataError, PredictionError, Problem
+from inkfold.errors import DataError, PredictionError
 from inkfold.fit import ImageOptions, fit_image
 from inkfold.heads import HeadSpec, mean_probs
 from inkfold.home import home
+from inkfold.manifest import MANIFEST, read_manifest
 from inkfold.paths import list_images
 from inkfold.progress import Progress, silent
 from inkfold.recipe import load_recipe
 from inkfold.shards import digest
 from inkfold.sources import Cost, Extractor, read_source, refuse_broken, whole_drawings
-from inkfold.weights import BackboneInfo, BackboneSpec, digest_file, resolve_backbone
+from inkfold.weights import BackboneInfo, BackboneSpec, resolve_backbone
 
-MANIFEST = "manifest.json"
 HEADS = "heads.safetensors"
-FORMAT = 1
 PREDICTION_COLUMNS = ("image_path", "class_name", "target", "probability")
 
 
@@ -203,43 +202,6 @@ def load_run(path: str | Path) -> Run:
     heads = _load_heads(path / HEADS, list(manifest["class_names"]))
     metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
     return Run(path, load_recipe(path / "recipe.yaml"), manifest, metrics, heads)
-
-
-def read_manifest(path: Path) -> dict[str, Any]:
-    """Read a run's manifest and check every file that it names.
-
-    Args:
-        path: The run's directory.
-
-    Returns:
-        What `manifest.json` holds.
-
-    Raises:
-        PredictionError: If the run is not finished, or with every file that is missing or not as it was written.
-    """
-    if not (path / MANIFEST).is_file():
-        raise PredictionError(f"{path}: no {MANIFEST}, so this is no finished run. Start `inkfold train` again to finish it.")
-    try:
-        manifest = dict(json.loads((path / MANIFEST).read_text(encoding="utf-8")))
-        files = dict(manifest["files"])
-        list(manifest["class_names"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise PredictionError(f"{path / MANIFEST}: not a manifest: {error}.") from None
-    if manifest.get("format") != FORMAT:
-        raise PredictionError(f"{path}: got format {manifest.get('format')}, expected {FORMAT}. Train again with this version.")
-    problems = [
-        Problem("changed_file", str(path / str(name)), "is missing or not as it was written. Train again.")
-        for name, expected in files.items()
-        if not is_below(name) or not (path / name).is_file() or digest_file(path / name) != expected
-    ]
-    if problems:
-        raise PredictionError(problems)
-    return manifest
-
-
-def is_below(place: Any) -> bool:
-    """Say whether a place that a file names stays inside the directory that it is relative to."""
-    return isinstance(place, str) and not Path(place).is_absolute() and ".." not in Path(place).parts
 
 
 def class_digest(class_names: Sequence[str]) -> str:

@@ -17,9 +17,10 @@ from safetensors.numpy import save as to_safetensors
 
 from inkfold.atomic import TEMP_MARK, sweep_temp_files, write_bytes, write_json, write_text
 from inkfold.errors import PredictionError, Problem
+from inkfold.manifest import FORMAT, MANIFEST
 from inkfold.recipe import dump_recipe
-from inkfold.run import FORMAT, HEADS, MANIFEST, Run, class_digest, load_run
-from inkfold.weights import digest_file
+from inkfold.run import HEADS, Run, class_digest, load_run
+from inkfold.shards import digest_file
 
 LOCK = ".lock"
 PACKAGES = ("inkfold", "torch", "timm", "numpy", "pillow", "simplejpeg")

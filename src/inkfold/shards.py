@@ -38,6 +38,12 @@ def digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=DIGEST_BYTES).hexdigest()
 
 
+def digest_file(path: Path) -> str:
+    """Name a file by its content, without holding it in memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=DIGEST_BYTES)).hexdigest()
+
+
 def key_digest(key: Mapping[str, Any]) -> str:
     """Name a description by its content, whatever the order of its keys."""
     return digest(json.dumps(key, sort_keys=True, ensure_ascii=False, allow_nan=False).encode())

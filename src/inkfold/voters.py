@@ -15,9 +15,10 @@ from inkfold.drawings import DataOptions, Drawings
 from inkfold.ensemble import Ensemble, load_any
 from inkfold.errors import PredictionError, Problem, RecipeError
 from inkfold.foreign import Classes, read_panelist
+from inkfold.manifest import MANIFEST
 from inkfold.predictions import Predictions
 from inkfold.results import OUT_OF_FOLD, TEST
-from inkfold.run import MANIFEST, Run
+from inkfold.run import Run
 from inkfold.shards import digest, key_digest
 from inkfold.votes import TieRule
 from inkfold.ways import METHODS, Way

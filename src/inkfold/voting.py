@@ -17,12 +17,13 @@ from inkfold.errors import PredictionError, RecipeError
 from inkfold.form import Form, form_of_data, form_of_submission
 from inkfold.launch import INLINE, Launcher, open_launcher
 from inkfold.lineup import OWN_KEYS, read_values, settle_members
+from inkfold.manifest import MANIFEST, read_manifest
 from inkfold.panel import Panel, assemble
 from inkfold.pipeline import train
 from inkfold.progress import Progress, silent
 from inkfold.recipe import find_recipe, load_raw, merge_overrides, validate_ensemble, validate_vote
 from inkfold.results import SUBMISSION
-from inkfold.run import MANIFEST, Run, read_manifest
+from inkfold.run import Run
 from inkfold.rundir import claimed, write_cost, write_manifest
 from inkfold.sections import VoteRecipe
 from inkfold.shards import key_digest

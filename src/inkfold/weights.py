@@ -7,7 +7,6 @@ image_size, model_args. What the recipe gives goes before it, and timm's own con
 
 import contextlib
 import difflib
-import hashlib
 import json
 import os
 import socket
@@ -21,7 +20,7 @@ from urllib.parse import urlsplit
 
 from inkfold.atomic import write_json
 from inkfold.errors import RecipeError, WeightsError
-from inkfold.shards import key_digest
+from inkfold.shards import digest_file, key_digest
 from inkfold.torchvision_ops import declare_missing_operators
 
 UNTRAINED = "untrained"
@@ -177,12 +176,6 @@ def find_weights_file(spec: BackboneSpec) -> Path | None:
         if candidate.is_file():
             return candidate
     return None
-
-
-def digest_file(path: Path) -> str:
-    """Name a file by its content, without holding it in memory."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def pretrained_overlay(info: BackboneInfo) -> dict[str, Any] | None:

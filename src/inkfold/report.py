@@ -1,0 +1,64 @@
+"""`inkfold report`: one self-contained HTML file of a finished run, or of several side by side. It only reads them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from inkfold.atomic import write_text
+from inkfold.comparison import MOST_RUNS, comparison_view
+from inkfold.dataset import DataOptions
+from inkfold.errors import PredictionError
+from inkfold.overview import run_view
+from inkfold.page import render_page
+from inkfold.pictures import Album, open_album
+from inkfold.recipe import merge_overrides
+from inkfold.record import Record, read_record
+
+
+def write_report(runs: Sequence[str | Path], out: str | Path, data: str | Path | None = None) -> int:
+    """Write the report of a run, or the comparison of several.
+
+    Args:
+        runs: Directories of finished runs and ensembles.
+        out: The HTML file; replaced when it exists.
+        data: Where the drawings are now; None looks where they were.
+
+    Returns:
+        How many pictures of drawings it holds.
+
+    Raises:
+        PredictionError: If a run isn't finished, or its files aren't as they were written, or there are too many.
+    """
+    if not 1 <= len(runs) <= MOST_RUNS:
+        raise PredictionError(f"report: got {len(runs)} runs, expected 1 to {MOST_RUNS}. Name fewer.")
+    records = [read_record(run) for run in runs]
+    album = album_of(records[0], data)
+    if len(records) == 1:
+        page = render_page("run.html.j2", run_view(records[0], album), album.pictures.values())
+    else:
+        page = render_page("comparison.html.j2", comparison_view(records, album), album.pictures.values())
+    write_text(Path(out), page)
+    return len(album.pictures)
+
+
+def album_of(record: Record, data: str | Path | None = None) -> Album:
+    """Find a run's drawings, read as it read them.
+
+    Args:
+        record: The run; of an ensemble, its first member that is a run decides.
+        data: Where they are now; None looks where they were.
+
+    Returns:
+        The album.
+    """
+    model, image = record.models[0], {}
+    section = model.get("data")
+    if not isinstance(section, Mapping):  # a vote over mere files
+        raw: dict[str, Any] = {}
+        merge_overrides(raw, model.get("settings") or ())
+        section = {**(raw.get("data") or {}), "root": section}
+    image = model.get("image", {})
+    known = {field.name for field in fields(DataOptions)} - {"group_column"}
+    options = DataOptions(**{name: value for name, value in section.items() if name in known})
+    return open_album(options, data or section.get("root"), image.get("fit", "pad"), image.get("invert", "auto"))

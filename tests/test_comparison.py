@@ -1,0 +1,62 @@
+import numpy as np
+
+from inkfold.comparison import comparison_view
+from inkfold.dataset import DataOptions
+from inkfold.metrics import mcnemar
+from inkfold.pictures import open_album
+from inkfold.record import read_record
+from toy_runs import made_up, write_run
+
+N, NAMES = 120, ("a", "b", "c")
+
+
+def records(tmp_path, paths=None, names=NAMES):
+    found = []
+    for i, accuracy in enumerate((0.4, 0.9)):
+        own = [f"{j}" for j in range(N)] if i == 0 or paths is None else paths
+        order = np.random.default_rng(i).permutation(N)  # each run has its own order
+        targets = np.arange(N) % 3
+        predictions = made_up(
+            [own[j] for j in order], targets[order], NAMES if i == 0 else names, accuracy=accuracy, seed=i, folds=order % 2
+        )
+        recipe = {"data": {"root": "gone"}, "fit": {"lr": 0.1 * (i + 1)}, "backbone": {"name": "x"}}
+        found.append(read_record(write_run(tmp_path / "ab"[i], "gone", predictions, recipe=recipe)))
+    return found
+
+
+def view(found):
+    return comparison_view(found, open_album(DataOptions(), None, "pad", "auto"))
+
+
+def test_runs_are_compared_on_the_drawings_that_both_were_asked_about_whatever_their_order(tmp_path):
+    first, second = records(tmp_path)
+    found = view([first, second])
+    rights = []
+    for record in (first, second):
+        predictions = record.out_of_fold
+        by_path = dict(zip(predictions.image_paths.tolist(), (predictions.preds == predictions.targets).tolist(), strict=True))
+        rights.append(np.array([by_path[str(i)] for i in range(N)]))
+    assert found["told"]["n"] == N
+    assert found["told"]["p_value"] == mcnemar(*rights)
+    assert np.isclose(found["told"]["difference"], rights[1].mean() - rights[0].mean(), atol=1e-6)
+    assert [one["words"] for one in found["tested"]] == ["held out"]
+    for row in found["classes"]:
+        inside = np.arange(N) % 3 == NAMES.index(row["name"])
+        assert np.allclose(row["recall"], [right[inside].mean() for right in rights])
+    assert [row["p_value"] for row in found["classes"]] == sorted(row["p_value"] for row in found["classes"])
+    for card in found["won"]:
+        assert rights[1][int(card["path"])]
+        assert not rights[0][int(card["path"])]
+
+
+def test_only_the_keys_that_differ_are_shown(tmp_path):
+    assert view(records(tmp_path))["keys"] == [("fit.lr", ["0.1", "0.2"])]
+
+
+def test_runs_without_common_drawings_or_classes_are_shown_without_a_test(tmp_path):
+    apart = view(records(tmp_path / "paths", [f"other {j}" for j in range(N)]))
+    other = view(records(tmp_path / "names", names=("x", "y", "z")))
+    for found in (apart, other):
+        assert found["told"] is None
+        assert found["tested"] == found["classes"] == []
+        assert len(found["runs"]) == 2
