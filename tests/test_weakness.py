@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from inkfold import weakness
 from inkfold.errors import PredictionError
@@ -40,6 +41,16 @@ def test_drawings_as_they_are_are_answered_as_out_of_fold(run):
     assert drops == sorted(drops, reverse=True)
     for row in found["rows"]:
         assert row["drop"] == pytest.approx(found["clean"]["accuracy"] - row["accuracy"], abs=1e-6)
+
+
+def test_folds_that_keep_copies_together_are_found_again(tmp_path, data):
+    for name in ("apple", "fish", "house"):
+        for place in (0, 2, 4):
+            pixels = np.asarray(Image.open(data / f"train/{name}/sketch_{place}.png"))
+            Image.fromarray(np.ascontiguousarray(pixels[:, ::-1])).save(data / f"train/{name}/sketch_{place + 1}.png")
+    run = train(toy_recipe(tmp_path), data=data, out=tmp_path / "copies")
+    assert run.metrics["duplicates"]["groups"] == 9
+    assert find_weaknesses(run)["clean"]["accuracy"] == run.metrics["out_of_fold"]["accuracy"]
 
 
 def test_a_second_look_costs_no_forward(run):
