@@ -31,6 +31,20 @@ def recipe(**changes):
     return validate_recipe({"backbone": {"name": "resnet18"}, **changes})
 
 
+def told_wrong(name, real):
+    """Answer everything rightly but drawings under one view."""
+
+    def answered(shown, prepared, views, folds, fitted):
+        answers = real(shown, prepared, views, folds, fitted)
+        hits = np.eye(3, dtype=np.float32)[answers.targets]
+        wrong = [str(view) for view in views] == [name]
+        return Predictions(
+            answers.image_paths, np.roll(hits, 1, 1) if wrong else hits, answers.class_names, answers.targets, answers.folds
+        )
+
+    return answered
+
+
 def test_drawings_as_they_are_are_answered_as_out_of_fold(run):
     found = find_weaknesses(run)
     assert found == json.loads((run.path / "weakness.json").read_text())
@@ -75,17 +89,7 @@ def test_each_tuned_fold_answers_with_its_own_backbone(tmp_path, data):
 
 
 def test_a_drop_that_cannot_be_chance_names_the_command_to_try(run, monkeypatch):
-    real = weakness.predict_held_out
-
-    def blind_to_flips(shown, prepared, views, folds, fitted):
-        answers = real(shown, prepared, views, folds, fitted)
-        hits = np.eye(3, dtype=np.float32)[answers.targets]
-        wrong = [str(view) for view in views] == ["hflip"]
-        return Predictions(
-            answers.image_paths, np.roll(hits, 1, 1) if wrong else hits, answers.class_names, answers.targets, answers.folds
-        )
-
-    monkeypatch.setattr(weakness, "predict_held_out", blind_to_flips)
+    monkeypatch.setattr(weakness, "predict_held_out", told_wrong("hflip", weakness.predict_held_out))
     worst, *others = find_weaknesses(run)["rows"]
     assert (worst["name"], worst["drop"], worst["significant"]) == ("mirrored", 1.0, True)
     assert worst["augmentation"] == "hflip@0.5"
@@ -94,6 +98,15 @@ def test_a_drop_that_cannot_be_chance_names_the_command_to_try(run, monkeypatch)
     assert command == ["inkfold", "train", f"{run.path}/recipe.yaml", f"out={run.path}-hflip"]
     again = load_recipe(run.path / "recipe.yaml", (setting.strip("'"),))
     assert [(stage.augment, stage.views) for stage in again.curriculum] == [(("hflip@0.5",), 4)]
+
+
+@pytest.mark.parametrize(("invert", "remedy"), [("auto", None), ("never", "invert@0.5")])
+def test_light_on_dark_is_to_be_learnt_only_where_reading_does_not_turn_it(tmp_path, data, monkeypatch, invert, remedy):
+    run = train(toy_recipe(tmp_path), f"image.invert={invert}", data=data, out=tmp_path / "run")
+    monkeypatch.setattr(weakness, "mcnemar", lambda first, second: 0.0)
+    monkeypatch.setattr(weakness, "predict_held_out", told_wrong("invert", weakness.predict_held_out))
+    [row] = [row for row in find_weaknesses(run)["rows"] if row["name"] == "light on dark"]
+    assert (row["drop"], row["augmentation"]) == (1.0, remedy)
 
 
 def test_an_augmentation_joins_the_stages_that_change_drawings():

@@ -61,6 +61,7 @@ def run_view(record: Record, album: Album) -> dict[str, Any]:
         "audit": audit_view(record, album),
         "steps": next_steps(record, classes, pairs),  # after those: they refuse files of another form
         "audit_command": f"inkfold audit {record.path}",
+        "weakness_command": f"inkfold weakness {record.path}",
         "audit_note": "The audit is of other data." if (record.path / AUDIT).is_file() else "Nobody looked yet.",
         "warnings": record.manifest["warnings"],
         "versions": _versions(record),

@@ -84,7 +84,7 @@ class Weakness:
         drop: Accuracy of the drawings as they are, minus this.
         p_value: McNemar's, two-sided.
         significant: Whether the drop is more than chance, by Bonferroni over all changes.
-        augmentation: What would teach it; None where there is nothing to mend, or it is learnt from already.
+        augmentation: What would teach it; None where there is nothing to mend, it is learnt from already, or reading undoes it.
         command: To try that; None likewise.
     """
 
@@ -187,7 +187,8 @@ def _row(run: Run, change: Change, view: View, clean: Predictions, changed: Pred
     right = [predictions.preds == clean.targets for predictions in (clean, changed)]
     figures, drop, p_value = measure(changed.probs, clean.targets), float(right[0].mean() - right[1].mean()), mcnemar(*right)
     significant = drop > 0 and p_value * len(CHANGES) < SIGNIFICANT
-    curriculum = taught(run.recipe, change.remedy) if significant else None
+    undone = change.view == "invert" and run.recipe.image.invert == "auto"  # files that are so are turned when they are read
+    curriculum = taught(run.recipe, change.remedy) if significant and not undone else None
     out = f"{run.path}-{parse_operations(change.remedy.split(', '))[0].name}"
     return Weakness(
         name=change.name,
