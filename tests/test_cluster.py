@@ -162,6 +162,7 @@ def test_a_full_disk_in_a_worker_is_told_as_it_is(tmp_path, cluster, monkeypatch
     assert shard_files(tmp_path) == {}
 
 
+@pytest.mark.slow  # Ray's own processes take their time to start and to end
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
 def test_ctrl_c_ends_ray_and_its_workers_and_what_is_done_is_kept(tmp_path):
     assert ended(tmp_path, "ray", signal.SIGINT).strip().endswith("KeyboardInterrupt")

@@ -693,7 +693,7 @@ def test_progress_names_the_member_and_its_stage(tmp_path, data):
     recipe = ensemble_recipe(tmp_path)
     train_any(recipe, data=data, out=tmp_path / "out", progress=lambda stage, done, total: stages.append(stage))
     assert [*dict.fromkeys(stages)] == [
-        *("one: reading files", "one: decoding", "one: features", "one: fitting heads"),
+        *("one: reading files", "one: decoding", "one: signing drawings", "one: features", "one: fitting heads"),
         *("two: reading files", "two: fitting heads", "ways to vote"),
     ]
 
