@@ -28,6 +28,11 @@ def test_every_file_is_checked_but_only_those_that_are_wanted_where_some_are(tmp
         read_manifest(out, {"read.json"})
 
 
+def test_no_directory_at_all_is_no_unfinished_run(tmp_path):
+    with pytest.raises(PredictionError, match=r"nowhere: no such directory, expected a finished run's"):
+        read_manifest(tmp_path / "nowhere")
+
+
 @pytest.mark.parametrize("place", ["../up", "/root", 3, None])
 def test_a_place_outside_the_run_is_not_below_it(place):
     assert not is_below(place)

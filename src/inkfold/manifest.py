@@ -25,6 +25,8 @@ def read_manifest(path: Path, wanted: Collection[str] | None = None) -> dict[str
     Raises:
         PredictionError: If the run is not finished, or with every file that is missing or not as it was written.
     """
+    if not path.is_dir():
+        raise PredictionError(f"{path}: no such directory, expected a finished run's. Check the path.")
     if not (path / MANIFEST).is_file():
         raise PredictionError(f"{path}: no {MANIFEST}, so this is no finished run. Start `inkfold train` again to finish it.")
     try:
