@@ -107,7 +107,7 @@ def test_an_error_of_one_sentence_is_one_line(tmp_path, data, recipe, capsys):
     assert main(words("train", "nowhere", f"data={data}", f"out={tmp_path / 'run'}")) == 2
     assert capsys.readouterr().err.startswith("error: recipe 'nowhere' is neither a file nor shipped.")
     assert main(words("predict", tmp_path / "none", data, "--out", tmp_path / "p.csv")) == 2
-    assert "no finished run" in capsys.readouterr().err
+    assert "no such directory, expected a finished run's" in capsys.readouterr().err
 
 
 def test_a_place_that_can_not_be_written_is_told_in_a_line(tmp_path, data, recipe, capsys):

@@ -255,8 +255,8 @@ def test_a_run_of_another_format_is_refused(run):
 
 def test_an_unfinished_run_is_refused(run, tmp_path):
     (run.path / MANIFEST).unlink()
-    for path in (run.path, tmp_path / "nowhere"):
-        with pytest.raises(PredictionError, match="no finished run"):
+    for path, told in ((run.path, "no finished run"), (tmp_path / "nowhere", "no such directory")):
+        with pytest.raises(PredictionError, match=told):
             load_run(path)
 
 
