@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from jaxtyping import Complex64, Float32, Float64, Int64, Shaped, UInt8
 
+from inkfold.folds import connected
 from inkfold.progress import Progress, silent
 from inkfold.signatures import SIDE, moments
 
@@ -102,18 +103,10 @@ def group_matches(n: int, matches: Sequence[Match]) -> Int64[np.ndarray, " n"]:
     Returns:
         The lowest place in each drawing's group; its own where it matches nothing.
     """
-    parent = list(range(n))
-
-    def root(place: int) -> int:
-        while parent[place] != place:
-            parent[place] = parent[parent[place]]
-            place = parent[place]
-        return place
-
-    for match in matches:
-        low, high = sorted((root(match.first), root(match.second)))
-        parent[high] = low
-    return np.array([root(place) for place in range(n)], np.int64)
+    ends = np.array([(match.first, match.second) for match in matches], np.int64).reshape(-1, 2)
+    group = np.arange(n)
+    group[ends.ravel()] = connected(ends.ravel(), np.repeat(np.arange(len(ends)), 2))
+    return group
 
 
 def describe(

@@ -64,7 +64,30 @@ def join_groups(
     if first is None or second is None:
         return second if first is None else first
     places = [np.unique(groups, return_inverse=True)[1] for groups in (first, second)]
-    return _connected(*places)
+    return connected(*places)
+
+
+def connected(first: Int64[np.ndarray, " rows"], second: Int64[np.ndarray, " rows"]) -> Int64[np.ndarray, " rows"]:
+    """Label the components of rows that share a value of either array, by repeated minimum.
+
+    Args:
+        first: Values from 0.
+        second: Others, for the same rows.
+
+    Returns:
+        The lowest value of `first` in each row's component.
+    """
+    if not len(first):
+        return first
+    labels = first.copy()
+    while True:
+        before = labels
+        for values in (second, first):
+            lowest = np.full(values.max() + 1, labels.max(), labels.dtype)
+            np.minimum.at(lowest, values, labels)
+            labels = lowest[values]
+        if np.array_equal(before, labels):
+            return labels
 
 
 def count_parted(groups: Shaped[np.ndarray, " n"], parts: Int64[np.ndarray, " n"]) -> int:
@@ -94,16 +117,3 @@ def _units(digests: np.ndarray, groups: np.ndarray | None) -> list[np.ndarray]:
     assert labels is not None
     order = np.argsort(labels, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
-
-
-def _connected(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Label the components of rows that share a value of either array, by repeated minimum."""
-    labels = first.copy()
-    while True:
-        before = labels
-        for values in (second, first):
-            lowest = np.full(values.max() + 1, len(values), labels.dtype)
-            np.minimum.at(lowest, values, labels)
-            labels = lowest[values]
-        if np.array_equal(before, labels):
-            return labels

@@ -7,16 +7,17 @@ file's bytes: a second look at the same drawings decodes nothing.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
 from inkfold.fit import FITTING_VERSION, ink_depth, paper_colour
-from inkfold.images import DEFAULT_PIXEL_LIMIT, BrokenImage, Pixels, decode_image
+from inkfold.images import DEFAULT_PIXEL_LIMIT, Pixels, decode_image
 from inkfold.progress import Progress, silent
-from inkfold.shards import DIGEST_DTYPE, ShardSet, digest
-from inkfold.store import BrokenFile, map_in_processes
+from inkfold.shards import DIGEST_DTYPE, ShardSet
+from inkfold.store import BrokenFile, map_in_processes, read_known, spread_broken
 
 SIGNATURE_VERSION = 1
 SIDE = 64
@@ -43,6 +44,10 @@ class SignatureStore:
         key = {"signature": SIGNATURE_VERSION, "fitting": FITTING_VERSION, "side": SIDE, "pixel_limit": pixel_limit}
         self.shards = ShardSet(parent, f"ink-{SIDE}", key)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go to other processes without the index, which each of them reads by itself."""
+        return SignatureStore, (self.shards.directory.parent, self.pixel_limit)
+
     def build(
         self, files: Sequence[str], digests: Shaped[np.ndarray, " n"], progress: Progress = silent, workers: int = 0
     ) -> list[BrokenFile]:
@@ -61,21 +66,16 @@ class SignatureStore:
             CacheError: If the disk is full, or a worker was killed.
         """
         self.shards.create()
-        names, first, place = np.unique(digests, return_index=True, return_inverse=True)
+        names, first = np.unique(digests, return_index=True)
         if not self.shards.missing(names).any():
             return []
         with self.shards.lock():
             todo = first[self.shards.missing(names)]
-            tasks = []
-            for start in range(0, len(todo), CHUNK):
-                rows = todo[start : start + CHUNK]
-                bare = SignatureStore(self.shards.directory.parent, self.pixel_limit)  # the index would be pickled
-                tasks.append((bare, [str(files[row]) for row in rows], digests[rows]))
-            counts = [len(task[1]) for task in tasks]
-            answers = map_in_processes(_sign_chunk, tasks, counts, "signing drawings", progress, workers)
+            chunks = [todo[start : start + CHUNK] for start in range(0, len(todo), CHUNK)]
+            tasks = [(self, [str(files[row]) for row in rows], digests[rows], rows) for rows in chunks]
+            answers = map_in_processes(_sign_chunk, tasks, list(map(len, chunks)), "signing drawings", progress, workers)
             self.shards.missing(names)  # looks at the directory, for `read`
-        found = {name: (kind, message) for answer in answers for name, kind, message in answer}
-        return [BrokenFile(row, *found[names[at]]) for row, at in enumerate(place) if names[at] in found]
+        return spread_broken([one for broken in answers for one in broken], digests)
 
     def count_blank(self, digests: Shaped[np.ndarray, " n"]) -> int:
         """Count the drawings with too little ink to compare."""
@@ -87,22 +87,16 @@ class SignatureStore:
         return self.shards.read(digests)
 
 
-def _sign_chunk(store: SignatureStore, files: list[str], digests: np.ndarray) -> list[tuple[bytes, str, str]]:
-    """Sign and keep; give the digest of each broken drawing, and what is wrong."""
-    names, rows = [], []
-    broken: list[tuple[bytes, str, str]] = []
-    for file, expected in zip(files, digests, strict=True):
-        try:
-            data = Path(file).read_bytes()
-            if digest(data).encode() != expected:
-                raise BrokenImage("changed", "the file changed during the run. Run again when nothing writes to it.")
-            rows.append(sign(decode_image(data, min_side_px=DECODED_SIDE_PX, pixel_limit=store.pixel_limit)))
-            names.append(expected)
-        except BrokenImage as error:
-            broken.append((expected, error.kind, str(error)))
-        except OSError as error:
-            broken.append((expected, "missing_file", f"{error.strerror}. Restore the file or leave it out."))
-    if rows:
+def _sign_chunk(store: SignatureStore, files: list[str], digests: np.ndarray, indices: np.ndarray) -> list[BrokenFile]:
+    """Sign and keep; give the broken drawings."""
+    signed, broken = read_known(
+        files,
+        digests,
+        indices,
+        lambda data: sign(decode_image(data, min_side_px=DECODED_SIDE_PX, pixel_limit=store.pixel_limit)),
+    )
+    if signed:
+        names, rows = zip(*signed, strict=True)
         store.shards.append(np.array(names, DIGEST_DTYPE), np.stack(rows))
     return broken
 

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -68,7 +68,7 @@ def digest_files(files: Sequence[str], progress: Progress = silent) -> tuple[Sha
             if isinstance(answer, str):
                 digests[index] = answer
             else:
-                broken.append(BrokenFile(index, "missing_file", f"{answer.strerror}. Restore the file or leave it out."))
+                broken.append(_missing(index, answer))
             if (index + 1) % 1000 == 0 or index + 1 == len(files):
                 progress("reading files", index + 1, len(files))
     return digests, broken
@@ -128,7 +128,7 @@ class ImageStore:
             _, first = np.unique(digests, return_index=True)
             todo = first[self.missing(digests[first])]  # by digest, as cells read them: a cell's drawings share few shards
             broken = self._decode(files, digests, todo, progress, workers or available_cores())
-        return _spread(broken, digests)
+        return spread_broken(broken, digests)
 
     def read(self, digests: Shaped[np.ndarray, " n"]) -> UInt8[np.ndarray, "n size size *channels"]:
         """Gather drawings that are in the store.
@@ -156,8 +156,7 @@ class ImageStore:
     ) -> list[BrokenFile]:
         rows = min(SHARD_ROWS, max(16, SHARD_BYTES // (3 * self.options.size_px**2)), -(-len(todo) // workers))
         chunks = [todo[i : i + rows] for i in range(0, len(todo), max(rows, 1))]
-        bare = ImageStore(self.grey.directory.parent, self.options)  # without the index and the maps, which would be pickled
-        tasks = [(bare, [str(files[i]) for i in chunk], digests[chunk], chunk) for chunk in chunks]
+        tasks = [(self, [str(files[i]) for i in chunk], digests[chunk], chunk) for chunk in chunks]
         counts = [len(chunk) for chunk in chunks]
         answers = map_in_processes(_decode_chunk, tasks, counts, "decoding", progress, workers)
         return [one for broken in answers for one in broken]
@@ -233,32 +232,63 @@ def _digest_file(file: str) -> str | OSError:
         return error
 
 
-def _decode_chunk(store: ImageStore, files: list[str], digests: np.ndarray, indices: np.ndarray) -> list[BrokenFile]:
-    decoded: dict[int, list[tuple[bytes, np.ndarray]]] = {2: [], 3: []}
+def read_known(
+    files: Sequence[str],
+    digests: Shaped[np.ndarray, " n"],
+    indices: Shaped[np.ndarray, " n"],
+    read: Callable[[bytes], UInt8[np.ndarray, "..."]],
+) -> tuple[list[tuple[bytes, UInt8[np.ndarray, "..."]]], list[BrokenFile]]:
+    """Read files that are named by their bytes already.
+
+    Args:
+        files: Absolute paths.
+        digests: Of the bytes that they had.
+        indices: Their places among all files asked for.
+        read: Turns a file's bytes into pixels, or raises `BrokenImage`.
+
+    Returns:
+        Digest and pixels of each file that can be read, and those that can't or have changed since.
+    """
+    known: list[tuple[bytes, np.ndarray]] = []
     broken = []
     for file, expected, index in zip(files, digests, indices, strict=True):
         try:
             data = Path(file).read_bytes()
             if digest(data).encode() != expected:
                 raise BrokenImage("changed", "the file changed during the run. Run again when nothing writes to it.")
-            pixels = read_drawing(data, store.options)
-            decoded[pixels.ndim].append((expected, pixels))
+            known.append((expected, read(data)))
         except BrokenImage as error:
             broken.append(BrokenFile(int(index), error.kind, str(error)))
         except OSError as error:
-            broken.append(BrokenFile(int(index), "missing_file", f"{error.strerror}. Restore the file or leave it out."))
+            broken.append(_missing(int(index), error))
+    return known, broken
+
+
+def spread_broken(broken: Sequence[BrokenFile], digests: Shaped[np.ndarray, " n"]) -> list[BrokenFile]:
+    """Say of every copy of a broken file that it is broken.
+
+    Args:
+        broken: One of each, by its place in `digests`.
+        digests: Of all files.
+
+    Returns:
+        All of them, in the files' order.
+    """
+    by_digest = {digests[one.index]: one for one in broken}
+    return [replace(by_digest[name], index=index) for index, name in enumerate(digests) if name in by_digest]
+
+
+def _missing(index: int, error: OSError) -> BrokenFile:
+    return BrokenFile(index, "missing_file", f"{error.strerror}. Restore the file or leave it out.")
+
+
+def _decode_chunk(store: ImageStore, files: list[str], digests: np.ndarray, indices: np.ndarray) -> list[BrokenFile]:
+    known, broken = read_known(files, digests, indices, lambda data: read_drawing(data, store.options))
+    decoded: dict[int, list[tuple[bytes, np.ndarray]]] = {2: [], 3: []}
+    for name, pixels in known:
+        decoded[pixels.ndim].append((name, pixels))
     for ndim, shard_set in ((2, store.grey), (3, store.colour)):
         if decoded[ndim]:
             names, rows = zip(*decoded[ndim], strict=True)
             shard_set.append(np.array(names, DIGEST_DTYPE), np.stack(rows))
     return broken
-
-
-def _spread(broken: Sequence[BrokenFile], digests: np.ndarray) -> list[BrokenFile]:
-    """Say of every copy of a broken file that it is broken."""
-    by_digest = {digests[one.index]: one for one in broken}
-    return [
-        BrokenFile(index, by_digest[name].kind, by_digest[name].message)
-        for index, name in enumerate(digests)
-        if name in by_digest
-    ]
