@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from inkfold.config import Recipe
 from inkfold.curriculum import Curriculum, Stage
-from inkfold.dataset import DataOptions
-from inkfold.errors import RecipeError
+from inkfold.dataset import DataOptions, read_dataset
+from inkfold.errors import PredictionError, RecipeError
 from inkfold.home import home
 from inkfold.operations import parse_operations
+from inkfold.prepare import ReadData, read_files
+from inkfold.progress import Progress, silent
 from inkfold.recipe import load_recipe, merge_overrides, validate_recipe
-from inkfold.run import backbone_spec, head_spec, image_options
+from inkfold.run import Run, backbone_spec, head_spec, image_options
 from inkfold.sections import FinetuneRecipe, FitRecipe, StageRecipe
-from inkfold.sources import Extractor
+from inkfold.sources import Cost, Extractor
 from inkfold.weights import resolve_backbone
 
 if TYPE_CHECKING:
@@ -57,6 +59,33 @@ def data_options(recipe: Recipe) -> DataOptions:
     given = recipe.data.model_dump()
     del given["root"]
     return DataOptions(**given, group_column=recipe.folds.group_column)
+
+
+def read_again(run: Run, cost: Cost, progress: Progress = silent, data: str | Path | None = None) -> ReadData:
+    """Read the files of the data that a run learnt from.
+
+    Args:
+        run: A finished one.
+        cost: Added to.
+        progress: Told of each thousand files.
+        data: Where the drawings are, if they have moved.
+
+    Returns:
+        The files' digests.
+
+    Raises:
+        PredictionError: If the drawings aren't those that the run learnt from.
+        DataError: If the data can't be read any more.
+    """
+    root = str(run.recipe.data.root if data is None else data)
+    dataset = read_dataset(root, data_options(run.recipe))
+    read = read_files(dataset, None if dataset.test is None else dataset.test.targets, cost, progress)
+    if read.fingerprint != run.manifest["data_fingerprint"]:
+        raise PredictionError(
+            f"{root}: these are not the drawings that {run.path} learnt from: some have changed since, come or gone. "
+            "Restore them, say where those are (`inkfold weakness RUN --data DIR`), or train again."
+        )
+    return read
 
 
 def build_extractor(recipe: Recipe) -> Extractor:

@@ -30,24 +30,22 @@ from typing import Any
 
 import numpy as np
 
-from inkfold.assembly import data_options
+from inkfold.assembly import read_again
 from inkfold.atomic import write_json
-from inkfold.dataset import read_dataset
 from inkfold.doubts import METHOD, estimate_wrong_fraction, find_confusions, find_doubts, lost_to_confusion
 from inkfold.ensemble import Ensemble, load_any
 from inkfold.errors import PredictionError
 from inkfold.findings import CopyGroup, count_groups, find_groups
 from inkfold.home import home
-from inkfold.manifest import MANIFEST
+from inkfold.manifest import AUDIT, MANIFEST
 from inkfold.predictions import Predictions
-from inkfold.prepare import ReadData, read_files
+from inkfold.prepare import ReadData
 from inkfold.progress import Progress, silent
 from inkfold.results import OUT_OF_FOLD
 from inkfold.run import Run
 from inkfold.signatures import SignatureStore
 from inkfold.sources import Cost
 
-AUDIT = "audit.json"
 FORMAT = 1
 ASSUMPTION = (
     "of duplicates with different labels only the most frequent one is right, nothing tells the classes of a confused pair "
@@ -75,8 +73,9 @@ def audit_run(path: str | Path, progress: Progress = silent) -> dict[str, Any]:
             f"{path}: no {MANIFEST}, so this is no finished run. For a folder of drawings: inkfold check {path}"
         )
     run = load_any(path)
-    read = _read_data(run, progress)
-    groups, unusable = _find_groups(run, read, progress)
+    own = _own_run(run)
+    read = read_again(own, Cost(), progress)
+    groups, unusable = _find_groups(own, read, progress)
     out_of_fold = path / OUT_OF_FOLD
     labels = _judge_labels(Predictions.load(out_of_fold), groups) if out_of_fold.is_file() else None
     audit = {
@@ -99,23 +98,18 @@ def audit_run(path: str | Path, progress: Progress = silent) -> dict[str, Any]:
     return audit
 
 
-def _read_data(run: Run | Ensemble, progress: Progress) -> ReadData:
-    """Read the data again, and see that they are what the run learnt from."""
+def _own_run(run: Run | Ensemble) -> Run:
+    """Give the run itself, or an ensemble's first member that is one: all learnt from the same drawings."""
     own = run if isinstance(run, Run) else next((member for member in run.members if member is not None), None)
     if own is None:
         raise PredictionError(
             f"{run.path}: has mere files of predictions for members, so its drawings aren't known. Audit a run."
         )
-    dataset = read_dataset(str(own.recipe.data.root), data_options(own.recipe))
-    read = read_files(dataset, None if dataset.test is None else dataset.test.targets, Cost(), progress)
-    if read.fingerprint != own.manifest["data_fingerprint"]:
-        raise PredictionError(f"{own.path}: the data have changed since. Train again, or restore them.")
-    return read
+    return own
 
 
-def _find_groups(run: Run | Ensemble, read: ReadData, progress: Progress) -> tuple[list[CopyGroup], int]:
+def _find_groups(own: Run, read: ReadData, progress: Progress) -> tuple[list[CopyGroup], int]:
     """Find copies in all drawings that can be read; tell how many of these have too little ink."""
-    own = run if isinstance(run, Run) else next(member for member in run.members if member is not None)
     signatures = SignatureStore(home() / "signatures", own.recipe.image.pixel_limit)
     digests = []
     for source in (read.train, *(() if read.test is None else (read.test,))):

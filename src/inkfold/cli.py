@@ -143,7 +143,7 @@ def _weakness(given: argparse.Namespace) -> int:
         raise InkfoldError(f"{given.run}: is an ensemble. Ask its members one by one: {members or 'runs, not mere files'}.")
     found = _with_progress(lambda progress: find_weaknesses(run, given.data, progress))
     if given.json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        _print_json(found)
     else:
         print_weaknesses(found, run.path)
     return 0
@@ -177,7 +177,7 @@ def _check(given: argparse.Namespace) -> int:
         write_gallery(given.html, f"inkfold check {given.data}", figures, checkup.problems, checkup.groups or ())
         print(f"page: {given.html}", file=sys.stderr)
     if given.json:
-        print(json.dumps(checkup.as_json(), indent=2, ensure_ascii=False))
+        _print_json(checkup.as_json())
     else:
         for line in problem_lines(checkup.problems):
             print(line)
@@ -193,7 +193,7 @@ def _audit(given: argparse.Namespace) -> int:
 
     audit = _with_progress(lambda progress: audit_run(given.run, progress))
     if given.json:
-        print(json.dumps(audit, indent=2, ensure_ascii=False))
+        _print_json(audit)
     else:
         print_audit(audit, given.run)
     return 0
@@ -273,6 +273,10 @@ def _take(settings: Sequence[str], key: str) -> tuple[str | None, list[str]]:
     """Take `key=value` out of the settings; the last one counts."""
     found = [text.partition("=")[2] for text in settings if text.partition("=")[0] == key]
     return (found[-1] if found else None), [text for text in settings if text.partition("=")[0] != key]
+
+
+def _print_json(values: Any) -> None:
+    print(json.dumps(values, indent=2, ensure_ascii=False))
 
 
 def _with_progress(work: Callable[[Any], Any]) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from inkfold.exhibits import reliability
+from inkfold.exhibits import most_confident, part_of, reliability
 from inkfold.figures import draw_curves, draw_reliability
 from inkfold.metrics import paired_difference
 from inkfold.overview import judged_view, notes_of
@@ -150,9 +150,7 @@ def _drawings(shared: Sequence[Predictions], pair: tuple[int, int], album: Album
     targets = first.targets
     assert targets is not None
     preds = first.preds
-    rows = np.flatnonzero((preds != targets) & (second.preds == targets))
-    rows = rows[np.argsort(-first.probs[rows].max(1), kind="stable")][:DRAWINGS] if len(rows) else rows
-    part = "test" if first.folds is None else "train"
+    rows, part = most_confident(first, (preds != targets) & (second.preds == targets))[:DRAWINGS], part_of(first)
     return [
         {
             "path": str(first.image_paths[row]),
@@ -161,7 +159,7 @@ def _drawings(shared: Sequence[Predictions], pair: tuple[int, int], album: Album
             "pred": first.class_names[preds[row]],
             "confidence": float(first.probs[row].max()),
         }
-        for row in rows.tolist()
+        for row in rows
     ]
 
 

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from inkfold.ensemble import Ensemble
     from inkfold.exploration import Explored
     from inkfold.run import Run
@@ -156,8 +154,12 @@ def _difference(part: dict[str, Any]) -> str:
 
 
 def _share(part: dict[str, Any], name: str) -> str:
-    low, high = part[f"{name}_ci95"]
-    return f"{part[name]:.3f} ({low:.3f}-{high:.3f})"
+    return _with_interval(part[name], part[f"{name}_ci95"])
+
+
+def _with_interval(value: float, interval: Sequence[float]) -> str:
+    low, high = interval
+    return f"{value:.3f} ({low:.3f}-{high:.3f})"
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -203,8 +205,10 @@ def print_explored(rows: Sequence["Explored"]) -> None:
     print_table("", columns, cells)
 
 
-def print_audit(audit: dict[str, Any], path: "Path") -> None:
+def print_audit(audit: dict[str, Any], path: Path) -> None:
     """Show how much was found of what, the first of each, what parted copies would flatter, and what to do."""
+    from inkfold.manifest import AUDIT
+
     copies, labels = audit["duplicates"], audit["labels"]
     counts = ", ".join(f"{copies['counts'][kind]} {kind}" for kind in ("leak", "across", "within"))
     print(f"groups of duplicates: {counts}; {copies['counts']['drawings']} drawings")
@@ -223,7 +227,7 @@ def print_audit(audit: dict[str, Any], path: "Path") -> None:
         for one in labels["confused"][:SHOWN]:
             print(f"  {one['first']!r} and {one['second']!r}: {_share(one, 'accuracy')} right between the two, of {one['n']}")
         print(f"accuracy to be had at most: {labels['ceiling']['accuracy']:.3f}, if {labels['ceiling']['assumption']}")
-    print(f"all of it: {path / 'audit.json'}")
+    print(f"all of it: {path / AUDIT}")
     for step in audit["next"]:
         print(f"next: {step}")
 
@@ -257,15 +261,15 @@ def print_tuned(summary: dict[str, Any], out: str) -> None:
 
 def print_weaknesses(found: dict[str, Any], path: Path) -> None:
     """Show what each change does, and what to try against those that do harm."""
-    low, high = found["clean"]["ci95"]
-    rows = [(f"{found['clean']['accuracy']:.3f} ({low:.3f}-{high:.3f})", "", "", "as they are")]
+    from inkfold.manifest import WEAKNESS
+
+    rows = [(_with_interval(found["clean"]["accuracy"], found["clean"]["ci95"]), "", "", "as they are")]
     for row in found["rows"]:
-        low, high = row["ci95"]
         against = f"p = {row['p_value']:.2g}" if row["significant"] else "not distinguishable"
-        rows.append((f"{row['accuracy']:.3f} ({low:.3f}-{high:.3f})", f"{-row['drop']:+.3f}", against, row["name"]))
+        rows.append((_with_interval(row["accuracy"], row["ci95"]), f"{-row['drop']:+.3f}", against, row["name"]))
     print_table(f"{found['clean']['n']} held-out drawings", ("accuracy (95 %)", "change", "", "drawings"), rows)
     worst = [row for row in found["rows"] if row["command"]]
     if worst:
         print(f"if your drawings come so ({worst[0]['name']}), try:\n  {worst[0]['command']}")
     cost = found["cost"]
-    print(f"{cost['forwards']} forwards, {cost['forwards_cached']} from the bank; all commands: {path / 'weakness.json'}")
+    print(f"{cost['forwards']} forwards, {cost['forwards_cached']} from the bank; all commands: {path / WEAKNESS}")

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 
-from inkfold.metrics import ECE_BINS, wilson_interval
+from inkfold.metrics import ECE_BINS, confidence_bins, wilson_interval
 from inkfold.predictions import Predictions
 
 PAIRS = 12
@@ -138,7 +139,7 @@ def confused_pairs(predictions: Predictions, most: int = PAIRS) -> list[Confused
         mistaken = ((targets == i) & (preds == j)) | ((targets == j) & (preds == i))
         pairs.append(
             ConfusedPair(
-                i, j, int(counts[i]), int(counts[j]), int(table[i, j]), int(table[j, i]), _most_confident(predictions, mistaken)
+                i, j, int(counts[i]), int(counts[j]), int(table[i, j]), int(table[j, i]), most_confident(predictions, mistaken)
             )
         )
     return pairs
@@ -156,7 +157,7 @@ def failures(predictions: Predictions, most: int = FAILURES) -> list[Failure]:
     """
     assert predictions.targets is not None
     preds = predictions.preds
-    wrong = _most_confident(predictions, preds != predictions.targets)
+    wrong = most_confident(predictions, preds != predictions.targets)
     turns: dict[int, int] = {}
     keyed = []
     for place, row in enumerate(wrong):
@@ -190,7 +191,7 @@ def reliability(predictions: Predictions, bins: int = ECE_BINS) -> list[dict[str
     assert predictions.targets is not None
     confidence = predictions.probs.max(1).astype(np.float64)
     right = predictions.preds == predictions.targets
-    which = np.minimum((confidence * bins).astype(int), bins - 1)
+    which = confidence_bins(confidence, bins)
     found = []
     for place in np.unique(which).tolist():
         inside = which == place
@@ -201,6 +202,11 @@ def reliability(predictions: Predictions, bins: int = ECE_BINS) -> list[dict[str
     return found
 
 
+def part_of(predictions: Predictions) -> str:
+    """Name the part that they are of: out-of-fold drawings were held out of folds; test drawings of none."""
+    return "test" if predictions.folds is None else "train"
+
+
 def _confusion(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
     """Count the drawings of each class, and how often each class (row) was called each (column)."""
     assert predictions.targets is not None
@@ -209,7 +215,16 @@ def _confusion(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
     return np.bincount(predictions.targets, minlength=k), np.bincount(flat, minlength=k * k).reshape(k, k)
 
 
-def _most_confident(predictions: Predictions, chosen: np.ndarray) -> tuple[int, ...]:
+def most_confident(predictions: Predictions, chosen: Bool[np.ndarray, " n"]) -> tuple[int, ...]:
+    """Order drawings by how sure the answer is.
+
+    Args:
+        predictions: Of all.
+        chosen: Which are wanted.
+
+    Returns:
+        Their rows, the surest first.
+    """
     rows = np.flatnonzero(chosen)
     order = np.argsort(-predictions.probs[rows].max(1), kind="stable") if len(rows) else rows
     return tuple(rows[order].tolist())

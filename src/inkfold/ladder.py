@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from inkfold.metrics import wilson_interval
-from inkfold.page import common_scale
+from inkfold.page import common_scale, p_told
 from inkfold.record import Record
 
 ABOUT_STEPS = "What each step gave."
@@ -70,12 +70,12 @@ def _steps(record: Record) -> list[dict[str, Any]]:
 
     if tuned := metrics.get("finetune"):
         rows.append(_rung("head on frozen features", share(tuned["frozen_accuracy"])))
-        against = f"{100 * (tuned['accuracy'] - tuned['frozen_accuracy']):+.1f} points, {_p(tuned['p_value'])}"
+        against = f"{100 * (tuned['accuracy'] - tuned['frozen_accuracy']):+.1f} points, {p_told(tuned['p_value'])}"
         rows.append(_rung("backbone trained too", share(tuned["accuracy"]), against=against))
     if gain := metrics.get("tta"):
         if not tuned:
             rows.append(_rung("drawings as they are", share(gain["accuracy_without"])))
-        against = f"{100 * (gain['accuracy_with'] - gain['accuracy_without']):+.1f} points, {_p(gain['p_value'])}"
+        against = f"{100 * (gain['accuracy_with'] - gain['accuracy_without']):+.1f} points, {p_told(gain['p_value'])}"
         rows.append(
             _rung(
                 "mean over test-time views", share(gain["accuracy_with"]), note=f"{len(gain['views'])} views", against=against
@@ -99,14 +99,10 @@ def _candidates(record: Record) -> list[dict[str, Any]]:
     rows = []
     for one in record.vote["candidates"]:
         name, pair = one["name"], against.get(one["name"])
-        told = "" if pair is None else _p(pair["p_value"]) if pair["distinguishable"] else "not distinguishable"
+        told = "" if pair is None else p_told(pair["p_value"]) if pair["distinguishable"] else "not distinguishable"
         kind, note = ("taken", "taken") if name == taken else ("step", "vote" if one["kind"] == "vote" else "")
         rows.append(_rung(name, one if "accuracy" in one else None, one.get("test"), kind=kind, note=note, against=told))
     return rows
-
-
-def _p(value: float) -> str:
-    return "p\u00a0<\u00a00.001" if value < 0.001 else f"p\u00a0=\u00a0{value:.3f}"
 
 
 def _commonest(record: Record) -> str:

@@ -9,6 +9,7 @@ from inkfold.errors import PredictionError, Problem
 from inkfold.shards import digest_file
 
 MANIFEST = "manifest.json"
+AUDIT, WEAKNESS = "audit.json", "weakness.json"  # may be added to a finished run, and are none of its files
 FORMAT = 1
 
 

@@ -52,9 +52,22 @@ def expected_calibration_error(
     """
     confidence = probs.max(1).astype(np.float64)
     correct = probs.argmax(1) == targets
-    which = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = np.bincount(which, confidence - correct, minlength=bins)
+    gaps = np.bincount(confidence_bins(confidence, bins), confidence - correct, minlength=bins)
     return float(np.abs(gaps).sum() / len(targets))
+
+
+def confidence_bins(confidence: Float[np.ndarray, " n"], bins: int = ECE_BINS) -> Int64[np.ndarray, " n"]:
+    """Put confidences into bins of equal width.
+
+    Args:
+        confidence: 0 to 1.
+        bins: Number of bins.
+
+    Returns:
+        The bin of each, from 0.
+    """
+    which: np.ndarray = np.minimum((confidence * bins).astype(int), bins - 1)
+    return which
 
 
 def mcnemar(first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"]) -> float:

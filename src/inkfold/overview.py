@@ -4,14 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from inkfold.advice import next_steps
-from inkfold.exhibits import ClassRow, ConfusedPair, class_rows, confused_pairs, failures, reliability
+from inkfold.exhibits import ClassRow, ConfusedPair, class_rows, confused_pairs, failures, part_of, reliability
 from inkfold.figures import draw_curves, draw_reliability
 from inkfold.ladder import ladder_view
+from inkfold.manifest import AUDIT
 from inkfold.metrics import expected_calibration_error, measure
 from inkfold.page import drawn, duration, size
 from inkfold.pictures import Album
 from inkfold.predictions import Predictions
-from inkfold.record import AUDIT, Record, flat_recipe
+from inkfold.record import Record, flat_recipe
 from inkfold.remarks import audit_view, weakness_view
 
 SAMPLES = 3
@@ -190,7 +191,7 @@ def _classes(record: Record, rows: Sequence[ClassRow], album: Album) -> list[dic
 
 
 def _pairs(predictions: Predictions, pairs: Sequence[ConfusedPair], album: Album) -> list[dict[str, Any]]:
-    names, part = predictions.class_names, _part(predictions)
+    names, part = predictions.class_names, part_of(predictions)
     assert predictions.targets is not None
     views = []
     for pair in pairs:
@@ -211,7 +212,7 @@ def _pairs(predictions: Predictions, pairs: Sequence[ConfusedPair], album: Album
 
 
 def _failures(predictions: Predictions, album: Album) -> list[dict[str, Any]]:
-    names, part = predictions.class_names, _part(predictions)
+    names, part = predictions.class_names, part_of(predictions)
     views = []
     for one in failures(predictions):
         path, target, pred = str(predictions.image_paths[one.row]), names[one.target], names[one.pred]
@@ -250,11 +251,6 @@ def _versions(record: Record) -> list[tuple[str, str]]:
         ("fingerprint", record.manifest["data_fingerprint"]),
         ("versions", ", ".join(f"{name} {text}" for name, text in record.manifest["versions"].items())),
     ]
-
-
-def _part(predictions: Predictions) -> str:
-    """Out-of-fold drawings were held out of folds; test drawings of none."""
-    return "test" if predictions.folds is None else "train"
 
 
 def _has(view: Mapping[str, Any], name: str) -> bool:

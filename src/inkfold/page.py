@@ -84,12 +84,17 @@ def _environment() -> Environment:
         points=lambda value: f"{100 * value:+.1f}".replace("-", "−"),
         count=lambda value: f"{value:,}",
         p=lambda value: "<\u00a00.001" if value < 0.001 else f"{value:.3f}",
-        p_told=lambda value: "p\u00a0<\u00a00.001" if value < 0.001 else f"p\u00a0=\u00a0{value:.3f}",
+        p_told=p_told,
         place=_place,
         duration=duration,
         size=size,
     )
     return environment
+
+
+def p_told(value: float) -> str:
+    """Write a p-value as an equation."""
+    return "p\u00a0<\u00a00.001" if value < 0.001 else f"p\u00a0=\u00a0{value:.3f}"
 
 
 def duration(seconds: float) -> str:

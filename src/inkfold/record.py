@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from inkfold.errors import PredictionError
-from inkfold.manifest import is_below, read_manifest
+from inkfold.manifest import AUDIT, WEAKNESS, is_below, read_manifest
 from inkfold.predictions import Predictions
 
 FILES = (
@@ -21,7 +21,6 @@ FILES = (
     "predictions/out_of_fold.parquet",
     "predictions/test.parquet",
 )
-AUDIT, WEAKNESS = "audit.json", "weakness.json"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from inkfold.errors import PredictionError
+from inkfold.manifest import AUDIT, WEAKNESS
 from inkfold.page import common_scale
 from inkfold.pictures import Album
-from inkfold.record import AUDIT, WEAKNESS, Record
+from inkfold.record import Record
 
 GROUPS_PER_KIND, MEMBERS, DOUBTFUL, CONFUSED, NEXT = 6, 6, 16, 20, 6
 KINDS = {"leak": "In train and test", "across": "Across classes", "within": "Within a class"}

@@ -8,31 +8,29 @@ import json
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
 
-from inkfold.assembly import data_options
+from inkfold.assembly import read_again
 from inkfold.atomic import write_json
 from inkfold.augment import IDENTITY, View, parse_view
 from inkfold.config import Recipe
-from inkfold.dataset import read_dataset
-from inkfold.errors import PredictionError
-from inkfold.inference import Shown, predict_held_out
+from inkfold.inference import predict_held_out, shown_alike, shown_by_each
+from inkfold.manifest import WEAKNESS
 from inkfold.metrics import mcnemar, measure
 from inkfold.operations import KINDS, Operation, parse_operations
 from inkfold.predictions import Predictions
-from inkfold.prepare import Prepared, decode, read_files
+from inkfold.prepare import Prepared, decode
 from inkfold.progress import Progress, silent
 from inkfold.results import OUT_OF_FOLD
 from inkfold.run import Run, head_spec
 from inkfold.sections import StageRecipe
-from inkfold.sources import Cost
+from inkfold.sources import Cost, Extractor
 
-WEAKNESS = "weakness.json"
 FORMAT = 1
 SIGNIFICANT = 0.05  # divided by the number of changes that are tried (Bonferroni)
 _HUNDREDTHS = re.compile(r"\{(\d+)\}")
@@ -117,10 +115,14 @@ def find_weaknesses(run: Run, data: str | Path | None = None, progress: Progress
         DataError: With every drawing that can't be read.
         WeightsError: If the backbone's weights are gone or changed.
     """
-    cost, size_px = Cost(), run.seers()[0][0].backbone.image_size
+    extractors, cost = [extractor for extractor, _ in run.seers()], Cost()
+    size_px = extractors[0].backbone.image_size
     changes = [Change(one.name, _sized(one.view, size_px), _sized(one.remedy, size_px)) for one in CHANGES]
     views = (IDENTITY, *(parse_view(change.view, run.recipe.seed) for change in changes))
-    clean, *changed = _asked(run, views, _prepare(run, data, views, cost, progress), cost, progress)
+    read = replace(read_again(run, cost, progress, data), test=None)  # nobody asks for the test drawings
+    pixels, on_broken = len(extractors) > 1, run.recipe.data.on_broken
+    prepared = decode(read, extractors[0], on_broken, cost, progress, views=views, pixels=pixels)
+    clean, *changed = _asked(run, extractors, views, prepared, (cost, progress))
     rows = [_row(run, change, view, clean, one) for change, view, one in zip(changes, views[1:], changed, strict=True)]
     rows.sort(key=lambda row: -row.drop)
     assert clean.targets is not None
@@ -136,37 +138,20 @@ def find_weaknesses(run: Run, data: str | Path | None = None, progress: Progress
     return found
 
 
-def _prepare(run: Run, data: str | Path | None, views: Sequence[View], cost: Cost, progress: Progress) -> Prepared:
-    """Read the drawings that the run learnt from."""
-    recipe = run.recipe
-    root = str(recipe.data.root if data is None else data)
-    dataset = read_dataset(root, data_options(recipe))
-    read = read_files(dataset, None if dataset.test is None else dataset.test.targets, cost, progress)
-    if read.fingerprint != run.manifest["data_fingerprint"]:
-        raise PredictionError(
-            f"{root}: these are not the drawings that {run.path} learnt from: some have changed, come or gone. "
-            "Say where those are with --data, or train again."
-        )
-    [(extractor, _), *others] = run.seers()
-    return decode(read, extractor, recipe.data.on_broken, cost, progress, views=views, test_views=(), pixels=bool(others))
-
-
-def _asked(run: Run, views: Sequence[View], prepared: Prepared, cost: Cost, progress: Progress) -> list[Predictions]:
+def _asked(
+    run: Run, extractors: Sequence[Extractor], views: Sequence[View], prepared: Prepared, how: tuple[Cost, Progress]
+) -> list[Predictions]:
     """Let each fold answer for its held-out drawings, under one view after the other."""
     from inkfold.training import Fitted  # noqa: PLC0415 - torch takes a second
 
-    extractors, folds = [extractor for extractor, _ in run.seers()], _learnt_from(run, prepared)
+    (cost, progress), folds = how, _learnt_from(run, prepared)
     fold_of = {member: fold for fold, members in enumerate(run.folds) for member in members}
     fitted = Fitted(head_spec(run.recipe), tuple(fold_of[member] for member in sorted(fold_of)), run.heads)
-    asked = ~folds.all(0)
-    with cost.timed("features"):
-        if run.is_tuned:
-            digests = [prepared.digests[~own] for own in folds]
-            seen = [one.extract(of_fold, cost, progress, views) for one, of_fold in zip(extractors, digests, strict=True)]
-            shown = Shown(lambda fold, view: seen[fold].read(view), None)
-        else:
-            features = extractors[0].extract(prepared.digests[asked], cost, progress, views)
-            shown = Shown(lambda fold, view: features.read(view)[~folds[fold, asked]], None)
+    if run.is_tuned:
+        shown = shown_by_each(extractors, prepared, folds, views, cost, progress)
+    else:
+        asked = ~folds.all(0)
+        shown = shown_alike(extractors[0].extract(prepared.digests[asked], cost, progress, views), None, folds[:, asked])
     with cost.timed("predict"):
         return [predict_held_out(shown, prepared, (view,), folds, fitted) for view in views]
 
@@ -214,17 +199,16 @@ def taught(recipe: Recipe, remedy: str) -> str | None:
     Returns:
         `curriculum=[...]`; None if it is learnt from already.
     """
-    wanted = parse_operations(remedy.split(", "))
-    stages = recipe.curriculum or (StageRecipe(),)
-    changing = [stage for stage in stages if stage.augment] or stages
-    joined = {id(stage): _joined(parse_operations(stage.augment), wanted) for stage in changing}
-    if all(joined[id(stage)] == parse_operations(stage.augment) for stage in changing):
+    wanted, stages = parse_operations(remedy.split(", ")), recipe.curriculum or (StageRecipe(),)
+    there = [parse_operations(stage.augment) for stage in stages]
+    joined = [_joined(operations, wanted) if operations or not any(there) else operations for operations in there]
+    if joined == there:
         return None
     raw = []
-    for stage in stages:
+    for stage, operations in zip(stages, joined, strict=True):
         given = stage.model_dump(mode="json", exclude_defaults=True)
-        if stage in changing:
-            given["augment"] = [str(operation) for operation in joined[id(stage)]]
+        if operations:
+            given["augment"] = [str(operation) for operation in operations]
             given |= {"views": POOL} if recipe.backbone.train == "frozen" and stage.views == "per_epoch" else {}
         raw.append(given)
     return f"curriculum={json.dumps(raw)}"
