@@ -151,6 +151,10 @@ def test_keys_of_two_spellings_in_one_list_stay_apart():
     assert path_keys(["b\\c.png", "b/c.png", "./a.png"]) == ["b\\c.png", "b/c.png", "a.png"]
     assert path_keys(texts(["/abs//x", "../x"]).tolist()) == ["/abs/x", "../x"]
     assert path_keys([]) == []
+    decomposed = "e\u0301"
+    assert path_keys([decomposed, decomposed + " ", "\u00e9"]) == [decomposed, decomposed + " ", "\u00e9"]
+    assert path_keys(["a/b", "a\\b", "./a\\b "]) == ["a/b", "a\\b", "./a\\b "]
+    assert path_keys(["a ", "a", "a \\", "c\\d"]) == ["a ", "a", "a \\", "c/d"]
 
 
 @given(st.lists(st.text("ab./\\ é", max_size=6)))

@@ -54,9 +54,15 @@ def path_keys(image_paths: Iterable[str]) -> list[str]:
     """
     texts = [*image_paths]
     keys = [plain_path(text) for text in texts]
+    while doubtful := _shared(keys, texts):  # a path that stays as it is may be another's key
+        keys = [text if key in doubtful else key for key, text in zip(keys, texts, strict=True)]
+    return keys
+
+
+def _shared(keys: list[str], texts: list[str]) -> set[str]:
+    """List the keys that differently spelt paths have in common."""
     spelling: dict[str, str] = {}
-    doubtful = {key for key, text in zip(keys, texts, strict=True) if spelling.setdefault(key, text) != text}
-    return [text if key in doubtful else key for key, text in zip(keys, texts, strict=True)]
+    return {key for key, text in zip(keys, texts, strict=True) if spelling.setdefault(key, text) != text}
 
 
 @final
