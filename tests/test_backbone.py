@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from inkfold import backbone as backbone_module
-from inkfold.backbone import Backbone, build_model, choose_device, choose_precision, keep_freed_memory
+from inkfold.backbone import Backbone, NetworkInput, build_model, choose_device, choose_precision, keep_freed_memory
 from inkfold.errors import RecipeError, WeightsError
+from inkfold.images import to_grey
 from inkfold.torchvision_ops import declare_missing_operators
 from inkfold.weights import BackboneSpec, resolve_backbone
 
@@ -333,3 +334,12 @@ def test_a_gpu_gives_the_processor_s_features(tmp_path, write_weights):
     pixels = drawings(5, 160)
     on_cpu, on_gpu = (Backbone(info, torch.device(name), 4).extract(pixels) for name in ("cpu", "cuda"))
     assert_close(on_gpu.astype(np.float64), on_cpu.astype(np.float64))
+
+
+def test_a_network_with_one_channel_sees_colours_as_their_luma():
+    one = extractor(RESNET, model_args={"in_chans": 1}, mean=(0.5,), std=(0.25,))
+    rgb = drawings(3, 32)
+    grey = np.stack([to_grey(drawing) for drawing in rgb])
+    np.testing.assert_array_equal(one.extract(rgb), one.extract(grey))
+    given = NetworkInput(one.info, CPU).of(grey)
+    torch.testing.assert_close(given, torch.from_numpy((grey[:, None] / 255 - 0.5) / 0.25).float())

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from inkfold.errors import RecipeError, WeightsError
+from inkfold.images import to_grey
 from inkfold.torchvision_ops import declare_missing_operators
 from inkfold.weights import BackboneInfo, pretrained_overlay
 
@@ -106,7 +107,7 @@ def choose_training_precision(wanted: str, device: torch.device) -> str:
 
 
 class NetworkInput:
-    """Turns uint8 drawings into what a network takes.
+    """Turns uint8 drawings into what a network takes: as many channels as its mean has.
 
     Args:
         info: With mean and std.
@@ -116,18 +117,20 @@ class NetworkInput:
     def __init__(self, info: BackboneInfo, device: torch.device) -> None:
         scale = 1 / (255 * torch.tensor(info.std))
         self.device = device
-        self._scale = scale.view(1, 3, 1, 1).to(device)
-        self._shift = (-255 * torch.tensor(info.mean) * scale).view(1, 3, 1, 1).to(device)
+        self._scale = scale.view(1, -1, 1, 1).to(device)
+        self._shift = (-255 * torch.tensor(info.mean) * scale).view(1, -1, 1, 1).to(device)
 
-    def of(self, pixels: UInt8[np.ndarray, "n size size *channels"]) -> Float32[torch.Tensor, "n 3 size size"]:
+    def of(self, pixels: UInt8[np.ndarray, "n size size *channels"]) -> Float32[torch.Tensor, "n channels size size"]:
         """Normalise drawings.
 
         Args:
             pixels: Grey (n, size, size) or RGB (n, size, size, 3).
 
         Returns:
-            Three channels, on the device.
+            The network's channels, three or, for a network of grey drawings, one; on the device.
         """
+        if self._scale.shape[1] == 1 and pixels.ndim == 4:
+            pixels = np.array(to_grey(pixels.reshape(-1, *pixels.shape[2:]))).reshape(pixels.shape[:3])  # as one tall picture
         images = torch.from_numpy(pixels).to(self.device)
         images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
         return images.float() * self._scale + self._shift

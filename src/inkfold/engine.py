@@ -97,7 +97,7 @@ class Engine:
         """Drop gradients."""
         self._optimiser.zero_grad(set_to_none=True)
 
-    def scores(self, images: Float32[torch.Tensor, "n 3 size size"]) -> Float32[torch.Tensor, "n classes"]:
+    def scores(self, images: Float32[torch.Tensor, "n channels size size"]) -> Float32[torch.Tensor, "n classes"]:
         """Score normalised drawings, for a loss."""
         with autocast(self._settings.precision, self._world.device):
             scores: torch.Tensor = self._model(images.contiguous(memory_format=torch.channels_last))

@@ -128,7 +128,7 @@ class Network(torch.nn.Module):
         model = build_model(info, 0.0 if part is None else part.drop_path)
         self.backbone = model if part is None else _thawed(model, info, part)
 
-    def forward(self, images: Float32[torch.Tensor, "n 3 size size"]) -> Float32[torch.Tensor, "n classes"]:
+    def forward(self, images: Float32[torch.Tensor, "n channels size size"]) -> Float32[torch.Tensor, "n classes"]:
         """Score normalised drawings."""
         features = self.backbone(images)
         with torch.autocast(images.device.type, enabled=False):

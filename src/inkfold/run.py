@@ -282,11 +282,11 @@ def backbone_spec(recipe: Recipe, precision: str) -> BackboneSpec:
 
 
 def image_options(recipe: Recipe, backbone: BackboneInfo) -> ImageOptions:
-    """Settle the size and interpolation by the backbone."""
+    """Settle the size, interpolation and colour by the backbone; one that takes grey drawings gets them grey."""
     return ImageOptions(
         size_px=recipe.image.stored_size or backbone.image_size,
         fit=recipe.image.fit,
-        colour=recipe.image.colour,
+        colour="grey" if len(backbone.mean) == 1 else recipe.image.colour,
         invert=recipe.image.invert,
         interpolation=backbone.interpolation,  # type: ignore[arg-type]
         pixel_limit=recipe.image.pixel_limit,

@@ -46,8 +46,8 @@ class BackboneSpec:
 
     name: str
     weights: str | None = None
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     interpolation: str | None = None
     image_size: int | None = None
     model_args: Mapping[str, Any] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class BackboneInfo:
         init_seed: Seed of untrained weights, else None.
         image_size: Side in px.
         resize_embeddings: Whether the model must be told the size, as vision transformers must.
-        mean: Of the input in 0..1, per channel.
+        mean: Of the input in 0..1, per channel; one value for a network of grey drawings.
         std: Of the input in 0..1, per channel.
         interpolation: How drawings are resized.
         model_args: Further arguments of timm's constructor.
@@ -84,8 +84,8 @@ class BackboneInfo:
     init_seed: int | None
     image_size: int
     resize_embeddings: bool
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     interpolation: str
     model_args: Mapping[str, Any]
     precision: str
