@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 
 from inkfold import finetune
 from inkfold.errors import PredictionError, RecipeError
+from inkfold.launch import Inline
 from inkfold.pipeline import train
 from inkfold.predictions import Predictions
 from inkfold.recipe import validate_recipe
@@ -77,6 +78,17 @@ def test_a_run_leaves_its_files_and_answers_for_new_drawings_as_for_the_test(tmp
     assert [point["stage"] for point in curve] == [0, 1, 1]
     assert curve[0]["view"] == "identity"
     assert len({point["view"] for point in curve[1:]}) == 2, "a new view an epoch"
+
+
+def test_whatever_launcher_is_given_does_the_fine_tuning(tmp_path, data, recipe):
+    class Elsewhere(Inline):
+        def tune(self, job, world, progress):
+            asked.append((job.out, job.folds.shape, job.device, world.size))
+            return super().tune(job, world, progress)
+
+    asked = []
+    train(recipe, data=data, out=tmp_path / "run", on=Elsewhere())
+    assert asked == [(tmp_path / "run", (3, 18), "cpu", 1)]
 
 
 def test_weights_that_are_gone_changed_or_outside_the_run_are_refused(tmp_path, data, recipe):

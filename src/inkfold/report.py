@@ -34,7 +34,9 @@ def write_report(runs: Sequence[str | Path], out: str | Path, data: str | Path |
     if not 1 <= len(runs) <= MOST_RUNS:
         raise PredictionError(f"report: got {len(runs)} runs, expected 1 to {MOST_RUNS}. Name fewer.")
     if Path(out).suffix.lower() != ".html":
-        raise PredictionError(f"report: got out '{out}', expected a file that ends in .html, as a browser wants it. Name it so.")
+        raise PredictionError(
+            f"report: got out '{out}', expected a file that ends in .html, as a browser wants it. Name it so."
+        )
     records = [read_record(run) for run in runs]
     album = album_of(records[0], data)
     if len(records) == 1:
