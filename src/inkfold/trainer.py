@@ -15,8 +15,9 @@ import torch
 
 from inkfold.atomic import write_json
 from inkfold.errors import CacheError, InkfoldError, RecipeError
+from inkfold.finetune import CHECKPOINTS
 from inkfold.progress import Progress, silent
-from inkfold.tuned import CHECKPOINTS, Job, Tuned, tune_folds
+from inkfold.tuned import Job, Tuned, tune_folds
 from inkfold.world import joined
 
 ATTEMPTS = 3

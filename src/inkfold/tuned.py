@@ -19,7 +19,6 @@ from inkfold.selection import Selection, select_epochs
 from inkfold.training import Epoch, Fitted
 from inkfold.world import World
 
-CHECKPOINTS = "checkpoints"
 WEIGHTS = "weights/fold{}.safetensors"
 
 Weights = tuple[dict[str, torch.Tensor], dict[str, np.ndarray]]  # a backbone's changed tensors, and a head
@@ -105,7 +104,7 @@ def tune_folds(job: Job, world: World, progress: Progress = silent) -> Tuned:
     plan, folds, out, shares = job.plan, job.folds, job.out, job.shares
 
     def trained(fold: int) -> Outcome:
-        return Tuner(plan, folds[fold], fold, out / CHECKPOINTS, world, _of_fold(progress, fold, len(folds))).run()
+        return Tuner(plan, folds[fold], fold, out, world, _of_fold(progress, fold, len(folds))).run()
 
     outcomes: list[Outcome] = []
     right: list[np.ndarray] = []
