@@ -2,7 +2,8 @@ import struct
 
 import pytest
 
-from inkfold.events import write_events
+from inkfold.errors import CacheError
+from inkfold.events import append_events, write_events
 from toy_runs import curve
 
 
@@ -39,3 +40,38 @@ def test_equal_curves_give_equal_bytes_whatever_the_time(tmp_path):
     write_events(tmp_path / "a", curve())
     write_events(tmp_path / "b", curve())
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_curve_that_grows_is_put_behind_what_is_there_in_the_same_file(tmp_path):
+    path = tmp_path / "fold0/events"
+    append_events(path, curve(1))
+    first, file = path.read_bytes(), path.stat().st_ino
+    append_events(path, curve(3))
+    assert path.stat().st_ino == file, "TensorBoard keeps the file open"
+    assert path.read_bytes().startswith(first)
+    write_events(tmp_path / "whole", curve(3))
+    assert path.read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_a_file_that_was_cut_off_anywhere_is_completed_without_a_step_twice(tmp_path):
+    path = tmp_path / "events"
+    append_events(path, curve(3))
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        append_events(path, curve(3))
+        assert path.read_bytes() == whole
+
+
+def test_what_is_not_the_curves_beginning_is_replaced(tmp_path):
+    path = tmp_path / "events"
+    append_events(path, curve(3))
+    append_events(path, curve(2))
+    write_events(tmp_path / "two", curve(2))
+    assert path.read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_a_disk_that_cannot_be_written_is_told_with_the_file(tmp_path):
+    (tmp_path / "fold0").write_text("no directory")
+    with pytest.raises(CacheError, match=r"fold0/events: .*run again: the run goes on from its last checkpoint"):
+        append_events(tmp_path / "fold0/events", curve(2))

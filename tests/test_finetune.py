@@ -14,6 +14,8 @@ from safetensors.numpy import load_file
 
 from inkfold import finetune
 from inkfold.errors import PredictionError, RecipeError
+from inkfold.events import FOLD_EVENTS
+from inkfold.launch import Inline
 from inkfold.pipeline import train
 from inkfold.predictions import Predictions
 from inkfold.recipe import validate_recipe
@@ -23,13 +25,22 @@ from toy import RECIPE, RUN_FILES, command_line, environment, files_below, pytho
 torch.set_num_threads(1)
 
 WEIGHTS = {f"weights/fold{fold}.safetensors" for fold in range(3)}
+CURVES = [FOLD_EVENTS.format(fold) for fold in range(3)]
 TUNED = f"""{RECIPE}
 finetune: {{epochs: 3, batch_size: 5, lr: 3.0e-3, ema: 0.9, mixup: 0.2, cutmix: 0.5, precision: float32, warmup_epochs: 0.5}}
 curriculum:
   - {{until_epoch: 1}}
   - {{augment: ["rotate(15)", hflip@0.5]}}
 """
-RESULTS = ("metrics.json", "curve.json", "submission.csv", "heads.safetensors", "predictions/test.parquet", *sorted(WEIGHTS))
+RESULTS = (
+    "metrics.json",
+    "curve.json",
+    "submission.csv",
+    "heads.safetensors",
+    "predictions/test.parquet",
+    *sorted(WEIGHTS),
+    *CURVES,
+)
 
 
 class Killed(BaseException):
@@ -64,7 +75,8 @@ def kill_at(monkeypatch, step):
 
 def test_a_run_leaves_its_files_and_answers_for_new_drawings_as_for_the_test(tmp_path, data, recipe):
     run = train(recipe, data=data, out=tmp_path / "run")
-    assert files_below(tmp_path / "run") == RUN_FILES | WEIGHTS
+    assert files_below(tmp_path / "run") == RUN_FILES | WEIGHTS | set(CURVES)
+    assert set(CURVES) < set(run.manifest["files"])
     test = Predictions.load(run.path / "predictions/test.parquet")
     again = run.predict_fold_proba([data / "test" / path for path in test.image_paths])
     np.testing.assert_allclose(again, test.fold_probs, atol=1e-6)
@@ -79,6 +91,17 @@ def test_a_run_leaves_its_files_and_answers_for_new_drawings_as_for_the_test(tmp
     assert len({point["view"] for point in curve[1:]}) == 2, "a new view an epoch"
 
 
+def test_whatever_launcher_is_given_does_the_fine_tuning(tmp_path, data, recipe):
+    class Elsewhere(Inline):
+        def tune(self, job, world, progress):
+            asked.append((job.out, job.folds.shape, job.device, world.size))
+            return super().tune(job, world, progress)
+
+    asked = []
+    train(recipe, data=data, out=tmp_path / "run", on=Elsewhere())
+    assert asked == [(tmp_path / "run", (3, 18), "cpu", 1)]
+
+
 def test_weights_that_are_gone_changed_or_outside_the_run_are_refused(tmp_path, data, recipe):
     run = train(recipe, data=data, out=tmp_path / "run")
     weights, manifest = run.path / "weights/fold1.safetensors", run.path / "manifest.json"
@@ -90,6 +113,22 @@ def test_weights_that_are_gone_changed_or_outside_the_run_are_refused(tmp_path, 
     manifest.write_text(said.replace('"tuned": [', '"tuned": ["../elsewhere.safetensors", '))
     with pytest.raises(PredictionError, match=r"tuned names \.\./elsewhere\.safetensors"):
         load_run(run.path)
+
+
+def test_each_folds_curve_is_there_for_those_who_look_on_while_it_is_trained(tmp_path, data, recipe):
+    seen = []
+
+    def look(stage, done, total):
+        if stage == "fine-tuning fold 2":
+            path = tmp_path / "run" / CURVES[1]
+            seen.append(path.stat().st_size if path.is_file() else 0)
+
+    train(recipe, data=data, out=tmp_path / "run", progress=look)
+    sizes = sorted({*seen})
+    assert len(sizes) == 3, "nothing, one epoch, two; the third is written after its last step"
+    assert seen == sorted(seen)
+    assert sizes[0] == 0
+    assert (tmp_path / "run" / CURVES[1]).stat().st_size > sizes[2]
 
 
 @pytest.mark.parametrize("step", [1, 4, 8, 10])

@@ -11,6 +11,8 @@ from inkfold.errors import RecipeError
 from inkfold.extraction import extract
 from inkfold.launch import Inline, count_lanes, open_launcher
 from inkfold.pool import Pool
+from inkfold.progress import silent
+from inkfold.world import World
 from toy_bank import Stub, expected, fill, fill_bank, making, named, real_bank, shard_files, use
 
 
@@ -74,6 +76,15 @@ def test_rays_address_and_its_processes_are_told_apart(monkeypatch, on, given):
     monkeypatch.setattr("inkfold.cluster.Cluster", Named)
     with open_launcher(on):
         assert found == [given]
+
+
+@pytest.mark.parametrize(("on", "processes"), [("inline", 1), ("inline", 2), ("pool", 1), ("pool", 2), ("ray", 2)])
+def test_processes_that_were_started_together_fine_tune_by_themselves(monkeypatch, on, processes):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: "there")
+    monkeypatch.setattr("inkfold.tuned.tune_folds", lambda *given: given)
+    world = World(0, processes, torch.device("cpu"))
+    with open_launcher(on) as launcher:
+        assert launcher.tune("job", world, silent) == ("job", world, silent)
 
 
 def test_a_launcher_is_closed_by_who_opened_it(monkeypatch):

@@ -58,6 +58,18 @@ def test_what_was_found_in_other_data_is_left_out(tmp_path, name):
     assert getattr(read_record(out), name) is None
 
 
+@pytest.mark.parametrize("name", ["audit", "weakness"])
+@pytest.mark.parametrize("broken", [b"", b'{"rows": [', b"[1, 2]", b"\xff\xfe"])
+def test_what_was_added_and_is_broken_is_written_again_without_training_again(tmp_path, name, broken):
+    out = write_run(tmp_path / "a run", "data", out_of_fold())
+    (out / f"{name}.json").write_bytes(broken)
+    with pytest.raises(PredictionError, match=rf"not a run's {name}\.json") as caught:
+        read_record(out)
+    assert str(caught.value).endswith(f"Write it again: inkfold {name} '{out}'; or remove the file.")
+    (out / f"{name}.json").unlink()
+    assert getattr(read_record(out), name) is None
+
+
 def test_a_recipe_is_flat_as_it_would_be_typed():
     assert flat_recipe({"fit": {"lr": 0.01}, "tta": ["identity"], "seed": None, "head": {}}) == {
         "fit.lr": "0.01",

@@ -41,5 +41,5 @@ def test_duplicates_and_doubtful_labels_have_their_pictures_and_bounded_numbers(
 @pytest.mark.parametrize(("name", "show"), [("audit", lambda one: audit_view(one, None)), ("weakness", weakness_view)])
 @pytest.mark.parametrize("broken", [{}, {"rows": 3, "clean": []}, {"duplicates": {"counts": 1}, "labels": None}])
 def test_another_form_is_an_error_that_names_the_file(tmp_path, name, show, broken):
-    with pytest.raises(PredictionError, match=rf"{name}\.json: not what this version"):
+    with pytest.raises(PredictionError, match=rf"{name}\.json: not what this version.*: inkfold {name} .*; or remove"):
         show(record(tmp_path, **{name: broken}))

@@ -223,6 +223,14 @@ def test_too_many_or_unfinished_runs_are_refused(tmp_path, capsys):
     assert "no finished run" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("out", ["page.txt", "page", "html", "page.html.pdf"])
+def test_a_report_that_is_not_named_as_a_page_is_refused_before_anything_is_read(tmp_path, out, capsys):
+    assert cli.main(["report", str(tmp_path / "no run"), "--out", str(tmp_path / out)]) == 2
+    said = capsys.readouterr().err
+    assert f"got out '{tmp_path / out}', expected a file that ends in .html" in said
+    assert not (tmp_path / out).exists()
+
+
 def test_a_trained_run_and_an_ensemble_are_reported_without_pytorch(tmp_path):
     recipe, data = toy_recipe(tmp_path, RECIPE), toy_data(tmp_path / "data")
     for seed in "12":

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from inkfold.errors import CacheError, RecipeError
-from inkfold.trainer import Job, _noting, share_out, tune_by_ray
-from inkfold.tuned import Tuned
+from inkfold.trainer import _noting, share_out, tune_by_ray
+from inkfold.tuned import Job, Tuned
 
 DONE = Tuned(None, (), None, (), 3, 0.0)
 

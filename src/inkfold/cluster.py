@@ -22,8 +22,8 @@ from inkfold.progress import Progress
 from inkfold.store import available_cores
 
 if TYPE_CHECKING:
-    from inkfold.trainer import Job
-    from inkfold.tuned import Tuned
+    from inkfold.tuned import Job, Tuned
+    from inkfold.world import World
 
 ATTEMPTS = 3
 AHEAD = 2  # cells a place that are handed to Ray before one is done: none waits for this process
@@ -97,8 +97,12 @@ class Cluster:
                     for left in running:
                         ray.cancel(left, force=True)
 
-    def tune(self, job: "Job", progress: Progress) -> "Tuned":
-        """Fine-tune every fold; see `tune_by_ray`."""
+    def tune(self, job: "Job", world: "World", progress: Progress) -> "Tuned":
+        """Fine-tune every fold; see `tune_by_ray`. Processes that somebody else started together do it themselves."""
+        if world.size > 1:
+            from inkfold.tuned import tune_folds  # noqa: PLC0415 - torch takes a second
+
+            return tune_folds(job, world, progress)
         from inkfold.trainer import tune_by_ray  # noqa: PLC0415 - torch takes a second
 
         with _contained():

@@ -22,6 +22,7 @@ from inkfold.checkpoint import load_checkpoint, save_checkpoint
 from inkfold.course import epoch_order
 from inkfold.engine import Engine, Plan, examine
 from inkfold.errors import CacheError, RecipeError
+from inkfold.events import FOLD_EVENTS, append_events
 from inkfold.progress import Progress, silent
 from inkfold.settings import TuningSettings, lr_factor
 from inkfold.shards import digest, key_digest
@@ -29,6 +30,7 @@ from inkfold.torchvision_ops import declare_missing_operators
 from inkfold.training import Epoch
 from inkfold.world import World
 
+CHECKPOINTS = "checkpoints"
 CHECKPOINT_S = 30.0  # at the most so much work is lost
 CHECKPOINT_SHARE = 0.05  # of the time may go into writing them
 NAMED = 5  # drawings in a message
@@ -76,7 +78,7 @@ class Tuner:
         plan: What, on what, and how.
         own: True where this fold learns from a drawing.
         fold: Its number.
-        directory: Where its checkpoints lie.
+        out: The run's directory: its checkpoints lie there, and its curve for those who look on.
         world: The processes that train it.
         progress: Told after each step.
     """
@@ -86,7 +88,7 @@ class Tuner:
         plan: Plan,
         own: Bool[np.ndarray, " n"],
         fold: int,
-        directory: Path,
+        out: Path,
         world: World,
         progress: Progress = silent,
     ) -> None:
@@ -94,7 +96,8 @@ class Tuner:
         self.settings = plan.settings
         self.own, self.held_out = np.flatnonzero(own), np.flatnonzero(~own)
         self.steps = math.ceil(len(self.own) / self.settings.batch_size)
-        self.last, self.best = (directory / f"fold{fold}.{name}.safetensors" for name in ("last", "best"))
+        self.last, self.best = (out / CHECKPOINTS / f"fold{fold}.{name}.safetensors" for name in ("last", "best"))
+        self._events = out / FOLD_EVENTS.format(fold)
         self._stages = plan.curriculum.lr_factors()
         self.identity = self._identity()
         self._input = NetworkInput(plan.info, world.device)
@@ -163,6 +166,14 @@ class Tuner:
                 save_checkpoint(self.best, self.engine.values(self.engine.answering), self._best_mark())
         state.epoch, state.step, state.sums = state.epoch + 1, 0, [0.0, 0.0]
         self._save()
+        self._show_curve()
+
+    def _show_curve(self) -> None:
+        """Let others look on; never before the checkpoint that has the same epochs, so that none of them comes twice."""
+        stage, curve = self.plan.curriculum.stage, self.state.curve
+        if self.world.is_first:
+            points = [{"epoch": epoch, "stage": stage(epoch), **asdict(point)} for epoch, point in enumerate(curve)]
+            append_events(self._events, {"epochs": points})
 
     def _step(self, batch: np.ndarray, mine: np.ndarray, pixels: np.ndarray) -> None:
         """Learn from one batch."""
@@ -283,6 +294,7 @@ class Tuner:
         points = [Epoch(*(math.nan if value is None else value for value in one)) for one in plain["curve"]]
         right = [one.astype(bool) for one in tensors["right"].numpy()]
         self.state = Outcome(**{name: plain[name] for name in _PLAIN}, curve=points, right=right)
+        self._show_curve()
 
     def _identity(self) -> str:
         """Name all that decides what comes out, so that a checkpoint of another training is not gone on from."""

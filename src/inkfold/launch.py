@@ -9,10 +9,15 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from inkfold.cells import Account, Cell, Making, Workshop, undisturbed
 from inkfold.errors import RecipeError
+from inkfold.progress import Progress
+
+if TYPE_CHECKING:
+    from inkfold.tuned import Job, Tuned
+    from inkfold.world import World
 
 INLINE = "inline"
 RAY = re.compile(
@@ -22,10 +27,13 @@ DEVICE_LANES = 2  # one reads, shows and writes while the other has the device
 
 
 class Launcher(Protocol):
-    """Carries out cells, all of them or with an error."""
+    """Carries out cells, all of them or with an error, and says where the processes of a fine-tuning are."""
 
     def run(self, cells: Sequence[Cell], account: Account) -> None:
         """Carry out cells of one making, at least one, and tell the account."""
+
+    def tune(self, job: "Job", world: "World", progress: Progress) -> "Tuned":
+        """Fine-tune every fold, by the processes of this world or by others; see `tune_folds`."""
 
     def close(self) -> None:
         """Give back what was started."""
@@ -55,6 +63,12 @@ class Inline:
                 work()
             else:
                 _in_threads(lanes, work, stop)
+
+    def tune(self, job: "Job", world: "World", progress: Progress) -> "Tuned":
+        """Fine-tune every fold, in this process and those that were started with it."""
+        from inkfold.tuned import tune_folds  # noqa: PLC0415 - torch takes a second
+
+        return tune_folds(job, world, progress)
 
     def close(self) -> None:
         """Nothing was started."""

@@ -25,7 +25,6 @@ from inkfold.assembly import (
     settle_recipe,
 )
 from inkfold.augment import IDENTITY, View
-from inkfold.cluster import Cluster
 from inkfold.config import Recipe
 from inkfold.curriculum import Curriculum
 from inkfold.dataset import few_drawings, read_dataset
@@ -287,16 +286,12 @@ def _fine_tune(
     how: "tuple[Path, World, Cost, Progress]",
 ) -> "Tuned":
     """Train the backbone and its heads in every fold."""
-    from inkfold.trainer import Job  # noqa: PLC0415 - torch takes a second
-    from inkfold.tuned import tune_folds  # noqa: PLC0415
+    from inkfold.tuned import Job  # noqa: PLC0415 - torch takes a second
 
     out, world, cost, progress = how
-    plan, shares, launcher = _plan(recipe, material, fitted), recipe.finetune.interpolate, material.extractor.launcher
+    job = Job(_plan(recipe, material, fitted), folds, out.absolute(), recipe.finetune.interpolate, world.device.type)
     with cost.timed("finetune"):
-        if isinstance(launcher, Cluster) and world.size == 1:
-            tuned = launcher.tune(Job(plan, folds, out.absolute(), shares, world.device.type), progress)
-        else:
-            tuned = tune_folds(plan, folds, out, world, shares, progress)
+        tuned = material.extractor.launcher.tune(job, world, progress)
     cost.trained += tuned.trained
     cost.waited = round(tuned.waited_s / max(cost.seconds["finetune"], 1e-9), 4)
     return tuned

@@ -10,14 +10,19 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import loky
 from loky.process_executor import TerminatedWorkerError
 
 from inkfold.cells import Account, Cell, Making, run_cell
 from inkfold.errors import CacheError
+from inkfold.progress import Progress
 from inkfold.store import available_cores, end_with_parent
+
+if TYPE_CHECKING:
+    from inkfold.tuned import Job, Tuned
+    from inkfold.world import World
 
 ATTEMPTS = 3
 # loky replaces a worker that has grown by 300 MB, and takes the mapped pixel store for growth.
@@ -58,6 +63,12 @@ class Pool:
                 stop.set()  # after Ctrl-C or an error: nobody is at a cell otherwise
                 if waiting or not all(one.done() for one in working):
                     self.close()
+
+    def tune(self, job: "Job", world: "World", progress: Progress) -> "Tuned":
+        """Fine-tune every fold, in this process and those that were started with it: a fold's steps are no cells."""
+        from inkfold.tuned import tune_folds  # noqa: PLC0415 - torch takes a second
+
+        return tune_folds(job, world, progress)
 
     def close(self) -> None:
         """End all processes."""

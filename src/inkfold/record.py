@@ -1,6 +1,7 @@
 """A finished run as its files tell it: figures and predictions, without a backbone. Reading it needs no PyTorch."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,19 +137,31 @@ def flat_recipe(raw: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _read(path: Path, kind: str) -> dict[str, Any]:
+def found_again(path: Path) -> str:
+    """Say how a file that was added to a finished run is mended.
+
+    Args:
+        path: `audit.json` or `weakness.json` in the run's directory; each is named after the command that writes it.
+
+    Returns:
+        A sentence for an error's end.
+    """
+    return f"Write it again: {shlex.join(['inkfold', path.stem, str(path.parent)])}; or remove the file."
+
+
+def _read(path: Path, kind: str, mend: str = "Train again into another directory.") -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         return dict(json.loads(text) if kind == "json" else yaml.safe_load(text))
     except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
-        raise PredictionError(f"{path}: not a run's {path.name}: {error}. Train again into another directory.") from None
+        raise PredictionError(f"{path}: not a run's {path.name}: {error}. {mend}") from None
 
 
 def _later(path: Path, fingerprint: str) -> dict[str, Any] | None:
     """Read what was added to a finished run, unless it was found in other data."""
     if not path.is_file():
         return None
-    found = _read(path, "json")
+    found = _read(path, "json", found_again(path))
     return found if found.get("data_fingerprint", fingerprint) == fingerprint else None
 
 

@@ -7,7 +7,7 @@ from inkfold.errors import PredictionError
 from inkfold.manifest import AUDIT, WEAKNESS
 from inkfold.page import common_scale
 from inkfold.pictures import Album
-from inkfold.record import Record
+from inkfold.record import Record, found_again
 
 GROUPS_PER_KIND, MEMBERS, DOUBTFUL, CONFUSED, NEXT = 6, 6, 16, 20, 6
 KINDS = {"leak": "In train and test", "across": "Across classes", "within": "Within a class"}
@@ -119,4 +119,4 @@ def _part(part: str) -> str:
 
 def _unknown(record: Record, name: str, error: Exception) -> PredictionError:
     where = record.path / name
-    return PredictionError(f"{where}: not what this version of inkfold writes: {error!r}. Audit the run again, or remove it.")
+    return PredictionError(f"{where}: not what this version of inkfold writes: {error!r}. {found_again(where)}")

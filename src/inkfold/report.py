@@ -21,17 +21,22 @@ def write_report(runs: Sequence[str | Path], out: str | Path, data: str | Path |
 
     Args:
         runs: Directories of finished runs and ensembles.
-        out: The HTML file; replaced when it exists.
+        out: The HTML file, named so; replaced when it exists.
         data: Where the drawings are now; None looks where they were.
 
     Returns:
         How many pictures of drawings it holds.
 
     Raises:
-        PredictionError: If a run isn't finished, or its files aren't as they were written, or there are too many.
+        PredictionError: If `out` doesn't end in .html, a run isn't finished, its files aren't as they were written, or there
+            are too many.
     """
     if not 1 <= len(runs) <= MOST_RUNS:
         raise PredictionError(f"report: got {len(runs)} runs, expected 1 to {MOST_RUNS}. Name fewer.")
+    if Path(out).suffix.lower() != ".html":
+        raise PredictionError(
+            f"report: got out '{out}', expected a file that ends in .html, as a browser wants it. Name it so."
+        )
     records = [read_record(run) for run in runs]
     album = album_of(records[0], data)
     if len(records) == 1:

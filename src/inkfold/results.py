@@ -10,7 +10,7 @@ import numpy as np
 from inkfold.atomic import write_json
 from inkfold.config import Recipe
 from inkfold.curriculum import Curriculum
-from inkfold.events import EVENTS, write_events
+from inkfold.events import EVENTS, FOLD_EVENTS, write_events
 from inkfold.metrics import mcnemar, measure, paired_difference, wilson_interval
 from inkfold.predictions import SUBMISSION_COLUMNS, Predictions, submission_columns, write_submission
 from inkfold.prepare import Prepared
@@ -75,6 +75,8 @@ def write_results(out: Path, recipe: Recipe, curriculum: Curriculum, prepared: P
     write_json(out / CURVE, curve)
     write_events(out / EVENTS, curve)
     files = [HEADS, OUT_OF_FOLD, METRICS, CURVE, EVENTS]
+    if results.tuned is not None:
+        files += [FOLD_EVENTS.format(fold) for fold in range(results.folds)]
     if test is None:
         return files
     test.save(out / TEST)

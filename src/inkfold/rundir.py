@@ -55,7 +55,8 @@ def claimed(out: Path, recipe: BaseModel, *, first: bool = True) -> Iterator[Non
     except OSError as error:
         raise PredictionError(f"{out}: {error.strerror}. Choose an out= that you can write to.") from None
     try:
-        for directory in (out, out / "predictions", out / "weights", out / "checkpoints"):
+        events = out / "events"
+        for directory in (out, out / "predictions", out / "weights", out / "checkpoints", events, *events.glob("fold*")):
             sweep_temp_files(directory, older_than_s=0)
         check_recipe(out / "recipe.yaml", recipe)
         yield

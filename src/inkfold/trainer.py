@@ -8,43 +8,21 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Bool
 
 from inkfold.atomic import write_json
-from inkfold.engine import Plan
 from inkfold.errors import CacheError, InkfoldError, RecipeError
+from inkfold.finetune import CHECKPOINTS
 from inkfold.progress import Progress, silent
-from inkfold.tuned import CHECKPOINTS, Tuned, tune_folds
+from inkfold.tuned import Job, Tuned, tune_folds
 from inkfold.world import joined
 
 ATTEMPTS = 3
 LOOK_S = 0.5
 PROGRESS = "progress.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What all processes do together; see `tune_folds`.
-
-    Attributes:
-        plan: What is trained, on what, and how.
-        folds: True where a fold learns from a drawing.
-        out: The run's directory, which all machines see under this path.
-        shares: Of the way from the start's weights to the trained ones.
-        device: `cpu` or `cuda`.
-    """
-
-    plan: Plan
-    folds: Bool[np.ndarray, "folds n"]
-    out: Path
-    shares: Sequence[float]
-    device: str
 
 
 def tune_by_ray(ray: Any, job: Job, workers: int | None, progress: Progress = silent) -> Tuned:
@@ -138,7 +116,7 @@ def _train(config: Mapping[str, Any]) -> Tuned:
     torch.set_num_threads(config["cores"])
     with joined(torch.device(job.device)) as world:
         progress = _noting(job.out / CHECKPOINTS / PROGRESS) if world.is_first else silent
-        return tune_folds(job.plan, job.folds, job.out, world, job.shares, progress)
+        return tune_folds(job, world, progress)
 
 
 def _noting(path: Path) -> Progress:

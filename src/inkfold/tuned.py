@@ -19,7 +19,6 @@ from inkfold.selection import Selection, select_epochs
 from inkfold.training import Epoch, Fitted
 from inkfold.world import World
 
-CHECKPOINTS = "checkpoints"
 WEIGHTS = "weights/fold{}.safetensors"
 
 Weights = tuple[dict[str, torch.Tensor], dict[str, np.ndarray]]  # a backbone's changed tensors, and a head
@@ -48,6 +47,25 @@ class Interpolation:
 
 
 @dataclass(frozen=True, slots=True)
+class Job:
+    """What all processes that train together do.
+
+    Attributes:
+        plan: What is trained, on what, and how.
+        folds: True where a fold learns from a drawing.
+        out: The run's directory, which all machines see under this path.
+        shares: Of the way from the start's weights to the trained ones.
+        device: `cpu` or `cuda`, for processes that are still to be started.
+    """
+
+    plan: Plan
+    folds: Bool[np.ndarray, "folds n"]
+    out: Path
+    shares: Sequence[float]
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tuned:
     """What became of all folds.
 
@@ -68,22 +86,12 @@ class Tuned:
     waited_s: float
 
 
-def tune_folds(
-    plan: Plan,
-    folds: Bool[np.ndarray, "folds n"],
-    out: Path,
-    world: World,
-    shares: Sequence[float] = (1.0,),
-    progress: Progress = silent,
-) -> Tuned:
+def tune_folds(job: Job, world: World, progress: Progress = silent) -> Tuned:
     """Train every fold, or go on where a killed call was.
 
     Args:
-        plan: What, on what, and how.
-        folds: True where a fold learns from a drawing.
-        out: The run's directory.
+        job: What to do.
         world: The processes that train together.
-        shares: Of the way from the start's weights to the trained ones.
         progress: Told after each step.
 
     Returns:
@@ -93,9 +101,10 @@ def tune_folds(
         RecipeError: If a loss isn't a number, or memory doesn't suffice.
         CacheError: If the disk is full.
     """
+    plan, folds, out, shares = job.plan, job.folds, job.out, job.shares
 
     def trained(fold: int) -> Outcome:
-        return Tuner(plan, folds[fold], fold, out / CHECKPOINTS, world, _of_fold(progress, fold, len(folds))).run()
+        return Tuner(plan, folds[fold], fold, out, world, _of_fold(progress, fold, len(folds))).run()
 
     outcomes: list[Outcome] = []
     right: list[np.ndarray] = []
