@@ -77,17 +77,18 @@ class Engine:
         self._sharded = settings.shard == "full" and world.size > 1
         self.network = self._fresh()
         if settings.checkpointing:
-            self.network.backbone.set_grad_checkpointing(True)
+            self.network.backbone.set_grad_checkpointing(True)  # type: ignore[operator]
         if world.size > 1 and device.type == "cuda":
             self.network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.network)  # type: ignore[no-untyped-call]
         self._averaged = _averaged(self.network, settings.ema, together=not self._sharded)
-        for network in (self.network, *(() if self._averaged is None else (self._averaged.module,))):
+        networks = [self.network] if self._averaged is None else [self.network, self._averaged.module]
+        for network in networks:
             if self._sharded:
                 shard(network, world, settings.precision)
             else:
-                network.to(device=device, memory_format=torch.channels_last)
+                network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         groups = self.network.parameter_groups(settings.weight_decay, settings.layer_decay, settings.head_lr_factor)
-        self._optimiser = _optimiser(settings, groups)
+        self._optimiser = _optimiser(settings, groups, sharded=self._sharded)
         self._parameters = [one for group in groups for one in group["params"]]
         self._scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "float16")
         self._model: torch.nn.Module = torch.compile(self.network) if settings.compiled else self.network  # type: ignore[assignment]
@@ -245,9 +246,9 @@ def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.
     return {name.removeprefix(prefix): values for name, values in tensors.items() if name.startswith(prefix)}
 
 
-def _optimiser(settings: TuningSettings, groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
+def _optimiser(settings: TuningSettings, groups: Sequence[dict[str, Any]], *, sharded: bool) -> torch.optim.Optimizer:
     if settings.optimiser == "sgd":
-        return torch.optim.SGD(list(groups), settings.lr, momentum=0.9, fused=True)
+        return torch.optim.SGD(list(groups), settings.lr, momentum=0.9, fused=not sharded)  # PyTorch 2.13 has no fused one then
     return torch.optim.AdamW(list(groups), settings.lr, fused=True)
 
 
