@@ -10,11 +10,14 @@ declare_missing_operators()
 import timm  # noqa: E402
 
 EXPECTED = {
-    "test_vit": [*(f"blocks.{i}" for i in range(6))],
+    "test_vit": [f"blocks.{i}" for i in range(5)],
     "test_resnet": ["layer1.0", "layer2.0", "layer3.0", "layer4.0"],
-    "test_convnext": ["x"],
-    "test_efficientnet": ["x"],
-    "eva02_tiny_patch14_224": [*(f"blocks.{i}" for i in range(12))],
+    "test_efficientnet": [f"blocks.{i}.0" for i in range(4)],  # each stage has one block
+    "test_convnext": [  # a stage's first block is one with the downsampling before it
+        *("stages.0.blocks.0", "stages.1.blocks.1", "stages.2.blocks.1", "stages.2.blocks.2", "stages.2.blocks.3"),
+        *("stages.3.blocks.1", "stages.1", "stages.2", "stages.3", "stem"),
+    ],
+    "eva02_tiny_patch14_224": [f"blocks.{i}" for i in range(12)],
 }
 
 
