@@ -1,5 +1,6 @@
 """Fine-tuning through the main path: whatever interrupts it, it ends with the same bytes."""
 
+import contextlib
 import json
 import os
 import signal
@@ -20,6 +21,7 @@ from inkfold.pipeline import train
 from inkfold.predictions import Predictions
 from inkfold.recipe import validate_recipe
 from inkfold.run import load_run
+from inkfold.world import World
 from toy import RECIPE, RUN_FILES, command_line, environment, files_below, python, toy_data, toy_recipe
 
 torch.set_num_threads(1)
@@ -244,21 +246,88 @@ def test_recipes_that_cannot_be_fine_tuned_are_refused(changes, message):
         validate_recipe({"backbone": {"name": "resnet18", "train": "all"}, **changes})
 
 
-def test_two_processes_train_as_one_does(tmp_path, data):
-    text = RECIPE.replace("name: test_resnet", "name: test_vit, train: all").replace("size: 32", "size: 160")
-    recipe = toy_recipe(tmp_path, text)
-    settings = ("finetune.epochs=1", "finetune.batch_size=6", "finetune.precision=float32", "folds.split=holdout")
-    alone = train(recipe, *settings, data=data, out=tmp_path / "alone")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1"]
-    command += [
-        "--master-port=29617",
-        "-m",
-        *command_line("train", recipe, f"data={data}", f"out={tmp_path / 'two'}", *settings)[4:],
-    ]
-    done = subprocess.run(
-        command, env=environment(os.environ["INKFOLD_HOME"]), capture_output=True, text=True, check=False, timeout=120
+VIT = RECIPE.replace("name: test_resnet", "name: test_vit, train: all").replace("size: 32", "size: 160").replace("k: 3", "k: 2")
+UNEVEN = (  # 9 drawings in batches of 5 and 4, of which processes have 3, 2 and 2, by 2 a forward; 9 others to look at
+    "finetune.epochs=2",
+    "finetune.batch_size=5",
+    "finetune.micro_batch=2",
+    "finetune.precision=float32",
+    "finetune.layer_decay=0.8",
+    "finetune.ema=0.5",
+    "folds.split=holdout",
+)
+# The sharded training of two processes, which says how much one of them holds and ends after some steps, each of them saved.
+ENDING = """
+import sys
+from inkfold import cli, finetune
+from torch.distributed.tensor import DTensor
+real, done = finetune.Tuner._step, iter(range(1000))
+def step(self, *given):
+    real(self, *given)
+    if next(done) == 2:
+        engine = self.engine
+        kinds = ([*engine.network.parameters()], [*engine.answering.parameters()], [one.grad for one in engine._parameters],
+                 [of["exp_avg"] for of in engine._optimiser.state.values()])
+        assert all(isinstance(one, DTensor) for kind in kinds for one in kind)
+        own, whole = (sum(count(one) for kind in kinds for one in kind) for count in (lambda one: one.to_local().numel(),
+                                                                                  lambda one: one.numel()))
+        print("process", self.world.rank, "holds", round(own / whole, 1), flush=True)
+        sys.exit(9)
+finetune.Tuner._step, finetune.CHECKPOINT_S, finetune.CHECKPOINT_SHARE = step, 0.0, 1e9
+cli.main(sys.argv[1:])
+"""
+
+
+def two_processes(*command):
+    place = ["--nproc-per-node=2", "--master-addr=127.0.0.1", "--master-port=29617"]
+    return subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", *place, *map(str, command)],
+        env=environment(os.environ["INKFOLD_HOME"]),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    expected, got = (load_file(path / "weights/fold0.safetensors") for path in (alone.path, tmp_path / "two"))
+
+
+def assert_equal_weights(run, other):
+    expected, got = (load_file(path / "weights/fold0.safetensors") for path in (run, other))
+    assert expected.keys() == got.keys()
     for name, values in expected.items():
         np.testing.assert_allclose(got[name], values, atol=2e-4)
+
+
+@pytest.fixture
+def alone(tmp_path, data):
+    return train(toy_recipe(tmp_path, VIT), *UNEVEN, data=data, out=tmp_path / "alone")
+
+
+def test_two_processes_train_as_one_does(tmp_path, data, alone):
+    arguments = ["train", tmp_path / "toy.yaml", f"data={data}", *UNEVEN]
+    for shard in ("none", "full"):
+        done = two_processes("-m", "inkfold.cli", *arguments, f"finetune.shard={shard}", f"out={tmp_path / shard}")
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert_equal_weights(alone.path, tmp_path / shard)
+        curves = [json.loads((run / "curve.json").read_text())["epochs"] for run in (alone.path, tmp_path / shard)]
+        for expected, got in zip(*curves, strict=True):
+            assert got.pop("view") == expected.pop("view")
+            assert got == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_sharded_training_that_ended_early_goes_on_in_one_process_that_shares_nothing_out(tmp_path, data, alone):
+    script, settings = tmp_path / "ending.py", [*UNEVEN, "finetune.shard=full"]
+    script.write_text(ENDING)
+    done = two_processes(script, "train", tmp_path / "toy.yaml", f"data={data}", *settings, f"out={tmp_path / 'run'}")
+    assert "process 0 holds 0.5" in done.stdout, done.stderr[-3000:]
+    assert "process 1 holds 0.5" in done.stdout
+    continued = train(tmp_path / "toy.yaml", *settings, data=data, out=tmp_path / "run")
+    assert_equal_weights(alone.path, continued.path)
+    trained = [json.loads((run.path / "cost.json").read_text())["trained"] for run in (alone, continued)]
+    assert trained == [18, 9], "the second epoch alone; the first was done by two"
+
+
+def test_batches_too_small_for_all_processes_are_refused_instead_of_waited_for(tmp_path, data, recipe, monkeypatch):
+    many = contextlib.nullcontext(World(0, 7, torch.device("cpu")))
+    monkeypatch.setattr("inkfold.world.joined", lambda device: many)
+    with pytest.raises(RecipeError, match=r"finetune\.batch_size: 7 processes can't share batches of 4 drawings"):
+        train(recipe, data=data, out=tmp_path / "run")

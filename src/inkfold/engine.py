@@ -4,10 +4,12 @@ import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from jaxtyping import Bool, Float32, Int64, Shaped
 
 from inkfold.augment import IDENTITY
@@ -17,6 +19,7 @@ from inkfold.feeder import Feeder
 from inkfold.heads import HeadSpec
 from inkfold.network import HeadModule, Network, TrainedPart
 from inkfold.settings import TuningSettings
+from inkfold.sharding import gathered, laid_as, shard, whole
 from inkfold.weights import BackboneInfo
 from inkfold.world import World
 
@@ -70,23 +73,30 @@ class Engine:
 
     def __init__(self, plan: Plan, fold: int, world: World) -> None:
         settings, device = plan.settings, world.device
-        self._world, self._settings = world, settings
-        network = Network(plan.info, HeadModule(plan.spec, plan.heads, fold, plan.dropout), plan.part)
-        self.network: Network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._world, self._settings, self._fresh = world, settings, partial(_network, plan, fold)
+        self._sharded = settings.shard == "full" and world.size > 1
+        self.network = self._fresh()
         if settings.checkpointing:
-            self.network.backbone.set_grad_checkpointing(True)
+            self.network.backbone.set_grad_checkpointing(True)  # type: ignore[operator]
         if world.size > 1 and device.type == "cuda":
             self.network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.network)  # type: ignore[no-untyped-call]
+        self._averaged = _averaged(self.network, settings.ema, together=not self._sharded)
+        networks = [self.network] if self._averaged is None else [self.network, self._averaged.module]
+        for network in networks:
+            if self._sharded:
+                shard(network, world, settings.precision)
+            else:
+                network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         groups = self.network.parameter_groups(settings.weight_decay, settings.layer_decay, settings.head_lr_factor)
-        self._optimiser = _optimiser(settings, groups)
+        self._optimiser = _optimiser(settings, groups, sharded=self._sharded)
         self._parameters = [one for group in groups for one in group["params"]]
         self._scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "float16")
-        self._averaged = _averaged(self.network, settings.ema)
         self._model: torch.nn.Module = torch.compile(self.network) if settings.compiled else self.network  # type: ignore[assignment]
-        if world.size > 1:
+        if world.size > 1 and not self._sharded:
             ids = [device.index] if device.type == "cuda" else None
             self._model = torch.nn.parallel.DistributedDataParallel(self._model, device_ids=ids)
         self._names = list(self.network.moving())
+        self._statistics = [values for name, values in self.network.named_buffers() if name in self._names]
 
     @property
     def answering(self) -> Network:
@@ -109,7 +119,7 @@ class Engine:
 
     def unshared(self, *, last: bool) -> contextlib.AbstractContextManager[Any]:
         """Keep gradients to this process until the batch's last part."""
-        if last or self._world.size == 1:
+        if last or self._world.size == 1 or self._sharded:  # whole gradients of all parts are what doesn't fit
             return contextlib.nullcontext()
         return self._model.no_sync()  # type: ignore[operator, no-any-return]
 
@@ -127,32 +137,41 @@ class Engine:
             group["lr"] = rate * group["lr_scale"]
         self._scaler.unscale_(self._optimiser)
         parameters = [one for one in self._parameters if one.grad is not None]
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, self._settings.clip_norm or math.inf))
+        length = torch.nn.utils.clip_grad_norm_(parameters, self._settings.clip_norm or math.inf)
+        norm = float(whole(length) if self._sharded else length)
         if math.isfinite(norm) or self._scaler.is_enabled():
             self._scaler.step(self._optimiser)
             self._scaler.update()
+            self._agree()
             if self._averaged is not None:
                 self._averaged.update(self.network, step=step)
         return 0.0 if self._scaler.is_enabled() else norm
 
     def values(self, network: Network) -> dict[str, torch.Tensor]:
-        """Give what training changes, as it lies in a network."""
-        there = network.state_dict()
-        return {name: there[name] for name in self._names}
+        """Give what training changes, as it lies in a network; all processes must ask at once."""
+        return gathered(self._held(network), kept=True) if self._sharded else self._held(network)
 
     @torch.no_grad()
     def put(self, network: Network, values: Mapping[str, torch.Tensor]) -> None:
         """Put such values in their place."""
-        for name, there in self.values(network).items():
-            there.copy_(values[name])
+        for name, there in self._held(network).items():
+            there.copy_(laid_as(values[name], there) if self._sharded else values[name])
+
+    def whole_network(self, values: Mapping[str, torch.Tensor]) -> Network:
+        """Give a network with such values that isn't shared out; nothing is trained after that."""
+        network = self._fresh() if self._sharded else self.network
+        self.put(network, values)
+        return network
 
     def save(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """Give all that the next step depends on: tensors and plain values."""
-        tensors = {f"network.{name}": values for name, values in self.values(self.network).items()}
+        """Give all that the next step depends on, tensors and plain values; the first process has them, all must ask."""
+        tensors = {f"network.{name}": values for name, values in self._held(self.network).items()}
         if self._averaged is not None:
-            tensors |= {f"averaged.{name}": values for name, values in self.values(self._averaged.module).items()}
+            tensors |= {f"averaged.{name}": values for name, values in self._held(self._averaged.module).items()}
         held = self._optimiser.state_dict()["state"]
         tensors |= {f"optimiser.{i}.{key}": value for i, of in held.items() for key, value in of.items() if value is not None}
+        if self._sharded:
+            tensors = gathered(tensors, kept=self._world.is_first)
         return tensors, self._scaler.state_dict()
 
     def restore(self, tensors: Mapping[str, torch.Tensor], scaler: dict[str, Any]) -> None:
@@ -166,12 +185,25 @@ class Engine:
         held: dict[int, dict[str, torch.Tensor]] = {}
         for name, values in _below("optimiser.", tensors).items():
             index, _, key = name.partition(".")
-            like = self._parameters[int(index)]
-            laid = torch.empty_like(like).copy_(values) if values.shape == like.shape else values
-            held.setdefault(int(index), {})[key] = laid.detach()
+            held.setdefault(int(index), {})[key] = self._laid(values, self._parameters[int(index)]).detach()
         self._optimiser.load_state_dict({**self._optimiser.state_dict(), "state": held})
         if self._scaler.is_enabled():
             self._scaler.load_state_dict(scaler)
+
+    def _laid(self, values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        if values.shape != like.shape:  # a count of steps
+            return values
+        return laid_as(values, like) if self._sharded else torch.empty_like(like).copy_(values)
+
+    def _held(self, network: Network) -> dict[str, torch.Tensor]:
+        there = network.state_dict()
+        return {name: there[name] for name in self._names}
+
+    def _agree(self) -> None:
+        """Take the first process's statistics, as DDP does; on GPUs batch norms agree by themselves."""
+        if self._sharded and self._world.device.type == "cpu":
+            for values in self._statistics:
+                dist.broadcast(values, 0)
 
 
 @torch.no_grad()
@@ -190,15 +222,17 @@ def examine(
         The sum of their losses, and which are named rightly.
     """
     network.eval()
-    own = np.arange(world.rank, len(rows), world.size)
-    batches = [own[start : start + HELD_OUT_BATCH] for start in range(0, len(own), HELD_OUT_BATCH)]
+    asked = np.arange(len(rows) + -len(rows) % world.size)[world.rank :: world.size]  # as many forwards in each process
+    batches = [asked[start : start + HELD_OUT_BATCH] for start in range(0, len(asked), HELD_OUT_BATCH)]
+    shown = plan.feeder.batches([rows[one % len(rows)] for one in batches], IDENTITY)
     loss, right, given = np.zeros(()), np.zeros(len(rows)), NetworkInput(plan.info, world.device)
-    for part, pixels in zip(batches, plan.feeder.batches([rows[one] for one in batches], IDENTITY), strict=True):
+    for batch, pixels in zip(batches, shown, strict=True):
         with autocast(plan.settings.precision, world.device):
             scores = network(given.of(pixels).contiguous(memory_format=torch.channels_last)).float()
+        part = batch[batch < len(rows)]
         targets = torch.from_numpy(plan.targets[rows[part]]).to(scores.device)
-        loss += float(torch.nn.functional.cross_entropy(scores, targets, reduction="sum"))
-        right[part] = (scores.argmax(1) == targets).cpu().numpy()
+        loss += float(torch.nn.functional.cross_entropy(scores[: len(part)], targets, reduction="sum"))
+        right[part] = (scores[: len(part)].argmax(1) == targets).cpu().numpy()
     return float(world.total(loss)), world.total(right) > 0
 
 
@@ -212,15 +246,19 @@ def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.
     return {name.removeprefix(prefix): values for name, values in tensors.items() if name.startswith(prefix)}
 
 
-def _optimiser(settings: TuningSettings, groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
+def _optimiser(settings: TuningSettings, groups: Sequence[dict[str, Any]], *, sharded: bool) -> torch.optim.Optimizer:
     if settings.optimiser == "sgd":
-        return torch.optim.SGD(list(groups), settings.lr, momentum=0.9, fused=True)
+        return torch.optim.SGD(list(groups), settings.lr, momentum=0.9, fused=not sharded)  # PyTorch 2.13 has no fused one then
     return torch.optim.AdamW(list(groups), settings.lr, fused=True)
 
 
-def _averaged(network: Network, decay: float) -> Any:
+def _network(plan: Plan, fold: int) -> Network:
+    return Network(plan.info, HeadModule(plan.spec, plan.heads, fold, plan.dropout), plan.part)
+
+
+def _averaged(network: Network, decay: float, *, together: bool) -> Any:
     if not decay:
         return None
     from timm.utils import ModelEmaV3  # noqa: PLC0415 - seconds
 
-    return ModelEmaV3(network, decay, use_warmup=True)
+    return ModelEmaV3(network, decay, use_warmup=True, foreach=together)

@@ -98,6 +98,11 @@ class Tuner:
         self.steps = math.ceil(len(self.own) / self.settings.batch_size)
         self.last, self.best = (out / CHECKPOINTS / f"fold{fold}.{name}.safetensors" for name in ("last", "best"))
         self._events = out / FOLD_EVENTS.format(fold)
+        if len(self.own) // self.steps < world.size:
+            raise RecipeError(
+                f"finetune.batch_size: {world.size} processes can't share batches of {len(self.own) // self.steps} drawings. "
+                "Raise it, or start fewer processes."
+            )
         self._stages = plan.curriculum.lr_factors()
         self.identity = self._identity()
         self._input = NetworkInput(plan.info, world.device)
@@ -162,8 +167,9 @@ class Tuner:
         state.right.append(right)
         if settings.keep == "best" and (state.best is None or right.sum() > state.right[state.best].sum()):
             state.best = state.epoch
+            values = self.engine.values(self.engine.answering)
             if self.world.is_first:
-                save_checkpoint(self.best, self.engine.values(self.engine.answering), self._best_mark())
+                save_checkpoint(self.best, values, self._best_mark())
         state.epoch, state.step, state.sums = state.epoch + 1, 0, [0.0, 0.0]
         self._save()
         self._show_curve()
@@ -202,16 +208,17 @@ class Tuner:
         state, engine, device = self.state, self.engine, self.world.device
         engine.forget()
         targets = torch.from_numpy(self.plan.targets[mine]).to(device)
-        loss, parts = 0.0, list(range(0, len(mine), state.micro_batch))
+        loss, parts = 0.0, range(0, math.ceil(total / self.world.size), state.micro_batch)  # as many in each process
         with _seeded((self.plan.seed, 5, self.fold, state.epoch, state.step, self.world.rank), device):
             mixed = None if self._mixup is None else self._mix(self._input.of(pixels), targets)
             for start in parts:
-                part = slice(start, start + state.micro_batch)
+                there = start < len(mine)  # else a drawing that counts nothing stands in: the others wait for a forward
+                part = slice(start, start + state.micro_batch) if there else slice(0, 1)
                 images, wanted = (
                     (self._input.of(pixels[part]), targets[part]) if mixed is None else (mixed[0][part], mixed[1][part])
                 )
                 with engine.unshared(last=start == parts[-1]):
-                    part_loss = self._loss(engine.scores(images), wanted) / (total / self.world.size)
+                    part_loss = self._loss(engine.scores(images), wanted) * there / (total / self.world.size)
                     engine.backward(part_loss)
                 loss += float(part_loss.detach()) / self.world.size
         return loss
@@ -236,9 +243,9 @@ class Tuner:
             if best is None or best[1] != self._best_mark():
                 raise CacheError(f"{self.best}: is gone or another training's. Remove {self.last} too and train again.")
             kept = best[0]
-        engine.put(engine.network, kept)
-        state.changes = {name: values.detach().cpu().clone() for name, values in engine.network.changes().items()}
-        state.head = engine.network.head.tensors()
+        network = engine.whole_network(kept)
+        state.changes = {name: values.detach().cpu().clone() for name, values in network.changes().items()}
+        state.head = network.head.tensors()
         return state
 
     def _best_mark(self) -> dict[str, Any]:
@@ -270,8 +277,8 @@ class Tuner:
     def _save(self) -> None:
         """Write all that the next step depends on."""
         started = time.monotonic()
+        tensors, scaler = self.engine.save()
         if self.world.is_first:
-            tensors, scaler = self.engine.save()
             state = self.state
             tensors["right"] = torch.from_numpy(np.array(state.right, np.uint8).reshape(len(state.right), len(self.held_out)))
             plain = {
@@ -309,7 +316,7 @@ class Tuner:
                     plan.dropout,
                     sorted((name, _named(values)) for name, values in plan.heads.items()),
                 ],
-                "settings": {**asdict(self.settings), "micro_batch": None},
+                "settings": {**asdict(self.settings), "micro_batch": None, "shard": None},
                 "views": [view_keys, self._stages],
                 "drawings": [_named(plan.feeder.digests), _named(plan.targets), _named(self.own), plan.seed, self.fold],
                 "torch": torch.__version__,

@@ -256,6 +256,8 @@ class FinetuneRecipe(Section):
     """Compute activations a second time instead of keeping them: less memory, a third more time."""
     compiled: bool = False
     """Let PyTorch's compiler have the network: minutes first, then often faster."""
+    shard: Literal["none", "full"] = "none"
+    """`full`: of several processes each keeps its share of parameters, gradients and moments, for what doesn't fit a device."""
     start: Literal["head", "random"] = "head"
     """The head starts as it is fitted on the frozen features by `fit`, or with random weights."""
     interpolate: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field((1.0,), min_length=1)

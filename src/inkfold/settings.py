@@ -81,6 +81,8 @@ class TuningSettings(Scheduled):
         precision: Of the forward and backward pass; weights and the optimiser's state are float32.
         checkpointing: Compute activations a second time instead of keeping them.
         compiled: Let PyTorch's compiler have the network.
+        shard: `full` keeps a share of parameters, gradients and the optimiser's state in each of several processes, `none`
+            all of them; it changes nothing but rounding.
         keep: `last` epoch's weights, or the `best` one's on the fold's own held-out part.
     """
 
@@ -100,6 +102,7 @@ class TuningSettings(Scheduled):
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     checkpointing: bool = False
     compiled: bool = False
+    shard: Literal["none", "full"] = "none"
     keep: Literal["last", "best"] = "last"
 
 
