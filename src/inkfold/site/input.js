@@ -1,0 +1,47 @@
+/**
+ * @file What is asked about a state: its strokes, the picture's own file, or a rendering of both.
+ *
+ * @typedef {import("./ask.js").Input} Input
+ * @typedef {import("./ask.js").Description} Description
+ * @typedef {import("./sketch.js").State} State
+ * @typedef {import("./sketch.js").Picture} Picture
+ */
+import { paint } from "./brush.js";
+import { PAPER } from "./sketch.js";
+
+/** The pen that one begins with; the server takes widths relative to it. */
+export const USUAL_PEN = 16;
+
+/** Side of pictures that are drawn upon, or too large as they are. */
+const RENDERED_PX = 1024;
+
+/** @param {State} state @returns {Promise<Blob>} */
+function render(state) {
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = RENDERED_PX;
+  paint(canvas.getContext("2d"), RENDERED_PX, state);
+  return new Promise((done, failed) => {
+    canvas.toBlob((blob) => (blob ? done(blob) : failed(new Error("the browser gave no PNG"))), "image/png");
+  });
+}
+
+/** @param {Picture} picture @param {Description["limits"] | undefined} limits */
+function isTooLarge({ file, bitmap }, limits) {
+  if (!limits || !bitmap) return false;
+  return file.size > limits.body_bytes || bitmap.width * bitmap.height > limits.pixels;
+}
+
+/**
+ * @param {State} state
+ * @param {Description["limits"] | undefined} limits undefined while they are unknown
+ * @returns {Promise<Input | null>}
+ */
+export async function toInput(state, limits) {
+  const { picture, strokes } = state;
+  if (picture && strokes.length === 0 && !isTooLarge(picture, limits)) {
+    return { kind: "file", file: picture.file, name: picture.name };
+  }
+  if (picture) return { kind: "file", file: await render(state), name: picture.name };
+  if (strokes.length === 0) return null;
+  return { kind: "strokes", strokes, side: PAPER, pen: USUAL_PEN };
+}
