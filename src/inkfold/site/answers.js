@@ -6,10 +6,8 @@
  * @typedef {import("./ask.js").Near} Near
  * @typedef {import("./ask.js").Sure} Sure
  */
+import { byId } from "./dom.js";
 import { chance, number, percent, words } from "./words.js";
-
-/** @param {string} id @returns {any} */
-const byId = (id) => document.getElementById(id);
 
 /** @param {string} tag @param {string} name @returns {any} */
 function element(tag, name) {
@@ -21,7 +19,7 @@ function element(tag, name) {
 /** Make a list as long as what it shows. @param {HTMLElement} list @param {number} length @param {() => HTMLElement} make */
 function resize(list, length, make) {
   while (list.children.length < length) list.append(make());
-  while (list.children.length > length) list.lastElementChild.remove();
+  while (list.children.length > length) list.lastElementChild?.remove();
 }
 
 function makeBar() {
@@ -61,9 +59,9 @@ function showNearest(nearest) {
   }
 }
 
-/** What is measured of answers this sure; nothing where too few were. @param {Sure} sure */
+/** What is measured of answers this sure. @param {Sure} sure */
 function measured({ accuracy, low, high, count }) {
-  if (accuracy === null || low === null || high === null || count === null) return "";
+  if (accuracy === null || low === null || high === null || count === null) return words().unmeasured;
   return words().measured({ accuracy: percent(accuracy), low: percent(low), high: percent(high), count: number(count) });
 }
 

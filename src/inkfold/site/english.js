@@ -58,10 +58,11 @@ export const english = {
   took: (total, model) => `Answered in ${total} ms${model ? `, ${model} ms of it the model` : ""}.`,
   /** @param {{value: string, low: string, high: string, of: string}} measured */
   proof: ({ value, low, high, of }) =>
-    `It was right on ${value} of ${of === "holdout" ? "the drawings that were kept from it" : "drawings that it had not learnt from"} (95 % interval ${low} to ${high}).`,
+    `It was right on ${value} of ${of === "holdout" ? "the drawings that were kept from it" : "drawings that it had not learnt from"} (95% interval ${low} to ${high}).`,
   /** @param {{accuracy: string, low: string, high: string, count: string}} measured */
   measured: ({ accuracy, low, high, count }) =>
-    `${accuracy} of its answers that were this sure were right (95 % interval ${low} to ${high}; ${count} drawings that it had not learnt from).`,
+    `When it was this sure before, ${accuracy} of its answers were right (95% interval ${low} to ${high}; ${count} drawings that it had not learnt from).`,
+  unmeasured: "Nobody has measured how often such answers are right.",
   /** @type {Record<Sureness, string>} */
   sure: {
     almost_certain: "Almost certain.",

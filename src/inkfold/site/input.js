@@ -5,8 +5,10 @@
  * @typedef {import("./ask.js").Description} Description
  * @typedef {import("./sketch.js").State} State
  * @typedef {import("./sketch.js").Picture} Picture
+ * @typedef {import("./sketch.js").Stroke} Stroke
  */
 import { paint } from "./brush.js";
+import { contextOf } from "./dom.js";
 import { PAPER } from "./sketch.js";
 
 /** The pen that one begins with; the server takes widths relative to it. */
@@ -19,7 +21,7 @@ const RENDERED_PX = 1024;
 function render(state) {
   const canvas = document.createElement("canvas");
   canvas.width = canvas.height = RENDERED_PX;
-  paint(canvas.getContext("2d"), RENDERED_PX, state);
+  paint(contextOf(canvas), RENDERED_PX, state);
   return new Promise((done, failed) => {
     canvas.toBlob((blob) => (blob ? done(blob) : failed(new Error("the browser gave no PNG"))), "image/png");
   });
@@ -31,6 +33,12 @@ function isTooLarge({ file, bitmap }, limits) {
   return file.size > limits.body_bytes || bitmap.width * bitmap.height > limits.pixels;
 }
 
+/** @param {readonly Stroke[]} strokes @param {Description["limits"] | undefined} limits */
+function areTooMany(strokes, limits) {
+  if (!limits) return false;
+  return strokes.length > limits.strokes || strokes.reduce((sum, { points }) => sum + points.length, 0) > limits.points;
+}
+
 /**
  * @param {State} state
  * @param {Description["limits"] | undefined} limits undefined while they are unknown
@@ -38,10 +46,10 @@ function isTooLarge({ file, bitmap }, limits) {
  */
 export async function toInput(state, limits) {
   const { picture, strokes } = state;
-  if (picture && strokes.length === 0 && !isTooLarge(picture, limits)) {
-    return { kind: "file", file: picture.file, name: picture.name };
+  if (strokes.length === 0) {
+    if (!picture) return null;
+    if (!isTooLarge(picture, limits)) return { kind: "file", file: picture.file, name: picture.name };
   }
-  if (picture) return { kind: "file", file: await render(state), name: picture.name };
-  if (strokes.length === 0) return null;
+  if (picture?.bitmap || areTooMany(strokes, limits)) return { kind: "file", file: await render(state), name: picture?.name ?? "" };
   return { kind: "strokes", strokes, side: PAPER, pen: USUAL_PEN };
 }

@@ -49,9 +49,10 @@ export const korean = {
   spoken: (name, chance, sure) => `${name}, ${chance}. ${sure}`,
   took: (total, model) => `${total} ms 만에 답했어요${model ? ` (모델 ${model} ms)` : ""}.`,
   proof: ({ value, low, high, of }) =>
-    `${of === "holdout" ? "따로 떼어 둔" : "학습하지 않은"} 그림의 ${value}를 맞혔어요(95 % 신뢰 구간 ${low}~${high}).`,
+    `${of === "holdout" ? "따로 떼어 둔" : "학습하지 않은"} 그림의 ${value}를 맞혔어요(95% 신뢰 구간 ${low}~${high}).`,
   measured: ({ accuracy, low, high, count }) =>
-    `이만큼 확신한 답은 ${accuracy}가 맞았어요(95 % 신뢰 구간 ${low}~${high}, 학습하지 않은 그림 ${count}장).`,
+    `이만큼 확신한 답은 ${accuracy}가 맞았어요(95% 신뢰 구간 ${low}~${high}, 학습하지 않은 그림 ${count}장).`,
+  unmeasured: "이런 답이 얼마나 자주 맞는지는 재어 본 적이 없어요.",
   sure: {
     almost_certain: "거의 확실해요.",
     likely: "아마 맞을 거예요.",

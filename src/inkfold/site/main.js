@@ -7,6 +7,7 @@
 import { answer, describe } from "./ask.js";
 import { Asker } from "./asker.js";
 import { Cursor } from "./cursor.js";
+import { byId } from "./dom.js";
 import { toInput } from "./input.js";
 import { Known } from "./known.js";
 import { followPointers } from "./pen.js";
@@ -21,9 +22,6 @@ const IDEAS = 3;
 
 /** Between two attempts to learn what the server's model is. */
 const RETRY_MS = 3000;
-
-/** @param {string} id @returns {any} */
-const byId = (id) => document.getElementById(id);
 
 /** @type {Description | null} */
 let model = null;
@@ -50,8 +48,8 @@ function withLive() {
 }
 
 function showSketch() {
-  const { picture } = sketch.now;
-  const isUnseen = picture !== null && picture.bitmap === null;
+  const { picture, strokes } = sketch.now;
+  const isUnseen = picture !== null && picture.bitmap === null && strokes.length === 0;
   sheet.show(sketch.now);
   byId("undo").disabled = !sketch.canUndo;
   byId("redo").disabled = !sketch.canRedo;

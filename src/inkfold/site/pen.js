@@ -48,8 +48,6 @@ export function followPointers(element, { toPaper, tool, grew, ended, hovered })
 
   element.addEventListener("pointerdown", (event) => {
     if (stroke || (event.button !== 0 && !(event.buttons & ERASER_END))) return;
-    event.preventDefault();
-    element.focus({ preventScroll: true });
     element.setPointerCapture(event.pointerId);
     drawing = event.pointerId;
     const { erase, pen } = tool();

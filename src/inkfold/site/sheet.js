@@ -7,6 +7,7 @@
  * @typedef {import("./sketch.js").Point} Point
  */
 import { layStroke, paint } from "./brush.js";
+import { contextOf } from "./dom.js";
 import { PAPER } from "./sketch.js";
 
 /** @param {number} value */
@@ -28,8 +29,8 @@ export class Sheet {
   constructor(element) {
     this.#element = element;
     this.#ring = /** @type {HTMLElement} */ (element.querySelector("#ring"));
-    this.#base = /** @type {HTMLCanvasElement} */ (element.querySelector("#base")).getContext("2d");
-    this.#live = /** @type {HTMLCanvasElement} */ (element.querySelector("#live")).getContext("2d");
+    this.#base = contextOf(/** @type {HTMLCanvasElement} */ (element.querySelector("#base")));
+    this.#live = contextOf(/** @type {HTMLCanvasElement} */ (element.querySelector("#live")));
     new ResizeObserver(() => this.#fit()).observe(element);
     this.#fit();
   }

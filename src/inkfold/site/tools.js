@@ -2,14 +2,11 @@
  * @file The tools beside the paper and their keys.
  *
  * @typedef {import("./pen.js").Tool} Tool
- * @typedef {import("./sketch.js").Sketch} Sketch
  */
+import { byId } from "./dom.js";
 
 /** How much wider the eraser is than the pen. */
 const ERASER = 2.5;
-
-/** @param {string} id @returns {any} */
-const byId = (id) => document.getElementById(id);
 
 export class Tools {
   #erase = false;

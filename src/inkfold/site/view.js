@@ -6,6 +6,7 @@
  * @typedef {import("./ask.js").AskError} AskError
  */
 import { showAnswer, spoken } from "./answers.js";
+import { byId } from "./dom.js";
 import { number, words } from "./words.js";
 
 /** Waits shorter than this are not spoken of. */
@@ -13,9 +14,6 @@ const SLOW_MS = 1500;
 
 /** While one draws the answer changes often: only one that has stayed this long is said aloud. */
 const SETTLED_MS = 900;
-
-/** @param {string} id @returns {any} */
-const byId = (id) => document.getElementById(id);
 
 export class View {
   /** @type {Stage} */
@@ -80,7 +78,7 @@ export class View {
   #explain(error, again_s) {
     byId("took").textContent = "";
     byId("trouble-what").textContent = words().trouble[error.trouble];
-    byId("trouble-why").textContent = error.reason;
+    byId("trouble-why").textContent = error.passes ? "" : error.reason;
     byId("trouble-when").textContent = "";
     if (again_s === null) return;
     let left_s = Math.ceil(again_s);

@@ -4,6 +4,7 @@
  * @typedef {typeof english} Words
  * @typedef {"en" | "ko"} Language
  */
+import { all } from "./dom.js";
 import { english } from "./english.js";
 import { korean } from "./korean.js";
 
@@ -52,20 +53,19 @@ function translate(chosen) {
   document.documentElement.lang = chosen;
   /** @type {Record<string, string>} */
   const said = /** @type {any} */ (words());
-  for (const one of document.querySelectorAll("[data-word]")) one.textContent = said[one.dataset.word];
-  for (const one of document.querySelectorAll("[data-label]")) {
-    one.setAttribute("aria-label", said[one.dataset.label]);
-    if (one instanceof HTMLButtonElement) one.title = said[`${one.dataset.label}_title`] ?? said[one.dataset.label];
+  for (const one of all("[data-word]")) one.textContent = said[one.dataset.word ?? ""];
+  for (const one of all("[data-label]")) {
+    const label = one.dataset.label ?? "";
+    one.setAttribute("aria-label", said[label]);
+    if (one instanceof HTMLButtonElement) one.title = said[`${label}_title`] ?? said[label];
   }
-  for (const one of document.querySelectorAll("[data-placeholder]")) one.placeholder = said[one.dataset.placeholder];
-  for (const one of document.querySelectorAll("[data-language]")) {
-    one.setAttribute("aria-pressed", String(one.dataset.language === chosen));
-  }
+  for (const one of all("[data-placeholder]")) one.setAttribute("placeholder", said[one.dataset.placeholder ?? ""]);
+  for (const one of all("[data-language]")) one.setAttribute("aria-pressed", String(one.dataset.language === chosen));
 }
 
 /** Speak the reader's language, and another where one is chosen. @param {() => void} changed */
 export function followLanguage(changed) {
-  for (const button of document.querySelectorAll("[data-language]")) {
+  for (const button of all("[data-language]")) {
     button.addEventListener("click", () => {
       const chosen = /** @type {Language} */ (button.dataset.language);
       kept(chosen);
