@@ -90,7 +90,7 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
-    def do_GET(self):  # noqa: N802
+    def do_GET(self):
         path = self.path.split("?")[0]
         if path == "/api/model":
             self.reply(200, json.dumps(MODEL).encode(), "application/json")
@@ -102,13 +102,14 @@ class Handler(BaseHTTPRequestHandler):
             return
         self.reply(200, file.read_bytes(), TYPES["." + name.rsplit(".", 1)[-1]])
 
-    def do_POST(self):  # noqa: N802
+    def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         try:
             if self.headers["Content-Type"] == "application/json":
                 page = draw_strokes(json.loads(body))
             else:
                 page = Image.open(io.BytesIO(body)).convert("L")
+                page.thumbnail((256, 256))
         except OSError as error:
             told = {"code": "unreadable", "reason": str(error), "expected": "A picture.", "do": "Send another."}
             self.reply(422, json.dumps({"error": told}).encode(), "application/json")
@@ -121,7 +122,10 @@ class Handler(BaseHTTPRequestHandler):
         for name, value in (("Content-Type", kind), ("Content-Length", str(len(body))), ("Content-Security-Policy", POLICY)):
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        try:
+            self.wfile.write(body)
+        except ConnectionError:
+            self.close_connection = True  # the page no longer wanted this answer
 
 
 @contextmanager

@@ -51,9 +51,10 @@ function showSketch() {
   const { picture, strokes } = sketch.now;
   const isUnseen = picture !== null && picture.bitmap === null && strokes.length === 0;
   sheet.show(sketch.now);
-  byId("undo").disabled = !sketch.canUndo;
-  byId("redo").disabled = !sketch.canRedo;
-  byId("clear").disabled = sketch.isBlank;
+  // not `disabled`: that would take the focus away from who just pressed it
+  byId("undo").setAttribute("aria-disabled", String(!sketch.canUndo));
+  byId("redo").setAttribute("aria-disabled", String(!sketch.canRedo));
+  byId("clear").setAttribute("aria-disabled", String(sketch.isBlank));
   byId("invitation").hidden = !sketch.isBlank || live !== null;
   byId("unseen").hidden = !isUnseen;
   byId("unseen").textContent = isUnseen ? words().unseen(picture.name) : "";
@@ -77,8 +78,9 @@ function ended(stroke) {
 /** @param {"undo" | "redo" | "clear"} what @param {"undone" | "redone" | "cleared"} word */
 const act = (what, word) => () => {
   cursor.lift();
+  const before = sketch.now;
   sketch[what]();
-  view.say(words()[word]);
+  if (sketch.now !== before) view.say(words()[word]);
 };
 
 function showModel() {

@@ -66,4 +66,6 @@ export function followPointers(element, { toPaper, tool, grew, ended, hovered })
   element.addEventListener("lostpointercapture", finish);
   element.addEventListener("pointerleave", () => hovered(null));
   element.addEventListener("contextmenu", (event) => event.preventDefault());
+  // Else a finger's quick stroke counts as a fling, and the next tap on a button only ends that (seen in Chromium 156).
+  element.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
 }
