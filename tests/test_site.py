@@ -115,7 +115,7 @@ def is_empty(page):
 
 def picture(points=CIRCLE, size=(300, 200)):
     page = Image.new("RGB", size, "white")
-    ImageDraw.Draw(page).line([(x * size[0], y * size[1]) for x, y in points], fill="black", width=5)
+    ImageDraw.Draw(page).line([(x * size[0], y * size[1]) for x, y in points], fill="black", width=max(size) // 50)
     file = io.BytesIO()
     page.save(file, "PNG")
     return file.getvalue()
@@ -419,7 +419,7 @@ def test_what_goes_wrong_is_explained_and_passes(opened, site):
     box = page.locator("#trouble")
     for status, word in troubles.items():
         answer = {"status": status, "json": told, "headers": {"Retry-After": "60"}}
-        page.route("**/predict*", lambda route, answer=answer: route.fulfill(**answer))
+        page.route("**/predict*", lambda route, _, answer=answer: route.fulfill(**answer))
         draw(page, CIRCLE)
         expect(box).to_contain_text(word)
         page.unroute("**/predict*")
