@@ -420,7 +420,7 @@ def test_what_goes_wrong_is_explained_and_passes(opened, site):
     for status, word in troubles.items():
         answer = {"status": status, "json": told, "headers": {"Retry-After": "60"}}
         page.route("**/predict*", lambda route, _, answer=answer: route.fulfill(**answer))
-        draw(page, CIRCLE)
+        drop(page, picture())
         expect(box).to_contain_text(word)
         page.unroute("**/predict*")
         page.click("#retry")

@@ -7,7 +7,7 @@
  * @typedef {import("./ask.js").Sure} Sure
  */
 import { byId } from "./dom.js";
-import { chance, number, percent, words } from "./words.js";
+import { chance, number, percent, readable, words } from "./words.js";
 
 /** @param {string} tag @param {string} name @returns {any} */
 function element(tag, name) {
@@ -42,7 +42,7 @@ function showBars(top) {
   resize(list, top.length, makeBar);
   for (const [place, { class_name, probability }] of top.entries()) {
     const [name, said, rail] = list.children[place].children;
-    name.textContent = class_name;
+    name.textContent = readable(class_name);
     said.textContent = chance(probability);
     rail.style.setProperty("--part", String(probability));
   }
@@ -55,7 +55,7 @@ function showNearest(nearest) {
   for (const [place, { class_name, image }] of nearest.entries()) {
     const [picture, name] = byId("near").children[place].children;
     if (picture.src !== image) picture.src = image;
-    name.textContent = class_name;
+    name.textContent = readable(class_name);
   }
 }
 
@@ -69,7 +69,7 @@ function measured({ accuracy, low, high, count }) {
 export function showAnswer({ top, sure, nearest, took_ms, model_ms }) {
   const isBlank = sure.words === "blank";
   const isDoubted = sure.words === "unsure" || sure.words === "guess";
-  byId("best").textContent = isBlank || top.length === 0 ? "" : top[0].class_name;
+  byId("best").textContent = isBlank || top.length === 0 ? "" : readable(top[0].class_name);
   byId("best").classList.toggle("doubted", isDoubted);
   byId("sure").textContent = words().sure[sure.words] ?? sure.text;
   byId("measured").textContent = isBlank ? "" : measured(sure);
@@ -82,5 +82,5 @@ export function showAnswer({ top, sure, nearest, took_ms, model_ms }) {
 export function spoken({ top, sure }) {
   const said = words().sure[sure.words] ?? sure.text;
   if (sure.words === "blank" || top.length === 0) return said;
-  return words().spoken(top[0].class_name, percent(top[0].probability), said);
+  return words().spoken(readable(top[0].class_name), percent(top[0].probability), said);
 }

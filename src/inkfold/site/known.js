@@ -1,6 +1,7 @@
 /**
  * @file What the model knows, to search in, and what one might draw.
  */
+import { readable } from "./words.js";
 
 /** @param {string} text Case, accents, full width and underscores make no difference to a search. */
 const plain = (text) => text.normalize("NFKD").replace(/[\p{M}_\s-]+/gu, "").toLocaleLowerCase();
@@ -31,7 +32,7 @@ export class Known {
     const order = new Intl.Collator(undefined, { numeric: true });
     this.#all = [...names].sort(order.compare).map((name) => {
       const item = document.createElement("li");
-      item.textContent = name;
+      item.textContent = readable(name);
       return { name, key: plain(name), item };
     });
     this.list.replaceChildren(...this.#all.map(({ item }) => item));
@@ -50,7 +51,7 @@ export class Known {
 
   /** Some names by chance, each once. @param {number} count */
   some(count) {
-    const left = this.#all.map(({ name }) => name);
+    const left = this.#all.map(({ name }) => readable(name));
     const taken = Math.min(count, left.length);
     return Array.from({ length: taken }, () => left.splice(Math.floor(Math.random() * left.length), 1)[0]);
   }

@@ -34,6 +34,9 @@ function preferred() {
 /** @returns {Words} */
 export const words = () => LANGUAGES[language];
 
+/** Names in the data often join their words. @param {string} name */
+export const readable = (name) => name.replaceAll("_", " ");
+
 /** @param {number} value @param {number} [digits] */
 export const percent = (value, digits = 0) =>
   new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: digits }).format(value);
