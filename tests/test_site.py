@@ -281,8 +281,10 @@ def test_a_broken_picture_is_explained_and_one_can_go_on(opened, site):
     page = opened(refused=["422", "415"])
     drop(page, picture()[:60], name="torn.png")
     trouble = page.locator("#trouble")
-    expect(trouble).to_contain_text("can't read this as a drawing")
+    expect(trouble).to_contain_text("can’t read this as a drawing")
+    expect(page.locator("#trouble-hint")).to_contain_text("PNG")
     expect(page.locator("#trouble-why")).not_to_be_empty()
+    expect(page.locator("#retry")).to_be_hidden()
     expect(page.locator("#unseen")).to_contain_text("torn.png")
     expect(page.locator("#answer")).to_be_hidden()
     page.click("#clear")
@@ -413,7 +415,7 @@ def test_an_answer_to_what_was_cleared_is_never_shown(opened, site):
 
 
 def test_what_goes_wrong_is_explained_and_passes(opened, site):
-    troubles = {429: "Too many", 503: "isn't ready", 504: "in time", 500: "went wrong", 413: "too large"}
+    troubles = {429: "Too many", 503: "isn’t ready", 504: "in time", 500: "went wrong"}
     page = opened(refused=list(map(str, troubles)))
     told = {"error": {"code": "x", "reason": "The reason.", "expected": "", "do": ""}}
     box = page.locator("#trouble")
@@ -434,6 +436,6 @@ def test_a_server_that_is_gone_is_asked_again_by_itself(opened, site):
     page = opened(refused=["ERR_FAILED", "ERR_CONNECTION_REFUSED"])
     page.route("**/predict*", lambda route: route.abort("connectionrefused"))
     draw(page, CIRCLE)
-    expect(page.locator("#trouble")).to_contain_text("can't be reached")
+    expect(page.locator("#trouble")).to_contain_text("can’t be reached")
     page.unroute("**/predict*")
     says(page, site.circle)

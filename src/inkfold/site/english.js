@@ -51,7 +51,7 @@ export const english = {
   /** @param {string} shown @param {string} all */
   found: (shown, all) => (shown === all ? `${all} classes` : `${shown} of ${all} classes`),
   /** @param {string} name */
-  unseen: (name) => `${name || "This file"}: the browser can't show it; the server may know it.`,
+  unseen: (name) => `${name || "This file"}: the browser can’t show this file.`,
   /** @param {string} name @param {string} chance @param {string} sure */
   spoken: (name, chance, sure) => `${name}, ${chance}. ${sure}`,
   /** @param {string} total @param {string | null} model */
@@ -74,12 +74,17 @@ export const english = {
   /** @type {Record<Trouble, string>} */
   trouble: {
     busy: "Too many are asking at once.",
-    not_ready: "The model isn't ready: it is still loading, or the server is stopping.",
-    too_large: "That is too large for this server. Try a smaller picture, or a simpler drawing.",
-    unreadable: "The server can't read this as a drawing. Is it a picture file (PNG, JPEG, WebP, GIF, BMP, TIFF), and whole?",
+    not_ready: "The model isn’t ready: it is still loading, or the server is stopping.",
+    too_large: "That is too large for this server.",
+    unreadable: "The server can’t read this as a drawing.",
     late: "No answer came in time.",
-    gone: "The server can't be reached. Your drawing stays here.",
+    gone: "The server can’t be reached. Your drawing stays here.",
     failed: "Something went wrong in the server. Your drawing stays here.",
+  },
+  /** @type {Partial<Record<Trouble, string>>} */
+  hint: {
+    too_large: "Try a smaller picture, or a simpler drawing.",
+    unreadable: "Is it a picture file (PNG, JPEG, WebP, GIF, BMP, TIFF), and whole?",
   },
   /** @param {string} seconds */
   again: (seconds) => `Asking again in ${seconds} s.`,

@@ -45,7 +45,7 @@ export const korean = {
   lead_unknown: "무엇이든 그려 보세요.",
   ideas: (names) => `예: ${names.join(", ")}`,
   found: (shown, all) => (shown === all ? `모두 ${all}가지` : `${all}가지 중 ${shown}가지`),
-  unseen: (name) => `${name || "이 파일"}: 브라우저에서는 볼 수 없지만 서버는 읽을 수도 있어요.`,
+  unseen: (name) => `${name || "이 파일"}: 브라우저에서는 볼 수 없는 파일이에요.`,
   spoken: (name, chance, sure) => `${name}, ${chance}. ${sure}`,
   took: (total, model) => `${total} ms 만에 답했어요${model ? ` (모델 ${model} ms)` : ""}.`,
   proof: ({ value, low, high, of }) =>
@@ -63,11 +63,15 @@ export const korean = {
   trouble: {
     busy: "지금 질문이 너무 많아요.",
     not_ready: "모델이 준비되지 않았어요. 아직 불러오는 중이거나 서버가 멈추는 중이에요.",
-    too_large: "이 서버에는 너무 커요. 더 작은 그림이나 더 단순한 그림으로 해 보세요.",
-    unreadable: "서버가 그림으로 읽을 수 없어요. 손상되지 않은 그림 파일(PNG, JPEG, WebP, GIF, BMP, TIFF)인지 확인해 주세요.",
+    too_large: "이 서버에는 너무 커요.",
+    unreadable: "서버가 그림으로 읽을 수 없어요.",
     late: "제시간에 답이 오지 않았어요.",
     gone: "서버에 연결할 수 없어요. 그림은 그대로 있어요.",
     failed: "서버에서 문제가 생겼어요. 그림은 그대로 있어요.",
+  },
+  hint: {
+    too_large: "더 작은 그림이나 더 단순한 그림으로 해 보세요.",
+    unreadable: "손상되지 않은 그림 파일(PNG, JPEG, WebP, GIF, BMP, TIFF)인지 확인해 주세요.",
   },
   again: (seconds) => `${seconds}초 뒤에 다시 물어볼게요.`,
 };

@@ -78,6 +78,8 @@ export class View {
   #explain(error, again_s) {
     byId("took").textContent = "";
     byId("trouble-what").textContent = words().trouble[error.trouble];
+    byId("trouble-hint").textContent = words().hint[error.trouble] ?? "";
+    byId("retry").hidden = error.trouble in words().hint; // it would be refused again
     byId("trouble-why").textContent = error.passes ? "" : error.reason;
     byId("trouble-when").textContent = "";
     if (again_s === null) return;
