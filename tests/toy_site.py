@@ -110,8 +110,8 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 page = Image.open(io.BytesIO(body)).convert("L")
                 page.thumbnail((256, 256))
-        except OSError as error:
-            told = {"code": "unreadable", "reason": str(error), "expected": "A picture.", "do": "Send another."}
+        except OSError:
+            told = {"code": "unreadable", "reason": "no picture", "expected": "PNG or JPEG", "do": "Send another."}
             self.reply(422, json.dumps({"error": told}).encode(), "application/json")
             return
         said = {"answers": [to_answer(page)], "time_ms": {"queued": 0.1, "model": 2.5, "total": 3.0}}

@@ -51,7 +51,7 @@ export class AskError extends Error {
 /** @param {Response} response */
 async function toError(response) {
   const told = await response.json().then((body) => body.error, () => null);
-  const reason = told ? [told.reason, told.expected, told.do].filter((part) => typeof part === "string").join(" ") : "";
+  const reason = told ? `${told.reason}; expected ${told.expected}. ${told.do}` : "";
   const retry_s = Number.parseFloat(response.headers.get("Retry-After") ?? "");
   return new AskError(TROUBLES[response.status] ?? "failed", reason, Number.isFinite(retry_s) ? retry_s : null);
 }
@@ -80,7 +80,8 @@ async function ask(address, request, signal) {
 /** @param {Input} input @returns {RequestInit} */
 function toRequest(input) {
   if (input.kind === "file") {
-    return { method: "POST", headers: { "Content-Type": input.file.type || "application/octet-stream" }, body: input.file };
+    const kind = input.file.type.startsWith("image/") ? input.file.type : "application/octet-stream";
+    return { method: "POST", headers: { "Content-Type": kind }, body: input.file };
   }
   const { strokes, side, pen } = input;
   const body = JSON.stringify({ strokes, width: side, height: side, pen });
