@@ -5,14 +5,28 @@
  * @typedef {import("./sketch.js").State} State
  * @typedef {import("./sketch.js").Stroke} Stroke
  * @typedef {import("./sketch.js").Picture} Picture
+ * @typedef {import("./sketch.js").Point} Point
  */
 import { PAPER } from "./sketch.js";
 
 const INK = "#1d1d1b";
 const WHITE = "#ffffff";
 
+/** Corners between segments that are at least so long, in units of the paper, are meant: they stay corners. */
+const MEANT = 12;
+
+/** The cosine of the least turn, 45 degrees, that is a corner. */
+const TURNED = Math.SQRT1_2;
+
+/** @param {Point} before @param {Point} here @param {Point} after */
+function isCorner(before, here, after) {
+  const [ax, ay, bx, by] = [here[0] - before[0], here[1] - before[1], after[0] - here[0], after[1] - here[1]];
+  const [a, b] = [Math.hypot(ax, ay), Math.hypot(bx, by)];
+  return Math.min(a, b) >= MEANT && ax * bx + ay * by < TURNED * a * b;
+}
+
 /**
- * Lay a stroke, as quadratic curves between the middles of its segments: smooth, and through no point that wasn't drawn near.
+ * Lay a stroke, as quadratic curves between the middles of its segments, but for corners.
  *
  * @param {CanvasRenderingContext2D} context
  * @param {Stroke} stroke
@@ -25,7 +39,8 @@ export function layStroke(context, { points, pen, erase }) {
   context.moveTo(...points[0]);
   for (let i = 1; i < points.length - 1; i++) {
     const [x, y] = points[i];
-    context.quadraticCurveTo(x, y, (x + points[i + 1][0]) / 2, (y + points[i + 1][1]) / 2);
+    if (isCorner(points[i - 1], points[i], points[i + 1])) context.lineTo(x, y);
+    else context.quadraticCurveTo(x, y, (x + points[i + 1][0]) / 2, (y + points[i + 1][1]) / 2);
   }
   context.lineTo(...points[points.length - 1]);
   context.stroke();

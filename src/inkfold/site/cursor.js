@@ -25,6 +25,7 @@ export class Cursor {
   #stroke = null;
   /** @type {Set<string>} */
   #held = new Set();
+  #element;
   #how;
 
   /**
@@ -36,11 +37,12 @@ export class Cursor {
    * @param {(point: Point | null, down: boolean) => void} how.moved told where the pen is, null when it is put away
    */
   constructor(element, how) {
+    this.#element = element;
     this.#how = how;
     element.addEventListener("keydown", (event) => this.#pressed(event));
     element.addEventListener("keyup", (event) => this.#held.delete(event.key));
-    element.addEventListener("pointerdown", () => this.putAway());
-    element.addEventListener("blur", () => this.putAway());
+    element.addEventListener("pointerdown", () => this.putAway(true));
+    element.addEventListener("blur", () => this.putAway(false));
   }
 
   /** Lift the pen; what it drew stays. */
@@ -50,7 +52,9 @@ export class Cursor {
     if (done) this.#how.ended(done);
   }
 
-  putAway() {
+  /** @param {boolean} isPointed whether a pointer draws now, so that the focus need not be seen */
+  putAway(isPointed) {
+    this.#element.classList.toggle("pointed", isPointed);
     this.#held.clear();
     this.lift();
     this.#how.moved(null, false);
@@ -61,8 +65,9 @@ export class Cursor {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key in ARROWS) this.#move(event.key, event.shiftKey ? FINE : STEP);
     else if (event.key === " " || event.key === "Enter") this.#toggle(event.repeat);
-    else if (event.key === "Escape") this.putAway();
+    else if (event.key === "Escape") this.putAway(false);
     else return;
+    this.#element.classList.remove("pointed");
     event.preventDefault();
   }
 
