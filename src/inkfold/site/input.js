@@ -14,14 +14,15 @@ import { PAPER } from "./sketch.js";
 /** The pen that one begins with; the server takes widths relative to it. */
 export const USUAL_PEN = 16;
 
-/** Side of pictures that are drawn upon, or too large as they are. */
+/** Largest side of pictures that are drawn upon, or too large as they are. */
 const RENDERED_PX = 1024;
 
-/** @param {State} state @returns {Promise<Blob>} */
-function render(state) {
+/** @param {State} state @param {Description["limits"] | undefined} limits @returns {Promise<Blob>} */
+function render(state, limits) {
+  const side_px = Math.min(RENDERED_PX, Math.floor(Math.sqrt(limits?.pixels ?? Infinity)));
   const canvas = document.createElement("canvas");
-  canvas.width = canvas.height = RENDERED_PX;
-  paint(contextOf(canvas), RENDERED_PX, state);
+  canvas.width = canvas.height = side_px;
+  paint(contextOf(canvas), side_px, state);
   return new Promise((done, failed) => {
     canvas.toBlob((blob) => (blob ? done(blob) : failed(new Error("the browser gave no PNG"))), "image/png");
   });
@@ -50,6 +51,8 @@ export async function toInput(state, limits) {
     if (!picture) return null;
     if (!isTooLarge(picture, limits)) return { kind: "file", file: picture.file, name: picture.name };
   }
-  if (picture?.bitmap || areTooMany(strokes, limits)) return { kind: "file", file: await render(state), name: picture?.name ?? "" };
+  if (picture?.bitmap || areTooMany(strokes, limits)) {
+    return { kind: "file", file: await render(state, limits), name: picture?.name ?? "" };
+  }
   return { kind: "strokes", strokes, side: PAPER, pen: USUAL_PEN };
 }
