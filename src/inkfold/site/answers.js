@@ -61,7 +61,7 @@ function showNearest(nearest) {
 
 /** What is measured of answers this sure. @param {Sure} sure */
 function measured({ accuracy, low, high, count }) {
-  if (accuracy === null || low === null || high === null || count === null) return words().unmeasured;
+  if (accuracy === null || low === null || high === null) return words().unmeasured;
   return words().measured({ accuracy: percent(accuracy), low: percent(low), high: percent(high), count: number(count) });
 }
 

@@ -3,13 +3,13 @@
  * nothing else: `answer` and `describe` are all that is asked of it.
  *
  * @typedef {import("./sketch.js").Stroke} Stroke
- * @typedef {{kind: "strokes", strokes: readonly Stroke[], side: number, pen: number}} StrokesInput side of the paper and width of
- *   the page's usual pen, in the unit of the points.
+ * @typedef {{kind: "strokes", strokes: readonly Stroke[], side: number, pen: number}} StrokesInput side of the paper and
+ *   width of the page's usual pen, in the unit of the points.
  * @typedef {{kind: "file", file: Blob, name: string}} FileInput
  * @typedef {StrokesInput | FileInput} Input
  * @typedef {{class_name: string, target: number, probability: number}} Guess
  * @typedef {"almost_certain" | "likely" | "unsure" | "guess" | "blank"} Sureness
- * @typedef {{words: Sureness, text: string, accuracy: number | null, low: number | null, high: number | null, count: number | null}} Sure
+ * @typedef {{words: Sureness, text: string, accuracy: number | null, low: number | null, high: number | null, count: number}} Sure
  *   accuracy, with its 95 % interval, of the count answers this sure on drawings that were not learnt from.
  * @typedef {{class_name: string, similarity: number, image: string}} Near image is a data URI.
  * @typedef {{top: Guess[], sure: Sure, nearest: Near[], took_ms: number, model_ms: number | null}} Answer
@@ -27,7 +27,14 @@ const PATIENCE_MS = 30_000;
 
 /** @type {Record<number, Trouble>} */
 const TROUBLES = {
-  400: "unreadable", 408: "late", 413: "too_large", 415: "unreadable", 422: "unreadable", 429: "busy", 503: "not_ready", 504: "late",
+  400: "unreadable",
+  408: "late",
+  413: "too_large",
+  415: "unreadable",
+  422: "unreadable",
+  429: "busy",
+  503: "not_ready",
+  504: "late",
 };
 
 /** Troubles that pass by themselves. */

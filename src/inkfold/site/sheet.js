@@ -54,7 +54,13 @@ export class Sheet {
     return [rounded((event.clientX - left) * scale), rounded((event.clientY - top) * scale)];
   }
 
-  /** Show where the pen is and how wide; null hides it. @param {Point | null} point @param {number} [pen] @param {boolean} [down] */
+  /**
+   * Show where the pen is and how wide.
+   *
+   * @param {Point | null} point null hides it
+   * @param {number} [pen]
+   * @param {boolean} [down]
+   */
   showRing(point, pen = 0, down = false) {
     this.#ring.hidden = point === null;
     if (point === null) return;

@@ -3,7 +3,7 @@
  *
  * @typedef {[number, number]} Point x and y in units of the paper, 0 to PAPER.
  * @typedef {{points: Point[], pen: number, erase: boolean}} Stroke pen is the line's width in units of the paper.
- * @typedef {{file: Blob, name: string, bitmap: ImageBitmap | null}} Picture bitmap is null where the browser can't read the file.
+ * @typedef {{file: Blob, name: string, bitmap: ImageBitmap | null}} Picture bitmap: null where the browser can't read it.
  * @typedef {Readonly<{picture: Picture | null, strokes: readonly Stroke[]}>} State
  * @typedef {"added" | "replaced"} Change whether what was there before still is.
  */
