@@ -1,0 +1,53 @@
+/**
+ * @file Pictures that are pasted, dropped or chosen.
+ *
+ * @typedef {import("./sketch.js").Picture} Picture
+ */
+
+/** @param {DataTransfer | null} data @returns {File | null} */
+const firstFile = (data) => [...(data?.files ?? [])].find((one) => one.type.startsWith("image/")) ?? data?.files[0] ?? null;
+
+/**
+ * A file as a picture. What the browser can't read may still be one that the server can (a TIFF).
+ *
+ * @param {File} file
+ * @returns {Promise<Picture>}
+ */
+async function toPicture(file) {
+  const bitmap = await createImageBitmap(file, { imageOrientation: "from-image" }).catch(() => null);
+  return { file, name: file.name, bitmap };
+}
+
+/**
+ * Take pictures from everywhere.
+ *
+ * @param {object} where
+ * @param {HTMLElement} where.button
+ * @param {HTMLInputElement} where.chooser
+ * @param {HTMLElement} where.veil covers the page while a file is dragged over it
+ * @param {(picture: Picture) => void} given
+ */
+export function receivePictures({ button, chooser, veil }, given) {
+  /** @param {File | null | undefined} file */
+  const take = async (file) => {
+    if (file) given(await toPicture(file));
+  };
+  button.addEventListener("click", () => chooser.click());
+  chooser.addEventListener("change", () => {
+    take(chooser.files?.[0]);
+    chooser.value = ""; // the same file can be chosen again
+  });
+  addEventListener("paste", (event) => take(firstFile(event.clipboardData)));
+  addEventListener("dragover", (event) => {
+    event.preventDefault();
+    veil.classList.toggle("shown", event.dataTransfer?.types.includes("Files"));
+  });
+  addEventListener("dragleave", (event) => {
+    if (event.relatedTarget === null) veil.classList.remove("shown");
+  });
+  addEventListener("drop", (event) => {
+    event.preventDefault();
+    veil.classList.remove("shown");
+    take(firstFile(event.dataTransfer));
+  });
+}

@@ -1,0 +1,91 @@
+/**
+ * @file Which part of the page speaks: ideas, an answer, or what went wrong; and what is said aloud.
+ *
+ * @typedef {import("./asker.js").Stage} Stage
+ * @typedef {import("./ask.js").Answer} Answer
+ * @typedef {import("./ask.js").AskError} AskError
+ */
+import { showAnswer, spoken } from "./answers.js";
+import { byId } from "./dom.js";
+import { number, words } from "./words.js";
+
+/** Waits shorter than this are not spoken of. */
+const SLOW_MS = 1500;
+
+/** While one draws the answer changes often: only one that has stayed this long is said aloud. */
+const SETTLED_MS = 900;
+
+export class View {
+  /** @type {Stage} */
+  #stage = { kind: "idle" };
+  /** @type {Answer | null} */
+  #answer = null;
+  #slow = 0;
+  #settling = 0;
+  #countdown = 0;
+
+  /** @param {Stage} stage */
+  show(stage) {
+    clearTimeout(this.#slow);
+    clearInterval(this.#countdown);
+    if (stage.kind === "asking") this.#wait();
+    else this.#arrive(stage);
+    byId("answer").parentElement.classList.toggle("asking", stage.kind === "asking");
+  }
+
+  /** The same in words of another language. */
+  again() {
+    if (this.#stage.kind === "failed") this.#explain(this.#stage.error, null);
+    if (this.#answer) showAnswer(this.#answer);
+  }
+
+  /** Say something aloud; answers wait until they have settled. @param {string} text @param {boolean} [now] */
+  say(text, now = true) {
+    clearTimeout(this.#settling);
+    this.#settling = setTimeout(() => (byId("voice").textContent = text), now ? 0 : SETTLED_MS);
+  }
+
+  #wait() {
+    this.#slow = setTimeout(() => {
+      byId("took").textContent = words().waiting;
+      this.say(words().waiting);
+    }, SLOW_MS);
+  }
+
+  /** @param {Exclude<Stage, {kind: "asking"}>} stage */
+  #arrive(stage) {
+    this.#stage = stage;
+    if (stage.kind === "answered") {
+      this.#answer = stage.answer;
+      showAnswer(stage.answer);
+      this.say(spoken(stage.answer), false);
+    }
+    // an old answer stays, faded, under trouble that passes; under other trouble it would belong to nothing
+    if (stage.kind === "idle" || (stage.kind === "failed" && !stage.error.passes)) this.#forget();
+    if (stage.kind === "failed") this.#explain(stage.error, stage.again_s);
+    byId("trouble").hidden = stage.kind !== "failed";
+    byId("answer").hidden = this.#answer === null;
+    byId("answer").classList.toggle("old", stage.kind === "failed");
+    byId("empty").hidden = this.#answer !== null || stage.kind === "failed";
+  }
+
+  #forget() {
+    this.#answer = null;
+    byId("took").textContent = "";
+  }
+
+  /** @param {AskError} error @param {number | null} again_s */
+  #explain(error, again_s) {
+    byId("took").textContent = "";
+    byId("trouble-what").textContent = words().trouble[error.trouble];
+    byId("trouble-hint").textContent = words().hint[error.trouble] ?? "";
+    byId("retry").hidden = error.trouble in words().hint; // it would be refused again
+    byId("trouble-why").textContent = error.passes ? "" : error.reason;
+    byId("trouble-when").textContent = "";
+    if (again_s === null) return;
+    let left_s = Math.ceil(again_s);
+    const count = () => (byId("trouble-when").textContent = left_s > 0 ? words().again(number(left_s--)) : "");
+    count();
+    this.#countdown = setInterval(count, 1000);
+  }
+}

@@ -1,0 +1,80 @@
+/**
+ * @file The page's words in the reader's language. `data-word`, `data-label` and `data-placeholder` in the page name them.
+ *
+ * @typedef {typeof english} Words
+ * @typedef {"en" | "ko"} Language
+ */
+import { all } from "./dom.js";
+import { english } from "./english.js";
+import { korean } from "./korean.js";
+
+/** @type {Record<Language, Words>} */
+const LANGUAGES = { en: english, ko: korean };
+const KEPT = "inkfold.language";
+
+/** @type {Language} */
+let language = "en";
+
+/** Storage may be forbidden, then the choice lasts as long as the page. @param {Language} [chosen] @returns {string | null} */
+function kept(chosen) {
+  try {
+    if (chosen) localStorage.setItem(KEPT, chosen);
+    return localStorage.getItem(KEPT);
+  } catch {
+    return null;
+  }
+}
+
+/** @returns {Language} */
+function preferred() {
+  const known = [kept(), ...navigator.languages].map((one) => (one ?? "").slice(0, 2)).find((one) => one in LANGUAGES);
+  return /** @type {Language} */ (known ?? "en");
+}
+
+/** @returns {Words} */
+export const words = () => LANGUAGES[language];
+
+/** Names in the data often join their words. @param {string} name */
+export const readable = (name) => name.replaceAll("_", " ");
+
+/** @param {number} value @param {number} [digits] */
+export const percent = (value, digits = 0) =>
+  new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: digits }).format(value);
+
+/** A probability that is not quite 0 or 1 is not said to be. @param {number} value */
+export function chance(value) {
+  if (value > 0.99 && value < 1) return `>${percent(0.99)}`;
+  return value < 0.01 && value > 0 ? `<${percent(0.01)}` : percent(value);
+}
+
+/** @param {number} value */
+export const number = (value) => new Intl.NumberFormat(language).format(value);
+
+/** Put the words into the page. @param {Language} chosen */
+function translate(chosen) {
+  language = chosen;
+  document.documentElement.lang = chosen;
+  /** @type {Record<string, string>} */
+  const said = /** @type {any} */ (words());
+  for (const one of all("[data-word]")) one.textContent = said[one.dataset.word ?? ""];
+  for (const one of all("[data-label]")) {
+    const label = one.dataset.label ?? "";
+    one.setAttribute("aria-label", said[label]);
+    if (one instanceof HTMLButtonElement) one.title = said[`${label}_title`] ?? said[label];
+  }
+  for (const one of all("[data-placeholder]")) one.setAttribute("placeholder", said[one.dataset.placeholder ?? ""]);
+  for (const one of all("[data-language]")) one.setAttribute("aria-pressed", String(one.dataset.language === chosen));
+}
+
+/** Speak the reader's language, and another where one is chosen. @param {() => void} changed */
+export function followLanguage(changed) {
+  for (const button of all("[data-language]")) {
+    button.addEventListener("click", () => {
+      const chosen = /** @type {Language} */ (button.dataset.language);
+      kept(chosen);
+      translate(chosen);
+      changed();
+    });
+  }
+  translate(preferred());
+}

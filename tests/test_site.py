@@ -1,0 +1,457 @@
+import base64
+import io
+import math
+import re
+import shutil
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import product
+
+import pytest
+from PIL import Image, ImageDraw
+
+from toy_site import serve_toy_site
+
+WIDTHS = (380, 1400)
+CIRCLE = [(0.5 + 0.3 * math.cos(math.tau * i / 24), 0.5 + 0.3 * math.sin(math.tau * i / 24)) for i in range(25)]
+LINE = [(0.2, 0.2), (0.5, 0.5), (0.8, 0.8)]
+MIDDLE = [(0.4, 0.4), (0.5, 0.5), (0.6, 0.6)]
+PNG = "image/png"
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where the page is served, and what its model calls a circle and a line."""
+
+    url: str
+    circle: str
+    line: str
+
+
+@pytest.fixture(scope="module")
+def site():
+    with serve_toy_site() as url:
+        yield Site(url, "sun", "line")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="the page is drawn on with playwright: pip install playwright")
+    file = shutil.which("chromium")
+    if file is None:
+        pytest.skip("no chromium on the path to draw on the page with; `make browser` installs it where it can")
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=file, args=["--no-sandbox"])
+        sync_api.expect.set_options(timeout=10_000)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def opened(browser, site):
+    """Open the page; whatever it complains of fails the test, but for refused requests that it names."""
+    contexts, complaints, expected = [], [], []
+
+    def open_page(width=1400, *, refused=(), **options):
+        context = browser.new_context(**{"viewport": {"width": width, "height": 900}, "locale": "en-GB", **options})
+        context.set_default_timeout(8000)
+        context.add_init_script("document.addEventListener('securitypolicyviolation', e => console.error(e.violatedDirective))")
+        contexts.append(context)
+        expected.extend(refused)
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: complaints.append(request.url) if not is_own(request.url, site.url) else None)
+        page.goto(site.url)
+        page.locator("#known").wait_for()
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert [one for one in complaints if not any(word in one for word in expected)] == []
+
+
+def is_own(url, own):
+    return url.startswith((own, "data:", "blob:"))
+
+
+def on_sheet(page, points):
+    box = page.locator("#sheet").bounding_box()
+    return [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+
+
+def draw(page, points):
+    start, *others = on_sheet(page, points)
+    page.mouse.move(*start)
+    page.mouse.down()
+    for point in others:
+        page.mouse.move(*point)
+    page.mouse.up()
+
+
+def touch(page, points):
+    """Draw with a finger: real touch events, which the browser turns into pointer events or scrolls."""
+    session = page.context.new_cdp_session(page)
+    kinds = ["touchStart"] + ["touchMove"] * (len(points) - 1)
+    for kind, (x, y) in zip(kinds, on_sheet(page, points), strict=True):
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]})
+    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
+def expect(locator):
+    from playwright.sync_api import expect as expectation
+
+    return expectation(locator, "of the page")
+
+
+def says(page, name):
+    expect(page.locator("#best")).to_have_text(name)
+
+
+def is_empty(page):
+    expect(page.locator("#empty")).to_be_visible()
+    expect(page.locator("#answer")).to_be_hidden()
+
+
+def picture(points=CIRCLE, size=(300, 200)):
+    page = Image.new("RGB", size, "white")
+    ImageDraw.Draw(page).line([(x * size[0], y * size[1]) for x, y in points], fill="black", width=max(size) // 50)
+    file = io.BytesIO()
+    page.save(file, "PNG")
+    return file.getvalue()
+
+
+def hold(page):
+    """Hold questions back until the test lets them go."""
+    held = []
+
+    def keep(route):
+        held.append(route)
+
+    page.route("**/predict*", keep)
+    return held
+
+
+def wait_for(page, held, count):
+    for _ in range(100):
+        if len(held) >= count:
+            break
+        page.wait_for_timeout(50)
+    assert len(held) == count
+
+
+def watch_files(page):
+    """Keep what the page sends as files, which playwright doesn't show."""
+    page.evaluate(
+        """() => {
+        const ask = fetch;
+        window.fetch = async (address, request) => {
+            const {body, headers} = request;
+            if (body instanceof Blob) {
+                window.sent = {kind: headers["Content-Type"], bytes: [...new Uint8Array(await body.arrayBuffer())]};
+            }
+            return ask(address, request);
+        };
+    }"""
+    )
+
+
+def last_file(page):
+    sent = page.evaluate("window.sent")
+    return sent["kind"], bytes(sent["bytes"])
+
+
+def sent_side(page):
+    width, height = Image.open(io.BytesIO(last_file(page)[1])).size
+    assert width == height
+    return width
+
+
+def as_transfer(page, data, name="drawn.png", kind=PNG):
+    """A DataTransfer in the page that holds one file."""
+    script = """([data, name, kind]) => {
+        const transfer = new DataTransfer();
+        transfer.items.add(new File([Uint8Array.from(atob(data), c => c.charCodeAt(0))], name, {type: kind}));
+        return transfer;
+    }"""
+    return page.evaluate_handle(script, [base64.b64encode(data).decode(), name, kind])
+
+
+def drop(page, data, **options):
+    transfer = as_transfer(page, data, **options)
+    page.dispatch_event("body", "dragover", {"dataTransfer": transfer})
+    expect(page.locator("#drop")).to_be_visible()
+    page.dispatch_event("body", "drop", {"dataTransfer": transfer})
+    expect(page.locator("#drop")).to_be_hidden()
+
+
+def ink(page):
+    """The share of dark pixels on the canvas of what is drawn."""
+    data = page.evaluate("document.querySelector('#base').toDataURL()").split(",")[1]
+    counts = Image.open(io.BytesIO(base64.b64decode(data))).convert("L").histogram()
+    return sum(counts[:128]) / sum(counts)
+
+
+def test_what_the_mouse_draws_is_named_with_its_rivals_and_its_nearest_drawings(opened, site):
+    page = opened()
+    is_empty(page)
+    draw(page, CIRCLE)
+    says(page, site.circle)
+    assert page.locator("#bars .bar").count() == 5
+    assert page.locator("#near img").count() == 6
+    assert page.evaluate("[...document.querySelectorAll('#near img')].every(one => one.complete && one.naturalWidth > 0)")
+    expect(page.locator("#took")).to_contain_text("ms")
+    page.keyboard.press("Control+z")
+    draw(page, LINE)
+    says(page, site.line)
+
+
+def test_the_answer_comes_while_the_pen_is_still_down(opened, site):
+    page = opened()
+    start, *others = on_sheet(page, LINE)
+    page.mouse.move(*start)
+    page.mouse.down()
+    page.mouse.move(*others[0])
+    says(page, site.line)
+    page.mouse.up()
+
+
+def test_what_a_finger_draws_is_named_and_nothing_scrolls(opened, site):
+    page = opened(380, has_touch=True, is_mobile=True)
+    touch(page, CIRCLE)
+    says(page, site.circle)
+    assert page.evaluate("scrollY") == 0
+    page.locator("#undo").tap()
+    is_empty(page)
+    touch(page, LINE)
+    says(page, site.line)
+
+
+def test_undo_redo_clear_and_the_eraser_change_the_answer(opened, site):
+    page = opened()
+    draw(page, LINE)
+    says(page, site.line)
+    page.click("#undo")
+    is_empty(page)
+    expect(page.locator("#undo")).to_be_disabled()
+    page.click("#redo")
+    says(page, site.line)
+    page.click("#eraser")
+    drawn = ink(page)
+    draw(page, MIDDLE)
+    says(page, site.circle)
+    assert ink(page) < drawn
+    page.keyboard.press("Control+z")
+    says(page, site.line)
+    page.keyboard.press("Control+y")
+    says(page, site.circle)
+    page.click("#clear")
+    is_empty(page)
+    assert ink(page) == 0
+    page.click("#undo")
+    says(page, site.circle)
+    page.keyboard.press("Delete")
+    is_empty(page)
+
+
+def test_a_pasted_picture_is_shown_and_named(opened, site):
+    page = opened(permissions=["clipboard-read", "clipboard-write"])
+    page.evaluate(
+        """async data => navigator.clipboard.write([new ClipboardItem({"image/png":
+        new Blob([Uint8Array.from(atob(data), c => c.charCodeAt(0))], {type: "image/png"})})])""",
+        base64.b64encode(picture()).decode(),
+    )
+    page.keyboard.press("Control+v")
+    says(page, site.circle)
+    assert ink(page) > 0.01
+
+
+def test_a_dropped_picture_is_sent_as_its_file_and_once_drawn_upon_as_it_looks(opened, site):
+    page = opened()
+    watch_files(page)
+    data = picture()
+    drop(page, data)
+    says(page, site.circle)
+    assert last_file(page) == (PNG, data)
+    draw(page, LINE)
+    says(page, site.line)
+    assert sent_side(page) <= 1024
+    page.keyboard.press("Control+z")
+    page.keyboard.press("Control+z")
+    is_empty(page)
+
+
+def test_a_chosen_picture_that_is_too_large_for_the_server_is_sent_smaller(opened, site):
+    page = opened()
+    watch_files(page)
+    with page.expect_file_chooser() as chooser:
+        page.click("#choose")
+    chooser.value.set_files({"name": "large.png", "mimeType": PNG, "buffer": picture(size=(2400, 1800))})
+    says(page, site.circle)
+    assert sent_side(page) <= 1024
+
+
+def test_a_broken_picture_is_explained_and_one_can_go_on(opened, site):
+    page = opened(refused=["422", "415"])
+    drop(page, picture()[:60], name="torn.png")
+    trouble = page.locator("#trouble")
+    expect(trouble).to_contain_text("can’t read this as a drawing")
+    expect(page.locator("#trouble-hint")).to_contain_text("PNG")
+    expect(page.locator("#trouble-why")).to_contain_text("; expected ")
+    expect(page.locator("#retry")).to_be_hidden()
+    expect(page.locator("#unseen")).to_contain_text("torn.png")
+    expect(page.locator("#answer")).to_be_hidden()
+    page.click("#clear")
+    expect(trouble).to_be_hidden()
+    draw(page, CIRCLE)
+    says(page, site.circle)
+
+
+def test_one_can_draw_with_the_keyboard_alone(opened, site):
+    page = opened()
+    for _ in range(4):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "sheet":
+            break
+    expect(page.locator("#sheet")).to_be_focused()
+    for key in ("ArrowLeft", "ArrowUp"):
+        for _ in range(5):
+            page.keyboard.press(key)
+    expect(page.locator("#ring")).to_be_visible()
+    page.keyboard.press("Space")
+    for key in ("ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp"):
+        for _ in range(10):
+            page.keyboard.press(key)
+    page.keyboard.press("Space")
+    says(page, site.circle)
+    expect(page.locator("#voice")).to_contain_text(site.circle)
+    page.keyboard.press("Escape")
+    expect(page.locator("#ring")).to_be_hidden()
+    page.keyboard.press("e")
+    expect(page.locator("#eraser")).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press("p")
+    expect(page.locator("#pen")).to_have_attribute("aria-pressed", "true")
+    width = page.locator("#width")
+    before = float(width.input_value())
+    page.keyboard.press("]")
+    assert float(width.input_value()) > before
+    page.keyboard.press("Control+z")
+    is_empty(page)
+    page.keyboard.press("Control+Shift+Z")
+    says(page, site.circle)
+
+
+def test_what_is_known_can_be_searched_and_typing_there_draws_nothing(opened):
+    page = opened()
+    classes = page.locator("#classes li:visible")
+    known = classes.count()
+    draw(page, LINE)
+    page.fill("#search", "")
+    page.locator("#search").press_sequentially("eiffelp")
+    page.keyboard.press("Backspace")
+    assert classes.all_inner_texts() == ["the Eiffel Tower"]
+    page.keyboard.press("Delete")
+    expect(page.locator("#answer")).to_be_visible()
+    page.fill("#search", "")
+    assert classes.count() == known
+
+
+def test_the_page_speaks_korean_to_koreans_and_keeps_what_is_chosen(opened, site):
+    page = opened(locale="ko-KR")
+    assert page.evaluate("document.documentElement.lang") == "ko"
+    draw(page, CIRCLE)
+    says(page, site.circle)
+    expect(page.locator("#sure")).to_have_text("거의 확실해요.")
+    page.click("[data-language=en]")
+    expect(page.locator("#sure")).to_have_text("Almost certain.")
+    assert page.locator("#sheet").get_attribute("aria-label") == "Drawing paper"
+    page.reload()
+    page.locator("#known").wait_for()
+    assert page.evaluate("document.documentElement.lang") == "en"
+
+
+def test_both_languages_have_every_word_that_the_page_asks_for(opened):
+    page = opened()
+    words = page.evaluate(
+        """async () => {
+        const flat = (one, at = "") => Object.entries(one).flatMap(([key, value]) =>
+            typeof value === "object" ? flat(value, at + key + ".") : [at + key]);
+        const [{english}, {korean}] = [await import("./english.js"), await import("./korean.js")];
+        return [flat(english).sort(), flat(korean).sort()];
+    }"""
+    )
+    assert words[0] == words[1]
+    html = files("inkfold").joinpath("site", "index.html").read_text("utf-8")
+    assert set(re.findall(r'data-(?:word|label|placeholder)="(\w+)"', html)) <= set(words[0])
+
+
+def test_nothing_overflows_on_phones_and_desktops_by_day_and_by_night(opened, site):
+    page = opened()
+    wide = """[...document.body.querySelectorAll("*")].filter(one => !one.closest(".unseen, .skip")
+        && one.getBoundingClientRect().right > innerWidth + 1).map(one => one.outerHTML.slice(0, 200))"""
+    draw(page, CIRCLE)
+    says(page, site.circle)
+    page.locator("summary").click()
+    for width, scheme, language in product(WIDTHS, ("light", "dark"), ("ko", "en")):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.emulate_media(color_scheme=scheme)
+        page.click(f"[data-language={language}]")
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        assert page.evaluate(wide) == []
+        assert page.evaluate("getComputedStyle(document.querySelector('#sheet')).backgroundColor") == "rgb(255, 255, 255)"
+
+
+def test_a_slow_server_is_waited_for_by_one_question_while_one_draws_on(opened, site):
+    page = opened()
+    held = hold(page)
+    draw(page, CIRCLE)
+    expect(page.locator("#took")).to_contain_text("Waiting")
+    drawn = ink(page)
+    draw(page, LINE)
+    assert ink(page) > drawn
+    assert len(held) == 1
+    held[0].continue_()
+    expect(page.locator("#answer")).to_be_visible()
+    wait_for(page, held, 2)
+    held[1].continue_()
+    says(page, site.line)
+
+
+def test_an_answer_to_what_was_cleared_is_never_waited_for(opened, site):
+    page = opened()
+    held = hold(page)
+    draw(page, CIRCLE)
+    wait_for(page, held, 1)
+    page.click("#clear")
+    is_empty(page)
+    page.unroute("**/predict*")
+    draw(page, LINE)
+    says(page, site.line)
+
+
+def test_what_goes_wrong_is_explained_and_passes(opened, site):
+    troubles = {429: "Too many", 503: "isn’t ready", 504: "in time", 500: "went wrong"}
+    page = opened(refused=list(map(str, troubles)))
+    told = {"error": {"code": "x", "reason": "got x", "expected": "y", "do": "Do z."}}
+    box = page.locator("#trouble")
+    for status, word in troubles.items():
+        answer = {"status": status, "json": told, "headers": {"Retry-After": "60"}}
+        page.route("**/predict*", lambda route, _, answer=answer: route.fulfill(**answer))
+        drop(page, picture())
+        expect(box).to_contain_text(word)
+        page.unroute("**/predict*")
+        page.click("#retry")
+        says(page, site.circle)
+        expect(box).to_be_hidden()
+        page.click("#clear")
+        is_empty(page)
+
+
+def test_a_server_that_is_gone_is_asked_again_by_itself(opened, site):
+    page = opened(refused=["ERR_FAILED", "ERR_CONNECTION_REFUSED"])
+    page.route("**/predict*", lambda route: route.abort("connectionrefused"))
+    draw(page, CIRCLE)
+    expect(page.locator("#trouble")).to_contain_text("can’t be reached")
+    page.unroute("**/predict*")
+    says(page, site.circle)
