@@ -91,7 +91,8 @@ def processes(given: argparse.Namespace, shard: str, count: int) -> dict[str, fl
         for rank in range(count)
     ]
     answers: list[dict[str, float]] = [json.loads(one.communicate()[0].decode().splitlines()[-1]) for one in members]
-    return {**max(answers, key=total), **{name: answers[0][name] for name in ("rate", "loss")}}
+    largest: dict[str, float] = max(answers, key=total)
+    return {**largest, **{name: answers[0][name] for name in ("rate", "loss")}}
 
 
 def total(held: dict[str, float]) -> float:

@@ -3,7 +3,7 @@
 import contextlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from inkfold.heads import HeadSpec
 from inkfold.network import HeadModule, Network, TrainedPart
 from inkfold.settings import TuningSettings
 from inkfold.sharding import gathered, laid_as, shard, whole
+from inkfold.shards import digest, key_digest
 from inkfold.weights import BackboneInfo
 from inkfold.world import World
 
@@ -60,6 +61,33 @@ class Plan:
     def num_classes(self) -> int:
         """Outputs of the heads."""
         return int(self.heads[f"layers.{len(self.spec.hidden)}.weight"].shape[2])
+
+    def identity(self, own: Int64[np.ndarray, " own"], fold: int) -> str:
+        """Name all that decides what comes out of a fold, so that a checkpoint of another training is not gone on from.
+
+        Args:
+            own: The drawings that it learns from.
+            fold: Its number.
+
+        Returns:
+            A digest; how the work is parted is not in it.
+        """
+        view_keys = [self.curriculum.view(epoch).key() for epoch in range(self.settings.epochs)]
+        return key_digest(
+            {
+                "backbone": self.info.key(),
+                "part": asdict(self.part),
+                "head": [
+                    asdict(self.spec),
+                    self.dropout,
+                    sorted((name, _named(values)) for name, values in self.heads.items()),
+                ],
+                "settings": {**asdict(self.settings), "micro_batch": None, "shard": None},
+                "views": [view_keys, self.curriculum.lr_factors()],
+                "drawings": [_named(self.feeder.digests), _named(self.targets), _named(own), self.seed, fold],
+                "torch": torch.__version__,
+            }
+        )
 
 
 class Engine:
@@ -240,6 +268,10 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
     """Compute in a precision while the block runs; weights stay in float32."""
     kind = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(precision)
     return torch.autocast(device.type, kind, enabled=kind is not None)
+
+
+def _named(values: np.ndarray) -> str:
+    return digest(np.ascontiguousarray(values).tobytes())
 
 
 def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

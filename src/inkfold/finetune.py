@@ -25,7 +25,6 @@ from inkfold.errors import CacheError, RecipeError
 from inkfold.events import FOLD_EVENTS, append_events
 from inkfold.progress import Progress, silent
 from inkfold.settings import TuningSettings, lr_factor
-from inkfold.shards import digest, key_digest
 from inkfold.torchvision_ops import declare_missing_operators
 from inkfold.training import Epoch
 from inkfold.world import World
@@ -104,7 +103,7 @@ class Tuner:
                 "Raise it, or start fewer processes."
             )
         self._stages = plan.curriculum.lr_factors()
-        self.identity = self._identity()
+        self.identity = plan.identity(self.own, fold)
         self._input = NetworkInput(plan.info, world.device)
         self._mixup = _mixup(self.settings, plan.num_classes)
         self._retried = False
@@ -257,7 +256,7 @@ class Tuner:
         if state.micro_batch == 1 or self.world.size > 1:  # the other processes would wait for this one for ever
             raise RecipeError(
                 f"fold {self.fold}: out of memory at {state.micro_batch} drawings a forward. Set finetune.micro_batch lower, "
-                "finetune.checkpointing=true, or take a smaller image.size."
+                "finetune.checkpointing=true, with several processes finetune.shard=full, or take a smaller image.size."
             ) from None
         self.engine.forget()
         if self.world.device.type == "cuda":
@@ -302,30 +301,6 @@ class Tuner:
         right = [one.astype(bool) for one in tensors["right"].numpy()]
         self.state = Outcome(**{name: plain[name] for name in _PLAIN}, curve=points, right=right)
         self._show_curve()
-
-    def _identity(self) -> str:
-        """Name all that decides what comes out, so that a checkpoint of another training is not gone on from."""
-        plan = self.plan
-        view_keys = [plan.curriculum.view(epoch).key() for epoch in range(self.settings.epochs)]
-        return key_digest(
-            {
-                "backbone": plan.info.key(),
-                "part": asdict(plan.part),
-                "head": [
-                    asdict(plan.spec),
-                    plan.dropout,
-                    sorted((name, _named(values)) for name, values in plan.heads.items()),
-                ],
-                "settings": {**asdict(self.settings), "micro_batch": None, "shard": None},
-                "views": [view_keys, self._stages],
-                "drawings": [_named(plan.feeder.digests), _named(plan.targets), _named(self.own), plan.seed, self.fold],
-                "torch": torch.__version__,
-            }
-        )
-
-
-def _named(values: np.ndarray) -> str:
-    return digest(np.ascontiguousarray(values).tobytes())
 
 
 _PLAIN = ("epoch", "step", "sums", "best", "micro_batch", "notes")
