@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.message import Message
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -181,12 +181,12 @@ def _pen(told: Mapping[str, Any], where: str) -> float | None:
 
 def _extent(told: Mapping[str, Any], name: str) -> float:
     value = told.get(name)
-    if not _is_number(value) or not 0 < value <= EXTENT:
+    if not _is_number(value) or value <= 0:
         raise _wrong(f"{name} {str(value)[:40]}", f"a number above 0 and up to {EXTENT:g}")
     return float(value)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and abs(value) <= EXTENT
 
 

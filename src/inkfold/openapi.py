@@ -1,4 +1,4 @@
-"""The interface described for programs (OpenAPI 3.1) and, from the same description, for people: one page without outside assets."""
+"""The interface described for programs (OpenAPI 3.1) and, from that, for people: one page without outside assets."""
 
 from collections.abc import Mapping
 from importlib.metadata import version

@@ -1,4 +1,4 @@
-"""From a finished run to the model that is served: exported once, by a process of its own, so that the server loads no PyTorch."""
+"""From a finished run to the model that is served: exported once, in a process of its own; the server loads no PyTorch."""
 
 import subprocess
 import sys
@@ -11,6 +11,7 @@ from inkfold.answerer import SET
 from inkfold.errors import ExportError
 from inkfold.home import home
 from inkfold.manifest import MANIFEST, read_manifest
+from inkfold.nearest import index_path
 from inkfold.shards import digest_file
 
 MODEL = "model.onnx"
@@ -44,16 +45,18 @@ def find_model(path: Path, say: Callable[[str], None], export: Export | None = N
     with FileLock(place / "lock"):  # two servers of one run wait for one export
         if not (place / MODEL).is_file():
             say(f"exporting {path}, once")
-            _export(path, place / MODEL, export or _in_a_process)
+            _export(path, place / MODEL, export or _in_a_process, say)
     return place / MODEL
 
 
-def _export(run: Path, model: Path, export: Export) -> None:
+def _export(run: Path, model: Path, export: Export, say: Callable[[str], None]) -> None:
     done = export([str(run), "--out", str(model), "--nearest"])
     if done.returncode or not model.is_file():
         model.unlink(missing_ok=True)  # what was found wanting isn't served the next time
         words = "\n".join(done.stderr.strip().splitlines()[-LAST_LINES:])
         raise ExportError(f"{run}: `inkfold export` failed with exit code {done.returncode}:\n{words}")
+    if not index_path(model).is_file():
+        say(f"without the nearest training drawings: {(done.stderr.strip().splitlines() or ['no word why'])[-1]}")
 
 
 def _in_a_process(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:

@@ -65,8 +65,7 @@ class Service:
             response = self.refuse(refusal)
         except Exception:
             log.exception("%s %s", request.method, request.path)
-            refusal = Refusal(500, "internal_error", "the server failed", "an answer", "Tell its owner: its log says why.")
-            response = self.refuse(refusal)
+            response = self.refuse(Refusal(500, "internal_error", "the server failed", "an answer", "Its log says why."))
         path = request.path if request.path in self._routes else "other"
         self._counters.count("inkfold_requests_total", path=path, status=str(response.status))
         self._counters.observe("inkfold_request_seconds", time.perf_counter() - started)
