@@ -131,6 +131,10 @@ class Batcher(Generic[Item, Result]):
         try:
             items = [ticket.item for ticket in batch]
             results = await asyncio.get_running_loop().run_in_executor(self._thread, self._work, items)
+        except asyncio.CancelledError:
+            for ticket in batch:
+                ticket.future.cancel()
+            raise
         except Exception as error:  # goes to all who asked; the next batch is served
             for ticket in batch:
                 if not ticket.future.done():

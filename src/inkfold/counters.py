@@ -53,11 +53,6 @@ class Counters:
         self._observed[name][bisect_left(self._bounds[name], value)] += 1
         self._sums[name] += value
 
-    def total(self, name: str, **labels: str) -> int:
-        """Give a counter's value over all labels that hold these."""
-        wanted = set(labels.items())
-        return sum(count for key, count in self._counts[name].items() if wanted <= set(key))
-
     def text(self) -> str:
         """Give all figures in Prometheus's text format 0.0.4."""
         lines: list[str] = []

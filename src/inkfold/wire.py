@@ -126,6 +126,7 @@ class Wire:
         try:
             if refusal is not None:
                 await self._send(talk, self._refuse(refusal), None)
+                await self._linger(talk)
             else:
                 while await self._exchange(talk):
                     pass
@@ -263,7 +264,7 @@ class Wire:
 
     async def _linger(self, talk: _Talk) -> None:
         """Read on for a moment and forget it, so that the client finds the answer before the end."""
-        if talk.is_evicted:
+        if talk.is_evicted or self.connections > 2 * self.limits.connections:
             return
         with contextlib.suppress(OSError, TimeoutError):
             talk.writer.write_eof()
