@@ -1,3 +1,4 @@
+import contextlib
 import json
 
 import numpy as np
@@ -129,10 +130,8 @@ def test_what_is_no_sketch_is_refused(body, status):
 )
 def test_any_json_is_a_sketch_or_refused(strokes):
     body = json.dumps({"strokes": strokes, "width": 10, "height": 10}).encode()
-    try:
-        taken(body, "application/json")
-    except Refusal as refusal:
-        assert refusal.status == 422
+    with contextlib.suppress(Refusal):  # nothing else is raised
+        assert len(taken(body, "application/json")) == 1
 
 
 @pytest.mark.parametrize(("text", "expected"), [("3", 3), ("99", 9), (None, 5), ("1", 1)])

@@ -1,11 +1,12 @@
 """Who may ask, and what browsers are told not to do: the check against DNS rebinding, and the security headers."""
 
 import ipaddress
+import re
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from inkfold.exchange import Refusal
 
+HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::\d+)?")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
     "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
@@ -42,17 +43,14 @@ def check_origin(headers: Mapping[str, str]) -> None:
         Refusal: With 400 if the host is a foreign name, or the origin another one's.
     """
     given = headers.get("host", "")
-    name = (urlsplit(f"//{given}").hostname or "") if _is_plain(given) else ""
+    found = HOST.fullmatch(given)
+    name = found[1].strip("[]").lower() if found else ""
     if name != "localhost" and not _is_address(name):
         do = "Open the page by that address."
         raise Refusal(400, "foreign_host", f"got the host {given[:80]!r}", "localhost or an IP address", do)
     origin = headers.get("origin")
     if origin is not None and origin.partition("://")[2] != given:
         raise Refusal(400, "foreign_origin", f"got the origin {origin[:80]!r}", "this server's own page", "Ask from there.")
-
-
-def _is_plain(host: str) -> bool:
-    return not any(sign in host for sign in "/?#@\\")
 
 
 def _is_address(name: str) -> bool:
