@@ -29,6 +29,7 @@ def about_json(**changes):
             "interpolation": "bilinear",
             "pixel_limit": 1_000_000,
         },
+        "fitted": False,
         "num_features": 4,
         "backbones": ["toy"],
         "folds": 1,

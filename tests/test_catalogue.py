@@ -55,7 +55,8 @@ def test_large_data_are_thinned_class_by_class(run, tmp_path, monkeypatch):
 
 
 def test_other_drawings_than_the_runs_are_refused(run, tmp_path):
-    next((tmp_path / "data/train").rglob("*.png")).unlink()
+    drawing = next((tmp_path / "data/train").rglob("*.png"))
+    drawing.write_bytes(drawing.read_bytes() + b"changed")
     with pytest.raises(PredictionError, match="not the drawings"):
         write_index(run.path, tmp_path / "m.onnx")
 

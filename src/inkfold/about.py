@@ -1,34 +1,37 @@
-"""What an exported model says of itself, in the metadata of its ONNX file."""
+"""What an exported file says of itself: one JSON object in its metadata. Reading it needs neither PyTorch nor onnx."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from inkfold.errors import ExportError
 
-METADATA_KEY = "inkfold"
 FORMAT = 1
+KEY = "inkfold"
 
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What an exported model says of itself.
+    """What a file says of itself.
 
     Attributes:
-        name: Of the run's directory.
-        run: Digest that names the run.
+        name: The run directory's name.
+        run: Digest of the run's manifest.
         class_names: In the order of the probabilities.
-        class_targets: The number of each class in the data's tables.
-        image: What `fit.ImageOptions` takes.
-        num_features: Length of the features.
-        backbones: Their names.
-        folds: How many vote.
-        precision: Of the weights.
-        accuracy: `value`, `ci95` and what it is `of`.
-        reliability: Bins of confidence with `low`, `high`, `count`, `confidence`, `accuracy`.
-        look: Line width and margin as fractions of the page's side, ink and paper as grey values.
-        versions: Of what made it.
+        class_targets: Each class's number in the data's tables.
+        image: How drawings become squares: what `fit.ImageOptions` takes.
+        fitted: Whether drawings must come as `fit.fit_image` leaves them; otherwise any size will do.
+        num_features: Width of the `features` output.
+        backbones: timm's names.
+        folds: How many models vote: of one run, or of all members together.
+        precision: `float32` or `int8`.
+        accuracy: Value, 95 % interval, and of which drawings; None where nothing was measured.
+        reliability: Ten bins of confidence: low, high, count, mean confidence, accuracy.
+        look: How the training drawings look: see `look.measure_look`.
+        versions: Of inkfold, torch, timm and onnx.
+        format: Of this object.
     """
 
     name: str
@@ -36,63 +39,67 @@ class About:
     class_names: tuple[str, ...]
     class_targets: tuple[int, ...]
     image: Mapping[str, Any]
+    fitted: bool
     num_features: int
     backbones: tuple[str, ...]
     folds: int
     precision: str
-    accuracy: Mapping[str, Any]
+    accuracy: Mapping[str, Any] | None
     reliability: tuple[Mapping[str, Any], ...]
     look: Mapping[str, Any]
     versions: Mapping[str, str]
+    format: int = FORMAT
+
+    def as_json(self) -> str:
+        """Give the text that a file holds."""
+        return json.dumps(asdict(self), ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str, where: str = "model") -> "About":
+        """Rebuild from `as_json`.
+
+        Args:
+            text: JSON.
+            where: For the error.
+
+        Returns:
+            The same.
+
+        Raises:
+            ExportError: If it is none, or of another version.
+        """
+        try:
+            raw = json.loads(text)
+            if raw["format"] != FORMAT:
+                raise ValueError(f"format {raw['format']}, expected {FORMAT}")
+            given = {one.name: raw[one.name] for one in fields(cls)}
+            listed = {name: tuple(given[name]) for name in ("class_names", "class_targets", "backbones", "reliability")}
+            return cls(**{**given, **listed})
+        except (KeyError, TypeError, ValueError) as error:
+            raise ExportError(f"{where}: what it says of itself can't be read: {error}. Export again.") from None
 
 
-def about_from_json(values: Mapping[str, Any]) -> About:
-    """Read the metadata's object.
-
-    Args:
-        values: As it stands in the file.
-
-    Returns:
-        The same, typed.
-
-    Raises:
-        ExportError: If something is missing or of another format.
-    """
-    if values.get("format") != FORMAT:
-        raise ExportError(f"model: its metadata has format {values.get('format')!r}, expected {FORMAT}. Export it again.")
-    try:
-        return About(
-            name=str(values["name"]),
-            run=str(values["run"]),
-            class_names=tuple(values["class_names"]),
-            class_targets=tuple(values["class_targets"]),
-            image=dict(values["image"]),
-            num_features=int(values["num_features"]),
-            backbones=tuple(values["backbones"]),
-            folds=int(values["folds"]),
-            precision=str(values["precision"]),
-            accuracy=dict(values["accuracy"]),
-            reliability=tuple(values["reliability"]),
-            look=dict(values["look"]),
-            versions=dict(values["versions"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ExportError(f"model: its metadata lacks {error}. Export it again.") from None
-
-
-def read_about(session: Any) -> About:
-    """Read what an ONNX Runtime session's model says of itself.
+def read_about(model: Any) -> About:
+    """Read what a file says of itself.
 
     Args:
-        session: An `onnxruntime.InferenceSession`.
+        model: An ONNX file, its bytes, or ONNX Runtime's session of it.
 
     Returns:
-        The metadata.
+        The description.
 
     Raises:
-        ExportError: If the model wasn't exported by inkfold.
+        ExportError: If it is no model of inkfold.
     """
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    where = str(model) if isinstance(model, str | Path) else "model"
+    if isinstance(model, str | Path | bytes):
+        import onnxruntime  # noqa: PLC0415 - an extra
+
+        try:
+            model = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its errors have no common base
+            raise ExportError(f"{where}: no ONNX model: {error}. Give a file that `inkfold export` wrote.") from None
+    text = model.get_modelmeta().custom_metadata_map.get(KEY)
     if text is None:
-        raise ExportError("model: has no metadata of inkfold's. Export a run with `inkfold export RUN --out model.onnx`.")
-    return about_from_json(json.loads(text))
+        raise ExportError(f"{where}: an ONNX model, but not one of inkfold's. Give a file that `inkfold export` wrote.")
+    return About.from_json(text, where)

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 from jaxtyping import Float32
 
-from inkfold.about import About, about_from_json, read_about
+from inkfold.about import About, read_about
 from inkfold.errors import ExportError
 from inkfold.fit import ImageOptions, fit_image, read_drawing
 from inkfold.images import Pixels
@@ -76,10 +76,9 @@ class Answerer:
         threads = threads or min(MOST_THREADS, available_cores())
         self.about: About
         if path.is_dir():
-            told = _read_set(path)
+            told, self.about = _read_set(path)
             self._files = [_File(path / name, threads) for name in told["files"]]
             self._weights = np.array(told["weights"], np.float32) / np.sum(told["weights"], dtype=np.float32)
-            self.about = about_from_json(told)
         else:
             self._files, self._weights = [_File(path, threads)], np.ones(1, np.float32)
             self.about = self._files[0].about
@@ -136,11 +135,12 @@ def _session_options(threads: int) -> onnxruntime.SessionOptions:
     return options
 
 
-def _read_set(path: Path) -> dict[str, Any]:
+def _read_set(path: Path) -> tuple[dict[str, Any], About]:
     try:
-        told = dict(json.loads((path / SET).read_text(encoding="utf-8")))
+        text = (path / SET).read_text(encoding="utf-8")
+        told = dict(json.loads(text))
         if len(told["files"]) != len(told["weights"]) or not told["files"]:
             raise ValueError("files and weights differ in number")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ExportError(f"{path / SET}: not the list of a set of models: {error}. Export the ensemble again.") from None
-    return told
+    return told, About.from_json(text, str(path / SET))

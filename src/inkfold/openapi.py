@@ -158,7 +158,7 @@ def _schemas() -> dict[str, Any]:
             size_px=whole,
             backbones=_list(text),
             folds=whole,
-            accuracy=_object(value=number, ci95=_list(number), of=text),
+            accuracy={"anyOf": [_object(value=number, ci95=_list(number), of=text), {"type": "null"}]},
             look={"type": "object"},
             nearest={"type": "boolean"},
             limits=_object(body_bytes=whole, pixels=whole, strokes=whole, points=whole),

@@ -102,7 +102,7 @@ class Service:
             "size_px": desk.image.size_px,
             "backbones": list(about.backbones),
             "folds": about.folds,
-            "accuracy": dict(about.accuracy),
+            "accuracy": about.accuracy,
             "look": dict(about.look),
             "nearest": desk.index is not None,
             "limits": limits,
