@@ -267,7 +267,8 @@ def _demo(given: argparse.Namespace) -> int:
     print(f"report: {given.out / 'report.html'}")
     if given.serve:
         return main(["serve", str(run.path), "--open"])
-    print(f"draw and see what it says: {sys.executable} -m inkfold.cli serve {run.path} --open")
+    program = sys.argv[0] if os.path.basename(sys.argv[0]).startswith("inkfold") else "inkfold"  # noqa: PTH119
+    print(f"draw, and see what it says: {program} serve {run.path} --open")
     return 0
 
 
