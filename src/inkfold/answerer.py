@@ -18,8 +18,8 @@ from inkfold.images import Pixels
 
 SET = "set.json"
 MOST_THREADS = 2
-# A phone's photograph has 12 million pixels; two at once of these are decoded, at up to 8 bytes a pixel.
-PIXEL_LIMIT = 40_000_000
+# Twice a phone's photograph. A PNG of so many pixels with transparency takes 480 MB while it is decoded, and two are at once.
+PIXEL_LIMIT = 25_000_000
 
 Squares = tuple[Pixels, ...]  # one a file of the model
 

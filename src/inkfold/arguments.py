@@ -96,6 +96,12 @@ def _add_on(command: argparse.ArgumentParser) -> None:
     command.add_argument("--on", default="inline", metavar="WHERE", help=about)
 
 
+def _whole(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number from 1")
+    return int(text)
+
+
 def _fill_train(command: argparse.ArgumentParser) -> None:
     command.add_argument("recipe", help="a YAML file, or a shipped recipe's name (see `inkfold recipes`)")
     command.add_argument("settings", **COLLECT, help="data=DIR out=RUN, and any key of the recipe")
@@ -158,7 +164,7 @@ def _fill_serve(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", type=Path, metavar="RUN_OR_ONNX", help="a finished run, or an exported model")
     command.add_argument("--host", default="127.0.0.1", help="who can reach it: this machine alone unless you say otherwise")
     command.add_argument("--port", type=int, default=8000, help="0 takes a free one")
-    command.add_argument("--threads", type=int, help="of each forward; two, or as many as there are cores")
+    command.add_argument("--threads", type=_whole, help="of each forward; two, or as many as there are cores")
     command.add_argument("--open", action="store_true", help="open the page in your browser")
 
 

@@ -105,10 +105,10 @@ def load_model(model: Path, threads: int | None = None) -> tuple[Answerer, Neare
 async def _listen(wire: Wire, options: ServeOptions) -> int:
     try:
         return await wire.open(options.host, options.port)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         what = f"{options.host}:{options.port}"
         raise InkfoldError(
-            f"{what}: can't listen there ({error.strerror or error}). Choose another with --host or --port."
+            f"{what}: can't listen there ({getattr(error, 'strerror', None) or error}). Choose another with --host or --port."
         ) from None
 
 

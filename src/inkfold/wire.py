@@ -1,7 +1,7 @@
 """HTTP/1.1 on asyncio with a limit on everything that a client can hold: time, bytes and connections.
 
 A client that is slow or silent is closed when its time is over, or sooner: past the limit of connections or of bytes
-that are held, whoever has been sending for the longest makes room. So stalled clients never keep others out.
+that are held, whoever has been waited for the longest makes room. So stalled clients never keep others out.
 """
 
 import asyncio
@@ -54,14 +54,14 @@ class _Talk:
         self.reader, self.writer = reader, writer
         self.http = h11.Connection(h11.SERVER)
         self.since = asyncio.get_running_loop().time()
-        self.timer: asyncio.Timeout | None = None  # there while something is read
+        self.timer: asyncio.Timeout | None = None  # there while the client is waited for
         self.is_idle = True  # between requests
         self.is_new = True  # no request was answered yet
         self.is_evicted = False
         self.held_bytes = 0
 
     def evict(self) -> None:
-        """Let the time of what is being read be over now."""
+        """Let the time that the client has be over now."""
         self.is_evicted = True
         if self.timer is not None:
             self.timer.reschedule(asyncio.get_running_loop().time())
@@ -142,11 +142,11 @@ class Wire:
         return self.connections < self.limits.connections or self._evict_oldest(lambda talk: True)
 
     def _evict_oldest(self, wanted: Callable[[_Talk], bool]) -> bool:
-        reading = [talk for talk in self._talks if talk.timer is not None and not talk.is_evicted and wanted(talk)]
-        if not reading:
+        slow = [talk for talk in self._talks if talk.timer is not None and not talk.is_evicted and wanted(talk)]
+        if not slow:
             return False
         self.evictions += 1
-        min(reading, key=lambda talk: talk.since).evict()
+        min(slow, key=lambda talk: talk.since).evict()
         return True
 
     async def _exchange(self, talk: _Talk) -> bool:
@@ -258,9 +258,13 @@ class Wire:
         if request is None or request.method != "HEAD":
             data += talk.http.send(h11.Data(response.body)) or b""
         data += talk.http.send(h11.EndOfMessage()) or b""
-        async with asyncio.timeout(self.limits.send_s):
-            talk.writer.write(data)
-            await talk.writer.drain()
+        talk.since = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(self.limits.send_s) as talk.timer:
+                talk.writer.write(data)
+                await talk.writer.drain()
+        finally:
+            talk.timer = None
 
     async def _linger(self, talk: _Talk) -> None:
         """Read on for a moment and forget it, so that the client finds the answer before the end."""
