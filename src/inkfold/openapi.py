@@ -13,16 +13,16 @@ from inkfold.wire import WireLimits
 TEMPLATES = Path(__file__).parent / "templates"
 HTML, CSS = "text/html; charset=utf-8", "text/css; charset=utf-8"
 REFUSALS = {
-    400: "The request isn't HTTP, JSON or a form as they should be, or comes from a foreign page.",
-    404: "There is nothing at this path.",
-    405: "The path takes another method.",
-    408: "The request came too slowly.",
-    413: "The body is too large.",
-    415: "The body is of a type that isn't read.",
-    422: "The picture is broken or too large, or a value is out of range.",
-    429: "Too many drawings wait; `retry-after` says when to come back.",
-    503: "The model is being loaded, the server is being stopped, or too many are connected.",
-    504: "The answer was not there in time.",
+    400: "The request isn't HTTP, JSON or a form as they should be, or comes from a foreign page",
+    404: "There is nothing at this path",
+    405: "The path takes another method",
+    408: "The request came too slowly",
+    413: "The body is too large",
+    415: "The body is of a type that isn't read",
+    422: "The picture is broken or too large, or a value is out of range",
+    429: "Too many drawings wait; retry-after says when to come back",
+    503: "The model is being loaded, the server is being stopped, or too many are connected",
+    504: "The answer was not there in time",
 }
 OF_PREDICT = (400, 408, 413, 415, 422, 429, 503, 504)
 
@@ -179,5 +179,7 @@ def _kind(schema: Mapping[str, Any]) -> str:
         return f"list of {_kind(schema['items'])}"
     if schema.get("type") == "object" and "properties" in schema:
         return "{" + ", ".join(f"{name}: {_kind(one)}" for name, one in schema["properties"].items()) + "}"
+    if schema.get("format") == "binary":
+        return "file"
     kind = schema.get("type", "anything")
     return kind if isinstance(kind, str) else " or ".join(kind)
