@@ -179,7 +179,5 @@ def _kind(schema: Mapping[str, Any]) -> str:
         return f"list of {_kind(schema['items'])}"
     if schema.get("type") == "object" and "properties" in schema:
         return "{" + ", ".join(f"{name}: {_kind(one)}" for name, one in schema["properties"].items()) + "}"
-    if schema.get("format") == "binary":
-        return "file"
-    kind = schema.get("type", "anything")
+    kind = "file" if schema.get("format") == "binary" else schema.get("type", "anything")
     return kind if isinstance(kind, str) else " or ".join(kind)
