@@ -15,5 +15,6 @@ def test_a_refusal_says_what_was_got_what_was_expected_and_what_to_do(status):
 
 def test_json_is_what_browsers_read():
     assert json_response({"이름": 1}).body.decode() == '{"이름":1}'
+    assert json_response({"got": "\ud800"}).body == b'{"got":"?"}'
     with pytest.raises(ValueError, match="not JSON compliant"):
         json_response(float("nan"))

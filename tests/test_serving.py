@@ -116,6 +116,7 @@ def test_a_form_of_any_body_gives_the_same_answer(server):
         ("GET /nothing", None, "", 404, "not_found"),
         ("GET /predict", None, "", 405, "wrong_method"),
         ("DELETE /", None, "", 405, "wrong_method"),
+        ("CONNECT /predict", None, "", 405, "wrong_method"),
         ("POST /predict", b"", "image/png", 400, "empty_body"),
         ("POST /predict", b"x", "text/plain", 415, "unsupported_type"),
         ("POST /predict", b"x" * 100, "image/png", 422, "not_an_image"),

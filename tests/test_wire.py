@@ -84,6 +84,17 @@ def test_a_client_that_asks_is_told_to_go_on():
     assert data.endswith(b"POST /d {} ok")
 
 
+def test_nobody_is_taken_to_another_protocol():
+    head = b"GET /a HTTP/1.1\r\nhost: h\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
+    assert with_server(lambda port, wire: say(port, head + GET)).count(b"HTTP/1.1 200 ") == 2
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_a_client_that_wants_no_second_answer_is_closed(version):
+    text = b"GET /a HTTP/" + version + b"\r\nhost: h\r\nconnection: close\r\n\r\n"
+    assert with_server(lambda port, wire: say(port, text), WireLimits()).startswith(b"HTTP/1.1 200 ")
+
+
 def test_head_is_answered_without_a_body():
     data = with_server(lambda port, wire: say(port, GET.replace(b"GET", b"HEAD")))
     assert b"content-length: 19" in data or b"content-length: 20" in data

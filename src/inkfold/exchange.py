@@ -79,5 +79,6 @@ def json_response(value: Any, status: int = 200, headers: tuple[tuple[str, str],
     Returns:
         The answer, which nothing may keep.
     """
-    body = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    body = text.encode(errors="replace")  # half a surrogate pair, which clients can write in JSON, is no text
     return Response(status, body, JSON, (("cache-control", "no-store"), *headers))

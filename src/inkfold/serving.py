@@ -19,6 +19,7 @@ from inkfold.service import Service
 from inkfold.shelf import SITE, Shelf
 from inkfold.wire import Wire, WireLimits
 
+FILES = 2048
 HOST, PORT = "127.0.0.1", 8000
 
 
@@ -64,6 +65,7 @@ async def serve_until(
 ) -> None:
     """Serve a model until an event is set; see `serve`."""
     stopped = stopped or asyncio.Event()
+    _allow_files()
     counters = Counters()
     service = Service(Shelf(options.site), counters, options.wire, guarded=is_loopback(options.host))
     wire = Wire(service.answer, options.wire, service.refuse)
@@ -76,9 +78,9 @@ async def serve_until(
             service.desk = Desk(answerer, index, counters, options.queue)
             _announce(options, port, answerer, say)
             await stopped.wait()
+            say("stopping: answers in flight go out first")
         finally:
             service.is_stopping = True
-            say("stopping: answers in flight go out first")
             await wire.close()
             if service.desk is not None:
                 await service.desk.close()
@@ -100,6 +102,18 @@ def load_model(model: Path, threads: int | None = None) -> tuple[Answerer, Neare
     answerer, index = Answerer(model, threads), index_path(model)
     about = answerer.about
     return answerer, load_nearest(index, len(about.class_names), about.num_features) if index.is_file() else None
+
+
+def _allow_files() -> None:
+    """Let the process open as many files as it has connections, where the usual limit is lower, as macOS's 256 is."""
+    try:
+        import resource  # noqa: PLC0415 - not on Windows
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _listen(wire: Wire, options: ServeOptions) -> int:

@@ -63,7 +63,7 @@ class _Talk:
     def evict(self) -> None:
         """Let the time that the client has be over now."""
         self.is_evicted = True
-        if self.timer is not None:
+        if self.timer is not None and not self.timer.expired():
             self.timer.reschedule(asyncio.get_running_loop().time())
 
 
