@@ -6,6 +6,9 @@ from inkfold.errors import ExportError
 from inkfold.nearest import build_nearest, index_path, load_nearest, save_nearest
 
 
+EMPTY = (("features", np.int8), ("scale", np.float32), ("targets", np.int64), ("thumbnails", np.uint8), ("offsets", np.int64))
+
+
 @pytest.fixture
 def features():
     return np.maximum(np.random.default_rng(3).normal(size=(500, 40)) + 0.3, 0).astype(np.float32)
@@ -69,6 +72,7 @@ def test_what_is_saved_is_what_is_loaded(tmp_path, features):
         {"offsets": np.arange(501)[::-1].copy()},
         {"thumbnails": np.zeros(3, np.uint8)},
         {"scale": None},
+        {name: np.zeros({"features": (0, 40), "offsets": 1}.get(name, 0), kind) for name, kind in EMPTY},
     ],
 )
 def test_an_index_that_contradicts_itself_or_its_model_is_refused(tmp_path, features, change):

@@ -85,11 +85,12 @@ class Desk:
         started = time.perf_counter()
         top = count_of(request, "top", TOP, 1, len(self.about.class_names))
         nearest = count_of(request, "nearest", NEAREST, 0, self.intake.nearest)
-        given = take_in(request, self.intake)
-        if self.waiting + len(given) > self.queue.waiting:
-            raise too_many(self.waiting, self.queue.waiting)
+        self._admit(1)
         try:
             async with asyncio.timeout(self.queue.answer_s):
+                # 40,000 points take 40 ms, in which nobody else's request would be read
+                given = await asyncio.get_running_loop().run_in_executor(self._decoders, take_in, request, self.intake)
+                self._admit(len(given))
                 answers = await asyncio.gather(*(self._answer(one, top, nearest) for one in given))
         except TimeoutError:
             got = f"no answer within {self.queue.answer_s:g} s"
@@ -106,6 +107,10 @@ class Desk:
         """Stop the threads."""
         await self._batcher.close()
         self._decoders.shutdown(wait=True, cancel_futures=True)
+
+    def _admit(self, count: int) -> None:
+        if self.waiting + count > self.queue.waiting:
+            raise too_many(self.waiting, self.queue.waiting)
 
     async def _answer(self, given: Given, top: int, nearest: int) -> tuple[dict[str, Any], float, float]:
         squares = await self._decode(given)
