@@ -3,8 +3,8 @@
     python benchmarks/strokes.py MODEL.onnx     # of the demo's run
     python benchmarks/strokes.py MODEL.onnx --quick
 
-The drawings come from inkfold's generator, of another world than the demo's (seed 1 instead of 0). Strokes go to the model as the
-server sends them: any size and place on a page, drawn anew as training drawings look.
+The drawings come from inkfold's generator, of another world than the demo's (seed 1 instead of 0). Strokes go to the model as
+the server sends them: drawn anew as training drawings look, wherever and however large they were drawn on a page.
 """
 
 import argparse

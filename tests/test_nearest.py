@@ -5,7 +5,6 @@ from safetensors.numpy import load_file, save_file
 from inkfold.errors import ExportError
 from inkfold.nearest import build_nearest, index_path, load_nearest, save_nearest
 
-
 EMPTY = (("features", np.int8), ("scale", np.float32), ("targets", np.int64), ("thumbnails", np.uint8), ("offsets", np.int64))
 
 
