@@ -1,4 +1,5 @@
 import json
+import sys
 
 import pytest
 
@@ -53,7 +54,17 @@ def test_the_version_is_the_packages(capsys):
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["fly"], ["predict", "run"], ["train"], ["vote", "a", "b"], ["vote", "--out", "x"], ["augment", "cpu-small"]],
+    [
+        ["serve"],
+        ["serve", "run", "--threads", "0"],
+        [],
+        ["fly"],
+        ["predict", "run"],
+        ["train"],
+        ["vote", "a", "b"],
+        ["vote", "--out", "x"],
+        ["augment", "cpu-small"],
+    ],
 )
 def test_a_wrong_command_exits_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as done:
@@ -394,3 +405,11 @@ def test_an_ensembles_recipe_is_refused_where_one_models_is_needed(arguments, tm
     told = f"error: recipe 'cpu-ensemble': is an ensemble's, and {arguments[0]} takes one model's. Name one"
     assert capsys.readouterr().err == f"{told}, such as its members' own: cpu-best.\n"
     assert not list(tmp_path.glob("o*"))
+
+
+def test_serving_says_what_is_missing(tmp_path, capsys, monkeypatch):
+    assert main(words("serve", tmp_path / "none")) == 2
+    assert "no such file or directory, expected a finished run or an ONNX file" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert main(words("serve", tmp_path)) == 2
+    assert "pip install 'inkfold[serve]'" in capsys.readouterr().err

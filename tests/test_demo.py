@@ -16,6 +16,7 @@ def test_the_demo_runs_offline_where_it_is_called(tmp_path):
     assert metrics["test"]["n"] == metrics["data"]["num_classes"]
     assert "untrained" in done.stdout
     assert "submission.csv" in done.stdout
+    assert done.stdout.splitlines()[-1] == "draw, and see what it says: inkfold serve demo/run --open"
 
 
 def test_the_demos_drawings_are_drawn_once(tmp_path):

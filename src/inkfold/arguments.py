@@ -35,6 +35,14 @@ examples:
   inkfold report runs/best
   inkfold report runs/small runs/best --out comparison.html
 """
+SERVE_HELP = """\
+examples:
+  inkfold serve runs/best --open
+  inkfold serve model.onnx --port 9000
+
+A run is exported once, into INKFOLD_HOME. The page is at /, the interface at /docs.
+Needs the extra: pip install 'inkfold[serve]'.
+"""
 COLLECT: dict[str, Any] = {"nargs": "*", "metavar": "key=value"}
 
 Command = Callable[[argparse.Namespace], int]
@@ -86,6 +94,12 @@ def build_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
 def _add_on(command: argparse.ArgumentParser) -> None:
     about = "who computes features, with the same results: inline, pool[:N], ray[:ADDRESS][:N]; on Ray, N fine-tune together"
     command.add_argument("--on", default="inline", metavar="WHERE", help=about)
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number from 1")
+    return int(text)
 
 
 def _fill_train(command: argparse.ArgumentParser) -> None:
@@ -146,6 +160,14 @@ def _fill_report(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", type=Path, help="where the drawings are, if they have moved")
 
 
+def _fill_serve(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", type=Path, metavar="RUN_OR_ONNX", help="a finished run, or an exported model")
+    command.add_argument("--host", default="127.0.0.1", help="who can reach it: this machine alone unless you say otherwise")
+    command.add_argument("--port", type=int, default=8000, help="0 takes a free one")
+    command.add_argument("--threads", type=_whole, help="of each forward; two, or as many as there are cores")
+    command.add_argument("--open", action="store_true", help="open the page in your browser")
+
+
 def _fill_check(command: argparse.ArgumentParser) -> None:
     command.add_argument("data", type=Path)
     command.add_argument("settings", **COLLECT, help="keys of the recipe's data section, k=5")
@@ -182,6 +204,7 @@ def _fill_cache(command: argparse.ArgumentParser) -> None:
 def _fill_demo(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, default=Path("demo"))
     command.add_argument("--per-class", type=int, default=40, help="training drawings a class")
+    command.add_argument("--serve", action="store_true", help="end with the page to draw on, until Ctrl-C")
 
 
 _GRAMMAR: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] = {
@@ -195,6 +218,7 @@ _GRAMMAR: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] 
         REPORT_HELP,
         _fill_report,
     ),
+    "serve": ("a page to draw on, and an HTTP interface", SERVE_HELP, _fill_serve),
     "weakness": (
         "how a run fares when its drawings are turned, bent, thin or half erased, and what to learn from",
         "",

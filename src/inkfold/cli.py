@@ -160,6 +160,20 @@ def _report(given: argparse.Namespace) -> int:
     return 0
 
 
+def _serve(given: argparse.Namespace) -> int:
+    try:
+        import h11  # noqa: F401
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        raise InkfoldError(f"serve: needs {error.name}, which isn't installed: pip install 'inkfold[serve]'.") from None
+    from inkfold.publish import find_model
+    from inkfold.serving import ServeOptions, serve
+
+    options = ServeOptions(given.host, given.port, given.threads, given.open)
+    serve(find_model(given.model, _say), options, _say)
+    return 0
+
+
 def _check(given: argparse.Namespace) -> int:
     from inkfold.assembly import check_options
     from inkfold.check import check_data
@@ -251,6 +265,10 @@ def _demo(given: argparse.Namespace) -> int:
     print_run(run)
     write_report([run.path], given.out / "report.html")
     print(f"report: {given.out / 'report.html'}")
+    if given.serve:
+        return main(["serve", str(run.path), "--open"])
+    program = sys.argv[0] if os.path.basename(sys.argv[0]).startswith("inkfold") else "inkfold"  # noqa: PTH119
+    print(f"draw, and see what it says: {program} serve {run.path} --open")
     return 0
 
 
@@ -275,6 +293,10 @@ def _take(settings: Sequence[str], key: str) -> tuple[str | None, list[str]]:
     return (found[-1] if found else None), [text for text in settings if text.partition("=")[0] != key]
 
 
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
 def _print_json(values: Any) -> None:
     print(json.dumps(values, indent=2, ensure_ascii=False))
 
@@ -294,6 +316,7 @@ COMMANDS = {
     "predict": _predict,
     "weakness": _weakness,
     "report": _report,
+    "serve": _serve,
     "check": _check,
     "audit": _audit,
     "augment": _augment,

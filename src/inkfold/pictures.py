@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from inkfold.dataset import DataOptions, Dataset, read_dataset
@@ -140,16 +141,21 @@ def encode(pixels: Pixels) -> tuple[str, bool]:
     Returns:
         The address, and whether it is grey. Grey ones are PNG with 16 shades, which keeps thin lines sharp; others WebP.
     """
-    data, grey = io.BytesIO(), pixels.ndim == 2
-    if grey:
-        shades = np.rint(pixels.astype(np.float32) / 255 * (GREYS - 1)).astype(np.uint8)
-        picture = Image.fromarray(shades).convert("P")
-        picture.putpalette([channel for shade in range(GREYS) for channel in [round(shade * 255 / (GREYS - 1))] * 3])
-        picture.save(data, "PNG", optimize=True, bits=4)
-    else:
-        Image.fromarray(pixels).save(data, "WEBP", quality=WEBP_QUALITY, method=4)
-    text = base64.b64encode(data.getvalue()).decode()
-    return f"data:image/{'png' if grey else 'webp'};base64,{text}", grey
+    if pixels.ndim == 2:
+        return f"data:image/png;base64,{base64.b64encode(grey_png(pixels)).decode()}", True
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, "WEBP", quality=WEBP_QUALITY, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(data.getvalue()).decode()}", False
+
+
+def grey_png(pixels: UInt8[np.ndarray, "h w"]) -> bytes:
+    """Write a grey picture as a PNG file with 16 shades."""
+    shades = np.rint(pixels.astype(np.float32) / 255 * (GREYS - 1)).astype(np.uint8)
+    picture = Image.fromarray(shades).convert("P")
+    picture.putpalette([channel for shade in range(GREYS) for channel in [round(shade * 255 / (GREYS - 1))] * 3])
+    data = io.BytesIO()
+    picture.save(data, "PNG", optimize=True, bits=4)
+    return data.getvalue()
 
 
 def _files(dataset: Dataset) -> dict[tuple[str, str], str]:

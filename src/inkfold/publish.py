@@ -1,0 +1,64 @@
+"""From a finished run to the model that is served: exported once, in a process of its own; the server loads no PyTorch."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from filelock import FileLock
+
+from inkfold.answerer import SET
+from inkfold.errors import ExportError
+from inkfold.home import home
+from inkfold.manifest import MANIFEST, read_manifest
+from inkfold.nearest import index_path
+from inkfold.shards import digest_file
+
+MODEL = "model.onnx"
+LAST_LINES = 5
+
+Export = Callable[[Sequence[str]], subprocess.CompletedProcess[str]]
+
+
+def find_model(path: Path, say: Callable[[str], None], export: Export | None = None) -> Path:
+    """Find the model to serve, exporting a run that wasn't served before.
+
+    Args:
+        path: A finished run, an ONNX file, or the directory of a set of models.
+        say: Told when it takes a while.
+        export: Runs `inkfold export` with these arguments; None starts a process.
+
+    Returns:
+        An ONNX file or a set's directory.
+
+    Raises:
+        PredictionError: If it is a run that isn't finished.
+        ExportError: If there is nothing to serve, or the export fails.
+    """
+    if path.is_file() or (path / SET).is_file():
+        return path
+    if not path.exists():
+        raise ExportError(f"{path}: no such file or directory, expected a finished run or an ONNX file. Check the path.")
+    read_manifest(path, ())
+    place = home() / "served" / digest_file(path / MANIFEST)
+    place.mkdir(parents=True, exist_ok=True)
+    with FileLock(place / "lock"):  # two servers of one run wait for one export
+        if not (place / MODEL).is_file():
+            say(f"exporting {path}, once")
+            _export(path, place / MODEL, export or _in_a_process, say)
+    return place / MODEL
+
+
+def _export(run: Path, model: Path, export: Export, say: Callable[[str], None]) -> None:
+    done = export([str(run), "--out", str(model), "--nearest"])
+    if done.returncode or not model.is_file():
+        model.unlink(missing_ok=True)  # what was found wanting isn't served the next time
+        words = "\n".join(done.stderr.strip().splitlines()[-LAST_LINES:])
+        raise ExportError(f"{run}: `inkfold export` failed with exit code {done.returncode}:\n{words}")
+    if not index_path(model).is_file():
+        say(f"without the nearest training drawings: {(done.stderr.strip().splitlines() or ['no word why'])[-1]}")
+
+
+def _in_a_process(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "inkfold.cli", "export", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - this very program

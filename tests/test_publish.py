@@ -1,0 +1,77 @@
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from inkfold.errors import ExportError, PredictionError
+from inkfold.pipeline import train
+from inkfold.publish import find_model
+from models import write_model
+from toy import toy_data, toy_recipe
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setenv("INKFOLD_HOME", str(tmp_path / "home"))
+    return Path(train(toy_recipe(tmp_path), f"data={toy_data(tmp_path / 'data')}", out=tmp_path / "run").path)
+
+
+class Exporter:
+    """Stands in for the process that exports, which loads PyTorch for seconds."""
+
+    def __init__(self, returncode=0, words="", *, index=True):
+        self.calls, self.done, self.index = [], (returncode, words), index
+
+    def __call__(self, arguments):
+        self.calls.append(arguments)
+        model = Path(arguments[arguments.index("--out") + 1])
+        write_model(model)
+        if self.index:
+            model.with_name("model.nearest.safetensors").write_bytes(b"")
+        returncode, words = self.done
+        return subprocess.CompletedProcess(arguments, returncode, "", words)
+
+
+def test_a_run_is_exported_once(run, tmp_path):
+    exporter, said = Exporter(), []
+    model = find_model(run, said.append, exporter)
+    assert model.is_file()
+    assert model.is_relative_to(tmp_path / "home" / "served")
+    assert find_model(run, said.append, exporter) == model
+    assert exporter.calls == [[str(run), "--out", str(model), "--nearest"]]
+    assert said == [f"exporting {run}, once"]
+
+
+def test_a_run_trained_anew_is_exported_anew(run):
+    exporter = Exporter()
+    old = find_model(run, print, exporter)
+    (run / "manifest.json").write_text((run / "manifest.json").read_text() + "\n")
+    assert find_model(run, print, exporter) != old
+
+
+def test_an_export_that_fails_says_why_and_leaves_nothing(run):
+    with pytest.raises(ExportError, match="exit code 2:\nno such weights"):
+        find_model(run, print, Exporter(2, "no such weights\n"))
+    exporter = Exporter()
+    find_model(run, print, exporter)
+    assert len(exporter.calls) == 1
+
+
+def test_an_index_that_is_missing_is_said(run):
+    said = []
+    find_model(run, said.append, Exporter(0, "warning: the drawings are gone\n", index=False))
+    assert said[1:] == ["without the nearest training drawings: warning: the drawings are gone"]
+
+
+def test_a_model_or_a_set_is_served_as_it_is(tmp_path):
+    model = write_model(tmp_path / "m.onnx")
+    (tmp_path / "set.json").write_text("{}")
+    assert find_model(model, print) == model
+    assert find_model(tmp_path, print) == tmp_path
+
+
+def test_what_is_neither_is_refused(tmp_path):
+    with pytest.raises(ExportError, match="no such file or directory"):
+        find_model(tmp_path / "none", print)
+    with pytest.raises(PredictionError, match="no finished run"):
+        find_model(tmp_path, print)
