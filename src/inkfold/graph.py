@@ -4,15 +4,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
 
 from inkfold.errors import ExportError
 
 try:
     import onnx
+    import onnxruntime
     from onnx import helper, numpy_helper
 except ImportError:
     raise ExportError("export: needs onnx and onnxruntime. Install them: pip install 'inkfold[export]'.") from None
+
+__all__ = ["IR_VERSION", "OPSET", "Graph", "helper", "onnx", "onnxruntime"]  # whoever needs onnx takes it from here
 
 OPSET = 18  # the first whose reductions all take their axes as an input; every runtime of the last years reads it
 IR_VERSION = 10
@@ -145,7 +147,9 @@ class Graph:
         Returns:
             The model.
         """
-        given = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(np.dtype(t)), s) for n, (t, s) in inputs.items()]
+        given = [
+            helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(np.dtype(t)), s) for n, (t, s) in inputs.items()
+        ]
         found = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in outputs.items()]
         graph = helper.make_graph(self.nodes, "inkfold", given, found, list(self.constants.values()))
         opsets = [helper.make_opsetid("", OPSET), *domains]
@@ -163,8 +167,3 @@ class Graph:
             result = self.op("Identity", result)
         output = onnx.ValueInfoProto(name=result)
         return helper.make_graph(self.nodes, self._name("branch"), [], [output])
-
-
-def constant_bytes(arrays: Sequence[Shaped[np.ndarray, "..."]]) -> int:
-    """Count the bytes of arrays."""
-    return sum(array.nbytes for array in arrays)

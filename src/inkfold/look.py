@@ -27,7 +27,12 @@ def measure_look(drawings: Iterable[Pixels], options: ImageOptions) -> dict[str,
     if not found:
         return dict(UNKNOWN)
     width, margin, ink, paper = np.median(np.array(found), axis=0).tolist()
-    return {"line_width_fraction": round(width, 4), "margin_fraction": round(margin, 4), "ink": round(ink), "paper": round(paper)}
+    return {
+        "line_width_fraction": round(width, 4),
+        "margin_fraction": round(margin, 4),
+        "ink": round(ink),
+        "paper": round(paper),
+    }
 
 
 def line_width_px(ink: np.ndarray) -> float:

@@ -73,7 +73,10 @@ def build_graph(
     else:
         voted = [add_fold_vote(g, one, predictor.vote.within, predictor.vote.ties) for one in ordered]
         probs = add_pool(g, g.op("Concat", *voted, axis=0), predictor.way)
-    outputs = {g.call(probs, PROBS): ("batch", len(classes)), g.call(features, FEATURES): ("batch", "d")}
+    outputs: dict[str, Sequence[int | str]] = {
+        g.call(probs, PROBS): ("batch", len(classes)),
+        g.call(features, FEATURES): ("batch", "d"),
+    }
     if folds:
         outputs[g.call(ordered[0], FOLD_PROBS)] = ("folds", "batch", len(classes))
     side = image_of(runs).size_px if options.fitted else None
@@ -180,7 +183,7 @@ def _check_fitting(run: Run, extractor: Extractor, *, fitted: bool) -> None:
         )
     if image.fit == "crop_to_ink" and not fitted:
         raise ExportError(
-            f"{run.path}: image.fit is crop_to_ink, which has to find connected strokes: no ONNX graph can. Export with --fitted: "
-            "the file then takes squares that inkfold.fit.fit_image (no PyTorch) has made, as `inkfold serve` does; or train "
-            "with image.fit=pad."
+            f"{run.path}: image.fit is crop_to_ink, which has to find connected strokes: no ONNX graph can. Export with "
+            "--fitted: the file then takes squares that inkfold.fit.fit_image (no PyTorch) has made, as `inkfold serve` does; "
+            "or train with image.fit=pad."
         )

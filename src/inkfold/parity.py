@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
-import onnxruntime
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32
 
 from inkfold.ensemble import Ensemble
 from inkfold.errors import ExportError
+from inkfold.graph import onnxruntime
 from inkfold.images import Pixels
 from inkfold.progress import Progress, silent
 from inkfold.run import Run
@@ -117,15 +117,10 @@ def check_parity(parity: Parity, predictor: Run | Ensemble) -> None:
         return
     raise ExportError(
         f"{predictor.path}: the file answers differently: {parity.agreement:.1%} of {parity.drawings} drawings get the same "
-        f"class (expected {LEAST_AGREEMENT:.0%}), probabilities differ by up to {parity.largest_difference:.4f} (expected {limit}). "
-        "Nothing was written. Report the backbone's name as a fault of inkfold's export."
+        f"class (expected {LEAST_AGREEMENT:.0%}), probabilities differ by up to "
+        f"{parity.largest_difference:.4f} (expected {limit}). Nothing was written. "
+        "Report the backbone's name as a fault of inkfold's export."
     )
-
-
-def targets_right(probs: Float32[np.ndarray, "n classes"], targets: Int64[np.ndarray, " n"]) -> np.ndarray:
-    """Say where an answer is the true class."""
-    right: np.ndarray = probs.argmax(1) == targets
-    return right
 
 
 def _run_in_float32(run: Run, *, views: bool) -> Run:

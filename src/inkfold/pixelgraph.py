@@ -228,7 +228,9 @@ def _both_passes(g: Graph, x: str, across: str, down: str, shrinks: tuple[str, s
 @lru_cache
 def _goes_down_first() -> bool:
     """Whether this Pillow shrinks tall pictures' height first, as 13 does and older ones don't."""
-    tall = Image.fromarray(np.arange(0, 60 * 7, 7).reshape(60, 1).repeat(8, 1).astype(np.uint8) ^ np.arange(8, dtype=np.uint8) * 31)
+    tall = Image.fromarray(
+        np.arange(0, 60 * 7, 7).reshape(60, 1).repeat(8, 1).astype(np.uint8) ^ np.arange(8, dtype=np.uint8) * 31
+    )
     down_first = tall.resize((8, 20), Image.Resampling.BICUBIC).resize((6, 20), Image.Resampling.BICUBIC)
     across_first = tall.resize((6, 60), Image.Resampling.BICUBIC).resize((6, 20), Image.Resampling.BICUBIC)
     found = np.asarray(tall.resize((6, 20), Image.Resampling.BICUBIC))

@@ -16,8 +16,8 @@ from inkfold.run import Run, head_spec
 def write_network(run: Run, about: str, out: Path) -> int:
     """Write backbones and heads.
 
-    Tensors are `backbone.*` in timm's own names, or `backbone0.*`, `backbone1.*` where each fold has its own, and `heads.*` with
-    the member first, as `inkfold.heads` describes them.
+    Tensors are `backbone.*` in timm's own names, or `backbone0.*`, `backbone1.*` where each fold has its own, and
+    `heads.*` with the member first, as `inkfold.heads` describes them.
 
     Args:
         run: A finished run.

@@ -133,5 +133,3 @@ def collect(run: Run, data: str | Path | None = None, progress: Progress = silen
 def spread(total: int, count: int) -> Int64[np.ndarray, " m"]:
     """Choose rows evenly: so many, or all."""
     return np.unique(np.linspace(0, total - 1, min(total, count)).round().astype(np.int64)) if total else np.zeros(0, np.int64)
-
-

@@ -46,7 +46,9 @@ def trace(info: BackboneInfo) -> onnx.ModelProto:
         raise ExportError(f"export: needs onnxscript ({error}). Install it: pip install 'inkfold[export]'.") from None
     except Exception as error:
         words = str(error).strip().splitlines() or [type(error).__name__]
-        raise ExportError(f"backbone '{info.name}': PyTorch can't export it: {words[0][:300]}. Take another backbone.") from error
+        raise ExportError(
+            f"backbone '{info.name}': PyTorch can't export it: {words[0][:300]}. Take another backbone."
+        ) from error
     assert program is not None
     traced = program.model_proto
     traced.ir_version = IR_VERSION
