@@ -20,6 +20,7 @@ LUMA = (19595.0, 38470.0, 7471.0)  # of 65536: Pillow's ITU-R 601; all sums stay
 COEFFICIENT = 2.0**22  # Pillow's weights are whole multiples of its inverse
 SUPPORT = {"nearest": 0.0, "bilinear": 1.0, "bicubic": 2.0, "lanczos": 3.0}
 CUBIC = -0.5
+TIE_WIDTH = 2.0**-15  # Pillow's sums are exact and go up from a half; in single precision a half may come out a little less
 SAMPLED_PX = 256
 DOWN_FIRST_FROM = 2.0  # Pillow 13: where the height shrinks by more than twice what the width does (3,000 sizes tried)
 QUARTER_DEGREES = 90
@@ -311,7 +312,7 @@ def _sinc(g: Graph, x: str) -> str:
 
 
 def _to_levels(g: Graph, x: str) -> str:
-    rounded = g.op("Floor", g.op("Add", x, g.const(0.5, np.float32)))
+    rounded = g.op("Floor", g.op("Add", x, g.const(0.5 + TIE_WIDTH, np.float32)))
     return g.op("Clip", rounded, g.const(0.0, np.float32), g.const(255.0, np.float32))
 
 
