@@ -154,7 +154,8 @@ class _Building:
             batch = shown[0] if len(shown) == 1 else g.op("Concat", *shown, axis=0)
             traced = self.tracer(extractor)
             self.domains += [one for one in traced.opset_import if one.domain and one not in self.domains]
-            (features,) = g.inline(traced, {IMAGES: _normalised(g, batch, info)})
+            (exact,) = g.inline(traced, {IMAGES: _normalised(g, batch, info)})
+            features = g.op("Cast", g.op("Cast", exact, to=10), to=1)  # heads know features in half precision
             parts = [features] if len(views) == 1 else g.ops("Split", len(views), features, axis=0, num_outputs=len(views))
             self.known[key] = dict(zip(views, parts, strict=True))
         return self.known[key]
