@@ -8,9 +8,8 @@ from inkfold.parity import open_session
 from inkfold.traced import trace
 from inkfold.weights import BackboneSpec, resolve_backbone
 
-VISION_TRANSFORMER = pytest.param(
-    "eva02_tiny_patch14_224", 28, marks=pytest.mark.slow
-)  # as the winner's, with rotary positions
+# As the winner's: rotary positions, SwiGLU.
+VISION_TRANSFORMER = pytest.param("eva02_tiny_patch14_224", 28, marks=pytest.mark.slow)
 
 
 def info_of(name, size):
