@@ -5,6 +5,7 @@ import pytest
 
 from inkfold.errors import ExportError
 from inkfold.graph import Graph
+from inkfold.images import decode_image
 from inkfold.parity import Parity, ask, check_parity, compare, in_float32, open_session
 from inkfold.pipeline import train
 from inkfold.run import Run
@@ -66,5 +67,10 @@ def test_a_run_is_asked_in_single_precision_on_the_processor(tmp_path):
     assert run.seers()[0][0].backbone.precision == "bfloat16"
     single, plain = in_float32(run), in_float32(run, views=False)
     assert single.seers()[0][0].backbone.precision == "float32"
-    drawing = [np.random.default_rng(0).integers(0, 256, (40, 40), np.uint8)]
-    assert np.abs(single.predict_proba(drawing) - plain.predict_proba(drawing)).max() > 1e-4
+    drawings = sorted((tmp_path / "data" / "train").rglob("*.png"))
+    given, expected = (decoded(one, drawings) for one in (single, plain))
+    assert np.abs(given - expected).max() > 1e-6, "one sees them mirrored"
+
+
+def decoded(run, files):
+    return run.predict_proba([decode_image(file.read_bytes()) for file in files])
