@@ -43,6 +43,15 @@ examples:
 A run is exported once, into INKFOLD_HOME. The page is at /, the interface at /docs.
 Needs the extra: pip install 'inkfold[serve]'.
 """
+EXPORT_HELP = """\
+examples:
+  inkfold export runs/best --out model.onnx
+  inkfold export runs/best --out small.onnx --quantise int8
+  inkfold export runs/best --safetensors model.safetensors
+  inkfold export runs/ensemble --out members --set
+
+The file takes uint8 drawings of any size, (batch, height, width, 1 or 3), and gives class probabilities; docs/export.md.
+"""
 COLLECT: dict[str, Any] = {"nargs": "*", "metavar": "key=value"}
 
 Command = Callable[[argparse.Namespace], int]
@@ -168,6 +177,18 @@ def _fill_serve(command: argparse.ArgumentParser) -> None:
     command.add_argument("--open", action="store_true", help="open the page in your browser")
 
 
+def _fill_export(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", type=Path)
+    command.add_argument("--out", type=Path, metavar="FILE", help="the ONNX file; with --set, a directory")
+    command.add_argument("--quantise", choices=("int8",), help="8-bit numbers: smaller and faster; says what they cost")
+    command.add_argument("--set", action="store_true", help="of an ensemble: a file a member, and set.json with weights")
+    command.add_argument("--safetensors", type=Path, metavar="FILE", help="write the network for PyTorch users, too or only")
+    command.add_argument("--without-tta", action="store_true", help="leave test-time views out")
+    command.add_argument("--fitted", action="store_true", help="take only squares that inkfold.fit.fit_image has made")
+    command.add_argument("--data", type=Path, help="where the drawings are, if they have moved")
+    command.add_argument("--drawings", type=int, default=500, metavar="N", help="ask file and run for so many, and compare")
+
+
 def _fill_check(command: argparse.ArgumentParser) -> None:
     command.add_argument("data", type=Path)
     command.add_argument("settings", **COLLECT, help="keys of the recipe's data section, k=5")
@@ -219,6 +240,7 @@ _GRAMMAR: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] 
         _fill_report,
     ),
     "serve": ("a page to draw on, and an HTTP interface", SERVE_HELP, _fill_serve),
+    "export": ("a run as one ONNX file with its preprocessing inside, checked against the run", EXPORT_HELP, _fill_export),
     "weakness": (
         "how a run fares when its drawings are turned, bent, thin or half erased, and what to learn from",
         "",

@@ -83,7 +83,7 @@ def read_again(run: Run, cost: Cost, progress: Progress = silent, data: str | Pa
     if read.fingerprint != run.manifest["data_fingerprint"]:
         raise PredictionError(
             f"{root}: these are not the drawings that {run.path} learnt from: some have changed since, come or gone. "
-            "Restore them, say where those are (`inkfold weakness RUN --data DIR`), or train again."
+            "Restore them, say where those are (--data DIR), or train again."
         )
     return read
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from inkfold.arguments import build_parser
-from inkfold.console import print_audit, print_explored, print_run, print_table, print_tuned, print_weaknesses
-from inkfold.errors import InkfoldError, RecipeError, problem_lines
+from inkfold.console import print_audit, print_explored, print_exported, print_run, print_table, print_tuned, print_weaknesses
+from inkfold.errors import ExportError, InkfoldError, RecipeError, problem_lines
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -174,6 +174,30 @@ def _serve(given: argparse.Namespace) -> int:
     return 0
 
 
+def _export(given: argparse.Namespace) -> int:
+    from inkfold.export import ExportOptions, export_onnx, export_safetensors, export_set
+
+    if given.out is None and given.safetensors is None:
+        raise ExportError("export: says nowhere to write. Give --out FILE, --safetensors FILE or both.")
+    if given.out is None and (given.quantise or given.set):
+        raise ExportError("export: --quantise and --set are about the ONNX file. Give --out too.")
+    options = ExportOptions(
+        int8=given.quantise == "int8",
+        views=not given.without_tta,
+        fitted=given.fitted,
+        data=given.data,
+        drawings=max(1, given.drawings),
+    )
+    if given.out is not None and given.set:
+        print_exported(_with_progress(lambda progress: export_set(given.run, given.out, options, progress)))
+    elif given.out is not None:
+        print_exported([_with_progress(lambda progress: export_onnx(given.run, given.out, options, progress))])
+    if given.safetensors is not None:
+        size_bytes = export_safetensors(given.run, given.safetensors)
+        print(f"network: {given.safetensors} ({size_bytes / 1e6:.1f} MB)")
+    return 0
+
+
 def _check(given: argparse.Namespace) -> int:
     from inkfold.assembly import check_options
     from inkfold.check import check_data
@@ -317,6 +341,7 @@ COMMANDS = {
     "weakness": _weakness,
     "report": _report,
     "serve": _serve,
+    "export": _export,
     "check": _check,
     "audit": _audit,
     "augment": _augment,

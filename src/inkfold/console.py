@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from inkfold.ensemble import Ensemble
     from inkfold.exploration import Explored
+    from inkfold.export import Exported
     from inkfold.run import Run
+    from inkfold.toll import Toll
 
 SHOWN = 10
 
@@ -257,6 +259,28 @@ def print_tuned(summary: dict[str, Any], out: str) -> None:
     print(f"{counts['complete']} trials, {counts['given_up']} given up early")
     print("best values: " + (", ".join(f"{key}={value}" for key, value in summary["best"].items()) or "the recipe as it was"))
     print(f"study: {out}\nrecipe: {out}/best.yaml")
+
+
+def print_exported(files: "Sequence[Exported]") -> None:
+    """Show how each file compares with its run, and what 8-bit numbers cost."""
+    for one in files:
+        parity = one.parity
+        same = f"{round(parity.agreement * parity.drawings)} of {parity.drawings} drawings get the same class"
+        print(f"against the run in float32: {same}, largest difference of a probability {parity.largest_difference:.5f}")
+        for note in one.notes:
+            print(f"warning: {note}", file=sys.stderr)
+        if one.toll is not None:
+            _print_toll(one.toll)
+        print(f"model: {one.path} ({one.size_bytes / 1e6:.1f} MB, {one.about.precision})")
+
+
+def _print_toll(toll: "Toll") -> None:
+    print(f"8-bit numbers: {toll.agreement:.1%} of {toll.drawings} drawings that they weren't chosen by get the same class")
+    if toll.difference is None:
+        print("their loss of accuracy isn't known: no drawings of known class that the model hasn't learnt from")
+        return
+    of = "test drawings" if toll.of == "test" else "training drawings, each by the fold that has not seen it"
+    print(f"accuracy on {toll.drawings} {of}: {toll.accuracy_float32:.4f} before; change {_difference(toll.difference)}")
 
 
 def print_weaknesses(found: dict[str, Any], path: Path) -> None:
