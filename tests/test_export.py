@@ -29,7 +29,7 @@ HEADS = {
     "cosine": RECIPE + "head: {kind: cosine}\n",
     "class_mean": RECIPE + "head: {kind: class_mean}\n",
     "knn": RECIPE + "head: {kind: knn, neighbours: 4}\n",
-    "views": RECIPE + "tta: [hflip, identity, 'rotate(90,90)']\n",
+    "views": RECIPE + "tta: [hflip, identity, 'rotate(8,8)', 'hflip + rotate(-8,-8)']\n",
     "only flipped": RECIPE + "tta: [hflip]\n",
     "squash": RECIPE.replace("{size: 32}", "{size: 32, fit: squash, colour: rgb, invert: never}"),
     "holdout": RECIPE.replace("{k: 3}", "{split: holdout}"),

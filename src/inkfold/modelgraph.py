@@ -150,7 +150,7 @@ class _Building:
         key = str((sorted(info.key().items()), extractor.image, views))
         if key not in self.known:
             squares = self._squares(extractor.image)
-            shown = [add_view(g, squares, view) for view in views]
+            shown = [add_view(g, squares, view, info.image_size) for view in views]
             batch = shown[0] if len(shown) == 1 else g.op("Concat", *shown, axis=0)
             traced = self.tracer(extractor)
             self.domains += [one for one in traced.opset_import if one.domain and one not in self.domains]

@@ -23,7 +23,6 @@ CUBIC = -0.5
 TIE_WIDTH = 2.0**-15  # Pillow's sums are exact and go up from a half; in single precision a half may come out a little less
 SAMPLED_PX = 256
 DOWN_FIRST_FROM = 2.0  # Pillow 13: where the height shrinks by more than twice what the width does (3,000 sizes tried)
-QUARTER_DEGREES = 90
 
 
 def add_channels(g: Graph, images: str) -> str:
@@ -60,13 +59,14 @@ def add_fitting(g: Graph, drawings: str, options: ImageOptions) -> str:
     return g.choose(square, yes, no, (x, _resized(no, x, size, options)))
 
 
-def add_view(g: Graph, squares: str, view: View) -> str:
+def add_view(g: Graph, squares: str, view: View, size_px: int) -> str:
     """Show squares as a view has them.
 
     Args:
         g: The graph.
         squares: (n, 3, size, size).
-        view: Flips and quarter turns.
+        view: Flips and rotations by fixed angles.
+        size_px: The side.
 
     Returns:
         The same shape.
@@ -74,20 +74,55 @@ def add_view(g: Graph, squares: str, view: View) -> str:
     Raises:
         ExportError: If the view does anything else.
     """
-    x = squares
-    for operation in view.operations:
-        turns = operation.args[0] / QUARTER_DEGREES if operation.name == "rotate" and operation.is_fixed else 0.5
-        if operation.p < 1 or (operation.name not in ("hflip", "vflip") and turns != int(turns)):
-            raise ExportError(
-                f"tta: '{view}' is no flip or quarter turn, which is all that fits into a file. "
-                "Leave test-time views out: --without-tta."
-            )
-        if operation.name in ("hflip", "vflip"):
-            x = _mirrored(g, x, 3 if operation.name == "hflip" else 2)
-            continue
-        for _ in range(int(turns) % 4):  # counter-clockwise: what was the right edge is the top
-            x = _mirrored(g, g.op("Transpose", x, perm=[0, 1, 3, 2]), 2)
-    return x
+    known = all(one.p == 1 and one.is_fixed and one.name in ("hflip", "vflip", "rotate") for one in view.operations)
+    if not known:
+        raise ExportError(
+            f"tta: '{view}' is more than flips and rotations by fixed angles, which is all that fits into a file. "
+            "Leave test-time views out: --without-tta."
+        )
+    if any(one.name == "rotate" for one in view.operations):
+        return _rotated(g, squares, view, size_px)
+    for one in view.operations:
+        squares = g.op("Slice", squares, g.ints(-1), g.ints(-(2**31)), g.ints(3 if one.name == "hflip" else 2), g.ints(-1))
+    return squares
+
+
+def _rotated(g: Graph, squares: str, view: View, size_px: int) -> str:
+    """Read each pixel where `warp` reads it, from four neighbours; outside lies each drawing's own paper."""
+    from inkfold import warp  # noqa: PLC0415 - OpenCV: 160 ms
+
+    motions = [
+        warp.rotate(size_px, one.args[0]) if one.name == "rotate" else warp.flip(size_px, left_right=one.name == "hflip")
+        for one in view.operations
+    ]
+    x, y = (np.clip(one, -1, size_px).astype(np.float64).ravel() for one in warp.source_map(size_px, size_px, motions))
+    left, top = np.minimum(np.floor(x), size_px - 1), np.minimum(np.floor(y), size_px - 1)
+    side = size_px + 2  # with a margin of paper
+    first = ((top + 1) * side + left + 1).astype(np.int64)
+    framed = _framed(g, squares, size_px)
+    total = None
+    for down, across in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        weight = np.abs(1 - down - (y - top)) * np.abs(1 - across - (x - left))
+        values = g.op("Gather", framed, g.const((first + down * side + across).astype(np.int32)), axis=2)
+        part = g.op("Mul", values, g.const(weight, np.float32))
+        total = part if total is None else g.op("Add", total, part)
+    assert total is not None
+    return g.op("Reshape", g.op("Round", total), g.ints(0, 0, size_px, size_px))
+
+
+def _framed(g: Graph, squares: str, size_px: int) -> str:
+    """Put a pixel of paper around squares, and lay them flat: (n, 3, (size + 2)^2)."""
+    paper = _paper(g, squares, _Size(g, squares))
+    across = g.op("Expand", paper, g.ints(1, 1, 1, size_px))
+    down = g.op("Expand", paper, g.ints(1, 1, size_px + 2, 1))
+    tall = g.op("Concat", across, squares, across, axis=2)
+    return g.op("Reshape", g.op("Concat", down, tall, down, axis=3), g.ints(0, 0, -1))
+
+
+def _paper(g: Graph, x: str, size: "_Size") -> str:
+    """Give the paper's colour: the border's median, rounded down, (n, 3, 1, 1)."""
+    middle = g.op("ReduceSum", _middle(g, _border(g, x, size, channels=3)), g.ints(2))
+    return g.op("Unsqueeze", g.op("Floor", g.op("Mul", middle, g.const(0.5, np.float32))), g.ints(3))
 
 
 class _Size:
@@ -192,10 +227,8 @@ def _resized(g: Graph, x: str, size: _Size, options: ImageOptions) -> str:
     resized = _both_passes(g, x, across, down, shrinks)
     if options.fit == "squash":
         return resized
-    middle = g.op("ReduceSum", _middle(g, _border(g, x, size, channels=3)), g.ints(2))
-    paper = g.op("Unsqueeze", g.op("Floor", g.op("Mul", middle, g.const(0.5, np.float32))), g.ints(3))
     filled = g.op("And", g.op("Unsqueeze", filled_rows, g.ints(1)), g.op("Unsqueeze", filled_columns, g.ints(0)))
-    return g.op("Where", filled, resized, paper)
+    return g.op("Where", filled, resized, _paper(g, x, size))
 
 
 def _both_passes(g: Graph, x: str, across: str, down: str, shrinks: tuple[str, str]) -> str:
@@ -314,7 +347,3 @@ def _sinc(g: Graph, x: str) -> str:
 def _to_levels(g: Graph, x: str) -> str:
     rounded = g.op("Floor", g.op("Add", x, g.const(0.5 + TIE_WIDTH, np.float32)))
     return g.op("Clip", rounded, g.const(0.0, np.float32), g.const(255.0, np.float32))
-
-
-def _mirrored(g: Graph, x: str, axis: int) -> str:
-    return g.op("Slice", x, g.ints(-1), g.ints(-(2**31)), g.ints(axis), g.ints(-1))
