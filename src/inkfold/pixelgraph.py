@@ -1,4 +1,4 @@
-"""What `fit.fit_image` does to a drawing, and a view that draws nothing, as ONNX nodes on a batch of drawings of one size.
+"""What `fit.fit_image` does to a drawing, as ONNX nodes on a batch of drawings of one size.
 
 Values stay whole numbers from 0 to 255 in float32 and are rounded where Pillow rounds, between the two passes of a resize
 and after them, with Pillow's own weights. Medians are found by halving the range of grey levels eight times, as exact as
@@ -10,8 +10,6 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-from inkfold.augment import View
-from inkfold.errors import ExportError
 from inkfold.fit import BORDER_FRACTION, DARK_LUMA, ImageOptions
 from inkfold.graph import Graph
 from inkfold.images import COLOURED_FRACTION, GREY_SPREAD
@@ -59,69 +57,17 @@ def add_fitting(g: Graph, drawings: str, options: ImageOptions) -> str:
     return g.choose(square, yes, no, (x, _resized(no, x, size, options)))
 
 
-def add_view(g: Graph, squares: str, view: View, size_px: int) -> str:
-    """Show squares as a view has them.
+def add_paper(g: Graph, x: str) -> str:
+    """Give each drawing's paper, the border's median, rounded down.
 
     Args:
         g: The graph.
-        squares: (n, 3, size, size).
-        view: Flips and rotations by fixed angles.
-        size_px: The side.
+        x: (n, 3, h, w).
 
     Returns:
-        The same shape.
-
-    Raises:
-        ExportError: If the view does anything else.
+        (n, 3, 1, 1).
     """
-    known = all(one.p == 1 and one.is_fixed and one.name in ("hflip", "vflip", "rotate") for one in view.operations)
-    if not known:
-        raise ExportError(
-            f"tta: '{view}' is more than flips and rotations by fixed angles, which is all that fits into a file. "
-            "Leave test-time views out: --without-tta."
-        )
-    if any(one.name == "rotate" for one in view.operations):
-        return _rotated(g, squares, view, size_px)
-    for one in view.operations:
-        squares = g.op("Slice", squares, g.ints(-1), g.ints(-(2**31)), g.ints(3 if one.name == "hflip" else 2), g.ints(-1))
-    return squares
-
-
-def _rotated(g: Graph, squares: str, view: View, size_px: int) -> str:
-    """Read each pixel where `warp` reads it, from four neighbours; outside lies each drawing's own paper."""
-    from inkfold import warp  # noqa: PLC0415 - OpenCV: 160 ms
-
-    motions = [
-        warp.rotate(size_px, one.args[0]) if one.name == "rotate" else warp.flip(size_px, left_right=one.name == "hflip")
-        for one in view.operations
-    ]
-    x, y = (np.clip(one, -1, size_px).astype(np.float64).ravel() for one in warp.source_map(size_px, size_px, motions))
-    left, top = np.minimum(np.floor(x), size_px - 1), np.minimum(np.floor(y), size_px - 1)
-    side = size_px + 2  # with a margin of paper
-    first = ((top + 1) * side + left + 1).astype(np.int64)
-    framed = _framed(g, squares, size_px)
-    total = None
-    for down, across in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        weight = np.abs(1 - down - (y - top)) * np.abs(1 - across - (x - left))
-        values = g.op("Gather", framed, g.const((first + down * side + across).astype(np.int32)), axis=2)
-        part = g.op("Mul", values, g.const(weight, np.float32))
-        total = part if total is None else g.op("Add", total, part)
-    assert total is not None
-    return g.op("Reshape", g.op("Round", total), g.ints(0, 0, size_px, size_px))
-
-
-def _framed(g: Graph, squares: str, size_px: int) -> str:
-    """Put a pixel of paper around squares, and lay them flat: (n, 3, (size + 2)^2)."""
-    paper = _paper(g, squares, _Size(g, squares))
-    across = g.op("Expand", paper, g.ints(1, 1, 1, size_px))
-    down = g.op("Expand", paper, g.ints(1, 1, size_px + 2, 1))
-    tall = g.op("Concat", across, squares, across, axis=2)
-    return g.op("Reshape", g.op("Concat", down, tall, down, axis=3), g.ints(0, 0, -1))
-
-
-def _paper(g: Graph, x: str, size: "_Size") -> str:
-    """Give the paper's colour: the border's median, rounded down, (n, 3, 1, 1)."""
-    middle = g.op("ReduceSum", _middle(g, _border(g, x, size, channels=3)), g.ints(2))
+    middle = g.op("ReduceSum", _middle(g, _border(g, x, _Size(g, x), channels=3)), g.ints(2))
     return g.op("Unsqueeze", g.op("Floor", g.op("Mul", middle, g.const(0.5, np.float32))), g.ints(3))
 
 
@@ -228,7 +174,7 @@ def _resized(g: Graph, x: str, size: _Size, options: ImageOptions) -> str:
     if options.fit == "squash":
         return resized
     filled = g.op("And", g.op("Unsqueeze", filled_rows, g.ints(1)), g.op("Unsqueeze", filled_columns, g.ints(0)))
-    return g.op("Where", filled, resized, _paper(g, x, size))
+    return g.op("Where", filled, resized, add_paper(g, x))
 
 
 def _both_passes(g: Graph, x: str, across: str, down: str, shrinks: tuple[str, str]) -> str:
