@@ -280,5 +280,6 @@ def test_the_command_asks_where_to_write(runs, given, capsys):
 @pytest.mark.slow
 def test_the_command_warns_of_nothing(runs, tmp_path):
     done = inkfold("export", runs("linear"), "--out", tmp_path / "model.onnx", "--quantise", "int8", home=tmp_path / "home")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    assert "arning" not in done.stderr
     assert "8-bit numbers: " in done.stdout
