@@ -157,7 +157,8 @@ def main() -> None:
         root = Path(directory)
         os.environ.setdefault("INKFOLD_HOME", str(root / "home"))
         data = given.data or prepare_demo(root / "data", per_class=10)
-        backbones: list[dict[str, Any]] = [{"name": name} for name in given.backbones]
+        weights = None if given.data else "untrained"  # the sample's accuracy says nothing anyway
+        backbones: list[dict[str, Any]] = [{"name": name, "weights": weights} for name in given.backbones]
         if given.quick:
             backbones, given.heads, given.drawings = [{"name": "test_resnet", "weights": "untrained"}], ["linear", "knn"], 60
             given.repeats = 40

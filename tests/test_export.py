@@ -29,7 +29,7 @@ HEADS = {
     "cosine": RECIPE + "head: {kind: cosine}\n",
     "class_mean": RECIPE + "head: {kind: class_mean}\n",
     "knn": RECIPE + "head: {kind: knn, neighbours: 4}\n",
-    "views": RECIPE + "tta: [hflip, identity, 'rotate(90,90)']\n",
+    "views": RECIPE + "tta: [hflip, identity, 'rotate(8,8)', 'hflip + rotate(-8,-8)']\n",
     "only flipped": RECIPE + "tta: [hflip]\n",
     "squash": RECIPE.replace("{size: 32}", "{size: 32, fit: squash, colour: rgb, invert: never}"),
     "holdout": RECIPE.replace("{k: 3}", "{split: holdout}"),
@@ -280,5 +280,6 @@ def test_the_command_asks_where_to_write(runs, given, capsys):
 @pytest.mark.slow
 def test_the_command_warns_of_nothing(runs, tmp_path):
     done = inkfold("export", runs("linear"), "--out", tmp_path / "model.onnx", "--quantise", "int8", home=tmp_path / "home")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    assert "arning" not in done.stderr
     assert "8-bit numbers: " in done.stdout

@@ -3,13 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inkfold.augment import parse_view, render
-from inkfold.errors import ExportError
 from inkfold.fit import ImageOptions, fit_image
 from inkfold.graph import Graph
 from inkfold.parity import open_session
-from inkfold.pixelgraph import add_channels, add_fitting, add_view
-from toy_onnx import as_images, as_three, run_graph
+from inkfold.pixelgraph import add_channels, add_fitting
+from toy_onnx import as_images, as_three
 
 SIZE = 24
 SMALLEST = 8  # one such value of a page that is a line repeats in all of the square's rows
@@ -97,30 +95,3 @@ def test_large_pages_are_fitted_too(size):
     pixels = np.full(size, 20, np.uint8)
     pixels[rng.random(size) < 0.1] = 230
     assert_same(pixels, ImageOptions(SIZE))
-
-
-VIEWS = [
-    "identity",
-    "hflip",
-    "vflip",
-    "hflip + vflip",
-    "rotate(90,90)",
-    "rotate(180,180)",
-    "rotate(-90,-90)",
-    "rotate(90,90) + hflip",
-]
-
-
-@pytest.mark.parametrize("text", VIEWS)
-def test_views_that_draw_nothing_are_the_runs(text):
-    square = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3), np.uint8)
-    view, g = parse_view(text), Graph()
-    shown = run_graph(g, {"images": square}, add_view(g, add_channels(g, "images"), view)).transpose(0, 2, 3, 1)
-    for pixels, one in zip(square, shown, strict=True):
-        np.testing.assert_array_equal(one, render(pixels, view, b"", SIZE))
-
-
-@pytest.mark.parametrize("text", ["rotate(15)", "hflip@0.5", "rotate(45,45)", "thin(1,1)", "scale(1.5,1.5)"])
-def test_other_views_are_refused_with_the_way_out(text):
-    with pytest.raises(ExportError, match="--without-tta"):
-        add_view(Graph(), "x", parse_view(text))

@@ -11,10 +11,11 @@ from inkfold.errors import ExportError
 from inkfold.fit import ImageOptions
 from inkfold.graph import Graph, onnx
 from inkfold.headgraph import add_fold_means, add_fold_vote, add_heads, add_pool
-from inkfold.pixelgraph import add_channels, add_fitting, add_view
+from inkfold.pixelgraph import add_channels, add_fitting
 from inkfold.run import Run, head_spec, prediction_views
 from inkfold.sources import Extractor
 from inkfold.traced import IMAGES, trace
+from inkfold.viewgraph import add_view
 from inkfold.weights import BackboneInfo
 
 INPUT, PROBS, FEATURES, FOLD_PROBS = "images", "probs", "features", "fold_probs"
@@ -150,7 +151,7 @@ class _Building:
         key = str((sorted(info.key().items()), extractor.image, views))
         if key not in self.known:
             squares = self._squares(extractor.image)
-            shown = [add_view(g, squares, view) for view in views]
+            shown = [add_view(g, squares, view, info.image_size) for view in views]
             batch = shown[0] if len(shown) == 1 else g.op("Concat", *shown, axis=0)
             traced = self.tracer(extractor)
             self.domains += [one for one in traced.opset_import if one.domain and one not in self.domains]

@@ -1,4 +1,4 @@
-"""What `fit.fit_image` does to a drawing, and a view that draws nothing, as ONNX nodes on a batch of drawings of one size.
+"""What `fit.fit_image` does to a drawing, as ONNX nodes on a batch of drawings of one size.
 
 Values stay whole numbers from 0 to 255 in float32 and are rounded where Pillow rounds, between the two passes of a resize
 and after them, with Pillow's own weights. Medians are found by halving the range of grey levels eight times, as exact as
@@ -10,8 +10,6 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-from inkfold.augment import View
-from inkfold.errors import ExportError
 from inkfold.fit import BORDER_FRACTION, DARK_LUMA, ImageOptions
 from inkfold.graph import Graph
 from inkfold.images import COLOURED_FRACTION, GREY_SPREAD
@@ -23,7 +21,6 @@ CUBIC = -0.5
 TIE_WIDTH = 2.0**-15  # Pillow's sums are exact and go up from a half; in single precision a half may come out a little less
 SAMPLED_PX = 256
 DOWN_FIRST_FROM = 2.0  # Pillow 13: where the height shrinks by more than twice what the width does (3,000 sizes tried)
-QUARTER_DEGREES = 90
 
 
 def add_channels(g: Graph, images: str) -> str:
@@ -60,34 +57,18 @@ def add_fitting(g: Graph, drawings: str, options: ImageOptions) -> str:
     return g.choose(square, yes, no, (x, _resized(no, x, size, options)))
 
 
-def add_view(g: Graph, squares: str, view: View) -> str:
-    """Show squares as a view has them.
+def add_paper(g: Graph, x: str) -> str:
+    """Give each drawing's paper, the border's median, rounded down.
 
     Args:
         g: The graph.
-        squares: (n, 3, size, size).
-        view: Flips and quarter turns.
+        x: (n, 3, h, w).
 
     Returns:
-        The same shape.
-
-    Raises:
-        ExportError: If the view does anything else.
+        (n, 3, 1, 1).
     """
-    x = squares
-    for operation in view.operations:
-        turns = operation.args[0] / QUARTER_DEGREES if operation.name == "rotate" and operation.is_fixed else 0.5
-        if operation.p < 1 or (operation.name not in ("hflip", "vflip") and turns != int(turns)):
-            raise ExportError(
-                f"tta: '{view}' is no flip or quarter turn, which is all that fits into a file. "
-                "Leave test-time views out: --without-tta."
-            )
-        if operation.name in ("hflip", "vflip"):
-            x = _mirrored(g, x, 3 if operation.name == "hflip" else 2)
-            continue
-        for _ in range(int(turns) % 4):  # counter-clockwise: what was the right edge is the top
-            x = _mirrored(g, g.op("Transpose", x, perm=[0, 1, 3, 2]), 2)
-    return x
+    middle = g.op("ReduceSum", _middle(g, _border(g, x, _Size(g, x), channels=3)), g.ints(2))
+    return g.op("Unsqueeze", g.op("Floor", g.op("Mul", middle, g.const(0.5, np.float32))), g.ints(3))
 
 
 class _Size:
@@ -192,10 +173,8 @@ def _resized(g: Graph, x: str, size: _Size, options: ImageOptions) -> str:
     resized = _both_passes(g, x, across, down, shrinks)
     if options.fit == "squash":
         return resized
-    middle = g.op("ReduceSum", _middle(g, _border(g, x, size, channels=3)), g.ints(2))
-    paper = g.op("Unsqueeze", g.op("Floor", g.op("Mul", middle, g.const(0.5, np.float32))), g.ints(3))
     filled = g.op("And", g.op("Unsqueeze", filled_rows, g.ints(1)), g.op("Unsqueeze", filled_columns, g.ints(0)))
-    return g.op("Where", filled, resized, paper)
+    return g.op("Where", filled, resized, add_paper(g, x))
 
 
 def _both_passes(g: Graph, x: str, across: str, down: str, shrinks: tuple[str, str]) -> str:
@@ -314,7 +293,3 @@ def _sinc(g: Graph, x: str) -> str:
 def _to_levels(g: Graph, x: str) -> str:
     rounded = g.op("Floor", g.op("Add", x, g.const(0.5 + TIE_WIDTH, np.float32)))
     return g.op("Clip", rounded, g.const(0.0, np.float32), g.const(255.0, np.float32))
-
-
-def _mirrored(g: Graph, x: str, axis: int) -> str:
-    return g.op("Slice", x, g.ints(-1), g.ints(-(2**31)), g.ints(axis), g.ints(-1))

@@ -184,15 +184,30 @@ def warp(pixels: Pixels, size_px: int, motions: Sequence[Motion], paper: UInt8[n
     """
     if len(pixels) == size_px and all(isinstance(motion, Projective) and motion.flips for motion in motions):
         return _flipped(pixels, motions)
-    step = _lattice_step(size_px, motions)
-    x, y = _source_positions(size_px, step, _merged(motions))
-    ratio = np.float32(len(pixels) / size_px)
-    x, y = np.broadcast_arrays(x, y)
-    buffers = _buffers(len(x) * step)
-    x_map, y_map = (_widened(one, ratio, size_px, step, buffer) for one, buffer in zip((x, y), buffers, strict=True))
+    x_map, y_map = source_map(len(pixels), size_px, motions)
     source = _antialiased(pixels, len(pixels) / size_px / _zoom(motions))
     border = [int(value) for value in np.atleast_1d(paper)]
     return cv2.remap(source, x_map, y_map, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=border)
+
+
+def source_map(source_px: int, size_px: int, motions: Sequence[Motion]) -> XY:
+    """Say where each final pixel is read.
+
+    Args:
+        source_px: The given picture's side.
+        size_px: The result's.
+        motions: What is done, the first one first.
+
+    Returns:
+        x and y in the given picture, multiples of 1/32 px, (size_px, size_px); the next call in this thread may overwrite them.
+    """
+    step = _lattice_step(size_px, motions)
+    x, y = np.broadcast_arrays(*_source_positions(size_px, step, _merged(motions)))
+    ratio = np.float32(source_px / size_px)
+    x_map, y_map = (
+        _widened(one, ratio, size_px, step, buffer) for one, buffer in zip((x, y), _buffers(len(x) * step), strict=True)
+    )
+    return x_map, y_map
 
 
 def _flipped(pixels: Pixels, motions: Sequence[Motion]) -> Pixels:
