@@ -183,6 +183,7 @@ def _fill_export(command: argparse.ArgumentParser) -> None:
     command.add_argument("--quantise", choices=("int8",), help="8-bit numbers: smaller and faster; says what they cost")
     command.add_argument("--set", action="store_true", help="of an ensemble: a file a member, and set.json with weights")
     command.add_argument("--safetensors", type=Path, metavar="FILE", help="write the network for PyTorch users, too or only")
+    command.add_argument("--nearest", action="store_true", help="write the index of training drawings that `serve` shows, too")
     command.add_argument("--without-tta", action="store_true", help="leave test-time views out")
     command.add_argument("--fitted", action="store_true", help="take only squares that inkfold.fit.fit_image has made")
     command.add_argument("--data", type=Path, help="where the drawings are, if they have moved")

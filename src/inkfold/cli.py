@@ -160,6 +160,17 @@ def _report(given: argparse.Namespace) -> int:
     return 0
 
 
+def _write_index(given: argparse.Namespace) -> None:
+    """Write the index of drawings beside a model, which is of use without it."""
+    from inkfold.catalogue import write_index
+
+    try:
+        path = _with_progress(lambda progress: write_index(given.run, given.out, given.data, progress))
+        print(f"nearest drawings: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    except InkfoldError as error:
+        print(f"warning: no index of drawings: {error}".splitlines()[0], file=sys.stderr)
+
+
 def _serve(given: argparse.Namespace) -> int:
     try:
         import h11  # noqa: F401
@@ -179,8 +190,8 @@ def _export(given: argparse.Namespace) -> int:
 
     if given.out is None and given.safetensors is None:
         raise ExportError("export: says nowhere to write. Give --out FILE, --safetensors FILE or both.")
-    if given.out is None and (given.quantise or given.set):
-        raise ExportError("export: --quantise and --set are about the ONNX file. Give --out too.")
+    if given.out is None and (given.quantise or given.set or given.nearest):
+        raise ExportError("export: --quantise, --set and --nearest are about the ONNX file. Give --out too.")
     options = ExportOptions(
         int8=given.quantise == "int8",
         views=not given.without_tta,
@@ -192,6 +203,8 @@ def _export(given: argparse.Namespace) -> int:
         print_exported(_with_progress(lambda progress: export_set(given.run, given.out, options, progress)))
     elif given.out is not None:
         print_exported([_with_progress(lambda progress: export_onnx(given.run, given.out, options, progress))])
+    if given.nearest:
+        _write_index(given)
     if given.safetensors is not None:
         size_bytes = export_safetensors(given.run, given.safetensors)
         print(f"network: {given.safetensors} ({size_bytes / 1e6:.1f} MB)")
