@@ -10,7 +10,8 @@ from itertools import product
 import pytest
 from PIL import Image, ImageDraw
 
-from toy_site import serve_toy_site
+from models import write_ring_index, write_ring_model
+from served import served
 
 WIDTHS = (380, 1400)
 CIRCLE = [(0.5 + 0.3 * math.cos(math.tau * i / 24), 0.5 + 0.3 * math.sin(math.tau * i / 24)) for i in range(25)]
@@ -29,9 +30,11 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site():
-    with serve_toy_site() as url:
-        yield Site(url, "sun", "line")
+def site(tmp_path_factory):
+    model = write_ring_model(tmp_path_factory.mktemp("site") / "toy.onnx")
+    write_ring_index(model)
+    with served(model) as server:
+        yield Site(f"http://127.0.0.1:{server.port}/", "sun", "line")
 
 
 @pytest.fixture(scope="module")
