@@ -23,6 +23,10 @@ class Server:
     port: int
     said: list
 
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}/"
+
     def ask(self, method, path, body=None, headers=None):
         """Give status, headers by lower-case name and body."""
         client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
