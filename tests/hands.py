@@ -100,10 +100,10 @@ def hold(page):
 
 
 def wait_for(page, held, count):
-    for _ in range(100):
+    for _ in range(500):
         if len(held) >= count:
             break
-        page.wait_for_timeout(50)
+        page.wait_for_timeout(20)
     assert len(held) == count
 
 
