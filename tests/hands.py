@@ -4,6 +4,8 @@ import base64
 import contextlib
 import io
 import math
+import struct
+import zlib
 
 from PIL import Image, ImageDraw
 
@@ -86,6 +88,18 @@ def picture(points=CIRCLE, size=(300, 200)):
     file = io.BytesIO()
     page.save(file, "PNG")
     return file.getvalue()
+
+
+def bomb():
+    """A PNG of 100 kB with 900 million pixels."""
+    side = 30_000
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = zlib.compress(bytes((side // 8 + 1) * side))
+    head = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
 def hold(page):

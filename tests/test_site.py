@@ -15,6 +15,7 @@ from hands import (
     LINE,
     MIDDLE,
     PNG,
+    bomb,
     draw,
     drop,
     expect,
@@ -221,6 +222,16 @@ def test_a_broken_picture_is_explained_and_one_can_go_on(opened, site):
     expect(page.locator("#answer")).to_be_hidden()
     page.click("#clear")
     expect(trouble).to_be_hidden()
+    draw(page, CIRCLE)
+    says(page, site.circle)
+
+
+def test_a_picture_of_too_many_pixels_that_the_browser_cant_show_is_explained(opened, site):
+    page = opened(refused=["422"])
+    drop(page, bomb(), name="bomb.png")
+    expect(page.locator("#trouble")).to_contain_text("too large")
+    expect(page.locator("#trouble-hint")).to_contain_text("smaller picture")
+    expect(page.locator("#trouble-why")).to_contain_text("pixels")
     draw(page, CIRCLE)
     says(page, site.circle)
 

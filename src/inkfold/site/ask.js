@@ -60,7 +60,8 @@ async function toError(response) {
   const told = await response.json().then((body) => body.error, () => null);
   const reason = told ? `${told.reason}; expected ${told.expected}. ${told.do}` : "";
   const retry_s = Number.parseFloat(response.headers.get("Retry-After") ?? "");
-  return new AskError(TROUBLES[response.status] ?? "failed", reason, Number.isFinite(retry_s) ? retry_s : null);
+  const trouble = told?.code === "too_large" ? "too_large" : TROUBLES[response.status]; // 422, as of other pictures
+  return new AskError(trouble ?? "failed", reason, Number.isFinite(retry_s) ? retry_s : null);
 }
 
 /**

@@ -69,7 +69,7 @@ export const english = {
     likely: "Likely.",
     unsure: "Unsure.",
     guess: "Only a guess.",
-    blank: "The paper is blank.",
+    blank: "Nothing is drawn here.",
   },
   /** @type {Record<Trouble, string>} */
   trouble: {

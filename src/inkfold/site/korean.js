@@ -58,7 +58,7 @@ export const korean = {
     likely: "아마 맞을 거예요.",
     unsure: "자신이 없어요.",
     guess: "그냥 추측이에요.",
-    blank: "종이가 비어 있어요.",
+    blank: "그려진 것이 없어요.",
   },
   trouble: {
     busy: "지금 질문이 너무 많아요.",
