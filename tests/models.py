@@ -10,7 +10,7 @@ from inkfold.pictures import grey_png
 
 SIZE_PX = 32
 CLASS_NAMES = ("left", "right", "top", "bottom")
-RING_CLASSES = ("line", "sun", "umbrella", "바다", "the Eiffel Tower")
+RING_CLASSES = ("line", "sun", "umbrella", "바다", "the Eiffel Tower", *(f"class {i}" for i in range(95)))
 RELIABILITY = [
     {"low": i / 10, "high": (i + 1) / 10, "count": 200, "confidence": i / 10 + 0.05, "accuracy": round(i / 10 + 0.05, 2)}
     for i in range(10)
@@ -57,7 +57,7 @@ def write_model(path, sharpness=40.0, **changes):
 
 
 def write_ring_model(path):
-    """A model that calls ink in the very middle of the page a line and other ink a sun; three more classes are never first."""
+    """A model that calls ink in the very middle of the page a line and other ink a sun; the other classes are never first."""
     sure = [{**one, "count": 1000, "accuracy": min(0.97, one["accuracy"] + 0.03)} for one in RELIABILITY]
     names = list(RING_CLASSES)
     about = about_json(class_names=names, class_targets=list(range(len(names))), num_features=2, reliability=sure)
@@ -65,8 +65,9 @@ def write_ring_model(path):
     about["image"]["size_px"] = side
     places = np.zeros((side, side, 2), np.float32)
     places[middle, middle, 0], places[..., 1] = 1 / 8**2, 1 / side**2
-    outputs = np.array([[200, -200, 0, 0, 0], [0, 0, 0, 0, 0]])
-    return write_ink_model(path, places, outputs, np.array([0, 8, 1, 0.5, 0.2]), about)
+    outputs, bias = np.zeros((2, len(names))), np.full(len(names), -6.0)
+    outputs[0, :2], bias[:5] = (200, -200), (0, 8, 1, 0.5, 0.2)
+    return write_ink_model(path, places, outputs, bias, about)
 
 
 def write_ink_model(path, places, outputs, bias, about):
@@ -106,7 +107,7 @@ def write_ink_model(path, places, outputs, bias, about):
 
 def write_ring_index(model):
     """An index beside a ring model, of drawings that can be told apart by nothing but their class."""
-    classes = np.repeat(np.arange(len(RING_CLASSES)), 4)
+    classes = np.repeat(np.arange(5), 4)
     features = np.stack([classes + 1.0, np.ones(len(classes))], axis=1)
     index = build_nearest(features, classes, [grey_png(np.full((64, 64), 200, np.uint8))] * len(classes))
     save_nearest(index_path(model), index)

@@ -39,7 +39,7 @@ def test_a_run_is_exported_once(run, tmp_path):
     assert model.is_relative_to(tmp_path / "home" / "served")
     assert find_model(run, said.append, exporter) == model
     assert exporter.calls == [[str(run), "--out", str(model), "--nearest"]]
-    assert said == [f"exporting {run}, once"]
+    assert said == [f"exporting {run}, once: it may take a minute"]
 
 
 def test_a_run_trained_anew_is_exported_anew(run):

@@ -327,6 +327,7 @@ def test_nothing_overflows_on_phones_and_desktops_by_day_and_by_night(opened, si
         page.click(f"[data-language={language}]")
         assert page.evaluate("document.documentElement.scrollWidth") == width
         assert page.evaluate(wide) == []
+        assert page.evaluate("(one => one.scrollWidth - one.clientWidth)(document.querySelector('#classes'))") == 0
         assert page.evaluate("getComputedStyle(document.querySelector('#sheet')).backgroundColor") == "rgb(255, 255, 255)"
 
 

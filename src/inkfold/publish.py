@@ -44,7 +44,7 @@ def find_model(path: Path, say: Callable[[str], None], export: Export | None = N
     place.mkdir(parents=True, exist_ok=True)
     with FileLock(place / "lock"):  # two servers of one run wait for one export
         if not (place / MODEL).is_file():
-            say(f"exporting {path}, once")
+            say(f"exporting {path}, once: it may take a minute")
             _export(path, place / MODEL, export or _in_a_process, say)
     return place / MODEL
 
