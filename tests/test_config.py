@@ -127,11 +127,11 @@ def test_a_union_without_or_with_a_wrong_kind_says_which_there_are():
 def test_all_problems_are_told_at_once_with_dotted_paths():
     lines = problems("fit.lr=0", "folds.k=1", "image.fit=stretch", "backbone.std=[1, 0, 1]", "nonsense=1", raw={})
     places = {line.split(": ")[1] for line in lines}
-    assert places == {"fit.lr", "folds.k", "image.fit", "backbone.std", "backbone.name", "nonsense"}
+    assert places == {"fit.lr", "folds.k", "image.fit", "backbone.std", "nonsense"}
 
 
-def test_a_missing_backbone_is_named():
-    assert problems(raw={}) == ["recipe: backbone: is missing. Add it to the recipe or as key=value."]
+def test_a_backbone_is_chosen_where_none_is_named():
+    assert validate_recipe({}).backbone.name == "auto"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from inkfold.recipe import load_recipe, merge_overrides, validate_recipe
 from inkfold.run import Run, backbone_spec, head_spec, image_options
 from inkfold.sections import FinetuneRecipe, FitRecipe, StageRecipe
 from inkfold.sources import Cost, Extractor
-from inkfold.weights import resolve_backbone
+from inkfold.weights import AUTO, choose_backbone, resolve_backbone
 
 if TYPE_CHECKING:
     from inkfold.network import TrainedPart
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def settle_recipe(
     recipe: Recipe | Mapping[str, Any] | str | Path, overrides: tuple[str, ...] = (), data: str | Path | None = None
 ) -> Recipe:
-    """Validate a recipe in any of its forms, with the data's folder made absolute.
+    """Validate a recipe in any of its forms, with the data's folder made absolute and a backbone chosen if it names none.
 
     Args:
         recipe: A recipe, its raw keys, a YAML file, or a shipped recipe's name.
@@ -51,6 +51,8 @@ def settle_recipe(
     root = settled.data.root if data is None else str(data)
     if root is None:
         raise RecipeError("data: is missing. Say where the drawings are: data=DIR.")
+    if settled.backbone.name == AUTO:
+        settled = settled.model_copy(update={"backbone": settled.backbone.model_copy(update={"name": choose_backbone()})})
     return settled.model_copy(update={"data": settled.data.model_copy(update={"root": str(Path(root).absolute())})})
 
 

@@ -18,6 +18,7 @@ from jaxtyping import Float16, Float32, UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from inkfold import inksmall
 from inkfold.errors import RecipeError, WeightsError
 from inkfold.images import to_grey
 from inkfold.torchvision_ops import declare_missing_operators
@@ -232,7 +233,7 @@ def build_model(info: BackboneInfo, drop_path: float = 0.0) -> torch.nn.Module:
         torch.manual_seed(info.init_seed or 0)
         try:
             model = timm.create_model(
-                info.name,
+                inksmall.timm_name(info.name),
                 pretrained=info.weights_file is not None,
                 pretrained_cfg_overlay=pretrained_overlay(info),
                 num_classes=0,
@@ -269,7 +270,7 @@ def count_parameters(info: BackboneInfo) -> int:
     if info.resize_embeddings:
         arguments["img_size"] = info.image_size
     with torch.device("meta"):
-        model = timm.create_model(info.name, pretrained=False, num_classes=0, **arguments)
+        model = timm.create_model(inksmall.timm_name(info.name), pretrained=False, num_classes=0, **arguments)
     return sum(parameter.numel() for parameter in model.parameters())
 
 

@@ -36,7 +36,7 @@ class Recipe(Section):
     """What is to be learnt."""
     image: ImageRecipe = ImageRecipe()
     """How drawings become pixels."""
-    backbone: BackboneRecipe
+    backbone: BackboneRecipe = BackboneRecipe()
     """How pixels become features."""
     head: Annotated[
         LinearHeadRecipe | MlpHeadRecipe | CosineHeadRecipe | ClassMeanHeadRecipe | KnnHeadRecipe, Field(discriminator="kind")

@@ -60,13 +60,14 @@ class ImageRecipe(Section):
 class BackboneRecipe(Section):
     """The network whose features are learnt from."""
 
-    name: str = Field(min_length=1)
-    """A timm model, with or without its pretrained tag."""
+    name: str = Field("auto", min_length=1)
+    """A timm model, with or without its pretrained tag, or `ink-small`, which comes with inkfold. `auto` takes
+    EfficientNet-Lite0 where its weights can be had, else `ink-small`."""
     weights: str | None = None
     """A .safetensors or .pth file; `untrained` for seeded random weights; None: INKFOLD_WEIGHTS, then the hub."""
-    mean: tuple[float, float, float] | None = None
+    mean: tuple[float, ...] | None = None
     """Per-channel mean of the input in 0..1; None takes the model's own."""
-    std: tuple[float, float, float] | None = None
+    std: tuple[float, ...] | None = None
     """Per-channel standard deviation of the input in 0..1; None takes the model's own."""
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None
     """How drawings are resized; None takes the model's own."""
@@ -94,9 +95,16 @@ class BackboneRecipe(Section):
         """The section whose epochs the curriculum is for: the head's on a frozen backbone, else the fine-tuning's."""
         return "fit" if self.train == "frozen" else "finetune"
 
+    @field_validator("mean", "std")
+    @classmethod
+    def _has_all_channels(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if value is not None and len(value) not in (1, 3):
+            raise ValueError(f"got {len(value)} values, expected 3, or 1 for a network of grey drawings")
+        return value
+
     @field_validator("std")
     @classmethod
-    def _std_is_positive(cls, value: tuple[float, float, float] | None) -> tuple[float, float, float] | None:
+    def _std_is_positive(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
         if value is not None and min(value) <= 0:
             raise ValueError("every channel's standard deviation must be above 0")
         return value

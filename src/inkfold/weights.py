@@ -1,6 +1,7 @@
 """From a backbone's name to a weights file, its digest, and all that decides the features.
 
-Looked for, in this order: the file that the recipe names, the directories in INKFOLD_WEIGHTS, the hub's cache, the hub.
+Looked for, in this order: the file that the recipe names, the directories in INKFOLD_WEIGHTS, the hub's cache, the hub;
+`ink-small`'s come with inkfold.
 A file `NAME.json` beside `NAME.safetensors` may say what timm does not know of the weights: mean, std, interpolation,
 image_size, model_args. What the recipe gives goes before it, and timm's own configuration comes last.
 """
@@ -18,12 +19,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from inkfold import inksmall
 from inkfold.atomic import write_json
 from inkfold.errors import RecipeError, WeightsError
 from inkfold.shards import digest_file, key_digest
 from inkfold.torchvision_ops import declare_missing_operators
 
 UNTRAINED = "untrained"
+AUTO, USUAL = "auto", "tf_efficientnet_lite0"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 SIDECAR_KEYS = ("mean", "std", "interpolation", "image_size", "model_args")
 
@@ -157,7 +160,8 @@ def find_weights_file(spec: BackboneSpec) -> Path | None:
         spec: What the user asks for.
 
     Returns:
-        The file that the recipe names, else one in INKFOLD_WEIGHTS called after the model, else None.
+        The file that the recipe names, else one in INKFOLD_WEIGHTS called after the model, else the one that comes with
+        inkfold, else None.
 
     Raises:
         WeightsError: If the recipe names a file that isn't there or of another kind.
@@ -175,7 +179,22 @@ def find_weights_file(spec: BackboneSpec) -> Path | None:
     for candidate in _candidates(spec.name):
         if candidate.is_file():
             return candidate
-    return None
+    return inksmall.WEIGHTS if spec.name == inksmall.NAME else None
+
+
+def choose_backbone() -> str:
+    """Pick a backbone for who names none: EfficientNet-Lite0 where its weights can be had, else `ink-small`.
+
+    Returns:
+        Its name.
+    """
+    spec = BackboneSpec(USUAL)
+    try:
+        if find_weights_file(spec) is None:
+            _download(*_timm_config(USUAL))
+    except WeightsError:
+        return inksmall.NAME
+    return USUAL
 
 
 def pretrained_overlay(info: BackboneInfo) -> dict[str, Any] | None:
@@ -246,12 +265,12 @@ def _timm_config(name: str) -> tuple[str, Any]:
     declare_missing_operators()
     import timm  # noqa: PLC0415 - seconds
 
-    architecture, _, tag = name.partition(".")
+    architecture, _, tag = inksmall.timm_name(name).partition(".")
     if not timm.is_model(architecture):
         near = difflib.get_close_matches(architecture, timm.list_models(), 8)
         raise RecipeError(f"backbone.name: timm {version('timm')} has no '{name}'. Near: {', '.join(near) or 'none'}.")
     try:
-        config = timm.get_pretrained_cfg(name, allow_unregistered=False)
+        config = timm.get_pretrained_cfg(inksmall.timm_name(name), allow_unregistered=False)
     except (RuntimeError, KeyError):
         config = None
     if config is None:
@@ -259,8 +278,9 @@ def _timm_config(name: str) -> tuple[str, Any]:
             known = ", ".join(timm.list_pretrained(f"{architecture}.*")) or "none"
             raise RecipeError(f"backbone.name: '{architecture}' has no weights '{tag}'. Known: {known}.")
         config = timm.create_model(architecture, num_classes=0).pretrained_cfg
-    full_name = f"{architecture}.{config.tag}" if config.tag else architecture
-    return full_name, config
+    if name == inksmall.NAME:
+        return name, config
+    return f"{architecture}.{config.tag}" if config.tag else architecture, config
 
 
 def _download(name: str, config: Any) -> Path:
@@ -281,6 +301,7 @@ def _download(name: str, config: Any) -> Path:
         f"  - a file: backbone.weights=PATH.safetensors (or a .pth that holds weights only)\n"
         f"  - a directory: set INKFOLD_WEIGHTS to one with {name}.safetensors or {architecture}.safetensors\n"
         f"  - the hub: run once with a network, or copy a hub cache here and point HF_HOME at it\n"
+        f"  - another backbone: backbone.name={inksmall.NAME} comes with inkfold\n"
         f"  - none: backbone.weights={UNTRAINED} tries the rest with random weights"
     )
 

@@ -1,0 +1,84 @@
+"""`ink-small`, a backbone for drawings: its architecture, made known to timm, and its weights, which come with inkfold.
+
+Made of timm's own blocks, so that whatever works on a timm model works on it. What it was trained on, and what it is bad at:
+docs/ink-small.md.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from inkfold.torchvision_ops import declare_missing_operators
+
+NAME = "ink-small"
+TIMM_NAME = "ink_small"  # timm takes a function's name
+WEIGHTS = Path(__file__).with_name("ink-small.safetensors")
+SIZE_PX = 64
+
+
+def timm_name(name: str) -> str:
+    """Say what timm calls a backbone, and make `ink-small` known to it if that is meant."""
+    if name != NAME:
+        return name
+    _register()
+    return TIMM_NAME
+
+
+def _register() -> None:
+    declare_missing_operators()
+    from timm.models import is_model, register_model  # noqa: PLC0415 - seconds
+
+    if not is_model(TIMM_NAME):
+        sys.modules[__name__].default_cfgs = _configurations()  # type: ignore[attr-defined]
+        register_model(ink_small)
+
+
+def ink_small(pretrained: bool = False, **arguments: Any) -> Any:
+    """Build it, as timm's own models are built.
+
+    Args:
+        pretrained: Load weights, from the file that timm's configuration or its overlay names.
+        arguments: Of timm's `build_model_with_cfg` and of `ByobNet`.
+
+    Returns:
+        The model; one grey channel in, unless `in_chans` says otherwise.
+    """
+    from timm.models import build_model_with_cfg  # noqa: PLC0415 - seconds
+    from timm.models.byobnet import ByobNet  # noqa: PLC0415
+
+    given = {"in_chans": 1, **arguments}
+    return build_model_with_cfg(
+        ByobNet, TIMM_NAME, pretrained, model_cfg=_architecture(), feature_cfg={"flatten_sequential": True}, **given
+    )
+
+
+def _architecture() -> Any:
+    """Residual blocks of plain 3 x 3 convolutions: on a CPU they do several times the work a second of depthwise ones."""
+    from timm.models.byobnet import ByoBlockCfg, ByoModelCfg  # noqa: PLC0415 - seconds
+
+    stages = ((1, 32, 1, 1.0), (2, 64, 2, 1.0), (2, 128, 2, 0.5), (2, 256, 2, 0.375))
+    return ByoModelCfg(
+        blocks=tuple(ByoBlockCfg("basic", d=depth, c=width, s=stride, br=ratio) for depth, width, stride, ratio in stages),
+        stem_chs=32,
+        stem_type="3x3",
+        stem_pool="",
+        num_features=512,
+    )
+
+
+def _configurations() -> Any:
+    from timm.models import generate_default_cfgs  # noqa: PLC0415 - seconds
+
+    size = (1, SIZE_PX, SIZE_PX)
+    configuration = {
+        "input_size": size,
+        "num_classes": 0,
+        "mean": (1.0,),  # paper becomes 0, which is also what convolutions pad with
+        "std": (0.5,),
+        "interpolation": "bicubic",
+        "crop_pct": 1.0,
+        "first_conv": "stem.conv",
+        "classifier": "head.fc",
+        "license": "apache-2.0",
+    }
+    return generate_default_cfgs({f"{TIMM_NAME}.inkfold": configuration})
