@@ -21,6 +21,9 @@ from inkfold.pipeline import train
 from inkfold.predictions import Predictions
 from inkfold.recipe import validate_recipe
 from inkfold.run import load_run
+from inkfold.shards import digest_file
+from inkfold.sources import Cost
+from inkfold.teaching import relation_loss
 from inkfold.world import World
 from toy import RECIPE, RUN_FILES, command_line, environment, files_below, python, toy_data, toy_recipe
 
@@ -331,3 +334,45 @@ def test_batches_too_small_for_all_processes_are_refused_instead_of_waited_for(t
     monkeypatch.setattr("inkfold.world.joined", lambda device: many)
     with pytest.raises(RecipeError, match=r"finetune\.batch_size: 7 processes can't share batches of 4 drawings"):
         train(recipe, data=data, out=tmp_path / "run")
+
+
+@pytest.fixture
+def taught(tmp_path, data):
+    """A recipe with a teacher: a finished run of its own."""
+    (tmp_path / "teacher").mkdir()
+    teacher = train(toy_recipe(tmp_path / "teacher", RECIPE), data=data, out=tmp_path / "teacher/run").path
+    text = TUNED.replace("batch_size: 16}", "batch_size: 16, train: all}").replace(
+        "mixup: 0.2, cutmix: 0.5", f"teacher: {teacher}"
+    )
+    return toy_recipe(tmp_path, text)
+
+
+def test_a_taught_network_finds_drawings_alike_as_its_teacher_does(tmp_path, data, taught):
+    digests = np.array([digest_file(path).encode() for path in sorted((data / "train").rglob("*.png"))])
+
+    def features(run):
+        return torch.from_numpy(run.seers()[0][0].extract(digests, Cost()).read()).float()
+
+    teacher = features(load_run(tmp_path / "teacher/run"))
+    far = train(taught, "finetune.teacher=null", "finetune.epochs=6", data=data, out=tmp_path / "alone")
+    near = train(taught, "finetune.teacher_weight=10", "finetune.epochs=6", data=data, out=tmp_path / "taught")
+    losses = [relation_loss(features(run), teacher).item() for run in (near, far)]
+    assert losses[0] < 0.9 * losses[1]
+    assert json.loads((near.path / "cost.json").read_text())["seconds"]["teacher"] > 0
+
+
+def test_a_killed_run_with_a_teacher_ends_with_the_same_bytes(tmp_path, data, taught, monkeypatch):
+    whole = contents(train(taught, data=data, out=tmp_path / "whole").path)
+    monkeypatch.setattr(finetune, "CHECKPOINT_S", 0.0)
+    with monkeypatch.context() as patched:
+        kill_at(patched, 4)
+        with pytest.raises(Killed):
+            train(taught, data=data, out=tmp_path / "killed")
+    assert contents(train(taught, data=data, out=tmp_path / "killed").path) == whole
+
+
+def test_a_teacher_that_is_no_finished_run_is_refused(tmp_path, data, taught):
+    with pytest.raises(PredictionError, match="no such directory"):
+        train(taught, f"finetune.teacher={tmp_path / 'nowhere'}", data=data, out=tmp_path / "run")
+    with pytest.raises(RecipeError, match="saw whole drawings"):
+        train(taught, "finetune.mixup=0.2", data=data, out=tmp_path / "run")

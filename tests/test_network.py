@@ -35,7 +35,7 @@ def trained(name, part, steps=2):
     optimiser = torch.optim.SGD(groups, 0.05)
     for _ in range(steps):
         optimiser.zero_grad()
-        torch.nn.functional.cross_entropy(network(images_for(info)), torch.tensor([0, 1, 2, 3])).backward()
+        torch.nn.functional.cross_entropy(network(images_for(info))[0], torch.tensor([0, 1, 2, 3])).backward()
         optimiser.step()
     return info, network.eval()
 
@@ -52,8 +52,8 @@ def test_the_backbone_with_its_changes_is_the_trained_network(name, part):
     assert not found.unexpected_keys
     with torch.no_grad():
         features = plain.backbone(images_for(info))
-        np.testing.assert_allclose(plain(images_for(info)), network(images_for(info)), atol=2e-5)
-        expected = network(images_for(info)).softmax(1)
+        np.testing.assert_allclose(plain(images_for(info))[0], network(images_for(info))[0], atol=2e-5)
+        expected = network(images_for(info))[0].softmax(1)
     assert not torch.allclose(before, features, atol=1e-5), "training changed something"
     np.testing.assert_allclose(head_probs(network.head.tensors(), MLP, features.numpy(), 0), expected, atol=2e-5)
 

@@ -128,7 +128,7 @@ def build_tuning(recipe: Recipe) -> "tuple[TrainedPart, TuningSettings]":
     from inkfold.network import TrainedPart  # noqa: PLC0415
     from inkfold.settings import TuningSettings  # noqa: PLC0415
 
-    asked, given = recipe.backbone, _plain(recipe.finetune, {"start", "interpolate"})
+    asked, given = recipe.backbone, _plain(recipe.finetune, {"start", "interpolate", "teacher", "teacher_weight"})
     assert asked.train != "frozen"
     given["precision"] = choose_training_precision(given["precision"], choose_device(asked.device))
     part = TrainedPart(asked.train, asked.train_blocks, asked.lora_rank, asked.lora_alpha, asked.drop_path)

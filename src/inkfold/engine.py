@@ -21,6 +21,7 @@ from inkfold.network import HeadModule, Network, TrainedPart
 from inkfold.settings import TuningSettings
 from inkfold.sharding import gathered, laid_as, shard, whole
 from inkfold.shards import digest, key_digest
+from inkfold.teaching import Teacher
 from inkfold.weights import BackboneInfo
 from inkfold.world import World
 
@@ -43,6 +44,7 @@ class Plan:
         targets: Their class ids.
         names: Of the drawings, for messages.
         seed: Of all that is drawn.
+        teacher: Whose relations between drawings are learnt beside the labels.
     """
 
     info: BackboneInfo
@@ -56,6 +58,7 @@ class Plan:
     targets: Int64[np.ndarray, " n"]
     names: Shaped[np.ndarray, " n"]
     seed: int
+    teacher: Teacher | None = None
 
     @property
     def num_classes(self) -> int:
@@ -83,6 +86,7 @@ class Plan:
                     sorted((name, _named(values)) for name, values in self.heads.items()),
                 ],
                 "settings": {**asdict(self.settings), "micro_batch": None, "shard": None},
+                "teacher": None if self.teacher is None else [self.teacher.key, self.teacher.weight],
                 "views": [view_keys, self.curriculum.lr_factors()],
                 "drawings": [_named(self.feeder.digests), _named(self.targets), _named(own), self.seed, fold],
                 "torch": torch.__version__,
@@ -135,11 +139,13 @@ class Engine:
         """Drop gradients."""
         self._optimiser.zero_grad(set_to_none=True)
 
-    def scores(self, images: Float32[torch.Tensor, "n channels size size"]) -> Float32[torch.Tensor, "n classes"]:
-        """Score normalised drawings, for a loss."""
+    def answer(
+        self, images: Float32[torch.Tensor, "n channels size size"]
+    ) -> tuple[Float32[torch.Tensor, "n classes"], Float32[torch.Tensor, "n d"]]:
+        """Give scores and features of normalised drawings, for a loss."""
         with autocast(self._settings.precision, self._world.device):
-            scores: torch.Tensor = self._model(images.contiguous(memory_format=torch.channels_last))
-        return scores.float()
+            scores, features = self._model(images.contiguous(memory_format=torch.channels_last))
+        return scores.float(), features
 
     def backward(self, loss: torch.Tensor) -> None:
         """Add a loss's gradient."""
@@ -256,7 +262,7 @@ def examine(
     loss, right, given = np.zeros(()), np.zeros(len(rows)), NetworkInput(plan.info, world.device)
     for batch, pixels in zip(batches, shown, strict=True):
         with autocast(plan.settings.precision, world.device):
-            scores = network(given.of(pixels).contiguous(memory_format=torch.channels_last)).float()
+            scores = network(given.of(pixels).contiguous(memory_format=torch.channels_last))[0].float()
         part = batch[batch < len(rows)]
         targets = torch.from_numpy(plan.targets[rows[part]]).to(scores.device)
         loss += float(torch.nn.functional.cross_entropy(scores[: len(part)], targets, reduction="sum"))

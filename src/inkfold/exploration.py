@@ -17,8 +17,8 @@ from inkfold.dataset import Dataset, read_dataset
 from inkfold.errors import InkfoldError, RecipeError
 from inkfold.inference import predict_held_out, shown_alike
 from inkfold.launch import INLINE, Launcher, open_launcher
+from inkfold.material import build_lessons, gather, split
 from inkfold.metrics import mcnemar, wilson_interval
-from inkfold.pipeline import build_lessons, gather, split
 from inkfold.prepare import ReadData, read_files
 from inkfold.progress import Progress, silent
 from inkfold.published import IMAGENET_SKETCH_TOP1

@@ -25,6 +25,7 @@ from inkfold.errors import CacheError, RecipeError
 from inkfold.events import FOLD_EVENTS, append_events
 from inkfold.progress import Progress, silent
 from inkfold.settings import TuningSettings, lr_factor
+from inkfold.teaching import relation_loss
 from inkfold.torchvision_ops import declare_missing_operators
 from inkfold.training import Epoch
 from inkfold.world import World
@@ -206,7 +207,7 @@ class Tuner:
         """Add up the gradient of the batch's mean loss, some drawings at a time."""
         state, engine, device = self.state, self.engine, self.world.device
         engine.forget()
-        targets = torch.from_numpy(self.plan.targets[mine]).to(device)
+        targets, taught = torch.from_numpy(self.plan.targets[mine]).to(device), self._taught(mine)
         loss, parts = 0.0, range(0, math.ceil(total / self.world.size), state.micro_batch)  # as many in each process
         with _seeded((self.plan.seed, 5, self.fold, state.epoch, state.step, self.world.rank), device):
             mixed = None if self._mixup is None else self._mix(self._input.of(pixels), targets)
@@ -217,7 +218,7 @@ class Tuner:
                     (self._input.of(pixels[part]), targets[part]) if mixed is None else (mixed[0][part], mixed[1][part])
                 )
                 with engine.unshared(last=start == parts[-1]):
-                    part_loss = self._loss(engine.scores(images), wanted) * there / (total / self.world.size)
+                    part_loss = self._loss(images, wanted, taught[part]) * there / (total / self.world.size)
                     engine.backward(part_loss)
                 loss += float(part_loss.detach()) / self.world.size
         return loss
@@ -230,9 +231,19 @@ class Tuner:
         mixed, wanted = self._mixup(images[:even], targets[:even]) if even else (images[:0], alone[:0])
         return torch.cat([mixed, images[even:]]), torch.cat([wanted, alone.to(wanted.dtype)])
 
-    def _loss(self, scores: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    def _loss(self, images: torch.Tensor, wanted: torch.Tensor, taught: torch.Tensor) -> torch.Tensor:
         smoothing = self.settings.label_smoothing if self._mixup is None else 0.0  # timm's mixup smooths by itself
-        return torch.nn.functional.cross_entropy(scores, wanted, reduction="sum", label_smoothing=smoothing)
+        scores, features = self.engine.answer(images)
+        loss = torch.nn.functional.cross_entropy(scores, wanted, reduction="sum", label_smoothing=smoothing)
+        return loss if self.plan.teacher is None else loss + self.plan.teacher.weight * relation_loss(features, taught)
+
+    def _taught(self, rows: np.ndarray) -> torch.Tensor:
+        """Give what the teacher says of drawings under the epoch's view; nothing without one."""
+        teacher = self.plan.teacher
+        if teacher is None:
+            return torch.empty(len(rows), 0)
+        features = teacher.features.read(self.plan.curriculum.view(self.state.epoch))[rows]
+        return torch.from_numpy(features).to(self.world.device).float()
 
     def _outcome(self) -> Outcome:
         state, engine = self.state, self.engine

@@ -128,12 +128,14 @@ class Network(torch.nn.Module):
         model = build_model(info, 0.0 if part is None else part.drop_path)
         self.backbone = model if part is None else _thawed(model, info, part)
 
-    def forward(self, images: Float32[torch.Tensor, "n channels size size"]) -> Float32[torch.Tensor, "n classes"]:
-        """Score normalised drawings."""
-        features = self.backbone(images)
+    def forward(
+        self, images: Float32[torch.Tensor, "n channels size size"]
+    ) -> tuple[Float32[torch.Tensor, "n classes"], Float32[torch.Tensor, "n d"]]:
+        """Score normalised drawings, and give the features that the scores are of."""
+        features = self.backbone(images).float()
         with torch.autocast(images.device.type, enabled=False):
-            scores: torch.Tensor = self.head(features.float())
-        return scores
+            scores: torch.Tensor = self.head(features)
+        return scores, features
 
     def train(self, mode: bool = True) -> "Network":
         """Set the mode; what is frozen stays as it predicts: its statistics don't move and nothing of it is left out."""

@@ -8,42 +8,34 @@ import contextlib
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool
 
-from inkfold.assembly import (
-    build_curriculum,
-    build_extractor,
-    build_trial,
-    build_tuning,
-    data_options,
-    dropout_of,
-    settle_recipe,
-)
-from inkfold.augment import IDENTITY, View
+from inkfold.assembly import build_trial, build_tuning, data_options, dropout_of, settle_recipe
+from inkfold.augment import IDENTITY
 from inkfold.config import Recipe
-from inkfold.curriculum import Curriculum
 from inkfold.dataset import few_drawings, read_dataset
-from inkfold.errors import DataError, RecipeError
-from inkfold.folds import assign_folds, count_parted
+from inkfold.errors import RecipeError
+from inkfold.folds import count_parted
 from inkfold.heads import start_heads
 from inkfold.inference import Shown, predict_held_out, predict_test, shown_alike, shown_by_each
 from inkfold.launch import INLINE, Launcher, open_launcher
+from inkfold.material import Material, ask_teacher, build_lessons, gather, split
 from inkfold.predictions import Predictions
-from inkfold.prepare import Prepared, ReadData, decode, group_duplicates, read_files
+from inkfold.prepare import read_files
 from inkfold.progress import Progress, silent
 from inkfold.results import Results, write_results
-from inkfold.run import Run, load_run, prediction_views
+from inkfold.run import Run, load_run
 from inkfold.rundir import claimed, finished_run, write_cost, write_manifest
-from inkfold.sources import Cost, Extractor, ViewFeatures
+from inkfold.sources import Cost
 
 if TYPE_CHECKING:
-    from inkfold.course import Lessons
     from inkfold.engine import Plan
+    from inkfold.teaching import Teacher
     from inkfold.training import Fitted
     from inkfold.tuned import Tuned
     from inkfold.world import World
@@ -108,108 +100,6 @@ def train(
     return load_run(out)
 
 
-@dataclass(frozen=True, slots=True)
-class Material:
-    """Everything that heads are fitted on and asked about.
-
-    Attributes:
-        extractor: What made the features.
-        curriculum: Which view each epoch learns from.
-        test_views: Whose predictions are averaged.
-        prepared: The drawings.
-        features: Of the training drawings under every view.
-        test_features: Of the test drawings that can be read; None without any.
-    """
-
-    extractor: Extractor
-    curriculum: Curriculum
-    test_views: tuple[View, ...]
-    prepared: Prepared
-    features: ViewFeatures
-    test_features: ViewFeatures | None
-
-
-def gather(recipe: Recipe, read: ReadData, cost: Cost, progress: Progress, launcher: Launcher) -> Material:
-    """Decode drawings and compute the features of all views that a recipe learns from and predicts by.
-
-    Args:
-        recipe: With its image, backbone, curriculum and test-time views.
-        read: The drawings' files.
-        cost: Added to.
-        progress: Told how far each stage is.
-        launcher: Who computes features.
-
-    Returns:
-        The features, in the bank.
-
-    Raises:
-        DataError: If drawings can't be read.
-        WeightsError: If the backbone's weights can't be had.
-    """
-    with cost.timed("backbone"):
-        extractor = replace(build_extractor(recipe), launcher=launcher)
-    curriculum, test_views = build_curriculum(recipe), prediction_views(recipe)
-    views, frozen = tuple(dict.fromkeys((IDENTITY, *curriculum.views(), *test_views))), recipe.backbone.train == "frozen"
-    if not frozen:  # the head starts on drawings as they are, and the trained network will see all others by itself
-        views = (IDENTITY,)
-    prepared = decode(
-        read, extractor, recipe.data.on_broken, cost, progress, views=views, test_views=test_views, pixels=not frozen
-    )
-    if recipe.folds.group_duplicates:
-        prepared = group_duplicates(prepared, extractor.signatures(), cost, progress)
-    features = extractor.extract(prepared.digests, cost, progress, views)
-    test_features = None
-    if frozen and prepared.test_digests is not None and len(prepared.test_digests):
-        test_features = extractor.extract(prepared.test_digests, cost, progress, test_views)
-    return Material(extractor, curriculum, test_views, prepared, features, test_features)
-
-
-def split(recipe: Recipe, prepared: Prepared, *, grouped: bool = True) -> Bool[np.ndarray, "folds n"]:
-    """Deal the training drawings into parts, and give each fold all but its own.
-
-    Args:
-        recipe: With the kind of split; `holdout` holds out part 0, or val/ where the data have it.
-        prepared: The drawings.
-        grouped: Whether copies of one drawing stay together, where they were looked for.
-
-    Returns:
-        True where a fold's heads learn from a drawing.
-
-    Raises:
-        DataError: If a fold would have nothing to learn from, or nothing is held out.
-    """
-    train, holdout = prepared.read.dataset.train, recipe.folds.split == "holdout"
-    if holdout and train.given_val is not None:
-        parts = np.where(train.given_val[prepared.rows], 0, 1)
-    else:
-        groups = prepared.groups if grouped else prepared.named_groups
-        parts = assign_folds(prepared.targets, prepared.digests, recipe.folds.k, recipe.seed, groups)
-    folds = np.stack([parts != fold for fold in range(1 if holdout else recipe.folds.k)])
-    if folds.all() or not folds.any(1).all():
-        what = "no drawing is held out" if folds.all() else "all drawings are held out at once, so none is learnt from"
-        raise DataError(f"{prepared.read.dataset.root}: {what}. Add drawings or groups, or choose another folds.split.")
-    return folds
-
-
-def build_lessons(recipe: Recipe, material: Material, folds: Bool[np.ndarray, "folds n"]) -> "Lessons":
-    """Turn the material into what heads are fitted on.
-
-    Args:
-        recipe: Its seed.
-        material: Features under every view.
-        folds: True where a fold's heads learn from a drawing.
-
-    Returns:
-        The lessons, with the curriculum's view for each epoch.
-    """
-    from inkfold.course import Lessons, Schooling  # noqa: PLC0415 - torch takes a second
-
-    features, curriculum = material.features, material.curriculum
-    schooling = Schooling(lambda epoch: features.read(curriculum.view(epoch)), curriculum.lr_factors())
-    classes = len(material.prepared.read.dataset.class_names)
-    return Lessons(features.read(), material.prepared.targets, folds, classes, recipe.seed, schooling)
-
-
 def _fit(recipe: Recipe, material: Material, folds: Bool[np.ndarray, "folds n"], progress: Progress) -> "Fitted":
     from inkfold.backbone import choose_device  # noqa: PLC0415 - torch takes a second
     from inkfold.training import fit_trials  # noqa: PLC0415
@@ -253,7 +143,7 @@ def partners(recipe: Recipe) -> "Iterator[World | None]":
         yield world
 
 
-def _plan(recipe: Recipe, material: Material, fitted: "Fitted") -> "Plan":
+def _plan(recipe: Recipe, material: Material, fitted: "Fitted", teacher: "Teacher | None") -> "Plan":
     """Put together what is fine-tuned, on what, and how."""
     from inkfold.engine import Plan  # noqa: PLC0415 - torch takes a second
     from inkfold.feeder import Feeder  # noqa: PLC0415
@@ -275,6 +165,7 @@ def _plan(recipe: Recipe, material: Material, fitted: "Fitted") -> "Plan":
         targets=prepared.targets,
         names=prepared.read.dataset.train.image_paths[prepared.rows],
         seed=recipe.seed,
+        teacher=teacher,
     )
 
 
@@ -289,7 +180,8 @@ def _fine_tune(
     from inkfold.tuned import Job  # noqa: PLC0415 - torch takes a second
 
     out, world, cost, progress = how
-    job = Job(_plan(recipe, material, fitted), folds, out.absolute(), recipe.finetune.interpolate, world.device.type)
+    teacher = ask_teacher(recipe, material, cost, progress)
+    job = Job(_plan(recipe, material, fitted, teacher), folds, out.absolute(), recipe.finetune.interpolate, world.device.type)
     with cost.timed("finetune"):
         tuned = material.extractor.launcher.tune(job, world, progress)
     cost.trained += tuned.trained

@@ -268,10 +268,21 @@ class FinetuneRecipe(Section):
     """`full`: of several processes each keeps its share of parameters, gradients and moments, for what doesn't fit a device."""
     start: Literal["head", "random"] = "head"
     """The head starts as it is fitted on the frozen features by `fit`, or with random weights."""
+    teacher: str | None = None
+    """A finished run whose backbone's relations between drawings are learnt beside the labels, so that a small network sees as
+    a large one does; its classes may be others."""
+    teacher_weight: float = Field(1.0, gt=0, le=1000)
+    """Of the loss of relations, beside the labels' loss."""
     interpolate: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field((1.0,), min_length=1)
     """Shares of the way from the start's weights to the trained ones; the best out of fold is taken, for all folds alike."""
     keep: Literal["last", "best"] = "last"
     """Which epoch's weights: the last, or the best on the fold's own held-out part, which flatters by what is told."""
+
+    @model_validator(mode="after")
+    def _a_teacher_sees_whole_drawings(self) -> "FinetuneRecipe":
+        if self.teacher is not None and (self.mixup or self.cutmix):
+            raise ValueError("teacher: saw whole drawings, so mixup and cutmix must be 0 beside it")
+        return self
 
 
 class FoldsRecipe(Section):

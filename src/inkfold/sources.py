@@ -200,6 +200,10 @@ class ViewFeatures:
         self._kept: OrderedDict[View, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Begin anew in another process, with nothing kept."""
+        return ViewFeatures, (self._digests, self._banks)
+
     def read(self, view: View = IDENTITY) -> Float16[np.ndarray, "n d"]:
         """Gather the features of one view; some views' are kept. Threads may ask at once.
 

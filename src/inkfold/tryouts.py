@@ -17,8 +17,8 @@ from inkfold.errors import DataError
 from inkfold.folds import assign_folds
 from inkfold.heads import mean_probs
 from inkfold.launch import Launcher
+from inkfold.material import Material, build_lessons, gather
 from inkfold.metrics import paired_difference, wilson_interval
-from inkfold.pipeline import Material, build_lessons, gather
 from inkfold.prepare import Prepared, ReadData
 from inkfold.progress import Progress
 from inkfold.shards import key_digest
