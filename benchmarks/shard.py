@@ -126,7 +126,7 @@ def take_step(engine: Engine, plan: Plan, world: World, step: int) -> float:
     images = torch.randn(len(plan.targets), 3, size, size, generator=torch.Generator().manual_seed(step))
     mine = world.share(np.arange(len(images)))
     wanted = torch.from_numpy(plan.targets[mine])
-    loss = torch.nn.functional.cross_entropy(engine.scores(images[mine]), wanted, reduction="sum")
+    loss = torch.nn.functional.cross_entropy(engine.answer(images[mine])[0], wanted, reduction="sum")
     engine.backward(loss * world.size / len(images))
     engine.update(1e-3, step)
     return float(world.total(np.array(float(loss.detach())))) / len(images)
