@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from inkfold.atomic import write_bytes
+from inkfold.errors import WeightsError
 from inkfold.torchvision_ops import declare_missing_operators
 
 NAME = "ink-small"
@@ -82,3 +84,31 @@ def _configurations() -> Any:
         "license": "apache-2.0",
     }
     return generate_default_cfgs({f"{TIMM_NAME}.inkfold": configuration})
+
+
+def write_weights(changes: Path, out: Path) -> int:
+    """Write what training changed of an untrained `ink-small`, which is all of it, as it lies in the package.
+
+    Args:
+        changes: A fold's file in the run that trained it, `weights/fold0.safetensors`.
+        out: Replaced when it exists; weights in float16, statistics of norms among them.
+
+    Returns:
+        The file's size in bytes.
+
+    Raises:
+        WeightsError: If a value doesn't fit into float16.
+    """
+    from safetensors.torch import load_file, save  # noqa: PLC0415 - torch takes a second
+
+    tensors = {name: values.half() if values.is_floating_point() else values for name, values in load_file(changes).items()}
+    lost = [name for name, values in tensors.items() if not values.isfinite().all()]
+    if lost:
+        raise WeightsError(f"{changes}: {', '.join(lost[:5])}: too large for float16. Train again with a lower finetune.lr.")
+    write_bytes(out, save(tensors, {"name": NAME}))
+    return out.stat().st_size
+
+
+if __name__ == "__main__":
+    run, path = sys.argv[1:]
+    write_weights(Path(run) / "weights/fold0.safetensors", Path(path))

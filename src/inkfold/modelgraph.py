@@ -11,7 +11,7 @@ from inkfold.errors import ExportError
 from inkfold.fit import ImageOptions
 from inkfold.graph import Graph, onnx
 from inkfold.headgraph import add_fold_means, add_fold_vote, add_heads, add_pool
-from inkfold.pixelgraph import add_channels, add_fitting
+from inkfold.pixelgraph import add_channels, add_fitting, add_luma
 from inkfold.run import Run, head_spec, prediction_views
 from inkfold.sources import Extractor
 from inkfold.traced import IMAGES, trace
@@ -170,9 +170,10 @@ class _Building:
 
 
 def _normalised(g: Graph, squares: str, info: BackboneInfo) -> str:
+    channels = add_luma(g, squares) if len(info.mean) == 1 else squares
     scale = 1 / (255 * np.array(info.std, np.float32))
     shift = -255 * np.array(info.mean, np.float32) * scale
-    return g.op("Add", g.op("Mul", squares, g.const(scale.reshape(1, 3, 1, 1))), g.const(shift.reshape(1, 3, 1, 1)))
+    return g.op("Add", g.op("Mul", channels, g.const(scale.reshape(1, -1, 1, 1))), g.const(shift.reshape(1, -1, 1, 1)))
 
 
 def _check_fitting(run: Run, extractor: Extractor, *, fitted: bool) -> None:

@@ -71,6 +71,21 @@ def add_paper(g: Graph, x: str) -> str:
     return g.op("Unsqueeze", g.op("Floor", g.op("Mul", middle, g.const(0.5, np.float32))), g.ints(3))
 
 
+def add_luma(g: Graph, x: str) -> str:
+    """Reduce drawings to their luma, as `images.to_grey` does.
+
+    Args:
+        g: The graph.
+        x: (n, 3, h, w).
+
+    Returns:
+        (n, 1, h, w).
+    """
+    parts = g.op("Mul", x, g.const(np.array(LUMA, np.float32).reshape(1, 3, 1, 1)))
+    total = g.op("Add", g.op("ReduceSum", parts, g.ints(1)), g.const(32768.0, np.float32))
+    return g.op("Floor", g.op("Mul", total, g.const(1 / 65536, np.float32)))
+
+
 class _Size:
     """The drawings' height and width, as whole numbers and as double precision."""
 
@@ -83,7 +98,7 @@ class _Size:
 def _settle_colour(g: Graph, x: str, size: _Size, options: ImageOptions) -> str:
     if options.colour == "rgb":
         return x
-    luma = _luma(g, x)
+    luma = add_luma(g, x)
     if options.colour == "grey":
         return g.op("Expand", luma, g.ints(1, 3, 1, 1))
     axis = g.ints(1)
@@ -95,15 +110,9 @@ def _settle_colour(g: Graph, x: str, size: _Size, options: ImageOptions) -> str:
     return g.op("Where", grey, luma, x)
 
 
-def _luma(g: Graph, x: str) -> str:
-    parts = g.op("Mul", x, g.const(np.array(LUMA, np.float32).reshape(1, 3, 1, 1)))
-    total = g.op("Add", g.op("ReduceSum", parts, g.ints(1)), g.const(32768.0, np.float32))
-    return g.op("Floor", g.op("Mul", total, g.const(1 / 65536, np.float32)))
-
-
 def _turn_dark_on_light(g: Graph, x: str, size: _Size) -> str:
     """Swap light and dark where both the border and the whole are dark."""
-    luma = _luma(g, x)
+    luma = add_luma(g, x)
     dark_border = _is_dark(g, _border(g, luma, size, channels=1))
     some, none = g.branch(), g.branch()
     inner = some.op("And", dark_border, _is_dark(some, _sampled(some, luma, size)))

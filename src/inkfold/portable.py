@@ -10,6 +10,7 @@ from safetensors.torch import save as to_safetensors
 from inkfold.atomic import write_bytes
 from inkfold.backbone import build_model
 from inkfold.errors import ExportError
+from inkfold.inksmall import timm_name
 from inkfold.run import Run, head_spec
 
 
@@ -42,7 +43,7 @@ def write_network(run: Run, about: str, out: Path) -> int:
     arguments = {**info.model_args, **({"img_size": info.image_size} if info.resize_embeddings else {})}
     spec = head_spec(run.recipe)
     described: dict[str, Any] = {
-        "timm": {"model_name": info.name.split(".")[0], **arguments},
+        "timm": {"model_name": timm_name(info.name).split(".")[0], **arguments},
         "mean": info.mean,
         "std": info.std,
         "head": {name: getattr(spec, name) for name in ("kind", "hidden", "activation", "norm", "scaling", "neighbours")},

@@ -29,7 +29,7 @@ def trace(info: BackboneInfo) -> onnx.ModelProto:
         ExportError: If the exporter can't follow the model.
     """
     model = build_model(info)
-    example = torch.zeros(EXAMPLES, 3, info.image_size, info.image_size)
+    example = torch.zeros(EXAMPLES, len(info.mean), info.image_size, info.image_size)
     try:
         with _quiet():
             program = torch.onnx.export(
