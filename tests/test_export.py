@@ -32,6 +32,7 @@ HEADS = {
     "views": RECIPE + "tta: [hflip, identity, 'rotate(8,8)', 'hflip + rotate(-8,-8)']\n",
     "only flipped": RECIPE + "tta: [hflip]\n",
     "squash": RECIPE.replace("{size: 32}", "{size: 32, fit: squash, colour: rgb, invert: never}"),
+    "one channel": RECIPE.replace("batch_size: 16}", "batch_size: 16, model_args: {in_chans: 1}, mean: [0.5], std: [0.25]}"),
     "holdout": RECIPE.replace("{k: 3}", "{split: holdout}"),
     "tuned": TUNED,
 }
