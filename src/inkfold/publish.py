@@ -12,6 +12,7 @@ from inkfold.errors import ExportError
 from inkfold.home import home
 from inkfold.manifest import MANIFEST, read_manifest
 from inkfold.nearest import index_path
+from inkfold.recipe import load_raw
 from inkfold.shards import digest_file
 
 MODEL = "model.onnx"
@@ -50,13 +51,20 @@ def find_model(path: Path, say: Callable[[str], None], export: Export | None = N
 
 
 def _export(run: Path, model: Path, export: Export, say: Callable[[str], None]) -> None:
-    done = export([str(run), "--out", str(model), "--nearest"])
+    done = export([str(run), "--out", str(model), "--nearest", *_fitted(run)])
     if done.returncode or not model.is_file():
         model.unlink(missing_ok=True)  # what was found wanting isn't served the next time
         words = "\n".join(done.stderr.strip().splitlines()[-LAST_LINES:])
         raise ExportError(f"{run}: `inkfold export` failed with exit code {done.returncode}:\n{words}")
     if not index_path(model).is_file():
         say(f"without the nearest training drawings: {(done.stderr.strip().splitlines() or ['no word why'])[-1]}")
+
+
+def _fitted(run: Path) -> list[str]:
+    """Ask for a file that takes squares alone where no file can do the fitting: the server fits drawings by itself."""
+    recipe = run / "recipe.yaml"  # an ensemble of runs has none of its own
+    image = (load_raw(recipe).get("image") if recipe.is_file() else None) or {}
+    return ["--fitted"] if image.get("fit") == "crop_to_ink" else []
 
 
 def _in_a_process(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
