@@ -5,8 +5,10 @@ import torch
 from inkfold import inksmall
 from inkfold.backbone import Backbone, build_model
 from inkfold.errors import WeightsError
+from inkfold.run import load_run
 from inkfold.sketches import draw_sketch
 from inkfold.weights import USUAL, BackboneSpec, choose_backbone, find_weights_file, resolve_backbone
+from toy import inkfold, toy_data, toy_recipe
 
 MOST_BYTES = 4_000_000
 
@@ -57,6 +59,14 @@ def test_it_is_chosen_where_nobody_names_a_backbone_and_no_weights_can_be_had(tm
     (tmp_path / f"{USUAL}.safetensors").touch()
     monkeypatch.setenv("INKFOLD_WEIGHTS", str(tmp_path))
     assert choose_backbone() == USUAL
+
+
+def test_a_run_without_a_backbones_name_says_which_one_it_took(tmp_path):
+    data, recipe = toy_data(tmp_path / "data"), toy_recipe(tmp_path, "folds: {k: 3}\n")
+    done = inkfold("train", recipe, f"data={data}", f"out={tmp_path / 'run'}", home=tmp_path / "home")
+    assert done.returncode == 0, done.stderr
+    assert "backbone: ink-small, which comes with inkfold" in done.stdout
+    assert load_run(tmp_path / "run").recipe.backbone.name == "ink-small"
 
 
 def test_other_names_are_timms():

@@ -296,7 +296,7 @@ def _demo(given: argparse.Namespace) -> int:
 
     data = prepare_demo(given.out, per_class=given.per_class)
     print(f"drew the sample: {data}")
-    print("backbone: untrained (seeded random weights), so the accuracy shows the path, not what drawings can reach.")
+    print("backbone: ink-small, which has seen other drawings of these classes by the same hand: expect less of your own.")
     settings = [f"data={data}", "data.test_targets=test_labels.csv"]
     run = _with_progress(lambda progress: train(RECIPE, *settings, out=given.out / "run", progress=progress))
     print_run(run)

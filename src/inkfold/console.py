@@ -33,6 +33,9 @@ def print_run(run: "Run | Ensemble") -> None:
     skipped = {name: count for name, count in metrics["data"]["skipped"].items() if count}
     if skipped:
         print(f"left out as broken: {', '.join(f'{count} {name}' for name, count in skipped.items())}")
+    backbone = run.manifest.get("backbone", {})
+    if backbone.get("name") == "ink-small" and backbone["init_seed"] is None:
+        print("backbone: ink-small, which comes with inkfold; `inkfold explore DATA` compares it with others")
     for warning in run.manifest["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)
     cost = json.loads((run.path / "cost.json").read_text(encoding="utf-8"))

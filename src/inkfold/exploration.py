@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from inkfold import inksmall
 from inkfold.assembly import build_trial, data_options, settle_recipe
 from inkfold.config import Recipe
 from inkfold.dataset import Dataset, read_dataset
@@ -29,6 +30,7 @@ from inkfold.weights import SUFFIXES, BackboneInfo, BackboneSpec, find_weights_f
 
 # Small first: what a CPU can afford.
 USUAL = (
+    inksmall.NAME,
     "mobilenetv3_small_100.lamb_in1k",
     "mobilenetv2_100.ra_in1k",
     "tf_efficientnet_lite0.in1k",
@@ -168,7 +170,7 @@ def _matches(pattern: str) -> list[str]:
     declare_missing_operators()
     import timm  # noqa: PLC0415 - seconds
 
-    return fnmatch.filter(sorted({*timm.list_pretrained(), *_local_names()}), pattern)
+    return fnmatch.filter(sorted({inksmall.NAME, *timm.list_pretrained(), *_local_names()}), pattern)
 
 
 def _local_names() -> list[str]:
