@@ -184,10 +184,10 @@ def test_batches_of_another_micro_size_agree_where_nothing_depends_on_a_batchs_c
 def test_when_memory_runs_out_the_micro_batch_is_halved_and_said_once(tmp_path, data, recipe, monkeypatch):
     real = finetune.Tuner._loss
 
-    def short_of_memory(self, scores, wanted):
-        if len(scores) > 3:
+    def short_of_memory(self, images, wanted, taught):
+        if len(images) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(self, scores, wanted)
+        return real(self, images, wanted, taught)
 
     monkeypatch.setattr(finetune.Tuner, "_loss", short_of_memory)
     run = train(recipe, data=data, out=tmp_path / "run")

@@ -29,8 +29,9 @@ from inkfold.weights import BackboneInfo, BackboneSpec, resolve_backbone
 
 OPTIONS = ImageOptions(8)
 DRIVER = """
-import sys
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever starts tests in the background may have it ignored
 import inkfold.cells, inkfold.cluster, inkfold.pool
 import toy_bank
 from inkfold.augment import IDENTITY
