@@ -27,8 +27,8 @@ class About:
         backbones: timm's names.
         folds: How many models vote: of one run, or of all members together.
         precision: `float32` or `int8`.
-        accuracy: Value, 95 % interval, and of which drawings; None where nothing was measured.
-        reliability: Ten bins of confidence: low, high, count, mean confidence, accuracy.
+        accuracy: Of the run, also in 8 bits: value, 95 % interval, and of which drawings; None where nothing was measured.
+        reliability: Of the run: ten bins of confidence: low, high, count, mean confidence, accuracy.
         look: How the training drawings look: see `look.measure_look`.
         versions: Of inkfold, torch, timm and onnx.
         format: Of this object.

@@ -41,7 +41,7 @@ examples:
   inkfold serve model.onnx --port 9000
 
 A run is exported once, into INKFOLD_HOME. The page is at /, the interface at /docs.
-Needs the extra: pip install 'inkfold[serve]'.
+Needs extras: pip install 'inkfold[export,serve]', on a machine that serves an exported model 'inkfold[serve]'.
 """
 EXPORT_HELP = """\
 examples:

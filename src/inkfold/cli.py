@@ -176,7 +176,10 @@ def _serve(given: argparse.Namespace) -> int:
         import h11  # noqa: F401
         import onnxruntime  # noqa: F401
     except ImportError as error:
-        raise InkfoldError(f"serve: needs {error.name}, which isn't installed: pip install 'inkfold[serve]'.") from None
+        raise InkfoldError(
+            f"serve: needs {error.name}, which isn't installed: pip install 'inkfold[serve]' for exported models, "
+            "'inkfold[export,serve]' for runs too."
+        ) from None
     from inkfold.publish import find_model
     from inkfold.serving import ServeOptions, serve
 
