@@ -21,6 +21,10 @@ def test_the_words_say_how_often_such_answers_were_right(accuracy, words):
     assert f"{accuracy:.0%} were right" in sure.text
 
 
+def test_an_interval_that_does_not_reach_all_is_not_rounded_to_it():
+    assert "(95 % interval 99% to 100%)" in how_sure(0.5, bins(1.0, count=1136)).text
+
+
 def test_the_model_being_sure_makes_no_words_sure():
     assert how_sure(0.999, bins(0.1, 0.2)).words == "guess"
 

@@ -112,6 +112,15 @@ def test_the_pixel_limit_counts_for_jpegs_and_every_other_format():
         assert decode_image(data, pixel_limit=90 * 60).shape[:2] == (60, 90)
 
 
+def test_a_jpeg_of_endless_scans_is_refused_before_it_is_decoded():
+    data = encode(drawing(), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    assert decode_image(data).shape[:2] == (60, 90)
+    error = broken(data[:last] + data[last:-2] * 600 + data[-2:])
+    assert error.kind == "too_large"
+    assert "scans" in str(error)
+
+
 def test_pillows_own_limit_stays_as_it_was():
     before = Image.MAX_IMAGE_PIXELS
     decode_image(encode(drawing()), pixel_limit=10**12)

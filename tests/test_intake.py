@@ -97,6 +97,7 @@ def test_a_page_without_strokes_is_a_page():
         (b'{"strokes": 1}', 422),
         (b'{"strokes": [], "width": 1}', 422),
         (sketch([], width=0), 422),
+        (sketch([[[1, 2]]], width=1e-308, height=1e-308), 422),
         (sketch([], width=True), 422),
         (sketch([], height="5"), 422),
         (sketch([], pen=-1), 422),

@@ -29,6 +29,13 @@ def test_drawings_of_any_sizes_are_answered_in_their_order():
     assert told[-1] == (44, 44)
 
 
+def test_few_large_drawings_are_asked_about_at_once():
+    asked = []
+    session = SimpleNamespace(run=lambda outputs, given: asked.append(len(given["images"])) or [np.zeros((asked[-1], 2))])
+    ask(session, [np.zeros((2000, 2000), np.uint8)] * 6 + [np.zeros((9, 9), np.uint8)] * 20)
+    assert asked == [4, 2, 16, 4]
+
+
 def test_answers_are_compared():
     given, expected = np.float32([[0.6, 0.4], [0.3, 0.7]]), np.float32([[0.5, 0.5], [0.6, 0.4]])
     assert compare(given, expected) == Parity(2, 0.5, pytest.approx(0.3))

@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from inkfold.cache import list_cache, prune_cache
 from inkfold.errors import ExportError, PredictionError
+from inkfold.nearest import index_path
 from inkfold.pipeline import train
 from inkfold.publish import find_model
 from models import write_model
@@ -25,6 +27,7 @@ class Exporter:
     def __call__(self, arguments):
         self.calls.append(arguments)
         model = Path(arguments[arguments.index("--out") + 1])
+        model.parent.mkdir()
         write_model(model)
         if self.index:
             model.with_name("model.nearest.safetensors").write_bytes(b"")
@@ -38,7 +41,13 @@ def test_a_run_is_exported_once(run, tmp_path):
     assert model.is_file()
     assert model.is_relative_to(tmp_path / "home" / "served")
     assert find_model(run, said.append, exporter) == model
-    assert exporter.calls == [[str(run), "--out", str(model), "--nearest"]]
+    ((given, flag, out, nearest),) = exporter.calls
+    assert (given, flag, Path(out).name, nearest) == (str(run), "--out", model.name, "--nearest")
+    assert sorted(one.name for one in model.parent.iterdir() if one.name != "lock") == [
+        "key.json",
+        "model.nearest.safetensors",
+        model.name,
+    ]
     assert said == [f"exporting {run}, once: it may take a minute"]
 
 
@@ -63,6 +72,27 @@ def test_an_export_that_fails_says_why_and_leaves_nothing(run):
     exporter = Exporter()
     find_model(run, print, exporter)
     assert len(exporter.calls) == 1
+
+
+def test_an_export_that_was_killed_before_its_index_is_made_anew(run):
+    def killed(arguments):
+        Exporter(index=False)(arguments)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        find_model(run, print, killed)
+    exporter = Exporter()
+    model = find_model(run, print, exporter)
+    assert len(exporter.calls) == 1
+    assert index_path(model).is_file()
+
+
+def test_what_is_served_is_listed_and_pruned_with_the_cache(run, tmp_path):
+    model = find_model(run, print, Exporter())
+    (entry,) = [one for one in list_cache(tmp_path / "home") if one.name.startswith("served/")]
+    assert (entry.path, entry.description) == (model.parent, "the exported model of run")
+    prune_cache(tmp_path / "home", [entry.name])
+    assert not model.exists()
 
 
 def test_an_index_that_is_missing_is_said(run):

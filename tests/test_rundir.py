@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from inkfold.atomic import TEMP_MARK
-from inkfold.errors import PredictionError
+from inkfold.errors import PredictionError, WeightsError
 from inkfold.pipeline import train
 from test_pipeline import RESULTS, VIEWS, contents
 from toy import (
@@ -236,3 +236,11 @@ def test_results_are_all_in_the_manifest(tmp_path, data, recipe):
     assert set(run.manifest["versions"]) >= {"inkfold", "torch", "timm", "numpy", "python"}
     assert not any(Path(name).is_absolute() for name in run.manifest["files"])
     assert os.access(run.path, os.W_OK)
+
+
+def test_a_recipe_of_which_nothing_could_be_made_leaves_the_place_to_another(tmp_path):
+    data, out = toy_data(tmp_path / "data"), tmp_path / "run"
+    with pytest.raises(WeightsError):
+        train(toy_recipe(tmp_path), "backbone.name=tf_efficientnet_lite0", "backbone.weights=null", data=data, out=out)
+    assert files_below(out) == set()
+    assert train(toy_recipe(tmp_path), data=data, out=out).path == out

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from inkfold import specimens
 from inkfold.fit import ImageOptions
 from inkfold.pipeline import train
 from inkfold.specimens import CALIBRATION, Collection, Specimens, collect, spread
@@ -64,3 +65,11 @@ def test_drawings_that_cant_be_read_are_passed_over(tmp_path):
     given = Specimens(np.array([*map(str, files), "gone.png"], np.dtypes.StringDType()), np.arange(4))
     whole, pixels = given.decoded(ImageOptions(32))
     assert (whole.targets.tolist(), len(pixels)) == ([0, 2], 2)
+
+
+def test_large_pages_are_thinned_out_evenly_rather_than_held_all_at_once(tmp_path, monkeypatch):
+    files = sorted((toy_data(tmp_path / "data") / "train").rglob("*.png"))
+    monkeypatch.setattr(specimens, "MOST_BYTES", 7 * 48 * 48)  # seven of the toy's drawings
+    whole, pixels = Specimens(np.array([*map(str, files)], np.dtypes.StringDType()), np.arange(18)).decoded(ImageOptions(32))
+    assert whole.targets.tolist() == [0, 4, 8, 12, 16]
+    assert len(pixels) == len(whole)

@@ -251,6 +251,6 @@ _GRAMMAR: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] 
     "audit": ("duplicates, doubtful labels and confused classes in the data of a finished run", "", _fill_audit),
     "augment": ("a contact sheet of what a recipe's augmentation does to your drawings", "", _fill_augment),
     "recipes": ("list the shipped recipes", "", _fill_recipes),
-    "cache": ("list or prune decoded drawings and features", "", _fill_cache),
+    "cache": ("list or prune decoded drawings, features and served models", "", _fill_cache),
     "demo": ("the main job on drawings that inkfold draws itself, offline", "", _fill_demo),
 }

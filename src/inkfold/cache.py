@@ -1,4 +1,4 @@
-"""What the pixel store, the feature bank and the signatures hold, and how it is given back."""
+"""What the pixel store, the feature bank, the signatures and served models hold, and how it is given back."""
 
 import json
 import shutil
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-SORTS = ("pixels", "features", "signatures")
+SORTS = ("pixels", "features", "signatures", "served")
 DAY_S = 24 * 3600.0
 
 
@@ -16,7 +16,7 @@ class CacheEntry:
     """One directory of the cache.
 
     Attributes:
-        name: `pixels/NAME`, `features/NAME` or `signatures/NAME`.
+        name: `pixels/NAME`, `features/NAME`, `signatures/NAME` or `served/NAME`.
         path: Where it is.
         bytes: On disk.
         shards: Files with rows.
@@ -88,6 +88,8 @@ def _describe(path: Path) -> str:
     if "backbone" in key:
         backbone = key["backbone"]
         return f"{backbone['name']} {backbone['image_size']} px {backbone['precision']}, {key['pixels']['fit']}"
+    if "served" in key:
+        return f"the exported model of {key['served']}"
     if "signature" in key:
         return f"{key.get('side')} px, ink centred and scaled"
     return f"{key.get('size_px')} px, fit {key.get('fit')}, colour {key.get('colour')}, {key.get('channels')} channel(s)"

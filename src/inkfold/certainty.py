@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import floor
 from typing import Any, Literal
 
 from inkfold.metrics import wilson_interval
@@ -62,7 +63,7 @@ def how_sure(confidence: float, reliability: Sequence[Mapping[str, Any]]) -> Cer
     words = next(word for bound, word in BOUNDS if low >= bound)
     text = (
         f"{SENTENCES[words]}: of {n} drawings answered with about this confidence, "
-        f"{hits / n:.0%} were right (95 % interval {low:.0%} to {high:.0%})."
+        f"{hits / n:.0%} were right (95 % interval {floor(100 * low)}% to {high:.0%})."
     )
     return Certainty(words, text, hits / n, low, high, n)
 

@@ -34,6 +34,8 @@ GREY_SPREAD = 16
 COLOURED_FRACTION = 0.001
 # Below this range of luma a drawing laid on white counts as vanished (yellow, the lightest ink in use, keeps 29).
 VISIBLE_CONTRAST = 48
+# Of a JPEG, as libtiff limits them: each goes over all pixels, 15 ms at 25 megapixels for 42 bytes. Encoders make about ten.
+MOST_SCANS = 100
 # libjpeg's words for lost pixels. A few bytes left over before the end marker (0xd9) lose none, and encoders write
 # them; many mean that damage made the decoder stop early. A colour profile is no pixel.
 HARMLESS_JPEG = re.compile(r"\b\d{1,2} extraneous bytes before marker 0xd9")
@@ -166,6 +168,7 @@ def _count_coloured(pixels: Pixels) -> int:
 def _decode(data: bytes, min_side_px: int, pixel_limit: int, colour: Colour) -> tuple[Pixels, int]:
     """Pixels as stored, and the EXIF orientation."""
     if _format_of(data) == "JPEG":
+        _check_scans(data)
         try:
             return _decode_jpeg(data, min_side_px, pixel_limit, colour), _jpeg_orientation(data)
         except ValueError as error:
@@ -286,6 +289,12 @@ def _check_pixel_count(width: int, height: int, pixel_limit: int) -> None:
     if width * height > pixel_limit:
         got = f"announces {width} x {height} = {width * height} pixels"
         raise BrokenImage("too_large", f"{got}, expected at most {pixel_limit}. Reduce it or raise the pixel limit.")
+
+
+def _check_scans(data: bytes) -> None:
+    scans = data.count(b"\xff\xda")  # in coded pixels a zero follows each 0xff
+    if scans > MOST_SCANS:
+        raise BrokenImage("too_large", f"has {scans} scans, expected at most {MOST_SCANS}. Save it anew or remove it.")
 
 
 def _check_complete(data: bytes) -> None:

@@ -15,6 +15,7 @@ from inkfold.strokes import Sketch, Stroke
 NAME_LENGTH = 200
 MOST_HEADERS_BYTES = 4096
 EXTENT = 1e6
+LEAST = 1e-6  # of a page: points are divided by a part of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +181,8 @@ def _pen(told: Mapping[str, Any], where: str) -> float | None:
 
 def _extent(told: Mapping[str, Any], name: str) -> float:
     value = told.get(name)
-    if not _is_number(value) or value <= 0:
-        raise _wrong(f"{name} {str(value)[:40]}", f"a number above 0 and up to {EXTENT:g}")
+    if not _is_number(value) or value < LEAST:
+        raise _wrong(f"{name} {str(value)[:40]}", f"a number from {LEAST:g} to {EXTENT:g}")
     return float(value)
 
 

@@ -15,6 +15,7 @@ from inkfold.progress import Progress, silent
 from inkfold.run import Run
 
 BATCH_SIZE = 16
+PIXELS_AT_ONCE = 1 << 24  # of a batch: the graph makes several floats of each
 LARGEST_DIFFERENCE = 0.01  # of a probability; sums in another order gave 0.0002 at the most
 LARGEST_DIFFERENCE_KNN = 0.06  # which of two nearly equal drawings is the last neighbour is a matter of the last bit
 LEAST_AGREEMENT = 0.99
@@ -68,8 +69,9 @@ def ask(
     parts, done = [], 0
     for _, group in groupby(drawings, key=lambda one: one.shape):
         alike = list(group)
-        for start in range(0, len(alike), BATCH_SIZE):
-            batch = np.stack(alike[start : start + BATCH_SIZE])
+        count = max(1, min(BATCH_SIZE, PIXELS_AT_ONCE // (alike[0].shape[0] * alike[0].shape[1])))
+        for start in range(0, len(alike), count):
+            batch = np.stack(alike[start : start + count])
             parts.append(session.run([output], {"images": batch if batch.ndim == 4 else batch[..., None]})[0])
             done += len(batch)
             progress("ask the file", done, len(drawings))

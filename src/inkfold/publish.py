@@ -1,19 +1,23 @@
 """From a finished run to the model that is served: exported once, in a process of its own; the server loads no PyTorch."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from filelock import FileLock
 
+from inkfold.about import FORMAT
 from inkfold.answerer import SET
+from inkfold.atomic import write_json
 from inkfold.errors import ExportError
 from inkfold.home import home
 from inkfold.manifest import MANIFEST, read_manifest
 from inkfold.nearest import index_path
 from inkfold.recipe import load_raw
-from inkfold.shards import digest_file
+from inkfold.shards import digest_file, key_digest
 
 MODEL = "model.onnx"
 LAST_LINES = 5
@@ -41,23 +45,31 @@ def find_model(path: Path, say: Callable[[str], None], export: Export | None = N
     if not path.exists():
         raise ExportError(f"{path}: no such file or directory, expected a finished run or an ONNX file. Check the path.")
     read_manifest(path, ())
-    place = home() / "served" / digest_file(path / MANIFEST)
-    place.mkdir(parents=True, exist_ok=True)
+    key = {"served": path.resolve().name, "run": digest_file(path / MANIFEST), "format": FORMAT, "inkfold": version("inkfold")}
+    place = home() / "served" / key_digest(key)
+    write_json(place / "key.json", key)
     with FileLock(place / "lock"):  # two servers of one run wait for one export
         if not (place / MODEL).is_file():
             say(f"exporting {path}, once: it may take a minute")
-            _export(path, place / MODEL, export or _in_a_process, say)
+            _export(path, place, export or _in_a_process, say)
     return place / MODEL
 
 
-def _export(run: Path, model: Path, export: Export, say: Callable[[str], None]) -> None:
-    done = export([str(run), "--out", str(model), "--nearest", *_fitted(run)])
-    if done.returncode or not model.is_file():
-        model.unlink(missing_ok=True)  # what was found wanting isn't served the next time
+def _export(run: Path, place: Path, export: Export, say: Callable[[str], None]) -> None:
+    """Export beside the place and move what came there, the model last: a killed export leaves nothing that counts."""
+    fresh = place / "fresh" / MODEL
+    shutil.rmtree(fresh.parent, ignore_errors=True)  # what was found wanting, or cut off, isn't served the next time
+    done = export([str(run), "--out", str(fresh), "--nearest", *_fitted(run)])
+    if done.returncode or not fresh.is_file():
         words = "\n".join(done.stderr.strip().splitlines()[-LAST_LINES:])
         raise ExportError(f"{run}: `inkfold export` failed with exit code {done.returncode}:\n{words}")
-    if not index_path(model).is_file():
+    index = index_path(fresh)
+    if index.is_file():
+        index.replace(place / index.name)
+    else:
         say(f"without the nearest training drawings: {(done.stderr.strip().splitlines() or ['no word why'])[-1]}")
+    fresh.replace(place / MODEL)
+    shutil.rmtree(fresh.parent, ignore_errors=True)
 
 
 def _fitted(run: Path) -> list[str]:

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from safetensors.numpy import save as to_safetensors
 
 from inkfold.atomic import TEMP_MARK, sweep_temp_files, write_bytes, write_json, write_text
-from inkfold.errors import PredictionError, Problem
+from inkfold.errors import InkfoldError, PredictionError, Problem
 from inkfold.manifest import FORMAT, MANIFEST
 from inkfold.recipe import dump_recipe
 from inkfold.run import HEADS, Run, class_digest, load_run
@@ -58,8 +58,14 @@ def claimed(out: Path, recipe: BaseModel, *, first: bool = True) -> Iterator[Non
         events = out / "events"
         for directory in (out, out / "predictions", out / "weights", out / "checkpoints", events, *events.glob("fold*")):
             sweep_temp_files(directory, older_than_s=0)
+        is_new = not (out / "recipe.yaml").is_file()
         check_recipe(out / "recipe.yaml", recipe)
-        yield
+        try:
+            yield
+        except InkfoldError:
+            if is_new and _foreign_names(out) == ["recipe.yaml"]:  # nothing was made: another recipe may be tried here
+                (out / "recipe.yaml").unlink()
+            raise
     finally:
         (out / LOCK).unlink(missing_ok=True)  # while it is held: later, it could be another process's
         lock.release()

@@ -17,6 +17,7 @@ from inkfold.sources import Cost
 
 CALIBRATION = 256
 JUDGED = 2000  # drawings on which a loss of accuracy is measured
+MOST_BYTES = 1 << 30  # of decoded pixels at once: 500 scans of 12 megapixels would be 18 GB
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +47,31 @@ class Specimens:
         return Specimens(self.files[rows], *known)
 
     def decoded(self, image: ImageOptions) -> "tuple[Specimens, list[Pixels]]":
-        """Decode those that can be read, as the run does.
+        """Decode those that can be read, as the run does; of large pages every second, fourth ... where all would not fit.
 
         Args:
             image: The run's options.
 
         Returns:
-            Those that could be, and their pixels before they are fitted.
+            Those that were, and their pixels before they are fitted.
         """
-        whole, pixels = [], []
+        whole: list[int] = []
+        pixels: list[Pixels] = []
+        step = 1
         least = 0 if image.fit == "crop_to_ink" else int(OVERSAMPLING * image.size_px)
         for row, file in enumerate(self.files.tolist()):
+            if row % step:
+                continue
             try:
                 data = Path(file).read_bytes()
                 pixels.append(decode_image(data, min_side_px=least, pixel_limit=image.pixel_limit, colour=image.colour))
             except (BrokenImage, OSError):
                 continue
             whole.append(row)
+            while len(whole) > 1 and sum(one.nbytes for one in pixels) > MOST_BYTES:
+                step *= 2
+                kept = [place for place, one in enumerate(whole) if one % step == 0]
+                whole, pixels = [whole[place] for place in kept], [pixels[place] for place in kept]
         return self.rows(np.array(whole, np.int64)), pixels
 
 

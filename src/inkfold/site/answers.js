@@ -62,7 +62,8 @@ function showNearest(nearest) {
 /** What is measured of answers this sure. @param {Sure} sure */
 function measured({ accuracy, low, high, count }) {
   if (accuracy === null || low === null || high === null) return words().unmeasured;
-  return words().measured({ accuracy: percent(accuracy), low: percent(low), high: percent(high), count: number(count) });
+  const shown = { accuracy: percent(accuracy), low: percent(Math.floor(100 * low) / 100), high: percent(high) };
+  return words().measured({ ...shown, count: number(count) });
 }
 
 /** @param {Answer} answer */
