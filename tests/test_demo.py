@@ -14,7 +14,7 @@ def test_the_demo_runs_offline_where_it_is_called(tmp_path):
     metrics = json.loads((tmp_path / "demo/run/metrics.json").read_text())
     assert metrics["data"]["n_train"] == 4 * metrics["data"]["num_classes"]
     assert metrics["test"]["n"] == metrics["data"]["num_classes"]
-    assert "untrained" in done.stdout
+    assert "backbone: ink-small" in done.stdout
     assert "submission.csv" in done.stdout
     assert done.stdout.splitlines()[-1] == "draw, and see what it says: inkfold serve demo/run --open"
 
