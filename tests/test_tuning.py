@@ -197,6 +197,14 @@ def test_what_a_killed_tuner_was_at_is_asked_for_again(tmp_path, data, recipe):
     assert not list(out.glob(".worker-*"))
 
 
+def test_the_lock_of_a_tuner_that_died_between_two_trials_is_swept_away(tmp_path, data, recipe):
+    out = tmp_path / "study"
+    tune(recipe, "tune.trials=2", data=data, out=out)
+    (out / ".worker-dead.lock").touch()
+    tune(recipe, "tune.trials=3", data=data, out=out)
+    assert not list(out.glob(".worker-*"))
+
+
 def test_two_tuners_work_on_one_study(tmp_path, data, recipe):
     out = tmp_path / "study"
     results, seen = [], []

@@ -156,7 +156,8 @@ def _at_work(out: Path) -> Iterator[str]:
     """Hold a lock while this process works, so that others can tell a living tuner's trials from a dead one's."""
     worker = uuid.uuid4().hex
     lock = FileLock(_worker_lock(out, worker))
-    lock.acquire()
+    with _alone(out):  # who sweeps away dead tuners' locks never sees one that is made but not held yet
+        lock.acquire()
     try:
         yield worker
     finally:
@@ -202,19 +203,26 @@ def _take_over(study: "optuna.Study", out: Path) -> None:
     """Give up the trials of tuners that have died, and ask for them again."""
     from optuna.trial import TrialState  # noqa: PLC0415
 
+    for path in out.glob(_worker_lock(out, "*").name):
+        _remove_if_dead(path)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        path = _worker_lock(out, trial.user_attrs.get("worker", ""))
-        lock = FileLock(path, timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
+        if _worker_lock(out, trial.user_attrs.get("worker", "")).is_file():
             continue
-        path.unlink(missing_ok=True)
-        lock.release()
         study.tell(trial.number, state=TrialState.FAIL)
         if trial.params:
             kept = {key: value for key, value in trial.user_attrs.items() if key == AS_IT_IS}
             study.enqueue_trial(trial.params, user_attrs=kept)
+
+
+def _remove_if_dead(path: Path) -> None:
+    """Remove the lock of a tuner that died, whether it was at a trial or between two."""
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return
+    path.unlink(missing_ok=True)
+    lock.release()
 
 
 def _count(study: "optuna.Study", *, running: bool = True) -> int:
