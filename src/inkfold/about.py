@@ -10,6 +10,7 @@ from inkfold.errors import ExportError
 
 FORMAT = 1
 KEY = "inkfold"
+SET = "set.json"  # of a directory that holds a set of files; it says of them all what each says of itself
 
 
 @dataclass(frozen=True, slots=True)

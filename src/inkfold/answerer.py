@@ -1,7 +1,6 @@
 """An exported model in ONNX Runtime: squares in, probabilities and features out. No PyTorch."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,12 @@ import numpy as np
 import onnxruntime
 from jaxtyping import Float32
 
-from inkfold.about import About, read_about
+from inkfold.about import SET, About, read_about
 from inkfold.errors import ExportError
-from inkfold.fit import ImageOptions, fit_image, read_drawing
+from inkfold.fit import ImageOptions, fit_image, read_drawing, stack_squares
 from inkfold.images import Pixels
+from inkfold.store import available_cores
 
-SET = "set.json"
 MOST_THREADS = 2
 # Twice a phone's photograph. A PNG of so many pixels with transparency takes 480 MB while it is decoded, and two are at once.
 PIXEL_LIMIT = 25_000_000
@@ -53,10 +52,8 @@ class _File:
         self.outputs = [name for name in ("probs", "features") if name in given]
 
     def run(self, squares: Sequence[Pixels]) -> list[np.ndarray]:
-        """Run a batch; grey squares become colour ones only beside colour ones."""
-        if len({square.ndim for square in squares}) > 1:
-            squares = [square if square.ndim == 3 else np.repeat(square[..., None], 3, 2) for square in squares]
-        batch = np.stack(squares)
+        """Run a batch."""
+        batch = stack_squares(squares)
         outputs: list[np.ndarray] = self.session.run(self.outputs, {"images": batch if batch.ndim == 4 else batch[..., None]})
         return outputs
 
@@ -119,11 +116,6 @@ class Answerer:
         outputs = [file.run(squares) for file, squares in zip(self._files, zip(*drawings, strict=True), strict=True)]
         probs = sum(weight * output[0] for weight, output in zip(self._weights, outputs, strict=True))
         return Seen(np.asarray(probs, np.float32), outputs[0][1] if len(outputs[0]) > 1 else None)
-
-
-def available_cores() -> int:
-    """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _session_options(threads: int) -> onnxruntime.SessionOptions:

@@ -9,20 +9,20 @@ from pathlib import Path
 
 import numpy as np
 
-from inkfold.about import KEY, About
+from inkfold.about import KEY, SET, About
 from inkfold.atomic import write_bytes, write_json
 from inkfold.augment import IDENTITY
 from inkfold.backbone import NetworkInput, choose_device
 from inkfold.description import describe
 from inkfold.ensemble import Ensemble, load_any
 from inkfold.errors import ExportError
-from inkfold.fit import ImageOptions, fit_image
+from inkfold.fit import ImageOptions, fit_image, stack_squares
 from inkfold.graph import helper, onnx
 from inkfold.images import Pixels
 from inkfold.look import DRAWINGS, measure_look
 from inkfold.modelgraph import FEATURES, GraphOptions, Tracer, build_graph, image_of, runs_of, trace_backbone
 from inkfold.parity import Parity, ask, check_parity, compare, in_float32, open_session
-from inkfold.portable import write_network
+from inkfold.portable import network_bytes
 from inkfold.progress import Progress, silent
 from inkfold.quantised import quantise
 from inkfold.run import Run, prediction_views
@@ -32,7 +32,6 @@ from inkfold.toll import Toll, check_toll, measure_toll
 
 CHECKED = 500
 LARGEST_BYTES = 2**31 - 2**20  # protobuf's limit, and some room
-SET, SET_FORMAT = "set.json", 1
 POOLED_BY_WEIGHT = ("soft", "weighted", "greedy")
 
 
@@ -136,7 +135,7 @@ def export_set(
         _write(out / name, data)
     about = describe(ensemble, options.graph, made[0][1].about.look, made[0][1].about.num_features)
     precision = made[0][1].about.precision
-    described = {**asdict(replace(about, precision=precision)), "format": SET_FORMAT, "files": names, "weights": weights}
+    described = {**asdict(replace(about, precision=precision)), "files": names, "weights": weights}
     write_json(out / SET, described)
     return [exported for _, exported in made]
 
@@ -159,7 +158,9 @@ def export_safetensors(run_dir: Path, out: Path) -> int:
         members = ", ".join(str(member.path) for member in runs_of(run))
         raise ExportError(f"{run_dir}: is an ensemble, and a file of weights holds one network. Export its members: {members}.")
     about = describe(run, GraphOptions(), {}, _num_features(run))
-    return write_network(run, about.as_json(), out)
+    data = network_bytes(run, about.as_json())
+    _write(out, data)
+    return len(data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +245,7 @@ class _Making:
             key = str((sorted(extractor.backbone.key().items()), extractor.image))
             if key not in known:
                 self.progress(f"turn {extractor.backbone.name} into 8-bit numbers", 0, 1)
-                squares = np.stack([_square(one, extractor.image) for one in calibration.decoded(extractor.image)[1]])
+                squares = stack_squares([fit_image(one, extractor.image) for one in calibration.decoded(extractor.image)[1]])
                 images = NetworkInput(extractor.backbone, choose_device("cpu")).of(squares).numpy()
                 known[key] = quantise(self._trace(extractor), np.ascontiguousarray(images))
             return known[key]
@@ -265,11 +266,6 @@ class _Making:
             )
         data: bytes = model.SerializeToString()
         return data
-
-
-def _square(pixels: Pixels, image: ImageOptions) -> np.ndarray:
-    fitted = fit_image(pixels, image)
-    return fitted if fitted.ndim == 3 else np.repeat(fitted[..., None], 3, axis=2)
 
 
 def _notes(predictor: Run | Ensemble, options: ExportOptions) -> list[str]:

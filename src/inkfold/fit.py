@@ -1,5 +1,6 @@
 """Any drawing in, a square of dark ink on light paper out: paper, inversion, cropping and fitting."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,10 +66,25 @@ def read_drawing(data: bytes, options: ImageOptions) -> Pixels:
     Raises:
         BrokenImage: As `decode_image` does.
     """
+    return _fit_settled(decode_drawing(data, options), options)
+
+
+def decode_drawing(data: bytes, options: ImageOptions) -> Pixels:
+    """Decode a file's bytes for a square that is still to be made of them.
+
+    Args:
+        data: The file's bytes.
+        options: What the square must be; its colour is settled.
+
+    Returns:
+        (h, w) if grey, otherwise (h, w, 3) in RGB order; JPEGs reduced where the square needs less.
+
+    Raises:
+        BrokenImage: As `decode_image` does.
+    """
     # What the crop leaves may be a small part of the page: it needs every pixel.
     min_side_px = 0 if options.fit == "crop_to_ink" else int(OVERSAMPLING * options.size_px)
-    pixels = decode_image(data, min_side_px=min_side_px, pixel_limit=options.pixel_limit, colour=options.colour)
-    return _fit_settled(pixels, options)
+    return decode_image(data, min_side_px=min_side_px, pixel_limit=options.pixel_limit, colour=options.colour)
 
 
 def fit_image(pixels: Pixels, options: ImageOptions) -> Pixels:
@@ -82,6 +98,20 @@ def fit_image(pixels: Pixels, options: ImageOptions) -> Pixels:
         (S, S) if grey, otherwise (S, S, 3) in RGB order.
     """
     return _fit_settled(settle_colour(pixels, options.colour), options)
+
+
+def stack_squares(squares: Sequence[Pixels]) -> UInt8[np.ndarray, "n size size *channels"]:
+    """Put fitted drawings into one array; grey ones get three channels only beside colour ones.
+
+    Args:
+        squares: Of one size, at least one.
+
+    Returns:
+        (n, S, S) if all are grey, otherwise (n, S, S, 3).
+    """
+    if len({square.ndim for square in squares}) > 1:
+        squares = [square if square.ndim == 3 else np.repeat(square[..., None], 3, 2) for square in squares]
+    return np.stack(squares)
 
 
 def paper_colour(pixels: Pixels) -> UInt8[np.ndarray, "*channels"]:
@@ -173,11 +203,23 @@ def crop_to_ink(pixels: Pixels) -> Pixels:
     return pixels[max(0, top - margin) : bottom + margin, max(0, left - margin) : right + margin]
 
 
-def _fit_settled(pixels: Pixels, options: ImageOptions) -> Pixels:
+def on_paper(pixels: Pixels, options: ImageOptions) -> Pixels:
+    """Bring a picture of settled colour to dark ink on light paper, cropped where the options ask for it.
+
+    Args:
+        pixels: (h, w), or (h, w, 3).
+        options: Inversion and fit; the size isn't changed yet.
+
+    Returns:
+        The page that is then made a square.
+    """
     if options.invert == "auto" and is_light_on_dark(pixels):
         pixels = inverted(pixels)
-    if options.fit == "crop_to_ink":
-        pixels = crop_to_ink(pixels)
+    return crop_to_ink(pixels) if options.fit == "crop_to_ink" else pixels
+
+
+def _fit_settled(pixels: Pixels, options: ImageOptions) -> Pixels:
+    pixels = on_paper(pixels, options)
     side = options.size_px
     square = _resize(pixels, side, side, options) if options.fit == "squash" else _pad(pixels, options)
     return np.repeat(square[..., None], 3, axis=2) if options.colour == "rgb" and square.ndim == 2 else square

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from inkfold.fit import ImageOptions, crop_to_ink, ink_depth, inverted, is_light_on_dark, paper_colour
+from inkfold.fit import ImageOptions, ink_depth, on_paper, paper_colour
 from inkfold.images import Pixels, settle_colour, to_grey
 
 DRAWINGS = 500
@@ -54,11 +54,7 @@ def line_width_px(ink: np.ndarray) -> float:
 
 
 def _measured(pixels: Pixels, options: ImageOptions) -> tuple[float, float, float, float] | None:
-    pixels = settle_colour(pixels, options.colour)
-    if options.invert == "auto" and is_light_on_dark(pixels):
-        pixels = inverted(pixels)
-    if options.fit == "crop_to_ink":
-        pixels = crop_to_ink(pixels)
+    pixels = on_paper(settle_colour(pixels, options.colour), options)
     paper = paper_colour(pixels)
     depth = ink_depth(pixels, paper)
     ink = depth > depth.max() / 2

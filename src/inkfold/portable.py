@@ -1,21 +1,18 @@
 """A run's network as one safetensors file, for people who use PyTorch without inkfold."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.torch import save as to_safetensors
 
-from inkfold.atomic import write_bytes
 from inkfold.backbone import build_model
-from inkfold.errors import ExportError
 from inkfold.inksmall import timm_name
 from inkfold.run import Run, head_spec
 
 
-def write_network(run: Run, about: str, out: Path) -> int:
-    """Write backbones and heads.
+def network_bytes(run: Run, about: str) -> bytes:
+    """Put backbones and heads into a file's bytes.
 
     Tensors are `backbone.*` in timm's own names, or `backbone0.*`, `backbone1.*` where each fold has its own, and
     `heads.*` with the member first, as `inkfold.heads` describes them.
@@ -23,13 +20,9 @@ def write_network(run: Run, about: str, out: Path) -> int:
     Args:
         run: A finished run.
         about: What the file says of itself, JSON.
-        out: Replaced when it exists.
 
     Returns:
-        The file's bytes.
-
-    Raises:
-        ExportError: If the disk is full, or it can't be written there.
+        The bytes of a safetensors file.
     """
     import torch  # noqa: PLC0415
 
@@ -49,12 +42,8 @@ def write_network(run: Run, about: str, out: Path) -> int:
         "head": {name: getattr(spec, name) for name in ("kind", "hidden", "activation", "norm", "scaling", "neighbours")},
         "folds": run.folds,
     }
-    data = to_safetensors(_unshared(tensors), metadata={"inkfold": about, "network": json.dumps(described)})
-    try:
-        write_bytes(out, data)
-    except OSError as error:
-        raise ExportError(f"{out}: {error.strerror}. Choose a place that you can write to and that has room.") from None
-    return len(data)
+    data: bytes = to_safetensors(_unshared(tensors), metadata={"inkfold": about, "network": json.dumps(described)})
+    return data
 
 
 def _unshared(tensors: dict[str, Any]) -> dict[str, Any]:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from inkfold.about import FORMAT
-from inkfold.answerer import SET
+from inkfold.about import FORMAT, SET
 from inkfold.atomic import write_json
 from inkfold.errors import ExportError
 from inkfold.home import home

@@ -18,7 +18,7 @@ from inkfold.atomic import write_text
 from inkfold.augment import IDENTITY, View, parse_view, render_batch
 from inkfold.config import Recipe
 from inkfold.errors import DataError, PredictionError
-from inkfold.fit import ImageOptions, fit_image
+from inkfold.fit import ImageOptions, fit_image, stack_squares
 from inkfold.heads import HeadSpec, mean_probs
 from inkfold.home import home
 from inkfold.manifest import MANIFEST, read_manifest
@@ -130,9 +130,7 @@ class Run(Predictor):
         extractor = seers[0][0]
         fitted = [fit_image(array, extractor.image) for array in arrays]
         drawings = [digest(one.tobytes()).encode() for one in fitted]
-        if len({one.ndim for one in fitted}) > 1:
-            fitted = [one if one.ndim == 3 else np.repeat(one[..., None], 3, 2) for one in fitted]
-        pixels = np.stack(fitted)
+        pixels = stack_squares(fitted)
         views, size_px = prediction_views(self.recipe), extractor.backbone.image_size
         probs = np.empty((len(self.folds), len(arrays), len(self.classes_)), np.float32)
         with keep_freed_memory():

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Int64, Shaped
 
 from inkfold.assembly import read_again
-from inkfold.fit import OVERSAMPLING, ImageOptions
-from inkfold.images import BrokenImage, Pixels, decode_image
+from inkfold.fit import ImageOptions, decode_drawing
+from inkfold.images import BrokenImage, Pixels
 from inkfold.predictions import Predictions
 from inkfold.progress import Progress, silent
 from inkfold.results import OUT_OF_FOLD
@@ -58,13 +58,11 @@ class Specimens:
         whole: list[int] = []
         pixels: list[Pixels] = []
         step = 1
-        least = 0 if image.fit == "crop_to_ink" else int(OVERSAMPLING * image.size_px)
         for row, file in enumerate(self.files.tolist()):
             if row % step:
                 continue
             try:
-                data = Path(file).read_bytes()
-                pixels.append(decode_image(data, min_side_px=least, pixel_limit=image.pixel_limit, colour=image.colour))
+                pixels.append(decode_drawing(Path(file).read_bytes(), image))
             except (BrokenImage, OSError):
                 continue
             whole.append(row)
