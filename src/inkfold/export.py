@@ -26,6 +26,7 @@ from inkfold.portable import network_bytes
 from inkfold.progress import Progress, silent
 from inkfold.quantised import quantise
 from inkfold.run import Run, prediction_views
+from inkfold.shards import key_digest
 from inkfold.sources import Extractor
 from inkfold.specimens import Collection, Specimens, collect
 from inkfold.toll import Toll, check_toll, measure_toll
@@ -99,7 +100,7 @@ def export_onnx(run_dir: Path, out: Path, options: ExportOptions = ExportOptions
     """
     predictor = load_any(run_dir)
     collection = collect(runs_of(predictor)[0], options.data, progress)
-    data, exported = _Making(predictor, options, collection, progress).made(out)
+    data, exported = _Making(predictor, options, collection, image_of(runs_of(predictor)), progress).made(out)
     _write(out, data)
     return exported
 
@@ -128,7 +129,7 @@ def export_set(
     collection = collect(runs[0], options.data, progress)
     names = [f"{number}-{run.path.name}.onnx" for number, run in enumerate(runs)]
     made = [
-        _Making(run, options, collection, progress, ensemble.classes_).made(out / name)
+        _Making(run, options, collection, image_of([run]), progress, ensemble.classes_).made(out / name)
         for run, name in zip(runs, names, strict=True)
     ]
     for name, (data, _) in zip(names, made, strict=True):
@@ -165,19 +166,18 @@ def export_safetensors(run_dir: Path, out: Path) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Making:
-    """A file in the making."""
+    """A file in the making.
+
+    How drawings become squares is asked once: whoever asks a run has all of its weights read for their digests.
+    """
 
     predictor: Run | Ensemble
     options: ExportOptions
     collection: Collection
+    image: ImageOptions
     progress: Progress
     classes: Sequence[str] | None = None
     traced: dict[str, onnx.ModelProto] = field(default_factory=dict)
-
-    @property
-    def image(self) -> ImageOptions:
-        """How drawings become squares."""
-        return image_of(runs_of(self.predictor))
 
     def made(self, out: Path) -> tuple[bytes, Exported]:
         """Build the file's bytes, checked."""
@@ -231,7 +231,7 @@ class _Making:
 
     def _trace(self, extractor: Extractor) -> onnx.ModelProto:
         """Write a backbone down once."""
-        key = str(sorted(extractor.backbone.key().items()))
+        key = key_digest(extractor.backbone.key())
         if key not in self.traced:
             self.progress(f"write down {extractor.backbone.name}", 0, 1)
             self.traced[key] = trace_backbone(extractor)
@@ -239,10 +239,10 @@ class _Making:
 
     def _quantiser(self, calibration: Specimens) -> Tracer:
         """Give what turns backbones into 8-bit numbers, each once."""
-        known: dict[str, onnx.ModelProto] = {}
+        known: dict[tuple[str, ImageOptions], onnx.ModelProto] = {}
 
         def quantised(extractor: Extractor) -> onnx.ModelProto:
-            key = str((sorted(extractor.backbone.key().items()), extractor.image))
+            key = key_digest(extractor.backbone.key()), extractor.image
             if key not in known:
                 self.progress(f"turn {extractor.backbone.name} into 8-bit numbers", 0, 1)
                 squares = stack_squares([fit_image(one, extractor.image) for one in calibration.decoded(extractor.image)[1]])

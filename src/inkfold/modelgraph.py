@@ -13,6 +13,7 @@ from inkfold.graph import Graph, onnx
 from inkfold.headgraph import add_fold_means, add_fold_vote, add_heads, add_pool
 from inkfold.pixelgraph import add_channels, add_fitting, add_luma
 from inkfold.run import Run, head_spec, prediction_views
+from inkfold.shards import key_digest
 from inkfold.sources import Extractor
 from inkfold.traced import IMAGES, trace
 from inkfold.viewgraph import add_view
@@ -118,7 +119,7 @@ class _Building:
     graph: Graph
     options: GraphOptions
     tracer: Tracer
-    known: dict[str, Mapping[View, str]] = field(default_factory=dict)
+    known: dict[tuple[str, ImageOptions, tuple[View, ...]], Mapping[View, str]] = field(default_factory=dict)
     squares: dict[ImageOptions, str] = field(default_factory=dict)
     first_features: str = ""
     domains: list[onnx.OperatorSetIdProto] = field(default_factory=list)
@@ -148,7 +149,7 @@ class _Building:
     def _features(self, extractor: Extractor, views: tuple[View, ...]) -> Mapping[View, str]:
         """Add a backbone that looks at all views in one batch; members with the same one share it."""
         g, info = self.graph, extractor.backbone
-        key = str((sorted(info.key().items()), extractor.image, views))
+        key = key_digest(info.key()), extractor.image, views
         if key not in self.known:
             squares = self._squares(extractor.image)
             shown = [add_view(g, squares, view, info.image_size) for view in views]
