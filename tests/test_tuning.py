@@ -197,6 +197,14 @@ def test_what_a_killed_tuner_was_at_is_asked_for_again(tmp_path, data, recipe):
     assert not list(out.glob(".worker-*"))
 
 
+def test_a_backbone_that_nobody_named_is_chosen_once_for_all_trials(tmp_path, data, monkeypatch):
+    chosen = []
+    monkeypatch.setattr("inkfold.assembly.choose_backbone", lambda: chosen.append("ink-small") or "ink-small")
+    tune({"folds": {"k": 3}, "fit": {"epochs": 2}}, "tune.trials=3", data=data, out=tmp_path / "study")
+    assert chosen == ["ink-small"]
+    assert load_recipe(tmp_path / "study/best.yaml").backbone.name == "ink-small"
+
+
 def test_the_lock_of_a_tuner_that_died_between_two_trials_is_swept_away(tmp_path, data, recipe):
     out = tmp_path / "study"
     tune(recipe, "tune.trials=2", data=data, out=out)

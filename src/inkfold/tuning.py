@@ -78,6 +78,7 @@ def tune(
     settled = settle_recipe(raw, (), data)
     if settled.backbone.train != "frozen":
         raise RecipeError("backbone.train: tune tries heads on a frozen backbone's features. Set backbone.train=frozen.")
+    raw = with_values(raw, {"backbone.name": settled.backbone.name})  # where it was chosen: once, for all trials
     space = search_space(raw, settled)
     _claim(out, settled)
     dataset = replace(read_dataset(str(settled.data.root), data_options(settled)), test=None)
