@@ -18,12 +18,11 @@ from inkfold.counters import BATCHES, Counters
 from inkfold.exchange import Refusal, Request, Response, json_response
 from inkfold.fit import INK_CONTRAST
 from inkfold.images import BrokenImage
-from inkfold.intake import Given, IntakeLimits, count_of, take_in
+from inkfold.intake import NEAREST, TOP, Given, IntakeLimits, count_of, take_in
 from inkfold.nearest import Nearest
 from inkfold.strokes import draw_page
 
 DECODING_THREADS = 2
-TOP, NEAREST = 5, 6
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import numpy as np
 from inkfold.exchange import Refusal, Request
 from inkfold.strokes import Sketch, Stroke
 
+TOP, NEAREST = 5, 6  # where a request says no number
 NAME_LENGTH = 200
 MOST_HEADERS_BYTES = 4096
 EXTENT = 1e6

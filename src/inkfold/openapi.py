@@ -7,7 +7,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from inkfold.certainty import SENTENCES
 from inkfold.exchange import Response
+from inkfold.intake import NEAREST, TOP
 from inkfold.wire import WireLimits
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -84,8 +86,8 @@ def _predict(limits: WireLimits) -> dict[str, Any]:
         "summary": "Recognise drawings",
         "description": "Takes a picture (JPEG, PNG, WebP, BMP, TIFF, GIF), several in a form, or the strokes of a sketch.",
         "parameters": [
-            _number("top", "Classes an answer", 1, 5),
-            _number("nearest", "Training drawings an answer", 0, 6),
+            _number("top", "Classes an answer", 1, TOP),
+            _number("nearest", "Training drawings an answer", 0, NEAREST),
         ],
         "requestBody": {
             "required": True,
@@ -138,7 +140,7 @@ def _schemas() -> dict[str, Any]:
     points = {"type": "array", "minItems": 1, "items": {"type": "array", "items": number, "minItems": 2, "maxItems": 2}}
     stroke = {**_object(points=points, pen=number, erase={"type": "boolean", "default": False}), "required": ["points"]}
     sketch = _object(strokes=_list({"anyOf": [points, _ref("Stroke")]}), width=number, height=number, pen=number)
-    words = {"enum": ["almost_certain", "likely", "unsure", "guess", "blank"]}
+    words = {"enum": [*SENTENCES]}
     return {
         "Sketch": {**sketch, "required": ["strokes", "width", "height"]},
         "Stroke": stroke,

@@ -265,18 +265,19 @@ def _timm_config(name: str) -> tuple[str, Any]:
     declare_missing_operators()
     import timm  # noqa: PLC0415 - seconds
 
-    architecture, _, tag = inksmall.timm_name(name).partition(".")
+    known = inksmall.timm_name(name)
+    architecture, _, tag = known.partition(".")
     if not timm.is_model(architecture):
         near = difflib.get_close_matches(architecture, timm.list_models(), 8)
         raise RecipeError(f"backbone.name: timm {version('timm')} has no '{name}'. Near: {', '.join(near) or 'none'}.")
     try:
-        config = timm.get_pretrained_cfg(inksmall.timm_name(name), allow_unregistered=False)
+        config = timm.get_pretrained_cfg(known, allow_unregistered=False)
     except (RuntimeError, KeyError):
         config = None
     if config is None:
         if tag:
-            known = ", ".join(timm.list_pretrained(f"{architecture}.*")) or "none"
-            raise RecipeError(f"backbone.name: '{architecture}' has no weights '{tag}'. Known: {known}.")
+            tags = ", ".join(timm.list_pretrained(f"{architecture}.*")) or "none"
+            raise RecipeError(f"backbone.name: '{architecture}' has no weights '{tag}'. Known: {tags}.")
         config = timm.create_model(architecture, num_classes=0).pretrained_cfg
     if name == inksmall.NAME:
         return name, config
