@@ -144,7 +144,7 @@ def test_a_study_tells_honest_figures_from_flattering_ones(capsys):
     }
     summary = {
         **{"cross_validated": {"n": 160, "as_it_was": 0.5, "best": 0.61}, "set_aside": aside},
-        **{"trials": {"complete": 9, "given_up": 3}, "best": {"fit.lr": 0.1}},
+        **{"trials": {"complete": 9, "given_up": 3}, "best": {"fit.lr": 0.1}, "learnt_by_backbone": None},
     }
     print_tuned(summary, "study")
     printed = capsys.readouterr().out
@@ -156,6 +156,9 @@ def test_a_study_tells_honest_figures_from_flattering_ones(capsys):
     printed = capsys.readouterr().out
     assert "best values: the recipe as it was" in printed
     assert "more than chance" in printed
+    assert "flatter" not in printed.replace("(flatters itself)", "")
+    print_tuned({**summary, "learnt_by_backbone": {"drawings": 1200, "of": 4000}}, "study")
+    assert "a backbone's weights learnt from 1,200 of these 4,000 drawings" in capsys.readouterr().out
 
 
 def explored(name, p_value, **changes):
@@ -163,6 +166,7 @@ def explored(name, p_value, **changes):
     given = {
         **{"name": name, "p_value": p_value, "images_per_s": 12.3, "parameters": 2_000_000, "weights_bytes": 3 << 20},
         **{"image_size": 224, "imagenet_sketch_top1": 33.3, "as_json": lambda: figures},
+        **{"n": 60, "learnt": 0},
     }
     return SimpleNamespace(**{**given, **changes})
 
@@ -177,3 +181,6 @@ def test_backbones_say_whether_they_can_be_told_from_the_best(capsys):
     }
     assert [rows[name][1] for name in ("best", "near", "far")] == ["", "not distinguishable", "p = 0.01"]
     assert (rows["near"][2], rows["far"][2]) == ("12", "")
+    assert "learnt from" not in printed
+    print_explored([explored("best", 1.0), explored("near", 0.2, learnt=40)])
+    assert "the weights of near learnt from 40 of these drawings; all rows are about 60" in capsys.readouterr().out

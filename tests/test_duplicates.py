@@ -1,13 +1,19 @@
+import errno
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from copies import COPIES, as_jpeg, drawing, turned
-from inkfold.duplicates import ALIKE, compare, describe, find_matches, group_matches
+from inkfold import duplicates
+from inkfold.duplicates import ALIKE, compare, describe, find_copies, find_matches, group_matches
+from inkfold.errors import CacheError
 from inkfold.findings import in_words
 from inkfold.shards import digest
-from inkfold.signatures import sign
+from inkfold.signatures import SignatureStore, sign
 from inkfold.sketches import CLASS_NAMES
 
 WORDS = {
@@ -83,6 +89,70 @@ def test_equal_files_match_whatever_is_on_them():
 def test_nothing_and_one_drawing_have_no_copies():
     assert find_matches(np.empty(0, "S32"), lambda _: np.empty((0, 64, 64), np.uint8)) == []
     assert matches_of(drawing()) == []
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """Signatures on disk of three drawings, a turned copy and two equal files."""
+    pictures = [drawing(), drawing("fish", 2), drawing("house", 1)]
+    pictures += [turned(pictures[0], 90), pictures[1]]
+    files = []
+    for i, pixels in enumerate(pictures):
+        files.append(str(tmp_path / f"{i}.png"))
+        cv2.imwrite(files[-1], pixels)
+    digests = np.array([digest(Path(file).read_bytes()).encode() for file in files])
+    store = SignatureStore(tmp_path / "signatures")
+    assert store.build(files, digests, workers=1) == []
+    return store, digests
+
+
+def watched(store, monkeypatch):
+    """Count how often signatures are read."""
+    reads, read = [], store.read
+    monkeypatch.setattr(store, "read", lambda names: reads.append(len(names)) or read(names))
+    return reads
+
+
+def test_drawings_that_were_compared_are_not_compared_again(kept, monkeypatch):
+    store, digests = kept
+    first = find_copies(digests, store)
+    assert {(match.first, match.second, match.identical) for match in first} == {(0, 3, False), (1, 4, True)}
+    assert first == find_matches(digests, store.read)
+    reads = watched(store, monkeypatch)
+    assert find_copies(digests, store) == first
+    order = np.array([3, 4, 0, 2, 1])
+    assert find_copies(digests[order], store) == find_matches(digests[order], kept[0].read)
+    reads.clear()
+    assert find_copies(digests[order], store)
+    assert reads == []
+
+
+def test_other_drawings_are_compared_anew(kept, monkeypatch):
+    store, digests = kept
+    find_copies(digests, store)
+    reads = watched(store, monkeypatch)
+    assert [(match.first, match.second) for match in find_copies(digests[[0, 2, 3]], store)] == [(0, 2)]
+    assert reads
+
+
+@pytest.mark.parametrize("content", ["", "[[0", "{}", "null", "[[0, 99, 1.0, false, 0.0]]", "[[1]]", '[["a", 1, 1, 1, 1]]'])
+def test_what_is_remembered_but_broken_is_found_again(kept, content):
+    store, digests = kept
+    first = find_copies(digests, store)
+    [path] = store.shards.directory.glob("copies-*.json")
+    whole = path.read_text()
+    path.write_text(content)
+    assert find_copies(digests, store) == first
+    assert path.read_text() == whole
+
+
+def test_a_full_disk_is_told_as_such(kept, monkeypatch):
+    def full(path, text):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(duplicates, "write_text", full)
+    with pytest.raises(CacheError, match=r"copies-\w+\.json: No space left"):
+        find_copies(kept[1], kept[0])
 
 
 def test_matches_depend_on_content_and_not_on_order():

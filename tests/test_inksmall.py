@@ -54,7 +54,7 @@ def test_it_is_chosen_where_nobody_names_a_backbone_and_no_weights_can_be_had(tm
         raise WeightsError("no network")
 
     monkeypatch.delenv("INKFOLD_WEIGHTS", raising=False)
-    monkeypatch.setattr("inkfold.weights._download", refuse)
+    monkeypatch.setattr("inkfold.weights.download", refuse)
     assert choose_backbone() == inksmall.NAME
     (tmp_path / f"{USUAL}.safetensors").touch()
     monkeypatch.setenv("INKFOLD_WEIGHTS", str(tmp_path))

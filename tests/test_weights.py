@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from inkfold import weights as module
 from inkfold.errors import RecipeError, WeightsError
 from inkfold.shards import digest_file
 from inkfold.weights import (
@@ -267,3 +268,15 @@ def test_an_unknown_tag_lists_the_known_ones(tmp_path):
 )
 def test_only_models_with_position_embeddings_are_told_another_size(name, size, resized):
     assert resolve_backbone(BackboneSpec(name, weights="untrained", image_size=size)).resize_embeddings is resized
+
+
+def test_a_weights_file_is_read_once_until_it_changes(tmp_path, monkeypatch):
+    file, reads = tmp_path / "own.safetensors", []
+    file.write_bytes(b"one")
+    monkeypatch.setattr(module, "digest_file", lambda path: reads.append(path) or digest_file(path))
+    first = module.digest_weights(file)
+    assert module.digest_weights(file) == first == digest_file(file)
+    assert len(reads) == 1
+    file.write_bytes(b"another")
+    assert module.digest_weights(file) == digest_file(file) != first
+    assert len(reads) == 2

@@ -208,6 +208,9 @@ def print_explored(rows: Sequence["Explored"]) -> None:
         for row in rows
     ]
     print_table("", columns, cells)
+    for row in rows:
+        if row.learnt:
+            print(f"the weights of {row.name} learnt from {row.learnt:,} of these drawings; all rows are about {row.n:,}")
 
 
 def print_audit(audit: dict[str, Any], path: Path) -> None:
@@ -258,6 +261,8 @@ def print_tuned(summary: dict[str, Any], out: str) -> None:
     ]
     print_table("", ("accuracy (95 %)", "drawings", "the recipe as it was", "best trial"), rows)
     print(f"gain on drawings set aside: {_difference(aside)}")
+    if (told := summary["learnt_by_backbone"]) is not None:
+        print(f"a backbone's weights learnt from {told['drawings']:,} of these {told['of']:,} drawings: all accuracies flatter")
     counts = summary["trials"]
     print(f"{counts['complete']} trials, {counts['given_up']} given up early")
     print("best values: " + (", ".join(f"{key}={value}" for key, value in summary["best"].items()) or "the recipe as it was"))

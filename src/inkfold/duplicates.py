@@ -7,17 +7,22 @@ correlate by over 0.997, and of the drawings themselves no two by over 0.993, th
 drawings that follow 30 patterns, one pair does by over 0.997.
 """
 
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
 import cv2
 import numpy as np
 from jaxtyping import Complex64, Float32, Float64, Int64, Shaped, UInt8
 
+from inkfold.atomic import write_text
+from inkfold.errors import CacheError
 from inkfold.folds import connected
 from inkfold.progress import Progress, silent
-from inkfold.signatures import SIDE, moments
+from inkfold.shards import digest, key_digest
+from inkfold.signatures import SIDE, SignatureStore, moments
 
 ALIKE = 0.997
 ALIKE_THIN = 0.999
@@ -38,7 +43,10 @@ STEPS = [
     *(FIRST_STEP / 1.7**turn for turn in range(4)),
 ]  # round drawings agree at many turns: one wide step
 
+COMPARED_VERSION = 1  # of what two drawings are found to be: raised with the rules above and below
+
 Signatures = UInt8[np.ndarray, "n 64 64"]
+ReadSignatures = Callable[[Shaped[np.ndarray, " m"]], Signatures]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +72,7 @@ class Match:
 
 def find_matches(
     digests: Shaped[np.ndarray, " n"],
-    read: Callable[[Shaped[np.ndarray, " m"]], Signatures],
+    read: ReadSignatures,
     progress: Progress = silent,
 ) -> list[Match]:
     """Find drawings that are one.
@@ -77,20 +85,71 @@ def find_matches(
     Returns:
         Matches, in the order of their first drawing's digest. The same for the same drawings in any order, but for places.
     """
-    names, place = np.unique(digests, return_inverse=True)
-    of_name = np.split(np.argsort(place, kind="stable"), np.cumsum(np.bincount(place))[:-1])
-    matches = [
-        Match(int(rows[0]), int(row), 1.0, flip=False, turn_deg=0.0, identical=True) for rows in of_name for row in rows[1:]
-    ]
+    names = np.unique(digests)
+    return _spread(digests, _compare_all(names, read, progress))
+
+
+def find_copies(digests: Shaped[np.ndarray, " n"], signatures: SignatureStore, progress: Progress = silent) -> list[Match]:
+    """Find drawings that are one, or remember what was found when these very drawings were compared before.
+
+    Args:
+        digests: Of the files' bytes; all signed.
+        signatures: Where their signatures are, and beside them what was found; a damaged file is as good as none.
+        progress: Told how many candidates were compared.
+
+    Returns:
+        As `find_matches`.
+
+    Raises:
+        CacheError: If the disk is full.
+    """
+    names = np.unique(digests)
+    of = {"compared": COMPARED_VERSION, "signatures": signatures.shards.key, "drawings": digest(names.tobytes())}
+    path = signatures.shards.directory / f"copies-{key_digest(of)}.json"
+    found = _remembered(path, len(names))
+    if found is None:
+        found = _compare_all(names, signatures.read, progress)
+        rows = [[one.first, one.second, one.similarity, one.flip, one.turn_deg] for one in found]
+        try:
+            write_text(path, json.dumps(rows))
+        except OSError as error:
+            raise CacheError(f"{path}: {error.strerror}. Make room, or set INKFOLD_HOME to another disk.") from None
+    return _spread(digests, found)
+
+
+def _compare_all(names: Shaped[np.ndarray, " n"], read: ReadSignatures, progress: Progress) -> list[Match]:
+    """Compare drawings with different bytes, each with its neighbours; places are those of the names."""
+    found = []
     usable, descriptors = describe(names, read)
     pairs = usable[_near_pairs(descriptors)]
     for start in range(0, len(pairs), BLOCK):
         block = pairs[start : start + BLOCK]
-        for (one, other), found in zip(block, compare(read(names[block[:, 0]]), read(names[block[:, 1]])), strict=True):
-            if found is not None:
-                matches.append(_placed(found, int(of_name[one][0]), int(of_name[other][0])))
+        for (one, other), match in zip(block, compare(read(names[block[:, 0]]), read(names[block[:, 1]])), strict=True):
+            if match is not None:
+                found.append(replace(match, first=int(one), second=int(other)))
         progress("comparing drawings", min(start + BLOCK, len(pairs)), len(pairs))
-    return matches
+    return found
+
+
+def _remembered(path: Path, count: int) -> list[Match] | None:
+    """Read what was found; None where nobody looked, or the file isn't whole."""
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        found = [Match(int(row[0]), int(row[1]), float(row[2]), bool(row[3]), float(row[4])) for row in rows]
+    except (OSError, ValueError, TypeError, LookupError):
+        return None
+    places = [place for match in found for place in (match.first, match.second)]
+    return found if isinstance(rows, list) and all(0 <= place < count for place in places) else None
+
+
+def _spread(digests: Shaped[np.ndarray, " n"], found: Sequence[Match]) -> list[Match]:
+    """Name the drawings of matches between names, and add files that are the same."""
+    _, place = np.unique(digests, return_inverse=True)
+    of_name = np.split(np.argsort(place, kind="stable"), np.cumsum(np.bincount(place))[:-1])
+    same = [
+        Match(int(rows[0]), int(row), 1.0, flip=False, turn_deg=0.0, identical=True) for rows in of_name for row in rows[1:]
+    ]
+    return same + [_placed(match, int(of_name[match.first][0]), int(of_name[match.second][0])) for match in found]
 
 
 def group_matches(n: int, matches: Sequence[Match]) -> Int64[np.ndarray, " n"]:

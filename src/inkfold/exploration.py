@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from inkfold import inksmall
 from inkfold.assembly import build_trial, data_options, settle_recipe
 from inkfold.config import Recipe
 from inkfold.dataset import Dataset, read_dataset
 from inkfold.errors import InkfoldError, RecipeError
-from inkfold.inference import predict_held_out, shown_alike
+from inkfold.inference import held_out_rows, predict_held_out, shown_alike
 from inkfold.launch import INLINE, Launcher, open_launcher
+from inkfold.learnt import TOLD_SHARE
 from inkfold.material import build_lessons, gather, split
 from inkfold.metrics import mcnemar, wilson_interval
 from inkfold.prepare import ReadData, read_files
@@ -69,6 +71,8 @@ class Explored:
         forwards: That were needed now.
         imagenet_sketch_top1: Published accuracy of its own classifier on sketches, percent; None if none is known of
             these very weights: a local file's may be others of the same name.
+        n: Drawings that it was judged by, the same for all.
+        learnt: Training drawings that its weights learnt from, as far as a list beside them says.
     """
 
     name: str
@@ -82,10 +86,21 @@ class Explored:
     precision: str
     forwards: int
     imagenet_sketch_top1: float | None
+    n: int
+    learnt: int
 
     def as_json(self) -> dict[str, Any]:
         """Give all fields as JSON values."""
         return {**asdict(self), "accuracy_ci95": list(self.accuracy_ci95)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """A backbone with its answers: where it was right, and which drawings its weights learnt from."""
+
+    explored: Explored
+    right: Bool[np.ndarray, " n"]
+    learnt: Bool[np.ndarray, " n"]
 
 
 def explore(
@@ -108,7 +123,8 @@ def explore(
         on: Where features are computed; see `train`.
 
     Returns:
-        What could be tried, the most accurate first, and why the others could not, by name.
+        What could be tried, the most accurate first, and why the others could not, by name. Where one's weights learnt
+        from some of the drawings, all are judged by the others.
 
     Raises:
         RecipeError: If an override doesn't validate or a pattern matches nothing.
@@ -121,20 +137,40 @@ def explore(
     dataset = dataset if sample is None else _sampled(dataset, sample, first.seed)
     cost = Cost()
     read = read_files(replace(dataset, test=None), None, cost, progress)
-    tried: dict[str, tuple[Explored, np.ndarray]] = {}
+    tried: dict[str, _Tried] = {}
     problems: dict[str, str] = {}
     with launching as launcher:
         for i, name in enumerate(names):
             progress("backbones", i, len(names))
             try:
-                found, right = _try_out(_recipe(name, overrides, data), read, progress, launcher)
+                found = _try_out(_recipe(name, overrides, data), read, progress, launcher)
             except InkfoldError as error:
                 problems[name] = str(error)
                 continue
-            tried.setdefault(found.name, (found, right))
+            tried.setdefault(found.explored.name, found)
     progress("backbones", len(names), len(names))
-    ranked = sorted(tried.values(), key=lambda pair: (-pair[0].accuracy, pair[0].name))
-    return [replace(one, p_value=mcnemar(ranked[0][1], right)) for one, right in ranked], problems
+    return _rank([*tried.values()]), problems
+
+
+def _rank(tried: "Sequence[_Tried]") -> list[Explored]:
+    """Judge all by the drawings that none of them learnt from, and order them; by all drawings where that leaves none."""
+    if not tried:
+        return []
+    known = [one.learnt for one in tried if one.learnt.mean() >= TOLD_SHARE]
+    new = ~np.logical_or.reduce(known) if known else np.ones_like(tried[0].learnt)
+    judged = new if new.any() else np.ones_like(new)
+    ranked = sorted(tried, key=lambda one: (-one.right[judged].mean(), one.explored.name))
+    best = ranked[0].right[judged]
+    return [
+        replace(
+            one.explored,
+            accuracy=float(right.mean()),
+            accuracy_ci95=wilson_interval(int(right.sum()), len(right)),
+            p_value=mcnemar(best, right),
+            n=len(right),
+        )
+        for one, right in ((one, one.right[judged]) for one in ranked)
+    ]
 
 
 def backbone_names(patterns: Sequence[str]) -> list[str]:
@@ -196,7 +232,7 @@ def _sampled(dataset: Dataset, count: int, seed: int) -> Dataset:
     return replace(dataset, train=dataset.train.select(np.sort(np.concatenate(rows))))
 
 
-def _try_out(recipe: Recipe, read: ReadData, progress: Progress, launcher: Launcher) -> tuple[Explored, np.ndarray]:
+def _try_out(recipe: Recipe, read: ReadData, progress: Progress, launcher: Launcher) -> _Tried:
     from inkfold.backbone import choose_device, count_parameters  # noqa: PLC0415 - torch takes a second
     from inkfold.training import fit_trials  # noqa: PLC0415
 
@@ -210,25 +246,26 @@ def _try_out(recipe: Recipe, read: ReadData, progress: Progress, launcher: Launc
     predictions = predict_held_out(
         shown_alike(material.features, None, folds), material.prepared, material.test_views, folds, fitted
     )
-    right: np.ndarray = predictions.preds == predictions.targets
+    right = predictions.preds == predictions.targets
+    learnt = np.zeros_like(right) if material.learnt is None else material.learnt[held_out_rows(material.prepared, folds)]
     info = material.extractor.backbone
     parameters = count_parameters(info)
-    return (
-        Explored(
-            name=info.name,
-            accuracy=float(right.mean()),
-            accuracy_ci95=wilson_interval(int(right.sum()), len(right)),
-            p_value=math.nan,
-            images_per_s=material.extractor.rate(),
-            parameters=parameters,
-            weights_bytes=parameters * (2 if info.precision == "bfloat16" else 4),
-            image_size=info.image_size,
-            precision=info.precision,
-            forwards=cost.forwards,
-            imagenet_sketch_top1=published(info, backbone_spec(recipe, info.precision)),
-        ),
-        right,
+    explored = Explored(
+        name=info.name,
+        accuracy=math.nan,  # this and the next two are settled when all have been tried
+        accuracy_ci95=(math.nan, math.nan),
+        p_value=math.nan,
+        images_per_s=material.extractor.rate(),
+        parameters=parameters,
+        weights_bytes=parameters * (2 if info.precision == "bfloat16" else 4),
+        image_size=info.image_size,
+        precision=info.precision,
+        forwards=cost.forwards,
+        imagenet_sketch_top1=published(info, backbone_spec(recipe, info.precision)),
+        n=len(right),
+        learnt=int(learnt.sum()),
     )
+    return _Tried(explored, right, learnt)
 
 
 def published(info: BackboneInfo, asked: BackboneSpec) -> float | None:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from inkfold.dataset import Dataset, Drawings
-from inkfold.duplicates import Match, find_matches, group_matches
+from inkfold.duplicates import Match, find_copies, group_matches
 from inkfold.errors import Problem
 from inkfold.progress import Progress, silent
 from inkfold.signatures import SignatureStore
@@ -109,7 +109,7 @@ def find_groups(
     rows = np.flatnonzero(names != b"")
     matches = [
         replace(match, first=int(rows[match.first]), second=int(rows[match.second]))
-        for match in find_matches(names[rows], signatures.read, progress)
+        for match in find_copies(names[rows], signatures, progress)
     ]
     of_root: dict[int, list[Match]] = {}
     roots = group_matches(len(names), matches)

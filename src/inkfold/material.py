@@ -1,6 +1,7 @@
 """Everything that a recipe's heads are fitted on and asked about: decoded drawings, folds, features under every view."""
 
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,7 @@ from inkfold.curriculum import Curriculum
 from inkfold.errors import DataError
 from inkfold.folds import assign_folds
 from inkfold.launch import Launcher
-from inkfold.prepare import Prepared, ReadData, decode, group_duplicates
+from inkfold.prepare import Prepared, ReadData, decode, group_duplicates, recognise_learnt
 from inkfold.progress import Progress
 from inkfold.run import load_run, prediction_views
 from inkfold.sources import Cost, Extractor, ViewFeatures
@@ -34,6 +35,7 @@ class Material:
         prepared: The drawings.
         features: Of the training drawings under every view.
         test_features: Of the test drawings that can be read; None without any.
+        learnt: Which training drawings the backbone's weights learnt from; None where nobody says.
     """
 
     extractor: Extractor
@@ -42,6 +44,7 @@ class Material:
     prepared: Prepared
     features: ViewFeatures
     test_features: ViewFeatures | None
+    learnt: Bool[np.ndarray, " n"] | None = None
 
 
 def gather(recipe: Recipe, read: ReadData, cost: Cost, progress: Progress, launcher: Launcher) -> Material:
@@ -72,11 +75,13 @@ def gather(recipe: Recipe, read: ReadData, cost: Cost, progress: Progress, launc
     )
     if recipe.folds.group_duplicates:
         prepared = group_duplicates(prepared, extractor.signatures(), cost, progress)
+    weights = extractor.backbone.weights_file
+    learnt = recognise_learnt(prepared, None if weights is None else Path(weights), extractor.signatures(), cost, progress)
     features = extractor.extract(prepared.digests, cost, progress, views)
     test_features = None
     if frozen and prepared.test_digests is not None and len(prepared.test_digests):
         test_features = extractor.extract(prepared.test_digests, cost, progress, test_views)
-    return Material(extractor, curriculum, test_views, prepared, features, test_features)
+    return Material(extractor, curriculum, test_views, prepared, features, test_features, learnt)
 
 
 def split(recipe: Recipe, prepared: Prepared, *, grouped: bool = True) -> Bool[np.ndarray, "folds n"]:

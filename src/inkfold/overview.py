@@ -7,6 +7,7 @@ from inkfold.advice import next_steps
 from inkfold.exhibits import ClassRow, ConfusedPair, class_rows, confused_pairs, failures, part_of, reliability
 from inkfold.figures import draw_curves, draw_reliability
 from inkfold.ladder import ladder_view
+from inkfold.learnt import TOLD_SHARE
 from inkfold.manifest import AUDIT
 from inkfold.metrics import expected_calibration_error, measure
 from inkfold.page import drawn, duration, size
@@ -49,6 +50,7 @@ def run_view(record: Record, album: Album) -> dict[str, Any]:
     view: dict[str, Any] = {
         "title": record.name,
         "judged": judged,
+        "learnt": _learnt(record),
         "test": record.metrics.get("test"),
         "n_test": record.metrics["data"]["n_test"],
         "facts": _facts(record, judged),
@@ -90,6 +92,12 @@ def judged_view(record: Record) -> dict[str, Any] | None:
     words, predictions = record.judged
     assert predictions.targets is not None
     return {"words": words, **measure(predictions.probs, predictions.targets)}
+
+
+def _learnt(record: Record) -> dict[str, Any] | None:
+    """Take from the metrics what the accuracy is on drawings that are new to the backbone, where that makes a difference."""
+    told: dict[str, Any] | None = record.metrics.get("learnt_by_backbone")
+    return told if told is not None and told["drawings"] >= TOLD_SHARE * told["of"] else None
 
 
 def notes_of(album: Album) -> list[str]:

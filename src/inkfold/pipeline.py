@@ -22,13 +22,13 @@ from inkfold.dataset import few_drawings, read_dataset
 from inkfold.errors import RecipeError
 from inkfold.folds import count_parted
 from inkfold.heads import start_heads
-from inkfold.inference import Shown, predict_held_out, predict_test, shown_alike, shown_by_each
+from inkfold.inference import Shown, held_out_rows, predict_held_out, predict_test, shown_alike, shown_by_each
 from inkfold.launch import INLINE, Launcher, open_launcher
 from inkfold.material import Material, ask_teacher, build_lessons, gather, split
 from inkfold.predictions import Predictions
 from inkfold.prepare import read_files
 from inkfold.progress import Progress, silent
-from inkfold.results import Results, write_results
+from inkfold.results import Results, warn_of_learnt, write_results
 from inkfold.run import Run, load_run
 from inkfold.rundir import claimed, finished_run, write_cost, write_manifest
 from inkfold.sources import Cost
@@ -94,7 +94,8 @@ def train(
             test = predict_test(shown, material.prepared, material.test_views, len(folds), fitted)
             plain = predict_held_out(shown, material.prepared, (IDENTITY,), folds, fitted) if recipe.tta else None
         parted = _predict_parted(recipe, material, cost, progress) if world is None else None
-        results = Results(len(folds), fitted, out_of_fold, test, plain, before, tuned, parted)
+        learnt = None if material.learnt is None else material.learnt[held_out_rows(material.prepared, folds)]
+        results = Results(len(folds), fitted, out_of_fold, test, plain, before, tuned, parted, learnt)
         files = write_results(out, recipe, material.curriculum, material.prepared, results)
         _finish(out, recipe, material, results, cost, files)
     return load_run(out)
@@ -224,7 +225,7 @@ def _finish(out: Path, recipe: Recipe, material: Material, results: Results, cos
             "backbone": extractor.backbone.as_json(),
             **weights,
             "data_fingerprint": prepared.read.fingerprint,
-            "warnings": [str(problem) for problem in warnings],
+            "warnings": [*map(str, warnings), *warn_of_learnt(results)],
         },
         ["recipe.yaml", "cost.json", *files, *weights.get("tuned", [])],
     )

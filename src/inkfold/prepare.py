@@ -2,20 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Int64, Shaped
 
 from inkfold.augment import IDENTITY, View
 from inkfold.dataset import Dataset
-from inkfold.duplicates import find_matches, group_matches
+from inkfold.duplicates import find_copies, group_matches
 from inkfold.errors import DataError, Problem
 from inkfold.folds import join_groups
+from inkfold.learnt import read_learnt, recognise
 from inkfold.progress import Progress, silent
 from inkfold.shards import key_digest
 from inkfold.signatures import SignatureStore
 from inkfold.sources import Cost, Extractor, Source, read_source, refuse_broken, whole_drawings
 from inkfold.store import BrokenFile
+
+LEARNT_CHUNK = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,12 +184,44 @@ def group_duplicates(prepared: Prepared, signatures: SignatureStore, cost: Cost,
         DataError: If a file has changed since it was read.
     """
     with cost.timed("duplicates"):
-        files, names = (values[prepared.rows] for values in (prepared.read.train.files, prepared.read.train.names))
-        broken = signatures.build(files.tolist(), prepared.digests, progress)
-        if broken:  # each was decoded before
-            raise DataError([Problem(f"broken_{one.kind}", f"train {names[one.index]}", one.message) for one in broken])
-        matches = find_matches(prepared.digests, signatures.read, progress)
+        _sign(prepared, signatures, progress)
+        matches = find_copies(prepared.digests, signatures, progress)
     return replace(prepared, duplicates=group_matches(len(prepared.rows), matches))
+
+
+def recognise_learnt(
+    prepared: Prepared, weights: Path | None, signatures: SignatureStore, cost: Cost, progress: Progress = silent
+) -> Bool[np.ndarray, " n"] | None:
+    """Say which training drawings a backbone's weights learnt from.
+
+    Args:
+        prepared: The drawings.
+        weights: The backbone's file; None for untrained weights.
+        signatures: Where the drawings' signatures are kept.
+        cost: Added to.
+        progress: Told how far it is.
+
+    Returns:
+        True where the weights' list has a drawing, in the order of `prepared`; None where there is no list.
+
+    Raises:
+        WeightsError: If the list is broken.
+        DataError: If a file has changed since it was read.
+    """
+    learnt = None if weights is None else read_learnt(weights)
+    if learnt is None:
+        return None
+    with cost.timed("duplicates"):
+        _sign(prepared, signatures, progress)
+        parts = np.array_split(prepared.digests, -(-len(prepared.digests) // LEARNT_CHUNK))
+        return np.concatenate([recognise(signatures.read(part), learnt) for part in parts])
+
+
+def _sign(prepared: Prepared, signatures: SignatureStore, progress: Progress) -> None:
+    files, names = (values[prepared.rows] for values in (prepared.read.train.files, prepared.read.train.names))
+    broken = signatures.build(files.tolist(), prepared.digests, progress)
+    if broken:  # each was decoded before
+        raise DataError([Problem(f"broken_{one.kind}", f"train {names[one.index]}", one.message) for one in broken])
 
 
 def _fingerprint(dataset: Dataset, train: Source, test: Source | None, test_targets: np.ndarray | None) -> str:

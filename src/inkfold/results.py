@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from inkfold.atomic import write_json
 from inkfold.config import Recipe
 from inkfold.curriculum import Curriculum
 from inkfold.events import EVENTS, FOLD_EVENTS, write_events
+from inkfold.learnt import TOLD_SHARE
 from inkfold.metrics import mcnemar, measure, paired_difference, wilson_interval
 from inkfold.predictions import SUBMISSION_COLUMNS, Predictions, submission_columns, write_submission
 from inkfold.prepare import Prepared
@@ -41,6 +43,7 @@ class Results:
         before: Out of fold by heads on the frozen backbone, drawings as they are; None where nothing was fine-tuned.
         tuned: What became of the fine-tuning.
         parted: Out of fold with folds that part copies of one drawing; None where none are parted.
+        learnt: Which of the drawings out of fold the backbone's weights learnt from; None where nobody says.
     """
 
     folds: int
@@ -51,6 +54,7 @@ class Results:
     before: Predictions | None = None
     tuned: "Tuned | None" = None
     parted: Predictions | None = None
+    learnt: Bool[np.ndarray, " n"] | None = None
 
 
 def write_results(out: Path, recipe: Recipe, curriculum: Curriculum, prepared: Prepared, results: Results) -> list[str]:
@@ -128,6 +132,8 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
         metrics["tta"] = {"views": list(recipe.tta), **_gain(results.plain, out_of_fold)}
     if results.parted is not None and prepared.duplicates is not None:
         metrics["duplicates"] = _flattery(prepared, out_of_fold, results.parted)
+    if (told := measure_learnt(results)) is not None:
+        metrics["learnt_by_backbone"] = told
     if results.before is not None and results.tuned is not None:
         metrics["finetune"] = _finetune(results.before, results.plain or out_of_fold, results.tuned)
     if test is not None and test.targets is not None:
@@ -176,6 +182,48 @@ def _flattery(prepared: Prepared, grouped: Predictions, parted: Predictions) -> 
         of_copies = float(rows[copied].mean())
         told[name] = {"accuracy": float(rows.mean()), "accuracy_ci95": interval, "accuracy_of_copies": of_copies}
     return {**told, **paired_difference(right["parted"], right["grouped"])}
+
+
+def measure_learnt(results: Results) -> dict[str, Any] | None:
+    """Measure the held-out drawings that the backbone's weights learnt from apart from those that are new to it.
+
+    Args:
+        results: What was predicted, and which drawings the weights learnt from.
+
+    Returns:
+        JSON values: drawings, of, and for `learnt` and `new` n and accuracy with its 95 % interval, None without any; None
+        where the weights learnt from none of them, or nobody says.
+    """
+    if results.learnt is None or not results.learnt.any():
+        return None
+    right, learnt = results.out_of_fold.preds == results.out_of_fold.targets, results.learnt
+    told: dict[str, Any] = {"drawings": int(learnt.sum()), "of": len(learnt)}
+    for name, rows in (("learnt", learnt), ("new", ~learnt)):
+        n, hits = int(rows.sum()), int(right[rows].sum())
+        told[name] = {"n": n, "accuracy": hits / n, "accuracy_ci95": list(wilson_interval(hits, n))} if n else None
+    return told
+
+
+def warn_of_learnt(results: Results) -> list[str]:
+    """Say in words that a backbone knows the drawings that it is judged by.
+
+    Args:
+        results: As above.
+
+    Returns:
+        A sentence or two; nothing where too few drawings are known to make a difference.
+    """
+    told = measure_learnt(results)
+    if told is None or told["drawings"] < TOLD_SHARE * told["of"]:
+        return []
+    honest = "Judge it by a test set that its weights didn't learn from"
+    if (new := told["new"]) is not None:
+        low, high = new["accuracy_ci95"]
+        honest = f"On the {new['n']:,} others it is {new['accuracy']:.3f} ({low:.3f}-{high:.3f}); a test set tells most"
+    return [
+        f"the backbone's weights learnt from {told['drawings']:,} of these {told['of']:,} held-out drawings, and the "
+        f"accuracy of {told['learnt']['accuracy']:.3f} on them flatters. {honest}. backbone.name chooses other weights."
+    ]
 
 
 def _gain(before: Predictions, after: Predictions) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from inkfold.errors import DataError
 from inkfold.folds import assign_folds
 from inkfold.heads import mean_probs
 from inkfold.launch import Launcher
+from inkfold.learnt import TOLD_SHARE
 from inkfold.material import Material, build_lessons, gather
 from inkfold.metrics import paired_difference, wilson_interval
 from inkfold.prepare import Prepared, ReadData
@@ -126,6 +127,12 @@ class Tryouts:
             for name, one in zip(("as_it_was", "best"), right, strict=True)
         }
         return {"n": len(right[0]), **figures, **paired_difference(*right)}
+
+    def learnt(self) -> dict[str, int] | None:
+        """Count the drawings that a tried backbone's weights learnt from; None where they are too few to matter."""
+        counts = [int(one.learnt.sum()) for one in self._materials.values() if one.learnt is not None]
+        drawings, n = max(counts, default=0), len(self.aside)
+        return {"drawings": drawings, "of": n} if drawings >= TOLD_SHARE * n else None
 
     def _fit(self, lessons: "Lessons", recipes: Sequence[Recipe], report: "Report | None") -> list["Fitted"]:
         from inkfold.backbone import choose_device  # noqa: PLC0415 - torch takes a second

@@ -310,6 +310,7 @@ def _conclude(
         "cross_validated": {"as_it_was": baseline, "best": reached, "n": int((~tryouts.aside).sum())},
         "set_aside": tryouts.compare(as_it_was, Candidate(None, values, _with(raw, recipe, values))),
         "importance": _importance(study, complete),
+        "learnt_by_backbone": tryouts.learnt(),
     }
     write_text(out / BEST, BEST_HEADER + dump_raw(with_values(_without_root(raw), values)))
     plot_history(out / HISTORY, [_value(trial) if trial in complete else None for trial in trials], baseline, "Trials")

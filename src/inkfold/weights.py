@@ -1,29 +1,26 @@
 """From a backbone's name to a weights file, its digest, and all that decides the features.
 
-Looked for, in this order: the file that the recipe names, the directories in INKFOLD_WEIGHTS, the hub's cache, the hub;
+Looked for, in this order: the file that the recipe names, the directories in INKFOLD_WEIGHTS, the hub's cache, the hub (`hub`);
 `ink-small`'s come with inkfold.
 A file `NAME.json` beside `NAME.safetensors` may say what timm does not know of the weights: mean, std, interpolation,
 image_size, model_args. What the recipe gives goes before it, and timm's own configuration comes last.
 """
 
 import contextlib
-import difflib
 import json
 import os
-import socket
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from inkfold import inksmall
 from inkfold.atomic import write_json
-from inkfold.errors import RecipeError, WeightsError
+from inkfold.errors import WeightsError
+from inkfold.hub import download, timm_config
 from inkfold.shards import digest_file, key_digest
-from inkfold.torchvision_ops import declare_missing_operators
 
 UNTRAINED = "untrained"
 AUTO, USUAL = "auto", "tf_efficientnet_lite0"
@@ -110,7 +107,7 @@ class BackboneInfo:
 
     def tuned(self, changes: Path) -> "BackboneInfo":
         """Give the same backbone with what fine-tuning changed of it."""
-        return replace(self, changes_digest=digest_file(changes), changes_file=str(changes))
+        return replace(self, changes_digest=digest_weights(changes), changes_file=str(changes))
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> "BackboneInfo":
@@ -142,7 +139,7 @@ def resolve_backbone(spec: BackboneSpec, descriptions: Path | None = None) -> Ba
     file = find_weights_file(spec)
     if file is None or descriptions is None:
         return _resolve(spec, file)
-    weights_digest = digest_file(file)
+    weights_digest = digest_weights(file)
     asked = {**asdict(spec), "weights": weights_digest, "sidecar": _sidecar(file), "timm": version("timm"), "form": 1}
     path = descriptions / f"{key_digest(asked)}.json"
     with contextlib.suppress(OSError, ValueError, WeightsError):  # a damaged description is made anew
@@ -182,6 +179,24 @@ def find_weights_file(spec: BackboneSpec) -> Path | None:
     return inksmall.WEIGHTS if spec.name == inksmall.NAME else None
 
 
+def digest_weights(file: Path) -> str:
+    """Name a weights file by its content, which is read once by each process: some have gigabytes, and are asked for often.
+
+    Args:
+        file: The weights.
+
+    Returns:
+        BLAKE2b of its bytes; read again when size, time of change or the file itself are others.
+    """
+    status = file.stat()
+    return _digest_once(file.absolute(), status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _digest_once(file: Path, *_: int) -> str:
+    return digest_file(file)
+
+
 def choose_backbone() -> str:
     """Pick a backbone for who names none: EfficientNet-Lite0 where its weights can be had, else `ink-small`.
 
@@ -191,7 +206,7 @@ def choose_backbone() -> str:
     spec = BackboneSpec(USUAL)
     try:
         if find_weights_file(spec) is None:
-            _download(*_timm_config(USUAL))
+            download(*timm_config(USUAL))
     except WeightsError:
         return inksmall.NAME
     return USUAL
@@ -226,10 +241,10 @@ def _sidecar(file: Path | None) -> dict[str, Any]:
 
 
 def _resolve(spec: BackboneSpec, file: Path | None) -> BackboneInfo:
-    name, config = _timm_config(spec.name)
+    name, config = timm_config(spec.name)
     untrained = spec.weights == UNTRAINED
     if not untrained and file is None:
-        file = _download(name, config)
+        file = download(name, config)
     sidecar = _sidecar(file)
 
     def settle(key: str, default: Any) -> Any:
@@ -240,7 +255,7 @@ def _resolve(spec: BackboneSpec, file: Path | None) -> BackboneInfo:
     image_size = settle("image_size", own_size)
     return BackboneInfo(
         name=name,
-        weights_digest=f"untrained-{spec.seed}-torch-{version('torch')}" if untrained else digest_file(_given(file)),
+        weights_digest=f"untrained-{spec.seed}-torch-{version('torch')}" if untrained else digest_weights(_given(file)),
         weights_file=str(file) if file else None,
         weights_source=f"untrained weights, seed {spec.seed}" if untrained else str(file),
         init_seed=spec.seed if untrained else None,
@@ -258,81 +273,3 @@ def _resolve(spec: BackboneSpec, file: Path | None) -> BackboneInfo:
 def _given(file: Path | None) -> Path:
     assert file is not None
     return file
-
-
-def _timm_config(name: str) -> tuple[str, Any]:
-    """Ask timm for the model's own size, mean, std and interpolation."""
-    declare_missing_operators()
-    import timm  # noqa: PLC0415 - seconds
-
-    known = inksmall.timm_name(name)
-    architecture, _, tag = known.partition(".")
-    if not timm.is_model(architecture):
-        near = difflib.get_close_matches(architecture, timm.list_models(), 8)
-        raise RecipeError(f"backbone.name: timm {version('timm')} has no '{name}'. Near: {', '.join(near) or 'none'}.")
-    try:
-        config = timm.get_pretrained_cfg(known, allow_unregistered=False)
-    except (RuntimeError, KeyError):
-        config = None
-    if config is None:
-        if tag:
-            tags = ", ".join(timm.list_pretrained(f"{architecture}.*")) or "none"
-            raise RecipeError(f"backbone.name: '{architecture}' has no weights '{tag}'. Known: {tags}.")
-        config = timm.create_model(architecture, num_classes=0).pretrained_cfg
-    if name == inksmall.NAME:
-        return name, config
-    return f"{architecture}.{config.tag}" if config.tag else architecture, config
-
-
-def _download(name: str, config: Any) -> Path:
-    """Fetch the weights through the hub's own cache, which answers alone when there is no network."""
-    reason = "timm knows of no pretrained weights for it"
-    try:
-        if config.hf_hub_id:
-            return _from_hub(config)
-        if config.url:
-            from timm.models._hub import download_cached_file  # noqa: PLC0415
-
-            return Path(download_cached_file(config.url))
-    except Exception as error:  # the hub's client raises a dozen kinds, each meaning "not had"
-        reason = f"the hub can't give them ({type(error).__name__})"
-    architecture = name.partition(".")[0]
-    raise WeightsError(
-        f"no weights for '{name}': {reason}. Give them in one of these ways:\n"
-        f"  - a file: backbone.weights=PATH.safetensors (or a .pth that holds weights only)\n"
-        f"  - a directory: set INKFOLD_WEIGHTS to one with {name}.safetensors or {architecture}.safetensors\n"
-        f"  - the hub: run once with a network, or copy a hub cache here and point HF_HOME at it\n"
-        f"  - another backbone: backbone.name={inksmall.NAME} comes with inkfold\n"
-        f"  - none: backbone.weights={UNTRAINED} tries the rest with random weights"
-    )
-
-
-def _from_hub(config: Any) -> Path:
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache  # noqa: PLC0415
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError  # noqa: PLC0415
-
-    names = [config.hf_hub_filename] if config.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
-    for filename in names:
-        cached = try_to_load_from_cache(config.hf_hub_id, filename)
-        if isinstance(cached, str):
-            return Path(cached)
-    _check_hub_has_an_address()
-    for filename in names[:-1]:
-        try:
-            return Path(hf_hub_download(config.hf_hub_id, filename))
-        except LocalEntryNotFoundError:
-            raise
-        except EntryNotFoundError:
-            continue
-    return Path(hf_hub_download(config.hf_hub_id, names[-1]))
-
-
-def _check_hub_has_an_address() -> None:
-    """Fail at once where there is no network: the hub's client alone would retry for half a minute."""
-    from huggingface_hub.constants import ENDPOINT, HF_HUB_OFFLINE  # noqa: PLC0415
-
-    if HF_HUB_OFFLINE:  # the client refuses at once, a name server may not
-        return
-    address = urlsplit(ENDPOINT)
-    if not urllib.request.getproxies().get(address.scheme):
-        socket.getaddrinfo(address.hostname, address.port or 443)
