@@ -227,6 +227,20 @@ def test_an_ensemble_is_a_set_whose_weighted_mean_is_its_answer(voted, tmp_path)
     np.testing.assert_allclose(mean, in_float32(load_any(run_dir)).predict_proba(drawings()), atol=2e-3)
 
 
+def test_an_older_set_leaves_no_files_behind_and_nothing_else_is_touched(voted, tmp_path):
+    run_dir, out = voted(), tmp_path / "set"
+    out.mkdir()
+    for name in ("0-old.onnx", "7-old.onnx", "mine.onnx", "notes.txt"):
+        (out / name).touch()
+    outside = tmp_path / "outside.onnx"
+    outside.touch()
+    (out / SET).write_text(json.dumps({"files": ["0-old.onnx", "7-old.onnx", "../outside.onnx", "notes.txt", 3]}))
+    export_set(run_dir, out)
+    described = json.loads((out / SET).read_text())
+    assert {path.name for path in out.iterdir()} == {*described["files"], SET, "mine.onnx", "notes.txt"}
+    assert outside.exists()
+
+
 def test_a_set_is_for_ensembles_whose_vote_is_a_mean(runs, voted, tmp_path):
     with pytest.raises(ExportError, match="is one model"):
         export_set(runs("linear"), tmp_path / "set")

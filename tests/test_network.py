@@ -84,6 +84,10 @@ def test_lora_trains_a_small_part_and_the_head():
     names = [name for name, one in network.named_parameters() if one.requires_grad]
     assert all(".lora_" in name or name.startswith("head.") for name in names)
     assert any(".lora_" in name for name in names)
+    again, other = (Network(info, HeadModule(MLP, heads_for(info)), TrainedPart("lora", rank=2, seed=seed)) for seed in (0, 1))
+    first = next(name for name in names if ".lora_A" in name)
+    assert torch.equal(network.get_parameter(first), again.get_parameter(first))
+    assert not torch.equal(network.get_parameter(first), other.get_parameter(first))
     before = build_model(info).state_dict()
     for name, values in network.changes().items():  # the additions start at zero
         torch.testing.assert_close(values, before[name])

@@ -131,7 +131,7 @@ def build_tuning(recipe: Recipe) -> "tuple[TrainedPart, TuningSettings]":
     asked, given = recipe.backbone, _plain(recipe.finetune, {"start", "interpolate", "teacher", "teacher_weight"})
     assert asked.train != "frozen"
     given["precision"] = choose_training_precision(given["precision"], choose_device(asked.device))
-    part = TrainedPart(asked.train, asked.train_blocks, asked.lora_rank, asked.lora_alpha, asked.drop_path)
+    part = TrainedPart(asked.train, asked.train_blocks, asked.lora_rank, asked.lora_alpha, asked.drop_path, recipe.seed)
     return part, TuningSettings(**given)
 
 

@@ -3,6 +3,7 @@
 Read `export_onnx` first. Nothing is written before the file has answered real drawings as its run does.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -132,13 +133,26 @@ def export_set(
         _Making(run, options, collection, image_of([run]), progress, ensemble.classes_).made(out / name)
         for run, name in zip(runs, names, strict=True)
     ]
+    stale = _retire(out) - {*names}
     for name, (data, _) in zip(names, made, strict=True):
         _write(out / name, data)
     about = describe(ensemble, options.graph, made[0][1].about.look, made[0][1].about.num_features)
     precision = made[0][1].about.precision
     described = {**asdict(replace(about, precision=precision)), "files": names, "weights": weights}
     write_json(out / SET, described)
+    for name in stale:
+        (out / name).unlink(missing_ok=True)
     return [exported for _, exported in made]
+
+
+def _retire(out: Path) -> set[str]:
+    """Take away an older set's description before its files are replaced, and name the files that it spoke of."""
+    try:
+        names = json.loads((out / SET).read_text(encoding="utf-8"))["files"]
+        (out / SET).unlink()
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+    return {name for name in names if isinstance(name, str) and Path(name).name == name and name.endswith(".onnx")}
 
 
 def export_safetensors(run_dir: Path, out: Path) -> int:

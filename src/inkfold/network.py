@@ -31,6 +31,7 @@ class TrainedPart:
         rank: Of the additions.
         alpha: The additions are scaled by alpha / rank.
         drop_path: Share of residual branches that a step leaves out.
+        seed: Of the additions' first matrices; their second ones begin at zero.
 
     Source: LoRA: Hu et al., arXiv 2106.09685. Drop path: Huang et al., arXiv 1603.09382.
     """
@@ -40,6 +41,7 @@ class TrainedPart:
     rank: int = 8
     alpha: float = 16.0
     drop_path: float = 0.0
+    seed: int = 0
 
 
 class HeadModule(torch.nn.Module):
@@ -263,7 +265,7 @@ def _with_additions(model: torch.nn.Module, info: BackboneInfo, part: TrainedPar
         lora_dropout=0.0,
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(part.seed)
         added: torch.nn.Module = inject_adapter_in_model(config, model)
     for name, values in added.named_parameters():
         values.requires_grad_(".lora_" in name)

@@ -64,7 +64,7 @@ class Service:
         except Refusal as refusal:
             response = self.refuse(refusal)
         except Exception:
-            log.exception("%s %s", request.method, request.path)
+            log.exception("%r %r", request.method, request.path)  # a path may hold a line end
             response = self.refuse(Refusal(500, "internal_error", "the server failed", "an answer", "Its log says why."))
         path = request.path if request.path in self._routes else "other"
         self._counters.count("inkfold_requests_total", path=path, status=str(response.status))
