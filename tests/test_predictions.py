@@ -36,6 +36,13 @@ def test_out_of_fold_predictions_come_back_as_they_were(tmp_path):
     assert loaded.targets.tolist() == [0, 2]
     assert loaded.folds.tolist() == [1, 0]
     assert loaded.fold_probs is None
+    assert loaded.learnt is None
+
+
+def test_what_a_backbone_knew_comes_back(tmp_path):
+    some(learnt=np.array([False, True])).save(tmp_path / "p.parquet")
+    assert Predictions.load(tmp_path / "p.parquet").learnt.tolist() == [False, True]
+    assert pq.read_table(tmp_path / "p.parquet")["learnt_by_backbone"].to_pylist() == [False, True]
 
 
 def test_test_predictions_keep_every_folds_answer(tmp_path):

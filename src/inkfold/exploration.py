@@ -17,11 +17,11 @@ from inkfold.assembly import build_trial, data_options, settle_recipe
 from inkfold.config import Recipe
 from inkfold.dataset import Dataset, read_dataset
 from inkfold.errors import InkfoldError, RecipeError
-from inkfold.inference import held_out_rows, predict_held_out, shown_alike
+from inkfold.inference import predict_held_out, shown_alike
 from inkfold.launch import INLINE, Launcher, open_launcher
-from inkfold.learnt import TOLD_SHARE
 from inkfold.material import build_lessons, gather, split
 from inkfold.metrics import mcnemar, wilson_interval
+from inkfold.predictions import LEARNT_SHARE
 from inkfold.prepare import ReadData, read_files
 from inkfold.progress import Progress, silent
 from inkfold.published import IMAGENET_SKETCH_TOP1
@@ -156,7 +156,7 @@ def _rank(tried: "Sequence[_Tried]") -> list[Explored]:
     """Judge all by the drawings that none of them learnt from, and order them; by all drawings where that leaves none."""
     if not tried:
         return []
-    known = [one.learnt for one in tried if one.learnt.mean() >= TOLD_SHARE]
+    known = [one.learnt for one in tried if one.learnt.mean() >= LEARNT_SHARE]
     new = ~np.logical_or.reduce(known) if known else np.ones_like(tried[0].learnt)
     judged = new if new.any() else np.ones_like(new)
     ranked = sorted(tried, key=lambda one: (-one.right[judged].mean(), one.explored.name))
@@ -247,7 +247,7 @@ def _try_out(recipe: Recipe, read: ReadData, progress: Progress, launcher: Launc
         shown_alike(material.features, None, folds), material.prepared, material.test_views, folds, fitted
     )
     right = predictions.preds == predictions.targets
-    learnt = np.zeros_like(right) if material.learnt is None else material.learnt[held_out_rows(material.prepared, folds)]
+    learnt = np.zeros_like(right) if predictions.learnt is None else predictions.learnt
     info = material.extractor.backbone
     parameters = count_parameters(info)
     explored = Explored(

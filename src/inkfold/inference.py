@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Float16, Int64
+from jaxtyping import Bool, Float16
 
 from inkfold.augment import View
 from inkfold.heads import mean_probs
@@ -91,26 +91,16 @@ def predict_held_out(
         for fold, seen in enumerate(folds):
             probs[~seen] += _fold_probs(fitted, shown.held_out(fold, view), fold) / len(views)
             held_in[~seen] = fold
-    held_out = held_out_rows(prepared, folds)
-    rows = prepared.rows[held_out]
-    return Predictions(
-        dataset.train.image_paths[rows], probs[held_out], dataset.class_names, prepared.targets[held_out], held_in[held_out]
-    )
-
-
-def held_out_rows(prepared: Prepared, folds: Bool[np.ndarray, "folds n"]) -> Int64[np.ndarray, " m"]:
-    """Give the drawings that some fold has not seen, in the order of `predict_held_out`.
-
-    Args:
-        prepared: The drawings.
-        folds: True where a fold's heads learnt from a drawing.
-
-    Returns:
-        Places among the usable training drawings, in the table's order.
-    """
     held_out = np.flatnonzero(~folds.all(0))
-    ordered: np.ndarray = held_out[np.argsort(prepared.rows[held_out])]
-    return ordered
+    held_out = held_out[np.argsort(prepared.rows[held_out])]
+    return Predictions(
+        dataset.train.image_paths[prepared.rows[held_out]],
+        probs[held_out],
+        dataset.class_names,
+        prepared.targets[held_out],
+        held_in[held_out],
+        learnt=None if prepared.learnt is None else prepared.learnt[held_out],
+    )
 
 
 def predict_test(shown: Shown, prepared: Prepared, views: Sequence[View], folds: int, fitted: "Fitted") -> Predictions | None:

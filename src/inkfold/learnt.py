@@ -25,7 +25,6 @@ BITS = 128
 # 99 % of copies in other sizes and formats differ by that at the most, 99.5 % of other drawings by more: benchmarks/learnt.py.
 NEAR_BITS = 8
 CHUNK = 256
-TOLD_SHARE = 0.02  # of the drawings that judge; fewer change the accuracy by less than chance does, and may be mistaken
 
 
 def learnt_file(weights: Path) -> Path:

@@ -35,7 +35,6 @@ class Material:
         prepared: The drawings.
         features: Of the training drawings under every view.
         test_features: Of the test drawings that can be read; None without any.
-        learnt: Which training drawings the backbone's weights learnt from; None where nobody says.
     """
 
     extractor: Extractor
@@ -44,7 +43,6 @@ class Material:
     prepared: Prepared
     features: ViewFeatures
     test_features: ViewFeatures | None
-    learnt: Bool[np.ndarray, " n"] | None = None
 
 
 def gather(recipe: Recipe, read: ReadData, cost: Cost, progress: Progress, launcher: Launcher) -> Material:
@@ -76,12 +74,12 @@ def gather(recipe: Recipe, read: ReadData, cost: Cost, progress: Progress, launc
     if recipe.folds.group_duplicates:
         prepared = group_duplicates(prepared, extractor.signatures(), cost, progress)
     weights = extractor.backbone.weights_file
-    learnt = recognise_learnt(prepared, None if weights is None else Path(weights), extractor.signatures(), cost, progress)
+    prepared = recognise_learnt(prepared, None if weights is None else Path(weights), extractor.signatures(), cost, progress)
     features = extractor.extract(prepared.digests, cost, progress, views)
     test_features = None
     if frozen and prepared.test_digests is not None and len(prepared.test_digests):
         test_features = extractor.extract(prepared.test_digests, cost, progress, test_views)
-    return Material(extractor, curriculum, test_views, prepared, features, test_features, learnt)
+    return Material(extractor, curriculum, test_views, prepared, features, test_features)
 
 
 def split(recipe: Recipe, prepared: Prepared, *, grouped: bool = True) -> Bool[np.ndarray, "folds n"]:

@@ -7,12 +7,11 @@ from inkfold.advice import next_steps
 from inkfold.exhibits import ClassRow, ConfusedPair, class_rows, confused_pairs, failures, part_of, reliability
 from inkfold.figures import draw_curves, draw_reliability
 from inkfold.ladder import ladder_view
-from inkfold.learnt import TOLD_SHARE
 from inkfold.manifest import AUDIT
 from inkfold.metrics import expected_calibration_error, measure
 from inkfold.page import drawn, duration, size
 from inkfold.pictures import Album
-from inkfold.predictions import Predictions
+from inkfold.predictions import LEARNT_SHARE, Predictions
 from inkfold.record import Record, flat_recipe
 from inkfold.remarks import audit_view, weakness_view
 
@@ -97,7 +96,7 @@ def judged_view(record: Record) -> dict[str, Any] | None:
 def _learnt(record: Record) -> dict[str, Any] | None:
     """Take from the metrics what the accuracy is on drawings that are new to the backbone, where that makes a difference."""
     told: dict[str, Any] | None = record.metrics.get("learnt_by_backbone")
-    return told if told is not None and told["drawings"] >= TOLD_SHARE * told["of"] else None
+    return told if told is not None and told["drawings"] >= LEARNT_SHARE * told["of"] else None
 
 
 def notes_of(album: Album) -> list[str]:

@@ -22,7 +22,7 @@ from inkfold.dataset import few_drawings, read_dataset
 from inkfold.errors import RecipeError
 from inkfold.folds import count_parted
 from inkfold.heads import start_heads
-from inkfold.inference import Shown, held_out_rows, predict_held_out, predict_test, shown_alike, shown_by_each
+from inkfold.inference import Shown, predict_held_out, predict_test, shown_alike, shown_by_each
 from inkfold.launch import INLINE, Launcher, open_launcher
 from inkfold.material import Material, ask_teacher, build_lessons, gather, split
 from inkfold.predictions import Predictions
@@ -94,8 +94,7 @@ def train(
             test = predict_test(shown, material.prepared, material.test_views, len(folds), fitted)
             plain = predict_held_out(shown, material.prepared, (IDENTITY,), folds, fitted) if recipe.tta else None
         parted = _predict_parted(recipe, material, cost, progress) if world is None else None
-        learnt = None if material.learnt is None else material.learnt[held_out_rows(material.prepared, folds)]
-        results = Results(len(folds), fitted, out_of_fold, test, plain, before, tuned, parted, learnt)
+        results = Results(len(folds), fitted, out_of_fold, test, plain, before, tuned, parted)
         files = write_results(out, recipe, material.curriculum, material.prepared, results)
         _finish(out, recipe, material, results, cost, files)
     return load_run(out)
@@ -225,7 +224,7 @@ def _finish(out: Path, recipe: Recipe, material: Material, results: Results, cos
             "backbone": extractor.backbone.as_json(),
             **weights,
             "data_fingerprint": prepared.read.fingerprint,
-            "warnings": [*map(str, warnings), *warn_of_learnt(results)],
+            "warnings": [*map(str, warnings), *warn_of_learnt(results.out_of_fold)],
         },
         ["recipe.yaml", "cost.json", *files, *weights.get("tuned", [])],
     )

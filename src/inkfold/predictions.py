@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int64, Shaped
+from jaxtyping import Bool, Float, Int64, Shaped
 
 from inkfold.atomic import atomic_file, write_text
 from inkfold.errors import ExportError, PredictionError, Problem
 
 SubmissionPart = Literal["id", "path", "target"]
+LEARNT = "learnt_by_backbone"
+# Of drawings that judge: fewer that a backbone knows change an accuracy by less than chance does, and may be mistaken ones.
+LEARNT_SHARE = 0.02
 SUBMISSION_COLUMNS: Mapping[str, SubmissionPart] = {"ID": "id", "image_path": "path", "target": "target"}
 
 
@@ -32,6 +35,7 @@ class Predictions:
         targets: True class ids, where they are known.
         folds: The part in which each drawing was held out; None for test drawings.
         fold_probs: Each fold's own answer on test drawings; None for out-of-fold predictions.
+        learnt: Which drawings the backbone's own weights learnt from before; None where nobody says.
     """
 
     image_paths: Shaped[np.ndarray, " n"]
@@ -40,6 +44,7 @@ class Predictions:
     targets: Int64[np.ndarray, " n"] | None = None
     folds: Int64[np.ndarray, " n"] | None = None
     fold_probs: Float[np.ndarray, "folds n classes"] | None = None
+    learnt: Bool[np.ndarray, " n"] | None = None
 
     @property
     def preds(self) -> Int64[np.ndarray, " n"]:
@@ -48,7 +53,7 @@ class Predictions:
         return preds
 
     def save(self, path: Path) -> None:
-        """Write Parquet: image_path, target, pred, fold, probs, and fold_probs (folds x classes, flat).
+        """Write Parquet: image_path, target, pred, fold, learnt_by_backbone, probs, and fold_probs (folds x classes, flat).
 
         Args:
             path: Replaced when it exists.
@@ -60,6 +65,8 @@ class Predictions:
         for name, values in (("target", self.targets), ("pred", self.preds), ("fold", self.folds)):
             if values is not None:
                 columns[name] = pa.array(values, pa.int32())
+        if self.learnt is not None:
+            columns[LEARNT] = pa.array(self.learnt, pa.bool_())
         columns["probs"] = _fixed_lists(self.probs)
         if self.fold_probs is not None:
             columns["fold_probs"] = _fixed_lists(np.concatenate(list(self.fold_probs), axis=1))
@@ -90,13 +97,14 @@ class Predictions:
             probs = _matrix(table["probs"]).reshape(len(table), len(class_names))
             known = [name for name in ("target", "fold") if name in table.column_names]
             extra = {name: table[name].to_numpy().astype(np.int64) for name in known}
+            learnt = np.array(table[LEARNT].to_pylist(), bool) if LEARNT in table.column_names else None
             fold_probs = _matrix(table["fold_probs"]) if "fold_probs" in table.column_names else None
             if fold_probs is not None:
                 folds = fold_probs.shape[1] // max(len(class_names), 1)
                 fold_probs = fold_probs.reshape(len(table), folds, len(class_names)).transpose(1, 0, 2)
         except (OSError, pa.ArrowException, AttributeError, KeyError, TypeError, ValueError) as error:
             raise PredictionError(f"{path}: not predictions of inkfold: {error}. Run the training again.") from None
-        return cls(image_paths, probs, class_names, extra.get("target"), extra.get("fold"), fold_probs)
+        return cls(image_paths, probs, class_names, extra.get("target"), extra.get("fold"), fold_probs, learnt)
 
 
 def submission_columns(header: Sequence[str], path_column: str, target_column: str) -> Mapping[str, SubmissionPart]:

@@ -54,12 +54,14 @@ class Prepared:
         rows: Of the training table: the whole drawings.
         test_whole: Which test drawings can be read; None without a test table.
         duplicates: Equal where usable training drawings are copies of each other; None where nobody looked.
+        learnt: Which of them the backbone's own weights learnt from before; None where nobody says.
     """
 
     read: ReadData
     rows: Int64[np.ndarray, " n"]
     test_whole: Bool[np.ndarray, " tests"] | None
     duplicates: Int64[np.ndarray, " n"] | None = None
+    learnt: Bool[np.ndarray, " n"] | None = None
 
     @property
     def targets(self) -> Int64[np.ndarray, " n"]:
@@ -191,8 +193,8 @@ def group_duplicates(prepared: Prepared, signatures: SignatureStore, cost: Cost,
 
 def recognise_learnt(
     prepared: Prepared, weights: Path | None, signatures: SignatureStore, cost: Cost, progress: Progress = silent
-) -> Bool[np.ndarray, " n"] | None:
-    """Say which training drawings a backbone's weights learnt from.
+) -> Prepared:
+    """Find the training drawings that a backbone's weights learnt from before.
 
     Args:
         prepared: The drawings.
@@ -202,7 +204,7 @@ def recognise_learnt(
         progress: Told how far it is.
 
     Returns:
-        True where the weights' list has a drawing, in the order of `prepared`; None where there is no list.
+        The same drawings, with what is known of them, if the weights have a list.
 
     Raises:
         WeightsError: If the list is broken.
@@ -210,11 +212,12 @@ def recognise_learnt(
     """
     learnt = None if weights is None else read_learnt(weights)
     if learnt is None:
-        return None
+        return prepared
     with cost.timed("duplicates"):
         _sign(prepared, signatures, progress)
         parts = np.array_split(prepared.digests, -(-len(prepared.digests) // LEARNT_CHUNK))
-        return np.concatenate([recognise(signatures.read(part), learnt) for part in parts])
+        known = np.concatenate([recognise(signatures.read(part), learnt) for part in parts])
+    return replace(prepared, learnt=known)
 
 
 def _sign(prepared: Prepared, signatures: SignatureStore, progress: Progress) -> None:

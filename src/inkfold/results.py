@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool
 
 from inkfold.atomic import write_json
 from inkfold.config import Recipe
 from inkfold.curriculum import Curriculum
 from inkfold.events import EVENTS, FOLD_EVENTS, write_events
-from inkfold.learnt import TOLD_SHARE
 from inkfold.metrics import mcnemar, measure, paired_difference, wilson_interval
-from inkfold.predictions import SUBMISSION_COLUMNS, Predictions, submission_columns, write_submission
+from inkfold.predictions import LEARNT_SHARE, SUBMISSION_COLUMNS, Predictions, submission_columns, write_submission
 from inkfold.prepare import Prepared
 from inkfold.run import HEADS
 from inkfold.rundir import write_heads
@@ -43,7 +41,6 @@ class Results:
         before: Out of fold by heads on the frozen backbone, drawings as they are; None where nothing was fine-tuned.
         tuned: What became of the fine-tuning.
         parted: Out of fold with folds that part copies of one drawing; None where none are parted.
-        learnt: Which of the drawings out of fold the backbone's weights learnt from; None where nobody says.
     """
 
     folds: int
@@ -54,7 +51,6 @@ class Results:
     before: Predictions | None = None
     tuned: "Tuned | None" = None
     parted: Predictions | None = None
-    learnt: Bool[np.ndarray, " n"] | None = None
 
 
 def write_results(out: Path, recipe: Recipe, curriculum: Curriculum, prepared: Prepared, results: Results) -> list[str]:
@@ -132,7 +128,7 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
         metrics["tta"] = {"views": list(recipe.tta), **_gain(results.plain, out_of_fold)}
     if results.parted is not None and prepared.duplicates is not None:
         metrics["duplicates"] = _flattery(prepared, out_of_fold, results.parted)
-    if (told := measure_learnt(results)) is not None:
+    if (told := measure_learnt(out_of_fold)) is not None:
         metrics["learnt_by_backbone"] = told
     if results.before is not None and results.tuned is not None:
         metrics["finetune"] = _finetune(results.before, results.plain or out_of_fold, results.tuned)
@@ -184,19 +180,19 @@ def _flattery(prepared: Prepared, grouped: Predictions, parted: Predictions) -> 
     return {**told, **paired_difference(right["parted"], right["grouped"])}
 
 
-def measure_learnt(results: Results) -> dict[str, Any] | None:
+def measure_learnt(out_of_fold: Predictions) -> dict[str, Any] | None:
     """Measure the held-out drawings that the backbone's weights learnt from apart from those that are new to it.
 
     Args:
-        results: What was predicted, and which drawings the weights learnt from.
+        out_of_fold: With true classes, and which drawings the weights learnt from.
 
     Returns:
         JSON values: drawings, of, and for `learnt` and `new` n and accuracy with its 95 % interval, None without any; None
         where the weights learnt from none of them, or nobody says.
     """
-    if results.learnt is None or not results.learnt.any():
+    if out_of_fold.learnt is None or not out_of_fold.learnt.any():
         return None
-    right, learnt = results.out_of_fold.preds == results.out_of_fold.targets, results.learnt
+    right, learnt = out_of_fold.preds == out_of_fold.targets, out_of_fold.learnt
     told: dict[str, Any] = {"drawings": int(learnt.sum()), "of": len(learnt)}
     for name, rows in (("learnt", learnt), ("new", ~learnt)):
         n, hits = int(rows.sum()), int(right[rows].sum())
@@ -204,17 +200,17 @@ def measure_learnt(results: Results) -> dict[str, Any] | None:
     return told
 
 
-def warn_of_learnt(results: Results) -> list[str]:
+def warn_of_learnt(out_of_fold: Predictions) -> list[str]:
     """Say in words that a backbone knows the drawings that it is judged by.
 
     Args:
-        results: As above.
+        out_of_fold: As above.
 
     Returns:
         A sentence or two; nothing where too few drawings are known to make a difference.
     """
-    told = measure_learnt(results)
-    if told is None or told["drawings"] < TOLD_SHARE * told["of"]:
+    told = measure_learnt(out_of_fold)
+    if told is None or told["drawings"] < LEARNT_SHARE * told["of"]:
         return []
     honest = "Judge it by a test set that its weights didn't learn from"
     if (new := told["new"]) is not None:

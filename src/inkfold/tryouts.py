@@ -17,9 +17,9 @@ from inkfold.errors import DataError
 from inkfold.folds import assign_folds
 from inkfold.heads import mean_probs
 from inkfold.launch import Launcher
-from inkfold.learnt import TOLD_SHARE
 from inkfold.material import Material, build_lessons, gather
 from inkfold.metrics import paired_difference, wilson_interval
+from inkfold.predictions import LEARNT_SHARE
 from inkfold.prepare import Prepared, ReadData
 from inkfold.progress import Progress
 from inkfold.shards import key_digest
@@ -130,9 +130,9 @@ class Tryouts:
 
     def learnt(self) -> dict[str, int] | None:
         """Count the drawings that a tried backbone's weights learnt from; None where they are too few to matter."""
-        counts = [int(one.learnt.sum()) for one in self._materials.values() if one.learnt is not None]
+        counts = [int(one.prepared.learnt.sum()) for one in self._materials.values() if one.prepared.learnt is not None]
         drawings, n = max(counts, default=0), len(self.aside)
-        return {"drawings": drawings, "of": n} if drawings >= TOLD_SHARE * n else None
+        return {"drawings": drawings, "of": n} if drawings >= LEARNT_SHARE * n else None
 
     def _fit(self, lessons: "Lessons", recipes: Sequence[Recipe], report: "Report | None") -> list["Fitted"]:
         from inkfold.backbone import choose_device  # noqa: PLC0415 - torch takes a second
