@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 
 from inkfold.comparison import comparison_view
@@ -26,6 +28,25 @@ def records(tmp_path, paths=None, names=NAMES):
 
 def view(found):
     return comparison_view(found, open_album(DataOptions(), None, "pad", "auto"))
+
+
+def test_drawings_that_a_runs_backbone_knows_are_left_out_of_the_tests(tmp_path):
+    first, second = records(tmp_path)
+    assert view([first, second])["known"] == 0
+    known = np.array([int(path) < 50 for path in second.out_of_fold.image_paths.tolist()])
+    second = replace(second, out_of_fold=replace(second.out_of_fold, learnt=known))
+    found = view([first, second])
+    assert (found["told"]["n"], found["known"]) == (N - 50, 50)
+    assert sum(row["n"] for row in found["classes"]) == N - 50
+    assert all(int(card["path"]) >= 50 for card in (*found["won"], *found["lost"]))
+    assert [run["judged"]["n"] for run in found["runs"]] == [N, N]
+
+
+def test_where_all_are_known_all_are_compared(tmp_path):
+    first, second = records(tmp_path)
+    second = replace(second, out_of_fold=replace(second.out_of_fold, learnt=np.ones(N, bool)))
+    found = view([first, second])
+    assert (found["told"]["n"], found["known"]) == (N, 0)
 
 
 def test_runs_are_compared_on_the_drawings_that_both_were_asked_about_whatever_their_order(tmp_path):

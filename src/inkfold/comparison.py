@@ -13,7 +13,7 @@ from inkfold.metrics import paired_difference
 from inkfold.overview import judged_view, notes_of
 from inkfold.page import common_scale, drawn
 from inkfold.pictures import Album
-from inkfold.predictions import Predictions
+from inkfold.predictions import LEARNT_SHARE, Predictions
 from inkfold.record import Record, flat_recipe
 
 MOST_RUNS = len(ascii_uppercase)
@@ -56,6 +56,7 @@ def comparison_view(records: Sequence[Record], album: Album) -> dict[str, Any]:
         "lost": lost,
         "has_pictures": bool(album.pictures),
         "keys": _keys(records),
+        "known": _known(records, shared),
         "notes": notes_of(album),
     }
 
@@ -90,15 +91,27 @@ def _tests(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 
 def _on_the_same(parts: Sequence[Predictions | None]) -> list[Predictions]:
-    """Bring predictions with known classes to the drawings that all have, in one order; nothing where classes differ."""
+    """Bring predictions with known classes to the drawings that all have, in one order; nothing where classes differ.
+
+    Drawings that a run's backbone learnt from before are left out, where there are others: they would speak for that run alone.
+    """
     known = [part for part in parts if part is not None and part.targets is not None]
     if len(known) < len(parts) or len({part.class_names for part in known}) > 1:
         return []
     places = [{path: row for row, path in enumerate(part.image_paths.tolist())} for part in known]
     paths = [path for path in places[0] if all(path in place for place in places[1:])]
+    learnt = _learnt(known)
+    new = [path for path in paths if path not in learnt]
+    if new and len(paths) - len(new) >= LEARNT_SHARE * len(paths):
+        paths = new
     aligned = [_rows(part, [place[path] for path in paths]) for part, place in zip(known, places, strict=True)]
     targets = [part.targets for part in aligned]
     return aligned if all(np.array_equal(one, targets[0]) for one in targets) else []  # type: ignore[arg-type]
+
+
+def _learnt(parts: Sequence[Predictions]) -> set[str]:
+    """Name the drawings that some run's backbone learnt from before."""
+    return {path for part in parts if part.learnt is not None for path in part.image_paths[part.learnt].tolist()}
 
 
 def _rows(part: Predictions, rows: list[int]) -> Predictions:
@@ -111,6 +124,7 @@ def _rows(part: Predictions, rows: list[int]) -> Predictions:
         targets=part.targets[rows],
         folds=folds,
         fold_probs=None,
+        learnt=None,
     )
 
 
@@ -120,6 +134,12 @@ def _shared(records: Sequence[Record]) -> list[Predictions]:
         if (both := _on_the_same(parts)) and len(both[0].image_paths):
             return both
     return []
+
+
+def _known(records: Sequence[Record], shared: Sequence[Predictions]) -> int:
+    """Count the held-out drawings that the tests leave out since a run's backbone learnt from them before."""
+    known = _learnt([one.out_of_fold for one in records if one.out_of_fold is not None])
+    return 0 if not shared or known & {*shared[0].image_paths.tolist()} else len(known)
 
 
 def _pair(shared: Sequence[Predictions]) -> tuple[int, int]:
