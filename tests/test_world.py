@@ -24,6 +24,20 @@ with joined(torch.device("cpu")) as world:
 assert not dist.is_initialized()
 """
 
+LASTING = """
+import time, torch
+from inkfold.world import joined
+with joined(torch.device("cpu")) as world:
+    print(world.rank, flush=True)
+    time.sleep(300)
+"""
+LAUNCHER = """
+import os, subprocess, sys
+members = [subprocess.Popen([sys.executable, "-c", sys.argv[1]], env={**os.environ, "RANK": str(rank)}) for rank in range(2)]
+for member in members:
+    member.wait()
+"""
+
 
 @given(st.integers(0, 40), st.integers(1, 9))
 def test_the_parts_of_all_processes_are_the_batch_in_its_order(drawings, size):
@@ -63,3 +77,18 @@ def test_processes_that_a_launcher_started_meet_add_up_and_part():
         "1 2 False [3, 4] [10.0, 12.0, 14.0] [10, 11, 12]",
     ]
     assert [member.returncode for member in members] == [0, 0]
+
+
+@pytest.mark.skipif(not dist.is_available(), reason="PyTorch was built without torch.distributed")
+def test_processes_end_when_torchrun_was_killed():
+    """The pipe that they write to ends when the last of them has."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "none"}
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", LAUNCHER, LASTING], env={**os.environ, **place, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE
+    )
+    assert sorted(launcher.stdout.readline() for _ in range(2)) == [b"0\n", b"1\n"]
+    launcher.kill()
+    assert launcher.communicate(timeout=30)[0] == b""

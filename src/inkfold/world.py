@@ -9,6 +9,10 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from inkfold.store import end_with_parent
+
+TORCHRUN = "TORCHELASTIC_RUN_ID"  # set for the processes that torchrun starts
+
 
 @dataclass(frozen=True, slots=True)
 class World:
@@ -66,6 +70,8 @@ def joined(device: torch.device) -> Iterator[World]:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
     started = not dist.is_initialized()
+    if TORCHRUN in os.environ:  # killed itself, it leaves its processes behind: they hold the run and its devices
+        end_with_parent(os.getppid())
     if started:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
