@@ -25,10 +25,10 @@ assert not dist.is_initialized()
 """
 
 LASTING = """
-import time, torch
+import os, time, torch
 from inkfold.world import joined
 with joined(torch.device("cpu")) as world:
-    print(world.rank, flush=True)
+    os.write(1, b"%d\\n" % world.rank)  # at once: two processes' prints mix their line ends
     time.sleep(300)
 """
 LAUNCHER = """
@@ -37,6 +37,14 @@ members = [subprocess.Popen([sys.executable, "-c", sys.argv[1]], env={**os.envir
 for member in members:
     member.wait()
 """
+
+
+def meeting_place():
+    """Where two processes on this machine meet, as their launcher tells them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
 
 
 @given(st.integers(0, 40), st.integers(1, 9))
@@ -63,10 +71,7 @@ def test_the_first_process_alone_writes():
 
 @pytest.mark.skipif(not dist.is_available(), reason="PyTorch was built without torch.distributed")
 def test_processes_that_a_launcher_started_meet_add_up_and_part():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    place = meeting_place()
     members = [
         subprocess.Popen([sys.executable, "-c", MEMBER], env={**os.environ, **place, "RANK": str(rank)}, stdout=subprocess.PIPE)
         for rank in range(2)
@@ -82,13 +87,8 @@ def test_processes_that_a_launcher_started_meet_add_up_and_part():
 @pytest.mark.skipif(not dist.is_available(), reason="PyTorch was built without torch.distributed")
 def test_processes_end_when_torchrun_was_killed():
     """The pipe that they write to ends when the last of them has."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "none"}
-    launcher = subprocess.Popen(
-        [sys.executable, "-c", LAUNCHER, LASTING], env={**os.environ, **place, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE
-    )
+    place = {**meeting_place(), "TORCHELASTIC_RUN_ID": "none"}
+    launcher = subprocess.Popen([sys.executable, "-c", LAUNCHER, LASTING], env={**os.environ, **place}, stdout=subprocess.PIPE)
     assert sorted(launcher.stdout.readline() for _ in range(2)) == [b"0\n", b"1\n"]
     launcher.kill()
     assert launcher.communicate(timeout=30)[0] == b""
