@@ -42,6 +42,14 @@ def test_drawings_that_a_runs_backbone_knows_are_left_out_of_the_tests(tmp_path)
     assert [run["judged"]["n"] for run in found["runs"]] == [N, N]
 
 
+def test_runs_that_share_test_drawings_alone_leave_nothing_out(tmp_path):
+    first, second = records(tmp_path, paths=[f"other {i}" for i in range(N)])
+    tested = [replace(one, test=replace(first.out_of_fold, folds=None)) for one in (first, second)]
+    tested[1] = replace(tested[1], out_of_fold=replace(second.out_of_fold, learnt=np.ones(N, bool)))
+    found = view(tested)
+    assert (found["told"]["where"], found["told"]["n"], found["known"]) == ("test", N, 0)
+
+
 def test_where_all_are_known_all_are_compared(tmp_path):
     first, second = records(tmp_path)
     second = replace(second, out_of_fold=replace(second.out_of_fold, learnt=np.ones(N, bool)))

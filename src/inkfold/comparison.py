@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import compress
 from string import ascii_uppercase
 from typing import Any
 
@@ -13,7 +14,7 @@ from inkfold.metrics import paired_difference
 from inkfold.overview import judged_view, notes_of
 from inkfold.page import common_scale, drawn
 from inkfold.pictures import Album
-from inkfold.predictions import LEARNT_SHARE, Predictions
+from inkfold.predictions import Predictions, judging
 from inkfold.record import Record, flat_recipe
 
 MOST_RUNS = len(ascii_uppercase)
@@ -101,9 +102,8 @@ def _on_the_same(parts: Sequence[Predictions | None]) -> list[Predictions]:
     places = [{path: row for row, path in enumerate(part.image_paths.tolist())} for part in known]
     paths = [path for path in places[0] if all(path in place for place in places[1:])]
     learnt = _learnt(known)
-    new = [path for path in paths if path not in learnt]
-    if new and len(paths) - len(new) >= LEARNT_SHARE * len(paths):
-        paths = new
+    judged = judging(np.array([path in learnt for path in paths], bool))
+    paths = [*compress(paths, judged)]
     aligned = [_rows(part, [place[path] for path in paths]) for part, place in zip(known, places, strict=True)]
     targets = [part.targets for part in aligned]
     return aligned if all(np.array_equal(one, targets[0]) for one in targets) else []  # type: ignore[arg-type]
@@ -138,8 +138,10 @@ def _shared(records: Sequence[Record]) -> list[Predictions]:
 
 def _known(records: Sequence[Record], shared: Sequence[Predictions]) -> int:
     """Count the held-out drawings that the tests leave out since a run's backbone learnt from them before."""
+    if not shared or part_of(shared[0]) == "test":
+        return 0
     known = _learnt([one.out_of_fold for one in records if one.out_of_fold is not None])
-    return 0 if not shared or known & {*shared[0].image_paths.tolist()} else len(known)
+    return 0 if known & {*shared[0].image_paths.tolist()} else len(known)
 
 
 def _pair(shared: Sequence[Predictions]) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from inkfold.inference import predict_held_out, shown_alike
 from inkfold.launch import INLINE, Launcher, open_launcher
 from inkfold.material import build_lessons, gather, split
 from inkfold.metrics import mcnemar, wilson_interval
-from inkfold.predictions import LEARNT_SHARE
+from inkfold.predictions import is_worth_telling, judging
 from inkfold.prepare import ReadData, read_files
 from inkfold.progress import Progress, silent
 from inkfold.published import IMAGENET_SKETCH_TOP1
@@ -72,7 +72,8 @@ class Explored:
         imagenet_sketch_top1: Published accuracy of its own classifier on sketches, percent; None if none is known of
             these very weights: a local file's may be others of the same name.
         n: Drawings that it was judged by, the same for all.
-        learnt: Training drawings that its weights learnt from, as far as a list beside them says.
+        learnt: Training drawings that its weights learnt from, as far as a list beside them says; 0 where they are too few to
+            matter.
     """
 
     name: str
@@ -156,9 +157,7 @@ def _rank(tried: "Sequence[_Tried]") -> list[Explored]:
     """Judge all by the drawings that none of them learnt from, and order them; by all drawings where that leaves none."""
     if not tried:
         return []
-    known = [one.learnt for one in tried if one.learnt.mean() >= LEARNT_SHARE]
-    new = ~np.logical_or.reduce(known) if known else np.ones_like(tried[0].learnt)
-    judged = new if new.any() else np.ones_like(new)
+    judged = judging(np.logical_or.reduce([one.learnt for one in tried]))
     ranked = sorted(tried, key=lambda one: (-one.right[judged].mean(), one.explored.name))
     best = ranked[0].right[judged]
     return [
@@ -247,7 +246,9 @@ def _try_out(recipe: Recipe, read: ReadData, progress: Progress, launcher: Launc
         shown_alike(material.features, None, folds), material.prepared, material.test_views, folds, fitted
     )
     right = predictions.preds == predictions.targets
-    learnt = np.zeros_like(right) if predictions.learnt is None else predictions.learnt
+    learnt = predictions.learnt
+    if learnt is None or not is_worth_telling(int(learnt.sum()), len(learnt)):
+        learnt = np.zeros_like(right)
     info = material.extractor.backbone
     parameters = count_parameters(info)
     explored = Explored(

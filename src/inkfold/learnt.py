@@ -8,6 +8,7 @@ of your own: `python -m inkfold.learnt DATA WEIGHTS`.
 
 import io
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from jaxtyping import Bool, UInt8, UInt64
 
 from inkfold.atomic import write_bytes
 from inkfold.dataset import read_dataset
-from inkfold.errors import DataError, InkfoldError, Problem, WeightsError
-from inkfold.images import BrokenImage, decode_image
-from inkfold.signatures import DECODED_SIDE_PX, SIDE, sign
+from inkfold.errors import InkfoldError, WeightsError
+from inkfold.signatures import SIDE, SignatureStore
+from inkfold.store import digest_files
 
 SUFFIX = ".learnt.npy"
 BITS = 128
@@ -78,17 +79,12 @@ def write_learnt(data: str | Path, weights: Path) -> int:
         DataError: With every problem of the data, broken drawings among them.
     """
     train = read_dataset(data).train
-    signatures, problems = [], []
-    for name, file in zip(train.image_paths.tolist(), train.files.tolist(), strict=True):
-        try:
-            signatures.append(sign(decode_image(Path(file).read_bytes(), min_side_px=DECODED_SIDE_PX)))
-        except BrokenImage as error:
-            problems.append(Problem(f"broken_{error.kind}", f"train {name}", str(error)))
-        except OSError as error:
-            problems.append(Problem("broken_unreadable", f"train {name}", f"can't be read: {error.strerror}"))
-    if problems:
-        raise DataError(problems)
-    found = np.stack(signatures)
+    files = train.files.tolist()
+    digests, _ = digest_files(files)  # what can't be read can't be signed either, and is told then
+    with tempfile.TemporaryDirectory() as scratch:
+        store = SignatureStore(Path(scratch))
+        store.build_all(files, train.image_paths.tolist(), digests)
+        found = store.read(digests)
     codes = np.unique(code(found[found.any(axis=(1, 2))]), axis=0)
     buffer = io.BytesIO()
     np.save(buffer, codes, allow_pickle=False)

@@ -71,10 +71,10 @@ def gather(recipe: Recipe, read: ReadData, cost: Cost, progress: Progress, launc
     prepared = decode(
         read, extractor, recipe.data.on_broken, cost, progress, views=views, test_views=test_views, pixels=not frozen
     )
+    signatures, weights = extractor.signatures(), extractor.backbone.weights_file
     if recipe.folds.group_duplicates:
-        prepared = group_duplicates(prepared, extractor.signatures(), cost, progress)
-    weights = extractor.backbone.weights_file
-    prepared = recognise_learnt(prepared, None if weights is None else Path(weights), extractor.signatures(), cost, progress)
+        prepared = group_duplicates(prepared, signatures, cost, progress)
+    prepared = recognise_learnt(prepared, None if weights is None else Path(weights), signatures, cost, progress)
     features = extractor.extract(prepared.digests, cost, progress, views)
     test_features = None
     if frozen and prepared.test_digests is not None and len(prepared.test_digests):

@@ -11,7 +11,7 @@ from inkfold.manifest import AUDIT
 from inkfold.metrics import expected_calibration_error, measure
 from inkfold.page import drawn, duration, size
 from inkfold.pictures import Album
-from inkfold.predictions import LEARNT_SHARE, Predictions
+from inkfold.predictions import Predictions, is_worth_telling
 from inkfold.record import Record, flat_recipe
 from inkfold.remarks import audit_view, weakness_view
 
@@ -96,7 +96,7 @@ def judged_view(record: Record) -> dict[str, Any] | None:
 def _learnt(record: Record) -> dict[str, Any] | None:
     """Take from the metrics what the accuracy is on drawings that are new to the backbone, where that makes a difference."""
     told: dict[str, Any] | None = record.metrics.get("learnt_by_backbone")
-    return told if told is not None and told["drawings"] >= LEARNT_SHARE * told["of"] else None
+    return told if told is not None and is_worth_telling(told["drawings"], told["of"]) else None
 
 
 def notes_of(album: Album) -> list[str]:

@@ -22,7 +22,7 @@ from inkfold.answers import (
     row_problems,
 )
 from inkfold.errors import PredictionError, Problem
-from inkfold.predictions import LEARNT_SHARE
+from inkfold.predictions import judging
 from inkfold.shards import digest
 from inkfold.votes import Ballot, TieRule, vote_of_folds
 
@@ -120,8 +120,9 @@ def assemble(panelists: Sequence[Panelist], parts: int = 5) -> Panel:
 def _without_known(panel: Panel, known: Bool[np.ndarray, " n"]) -> Panel:
     """Judge by drawings that no member's backbone learnt from: on the others the one that did would win every vote."""
     assert panel.out_of_fold is not None
-    new, parts = ~known, panel.parts[~known]
-    if known.mean() < LEARNT_SHARE or len(parts) < FEWEST_NEW or len(np.unique(parts)) < 2:
+    new = judging(known)
+    parts = panel.parts[new]
+    if new.all() or len(parts) < FEWEST_NEW or len(np.unique(parts)) < 2:
         return panel
     text = (
         f"a member's backbone learnt from {int(known.sum()):,} of the drawings, so the vote is judged and fitted by the other"

@@ -107,6 +107,32 @@ class Predictions:
         return cls(image_paths, probs, class_names, extra.get("target"), extra.get("fold"), fold_probs, learnt)
 
 
+def is_worth_telling(known: int, among: int) -> bool:
+    """Say whether a backbone knows so many drawings that it changes an accuracy by more than chance does.
+
+    Args:
+        known: Drawings that its weights learnt from before, some of them mistaken for such.
+        among: Drawings that judge.
+
+    Returns:
+        Whether they are known in earnest.
+    """
+    return known >= LEARNT_SHARE * among
+
+
+def judging(learnt: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    """Say which drawings judge, where some backbone learnt from some of them before: on those it would win by memory.
+
+    Args:
+        learnt: Which it learnt from.
+
+    Returns:
+        The others; all where the known ones are too few to matter, or there are no others.
+    """
+    apart = is_worth_telling(int(learnt.sum()), len(learnt)) and not learnt.all()
+    return ~learnt if apart else np.ones_like(learnt)
+
+
 def submission_columns(header: Sequence[str], path_column: str, target_column: str) -> Mapping[str, SubmissionPart]:
     """Say what each column of a sample submission holds.
 

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int64, Shaped
 from inkfold.augment import IDENTITY, View
 from inkfold.dataset import Dataset
 from inkfold.duplicates import find_copies, group_matches
-from inkfold.errors import DataError, Problem
+from inkfold.errors import DataError
 from inkfold.folds import join_groups
 from inkfold.learnt import read_learnt, recognise
 from inkfold.progress import Progress, silent
@@ -222,9 +222,7 @@ def recognise_learnt(
 
 def _sign(prepared: Prepared, signatures: SignatureStore, progress: Progress) -> None:
     files, names = (values[prepared.rows] for values in (prepared.read.train.files, prepared.read.train.names))
-    broken = signatures.build(files.tolist(), prepared.digests, progress)
-    if broken:  # each was decoded before
-        raise DataError([Problem(f"broken_{one.kind}", f"train {names[one.index]}", one.message) for one in broken])
+    signatures.build_all(files.tolist(), names.tolist(), prepared.digests, progress)  # each was decoded before
 
 
 def _fingerprint(dataset: Dataset, train: Source, test: Source | None, test_targets: np.ndarray | None) -> str:

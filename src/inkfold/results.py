@@ -12,7 +12,7 @@ from inkfold.config import Recipe
 from inkfold.curriculum import Curriculum
 from inkfold.events import EVENTS, FOLD_EVENTS, write_events
 from inkfold.metrics import mcnemar, measure, paired_difference, wilson_interval
-from inkfold.predictions import LEARNT_SHARE, SUBMISSION_COLUMNS, Predictions, submission_columns, write_submission
+from inkfold.predictions import SUBMISSION_COLUMNS, Predictions, is_worth_telling, submission_columns, write_submission
 from inkfold.prepare import Prepared
 from inkfold.run import HEADS
 from inkfold.rundir import write_heads
@@ -210,7 +210,7 @@ def warn_of_learnt(out_of_fold: Predictions) -> list[str]:
         A sentence or two; nothing where too few drawings are known to make a difference.
     """
     told = measure_learnt(out_of_fold)
-    if told is None or told["drawings"] < LEARNT_SHARE * told["of"]:
+    if told is None or not is_worth_telling(told["drawings"], told["of"]):
         return []
     honest = "Judge it by a test set that its weights didn't learn from"
     if (new := told["new"]) is not None:

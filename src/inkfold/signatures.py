@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
+from inkfold.errors import DataError, Problem
 from inkfold.fit import FITTING_VERSION, ink_depth, paper_colour
 from inkfold.images import DEFAULT_PIXEL_LIMIT, Pixels, decode_image
 from inkfold.progress import Progress, silent
@@ -76,6 +77,24 @@ class SignatureStore:
             answers = map_in_processes(_sign_chunk, tasks, list(map(len, chunks)), "signing drawings", progress, workers)
             self.shards.missing(names)  # looks at the directory, for `read`
         return spread_broken([one for broken in answers for one in broken], digests)
+
+    def build_all(
+        self, files: Sequence[str], names: Sequence[str], digests: Shaped[np.ndarray, " n"], progress: Progress = silent
+    ) -> None:
+        """Sign training drawings that all must be whole.
+
+        Args:
+            files: Absolute paths.
+            names: What the table calls them.
+            digests: Of the files' bytes; empty for what can't be read.
+            progress: Told after each chunk.
+
+        Raises:
+            DataError: With every drawing that can't be signed.
+            CacheError: As `build`.
+        """
+        if broken := self.build(files, digests, progress):
+            raise DataError([Problem(f"broken_{one.kind}", f"train {names[one.index]}", one.message) for one in broken])
 
     def count_blank(self, digests: Shaped[np.ndarray, " n"]) -> int:
         """Count the drawings with too little ink to compare."""

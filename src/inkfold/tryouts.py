@@ -19,7 +19,7 @@ from inkfold.heads import mean_probs
 from inkfold.launch import Launcher
 from inkfold.material import Material, build_lessons, gather
 from inkfold.metrics import paired_difference, wilson_interval
-from inkfold.predictions import LEARNT_SHARE
+from inkfold.predictions import is_worth_telling
 from inkfold.prepare import Prepared, ReadData
 from inkfold.progress import Progress
 from inkfold.shards import key_digest
@@ -132,7 +132,7 @@ class Tryouts:
         """Count the drawings that a tried backbone's weights learnt from; None where they are too few to matter."""
         counts = [int(one.prepared.learnt.sum()) for one in self._materials.values() if one.prepared.learnt is not None]
         drawings, n = max(counts, default=0), len(self.aside)
-        return {"drawings": drawings, "of": n} if drawings >= LEARNT_SHARE * n else None
+        return {"drawings": drawings, "of": n} if is_worth_telling(drawings, n) else None
 
     def _fit(self, lessons: "Lessons", recipes: Sequence[Recipe], report: "Report | None") -> list["Fitted"]:
         from inkfold.backbone import choose_device  # noqa: PLC0415 - torch takes a second
