@@ -55,7 +55,6 @@ def shuffled(one, seed):
         None if one.targets is None else np.argsort(columns)[one.targets[rows]],
         None if one.folds is None else one.folds[rows],
         None if one.fold_probs is None else one.fold_probs[:, rows][:, :, columns],
-        None if one.learnt is None else one.learnt[rows],
     )
 
 
@@ -486,37 +485,3 @@ def test_each_members_folds_vote_by_themselves(within, ties):
 def test_the_short_way_for_plain_paths_is_the_long_way(text):
     expected = posixpath.normpath(re.sub(r"[\\/]+", "/", unicodedata.normalize("NFC", text).strip()))
     assert plain_path(text) == expected
-
-
-def many(n=100, known=0, seed=0, **changes):
-    """Out-of-fold predictions of n drawings, of which a member's backbone learnt from the first ones."""
-    paths = [f"{i}.png" for i in range(n)]
-    given = {"targets": np.arange(n) % 3, "folds": np.arange(n) % 5, "learnt": np.arange(n) < known}
-    return some(paths, seed, **{**given, **changes})
-
-
-def test_drawings_that_a_members_backbone_learnt_from_judge_no_vote():
-    first, second = many(known=30), many(seed=1, learnt=None)
-    panel = assemble([Panelist("a", first, None), Panelist("b", second, None)])
-    assert panel.out_of_fold_paths.tolist() == [f"{i}.png" for i in range(30, 100)]
-    np.testing.assert_array_equal(panel.out_of_fold, np.stack([first.probs[30:], second.probs[30:]]))
-    assert panel.targets.tolist() == [i % 3 for i in range(30, 100)]
-    assert panel.parts.tolist() == [i % 5 for i in range(30, 100)]
-    assert panel.known_parts.tolist() == [i % 5 for i in range(30)]
-    [warning] = panel.warnings
-    assert "learnt from 30 of the drawings" in str(warning)
-    assert "70" in str(warning)
-
-
-def test_what_any_member_knows_is_left_out_in_whatever_order():
-    first, second = many(known=20), many(seed=1, learnt=np.arange(100) >= 90)
-    panel = assemble([Panelist("a", first, None, RUN), Panelist("b", shuffled(second, 3), None)])
-    assert panel.out_of_fold_paths.tolist() == [f"{i}.png" for i in range(20, 90)]
-
-
-@pytest.mark.parametrize("known", [0, 1, 51, 100])  # none, too few to matter, too few others, no others
-def test_all_drawings_judge_where_nothing_better_is_left(known):
-    panel = assemble([Panelist("a", many(known=known), None), Panelist("b", many(seed=1), None)])
-    assert len(panel.targets) == 100
-    assert len(panel.known_parts) == 0
-    assert panel.warnings == ()

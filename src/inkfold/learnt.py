@@ -57,8 +57,8 @@ def read_learnt(weights: Path) -> UInt64[np.ndarray, "n 2"] | None:
         return None
     try:
         codes = np.load(path, mmap_mode="r", allow_pickle=False)  # a header that promises more than there is maps nothing
-    except (OSError, ValueError, EOFError) as error:
-        raise WeightsError(f"{path}: not a list of drawings: {error}. {_again(weights)}") from None
+    except (OSError, ValueError, EOFError):  # NumPy's words recommend to unpickle it
+        raise WeightsError(f"{path}: not a list of drawings, or not a whole one. {_again(weights)}") from None
     if not isinstance(codes, np.ndarray) or codes.dtype != np.uint64 or codes.ndim != 2 or codes.shape[1] != BITS // 64:
         got = f"{codes.dtype} {codes.shape}" if isinstance(codes, np.ndarray) else "an archive"
         raise WeightsError(f"{path}: got {got}, expected uint64 (n, {BITS // 64}). {_again(weights)}")

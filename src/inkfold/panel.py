@@ -5,11 +5,11 @@ other classes, rows that aren't probabilities.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int64, Shaped
+from jaxtyping import Float, Float32, Int64, Shaped
 
 from inkfold.answers import (
     Answers,
@@ -22,12 +22,10 @@ from inkfold.answers import (
     row_problems,
 )
 from inkfold.errors import PredictionError, Problem
-from inkfold.predictions import judging
 from inkfold.shards import digest
 from inkfold.votes import Ballot, TieRule, vote_of_folds
 
 SHOWN = 3
-FEWEST_NEW = 50  # drawings that are new to all backbones; by fewer no vote can be told from another
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,6 @@ class Panel:
         test_paths: Of the test drawings.
         test_targets: Their class ids, where they are known.
         warnings: Predictions that only some members have, and that are left out therefore.
-        known_parts: The parts of the training drawings that are left out because a member's backbone learnt from them.
     """
 
     names: tuple[str, ...]
@@ -58,7 +55,6 @@ class Panel:
     test_paths: Shaped[np.ndarray, " n"]
     test_targets: Int64[np.ndarray, " n"] | None
     warnings: tuple[Problem, ...] = ()
-    known_parts: Int64[np.ndarray, " m"] = field(default_factory=lambda: np.empty(0, np.int64))
 
     def test_members(self, within: Ballot, ties: TieRule) -> Float[np.ndarray, "members n classes"]:
         """Let each member's folds vote on the test drawings.
@@ -102,7 +98,7 @@ def assemble(panelists: Sequence[Panelist], parts: int = 5) -> Panel:
     assert some is not None
     targets = None if train is None else train.targets()
     nothing, no_ids = np.empty(0, np.dtypes.StringDType()), np.empty(0, np.int64)
-    panel = Panel(
+    return Panel(
         names=tuple(one.name for one in panelists),
         class_names=some.class_names,
         out_of_fold=None if train is None else train.stacked(),
@@ -113,28 +109,6 @@ def assemble(panelists: Sequence[Panelist], parts: int = 5) -> Panel:
         test_paths=nothing if test is None else test.image_paths,
         test_targets=None if test is None else test.targets(),
         warnings=lacking(panelists),
-    )
-    return panel if train is None else _without_known(panel, train.learnt())
-
-
-def _without_known(panel: Panel, known: Bool[np.ndarray, " n"]) -> Panel:
-    """Judge by drawings that no member's backbone learnt from: on the others the one that did would win every vote."""
-    assert panel.out_of_fold is not None
-    new = judging(known)
-    parts = panel.parts[new]
-    if new.all() or len(parts) < FEWEST_NEW or len(np.unique(parts)) < 2:
-        return panel
-    text = (
-        f"a member's backbone learnt from {int(known.sum()):,} of the drawings, so the vote is judged and fitted by the other"
-    )
-    return replace(
-        panel,
-        out_of_fold=panel.out_of_fold[:, new],
-        out_of_fold_paths=panel.out_of_fold_paths[new],
-        targets=panel.targets[new],
-        parts=parts,
-        known_parts=panel.parts[known],
-        warnings=(*panel.warnings, Problem("learnt", "vote", f"{text} {len(parts):,} alone.", "warning")),
     )
 
 
@@ -210,14 +184,6 @@ class _Bench:
         place = np.argsort(self.columns_of(one))  # the inverse of a permutation
         targets: np.ndarray = place[one.given.targets[self.rows_of(one)]]
         return targets
-
-    def learnt(self) -> Bool[np.ndarray, " n"]:
-        """Say which drawings some member's backbone learnt from, as far as members say."""
-        known = np.zeros(len(self.lead.keys), bool)
-        for one in self.answers:
-            if one.given.learnt is not None:
-                known |= one.given.learnt[self.rows_of(one)]
-        return known
 
     def parts(self, count: int) -> Int64[np.ndarray, " n"]:
         """Take the folds in which drawings were held out; else deal drawings out in the order of their names' hashes."""

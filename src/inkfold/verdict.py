@@ -210,9 +210,7 @@ def _held_in(panel: Panel, facts: Facts) -> np.ndarray:
 
 def _fold_figures(fold: int, probs: np.ndarray, held_in: np.ndarray, panel: Panel, facts: Facts) -> dict[str, Any]:
     inside = held_in == fold
-    known = len(panel.known_parts) if facts.split == "holdout" else int((panel.known_parts == fold).sum())
-    among = facts.n_train if facts.split == "holdout" else len(inside) + len(panel.known_parts)
-    n_train = among - int(inside.sum()) - known
+    n_train = (facts.n_train if facts.split == "holdout" else len(inside)) - int(inside.sum())
     return {"fold": fold, "n_train": n_train, **measure(probs[inside], panel.targets[inside])}
 
 
