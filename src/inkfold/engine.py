@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float32, Int64, Shaped
 from inkfold.augment import IDENTITY
 from inkfold.backbone import NetworkInput
 from inkfold.curriculum import Curriculum
+from inkfold.depthwise import learn_quickly
 from inkfold.feeder import Feeder
 from inkfold.heads import HeadSpec
 from inkfold.network import HeadModule, Network, TrainedPart
@@ -108,6 +109,8 @@ class Engine:
         self._world, self._settings, self._fresh = world, settings, partial(_network, plan, fold)
         self._sharded = settings.shard == "full" and world.size > 1
         self.network = self._fresh()
+        if device.type == "cpu":
+            learn_quickly(self.network.backbone)
         if settings.checkpointing:
             self.network.backbone.set_grad_checkpointing(True)  # type: ignore[operator]
         if world.size > 1 and device.type == "cuda":
