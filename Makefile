@@ -36,7 +36,7 @@ check: install
 	$(BIN)/lint-imports
 
 bench: install
-	for script in decode extract cells augment heads vote reference_procedure report export serve; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in decode extract cells augment heads vote reference_procedure report export serve depthwise; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

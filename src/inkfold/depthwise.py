@@ -8,6 +8,7 @@ quick way round: the kernel's gradient is made in strips of two and three column
 
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch.autograd.function import once_differentiable
@@ -82,37 +83,33 @@ class _Convolved(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        wanted = ctx.needs_input_grad
-        of_x = _of_input(gradient, x, weight, ctx.stride, ctx.padding) if wanted[0] else None
-        of_weight = _of_weight(gradient, x, weight, ctx.stride, ctx.padding) if wanted[1] else None
-        of_bias = gradient.sum((0, 2, 3)) if wanted[2] else None
-        return of_x, of_weight, of_bias, None, None
+        stride, padding, wanted = ctx.stride, ctx.padding, ctx.needs_input_grad
+        in_float32 = x.dtype == torch.bfloat16 and max(stride) > 1
+        in_strips = weight.shape[3] > STRIP
+        of_x, of_weight = _gradients(
+            gradient, x, weight, stride, padding, (wanted[0] and not in_float32, wanted[1] and not in_strips)
+        )
+        if wanted[0] and in_float32:
+            like = torch.empty_like(x, dtype=torch.float32)  # its values don't count
+            of_x = _gradients(gradient.float(), like, weight.float(), stride, padding, (True, False))[0]
+            of_x = None if of_x is None else of_x.to(x.dtype)
+        if wanted[1] and in_strips:
+            of_weight = _of_wide_kernel(gradient, x, weight, stride, padding)
+        return of_x, of_weight, gradient.sum((0, 2, 3)) if wanted[2] else None, None, None
 
 
-def _of_input(
+def _of_wide_kernel(
     gradient: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, stride: tuple[int, int], padding: tuple[int, int]
 ) -> torch.Tensor:
-    """Give the gradient of what was convolved."""
-    if max(stride) == 1 or x.dtype != torch.bfloat16:
-        return _gradients(gradient, x, weight, stride, padding, 0)
-    like = torch.empty_like(x, dtype=torch.float32)  # its values don't count
-    return _gradients(gradient.float(), like, weight.float(), stride, padding, 0).to(x.dtype)
-
-
-def _of_weight(
-    gradient: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, stride: tuple[int, int], padding: tuple[int, int]
-) -> torch.Tensor:
-    """Give the kernel's gradient, in strips of two and three columns where it is wider."""
+    """Give the kernel's gradient in strips of two and three columns, each from the part of the input that it has seen."""
     width, reach = weight.shape[3], (gradient.shape[3] - 1) * stride[1]
-    if width <= STRIP:
-        return _gradients(gradient, x, weight, stride, padding, 1)
     padded = torch.nn.functional.pad(x, (padding[1], padding[1], padding[0], padding[0])) if max(padding) else x
     strips = []
-    for columns in torch.arange(width).tensor_split(-(-width // STRIP)):
+    for columns in np.array_split(np.arange(width), -(-width // STRIP)):
         first, count = int(columns[0]), len(columns)
         seen = padded[..., first : first + reach + count].contiguous(memory_format=torch.channels_last)
-        strips.append(_gradients(gradient, seen, weight[..., :count], stride, (0, 0), 1))
-    return torch.cat(strips, 3)
+        strips.append(_gradients(gradient, seen, weight[..., :count], stride, (0, 0), (False, True))[1])
+    return torch.cat([strip for strip in strips if strip is not None], 3)
 
 
 def _gradients(
@@ -121,11 +118,12 @@ def _gradients(
     weight: torch.Tensor,
     stride: tuple[int, int],
     padding: tuple[int, int],
-    which: int,
-) -> torch.Tensor:
-    """Give PyTorch's own gradient of the input (0) or the kernel (1)."""
-    mask = [which == 0, which == 1, False]
-    found: tuple[torch.Tensor, ...] = torch.ops.aten.convolution_backward(
-        gradient, x, weight, None, stride, padding, (1, 1), False, (0, 0), len(weight), mask
+    wanted: tuple[bool, bool],
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Give PyTorch's own gradients of the input and the kernel, those that are wanted."""
+    if not any(wanted):
+        return None, None
+    found = torch.ops.aten.convolution_backward(
+        gradient, x, weight, None, stride, padding, (1, 1), False, (0, 0), len(weight), (*wanted, False)
     )
-    return found[which]
+    return found[0], found[1]
