@@ -1,9 +1,9 @@
 """Depthwise convolutions that learn quickly on a CPU, where two of PyTorch's own gradients take tens of times the forward pass.
 
-oneDNN, which PyTorch computes them with, has no kernel for a kernel's gradient that is wider than 3, and none in bfloat16 for
-the gradient of a strided convolution's input; what it falls back to is most of a training step of EfficientNet. Both have a
-quick way round: the kernel's gradient is made in strips of two and three columns, the input's in float32.
-`benchmarks/depthwise.py` measures it.
+oneDNN, which PyTorch computes them with, has kernels for depthwise convolutions that don't cover the gradient of a kernel wider
+than 3, nor in bfloat16 that of a strided convolution's input; the general ones that it takes there are most of a training step
+of EfficientNet. Both have a quick way round: the kernel's gradient is made in strips of two and three columns, the input's in
+float32. `benchmarks/depthwise.py` measures it.
 """
 
 from typing import Any
