@@ -54,7 +54,7 @@ def test_a_cell_has_whole_batches(tmp_path, device, batch_size, rows):
 
 def test_a_cell_survives_pickling_and_says_what_it_is(tmp_path):
     cell = plan_cells(making(tmp_path), {HFLIP: named(range(3))})[0]
-    assert pickle.loads(pickle.dumps(cell)) == cell
+    assert pickle.loads(pickle.dumps(cell)) == cell  # as a pool's pipe does, with what this process made
     assert str(cell).startswith("3 drawings of 'test_resnet.r160_in1k' under hflip, the first ")
 
 

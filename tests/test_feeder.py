@@ -56,7 +56,7 @@ def test_another_process_gets_the_same_drawings_without_what_this_one_holds(tmp_
     expected = list(fed.batches(ROWS, TURNED))
     data = pickle.dumps(fed)
     assert len(data) < 2000, "no pixels, no index"
-    again = pickle.loads(data)
+    again = pickle.loads(data)  # as Ray Train does with what the driver made
     assert again.waited_s == 0
     for one, other in zip(again.batches(ROWS, TURNED), expected, strict=True):
         np.testing.assert_array_equal(one, other)

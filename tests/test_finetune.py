@@ -14,6 +14,7 @@ import torch
 from safetensors.numpy import load_file
 
 from inkfold import finetune
+from inkfold.depthwise import DepthwiseConv2d
 from inkfold.errors import PredictionError, RecipeError
 from inkfold.events import FOLD_EVENTS
 from inkfold.launch import Inline
@@ -134,6 +135,20 @@ def test_each_folds_curve_is_there_for_those_who_look_on_while_it_is_trained(tmp
     assert seen == sorted(seen)
     assert sizes[0] == 0
     assert (tmp_path / "run" / CURVES[1]).stat().st_size > sizes[2]
+
+
+def test_depthwise_convolutions_learn_quickly_on_a_cpu(tmp_path, data, recipe, monkeypatch):
+    real, found = finetune.Tuner._step, []
+
+    def look(self, *given):
+        found.append(sum(isinstance(module, DepthwiseConv2d) for module in self.engine.network.backbone.modules()))
+        real(self, *given)
+        raise Killed
+
+    monkeypatch.setattr(finetune.Tuner, "_step", look)
+    with pytest.raises(Killed):
+        train(recipe, "backbone.name=test_efficientnet", data=data, out=tmp_path / "run")
+    assert found[0] > 0
 
 
 @pytest.mark.parametrize("step", [1, 4, 8, 10])

@@ -365,5 +365,5 @@ def test_a_colour_jpeg_decoded_as_grey_is_the_luma_of_its_colours():
 def test_a_broken_image_survives_a_process_boundary():
     import pickle
 
-    error = pickle.loads(pickle.dumps(BrokenImage("empty", "has 0 bytes")))
+    error = pickle.loads(pickle.dumps(BrokenImage("empty", "has 0 bytes")))  # as a decoding pool's pipe does
     assert (error.kind, str(error)) == ("empty", "has 0 bytes")

@@ -83,19 +83,19 @@ class _Convolved(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        stride, padding, wanted = ctx.stride, ctx.padding, ctx.needs_input_grad
-        in_float32 = x.dtype == torch.bfloat16 and max(stride) > 1
-        in_strips = weight.shape[3] > STRIP
-        of_x, of_weight = _gradients(
-            gradient, x, weight, stride, padding, (wanted[0] and not in_float32, wanted[1] and not in_strips)
+        stride, padding, (of_x, of_weight, of_bias, *_) = ctx.stride, ctx.padding, ctx.needs_input_grad
+        in_float32 = of_x and x.dtype == torch.bfloat16 and max(stride) > 1
+        in_strips = of_weight and weight.shape[3] > STRIP
+        for_x, for_weight = _gradients(
+            gradient, x, weight, stride, padding, (of_x and not in_float32, of_weight and not in_strips)
         )
-        if wanted[0] and in_float32:
+        if in_float32:
             like = torch.empty_like(x, dtype=torch.float32)  # its values don't count
-            of_x = _gradients(gradient.float(), like, weight.float(), stride, padding, (True, False))[0]
-            of_x = None if of_x is None else of_x.to(x.dtype)
-        if wanted[1] and in_strips:
-            of_weight = _of_wide_kernel(gradient, x, weight, stride, padding)
-        return of_x, of_weight, gradient.sum((0, 2, 3)) if wanted[2] else None, None, None
+            for_x, _ = _gradients(gradient.float(), like, weight.float(), stride, padding, (True, False))
+            for_x = for_x.to(x.dtype)
+        if in_strips:
+            for_weight = _of_wide_kernel(gradient, x, weight, stride, padding)
+        return for_x, for_weight, gradient.sum((0, 2, 3)) if of_bias else None, None, None
 
 
 def _of_wide_kernel(
@@ -108,8 +108,9 @@ def _of_wide_kernel(
     for columns in np.array_split(np.arange(width), -(-width // STRIP)):
         first, count = int(columns[0]), len(columns)
         seen = padded[..., first : first + reach + count].contiguous(memory_format=torch.channels_last)
-        strips.append(_gradients(gradient, seen, weight[..., :count], stride, (0, 0), (False, True))[1])
-    return torch.cat([strip for strip in strips if strip is not None], 3)
+        _, strip = _gradients(gradient, seen, weight[..., :count], stride, (0, 0), (False, True))
+        strips.append(strip)
+    return torch.cat(strips, 3)
 
 
 def _gradients(
@@ -119,11 +120,9 @@ def _gradients(
     stride: tuple[int, int],
     padding: tuple[int, int],
     wanted: tuple[bool, bool],
-) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """Give PyTorch's own gradients of the input and the kernel, those that are wanted."""
-    if not any(wanted):
-        return None, None
-    found = torch.ops.aten.convolution_backward(
+) -> tuple[Any, Any]:
+    """Give PyTorch's own gradients of the input and the kernel; None for one that isn't wanted."""
+    for_x, for_weight, _ = torch.ops.aten.convolution_backward(
         gradient, x, weight, None, stride, padding, (1, 1), False, (0, 0), len(weight), (*wanted, False)
     )
-    return found[0], found[1]
+    return for_x, for_weight
