@@ -23,10 +23,11 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from inkfold.backbone import build_model
-from inkfold.engine import Engine, Plan
+from inkfold.engine import Engine
 from inkfold.heads import HeadSpec, init_members
 from inkfold.network import TrainedPart
 from inkfold.settings import TuningSettings
+from inkfold.tuningplan import Plan
 from inkfold.weights import BackboneSpec, resolve_backbone
 from inkfold.world import World, joined
 

@@ -211,6 +211,17 @@ def test_when_memory_runs_out_the_micro_batch_is_halved_and_said_once(tmp_path, 
     assert "goes on with 2 drawings a forward" in said[0]
 
 
+def test_a_rehearsal_leaves_nothing_behind(tmp_path, data, recipe, monkeypatch):
+    expected, rehearsed = train(recipe, data=data, out=tmp_path / "expected"), []
+
+    def rehearse(self):
+        rehearsed.append(self.engine.rehearse(torch.rand(4, 3, 32, 32)))
+
+    monkeypatch.setattr(finetune.Tuner, "_rehearse", rehearse)
+    assert contents(train(recipe, data=data, out=tmp_path / "run").path) == contents(expected.path)
+    assert rehearsed == [True] * 3, "once a fold"
+
+
 def test_a_loss_that_is_no_number_is_tried_again_once_and_goes_on(tmp_path, data, recipe, monkeypatch):
     real, calls = finetune.Tuner._accumulate, iter(range(10_000))
 
@@ -246,7 +257,7 @@ def test_the_best_epochs_weights_are_kept_and_what_that_flatters_is_told(tmp_pat
 
 def test_mixup_needs_nothing_that_this_process_did_before():
     made = (
-        "from inkfold.finetune import _mixup; from inkfold.settings import TuningSettings; _mixup(TuningSettings(mixup=0.2), 3)"
+        "from inkfold.mixing import Mixing; from inkfold.settings import TuningSettings; Mixing(TuningSettings(mixup=0.2), 3)"
     )
     assert python(made) == ""
 
@@ -297,6 +308,20 @@ finetune.Tuner._step, finetune.CHECKPOINT_S, finetune.CHECKPOINT_SHARE = step, 0
 cli.main(sys.argv[1:])
 """
 
+# Two processes, of which the second has memory for two drawings at once.
+SHORT = """
+import sys
+import torch
+from inkfold import cli, network
+real = network.Network.forward
+def forward(self, images):
+    if torch.distributed.get_rank() == 1 and self.training and len(images) > 2:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    return real(self, images)
+network.Network.forward = forward
+cli.main(sys.argv[1:])
+"""
+
 
 def two_processes(*command):
     place = ["--nproc-per-node=2", "--master-addr=127.0.0.1", "--master-port=29617"]
@@ -332,6 +357,20 @@ def test_two_processes_train_as_one_does(tmp_path, data, alone):
         for expected, got in zip(*curves, strict=True):
             assert got.pop("view") == expected.pop("view")
             assert got == pytest.approx(expected, rel=1e-4)
+
+
+def test_where_one_of_two_processes_has_too_little_memory_both_take_fewer_drawings_at_once(tmp_path, data):
+    script, recipe, settings = (
+        tmp_path / "short.py",
+        toy_recipe(tmp_path, VIT),
+        ["finetune.batch_size=9", UNEVEN[0], *UNEVEN[3:]],
+    )
+    script.write_text(SHORT)
+    done = two_processes(script, "train", recipe, f"data={data}", *settings, f"out={tmp_path / 'run'}")
+    assert done.returncode == 0, done.stderr[-3000:]
+    run = load_run(tmp_path / "run")
+    assert [text for text in run.manifest["warnings"] if "memory ran out; goes on with 2 drawings a forward" in text]
+    assert_equal_weights(train(recipe, *settings, data=data, out=tmp_path / "alone").path, run.path)
 
 
 def test_a_sharded_training_that_ended_early_goes_on_in_one_process_that_shares_nothing_out(tmp_path, data, alone):

@@ -3,96 +3,24 @@
 import contextlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from jaxtyping import Bool, Float32, Int64, Shaped
+from jaxtyping import Bool, Float32, Int64
 
 from inkfold.augment import IDENTITY
 from inkfold.backbone import NetworkInput
-from inkfold.curriculum import Curriculum
 from inkfold.depthwise import learn_quickly
-from inkfold.feeder import Feeder
-from inkfold.heads import HeadSpec
-from inkfold.network import HeadModule, Network, TrainedPart
+from inkfold.network import HeadModule, Network
 from inkfold.settings import TuningSettings
 from inkfold.sharding import gathered, laid_as, shard, whole
-from inkfold.shards import digest, key_digest
-from inkfold.teaching import Teacher
-from inkfold.weights import BackboneInfo
+from inkfold.tuningplan import Plan
 from inkfold.world import World
 
 HELD_OUT_BATCH = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is trained, on what, and how; the same for all folds.
-
-    Attributes:
-        info: The resolved backbone.
-        part: Which part of it is trained.
-        spec: The kind of head.
-        heads: Where heads start, a member a fold.
-        dropout: Of the head's hidden layers.
-        settings: How.
-        curriculum: Which view each epoch learns from.
-        feeder: Of all training drawings.
-        targets: Their class ids.
-        names: Of the drawings, for messages.
-        seed: Of all that is drawn.
-        teacher: Whose relations between drawings are learnt beside the labels.
-    """
-
-    info: BackboneInfo
-    part: TrainedPart
-    spec: HeadSpec
-    heads: Mapping[str, Float32[np.ndarray, "folds rows columns"]]
-    dropout: float
-    settings: TuningSettings
-    curriculum: Curriculum
-    feeder: Feeder
-    targets: Int64[np.ndarray, " n"]
-    names: Shaped[np.ndarray, " n"]
-    seed: int
-    teacher: Teacher | None = None
-
-    @property
-    def num_classes(self) -> int:
-        """Outputs of the heads."""
-        return int(self.heads[f"layers.{len(self.spec.hidden)}.weight"].shape[2])
-
-    def identity(self, own: Int64[np.ndarray, " own"], fold: int) -> str:
-        """Name all that decides what comes out of a fold, so that a checkpoint of another training is not gone on from.
-
-        Args:
-            own: The drawings that it learns from.
-            fold: Its number.
-
-        Returns:
-            A digest; how the work is parted is not in it.
-        """
-        view_keys = [self.curriculum.view(epoch).key() for epoch in range(self.settings.epochs)]
-        return key_digest(
-            {
-                "backbone": self.info.key(),
-                "part": asdict(self.part),
-                "head": [
-                    asdict(self.spec),
-                    self.dropout,
-                    sorted((name, _named(values)) for name, values in self.heads.items()),
-                ],
-                "settings": {**asdict(self.settings), "micro_batch": None, "shard": None},
-                "teacher": None if self.teacher is None else [self.teacher.key, self.teacher.weight],
-                "views": [view_keys, self.curriculum.lr_factors()],
-                "drawings": [_named(self.feeder.digests), _named(self.targets), _named(own), self.seed, fold],
-                "torch": torch.__version__,
-            }
-        )
 
 
 class Engine:
@@ -126,10 +54,11 @@ class Engine:
         self._optimiser = _optimiser(settings, groups, sharded=self._sharded)
         self._parameters = [one for group in groups for one in group["params"]]
         self._scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "float16")
-        self._model: torch.nn.Module = torch.compile(self.network) if settings.compiled else self.network  # type: ignore[assignment]
+        self._alone: torch.nn.Module = torch.compile(self.network) if settings.compiled else self.network  # type: ignore[assignment]
+        self._model = self._alone
         if world.size > 1 and not self._sharded:
             ids = [device.index] if device.type == "cuda" else None
-            self._model = torch.nn.parallel.DistributedDataParallel(self._model, device_ids=ids)
+            self._model = torch.nn.parallel.DistributedDataParallel(self._alone, device_ids=ids)
         self._names = list(self.network.moving())
         self._statistics = [values for name, values in self.network.named_buffers() if name in self._names]
 
@@ -153,6 +82,34 @@ class Engine:
     def backward(self, loss: torch.Tensor) -> None:
         """Add a loss's gradient."""
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+    def rehearse(self, images: Float32[torch.Tensor, "n channels size size"]) -> bool:
+        """Go forwards and backwards as a step does, this process for itself, and leave nothing behind.
+
+        Twice: the second time gradients lie there already, as in a step of several parts. The optimiser's moments, which come
+        with the first step, have their room too. Batch norms rest, so that they neither learn nor meet the other processes'.
+
+        Args:
+            images: Normalised drawings, as many as go forwards at once.
+
+        Returns:
+            Whether memory sufficed.
+        """
+        try:
+            for module in self.network.train().modules():
+                module.train(module.training and not isinstance(module, torch.nn.modules.batchnorm._BatchNorm))
+            moments = [torch.empty_like(one) for one in self._parameters for _ in range(self._moments_to_come)]
+            for _ in range(2):
+                with autocast(self._settings.precision, self._world.device):
+                    scores, _ = self._alone(images.contiguous(memory_format=torch.channels_last))
+                self.backward(scores.float().square().mean())
+            del moments
+        except torch.OutOfMemoryError:
+            return False
+        finally:
+            self.forget()
+            self.network.train()
+        return True
 
     def unshared(self, *, last: bool) -> contextlib.AbstractContextManager[Any]:
         """Keep gradients to this process until the batch's last part."""
@@ -227,6 +184,11 @@ class Engine:
         if self._scaler.is_enabled():
             self._scaler.load_state_dict(scaler)
 
+    @property
+    def _moments_to_come(self) -> int:
+        """Tensors a parameter that the optimiser will hold and doesn't yet."""
+        return 0 if self._optimiser.state else {"adamw": 2, "sgd": 1}[self._settings.optimiser]
+
     def _laid(self, values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         if values.shape != like.shape:  # a count of steps
             return values
@@ -277,10 +239,6 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
     """Compute in a precision while the block runs; weights stay in float32."""
     kind = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(precision)
     return torch.autocast(device.type, kind, enabled=kind is not None)
-
-
-def _named(values: np.ndarray) -> str:
-    return digest(np.ascontiguousarray(values).tobytes())
 
 
 def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -8,7 +8,6 @@ generator counts.
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,19 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 
+from inkfold.augment import IDENTITY
 from inkfold.backbone import NetworkInput, keep_freed_memory
 from inkfold.checkpoint import load_checkpoint, save_checkpoint
 from inkfold.course import epoch_order
-from inkfold.engine import Engine, Plan, examine
+from inkfold.engine import Engine, examine
 from inkfold.errors import CacheError, RecipeError
 from inkfold.events import FOLD_EVENTS, append_events
+from inkfold.mixing import Mixing, seeded
 from inkfold.progress import Progress, silent
-from inkfold.settings import TuningSettings, lr_factor
+from inkfold.settings import lr_factor
 from inkfold.teaching import relation_loss
-from inkfold.torchvision_ops import declare_missing_operators
 from inkfold.training import Epoch
+from inkfold.tuningplan import Plan
 from inkfold.world import World
 
 CHECKPOINTS = "checkpoints"
@@ -106,7 +107,7 @@ class Tuner:
         self._stages = plan.curriculum.lr_factors()
         self.identity = plan.identity(self.own, fold)
         self._input = NetworkInput(plan.info, world.device)
-        self._mixup = _mixup(self.settings, plan.num_classes)
+        self._mixing = Mixing(self.settings, plan.num_classes) if self.settings.mixup or self.settings.cutmix else None
         self._retried = False
         self._begin()
 
@@ -122,6 +123,7 @@ class Tuner:
         """
         with keep_freed_memory():
             self._continue()
+            self._rehearse()
             while self.state.epoch < self.settings.epochs:
                 try:
                     self._epoch()
@@ -190,6 +192,8 @@ class Tuner:
                 loss = self._accumulate(len(batch), mine, pixels)
                 break
             except torch.OutOfMemoryError:
+                if self.world.size > 1:  # the others wait for this one
+                    raise self._no_room() from None
                 self._halve()
         loss = float(self.world.total(np.array(loss)))
         norm = self.engine.update(rate, state.epoch * self.steps + state.step) if math.isfinite(loss) else math.nan
@@ -209,8 +213,8 @@ class Tuner:
         engine.forget()
         targets, taught = torch.from_numpy(self.plan.targets[mine]).to(device), self._taught(mine)
         loss, parts = 0.0, range(0, math.ceil(total / self.world.size), state.micro_batch)  # as many in each process
-        with _seeded((self.plan.seed, 5, self.fold, state.epoch, state.step, self.world.rank), device):
-            mixed = None if self._mixup is None else self._mix(self._input.of(pixels), targets)
+        with seeded((self.plan.seed, 5, self.fold, state.epoch, state.step, self.world.rank), device):
+            mixed = None if self._mixing is None else self._mixing.mixed(self._input.of(pixels), targets)
             for start in parts:
                 there = start < len(mine)  # else a drawing that counts nothing stands in: the others wait for a forward
                 part = slice(start, start + state.micro_batch) if there else slice(0, 1)
@@ -223,16 +227,8 @@ class Tuner:
                 loss += float(part_loss.detach()) / self.world.size
         return loss
 
-    def _mix(self, images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mix drawings in pairs; of an odd number the last one stays alone."""
-        even = len(images) // 2 * 2
-        classes, smoothing = self.plan.num_classes, self.settings.label_smoothing
-        alone = torch.nn.functional.one_hot(targets[even:], classes) * (1 - smoothing) + smoothing / classes
-        mixed, wanted = self._mixup(images[:even], targets[:even]) if even else (images[:0], alone[:0])
-        return torch.cat([mixed, images[even:]]), torch.cat([wanted, alone.to(wanted.dtype)])
-
     def _loss(self, images: torch.Tensor, wanted: torch.Tensor, taught: torch.Tensor) -> torch.Tensor:
-        smoothing = self.settings.label_smoothing if self._mixup is None else 0.0  # timm's mixup smooths by itself
+        smoothing = self.settings.label_smoothing if self._mixing is None else 0.0  # timm's mixup smooths by itself
         scores, features = self.engine.answer(images)
         loss = torch.nn.functional.cross_entropy(scores, wanted, reduction="sum", label_smoothing=smoothing)
         return loss if self.plan.teacher is None else loss + self.plan.teacher.weight * relation_loss(features, taught)
@@ -262,19 +258,37 @@ class Tuner:
         """Tell this training's best weights from others."""
         return {"identity": self.identity, "epoch": self.state.best}
 
+    def _rehearse(self) -> None:
+        """Find out what fits all of several processes: within a step, where they wait for each other, it would be too late."""
+        while self.world.size > 1 and self.settings.shard == "none":
+            (pixels,) = self.plan.feeder.batches([self.own[: self._at_once]], IDENTITY)
+            short = not self.engine.rehearse(self._input.of(pixels))
+            if not self.world.total(np.array(float(short))):
+                break
+            self._halve()
+
+    @property
+    def _at_once(self) -> int:
+        """Drawings that a process takes forwards at once, at the most."""
+        return min(self.state.micro_batch, math.ceil(self.settings.batch_size / self.world.size))
+
     def _halve(self) -> None:
+        """Take half as many drawings at once from now on."""
         state = self.state
-        if state.micro_batch == 1 or self.world.size > 1:  # the other processes would wait for this one for ever
-            raise RecipeError(
-                f"fold {self.fold}: out of memory at {state.micro_batch} drawings a forward. Set finetune.micro_batch lower, "
-                "finetune.checkpointing=true, with several processes finetune.shard=full, or take a smaller image.size."
-            ) from None
+        if self._at_once == 1:
+            raise self._no_room()
         self.engine.forget()
         if self.world.device.type == "cuda":
             torch.cuda.empty_cache()
-        state.micro_batch = min(state.micro_batch, self.settings.batch_size) // 2
+        state.micro_batch = self._at_once // 2
         note = f"fold {self.fold}: memory ran out; goes on with {state.micro_batch} drawings a forward, the same batch a step"
         state.notes = [note]
+
+    def _no_room(self) -> RecipeError:
+        return RecipeError(
+            f"fold {self.fold}: out of memory at {self._at_once} drawings a forward. Set finetune.micro_batch lower, "
+            "finetune.checkpointing=true, with several processes finetune.shard=full, or take a smaller image.size."
+        )
 
     def _rate_factor(self, epoch: int, step: int) -> float:
         return self._stages[epoch] * lr_factor(self.settings, epoch * self.steps + step, self.steps)
@@ -315,26 +329,3 @@ class Tuner:
 
 
 _PLAIN = ("epoch", "step", "sums", "best", "micro_batch", "notes")
-
-
-def _mixup(settings: TuningSettings, num_classes: int) -> Any:
-    if not (settings.mixup or settings.cutmix):
-        return None
-    declare_missing_operators()
-    from timm.data import Mixup  # noqa: PLC0415 - seconds
-
-    return Mixup(settings.mixup, settings.cutmix, label_smoothing=settings.label_smoothing, num_classes=num_classes)
-
-
-@contextlib.contextmanager
-def _seeded(entropy: Sequence[int], device: torch.device) -> Iterator[None]:
-    """Let PyTorch and numpy draw from `entropy` while the block runs, and leave their own generators as they were."""
-    seed, other = np.random.SeedSequence(list(entropy)).generate_state(2, np.uint64).tolist()
-    before = np.random.get_state()  # noqa: NPY002 - timm's mixup draws there
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed >> 1)
-        np.random.seed(other % 2**32)  # noqa: NPY002
-        try:
-            yield
-        finally:
-            np.random.set_state(before)  # noqa: NPY002

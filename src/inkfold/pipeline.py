@@ -34,10 +34,10 @@ from inkfold.rundir import claimed, finished_run, write_cost, write_manifest
 from inkfold.sources import Cost
 
 if TYPE_CHECKING:
-    from inkfold.engine import Plan
     from inkfold.teaching import Teacher
     from inkfold.training import Fitted
     from inkfold.tuned import Tuned
+    from inkfold.tuningplan import Plan
     from inkfold.world import World
 
 WAIT_S = 0.2
@@ -145,8 +145,8 @@ def partners(recipe: Recipe) -> "Iterator[World | None]":
 
 def _plan(recipe: Recipe, material: Material, fitted: "Fitted", teacher: "Teacher | None") -> "Plan":
     """Put together what is fine-tuned, on what, and how."""
-    from inkfold.engine import Plan  # noqa: PLC0415 - torch takes a second
     from inkfold.feeder import Feeder  # noqa: PLC0415
+    from inkfold.tuningplan import Plan  # noqa: PLC0415 - torch takes a second
 
     assert fitted.heads is not None
     extractor, prepared, heads = material.extractor, material.prepared, fitted.heads

@@ -10,13 +10,14 @@ from jaxtyping import Bool
 from safetensors.torch import save as to_safetensors
 
 from inkfold.atomic import write_bytes
-from inkfold.engine import Plan, examine
+from inkfold.engine import examine
 from inkfold.errors import CacheError
 from inkfold.finetune import Outcome, Tuner
 from inkfold.network import HeadModule, Network, interpolated, start_of
 from inkfold.progress import Progress, silent
 from inkfold.selection import Selection, select_epochs
 from inkfold.training import Epoch, Fitted
+from inkfold.tuningplan import Plan
 from inkfold.world import World
 
 WEIGHTS = "weights/fold{}.safetensors"
