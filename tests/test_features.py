@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from inkfold import features as features_module
 from inkfold.augment import IDENTITY, parse_view
@@ -77,16 +78,16 @@ def test_the_rate_is_that_of_the_last_extraction_of_many_drawings(tmp_path):
         assert bank.rate() is None
 
 
-def spec_with_weights(directory: Path, data: bytes = b"weights", **options: object) -> BackboneSpec:
+def spec_with_weights(directory: Path, first: int = 0, **options: object) -> BackboneSpec:
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "a.safetensors").write_bytes(data)
+    save_file({"weights": np.arange(first, first + 3)}, directory / "a.safetensors")
     return BackboneSpec("test_resnet", weights=str(directory / "a.safetensors"), **options)
 
 
 @pytest.mark.parametrize(
     ("backbone", "image"),
     [
-        ({"data": b"Weights"}, {}),
+        ({"first": 1}, {}),
         ({"mean": (0.1, 0.2, 0.3)}, {}),
         ({"std": (0.1, 0.2, 0.3)}, {}),
         ({"precision": "bfloat16"}, {}),

@@ -255,6 +255,20 @@ def test_the_best_epochs_weights_are_kept_and_what_that_flatters_is_told(tmp_pat
     assert run.metrics["selection"]["accuracy"] == pytest.approx(run.metrics["out_of_fold"]["accuracy"])
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("finetune.precision=float16", "float16 needs a GPU, and this runs on cpu. Take auto"),
+        ("backbone.train=lora", r"lora needs peft. Install it: pip install 'inkfold\[lora\]'"),
+    ],
+)
+def test_what_this_machine_cant_do_is_told_before_drawings_are_read(tmp_path, data, recipe, monkeypatch, setting, message):
+    monkeypatch.setattr("inkfold.assembly.find_spec", lambda name: None)
+    with pytest.raises(RecipeError, match=message):
+        train(recipe, setting, "backbone.device=cpu", data=data, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_mixup_needs_nothing_that_this_process_did_before():
     made = (
         "from inkfold.mixing import Mixing; from inkfold.settings import TuningSettings; Mixing(TuningSettings(mixup=0.2), 3)"

@@ -1,6 +1,8 @@
 import socket
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from inkfold.errors import RecipeError, WeightsError
 from inkfold.weights import BackboneSpec, resolve_backbone
@@ -15,9 +17,9 @@ OFFLINE_WAYS = (
 )
 
 
-def put(directory, name, data=b"weights"):
+def put(directory, name, first=0):
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / name).write_bytes(data)
+    save_file({"weights": np.arange(first, first + 3)}, directory / name)
     return directory / name
 
 
@@ -50,7 +52,7 @@ def test_without_a_name_server_the_hub_s_client_is_not_asked(monkeypatch):
 def test_what_lies_in_the_hub_s_cache_is_taken_last(tmp_path, monkeypatch):
     import huggingface_hub
 
-    cached = put(tmp_path / "hub", "model.safetensors", b"from the hub")
+    cached = put(tmp_path / "hub", "model.safetensors", first=1)
     asked = []
 
     def look(repository, filename):

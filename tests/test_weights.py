@@ -5,7 +5,9 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from inkfold import weights as module
 from inkfold.errors import WeightsError
@@ -19,9 +21,10 @@ from inkfold.weights import (
 )
 
 NAME = "test_resnet.r160_in1k"
+WEIGHTS = save({"weights": np.arange(3)})
 
 
-def put(directory, name, data=b"weights"):
+def put(directory, name, data=WEIGHTS):
     directory.mkdir(parents=True, exist_ok=True)
     (directory / name).write_bytes(data)
     return directory / name
@@ -68,6 +71,13 @@ def test_a_named_file_that_is_not_there_or_no_weights_file_is_refused(tmp_path, 
         resolve_backbone(BackboneSpec(NAME, weights=str(tmp_path / name)))
 
 
+@pytest.mark.parametrize("data", [b"", b"no tensors at all", WEIGHTS[:-1], WEIGHTS + b"0"])
+def test_a_safetensors_file_that_is_not_whole_is_told_before_anything_is_computed(tmp_path, data):
+    file = put(tmp_path, "mine.safetensors", data)
+    with pytest.raises(WeightsError, match=r"mine\.safetensors: not a whole safetensors file: .*\. Copy or fetch it again"):
+        resolve_backbone(BackboneSpec(NAME, weights=str(file)), tmp_path / "descriptions")
+
+
 def test_timm_s_own_configuration_comes_last(tmp_path):
     file = put(tmp_path, "mine.safetensors")
     info = resolve_backbone(BackboneSpec("test_resnet", weights=str(file)))
@@ -75,7 +85,7 @@ def test_timm_s_own_configuration_comes_last(tmp_path):
     assert info.name == NAME
     assert (info.mean, info.std) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     assert (info.image_size, info.interpolation, info.resize_embeddings) == (160, "bilinear", False)
-    assert info.weights_digest == hashlib.blake2b(b"weights", digest_size=16).hexdigest() == digest_file(file)
+    assert info.weights_digest == hashlib.blake2b(WEIGHTS, digest_size=16).hexdigest() == digest_file(file)
 
 
 SIDECAR = {
@@ -120,7 +130,7 @@ def test_a_changed_weights_file_has_another_key_and_a_moved_one_the_same(tmp_pat
     descriptions = tmp_path / "descriptions"
     first = resolve_backbone(BackboneSpec(NAME, weights=str(put(tmp_path, "a.safetensors"))), descriptions)
     moved = resolve_backbone(BackboneSpec(NAME, weights=str(put(tmp_path, "b.safetensors"))), descriptions)
-    changed = put(tmp_path, "a.safetensors", b"Weights")
+    changed = put(tmp_path, "a.safetensors", save({"weights": np.arange(1, 4)}))
     second = resolve_backbone(BackboneSpec(NAME, weights=str(changed)), descriptions)
     assert first.key() == moved.key()
     assert moved.weights_file == str(tmp_path / "b.safetensors")

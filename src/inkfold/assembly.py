@@ -1,6 +1,7 @@
 """Turns a recipe into the plain parameters that components take: here, and in `run`, recipes stop."""
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,13 +124,19 @@ def build_trial(recipe: Recipe) -> "Trial":
 
 
 def build_tuning(recipe: Recipe) -> "tuple[TrainedPart, TuningSettings]":
-    """Turn the recipe's fine-tuning into the plain parameters that it takes: which part is trained, and how."""
+    """Turn the recipe's fine-tuning into the plain parameters that it takes: which part is trained, and how.
+
+    Raises:
+        RecipeError: If that can't be done here.
+    """
     from inkfold.backbone import choose_device, choose_training_precision  # noqa: PLC0415 - torch takes a second
     from inkfold.network import TrainedPart  # noqa: PLC0415
     from inkfold.settings import TuningSettings  # noqa: PLC0415
 
     asked, given = recipe.backbone, _plain(recipe.finetune, {"start", "interpolate", "teacher", "teacher_weight"})
     assert asked.train != "frozen"
+    if asked.train == "lora" and find_spec("peft") is None:
+        raise RecipeError("backbone.train: lora needs peft. Install it: pip install 'inkfold[lora]'.")
     given["precision"] = choose_training_precision(given["precision"], choose_device(asked.device))
     part = TrainedPart(asked.train, asked.train_blocks, asked.lora_rank, asked.lora_alpha, asked.drop_path, recipe.seed)
     return part, TuningSettings(**given)

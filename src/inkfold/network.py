@@ -247,10 +247,8 @@ def _last_blocks(model: torch.nn.Module, count: int) -> list[str]:
 
 def _with_additions(model: torch.nn.Module, info: BackboneInfo, part: TrainedPart) -> torch.nn.Module:
     """Add low-rank matrices to every linear layer and every ungrouped convolution but the first."""
-    try:
-        from peft import LoraConfig, inject_adapter_in_model  # noqa: PLC0415 - an extra, and seconds
-    except ImportError:
-        raise RecipeError("backbone.train: lora needs peft. Install it: pip install 'inkfold[lora]'.") from None
+    from peft import LoraConfig, inject_adapter_in_model  # noqa: PLC0415 - an extra, and seconds
+
     names = [
         name
         for name, module in model.named_modules()

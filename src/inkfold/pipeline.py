@@ -132,10 +132,15 @@ def _predict_parted(recipe: Recipe, material: Material, cost: Cost, progress: Pr
 
 @contextlib.contextmanager
 def partners(recipe: Recipe) -> "Iterator[World | None]":
-    """Meet the processes that fine-tune together; None where nothing is fine-tuned."""
+    """Meet the processes that fine-tune together; None where nothing is fine-tuned.
+
+    Raises:
+        RecipeError: If this machine can't fine-tune so: it is told before drawings are read.
+    """
     if recipe.backbone.train == "frozen":
         yield None
         return
+    build_tuning(recipe)
     from inkfold.backbone import choose_device  # noqa: PLC0415 - torch takes a second
     from inkfold.world import joined  # noqa: PLC0415
 

@@ -16,6 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from inkfold import inksmall
 from inkfold.atomic import write_json
 from inkfold.errors import WeightsError
@@ -134,7 +136,7 @@ def resolve_backbone(spec: BackboneSpec, descriptions: Path | None = None) -> Ba
 
     Raises:
         RecipeError: If timm has no such model.
-        WeightsError: If there are no weights; the message names each way to get them.
+        WeightsError: If there are no weights, with each way to get them, or a safetensors file isn't whole.
     """
     file = find_weights_file(spec)
     if file is None or descriptions is None:
@@ -245,6 +247,8 @@ def _resolve(spec: BackboneSpec, file: Path | None) -> BackboneInfo:
     untrained = spec.weights == UNTRAINED
     if not untrained and file is None:
         file = download(name, config)
+    if file is not None:
+        _check_whole(file)
     sidecar = _sidecar(file)
 
     def settle(key: str, default: Any) -> Any:
@@ -268,6 +272,17 @@ def _resolve(spec: BackboneSpec, file: Path | None) -> BackboneInfo:
         precision=spec.precision,
         timm_version=version("timm"),
     )
+
+
+def _check_whole(file: Path) -> None:
+    """Refuse a file that was cut off while it was copied or fetched, before hours of other work."""
+    if file.suffix != ".safetensors":
+        return
+    try:
+        with safe_open(file, framework="numpy"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{file}: not a whole safetensors file: {error}. Copy or fetch it again.") from None
 
 
 def _given(file: Path | None) -> Path:
