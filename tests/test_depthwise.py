@@ -55,6 +55,20 @@ def test_learns_in_bfloat16_as_pytorchs_own(padding: int) -> None:
         torch.testing.assert_close(one, other, rtol=0.02, atol=0.02 * float(other.abs().max()))
 
 
+@pytest.mark.filterwarnings("ignore:.*Function'> should not be instantiated:DeprecationWarning")  # PyTorch's own doing
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_torch_compile_takes_it_whole(kind: torch.dtype) -> None:
+    module = DepthwiseConv2d(convolution(7, 2, 3))
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    compiled = torch.compile(module, backend="aot_eager")
+    expected = gradients(module, drawings(), kind)
+    module.zero_grad()
+    for one, other in zip(gradients(compiled, drawings(), kind), expected, strict=True):
+        torch.testing.assert_close(one, other)
+    assert not torch._dynamo.utils.counters["graph_break"]
+
+
 def test_learns_with_strides_and_kernels_that_differ_by_side() -> None:
     own = torch.nn.Conv2d(CHANNELS, CHANNELS, (3, 5), (1, 2), (0, 2), groups=CHANNELS, bias=False)
     quick = DepthwiseConv2d(copy.deepcopy(own))

@@ -6,9 +6,10 @@ of EfficientNet. Both have a quick way round: the kernel's gradient is made in s
 float32. `benchmarks/depthwise.py` measures it.
 """
 
+import math
+from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch.autograd.function import once_differentiable
@@ -104,11 +105,10 @@ def _of_wide_kernel(
     """Give the kernel's gradient in strips of two and three columns, each from the part of the input that it has seen."""
     width, reach = weight.shape[3], (gradient.shape[3] - 1) * stride[1]
     padded = torch.nn.functional.pad(x, (padding[1], padding[1], padding[0], padding[0])) if max(padding) else x
-    strips = []
-    for columns in np.array_split(np.arange(width), -(-width // STRIP)):
-        first, count = int(columns[0]), len(columns)
-        seen = padded[..., first : first + reach + count].contiguous(memory_format=torch.channels_last)
-        _, strip = _gradients(gradient, seen, weight[..., :count], stride, (0, 0), (False, True))
+    strips, parts = [], math.ceil(width / STRIP)
+    for first, end in pairwise(math.ceil(width * i / parts) for i in range(parts + 1)):
+        seen = padded[..., first : end + reach].contiguous(memory_format=torch.channels_last)
+        _, strip = _gradients(gradient, seen, weight[..., : end - first], stride, (0, 0), (False, True))
         strips.append(strip)
     return torch.cat(strips, 3)
 
