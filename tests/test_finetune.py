@@ -211,6 +211,15 @@ def test_when_memory_runs_out_the_micro_batch_is_halved_and_said_once(tmp_path, 
     assert "goes on with 2 drawings a forward" in said[0]
 
 
+def test_when_memory_is_short_for_one_drawing_the_run_stops_and_says_what_to_set(tmp_path, data, recipe, monkeypatch):
+    def short_of_memory(self, images, wanted, taught):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(finetune.Tuner, "_loss", short_of_memory)
+    with pytest.raises(RecipeError, match=r"fold 0: out of memory at 1 drawings a forward\. Set .*checkpointing=true"):
+        train(recipe, data=data, out=tmp_path / "run")
+
+
 def test_a_rehearsal_leaves_nothing_behind(tmp_path, data, recipe, monkeypatch):
     expected, rehearsed = train(recipe, data=data, out=tmp_path / "expected"), []
 
