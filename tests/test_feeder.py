@@ -43,6 +43,21 @@ def test_larger_pixels_are_shown_at_the_networks_size(tmp_path):
     assert pixels.shape == (3, 8, 8)
 
 
+@pytest.mark.parametrize(
+    ("rows", "batches"),
+    [(1, 12), (400, 12), (2**30 // (3 * 64 * 5), 5), (2**30, 2)],
+)
+def test_no_more_batches_lie_ready_than_a_gibibyte_holds_but_two(tmp_path, rows, batches):
+    assert feeder(tmp_path, workers=6)._depth(rows) == batches
+
+
+def test_processes_of_one_machine_share_its_cores(tmp_path, monkeypatch):
+    monkeypatch.setattr("inkfold.feeder.available_cores", lambda: 16)
+    assert feeder(tmp_path, on_cpu=False).workers == 16
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    assert feeder(tmp_path, on_cpu=False).workers == 5
+
+
 def test_time_that_the_caller_spends_elsewhere_is_no_waiting(tmp_path, monkeypatch):
     clock = iter([0.0, 3.0, 10.0, 10.5, 20.0, 20.0, 30.0, 30.25])  # before and after each of three batches and the end
     monkeypatch.setattr("inkfold.feeder.time.perf_counter", lambda: next(clock))

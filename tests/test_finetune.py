@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
 
-from inkfold import finetune
+from inkfold import finetune, pipeline
 from inkfold.depthwise import DepthwiseConv2d
 from inkfold.errors import PredictionError, RecipeError
 from inkfold.events import FOLD_EVENTS
@@ -25,6 +26,7 @@ from inkfold.run import load_run
 from inkfold.shards import digest_file
 from inkfold.sources import Cost
 from inkfold.teaching import relation_loss
+from inkfold.tuningplan import Plan
 from inkfold.world import World
 from toy import RECIPE, RUN_FILES, command_line, environment, files_below, python, toy_data, toy_recipe
 
@@ -258,6 +260,97 @@ def test_interpolation_is_chosen_on_held_out_drawings_and_its_flattery_is_told(t
     assert run.metrics["finetune"]["accuracy"] == pytest.approx(max(way["accuracy"]), abs=1e-6)
 
 
+def test_the_start_as_the_only_share_is_the_frozen_run(tmp_path, data, recipe):
+    run = train(recipe, "finetune.interpolate=[0]", data=data, out=tmp_path / "run")
+    assert run.metrics["out_of_fold"]["accuracy"] == pytest.approx(run.metrics["finetune"]["frozen_accuracy"])
+    frozen = train(recipe, "backbone.train=frozen", "curriculum=[]", "backbone.drop_path=0", data=data, out=tmp_path / "frozen")
+    expected, got = (one.predict_proba(sorted((data / "test").rglob("*.png"))) for one in (frozen, run))
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_a_killed_run_goes_on_from_the_heads_that_it_started_from_whoever_fits_them_again(tmp_path, data, recipe, monkeypatch):
+    whole = train(recipe, data=data, out=tmp_path / "whole")
+    real = pipeline._fit
+
+    def fitted_elsewhere(*given):
+        fitted = real(*given)
+        return replace(fitted, heads={name: values * np.float32(1 + 1e-6) for name, values in fitted.heads.items()})
+
+    with monkeypatch.context() as patched:
+        kill_at(patched, 5)
+        with pytest.raises(Killed):
+            train(recipe, data=data, out=tmp_path / "killed")
+    monkeypatch.setattr(pipeline, "_fit", fitted_elsewhere)
+    continued = train(recipe, data=data, out=tmp_path / "killed")
+    for name in (*WEIGHTS, "heads.safetensors"):
+        assert (continued.path / name).read_bytes() == (whole.path / name).read_bytes()
+    assert json.loads((continued.path / "cost.json").read_text())["trained"] < 3 * 3 * 12, "not all of it again"
+
+
+def test_a_checkpoint_of_another_training_is_not_gone_on_from_and_that_is_told(tmp_path, data, recipe, monkeypatch):
+    with monkeypatch.context() as patched:
+        kill_at(patched, 5)
+        with pytest.raises(Killed):
+            train(recipe, data=data, out=tmp_path / "run")
+    monkeypatch.setattr(Plan, "identity", lambda *given: "another PyTorch's")
+    run = train(recipe, data=data, out=tmp_path / "run")
+    assert [
+        text for text in run.manifest["warnings"] if text.startswith("fold 0: the checkpoint there was of another training")
+    ]
+    assert json.loads((run.path / "cost.json").read_text())["trained"] == 3 * 3 * 12
+
+
+def test_an_unfinished_run_goes_on_with_a_smaller_micro_batch(tmp_path, data, recipe, monkeypatch):
+    settings = "finetune.mixup=0", "finetune.cutmix=0"
+    with monkeypatch.context() as patched:
+        kill_at(patched, 5)
+        with pytest.raises(Killed):
+            train(recipe, *settings, data=data, out=tmp_path / "run")
+    sizes, real = set(), finetune.Tuner._loss
+
+    def look(self, images, *given):
+        sizes.add(len(images))
+        return real(self, images, *given)
+
+    monkeypatch.setattr(finetune.Tuner, "_loss", look)
+    given = *settings, "finetune.micro_batch=2", "finetune.checkpointing=true"
+    run = train(recipe, *given, data=data, out=tmp_path / "run")
+    assert sizes == {2}
+    assert "micro_batch: 2" in (run.path / "recipe.yaml").read_text()
+    assert json.loads((run.path / "cost.json").read_text())["trained"] < 3 * 3 * 12, "not all of it again"
+    with pytest.raises(PredictionError, match=r"finetune\.micro_batch: is 2 there, 3 now"):
+        train(recipe, *settings, "finetune.micro_batch=3", "finetune.checkpointing=true", data=data, out=tmp_path / "run")
+
+
+def test_other_machines_find_the_trained_weights_wherever_they_run(tmp_path, data, recipe, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = []
+
+    class Elsewhere(Inline):
+        def run(self, cells, account):
+            asked.extend(cell.making.backbone.changes_file for cell in cells)
+            super().run(cells, account)
+
+    train(recipe, data=data, out="run", on=Elsewhere())
+    assert {path for path in asked if path} == {str(tmp_path / "run" / name) for name in WEIGHTS}
+
+
+def test_the_best_weights_so_far_stay_until_the_checkpoint_knows_of_better_ones(tmp_path, data, recipe, monkeypatch):
+    real, there = finetune.Tuner._save, []
+
+    def look(self):
+        before = sorted(path.name for path in self._directory.glob("fold*.best*"))
+        real(self)
+        there.append((self.state.best, before))
+
+    monkeypatch.setattr(finetune.Tuner, "_save", look)
+    monkeypatch.setattr(finetune.Tuner, "_save_now_and_then", lambda self: None)
+    monkeypatch.setattr(finetune, "examine", lambda *given: (0.0, np.arange(6) < len(there) + 1))
+    train(recipe, "finetune.keep=best", "folds.split=holdout", data=data, out=tmp_path / "run")
+    assert [best for best, _ in there] == [0, 1, 2]
+    assert there[2][1] == ["fold0.best1.safetensors", "fold0.best2.safetensors"]
+
+
 def test_the_best_epochs_weights_are_kept_and_what_that_flatters_is_told(tmp_path, data, recipe):
     run = train(recipe, "finetune.keep=best", "finetune.ema=0", data=data, out=tmp_path / "run")
     assert {"epochs", "nested_accuracy", "optimism"} <= {*run.metrics["selection"]}
@@ -411,6 +504,7 @@ def test_a_sharded_training_that_ended_early_goes_on_in_one_process_that_shares_
 def test_batches_too_small_for_all_processes_are_refused_instead_of_waited_for(tmp_path, data, recipe, monkeypatch):
     many = contextlib.nullcontext(World(0, 7, torch.device("cpu")))
     monkeypatch.setattr("inkfold.world.joined", lambda device: many)
+    monkeypatch.setattr(World, "wait", lambda self: None)
     with pytest.raises(RecipeError, match=r"finetune\.batch_size: 7 processes can't share batches of 4 drawings"):
         train(recipe, data=data, out=tmp_path / "run")
 

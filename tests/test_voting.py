@@ -135,6 +135,12 @@ def test_every_method_is_taken_as_asked_for(toys, tmp_path, method):
     assert read(ensemble.path / "vote.json")["choice"] is None
 
 
+def test_processes_that_torchrun_started_are_told_that_an_ensemble_is_not_trained_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RecipeError, match=r"several processes together train one run, .* inkfold vote RUN1 RUN2 --out OUT"):
+        train_any(ensemble_recipe(tmp_path), data=tmp_path / "data", out=tmp_path / "run")
+
+
 def test_another_vote_in_the_same_place_is_refused(toys, tmp_path):
     members = [toys["linear"], toys["mlp"]]
     vote(members, {"method": "soft"}, out=tmp_path / "out")

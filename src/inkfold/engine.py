@@ -1,6 +1,7 @@
 """A network in training: what is trained of it, its optimiser and its average, and all of that as tensors to go on from."""
 
 import contextlib
+import gc
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -14,7 +15,7 @@ from jaxtyping import Bool, Float32, Int64
 from inkfold.augment import IDENTITY
 from inkfold.backbone import NetworkInput
 from inkfold.depthwise import learn_quickly
-from inkfold.network import HeadModule, Network
+from inkfold.network import HeadModule, Network, recompute_activations
 from inkfold.settings import TuningSettings
 from inkfold.sharding import gathered, laid_as, shard, whole
 from inkfold.tuningplan import Plan
@@ -40,9 +41,9 @@ class Engine:
         if device.type == "cpu":
             learn_quickly(self.network.backbone)
         if settings.checkpointing:
-            self.network.backbone.set_grad_checkpointing(True)  # type: ignore[operator]
+            recompute_activations(self.network.backbone, plan.info.name)
         if world.size > 1 and device.type == "cuda":
-            self.network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.network)  # type: ignore[no-untyped-call]
+            self.network = synchronised(self.network)
         self._averaged = _averaged(self.network, settings.ema, together=not self._sharded)
         networks = [self.network] if self._averaged is None else [self.network, self._averaged.module]
         for network in networks:
@@ -207,7 +208,7 @@ class Engine:
 
 @torch.no_grad()
 def examine(
-    network: Network, plan: Plan, rows: Int64[np.ndarray, " rows"], world: World
+    network: Network, plan: Plan, rows: Int64[np.ndarray, " rows"], world: World, at_once: int = HELD_OUT_BATCH
 ) -> tuple[float, Bool[np.ndarray, " rows"]]:
     """Ask a network for drawings as they are.
 
@@ -216,13 +217,14 @@ def examine(
         plan: Whose drawings, and the precision.
         rows: Which of them.
         world: Each process asks for its share.
+        at_once: Drawings a forward, at the most.
 
     Returns:
         The sum of their losses, and which are named rightly.
     """
     network.eval()
     asked = np.arange(len(rows) + -len(rows) % world.size)[world.rank :: world.size]  # as many forwards in each process
-    batches = [asked[start : start + HELD_OUT_BATCH] for start in range(0, len(asked), HELD_OUT_BATCH)]
+    batches = [asked[start : start + at_once] for start in range(0, len(asked), at_once)]
     shown = plan.feeder.batches([rows[one % len(rows)] for one in batches], IDENTITY)
     loss, right, given = np.zeros(()), np.zeros(len(rows)), NetworkInput(plan.info, world.device)
     for batch, pixels in zip(batches, shown, strict=True):
@@ -233,6 +235,21 @@ def examine(
         loss += float(torch.nn.functional.cross_entropy(scores[: len(part)], targets, reduction="sum"))
         right[part] = (scores[: len(part)].argmax(1) == targets).cpu().numpy()
     return float(world.total(loss)), world.total(right) > 0
+
+
+def release_memory(device: torch.device) -> None:
+    """Free a network that nobody holds any more: sharded ones hold themselves, and only Python's collector finds that."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def synchronised(network: Network) -> Network:
+    """Let batch norms of several processes agree, by timm's own way: PyTorch's loses the activations that timm's norms hold."""
+    from timm.layers import convert_sync_batchnorm  # noqa: PLC0415 - seconds
+
+    converted: Network = convert_sync_batchnorm(network)
+    return converted
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:

@@ -16,8 +16,10 @@ from jaxtyping import Shaped, UInt8
 from inkfold.ahead import ahead
 from inkfold.augment import View, render_batch
 from inkfold.store import ImageStore, available_cores
+from inkfold.world import processes_here
 
 AHEAD = 2  # batches a worker
+MEMORY = 2**30  # B that batches may take that are shown and wait
 
 
 class Feeder:
@@ -27,7 +29,8 @@ class Feeder:
         store: Holds the drawings' pixels.
         digests: Of all drawings' bytes.
         size_px: Side of what the network takes.
-        workers: Threads; OpenCV works outside of Python's lock. 0 takes one beside a CPU's training, a core each else.
+        workers: Threads; OpenCV works outside of Python's lock. 0 takes one beside a CPU's training, else a core each, the
+            machine's cores shared among its processes.
         on_cpu: Whether training runs on the CPU too.
     """
 
@@ -35,7 +38,7 @@ class Feeder:
         self, store: ImageStore, digests: Shaped[np.ndarray, " n"], size_px: int, workers: int = 0, *, on_cpu: bool
     ) -> None:
         self.store, self.digests, self.size_px = store, digests, size_px
-        self.workers = workers or (1 if on_cpu else available_cores())
+        self.workers = workers or (1 if on_cpu else max(1, available_cores() // processes_here()))
         self.waited_s = 0.0
         self._again = partial(Feeder, store, digests, size_px, workers, on_cpu=on_cpu)
         self._lock = threading.Lock()
@@ -55,7 +58,8 @@ class Feeder:
         Yields:
             Their pixels; how long the next one had to be waited for is added to `waited_s`.
         """
-        shown = ahead(lambda batch: self._show(batch, view), rows, self.workers, AHEAD * self.workers)
+        depth = self._depth(max(map(len, rows), default=0))
+        shown = ahead(lambda batch: self._show(batch, view), rows, min(self.workers, depth), depth)
         with contextlib.closing(shown):
             while True:
                 started = time.perf_counter()
@@ -64,6 +68,10 @@ class Feeder:
                 if pixels is None:
                     return
                 yield pixels
+
+    def _depth(self, rows: int) -> int:
+        """Say how many batches of so many drawings, in colour, may lie ready."""
+        return max(2, min(AHEAD * self.workers, MEMORY // max(1, 3 * rows * self.size_px**2)))
 
     def _show(self, rows: np.ndarray, view: View) -> np.ndarray:
         digests = self.digests[rows]

@@ -8,7 +8,8 @@ generator counts.
 import contextlib
 import math
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ from inkfold.augment import IDENTITY
 from inkfold.backbone import NetworkInput, keep_freed_memory
 from inkfold.checkpoint import load_checkpoint, save_checkpoint
 from inkfold.course import epoch_order
-from inkfold.engine import Engine, examine
+from inkfold.engine import HELD_OUT_BATCH, Engine, examine, release_memory
 from inkfold.errors import CacheError, RecipeError
 from inkfold.events import FOLD_EVENTS, append_events
 from inkfold.mixing import Mixing, seeded
+from inkfold.outcome import Outcome
 from inkfold.progress import Progress, silent
 from inkfold.settings import lr_factor
 from inkfold.teaching import relation_loss
@@ -35,37 +37,6 @@ CHECKPOINTS = "checkpoints"
 CHECKPOINT_S = 30.0  # at the most so much work is lost
 CHECKPOINT_SHARE = 0.05  # of the time may go into writing them
 NAMED = 5  # drawings in a message
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What became of a fold, and, while it is trained, how far it is.
-
-    Attributes:
-        epoch: Of the next step.
-        step: The next one in it.
-        sums: Losses and drawings of the epoch so far.
-        curve: A point an epoch.
-        right: Who of the held-out drawings was named rightly after each epoch.
-        best: The epoch whose weights are kept, where the best one is.
-        micro_batch: Drawings a forward.
-        notes: What the user should know.
-        trained: Drawings that went forwards and backwards in this call.
-        changes: What training changed of the backbone, in its own names.
-        head: With one member.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    sums: list[float] = field(default_factory=lambda: [0.0, 0.0])
-    curve: list[Epoch] = field(default_factory=list)
-    right: list[Bool[np.ndarray, " rows"]] = field(default_factory=list)
-    best: int | None = None
-    micro_batch: int = 0
-    notes: list[str] = field(default_factory=list)
-    trained: int = 0
-    changes: dict[str, torch.Tensor] = field(default_factory=dict)
-    head: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class _NotFinite(Exception):  # noqa: N818 - handled here
@@ -84,6 +55,8 @@ class Tuner:
         progress: Told after each step.
     """
 
+    engine: Engine
+
     def __init__(
         self,
         plan: Plan,
@@ -97,7 +70,7 @@ class Tuner:
         self.settings = plan.settings
         self.own, self.held_out = np.flatnonzero(own), np.flatnonzero(~own)
         self.steps = math.ceil(len(self.own) / self.settings.batch_size)
-        self.last, self.best = (out / CHECKPOINTS / f"fold{fold}.{name}.safetensors" for name in ("last", "best"))
+        self._directory, self.last = out / CHECKPOINTS, out / CHECKPOINTS / f"fold{fold}.last.safetensors"
         self._events = out / FOLD_EVENTS.format(fold)
         if len(self.own) // self.steps < world.size:
             raise RecipeError(
@@ -108,7 +81,7 @@ class Tuner:
         self.identity = plan.identity(self.own, fold)
         self._input = NetworkInput(plan.info, world.device)
         self._mixing = Mixing(self.settings, plan.num_classes) if self.settings.mixup or self.settings.cutmix else None
-        self._retried = False
+        self._retried, self._micro_batch = False, self.settings.micro_batch or self.settings.batch_size
         self._begin()
 
     def run(self) -> Outcome:
@@ -137,8 +110,14 @@ class Tuner:
 
     def _begin(self) -> None:
         """Start from the beginning."""
-        self.engine = Engine(self.plan, self.fold, self.world)
-        self.state = Outcome(micro_batch=self.settings.micro_batch or self.settings.batch_size)
+        if hasattr(self, "engine"):  # two of them might be too much for the memory
+            del self.engine
+            release_memory(self.world.device)
+        self.state = Outcome(micro_batch=self._micro_batch)
+        try:
+            self.engine = Engine(self.plan, self.fold, self.world)
+        except torch.OutOfMemoryError:
+            raise self._no_room() from None
         self._saved, self._write_s = time.monotonic(), 0.0
 
     def _epoch(self) -> None:
@@ -161,7 +140,8 @@ class Tuner:
 
     def _end_epoch(self) -> None:
         state, settings = self.state, self.settings
-        loss, right = examine(self.engine.answering, self.plan, self.held_out, self.world)
+        at_once = min(HELD_OUT_BATCH, 4 * state.micro_batch)  # without gradients a drawing takes a fraction of the memory
+        loss, right = examine(self.engine.answering, self.plan, self.held_out, self.world, at_once)
         held_out = max(len(self.held_out), 1)
         figures = (loss / held_out, float(right.sum()) / held_out) if len(self.held_out) else (math.nan, math.nan)
         rate = settings.lr * self._rate_factor(state.epoch, 0)
@@ -171,9 +151,10 @@ class Tuner:
             state.best = state.epoch
             values = self.engine.values(self.engine.answering)
             if self.world.is_first:
-                save_checkpoint(self.best, values, self._best_mark())
+                save_checkpoint(self._best(state.epoch), values, self._best_mark())
         state.epoch, state.step, state.sums = state.epoch + 1, 0, [0.0, 0.0]
         self._save()
+        self._remove_old_best()
         self._show_curve()
 
     def _show_curve(self) -> None:
@@ -196,7 +177,7 @@ class Tuner:
                     raise self._no_room() from None
                 self._halve()
         loss = float(self.world.total(np.array(loss)))
-        norm = self.engine.update(rate, state.epoch * self.steps + state.step) if math.isfinite(loss) else math.nan
+        norm = self._update(rate) if math.isfinite(loss) else math.nan
         if not math.isfinite(norm):
             names = ", ".join(str(name) for name in self.plan.names[batch[:NAMED]])
             raise _NotFinite(
@@ -206,6 +187,12 @@ class Tuner:
             )
         state.trained += len(batch)
         state.sums = [state.sums[0] + loss * len(batch), state.sums[1] + len(batch)]
+
+    def _update(self, rate: float) -> float:
+        try:
+            return self.engine.update(rate, self.state.epoch * self.steps + self.state.step)
+        except torch.OutOfMemoryError:  # some of the weights have moved already
+            raise self._no_room() from None
 
     def _accumulate(self, total: int, mine: np.ndarray, pixels: np.ndarray) -> float:
         """Add up the gradient of the batch's mean loss, some drawings at a time."""
@@ -245,22 +232,34 @@ class Tuner:
         state, engine = self.state, self.engine
         kept = engine.values(engine.answering)
         if state.best is not None:
-            best = load_checkpoint(self.best)
+            path = self._best(state.best)
+            best = load_checkpoint(path)
             if best is None or best[1] != self._best_mark():
-                raise CacheError(f"{self.best}: is gone or another training's. Remove {self.last} too and train again.")
+                raise CacheError(f"{path}: is gone or another training's. Remove {self.last} too and train again.")
             kept = best[0]
         network = engine.whole_network(kept)
         state.changes = {name: values.detach().cpu().clone() for name, values in network.changes().items()}
         state.head = network.head.tensors()
         return state
 
+    def _best(self, epoch: int) -> Path:
+        """Name the file of an epoch's weights: the best one's so far stays until the checkpoint knows of a better one."""
+        return self._directory / f"fold{self.fold}.best{epoch}.safetensors"
+
+    def _remove_old_best(self) -> None:
+        if self.world.is_first and self.state.best is not None:
+            for path in self._directory.glob(f"fold{self.fold}.best*.safetensors"):
+                if path != self._best(self.state.best):
+                    path.unlink(missing_ok=True)
+
     def _best_mark(self) -> dict[str, Any]:
         """Tell this training's best weights from others."""
         return {"identity": self.identity, "epoch": self.state.best}
 
     def _rehearse(self) -> None:
-        """Find out what fits all of several processes: within a step, where they wait for each other, it would be too late."""
-        while self.world.size > 1 and self.settings.shard == "none":
+        """Find out what fits, moments included: within a step of processes that wait for each other it is too late."""
+        sharded = self.world.size > 1 and self.settings.shard == "full"  # a process can't go through such a network by itself
+        while not sharded and (self.world.size > 1 or self.world.device.type == "cuda"):
             (pixels,) = self.plan.feeder.batches([self.own[: self._at_once]], IDENTITY)
             short = not self.engine.rehearse(self._input.of(pixels))
             if not self.world.total(np.array(float(short))):
@@ -282,7 +281,7 @@ class Tuner:
             torch.cuda.empty_cache()
         state.micro_batch = self._at_once // 2
         note = f"fold {self.fold}: memory ran out; goes on with {state.micro_batch} drawings a forward, the same batch a step"
-        state.notes = [note]
+        state.notes = [*(one for one in state.notes if "memory ran out" not in one), note]
 
     def _no_room(self) -> RecipeError:
         return RecipeError(
@@ -303,29 +302,36 @@ class Tuner:
         started = time.monotonic()
         tensors, scaler = self.engine.save()
         if self.world.is_first:
-            state = self.state
-            tensors["right"] = torch.from_numpy(np.array(state.right, np.uint8).reshape(len(state.right), len(self.held_out)))
-            plain = {
-                "identity": self.identity,
-                "curve": [[None if math.isnan(value) else value for value in asdict(one).values()] for one in state.curve],
-                "scaler": scaler,
-                **{name: getattr(state, name) for name in _PLAIN},
-            }
-            save_checkpoint(self.last, tensors, plain)
+            right, plain = self.state.kept(len(self.held_out))
+            tensors["right"] = right
+            save_checkpoint(self.last, tensors, {"identity": self.identity, "scaler": scaler, **plain})
         self.world.wait()
         self._saved, self._write_s = time.monotonic(), time.monotonic() - started
 
     def _continue(self) -> None:
         """Go on from the last checkpoint of this very training."""
         found = load_checkpoint(self.last)
-        if found is None or found[1].get("identity") != self.identity:
+        known = found is not None and found[1].get("identity") == self.identity
+        self._agree_on(found[1] if found is not None and known else {"epoch": -1, "step": -1})
+        if found is None or not known:
+            if found is not None:
+                note = "the checkpoint there was of another training (other data, weights or PyTorch), so this one began anew"
+                self.state.notes.append(f"fold {self.fold}: {note}")
             return
         tensors, plain = found
         self.engine.restore(tensors, plain["scaler"])
-        points = [Epoch(*(math.nan if value is None else value for value in one)) for one in plain["curve"]]
-        right = [one.astype(bool) for one in tensors["right"].numpy()]
-        self.state = Outcome(**{name: plain[name] for name in _PLAIN}, curve=points, right=right)
+        self.state = Outcome.of(tensors["right"], plain)
+        self.state.micro_batch = min(self.state.micro_batch, self._micro_batch)
         self._show_curve()
 
+    def _agree_on(self, plain: Mapping[str, Any]) -> None:
+        """Make sure that all processes go on from one place.
 
-_PLAIN = ("epoch", "step", "sums", "best", "micro_batch", "notes")
+        Raises:
+            CacheError: If they don't.
+        """
+        own = np.array([plain["epoch"], plain["step"]], float)
+        if not np.array_equal(self.world.total(own), own * self.world.size):
+            raise CacheError(
+                f"{self.last}: not all processes found the same checkpoint. out= must lie on a directory that all machines see."
+            )

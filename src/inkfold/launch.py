@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from inkfold.cells import Account, Cell, Making, Workshop, undisturbed
@@ -45,6 +46,7 @@ class Inline:
     def run(self, cells: Sequence[Cell], account: Account) -> None:
         """Carry out cells; see `Workshop.run` for what may go wrong."""
         workshop, waiting, stop = Workshop(cells[0].making), deque(cells), threading.Event()
+        take_device = _same_device()
 
         def tell(rows: int) -> None:
             account.advance(rows)
@@ -52,6 +54,7 @@ class Inline:
                 raise _Stopped
 
         def work() -> None:
+            take_device()
             with contextlib.suppress(IndexError):  # none is left
                 while not stop.is_set():
                     cell = waiting.popleft()
@@ -72,6 +75,15 @@ class Inline:
 
     def close(self) -> None:
         """Nothing was started."""
+
+
+def _same_device() -> Callable[[], None]:
+    """Give what makes another thread take this one's GPU: threads begin with the first one."""
+    import torch  # noqa: PLC0415 - seconds
+
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return lambda: None
+    return partial(torch.cuda.set_device, torch.cuda.current_device())
 
 
 class _Stopped(Exception):  # noqa: N818 - no error

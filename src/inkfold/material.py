@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool
 
-from inkfold.assembly import build_curriculum, build_extractor
+from inkfold.assembly import build_curriculum, build_extractor, build_tuning
 from inkfold.augment import IDENTITY, View
 from inkfold.config import Recipe
 from inkfold.curriculum import Curriculum
@@ -61,9 +61,12 @@ def gather(recipe: Recipe, read: ReadData, cost: Cost, progress: Progress, launc
     Raises:
         DataError: If drawings can't be read.
         WeightsError: If the backbone's weights can't be had.
+        RecipeError: If the backbone can't be trained as the recipe says.
     """
     with cost.timed("backbone"):
         extractor = replace(build_extractor(recipe), launcher=launcher)
+    if recipe.backbone.train != "frozen":
+        _check_trainable(recipe, extractor)
     curriculum, test_views = build_curriculum(recipe), prediction_views(recipe)
     views, frozen = tuple(dict.fromkeys((IDENTITY, *curriculum.views(), *test_views))), recipe.backbone.train == "frozen"
     if not frozen:  # the head starts on drawings as they are, and the trained network will see all others by itself
@@ -80,6 +83,12 @@ def gather(recipe: Recipe, read: ReadData, cost: Cost, progress: Progress, launc
     if frozen and prepared.test_digests is not None and len(prepared.test_digests):
         test_features = extractor.extract(prepared.test_digests, cost, progress, test_views)
     return Material(extractor, curriculum, test_views, prepared, features, test_features)
+
+
+def _check_trainable(recipe: Recipe, extractor: Extractor) -> None:
+    from inkfold.feasible import check_trainable  # noqa: PLC0415 - torch takes a second
+
+    check_trainable(extractor.backbone, build_tuning(recipe)[0], checkpointing=recipe.finetune.checkpointing)
 
 
 def split(recipe: Recipe, prepared: Prepared, *, grouped: bool = True) -> Bool[np.ndarray, "folds n"]:

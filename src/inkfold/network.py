@@ -4,7 +4,7 @@ What is changed is told in the backbone's own names, LoRA merged, so that a trai
 one file, whatever it was trained by.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -127,8 +127,7 @@ class Network(torch.nn.Module):
     def __init__(self, info: BackboneInfo, head: HeadModule, part: TrainedPart | None = None) -> None:
         super().__init__()
         self.info, self.head = info, head
-        model = build_model(info, 0.0 if part is None else part.drop_path)
-        self.backbone = model if part is None else _thawed(model, info, part)
+        self.backbone = build_model(info) if part is None else trainable_backbone(info, part)
 
     def forward(
         self, images: Float32[torch.Tensor, "n channels size size"]
@@ -217,24 +216,58 @@ def start_of(info: BackboneInfo, names: Tensors) -> dict[str, torch.Tensor]:
     return {name: own[name] for name in names}
 
 
-def _thawed(model: torch.nn.Module, info: BackboneInfo, part: TrainedPart) -> torch.nn.Module:
-    """Let a part of a frozen model be trained."""
+def trainable_backbone(info: BackboneInfo, part: TrainedPart) -> torch.nn.Module:
+    """Build a backbone of which a part is trained.
+
+    Args:
+        info: The resolved backbone.
+        part: Which part.
+
+    Returns:
+        The model, all else of it frozen.
+
+    Raises:
+        WeightsError: If the weights aren't this model's.
+        RecipeError: If the model can't be built, or part of it can't be trained as asked.
+    """
+    model = build_model(info, part.drop_path)
     match part.kind:
         case "all":
             return model.requires_grad_(True)
         case "last_blocks":
-            for name in _last_blocks(model, part.blocks):
+            for name in _last_blocks(model, info.name, part.blocks):
                 model.get_parameter(name).requires_grad_(True)
             return model
         case "lora":
             return _with_additions(model, info, part)
 
 
-def _last_blocks(model: torch.nn.Module, count: int) -> list[str]:
+def recompute_activations(model: torch.nn.Module, name: str) -> None:
+    """Let a model compute activations a second time instead of keeping them.
+
+    Args:
+        model: timm's.
+        name: For the message.
+
+    Raises:
+        RecipeError: If timm has no such way for it.
+    """
+    switch: Any = getattr(model, "set_grad_checkpointing", None)
+    try:
+        if switch is None:
+            raise AssertionError
+        switch(True)
+    except AssertionError:  # timm's own answer
+        raise RecipeError(f"finetune.checkpointing: timm can't do so with '{name}'. Take a smaller micro_batch.") from None
+
+
+def _last_blocks(model: torch.nn.Module, model_name: str, count: int) -> list[str]:
     """Name the parameters of the last blocks and of all that follows them; a group of norms alone is no block."""
     from timm.models._manipulate import group_parameters  # noqa: PLC0415 - seconds
 
-    matcher: Any = model.group_matcher
+    matcher: Any = getattr(model, "group_matcher", None)
+    if matcher is None:
+        raise RecipeError(f"backbone.train: timm doesn't know the blocks of '{model_name}'. Take lora or all.")
     groups: dict[Any, list[str]] = group_parameters(model, matcher(coarse=False))
     names: list[str] = []
     for key in sorted(groups, reverse=True):
@@ -246,14 +279,22 @@ def _last_blocks(model: torch.nn.Module, count: int) -> list[str]:
 
 
 def _with_additions(model: torch.nn.Module, info: BackboneInfo, part: TrainedPart) -> torch.nn.Module:
-    """Add low-rank matrices to every linear layer and every ungrouped convolution but the first."""
+    """Add low-rank matrices to every linear layer and every ungrouped convolution but the first.
+
+    Not to those that are more than that, such as convolutions that standardise their weights: they couldn't be merged.
+    """
     from peft import LoraConfig, inject_adapter_in_model  # noqa: PLC0415 - an extra, and seconds
+    from timm.layers import Conv2dSame  # noqa: PLC0415 - seconds
 
     names = [
         name
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) or (isinstance(module, torch.nn.Conv2d) and module.groups == 1)
+        if type(module) is torch.nn.Linear or (type(module) in (torch.nn.Conv2d, Conv2dSame) and module.groups == 1)
     ][1:]
+    modules: Iterable[Any] = model.modules()
+    for module in modules:
+        if hasattr(module, "qkv_bias_separate"):  # else timm takes the layer's own weights past the additions
+            module.qkv_bias_separate = True
     if not names:
         raise RecipeError(f"backbone.train: '{info.name}' has no layer that LoRA can add to. Take last_blocks or all.")
     config = LoraConfig(

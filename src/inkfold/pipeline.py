@@ -31,6 +31,7 @@ from inkfold.progress import Progress, silent
 from inkfold.results import Results, warn_of_learnt, write_results
 from inkfold.run import Run, load_run
 from inkfold.rundir import claimed, finished_run, write_cost, write_manifest
+from inkfold.shards import key_digest
 from inkfold.sources import Cost
 
 if TYPE_CHECKING:
@@ -148,15 +149,18 @@ def partners(recipe: Recipe) -> "Iterator[World | None]":
         yield world
 
 
-def _plan(recipe: Recipe, material: Material, fitted: "Fitted", teacher: "Teacher | None") -> "Plan":
+def _plan(recipe: Recipe, material: Material, fitted: "Fitted", teacher: "Teacher | None", at: "tuple[Path, World]") -> "Plan":
     """Put together what is fine-tuned, on what, and how."""
     from inkfold.feeder import Feeder  # noqa: PLC0415
+    from inkfold.tuned import settle_start  # noqa: PLC0415
     from inkfold.tuningplan import Plan  # noqa: PLC0415 - torch takes a second
 
     assert fitted.heads is not None
     extractor, prepared, heads = material.extractor, material.prepared, fitted.heads
     if recipe.finetune.start == "random":
         heads = start_heads(fitted.spec, heads, [(recipe.seed, 1, fold, 0) for fold in fitted.folds])
+    made_of = key_digest({"data": prepared.read.fingerprint, "backbone": extractor.backbone.key()})
+    heads = settle_start(at[0], heads, made_of, at[1])
     part, settings = build_tuning(recipe)
     return Plan(
         info=extractor.backbone,
@@ -186,7 +190,8 @@ def _fine_tune(
 
     out, world, cost, progress = how
     teacher = ask_teacher(recipe, material, cost, progress)
-    job = Job(_plan(recipe, material, fitted, teacher), folds, out.absolute(), recipe.finetune.interpolate, world.device.type)
+    plan = _plan(recipe, material, fitted, teacher, (out, world))
+    job = Job(plan, folds, out.absolute(), recipe.finetune.interpolate, world.device.type)
     with cost.timed("finetune"):
         tuned = material.extractor.launcher.tune(job, world, progress)
     cost.trained += tuned.trained
@@ -202,7 +207,8 @@ def _shown_by_tuned(
     how: tuple[Cost, Progress],
 ) -> Shown:
     """Let each fold see through its own trained backbone, by the way that new drawings will be seen."""
-    extractors = [replace(material.extractor, backbone=material.extractor.backbone.tuned(out / name)) for name in tuned.files]
+    backbone, out = material.extractor.backbone, out.absolute()  # other machines' processes run in other directories
+    extractors = [replace(material.extractor, backbone=backbone.tuned(out / name)) for name in tuned.files]
     views = tuple(dict.fromkeys((IDENTITY, *material.test_views)))
     return shown_by_each(extractors, material.prepared, folds, views, *how)
 

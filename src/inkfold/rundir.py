@@ -23,6 +23,7 @@ from inkfold.run import HEADS, Run, class_digest, load_run
 from inkfold.shards import digest_file
 
 LOCK = ".lock"
+PARTING = ("finetune.micro_batch", "finetune.shard", "finetune.checkpointing")  # an unfinished run goes on with others
 PACKAGES = ("inkfold", "torch", "timm", "numpy", "pillow", "simplejpeg")
 
 
@@ -59,7 +60,7 @@ def claimed(out: Path, recipe: BaseModel, *, first: bool = True) -> Iterator[Non
         for directory in (out, out / "predictions", out / "weights", out / "checkpoints", events, *events.glob("fold*")):
             sweep_temp_files(directory, older_than_s=0)
         is_new = not (out / "recipe.yaml").is_file()
-        check_recipe(out / "recipe.yaml", recipe)
+        check_recipe(out / "recipe.yaml", recipe, () if (out / MANIFEST).is_file() else PARTING)
         try:
             yield
         except InkfoldError:
@@ -139,15 +140,16 @@ def _peak_memory() -> dict[str, int | None]:
     return {"peak_memory_bytes": own * unit, "peak_worker_memory_bytes": children * unit}
 
 
-def check_recipe(path: Path, recipe: BaseModel) -> None:
+def check_recipe(path: Path, recipe: BaseModel, free: Sequence[str] = ()) -> None:
     """Write a recipe where none is, or compare it with the one that is there.
 
     Args:
         path: A directory's recipe.yaml.
         recipe: What is asked for now.
+        free: Keys that may differ; the file has what is asked for then.
 
     Raises:
-        PredictionError: With every key that differs.
+        PredictionError: With every other key that differs.
     """
     if not path.is_file():
         write_text(path, dump_recipe(recipe))
@@ -157,13 +159,16 @@ def check_recipe(path: Path, recipe: BaseModel) -> None:
     except (yaml.YAMLError, ValueError) as error:
         raise PredictionError(f"{path}: not a run's recipe: {error}. Choose another out=.") from None
     asked = _flat(recipe.model_dump(mode="json"))
+    other = [key for key in dict.fromkeys([*there, *asked]) if there.get(key) != asked.get(key)]
     problems = [
         Problem("other_recipe", f"{path}: {key}", f"is {there.get(key)!r} there, {asked.get(key)!r} now. Choose another out=.")
-        for key in dict.fromkeys([*there, *asked])
-        if there.get(key) != asked.get(key)
+        for key in other
+        if key not in free
     ]
     if problems:
         raise PredictionError(problems)
+    if other:
+        write_text(path, dump_recipe(recipe))
 
 
 def _flat(raw: Any, prefix: str = "") -> dict[str, Any]:

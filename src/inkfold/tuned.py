@@ -1,26 +1,28 @@
 """Fine-tunes every fold, chooses how far to go from the start's weights, and leaves a file of changes a fold."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Shaped
 from safetensors.torch import save as to_safetensors
 
 from inkfold.atomic import write_bytes
-from inkfold.engine import examine
+from inkfold.checkpoint import load_checkpoint, save_checkpoint
+from inkfold.engine import examine, release_memory
 from inkfold.errors import CacheError
-from inkfold.finetune import Outcome, Tuner
+from inkfold.finetune import CHECKPOINTS, Tuner
 from inkfold.network import HeadModule, Network, interpolated, start_of
+from inkfold.outcome import Outcome
 from inkfold.progress import Progress, silent
 from inkfold.selection import Selection, select_epochs
 from inkfold.training import Epoch, Fitted
 from inkfold.tuningplan import Plan
 from inkfold.world import World
 
-WEIGHTS = "weights/fold{}.safetensors"
+WEIGHTS, START = "weights/fold{}.safetensors", f"{CHECKPOINTS}/start.safetensors"
 
 Weights = tuple[dict[str, torch.Tensor], dict[str, np.ndarray]]  # a backbone's changed tensors, and a head
 
@@ -87,6 +89,34 @@ class Tuned:
     waited_s: float
 
 
+def settle_start(
+    out: Path, heads: Mapping[str, Shaped[np.ndarray, "folds ..."]], made_of: str, world: World
+) -> dict[str, np.ndarray]:
+    """Take the heads that a training first started from: fitted again elsewhere, they would differ in their last bits.
+
+    Args:
+        out: The run's directory.
+        heads: As they were fitted now.
+        made_of: Names what they were fitted on.
+        world: All processes take those of the first one.
+
+    Returns:
+        The heads to start from.
+
+    Raises:
+        CacheError: If the disk is full, or this process doesn't see the first one's files.
+    """
+    path, mark = out / START, {"made_of": made_of}
+    found = load_checkpoint(path)
+    if world.is_first and (found is None or found[1] != mark):
+        save_checkpoint(path, {name: torch.from_numpy(np.array(values)) for name, values in heads.items()}, mark)
+    world.wait()
+    found = load_checkpoint(path)
+    if found is None or found[1] != mark:
+        raise CacheError(f"{path}: isn't what the first process wrote. out= must lie on a directory that all machines see.")
+    return {name: values.numpy() for name, values in found[0].items()}
+
+
 def tune_folds(job: Job, world: World, progress: Progress = silent) -> Tuned:
     """Train every fold, or go on where a killed call was.
 
@@ -105,7 +135,9 @@ def tune_folds(job: Job, world: World, progress: Progress = silent) -> Tuned:
     plan, folds, out, shares = job.plan, job.folds, job.out, job.shares
 
     def trained(fold: int) -> Outcome:
-        return Tuner(plan, folds[fold], fold, out, world, _of_fold(progress, fold, len(folds))).run()
+        outcome = Tuner(plan, folds[fold], fold, out, world, _of_fold(progress, fold, len(folds))).run()
+        release_memory(world.device)
+        return outcome
 
     outcomes: list[Outcome] = []
     right: list[np.ndarray] = []
@@ -114,7 +146,7 @@ def tune_folds(job: Job, world: World, progress: Progress = silent) -> Tuned:
         if len(shares) > 1:
             right.append(_right_at(plan, outcome, fold, ~own, shares, world))
         else:
-            _write(plan, outcome, fold, shares[0], out, world)
+            outcome.head = _write(plan, outcome, fold, shares[0], out, world)
         outcomes.append(outcome)
         outcome.changes = {}  # they lie on the disk, and are large
     interpolation = _chosen(shares, right) if len(shares) > 1 else None

@@ -74,7 +74,7 @@ class Plan:
                     self.dropout,
                     sorted((name, _named(values)) for name, values in self.heads.items()),
                 ],
-                "settings": {**asdict(self.settings), "micro_batch": None, "shard": None},
+                "settings": {**asdict(self.settings), **dict.fromkeys(("micro_batch", "shard", "checkpointing"))},
                 "teacher": None if self.teacher is None else [self.teacher.key, self.teacher.weight],
                 "views": [view_keys, self.curriculum.lr_factors()],
                 "drawings": [_named(self.feeder.digests), _named(self.targets), _named(own), self.seed, fold],

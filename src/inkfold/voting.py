@@ -4,6 +4,7 @@ members -> panel -> ways judged by a second level of cross-validation -> the cho
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,11 @@ def _train_ensemble(
     ensemble: EnsembleRecipe, recipes: Sequence[Recipe], out: Path, progress: Progress, launcher: Launcher
 ) -> Ensemble:
     """Train every member into the ensemble's directory, on the same folds, and let them vote."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # as torchrun tells its processes
+        raise RecipeError(
+            "members: several processes together train one run, not an ensemble. Train each member so, and then: "
+            "inkfold vote RUN1 RUN2 --out OUT."
+        )
     with claimed(out, ensemble):
         runs = [
             train(recipe, out=out / MEMBERS / name, progress=named(progress, name), on=launcher)

@@ -52,6 +52,11 @@ class World:
         return summed
 
 
+def processes_here() -> int:
+    """Say how many processes of this training share this machine, as their launcher told them."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 @contextlib.contextmanager
 def joined(device: torch.device) -> Iterator[World]:
     """Meet the other processes, if there are any, and part when the block ends.
