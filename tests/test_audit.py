@@ -60,6 +60,13 @@ def test_the_schema_is_as_documented(run):
     assert audit["next"][-1].startswith("then train again: inkfold train ")
 
 
+def test_the_ceiling_counts_conflicts_among_all_labelled_drawings_also_where_few_are_held_out(data, tmp_path):
+    run = train(toy_recipe(tmp_path), "folds.split=holdout", data=data, out=tmp_path / "run")
+    labels = audit_run(run.path)["labels"]
+    assert labels["n"] < 18
+    assert labels["ceiling"]["lost_to_conflicts"] == pytest.approx(1 / 18)
+
+
 def test_a_planted_wrong_label_is_doubtful(tmp_path):
     root = toy_data(tmp_path / "data", train_per_class=20)
     table = (root / "train.csv").read_text()

@@ -114,13 +114,13 @@ def test_pixels_that_are_gone_are_an_error_and_leave_no_file(tmp_path, monkeypat
 def test_memory_that_runs_out_is_told_with_what_to_set(tmp_path, monkeypatch):
     class Large(Stub):
         def extract(self, pixels: np.ndarray) -> np.ndarray:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise torch.OutOfMemoryError("CUDA out of memory")  # as after its batches were halved to one drawing
 
     fill(tmp_path, range(9))
-    use(monkeypatch, Large(16))
+    use(monkeypatch, Large(1))
     made = making(tmp_path)
     [cell] = planned(made, range(9))
-    with pytest.raises(RecipeError, match=r"out of memory at 9 drawings a forward\. Set backbone\.batch_size lower than 16"):
+    with pytest.raises(RecipeError, match=r"out of memory at 1 drawings a forward\. Free the device for it"):
         Workshop(made).run(cell)
 
 

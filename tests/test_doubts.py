@@ -45,6 +45,22 @@ def test_the_share_of_wrong_labels_is_bounded_closely():
         assert wrong / 600 - 0.01 <= estimate_wrong_fraction(probs, labels) <= wrong / 600 + 0.03
 
 
+def test_labels_of_equal_probability_are_bounded_as_any_others():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 20, 2000)
+    named = np.where(rng.random(2000) < 0.7, labels, rng.integers(0, 20, 2000))  # as a vote of one: all others have one value
+    probs = np.where(np.arange(20) == named[:, None], 0.81, 0.01).astype(np.float32)
+    wrong = float((named != labels).mean())
+    assert wrong <= estimate_wrong_fraction(probs, labels) <= wrong + 0.05
+    assert {doubt.row for doubt in find_doubts(probs, labels)} == {*np.flatnonzero(named != labels).tolist()}
+
+
+def test_labels_that_are_all_rarer_than_others_may_all_be_wrong():
+    probs, labels = np.array([[0.9, 0.1], [0.1, 0.9]], np.float32), np.array([1, 0])
+    assert estimate_wrong_fraction(probs, labels) == 1.0
+    assert {doubt.row for doubt in find_doubts(probs, labels)} == {0, 1}
+
+
 def test_a_classifier_that_knows_nothing_lists_little_more_than_it_must():
     rng = np.random.default_rng(0)
     probs = rng.dirichlet(np.ones(10), 500).astype(np.float32)

@@ -22,12 +22,17 @@ def test_folders_are_classes_in_code_point_order(tmp_path):
 def test_a_validation_part_joins_training_and_is_marked(tmp_path, val):
     put(tmp_path, "train/a/1.png", "train/b/1.png", f"{val}/a/2.png", f"{val}/b/1.png", "test/y.png", "test/x.png")
     data = read_dataset(tmp_path)
-    assert data.train.image_paths.tolist() == ["a/1.png", "b/1.png", "a/2.png", "b/1.png"]
+    assert data.train.image_paths.tolist() == ["a/1.png", "b/1.png", f"{val}/a/2.png", f"{val}/b/1.png"]
     assert data.train.given_val.tolist() == [False, False, True, True]
     assert data.train.targets.tolist() == [0, 1, 0, 1]
     assert data.test.image_paths.tolist() == ["x.png", "y.png"]
     assert data.test.targets is None
     assert data.problems == ()
+
+
+def test_names_of_a_validation_part_are_its_own_where_all_of_them_differ(tmp_path):
+    put(tmp_path, "train/a/1.png", "train/b/1.png", "val/a/2.png", "val/b/3.png")
+    assert read_dataset(tmp_path).train.image_paths.tolist() == ["a/1.png", "b/1.png", "a/2.png", "b/3.png"]
 
 
 def test_test_class_folders_give_targets(tmp_path):

@@ -108,6 +108,15 @@ def test_the_order_of_a_members_rows_and_columns_is_irrelevant_to_the_bit(seed, 
     assert np.array_equal(led.targets, plain.targets)
 
 
+def test_what_some_members_backbone_learnt_is_known_of_the_panel_in_its_order():
+    known = np.arange(6) < 2
+    first, second = labelled(learnt=known), shuffled(labelled(1), 3)
+    second = replace(second, learnt=np.isin(second.image_paths, first.image_paths[1:3]))
+    panel = assemble([Panelist("a", first, None), Panelist("b", second, None), Panelist("c", labelled(2), None)])
+    assert panel.learnt.tolist() == [True, True, True, False, False, False]
+    assert assemble([Panelist("a", labelled(), None), Panelist("b", labelled(1), None)]).learnt is None
+
+
 def test_the_first_run_gives_the_order_because_its_submission_has_the_datas_rows():
     run, shuffle = folds_of(1), shuffled(folds_of(2), 3)
     panel = assemble([Panelist("file", None, shuffle), Panelist("run", None, run, RUN)])

@@ -601,7 +601,9 @@ def test_data_must_be_named(tmp_path, recipe):
 
 def test_the_datas_folder_becomes_absolute_and_the_argument_goes_first(tmp_path, recipe, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert settle_recipe(recipe, ("data=here",)).data.root == str(tmp_path / "here")
+    settled = settle_recipe(recipe, ("data=here", "backbone.weights=mine/w.safetensors"))
+    assert settled.data.root == str(tmp_path / "here")
+    assert settled.backbone.weights == str(tmp_path / "mine/w.safetensors")
     assert settle_recipe(recipe, ("data=here",), "there").data.root == str(tmp_path / "there")
 
 

@@ -257,6 +257,32 @@ def test_more_shards_than_may_be_open_are_read_and_few_stay_mapped(tmp_path):
         assert 0 < len(mapped) <= shards.OPEN_SHARDS
 
 
+def test_what_was_read_from_is_let_go_of_and_read_again(tmp_path):
+    shard_set = filled(tmp_path, *[[i] for i in range(5)])
+    shard_set.missing(named(range(5)))
+    for _ in range(2):
+        np.testing.assert_array_equal(shard_set.read(named(range(5))), rows_of(range(5)))
+        shard_set.close()
+        if sys.platform == "linux":
+            assert str(tmp_path) not in Path("/proc/self/maps").read_text()
+
+
+@pytest.mark.parametrize("during", ["open", "memmap"])
+def test_a_shard_that_can_not_be_read_now_is_kept(tmp_path, monkeypatch, during):
+    filled(tmp_path, [1])
+    [path] = tmp_path.rglob("*.safetensors")
+
+    def fail(*given, **named):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path if during == "open" else np, during, fail)
+        with pytest.raises(CacheError, match=r"can't be read: Too many open files\. It is kept; mend that and run again"):
+            ShardSet(tmp_path, "toy", KEY).missing(named([1]))
+    assert path.is_file()
+    assert not ShardSet(tmp_path, "toy", KEY).missing(named([1])).any()
+
+
 def test_reading_one_row_does_not_load_the_whole_shard(tmp_path):
     rows = np.random.default_rng(0).integers(0, 256, (64, 1 << 19), np.uint8)  # 32 MiB
     new_set(tmp_path).append(named(range(64)), rows)

@@ -184,6 +184,20 @@ def test_a_view_that_is_larger_than_what_is_kept_is_kept_alone(tmp_path, extract
     assert features.read(SEVERAL[1]) is features.read(SEVERAL[1])
 
 
+def test_of_views_that_lie_on_disk_only_some_are_kept(tmp_path, extractor, monkeypatch):
+    monkeypatch.setattr("inkfold.features.MAPPED_FROM_BYTES", 0)
+    monkeypatch.setattr("inkfold.sources.KEPT_FILES", 2)
+    features = extracted(extractor, read(sample(tmp_path)), SEVERAL)
+    first, second = features.read(SEVERAL[0]), features.read(SEVERAL[1])
+    assert isinstance(first, np.memmap)
+    assert features.read(SEVERAL[0]) is first
+    third = features.read(SEVERAL[2])
+    assert features.read(SEVERAL[0]) is first
+    assert features.read(SEVERAL[2]) is third
+    assert features.read(SEVERAL[1]) is not second
+    np.testing.assert_array_equal(features.read(SEVERAL[1]), second)
+
+
 @pytest.mark.parametrize("kept_bytes", [1, 2 * VIEW_BYTES])
 def test_threads_that_ask_at_once_get_the_views_rows_while_others_go(tmp_path, extractor, monkeypatch, kept_bytes):
     monkeypatch.setattr("inkfold.sources.KEPT_BYTES", kept_bytes)

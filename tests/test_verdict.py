@@ -9,6 +9,7 @@ from sklearn.metrics import accuracy_score, log_loss
 
 from inkfold.errors import PredictionError
 from inkfold.form import Form
+from inkfold.metrics import wilson_interval
 from inkfold.predictions import Predictions
 from inkfold.sections import VoteRecipe
 from inkfold.verdict import NO_OUT_OF_FOLD, NOT_ESTIMATED, Facts, judge, refuse_unfit, vote_json, write_verdict
@@ -202,16 +203,12 @@ def test_every_figure_has_an_interval_and_every_pair_a_test():
     assert len(found["diversity"]["pairs"]) == 3
 
 
-def bootstrapped(right, seed=0):
-    means = [np.random.default_rng((seed, i)).choice(right, len(right)).mean() for i in range(2000)]
-    return np.percentile(means, (2.5, 97.5))
-
-
-def test_intervals_are_a_bootstraps():
+def test_intervals_are_wilsons():
     panel = some_panel(n=240)
     found = vote_json(panel, judge(panel, how()), how())
     for one, probs in zip(found["candidates"], panel.out_of_fold, strict=False):
-        np.testing.assert_allclose(one["accuracy_ci95"], bootstrapped(probs.argmax(1) == panel.targets), atol=0.015)
+        right = probs.argmax(1) == panel.targets
+        assert one["accuracy_ci95"] == pytest.approx(wilson_interval(int(right.sum()), 240))
 
 
 def loops(panel, within, across):

@@ -78,6 +78,14 @@ def test_a_safetensors_file_that_is_not_whole_is_told_before_anything_is_compute
         resolve_backbone(BackboneSpec(NAME, weights=str(file)), tmp_path / "descriptions")
 
 
+def test_weights_are_named_by_their_whole_path_for_processes_elsewhere(tmp_path, monkeypatch):
+    file = put(tmp_path / "mine", f"{NAME}.safetensors")
+    monkeypatch.chdir(tmp_path)
+    assert resolve_backbone(BackboneSpec(NAME, weights=f"mine/{file.name}")).weights_file == str(file)
+    monkeypatch.setenv("INKFOLD_WEIGHTS", "mine")
+    assert resolve_backbone(BackboneSpec(NAME)).weights_file == str(file)
+
+
 def test_timm_s_own_configuration_comes_last(tmp_path):
     file = put(tmp_path, "mine.safetensors")
     info = resolve_backbone(BackboneSpec("test_resnet", weights=str(file)))

@@ -17,7 +17,7 @@ from inkfold.recipe import load_recipe, merge_overrides, validate_recipe
 from inkfold.run import Run, backbone_spec, head_spec, image_options
 from inkfold.sections import FinetuneRecipe, FitRecipe, StageRecipe
 from inkfold.sources import Cost, Extractor
-from inkfold.weights import AUTO, choose_backbone, resolve_backbone
+from inkfold.weights import AUTO, UNTRAINED, choose_backbone, resolve_backbone
 
 if TYPE_CHECKING:
     from inkfold.network import TrainedPart
@@ -52,8 +52,12 @@ def settle_recipe(
     root = settled.data.root if data is None else str(data)
     if root is None:
         raise RecipeError("data: is missing. Say where the drawings are: data=DIR.")
-    if settled.backbone.name == AUTO:
-        settled = settled.model_copy(update={"backbone": settled.backbone.model_copy(update={"name": choose_backbone()})})
+    backbone, chosen = settled.backbone, dict[str, str]()
+    if backbone.name == AUTO:
+        chosen["name"] = choose_backbone()
+    if backbone.weights is not None and backbone.weights != UNTRAINED:
+        chosen["weights"] = str(Path(backbone.weights).expanduser().absolute())
+    settled = settled.model_copy(update={"backbone": backbone.model_copy(update=chosen)})
     return settled.model_copy(update={"data": settled.data.model_copy(update={"root": str(Path(root).absolute())})})
 
 

@@ -77,7 +77,8 @@ def audit_run(path: str | Path, progress: Progress = silent) -> dict[str, Any]:
     read = read_again(own, Cost(), progress)
     groups, unusable = _find_groups(own, read, progress)
     out_of_fold = path / OUT_OF_FOLD
-    labels = _judge_labels(Predictions.load(out_of_fold), groups) if out_of_fold.is_file() else None
+    labelled = len(read.dataset.train)
+    labels = _judge_labels(Predictions.load(out_of_fold), groups, labelled) if out_of_fold.is_file() else None
     audit = {
         "format": FORMAT,
         "data_fingerprint": run.manifest["data_fingerprint"],
@@ -123,12 +124,13 @@ def _find_groups(own: Run, read: ReadData, progress: Progress) -> tuple[list[Cop
     return groups, signatures.count_blank(everything[everything != b""])
 
 
-def _judge_labels(predictions: Predictions, groups: Sequence[CopyGroup]) -> dict[str, Any]:
+def _judge_labels(predictions: Predictions, groups: Sequence[CopyGroup], labelled: int) -> dict[str, Any]:
+    """Judge the labels of drawings that were held out; copies with other labels are counted among all that are labelled."""
     probs, targets = predictions.probs, predictions.targets
     assert targets is not None
     names, paths = predictions.class_names, predictions.image_paths.tolist()
     confused = find_confusions(probs, targets)
-    conflicts, pairs = _lost_to_conflicts(groups) / len(targets), lost_to_confusion(confused, targets) / len(targets)
+    conflicts, pairs = _lost_to_conflicts(groups) / labelled, lost_to_confusion(confused, targets) / len(targets)
     return {
         "n": len(targets),
         "accuracy": float((predictions.preds == targets).mean()),

@@ -240,8 +240,10 @@ def _forward(backbone: "Backbone", pixels: np.ndarray, cell: Cell) -> np.ndarray
     try:
         return backbone.extract(pixels)
     except torch.OutOfMemoryError:
-        small = f"Set backbone.batch_size lower than {cell.making.batch_size}."
-        raise RecipeError(f"{cell}: out of memory at {len(pixels)} drawings a forward. {small}") from None
+        raise RecipeError(
+            f"{cell}: out of memory at {backbone.batch_size} drawings a forward. Free the device for it, or take a smaller "
+            "backbone, a smaller image.size or backbone.precision=bfloat16."
+        ) from None
 
 
 def build_backbone(making: Making) -> "Backbone":

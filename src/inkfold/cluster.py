@@ -195,9 +195,11 @@ def _run_on_machine(cell: Cell, witness: str) -> float | InkfoldError:
 
 
 def _outcome(ray: Any, done: Any, cell: Cell) -> float:
+    from inkfold.trainer import losses  # noqa: PLC0415 - torch takes a second
+
     try:
         outcome: float | InkfoldError = ray.get(done)
-    except (ray.exceptions.RaySystemError, ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
+    except (ray.exceptions.RaySystemError, *losses(ray)) as error:
         raise CacheError(
             f"{cell}: the worker at it was lost {ATTEMPTS} times: {str(error).splitlines()[0]} Give the workers more memory or "
             "take a smaller backbone.batch_size, and run again; what is done is kept."

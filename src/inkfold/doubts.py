@@ -168,9 +168,11 @@ def _cut(probs: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
     shifts = np.unique(np.linspace(1, max(n - 1, 1), SHIFTS).astype(np.int64))
     by_chance = np.sort(np.concatenate([probs[rows, targets[(rows + shift) % n]] for shift in shifts]))
     given = np.sort(probs[rows, targets])
-    below = np.arange(1, n + 1) / n
+    below = np.searchsorted(given, given, side="right") / n  # equal ones are below together, as those by chance are
     below_by_chance = np.searchsorted(by_chance, given, side="right") / len(by_chance)
     fit = np.flatnonzero(below_by_chance >= FEWEST_BY_CHANCE)
+    if not len(fit):  # all given labels are rarer than most of those by chance
+        return float(given[-1]), 1.0
     ratios = below[fit] / below_by_chance[fit]
     wrong = float(ratios.min())
     return float(given[fit[np.flatnonzero(wrong / ratios >= LISTED_WRONG)[-1]]]), min(wrong, 1.0)

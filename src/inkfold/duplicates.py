@@ -215,7 +215,7 @@ def _near_pairs(descriptors: np.ndarray) -> np.ndarray:
     if len(descriptors) < 2:
         return np.empty((0, 2), np.int64)
     tree = KDTree(descriptors)
-    near = tree.query(descriptors, k=NEIGHBOURS + 1, distance_upper_bound=FARTHEST)[1]
+    near = tree.query(descriptors, k=NEIGHBOURS + 1, distance_upper_bound=FARTHEST, workers=-1)[1]
     rows = np.broadcast_to(np.arange(len(near))[:, None], near.shape)
     kept = (near < len(near)) & (near != rows)
     pairs = np.sort(np.stack([rows[kept], near[kept]], axis=1), axis=1)

@@ -48,7 +48,10 @@ class FeatureBank:
 
     def read(self, digests: Shaped[np.ndarray, " n"]) -> Float16[np.ndarray, "n d"]:
         """Gather features that `shards.missing` has found; more than fit well into memory stay on disk."""
-        return self.shards.read(digests, self.empty)
+        try:
+            return self.shards.read(digests, self.empty)
+        finally:
+            self.shards.close()  # a curriculum has dozens of banks, and a process about a thousand file descriptors
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
         """Make room, in memory or on disk."""

@@ -39,6 +39,8 @@ def read_folders(root: Path, options: DataOptions, problems: list[Problem]) -> t
     targets, good, classes, faults = encode_labels(names, None, lambda i: f"{owners[int(i >= first_val)]}/{paths[i]}")
     problems += [*faults, *find_gaps(root.name, classes), *_merged_folders(root.name, names)]
     given_val = None if val is None else np.arange(len(paths)) >= first_val
+    if val is not None:
+        paths = _told_apart(paths, first_val, val.name)
     test = _test_folder(root, classes, problems) if (root / "test").is_dir() else None
     return Drawings(paths, files, targets, None, given_val).select(good), classes, test
 
@@ -75,6 +77,14 @@ def _class_folders(part: Path, root: Path, skip: frozenset[str], problems: list[
         problems.append(Problem("image_without_class", part.name, text, "warning"))
         paths = paths[inside]
     return paths, _files_below(part, paths), _first_folders(paths)
+
+
+def _told_apart(paths: Strings, first_val: int, part: str) -> Strings:
+    """Name the validation part's drawings by the part too where a training drawing has such a name."""
+    train, val = paths[:first_val], paths[first_val:]
+    if {*train.tolist()}.isdisjoint(val.tolist()):
+        return paths
+    return np.concatenate([train, np.strings.add(np.array(f"{part}/", STRING), val)])
 
 
 def _first_folders(paths: Strings) -> Strings:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-from jaxtyping import Float, Float32, Int64, Shaped
+from jaxtyping import Bool, Float, Float32, Int64, Shaped
 
 from inkfold.answers import (
     Answers,
@@ -42,6 +42,7 @@ class Panel:
         test: Each member's folds, (folds, n, classes); None unless all members have them.
         test_paths: Of the test drawings.
         test_targets: Their class ids, where they are known.
+        learnt: Which training drawings some member's backbone learnt from before; None where no member says.
         warnings: Predictions that only some members have, and that are left out therefore.
     """
 
@@ -54,6 +55,7 @@ class Panel:
     test: tuple[Float[np.ndarray, "folds n classes"], ...] | None
     test_paths: Shaped[np.ndarray, " n"]
     test_targets: Int64[np.ndarray, " n"] | None
+    learnt: Bool[np.ndarray, " n"] | None = None
     warnings: tuple[Problem, ...] = ()
 
     def test_members(self, within: Ballot, ties: TieRule) -> Float[np.ndarray, "members n classes"]:
@@ -108,6 +110,7 @@ def assemble(panelists: Sequence[Panelist], parts: int = 5) -> Panel:
         test=None if test is None else tuple(map(test.folds_of, test.answers)),
         test_paths=nothing if test is None else test.image_paths,
         test_targets=None if test is None else test.targets(),
+        learnt=None if train is None else train.learnt(),
         warnings=lacking(panelists),
     )
 
@@ -184,6 +187,11 @@ class _Bench:
         place = np.argsort(self.columns_of(one))  # the inverse of a permutation
         targets: np.ndarray = place[one.given.targets[self.rows_of(one)]]
         return targets
+
+    def learnt(self) -> Bool[np.ndarray, " n"] | None:
+        """Say which drawings some member's backbone learnt from before."""
+        told = [one.given.learnt[self.rows_of(one)] for one in self.answers if one.given.learnt is not None]
+        return np.logical_or.reduce(told) if told else None
 
     def parts(self, count: int) -> Int64[np.ndarray, " n"]:
         """Take the folds in which drawings were held out; else deal drawings out in the order of their names' hashes."""

@@ -21,9 +21,7 @@ from jaxtyping import Int64
 from inkfold.errors import Problem
 from inkfold.tables import STRING, Strings, Where
 
-IMAGE_SUFFIXES = frozenset(  # what Pillow decodes unaided
-    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
-)
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 JUNK_NAMES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"})
 PROBE_ROWS = 50
 SEPARATE_FAULTS = 20

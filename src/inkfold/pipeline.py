@@ -28,7 +28,7 @@ from inkfold.material import Material, ask_teacher, build_lessons, gather, split
 from inkfold.predictions import Predictions
 from inkfold.prepare import read_files
 from inkfold.progress import Progress, silent
-from inkfold.results import Results, warn_of_learnt, write_results
+from inkfold.results import Results, warn_of_choices, warn_of_learnt, write_results
 from inkfold.run import Run, load_run
 from inkfold.rundir import claimed, finished_run, write_cost, write_manifest
 from inkfold.shards import key_digest
@@ -235,7 +235,7 @@ def _finish(out: Path, recipe: Recipe, material: Material, results: Results, cos
             "backbone": extractor.backbone.as_json(),
             **weights,
             "data_fingerprint": prepared.read.fingerprint,
-            "warnings": [*map(str, warnings), *warn_of_learnt(results.out_of_fold)],
+            "warnings": [*map(str, warnings), *warn_of_learnt(results.out_of_fold), *warn_of_choices(results)],
         },
         ["recipe.yaml", "cost.json", *files, *weights.get("tuned", [])],
     )

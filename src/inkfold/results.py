@@ -222,6 +222,28 @@ def warn_of_learnt(out_of_fold: Predictions) -> list[str]:
     ]
 
 
+def warn_of_choices(results: Results) -> list[str]:
+    """Say in words that something was chosen by the very drawings that the accuracy is measured on.
+
+    Args:
+        results: With the choice of epochs, and of how far fine-tuned weights go.
+
+    Returns:
+        A sentence each; nothing where a choice flatters by nothing.
+    """
+    tuned = results.tuned
+    chosen = {
+        "the epochs that are kept (keep=best)": results.fitted.selection,
+        "the shares of the way to the trained weights (finetune.interpolate)": None if tuned is None else tuned.interpolation,
+    }
+    return [
+        f"{what} were chosen by the held-out drawings, whose accuracy flatters by {one.optimism:.4f}: "
+        f"on new drawings expect {one.nested_accuracy:.4f}"
+        for what, one in chosen.items()
+        if one is not None and one.optimism > 0
+    ]
+
+
 def _gain(before: Predictions, after: Predictions) -> dict[str, Any]:
     """Say what a change did to the accuracy out of fold, and whether it could be chance."""
     assert before.targets is not None

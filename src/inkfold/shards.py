@@ -65,8 +65,10 @@ class _Shard:
     def is_intact(self) -> bool:
         try:
             return _checksum(self.open()) == self.checksum
-        except (OSError, ValueError):
+        except (FileNotFoundError, ValueError):  # gone, or shorter than it says
             return False
+        except OSError as error:
+            raise _unreadable(self.path, error) from None
 
 
 class ShardSet:
@@ -170,6 +172,10 @@ class ShardSet:
                 gathered[of_shard] = self._rows(int(shards[of_shard[0]]))[rows[of_shard]]
         return gathered
 
+    def close(self) -> None:
+        """Let go of the files that were read from; they are opened again when rows of them are asked for."""
+        self._open.clear()
+
     def append(self, digests: Shaped[np.ndarray, " n"], rows: Shaped[np.ndarray, "n ..."]) -> None:
         """Write one shard.
 
@@ -248,15 +254,26 @@ def _remove(path: Path) -> None:
         raise CacheError(f"{path}: is damaged and can't be removed: {error.strerror}. Remove it or set INKFOLD_HOME.") from None
 
 
+def _unreadable(path: Path, error: OSError) -> CacheError:
+    """Say that a file can't be read now, which is no reason to remove it: the disk, rights or too many open files may be."""
+    return CacheError(f"{path}: can't be read: {error.strerror or error}. It is kept; mend that and run again.")
+
+
 def _read_header(path: Path) -> tuple[_Shard | None, np.ndarray]:
     """Read a shard's header and digests; None for a file that isn't a whole shard."""
     nothing = np.empty(0, DIGEST_DTYPE)
     try:
-        with safe_open(path, framework="numpy") as file:
-            checksum, names = int(file.metadata()["crc32"]), file.get_tensor("digests")
         with path.open("rb") as raw:
             header_bytes = int.from_bytes(raw.read(8), "little")
-            rows = json.loads(raw.read(min(header_bytes, HEADER_LIMIT_BYTES)))["rows"]
+            header = raw.read(min(header_bytes, HEADER_LIMIT_BYTES))
+    except FileNotFoundError:
+        return None, nothing
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    try:
+        rows = json.loads(header)["rows"]
+        with safe_open(path, framework="numpy") as file:
+            checksum, names = int(file.metadata()["crc32"]), file.get_tensor("digests")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         return None, nothing
     shape, begin = tuple(rows["shape"]), rows["data_offsets"][0]

@@ -4,7 +4,7 @@ import contextlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from inkfold.signatures import SignatureStore
 from inkfold.store import BrokenFile, ImageStore, digest_files
 from inkfold.weights import BackboneInfo
 
-KEPT_BYTES = 1 << 30  # of features of views in memory
+KEPT_BYTES, KEPT_FILES = 1 << 30, 4  # of features of views in memory, and of those that are too large for it on disk
 
 
 @dataclass(slots=True)
@@ -217,7 +217,7 @@ class ViewFeatures:
             if view not in self._kept:
                 self._kept[view] = self._gather(view)
             self._kept.move_to_end(view)
-            while len(self._kept) > 1 and sum(map(_held_bytes, self._kept.values())) > KEPT_BYTES:
+            while len(self._kept) > 1 and _is_much(self._kept.values()):
                 self._kept.popitem(last=False)
             return self._kept[view]
 
@@ -233,6 +233,11 @@ class ViewFeatures:
 
     def _groups(self, view: View) -> list[tuple[View, np.ndarray]]:
         return list(_by_settled_view(self._digests, [view]).items())
+
+
+def _is_much(kept: Collection[np.ndarray]) -> bool:
+    files = sum(isinstance(features, np.memmap) for features in kept)
+    return sum(map(_held_bytes, kept)) > KEPT_BYTES or files > KEPT_FILES
 
 
 def _held_bytes(features: np.ndarray) -> int:

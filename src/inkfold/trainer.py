@@ -47,10 +47,11 @@ def tune_by_ray(ray: Any, job: Job, workers: int | None, progress: Progress = si
             while not ray.wait([task], timeout=LOOK_S)[0]:
                 _pass_on(job.out / CHECKPOINTS / PROGRESS, progress)
             outcome: Tuned | InkfoldError | str = ray.get(task)
-        except (ray.exceptions.WorkerCrashedError, ray.exceptions.ObjectLostError) as error:
+        except losses(ray) as error:
             outcome = str(error)
         except BaseException:  # Ctrl-C: its processes end with it. One that is done must not be cancelled: Ray 2.60 aborts
-            ray.cancel(task, force=True)
+            if not ray.wait([task], timeout=0)[0]:
+                ray.cancel(task, force=True)
             raise
         if isinstance(outcome, Tuned):
             return outcome
@@ -60,6 +61,12 @@ def tune_by_ray(ray: Any, job: Job, workers: int | None, progress: Progress = si
         f"{job.out}: processes that trained together ended {ATTEMPTS} times before they were done. Run again: it goes on "
         f"from the last checkpoint. The last of them said: {outcome}"
     )
+
+
+def losses(ray: Any) -> tuple[type[Exception], ...]:
+    """Name what Ray raises where a worker or its machine was lost."""
+    kinds = ("WorkerCrashedError", "ObjectLostError", "NodeDiedError", "LocalRayletDiedError", "OutOfMemoryError")
+    return tuple(getattr(ray.exceptions, kind) for kind in kinds)
 
 
 def share_out(nodes: Sequence[Mapping[str, Any]], wanted: int | None, device: str) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from inkfold.metrics import measure
 from inkfold.panel import Panel
 from inkfold.predictions import Predictions
 from inkfold.progress import Progress, silent
-from inkfold.results import METRICS, OUT_OF_FOLD, SUBMISSION, TEST
+from inkfold.results import METRICS, OUT_OF_FOLD, SUBMISSION, TEST, measure_learnt
 from inkfold.sections import VoteRecipe
 from inkfold.votes import nested_vote
 from inkfold.ways import FITTED, METHODS, FittedWay, Judged, Way, choose, compare, fit_way, judge_choice, judge_way
@@ -141,7 +141,12 @@ def write_verdict(out: Path, panel: Panel, verdict: Verdict, how: VoteRecipe, fo
         if verdict.choice is not None:
             metrics["choice"] = verdict.choice.figures(panel.targets)
         metrics["folds"] = [_fold_figures(fold, probs, held_in, panel, facts) for fold in np.unique(held_in).tolist()]
-        Predictions(panel.out_of_fold_paths, probs, panel.class_names, panel.targets, held_in).save(out / OUT_OF_FOLD)
+        out_of_fold = Predictions(
+            panel.out_of_fold_paths, probs, panel.class_names, panel.targets, held_in, learnt=panel.learnt
+        )
+        out_of_fold.save(out / OUT_OF_FOLD)
+        if (told := measure_learnt(out_of_fold)) is not None:
+            metrics["learnt_by_backbone"] = told
         files.append(OUT_OF_FOLD)
     if panel.test is not None:
         shares = single_precision(verdict.taken.pool(panel.test_members(how.within, how.ties)))

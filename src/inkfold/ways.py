@@ -24,7 +24,7 @@ from inkfold.blend import (
     tempered,
 )
 from inkfold.errors import PredictionError, Problem
-from inkfold.metrics import bootstrap_interval, paired_difference
+from inkfold.metrics import bootstrap_interval, paired_difference, wilson_interval
 from inkfold.votes import TieRule, geometric_vote, hard_vote, rank_vote, soft_vote
 
 Method = Literal["soft", "hard", "geometric", "rank", "weighted", "greedy", "stack"]
@@ -182,12 +182,12 @@ class Judged:
     right: Bool[np.ndarray, " n"]
 
     def figures(self, targets: Int64[np.ndarray, " n"]) -> dict[str, Any]:
-        """Give accuracy and negative log-likelihood with bootstrap 95 % intervals, as JSON values."""
+        """Give accuracy with Wilson's 95 % interval and negative log-likelihood with a bootstrap's, as JSON values."""
         own = self.probs[np.arange(len(targets)), targets]
         losses = -np.log(np.maximum(own, 1e-15))
         return {
             "accuracy": float(self.right.mean()),
-            "accuracy_ci95": bootstrap_interval(self.right.astype(np.float64)),
+            "accuracy_ci95": list(wilson_interval(int(self.right.sum()), len(self.right))),
             "nll": float(losses.mean()),
             "nll_ci95": bootstrap_interval(losses),
         }

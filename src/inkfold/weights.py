@@ -168,7 +168,7 @@ def find_weights_file(spec: BackboneSpec) -> Path | None:
     if spec.weights == UNTRAINED:
         return None
     if spec.weights is not None:
-        path = Path(spec.weights).expanduser()
+        path = Path(spec.weights).expanduser().absolute()  # processes elsewhere look there too
         if not path.is_file() or path.suffix not in SUFFIXES:
             raise WeightsError(
                 f"backbone.weights: '{path}' is not a file ending in {', '.join(SUFFIXES)}. "
@@ -222,7 +222,9 @@ def pretrained_overlay(info: BackboneInfo) -> dict[str, Any] | None:
 
 
 def _candidates(name: str) -> list[Path]:
-    directories = [Path(part).expanduser() for part in os.environ.get("INKFOLD_WEIGHTS", "").split(os.pathsep) if part]
+    directories = [
+        Path(part).expanduser().absolute() for part in os.environ.get("INKFOLD_WEIGHTS", "").split(os.pathsep) if part
+    ]
     stems = dict.fromkeys((name, name.partition(".")[0]))
     return [directory / f"{stem}{suffix}" for directory in directories for stem in stems for suffix in SUFFIXES]
 
