@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from inkfold.errors import CacheError, RecipeError
-from inkfold.trainer import _noting, share_out, tune_by_ray
+from inkfold.trainer import _noting, losses, share_out, tune_by_ray
 from inkfold.tuned import Job, Tuned
 
+LOSSES = ("WorkerCrashedError", "ObjectLostError", "NodeDiedError", "LocalRayletDiedError", "OutOfMemoryError")
 DONE = Tuned(None, (), None, (), 3, 0.0)
 
 
@@ -43,16 +44,23 @@ def test_all_processes_have_room_at_once_or_none_starts(nodes, wanted, device, e
         assert share_out(nodes, wanted, device) == expected
 
 
+def test_each_way_in_which_ray_tells_of_a_lost_machine_is_known():
+    ray = pytest.importorskip("ray", reason="Ray is the extra inkfold[ray]")
+    assert [kind.__name__ for kind in losses(ray)] == list(LOSSES)
+    assert all(issubclass(kind, ray.exceptions.RayError) for kind in losses(ray))
+
+
 class Ray:
     """Answers as Ray would whose processes end with one outcome after the other."""
 
     class LostError(Exception):
         pass
 
-    exceptions = SimpleNamespace(WorkerCrashedError=LostError, ObjectLostError=LostError)
+    exceptions = SimpleNamespace(**dict.fromkeys(LOSSES, LostError))
 
     def __init__(self, *outcomes) -> None:
         self.outcomes, self.given, self.cancelled, self.looks = list(outcomes), [], [], iter(range(1000))
+        self.done = False
 
     def nodes(self):
         return [node(2)]
@@ -66,11 +74,12 @@ class Ray:
         return len(self.given)
 
     def wait(self, tasks, timeout):
-        return (tasks, []) if next(self.looks) % 2 else ([], tasks)
+        self.done = self.done if timeout == 0 else bool(next(self.looks) % 2)
+        return (tasks, []) if self.done else ([], tasks)
 
     def get(self, task):
         outcome = self.outcomes.pop(0)
-        if isinstance(outcome, Ray.LostError):
+        if isinstance(outcome, (Ray.LostError, ZeroDivisionError)):
             raise outcome
         return outcome
 
@@ -115,6 +124,13 @@ def test_ctrl_c_ends_the_processes(job):
     with pytest.raises(KeyboardInterrupt):
         tune_by_ray(ray, job, None, interrupted)
     assert ray.cancelled == [1]
+
+
+def test_what_is_done_is_not_cancelled_whatever_it_ended_with(job):
+    ray = Ray(ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        tune_by_ray(ray, job, None)
+    assert ray.cancelled == []
 
 
 def test_progress_crosses_by_a_file_but_not_after_every_step(job, monkeypatch):
