@@ -31,12 +31,15 @@ class Engine:
         plan: What is trained, and how.
         fold: Whose head it starts with.
         world: The processes that train it.
+
+    Attributes:
+        sharded: Whether each process holds a share of the network.
     """
 
     def __init__(self, plan: Plan, fold: int, world: World) -> None:
         settings, device = plan.settings, world.device
         self._world, self._settings, self._fresh = world, settings, partial(_network, plan, fold)
-        self._sharded = settings.shard == "full" and world.size > 1
+        self.sharded = settings.shard == "full" and world.size > 1
         self.network = self._fresh()
         if device.type == "cpu":
             learn_quickly(self.network.backbone)
@@ -44,20 +47,20 @@ class Engine:
             recompute_activations(self.network.backbone, plan.info.name)
         if world.size > 1 and device.type == "cuda":
             self.network = synchronised(self.network)
-        self._averaged = _averaged(self.network, settings.ema, together=not self._sharded)
+        self._averaged = _averaged(self.network, settings.ema, together=not self.sharded)
         networks = [self.network] if self._averaged is None else [self.network, self._averaged.module]
         for network in networks:
-            if self._sharded:
+            if self.sharded:
                 shard(network, world, settings.precision)
             else:
                 network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         groups = self.network.parameter_groups(settings.weight_decay, settings.layer_decay, settings.head_lr_factor)
-        self._optimiser = _optimiser(settings, groups, sharded=self._sharded)
+        self._optimiser = _optimiser(settings, groups, sharded=self.sharded)
         self._parameters = [one for group in groups for one in group["params"]]
         self._scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "float16")
         self._alone: torch.nn.Module = torch.compile(self.network) if settings.compiled else self.network  # type: ignore[assignment]
         self._model = self._alone
-        if world.size > 1 and not self._sharded:
+        if world.size > 1 and not self.sharded:
             ids = [device.index] if device.type == "cuda" else None
             self._model = torch.nn.parallel.DistributedDataParallel(self._alone, device_ids=ids)
         self._names = list(self.network.moving())
@@ -98,7 +101,8 @@ class Engine:
         """
         try:
             for module in self.network.train().modules():
-                module.train(module.training and not isinstance(module, torch.nn.modules.batchnorm._BatchNorm))
+                if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                    module.eval()
             moments = [torch.empty_like(one) for one in self._parameters for _ in range(self._moments_to_come)]
             for _ in range(2):
                 with autocast(self._settings.precision, self._world.device):
@@ -114,7 +118,7 @@ class Engine:
 
     def unshared(self, *, last: bool) -> contextlib.AbstractContextManager[Any]:
         """Keep gradients to this process until the batch's last part."""
-        if last or self._world.size == 1 or self._sharded:  # whole gradients of all parts are what doesn't fit
+        if last or self._world.size == 1 or self.sharded:  # whole gradients of all parts are what doesn't fit
             return contextlib.nullcontext()
         return self._model.no_sync()  # type: ignore[operator, no-any-return]
 
@@ -133,7 +137,7 @@ class Engine:
         self._scaler.unscale_(self._optimiser)
         parameters = [one for one in self._parameters if one.grad is not None]
         length = torch.nn.utils.clip_grad_norm_(parameters, self._settings.clip_norm or math.inf)
-        norm = float(whole(length) if self._sharded else length)
+        norm = float(whole(length) if self.sharded else length)
         if math.isfinite(norm) or self._scaler.is_enabled():
             self._scaler.step(self._optimiser)
             self._scaler.update()
@@ -144,17 +148,17 @@ class Engine:
 
     def values(self, network: Network) -> dict[str, torch.Tensor]:
         """Give what training changes, as it lies in a network; all processes must ask at once."""
-        return gathered(self._held(network), kept=True) if self._sharded else self._held(network)
+        return gathered(self._held(network), kept=True) if self.sharded else self._held(network)
 
     @torch.no_grad()
     def put(self, network: Network, values: Mapping[str, torch.Tensor]) -> None:
         """Put such values in their place."""
         for name, there in self._held(network).items():
-            there.copy_(laid_as(values[name], there) if self._sharded else values[name])
+            there.copy_(laid_as(values[name], there) if self.sharded else values[name])
 
     def whole_network(self, values: Mapping[str, torch.Tensor]) -> Network:
         """Give a network with such values that isn't shared out; nothing is trained after that."""
-        network = self._fresh() if self._sharded else self.network
+        network = self._fresh() if self.sharded else self.network
         self.put(network, values)
         return network
 
@@ -165,7 +169,7 @@ class Engine:
             tensors |= {f"averaged.{name}": values for name, values in self._held(self._averaged.module).items()}
         held = self._optimiser.state_dict()["state"]
         tensors |= {f"optimiser.{i}.{key}": value for i, of in held.items() for key, value in of.items() if value is not None}
-        if self._sharded:
+        if self.sharded:
             tensors = gathered(tensors, kept=self._world.is_first)
         return tensors, self._scaler.state_dict()
 
@@ -193,7 +197,7 @@ class Engine:
     def _laid(self, values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         if values.shape != like.shape:  # a count of steps
             return values
-        return laid_as(values, like) if self._sharded else torch.empty_like(like).copy_(values)
+        return laid_as(values, like) if self.sharded else torch.empty_like(like).copy_(values)
 
     def _held(self, network: Network) -> dict[str, torch.Tensor]:
         there = network.state_dict()
@@ -201,7 +205,7 @@ class Engine:
 
     def _agree(self) -> None:
         """Take the first process's statistics, as DDP does; on GPUs batch norms agree by themselves."""
-        if self._sharded and self._world.device.type == "cpu":
+        if self.sharded and self._world.device.type == "cpu":
             for values in self._statistics:
                 dist.broadcast(values, 0)
 

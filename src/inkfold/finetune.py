@@ -8,7 +8,6 @@ generator counts.
 import contextlib
 import math
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -257,9 +256,11 @@ class Tuner:
         return {"identity": self.identity, "epoch": self.state.best}
 
     def _rehearse(self) -> None:
-        """Find out what fits, moments included: within a step of processes that wait for each other it is too late."""
-        sharded = self.world.size > 1 and self.settings.shard == "full"  # a process can't go through such a network by itself
-        while not sharded and (self.world.size > 1 or self.world.device.type == "cuda"):
+        """Find out what fits, moments included: within a step of processes that wait for each other it is too late.
+
+        A process can't go through a sharded network by itself.
+        """
+        while not self.engine.sharded and (self.world.size > 1 or self.world.device.type == "cuda"):
             (pixels,) = self.plan.feeder.batches([self.own[: self._at_once]], IDENTITY)
             short = not self.engine.rehearse(self._input.of(pixels))
             if not self.world.total(np.array(float(short))):
@@ -277,8 +278,7 @@ class Tuner:
         if self._at_once == 1:
             raise self._no_room()
         self.engine.forget()
-        if self.world.device.type == "cuda":
-            torch.cuda.empty_cache()
+        release_memory(self.world.device)
         state.micro_batch = self._at_once // 2
         note = f"fold {self.fold}: memory ran out; goes on with {state.micro_batch} drawings a forward, the same batch a step"
         state.notes = [*(one for one in state.notes if "memory ran out" not in one), note]
@@ -311,12 +311,12 @@ class Tuner:
     def _continue(self) -> None:
         """Go on from the last checkpoint of this very training."""
         found = load_checkpoint(self.last)
-        known = found is not None and found[1].get("identity") == self.identity
-        self._agree_on(found[1] if found is not None and known else {"epoch": -1, "step": -1})
-        if found is None or not known:
-            if found is not None:
-                note = "the checkpoint there was of another training (other data, weights or PyTorch), so this one began anew"
-                self.state.notes.append(f"fold {self.fold}: {note}")
+        if found is not None and found[1].get("identity") != self.identity:
+            note = "the checkpoint there was of another training (other data, weights or PyTorch), so this one began anew"
+            self.state.notes.append(f"fold {self.fold}: {note}")
+            found = None
+        self._agree_on((-1, -1) if found is None else (found[1]["epoch"], found[1]["step"]))
+        if found is None:
             return
         tensors, plain = found
         self.engine.restore(tensors, plain["scaler"])
@@ -324,13 +324,13 @@ class Tuner:
         self.state.micro_batch = min(self.state.micro_batch, self._micro_batch)
         self._show_curve()
 
-    def _agree_on(self, plain: Mapping[str, Any]) -> None:
+    def _agree_on(self, place: tuple[int, int]) -> None:
         """Make sure that all processes go on from one place.
 
         Raises:
             CacheError: If they don't.
         """
-        own = np.array([plain["epoch"], plain["step"]], float)
+        own = np.array(place, float)
         if not np.array_equal(self.world.total(own), own * self.world.size):
             raise CacheError(
                 f"{self.last}: not all processes found the same checkpoint. out= must lie on a directory that all machines see."

@@ -252,12 +252,10 @@ def recompute_activations(model: torch.nn.Module, name: str) -> None:
     Raises:
         RecipeError: If timm has no such way for it.
     """
-    switch: Any = getattr(model, "set_grad_checkpointing", None)
+    switchable: Any = model
     try:
-        if switch is None:
-            raise AssertionError
-        switch(True)
-    except AssertionError:  # timm's own answer
+        switchable.set_grad_checkpointing(True)
+    except (AssertionError, AttributeError):  # timm's own answer, or it has none
         raise RecipeError(f"finetune.checkpointing: timm can't do so with '{name}'. Take a smaller micro_batch.") from None
 
 

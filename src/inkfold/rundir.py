@@ -20,10 +20,10 @@ from inkfold.errors import InkfoldError, PredictionError, Problem
 from inkfold.manifest import FORMAT, MANIFEST
 from inkfold.recipe import dump_recipe
 from inkfold.run import HEADS, Run, class_digest, load_run
+from inkfold.settings import PARTING
 from inkfold.shards import digest_file
 
 LOCK = ".lock"
-PARTING = ("finetune.micro_batch", "finetune.shard", "finetune.checkpointing")  # an unfinished run goes on with others
 PACKAGES = ("inkfold", "torch", "timm", "numpy", "pillow", "simplejpeg")
 
 
@@ -60,7 +60,9 @@ def claimed(out: Path, recipe: BaseModel, *, first: bool = True) -> Iterator[Non
         for directory in (out, out / "predictions", out / "weights", out / "checkpoints", events, *events.glob("fold*")):
             sweep_temp_files(directory, older_than_s=0)
         is_new = not (out / "recipe.yaml").is_file()
-        check_recipe(out / "recipe.yaml", recipe, () if (out / MANIFEST).is_file() else PARTING)
+        check_recipe(
+            out / "recipe.yaml", recipe, () if (out / MANIFEST).is_file() else [f"finetune.{name}" for name in PARTING]
+        )
         try:
             yield
         except InkfoldError:

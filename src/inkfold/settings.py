@@ -5,6 +5,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
 ONE_CYCLE_RISE, ONE_CYCLE_START, ONE_CYCLE_END = 0.3, 1 / 25, 1 / 25e4  # PyTorch's OneCycleLR
+PARTING = ("micro_batch", "shard", "checkpointing")  # settings of how a fine-tuning is parted: results differ by rounding alone
 Schedule = Literal["step", "cosine", "one_cycle", "constant"]
 
 

@@ -11,7 +11,7 @@ from inkfold.curriculum import Curriculum
 from inkfold.feeder import Feeder
 from inkfold.heads import HeadSpec
 from inkfold.network import TrainedPart
-from inkfold.settings import TuningSettings
+from inkfold.settings import PARTING, TuningSettings
 from inkfold.shards import digest, key_digest
 from inkfold.teaching import Teacher
 from inkfold.weights import BackboneInfo
@@ -74,7 +74,7 @@ class Plan:
                     self.dropout,
                     sorted((name, _named(values)) for name, values in self.heads.items()),
                 ],
-                "settings": {**asdict(self.settings), **dict.fromkeys(("micro_batch", "shard", "checkpointing"))},
+                "settings": {**asdict(self.settings), **dict.fromkeys(PARTING)},
                 "teacher": None if self.teacher is None else [self.teacher.key, self.teacher.weight],
                 "views": [view_keys, self.curriculum.lr_factors()],
                 "drawings": [_named(self.feeder.digests), _named(self.targets), _named(own), self.seed, fold],
