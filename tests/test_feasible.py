@@ -4,7 +4,10 @@ import torch
 from inkfold.errors import RecipeError
 from inkfold.feasible import check_trainable
 from inkfold.network import TrainedPart, trainable_backbone
+from inkfold.torchvision_ops import declare_missing_operators
 from inkfold.weights import BackboneSpec, resolve_backbone
+
+declare_missing_operators()  # peft brings torchvision in
 
 BEIT = "beit_base_patch16_224"
 

@@ -5,8 +5,10 @@ import torch
 from inkfold.backbone import build_model
 from inkfold.heads import HeadSpec, head_probs, init_members, start_heads
 from inkfold.network import HeadModule, Network, TrainedPart, interpolated, start_of
+from inkfold.torchvision_ops import declare_missing_operators
 from inkfold.weights import BackboneSpec, resolve_backbone
 
+declare_missing_operators()  # peft brings torchvision in
 torch.set_num_threads(1)
 
 MODELS = ("test_resnet", "test_vit", "test_efficientnet")
