@@ -30,12 +30,12 @@ import numpy as np
 from PIL import Image, ImageOps
 
 import inkfold
-from inkfold.audit import audit_run
-from inkfold.duplicates import find_matches
-from inkfold.fit import paper_colour
-from inkfold.signatures import SignatureStore
-from inkfold.sketches import write_sketches
-from inkfold.store import digest_files
+from inkfold.audit.run_audit import audit_run
+from inkfold.data.duplicates import find_matches
+from inkfold.data.fingerprints import SignatureStore
+from inkfold.data.synthetic import write_sketches
+from inkfold.images.preprocess import paper_colour
+from inkfold.storage.pixels import digest_files
 
 Change = Callable[[Image.Image], Image.Image]
 

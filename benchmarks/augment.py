@@ -26,10 +26,10 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from inkfold.augment import View, parse_view, render
-from inkfold.shards import digest
-from inkfold.sketches import CLASS_NAMES, draw_strokes, render_strokes
-from inkfold.torchvision_ops import declare_missing_operators
+from inkfold.augment.views import View, parse_view, render
+from inkfold.data.synthetic import CLASS_NAMES, draw_strokes, render_strokes
+from inkfold.models.torchvision_compat import declare_missing_operators
+from inkfold.storage.shards import digest
 
 SIZE_PX = 448
 FIVE = ("hflip", "vflip", "rotate(15)", "elastic(30,4)", "grid(4,0.2)")

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from inkfold.check import check_data
-from inkfold.dataset import DataOptions
+from inkfold.audit.check import check_data
+from inkfold.data.dataset import DataOptions
 from inkfold.errors import DataError, problem_lines
-from inkfold.fit import ImageOptions, read_drawing
-from inkfold.images import decode_image
+from inkfold.images.decode import decode_image
+from inkfold.images.preprocess import ImageOptions, read_drawing
 
 DOCUMENT = """\
 # Broken input: what inkfold says

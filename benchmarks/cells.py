@@ -21,14 +21,14 @@ from pathlib import Path
 
 import numpy as np
 
-from inkfold.augment import View, parse_view
-from inkfold.backbone import choose_batch_size, choose_device, choose_precision
-from inkfold.cells import Making, plan_cells
-from inkfold.extraction import extract
-from inkfold.fit import ImageOptions
-from inkfold.launch import Launcher, open_launcher
-from inkfold.shards import digest
-from inkfold.weights import UNTRAINED, BackboneSpec, resolve_backbone
+from inkfold.augment.views import View, parse_view
+from inkfold.features.executors import Launcher, open_launcher
+from inkfold.features.extraction import extract
+from inkfold.features.tasks import Making, plan_cells
+from inkfold.images.preprocess import ImageOptions
+from inkfold.models.backbone import choose_batch_size, choose_device, choose_precision
+from inkfold.models.weights import UNTRAINED, BackboneSpec, resolve_backbone
+from inkfold.storage.shards import digest
 
 START, PLAN, KILLED = (parse_view(text) for text in ("identity", "hflip", "vflip"))
 

@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from inkfold.fit import ImageOptions, read_drawing
+from inkfold.images.preprocess import ImageOptions, read_drawing
 
 with contextlib.suppress(ImportError):
-    from inkfold.torchvision_ops import declare_missing_operators
+    from inkfold.models.torchvision_compat import declare_missing_operators
 
     declare_missing_operators()
 

@@ -1,8 +1,9 @@
 """Training steps with inkfold's gradients of depthwise convolutions against PyTorch's own, in turn, on the CPU.
 
 Two copies of a network with random weights learn from the same random images, forwards, backwards and a step of AdamW, as
-fine-tuning does; one has its depthwise convolutions replaced (`inkfold.depthwise`). Both must lose the same at first, and the
-gradients of all depthwise kernels together may not be farther from each other than rounding explains (`difference`, relative).
+fine-tuning does; one has its depthwise convolutions replaced (`inkfold.models.depthwise`). Both must lose the same at
+first, and the gradients of all depthwise kernels together may not be farther from each other than rounding explains
+(`difference`, relative).
 
     .venv/bin/python benchmarks/depthwise.py [--models NAME ...] [--size PX] [--batch N] [--rounds N] [--steps N] [--quick]
 """
@@ -14,10 +15,10 @@ import time
 
 import torch
 
-from inkfold.backbone import keep_freed_memory
-from inkfold.depthwise import DepthwiseConv2d, learn_quickly
-from inkfold.engine import autocast
-from inkfold.torchvision_ops import declare_missing_operators
+from inkfold.finetune.train_state import autocast
+from inkfold.models.backbone import keep_freed_memory
+from inkfold.models.depthwise import DepthwiseConv2d, learn_quickly
+from inkfold.models.torchvision_compat import declare_missing_operators
 
 CLASSES, WARM = 345, 2
 MODELS = ("tf_efficientnet_lite0", "mobilenetv2_100", "convnext_atto")

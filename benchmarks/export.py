@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from inkfold.backbone import NetworkInput, build_model, keep_freed_memory
-from inkfold.demo import prepare_demo
-from inkfold.export import Exported, ExportOptions, export_onnx
-from inkfold.graph import onnxruntime
-from inkfold.network import HeadModule
-from inkfold.parity import in_float32
-from inkfold.pipeline import train
-from inkfold.run import Run, head_spec
+from inkfold.data.demo import prepare_demo
+from inkfold.export.export import Exported, ExportOptions, export_onnx
+from inkfold.export.graph import onnxruntime
+from inkfold.export.verify import in_float32
+from inkfold.finetune.network import HeadModule
+from inkfold.models.backbone import NetworkInput, build_model, keep_freed_memory
+from inkfold.pipeline.run import Run, head_spec
+from inkfold.pipeline.train import train
 
 THREADS = 2
 BATCHES = (1, 32)

@@ -74,8 +74,8 @@ def measure(given: argparse.Namespace) -> dict[str, float | str]:
     """Time one side, from uint8 grey pixels to features, after two batches of warm-up."""
     import torch
 
-    from inkfold.backbone import Backbone, build_model, choose_precision, keep_freed_memory
-    from inkfold.weights import UNTRAINED, BackboneSpec, resolve_backbone
+    from inkfold.models.backbone import Backbone, build_model, choose_precision, keep_freed_memory
+    from inkfold.models.weights import UNTRAINED, BackboneSpec, resolve_backbone
 
     if given.threads:
         torch.set_num_threads(given.threads)

@@ -27,8 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inkfold.predictions import Predictions
-from inkfold.sketches import write_sketches
+from inkfold.data.synthetic import write_sketches
+from inkfold.evaluation.predictions import Predictions
 
 LR, WEIGHT_DECAY, SMOOTHING, BATCH, CLIP = 1e-3, 0.05, 0.1, 64, 1.0
 INKFOLD = """\
@@ -45,7 +45,7 @@ seed: {seed}
 """
 TIMM = """\
 import runpy, sys
-from inkfold.torchvision_ops import declare_missing_operators
+from inkfold.models.torchvision_compat import declare_missing_operators
 declare_missing_operators()
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
@@ -93,7 +93,7 @@ def parse() -> argparse.Namespace:
     given = parser.parse_args()
     if given.quick:
         given.data, given.size, given.epochs, given.rounds = None, 64, 2, 1
-    from inkfold.backbone import choose_device, choose_training_precision
+    from inkfold.models.backbone import choose_device, choose_training_precision
 
     given.precision = choose_training_precision("auto", choose_device("cpu"))
     return given

@@ -23,11 +23,11 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch.utils.data import DataLoader, TensorDataset
 
-from inkfold.backbone import choose_device, choose_precision
-from inkfold.course import Lessons
-from inkfold.heads import HeadSpec, mean_probs
-from inkfold.settings import FitSettings
-from inkfold.training import Fitted, Trial, fit_trials
+from inkfold.heads.fit import Fitted, Trial, fit_trials
+from inkfold.heads.fit_group import Lessons
+from inkfold.heads.head import HeadSpec, mean_probs
+from inkfold.heads.settings import FitSettings
+from inkfold.models.backbone import choose_device, choose_precision
 
 SPECS = {"linear": HeadSpec(), "mlp 1024": HeadSpec("mlp", (1024,))}
 BATCH, FOLDS, LR = 64, 5, 1e-3

@@ -23,8 +23,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from inkfold.shapes import CLASS_NAMES
-from inkfold.sketches import write_sketches
+from inkfold.data.synthetic import write_sketches
+from inkfold.data.synthetic_shapes import CLASS_NAMES
 
 EVERY, FIRST = 5, 2  # of the class names in order, which are left out
 MADE_PER_CLASS, SEED = 40, 2026
@@ -97,7 +97,7 @@ def prepare(data: Path, out: Path) -> None:
 
 def judge(recipe: str, name: str, data: Path, out: Path, settings: Sequence[str]) -> dict[str, Any]:
     """Train one run in a process of its own."""
-    command = [sys.executable, "-m", "inkfold.cli", "train", recipe, f"data={data}", f"out={out}", f"backbone.name={name}"]
+    command = [sys.executable, "-m", "inkfold", "train", recipe, f"data={data}", f"out={out}", f"backbone.name={name}"]
     subprocess.run([*command, "data.test_targets=test_labels.csv", *settings], check=True, capture_output=True)
     metrics, cost = (json.loads((out / file).read_text()) for file in ("metrics.json", "cost.json"))
     forwards = cost["forwards"] / cost["seconds"]["features"] if cost["forwards"] else float("nan")

@@ -25,8 +25,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from inkfold.atomic import TEMP_MARK
-from inkfold.sketches import write_sketches
+from inkfold.data.synthetic import write_sketches
+from inkfold.storage.files import TEMP_MARK
 
 RECIPE = """\
 # A fine-tuning run of half a minute: three folds, averaged weights, mixup, a view an epoch.
@@ -90,7 +90,15 @@ def prepare(given: argparse.Namespace, root: Path) -> None:
 
 def launch(root: Path, out: Path, home: Path, log: Path) -> subprocess.Popen[bytes]:
     """Start the command in a process group of its own."""
-    command = [sys.executable, "-m", "inkfold.cli", "train", str(root / "recipe.yaml"), f"data={root / 'data'}", f"out={out}"]
+    command = [
+        sys.executable,
+        "-m",
+        "inkfold.cli.main",
+        "train",
+        str(root / "recipe.yaml"),
+        f"data={root / 'data'}",
+        f"out={out}",
+    ]
     with log.open("wb") as file:
         return subprocess.Popen(
             command, env={**os.environ, "INKFOLD_HOME": str(home)}, stdout=file, stderr=file, start_new_session=True

@@ -14,9 +14,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from inkfold.images import decode_image
-from inkfold.learnt import code, recognise
-from inkfold.signatures import sign
+from inkfold.data.fingerprints import sign
+from inkfold.data.seen import code, recognise
+from inkfold.images.decode import decode_image
 
 SEED = 7
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from inkfold.sketches import write_sketches
+from inkfold.data.synthetic import write_sketches
 
 MEAN_STD = (0.5, 0.5, 0.5)
 
@@ -99,7 +99,7 @@ def run_inkfold(given: argparse.Namespace, drawings: Path, temp: Path) -> dict[s
         f'{{"backbone": {{"name": "{given.backbone}", "weights": {weights}, {values}}}, "image": {{"fit": "squash"}}, '
         f'"folds": {{"k": {given.folds}}}, "fit": {{"epochs": {given.epochs}, "schedule": {{"kind": "constant"}}}}}}'
     )
-    command = [sys.executable, "-m", "inkfold.cli", "train", str(recipe), f"data={drawings}", f"out={out}"]
+    command = [sys.executable, "-m", "inkfold", "train", str(recipe), f"data={drawings}", f"out={out}"]
     started = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, "INKFOLD_HOME": str(temp / "home")})
     seconds = time.perf_counter() - started
@@ -123,7 +123,7 @@ def reference(given: argparse.Namespace) -> dict[str, float]:
     """Train as the description says: the backbone runs in every step of every epoch of every fold."""
     from sklearn.model_selection import StratifiedKFold
 
-    from inkfold.torchvision_ops import declare_missing_operators
+    from inkfold.models.torchvision_compat import declare_missing_operators
 
     declare_missing_operators()
     import timm

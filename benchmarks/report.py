@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from inkfold.pipeline import train
-from inkfold.report import write_report
-from inkfold.shapes import CLASS_NAMES
-from inkfold.sketches import draw_sketch
+from inkfold.data.synthetic import draw_sketch
+from inkfold.data.synthetic_shapes import CLASS_NAMES
+from inkfold.pipeline.train import train
+from inkfold.report.write import write_report
 
 CHROMIUM = "chromium"
 DISTINCT = 1200

@@ -27,8 +27,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from inkfold.shapes import CLASS_NAMES
-from inkfold.sketches import draw_sketch
+from inkfold.data.synthetic import draw_sketch
+from inkfold.data.synthetic_shapes import CLASS_NAMES
 
 CLIENTS = (4, 32, 256)
 DISTINCT = 64
@@ -233,7 +233,7 @@ async def memory_mb(port: int) -> float:
 @contextlib.contextmanager
 def serving(model: Path) -> Iterator[int]:
     """Run the server in a process of its own; gives its port."""
-    command = [sys.executable, "-m", "inkfold.cli", "serve", str(model), "--port", "0"]
+    command = [sys.executable, "-m", "inkfold", "serve", str(model), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         lines = iter(process.stdout.readline, "")
@@ -283,7 +283,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         model = given.model or Path(directory) / "demo/run"
         if given.model is None:
-            command = [sys.executable, "-m", "inkfold.cli", "demo", "--out", str(model.parent)]
+            command = [sys.executable, "-m", "inkfold", "demo", "--out", str(model.parent)]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         with serving(model) as port:
             result = asyncio.run(measure(port, 3 if given.quick else 60))

@@ -22,14 +22,14 @@ import numpy as np
 import torch
 from torch.distributed.tensor import DTensor
 
-from inkfold.backbone import build_model
-from inkfold.engine import Engine
-from inkfold.heads import HeadSpec, init_members
-from inkfold.network import TrainedPart
-from inkfold.settings import TuningSettings
-from inkfold.tuningplan import Plan
-from inkfold.weights import BackboneSpec, resolve_backbone
-from inkfold.world import World, joined
+from inkfold.finetune.distributed import World, joined
+from inkfold.finetune.network import TrainedPart
+from inkfold.finetune.plan import Plan
+from inkfold.finetune.train_state import Engine
+from inkfold.heads.head import HeadSpec, init_members
+from inkfold.heads.settings import TuningSettings
+from inkfold.models.backbone import build_model
+from inkfold.models.weights import BackboneSpec, resolve_backbone
 
 CASES = (("none", 1), ("none", 2), ("full", 2), ("none", 4), ("full", 4))
 CLASSES, WARM = 345, 1

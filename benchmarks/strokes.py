@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from inkfold.answerer import Answerer
-from inkfold.metrics import paired_difference, wilson_interval
-from inkfold.sketches import draw_sketch, draw_strokes
-from inkfold.strokes import Sketch, Stroke, draw_page
+from inkfold.data.synthetic import draw_sketch, draw_strokes
+from inkfold.evaluation.metrics import paired_difference, wilson_interval
+from inkfold.images.strokes import Sketch, Stroke, draw_page
+from inkfold.serve.model import Answerer
 
 SEED = 1
 PAGE = 400.0

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import inkfold
-from inkfold.metrics import mcnemar
-from inkfold.predictions import Predictions
-from inkfold.recipe import load_recipe
-from inkfold.sketches import write_sketches
+from inkfold.config.load import load_recipe
+from inkfold.data.synthetic import write_sketches
+from inkfold.evaluation.metrics import mcnemar
+from inkfold.evaluation.predictions import Predictions
 
 BACKBONES = ("tf_efficientnet_lite0", "mobilenetv2_100")
 # What timm does not know of weights in TensorFlow's manner, which are measured here.

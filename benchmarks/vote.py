@@ -26,10 +26,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from inkfold.blend import select_greedily
-from inkfold.foreign import Classes, read_panelist
-from inkfold.panel import assemble
-from inkfold.votes import hard_preds
+from inkfold.ensemble.external import Classes, read_panelist
+from inkfold.ensemble.members import assemble
+from inkfold.ensemble.stacking import select_greedily
+from inkfold.ensemble.voting import hard_preds
 
 MODELS, FOLDS = 3, 5
 REPEATS = 5

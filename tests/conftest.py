@@ -22,7 +22,7 @@ def write_weights() -> Callable[..., Path]:
     """Save a seeded timm model, classifier included, whose batch norms have seen noise."""
 
     def write(path: Path, name: str, seed: int = 0, **arguments: object) -> Path:
-        from inkfold.torchvision_ops import declare_missing_operators
+        from inkfold.models.torchvision_compat import declare_missing_operators
 
         declare_missing_operators()
         import timm

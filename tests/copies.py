@@ -5,8 +5,8 @@ import io
 import numpy as np
 from PIL import Image, ImageOps
 
-from inkfold.fit import paper_colour
-from inkfold.sketches import draw_sketch
+from inkfold.data.synthetic import draw_sketch
+from inkfold.images.preprocess import paper_colour
 
 
 def drawing(name="fish", index=0, size_px=128):

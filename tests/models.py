@@ -5,8 +5,8 @@ import json
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from inkfold.nearest import build_nearest, index_path, save_nearest
-from inkfold.pictures import grey_png
+from inkfold.report.thumbnails import grey_png
+from inkfold.serve.nearest import build_nearest, index_path, save_nearest
 
 SIZE_PX = 32
 CLASS_NAMES = ("left", "right", "top", "bottom")

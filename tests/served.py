@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from inkfold.serving import ServeOptions, serve_until
+from inkfold.serve.server import ServeOptions, serve_until
 
 
 @dataclass

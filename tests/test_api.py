@@ -24,11 +24,11 @@ def test_public_names_are_there_and_documented(name):
 
 
 def test_public_names_are_the_modules_own():
-    from inkfold.dataset import read_dataset
-    from inkfold.ensemble import Ensemble, load_any
+    from inkfold.data.dataset import read_dataset
+    from inkfold.ensemble.build import train_any
+    from inkfold.ensemble.model import Ensemble, load_any
     from inkfold.errors import InkfoldError
-    from inkfold.run import Run
-    from inkfold.voting import train_any
+    from inkfold.pipeline.run import Run
 
     assert inkfold.read_dataset is read_dataset
     assert inkfold.InkfoldError is InkfoldError

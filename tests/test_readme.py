@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save_file
 
-from inkfold import cli
-from inkfold.sketches import write_sketches
-from inkfold.torchvision_ops import declare_missing_operators
+from inkfold.cli import main as cli
+from inkfold.data.synthetic import write_sketches
+from inkfold.models.torchvision_compat import declare_missing_operators
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 SHELL = "\n".join(re.findall(r"```sh\n(.*?)```", README, re.S))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from inkfold.sketches import write_sketches
+from inkfold.data.synthetic import write_sketches
 
 torch.set_num_threads(1)  # such small steps take a hundred times as long where threads wait for a busy core
 
@@ -75,7 +75,7 @@ def environment(home):
 
 
 def command_line(*arguments):
-    return [sys.executable, "-W", "error", "-m", "inkfold.cli", *map(str, arguments)]
+    return [sys.executable, "-W", "error", "-m", "inkfold", *map(str, arguments)]
 
 
 def inkfold(*arguments, home, cwd=None):

@@ -15,31 +15,31 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from inkfold import cluster
-from inkfold.augment import IDENTITY
-from inkfold.cells import Cell, Making, plan_cells, run_cell
-from inkfold.extraction import Extraction, extract
-from inkfold.features import FeatureBank
-from inkfold.fit import ImageOptions
-from inkfold.launch import Inline, Launcher
-from inkfold.progress import silent
-from inkfold.shards import digest
-from inkfold.store import ImageStore
-from inkfold.weights import BackboneInfo, BackboneSpec, resolve_backbone
+from inkfold.augment.views import IDENTITY
+from inkfold.features import ray_cluster as cluster
+from inkfold.features.bank import FeatureBank
+from inkfold.features.executors import Inline, Launcher
+from inkfold.features.extraction import Extraction, extract
+from inkfold.features.tasks import Cell, Making, plan_cells, run_cell
+from inkfold.images.preprocess import ImageOptions
+from inkfold.models.weights import BackboneInfo, BackboneSpec, resolve_backbone
+from inkfold.runtime.progress import silent
+from inkfold.storage.pixels import ImageStore
+from inkfold.storage.shards import digest
 
 OPTIONS = ImageOptions(8)
 DRIVER = """
 import signal, sys
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever starts tests in the background may have it ignored
-import inkfold.cells, inkfold.cluster, inkfold.pool
+import inkfold.features.tasks, inkfold.features.ray_cluster, inkfold.features.process_pool
 import toy_bank
-from inkfold.augment import IDENTITY
-from inkfold.extraction import extract
-from inkfold.launch import open_launcher
+from inkfold.augment.views import IDENTITY
+from inkfold.features.extraction import extract
+from inkfold.features.executors import open_launcher
 
-inkfold.cells.CPU_CELL_ROWS = 32
-inkfold.pool.run_cell, inkfold.cluster._run_on_machine = toy_bank.noted, toy_bank.noted_on_machine
+inkfold.features.tasks.CPU_CELL_ROWS = 32
+inkfold.features.process_pool.run_cell, inkfold.features.ray_cluster._run_on_machine = toy_bank.noted, toy_bank.noted_on_machine
 if sys.argv[2].startswith("ray"):
     import ray
     ray.cloudpickle.register_pickle_by_value(toy_bank)
@@ -71,7 +71,7 @@ def use(monkeypatch, stub: Stub) -> Stub:
         stub.builds += 1
         return stub
 
-    monkeypatch.setattr("inkfold.cells.build_backbone", build)
+    monkeypatch.setattr("inkfold.features.tasks.build_backbone", build)
     return stub
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from inkfold.parity import open_session
+from inkfold.export.verify import open_session
 
 
 def run_graph(graph, inputs, output):

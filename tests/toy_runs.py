@@ -3,11 +3,11 @@
 import numpy as np
 import yaml
 
-from inkfold.atomic import write_json, write_text
-from inkfold.manifest import FORMAT
-from inkfold.metrics import measure
-from inkfold.predictions import Predictions
-from inkfold.shards import digest_file
+from inkfold.evaluation.metrics import measure
+from inkfold.evaluation.predictions import Predictions
+from inkfold.pipeline.manifest import FORMAT
+from inkfold.storage.files import write_json, write_text
+from inkfold.storage.shards import digest_file
 
 COST = {
     "forwards": 100,

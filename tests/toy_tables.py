@@ -2,7 +2,7 @@
 
 import pytest
 
-from inkfold.dataset import DataOptions, read_dataset
+from inkfold.data.dataset import DataOptions, read_dataset
 from inkfold.errors import DataError
 
 TRAIN = "class_name,image_path,target\ncat,cat/1.png,0\ndog,dog/1.png,1\ncat,cat/2.png,0\n"

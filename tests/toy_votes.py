@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from inkfold.panel import Panel
-from inkfold.pipeline import train
+from inkfold.ensemble.members import Panel
+from inkfold.pipeline.train import train
 from toy import toy_data, toy_recipe
 
 NAMES = ("apple", "fish", "house")

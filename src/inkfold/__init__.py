@@ -12,26 +12,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from inkfold.dataset import read_dataset as read_dataset
-    from inkfold.ensemble import Ensemble as Ensemble
-    from inkfold.ensemble import load_any as load_run
+    from inkfold.data.dataset import read_dataset as read_dataset
+    from inkfold.ensemble.build import train_any as train
+    from inkfold.ensemble.build import vote as vote
+    from inkfold.ensemble.model import Ensemble as Ensemble
+    from inkfold.ensemble.model import load_any as load_run
     from inkfold.errors import InkfoldError as InkfoldError
-    from inkfold.exploration import explore as explore
-    from inkfold.run import Run as Run
-    from inkfold.tuning import tune as tune
-    from inkfold.voting import train_any as train
-    from inkfold.voting import vote as vote
+    from inkfold.pipeline.run import Run as Run
+    from inkfold.search.backbones import explore as explore
+    from inkfold.search.study import tune as tune
 
 _HOMES = {
-    "Ensemble": ("ensemble", "Ensemble"),
+    "Ensemble": ("ensemble.model", "Ensemble"),
     "InkfoldError": ("errors", "InkfoldError"),
-    "Run": ("run", "Run"),
-    "explore": ("exploration", "explore"),
-    "load_run": ("ensemble", "load_any"),
-    "read_dataset": ("dataset", "read_dataset"),
-    "train": ("voting", "train_any"),
-    "tune": ("tuning", "tune"),
-    "vote": ("voting", "vote"),
+    "Run": ("pipeline.run", "Run"),
+    "explore": ("search.backbones", "explore"),
+    "load_run": ("ensemble.model", "load_any"),
+    "read_dataset": ("data.dataset", "read_dataset"),
+    "train": ("ensemble.build", "train_any"),
+    "tune": ("search.study", "tune"),
+    "vote": ("ensemble.build", "vote"),
 }
 __all__ = ["Ensemble", "InkfoldError", "Run", "explore", "load_run", "read_dataset", "train", "tune", "vote"]
 

@@ -1,0 +1,279 @@
+"""Recipes as files: read, merged with overrides, validated, written; problems are told with their dotted paths, all at once.
+
+One override grammar serves the command line, the tuner and the tests: `head.hidden=[512]`, `fit.lr=3e-4`, `seed=7`. Overrides
+are merged raw, the last one winning, then everything is validated once. YAML holds what differs from the defaults.
+"""
+
+import copy
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from inkfold.config.recipe import SHORTHANDS, EnsembleRecipe, Recipe, expand_shorthand
+from inkfold.config.sections import (
+    ClassMeanHeadRecipe,
+    ConstantSchedule,
+    CosineHeadRecipe,
+    CosineSchedule,
+    KnnHeadRecipe,
+    LinearHeadRecipe,
+    MemberRecipe,
+    MlpHeadRecipe,
+    OneCycleSchedule,
+    StageRecipe,
+    StepSchedule,
+    VoteRecipe,
+)
+from inkfold.errors import Problem, RecipeError
+
+
+def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a recipe and apply overrides.
+
+    Args:
+        source: A YAML file, or the name of a shipped recipe, such as `cpu-small`.
+        overrides: `dotted.key=value`, the value in YAML.
+
+    Returns:
+        The validated recipe.
+
+    Raises:
+        RecipeError: If the file can't be read, or with all invalid keys and values together.
+    """
+    return validate_recipe(load_raw(source, overrides), str(source))
+
+
+def load_raw(source: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """Read a recipe's keys as they are written and apply overrides; nothing is validated.
+
+    Args:
+        source: A YAML file, or the name of a shipped recipe.
+        overrides: `dotted.key=value`.
+
+    Returns:
+        Nested mappings.
+
+    Raises:
+        RecipeError: If the file can't be read, or an override has no `=`.
+    """
+    raw = _read_yaml(find_recipe(source))
+    merge_overrides(raw, overrides)
+    return raw
+
+
+def validate_recipe(raw: Mapping[str, Any], source: str = "recipe") -> Recipe:
+    """Turn raw keys into a recipe.
+
+    Args:
+        raw: Nested mappings as YAML gives them.
+        source: What to name in errors.
+
+    Returns:
+        The validated recipe.
+
+    Raises:
+        RecipeError: With every problem and its dotted path.
+    """
+    try:
+        return Recipe.model_validate(raw)
+    except ValidationError as error:
+        raise RecipeError([_problem(source, details) for details in error.errors()]) from None
+
+
+def validate_ensemble(raw: Mapping[str, Any], source: str = "recipe") -> EnsembleRecipe:
+    """Turn raw keys into an ensemble's recipe; see `validate_recipe`."""
+    try:
+        return EnsembleRecipe.model_validate(raw)
+    except ValidationError as error:
+        raise RecipeError([_problem(source, details, EnsembleRecipe) for details in error.errors()]) from None
+
+
+def validate_vote(raw: Mapping[str, Any]) -> VoteRecipe:
+    """Turn raw keys into how to vote; see `validate_recipe`."""
+    try:
+        return VoteRecipe.model_validate(raw)
+    except ValidationError as error:
+        raise RecipeError([_problem("vote", details, VoteRecipe) for details in error.errors()]) from None
+
+
+def dump_recipe(recipe: BaseModel) -> str:
+    """Write the resolved recipe as YAML, every key included, so that defaults that change later don't change it."""
+    return dump_raw(recipe.model_dump(mode="json"))
+
+
+def dump_raw(raw: Mapping[str, Any]) -> str:
+    """Write keys as YAML."""
+    return yaml.dump(dict(raw), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Name the recipes inside the package, by file name without suffix."""
+    return {path.stem: path for path in sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))}
+
+
+def find_recipe(source: str | Path) -> Path:
+    """Find a recipe file: as given, or shipped under that name.
+
+    Args:
+        source: A path, or a shipped recipe's name with or without `recipes/` and `.yaml`.
+
+    Returns:
+        A file that exists.
+
+    Raises:
+        RecipeError: If there is neither.
+    """
+    path = Path(source)
+    if path.is_file():
+        return path
+    shipped = shipped_recipes()
+    if path.stem in shipped and path.parent.name in ("", "recipes"):
+        return shipped[path.stem]
+    raise RecipeError(f"recipe '{source}' is neither a file nor shipped. Shipped ones: {', '.join(shipped)}.")
+
+
+def merge_overrides(raw: dict[str, Any], overrides: Iterable[str]) -> None:
+    """Merge `dotted.key=value` texts into raw keys, the last one winning.
+
+    Args:
+        raw: Nested mappings; changed in place.
+        overrides: The value is YAML: `fit.lr=3e-4`, `head={kind: mlp}`, `image.size=null`.
+
+    Raises:
+        RecipeError: With every text that has no `=`, or whose value is not YAML.
+    """
+    problems = []
+    for text in overrides:
+        key, separator, value = text.partition("=")
+        try:
+            if not separator or not all(key.split(".")):
+                raise ValueError("expected key=value, such as fit.lr=3e-4")
+            _set_dotted(raw, key.split("."), _value(key, value))
+        except (ValueError, yaml.YAMLError) as error:
+            problems.append(Problem("override", f"override '{text}'", str(error).replace("\n", " ")))
+    if problems:
+        raise RecipeError(problems)
+
+
+def with_values(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Set dotted keys.
+
+    Args:
+        raw: Nested mappings; left as they are.
+        values: By dotted key; a section's own value goes before those of keys below it.
+
+    Returns:
+        Nested mappings.
+
+    Raises:
+        RecipeError: If a key is below something that has none.
+    """
+    changed = copy.deepcopy(dict(raw))
+    for key in sorted(values, key=lambda key: key.count(".")):
+        try:
+            _set_dotted(changed, key.split("."), values[key])
+        except ValueError as error:
+            raise RecipeError(f"{key}: {error}.") from None
+    return changed
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML writes the rarer line breaks plainly, where they are read as spaces: quoted, they are escaped."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        style = '"' if set(data) & set("\x85\u2028\u2029") else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (yaml.YAMLError, ValueError) as error:
+        raise RecipeError(f"{path}: not YAML: {error}. Compare it with a shipped recipe.") from None
+    if not isinstance(raw, dict):
+        raise RecipeError(f"{path}: got {type(raw).__name__}, expected keys such as `backbone: {{name: resnet18}}`.")
+    return raw
+
+
+def _value(key: str, text: str) -> Any:
+    """Read a value; a shorthand's is text unless it is a mapping, so that data=2024 is that folder."""
+    if key in SHORTHANDS and text and not text.startswith("{"):
+        return text
+    return yaml.safe_load(text)
+
+
+def _set_dotted(raw: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        current = expand_shorthand(key, raw.get(key))
+        if current is not None and not isinstance(current, dict):
+            raise ValueError(f"'{key}' is {current!r}, which has no keys below it")
+        raw[key] = dict(current or {})
+        raw = raw[key]
+    last = keys[-1]
+    value = expand_shorthand(last, value)
+    if last in SHORTHANDS and len(keys) == 1 and isinstance(raw.get(last), dict):
+        value = {**raw[last], **value}
+    raw[last] = value
+
+
+def _problem(source: str, details: Any, schema: type[BaseModel] = Recipe) -> Problem:
+    path = [str(part) for part in details["loc"]]
+    where = f"{source}: {'.'.join(_without_tags(path)) or 'recipe'}"
+    if details["type"] == "extra_forbidden":
+        known = _known_keys(path[:-1], schema)
+        near = difflib.get_close_matches(path[-1], known, n=1)
+        hint = f"Did you mean '{near[0]}'?" if near else f"Expected one of: {', '.join(known)}."
+        return Problem("recipe", where, f"no such key. {hint}")
+    if not path:
+        return Problem("recipe", source, f"{details['msg'].removeprefix('Value error, ')}.")
+    if details["type"] == "missing":
+        return Problem("recipe", where, "is missing. Add it to the recipe or as key=value.")
+    if details["type"] == "union_tag_not_found":
+        kinds = ", ".join(_BY_KIND[path[-1]])
+        return Problem("recipe", where, f"got {details['input']!r} without a kind. Add {path[-1]}.kind: one of {kinds}.")
+    return Problem("recipe", where, f"got {details['input']!r}. {details['msg'].removeprefix('Value error, ')}.")
+
+
+_BY_KIND: dict[str, dict[str, type[BaseModel]]] = {
+    "head": {
+        "linear": LinearHeadRecipe,
+        "mlp": MlpHeadRecipe,
+        "cosine": CosineHeadRecipe,
+        "class_mean": ClassMeanHeadRecipe,
+        "knn": KnnHeadRecipe,
+    },
+    "schedule": {
+        "step": StepSchedule,
+        "cosine": CosineSchedule,
+        "one_cycle": OneCycleSchedule,
+        "constant": ConstantSchedule,
+    },
+}
+
+
+def _without_tags(path: list[str]) -> list[str]:
+    """Leave out the kinds that pydantic puts into the path of a tagged union."""
+    return [part for before, part in zip(["", *path], path, strict=False) if part not in _BY_KIND.get(before, {})]
+
+
+_LISTED: dict[str, type[BaseModel]] = {"curriculum": StageRecipe, "members": MemberRecipe}
+
+
+def _known_keys(path: list[str], schema: type[BaseModel]) -> list[str]:
+    section = schema
+    for before, part in zip(["", *path], path, strict=False):
+        annotation = section.model_fields[part].annotation if part in section.model_fields else None
+        if part in _BY_KIND.get(before, {}):
+            section = _BY_KIND[before][part]
+        elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            section = annotation
+        elif part in _LISTED:
+            section = _LISTED[part]
+    return list(section.model_fields)

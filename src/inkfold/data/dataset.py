@@ -1,0 +1,140 @@
+"""What is to be learnt: drawings, their classes and groups, read from the layouts that people have them in.
+
+One rule orders the classes, in every layout: by target value where the table gives one; else, where all class names
+are whole numbers, by number; else by the code points of the names (NFC, stripped). Neither the order of rows or
+folders nor the locale changes it. Rows are named by their number in the table, from 1, the header not counted.
+No drawing is decoded here.
+
+    dataset     read_dataset, and what is judged of the whole
+    layouts     competition | table | folder -> parts
+    folders     class folders
+    samples     the sample submission, the test rows' true targets
+    drawings    Drawings, Dataset, DataOptions
+    labels      label columns -> class indices
+    paths       the files that tables and folders name
+    tables      CSV or Parquet -> columns of text
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from inkfold.data.layouts import Parts, detect_layout, read_parts
+from inkfold.data.paths import IMAGE_SUFFIXES, list_images, names_suggest_groups
+from inkfold.data.submission import read_test_targets
+from inkfold.data.types import DataOptions, Dataset, Drawings, SampleSubmission
+from inkfold.errors import DataError, Problem
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "DataOptions",
+    "Dataset",
+    "Drawings",
+    "SampleSubmission",
+    "few_drawings",
+    "list_images",
+    "read_dataset",
+    "read_test_targets",
+]
+
+
+def read_dataset(root: str | Path, options: DataOptions | None = None, *, strict: bool = True) -> Dataset:
+    """Read a dataset of drawings: a competition's tables, class folders, or any CSV or Parquet table.
+
+    Args:
+        root: A directory, or a table.
+        options: How to read it; None takes the defaults.
+        strict: Whether errors are raised; otherwise they are kept in `Dataset.problems` and bad rows left out.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        DataError: If the root doesn't exist or doesn't fit the layout, or, when strict, with all problems together
+            when one of them is an error.
+    """
+    options = options or DataOptions()
+    place = Path(root)
+    # A linked table's paths start where the link is.
+    place = place.parent.resolve() / place.name if place.is_file() else place.resolve()
+    base = place.parent if place.is_file() else place
+    layout = detect_layout(place, options)
+    problems: list[Problem] = []
+    parts = read_parts(place, layout, options, problems)
+    parts = _add_test_targets(base, parts, options, problems)
+    if not any(problem.severity == "error" for problem in problems):
+        problems += _class_problems(base, parts)
+    if options.group_column is None and parts.train.targets is not None:
+        problems += _group_hint(parts.train)
+    if strict and any(problem.severity == "error" for problem in problems):
+        raise DataError(problems)
+    names, values = parts.classes.names, parts.classes.values
+    return Dataset(base, layout, parts.train, parts.test, names, values, parts.sample, tuple(problems))
+
+
+def few_drawings(dataset: Dataset, k: int) -> list[Problem]:
+    """Warn of classes that have fewer training drawings than there are folds.
+
+    Args:
+        dataset: Its given validation part isn't counted.
+        k: The number of folds.
+
+    Returns:
+        A warning for every class with fewer than `k` drawings, another kind for those with none.
+    """
+    train = dataset.train
+    assert train.targets is not None
+    targets = train.targets if train.given_val is None else train.targets[~train.given_val]
+    counts = np.bincount(targets, minlength=len(dataset.class_names))
+    problems = []
+    for name, count in zip(dataset.class_names, counts, strict=True):
+        if count == 0:
+            text = "has no usable training drawing, so it can't be learnt. Add some or remove the class."
+            problems.append(Problem("class_without_drawings", f"class {name!r}", text, "warning"))
+        elif count < k:
+            text = f"has {count} usable training drawing(s), fewer than the {k} folds. Add some or take fewer folds."
+            problems.append(Problem("few_drawings", f"class {name!r}", text, "warning"))
+    return problems
+
+
+def _add_test_targets(base: Path, parts: Parts, options: DataOptions, problems: list[Problem]) -> Parts:
+    if options.test_targets is None:
+        return parts
+    if parts.test is None:
+        text = "there are test targets but no test drawings. Name the test table: `data.test_table=FILE`, or leave them out."
+        problems.append(Problem("missing_test", options.test_targets, text))
+        return parts
+    path, columns = base / options.test_targets, (options.path_column, options.target_column)
+    try:
+        targets = read_test_targets(path, parts.test, parts.classes.values, *columns)
+    except DataError as error:
+        problems += error.problems
+        return parts
+    return replace(parts, test=replace(parts.test, targets=targets))
+
+
+def _class_problems(root: Path, parts: Parts) -> list[Problem]:
+    """Errors when there is nothing to tell apart."""
+    if not len(parts.train):
+        text = (
+            "no labelled drawing found, expected a folder for each class, `train.csv`, or a table named by "
+            "`data.table=FILE`. Correct the path of the data, or bring them into one of these layouts."
+        )
+        return [Problem("no_images", str(root), text)]
+    if len(parts.classes.names) == 1:
+        only = parts.classes.names[0]
+        text = f"all drawings are of one class, {only!r}, expected two classes at least. Add drawings of another."
+        return [Problem("single_class", str(root), text)]
+    return []
+
+
+def _group_hint(train: Drawings) -> list[Problem]:
+    assert train.targets is not None
+    if not names_suggest_groups(train.image_paths, train.targets):
+        return []
+    text = (
+        f"file names such as {train.image_paths[0]!r} suggest several drawings of one origin: folds that part them "
+        "flatter the accuracy. Name a column that says which belong together with `folds.group_column`."
+    )
+    return [Problem("groups_suggested", "image paths", text, "warning")]

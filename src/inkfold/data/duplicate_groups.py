@@ -1,0 +1,190 @@
+"""Copies of drawings as findings that a user can act on: which drawings, what was done to them, and what is wrong with it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Shaped
+
+from inkfold.data.dataset import Dataset, Drawings
+from inkfold.data.duplicates import Match, find_copies, group_matches
+from inkfold.data.fingerprints import SignatureStore
+from inkfold.errors import Problem
+from inkfold.runtime.progress import Progress, silent
+
+Kind = Literal["leak", "across", "within"]
+KINDS: tuple[Kind, ...] = ("leak", "across", "within")  # worst first
+STILL_DEG = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A drawing of a group.
+
+    Attributes:
+        part: `train`, `val` where the data have a validation part, or `test`.
+        image_path: As the data name it.
+        class_name: None where it isn't known.
+        file: Where it is.
+    """
+
+    part: str
+    image_path: str
+    class_name: str | None
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class CopyGroup:
+    """Drawings that are one drawing.
+
+    Attributes:
+        members: Two at least; training drawings first.
+        matches: Between places among the members: what turns one into another.
+    """
+
+    members: tuple[Member, ...]
+    matches: tuple[Match, ...]
+
+    @property
+    def kind(self) -> Kind:
+        """`leak` between what is learnt from and what measures, `across` classes, else `within` one."""
+        parts = {member.part for member in self.members}
+        if len(parts) > 1:
+            return "leak"
+        return "across" if self.conflicts else "within"
+
+    @property
+    def conflicts(self) -> bool:
+        """Whether members have different labels."""
+        return len({member.class_name for member in self.members} - {None}) > 1
+
+    @property
+    def similarity(self) -> float:
+        """Of the least similar match."""
+        return min(match.similarity for match in self.matches)
+
+    def as_json(self) -> dict[str, Any]:
+        """Give the group as JSON values."""
+        return {
+            "kind": self.kind,
+            "conflict": self.conflicts,
+            "members": [{"part": one.part, "image_path": one.image_path, "class_name": one.class_name} for one in self.members],
+            "pairs": [
+                {
+                    "first": match.first,
+                    "second": match.second,
+                    "turn_deg": match.turn_deg,
+                    "flip": match.flip,
+                    "transform": in_words(match),
+                    "identical_bytes": match.identical,
+                    "similarity": match.similarity,
+                }
+                for match in self.matches
+            ],
+        }
+
+
+def find_groups(
+    dataset: Dataset,
+    digests: Sequence[Shaped[np.ndarray, " n"]],
+    signatures: SignatureStore,
+    progress: Progress = silent,
+) -> list[CopyGroup]:
+    """Find copies among all drawings of a data set.
+
+    Args:
+        dataset: Training and test drawings.
+        digests: Of the training files' bytes and, where there are any, of the test files'; empty for what can't be read. All
+            others are signed.
+        signatures: Where.
+        progress: Told how many candidates were compared.
+
+    Returns:
+        Groups, the worst kind first, then the most similar.
+    """
+    members = _members(dataset)
+    names = np.concatenate(list(digests))
+    rows = np.flatnonzero(names != b"")
+    matches = [
+        replace(match, first=int(rows[match.first]), second=int(rows[match.second]))
+        for match in find_copies(names[rows], signatures, progress)
+    ]
+    of_root: dict[int, list[Match]] = {}
+    roots = group_matches(len(names), matches)
+    for match in matches:
+        of_root.setdefault(int(roots[match.first]), []).append(match)
+    groups = []
+    for root, own in of_root.items():
+        places = np.flatnonzero(roots == root).tolist() if len(own) > 1 else sorted({own[0].first, own[0].second})
+        at = {place: number for number, place in enumerate(places)}
+        moved = tuple(replace(match, first=at[match.first], second=at[match.second]) for match in own)
+        groups.append(CopyGroup(tuple(members[place] for place in places), moved))
+    return sorted(groups, key=lambda group: (KINDS.index(group.kind), -group.similarity, group.members[0].image_path))
+
+
+def count_groups(groups: Sequence[CopyGroup]) -> dict[str, int]:
+    """Count groups by kind, and the drawings in them."""
+    counts = {kind: sum(group.kind == kind for group in groups) for kind in ("within", "across", "leak")}
+    return {
+        **counts,
+        "conflicts": sum(group.conflicts for group in groups),
+        "drawings": sum(len(one.members) for one in groups),
+    }
+
+
+def group_problems(groups: Sequence[CopyGroup]) -> list[Problem]:
+    """Say what is wrong with copies, a warning a group.
+
+    Args:
+        groups: Of copies.
+
+    Returns:
+        Of the kinds `leak`, `conflicting_labels` and `duplicate`.
+    """
+    problems = []
+    for group in groups:
+        first, *others = group.members
+        where = f"{first.part} {first.image_path}"
+        same = ", ".join(f"{one.part} {one.image_path}" for one in others)
+        labels = " and ".join(repr(name) for name in sorted({one.class_name for one in group.members if one.class_name}))
+        how = in_words(group.matches[0])
+        if group.conflicts:
+            text = (
+                f"is one drawing with {same} ({how}), labelled {labels}: one label at most is right. Mend or remove the others."
+            )
+            problems.append(Problem("conflicting_labels", where, text, "warning"))
+        if group.kind == "leak":
+            text = f"is one drawing with {same} ({how}): learnt from and measured on, it flatters. Remove it from one part."
+            problems.append(Problem("leak", where, text, "warning"))
+        elif not group.conflicts:
+            text = f"is one drawing with {same} ({how}). Training keeps them in one fold; remove copies that aren't meant."
+            problems.append(Problem("duplicate", where, text, "warning"))
+    return problems
+
+
+def in_words(match: Match) -> str:
+    """Say what turns the second drawing of a match into the first."""
+    if match.identical:
+        return "the same file"
+    turn = round(match.turn_deg)
+    if abs(turn) <= STILL_DEG:
+        return "mirrored" if match.flip else "the same picture"
+    if match.flip and 180 - abs(turn) <= STILL_DEG:
+        return "upside down"
+    return f"{'mirrored and ' if match.flip else ''}turned by {turn} degrees"
+
+
+def _members(dataset: Dataset) -> list[Member]:
+    val = dataset.train.given_val
+    parts = ["train"] * len(dataset.train) if val is None else ["val" if one else "train" for one in val]
+    tests: Sequence[Drawings] = () if dataset.test is None else (dataset.test,)
+    tables = [(dataset.train, parts), *((test, ["test"] * len(test)) for test in tests)]
+    members = []
+    for drawings, of_part in tables:
+        targets = [None] * len(drawings) if drawings.targets is None else drawings.targets.tolist()
+        paths, files = drawings.image_paths.tolist(), drawings.files.tolist()
+        for part, path, file, target in zip(of_part, paths, files, targets, strict=True):
+            members.append(Member(part, path, None if target is None else dataset.class_names[target], file))
+    return members

@@ -1,0 +1,204 @@
+"""What of a drawing stays the same when it is resized, re-encoded, put on another page, mirrored or turned.
+
+Its ink, centred on the ink's centre of mass and scaled by the ink's spread, is a square of 64 x 64: the signature. Both are
+the same for any turn, so that a turned copy's signature is the turned signature. Signatures are kept by the digest of the
+file's bytes: a second look at the same drawings decodes nothing.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Shaped, UInt8
+
+from inkfold.errors import DataError, Problem
+from inkfold.images.decode import DEFAULT_PIXEL_LIMIT, Pixels, decode_image
+from inkfold.images.preprocess import FITTING_VERSION, ink_depth, paper_colour
+from inkfold.runtime.progress import Progress, silent
+from inkfold.storage.pixels import BrokenFile, map_in_processes, read_known, spread_broken
+from inkfold.storage.shards import DIGEST_DTYPE, ShardSet
+
+SIGNATURE_VERSION = 1
+SIDE = 64
+REACH = 2.5  # spreads from the centre to the signature's edge; a straight line ends at 1.7
+DECODED_SIDE_PX = 256  # JPEGs are decoded at 1/2, 1/4 or 1/8 as long as this many are left
+FEWEST_SPREAD_PX = 20.0  # ink that is spread over less is enlarged first
+MOST_SIDE_PX = 1024
+CHUNK = 512
+LEAST_INK_PX = 12
+LEAST_SPREAD_PX = 2.0
+LEAST_ROUNDNESS = 0.001
+
+
+class SignatureStore:
+    """Signatures on disk, by the digest of the drawing's file.
+
+    Args:
+        parent: Directory of all signatures.
+        pixel_limit: Drawings with more pixels are broken.
+    """
+
+    def __init__(self, parent: Path, pixel_limit: int = DEFAULT_PIXEL_LIMIT) -> None:
+        self.pixel_limit = pixel_limit
+        key = {"signature": SIGNATURE_VERSION, "fitting": FITTING_VERSION, "side": SIDE, "pixel_limit": pixel_limit}
+        self.shards = ShardSet(parent, f"ink-{SIDE}", key)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go to other processes without the index, which each of them reads by itself."""
+        return SignatureStore, (self.shards.directory.parent, self.pixel_limit)
+
+    def build(
+        self, files: Sequence[str], digests: Shaped[np.ndarray, " n"], progress: Progress = silent, workers: int = 0
+    ) -> list[BrokenFile]:
+        """Sign what hasn't been signed yet.
+
+        Args:
+            files: Absolute paths.
+            digests: Of the files' bytes.
+            progress: Told after each chunk.
+            workers: Processes; 0 takes a process a core.
+
+        Returns:
+            The drawings that can't be decoded, by their place in `files`.
+
+        Raises:
+            CacheError: If the disk is full, or a worker was killed.
+        """
+        self.shards.create()
+        names, first = np.unique(digests, return_index=True)
+        if not self.shards.missing(names).any():
+            return []
+        with self.shards.lock():
+            todo = first[self.shards.missing(names)]
+            chunks = [todo[start : start + CHUNK] for start in range(0, len(todo), CHUNK)]
+            tasks = [(self, [str(files[row]) for row in rows], digests[rows], rows) for rows in chunks]
+            answers = map_in_processes(_sign_chunk, tasks, list(map(len, chunks)), "signing drawings", progress, workers)
+            self.shards.missing(names)  # looks at the directory, for `read`
+        return spread_broken([one for broken in answers for one in broken], digests)
+
+    def build_all(
+        self, files: Sequence[str], names: Sequence[str], digests: Shaped[np.ndarray, " n"], progress: Progress = silent
+    ) -> None:
+        """Sign training drawings that all must be whole.
+
+        Args:
+            files: Absolute paths.
+            names: What the table calls them.
+            digests: Of the files' bytes; empty for what can't be read.
+            progress: Told after each chunk.
+
+        Raises:
+            DataError: With every drawing that can't be signed.
+            CacheError: As `build`.
+        """
+        if broken := self.build(files, digests, progress):
+            raise DataError([Problem(f"broken_{one.kind}", f"train {names[one.index]}", one.message) for one in broken])
+
+    def count_blank(self, digests: Shaped[np.ndarray, " n"]) -> int:
+        """Count the drawings with too little ink to compare."""
+        parts = np.array_split(digests, -(-len(digests) // CHUNK)) if len(digests) else []
+        return sum(int((~self.read(part).any(axis=(1, 2))).sum()) for part in parts)
+
+    def read(self, digests: Shaped[np.ndarray, " n"]) -> UInt8[np.ndarray, "n 64 64"]:
+        """Gather signatures that `build` has made."""
+        return self.shards.read(digests)
+
+
+def _sign_chunk(store: SignatureStore, files: list[str], digests: np.ndarray, indices: np.ndarray) -> list[BrokenFile]:
+    """Sign and keep; give the broken drawings."""
+    signed, broken = read_known(
+        files,
+        digests,
+        indices,
+        lambda data: sign(decode_image(data, min_side_px=DECODED_SIDE_PX, pixel_limit=store.pixel_limit)),
+    )
+    if signed:
+        names, rows = zip(*signed, strict=True)
+        store.shards.append(np.array(names, DIGEST_DTYPE), np.stack(rows))
+    return broken
+
+
+def sign(pixels: Pixels) -> UInt8[np.ndarray, "64 64"]:
+    """Centre and scale a drawing's ink.
+
+    Args:
+        pixels: (h, w), or (h, w, 3) in RGB; any colours, on any paper.
+
+    Returns:
+        Ink in 0..255; all zero where there is too little of it to tell drawings apart: a blank page, a dot, a straight line.
+    """
+    ink = ink_depth(pixels, paper_colour(pixels))
+    if max(ink.shape) > MOST_SIDE_PX:
+        ink = _scaled(ink, MOST_SIDE_PX / max(ink.shape), cv2.INTER_AREA)
+    ys, xs, depths = _inked(ink)
+    blank = np.zeros((SIDE, SIDE), np.uint8)
+    if len(ys) < LEAST_INK_PX:
+        return blank
+    y, x, spread, round_by = moments(ys, xs, depths)
+    if spread < LEAST_SPREAD_PX or round_by < LEAST_ROUNDNESS:
+        return blank
+    if spread < FEWEST_SPREAD_PX:
+        part = np.pad(ink[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1], 1)
+        ys, xs, depths = _inked(_scaled(part, FEWEST_SPREAD_PX / spread, cv2.INTER_LINEAR))
+        y, x, spread, _ = moments(ys, xs, depths)
+    scale = SIDE / (2 * REACH * spread)
+    square = _splatted((ys - y) * scale + (SIDE - 1) / 2, (xs - x) * scale + (SIDE - 1) / 2, depths)
+    signature: np.ndarray = np.rint(square * (255 / square.max())).astype(np.uint8)
+    return signature
+
+
+def _inked(ink: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, columns and depths of what isn't paper; np.nonzero takes ten times as long."""
+    flat = ink.ravel()
+    at = np.flatnonzero(flat != 0)
+    ys, xs = np.divmod(at.astype(np.int32), np.int32(ink.shape[1]))
+    return ys, xs, flat[at].astype(np.float32)
+
+
+def _scaled(ink: np.ndarray, factor: float, interpolation: int) -> np.ndarray:
+    height, width = ink.shape
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    scaled: np.ndarray = cv2.resize(ink, size, interpolation=interpolation)
+    return scaled
+
+
+def moments(
+    ys: Shaped[np.ndarray, " n"], xs: Shaped[np.ndarray, " n"], depths: Shaped[np.ndarray, " n"]
+) -> tuple[float, float, float, float]:
+    """Measure where ink lies.
+
+    Args:
+        ys: Rows of the pixels with ink.
+        xs: Their columns.
+        depths: Their ink, above 0.
+
+    Returns:
+        Row and column of the centre of mass, the root mean square distance from it, and roundness: the ratio of the
+        covariance's eigenvalues, 0 for a straight line and 1 for a circle.
+    """
+    weights = depths.astype(np.float64) / depths.sum(dtype=np.float64)
+    y, x = float(weights @ ys), float(weights @ xs)
+    dy, dx = ys - y, xs - x
+    yy, xx, yx = float(weights @ dy**2), float(weights @ dx**2), float(weights @ (dy * dx))
+    trace = yy + xx
+    root = np.sqrt((yy - xx) ** 2 + 4 * yx**2)
+    return y, x, float(np.sqrt(trace)), float((trace - root) / (trace + root)) if trace else 0.0
+
+
+def _splatted(ys: np.ndarray, xs: np.ndarray, depths: np.ndarray) -> np.ndarray:
+    """Share each pixel's ink among the four cells around its place."""
+    square = np.zeros((SIDE + 2) * (SIDE + 2))
+    inside = (ys > -1) & (ys < SIDE) & (xs > -1) & (xs < SIDE)
+    ys, xs, depths = ys[inside] + 1, xs[inside] + 1, depths[inside]
+    rows, columns = ys.astype(np.int64), xs.astype(np.int64)
+    down, right = ys - rows, xs - columns
+    for row, column, share in (
+        (0, 0, (1 - down) * (1 - right)),
+        (0, 1, (1 - down) * right),
+        (1, 0, down * (1 - right)),
+        (1, 1, down * right),
+    ):
+        square += np.bincount((rows + row) * (SIDE + 2) + columns + column, depths * share, len(square))
+    return square.reshape(SIDE + 2, SIDE + 2)[1:-1, 1:-1]

@@ -1,0 +1,227 @@
+"""The layouts that people have drawings in, each read into the same parts: tables here, class folders in `folders`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias, final
+
+import numpy as np
+from jaxtyping import Bool
+
+from inkfold.data.folders import list_drawings, read_folders
+from inkfold.data.labels import Classes, encode_labels, encode_with, find_gaps
+from inkfold.data.paths import FileFinder, choose_base, find_files
+from inkfold.data.submission import read_sample
+from inkfold.data.tables import STRING, Strings, Table, Where, empty_cell, find_repeats, missing_column, try_table
+from inkfold.data.types import DataOptions, Drawings, SampleSubmission
+from inkfold.errors import DataError, Problem
+
+Layout: TypeAlias = Literal["competition", "folder", "table"]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What every layout is read into.
+
+    Attributes:
+        train: The labelled drawings, a given validation part among them.
+        classes: Of the training drawings.
+        test: The drawings to predict; None where there are none.
+        sample: None where there is none, or none that can be filled in.
+    """
+
+    train: Drawings
+    classes: Classes
+    test: Drawings | None = None
+    sample: SampleSubmission | None = None
+
+
+def detect_layout(place: Path, options: DataOptions) -> Layout:
+    """Find out which layout the data have.
+
+    Args:
+        place: An absolute directory, or a table.
+        options: What the user says of it.
+
+    Returns:
+        The layout.
+
+    Raises:
+        DataError: If the place doesn't exist or can't have the layout that the options ask for.
+    """
+    if not place.exists():
+        raise DataError([Problem("missing_root", str(place), "no such file or directory. Correct the path of the data.")])
+    if place.is_file() and options.layout in ("competition", "folder"):
+        text = f"is a file, expected a directory for the layout {options.layout!r}. Name its directory."
+        raise DataError([Problem("layout", str(place), text)])
+    if place.is_dir() and options.layout == "table" and options.table is None:
+        text = "is a directory: which table? Name it: `data.table=FILE`, or give the table's path as the root."
+        raise DataError([Problem("layout", str(place), text)])
+    if options.layout != "auto":
+        return options.layout
+    if (place / "train.csv").is_file():
+        return "competition"
+    return "table" if place.is_file() or options.table is not None else "folder"
+
+
+def read_parts(place: Path, layout: Layout, options: DataOptions, problems: list[Problem]) -> Parts:
+    """Read a dataset's tables or folders.
+
+    Args:
+        place: An absolute directory, or a table.
+        layout: As `detect_layout` gives it.
+        options: How to read it.
+        problems: Takes up what is wrong; bad rows are left out.
+
+    Returns:
+        The parts.
+    """
+    if layout == "folder":
+        train, classes, test = read_folders(place, options, problems)
+        return Parts(train, classes, test)
+    return _read_tables(_locate_tables(place, layout, options), options, problems)
+
+
+@final
+@dataclass(frozen=True)
+class _Tables:
+    """Where the tables are, and the folders that their paths may start from."""
+
+    root: Path
+    train: Path
+    test: Path | None
+    test_folder: Path | None
+    sample: Path | None
+    train_bases: tuple[Path, ...]
+    test_bases: tuple[Path, ...]
+    boundary: Path
+    test_labels: tuple[str, ...]
+
+
+def _locate_tables(place: Path, layout: Layout, options: DataOptions) -> _Tables:
+    root = place.parent if place.is_file() else place
+    train = place if place.is_file() else root / (options.table or "train.csv")
+    test = root / options.test_table if options.test_table else None
+    boundary = root if train.is_relative_to(root) else train.parent
+    bases: tuple[Path, ...] = tuple(dict.fromkeys([train.parent, boundary]))
+    first_train, first_test = bases, bases
+    if layout == "competition":
+        test = test or (root / "test.csv" if (root / "test.csv").exists() else None)
+        first_train, first_test = (root / "train", *bases), (root / "test", *bases)
+    if options.image_root is not None:
+        boundary = root / options.image_root
+        first_train = first_test = (boundary,)
+    sample, folder = root / "sample_submission.csv", root / "test"
+    competition = layout == "competition"
+    return _Tables(
+        root,
+        train,
+        test,
+        folder if competition and test is None and folder.is_dir() else None,
+        sample if competition and sample.exists() else None,
+        first_train,
+        first_test,
+        boundary,
+        () if competition else (options.label_column, options.target_column),
+    )
+
+
+def _read_tables(tables: _Tables, options: DataOptions, problems: list[Problem]) -> Parts:
+    """Read the layouts `competition` and `table`."""
+    finder = FileFinder(tables.boundary)
+    train, classes = _train_of_table(tables, finder, options, problems)
+    test = None
+    if tables.test is not None:
+        test = _test_of_table(tables, (finder, classes), options, problems)
+    elif tables.test_folder is not None:
+        test = list_drawings(tables.test_folder, tables.root, problems)
+    sample = None
+    if tables.sample is not None and test is not None:
+        sample = read_sample(tables.sample, test, options, problems)
+    return Parts(train, classes, test, sample)
+
+
+def _train_of_table(
+    tables: _Tables, finder: FileFinder, options: DataOptions, problems: list[Problem]
+) -> tuple[Drawings, Classes]:
+    required = {options.path_column: "data.path_column"}
+    if options.group_column is not None:
+        required[options.group_column] = "folds.group_column"
+    label_columns = (options.label_column, options.target_column)
+    table = try_table(tables.train, required, label_columns, problems)
+    if table is not None and not any(column in table.columns for column in label_columns):
+        remedy = "One of them is needed; name it: `data.label_column=NAME` or `data.target_column=NAME`."
+        wanted = f"{label_columns[0]!r} or {label_columns[1]!r}"
+        problems.append(missing_column(table.name, table.available, wanted, remedy))
+        table = None
+    if table is None:
+        return _no_drawings(), Classes((), np.empty(0, np.int64))
+    paths = table.columns[options.path_column]
+    base = choose_base(finder, tables.train_bases, paths)
+    files, found = find_files(paths, finder, base, table.where, options.missing)
+    names, values = (table.columns.get(column) for column in label_columns)
+    targets, good, classes, faults = encode_labels(names, values, table.where)
+    groups = None if options.group_column is None else table.columns[options.group_column]
+    problems += [*_empty_cells(paths, "image path", table.where), *found, *faults]
+    problems += [] if faults else find_gaps(table.name, classes)
+    good &= files != ""
+    if groups is not None:
+        problems += _empty_cells(groups, "group", table.where)
+        good &= np.fromiter((bool(group.strip()) for group in groups), bool, len(groups))
+    train = Drawings(paths, files, targets, groups)
+    return train.select(_without_duplicates(train, good, table, problems)), classes
+
+
+def _test_of_table(
+    tables: _Tables, known: tuple[FileFinder, Classes], options: DataOptions, problems: list[Problem]
+) -> Drawings | None:
+    finder, classes = known
+    assert tables.test is not None
+    table = try_table(tables.test, {options.path_column: "data.path_column"}, tables.test_labels, problems)
+    if table is None:
+        return None
+    paths = table.columns[options.path_column]
+    base = choose_base(finder, tables.test_bases, paths)
+    files, found = find_files(paths, finder, base, table.where, options.missing)
+    problems += [*_empty_cells(paths, "image path", table.where), *found]
+    for later, first in find_repeats(paths):
+        if paths[later]:
+            text = f"{paths[later]!r} is also in row {table.rows[first]}; both are kept, since a submission needs each."
+            problems.append(Problem("duplicate_test_row", table.where(later), text, "warning"))
+    good = paths != ""  # a row without a file stays: the submission and its sample speak of it
+    targets = None
+    names, values = (table.columns.get(column) for column in (options.label_column, options.target_column))
+    if names is not None or values is not None:
+        targets, labelled, faults = encode_with(classes, names, values, table.where)
+        problems += faults
+        good &= labelled
+    return Drawings(paths, files, targets).select(good)
+
+
+def _no_drawings() -> Drawings:
+    return Drawings(np.empty(0, STRING), np.empty(0, STRING), np.empty(0, np.int64))
+
+
+def _empty_cells(column: Strings, what: str, where: Where) -> list[Problem]:
+    return [empty_cell(where(i), what) for i, cell in enumerate(column) if not cell.strip()]
+
+
+def _without_duplicates(
+    train: Drawings, good: Bool[np.ndarray, " drawings"], table: Table, problems: list[Problem]
+) -> Bool[np.ndarray, " drawings"]:
+    """The good rows less repeated ones; of a file with two labels no row is left."""
+    assert train.targets is not None
+    kept = good.copy()
+    rows = np.flatnonzero(good)
+    files = train.files if good.all() else train.files[rows]
+    for later, first in ((rows[a], rows[b]) for a, b in find_repeats(files)):
+        place, path = table.where(later), train.image_paths[later]
+        kept[later] = False
+        if train.targets[later] == train.targets[first]:
+            text = f"{path!r} repeats row {table.rows[first]} with the same label, so it is read once. Nothing to do."
+            problems.append(Problem("duplicate_row", place, text, "warning"))
+        else:
+            text = f"{path!r} has another label than in row {table.rows[first]}, expected one. Remove the wrong row."
+            problems.append(Problem("conflicting_labels", place, text))
+            kept[first] = False
+    return kept

@@ -1,0 +1,296 @@
+# pathlib would cost several times as much per row, and tables of a million rows are read here:
+# ruff: noqa: PTH112, PTH118, PTH122, PTH208
+"""Which files are drawings, and where the paths of a table lead: inside the root or nowhere.
+
+Nothing outside the root is ever opened: neither `..`, nor an absolute path, nor a symbolic link leads out.
+"""
+
+import os
+import re
+import stat
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, final
+
+import numpy as np
+from jaxtyping import Int64
+
+from inkfold.data.tables import STRING, Strings, Where
+from inkfold.errors import Problem
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
+JUNK_NAMES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"})
+PROBE_ROWS = 50
+SEPARATE_FAULTS = 20
+COUNTER = re.compile(r"[-_][0-9]+$")
+
+Severity = Literal["error", "warning"]
+
+
+def is_junk(name: str) -> bool:
+    """Tell whether a file or folder is something that an operating system or a tool left behind, or hidden."""
+    return name.startswith(".") or name.lower() in JUNK_NAMES
+
+
+def list_images(directory: Path, root: Path | None = None, skip: frozenset[str] = frozenset()) -> tuple[Strings, list[Problem]]:
+    """Find all drawings below a directory.
+
+    Args:
+        directory: Searched with all its folders.
+        root: What links may not lead out of; None takes `directory`.
+        skip: Names directly in `directory` that are left out.
+
+    Returns:
+        Paths relative to `directory` with forward slashes, in code point order whatever the platform, and the
+        problems. Junk is left out silently, other files that aren't images with one warning.
+    """
+    scan = _Scan(directory, FileFinder(root or directory))
+    if not scan.finder.is_inside(os.path.realpath(directory)):
+        return np.empty(0, STRING), [_outside(directory.name, str(directory), str(root))]
+    waiting = [""]
+    while waiting:
+        waiting += scan.visit(waiting.pop(), skip)
+        skip = frozenset()
+    if scan.others:
+        text = (
+            f"left out {scan.others} file(s) that aren't images by their suffix, such as {min(scan.examples)!r}. "
+            "Save those that are drawings as PNG; the others do no harm."
+        )
+        scan.problems.append(Problem("not_an_image", directory.name, text, "warning"))
+    images = np.concatenate(scan.images)
+    images.sort()
+    return images, sorted(scan.problems, key=lambda problem: problem.where)
+
+
+@final
+@dataclass
+class _Scan:
+    """What a search through folders has found so far."""
+
+    directory: Path
+    finder: "FileFinder"
+    images: list[Strings] = field(default_factory=lambda: [np.empty(0, STRING)])
+    problems: list[Problem] = field(default_factory=list)
+    examples: list[str] = field(default_factory=list)
+    others: int = 0
+
+    def visit(self, folder: str, skip: frozenset[str]) -> list[str]:
+        """Take in a folder's files and return its folders; both relative, folders ending in a slash."""
+        folders: list[str] = []
+        images: list[str] = []
+        try:
+            entries = list(os.scandir(self.directory / folder))
+        except OSError as error:
+            text = f"the folder can't be read ({error.strerror}). Make it readable."
+            self._tell("unreadable_folder", folder, text)
+            return []
+        for entry in entries:
+            if is_junk(entry.name) or entry.name in skip:
+                continue
+            relative = folder + entry.name
+            if entry.is_symlink() and not self._follows(entry, relative):
+                continue
+            if entry.is_dir():
+                folders.append(relative + "/")
+            elif self._takes(entry, relative):
+                images.append(relative)
+        self.images.append(np.array(images, dtype=STRING))
+        return folders
+
+    def _takes(self, entry: "os.DirEntry[str]", relative: str) -> bool:
+        if os.path.splitext(entry.name)[1].lower() not in IMAGE_SUFFIXES or not entry.is_file():
+            self.others += 1
+            if len(self.examples) < SEPARATE_FAULTS:
+                self.examples.append(relative)
+        elif _is_text(relative):
+            return True
+        else:
+            self._tell("undecodable_name", relative, "the file's name isn't UTF-8. Rename the file.")
+        return False
+
+    def _follows(self, entry: "os.DirEntry[str]", relative: str) -> bool:
+        """Whether a link may be read: to a file inside the root."""
+        if not self.finder.is_inside(os.path.realpath(entry.path)):
+            self.problems.append(_outside(self._where(relative), relative, self.finder.root))
+        elif entry.is_dir():
+            text = "a link to a folder inside the root, left out: its drawings are read where they are."
+            self._tell("linked_folder", relative, text, "warning")
+        elif not entry.is_file():
+            self._tell("missing_file", relative, "a link to a file that isn't there. Remove or mend it.")
+        else:
+            return True
+        return False
+
+    def _tell(self, kind: str, relative: str, text: str, severity: Severity = "error") -> None:
+        self.problems.append(Problem(kind, self._where(relative), text, severity))
+
+    def _where(self, relative: str) -> str:
+        return f"{self.directory.name}/{relative}".encode(errors="replace").decode()
+
+
+def _is_text(name: str) -> bool:
+    return name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def _outside(where: str, given: str, root: str) -> Problem:
+    text = f"{given!r} leads out of {root}, expected a file inside. Copy it there, or give a folder above both as root."
+    return Problem("outside_root", where, text.encode(errors="replace").decode())
+
+
+@final
+class FileFinder:
+    """Finds the files that a table names, inside one root and at the cost of one `lstat` each.
+
+    Folders are resolved once each. A path is tried as it is, then with `/` for Windows' backslashes, then in the
+    other Unicode forms: macOS decomposes names (NFD) where tables mostly have them composed (NFC).
+
+    Args:
+        root: What no path may lead out of.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = os.path.realpath(root)
+        self._prefix = self.root.rstrip(os.sep) + os.sep
+        self._real: dict[str, str] = {}
+        self._listings: dict[str, dict[str, str]] = {}
+
+    def is_inside(self, real: str) -> bool:
+        """Tell whether a resolved path is the root or below it."""
+        return real == self.root or real.startswith(self._prefix)
+
+    def find(self, base: str, given: str) -> tuple[str, str]:
+        """Look for a file.
+
+        Args:
+            base: The absolute folder that relative paths start from.
+            given: The path as the table has it.
+
+        Returns:
+            The file's absolute path and "", or "" and the fault: `missing_file` or `outside_root`.
+        """
+        fault = "missing_file"
+        texts = [given, given.replace("\\", "/")] if "\\" in given else [given]
+        for text in texts:
+            path, fault = self._locate(base, text)
+            if path:
+                return path, ""
+        for text in [] if given.isascii() or fault == "outside_root" else texts:
+            path = self._other_forms(base, text)
+            if path:
+                return path, ""
+        if re.match(r"[A-Za-z]:[\\/]|\\\\", given):
+            fault = "outside_root"
+        return "", fault
+
+    def _locate(self, base: str, text: str) -> tuple[str, str]:
+        folder, name = os.path.split(os.path.join(base, text))
+        try:
+            real = self._resolve(folder)
+            if not self.is_inside(real):
+                return "", "outside_root"
+            path = os.path.join(real, name)
+            mode = os.lstat(path).st_mode
+            if stat.S_ISLNK(mode):
+                path = os.path.realpath(path)
+                if not self.is_inside(path):
+                    return "", "outside_root"
+                mode = os.lstat(path).st_mode
+        except (OSError, ValueError):  # ValueError: a NUL in the name
+            return "", "missing_file"
+        return (path, "") if stat.S_ISREG(mode) else ("", "missing_file")
+
+    def _resolve(self, folder: str) -> str:
+        real = self._real.get(folder)
+        if real is None:
+            real = self._real[folder] = os.path.realpath(folder)
+        return real
+
+    def _other_forms(self, base: str, text: str) -> str:
+        """The file whose name differs in Unicode form only, or ""; folders and file may differ each for itself."""
+        for form in ("NFC", "NFD"):
+            path, _ = self._locate(base, unicodedata.normalize(form, text))
+            if path:
+                return path
+        here = base
+        for part in text.split("/"):
+            if not self.is_inside(self._resolve(here)):
+                return ""
+            here = os.path.join(here, self._listing(here).get(unicodedata.normalize("NFC", part), part))
+        return self._locate(base, here)[0]
+
+    def _listing(self, folder: str) -> dict[str, str]:
+        """The names in a folder by their composed form."""
+        if folder not in self._listings:
+            names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+            self._listings[folder] = {unicodedata.normalize("NFC", name): name for name in reversed(names)}
+        return self._listings[folder]
+
+
+def choose_base(finder: FileFinder, bases: Sequence[Path], paths: Strings) -> Path:
+    """Choose the folder under which most of the first 50 paths exist; the first one of equals."""
+    probes = [str(path) for path in paths[:PROBE_ROWS]]
+    return max(bases, key=lambda base: sum(bool(finder.find(str(base), probe)[0]) for probe in probes))
+
+
+def find_files(
+    paths: Strings, finder: FileFinder, base: Path, where: Where, missing: Severity
+) -> tuple[Strings, list[Problem]]:
+    """Find the file of every path of a table.
+
+    Args:
+        paths: As the table gives them; an empty one gets no file and no problem.
+        finder: Holds the root that no path may lead out of.
+        base: The folder that relative paths start from.
+        where: Names a row for messages.
+        missing: How grave a missing file is; leading out of the root is always an error.
+
+    Returns:
+        Absolute paths ("" where there is no file or it lies outside), and the problems. When there are many rows and
+        none has a file, one problem says so.
+    """
+    files = np.empty(len(paths), STRING)
+    faults: dict[int, str] = {}
+    start = str(base)
+    for i, given in enumerate(paths):
+        if given:
+            path, fault = finder.find(start, given)
+            if fault or not _is_text(path):
+                faults[i] = fault or "missing_file"
+            else:
+                files[i] = path
+    if len(faults) == len(paths) > SEPARATE_FAULTS and "outside_root" not in faults.values():
+        text = (
+            f"none of {len(paths)} images is found under {base}, such as {paths[0]!r}. "
+            "Re-extract the archive or correct `data.image_root`."
+        )
+        return files, [Problem("missing_file", where(0).partition(" row ")[0], text, missing)]
+    problems = []
+    for i, fault in faults.items():
+        if fault == "outside_root":
+            problems.append(_outside(where(i), paths[i], finder.root))
+        else:
+            text = f"image {paths[i]!r} not found under {base}. Re-extract the archive or remove the row."
+            problems.append(Problem(fault, where(i), text, missing))
+    return files, problems
+
+
+def names_suggest_groups(paths: Strings, targets: Int64[np.ndarray, " rows"]) -> bool:
+    """Tell whether file names look as if several drawings were made after one photo or by one person.
+
+    They do when, after a trailing counter such as `-1` or `_2` is cut off, at least half the drawings share the rest
+    with another one of their class, and most classes have two such rests or more (`sketch_0`, `sketch_1` have one).
+    """
+    order = np.argsort(targets, kind="stable")
+    bounds = np.flatnonzero(np.diff(targets[order])) + 1
+    shared = classes_with_two = 0
+    members = np.split(order, bounds)
+    for rows in members:
+        stems = (os.path.splitext(path.replace("\\", "/").rpartition("/")[2])[0] for path in paths[rows])
+        counts = Counter(COUNTER.sub("", stem) for stem in stems if COUNTER.search(stem))
+        repeated = [count for count in counts.values() if count > 1]
+        shared += sum(repeated)
+        classes_with_two += len(repeated) >= 2
+    return len(paths) > 0 and 2 * shared >= len(paths) and 2 * classes_with_two > len(members)

@@ -1,0 +1,119 @@
+"""Which drawings are held out: stratified, grouped, and a function of content and seed alone."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int64, Shaped
+
+from inkfold.storage.shards import digest
+
+
+def assign_folds(
+    targets: Int64[np.ndarray, " n"],
+    digests: Shaped[np.ndarray, " n"],
+    k: int,
+    seed: int,
+    groups: Shaped[np.ndarray, " n"] | None = None,
+) -> Int64[np.ndarray, " n"]:
+    """Deal drawings into k parts of equal size and equal class shares.
+
+    Files with the same bytes stay in one part, and so do groups. Each unit, largest first and otherwise in an order drawn
+    from seed and content, goes where its classes are rarest, then where fewest drawings are. scikit-learn's
+    StratifiedGroupKFold is not used: its shuffling has known faults (issue 32540), and it depends on row order.
+
+    Args:
+        targets: Class ids.
+        digests: Of the files' bytes.
+        k: Number of parts.
+        seed: Of the order.
+        groups: Names of what must stay together.
+
+    Returns:
+        Each drawing's part, 0 to k - 1. The same for the same drawings in any row order.
+    """
+    units = _units(digests, groups)
+    names = [min(digests[rows]).decode() for rows in units]
+    lots = [digest(f"{seed}:{name}".encode()) for name in names]
+    order = sorted(range(len(units)), key=lambda unit: (-len(units[unit]), lots[unit]))
+    class_counts = [[0] * k for _ in range(int(targets.max()) + 1)]
+    totals = [0] * k
+    folds = np.empty(len(targets), np.int64)
+    for unit in order:
+        classes = [int(target) for target in targets[units[unit]]]
+        turn = int(lots[unit][:8], 16)
+        fold = min(range(k), key=lambda part: _crowding(part, classes, class_counts, totals, turn))
+        folds[units[unit]] = fold
+        totals[fold] += len(classes)
+        for target in classes:
+            class_counts[target][fold] += 1
+    return folds
+
+
+def join_groups(
+    first: Shaped[np.ndarray, " n"] | None, second: Shaped[np.ndarray, " n"] | None
+) -> Shaped[np.ndarray, " n"] | None:
+    """Join two groupings to one, in which whatever belongs together in either belongs together.
+
+    Args:
+        first: Names of groups.
+        second: Of others, for the same rows.
+
+    Returns:
+        Names of the joined groups; the other grouping where one is None.
+    """
+    if first is None or second is None:
+        return second if first is None else first
+    places = [np.unique(groups, return_inverse=True)[1] for groups in (first, second)]
+    return connected(*places)
+
+
+def connected(first: Int64[np.ndarray, " rows"], second: Int64[np.ndarray, " rows"]) -> Int64[np.ndarray, " rows"]:
+    """Label the components of rows that share a value of either array, by repeated minimum.
+
+    Args:
+        first: Values from 0.
+        second: Others, for the same rows.
+
+    Returns:
+        The lowest value of `first` in each row's component.
+    """
+    if not len(first):
+        return first
+    labels = first.copy()
+    while True:
+        before = labels
+        for values in (second, first):
+            lowest = np.full(values.max() + 1, labels.max(), labels.dtype)
+            np.minimum.at(lowest, values, labels)
+            labels = lowest[values]
+        if np.array_equal(before, labels):
+            return labels
+
+
+def count_parted(groups: Shaped[np.ndarray, " n"], parts: Int64[np.ndarray, " n"]) -> int:
+    """Count the groups that folds part.
+
+    Args:
+        groups: Names of groups.
+        parts: Each row's fold.
+
+    Returns:
+        How many groups have rows in more than one fold.
+    """
+    _, of_group = np.unique(groups, return_inverse=True)
+    pairs = np.unique(np.stack([of_group, parts]), axis=1)
+    return int((np.bincount(pairs[0]) > 1).sum())
+
+
+def _crowding(
+    part: int, classes: Sequence[int], class_counts: list[list[int]], totals: list[int], turn: int
+) -> tuple[int, int, int]:
+    return sum(class_counts[target][part] for target in classes), totals[part], (part + turn) % len(totals)
+
+
+def _units(digests: np.ndarray, groups: np.ndarray | None) -> list[np.ndarray]:
+    """Connect rows with equal bytes or equal groups; give each component's rows."""
+    labels = join_groups(np.unique(digests, return_inverse=True)[1], groups)
+    assert labels is not None
+    order = np.argsort(labels, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)

@@ -1,0 +1,127 @@
+"""An ensemble's recipe becomes its members' recipes: found, changed by overrides, on the same data, folds and seed."""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from inkfold.config.load import find_recipe, load_raw, merge_overrides, shipped_recipes, validate_recipe, with_values
+from inkfold.config.recipe import EnsembleRecipe, Recipe
+from inkfold.config.sections import MemberRecipe
+from inkfold.errors import Problem, RecipeError
+from inkfold.pipeline.build import settle_recipe
+
+SHARED_KEYS = ("data", "folds", "seed")
+OWN_KEYS = (*SHARED_KEYS, "members", "vote")
+MEMBER_NAME = re.compile(r"\w([\w .+-]*\w)?")  # becomes a directory, on every platform
+
+
+def read_values(overrides: Sequence[str]) -> dict[str, Any]:
+    """Read overrides as values.
+
+    Args:
+        overrides: `dotted.key=value`.
+
+    Returns:
+        The value of each dotted key; where one is below another or the same, the last one wins.
+
+    Raises:
+        RecipeError: With every text that has no `=`, or whose value is not YAML.
+    """
+    merge_overrides({}, overrides)  # tells all that are wrong
+    values: dict[str, Any] = {}
+    for text in overrides:
+        key, raw = text.partition("=")[0], dict[str, Any]()
+        merge_overrides(raw, [text])
+        value: Any = raw
+        for part in key.split("."):
+            value = value[part]
+        values = {**_outside(values, {key: value}), key: value}
+    return values
+
+
+def settle_members(
+    ensemble: EnsembleRecipe, values: Mapping[str, Any], base: Path | None, data: str | Path | None
+) -> tuple[EnsembleRecipe, list[Recipe]]:
+    """Find and validate all members' recipes.
+
+    Args:
+        ensemble: The ensemble's recipe.
+        values: By dotted key: what all members are to have, whatever they say themselves.
+        base: Where the ensemble's file is, beside which members' are looked for first; None for keys without a file.
+        data: The folder of drawings; goes before what the recipe says.
+
+    Returns:
+        The ensemble's recipe, with which all this can be had again from anywhere, and each member's, with the ensemble's data,
+        folds and seed.
+
+    Raises:
+        RecipeError: With every problem of every member.
+    """
+    if data is None and ensemble.data.root is None:
+        raise RecipeError("data: is missing. Say where the drawings are: data=DIR.")
+    unknown = _unknown_keys(values)
+    values = {key: value for key, value in values.items() if key not in unknown}  # told once, not by each member
+    problems = [*unknown.values(), *_name_problems(ensemble.names)]
+    shared = ensemble.model_dump(mode="json", include={*SHARED_KEYS})
+    members, recipes = [], []
+    for member, name in zip(ensemble.members, ensemble.names, strict=True):
+        where = f"members: {name}"
+        problems += [
+            Problem("recipe", f"{where}: {key}", "is the same for all members. Set it beside `members`, not below.")
+            for key in member.set
+            if key.partition(".")[0] in SHARED_KEYS
+        ]
+        try:
+            found, file = _find_member(member.recipe, base)
+            changes = {**_outside(member.set, values), **values}
+            raw = with_values(load_raw(file), changes)
+            if "members" in raw:
+                raise RecipeError("is an ensemble's recipe, expected one model's. Name its members instead.")
+            recipes.append(settle_recipe(validate_recipe(with_values(raw, shared), where), (), data or ensemble.data.root))
+            members.append(MemberRecipe(recipe=found, set=changes, name=name))
+        except RecipeError as error:
+            problems += error.problems or [Problem("recipe", where, str(error))]
+    if problems:
+        raise RecipeError(list(dict.fromkeys(problems)))
+    settled = ensemble.data.model_copy(update={"root": recipes[0].data.root})
+    return ensemble.model_copy(update={"data": settled, "members": tuple(members)}), recipes
+
+
+def _find_member(recipe: str, base: Path | None) -> tuple[str, Path]:
+    """Find a member's recipe beside the ensemble's, then as given; name it so that it is found from everywhere."""
+    beside = None if base is None else base / recipe
+    file = beside if beside is not None and beside.is_file() else find_recipe(recipe)
+    return (file.stem if file in shipped_recipes().values() else str(file.absolute())), file
+
+
+def _outside(values: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the keys that others set, or set a section of."""
+    return {key: value for key, value in values.items() if not any(f"{key}.".startswith(f"{other}.") for other in others)}
+
+
+def _unknown_keys(values: Mapping[str, Any]) -> dict[str, Problem]:
+    known = [*dict.fromkeys([*EnsembleRecipe.model_fields, *Recipe.model_fields])]
+    problems = {}
+    for key in values:
+        if key.partition(".")[0] not in known:
+            near = difflib.get_close_matches(key.partition(".")[0], known, n=1)
+            hint = f"Did you mean '{near[0]}'?" if near else f"Expected one of: {', '.join(known)}."
+            problems[key] = Problem("recipe", f"override '{key}'", f"no such key. {hint}")
+    return problems
+
+
+def _name_problems(names: Sequence[str]) -> list[Problem]:
+    """Tell which members' names make no directory of their own."""
+    folded = [name.casefold() for name in names]
+    problems = [
+        Problem("recipe", f"members: {name!r}", "is no name for a directory. Give it one: `name: other`.")
+        for name in names
+        if not MEMBER_NAME.fullmatch(name)
+    ]
+    return problems + [
+        Problem("recipe", f"members: {name!r}", "differs from another only by its case. Give it another name.")
+        for i, name in enumerate(names)
+        if folded[i] in folded[:i]
+    ]

@@ -1,0 +1,291 @@
+"""What is learnt from out-of-fold predictions: temperatures, weights, greedy selections, stacking. Pure numpy and scipy.
+
+Everything is fitted on probabilities that members gave drawings which they had not seen; `ways` judges it by a second level of
+cross-validation. Members may be memory-mapped: whatever needs all their numbers reads some rows at a time.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Float32, Int64
+
+from inkfold.ensemble.voting import LEAST_PROBABILITY, log_probs
+from inkfold.errors import PredictionError
+
+Metric = Literal["nll", "accuracy"]
+EM_STEPS, EM_TOLERANCE = 500, 1e-9
+TEMPERATURE_RANGE = (0.05, 20.0)
+STACK_L2 = 1.0  # strength of the pull towards equal weights and no bias, in drawings
+FEWEST_FOR_BAGS = 10  # members; half of fewer is so few that chance decides who gets in
+CHUNK_ROWS = 64  # so that a chunk of some members and 500 classes stays in the processor's cache
+
+
+def fit_temperature(probs: Float[np.ndarray, "n classes"], targets: Int64[np.ndarray, " n"]) -> float:
+    """Find what log-probabilities must be divided by to be calibrated.
+
+    Args:
+        probs: Of drawings that weren't learnt from.
+        targets: True class ids.
+
+    Returns:
+        The temperature, 0.05 to 20, that makes the targets most likely; above 1 where the member is too sure.
+
+    Raises:
+        PredictionError: If there are no drawings.
+
+    Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
+    """
+    from scipy.optimize import minimize_scalar  # noqa: PLC0415 - 200 ms
+
+    _check(probs[None], targets)
+
+    def loss(log_temperature: float) -> float:
+        temperature, total = math.exp(log_temperature), 0.0
+        for part in _parts(len(targets)):
+            total += _losses(log_probs(probs[part]) / temperature, targets[part])[0].sum()
+        return total / len(targets)
+
+    found = minimize_scalar(loss, bounds=tuple(np.log(TEMPERATURE_RANGE)), method="bounded", options={"xatol": 1e-4})
+    return float(np.exp(found.x))
+
+
+def tempered(probs: Float[np.ndarray, "n classes"], temperature: float) -> Float[np.ndarray, "n classes"]:
+    """Divide log-probabilities by a temperature and bring rows back to sum 1."""
+    return softmax(log_probs(probs) / temperature)
+
+
+def all_tempered(
+    members: Float[np.ndarray, "members n classes"], temperatures: Float[np.ndarray, " members"]
+) -> Float32[np.ndarray, "members n classes"]:
+    """Temper all members, in single precision and some rows at a time: they are as many numbers as there are.
+
+    Args:
+        members: Class probabilities.
+        temperatures: Of each member.
+
+    Returns:
+        Their tempered probabilities.
+    """
+    whole = np.empty(members.shape, np.float32)
+    for one, probs, temperature in zip(whole, members, temperatures, strict=True):
+        for part in _parts(len(one)):
+            one[part] = tempered(probs[part], temperature)
+    return whole
+
+
+def fit_weights(
+    members: Float[np.ndarray, "members n classes"], targets: Int64[np.ndarray, " n"]
+) -> Float[np.ndarray, " members"]:
+    """Find the weights of a soft vote that make the targets most likely.
+
+    The likelihood of a mixture is concave in its weights, and expectation-maximisation climbs it without a step size.
+
+    Args:
+        members: Class probabilities of drawings that weren't learnt from.
+        targets: True class ids.
+
+    Returns:
+        Weights that sum to 1; useless members end near 0.
+
+    Raises:
+        PredictionError: If there are no members or no drawings.
+
+    Source: Dempster, Laird and Rubin, J. R. Stat. Soc. B 39 (1977).
+    """
+    _check(members, targets)
+    likelihoods = _likelihoods(members, targets)
+    weights = np.full(len(members), 1 / len(members))
+    before = -np.inf
+    for _ in range(EM_STEPS):
+        mixture = weights @ likelihoods
+        weights = weights * (likelihoods / mixture).mean(1)
+        after = float(np.log(mixture).mean())
+        if after - before < EM_TOLERANCE:
+            break
+        before = after
+    return weights
+
+
+def select_greedily(  # noqa: PLR0913 - as the paper has it
+    members: Float[np.ndarray, "members n classes"],
+    targets: Int64[np.ndarray, " n"],
+    *,
+    rounds: int = 50,
+    bags: int = 20,
+    bag_fraction: float = 0.5,
+    metric: Metric = "nll",
+    seed: int = 0,
+) -> Float[np.ndarray, " members"]:
+    """Add members one by one, with replacement, each time the one that helps most; average over bags of members.
+
+    A member that deserves a small share helps only once others were taken several times, so all rounds are run. Every bag
+    weighs the same. Fewer than 10 members are one bag. 30 members and 15,021 drawings take less than a second by `nll`; by
+    `accuracy`, where the sums of all classes are compared, about a minute with 500 classes.
+
+    Args:
+        members: Class probabilities of drawings that weren't learnt from. May be memory-mapped: little is held of it.
+        targets: True class ids.
+        rounds: Members added; the best of the sets on the way is kept.
+        bags: How often it is done, each time with a random part of the members; 1 takes all of them once.
+        bag_fraction: Of the members in a bag.
+        metric: What helping means.
+        seed: Of the bags.
+
+    Returns:
+        Weights that sum to 1: the mean, over bags, of each member's share of those taken.
+
+    Raises:
+        PredictionError: If there are no members, no drawings, no rounds or no bags.
+
+    Source: Caruana et al., "Ensemble Selection from Libraries of Models", ICML 2004.
+    """
+    _check(members, targets)
+    if rounds < 1 or bags < 1:
+        raise PredictionError(f"greedy selection: got {rounds} rounds and {bags} bags, expected 1 of each at least.")
+    answers = np.stack([one.argmax(1) for one in members]) if metric == "accuracy" else np.empty((0, 0), np.int64)
+    likelihoods = _likelihoods(members, targets) if metric == "nll" else np.empty((0, 0))
+    weights = np.zeros(len(members))
+    chosen = _bags(len(members), bags, bag_fraction, seed)
+    for bag in chosen:
+        if metric == "nll":
+            taken = _taken_by_nll(likelihoods[bag], rounds)
+        else:
+            taken = _taken_by_accuracy(members, targets, bag, answers[bag], rounds)
+        weights[bag] += np.bincount(taken, minlength=len(bag)) / len(taken) / len(chosen)
+    return weights
+
+
+def fit_stack(
+    members: Float[np.ndarray, "members n classes"], targets: Int64[np.ndarray, " n"], l2: float = STACK_L2
+) -> tuple[Float[np.ndarray, " members"], Float[np.ndarray, " classes"]]:
+    """Fit a multinomial logistic regression on the members' log-probabilities.
+
+    Its coefficients are tied: one for each member and one bias for each class. With one for each (member, class, class), as
+    without the tie, some dozens of drawings a class would be learnt by heart.
+
+    Args:
+        members: Class probabilities of drawings that weren't learnt from.
+        targets: True class ids.
+        l2: Pull of the weights towards 1 / members and of the biases towards 0, as heavy as so many drawings.
+
+    Returns:
+        Weights and biases.
+
+    Raises:
+        PredictionError: If there are no members or no drawings.
+
+    Source: Wolpert, "Stacked Generalization", Neural Networks 5 (1992); tied as in Kull et al., arXiv 1910.12656.
+    """
+    from scipy.optimize import minimize  # noqa: PLC0415 - 200 ms
+
+    _check(members, targets)
+    count, n, classes = members.shape
+    start = np.concatenate([np.full(count, 1 / count), np.zeros(classes)])
+
+    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        pull = parameters - start
+        value, slopes = float(l2 / 2 * pull @ pull), l2 * pull
+        for part in _parts(n):  # taking logarithms anew costs less than holding all of them: the chunk stays in the cache
+            logs = log_probs(members[:, part])
+            losses, residual = _losses(_scores(logs, parameters[:count], parameters[count:]), targets[part])
+            residual[np.arange(len(residual)), targets[part]] -= 1
+            value += float(losses.sum())
+            slopes[:count] += np.tensordot(logs, residual, 2)
+            slopes[count:] += residual.sum(0)
+        return value / n, slopes / n
+
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 200})
+    return found.x[:count], found.x[count:]
+
+
+def stacked(
+    members: Float[np.ndarray, "members n classes"],
+    weights: Float[np.ndarray, " members"],
+    bias: Float[np.ndarray, " classes"] | None,
+) -> Float[np.ndarray, "n classes"]:
+    """Apply what `fit_stack` found; rows sum to 1."""
+    probs = np.empty(members.shape[1:])
+    for part in _parts(len(probs)):
+        probs[part] = softmax(_scores(log_probs(members[:, part]), weights, bias))
+    return probs
+
+
+def softmax(scores: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n classes"]:
+    """Turn scores into probabilities."""
+    powers = np.exp(scores - scores.max(1, keepdims=True))
+    probs: np.ndarray = powers / powers.sum(1, keepdims=True)
+    return probs
+
+
+def _scores(logs: np.ndarray, weights: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+    scores = np.tensordot(weights, logs, axes=1)
+    return scores if bias is None else scores + bias
+
+
+def _losses(
+    scores: Float[np.ndarray, "n classes"], targets: Int64[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n classes"]]:
+    """Give each row's negative log-likelihood, and its probabilities."""
+    top = scores.max(1, keepdims=True)
+    powers = np.exp(scores - top)
+    sums = powers.sum(1, keepdims=True)
+    return (np.log(sums) + top)[:, 0] - scores[np.arange(len(targets)), targets], powers / sums
+
+
+def _likelihoods(members: np.ndarray, targets: np.ndarray) -> Float[np.ndarray, "members n"]:
+    """Give what each member says of the true classes, of 0 as 1e-7: the logarithm of nothing would decide alone."""
+    rows = np.arange(len(targets))
+    return np.stack([np.maximum(np.asarray(one[rows, targets], np.float64), LEAST_PROBABILITY) for one in members])
+
+
+def _bags(members: int, bags: int, fraction: float, seed: int) -> list[Int64[np.ndarray, " bag"]]:
+    """Draw bags of members; one of all where a part would be too few, or is everybody."""
+    size = max(1, round(fraction * members))
+    if bags == 1 or members < FEWEST_FOR_BAGS or size >= members:
+        return [np.arange(members)]
+    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 5])))
+    return [np.sort(rng.choice(members, size, replace=False)) for _ in range(bags)]
+
+
+def _taken_by_nll(likelihoods: Float[np.ndarray, "bag n"], rounds: int) -> list[int]:
+    """Give those taken, by their places in the bag."""
+    taken, heights, total, logs = [], [], np.zeros(likelihoods.shape[1]), np.empty_like(likelihoods)
+    for count in range(1, rounds + 1):
+        means = np.log(np.add(likelihoods, total, out=logs), out=logs).mean(1)
+        taken.append(int(means.argmax()))
+        heights.append(means.max() - math.log(count))
+        total += likelihoods[taken[-1]]
+    return taken[: int(np.argmax(heights)) + 1]
+
+
+def _taken_by_accuracy(
+    members: np.ndarray, targets: np.ndarray, bag: np.ndarray, answers: Int64[np.ndarray, "bag n"], rounds: int
+) -> list[int]:
+    """Give those taken, by their places in the bag; where all answer alike, every sum of them answers so too."""
+    rows = np.flatnonzero((answers != answers[0]).any(0))
+    taken, heights, total = [], [], np.zeros((len(rows), members.shape[2]), np.float32)
+    for _ in range(rounds):
+        right = np.zeros(len(bag), np.int64)
+        for part in _parts(len(rows)):
+            for i, one in enumerate(bag):
+                sums = total[part] + np.asarray(members[one, rows[part]], np.float32)
+                right[i] += np.count_nonzero(sums.argmax(1) == targets[rows[part]])
+        taken.append(int(right.argmax()))
+        heights.append(right.max())
+        total += members[bag[taken[-1]], rows]
+    return taken[: int(np.argmax(heights)) + 1]
+
+
+def _parts(n: int) -> Iterator[slice]:
+    """Go through rows some at a time."""
+    return (slice(start, start + CHUNK_ROWS) for start in range(0, n, CHUNK_ROWS))
+
+
+def _check(members: np.ndarray, targets: np.ndarray) -> None:
+    if not len(members) or not len(targets) or members.shape[1] != len(targets):
+        raise PredictionError(
+            f"vote: got {len(members)} members, {members.shape[1]} drawings and {len(targets)} true classes, expected a member "
+            "and a drawing at least, and a class for each drawing. Complete them, or take a vote that needs no fitting."
+        )

@@ -1,0 +1,101 @@
+"""Plots as SVG files, by matplotlib, without a display."""
+
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from inkfold.storage.files import write_text
+
+INK, SHADE, ACCENT = "#1b1b1b", "#9a9a9a", "#0072b2"  # Okabe and Ito's blue: told apart by the colour-blind
+SIZE_INCHES = (7.0, 4.0)
+
+
+def plot_history(path: Path, values: Sequence[float | None], baseline: float, title: str) -> None:
+    """Draw trials in their order, and the best so far.
+
+    Args:
+        path: An .svg; replaced when it exists.
+        values: Accuracies; None for a trial that was given up.
+        baseline: The recipe's own accuracy.
+        title: Above it.
+    """
+    done = [(i, value) for i, value in enumerate(values) if value is not None]
+    best: list[float] = []
+    for _, value in done:
+        best.append(max([value, *best[-1:]]))
+    with _figure(path) as axes:
+        axes.axhline(baseline, color=SHADE, linewidth=1, linestyle="--", label="the recipe as it is")
+        axes.scatter([i for i, _ in done], [value for _, value in done], s=14, color=SHADE, label="trials")
+        axes.step([i for i, _ in done], best, where="post", color=ACCENT, label="best so far")
+        axes.set(xlabel="trial", ylabel="accuracy in cross-validation", title=title)
+        axes.legend(frameon=False)
+
+
+def plot_bars(path: Path, values: Mapping[str, float], title: str, label: str) -> None:
+    """Draw named values as horizontal bars, the largest on top.
+
+    Args:
+        path: An .svg; replaced when it exists.
+        values: By name.
+        title: Above it.
+        label: Of the values' axis.
+    """
+    ordered = sorted(values.items(), key=lambda item: item[1])
+    with _figure(path) as axes:
+        axes.barh([name for name, _ in ordered], [value for _, value in ordered], color=ACCENT)
+        axes.set(xlabel=label, title=title)
+
+
+def plot_costs(path: Path, rows: Sequence[Mapping[str, Any]], title: str) -> None:
+    """Draw accuracy with its interval against cost, a point a backbone.
+
+    Args:
+        path: An .svg; replaced when it exists.
+        rows: At least one, with `name`, `accuracy`, `accuracy_ci95` and `images_per_s`.
+        title: Above it.
+    """
+    ordered = sorted(rows, key=lambda row: -row["images_per_s"])
+    costs = [1000 / row["images_per_s"] for row in ordered]
+    middle = math.sqrt(costs[0] * costs[-1])
+    with _figure(path) as axes:
+        for i, (row, seconds) in enumerate(zip(ordered, costs, strict=True)):
+            low, high = row["accuracy_ci95"]
+            spread = [[row["accuracy"] - low], [high - row["accuracy"]]]
+            axes.errorbar(seconds, row["accuracy"], yerr=spread, fmt="o", color=ACCENT, ecolor=SHADE, markersize=5)
+            side, shift = ("left", 5) if seconds <= middle else ("right", -5)  # names stay inside
+            place = {"xytext": (shift, 4 if i % 2 else -10), "textcoords": "offset points", "ha": side, "fontsize": 8}
+            axes.annotate(row["name"], (seconds, row["accuracy"]), **place).set_in_layout(False)
+        axes.set(xscale="log", xlabel="seconds for 1,000 drawings", ylabel="out-of-fold accuracy (95 %)", title=title)
+
+
+@contextmanager
+def canvas(size_inches: tuple[float, float] = SIZE_INCHES) -> Iterator[tuple[Any, io.StringIO]]:
+    """Open axes to draw on.
+
+    Args:
+        size_inches: Width and height, of 72 units each.
+
+    Yields:
+        Matplotlib's axes, and what holds the SVG when the block has ended.
+    """
+    import matplotlib as mpl  # noqa: PLC0415 - half a second that only plots need to pay
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    # Text stays text, and equal data give equal bytes.
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "inkfold", "font.size": 10, "axes.edgecolor": INK}):
+        figure = Figure(figsize=size_inches, layout="constrained")
+        axes = figure.add_subplot()
+        axes.spines[["top", "right"]].set_visible(False)
+        text = io.StringIO()
+        yield axes, text
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": "inkfold"})
+
+
+@contextmanager
+def _figure(path: Path) -> Iterator[Any]:
+    with canvas() as (axes, text):
+        yield axes
+    write_text(path, text.getvalue())

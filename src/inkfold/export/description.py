@@ -1,0 +1,84 @@
+"""Gathers what an exported file says of itself from a finished run's files."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from inkfold.ensemble.model import Ensemble
+from inkfold.evaluation.metrics import confidence_bins, wilson_interval
+from inkfold.evaluation.predictions import Predictions
+from inkfold.export.metadata import About
+from inkfold.export.model_graph import GraphOptions, image_of, runs_of
+from inkfold.pipeline.manifest import MANIFEST
+from inkfold.pipeline.results import OUT_OF_FOLD
+from inkfold.pipeline.run import Run
+from inkfold.storage.shards import digest_file
+
+BINS = 10
+PACKAGES = ("inkfold", "torch", "timm", "onnx")
+
+
+def describe(predictor: Run | Ensemble, options: GraphOptions, look: Mapping[str, Any], num_features: int) -> About:
+    """Describe a file in float32.
+
+    Args:
+        predictor: The run that it answers for.
+        options: What became part of the graph.
+        look: From `look.measure_look`.
+        num_features: Of the first backbone.
+
+    Returns:
+        The description.
+    """
+    runs = runs_of(predictor)
+    backbones = dict.fromkeys(extractor.backbone.name for run in runs for extractor, _ in run.seers())
+    return About(
+        name=predictor.path.resolve().name,
+        run=digest_file(predictor.path / MANIFEST),
+        class_names=predictor.classes_,
+        class_targets=tuple(predictor.class_targets.tolist()),
+        image=asdict(image_of(runs)),
+        fitted=options.fitted,
+        num_features=num_features,
+        backbones=tuple(backbones),
+        folds=sum(len(run.folds) for run in runs),
+        precision="float32",
+        accuracy=_accuracy(predictor, views=options.views),
+        reliability=_reliability(predictor),
+        look=look,
+        versions={name: version(name) for name in PACKAGES},
+    )
+
+
+def _accuracy(predictor: Run | Ensemble, *, views: bool) -> dict[str, Any] | None:
+    metrics = predictor.metrics
+    for part, name in (("out_of_fold", "out_of_fold" if metrics.get("split") == "kfold" else "holdout"), ("test", "test")):
+        if part not in metrics:
+            continue
+        value, interval = metrics[part]["accuracy"], metrics[part]["accuracy_ci95"]
+        if part == "out_of_fold" and "tta" in metrics and not views:
+            value, n = metrics["tta"]["accuracy_without"], metrics[part]["n"]
+            interval = list(wilson_interval(round(value * n), n))
+        return {"value": value, "ci95": interval, "of": name}
+    return None
+
+
+def _reliability(predictor: Run | Ensemble) -> tuple[dict[str, Any], ...]:
+    """Compare confidence with accuracy out of fold; of an empty bin, both are null."""
+    path = predictor.path / OUT_OF_FOLD
+    if not path.is_file():
+        return ()
+    held_out = Predictions.load(path)
+    assert held_out.targets is not None
+    confidence, right = held_out.probs.max(1).astype(np.float64), held_out.preds == held_out.targets
+    which = confidence_bins(confidence, BINS)
+    found: list[dict[str, Any]] = []
+    for place in range(BINS):
+        inside = which == place
+        means = (float(values[inside].mean()) if inside.any() else None for values in (confidence, right))
+        named = dict(zip(("confidence", "accuracy"), means, strict=True))
+        found.append({"low": place / BINS, "high": (place + 1) / BINS, "count": int(inside.sum()), **named})
+    return tuple(found)

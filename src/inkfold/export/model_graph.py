@@ -1,0 +1,193 @@
+"""A finished run, or an ensemble of runs, as one ONNX graph: fitting, views, backbones, heads and votes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from inkfold.augment.views import IDENTITY, View
+from inkfold.ensemble.model import Ensemble
+from inkfold.errors import ExportError
+from inkfold.export.backbone import IMAGES, trace
+from inkfold.export.graph import Graph, onnx
+from inkfold.export.head_graph import add_fold_means, add_fold_vote, add_heads, add_pool
+from inkfold.export.preprocess_graph import add_channels, add_fitting, add_luma
+from inkfold.export.view_graph import add_view
+from inkfold.features.extractor import Extractor
+from inkfold.images.preprocess import ImageOptions
+from inkfold.models.weights import BackboneInfo
+from inkfold.pipeline.run import Run, head_spec, prediction_views
+from inkfold.storage.shards import key_digest
+
+INPUT, PROBS, FEATURES, FOLD_PROBS = "images", "probs", "features", "fold_probs"
+Tracer = Callable[[Extractor], onnx.ModelProto]
+
+
+@dataclass(frozen=True, slots=True)
+class GraphOptions:
+    """What becomes part of the graph.
+
+    Attributes:
+        views: Whether test-time views do; without them drawings are looked at as they are.
+        fitted: Drawings come as `fit.fit_image` leaves them, so that only squares of the model's size are taken.
+    """
+
+    views: bool = True
+    fitted: bool = False
+
+
+def trace_backbone(extractor: Extractor) -> onnx.ModelProto:
+    """Write down what an extractor's backbone computes."""
+    return trace(extractor.backbone)
+
+
+def build_graph(
+    predictor: Run | Ensemble,
+    options: GraphOptions,
+    tracer: Tracer = trace_backbone,
+    *,
+    classes: Sequence[str] | None = None,
+    folds: bool = False,
+) -> onnx.ModelProto:
+    """Build the whole graph.
+
+    Args:
+        predictor: A finished run or ensemble.
+        options: What becomes part of it.
+        tracer: Gives a backbone's model; it may be another one than PyTorch wrote down.
+        classes: The order of the probabilities; None takes the predictor's own.
+        folds: Whether each fold's own answers, `fold_probs` (folds, batch, classes), are given out too; of runs only.
+
+    Returns:
+        The model, without metadata.
+
+    Raises:
+        ExportError: With what no graph can do, and the way out.
+    """
+    runs, classes = runs_of(predictor), predictor.classes_ if classes is None else classes
+    building = _Building(Graph(), options, tracer)
+    answers = [building.fold_probs(run) for run in runs]
+    g, features = building.graph, building.first_features
+    columns = [[run.classes_.index(name) for name in classes] for run in runs]
+    ordered = [g.op("Gather", one, g.ints(*places), axis=2) for one, places in zip(answers, columns, strict=True)]
+    if isinstance(predictor, Run):
+        probs = g.op("ReduceMean", ordered[0], g.ints(0), keepdims=0)
+    else:
+        voted = [add_fold_vote(g, one, predictor.vote.within, predictor.vote.ties) for one in ordered]
+        probs = add_pool(g, g.op("Concat", *voted, axis=0), predictor.way)
+    outputs: dict[str, Sequence[int | str]] = {
+        g.call(probs, PROBS): ("batch", len(classes)),
+        g.call(features, FEATURES): ("batch", "d"),
+    }
+    if folds:
+        outputs[g.call(ordered[0], FOLD_PROBS)] = ("folds", "batch", len(classes))
+    side = image_of(runs).size_px if options.fitted else None
+    shape = ["batch", side or "height", side or "width", "channels"]
+    return g.model({INPUT: (np.uint8, shape)}, outputs, {}, building.domains)
+
+
+def runs_of(predictor: Run | Ensemble) -> list[Run]:
+    """List the runs that answer.
+
+    Args:
+        predictor: A finished run or ensemble.
+
+    Returns:
+        The run itself, or the members.
+
+    Raises:
+        ExportError: If a member is a mere file.
+    """
+    if isinstance(predictor, Run):
+        return [predictor]
+    runs = [run for run in predictor.members if run is not None]
+    if len(runs) < len(predictor.members):
+        files = [one["name"] for one, run in zip(predictor.manifest["members"], predictor.members, strict=True) if run is None]
+        raise ExportError(f"{predictor.path}: {', '.join(files)} are mere files of predictions, no models. Let runs vote.")
+    return runs
+
+
+def image_of(runs: Sequence[Run]) -> ImageOptions:
+    """Say how drawings are best prepared by whoever sends them: as the member with the largest square wants them."""
+    return max((run.seers()[0][0].image for run in runs), key=lambda image: image.size_px)
+
+
+@dataclass(slots=True)
+class _Building:
+    """A graph in the making, with what several members share."""
+
+    graph: Graph
+    options: GraphOptions
+    tracer: Tracer
+    known: dict[tuple[str, ImageOptions, tuple[View, ...]], Mapping[View, str]] = field(default_factory=dict)
+    squares: dict[ImageOptions, str] = field(default_factory=dict)
+    first_features: str = ""
+    domains: list[onnx.OperatorSetIdProto] = field(default_factory=list)
+
+    def fold_probs(self, run: Run) -> str:
+        """Add a run: (folds, batch, classes)."""
+        views = prediction_views(run.recipe) if self.options.views else (IDENTITY,)
+        answers = []
+        for extractor, folds in run.seers():
+            _check_fitting(run, extractor, fitted=self.options.fitted)
+            features = self._features(extractor, tuple(dict.fromkeys((IDENTITY, *views))))
+            self.first_features = self.first_features or features[IDENTITY]
+            answers.append(self._heads(run, folds, [features[view] for view in views]))
+        return answers[0] if len(answers) == 1 else self.graph.op("Concat", *answers, axis=0)
+
+    def _heads(self, run: Run, folds: Sequence[int], shown: Sequence[str]) -> str:
+        """Add the heads of some folds, the mean over what they are shown."""
+        g, heads, places = self.graph, run.heads, [list(run.folds[fold]) for fold in folds]
+        if run.is_tuned:
+            members = [member for place in places for member in place]
+            heads = {name: values[members] for name, values in heads.items()}
+            places = [[members.index(member) for member in place] for place in places]
+        spec = head_spec(run.recipe)
+        probs = [add_fold_means(g, add_heads(g, one, heads, spec), places) for one in shown]
+        return probs[0] if len(probs) == 1 else g.op("Mul", g.op("Sum", *probs), g.const(1 / len(probs), np.float32))
+
+    def _features(self, extractor: Extractor, views: tuple[View, ...]) -> Mapping[View, str]:
+        """Add a backbone that looks at all views in one batch; members with the same one share it."""
+        g, info = self.graph, extractor.backbone
+        key = key_digest(info.key()), extractor.image, views
+        if key not in self.known:
+            squares = self._squares(extractor.image)
+            shown = [add_view(g, squares, view, info.image_size) for view in views]
+            batch = shown[0] if len(shown) == 1 else g.op("Concat", *shown, axis=0)
+            traced = self.tracer(extractor)
+            self.domains += [one for one in traced.opset_import if one.domain and one not in self.domains]
+            (exact,) = g.inline(traced, {IMAGES: _normalised(g, batch, info)})
+            features = g.op("Cast", g.op("Cast", exact, to=10), to=1)  # heads know features in half precision
+            parts = [features] if len(views) == 1 else g.ops("Split", len(views), features, axis=0, num_outputs=len(views))
+            self.known[key] = dict(zip(views, parts, strict=True))
+        return self.known[key]
+
+    def _squares(self, image: ImageOptions) -> str:
+        """Add the fitting, once for all who want it alike."""
+        if image not in self.squares:
+            channels = add_channels(self.graph, INPUT)
+            self.squares[image] = channels if self.options.fitted else add_fitting(self.graph, channels, image)
+        return self.squares[image]
+
+
+def _normalised(g: Graph, squares: str, info: BackboneInfo) -> str:
+    channels = add_luma(g, squares) if len(info.mean) == 1 else squares
+    scale = 1 / (255 * np.array(info.std, np.float32))
+    shift = -255 * np.array(info.mean, np.float32) * scale
+    return g.op("Add", g.op("Mul", channels, g.const(scale.reshape(1, -1, 1, 1))), g.const(shift.reshape(1, -1, 1, 1)))
+
+
+def _check_fitting(run: Run, extractor: Extractor, *, fitted: bool) -> None:
+    """Refuse what happens between a file and the network and can't be written down as a graph."""
+    image, side = extractor.image, extractor.backbone.image_size
+    if image.size_px != side:
+        raise ExportError(
+            f"{run.path}: image.stored_size is {image.size_px} px and the network takes {side}: the step between them is no "
+            "part of a file. Train without image.stored_size."
+        )
+    if image.fit == "crop_to_ink" and not fitted:
+        raise ExportError(
+            f"{run.path}: image.fit is crop_to_ink, which has to find connected strokes: no ONNX graph can. Export with "
+            "--fitted: the file then takes squares made by inkfold.images.preprocess.fit_image (no PyTorch), as `inkfold serve` does; "
+            "or train with image.fit=pad."
+        )

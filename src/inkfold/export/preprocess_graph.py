@@ -1,0 +1,304 @@
+"""What `fit.fit_image` does to a drawing, as ONNX nodes on a batch of drawings of one size.
+
+Values stay whole numbers from 0 to 255 in float32 and are rounded where Pillow rounds, between the two passes of a resize
+and after them, with Pillow's own weights. Medians are found by halving the range of grey levels eight times, as exact as
+sorting and without its cost.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image
+
+from inkfold.export.graph import Graph
+from inkfold.images.decode import COLOURED_FRACTION, GREY_SPREAD
+from inkfold.images.preprocess import BORDER_FRACTION, DARK_LUMA, ImageOptions
+
+LUMA = (19595.0, 38470.0, 7471.0)  # of 65536: Pillow's ITU-R 601; all sums stay below 2^24
+COEFFICIENT = 2.0**22  # Pillow's weights are whole multiples of its inverse
+SUPPORT = {"nearest": 0.0, "bilinear": 1.0, "bicubic": 2.0, "lanczos": 3.0}
+CUBIC = -0.5
+TIE_WIDTH = 2.0**-15  # Pillow's sums are exact and go up from a half; in single precision a half may come out a little less
+SAMPLED_PX = 256
+DOWN_FIRST_FROM = 2.0  # Pillow 13: where the height shrinks by more than twice what the width does (3,000 sizes tried)
+
+
+def add_channels(g: Graph, images: str) -> str:
+    """Bring drawings to three channels of float32.
+
+    Args:
+        g: The graph.
+        images: uint8 (n, h, w, 1 or 3).
+
+    Returns:
+        (n, 3, h, w).
+    """
+    first = g.op("Transpose", images, perm=[0, 3, 1, 2])
+    return g.op("Expand", g.op("Cast", first, to=1), g.ints(1, 3, 1, 1))
+
+
+def add_fitting(g: Graph, drawings: str, options: ImageOptions) -> str:
+    """Settle colour and polarity and fit drawings to squares.
+
+    Args:
+        g: The graph.
+        drawings: (n, 3, h, w).
+        options: Whose `crop_to_ink` no graph can do.
+
+    Returns:
+        (n, 3, size, size); those of that size already aren't resized.
+    """
+    size = _Size(g, drawings)
+    x = _settle_colour(g, drawings, size, options)
+    if options.invert == "auto":
+        x = _turn_dark_on_light(g, x, size)
+    yes, no = g.branch(), g.branch()
+    square = g.op("And", *(g.op("Equal", side, g.const(options.size_px, np.int64)) for side in (size.height, size.width)))
+    return g.choose(square, yes, no, (x, _resized(no, x, size, options)))
+
+
+def add_paper(g: Graph, x: str) -> str:
+    """Give each drawing's paper, the border's median, rounded down.
+
+    Args:
+        g: The graph.
+        x: (n, 3, h, w).
+
+    Returns:
+        (n, 3, 1, 1).
+    """
+    middle = g.op("ReduceSum", _middle(g, _border(g, x, _Size(g, x), channels=3)), g.ints(2))
+    return g.op("Unsqueeze", g.op("Floor", g.op("Mul", middle, g.const(0.5, np.float32))), g.ints(3))
+
+
+def add_luma(g: Graph, x: str) -> str:
+    """Reduce drawings to their luma, as `images.to_grey` does.
+
+    Args:
+        g: The graph.
+        x: (n, 3, h, w).
+
+    Returns:
+        (n, 1, h, w).
+    """
+    parts = g.op("Mul", x, g.const(np.array(LUMA, np.float32).reshape(1, 3, 1, 1)))
+    total = g.op("Add", g.op("ReduceSum", parts, g.ints(1)), g.const(32768.0, np.float32))
+    return g.op("Floor", g.op("Mul", total, g.const(1 / 65536, np.float32)))
+
+
+class _Size:
+    """The drawings' height and width, as whole numbers and as double precision."""
+
+    def __init__(self, g: Graph, drawings: str) -> None:
+        shape = g.op("Shape", drawings)
+        self.height, self.width = (g.op("Gather", shape, g.const(axis, np.int64)) for axis in (2, 3))
+        self.rows, self.columns = (g.op("Cast", side, to=11) for side in (self.height, self.width))
+
+
+def _settle_colour(g: Graph, x: str, size: _Size, options: ImageOptions) -> str:
+    if options.colour == "rgb":
+        return x
+    luma = add_luma(g, x)
+    if options.colour == "grey":
+        return g.op("Expand", luma, g.ints(1, 3, 1, 1))
+    axis = g.ints(1)
+    spread = g.op("Sub", g.op("ReduceMax", x, axis), g.op("ReduceMin", x, axis))
+    coloured = g.op("Cast", g.op("Greater", spread, g.const(GREY_SPREAD, np.float32)), to=6)
+    count = g.op("Cast", g.op("ReduceSum", coloured, g.ints(1, 2, 3)), to=11)
+    share = g.op("Mul", g.op("Mul", g.const(COLOURED_FRACTION, np.float64), size.rows), size.columns)
+    grey = g.op("Less", count, g.op("Max", share, g.const(1.0, np.float64)))
+    return g.op("Where", grey, luma, x)
+
+
+def _turn_dark_on_light(g: Graph, x: str, size: _Size) -> str:
+    """Swap light and dark where both the border and the whole are dark."""
+    luma = add_luma(g, x)
+    dark_border = _is_dark(g, _border(g, luma, size, channels=1))
+    some, none = g.branch(), g.branch()
+    inner = some.op("And", dark_border, _is_dark(some, _sampled(some, luma, size)))
+    axis = some.ints(1)
+    ends = some.op("Add", some.op("ReduceMax", x, axis), some.op("ReduceMin", x, axis))
+    turned = some.op("Add", x, some.op("Sub", some.const(255.0, np.float32), ends))
+    shape = some.op("Unsqueeze", inner, some.ints(2, 3))
+    any_dark = g.op("Cast", g.op("ReduceMax", g.op("Cast", dark_border, to=6), keepdims=0), to=9)
+    return g.choose(any_dark, some, none, (some.op("Where", shape, turned, x), x))
+
+
+def _is_dark(g: Graph, values: str) -> str:
+    """Tell where the median, the mean of the two in the middle, is below the limit: (n, 1, values) gives (n, 1)."""
+    middle = _middle(g, values)
+    return g.op("Less", g.op("ReduceSum", middle, g.ints(2), keepdims=0), g.const(2 * DARK_LUMA, np.float32))
+
+
+def _middle(g: Graph, values: str) -> str:
+    """Find the two values in the middle of (n, c, values), which are one where their number is odd: (n, c, 2)."""
+    count = g.op("Gather", g.op("Shape", values), g.const(2, np.int64))
+    half = g.const(2, np.int64)
+    below = g.op("Div", g.op("Sub", count, g.const(1, np.int64)), half)
+    ranks = [g.op("Unsqueeze", rank, g.ints(0)) for rank in (below, g.op("Div", count, half))]
+    rank = g.op("Cast", g.op("Concat", *ranks, axis=0), to=6)
+    row, found = g.op("Unsqueeze", values, g.ints(2)), g.const(np.zeros((1, 1, 2), np.float32))
+    for bit in (128, 64, 32, 16, 8, 4, 2, 1):
+        tried = g.op("Add", found, g.const(float(bit), np.float32))
+        lower = g.op("Cast", g.op("Less", row, g.op("Unsqueeze", tried, g.ints(3))), to=6)
+        fits = g.op("LessOrEqual", g.op("ReduceSum", lower, g.ints(3), keepdims=0), rank)
+        found = g.op("Where", fits, tried, found)
+    return found
+
+
+def _sampled(g: Graph, luma: str, size: _Size) -> str:
+    """Take every so many rows and columns of the luma: (n, 1, values)."""
+    shorter = g.op("Min", size.height, size.width)
+    step = g.op("Max", g.op("Div", shorter, g.const(SAMPLED_PX, np.int64)), g.const(1, np.int64))
+    steps = g.op("Expand", step, g.ints(2))
+    some = g.op("Slice", luma, g.ints(0, 0), g.ints(2**31, 2**31), g.ints(2, 3), steps)
+    return g.op("Reshape", some, g.ints(0, 1, -1))
+
+
+def _border(g: Graph, x: str, size: _Size, channels: int) -> str:
+    """Lay the outer rows and columns in one line: (n, c, values); corners are in it twice."""
+    lines = []
+    for side, axis in ((size.rows, 2), (size.columns, 3)):
+        wide = g.op("Round", g.op("Mul", side, g.const(BORDER_FRACTION, np.float64)))
+        count = g.op("Cast", g.op("Max", wide, g.const(1.0, np.float64)), to=7)
+        count = g.op("Unsqueeze", count, g.ints(0))
+        ends = ((g.ints(0), count), (g.op("Neg", count), g.ints(2**31)))
+        lines += [g.op("Slice", x, start, end, g.ints(axis)) for start, end in ends]
+    return g.op("Concat", *(g.op("Reshape", line, g.ints(0, channels, -1)) for line in lines), axis=2)
+
+
+def _resized(g: Graph, x: str, size: _Size, options: ImageOptions) -> str:
+    """Resize as Pillow does, and lay the result on the drawing's own paper where it doesn't fill the square."""
+    side = options.size_px
+    whole = g.const(float(side), np.float64)
+    heights = (whole, g.const(0.0, np.float64))
+    widths = heights
+    if options.fit != "squash":
+        scale = g.op("Div", whole, g.op("Max", size.rows, size.columns))
+        heights, widths = (_fitted(g, one, scale, whole) for one in (size.rows, size.columns))
+    across, filled_columns = _weights(g, size.columns, widths, options)
+    down, filled_rows = _weights(g, size.rows, heights, options)
+    shrinks = (g.op("Sub", size.columns, widths[0]), g.op("Sub", size.rows, heights[0]))
+    resized = _both_passes(g, x, across, down, shrinks)
+    if options.fit == "squash":
+        return resized
+    filled = g.op("And", g.op("Unsqueeze", filled_rows, g.ints(1)), g.op("Unsqueeze", filled_columns, g.ints(0)))
+    return g.op("Where", filled, resized, add_paper(g, x))
+
+
+def _both_passes(g: Graph, x: str, across: str, down: str, shrinks: tuple[str, str]) -> str:
+    """Go across and down in Pillow's order, which matters as values are rounded and clipped in between.
+
+    Args:
+        g: The graph.
+        x: (n, 3, h, w).
+        across: Weights of the columns, (size, w).
+        down: Weights of the rows, (size, h).
+        shrinks: By how many pixels the width and the height are made smaller.
+
+    Returns:
+        (n, 3, size, size).
+    """
+    columns = g.op("Transpose", across, perm=[1, 0])
+    usual, other = g.branch(), g.branch()
+    first = _to_levels(usual, usual.op("MatMul", x, columns))
+    usually = _to_levels(usual, usual.op("MatMul", down, first))
+    if not _goes_down_first():
+        g.nodes += usual.nodes
+        return usually
+    first = _to_levels(other, other.op("MatMul", down, x))
+    otherwise = _to_levels(other, other.op("MatMul", first, columns))
+    by_width, by_height = shrinks
+    much = g.op("Greater", by_height, g.op("Mul", by_width, g.const(DOWN_FIRST_FROM, np.float64)))
+    condition = g.op("And", much, g.op("Greater", by_height, g.const(0.0, np.float64)))
+    return g.choose(condition, other, usual, (otherwise, usually))
+
+
+@lru_cache
+def _goes_down_first() -> bool:
+    """Whether this Pillow shrinks tall pictures' height first, as 13 does and older ones don't."""
+    tall = Image.fromarray(
+        np.arange(0, 60 * 7, 7).reshape(60, 1).repeat(8, 1).astype(np.uint8) ^ np.arange(8, dtype=np.uint8) * 31
+    )
+    down_first = tall.resize((8, 20), Image.Resampling.BICUBIC).resize((6, 20), Image.Resampling.BICUBIC)
+    across_first = tall.resize((6, 60), Image.Resampling.BICUBIC).resize((6, 20), Image.Resampling.BICUBIC)
+    found = np.asarray(tall.resize((6, 20), Image.Resampling.BICUBIC))
+    return bool((found == np.asarray(down_first)).all() and (found != np.asarray(across_first)).any())
+
+
+def _fitted(g: Graph, side: str, scale: str, whole: str) -> tuple[str, str]:
+    """Give a side's length in the square and where it begins."""
+    length = g.op("Max", g.op("Round", g.op("Mul", side, scale)), g.const(1.0, np.float64))
+    start = g.op("Floor", g.op("Mul", g.op("Sub", whole, length), g.const(0.5, np.float64)))
+    return length, start
+
+
+def _weights(g: Graph, side: str, place: tuple[str, str], options: ImageOptions) -> tuple[str, str]:
+    """Build Pillow's weights of every source pixel (columns) for every pixel of the square (rows).
+
+    Args:
+        g: The graph.
+        side: The drawing's.
+        place: How many of the square's pixels it fills, and the first of them.
+        options: The square and the interpolation.
+
+    Returns:
+        float32 (size, side), and which rows are filled.
+
+    Source: Pillow's Resample.c, `precompute_coeffs` and `normalize_coeffs_8bpc`.
+    """
+    length, start = place
+    half = g.const(0.5, np.float64)
+    row = g.op("Sub", g.const(np.arange(options.size_px, dtype=np.float64)), start)
+    filled = g.op("And", g.op("GreaterOrEqual", row, g.const(0.0, np.float64)), g.op("Less", row, length))
+    ratio = g.op("Div", side, length)
+    centre = g.op("Unsqueeze", g.op("Mul", g.op("Add", row, half), ratio), g.ints(1))
+    pixel = g.op("Range", g.const(0.0, np.float64), side, g.const(1.0, np.float64))
+    if options.interpolation == "nearest":
+        weights = g.op("Cast", g.op("Equal", pixel, g.op("Floor", centre)), to=11)
+        return g.op("Cast", weights, to=1), filled
+    reach = g.op("Max", ratio, g.const(1.0, np.float64))
+    distance = g.op("Abs", g.op("Div", g.op("Add", g.op("Sub", pixel, centre), half), reach))
+    raw = _kernel(g, distance, options.interpolation)
+    total = g.op("ReduceSum", raw, g.ints(1))
+    scaled = g.op("Mul", g.op("Div", raw, total), g.const(COEFFICIENT, np.float64))
+    rounded = g.op("Mul", g.op("Floor", g.op("Add", g.op("Abs", scaled), half)), g.op("Sign", scaled))
+    return g.op("Cast", g.op("Mul", rounded, g.const(1 / COEFFICIENT, np.float64)), to=1), filled
+
+
+def _kernel(g: Graph, distance: str, interpolation: str) -> str:
+    """Weigh distances as Pillow's filters do."""
+
+    def number(value: float) -> str:
+        return g.const(value, np.float64)
+
+    inside = g.op("Less", distance, number(SUPPORT[interpolation]))
+    if interpolation == "bilinear":
+        values = g.op("Sub", number(1), distance)
+    elif interpolation == "bicubic":
+        near = _polynomial(g, distance, (1, 0, -(CUBIC + 3), CUBIC + 2))
+        far = _polynomial(g, distance, (-4 * CUBIC, 8 * CUBIC, -5 * CUBIC, CUBIC))
+        values = g.op("Where", g.op("Less", distance, number(1)), near, far)
+    else:
+        values = g.op("Mul", _sinc(g, distance), _sinc(g, g.op("Div", distance, number(3))))
+    return g.op("Where", inside, values, number(0))
+
+
+def _polynomial(g: Graph, x: str, coefficients: tuple[float, ...]) -> str:
+    """Evaluate by Horner's scheme, the constant first."""
+    value = g.const(coefficients[-1], np.float64)
+    for coefficient in reversed(coefficients[:-1]):
+        value = g.op("Add", g.op("Mul", value, x), g.const(coefficient, np.float64))
+    return value
+
+
+def _sinc(g: Graph, x: str) -> str:
+    angle = g.op("Mul", x, g.const(np.pi, np.float64))
+    at_zero = g.op("Equal", x, g.const(0.0, np.float64))
+    safe = g.op("Where", at_zero, g.const(1.0, np.float64), angle)
+    return g.op("Where", at_zero, g.const(1.0, np.float64), g.op("Div", g.op("Sin", safe), safe))
+
+
+def _to_levels(g: Graph, x: str) -> str:
+    rounded = g.op("Floor", g.op("Add", x, g.const(0.5 + TIE_WIDTH, np.float32)))
+    return g.op("Clip", rounded, g.const(0.0, np.float32), g.const(255.0, np.float32))

@@ -1,0 +1,78 @@
+"""The feature bank: each (backbone, view, drawing) goes through the network once, and its vector stays on disk.
+
+The key names everything that made a vector: the drawing's bytes, decoding, size, fit, view, the backbone's name, weights
+digest, normalisation, arguments and precision. A stale feature is impossible; 100 added drawings cost 100 forwards. What is
+missing is computed by `cells`.
+"""
+
+import json
+import math
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float16, Shaped
+
+from inkfold.augment.views import IDENTITY, View, resampling
+from inkfold.errors import CacheError
+from inkfold.storage.files import write_json
+from inkfold.storage.pixels import ImageStore
+from inkfold.storage.shards import ShardSet
+
+MAPPED_FROM_BYTES = 2 << 30
+RATE, RATED_FROM = "rate.json", 64  # fewer drawings say little
+
+
+class FeatureBank:
+    """The features of one backbone for one view.
+
+    Args:
+        parent: Directory of all banks.
+        backbone: The resolved backbone's key.
+        store: The drawings' pixels.
+        view: How they are shown to the backbone.
+    """
+
+    def __init__(self, parent: Path, backbone: dict[str, Any], store: ImageStore, view: View = IDENTITY) -> None:
+        pixels = {name: value for name, value in store.grey.key.items() if name != "channels"}
+        key = {"backbone": backbone, "pixels": pixels, "view": view.key(), "form": 1}
+        self.view = view
+        self.size_px: int = backbone["image_size"]
+        if store.options.size_px != self.size_px:
+            key["resampling"] = resampling()
+        name = backbone["name"].replace("/", "_")[:60]
+        self.shards = ShardSet(parent, name, key)
+        self.store = store
+
+    def read(self, digests: Shaped[np.ndarray, " n"]) -> Float16[np.ndarray, "n d"]:
+        """Gather features that `shards.missing` has found; more than fit well into memory stay on disk."""
+        try:
+            return self.shards.read(digests, self.empty)
+        finally:
+            self.shards.close()  # a curriculum has dozens of banks, and a process about a thousand file descriptors
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+        """Make room, in memory or on disk."""
+        if math.prod(shape) * dtype.itemsize <= MAPPED_FROM_BYTES:
+            return np.empty(shape, dtype)
+        try:
+            with tempfile.TemporaryFile(dir=self.shards.directory) as file:  # it goes with the last one who reads it
+                if hasattr(os, "posix_fallocate"):  # a full disk is told now, not by a signal when pages are written
+                    os.posix_fallocate(file.fileno(), 0, math.prod(shape) * dtype.itemsize)
+                return np.memmap(file, dtype, "w+", shape=shape)
+        except OSError as error:
+            raise CacheError(f"{self.shards.directory}: {error.strerror}. Free some space or set INKFOLD_HOME.") from None
+
+    def note_rate(self, rows: int, seconds: float, device: str) -> None:
+        """Keep how fast these features were computed; fewer drawings than say something are passed over."""
+        if rows >= RATED_FROM and seconds > 0:
+            write_json(self.shards.directory / RATE, {"images_per_s": round(rows / seconds, 2), "device": device})
+
+    def rate(self) -> float | None:
+        """Give the drawings a second that went through the backbone when these features were computed, if that is known."""
+        try:
+            return float(json.loads((self.shards.directory / RATE).read_text(encoding="utf-8"))["images_per_s"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None

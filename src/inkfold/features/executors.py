@@ -1,0 +1,150 @@
+"""Where the cells of a plan are carried out: here, in processes of this machine, or on Ray. Nothing of it is in a result.
+
+`inline`, `pool`, `pool:4`, `ray`, `ray:auto`, `ray:10.0.0.1:6379`. Each leaves the same bytes.
+"""
+
+import contextlib
+import re
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from inkfold.errors import RecipeError
+from inkfold.features.tasks import Account, Cell, Making, Workshop, undisturbed
+from inkfold.runtime.progress import Progress
+
+if TYPE_CHECKING:
+    from inkfold.finetune.distributed import World
+    from inkfold.finetune.train_folds import Job, Tuned
+
+INLINE = "inline"
+RAY = re.compile(
+    r"ray(?P<address>:auto|:[^\s:/]+:[1-9]\d{0,4}|:\[[0-9a-fA-F:]+\]:[1-9]\d{0,4})?(?P<workers>:[1-9]\d{0,3})?", re.ASCII
+)
+DEVICE_LANES = 2  # one reads, shows and writes while the other has the device
+
+
+class Launcher(Protocol):
+    """Carries out cells, all of them or with an error, and says where the processes of a fine-tuning are."""
+
+    def run(self, cells: Sequence[Cell], account: Account) -> None:
+        """Carry out cells of one making, at least one, and tell the account."""
+
+    def tune(self, job: "Job", world: "World", progress: Progress) -> "Tuned":
+        """Fine-tune every fold, by the processes of this world or by others; see `tune_folds`."""
+
+    def close(self) -> None:
+        """Give back what was started."""
+
+
+class Inline:
+    """This process: on the CPU as many cells at once as PyTorch has threads, each with its own share of them."""
+
+    def run(self, cells: Sequence[Cell], account: Account) -> None:
+        """Carry out cells; see `Workshop.run` for what may go wrong."""
+        workshop, waiting, stop = Workshop(cells[0].making), deque(cells), threading.Event()
+        take_device = _same_device()
+
+        def tell(rows: int) -> None:
+            account.advance(rows)
+            if stop.is_set():
+                raise _Stopped
+
+        def work() -> None:
+            take_device()
+            with contextlib.suppress(IndexError):  # none is left
+                while not stop.is_set():
+                    cell = waiting.popleft()
+                    account.finish(cell, workshop.run(cell, tell))
+
+        with undisturbed():
+            lanes = min(len(cells), count_lanes(cells[0].making))
+            if lanes == 1:
+                work()
+            else:
+                _in_threads(lanes, work, stop)
+
+    def tune(self, job: "Job", world: "World", progress: Progress) -> "Tuned":
+        """Fine-tune every fold, in this process and those that were started with it."""
+        from inkfold.finetune.train_folds import tune_folds  # noqa: PLC0415 - torch takes a second
+
+        return tune_folds(job, world, progress)
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+
+def _same_device() -> Callable[[], None]:
+    """Give what makes another thread take this one's GPU: threads begin with the first one."""
+    import torch  # noqa: PLC0415 - seconds
+
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return lambda: None
+    return partial(torch.cuda.set_device, torch.cuda.current_device())
+
+
+class _Stopped(Exception):  # noqa: N818 - no error
+    """Another lane failed, or the user wants an end."""
+
+
+def _in_threads(lanes: int, work: Callable[[], None], stop: threading.Event) -> None:
+    with ThreadPoolExecutor(lanes) as threads:
+        try:
+            working = [threads.submit(work) for _ in range(lanes)]
+            for done in wait(working, return_when="FIRST_EXCEPTION").done:
+                done.result()
+        finally:
+            stop.set()
+
+
+def count_lanes(making: Making) -> int:
+    """Say how many cells run at once in this process.
+
+    Args:
+        making: Says what they run on.
+
+    Returns:
+        On the CPU as many as fit into PyTorch's threads, which OMP_NUM_THREADS limits.
+    """
+    import torch  # noqa: PLC0415 - seconds
+
+    return max(1, torch.get_num_threads() // making.threads) if making.on_cpu else DEVICE_LANES
+
+
+def open_launcher(on: str | Launcher = INLINE) -> contextlib.AbstractContextManager[Launcher]:
+    """Choose a launcher; nothing is started before it has something to do.
+
+    Args:
+        on: `inline`; `pool` or `pool:N` with at most N processes; `ray` on this machine, `ray:auto` or `ray:HOST:PORT` on a
+            cluster that is there, each also with `:N` for N processes that fine-tune together; or a launcher that is
+            somebody else's to close.
+
+    Returns:
+        It, closed when the block ends.
+
+    Raises:
+        RecipeError: At once, if there is no such form, or Ray isn't installed.
+    """
+    return contextlib.closing(_new(on)) if isinstance(on, str) else contextlib.nullcontext(on)
+
+
+def _new(on: str) -> Launcher:
+    kind, _, rest = on.partition(":")
+    if on == INLINE:
+        return Inline()
+    if kind == "pool" and (on == kind or re.fullmatch(r"[1-9]\d{0,3}", rest)):
+        from inkfold.features.process_pool import Pool  # noqa: PLC0415 - loky, which inline needn't have
+
+        return Pool(int(rest) if rest else None)
+    if given := RAY.fullmatch(on):
+        from inkfold.features.ray_cluster import Cluster  # noqa: PLC0415
+
+        address, workers = ((part or "")[1:] for part in given.groups())
+        return Cluster(address or None, int(workers) if workers else None)
+    raise RecipeError(
+        f"on: got '{on}', expected inline, pool, pool:N with N from 1, ray, ray:auto or ray:HOST:PORT, "
+        "each of the last three also with :N. It says where features are computed, and where N processes fine-tune."
+    )

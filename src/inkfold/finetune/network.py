@@ -1,0 +1,318 @@
+"""A backbone and a head as one PyTorch network: which parts of it are trained, at which rates, and what training changed.
+
+What is changed is told in the backbone's own names, LoRA merged, so that a trained network is its backbone's weights plus
+one file, whatever it was trained by.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Shaped
+
+from inkfold.errors import RecipeError
+from inkfold.heads.head import LENGTH_EPS, NORM_EPS, HeadSpec
+from inkfold.models.backbone import build_model
+from inkfold.models.weights import BackboneInfo
+
+Trained = Literal["last_blocks", "lora", "all"]
+Tensors = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedPart:
+    """Which part of a backbone is trained; the head always is.
+
+    Attributes:
+        kind: The `last_blocks`, low-rank additions to frozen weights (`lora`), or `all`.
+        blocks: How many of the last blocks.
+        rank: Of the additions.
+        alpha: The additions are scaled by alpha / rank.
+        drop_path: Share of residual branches that a step leaves out.
+        seed: Of the additions' first matrices; their second ones begin at zero.
+
+    Source: LoRA: Hu et al., arXiv 2106.09685. Drop path: Huang et al., arXiv 1603.09382.
+    """
+
+    kind: Trained = "all"
+    blocks: int = 1
+    rank: int = 8
+    alpha: float = 16.0
+    drop_path: float = 0.0
+    seed: int = 0
+
+
+class HeadModule(torch.nn.Module):
+    """A head that is fitted by steps, as a module.
+
+    Args:
+        spec: Its kind.
+        tensors: As `heads.head_probs` takes them.
+        member: Which of them.
+        dropout: Share of each hidden layer's outputs that a step leaves out.
+    """
+
+    mean: torch.Tensor | None
+    scale: torch.Tensor | None
+
+    def __init__(
+        self, spec: HeadSpec, tensors: Mapping[str, Shaped[np.ndarray, "..."]], member: int = 0, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.spec, self.dropout = spec, dropout
+        own = {name: torch.from_numpy(np.array(values[member])) for name, values in tensors.items()}
+        for name in ("mean", "scale"):
+            self.register_buffer(name, own.pop(name, None))
+        if spec.kind == "cosine":  # a fitted head's directions are as long as its factor
+            factor = own["layers.0.weight"].norm(dim=0).mean()
+            own["layers.0.weight"] = own["layers.0.weight"] / factor
+            own["temperature"] = factor.log().view(1, 1)
+        self.values = torch.nn.ParameterDict(
+            {name.replace(".", "_"): torch.nn.Parameter(values.contiguous()) for name, values in own.items()}
+        )
+
+    def forward(self, x: Float32[torch.Tensor, "n d"]) -> Float32[torch.Tensor, "n classes"]:
+        """Score features."""
+        if self.mean is not None and self.scale is not None:
+            x = (x - self.mean) * self.scale
+        if self.spec.scaling == "normalise" or self.spec.kind == "cosine":
+            x = torch.nn.functional.normalize(x, dim=-1, eps=LENGTH_EPS)
+        for i in range(len(self.spec.hidden) + 1):
+            x = x @ self._weight(i)
+            if f"layers_{i}_bias" in self.values:
+                x = x + self.values[f"layers_{i}_bias"]
+            if i < len(self.spec.hidden):
+                x = self._activated(x, i)
+        return x
+
+    def tensors(self) -> dict[str, Float32[np.ndarray, "1 rows columns"]]:
+        """Copy it as `heads.head_probs` takes it, with one member."""
+        own = {name.replace("_", "."): values for name, values in self.values.items() if name != "temperature"}
+        if self.spec.kind == "cosine":
+            own["layers.0.weight"] = self._weight(0)
+        own |= {name: values for name, values in self.named_buffers() if values is not None}
+        return {name: values.detach()[None].float().cpu().numpy().copy() for name, values in own.items()}
+
+    def _weight(self, layer: int) -> torch.Tensor:
+        weight: torch.Tensor = self.values[f"layers_{layer}_weight"]
+        if self.spec.kind == "cosine":
+            temperature: torch.Tensor = self.values["temperature"]
+            return torch.nn.functional.normalize(weight, dim=0, eps=LENGTH_EPS) * temperature.exp()
+        return weight
+
+    def _activated(self, x: torch.Tensor, layer: int) -> torch.Tensor:
+        if self.spec.norm == "layer":
+            x = torch.nn.functional.layer_norm(x, x.shape[-1:], eps=NORM_EPS)
+            x = x * self.values[f"norms_{layer}_scale"] + self.values[f"norms_{layer}_shift"]
+        x = torch.relu(x) if self.spec.activation == "relu" else torch.nn.functional.gelu(x)
+        left: torch.Tensor = torch.nn.functional.dropout(x, self.dropout, self.training)
+        return left
+
+
+class Network(torch.nn.Module):
+    """A backbone with a head on it.
+
+    Args:
+        info: The resolved backbone.
+        head: Its head.
+        part: What is trained; None trains nothing.
+
+    Raises:
+        WeightsError: If the weights aren't this model's.
+        RecipeError: If the model can't be built, or part of it can't be trained as asked.
+    """
+
+    def __init__(self, info: BackboneInfo, head: HeadModule, part: TrainedPart | None = None) -> None:
+        super().__init__()
+        self.info, self.head = info, head
+        self.backbone = build_model(info) if part is None else trainable_backbone(info, part)
+
+    def forward(
+        self, images: Float32[torch.Tensor, "n channels size size"]
+    ) -> tuple[Float32[torch.Tensor, "n classes"], Float32[torch.Tensor, "n d"]]:
+        """Score normalised drawings, and give the features that the scores are of."""
+        features = self.backbone(images).float()
+        with torch.autocast(images.device.type, enabled=False):
+            scores: torch.Tensor = self.head(features)
+        return scores, features
+
+    def train(self, mode: bool = True) -> "Network":
+        """Set the mode; what is frozen stays as it predicts: its statistics don't move and nothing of it is left out."""
+        super().train(mode)
+        if mode:
+            for module in self.backbone.modules():
+                if any(True for _ in module.parameters()) and not any(one.requires_grad for one in module.parameters()):
+                    module.eval()
+        return self
+
+    def moving(self) -> dict[str, torch.Tensor]:
+        """Give what training changes, as it lies in the network: trained parameters, and statistics beside them."""
+        trained = {name: values.detach() for name, values in self.named_parameters() if values.requires_grad}
+        statistics = {
+            f"{prefix}.{name}": values
+            for prefix, module in self.named_modules()
+            if any(one.requires_grad for one in module.parameters(recurse=False))
+            for name, values in module.named_buffers(recurse=False)
+            if name not in module._non_persistent_buffers_set
+        }
+        return {**trained, **statistics}
+
+    def changes(self) -> dict[str, torch.Tensor]:
+        """Give what training changes of the backbone, in the backbone's own names."""
+        own = {name.removeprefix("backbone."): values for name, values in self.moving().items() if name.startswith("backbone.")}
+        return {**{name: values for name, values in own.items() if ".lora_" not in name}, **dict(_merged(self.backbone))}
+
+    def parameter_groups(self, weight_decay: float, layer_decay: float, head_lr_factor: float) -> list[dict[str, Any]]:
+        """Group what is trained by rate and decay, in an order that only the network decides.
+
+        Args:
+            weight_decay: Of matrices and kernels; norms and biases have none.
+            layer_decay: Factor of the rate from each layer to the one before it.
+            head_lr_factor: The head's factor.
+
+        Returns:
+            What PyTorch's optimisers take, with `lr_scale` beside.
+        """
+        from timm.optim import param_groups_layer_decay  # noqa: PLC0415 - seconds
+
+        no_weight_decay: Any = getattr(self.backbone, "no_weight_decay", None)
+        spared = no_weight_decay() if no_weight_decay else ()
+        groups: list[dict[str, Any]] = param_groups_layer_decay(
+            self.backbone, weight_decay, no_weight_decay_list=spared, layer_decay=layer_decay
+        )
+        values = dict(self.head.named_parameters())
+        for decayed in (True, False):
+            own = [one for name, one in values.items() if name.endswith("_weight") == decayed]
+            if own:
+                decay = weight_decay if decayed else 0.0
+                groups.append({"params": own, "weight_decay": decay, "lr_scale": head_lr_factor})
+        return groups
+
+
+def interpolated(start: Tensors, end: Tensors, share: float) -> dict[str, torch.Tensor]:
+    """Go a share of the way from one set of weights to another.
+
+    Args:
+        start: Has all names of `end`.
+        end: Where a share of 1 ends.
+        share: 0 stays at the start.
+
+    Returns:
+        Whole-number tensors, such as counters, are the end's.
+
+    Source: Wortsman et al., "WiSE-FT", arXiv 2109.01903.
+    """
+    return {
+        name: torch.lerp(start[name].to(values.device, values.dtype), values, share) if values.is_floating_point() else values
+        for name, values in end.items()
+    }
+
+
+def start_of(info: BackboneInfo, names: Tensors) -> dict[str, torch.Tensor]:
+    """Give the backbone's own values of some tensors."""
+    own = build_model(info).state_dict()
+    return {name: own[name] for name in names}
+
+
+def trainable_backbone(info: BackboneInfo, part: TrainedPart) -> torch.nn.Module:
+    """Build a backbone of which a part is trained.
+
+    Args:
+        info: The resolved backbone.
+        part: Which part.
+
+    Returns:
+        The model, all else of it frozen.
+
+    Raises:
+        WeightsError: If the weights aren't this model's.
+        RecipeError: If the model can't be built, or part of it can't be trained as asked.
+    """
+    model = build_model(info, part.drop_path)
+    match part.kind:
+        case "all":
+            return model.requires_grad_(True)
+        case "last_blocks":
+            for name in _last_blocks(model, info.name, part.blocks):
+                model.get_parameter(name).requires_grad_(True)
+            return model
+        case "lora":
+            return _with_additions(model, info, part)
+
+
+def recompute_activations(model: torch.nn.Module, name: str) -> None:
+    """Let a model compute activations a second time instead of keeping them.
+
+    Args:
+        model: timm's.
+        name: For the message.
+
+    Raises:
+        RecipeError: If timm has no such way for it.
+    """
+    switchable: Any = model
+    try:
+        switchable.set_grad_checkpointing(True)
+    except (AssertionError, AttributeError):  # timm's own answer, or it has none
+        raise RecipeError(f"finetune.checkpointing: timm can't do so with '{name}'. Take a smaller micro_batch.") from None
+
+
+def _last_blocks(model: torch.nn.Module, model_name: str, count: int) -> list[str]:
+    """Name the parameters of the last blocks and of all that follows them; a group of norms alone is no block."""
+    from timm.models._manipulate import group_parameters  # noqa: PLC0415 - seconds
+
+    matcher: Any = getattr(model, "group_matcher", None)
+    if matcher is None:
+        raise RecipeError(f"backbone.train: timm doesn't know the blocks of '{model_name}'. Take lora or all.")
+    groups: dict[Any, list[str]] = group_parameters(model, matcher(coarse=False))
+    names: list[str] = []
+    for key in sorted(groups, reverse=True):
+        if count == 0:
+            break
+        names += groups[key]
+        count -= any(model.get_parameter(name).ndim > 1 for name in groups[key])
+    return names
+
+
+def _with_additions(model: torch.nn.Module, info: BackboneInfo, part: TrainedPart) -> torch.nn.Module:
+    """Add low-rank matrices to every linear layer and every ungrouped convolution but the first.
+
+    Not to those that are more than that, such as convolutions that standardise their weights: they couldn't be merged.
+    """
+    from peft import LoraConfig, inject_adapter_in_model  # noqa: PLC0415 - an extra, and seconds
+    from timm.layers import Conv2dSame  # noqa: PLC0415 - seconds
+
+    names = [
+        name
+        for name, module in model.named_modules()
+        if type(module) is torch.nn.Linear or (type(module) in (torch.nn.Conv2d, Conv2dSame) and module.groups == 1)
+    ][1:]
+    modules: Iterable[Any] = model.modules()
+    for module in modules:
+        if hasattr(module, "qkv_bias_separate"):  # else timm takes the layer's own weights past the additions
+            module.qkv_bias_separate = True
+    if not names:
+        raise RecipeError(f"backbone.train: '{info.name}' has no layer that LoRA can add to. Take last_blocks or all.")
+    config = LoraConfig(
+        r=part.rank,
+        lora_alpha=part.alpha,
+        target_modules=names,
+        lora_dropout=0.0,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(part.seed)
+        added: torch.nn.Module = inject_adapter_in_model(config, model)
+    for name, values in added.named_parameters():
+        values.requires_grad_(".lora_" in name)
+    return added
+
+
+def _merged(model: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
+    """Give weights with their additions; none without LoRA."""
+    return [
+        (f"{name}.weight", (module.base_layer.weight + module.get_delta_weight("default")).detach())
+        for name, module in model.named_modules()
+        if hasattr(module, "get_delta_weight")
+    ]

@@ -1,0 +1,99 @@
+"""Heads that are computed, not fitted by steps: the nearest class mean and the nearest drawings."""
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64
+
+from inkfold.heads.head import HeadSpec, unit_length
+
+TEMPERATURES = np.geomspace(1e-3, 1e3, 121)  # of squared distances in units of the mean one
+MIN_SCALE = 1e-6
+
+
+def compute_heads(
+    spec: HeadSpec,
+    features: Float[np.ndarray, "n d"],
+    targets: Int64[np.ndarray, " n"],
+    folds: Bool[np.ndarray, "folds n"],
+    num_classes: int,
+) -> dict[str, np.ndarray]:
+    """Compute one head a fold.
+
+    Args:
+        spec: `class_mean` or `knn`.
+        features: Of all drawings.
+        targets: Class ids.
+        folds: True where the fold's head may use the drawing.
+        num_classes: Outputs.
+
+    Returns:
+        The tensors, as `heads.head_probs` takes them.
+    """
+    scaling = fold_scaling(features, folds) if spec.scaling == "standardise" else {}
+    if spec.kind == "knn":
+        return {
+            "neighbours": features[None].astype(np.float16),
+            "targets": targets[None, None].astype(np.int32),
+            "seen": folds[:, None].astype(np.uint8),
+            "classes": np.full((1, 1, 1), num_classes, np.int32),
+            **scaling,
+        }
+    layers = []
+    for fold, own in enumerate(folds):
+        x = features[own].astype(np.float32)
+        if scaling:
+            x = (x - scaling["mean"][fold]) * scaling["scale"][fold]
+        layers.append(_class_means(unit_length(x) if spec.scaling == "normalise" else x, targets[own], num_classes))
+    weights, biases = zip(*layers, strict=True)
+    return {"layers.0.weight": np.stack(weights), "layers.0.bias": np.stack(biases), **scaling}
+
+
+def fold_scaling(features: Float[np.ndarray, "n d"], folds: Bool[np.ndarray, "folds n"]) -> dict[str, np.ndarray]:
+    """Measure each fold's own rows.
+
+    Args:
+        features: Of all drawings.
+        folds: True where the fold may look.
+
+    Returns:
+        `mean` and `scale`, the inverse deviation, (folds, 1, d); a constant feature keeps scale 0, so it says nothing.
+    """
+    means, scales = [], []
+    for own in folds:
+        x = features[own].astype(np.float32)
+        deviation = x.std(0, dtype=np.float64)  # in single precision, thousands of equal numbers seem to differ
+        means.append(x.mean(0, dtype=np.float64)[None])
+        scales.append(np.where(deviation > MIN_SCALE, 1 / np.maximum(deviation, MIN_SCALE), 0)[None])
+    return {"mean": np.stack(means).astype(np.float32), "scale": np.stack(scales).astype(np.float32)}
+
+
+def _class_means(x: np.ndarray, targets: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Squared distances to class means as a linear layer: their part that differs between classes is linear in x."""
+    counts = np.bincount(targets, minlength=num_classes)
+    sums = np.zeros((num_classes, x.shape[1]), np.float64)
+    np.add.at(sums, targets, x)
+    means = sums / np.maximum(counts, 1)[:, None]
+    squares = (means**2).sum(1)
+    distances = (x.astype(np.float64) ** 2).sum(1)[:, None] - 2 * x @ means.T + squares
+    sharpness = _sharpness(distances, targets, counts)
+    centre = means[counts > 0].mean(0)  # what is the same for all classes is taken out: less to cancel in single precision
+    weight, bias = 2 * sharpness * (means - centre).T, -sharpness * (squares - (centre**2).sum())
+    bias[counts == 0] = -1e9
+    return weight.astype(np.float32), bias[None].astype(np.float32)
+
+
+def _sharpness(distances: np.ndarray, targets: np.ndarray, counts: np.ndarray) -> float:
+    """Choose the factor of squared distances by the likelihood of drawings that are left out of their own class's mean."""
+    rows = np.flatnonzero(counts[targets] > 1)
+    if not len(rows):
+        return 1.0
+    own = counts[targets[rows]]
+    left_out = distances[rows].copy()
+    left_out[np.arange(len(rows)), targets[rows]] *= (own / (own - 1)) ** 2  # the mean without it lies so much farther away
+    left_out[:, counts == 0] = np.inf
+    left_out -= left_out.min(1, keepdims=True)
+    scale = np.mean(left_out[np.isfinite(left_out)]) or 1.0
+    true = left_out[np.arange(len(rows)), targets[rows]]
+    losses = [
+        float((factor * true / scale + np.log(np.exp(-factor * left_out / scale).sum(1))).mean()) for factor in TEMPERATURES
+    ]
+    return float(TEMPERATURES[int(np.argmin(losses))] / scale)

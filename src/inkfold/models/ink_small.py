@@ -1,0 +1,114 @@
+"""`ink-small`, a backbone for drawings: its architecture, made known to timm, and its weights, which come with inkfold.
+
+Made of timm's own blocks, so that whatever works on a timm model works on it. What it was trained on, and what it is bad at:
+docs/ink-small.md.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from inkfold.errors import WeightsError
+from inkfold.models.torchvision_compat import declare_missing_operators
+from inkfold.storage.files import write_bytes
+
+NAME = "ink-small"
+TIMM_NAME = "ink_small"  # timm takes a function's name
+WEIGHTS = Path(__file__).with_name("ink-small.safetensors")
+SIZE_PX = 64
+
+
+def timm_name(name: str) -> str:
+    """Say what timm calls a backbone, and make `ink-small` known to it if that is meant."""
+    if name != NAME:
+        return name
+    _register()
+    return TIMM_NAME
+
+
+def _register() -> None:
+    declare_missing_operators()
+    from timm.models import is_model, register_model  # noqa: PLC0415 - seconds
+
+    if not is_model(TIMM_NAME):
+        sys.modules[__name__].default_cfgs = _configurations()  # type: ignore[attr-defined]
+        register_model(ink_small)
+
+
+def ink_small(pretrained: bool = False, **arguments: Any) -> Any:
+    """Build it, as timm's own models are built.
+
+    Args:
+        pretrained: Load weights, from the file that timm's configuration or its overlay names.
+        arguments: Of timm's `build_model_with_cfg` and of `ByobNet`.
+
+    Returns:
+        The model; one grey channel in, unless `in_chans` says otherwise.
+    """
+    from timm.models import build_model_with_cfg  # noqa: PLC0415 - seconds
+    from timm.models.byobnet import ByobNet  # noqa: PLC0415
+
+    given = {"in_chans": 1, **arguments}
+    return build_model_with_cfg(
+        ByobNet, TIMM_NAME, pretrained, model_cfg=_architecture(), feature_cfg={"flatten_sequential": True}, **given
+    )
+
+
+def _architecture() -> Any:
+    """Residual blocks of plain 3 x 3 convolutions: on a CPU they do several times the work a second of depthwise ones."""
+    from timm.models.byobnet import ByoBlockCfg, ByoModelCfg  # noqa: PLC0415 - seconds
+
+    stages = ((1, 32, 1, 1.0), (2, 64, 2, 1.0), (2, 128, 2, 0.5), (2, 256, 2, 0.375))
+    return ByoModelCfg(
+        blocks=tuple(ByoBlockCfg("basic", d=depth, c=width, s=stride, br=ratio) for depth, width, stride, ratio in stages),
+        stem_chs=32,
+        stem_type="3x3",
+        stem_pool="",
+        num_features=512,
+    )
+
+
+def _configurations() -> Any:
+    from timm.models import generate_default_cfgs  # noqa: PLC0415 - seconds
+
+    size = (1, SIZE_PX, SIZE_PX)
+    configuration = {
+        "input_size": size,
+        "num_classes": 0,
+        "mean": (1.0,),  # paper becomes 0, which is also what convolutions pad with
+        "std": (0.5,),
+        "interpolation": "bicubic",
+        "crop_pct": 1.0,
+        "first_conv": "stem.conv",
+        "classifier": "head.fc",
+        "license": "apache-2.0",
+    }
+    return generate_default_cfgs({f"{TIMM_NAME}.inkfold": configuration})
+
+
+def write_weights(changes: Path, out: Path) -> int:
+    """Write what training changed of an untrained `ink-small`, which is all of it, as it lies in the package.
+
+    Args:
+        changes: A fold's file in the run that trained it, `weights/fold0.safetensors`.
+        out: Replaced when it exists; weights in float16, statistics of norms among them.
+
+    Returns:
+        The file's size in bytes.
+
+    Raises:
+        WeightsError: If a value doesn't fit into float16.
+    """
+    from safetensors.torch import load_file, save  # noqa: PLC0415 - torch takes a second
+
+    tensors = {name: values.half() if values.is_floating_point() else values for name, values in load_file(changes).items()}
+    lost = [name for name, values in tensors.items() if not values.isfinite().all()]
+    if lost:
+        raise WeightsError(f"{changes}: {', '.join(lost[:5])}: too large for float16. Train again with a lower finetune.lr.")
+    write_bytes(out, save(tensors, {"name": NAME}))
+    return out.stat().st_size
+
+
+if __name__ == "__main__":
+    run, path = sys.argv[1:]
+    write_weights(Path(run) / "weights/fold0.safetensors", Path(path))

@@ -1,0 +1,292 @@
+"""From a backbone's name to a weights file, its digest, and all that decides the features.
+
+Looked for, in this order: the file that the recipe names, the directories in INKFOLD_WEIGHTS, the hub's cache, the hub (`hub`);
+`ink-small`'s come with inkfold.
+A file `NAME.json` beside `NAME.safetensors` may say what timm does not know of the weights: mean, std, interpolation,
+image_size, model_args. What the recipe gives goes before it, and timm's own configuration comes last.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from inkfold.errors import WeightsError
+from inkfold.models import ink_small as inksmall
+from inkfold.models.hub import download, timm_config
+from inkfold.storage.files import write_json
+from inkfold.storage.shards import digest_file, key_digest
+
+UNTRAINED = "untrained"
+AUTO, USUAL = "auto", "tf_efficientnet_lite0"
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+SIDECAR_KEYS = ("mean", "std", "interpolation", "image_size", "model_args")
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneSpec:
+    """What the user asks for; None leaves a choice to the weights' own description, then to timm.
+
+    Attributes:
+        name: A timm model.
+        weights: A file, `untrained`, or None.
+        mean: Of the input in 0..1, per channel.
+        std: Of the input in 0..1, per channel.
+        interpolation: How drawings are resized.
+        image_size: Side in px.
+        model_args: Further arguments of timm's constructor.
+        precision: `float32` or `bfloat16`.
+        seed: Of untrained weights.
+    """
+
+    name: str
+    weights: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    interpolation: str | None = None
+    image_size: int | None = None
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+    precision: str = "float32"
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneInfo:
+    """A resolved backbone.
+
+    Attributes:
+        name: timm's full name, tag included.
+        weights_digest: BLAKE2b of the weights file, or the seed of untrained weights.
+        weights_file: Where the weights lie now; not part of the key.
+        weights_source: For people: where the weights come from; not part of the key.
+        init_seed: Seed of untrained weights, else None.
+        image_size: Side in px.
+        resize_embeddings: Whether the model must be told the size, as vision transformers must.
+        mean: Of the input in 0..1, per channel; one value for a network of grey drawings.
+        std: Of the input in 0..1, per channel.
+        interpolation: How drawings are resized.
+        model_args: Further arguments of timm's constructor.
+        precision: `float32` or `bfloat16`.
+        timm_version: Whose code the model is.
+        changes_digest: BLAKE2b of the file with what fine-tuning changed; None as it came.
+        changes_file: Where that file lies now; not part of the key.
+    """
+
+    name: str
+    weights_digest: str
+    weights_file: str | None
+    weights_source: str
+    init_seed: int | None
+    image_size: int
+    resize_embeddings: bool
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+    model_args: Mapping[str, Any]
+    precision: str
+    timm_version: str
+    changes_digest: str | None = None
+    changes_file: str | None = None
+
+    def key(self) -> dict[str, Any]:
+        """Name all that decides the features; where the files lie does not."""
+        key = asdict(self)
+        del key["weights_file"], key["weights_source"], key["changes_file"]
+        if self.changes_digest is None:
+            del key["changes_digest"]
+        return {**key, "mean": list(self.mean), "std": list(self.std), "model_args": dict(self.model_args)}
+
+    def as_json(self) -> dict[str, Any]:
+        """Give all fields as JSON values."""
+        return {**self.key(), "weights_file": self.weights_file, "weights_source": self.weights_source}
+
+    def tuned(self, changes: Path) -> "BackboneInfo":
+        """Give the same backbone with what fine-tuning changed of it."""
+        return replace(self, changes_digest=digest_weights(changes), changes_file=str(changes))
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> "BackboneInfo":
+        """Rebuild from `as_json`.
+
+        Raises:
+            WeightsError: If a field is missing or unknown.
+        """
+        try:
+            return cls(**{**raw, "mean": tuple(raw["mean"]), "std": tuple(raw["std"])})
+        except (KeyError, TypeError) as error:
+            raise WeightsError(f"backbone description: {error}. It was written by another version of inkfold.") from None
+
+
+def resolve_backbone(spec: BackboneSpec, descriptions: Path | None = None) -> BackboneInfo:
+    """Find the weights and settle everything that decides the features.
+
+    Args:
+        spec: What the user asks for.
+        descriptions: Directory in which answers are kept, so that a second run needn't import timm.
+
+    Returns:
+        The resolved backbone.
+
+    Raises:
+        RecipeError: If timm has no such model.
+        WeightsError: If there are no weights, with each way to get them, or a safetensors file isn't whole.
+    """
+    file = find_weights_file(spec)
+    if file is None or descriptions is None:
+        return _resolve(spec, file)
+    weights_digest = digest_weights(file)
+    asked = {**asdict(spec), "weights": weights_digest, "sidecar": _sidecar(file), "timm": version("timm"), "form": 1}
+    path = descriptions / f"{key_digest(asked)}.json"
+    with contextlib.suppress(OSError, ValueError, WeightsError):  # a damaged description is made anew
+        info = BackboneInfo.from_json(json.loads(path.read_text(encoding="utf-8")))
+        return replace(info, weights_file=str(file), weights_source=str(file))
+    info = _resolve(spec, file)
+    write_json(path, info.as_json())
+    return info
+
+
+def find_weights_file(spec: BackboneSpec) -> Path | None:
+    """Find a local weights file.
+
+    Args:
+        spec: What the user asks for.
+
+    Returns:
+        The file that the recipe names, else one in INKFOLD_WEIGHTS called after the model, else the one that comes with
+        inkfold, else None.
+
+    Raises:
+        WeightsError: If the recipe names a file that isn't there or of another kind.
+    """
+    if spec.weights == UNTRAINED:
+        return None
+    if spec.weights is not None:
+        path = Path(spec.weights).expanduser().absolute()  # processes elsewhere look there too
+        if not path.is_file() or path.suffix not in SUFFIXES:
+            raise WeightsError(
+                f"backbone.weights: '{path}' is not a file ending in {', '.join(SUFFIXES)}. "
+                "Correct the path, or leave it out to use INKFOLD_WEIGHTS and the hub."
+            )
+        return path
+    for candidate in _candidates(spec.name):
+        if candidate.is_file():
+            return candidate
+    return inksmall.WEIGHTS if spec.name == inksmall.NAME else None
+
+
+def digest_weights(file: Path) -> str:
+    """Name a weights file by its content, which is read once by each process: some have gigabytes, and are asked for often.
+
+    Args:
+        file: The weights.
+
+    Returns:
+        BLAKE2b of its bytes; read again when size, time of change or the file itself are others.
+    """
+    status = file.stat()
+    return _digest_once(file.absolute(), status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _digest_once(file: Path, *_: int) -> str:
+    return digest_file(file)
+
+
+def choose_backbone() -> str:
+    """Pick a backbone for who names none: EfficientNet-Lite0 where its weights can be had, else `ink-small`.
+
+    Returns:
+        Its name.
+    """
+    spec = BackboneSpec(USUAL)
+    try:
+        if find_weights_file(spec) is None:
+            download(*timm_config(USUAL))
+    except WeightsError:
+        return inksmall.NAME
+    return USUAL
+
+
+def pretrained_overlay(info: BackboneInfo) -> dict[str, Any] | None:
+    """Point timm at a weights file, through its own filters and embedding resizing."""
+    if info.weights_file is None:
+        return None
+    return {"file": info.weights_file, "source": "timm", "custom_load": info.weights_file.endswith(".npz")}
+
+
+def _candidates(name: str) -> list[Path]:
+    directories = [
+        Path(part).expanduser().absolute() for part in os.environ.get("INKFOLD_WEIGHTS", "").split(os.pathsep) if part
+    ]
+    stems = dict.fromkeys((name, name.partition(".")[0]))
+    return [directory / f"{stem}{suffix}" for directory in directories for stem in stems for suffix in SUFFIXES]
+
+
+def _sidecar(file: Path | None) -> dict[str, Any]:
+    path = file.with_suffix(".json") if file else None
+    if path is None or not path.is_file():
+        return {}
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise WeightsError(f"{path}: not JSON: {error}. It may hold {', '.join(SIDECAR_KEYS)}.") from None
+    if not isinstance(raw, dict):
+        raise WeightsError(f"{path}: got {type(raw).__name__}, expected an object with {', '.join(SIDECAR_KEYS)}.")
+    if unknown := sorted(set(raw) - set(SIDECAR_KEYS)):
+        raise WeightsError(f"{path}: got {', '.join(unknown)}, expected only {', '.join(SIDECAR_KEYS)}.")
+    return dict(raw)
+
+
+def _resolve(spec: BackboneSpec, file: Path | None) -> BackboneInfo:
+    name, config = timm_config(spec.name)
+    untrained = spec.weights == UNTRAINED
+    if not untrained and file is None:
+        file = download(name, config)
+    if file is not None:
+        _check_whole(file)
+    sidecar = _sidecar(file)
+
+    def settle(key: str, default: Any) -> Any:
+        asked = getattr(spec, key)
+        return asked if asked is not None else sidecar.get(key, default)
+
+    own_size = config.input_size[-1]
+    image_size = settle("image_size", own_size)
+    return BackboneInfo(
+        name=name,
+        weights_digest=f"untrained-{spec.seed}-torch-{version('torch')}" if untrained else digest_weights(_given(file)),
+        weights_file=str(file) if file else None,
+        weights_source=f"untrained weights, seed {spec.seed}" if untrained else str(file),
+        init_seed=spec.seed if untrained else None,
+        image_size=image_size,
+        resize_embeddings=config.fixed_input_size and image_size != own_size,
+        mean=tuple(settle("mean", config.mean)),
+        std=tuple(settle("std", config.std)),
+        interpolation=settle("interpolation", config.interpolation),
+        model_args=dict(spec.model_args) or sidecar.get("model_args", {}),
+        precision=spec.precision,
+        timm_version=version("timm"),
+    )
+
+
+def _check_whole(file: Path) -> None:
+    """Refuse a file that was cut off while it was copied or fetched, before hours of other work."""
+    if file.suffix != ".safetensors":
+        return
+    try:
+        with safe_open(file, framework="numpy"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{file}: not a whole safetensors file: {error}. Copy or fetch it again.") from None
+
+
+def _given(file: Path | None) -> Path:
+    assert file is not None
+    return file

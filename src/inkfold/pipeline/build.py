@@ -1,0 +1,179 @@
+"""Turns a recipe into the plain parameters that components take: here, and in `run`, recipes stop."""
+
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from inkfold.augment.curriculum import Curriculum, Stage
+from inkfold.augment.operations import parse_operations
+from inkfold.config.load import load_recipe, merge_overrides, validate_recipe
+from inkfold.config.recipe import Recipe
+from inkfold.config.sections import FinetuneRecipe, FitRecipe, StageRecipe
+from inkfold.data.dataset import DataOptions, read_dataset
+from inkfold.errors import PredictionError, RecipeError
+from inkfold.features.extractor import Cost, Extractor
+from inkfold.models.weights import AUTO, UNTRAINED, choose_backbone, resolve_backbone
+from inkfold.pipeline.prepare import ReadData, read_files
+from inkfold.pipeline.run import Run, backbone_spec, head_spec, image_options
+from inkfold.runtime.progress import Progress, silent
+from inkfold.storage.home import home
+
+if TYPE_CHECKING:
+    from inkfold.finetune.network import TrainedPart
+    from inkfold.heads.fit import Trial
+    from inkfold.heads.settings import TuningSettings
+
+
+def settle_recipe(
+    recipe: Recipe | Mapping[str, Any] | str | Path, overrides: tuple[str, ...] = (), data: str | Path | None = None
+) -> Recipe:
+    """Validate a recipe in any of its forms, with the data's folder made absolute and a backbone chosen if it names none.
+
+    Args:
+        recipe: A recipe, its raw keys, a YAML file, or a shipped recipe's name.
+        overrides: `dotted.key=value`.
+        data: The folder of drawings.
+
+    Returns:
+        The recipe that the run will hold.
+
+    Raises:
+        RecipeError: With every problem.
+    """
+    if isinstance(recipe, Recipe):
+        recipe = recipe.model_dump(mode="json")
+    if isinstance(recipe, Mapping):
+        raw = dict(recipe)
+        merge_overrides(raw, overrides)
+        settled = validate_recipe(raw)
+    else:
+        settled = load_recipe(recipe, overrides)
+    root = settled.data.root if data is None else str(data)
+    if root is None:
+        raise RecipeError("data: is missing. Say where the drawings are: data=DIR.")
+    backbone, chosen = settled.backbone, dict[str, str]()
+    if backbone.name == AUTO:
+        chosen["name"] = choose_backbone()
+    if backbone.weights is not None and backbone.weights != UNTRAINED:
+        chosen["weights"] = str(Path(backbone.weights).expanduser().absolute())
+    settled = settled.model_copy(update={"backbone": backbone.model_copy(update=chosen)})
+    return settled.model_copy(update={"data": settled.data.model_copy(update={"root": str(Path(root).absolute())})})
+
+
+def data_options(recipe: Recipe) -> DataOptions:
+    """Turn the recipe's data section into the plain parameters that `read_dataset` takes."""
+    given = recipe.data.model_dump()
+    del given["root"]
+    return DataOptions(**given, group_column=recipe.folds.group_column)
+
+
+def read_again(run: Run, cost: Cost, progress: Progress = silent, data: str | Path | None = None) -> ReadData:
+    """Read the files of the data that a run learnt from.
+
+    Args:
+        run: A finished one.
+        cost: Added to.
+        progress: Told of each thousand files.
+        data: Where the drawings are, if they have moved.
+
+    Returns:
+        The files' digests.
+
+    Raises:
+        PredictionError: If the drawings aren't those that the run learnt from.
+        DataError: If the data can't be read any more.
+    """
+    root = str(run.recipe.data.root if data is None else data)
+    dataset = read_dataset(root, data_options(run.recipe))
+    read = read_files(dataset, None if dataset.test is None else dataset.test.targets, cost, progress)
+    if read.fingerprint != run.manifest["data_fingerprint"]:
+        raise PredictionError(
+            f"{root}: these are not the drawings that {run.path} learnt from: some have changed since, come or gone. "
+            "Restore them, say where those are (--data DIR), or train again."
+        )
+    return read
+
+
+def build_extractor(recipe: Recipe) -> Extractor:
+    """Settle the backbone: its device, precision, weights and image settings; nothing is built yet."""
+    from inkfold.models.backbone import choose_device, choose_precision  # noqa: PLC0415 - torch takes a second
+
+    device = choose_device(recipe.backbone.device)
+    precision = choose_precision(recipe.backbone.precision, device)
+    backbone = resolve_backbone(backbone_spec(recipe, precision), home() / "backbones")
+    return Extractor(home(), backbone, image_options(recipe, backbone), device.type, recipe.backbone.batch_size)
+
+
+def build_curriculum(recipe: Recipe) -> Curriculum:
+    """Turn the recipe's stages into epochs and views; one stage of drawings as they are if it names none."""
+    stages, start = [], 0
+    for given in recipe.curriculum or (StageRecipe(),):
+        end = given.until_epoch or recipe.epochs
+        pool = None if given.views == "per_epoch" else given.views
+        stages.append(Stage(end - start, parse_operations(given.augment), pool, given.lr_factor))
+        start = end
+    return Curriculum(stages, recipe.seed)
+
+
+def build_trial(recipe: Recipe) -> "Trial":
+    """Turn the recipe's head and fit into the plain parameters that training takes."""
+    from inkfold.heads.fit import Trial  # noqa: PLC0415
+    from inkfold.heads.settings import FitSettings  # noqa: PLC0415
+    from inkfold.models.backbone import choose_device, choose_precision  # noqa: PLC0415 - torch takes a second
+
+    given = _plain(recipe.fit, {"scaling", "starts"})
+    given["precision"] = choose_precision(given["precision"], choose_device(recipe.backbone.device))
+    return Trial(head_spec(recipe), FitSettings(**given, dropout=dropout_of(recipe)), recipe.fit.starts)
+
+
+def build_tuning(recipe: Recipe) -> "tuple[TrainedPart, TuningSettings]":
+    """Turn the recipe's fine-tuning into the plain parameters that it takes: which part is trained, and how.
+
+    Raises:
+        RecipeError: If that can't be done here.
+    """
+    from inkfold.finetune.network import TrainedPart  # noqa: PLC0415
+    from inkfold.heads.settings import TuningSettings  # noqa: PLC0415
+    from inkfold.models.backbone import choose_device, choose_training_precision  # noqa: PLC0415 - torch takes a second
+
+    asked, given = recipe.backbone, _plain(recipe.finetune, {"start", "interpolate", "teacher", "teacher_weight"})
+    assert asked.train != "frozen"
+    if asked.train == "lora" and find_spec("peft") is None:
+        raise RecipeError("backbone.train: lora needs peft. Install it: pip install 'inkfold[lora]'.")
+    given["precision"] = choose_training_precision(given["precision"], choose_device(asked.device))
+    part = TrainedPart(asked.train, asked.train_blocks, asked.lora_rank, asked.lora_alpha, asked.drop_path, recipe.seed)
+    return part, TuningSettings(**given)
+
+
+def _plain(section: FitRecipe | FinetuneRecipe, others: set[str]) -> dict[str, Any]:
+    """Give a section's values but others', with its schedule flat."""
+    given = section.model_dump(exclude=others)
+    schedule = given["schedule"]
+    steps = {f"step_{name}": schedule[name] for name in ("every", "gamma") if name in schedule}
+    return {**given, "schedule": schedule["kind"], **steps}
+
+
+def dropout_of(recipe: Recipe) -> float:
+    """Give the share of a hidden layer's outputs that a step leaves out."""
+    return recipe.head.dropout if recipe.head.kind == "mlp" else 0.0
+
+
+def check_options(root: str | Path, settings: Sequence[str]) -> tuple[DataOptions, int]:
+    """Read `inkfold check`'s settings by the recipe's own grammar.
+
+    Args:
+        root: The folder of drawings.
+        settings: `on_broken=skip`, `data.label_column=word`, `folds.group_column=who`, `k=5`.
+
+    Returns:
+        The options and the number of folds.
+
+    Raises:
+        RecipeError: With every problem.
+    """
+    sections = {"k": "folds.k", "group_column": "folds.group_column"}
+    named = [f"{sections.get(text.partition('=')[0], text.partition('=')[0])}={text.partition('=')[2]}" for text in settings]
+    dotted = [text if "." in text.partition("=")[0] else f"data.{text}" for text in named]
+    recipe = settle_recipe({"backbone": {"name": "none"}}, tuple(dotted), root)
+    return data_options(recipe), recipe.folds.k

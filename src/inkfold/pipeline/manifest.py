@@ -1,0 +1,57 @@
+"""A finished run's manifest: written last, it names every file with its digest."""
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from inkfold.errors import PredictionError, Problem
+from inkfold.storage.shards import digest_file
+
+MANIFEST = "manifest.json"
+AUDIT, WEAKNESS = "audit.json", "weakness.json"  # may be added to a finished run, and are none of its files
+FORMAT = 1
+
+
+def read_manifest(path: Path, wanted: Collection[str] | None = None) -> dict[str, Any]:
+    """Read a run's manifest and check the files that it names.
+
+    Args:
+        path: The run's directory.
+        wanted: The files to check, of those that it names; None checks all.
+
+    Returns:
+        What `manifest.json` holds.
+
+    Raises:
+        PredictionError: If the run is not finished, or with every file that is missing or not as it was written.
+    """
+    if not path.is_dir():
+        raise PredictionError(f"{path}: no such directory, expected a finished run's. Check the path.")
+    if not (path / MANIFEST).is_file():
+        raise PredictionError(f"{path}: no {MANIFEST}, so this is no finished run. Start `inkfold train` again to finish it.")
+    try:
+        manifest = dict(json.loads((path / MANIFEST).read_text(encoding="utf-8")))
+        files = dict(manifest["files"])
+        list(manifest["class_names"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise PredictionError(f"{path / MANIFEST}: not a manifest: {error}.") from None
+    if manifest.get("format") != FORMAT:
+        raise PredictionError(f"{path}: got format {manifest.get('format')}, expected {FORMAT}. Train again with this version.")
+    problems = [
+        Problem("changed_file", str(path / str(name)), "is missing or not as it was written. Train again.")
+        for name, expected in files.items()
+        if (wanted is None or name in wanted) and not _is_whole(path, name, expected)
+    ]
+    if problems:
+        raise PredictionError(problems)
+    return manifest
+
+
+def is_below(place: Any) -> bool:
+    """Say whether a place that a file names stays inside the directory that it is relative to."""
+    return isinstance(place, str) and not Path(place).is_absolute() and ".." not in Path(place).parts
+
+
+def _is_whole(path: Path, name: str, expected: str) -> bool:
+    return is_below(name) and (path / name).is_file() and digest_file(path / name) == expected

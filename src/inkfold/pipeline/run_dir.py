@@ -1,0 +1,179 @@
+"""A run's directory while it is written: claimed by one recipe, locked by one process, finished by its manifest."""
+
+import contextlib
+import json
+import platform
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from filelock import FileLock, Timeout
+from pydantic import BaseModel
+from safetensors.numpy import save as to_safetensors
+
+from inkfold.config.load import dump_recipe
+from inkfold.errors import InkfoldError, PredictionError, Problem
+from inkfold.heads.settings import PARTING
+from inkfold.pipeline.manifest import FORMAT, MANIFEST
+from inkfold.pipeline.run import HEADS, Run, class_digest, load_run
+from inkfold.storage.files import TEMP_MARK, sweep_temp_files, write_bytes, write_json, write_text
+from inkfold.storage.shards import digest_file
+
+LOCK = ".lock"
+PACKAGES = ("inkfold", "torch", "timm", "numpy", "pillow", "simplejpeg")
+
+
+@contextlib.contextmanager
+def claimed(out: Path, recipe: BaseModel, *, first: bool = True) -> Iterator[None]:
+    """Hold a run's directory for one recipe and one process.
+
+    Args:
+        out: Made when missing.
+        recipe: Written at once, so that a later call knows what is being made here.
+        first: Whether this is the one that writes, of processes that work together; the others hold nothing.
+
+    Raises:
+        PredictionError: If the directory holds something else, or another process is writing it.
+    """
+    if not first:
+        yield
+        return
+    if out.exists() and not out.is_dir():
+        raise PredictionError(f"{out}: is a file. Choose another out=.")
+    lock = FileLock(out / LOCK, timeout=0)
+    try:
+        foreign = [] if (out / "recipe.yaml").is_file() or not out.is_dir() else _foreign_names(out)
+        if foreign:
+            raise PredictionError(f"{out}: holds other files ({', '.join(foreign[:5])}). Choose another out=, or empty it.")
+        out.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise PredictionError(f"{out}: another process is writing this run. Wait for it or choose another out=.") from None
+    except OSError as error:
+        raise PredictionError(f"{out}: {error.strerror}. Choose an out= that you can write to.") from None
+    try:
+        events = out / "events"
+        for directory in (out, out / "predictions", out / "weights", out / "checkpoints", events, *events.glob("fold*")):
+            sweep_temp_files(directory, older_than_s=0)
+        is_new = not (out / "recipe.yaml").is_file()
+        check_recipe(
+            out / "recipe.yaml", recipe, () if (out / MANIFEST).is_file() else [f"finetune.{name}" for name in PARTING]
+        )
+        try:
+            yield
+        except InkfoldError:
+            if is_new and _foreign_names(out) == ["recipe.yaml"]:  # nothing was made: another recipe may be tried here
+                (out / "recipe.yaml").unlink()
+            raise
+    finally:
+        (out / LOCK).unlink(missing_ok=True)  # while it is held: later, it could be another process's
+        lock.release()
+
+
+def finished_run(out: Path, fingerprint: str) -> Run | None:
+    """Load the run if it is finished.
+
+    Args:
+        out: Its directory.
+        fingerprint: Of the data as they are now.
+
+    Returns:
+        The run, or None when it isn't finished.
+
+    Raises:
+        PredictionError: If it was made from other data.
+    """
+    if not (out / MANIFEST).is_file():
+        return None
+    run = load_run(out)
+    if run.manifest["data_fingerprint"] != fingerprint:
+        raise PredictionError(f"{out}: is finished, but the data have changed since. Choose another out= for the new data.")
+    return run
+
+
+def write_heads(out: Path, heads: Mapping[str, np.ndarray], class_names: Sequence[str]) -> None:
+    """Write the fitted tensors with the digest of the class order that they were fitted for."""
+    tensors = {name: np.ascontiguousarray(values) for name, values in heads.items()}
+    write_bytes(out / HEADS, to_safetensors(tensors, metadata={"classes": class_digest(class_names)}))
+
+
+def write_cost(out: Path, cost: Mapping[str, Any]) -> None:
+    """Write what the run took, with the peak memory of this process and of its largest worker, or that of `cost` if larger."""
+    known = {name: [peak for peak in (own, cost.get(name)) if peak is not None] for name, own in _peak_memory().items()}
+    write_json(out / "cost.json", {**cost, **{name: max(peaks, default=None) for name, peaks in known.items()}})
+
+
+def write_manifest(out: Path, content: Mapping[str, Any], files: Sequence[str]) -> None:
+    """Finish the run: what it is, and each file's digest.
+
+    Args:
+        out: Its directory.
+        content: Classes, members, backbone, data fingerprint.
+        files: Names below the directory, all written.
+    """
+    versions = {name: version(name) for name in PACKAGES}
+    write_json(
+        out / MANIFEST,
+        {
+            "format": FORMAT,
+            **content,
+            "versions": {**versions, "python": platform.python_version()},
+            "files": {name: digest_file(out / name) for name in files},
+        },
+    )
+
+
+def _foreign_names(out: Path) -> list[str]:
+    """Name what no run leaves; one killed before its recipe was whole leaves a lock or a temporary file."""
+    return sorted(path.name for path in out.iterdir() if path.name != LOCK and TEMP_MARK not in path.name)
+
+
+def _peak_memory() -> dict[str, int | None]:
+    try:
+        import resource  # noqa: PLC0415 - not on Windows
+    except ImportError:
+        return {"peak_memory_bytes": None, "peak_worker_memory_bytes": None}
+    own, children = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {"peak_memory_bytes": own * unit, "peak_worker_memory_bytes": children * unit}
+
+
+def check_recipe(path: Path, recipe: BaseModel, free: Sequence[str] = ()) -> None:
+    """Write a recipe where none is, or compare it with the one that is there.
+
+    Args:
+        path: A directory's recipe.yaml.
+        recipe: What is asked for now.
+        free: Keys that may differ; the file has what is asked for then.
+
+    Raises:
+        PredictionError: With every other key that differs.
+    """
+    if not path.is_file():
+        write_text(path, dump_recipe(recipe))
+        return
+    try:
+        there = _flat(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, ValueError) as error:
+        raise PredictionError(f"{path}: not a run's recipe: {error}. Choose another out=.") from None
+    asked = _flat(recipe.model_dump(mode="json"))
+    other = [key for key in dict.fromkeys([*there, *asked]) if there.get(key) != asked.get(key)]
+    problems = [
+        Problem("other_recipe", f"{path}: {key}", f"is {there.get(key)!r} there, {asked.get(key)!r} now. Choose another out=.")
+        for key in other
+        if key not in free
+    ]
+    if problems:
+        raise PredictionError(problems)
+    if other:
+        write_text(path, dump_recipe(recipe))
+
+
+def _flat(raw: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(raw, dict):
+        return {prefix: json.loads(json.dumps(raw))}
+    return {key: value for name, part in raw.items() for key, value in _flat(part, f"{prefix}.{name}".lstrip(".")).items()}

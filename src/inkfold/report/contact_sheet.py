@@ -1,0 +1,150 @@
+"""`inkfold augment`: a contact sheet of what a recipe shows its backbone, drawn by the very code that training uses."""
+
+import io
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from inkfold.augment.operations import Operation
+from inkfold.augment.views import IDENTITY, View, render
+from inkfold.config.recipe import Recipe
+from inkfold.data.dataset import Drawings, read_dataset
+from inkfold.errors import DataError, ExportError
+from inkfold.images.decode import BrokenImage, Pixels
+from inkfold.images.preprocess import ImageOptions, read_drawing
+from inkfold.models.weights import UNTRAINED, find_weights_file, resolve_backbone
+from inkfold.pipeline.build import build_curriculum, data_options
+from inkfold.pipeline.run import backbone_spec, image_options, prediction_views
+from inkfold.storage.files import write_bytes
+from inkfold.storage.shards import digest
+
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+DRAWS_PER_STAGE = 3
+CELL_PX = 160  # the most; larger views are reduced for the sheet alone
+GAP_PX, FONT_PX, LINE_PX = 6, 12, 15
+SHEET, INK = (236, 236, 232), (24, 24, 24)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of the sheet.
+
+    Attributes:
+        title: What stands above it.
+        view: What it shows of each drawing.
+    """
+
+    title: str
+    view: View
+
+
+def write_preview(recipe: Recipe, out: Path, rows: int = 8) -> tuple[Column, ...]:
+    """Draw some drawings as each operation and each stage of a recipe shows them.
+
+    Args:
+        recipe: With its data; the backbone decides the size, its weights aren't needed.
+        out: A .png, .jpg or .webp; replaced when it exists.
+        rows: How many drawings, of as many classes as there are; chosen by the recipe's seed.
+
+    Returns:
+        The sheet's columns.
+
+    Raises:
+        ExportError: If the suffix is none of these.
+        DataError: If no drawing can be read.
+        RecipeError: If timm has no such backbone.
+    """
+    if out.suffix.lower() not in FORMATS:
+        raise ExportError(f"{out}: got suffix '{out.suffix}', expected one of {', '.join(FORMATS)}. Choose another --out.")
+    spec = backbone_spec(recipe, "float32")
+    if find_weights_file(spec) is None:
+        spec = replace(spec, weights=UNTRAINED)
+    backbone = resolve_backbone(spec)
+    dataset = read_dataset(str(recipe.data.root), data_options(recipe), strict=False)
+    chosen = _choose(dataset.train, image_options(recipe, backbone), rows, recipe.seed)
+    if not chosen:
+        raise DataError(f"{dataset.root}: no training drawing can be read. `inkfold check` says why.")
+    columns = preview_columns(recipe)
+    shown = [[render(pixels, column.view, name, backbone.image_size) for column in columns] for _, name, pixels in chosen]
+    labels = [dataset.class_names[target] for target, _, _ in chosen]
+    sheet = io.BytesIO()
+    _lay_out([column.title for column in columns], labels, shown).save(sheet, FORMATS[out.suffix.lower()])
+    write_bytes(out, sheet.getvalue())
+    return columns
+
+
+def preview_columns(recipe: Recipe) -> tuple[Column, ...]:
+    """List what a recipe shows: drawings as they are, each operation by itself, each stage's first views, test-time views.
+
+    Args:
+        recipe: With its curriculum and test-time views.
+
+    Returns:
+        The columns, no view twice.
+    """
+    curriculum = build_curriculum(recipe)
+    columns = [Column("as it is", IDENTITY)]
+    operations = dict.fromkeys(one for stage in curriculum.stages for one in stage.operations)
+    for operation in dict.fromkeys(Operation(one.name, one.args) for one in operations):
+        columns.append(Column(str(operation), View((operation,), recipe.seed)))
+    for number in range(len(curriculum.stages)):
+        epochs = [epoch for epoch in range(curriculum.epochs) if curriculum.stage(epoch) == number]
+        views = tuple(dict.fromkeys(curriculum.view(epoch) for epoch in epochs))
+        title = f"stage {number + 1}, epochs {epochs[0]}-{epochs[-1] + 1}"
+        columns += [Column(f"{title}, view {i + 1} of {len(views)}", view) for i, view in enumerate(views[:DRAWS_PER_STAGE])]
+    columns += [Column(f"test-time: {view}", view) for view in prediction_views(recipe)]
+    first = {column.view: column for column in reversed(columns)}
+    return tuple(first[view] for view in dict.fromkeys(column.view for column in columns))
+
+
+def _choose(train: Drawings, options: ImageOptions, rows: int, seed: int) -> list[tuple[int, bytes, Pixels]]:
+    """Read drawings of different classes, then more of them, in an order that the seed and the names decide."""
+    assert train.targets is not None
+    keys = [digest(f"{seed}|{name}".encode()) for name in train.image_paths.tolist()]
+    shuffled = sorted(range(len(keys)), key=keys.__getitem__)
+    seen: dict[int, int] = {}
+    turns = []
+    for row in shuffled:
+        target = int(train.targets[row])
+        turns.append((seen.setdefault(target, 0), keys[row], row))
+        seen[target] += 1
+    chosen: list[tuple[int, bytes, Pixels]] = []
+    for _, _, row in sorted(turns):
+        if len(chosen) == rows:
+            break
+        try:
+            data = Path(train.files[row]).read_bytes()
+            chosen.append((int(train.targets[row]), digest(data).encode(), read_drawing(data, options)))
+        except (BrokenImage, OSError):
+            continue
+    return chosen
+
+
+def _lay_out(titles: Sequence[str], labels: Sequence[str], shown: Sequence[Sequence[Pixels]]) -> Image.Image:
+    font = ImageFont.load_default(FONT_PX)
+    cell = min(CELL_PX, max(len(one) for row in shown for one in row))
+    wrapped = [textwrap.wrap(title, max(8, int(cell / (0.52 * FONT_PX)))) for title in titles]
+    head = LINE_PX * max(map(len, wrapped)) + GAP_PX
+    margin = max(int(font.getlength(label)) for label in labels) + 2 * GAP_PX
+    width = margin + len(titles) * (cell + GAP_PX)
+    sheet = Image.new("RGB", (width, head + len(shown) * (cell + GAP_PX)), SHEET)
+    pen = ImageDraw.Draw(sheet)
+    for column, lines in enumerate(wrapped):
+        for i, line in enumerate(lines):
+            pen.text((margin + column * (cell + GAP_PX), GAP_PX // 2 + i * LINE_PX), line, INK, font)
+    for row, (label, pictures) in enumerate(zip(labels, shown, strict=True)):
+        top = head + row * (cell + GAP_PX)
+        pen.text((GAP_PX, top + cell // 2 - LINE_PX // 2), label, INK, font)
+        for column, pixels in enumerate(pictures):
+            sheet.paste(_reduced(pixels, cell), (margin + column * (cell + GAP_PX), top))
+    return sheet
+
+
+def _reduced(pixels: UInt8[np.ndarray, "s s *channels"], side_px: int) -> Image.Image:
+    picture = Image.fromarray(pixels)
+    return picture if picture.width == side_px else picture.resize((side_px, side_px), Image.Resampling.BOX)

@@ -1,0 +1,119 @@
+"""One self-contained HTML page: templates, style and script inside it, and a policy that lets nothing else in."""
+
+import base64
+import hashlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from inkfold.report.thumbnails import Picture
+
+TEMPLATES = Path(__file__).parent / "templates"
+NONE = "–"
+# Styles inline: matplotlib writes them so, and intervals can't be placed without.
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
+
+def render_page(template: str, context: Mapping[str, Any], pictures: Iterable[Picture] = ()) -> str:
+    """Fill a template.
+
+    Args:
+        template: Its file's name.
+        context: What it shows; everything is escaped but Markup.
+        pictures: What it refers to by name; each is embedded once.
+
+    Returns:
+        HTML that refers to nothing outside itself. Its policy runs the one script that is part of inkfold, by digest.
+    """
+    css, js = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    script = base64.b64encode(hashlib.sha256(js.encode()).digest()).decode()
+    policy = f"{POLICY}; script-src 'sha256-{script}'"
+    page: str = (
+        _environment()
+        .get_template(template)
+        .render(
+            **context,
+            css=Markup(css),  # noqa: S704 - inkfold's own files
+            js=Markup(js),  # noqa: S704
+            policy=policy,
+            version=version("inkfold"),
+            pictures=list(pictures),
+        )
+    )
+    return page
+
+
+def common_scale(intervals: Iterable[Sequence[float]]) -> tuple[float, float]:
+    """Find round bounds, a twentieth apart at the least, that hold all intervals of shares.
+
+    Args:
+        intervals: Lower and upper bounds.
+
+    Returns:
+        The scale's ends.
+    """
+    bounds = [bound for interval in intervals for bound in interval]
+    if not bounds:
+        return 0.0, 1.0
+    return max(math.floor(min(bounds) * 20 - 0.01) / 20, 0.0), min(math.ceil(max(bounds) * 20 + 0.01) / 20, 1.0)
+
+
+def drawn(svg: str) -> Markup:
+    """Let a plot stand in a page as it is; `figures` puts no text from data into it."""
+    return Markup(svg)  # noqa: S704
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(
+        share=lambda value: NONE if value is None else f"{value:.3f}",
+        whole=lambda value: NONE if value is None else f"{100 * value:.0f}",
+        name=lambda text: Markup(str(escape(text)).replace("_", "_<wbr>")),  # noqa: S704 - escaped; may break after a _
+        span=lambda ci: f"{ci[0]:.3f}–{ci[1]:.3f}",
+        percent=lambda value: f"{100 * value:.1f}".replace("-", "−"),
+        percent_span=lambda ci: f"{100 * ci[0]:.1f}–{100 * ci[1]:.1f}",
+        points=lambda value: f"{100 * value:+.1f}".replace("-", "−"),
+        count=lambda value: f"{value:,}",
+        p=lambda value: "<\u00a00.001" if value < 0.001 else f"{value:.3f}",
+        p_told=p_told,
+        place=_place,
+        duration=duration,
+        size=size,
+    )
+    return environment
+
+
+def p_told(value: float) -> str:
+    """Write a p-value as an equation."""
+    return "p\u00a0<\u00a00.001" if value < 0.001 else f"p\u00a0=\u00a0{value:.3f}"
+
+
+def duration(seconds: float) -> str:
+    """Say how long something took."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f}\u00a0s"
+    if whole < 3600:
+        return f"{whole // 60}\u00a0min {whole % 60}\u00a0s"
+    return f"{whole // 3600}\u00a0h {whole % 3600 // 60}\u00a0min"
+
+
+def size(count_bytes: int | None) -> str:
+    """Say how much memory something took."""
+    if count_bytes is None:
+        return NONE
+    return f"{count_bytes / 2**30:.1f}\u00a0GiB" if count_bytes >= 2**30 else f"{count_bytes / 2**20:.0f}\u00a0MiB"
+
+
+def _place(value: float, scale: Sequence[float]) -> str:
+    low, high = scale
+    return f"{100 * (value - low) / (high - low):.2f}%"

@@ -1,0 +1,178 @@
+"""Small pictures of drawings for a page: each read once, embedded once, and named by the place that it is shown from."""
+
+import base64
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from inkfold.data.dataset import DataOptions, Dataset, read_dataset
+from inkfold.errors import InkfoldError
+from inkfold.images.decode import BrokenImage, Pixels
+from inkfold.images.preprocess import ImageOptions, read_drawing
+from inkfold.storage.shards import digest
+
+SIDE_PX = 96
+GREYS = 16  # four bits a pixel; more can't be told from it at this size
+WEBP_QUALITY = 60
+MOST_BYTES = 3_000_000  # of all pictures as they are embedded; a page of 5 MB leaves the rest to its tables
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One embedded picture.
+
+    Attributes:
+        name: The page's own name of it.
+        uri: Its bytes as a data URI.
+        grey: Whether it has no colour, so that it may follow the page's theme.
+    """
+
+    name: str
+    uri: str
+    grey: bool
+
+
+class Album:
+    """The pictures of a page.
+
+    Args:
+        files: Where each drawing is, by part (`train` or `test`) and image path.
+        by_class: Image paths of training drawings by class name, in the order in which samples are taken.
+        options: How drawings become squares.
+        why: Why there are no pictures, in words; None where there are.
+    """
+
+    def __init__(
+        self,
+        files: Mapping[tuple[str, str], str],
+        by_class: Mapping[str, list[str]],
+        options: ImageOptions,
+        why: str | None = None,
+    ) -> None:
+        self.why = why
+        self.pictures: dict[tuple[str, str], Picture] = {}
+        self._files, self._by_class, self._options = files, by_class, options
+        self._gone: set[tuple[str, str]] = set()
+        self._left_bytes = MOST_BYTES
+
+    @property
+    def gone(self) -> int:
+        """How many drawings were asked for that couldn't be read."""
+        return len(self._gone)
+
+    def show(self, path: str, part: str = "train") -> Picture | None:
+        """Embed a drawing.
+
+        Args:
+            path: As the data name it.
+            part: `train` or `test`.
+
+        Returns:
+            Its picture, the same one each time; None where it can't be read, or the page is full.
+        """
+        key = (part, path)
+        if key not in self.pictures and key not in self._gone:
+            self._embed(key)
+        return self.pictures.get(key)
+
+    def samples(self, class_name: str, count: int, avoid: str = "") -> list[Picture]:
+        """Embed training drawings of a class, always the same ones.
+
+        Args:
+            class_name: Which class.
+            count: How many at most.
+            avoid: A drawing that is shown beside them already.
+
+        Returns:
+            The pictures.
+        """
+        paths = [path for path in self._by_class.get(class_name, []) if path != avoid][:count]
+        return [picture for picture in map(self.show, paths) if picture is not None]
+
+    def _embed(self, key: tuple[str, str]) -> None:
+        file = self._files.get(key)
+        if not file or self._left_bytes <= 0:
+            if not file and self.why is None:
+                self._gone.add(key)
+            return
+        try:
+            pixels = read_drawing(Path(file).read_bytes(), self._options)
+        except (BrokenImage, OSError):
+            self._gone.add(key)
+            return
+        uri, grey = encode(pixels)
+        self._left_bytes -= len(uri)
+        self.pictures[key] = Picture(f"d{len(self.pictures)}", uri, grey)
+
+
+def open_album(options: DataOptions, root: str | Path | None, fit: str, invert: str) -> Album:
+    """Find the drawings of a run.
+
+    Args:
+        options: How its data are read.
+        root: Where they are; None where nobody knows.
+        fit: How its drawings became squares.
+        invert: Whether light strokes on a dark ground were turned.
+
+    Returns:
+        Their album; one without pictures, which says why, where they aren't there any more.
+    """
+    image = ImageOptions(SIDE_PX, fit=fit, invert=invert)  # type: ignore[arg-type]
+    if root is None:
+        return Album({}, {}, image, "The run doesn't say where its drawings are.")
+    try:
+        dataset = read_dataset(root, options, strict=False)
+    except InkfoldError as error:
+        return Album({}, {}, image, f"The drawings can't be read: {str(error).splitlines()[0]}")
+    return Album(_files(dataset), _by_class(dataset), image)
+
+
+def encode(pixels: Pixels) -> tuple[str, bool]:
+    """Write a square as a data URI.
+
+    Args:
+        pixels: (s, s) if grey, else (s, s, 3).
+
+    Returns:
+        The address, and whether it is grey. Grey ones are PNG with 16 shades, which keeps thin lines sharp; others WebP.
+    """
+    if pixels.ndim == 2:
+        return f"data:image/png;base64,{base64.b64encode(grey_png(pixels)).decode()}", True
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, "WEBP", quality=WEBP_QUALITY, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(data.getvalue()).decode()}", False
+
+
+def grey_png(pixels: UInt8[np.ndarray, "h w"]) -> bytes:
+    """Write a grey picture as a PNG file with 16 shades."""
+    shades = np.rint(pixels.astype(np.float32) / 255 * (GREYS - 1)).astype(np.uint8)
+    picture = Image.fromarray(shades).convert("P")
+    picture.putpalette([channel for shade in range(GREYS) for channel in [round(shade * 255 / (GREYS - 1))] * 3])
+    data = io.BytesIO()
+    picture.save(data, "PNG", optimize=True, bits=4)
+    return data.getvalue()
+
+
+def _files(dataset: Dataset) -> dict[tuple[str, str], str]:
+    found: dict[tuple[str, str], str] = {}
+    for part, drawings in (("test", dataset.test), ("train", dataset.train)):
+        if drawings is not None:
+            found |= {
+                (part, path): file for path, file in zip(drawings.image_paths.tolist(), drawings.files.tolist(), strict=True)
+            }
+    return found
+
+
+def _by_class(dataset: Dataset) -> dict[str, list[str]]:
+    """Order each class's drawings by their names' digests: a sample that nobody picked."""
+    targets = dataset.train.targets
+    assert targets is not None
+    named: dict[str, list[str]] = {}
+    for path, target in zip(dataset.train.image_paths.tolist(), targets.tolist(), strict=True):
+        named.setdefault(dataset.class_names[target], []).append(path)
+    return {name: sorted(paths, key=lambda path: digest(path.encode())) for name, paths in named.items()}

@@ -1,0 +1,292 @@
+"""Backbones compared on some drawings: out-of-fold accuracy of a cosine head, and what it costs."""
+
+import fnmatch
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from inkfold.config.recipe import Recipe
+from inkfold.data.dataset import Dataset, read_dataset
+from inkfold.errors import InkfoldError, RecipeError
+from inkfold.evaluation.metrics import mcnemar, wilson_interval
+from inkfold.evaluation.predictions import is_worth_telling, judging
+from inkfold.features.executors import INLINE, Launcher, open_launcher
+from inkfold.features.extractor import Cost
+from inkfold.models import ink_small as inksmall
+from inkfold.models.weights import SUFFIXES, BackboneInfo, BackboneSpec, find_weights_file
+from inkfold.pipeline.build import build_trial, data_options, settle_recipe
+from inkfold.pipeline.inputs import build_lessons, gather, split
+from inkfold.pipeline.out_of_fold import predict_held_out, shown_alike
+from inkfold.pipeline.prepare import ReadData, read_files
+from inkfold.pipeline.run import backbone_spec
+from inkfold.runtime.progress import Progress, silent
+from inkfold.search.published import IMAGENET_SKETCH_TOP1
+from inkfold.storage.shards import digest
+
+# Small first: what a CPU can afford.
+USUAL = (
+    inksmall.NAME,
+    "mobilenetv3_small_100.lamb_in1k",
+    "mobilenetv2_100.ra_in1k",
+    "tf_efficientnet_lite0.in1k",
+    "resnet18.a1_in1k",
+    "convnext_atto.d2_in1k",
+    "efficientnet_b0.ra_in1k",
+)
+USUAL_ON_GPU = (
+    "resnet50.fb_swsl_ig1b_ft_in1k",
+    "vit_base_patch16_clip_224.laion2b_ft_in1k",
+    "convnext_base.clip_laion2b_augreg_ft_in12k_in1k_384",
+    "convnext_large_mlp.clip_laion2b_augreg_ft_in1k_384",
+    "eva02_large_patch14_448.mim_m38m_ft_in22k_in1k",
+)
+# A head that suits any backbone: it looks at directions only, so the features' scale has no say.
+RECIPE: dict[str, Any] = {
+    "head": {"kind": "cosine"},
+    "fit": {"epochs": 12, "batch_size": 256, "optimiser": "adamw", "lr": 8e-3, "weight_decay": 0.1, "label_smoothing": 0.1},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Explored:
+    """One backbone on the drawings.
+
+    Attributes:
+        name: timm's full name.
+        accuracy: Out of fold.
+        accuracy_ci95: Its interval.
+        p_value: Of its difference from the best one, by McNemar's test; 1 for the best itself.
+        images_per_s: Features a second when they were computed on this machine; None if that is not known.
+        parameters: Without a classifier.
+        weights_bytes: In the precision that it runs in.
+        image_size: Side in px.
+        precision: Of the forward pass.
+        forwards: That were needed now.
+        imagenet_sketch_top1: Published accuracy of its own classifier on sketches, percent; None if none is known of
+            these very weights: a local file's may be others of the same name.
+        n: Drawings that it was judged by, the same for all.
+        learnt: Training drawings that its weights learnt from, as far as a list beside them says; 0 where they are too few to
+            matter.
+    """
+
+    name: str
+    accuracy: float
+    accuracy_ci95: tuple[float, float]
+    p_value: float
+    images_per_s: float | None
+    parameters: int
+    weights_bytes: int
+    image_size: int
+    precision: str
+    forwards: int
+    imagenet_sketch_top1: float | None
+    n: int
+    learnt: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Give all fields as JSON values."""
+        return {**asdict(self), "accuracy_ci95": list(self.accuracy_ci95)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """A backbone with its answers: where it was right, and which drawings its weights learnt from."""
+
+    explored: Explored
+    right: Bool[np.ndarray, " n"]
+    learnt: Bool[np.ndarray, " n"]
+
+
+def explore(
+    data: str | Path,
+    patterns: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    *,
+    sample: int | None = None,
+    progress: Progress = silent,
+    on: str | Launcher = INLINE,
+) -> tuple[list[Explored], dict[str, str]]:
+    """Compare backbones; features that are in the bank are not computed again.
+
+    Args:
+        data: The folder of drawings.
+        patterns: timm's names, also with `*`; none: the weights in INKFOLD_WEIGHTS and some usual ones.
+        overrides: `dotted.key=value` of the recipe that all have in common.
+        sample: About so many training drawings, in the classes' shares, but one of each class at least.
+        progress: Told how far each stage is.
+        on: Where features are computed; see `train`.
+
+    Returns:
+        What could be tried, the most accurate first, and why the others could not, by name. Where one's weights learnt
+        from some of the drawings, all are judged by the others.
+
+    Raises:
+        RecipeError: If an override doesn't validate or a pattern matches nothing.
+        DataError: With every problem of the data.
+    """
+    launching = open_launcher(on)
+    names = backbone_names(patterns)
+    first = _recipe(names[0], overrides, data)
+    dataset = read_dataset(str(first.data.root), data_options(first))
+    dataset = dataset if sample is None else _sampled(dataset, sample, first.seed)
+    cost = Cost()
+    read = read_files(replace(dataset, test=None), None, cost, progress)
+    tried: dict[str, _Tried] = {}
+    problems: dict[str, str] = {}
+    with launching as launcher:
+        for i, name in enumerate(names):
+            progress("backbones", i, len(names))
+            try:
+                found = _try_out(_recipe(name, overrides, data), read, progress, launcher)
+            except InkfoldError as error:
+                problems[name] = str(error)
+                continue
+            tried.setdefault(found.explored.name, found)
+    progress("backbones", len(names), len(names))
+    return _rank([*tried.values()]), problems
+
+
+def _rank(tried: "Sequence[_Tried]") -> list[Explored]:
+    """Judge all by the drawings that none of them learnt from, and order them; by all drawings where that leaves none."""
+    if not tried:
+        return []
+    judged = judging(np.logical_or.reduce([one.learnt for one in tried]))
+    ranked = sorted(tried, key=lambda one: (-one.right[judged].mean(), one.explored.name))
+    best = ranked[0].right[judged]
+    return [
+        replace(
+            one.explored,
+            accuracy=float(right.mean()),
+            accuracy_ci95=wilson_interval(int(right.sum()), len(right)),
+            p_value=mcnemar(best, right),
+            n=len(right),
+        )
+        for one, right in ((one, one.right[judged]) for one in ranked)
+    ]
+
+
+def backbone_names(patterns: Sequence[str]) -> list[str]:
+    """List the backbones that patterns name.
+
+    Args:
+        patterns: timm's names, also with `*`; none: local weights and usual ones.
+
+    Returns:
+        Without repetition.
+
+    Raises:
+        RecipeError: If a pattern matches nothing.
+    """
+    if not patterns:
+        from inkfold.models.backbone import choose_device  # noqa: PLC0415 - torch takes a second
+
+        usual = USUAL if choose_device().type == "cpu" else (*USUAL, *USUAL_ON_GPU)
+        local = _local_names()
+        return [*local, *(name for name in usual if not {name, name.partition(".")[0]} & {*local})]
+    names = []
+    for pattern in patterns:
+        matches = _matches(pattern) if set(pattern) & set("*?[") else [pattern]
+        if not matches:
+            raise RecipeError(f"backbones: '{pattern}' matches none of timm's pretrained models. See timm.list_pretrained().")
+        names += matches
+    return list(dict.fromkeys(names))
+
+
+def _matches(pattern: str) -> list[str]:
+    from inkfold.models.torchvision_compat import declare_missing_operators  # noqa: PLC0415
+
+    declare_missing_operators()
+    import timm  # noqa: PLC0415 - seconds
+
+    return fnmatch.filter(sorted({inksmall.NAME, *timm.list_pretrained(), *_local_names()}), pattern)
+
+
+def _local_names() -> list[str]:
+    directories = [Path(part).expanduser() for part in os.environ.get("INKFOLD_WEIGHTS", "").split(os.pathsep) if part]
+    files = [file for directory in directories if directory.is_dir() for file in sorted(directory.iterdir())]
+    return list(dict.fromkeys(file.stem for file in files if file.suffix in SUFFIXES))
+
+
+def _recipe(name: str, overrides: Sequence[str], data: str | Path) -> Recipe:
+    return settle_recipe({**RECIPE, "backbone": {"name": name}}, tuple(overrides), data)
+
+
+def _sampled(dataset: Dataset, count: int, seed: int) -> Dataset:
+    """Take a share of every class, at least one drawing, in an order that seed and names decide."""
+    targets = dataset.train.targets
+    assert targets is not None
+    share = count / len(targets)
+    keys = np.array([digest(f"{seed}|{name}".encode()) for name in dataset.train.image_paths.tolist()])
+    rows = []
+    for target in np.unique(targets):
+        of_class = np.flatnonzero(targets == target)
+        rows.append(of_class[np.argsort(keys[of_class])][: max(1, round(share * len(of_class)))])
+    return replace(dataset, train=dataset.train.select(np.sort(np.concatenate(rows))))
+
+
+def _try_out(recipe: Recipe, read: ReadData, progress: Progress, launcher: Launcher) -> _Tried:
+    from inkfold.heads.fit import fit_trials  # noqa: PLC0415
+    from inkfold.models.backbone import choose_device, count_parameters  # noqa: PLC0415 - torch takes a second
+
+    cost = Cost()
+    material = gather(recipe, read, cost, progress, launcher)
+    folds = split(recipe, material.prepared)
+    device = choose_device(recipe.backbone.device)
+    [fitted] = fit_trials(build_lessons(recipe, material, folds), [build_trial(recipe)], device=device, progress=progress)
+    if fitted.heads is None:
+        raise RecipeError(f"fit.lr: with {recipe.fit.lr:g} the fit diverged. Lower it.")
+    predictions = predict_held_out(
+        shown_alike(material.features, None, folds), material.prepared, material.test_views, folds, fitted
+    )
+    right = predictions.preds == predictions.targets
+    learnt = predictions.learnt
+    if learnt is None or not is_worth_telling(int(learnt.sum()), len(learnt)):
+        learnt = np.zeros_like(right)
+    info = material.extractor.backbone
+    parameters = count_parameters(info)
+    explored = Explored(
+        name=info.name,
+        accuracy=math.nan,  # this and the next two are settled when all have been tried
+        accuracy_ci95=(math.nan, math.nan),
+        p_value=math.nan,
+        images_per_s=material.extractor.rate(),
+        parameters=parameters,
+        weights_bytes=parameters * (2 if info.precision == "bfloat16" else 4),
+        image_size=info.image_size,
+        precision=info.precision,
+        forwards=cost.forwards,
+        imagenet_sketch_top1=published(info, backbone_spec(recipe, info.precision)),
+        n=len(right),
+        learnt=int(learnt.sum()),
+    )
+    return _Tried(explored, right, learnt)
+
+
+def published(info: BackboneInfo, asked: BackboneSpec) -> float | None:
+    """Find what is published of a backbone on sketches.
+
+    Args:
+        info: The backbone.
+        asked: What it was resolved from.
+
+    Returns:
+        Top-1 accuracy, percent; None for weights that may not be those it was measured with: untrained, or a local file.
+    """
+    own = info.init_seed is not None or find_weights_file(asked) is not None
+    return None if own else IMAGENET_SKETCH_TOP1.get(info.name)
+
+
+def explored_json(data: str | Path, rows: Sequence[Explored], problems: Mapping[str, str]) -> str:
+    """Give everything as JSON text."""
+    return json.dumps(
+        {"data": str(data), "backbones": [row.as_json() for row in rows], "problems": dict(problems)},
+        indent=2,
+        ensure_ascii=False,
+    )

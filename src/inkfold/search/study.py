@@ -1,0 +1,344 @@
+"""The best hyper-parameters for some drawings, by Optuna on cached features, and an honest figure of what they gain.
+
+Part of the training drawings is set aside first. Trials are asked for in batches that fill one program of `training`, their
+figure is cross-validated accuracy on the rest, and only the recipe as it was and the best trial are ever asked about the part
+set aside. Both figures are of drawings as they are: a recipe's `tta` is left alone, and best.yaml keeps it. The study is a
+journal on disk: a tuner that was killed continues, several may work on one study at once, and it may be extended.
+"""
+
+import contextlib
+import threading
+import time
+import uuid
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from inkfold.config.load import dump_raw, dump_recipe, load_raw, load_recipe, merge_overrides, with_values
+from inkfold.config.recipe import Recipe, expand_shorthand
+from inkfold.config.sections import SpaceRecipe
+from inkfold.data.dataset import read_dataset
+from inkfold.errors import PredictionError, RecipeError
+from inkfold.evaluation.plots import plot_bars, plot_history
+from inkfold.features.executors import INLINE, Launcher, open_launcher
+from inkfold.features.extractor import Cost
+from inkfold.pipeline.build import data_options, settle_recipe
+from inkfold.pipeline.prepare import read_files
+from inkfold.pipeline.run_dir import check_recipe
+from inkfold.runtime.progress import Progress, silent
+from inkfold.search.objective import Candidate, Tryouts
+from inkfold.search.space import default_values, from_names, search_space, suggest
+from inkfold.storage.files import TEMP_MARK, write_json, write_text
+
+if TYPE_CHECKING:
+    import optuna
+
+STUDY, SUMMARY, BEST = "study.journal", "tune.json", "best.yaml"
+HISTORY, IMPORTANCE = "history.svg", "importance.svg"
+FINGERPRINT = "data_fingerprint"
+POLL_S = 0.5  # while other tuners finish their trials
+RUNGS = 4  # a trial is looked at after a quarter and after half of the epochs
+FEWEST_FOR_IMPORTANCE = 8
+AS_IT_IS = "as_it_is"
+BEST_HEADER = "# The best trial of a study by inkfold tune; tune.json beside it says what it gains.\n"
+
+
+def tune(
+    recipe: Mapping[str, Any] | str | Path,
+    *overrides: str,
+    data: str | Path | None = None,
+    out: str | Path,
+    progress: Progress = silent,
+    on: str | Launcher = INLINE,
+) -> dict[str, Any]:
+    """Search for better hyper-parameters.
+
+    Args:
+        recipe: Raw keys, a YAML file, or a shipped recipe's name; its `tune` section says what to try.
+        overrides: `dotted.key=value`.
+        data: The folder of drawings; goes before what the recipe says.
+        out: The study's directory. A study of the same recipe and drawings in it is continued, also with more trials.
+        progress: Told how far each stage is.
+        on: Where features are computed; see `train`.
+
+    Returns:
+        What `tune.json` holds: the best values, cross-validated accuracies, and the gain on drawings never tuned on.
+
+    Raises:
+        RecipeError: If the recipe or its space doesn't validate.
+        DataError: With every problem of the data.
+        PredictionError: If `out` holds anything else, or a study of another recipe or of other drawings.
+    """
+    launching = open_launcher(on)
+    raw, out = _raw(recipe, overrides), Path(out)
+    settled = settle_recipe(raw, (), data)
+    if settled.backbone.train != "frozen":
+        raise RecipeError("backbone.train: tune tries heads on a frozen backbone's features. Set backbone.train=frozen.")
+    raw = with_values(raw, {"backbone.name": settled.backbone.name})  # where it was chosen: once, for all trials
+    space = search_space(raw, settled)
+    _claim(out, settled)
+    dataset = replace(read_dataset(str(settled.data.root), data_options(settled)), test=None)
+    read = read_files(dataset, None, Cost(), progress)
+    with _alone(out):
+        study = _open_study(out, settled, read.fingerprint)
+        _enqueue_as_it_is(study, default_values(space, raw))
+    with launching as launcher:
+        tryouts = Tryouts(settled, read, progress, launcher)
+        _try_all(out, study, tryouts, space, (raw, settled), progress)
+        return _conclude(out, study, tryouts, space, (raw, settled))
+
+
+def _try_all(
+    out: Path,
+    study: "optuna.Study",
+    tryouts: Tryouts,
+    space: Mapping[str, SpaceRecipe],
+    given: tuple[Mapping[str, Any], Recipe],
+    progress: Progress,
+) -> None:
+    """Ask for trials and fit them until there are enough, and wait for those that others are at."""
+    wanted = given[1].tune
+    with _at_work(out) as worker:
+        while True:
+            with _alone(out):
+                _take_over(study, out)
+                candidates = _ask(study, min(wanted.batch, wanted.trials - _count(study)), worker, space, given)
+            if candidates:
+                _batch(study, tryouts, candidates, prune=wanted.prune)
+            elif _count(study) > _count(study, running=False):
+                time.sleep(POLL_S)  # the drawings set aside are asked once, when all tuners are done
+            else:
+                return
+            progress("trials", min(_count(study, running=False), wanted.trials), wanted.trials)
+
+
+def _raw(recipe: Mapping[str, Any] | str | Path, overrides: tuple[str, ...]) -> dict[str, Any]:
+    if isinstance(recipe, Mapping):
+        raw = dict(recipe)
+        merge_overrides(raw, overrides)
+        return raw
+    return load_raw(recipe, overrides)
+
+
+def _claim(out: Path, recipe: Recipe) -> None:
+    """Take a directory for this recipe's study; how many trials are wanted may change from call to call."""
+    if out.exists() and not out.is_dir():
+        raise PredictionError(f"{out}: is a file. Choose another out=.")
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "recipe.yaml"
+    own = {path.name, STUDY, SUMMARY, BEST, HISTORY, IMPORTANCE}
+    found = [] if (out / STUDY).is_file() else [one.name for one in out.iterdir() if one.name not in own]
+    foreign = sorted(name for name in found if TEMP_MARK not in name and not name.startswith((".", STUDY)))
+    if foreign:
+        raise PredictionError(f"{out}: holds no study but other files ({', '.join(foreign[:5])}). Choose another out=.")
+    asked = recipe
+    with contextlib.suppress(RecipeError):  # what isn't a recipe is told below
+        there = load_recipe(path).tune
+        alike = recipe.tune.model_copy(update={"trials": there.trials, "batch": there.batch})
+        asked = recipe.model_copy(update={"tune": alike})
+    check_recipe(path, asked)
+    if asked != recipe:
+        write_text(path, dump_recipe(recipe))
+
+
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Let no other tuner look at the study: it would take a trial that has no worker yet for a dead tuner's."""
+    with FileLock(out / ".study.lock"):
+        yield
+
+
+@contextlib.contextmanager
+def _at_work(out: Path) -> Iterator[str]:
+    """Hold a lock while this process works, so that others can tell a living tuner's trials from a dead one's."""
+    worker = uuid.uuid4().hex
+    lock = FileLock(_worker_lock(out, worker))
+    with _alone(out):  # who sweeps away dead tuners' locks never sees one that is made but not held yet
+        lock.acquire()
+    try:
+        yield worker
+    finally:
+        _worker_lock(out, worker).unlink(missing_ok=True)  # while it is held
+        lock.release()
+
+
+def _worker_lock(out: Path, worker: str) -> Path:
+    return out / f".worker-{worker}.lock"
+
+
+def _open_study(out: Path, recipe: Recipe, fingerprint: str) -> "optuna.Study":
+    """Open or begin a study, unless its trials were scored on other drawings than those that there are now."""
+    import optuna  # noqa: PLC0415 - a second that only tuning needs to pay
+    from optuna.storages.journal import JournalFileBackend, JournalStorage  # noqa: PLC0415
+    from optuna.trial import TrialState  # noqa: PLC0415
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        storage=JournalStorage(JournalFileBackend(str(out / STUDY))),
+        study_name="tune",
+        direction="maximize",
+        load_if_exists=True,
+        pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=max(1, recipe.fit.epochs // RUNGS), reduction_factor=2),
+    )
+    there = study.user_attrs.get(FINGERPRINT)
+    if there != fingerprint:
+        if any(trial.state != TrialState.WAITING for trial in study.get_trials(deepcopy=False)):
+            raise PredictionError(
+                f"{out}: holds trials on other drawings: their fingerprint is {there} there, {fingerprint} now. What is set "
+                "aside now may have been tuned on. Restore the drawings, or choose another out=."
+            )
+        study.set_user_attr(FINGERPRINT, fingerprint)
+    return study
+
+
+def _enqueue_as_it_is(study: "optuna.Study", values: Mapping[str, Any] | None) -> None:
+    if values is not None:
+        study.enqueue_trial(dict(values), user_attrs={AS_IT_IS: True}, skip_if_exists=True)
+
+
+def _take_over(study: "optuna.Study", out: Path) -> None:
+    """Give up the trials of tuners that have died, and ask for them again."""
+    from optuna.trial import TrialState  # noqa: PLC0415
+
+    for path in out.glob(_worker_lock(out, "*").name):
+        _remove_if_dead(path)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if _worker_lock(out, trial.user_attrs.get("worker", "")).is_file():
+            continue
+        study.tell(trial.number, state=TrialState.FAIL)
+        if trial.params:
+            kept = {key: value for key, value in trial.user_attrs.items() if key == AS_IT_IS}
+            study.enqueue_trial(trial.params, user_attrs=kept)
+
+
+def _remove_if_dead(path: Path) -> None:
+    """Remove the lock of a tuner that died, whether it was at a trial or between two."""
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return
+    path.unlink(missing_ok=True)
+    lock.release()
+
+
+def _count(study: "optuna.Study", *, running: bool = True) -> int:
+    from optuna.trial import TrialState  # noqa: PLC0415
+
+    states = (TrialState.COMPLETE, TrialState.PRUNED, *([TrialState.RUNNING] if running else []))
+    return len(study.get_trials(deepcopy=False, states=states))
+
+
+def _ask(
+    study: "optuna.Study", count: int, worker: str, space: Mapping[str, SpaceRecipe], given: tuple[Mapping[str, Any], Recipe]
+) -> list[Candidate]:
+    """Ask for trials; the sampler's draws depend on the seed and on how many trials there were, so that a study can go on."""
+    import optuna  # noqa: PLC0415
+
+    raw, recipe = given
+    candidates = []
+    for _ in range(count):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            seed = (recipe.seed + 1_000_003 * len(study.get_trials(deepcopy=False))) % 2**32
+            study.sampler = optuna.samplers.TPESampler(multivariate=True, group=True, constant_liar=True, seed=seed)
+        trial = study.ask()
+        trial.set_user_attr("worker", worker)
+        values = suggest(trial, space, raw)
+        candidates.append(Candidate(trial, values, _with(raw, recipe, values)))
+    return candidates
+
+
+def _with(raw: Mapping[str, Any], recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    return settle_recipe(with_values(raw, values), (), recipe.data.root)
+
+
+def _batch(study: "optuna.Study", tryouts: Tryouts, candidates: Sequence[Candidate], *, prune: bool) -> None:
+    from optuna.trial import TrialState  # noqa: PLC0415
+
+    lock = threading.Lock()
+
+    def report(place: int, epoch: int, accuracy: float) -> bool:
+        trial, epochs = candidates[place].trial, candidates[place].recipe.fit.epochs
+        assert trial is not None
+        if not prune or epoch + 1 not in {max(1, epochs // RUNGS), max(1, epochs // RUNGS) * 2}:
+            return True  # the journal is on disk: a word an epoch would take longer than the epoch
+        with lock:
+            trial.report(accuracy, epoch + 1)
+            return AS_IT_IS in trial.user_attrs or not trial.should_prune()
+
+    for candidate, fitted in zip(candidates, tryouts.try_out(candidates, report), strict=True):
+        assert candidate.trial is not None
+        if fitted.diverged is not None:
+            candidate.trial.set_user_attr("diverged", fitted.diverged)
+            study.tell(candidate.trial, 0.0)
+        elif fitted.heads is None:
+            study.tell(candidate.trial, state=TrialState.PRUNED)
+        else:
+            study.tell(candidate.trial, fitted.held_out_accuracy)
+
+
+def _conclude(
+    out: Path,
+    study: "optuna.Study",
+    tryouts: Tryouts,
+    space: Mapping[str, SpaceRecipe],
+    given: tuple[Mapping[str, Any], Recipe],
+) -> dict[str, Any]:
+    """Compare the best trial with the recipe as it was on the drawings set aside, and write everything down."""
+    from optuna.trial import TrialState  # noqa: PLC0415
+
+    raw, recipe = given
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    best = max(complete, key=lambda trial: (_value(trial), -trial.number), default=None)
+    as_it_was = Candidate(None, {}, recipe)
+    baseline = next((_value(trial) for trial in complete if AS_IT_IS in trial.user_attrs), None)
+    if baseline is None:
+        [fitted] = tryouts.try_out([as_it_was], lambda *_: True)
+        baseline = 0.0 if fitted.heads is None else fitted.held_out_accuracy
+    values, reached = {}, baseline
+    if best is not None and _value(best) > baseline:
+        values, reached = from_names(space, best.params), _value(best)
+    summary = {
+        "trials": {"complete": len(complete), "given_up": len(trials) - len(complete)},
+        "best": values,
+        "cross_validated": {"as_it_was": baseline, "best": reached, "n": int((~tryouts.aside).sum())},
+        "set_aside": tryouts.compare(as_it_was, Candidate(None, values, _with(raw, recipe, values))),
+        "importance": _importance(study, complete),
+        "learnt_by_backbone": tryouts.learnt(),
+    }
+    write_text(out / BEST, BEST_HEADER + dump_raw(with_values(_without_root(raw), values)))
+    plot_history(out / HISTORY, [_value(trial) if trial in complete else None for trial in trials], baseline, "Trials")
+    if summary["importance"]:
+        plot_bars(out / IMPORTANCE, summary["importance"], "What matters", "importance for being among the best tenth")
+    write_json(out / SUMMARY, summary)
+    return summary
+
+
+def _without_root(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the study's own keys and where the drawings are; how they are read stays."""
+    data = {key: value for key, value in (expand_shorthand("data", raw.get("data")) or {}).items() if key != "root"}
+    rest = {key: value for key, value in raw.items() if key not in ("tune", "data")}
+    return {**({"data": data} if data else {}), **rest}
+
+
+def _value(trial: "optuna.trial.FrozenTrial") -> float:
+    assert trial.value is not None
+    return trial.value
+
+
+def _importance(study: "optuna.Study", complete: Sequence["optuna.trial.FrozenTrial"]) -> dict[str, float]:
+    """Say which keys decide: PED-ANOVA, Watanabe et al., arXiv 2304.10255."""
+    import optuna  # noqa: PLC0415
+
+    if len(complete) < FEWEST_FOR_IMPORTANCE:
+        return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+        return {key: float(value) for key, value in optuna.importance.get_param_importances(study, evaluator=evaluator).items()}

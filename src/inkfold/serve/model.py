@@ -1,0 +1,138 @@
+"""An exported model in ONNX Runtime: squares in, probabilities and features out. No PyTorch."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from jaxtyping import Float32
+
+from inkfold.errors import ExportError
+from inkfold.export.metadata import SET, About, read_about
+from inkfold.images.decode import Pixels
+from inkfold.images.preprocess import ImageOptions, fit_image, read_drawing, stack_squares
+from inkfold.storage.pixels import available_cores
+
+MOST_THREADS = 2
+# Twice a phone's photograph. A PNG of so many pixels with transparency takes 480 MB while it is decoded, and two are at once.
+PIXEL_LIMIT = 25_000_000
+
+Squares = tuple[Pixels, ...]  # one a file of the model
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the model says of some drawings.
+
+    Attributes:
+        probs: Rows sum to 1.
+        features: Of the first backbone; None where the file gives none.
+    """
+
+    probs: Float32[np.ndarray, "n classes"]
+    features: Float32[np.ndarray, "n d"] | None
+
+
+class _File:
+    """One ONNX file."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        try:
+            self.session = onnxruntime.InferenceSession(path, _session_options(threads), ["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime raises classes that it doesn't name publicly
+            words = str(error).splitlines()[0][:300]
+            raise ExportError(f"{path}: can't be loaded ({words}), expected an ONNX file. Export the run again.") from None
+        self.about = read_about(self.session)
+        image = {**self.about.image, "pixel_limit": min(int(self.about.image["pixel_limit"]), PIXEL_LIMIT)}
+        self.image = ImageOptions(**image)
+        given = [one.name for one in self.session.get_outputs()]
+        self.outputs = [name for name in ("probs", "features") if name in given]
+
+    def run(self, squares: Sequence[Pixels]) -> list[np.ndarray]:
+        """Run a batch."""
+        batch = stack_squares(squares)
+        outputs: list[np.ndarray] = self.session.run(self.outputs, {"images": batch if batch.ndim == 4 else batch[..., None]})
+        return outputs
+
+
+class Answerer:
+    """A model of one file, or of a set of files whose probabilities are averaged.
+
+    Args:
+        path: The file, or the set's directory.
+        threads: Of each forward; None takes two, or as many as there are cores.
+
+    Raises:
+        ExportError: If it can't be loaded, or isn't inkfold's.
+    """
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        threads = threads or min(MOST_THREADS, available_cores())
+        self.about: About
+        if path.is_dir():
+            told, self.about = _read_set(path)
+            self._files = [_File(path / name, threads) for name in told["files"]]
+            self._weights = np.array(told["weights"], np.float32) / np.sum(told["weights"], dtype=np.float32)
+        else:
+            self._files, self._weights = [_File(path, threads)], np.ones(1, np.float32)
+            self.about = self._files[0].about
+        self.answer([self.fit(np.full((8, 8), 255, np.uint8))])  # the first forward takes longer, so no client pays for it
+
+    @property
+    def image(self) -> ImageOptions:
+        """How drawings become the first file's squares."""
+        return self._files[0].image
+
+    def read(self, data: bytes) -> Squares:
+        """Decode a file's bytes and fit the drawing.
+
+        Args:
+            data: Of JPEG, PNG, WebP, BMP, TIFF or GIF.
+
+        Returns:
+            A square for each file of the model.
+
+        Raises:
+            BrokenImage: As `images.decode_image` does.
+        """
+        return tuple(read_drawing(data, file.image) for file in self._files)
+
+    def fit(self, pixels: Pixels) -> Squares:
+        """Fit a page to a square for each file of the model."""
+        return tuple(fit_image(pixels, file.image) for file in self._files)
+
+    def answer(self, drawings: Sequence[Squares]) -> Seen:
+        """Run a batch.
+
+        Args:
+            drawings: As `read` and `fit` give them, at least one.
+
+        Returns:
+            A row a drawing.
+        """
+        outputs = [file.run(squares) for file, squares in zip(self._files, zip(*drawings, strict=True), strict=True)]
+        probs = sum(weight * output[0] for weight, output in zip(self._weights, outputs, strict=True))
+        return Seen(np.asarray(probs, np.float32), outputs[0][1] if len(outputs[0]) > 1 else None)
+
+
+def _session_options(threads: int) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.enable_mem_pattern = False  # it keeps a plan for every batch size that was ever seen
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # threads that wait would burn a core
+    return options
+
+
+def _read_set(path: Path) -> tuple[dict[str, Any], About]:
+    try:
+        text = (path / SET).read_text(encoding="utf-8")
+        told = dict(json.loads(text))
+        if len(told["files"]) != len(told["weights"]) or not told["files"]:
+            raise ValueError("files and weights differ in number")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ExportError(f"{path / SET}: not the list of a set of models: {error}. Export the ensemble again.") from None
+    return told, About.from_json(text, str(path / SET))

@@ -1,0 +1,83 @@
+"""From a finished run to the model that is served: exported once, in a process of its own; the server loads no PyTorch."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from filelock import FileLock
+
+from inkfold.config.load import load_raw
+from inkfold.errors import ExportError
+from inkfold.export.metadata import FORMAT, SET
+from inkfold.pipeline.manifest import MANIFEST, read_manifest
+from inkfold.serve.nearest import index_path
+from inkfold.storage.files import write_json
+from inkfold.storage.home import home
+from inkfold.storage.shards import digest_file, key_digest
+
+MODEL = "model.onnx"
+LAST_LINES = 5
+
+Export = Callable[[Sequence[str]], subprocess.CompletedProcess[str]]
+
+
+def find_model(path: Path, say: Callable[[str], None], export: Export | None = None) -> Path:
+    """Find the model to serve, exporting a run that wasn't served before.
+
+    Args:
+        path: A finished run, an ONNX file, or the directory of a set of models.
+        say: Told when it takes a while.
+        export: Runs `inkfold export` with these arguments; None starts a process.
+
+    Returns:
+        An ONNX file or a set's directory.
+
+    Raises:
+        PredictionError: If it is a run that isn't finished.
+        ExportError: If there is nothing to serve, or the export fails.
+    """
+    if path.is_file() or (path / SET).is_file():
+        return path
+    if not path.exists():
+        raise ExportError(f"{path}: no such file or directory, expected a finished run or an ONNX file. Check the path.")
+    read_manifest(path, ())
+    key = {"served": path.resolve().name, "run": digest_file(path / MANIFEST), "format": FORMAT, "inkfold": version("inkfold")}
+    place = home() / "served" / key_digest(key)
+    write_json(place / "key.json", key)
+    with FileLock(place / "lock"):  # two servers of one run wait for one export
+        if not (place / MODEL).is_file():
+            say(f"exporting {path}, once: it may take a minute")
+            _export(path, place, export or _in_a_process, say)
+    return place / MODEL
+
+
+def _export(run: Path, place: Path, export: Export, say: Callable[[str], None]) -> None:
+    """Export beside the place and move what came there, the model last: a killed export leaves nothing that counts."""
+    fresh = place / "fresh" / MODEL
+    shutil.rmtree(fresh.parent, ignore_errors=True)  # what was found wanting, or cut off, isn't served the next time
+    done = export([str(run), "--out", str(fresh), "--nearest", *_fitted(run)])
+    if done.returncode or not fresh.is_file():
+        words = "\n".join(done.stderr.strip().splitlines()[-LAST_LINES:])
+        raise ExportError(f"{run}: `inkfold export` failed with exit code {done.returncode}:\n{words}")
+    index = index_path(fresh)
+    if index.is_file():
+        index.replace(place / index.name)
+    else:
+        say(f"without the nearest training drawings: {(done.stderr.strip().splitlines() or ['no word why'])[-1]}")
+    fresh.replace(place / MODEL)
+    shutil.rmtree(fresh.parent, ignore_errors=True)
+
+
+def _fitted(run: Path) -> list[str]:
+    """Ask for a file that takes squares alone where no file can do the fitting: the server fits drawings by itself."""
+    recipe = run / "recipe.yaml"  # an ensemble of runs has none of its own
+    image = (load_raw(recipe).get("image") if recipe.is_file() else None) or {}
+    return ["--fitted"] if image.get("fit") == "crop_to_ink" else []
+
+
+def _in_a_process(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "inkfold", "export", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - this very program

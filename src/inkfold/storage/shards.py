@@ -1,0 +1,285 @@
+"""Rows under content digests, on disk: the one mechanism below the pixel store and the feature bank.
+
+A shard set is a directory of safetensors files, each with some rows and the digests of what they were made from. A shard
+is complete or absent, never changed, and named by its digests, so writers need no agreement: two at once leave the same
+bytes, and a kill loses at most the shard in hand. `key.json` describes everything else that made the rows; its digest
+is the directory's name, so rows of another making are never found.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from jaxtyping import Bool, Shaped
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_safetensors
+
+from inkfold.errors import CacheError
+from inkfold.storage.files import atomic_file, sweep_temp_files, write_json
+
+DIGEST_BYTES = 16
+DIGEST_DTYPE = f"S{2 * DIGEST_BYTES}"
+OPEN_SHARDS = 64  # each memory map holds a file descriptor, of which a process often has 1,024
+HEADER_LIMIT_BYTES = 1 << 20
+_DTYPES: dict[str, np.dtype[Any]] = {"U8": np.dtype(np.uint8), "F16": np.dtype(np.float16)}
+
+
+def digest(data: bytes) -> str:
+    """Name bytes by their content: 128 bits of BLAKE2b, in hex."""
+    return hashlib.blake2b(data, digest_size=DIGEST_BYTES).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """Name a file by its content, without holding it in memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=DIGEST_BYTES)).hexdigest()
+
+
+def key_digest(key: Mapping[str, Any]) -> str:
+    """Name a description by its content, whatever the order of its keys."""
+    return digest(json.dumps(key, sort_keys=True, ensure_ascii=False, allow_nan=False).encode())
+
+
+@dataclass(frozen=True, slots=True)
+class _Shard:
+    """One file: where its rows begin and what they look like."""
+
+    path: Path
+    offset: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    checksum: int
+
+    def open(self) -> np.ndarray:
+        return np.memmap(self.path, dtype=self.dtype, mode="r", offset=self.offset, shape=self.shape)
+
+    def is_intact(self) -> bool:
+        try:
+            return _checksum(self.open()) == self.checksum
+        except (FileNotFoundError, ValueError):  # gone, or shorter than it says
+            return False
+        except OSError as error:
+            raise _unreadable(self.path, error) from None
+
+
+class ShardSet:
+    """All rows of one making.
+
+    Args:
+        parent: Directory of all shard sets of this sort.
+        name: For people, the first part of the directory's name.
+        key: Everything that made the rows besides their sources' bytes; JSON values.
+    """
+
+    def __init__(self, parent: Path, name: str, key: Mapping[str, Any]) -> None:
+        self.key = dict(key)
+        self.directory = parent / f"{name}-{key_digest(self.key)[:16]}"
+        self._shards: list[_Shard] = []
+        self._digests = np.empty(0, DIGEST_DTYPE)
+        self._shard_of = np.empty(0, np.int32)
+        self._row_of = np.empty(0, np.int32)
+        self._intact: set[Path] = set()
+        self._open: OrderedDict[int, np.ndarray] = OrderedDict()
+
+    def create(self) -> None:
+        """Make the directory and its description, and sweep what killed writers left."""
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            if not (self.directory / "key.json").exists():
+                write_json(self.directory / "key.json", self.key)
+            sweep_temp_files(self.directory)
+        except OSError as error:
+            raise CacheError(f"{self.directory}: {error.strerror}. Set INKFOLD_HOME to a directory you can write.") from None
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the lock that keeps two runs from computing the same rows; it dies with its process."""
+        lock = FileLock(self.directory / "lock")
+        try:
+            lock.acquire()
+        except OSError as error:
+            raise CacheError(f"{self.directory}: {error.strerror}. Set INKFOLD_HOME to a directory you can write.") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def missing(self, digests: Shaped[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+        """Tell which rows are absent, reading the directory anew.
+
+        Shards that hold wanted rows are checked against their checksums; a damaged one is removed, so that its rows are
+        computed again.
+
+        Args:
+            digests: Of the sources.
+
+        Returns:
+            True where there is no row.
+        """
+        while True:
+            self._index()
+            found, position = self._locate(digests)
+            wanted = np.unique(self._shard_of[position[found]])
+            damaged = [shard for shard in (self._shards[i] for i in wanted) if not self._check(shard)]
+            if not damaged:
+                return ~found
+            for shard in damaged:
+                _remove(shard.path)
+
+    def look(self) -> None:
+        """Read the directory anew without checking checksums, as a worker does where its driver has asked `missing`."""
+        self._index()
+
+    def present(self, digests: Shaped[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+        """Tell which rows are known from the last look at the directory."""
+        return self._locate(digests)[0]
+
+    def read(
+        self, digests: Shaped[np.ndarray, " n"], empty: Callable[[tuple[int, ...], np.dtype[Any]], np.ndarray] = np.empty
+    ) -> Shaped[np.ndarray, "n ..."]:
+        """Gather rows.
+
+        Args:
+            digests: All present; `missing` was asked before.
+            empty: Gives the array of a shape and type that they are copied to, such as one on disk.
+
+        Returns:
+            A copy, in the order asked for.
+
+        Raises:
+            CacheError: If a row is absent.
+        """
+        found, position = self._locate(digests)
+        if not found.all():
+            raise CacheError(f"{self.directory}: {int((~found).sum())} of {len(digests)} rows are gone. Run again.")
+        if not self._shards:
+            raise CacheError(f"{self.directory}: has no rows. Run again.")
+        shards, rows = self._shard_of[position], self._row_of[position]
+        sample = self._shards[shards[0] if len(shards) else 0]
+        gathered = empty((len(digests), *sample.shape[1:]), sample.dtype)
+        order = np.argsort(shards, kind="stable")  # a mask for each of 10,000 shards would take longer than reading them
+        for of_shard in np.split(order, np.flatnonzero(np.diff(shards[order])) + 1):
+            if len(of_shard):
+                gathered[of_shard] = self._rows(int(shards[of_shard[0]]))[rows[of_shard]]
+        return gathered
+
+    def close(self) -> None:
+        """Let go of the files that were read from; they are opened again when rows of them are asked for."""
+        self._open.clear()
+
+    def append(self, digests: Shaped[np.ndarray, " n"], rows: Shaped[np.ndarray, "n ..."]) -> None:
+        """Write one shard.
+
+        Args:
+            digests: Of the rows' sources.
+            rows: uint8 or float16, every row of one shape.
+
+        Raises:
+            CacheError: If the disk is full or can't be written.
+        """
+        names = np.ascontiguousarray(digests.astype(DIGEST_DTYPE))
+        rows = np.ascontiguousarray(rows)
+        metadata = {"crc32": str(_checksum(rows))}
+        table = names.view(np.uint8).reshape(len(names), -1)
+        path = self.directory / f"{digest(names.tobytes())}.safetensors"
+        try:
+            with atomic_file(path) as file:
+                file.write(to_safetensors({"digests": table, "rows": rows}, metadata=metadata))
+        except OSError as error:
+            raise CacheError(f"{path}: {error.strerror}. Free some space or set INKFOLD_HOME; finished work is kept.") from None
+
+    def _index(self) -> None:
+        known = {shard.path for shard in self._shards}
+        current = set(self.directory.glob("*.safetensors"))
+        if current == known:
+            return
+        self._shards, digests, shard_of, row_of = [], [], [], []
+        self._open.clear()
+        for path in sorted(current):
+            shard, names = _read_header(path)
+            if shard is None:
+                _remove(path)
+                continue
+            shard_of.append(np.full(len(names), len(self._shards), np.int32))
+            row_of.append(np.arange(len(names), dtype=np.int32))
+            self._shards.append(shard)
+            digests.append(names)
+        names = np.concatenate([np.empty(0, DIGEST_DTYPE), *digests])
+        order = np.argsort(names, kind="stable")
+        self._digests = names[order]
+        self._shard_of = np.concatenate([np.empty(0, np.int32), *shard_of])[order]
+        self._row_of = np.concatenate([np.empty(0, np.int32), *row_of])[order]
+
+    def _locate(self, digests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if not len(self._digests):
+            return np.zeros(len(digests), bool), np.zeros(len(digests), np.int64)
+        wanted = digests.astype(DIGEST_DTYPE)
+        position = np.minimum(np.searchsorted(self._digests, wanted), len(self._digests) - 1)
+        return self._digests[position] == wanted, position
+
+    def _check(self, shard: _Shard) -> bool:
+        if shard.path not in self._intact and shard.is_intact():
+            self._intact.add(shard.path)
+        return shard.path in self._intact
+
+    def _rows(self, index: int) -> np.ndarray:
+        if index not in self._open:
+            try:
+                self._open[index] = self._shards[index].open()
+            except (OSError, ValueError) as error:
+                raise CacheError(f"{self._shards[index].path}: {error}. It went during the run: run again.") from None
+            if len(self._open) > OPEN_SHARDS:
+                self._open.popitem(last=False)
+        self._open.move_to_end(index)
+        return self._open[index]
+
+
+def _checksum(rows: np.ndarray) -> int:
+    return zlib.crc32(rows.reshape(-1).view(np.uint8).data)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise CacheError(f"{path}: is damaged and can't be removed: {error.strerror}. Remove it or set INKFOLD_HOME.") from None
+
+
+def _unreadable(path: Path, error: OSError) -> CacheError:
+    """Say that a file can't be read now, which is no reason to remove it: the disk, rights or too many open files may be."""
+    return CacheError(f"{path}: can't be read: {error.strerror or error}. It is kept; mend that and run again.")
+
+
+def _read_header(path: Path) -> tuple[_Shard | None, np.ndarray]:
+    """Read a shard's header and digests; None for a file that isn't a whole shard."""
+    nothing = np.empty(0, DIGEST_DTYPE)
+    try:
+        with path.open("rb") as raw:
+            header_bytes = int.from_bytes(raw.read(8), "little")
+            header = raw.read(min(header_bytes, HEADER_LIMIT_BYTES))
+    except FileNotFoundError:
+        return None, nothing
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    try:
+        rows = json.loads(header)["rows"]
+        with safe_open(path, framework="numpy") as file:
+            checksum, names = int(file.metadata()["crc32"]), file.get_tensor("digests")
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return None, nothing
+    shape, begin = tuple(rows["shape"]), rows["data_offsets"][0]
+    if rows["dtype"] not in _DTYPES or names.dtype != np.uint8 or names.shape != (*shape[:1], 2 * DIGEST_BYTES):
+        return None, nothing
+    if begin + math.prod(shape) * _DTYPES[rows["dtype"]].itemsize != rows["data_offsets"][1]:
+        return None, nothing
+    shard = _Shard(path, 8 + header_bytes + begin, _DTYPES[rows["dtype"]], shape, checksum)
+    return shard, np.ascontiguousarray(names).view(DIGEST_DTYPE).reshape(-1)

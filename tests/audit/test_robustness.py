@@ -1,0 +1,156 @@
+"""A run asked for its drawings changed: what it costs, what it finds, and what it tells one to try."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from inkfold.audit import robustness as weakness
+from inkfold.audit.robustness import CHANGES, find_weaknesses, taught
+from inkfold.config.load import load_recipe, validate_recipe
+from inkfold.errors import PredictionError
+from inkfold.evaluation.predictions import Predictions
+from inkfold.pipeline.train import train
+from toy import inkfold, toy_data, toy_recipe
+
+TUNED = "backbone.train=all", "finetune.epochs=1", "finetune.precision=float32"
+
+
+@pytest.fixture
+def data(tmp_path):
+    return toy_data(tmp_path / "data")
+
+
+@pytest.fixture
+def run(tmp_path, data):
+    return train(toy_recipe(tmp_path), data=data, out=tmp_path / "run")
+
+
+def recipe(**changes):
+    return validate_recipe({"backbone": {"name": "resnet18"}, **changes})
+
+
+def told_wrong(name, real):
+    """Answer everything rightly but drawings under one view."""
+
+    def answered(shown, prepared, views, folds, fitted):
+        answers = real(shown, prepared, views, folds, fitted)
+        hits = np.eye(3, dtype=np.float32)[answers.targets]
+        wrong = [str(view) for view in views] == [name]
+        return Predictions(
+            answers.image_paths, np.roll(hits, 1, 1) if wrong else hits, answers.class_names, answers.targets, answers.folds
+        )
+
+    return answered
+
+
+def test_drawings_as_they_are_are_answered_as_out_of_fold(run):
+    found = find_weaknesses(run)
+    assert found == json.loads((run.path / "weakness.json").read_text())
+    assert found["clean"]["accuracy"] == run.metrics["out_of_fold"]["accuracy"]
+    assert found["clean"]["n"] == 18
+    assert {row["name"] for row in found["rows"]} == {change.name for change in CHANGES}
+    drops = [row["drop"] for row in found["rows"]]
+    assert drops == sorted(drops, reverse=True)
+    for row in found["rows"]:
+        assert row["drop"] == pytest.approx(found["clean"]["accuracy"] - row["accuracy"], abs=1e-6)
+
+
+def test_folds_that_keep_copies_together_are_found_again(tmp_path, data):
+    for name in ("apple", "fish", "house"):
+        for place in (0, 2, 4):
+            pixels = np.asarray(Image.open(data / f"train/{name}/sketch_{place}.png"))
+            Image.fromarray(np.ascontiguousarray(pixels[:, ::-1])).save(data / f"train/{name}/sketch_{place + 1}.png")
+    run = train(toy_recipe(tmp_path), data=data, out=tmp_path / "copies")
+    assert run.metrics["duplicates"]["groups"] == 9
+    assert find_weaknesses(run)["clean"]["accuracy"] == run.metrics["out_of_fold"]["accuracy"]
+
+
+def test_a_second_look_costs_no_forward(run):
+    first, second = find_weaknesses(run), find_weaknesses(run)
+    assert first["cost"]["forwards"] == 18 * len(CHANGES), "drawings as they are were in the bank"
+    assert second["cost"]["forwards"] == 0
+    assert first["rows"] == second["rows"]
+
+
+def test_only_held_out_drawings_are_looked_at(tmp_path, data):
+    run = train(toy_recipe(tmp_path), "folds.split=holdout", data=data, out=tmp_path / "holdout")
+    found = find_weaknesses(run)
+    assert found["clean"]["n"] == 6
+    assert found["cost"]["forwards"] == 6 * len(CHANGES)
+
+
+def test_each_tuned_fold_answers_with_its_own_backbone(tmp_path, data):
+    run = train(toy_recipe(tmp_path), *TUNED, data=data, out=tmp_path / "tuned")
+    found = find_weaknesses(run)
+    assert found["clean"]["accuracy"] == run.metrics["out_of_fold"]["accuracy"]
+    assert found["cost"]["forwards"] == 18 * len(CHANGES)
+
+
+def test_a_drop_that_cannot_be_chance_names_the_command_to_try(run, monkeypatch):
+    monkeypatch.setattr(weakness, "predict_held_out", told_wrong("hflip", weakness.predict_held_out))
+    worst, *others = find_weaknesses(run)["rows"]
+    assert (worst["name"], worst["drop"], worst["significant"]) == ("mirrored", 1.0, True)
+    assert worst["augmentation"] == "hflip@0.5"
+    assert not any(row["significant"] or row["command"] for row in others)
+    *command, setting = worst["command"].split(" ", 4)
+    assert command == ["inkfold", "train", f"{run.path}/recipe.yaml", f"out={run.path}-hflip"]
+    again = load_recipe(run.path / "recipe.yaml", (setting.strip("'"),))
+    assert [(stage.augment, stage.views) for stage in again.curriculum] == [(("hflip@0.5",), 4)]
+
+
+@pytest.mark.parametrize(("invert", "remedy"), [("auto", None), ("never", "invert@0.5")])
+def test_light_on_dark_is_to_be_learnt_only_where_reading_does_not_turn_it(tmp_path, data, monkeypatch, invert, remedy):
+    run = train(toy_recipe(tmp_path), f"image.invert={invert}", data=data, out=tmp_path / "run")
+    monkeypatch.setattr(weakness, "mcnemar", lambda first, second: 0.0)
+    monkeypatch.setattr(weakness, "predict_held_out", told_wrong("invert", weakness.predict_held_out))
+    [row] = [row for row in find_weaknesses(run)["rows"] if row["name"] == "light on dark"]
+    assert (row["drop"], row["augmentation"]) == (1.0, remedy)
+
+
+def test_an_augmentation_joins_the_stages_that_change_drawings():
+    given = recipe(curriculum=[{"until_epoch": 5}, {"augment": ["hflip@0.5", "rotate(15)@0.5"]}])
+    assert taught(given, "vflip@0.5") == (
+        'curriculum=[{"until_epoch": 5}, {"augment": ["hflip@0.5", "rotate(15)@0.5", "vflip@0.5"], "views": 4}]'
+    )
+
+
+@pytest.mark.parametrize(
+    ("there", "remedy", "expected"),
+    [
+        ("rotate(15)@0.5", "rotate(45)@0.5", ["rotate(45)@0.5"]),
+        ("rotate(45)@0.5", "rotate(15)@0.5", None),
+        ("elastic(20,4)@0.5", "elastic(30,4)@0.5", None),
+        ("hflip@0.3", "hflip@0.5", None),
+        ("scale(0.9,1.1)", "scale(0.6,1.1)@0.5, translate(0.15)@0.5", ["scale(0.6,1.1)@0.5", "translate(0.15)@0.5"]),
+    ],
+)
+def test_what_is_learnt_from_already_is_widened_or_left(there, remedy, expected):
+    setting = taught(recipe(curriculum=[{"augment": [there]}], backbone={"name": "resnet18", "train": "all"}), remedy)
+    found = None if setting is None else json.loads(setting.removeprefix("curriculum="))
+    assert found == (None if expected is None else [{"augment": expected}])
+
+
+def test_other_drawings_are_refused(run, data):
+    next(iter((data / "train").rglob("*.png"))).write_bytes(next(iter((data / "test").rglob("*.png"))).read_bytes())
+    with pytest.raises(PredictionError, match=r"not the drawings that .* learnt from"):
+        find_weaknesses(run)
+
+
+def test_the_command_shows_every_change(run, tmp_path):
+    home = tmp_path / "home"
+    done = inkfold("weakness", run.path, home=home)
+    assert done.returncode == 0, done.stderr
+    assert all(change.name in done.stdout for change in CHANGES)
+    assert json.loads(inkfold("weakness", run.path, "--json", home=home).stdout)["format"] == 1
+
+
+def test_an_ensemble_is_told_to_ask_its_members(tmp_path, data, run):
+    other = train(toy_recipe(tmp_path), "seed=1", data=data, out=tmp_path / "other")
+    home = tmp_path / "home"
+    assert inkfold("vote", run.path, other.path, "--out", tmp_path / "both", home=home).returncode == 0
+    done = inkfold("weakness", tmp_path / "both", home=home)
+    assert done.returncode == 2
+    assert "is an ensemble. Ask its members one by one" in done.stderr
+    assert str(other.path.name) in done.stderr

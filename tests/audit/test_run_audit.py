@@ -1,0 +1,112 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from inkfold.audit.run_audit import audit_run
+from inkfold.cli import main as cli
+from inkfold.config.load import validate_vote
+from inkfold.ensemble.build import vote
+from inkfold.errors import PredictionError
+from inkfold.pipeline.run import load_run
+from inkfold.pipeline.train import train
+from toy import RUN_FILES, files_below, toy_data, toy_recipe
+
+
+def mirrored(source, target):
+    Image.fromarray(np.ascontiguousarray(np.asarray(Image.open(source))[:, ::-1])).save(target)
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Toy data with a copy in the class, one in another class and one among the test drawings."""
+    root = toy_data(tmp_path / "data")
+    mirrored(root / "train/apple/sketch_0.png", root / "train/apple/sketch_1.png")
+    mirrored(root / "train/fish/sketch_0.png", root / "train/house/sketch_1.png")
+    mirrored(root / "train/house/sketch_0.png", root / "test/0.png")
+    return root
+
+
+@pytest.fixture
+def run(data, tmp_path):
+    return train(toy_recipe(tmp_path), data=data, out=tmp_path / "run")
+
+
+def test_a_runs_audit_is_written_beside_it_and_the_run_stays_whole(run, data, tmp_path):
+    audit = audit_run(run.path)
+    assert json.loads((run.path / "audit.json").read_text()) == audit
+    assert files_below(run.path) == RUN_FILES | {"audit.json"}
+    load_run(run.path)
+    assert train(toy_recipe(tmp_path), data=data, out=run.path).manifest == run.manifest
+
+
+def test_the_schema_is_as_documented(run):
+    audit = audit_run(run.path)
+    assert set(audit) == {"format", "data_fingerprint", "n", "duplicates", "labels", "next"}
+    assert audit["data_fingerprint"] == run.manifest["data_fingerprint"]
+    assert audit["n"] == {"train": 18, "test": 6, "unusable": 0}
+    assert [group["kind"] for group in audit["duplicates"]["groups"]] == ["leak", "across", "within"]
+    assert set(audit["duplicates"]["groups"][0]) == {"kind", "conflict", "members", "pairs"}
+    assert audit["duplicates"]["accuracy"] == run.metrics.get("duplicates")
+    labels = audit["labels"]
+    assert set(labels) == {"n", "accuracy", "method", "doubtful", "estimated_wrong_fraction", "confused", "ceiling"}
+    assert labels["accuracy"] == pytest.approx(run.metrics["out_of_fold"]["accuracy"], abs=1e-6)
+    for one in labels["doubtful"]:
+        assert set(one) == {"image_path", "given", "suggested", "score", "suggested_probability"}
+    assert labels["ceiling"]["lost_to_conflicts"] == pytest.approx(1 / 18)
+    assert labels["ceiling"]["accuracy"] <= 17 / 18
+    assert audit["next"][-1].startswith("then train again: inkfold train ")
+
+
+def test_the_ceiling_counts_conflicts_among_all_labelled_drawings_also_where_few_are_held_out(data, tmp_path):
+    run = train(toy_recipe(tmp_path), "folds.split=holdout", data=data, out=tmp_path / "run")
+    labels = audit_run(run.path)["labels"]
+    assert labels["n"] < 18
+    assert labels["ceiling"]["lost_to_conflicts"] == pytest.approx(1 / 18)
+
+
+def test_a_planted_wrong_label_is_doubtful(tmp_path):
+    root = toy_data(tmp_path / "data", train_per_class=20)
+    table = (root / "train.csv").read_text()
+    row = next(line for line in table.splitlines() if "apple/sketch_3.png" in line)
+    (root / "train.csv").write_text(table.replace(row, row.replace("apple,", "house,").replace(",0", ",2")))
+    run = train(toy_recipe(tmp_path), data=root, out=tmp_path / "run")
+    doubtful = {one["image_path"]: one for one in audit_run(run.path)["labels"]["doubtful"]}
+    assert doubtful["apple/sketch_3.png"]["given"] == "house"
+    assert len(doubtful) < 30
+
+
+def test_an_ensemble_is_audited_by_its_members_data(run, tmp_path):
+    how = validate_vote({"method": "soft"})
+    ensemble = vote([run.path, run.path], how, out=tmp_path / "both")
+    audit = audit_run(ensemble.path)
+    assert len(audit["duplicates"]["groups"]) == 3
+    assert audit["data_fingerprint"] == ensemble.manifest["data_fingerprint"]
+
+
+def test_data_that_changed_since_are_refused(run, data):
+    shutil.copy(data / "train/apple/sketch_2.png", data / "train/apple/sketch_3.png")
+    with pytest.raises(PredictionError, match="have changed since"):
+        audit_run(run.path)
+    assert not (run.path / "audit.json").exists()
+
+
+def test_what_is_no_run_is_sent_to_check(data):
+    with pytest.raises(PredictionError, match="inkfold check"):
+        audit_run(data)
+
+
+def test_the_command_prints_what_it_found_and_what_to_do(run, capsys):
+    assert cli.main(["audit", str(run.path)]) == 0
+    told = capsys.readouterr().out
+    for part in (
+        "groups of duplicates: 1 leak, 1 across, 1 within",
+        "doubtful labels:",
+        "next: remove 1 drawing(s)",
+        "audit.json",
+    ):
+        assert part in told
+    assert cli.main(["audit", str(run.path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["format"] == 1

@@ -1,0 +1,186 @@
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from inkfold.cli.output import print_explored, print_run, print_table, print_tuned
+from inkfold.config.sections import VoteRecipe
+from inkfold.ensemble.selection import Facts, judge, write_verdict
+from inkfold.ensemble.submission import Form
+from toy_votes import some_panel, some_probs, without_out_of_fold
+
+COST = {"forwards": 3, "forwards_cached": 4, "decoded": 1, "seconds": {"fit": 1.25, "total": 2.0}, "peak_memory_bytes": 5 << 20}
+
+
+@pytest.fixture
+def ensemble(tmp_path):
+    """A directory as an ensemble leaves it, of a panel."""
+
+    def build(panel, warnings=(), cost=COST, skipped=None, split="kfold", **how):
+        recipe = VoteRecipe(**how)
+        facts = Facts(60, skipped or {"train": 0, "test": 0}, split)
+        write_verdict(tmp_path, panel, judge(panel, recipe), recipe, Form(np.arange(3)), facts)
+        (tmp_path / "cost.json").write_text(json.dumps(cost))
+        metrics = json.loads((tmp_path / "metrics.json").read_text())
+        return SimpleNamespace(path=tmp_path, metrics=metrics, manifest={"warnings": [*warnings]})
+
+    return build
+
+
+def lines_with(text, word):
+    return [line for line in text.splitlines() if word in line]
+
+
+def cells(line):
+    return [cell.strip() for cell in line.strip("│").split("│")]
+
+
+def row_of(text, name):
+    [line] = [line for line in text.splitlines() if "│" in line and cells(line)[-1] == name]
+    return cells(line)
+
+
+def test_every_candidate_is_shown_beside_the_vote_taken(ensemble, capsys):
+    print_run(ensemble(some_panel(), method="soft"))
+    printed = capsys.readouterr().out
+    found = json.loads((ensemble(some_panel(), method="soft").path / "vote.json").read_text())
+    assert row_of(printed, "soft")[2] == row_of(printed, "soft")[4] == "taken"
+    for one in found["candidates"]:
+        row = row_of(printed, one["name"])
+        assert row[0] == one["kind"]
+        assert row[1].startswith(f"{one['accuracy']:.3f} (")
+        assert row[3].startswith(f"{one['test']['accuracy']:.3f} (")
+    for key, column in (("pairs", 2), ("test_pairs", 4)):
+        for pair in found[key]:
+            if "soft" in (pair["first"], pair["second"]):
+                other = pair["second"] if pair["first"] == "soft" else pair["first"]
+                expected = f"p = {pair['p_value']:.2g}" if pair["p_value"] < 0.05 else "not distinguishable"
+                assert row_of(printed, other)[column] == expected
+    assert "not distinguishable" in printed
+    assert "can't be judged out of fold" in printed
+    assert "soft-soft" in printed
+    assert "hard-hard" in printed
+    assert len(lines_with(printed, "answer differently on")) == 3
+
+
+def test_what_can_be_told_apart_has_its_p_value(ensemble, capsys):
+    targets = np.arange(60) % 3
+    wrong = np.roll(np.eye(3, dtype=np.float32)[targets], 1, axis=1)
+    panel = some_panel(out_of_fold=np.stack([some_probs(targets, 3, 0, 4.0), some_probs(targets, 3, 1, 4.0), wrong]))
+    print_run(ensemble(panel, method="soft"))
+    assert row_of(capsys.readouterr().out, "model 2")[2].startswith("p = ")
+
+
+def test_what_choosing_is_worth_is_shown_where_it_was_chosen(ensemble, capsys):
+    print_run(ensemble(some_panel()))
+    assert "each part by the vote that the other parts chose: 0." in capsys.readouterr().out
+    print_run(ensemble(some_panel(), method="rank"))
+    assert "the other parts chose" not in capsys.readouterr().out
+
+
+def test_without_test_labels_there_is_no_column_of_them(ensemble, capsys):
+    print_run(ensemble(some_panel(test_targets=None)))
+    printed = capsys.readouterr().out
+    assert "test (95 %)" not in printed
+    assert "soft-soft" not in printed
+    assert len(row_of(printed, "rank")) == 4
+
+
+def test_without_out_of_fold_predictions_the_test_drawings_are_left(ensemble, capsys):
+    print_run(ensemble(without_out_of_fold(), warnings=["b: has test predictions only"]))
+    printed = capsys.readouterr()
+    assert "out of fold (95 %)" not in printed.out
+    assert row_of(printed.out, "soft")[2] == "taken"
+    assert "no vote could be judged" in printed.out
+    assert printed.err == "warning: b: has test predictions only\n"
+
+
+def test_with_neither_the_vote_is_named(ensemble, capsys):
+    print_run(ensemble(without_out_of_fold({"test_targets": None}), method="rank"))
+    printed = capsys.readouterr().out
+    assert "vote: rank\n" in printed
+    assert "candidates" not in printed
+
+
+def test_counts_costs_and_places_are_told(ensemble, capsys):
+    run = ensemble(some_panel(), skipped={"train": 2, "test": 0}, split="holdout")
+    print_run(run)
+    printed = capsys.readouterr().out
+    assert "left out as broken: 2 train\n" in printed
+    assert "3 forwards, 4 from the bank; 2.0 s (fit 1.2); peak 5 MiB\n" in printed
+    assert f"run: {run.path}\nsubmission: {run.path / 'submission.csv'}\n" in printed
+    assert lines_with(printed, "held out ")
+
+
+@pytest.mark.parametrize("cost", [{**COST, "peak_memory_bytes": None}, {k: v for k, v in COST.items() if "peak" not in k}])
+def test_a_peak_that_is_not_known_is_not_told(ensemble, capsys, cost):
+    print_run(ensemble(some_panel(), cost=cost))
+    assert "2.0 s (fit 1.2)\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("names", [("[red]a[/red]", "run [bold]", "x[/]"), (":apple:", "사과", "a\\b"), ("a" * 150, "b", "c")])
+def test_names_are_shown_to_the_letter(ensemble, capsys, names):
+    print_run(ensemble(some_panel(names=names)))
+    printed = capsys.readouterr().out
+    shown = "".join(cells(line)[-1] for line in printed.splitlines() if "│" in line)
+    for name in names:
+        assert name in shown
+
+
+def test_tables_are_aligned_by_their_title(capsys):
+    print_table("", ("a", "b"), [("1", "2"), ("100", "200")])
+    print_table("things", ("a", "b", "name"), [("1", "2", "x"), ("100", "200", "yy")])
+    plain, titled = capsys.readouterr().out.split("things")
+    assert "│   1 │   2 │" in plain
+    assert "│ 1   │   2 │ x    │" in titled
+
+
+def test_a_study_tells_honest_figures_from_flattering_ones(capsys):
+    share = {"accuracy": 0.5, "accuracy_ci95": [0.4, 0.6]}
+    aside = {
+        **{"n": 40, "as_it_was": share, "best": {**share, "accuracy": 0.52}, "difference": 0.02},
+        **{"difference_ci95": [-0.01, 0.05], "p_value": 0.4, "distinguishable": False},
+    }
+    summary = {
+        **{"cross_validated": {"n": 160, "as_it_was": 0.5, "best": 0.61}, "set_aside": aside},
+        **{"trials": {"complete": 9, "given_up": 3}, "best": {"fit.lr": 0.1}, "learnt_by_backbone": None},
+    }
+    print_tuned(summary, "study")
+    printed = capsys.readouterr().out
+    assert "0.610 (flatters itself)" in printed
+    assert "gain on drawings set aside: +0.0200 (-0.0100 to +0.0500), p = 0.4: not distinguishable from chance" in printed
+    assert "9 trials, 3 given up early" in printed
+    assert "best values: fit.lr=0.1" in printed
+    print_tuned({**summary, "best": {}, "set_aside": {**aside, "distinguishable": True}}, "study")
+    printed = capsys.readouterr().out
+    assert "best values: the recipe as it was" in printed
+    assert "more than chance" in printed
+    assert "flatter" not in printed.replace("(flatters itself)", "")
+    print_tuned({**summary, "learnt_by_backbone": {"drawings": 1200, "of": 4000}}, "study")
+    assert "a backbone's weights learnt from 1,200 of these 4,000 drawings" in capsys.readouterr().out
+
+
+def explored(name, p_value, **changes):
+    figures = {"accuracy": 0.5, "accuracy_ci95": [0.4, 0.6]}
+    given = {
+        **{"name": name, "p_value": p_value, "images_per_s": 12.3, "parameters": 2_000_000, "weights_bytes": 3 << 20},
+        **{"image_size": 224, "imagenet_sketch_top1": 33.3, "as_json": lambda: figures},
+        **{"n": 60, "learnt": 0},
+    }
+    return SimpleNamespace(**{**given, **changes})
+
+
+def test_backbones_say_whether_they_can_be_told_from_the_best(capsys):
+    print_explored(
+        [explored("best", 1.0), explored("near", 0.2), explored("far", 0.01, images_per_s=None, imagenet_sketch_top1=None)]
+    )
+    printed = capsys.readouterr().out
+    rows = {
+        name: [cells(line) for line in lines_with(printed, f" {name} ") if "│" in line][-1] for name in ("best", "near", "far")
+    }
+    assert [rows[name][1] for name in ("best", "near", "far")] == ["", "not distinguishable", "p = 0.01"]
+    assert (rows["near"][2], rows["far"][2]) == ("12", "")
+    assert "learnt from" not in printed
+    print_explored([explored("best", 1.0), explored("near", 0.2, learnt=40)])
+    assert "the weights of near learnt from 40 of these drawings; all rows are about 60" in capsys.readouterr().out

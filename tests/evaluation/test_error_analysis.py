@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+
+from inkfold.evaluation.error_analysis import class_rows, confused_pairs, failures, reliability
+from inkfold.evaluation.metrics import expected_calibration_error
+from inkfold.evaluation.predictions import Predictions
+from toy_runs import made_up
+
+NAMES = ("cat", "dog", "sun", "none")
+# by hand: true, said, confidence
+ROWS = [
+    ("cat", "dog", 0.9),
+    ("cat", "cat", 0.8),
+    ("dog", "cat", 0.6),
+    ("dog", "cat", 0.7),
+    ("sun", "sun", 0.5),
+    ("sun", "cat", 0.4),
+]
+
+
+def by_hand():
+    probs = np.zeros((len(ROWS), len(NAMES)), np.float32)
+    for i, (_, said, confidence) in enumerate(ROWS):
+        probs[i] = (1 - confidence) / 3
+        probs[i, NAMES.index(said)] = confidence
+    targets = np.array([NAMES.index(true) for true, _, _ in ROWS])
+    return Predictions(np.array([f"{i}.png" for i in range(len(ROWS))], np.dtypes.StringDType()), probs, NAMES, targets)
+
+
+def test_classes_come_the_weakest_first_with_what_they_are_taken_for_and_empty_ones_last():
+    rows = class_rows(by_hand())
+    assert [row.name for row in rows] == ["dog", "cat", "sun", "none"]
+    dog, cat, _, none = rows
+    assert (dog.n, dog.recall, dog.precision, dog.taken_for, dog.taken) == (2, 0.0, 0.0, "cat", 2)
+    assert (cat.recall, cat.precision) == (0.5, 0.25)
+    assert (none.n, none.recall, none.ci95, none.precision, none.taken_for) == (0, None, None, None, None)
+
+
+def test_pairs_are_named_by_who_is_mistaken_more_and_count_both_ways():
+    first, second = confused_pairs(by_hand())
+    assert (NAMES[first.first], NAMES[first.second], first.first_as_second, first.second_as_first) == ("dog", "cat", 2, 1)
+    assert first.share == 3 / 4
+    assert first.rows == (0, 3, 2)  # 0.9, 0.7, 0.6
+    assert {NAMES[second.first], NAMES[second.second]} == {"sun", "cat"}
+    assert len(confused_pairs(by_hand(), most=1)) == 1
+
+
+def test_failures_are_of_many_classes_before_any_comes_twice_and_the_surest_first():
+    found = failures(by_hand(), most=3)
+    assert [(NAMES[one.target], NAMES[one.pred]) for one in found] == [("cat", "dog"), ("dog", "cat"), ("sun", "cat")]
+    assert [one.row for one in found] == [0, 3, 5]
+    assert found[0].confidence == pytest.approx(0.9)
+    assert found[0].probability == pytest.approx(0.1 / 3)
+    assert [one.row for one in failures(by_hand())] == [0, 3, 2, 5]
+
+
+def test_the_bins_of_the_reliability_diagram_give_the_calibration_error():
+    targets = np.random.default_rng(1).integers(0, 5, 300)
+    predictions = made_up([f"{i}" for i in range(300)], targets, "abcde")
+    bins = reliability(predictions)
+    assert sum(one["n"] for one in bins) == 300
+    gaps = sum(one["n"] * abs(one["accuracy"] - one["confidence"]) for one in bins) / 300
+    assert gaps == pytest.approx(expected_calibration_error(predictions.probs, targets), abs=1e-6)
+
+
+def test_without_a_mistake_there_is_nothing_to_show():
+    targets = np.array([0, 1])
+    predictions = Predictions(np.array(["a", "b"], np.dtypes.StringDType()), np.eye(2, dtype=np.float32), ("a", "b"), targets)
+    assert confused_pairs(predictions) == []
+    assert failures(predictions) == []

@@ -1,0 +1,67 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from inkfold.ensemble.build import vote
+from inkfold.ensemble.model import load_any
+from inkfold.evaluation.predictions import Predictions
+from inkfold.export.description import BINS, describe
+from inkfold.export.metadata import About
+from inkfold.export.model_graph import GraphOptions
+from inkfold.pipeline.train import train
+from inkfold.storage.shards import digest_file
+from toy import CLASSES, RECIPE, toy_data, toy_recipe
+
+LOOK = {"line_width_fraction": 0.01, "margin_fraction": 0.05, "ink": 0, "paper": 255}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    root = tmp_path_factory.mktemp("described")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INKFOLD_HOME", str(root / "home"))
+        recipe = toy_recipe(root, RECIPE + "tta: [hflip]\n")
+        return train(recipe, "data.test_targets=test_labels.csv", data=toy_data(root / "data"), out=root / "run")
+
+
+def test_a_run_is_named_by_its_manifest(run):
+    about = describe(run, GraphOptions(), LOOK, 64)
+    assert about.run == digest_file(run.path / "manifest.json")
+    assert (about.name, about.class_names, about.class_targets) == ("run", CLASSES, (0, 1, 2))
+    assert (about.folds, about.backbones) == (3, (run.manifest["backbone"]["name"],))
+    assert About.from_json(about.as_json()) == about
+
+
+def test_confidence_is_compared_with_accuracy_in_ten_bins(run):
+    held_out = Predictions.load(run.path / "predictions/out_of_fold.parquet")
+    bins = describe(run, GraphOptions(), LOOK, 64).reliability
+    assert [(one["low"], one["high"]) for one in bins] == [(i / 10, (i + 1) / 10) for i in range(BINS)]
+    assert sum(one["count"] for one in bins) == 18
+    confidence = held_out.probs.max(1)
+    for one in bins:
+        inside = (confidence >= one["low"]) & (confidence < one["high"])
+        assert one["count"] == inside.sum()
+        if inside.any():
+            assert one["accuracy"] == pytest.approx((held_out.preds == held_out.targets)[inside].mean())
+            assert one["low"] <= one["confidence"] <= one["high"]
+        else:
+            assert (one["accuracy"], one["confidence"]) == (None, None)
+
+
+def test_the_accuracy_is_that_of_what_is_exported(run):
+    with_views = describe(run, GraphOptions(), LOOK, 64).accuracy
+    assert with_views["value"] == run.metrics["out_of_fold"]["accuracy"]
+    without = describe(run, GraphOptions(views=False), LOOK, 64).accuracy
+    assert without["value"] == run.metrics["tta"]["accuracy_without"]
+    low, high = without["ci95"]
+    assert low <= without["value"] <= high
+
+
+def test_an_ensemble_counts_its_members_folds(run, tmp_path):
+    other = shutil.copytree(run.path, tmp_path / "other")
+    ensemble = vote([run.path, other], {"method": "soft"}, out=tmp_path / "out")
+    about = describe(load_any(ensemble.path), GraphOptions(), LOOK, 64)
+    assert (about.folds, len(about.backbones)) == (6, 1)
+    assert np.isfinite(json.loads(about.as_json())["accuracy"]["value"])

@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inkfold.export.graph import Graph
+from inkfold.export.preprocess_graph import add_channels, add_fitting
+from inkfold.export.verify import open_session
+from inkfold.images.preprocess import ImageOptions, fit_image
+from toy_onnx import as_images, as_three
+
+SIZE = 24
+SMALLEST = 8  # one such value of a page that is a line repeats in all of the square's rows
+# Share of values that may be one level off: those that lie half-way between two but for the last bit of Pillow's weights.
+# Of pages of noise, bilinear weights such as 1/3 put up to 0.083 of them there, bicubic ones 0.0035 (2,400 pages).
+OFF_BY_ONE = {"bilinear": 0.15, "bicubic": 0.01, "lanczos": 0.01}
+_sessions = {}
+
+
+def fitted(pixels, options):
+    """Through the graph; a session for each of the options is kept."""
+    if options not in _sessions:
+        g = Graph()
+        g.call(add_fitting(g, add_channels(g, "images"), options), "out")
+        _sessions[options] = open_session(
+            g.model({"images": (np.uint8, list("nhwc"))}, {"out": None}, {}).SerializeToString(), 1
+        )
+    batch = pixels if pixels.ndim == 4 else as_images(pixels)
+    return _sessions[options].run(None, {"images": batch})[0].transpose(0, 2, 3, 1)
+
+
+def assert_same(pixels, options):
+    given, expected = fitted(pixels, options)[0], as_three(fit_image(pixels, options))
+    distance = np.abs(given - expected)
+    assert distance.max() <= 1
+    if min(pixels.shape[:2]) >= SMALLEST:
+        assert (distance > 0).mean() <= OFF_BY_ONE[options.interpolation]
+
+
+def page(kind, height, width, seed):
+    """Drawings of which each part of the fitting has something to say."""
+    rng = np.random.default_rng(seed)
+    match kind:
+        case "noise":
+            return rng.integers(0, 256, (height, width, 3), np.uint8)
+        case "dark":
+            return rng.integers(0, 90, (height, width), np.uint8)
+        case "nearly dark":  # medians around the limit decide
+            return rng.integers(95, 105, (height, width), np.uint8)
+        case "equal channels":
+            return np.repeat(rng.integers(150, 256, (height, width, 1), np.uint8), 3, axis=2)
+        case "nearly grey":
+            return (rng.integers(100, 240, (height, width, 1)) + rng.integers(0, 15, (height, width, 3))).astype(np.uint8)
+    light_on_dark = np.zeros((height, width, 3), np.uint8)
+    light_on_dark[height // 3 : height // 2 + 1] = rng.integers(100, 256, 3)
+    return light_on_dark
+
+
+KINDS = ["noise", "dark", "nearly dark", "equal channels", "nearly grey", "light on dark"]
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize("fit", ["pad", "squash"])
+@pytest.mark.parametrize("colour", ["auto", "grey", "rgb"])
+@settings(max_examples=12, deadline=None)
+@given(kind=st.sampled_from(KINDS), size=st.tuples(st.integers(1, 90), st.integers(1, 90)), seed=st.integers(0, 99))
+def test_drawings_are_fitted_as_pillow_fits_them(interpolation, fit, colour, kind, size, seed):
+    assert_same(page(kind, *size, seed), ImageOptions(SIZE, fit, colour, "auto", interpolation))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("invert", ["auto", "never"])
+def test_squares_of_the_right_size_are_not_resized(kind, invert):
+    pixels, options = page(kind, SIZE, SIZE, 1), ImageOptions(SIZE, invert=invert)
+    np.testing.assert_array_equal(fitted(pixels, options)[0], as_three(fit_image(pixels, options)))
+
+
+def test_what_was_fitted_stays_as_it_is():
+    options = ImageOptions(SIZE)
+    once = fit_image(page("light on dark", 60, 31, 0), options)
+    np.testing.assert_array_equal(fitted(once, options)[0], as_three(once))
+
+
+def test_each_drawing_of_a_batch_is_judged_by_itself():
+    batch = np.stack([page(kind, 40, 33, 2) for kind in ("noise", "equal channels", "nearly grey", "light on dark")])
+    options = ImageOptions(SIZE)
+    together = fitted(batch, options)
+    for pixels, one in zip(batch, together, strict=True):
+        np.testing.assert_array_equal(one, fitted(pixels, options)[0])
+
+
+@pytest.mark.parametrize("size", [(300, 500), (800, 60), (61, 700), (513, 512)])
+def test_large_pages_are_fitted_too(size):
+    rng = np.random.default_rng(0)
+    pixels = np.full(size, 20, np.uint8)
+    pixels[rng.random(size) < 0.1] = 230
+    assert_same(pixels, ImageOptions(SIZE))

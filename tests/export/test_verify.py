@@ -1,0 +1,83 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from inkfold.errors import ExportError
+from inkfold.export.graph import Graph
+from inkfold.export.verify import Parity, ask, check_parity, compare, in_float32, open_session
+from inkfold.images.decode import decode_image
+from inkfold.pipeline.run import Run
+from inkfold.pipeline.train import train
+from toy import RECIPE, toy_data, toy_recipe
+
+
+def summing():
+    """A model that gives each drawing's sum."""
+    g = Graph()
+    total = g.op("ReduceSum", g.op("Cast", "images", to=1), g.ints(1, 2), keepdims=0)
+    g.call(total, "probs")
+    return open_session(g.model({"images": (np.uint8, list("nhwc"))}, {"probs": None}, {}).SerializeToString())
+
+
+def test_drawings_of_any_sizes_are_answered_in_their_order():
+    sizes = [(2, 3), (2, 3), (4, 1), (2, 3), *[(1, 1)] * 40]
+    drawings = [np.full(size, 7, np.uint8) for size in sizes]
+    told = []
+    answers = ask(summing(), drawings, progress=lambda stage, done, total: told.append((done, total)))
+    assert answers[:, 0].tolist() == [7 * rows * columns for rows, columns in sizes]
+    assert told[-1] == (44, 44)
+
+
+def test_few_large_drawings_are_asked_about_at_once():
+    asked = []
+    session = SimpleNamespace(run=lambda outputs, given: asked.append(len(given["images"])) or [np.zeros((asked[-1], 2))])
+    ask(session, [np.zeros((2000, 2000), np.uint8)] * 6 + [np.zeros((9, 9), np.uint8)] * 20)
+    assert asked == [4, 2, 16, 4]
+
+
+def test_answers_are_compared():
+    given, expected = np.float32([[0.6, 0.4], [0.3, 0.7]]), np.float32([[0.5, 0.5], [0.6, 0.4]])
+    assert compare(given, expected) == Parity(2, 0.5, pytest.approx(0.3))
+
+
+def run_with(kind):
+    run = object.__new__(Run)
+    object.__setattr__(run, "recipe", SimpleNamespace(head=SimpleNamespace(kind=kind)))
+    object.__setattr__(run, "path", "run")
+    return run
+
+
+@pytest.mark.parametrize(
+    ("agreement", "difference", "kind", "refused"),
+    [
+        (1.0, 0.009, "linear", False),
+        (1.0, 0.02, "linear", True),
+        (1.0, 0.02, "knn", False),
+        (1.0, 0.2, "knn", True),
+        (0.98, 0.001, "linear", True),
+        (0.99, 0.001, "linear", False),
+    ],
+)
+def test_a_file_that_is_too_far_off_is_refused(agreement, difference, kind, refused):
+    parity = Parity(100, agreement, difference)
+    if not refused:
+        check_parity(parity, run_with(kind))
+        return
+    with pytest.raises(ExportError, match=r"^run: the file answers differently"):
+        check_parity(parity, run_with(kind))
+
+
+def test_a_run_is_asked_in_single_precision_on_the_processor(tmp_path):
+    recipe = toy_recipe(tmp_path, RECIPE.replace("precision: float32, batch", "precision: bfloat16, batch") + "tta: [hflip]\n")
+    run = train(recipe, data=toy_data(tmp_path / "data"), out=tmp_path / "run")
+    assert run.seers()[0][0].backbone.precision == "bfloat16"
+    single, plain = in_float32(run), in_float32(run, views=False)
+    assert single.seers()[0][0].backbone.precision == "float32"
+    drawings = sorted((tmp_path / "data" / "train").rglob("*.png"))
+    given, expected = (decoded(one, drawings) for one in (single, plain))
+    assert np.abs(given - expected).max() > 1e-6, "one sees them mirrored"
+
+
+def decoded(run, files):
+    return run.predict_proba([decode_image(file.read_bytes()) for file in files])

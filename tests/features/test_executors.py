@@ -1,0 +1,165 @@
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from inkfold.augment.views import IDENTITY, parse_view
+from inkfold.errors import RecipeError
+from inkfold.features.executors import Inline, count_lanes, open_launcher
+from inkfold.features.extraction import extract
+from inkfold.features.process_pool import Pool
+from inkfold.finetune.distributed import World
+from inkfold.runtime.progress import silent
+from toy_bank import Stub, expected, fill, fill_bank, making, named, real_bank, shard_files, use
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+UNKNOWN = ("", "Inline", "inline:2", "pool:", "pool:0", "pool:-1", "pool:two", "pool:99999", "pools", "spark")
+UNKNOWN_OF_RAY = ("ray:", "ray:host", "ray:a b:1", "ray:http://host:1", "ray:0", "ray:auto:0", "ray:host:1:0", "ray:a:1:2:3")
+
+
+@pytest.mark.parametrize("on", [*UNKNOWN, *UNKNOWN_OF_RAY])
+def test_what_is_no_launcher_is_told_with_those_that_there_are(on):
+    with pytest.raises(
+        RecipeError, match=r"expected inline, pool, pool:N with N from 1, ray, ray:auto or ray:HOST:PORT"
+    ) as caught:
+        open_launcher(on)
+    assert str(caught.value).startswith(f"on: got '{on}'")
+
+
+@pytest.mark.parametrize(
+    "on", ["ray", "ray:2", "ray:auto", "ray:auto:2", "ray:10.0.0.1:6379", "ray:head:6379:8", "ray:[::1]:6379"]
+)
+def test_without_ray_its_installation_is_named(monkeypatch, on):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(RecipeError, match=r"pip install 'inkfold\[ray\]'"):
+        open_launcher(on)
+
+
+def test_launchers_are_chosen_by_their_short_form():
+    with open_launcher() as here:
+        assert isinstance(here, Inline)
+    for on in ("pool", "pool:3"):
+        with open_launcher(on) as pool:
+            assert isinstance(pool, Pool)
+
+
+@pytest.mark.parametrize(
+    ("on", "given"),
+    [
+        ("ray", (None, None)),
+        ("ray:4", (None, 4)),
+        ("ray:auto", ("auto", None)),
+        ("ray:auto:4", ("auto", 4)),
+        ("ray:head:6379", ("head:6379", None)),
+        ("ray:10.0.0.1:6379:64", ("10.0.0.1:6379", 64)),
+        ("ray:[::1]:6379:2", ("[::1]:6379", 2)),
+    ],
+)
+def test_rays_address_and_its_processes_are_told_apart(monkeypatch, on, given):
+    found = []
+
+    class Named(Inline):
+        def __init__(self, *told: object) -> None:
+            found.append(told)
+
+    monkeypatch.setattr("inkfold.features.ray_cluster.Cluster", Named)
+    with open_launcher(on):
+        assert found == [given]
+
+
+@pytest.mark.parametrize(("on", "processes"), [("inline", 1), ("inline", 2), ("pool", 1), ("pool", 2), ("ray", 2)])
+def test_processes_that_were_started_together_fine_tune_by_themselves(monkeypatch, on, processes):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: "there")
+    monkeypatch.setattr("inkfold.finetune.train_folds.tune_folds", lambda *given: given)
+    world = World(0, processes, torch.device("cpu"))
+    with open_launcher(on) as launcher:
+        assert launcher.tune("job", world, silent) == ("job", world, silent)
+
+
+def test_a_launcher_is_closed_by_who_opened_it(monkeypatch):
+    closed = []
+
+    def close(self: Inline) -> None:
+        closed.append(self)
+
+    monkeypatch.setattr(Inline, "close", close)
+    with open_launcher() as mine:
+        with open_launcher(mine) as borrowed:
+            assert borrowed is mine
+        assert closed == []
+    assert closed == [mine]
+
+
+def test_as_many_cells_run_at_once_as_pytorch_has_threads(tmp_path, monkeypatch, two_threads):
+    assert count_lanes(making(tmp_path)) == 2
+    together, met = threading.Barrier(2), set()
+
+    class Meeting(Stub):
+        def extract(self, pixels: np.ndarray) -> np.ndarray:
+            if threading.get_ident() not in met:
+                met.add(threading.get_ident())
+                together.wait(20)
+            return super().extract(pixels)
+
+    use(monkeypatch, Meeting())
+    _, bank = fill_bank(making(tmp_path), fill(tmp_path, range(300)))
+    np.testing.assert_array_equal(bank.read(named(range(300))), expected(range(300)))
+
+
+def test_one_cell_at_once_and_two_leave_the_same_bytes(tmp_path, monkeypatch, two_threads):
+    views = (IDENTITY, parse_view("rotate(9)", 0, 1))
+    for lanes in (1, 2):
+        monkeypatch.setattr("inkfold.features.executors.count_lanes", lambda made, lanes=lanes: lanes)
+        made, digests = real_bank(tmp_path / str(lanes), 150)
+        extract(made, dict.fromkeys(views, digests), Inline())
+    assert len(shard_files(tmp_path / "1")) == 6
+    assert shard_files(tmp_path / "1") == shard_files(tmp_path / "2")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_an_error_in_one_lane_ends_the_others_after_their_batch(tmp_path, monkeypatch, two_threads, error):
+    class Slow(Stub):
+        def extract(self, pixels: np.ndarray) -> np.ndarray:
+            time.sleep(0.01)
+            return super().extract(pixels)
+
+    def tell(stage: str, done: int, total: int) -> None:
+        if done >= 160:
+            raise error
+
+    stub = use(monkeypatch, Slow())
+    with pytest.raises(error):
+        fill_bank(making(tmp_path), fill(tmp_path, range(2000)), progress=tell)
+    assert stub.forwards < 400
+    assert threading.active_count() < 10
+
+
+def test_lanes_on_an_accelerator_take_turns_at_forwards(tmp_path, monkeypatch):
+    class Alone(Stub):
+        at_work = 0
+
+        def extract(self, pixels: np.ndarray) -> np.ndarray:
+            self.at_work += 1
+            time.sleep(0.001)
+            assert self.at_work == 1
+            self.at_work -= 1
+            return super().extract(pixels)
+
+    monkeypatch.setattr("inkfold.features.tasks.CELL_ROWS", 64)
+    use(monkeypatch, Alone())
+    made = replace(making(tmp_path), device="cuda")
+    assert count_lanes(made) == 2
+    took = extract(made, {parse_view("rotate(9)", 0, 1): fill(tmp_path, range(300))}, Inline())
+    assert took.forwards == 300
+    assert len(shard_files(tmp_path)) == 5

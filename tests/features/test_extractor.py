@@ -1,0 +1,384 @@
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from inkfold.augment.operations import parse_operations
+from inkfold.augment.views import IDENTITY, View, parse_view
+from inkfold.errors import DataError
+from inkfold.features.bank import FeatureBank
+from inkfold.features.extractor import Cost, Extractor, Source, read_source, refuse_broken, whole_drawings
+from inkfold.heads.head import HeadSpec
+from inkfold.images.preprocess import ImageOptions
+from inkfold.models.weights import BackboneSpec, resolve_backbone
+from inkfold.storage.pixels import BrokenFile
+
+
+def draw(path: Path, seed: int, *, colour: bool = False) -> str:
+    pixels = np.full((40, 40, 3), 255, np.uint8)
+    rows, columns = np.random.default_rng(seed).integers(40, size=(2, 80))
+    pixels[rows, columns] = (210, 20, 20) if colour else (0, 0, 0)
+    Image.fromarray(pixels).save(path)
+    return str(path)
+
+
+def sample(directory: Path, count: int = 6) -> list[str]:
+    return [draw(directory / f"{i}.png", i, colour=i % 3 == 2) for i in range(count)]
+
+
+@pytest.fixture
+def extractor(own_home):
+    info = resolve_backbone(BackboneSpec("test_resnet", weights="untrained", image_size=32))
+    return Extractor(own_home, info, ImageOptions(32), device="cpu", batch_size=4)
+
+
+def read(files, names=None) -> Source:
+    return read_source([Path(file).name for file in files] if names is None else names, files)[0]
+
+
+def test_a_source_keeps_names_and_places_and_tells_what_can_not_be_read(tmp_path):
+    files = [draw(tmp_path / "a.png", 1), "", str(tmp_path / "gone.png"), draw(tmp_path / "copy.png", 1)]
+    source, broken = read_source(["a", "b", "c", "d"], files)
+    assert source.names.tolist() == ["a", "b", "c", "d"]
+    assert source.files.tolist() == files
+    assert [name != b"" for name in source.digests] == [True, False, False, True]
+    assert source.digests[0] == source.digests[3]
+    assert [(one.index, one.kind) for one in broken] == [(2, "missing_file")]
+
+
+def test_an_empty_source_is_empty():
+    source, broken = read_source([], [])
+    assert (len(source.digests), broken) == (0, [])
+    assert whole_drawings(source, broken).tolist() == []
+
+
+def test_decoding_and_extracting_give_a_row_a_drawing_and_the_cost(tmp_path, extractor):
+    source, cost = read(sample(tmp_path)), Cost()
+    assert extractor.decode(source, cost) == []
+    features = extractor.extract(source.digests, cost).read()
+    assert features.shape == (6, 96)
+    assert features.dtype == np.float16
+    assert (cost.decoded, cost.forwards, cost.forwards_cached) == (6, 6, 0)
+    assert len({row.tobytes() for row in features}) == 6
+    turned = extractor.extract(source.digests[::-1], cost).read()
+    np.testing.assert_array_equal(turned, features[::-1])
+    assert (cost.decoded, cost.forwards, cost.forwards_cached) == (6, 6, 6)
+
+
+def test_a_later_run_does_only_what_is_new(tmp_path, extractor):
+    files, first, second = sample(tmp_path), Cost(), Cost()
+    source = read(files[:4])
+    extractor.decode(source, first)
+    extractor.extract(source.digests, first)
+    source = read(files)
+    extractor.decode(source, second)
+    extractor.extract(source.digests, second)
+    assert (second.decoded, second.forwards, second.forwards_cached) == (2, 2, 4)
+
+
+def test_features_that_are_there_need_no_pixels(tmp_path, extractor, own_home):
+    source = read(sample(tmp_path))
+    extractor.decode(source, Cost())
+    features = extractor.extract(source.digests, Cost()).read()
+    for path in (own_home / "pixels").rglob("*.safetensors"):
+        path.unlink()
+    cost = Cost()
+    assert extractor.decode(source, cost) == []
+    np.testing.assert_array_equal(extractor.extract(source.digests, cost).read(), features)
+    assert (cost.decoded, cost.forwards) == (0, 0)
+
+
+def test_features_do_not_depend_on_the_batch_in_which_the_store_gives_a_drawing(tmp_path, extractor, own_home):
+    source = read(sample(tmp_path))
+    extractor.decode(source, Cost())
+    together = extractor.extract(source.digests, Cost()).read()
+    alone = Extractor(own_home / "other", extractor.backbone, extractor.image, "cpu", 4)
+    alone.decode(source, Cost())
+    rows = [alone.extract(source.digests[i : i + 1], Cost()).read()[0] for i in range(6)]
+    np.testing.assert_array_equal(np.stack(rows), together)
+
+
+def own_rows(extractor, home, source, view):
+    """The features of one view, extracted by itself in a home of its own."""
+    alone = Extractor(home, extractor.backbone, extractor.image, "cpu", 4)
+    assert alone.decode(source, Cost(), views=[view]) == []
+    return alone.extract(source.digests, Cost(), views=[view]).read(view)
+
+
+def settled_views(view, source):
+    return [view.settled(drawing) for drawing in source.digests.tolist()]
+
+
+FLIP_OR_NOT = [View(parse_operations("hflip@0.5"), seed=1, index=index) for index in range(24)]
+
+
+def test_flipping_half_of_the_drawings_costs_at_most_two_forwards_a_drawing_however_often_it_is_drawn(tmp_path, extractor):
+    source, cost, told = read(sample(tmp_path, 8)), Cost(), []
+    different = sum(len(set(views)) for views in zip(*(settled_views(view, source) for view in FLIP_OR_NOT), strict=True))
+    extractor.decode(source, cost, views=FLIP_OR_NOT)
+    extractor.extract(source.digests, cost, lambda *report: told.append(report), FLIP_OR_NOT)
+    assert cost.forwards == different == 2 * 8, "of 24 draws, each drawing was flipped in some and not in others"
+    assert cost.decoded == 8
+    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
+    assert {total for *_, total in told} == {16}
+    assert told[-1] == ("features", 16, 16)
+    again = Cost()
+    extractor.extract(source.digests, again, views=[*FLIP_OR_NOT, IDENTITY, parse_view("hflip")])
+    assert (again.forwards, again.forwards_cached) == (0, 16)
+
+
+def test_every_drawing_has_the_row_of_its_own_settled_view(tmp_path, extractor, own_home):
+    source = read(sample(tmp_path, 9))
+    fixed = [parse_view(text) for text in ("identity", "hflip", "vflip", "hflip + vflip")]
+    draws = (View(parse_operations("hflip@0.5 + vflip@0.5"), seed=2, index=index) for index in range(99))
+    view = next(view for view in draws if set(settled_views(view, source)) == set(fixed))
+    extractor.decode(source, Cost(), views=[view])
+    found = extractor.extract(source.digests, Cost(), views=[IDENTITY, view]).read(view)
+    alone = {one: own_rows(extractor, own_home / str(one), source, one) for one in fixed}
+    expected = [alone[settled][row] for row, settled in enumerate(settled_views(view, source))]
+    np.testing.assert_array_equal(found, np.stack(expected))
+
+
+def test_views_are_read_in_any_order_and_the_last_one_is_kept(tmp_path, extractor, own_home):
+    source = read(sample(tmp_path))
+    views = [IDENTITY, FLIP_OR_NOT[0], parse_view("rotate(30)", 1, 0), parse_view("rotate(30)", 1, 1)]
+    extractor.decode(source, Cost(), views=views)
+    features = extractor.extract(source.digests, Cost(), views=views)
+    for view in (*views, *views[::-1]):
+        np.testing.assert_array_equal(features.read(view), own_rows(extractor, own_home / str(view), source, view))
+        assert features.read(view) is features.read(view)
+
+
+def extracted(extractor, source, views):
+    assert extractor.decode(source, Cost(), views=views) == []
+    return extractor.extract(source.digests, Cost(), views=views)
+
+
+SEVERAL = [IDENTITY, parse_view("hflip"), parse_view("vflip"), FLIP_OR_NOT[0]]
+VIEW_BYTES = 6 * 96 * 2
+
+
+@pytest.mark.parametrize("held", [1, 2, 3])
+def test_the_views_that_were_read_last_are_kept_as_far_as_they_fit(tmp_path, extractor, monkeypatch, held):
+    monkeypatch.setattr("inkfold.features.extractor.KEPT_BYTES", held * VIEW_BYTES)
+    features = extracted(extractor, read(sample(tmp_path)), SEVERAL)
+    first = [features.read(view) for view in SEVERAL[:held]]
+    assert all(features.read(view) is one for view, one in zip(SEVERAL, first, strict=False))
+    features.read(SEVERAL[0])
+    features.read(SEVERAL[held])  # the one that was read longest ago goes
+    gone = 1 if held > 1 else 0
+    for i in [i for i in range(held) if i != gone]:
+        assert features.read(SEVERAL[i]) is first[i]
+    again = features.read(SEVERAL[gone])
+    assert again is not first[gone]
+    np.testing.assert_array_equal(again, first[gone])
+
+
+def test_a_view_that_is_larger_than_what_is_kept_is_kept_alone(tmp_path, extractor, monkeypatch):
+    monkeypatch.setattr("inkfold.features.extractor.KEPT_BYTES", 1)
+    features = extracted(extractor, read(sample(tmp_path)), SEVERAL)
+    assert features.read(SEVERAL[1]) is features.read(SEVERAL[1])
+
+
+def test_of_views_that_lie_on_disk_only_some_are_kept(tmp_path, extractor, monkeypatch):
+    monkeypatch.setattr("inkfold.features.bank.MAPPED_FROM_BYTES", 0)
+    monkeypatch.setattr("inkfold.features.extractor.KEPT_FILES", 2)
+    features = extracted(extractor, read(sample(tmp_path)), SEVERAL)
+    first, second = features.read(SEVERAL[0]), features.read(SEVERAL[1])
+    assert isinstance(first, np.memmap)
+    assert features.read(SEVERAL[0]) is first
+    third = features.read(SEVERAL[2])
+    assert features.read(SEVERAL[0]) is first
+    assert features.read(SEVERAL[2]) is third
+    assert features.read(SEVERAL[1]) is not second
+    np.testing.assert_array_equal(features.read(SEVERAL[1]), second)
+
+
+@pytest.mark.parametrize("kept_bytes", [1, 2 * VIEW_BYTES])
+def test_threads_that_ask_at_once_get_the_views_rows_while_others_go(tmp_path, extractor, monkeypatch, kept_bytes):
+    monkeypatch.setattr("inkfold.features.extractor.KEPT_BYTES", kept_bytes)
+    features, together = extracted(extractor, read(sample(tmp_path)), SEVERAL), threading.Barrier(4)
+    expected = {view: features.read(view).copy() for view in SEVERAL}
+
+    def ask(seed):
+        together.wait(20)
+        order = np.random.default_rng(seed).integers(0, len(SEVERAL), 40)
+        return all(np.array_equal(features.read(SEVERAL[i]), expected[SEVERAL[i]]) for i in order)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(ask, range(4)))
+
+
+def test_a_view_that_threads_ask_for_at_once_is_gathered_once(tmp_path, extractor, monkeypatch):
+    features = extracted(extractor, read(sample(tmp_path)), SEVERAL)
+    gathered, together, gather = [], threading.Barrier(4), FeatureBank.read
+
+    def slowly(bank, digests):
+        gathered.append(bank.view)
+        time.sleep(0.05)  # in which the other threads come
+        return gather(bank, digests)
+
+    def ask(_):
+        together.wait(20)
+        return features.read(SEVERAL[1])
+
+    monkeypatch.setattr(FeatureBank, "read", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        first, *others = pool.map(ask, range(4))
+    assert all(one is first for one in others)
+    assert gathered == [SEVERAL[1]]
+
+
+def test_features_that_stay_on_disk_are_the_same(tmp_path, extractor, own_home, monkeypatch):
+    source = read(sample(tmp_path))
+    features = extracted(extractor, source, SEVERAL)
+    in_memory = [features.read(view) for view in SEVERAL]
+    files = sorted(own_home.rglob("*"))
+    monkeypatch.setattr("inkfold.features.bank.MAPPED_FROM_BYTES", 0)
+    on_disk = extracted(extractor, source, SEVERAL)
+    for view, expected in zip(SEVERAL, in_memory, strict=True):
+        rows = on_disk.read(view)
+        assert isinstance(rows, np.memmap), "also where it is put together from several settled views"
+        assert not isinstance(expected, np.memmap)
+        np.testing.assert_array_equal(rows, expected)
+    assert sorted(own_home.rglob("*")) == files
+
+
+def test_heads_are_fitted_alike_on_features_that_stay_on_disk(tmp_path, extractor, monkeypatch):
+    from inkfold.heads.fit import Trial, fit_trials
+    from inkfold.heads.fit_group import Lessons, Schooling
+    from inkfold.heads.settings import FitSettings
+
+    source, targets = read(sample(tmp_path)), np.array([0, 1, 2, 0, 1, 2])
+    kinds = [HeadSpec(scaling="standardise"), HeadSpec("knn"), HeadSpec("class_mean")]
+
+    def heads():
+        features = extracted(extractor, source, SEVERAL)
+        schooling = Schooling(lambda epoch: features.read(SEVERAL[epoch]), [1.0] * 4)
+        lessons = Lessons(features.read(), targets, np.arange(6) // 3 != np.arange(2)[:, None], 3, 0, schooling)
+        return [one.heads for one in fit_trials(lessons, [Trial(spec, FitSettings(4, 2)) for spec in kinds])]
+
+    expected = heads()
+    monkeypatch.setattr("inkfold.features.bank.MAPPED_FROM_BYTES", 0)
+    for one, other in zip(heads(), expected, strict=True):
+        assert one.keys() == other.keys()
+        assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_another_view_has_other_features(tmp_path, extractor):
+    source = read(sample(tmp_path))
+    fixed = [IDENTITY, *(parse_view(text) for text in ("hflip", "rotate(20,20)", "rotate(-20,-20)", "scale(1.3,1.3)"))]
+    drawn = [parse_view("rotate(20)", 0, index) for index in range(2)]
+    extractor.decode(source, Cost(), views=[*fixed, *drawn])
+    features = extractor.extract(source.digests, Cost(), views=[*fixed, *drawn])
+    for row in range(6):
+        assert len({features.read(view)[row].tobytes() for view in fixed}) == len(fixed)
+    assert not np.array_equal(features.read(drawn[0]), features.read(drawn[1]))
+
+
+def test_only_what_some_view_still_needs_is_decoded(tmp_path, extractor, own_home):
+    source = read(sample(tmp_path))
+    flipped = parse_view("hflip")
+    some = next(view for view in FLIP_OR_NOT if 0 < settled_views(view, source).count(flipped) < 6)
+    views = [IDENTITY, some]
+    extractor.decode(source, Cost(), views=views)
+    extractor.extract(source.digests, Cost(), views=views)
+    for path in (own_home / "pixels").rglob("*.safetensors"):
+        path.unlink()
+    cost = Cost()
+    assert extractor.decode(source, cost, views=views) == []
+    assert extractor.extract(source.digests, cost, views=views).read(some).shape == (6, 96)
+    assert (cost.decoded, cost.forwards) == (0, 0)
+    there = settled_views(some, source).count(flipped)
+    extractor.decode(source, cost, views=[*views, flipped])
+    extractor.extract(source.digests, cost, views=[*views, flipped])
+    assert (cost.decoded, cost.forwards) == (6 - there, 6 - there)
+
+
+def test_copies_cost_one_forward_a_view(tmp_path, extractor):
+    files, cost = sample(tmp_path, 3), Cost()
+    source = read([*files, files[1], files[1]])
+    views = [IDENTITY, parse_view("hflip"), parse_view("rotate(9)", 0, 4)]
+    extractor.decode(source, cost, views=views)
+    features = extractor.extract(source.digests, cost, views=views)
+    assert (cost.decoded, cost.forwards) == (3, 9)
+    for view in views:
+        rows = features.read(view)
+        assert rows.shape == (5, 96)
+        assert rows[1].tobytes() == rows[3].tobytes() == rows[4].tobytes()
+
+
+def test_larger_pixels_serve_every_view_and_make_other_features(tmp_path, extractor):
+    larger = Extractor(extractor.home, extractor.backbone, ImageOptions(48), "cpu", 4)
+    source, cost = read(sample(tmp_path)), Cost()
+    views = [IDENTITY, parse_view("scale(1.5,1.5)")]
+    larger.decode(source, cost, views=views)
+    features = larger.extract(source.digests, cost, views=views)
+    assert (cost.decoded, cost.forwards) == (6, 12)
+    extractor.decode(source, cost)
+    usual = extractor.extract(source.digests, cost).read()
+    assert cost.forwards == 18, "pixels of another size are other features"
+    assert not any(np.array_equal(one, other) for one, other in zip(features.read(), features.read(views[1]), strict=True))
+    assert not np.array_equal(features.read(), usual)
+
+
+def test_the_rate_is_that_of_drawings_as_they_are(tmp_path, extractor):
+    source = read(sample(tmp_path, 64))
+    extracted(extractor, source, [parse_view("hflip")])
+    assert extractor.rate() is None
+    extracted(extractor, source, [IDENTITY])
+    assert extractor.rate() > 0
+
+
+def test_broken_drawings_are_told_by_their_place_and_not_counted_as_decoded(tmp_path, extractor):
+    files = sample(tmp_path, 3)
+    for name in ("broken.png", "copy.png", "third.png"):
+        (tmp_path / name).write_bytes(b"no image")
+    files = [str(tmp_path / "broken.png"), "", *files, str(tmp_path / "copy.png"), str(tmp_path / "third.png")]
+    source, cost = read(files, list("abcdefg")), Cost()
+    broken = extractor.decode(source, cost)
+    assert [(one.index, one.kind) for one in broken] == [(0, "not_an_image"), (5, "not_an_image"), (6, "not_an_image")]
+    assert whole_drawings(source, broken).tolist() == [False, False, True, True, True, False, False]
+    assert cost.decoded == 3
+
+
+def test_drawings_without_files_cost_nothing(extractor):
+    source, cost = read(["", ""], ["a", "b"]), Cost()
+    assert extractor.decode(source, cost) == []
+    assert (cost.decoded, whole_drawings(source, []).tolist()) == (0, [False, False])
+
+
+def test_all_broken_drawings_of_all_tables_are_refused_together():
+    source = Source(np.array(["a", "b"]), np.array(["/a", "/b"]), np.array([b"1", b"2"]))
+    tables = [("train.csv", source, [BrokenFile(1, "truncated", "cut.")]), ("test.csv", source, [BrokenFile(0, "empty", "0.")])]
+    with pytest.raises(DataError) as caught:
+        refuse_broken(tables, "error")
+    lines = str(caught.value).splitlines()
+    assert lines[:2] == ["error: train.csv b: cut.", "error: test.csv a: 0."]
+    assert lines[2].startswith("warning: data.on_broken: set it to skip")
+    assert [problem.kind for problem in caught.value.problems] == ["broken_truncated", "broken_empty", "advice"]
+    refuse_broken(tables, "skip")
+    refuse_broken([("train.csv", source, [])], "error")
+
+
+def test_the_cost_adds_up_seconds_by_stage_even_when_a_stage_fails(monkeypatch):
+    clock = iter([0.0, 10.0, 12.0, 20.0, 20.5, 30.0, 31.0, 42.25])
+    monkeypatch.setattr("inkfold.features.extractor.time.perf_counter", lambda: next(clock))
+    cost = Cost(started=next(clock))
+    with cost.timed("decode"):
+        pass
+    with cost.timed("features"):
+        pass
+    with pytest.raises(ValueError, match="mine"), cost.timed("decode"):
+        raise ValueError("mine")
+    cost.forwards = 7
+    assert cost.as_json() == {
+        "forwards": 7,
+        "forwards_cached": 0,
+        "decoded": 0,
+        "seconds": {"decode": 3.0, "features": 0.5, "total": 42.25},
+    }

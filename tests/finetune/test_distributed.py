@@ -1,0 +1,94 @@
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inkfold.finetune.distributed import World, joined
+
+CPU = torch.device("cpu")
+MEMBER = """
+import numpy as np, torch, torch.distributed as dist
+from inkfold.finetune.distributed import joined
+with joined(torch.device("cpu")) as world:
+    world.wait()
+    given = np.arange(3) + 10 * world.rank
+    total, share = world.total(given).tolist(), world.share(np.arange(5)).tolist()
+    print(world.rank, world.size, world.is_first, share, total, given.tolist())
+assert not dist.is_initialized()
+"""
+
+LASTING = """
+import os, time, torch
+from inkfold.finetune.distributed import joined
+with joined(torch.device("cpu")) as world:
+    os.write(1, b"%d\\n" % world.rank)  # at once: two processes' prints mix their line ends
+    time.sleep(300)
+"""
+LAUNCHER = """
+import os, subprocess, sys
+members = [subprocess.Popen([sys.executable, "-c", sys.argv[1]], env={**os.environ, "RANK": str(rank)}) for rank in range(2)]
+for member in members:
+    member.wait()
+"""
+
+
+def meeting_place():
+    """Where two processes on this machine meet, as their launcher tells them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+
+
+@given(st.integers(0, 40), st.integers(1, 9))
+def test_the_parts_of_all_processes_are_the_batch_in_its_order(drawings, size):
+    batch = np.arange(drawings) * 3
+    parts = [World(rank, size, CPU).share(batch) for rank in range(size)]
+    np.testing.assert_array_equal(np.concatenate(parts), batch)
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_one_process_alone_waits_for_nobody_and_starts_nothing(monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with joined(CPU) as world:
+        assert (world.rank, world.size, world.device, world.is_first) == (0, 1, CPU, True)
+        world.wait()
+        np.testing.assert_array_equal(world.total(np.array([1.5, 2.0])), [1.5, 2.0])
+        assert not dist.is_initialized()
+
+
+def test_the_first_process_alone_writes():
+    assert [World(rank, 3, CPU).is_first for rank in range(3)] == [True, False, False]
+
+
+@pytest.mark.skipif(not dist.is_available(), reason="PyTorch was built without torch.distributed")
+def test_processes_that_a_launcher_started_meet_add_up_and_part():
+    place = meeting_place()
+    members = [
+        subprocess.Popen([sys.executable, "-c", MEMBER], env={**os.environ, **place, "RANK": str(rank)}, stdout=subprocess.PIPE)
+        for rank in range(2)
+    ]
+    said = [member.communicate(timeout=60)[0].decode().strip() for member in members]
+    assert said == [
+        "0 2 True [0, 1, 2] [10.0, 12.0, 14.0] [0, 1, 2]",
+        "1 2 False [3, 4] [10.0, 12.0, 14.0] [10, 11, 12]",
+    ]
+    assert [member.returncode for member in members] == [0, 0]
+
+
+@pytest.mark.skipif(not dist.is_available(), reason="PyTorch was built without torch.distributed")
+def test_processes_end_when_torchrun_was_killed():
+    """The pipe that they write to ends when the last of them has."""
+    place = {**meeting_place(), "TORCHELASTIC_RUN_ID": "none"}
+    launcher = subprocess.Popen([sys.executable, "-c", LAUNCHER, LASTING], env={**os.environ, **place}, stdout=subprocess.PIPE)
+    assert sorted(launcher.stdout.readline() for _ in range(2)) == [b"0\n", b"1\n"]
+    launcher.kill()
+    assert launcher.communicate(timeout=30)[0] == b""

@@ -1,0 +1,151 @@
+import numpy as np
+import pytest
+import torch
+
+from inkfold.finetune.network import HeadModule, Network, TrainedPart, interpolated, start_of
+from inkfold.heads.head import HeadSpec, head_probs, init_members, start_heads
+from inkfold.models.backbone import build_model
+from inkfold.models.torchvision_compat import declare_missing_operators
+from inkfold.models.weights import BackboneSpec, resolve_backbone
+from toy_network import CLASSES, MLP, heads_for, images_for, info_of
+
+declare_missing_operators()  # peft brings torchvision in
+torch.set_num_threads(1)
+
+MODELS = ("test_resnet", "test_vit", "test_efficientnet")
+PARTS = ("last_blocks", "lora", "all")
+
+
+def trained(name, part, steps=2):
+    info = info_of(name)
+    network = Network(info, HeadModule(MLP, heads_for(info)), TrainedPart(part)).train()
+    groups = network.parameter_groups(0.05, 0.8, 2.0)
+    optimiser = torch.optim.SGD(groups, 0.05)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(network(images_for(info))[0], torch.tensor([0, 1, 2, 3])).backward()
+        optimiser.step()
+    return info, network.eval()
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("name", MODELS)
+def test_the_backbone_with_its_changes_is_the_trained_network(name, part):
+    if part == "lora":
+        pytest.importorskip("peft", reason="LoRA needs the extra inkfold[lora]")
+    info, network = trained(name, part)
+    plain = Network(info, HeadModule(MLP, network.head.tensors())).eval()
+    before = plain.backbone(images_for(info)).clone()
+    found = plain.backbone.load_state_dict(network.changes(), strict=False)
+    assert not found.unexpected_keys
+    with torch.no_grad():
+        features = plain.backbone(images_for(info))
+        np.testing.assert_allclose(plain(images_for(info))[0], network(images_for(info))[0], atol=2e-5)
+        expected = network(images_for(info))[0].softmax(1)
+    assert not torch.allclose(before, features, atol=1e-5), "training changed something"
+    np.testing.assert_allclose(head_probs(network.head.tensors(), MLP, features.numpy(), 0), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_only_the_last_blocks_change_and_what_is_frozen_keeps_its_statistics(name):
+    info, network = trained(name, "last_blocks")
+    own, changes = build_model(info).state_dict(), network.changes()
+    now = network.backbone.state_dict()
+    assert 0 < len(changes) < len(own)
+    assert all(torch.equal(now[name], values) for name, values in own.items() if name not in changes)
+    assert any(not torch.equal(now[name], own[name]) for name in changes)
+
+
+def test_more_last_blocks_are_more_parameters_up_to_all_blocks():
+    info = info_of("test_resnet")
+    heads = heads_for(info)
+    counts = [len(Network(info, HeadModule(MLP, heads), TrainedPart("last_blocks", n)).changes()) for n in (1, 2, 3, 99)]
+    everything = len(Network(info, HeadModule(MLP, heads), TrainedPart("all")).changes())
+    assert counts == sorted(counts)
+    assert counts[0] < counts[1] < counts[-1] == everything
+
+
+def test_lora_trains_a_small_part_and_the_head():
+    pytest.importorskip("peft", reason="LoRA needs the extra inkfold[lora]")
+    info = info_of("test_vit")
+    network = Network(info, HeadModule(MLP, heads_for(info)), TrainedPart("lora", rank=2))
+    names = [name for name, one in network.named_parameters() if one.requires_grad]
+    assert all(".lora_" in name or name.startswith("head.") for name in names)
+    assert any(".lora_" in name for name in names)
+    again, other = (Network(info, HeadModule(MLP, heads_for(info)), TrainedPart("lora", rank=2, seed=seed)) for seed in (0, 1))
+    first = next(name for name in names if ".lora_A" in name)
+    assert torch.equal(network.get_parameter(first), again.get_parameter(first))
+    assert not torch.equal(network.get_parameter(first), other.get_parameter(first))
+    before = build_model(info).state_dict()
+    for name, values in network.changes().items():  # the additions start at zero
+        torch.testing.assert_close(values, before[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("beit_base_patch16_224", {"embed_dim": 32, "depth": 2, "num_heads": 2}),  # takes layers' weights past the layers
+        ("test_nfnet", {}),  # standardises its convolutions' weights
+    ],
+)
+def test_lora_merges_into_whatever_it_adds_to(name, arguments):
+    pytest.importorskip("peft", reason="LoRA needs the extra inkfold[lora]")
+    info = resolve_backbone(BackboneSpec(name, weights="untrained", model_args=arguments))
+    network = Network(info, HeadModule(MLP, heads_for(info)), TrainedPart("lora", rank=2))
+    for parameter, values in network.named_parameters():
+        if ".lora_B" in parameter:
+            torch.nn.init.normal_(values)
+    plain = Network(info, HeadModule(MLP, network.head.tensors()))
+    plain.backbone.load_state_dict(network.changes(), strict=False)
+    with torch.no_grad():
+        torch.testing.assert_close(network.eval()(images_for(info)), plain.eval()(images_for(info)), atol=1e-4, rtol=1e-4)
+
+
+def test_rates_fall_from_layer_to_layer_and_norms_and_biases_have_no_decay():
+    info = info_of("test_vit")
+    network = Network(info, HeadModule(MLP, heads_for(info)), TrainedPart("all"))
+    groups = network.parameter_groups(0.05, 0.5, 3.0)
+    placed = [one for group in groups for one in group["params"]]
+    assert len(placed) == len({id(one) for one in placed}) == len(list(network.parameters()))
+    for group in groups:
+        assert group["weight_decay"] in (0.0, 0.05)
+        if group["weight_decay"]:
+            assert all(one.ndim > 1 for one in group["params"])
+    scales = {group["lr_scale"] for group in groups[:-2]}
+    assert max(scales) == 1.0
+    assert all(any(abs(scale - 0.5**power) < 1e-9 for power in range(20)) for scale in scales)
+    assert [group["lr_scale"] for group in groups[-2:]] == [3.0, 3.0]
+
+
+@pytest.mark.parametrize("scaling", ["none", "standardise", "normalise"])
+@pytest.mark.parametrize("spec", [HeadSpec(), MLP, HeadSpec("mlp", (8,), activation="gelu"), HeadSpec("cosine")], ids=str)
+def test_a_head_as_a_module_answers_as_in_numpy(spec, scaling):
+    rng = np.random.default_rng(0)
+    spec = HeadSpec(spec.kind, spec.hidden, spec.activation, spec.norm, scaling)
+    fitted = init_members(spec, 6, CLASSES, [(1,), (2,)])
+    if spec.kind == "cosine":
+        fitted.pop("temperature")
+    if scaling == "standardise":
+        fitted |= {name: rng.uniform(0.5, 2, (2, 1, 6)).astype(np.float32) for name in ("mean", "scale")}
+    heads, features = start_heads(spec, fitted, [(1,), (2,)]), rng.normal(size=(7, 6)).astype(np.float32)
+    for member in range(2):
+        module = HeadModule(spec, heads, member).eval()
+        with torch.no_grad():
+            probs = module(torch.from_numpy(features)).softmax(1).numpy()
+        np.testing.assert_allclose(probs, head_probs(heads, spec, features, member), atol=2e-6)
+        np.testing.assert_allclose(head_probs(module.tensors(), spec, features, 0), probs, atol=2e-6)
+
+
+def test_interpolation_ends_where_it_says():
+    info, network = trained("test_resnet", "all")
+    changes = {name: values.clone() for name, values in network.changes().items()}
+    start = start_of(info, changes)
+    own = build_model(info).state_dict()
+    for name, values in interpolated(start, changes, 1.0).items():
+        assert torch.equal(values, changes[name])
+    for name, values in interpolated(start, changes, 0.0).items():
+        if values.is_floating_point():
+            torch.testing.assert_close(values, own[name])
+    half = interpolated(start, changes, 0.5)
+    name = next(name for name, values in changes.items() if values.is_floating_point())
+    torch.testing.assert_close(half[name], (own[name] + changes[name]) / 2)

@@ -1,0 +1,555 @@
+"""Fine-tuning through the main path: whatever interrupts it, it ends with the same bytes."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from inkfold.config.load import validate_recipe
+from inkfold.errors import PredictionError, RecipeError
+from inkfold.evaluation.predictions import Predictions
+from inkfold.evaluation.tensorboard import FOLD_EVENTS
+from inkfold.features.executors import Inline
+from inkfold.features.extractor import Cost
+from inkfold.finetune import train_fold as finetune
+from inkfold.finetune.distillation import relation_loss
+from inkfold.finetune.distributed import World
+from inkfold.finetune.plan import Plan
+from inkfold.models.depthwise import DepthwiseConv2d
+from inkfold.pipeline import train as pipeline
+from inkfold.pipeline.run import load_run
+from inkfold.pipeline.train import train
+from inkfold.storage.shards import digest_file
+from toy import RECIPE, RUN_FILES, command_line, environment, files_below, python, toy_data, toy_recipe
+
+torch.set_num_threads(1)
+
+WEIGHTS = {f"weights/fold{fold}.safetensors" for fold in range(3)}
+CURVES = [FOLD_EVENTS.format(fold) for fold in range(3)]
+TUNED = f"""{RECIPE}
+finetune: {{epochs: 3, batch_size: 5, lr: 3.0e-3, ema: 0.9, mixup: 0.2, cutmix: 0.5, precision: float32, warmup_epochs: 0.5}}
+curriculum:
+  - {{until_epoch: 1}}
+  - {{augment: ["rotate(15)", hflip@0.5]}}
+"""
+RESULTS = (
+    "metrics.json",
+    "curve.json",
+    "submission.csv",
+    "heads.safetensors",
+    "predictions/test.parquet",
+    *sorted(WEIGHTS),
+    *CURVES,
+)
+
+
+class Killed(BaseException):
+    """Not an Exception, so that nothing handles it."""
+
+
+@pytest.fixture
+def data(tmp_path):
+    return toy_data(tmp_path / "data")
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    return toy_recipe(tmp_path, TUNED.replace("batch_size: 16}", "batch_size: 16, train: all, drop_path: 0.1}"))
+
+
+def contents(out):
+    return {name: (out / name).read_bytes() for name in RESULTS}
+
+
+def kill_at(monkeypatch, step):
+    """Die just after a step, counted over all folds."""
+    real, done = finetune.Tuner._step, iter(range(10_000))
+
+    def dying(self, *given):
+        real(self, *given)
+        if next(done) == step:
+            raise Killed
+
+    monkeypatch.setattr(finetune.Tuner, "_step", dying)
+
+
+def test_a_run_leaves_its_files_and_answers_for_new_drawings_as_for_the_test(tmp_path, data, recipe):
+    run = train(recipe, data=data, out=tmp_path / "run")
+    assert files_below(tmp_path / "run") == RUN_FILES | WEIGHTS | set(CURVES)
+    assert set(CURVES) < set(run.manifest["files"])
+    test = Predictions.load(run.path / "predictions/test.parquet")
+    again = run.predict_fold_proba([data / "test" / path for path in test.image_paths])
+    np.testing.assert_allclose(again, test.fold_probs, atol=1e-6)
+    assert len({values.tobytes() for values in test.fold_probs}) == 3, "each fold has a network of its own"
+    cost = json.loads((run.path / "cost.json").read_text())
+    assert cost["trained"] == 3 * 3 * 12
+    assert 0 <= cost["waited_for_data_fraction"] <= 1
+    assert run.metrics["finetune"]["accuracy"] == pytest.approx(run.metrics["out_of_fold"]["accuracy"], abs=1e-6)
+    curve = json.loads((run.path / "curve.json").read_text())["epochs"]
+    assert [point["stage"] for point in curve] == [0, 1, 1]
+    assert curve[0]["view"] == "identity"
+    assert len({point["view"] for point in curve[1:]}) == 2, "a new view an epoch"
+
+
+def test_whatever_launcher_is_given_does_the_fine_tuning(tmp_path, data, recipe):
+    class Elsewhere(Inline):
+        def tune(self, job, world, progress):
+            asked.append((job.out, job.folds.shape, job.device, world.size))
+            return super().tune(job, world, progress)
+
+    asked = []
+    train(recipe, data=data, out=tmp_path / "run", on=Elsewhere())
+    assert asked == [(tmp_path / "run", (3, 18), "cpu", 1)]
+
+
+def test_weights_that_are_gone_changed_or_outside_the_run_are_refused(tmp_path, data, recipe):
+    run = train(recipe, data=data, out=tmp_path / "run")
+    weights, manifest = run.path / "weights/fold1.safetensors", run.path / "manifest.json"
+    whole, said = weights.read_bytes(), manifest.read_text()
+    weights.write_bytes(whole[:-1] + b"x")
+    with pytest.raises(PredictionError, match=r"fold1\.safetensors: is missing or not as it was written"):
+        load_run(run.path)
+    weights.write_bytes(whole)
+    manifest.write_text(said.replace('"tuned": [', '"tuned": ["../elsewhere.safetensors", '))
+    with pytest.raises(PredictionError, match=r"tuned names \.\./elsewhere\.safetensors"):
+        load_run(run.path)
+
+
+def test_each_folds_curve_is_there_for_those_who_look_on_while_it_is_trained(tmp_path, data, recipe):
+    seen = []
+
+    def look(stage, done, total):
+        if stage == "fine-tuning fold 2":
+            path = tmp_path / "run" / CURVES[1]
+            seen.append(path.stat().st_size if path.is_file() else 0)
+
+    train(recipe, data=data, out=tmp_path / "run", progress=look)
+    sizes = sorted({*seen})
+    assert len(sizes) == 3, "nothing, one epoch, two; the third is written after its last step"
+    assert seen == sorted(seen)
+    assert sizes[0] == 0
+    assert (tmp_path / "run" / CURVES[1]).stat().st_size > sizes[2]
+
+
+def test_depthwise_convolutions_learn_quickly_on_a_cpu(tmp_path, data, recipe, monkeypatch):
+    real, found = finetune.Tuner._step, []
+
+    def look(self, *given):
+        found.append(sum(isinstance(module, DepthwiseConv2d) for module in self.engine.network.backbone.modules()))
+        real(self, *given)
+        raise Killed
+
+    monkeypatch.setattr(finetune.Tuner, "_step", look)
+    with pytest.raises(Killed):
+        train(recipe, "backbone.name=test_efficientnet", data=data, out=tmp_path / "run")
+    assert found[0] > 0
+
+
+@pytest.mark.parametrize("step", [1, 4, 8, 10])
+def test_a_run_killed_after_any_step_ends_with_the_same_bytes(tmp_path, data, recipe, monkeypatch, step):
+    monkeypatch.setattr(finetune, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(finetune, "CHECKPOINT_SHARE", 1e9)
+    whole = train(recipe, data=data, out=tmp_path / "whole")
+    with monkeypatch.context() as patched:
+        kill_at(patched, step)
+        with pytest.raises(Killed):
+            train(recipe, data=data, out=tmp_path / "killed")
+    continued = train(recipe, data=data, out=tmp_path / "killed")
+    assert contents(continued.path) == contents(whole.path)
+    trained = [json.loads((run.path / "cost.json").read_text())["trained"] for run in (whole, continued)]
+    assert trained[1] < trained[0]
+
+
+def test_a_process_killed_at_random_moments_ends_with_the_same_bytes(tmp_path, data, recipe):
+    whole, out = train(recipe, data=data, out=tmp_path / "whole"), tmp_path / "killed"
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        process = subprocess.Popen(
+            command_line("train", recipe, f"data={data}", f"out={out}"),
+            env=environment(os.environ["INKFOLD_HOME"]),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(float(rng.uniform(1, 7)))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    continued = train(recipe, data=data, out=out)
+    for name in WEIGHTS:
+        expected, got = load_file(whole.path / name), load_file(continued.path / name)
+        assert all(np.array_equal(got[tensor], values) for tensor, values in expected.items())
+
+
+def test_batches_of_another_micro_size_agree_where_nothing_depends_on_a_batchs_company(tmp_path, data):
+    text = RECIPE.replace("name: test_resnet", "name: test_vit, train: all").replace("size: 32", "size: 160")
+    recipe = toy_recipe(tmp_path, text)
+    settings = ("finetune.epochs=1", "finetune.batch_size=6", "finetune.precision=float32", "folds.split=holdout")
+    one = train(recipe, *settings, data=data, out=tmp_path / "one")
+    other = train(recipe, *settings, "finetune.micro_batch=2", data=data, out=tmp_path / "other")
+    expected, got = (load_file(run.path / "weights/fold0.safetensors") for run in (one, other))
+    for name, values in expected.items():
+        np.testing.assert_allclose(got[name], values, atol=2e-4)
+
+
+def test_when_memory_runs_out_the_micro_batch_is_halved_and_said_once(tmp_path, data, recipe, monkeypatch):
+    real = finetune.Tuner._loss
+
+    def short_of_memory(self, images, wanted, taught):
+        if len(images) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, images, wanted, taught)
+
+    monkeypatch.setattr(finetune.Tuner, "_loss", short_of_memory)
+    run = train(recipe, data=data, out=tmp_path / "run")
+    said = [text for text in run.manifest["warnings"] if "memory ran out" in text]
+    assert len(said) == 3, "once a fold"
+    assert "goes on with 2 drawings a forward" in said[0]
+
+
+def test_when_memory_is_short_for_one_drawing_the_run_stops_and_says_what_to_set(tmp_path, data, recipe, monkeypatch):
+    def short_of_memory(self, images, wanted, taught):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(finetune.Tuner, "_loss", short_of_memory)
+    with pytest.raises(RecipeError, match=r"fold 0: out of memory at 1 drawings a forward\. Set .*checkpointing=true"):
+        train(recipe, data=data, out=tmp_path / "run")
+
+
+def test_a_rehearsal_leaves_nothing_behind(tmp_path, data, recipe, monkeypatch):
+    expected, rehearsed = train(recipe, data=data, out=tmp_path / "expected"), []
+
+    def rehearse(self):
+        rehearsed.append(self.engine.rehearse(torch.rand(4, 3, 32, 32)))
+
+    monkeypatch.setattr(finetune.Tuner, "_rehearse", rehearse)
+    assert contents(train(recipe, data=data, out=tmp_path / "run").path) == contents(expected.path)
+    assert rehearsed == [True] * 3, "once a fold"
+
+
+def test_a_loss_that_is_no_number_is_tried_again_once_and_goes_on(tmp_path, data, recipe, monkeypatch):
+    real, calls = finetune.Tuner._accumulate, iter(range(10_000))
+
+    def once_broken(self, *given):
+        return float("nan") if next(calls) == 5 else real(self, *given)
+
+    whole = train(recipe, data=data, out=tmp_path / "whole")
+    monkeypatch.setattr(finetune.Tuner, "_accumulate", once_broken)
+    assert contents(train(recipe, data=data, out=tmp_path / "run").path) == contents(whole.path)
+
+
+def test_a_loss_that_stays_no_number_stops_the_run_and_names_step_rate_and_drawings(tmp_path, data, recipe, monkeypatch):
+    monkeypatch.setattr(finetune.Tuner, "_accumulate", lambda self, *given: float("inf"))
+    with pytest.raises(
+        RecipeError, match=r"loss was not finite, twice: epoch 1, step 1 of 3, at the rate .*, with .*/sketch_.*png"
+    ):
+        train(recipe, data=data, out=tmp_path / "run")
+
+
+def test_interpolation_is_chosen_on_held_out_drawings_and_its_flattery_is_told(tmp_path, data, recipe):
+    run = train(recipe, "finetune.interpolate=[0,0.5,1]", data=data, out=tmp_path / "run")
+    way = run.metrics["finetune"]["interpolation"]
+    assert way["accuracy"][way["shares"].index(way["taken"])] == max(way["accuracy"])
+    assert way["accuracy"][0] == pytest.approx(run.metrics["finetune"]["frozen_accuracy"]), "a share of 0 is the frozen run"
+    assert run.metrics["finetune"]["accuracy"] == pytest.approx(max(way["accuracy"]), abs=1e-6)
+
+
+def test_the_start_as_the_only_share_is_the_frozen_run(tmp_path, data, recipe):
+    run = train(recipe, "finetune.interpolate=[0]", data=data, out=tmp_path / "run")
+    assert run.metrics["out_of_fold"]["accuracy"] == pytest.approx(run.metrics["finetune"]["frozen_accuracy"])
+    frozen = train(recipe, "backbone.train=frozen", "curriculum=[]", "backbone.drop_path=0", data=data, out=tmp_path / "frozen")
+    expected, got = (one.predict_proba(sorted((data / "test").rglob("*.png"))) for one in (frozen, run))
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_a_killed_run_goes_on_from_the_heads_that_it_started_from_whoever_fits_them_again(tmp_path, data, recipe, monkeypatch):
+    whole = train(recipe, data=data, out=tmp_path / "whole")
+    real = pipeline._fit
+
+    def fitted_elsewhere(*given):
+        fitted = real(*given)
+        return replace(fitted, heads={name: values * np.float32(1 + 1e-6) for name, values in fitted.heads.items()})
+
+    with monkeypatch.context() as patched:
+        kill_at(patched, 5)
+        with pytest.raises(Killed):
+            train(recipe, data=data, out=tmp_path / "killed")
+    monkeypatch.setattr(pipeline, "_fit", fitted_elsewhere)
+    continued = train(recipe, data=data, out=tmp_path / "killed")
+    for name in (*WEIGHTS, "heads.safetensors"):
+        assert (continued.path / name).read_bytes() == (whole.path / name).read_bytes()
+    assert json.loads((continued.path / "cost.json").read_text())["trained"] < 3 * 3 * 12, "not all of it again"
+
+
+def test_a_checkpoint_of_another_training_is_not_gone_on_from_and_that_is_told(tmp_path, data, recipe, monkeypatch):
+    with monkeypatch.context() as patched:
+        kill_at(patched, 5)
+        with pytest.raises(Killed):
+            train(recipe, data=data, out=tmp_path / "run")
+    monkeypatch.setattr(Plan, "identity", lambda *given: "another PyTorch's")
+    run = train(recipe, data=data, out=tmp_path / "run")
+    assert [
+        text for text in run.manifest["warnings"] if text.startswith("fold 0: the checkpoint there was of another training")
+    ]
+    assert json.loads((run.path / "cost.json").read_text())["trained"] == 3 * 3 * 12
+
+
+def test_an_unfinished_run_goes_on_with_a_smaller_micro_batch(tmp_path, data, recipe, monkeypatch):
+    settings = "finetune.mixup=0", "finetune.cutmix=0"
+    with monkeypatch.context() as patched:
+        kill_at(patched, 5)
+        with pytest.raises(Killed):
+            train(recipe, *settings, data=data, out=tmp_path / "run")
+    sizes, real = set(), finetune.Tuner._loss
+
+    def look(self, images, *given):
+        sizes.add(len(images))
+        return real(self, images, *given)
+
+    monkeypatch.setattr(finetune.Tuner, "_loss", look)
+    given = *settings, "finetune.micro_batch=2", "finetune.checkpointing=true"
+    run = train(recipe, *given, data=data, out=tmp_path / "run")
+    assert sizes == {2}
+    assert "micro_batch: 2" in (run.path / "recipe.yaml").read_text()
+    assert json.loads((run.path / "cost.json").read_text())["trained"] < 3 * 3 * 12, "not all of it again"
+    with pytest.raises(PredictionError, match=r"finetune\.micro_batch: is 2 there, 3 now"):
+        train(recipe, *settings, "finetune.micro_batch=3", "finetune.checkpointing=true", data=data, out=tmp_path / "run")
+
+
+def test_other_machines_find_the_trained_weights_wherever_they_run(tmp_path, data, recipe, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = []
+
+    class Elsewhere(Inline):
+        def run(self, cells, account):
+            asked.extend(cell.making.backbone.changes_file for cell in cells)
+            super().run(cells, account)
+
+    train(recipe, data=data, out="run", on=Elsewhere())
+    assert {path for path in asked if path} == {str(tmp_path / "run" / name) for name in WEIGHTS}
+
+
+def test_the_best_weights_so_far_stay_until_the_checkpoint_knows_of_better_ones(tmp_path, data, recipe, monkeypatch):
+    real, there = finetune.Tuner._save, []
+
+    def look(self):
+        before = sorted(path.name for path in self._directory.glob("fold*.best*"))
+        real(self)
+        there.append((self.state.best, before))
+
+    monkeypatch.setattr(finetune.Tuner, "_save", look)
+    monkeypatch.setattr(finetune.Tuner, "_save_now_and_then", lambda self: None)
+    monkeypatch.setattr(finetune, "examine", lambda *given: (0.0, np.arange(6) < len(there) + 1))
+    train(recipe, "finetune.keep=best", "folds.split=holdout", data=data, out=tmp_path / "run")
+    assert [best for best, _ in there] == [0, 1, 2]
+    assert there[2][1] == ["fold0.best1.safetensors", "fold0.best2.safetensors"]
+
+
+def test_the_best_epochs_weights_are_kept_and_what_that_flatters_is_told(tmp_path, data, recipe):
+    run = train(recipe, "finetune.keep=best", "finetune.ema=0", data=data, out=tmp_path / "run")
+    assert {"epochs", "nested_accuracy", "optimism"} <= {*run.metrics["selection"]}
+    assert run.metrics["selection"]["accuracy"] == pytest.approx(run.metrics["out_of_fold"]["accuracy"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("finetune.precision=float16", "float16 needs a GPU, and this runs on cpu. Take auto"),
+        ("backbone.train=lora", r"lora needs peft. Install it: pip install 'inkfold\[lora\]'"),
+    ],
+)
+def test_what_this_machine_cant_do_is_told_before_drawings_are_read(tmp_path, data, recipe, monkeypatch, setting, message):
+    monkeypatch.setattr("inkfold.pipeline.build.find_spec", lambda name: None)
+    with pytest.raises(RecipeError, match=message):
+        train(recipe, setting, "backbone.device=cpu", data=data, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_mixup_needs_nothing_that_this_process_did_before():
+    made = (
+        "from inkfold.finetune.mixup import Mixing; from inkfold.heads.settings import TuningSettings; "
+        "Mixing(TuningSettings(mixup=0.2), 3)"
+    )
+    assert python(made) == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"head": {"kind": "knn"}}, "knn can't be trained with its backbone"),
+        ({"fit": {"starts": 2}}, "has one head"),
+        ({"curriculum": [{"until_epoch": 4}, {"until_epoch": 20}]}, r"the last one at finetune.epochs, 10"),
+    ],
+)
+def test_recipes_that_cannot_be_fine_tuned_are_refused(changes, message):
+    with pytest.raises(RecipeError, match=message):
+        validate_recipe({"backbone": {"name": "resnet18", "train": "all"}, **changes})
+
+
+VIT = RECIPE.replace("name: test_resnet", "name: test_vit, train: all").replace("size: 32", "size: 160").replace("k: 3", "k: 2")
+UNEVEN = (  # 9 drawings in batches of 5 and 4, of which processes have 3, 2 and 2, by 2 a forward; 9 others to look at
+    "finetune.epochs=2",
+    "finetune.batch_size=5",
+    "finetune.micro_batch=2",
+    "finetune.precision=float32",
+    "finetune.layer_decay=0.8",
+    "finetune.ema=0.5",
+    "folds.split=holdout",
+)
+# The sharded training of two processes: each writes down what share it holds and ends after some steps, each of them saved.
+ENDING = """
+import pathlib, sys
+import torch
+from inkfold.cli import main as cli
+from inkfold.finetune import train_fold as finetune
+from torch.distributed.tensor import DTensor
+real, done = finetune.Tuner._step, iter(range(1000))
+def step(self, *given):
+    real(self, *given)
+    if next(done) == 2:
+        engine = self.engine
+        kinds = ([*engine.network.parameters()], [*engine.answering.parameters()], [one.grad for one in engine._parameters],
+                 [of["exp_avg"] for of in engine._optimiser.state.values()])
+        assert all(isinstance(one, DTensor) for kind in kinds for one in kind)
+        own, whole = (sum(count(one) for kind in kinds for one in kind) for count in (lambda one: one.to_local().numel(),
+                                                                                  lambda one: one.numel()))
+        pathlib.Path(sys.argv[0]).with_name(f"share{self.world.rank}.txt").write_text(f"{own / whole:.1f}")
+        torch.distributed.barrier()  # the launcher ends the other process as soon as one has ended
+        sys.exit(9)
+finetune.Tuner._step, finetune.CHECKPOINT_S, finetune.CHECKPOINT_SHARE = step, 0.0, 1e9
+cli.main(sys.argv[1:])
+"""
+
+# Two processes, of which the second has memory for two drawings at once.
+SHORT = """
+import sys
+import torch
+from inkfold.cli import main as cli
+from inkfold.finetune import network
+real = network.Network.forward
+def forward(self, images):
+    if torch.distributed.get_rank() == 1 and self.training and len(images) > 2:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    return real(self, images)
+network.Network.forward = forward
+cli.main(sys.argv[1:])
+"""
+
+
+def two_processes(*command):
+    place = ["--nproc-per-node=2", "--master-addr=127.0.0.1", "--master-port=29617"]
+    return subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", *place, *map(str, command)],
+        env=environment(os.environ["INKFOLD_HOME"]),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def assert_equal_weights(run, other):
+    expected, got = (load_file(path / "weights/fold0.safetensors") for path in (run, other))
+    assert expected.keys() == got.keys()
+    for name, values in expected.items():
+        np.testing.assert_allclose(got[name], values, atol=2e-4)
+
+
+@pytest.fixture
+def alone(tmp_path, data):
+    return train(toy_recipe(tmp_path, VIT), *UNEVEN, data=data, out=tmp_path / "alone")
+
+
+def test_two_processes_train_as_one_does(tmp_path, data, alone):
+    arguments = ["train", tmp_path / "toy.yaml", f"data={data}", *UNEVEN]
+    for shard in ("none", "full"):
+        done = two_processes("-m", "inkfold", *arguments, f"finetune.shard={shard}", f"out={tmp_path / shard}")
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert_equal_weights(alone.path, tmp_path / shard)
+        curves = [json.loads((run / "curve.json").read_text())["epochs"] for run in (alone.path, tmp_path / shard)]
+        for expected, got in zip(*curves, strict=True):
+            assert got.pop("view") == expected.pop("view")
+            assert got == pytest.approx(expected, rel=1e-4)
+
+
+def test_where_one_of_two_processes_has_too_little_memory_both_take_fewer_drawings_at_once(tmp_path, data):
+    script, recipe, settings = (
+        tmp_path / "short.py",
+        toy_recipe(tmp_path, VIT),
+        ["finetune.batch_size=9", UNEVEN[0], *UNEVEN[3:]],
+    )
+    script.write_text(SHORT)
+    done = two_processes(script, "train", recipe, f"data={data}", *settings, f"out={tmp_path / 'run'}")
+    assert done.returncode == 0, done.stderr[-3000:]
+    run = load_run(tmp_path / "run")
+    assert [text for text in run.manifest["warnings"] if "memory ran out; goes on with 2 drawings a forward" in text]
+    assert_equal_weights(train(recipe, *settings, data=data, out=tmp_path / "alone").path, run.path)
+
+
+def test_a_sharded_training_that_ended_early_goes_on_in_one_process_that_shares_nothing_out(tmp_path, data, alone):
+    script, settings = tmp_path / "ending.py", [*UNEVEN, "finetune.shard=full"]
+    script.write_text(ENDING)
+    done = two_processes(script, "train", tmp_path / "toy.yaml", f"data={data}", *settings, f"out={tmp_path / 'run'}")
+    shares = {path.name: path.read_text() for path in tmp_path.glob("share*.txt")}
+    assert shares == {"share0.txt": "0.5", "share1.txt": "0.5"}, done.stderr[-3000:]
+    continued = train(tmp_path / "toy.yaml", *settings, data=data, out=tmp_path / "run")
+    assert_equal_weights(alone.path, continued.path)
+    trained = [json.loads((run.path / "cost.json").read_text())["trained"] for run in (alone, continued)]
+    assert trained == [18, 9], "the second epoch alone; the first was done by two"
+
+
+def test_batches_too_small_for_all_processes_are_refused_instead_of_waited_for(tmp_path, data, recipe, monkeypatch):
+    many = contextlib.nullcontext(World(0, 7, torch.device("cpu")))
+    monkeypatch.setattr("inkfold.finetune.distributed.joined", lambda device: many)
+    monkeypatch.setattr(World, "wait", lambda self: None)
+    with pytest.raises(RecipeError, match=r"finetune\.batch_size: 7 processes can't share batches of 4 drawings"):
+        train(recipe, data=data, out=tmp_path / "run")
+
+
+@pytest.fixture
+def taught(tmp_path, data):
+    """A recipe with a teacher: a finished run of its own."""
+    (tmp_path / "teacher").mkdir()
+    teacher = train(toy_recipe(tmp_path / "teacher", RECIPE), data=data, out=tmp_path / "teacher/run").path
+    text = TUNED.replace("batch_size: 16}", "batch_size: 16, train: all}").replace(
+        "mixup: 0.2, cutmix: 0.5", f"teacher: {teacher}"
+    )
+    return toy_recipe(tmp_path, text)
+
+
+def test_a_taught_network_finds_drawings_alike_as_its_teacher_does(tmp_path, data, taught):
+    digests = np.array([digest_file(path).encode() for path in sorted((data / "train").rglob("*.png"))])
+
+    def features(run):
+        return torch.from_numpy(run.seers()[0][0].extract(digests, Cost()).read()).float()
+
+    teacher = features(load_run(tmp_path / "teacher/run"))
+    far = train(taught, "finetune.teacher=null", "finetune.epochs=6", data=data, out=tmp_path / "alone")
+    near = train(taught, "finetune.teacher_weight=10", "finetune.epochs=6", data=data, out=tmp_path / "taught")
+    losses = [relation_loss(features(run), teacher).item() for run in (near, far)]
+    assert losses[0] < 0.9 * losses[1]
+    assert json.loads((near.path / "cost.json").read_text())["seconds"]["teacher"] > 0
+
+
+def test_a_killed_run_with_a_teacher_ends_with_the_same_bytes(tmp_path, data, taught, monkeypatch):
+    whole = contents(train(taught, data=data, out=tmp_path / "whole").path)
+    monkeypatch.setattr(finetune, "CHECKPOINT_S", 0.0)
+    with monkeypatch.context() as patched:
+        kill_at(patched, 4)
+        with pytest.raises(Killed):
+            train(taught, data=data, out=tmp_path / "killed")
+    assert contents(train(taught, data=data, out=tmp_path / "killed").path) == whole
+
+
+def test_a_teacher_that_is_no_finished_run_is_refused(tmp_path, data, taught):
+    with pytest.raises(PredictionError, match="no such directory"):
+        train(taught, f"finetune.teacher={tmp_path / 'nowhere'}", data=data, out=tmp_path / "run")
+    with pytest.raises(RecipeError, match="saw whole drawings"):
+        train(taught, "finetune.mixup=0.2", data=data, out=tmp_path / "run")

@@ -1,0 +1,231 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from inkfold.heads.batched import Member, Members
+from inkfold.heads.chance import Chance
+from inkfold.heads.closed_form import fold_scaling
+from inkfold.heads.head import HeadSpec, head_probs, init_members
+from inkfold.heads.losses import Mixture
+from inkfold.heads.settings import FitSettings
+from toy_heads import COSINE, LINEAR, MLPS, SCALINGS, plain_model, scaled_by_torch
+
+torch.set_num_threads(1)  # such small steps take a hundred times as long where threads wait for a busy core
+
+N, D, CLASSES, FOLDS, BATCH, SEED = 40, 6, 4, 3, 10, 5
+CPU = torch.device("cpu")
+SPECS = [LINEAR, *MLPS, COSINE]
+ADAM = [
+    FitSettings(lr=0.02),
+    FitSettings(lr=0.005, weight_decay=0.1, label_smoothing=0.1),
+    FitSettings(lr=0.01, focal_gamma=2.0, class_weights="balanced", mixup=0.4, dropout=0.3),
+]
+
+
+def toy():
+    generator = np.random.default_rng(0)
+    targets = generator.integers(0, CLASSES, N)
+    features = (generator.normal(0, 1, (N, D)) + np.eye(CLASSES, D)[targets] * 2).astype(np.float16)
+    fold = generator.permutation(np.arange(N) % FOLDS)
+    return features, targets, np.stack([fold != i for i in range(FOLDS)])
+
+
+def every_member(settings, starts=1):
+    """Those of a trial lie together."""
+    return [
+        Member(trial, fold, start, one)
+        for trial, one in enumerate(settings)
+        for fold in range(FOLDS)
+        for start in range(starts)
+    ]
+
+
+def build(spec, members):
+    features, targets, folds = toy()
+    of = [member.fold for member in members]
+    scaling = fold_scaling(features, folds) if spec.scaling == "standardise" else {}
+    return Members(
+        spec,
+        members,
+        {name: values[of] for name, values in scaling.items()},
+        targets,
+        folds[of],
+        sizes=(D, CLASSES),
+        seed=SEED,
+        device=CPU,
+    )
+
+
+def minibatch(step):
+    return np.random.default_rng(step).permutation(N)[:BATCH]
+
+
+def learn(built, steps):
+    """Go through some minibatches, each trial with its own rate."""
+    features, targets, _ = toy()
+    told = []
+    for step in steps:
+        rows = torch.from_numpy(minibatch(step))
+        rates = list({member.trial: member.settings.lr for member in built.members}.values())
+        x, y = torch.from_numpy(features).float()[rows], torch.from_numpy(targets)[rows]
+        told.append(built.step(x, y, built.mask[:, rows], rates, Chance((SEED, 0, step), len(rows), CPU)))
+    return told
+
+
+def close(one, other, atol=2e-5):
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_allclose(one[name], other[name], atol=atol)
+
+
+def everything():
+    return torch.from_numpy(toy()[0]).float()
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_scores_are_those_of_plain_pytorch_models(spec, scaling):
+    spec, (features, _, folds) = replace(spec, scaling=scaling), toy()
+    members = every_member([FitSettings()], starts=2)
+    built, drawn = build(spec, members), init_members(spec, D, CLASSES, [(SEED, 1, one.fold, one.start) for one in members])
+    with torch.no_grad():
+        scores = built.scores(everything())
+        some = built.scores(everything(), only=[4, 1])
+        for i, member in enumerate(members):
+            expected = plain_model(spec, drawn, i)(scaled_by_torch(spec, features, folds[member.fold]))
+            np.testing.assert_allclose(scores[i], expected, atol=1e-5)
+    np.testing.assert_allclose(some, scores[[4, 1]], atol=1e-5)
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_fitted_heads_answer_in_numpy_as_they_score_in_pytorch(spec, scaling):
+    spec = replace(spec, scaling=scaling)
+    built = build(spec, every_member(ADAM))
+    learn(built, range(4))
+    with torch.no_grad():
+        expected = built.scores(everything()).softmax(-1).numpy()
+    heads, some = built.fitted(), built.fitted([7, 2])
+    for i in range(len(built.members)):
+        np.testing.assert_allclose(head_probs(heads, spec, toy()[0], i), expected[i], atol=2e-6)
+    close(some, {name: values[[7, 2]] for name, values in heads.items()}, atol=1e-7)
+
+
+def test_fitted_heads_are_copies():
+    built = build(LINEAR, every_member(ADAM[:1]))
+    before = built.fitted()
+    kept = {name: values.copy() for name, values in before.items()}
+    learn(built, range(2))
+    assert all(np.array_equal(before[name], kept[name]) for name in kept)
+    assert not np.array_equal(built.fitted()["layers.0.weight"], kept["layers.0.weight"])
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_every_member_learns_as_it_does_alone(spec, scaling):
+    spec = replace(spec, scaling=scaling)
+    members = every_member(ADAM, starts=2)
+    together = build(spec, members)
+    told = learn(together, range(6))
+    for i, member in enumerate(members[1::4]):
+        alone, place = build(spec, [member]), 1 + 4 * i
+        for (sums, weights), (own_sums, own_weights) in zip(told, learn(alone, range(6)), strict=True):
+            assert sums[place].item() == pytest.approx(own_sums.item(), rel=1e-4, abs=1e-5)
+            assert weights[place].item() == pytest.approx(own_weights.item(), rel=1e-5)
+        close(alone.fitted(), together.fitted([place]))
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "adamw", "sgd"])
+def test_members_that_go_on_without_others_keep_their_optimisers_state(optimiser):
+    settings = [replace(one, optimiser=optimiser) for one in ADAM]
+    members = every_member(settings)
+    built, undisturbed = build(MLPS[2], members), build(MLPS[2], members)
+    learn(undisturbed, range(9))
+    learn(built, range(3))
+    for kept, steps in (([0, 1, 2, 6, 7, 8], range(3, 6)), ([3, 4, 5], range(6, 9))):
+        built.keep(kept)
+        learn(built, steps)
+    assert [member.trial for member in built.members] == [2, 2, 2]
+    close(built.fitted(), undisturbed.fitted([6, 7, 8]))
+
+
+def test_each_trial_has_its_own_rate_and_a_rate_of_zero_is_none():
+    built = build(LINEAR, every_member([replace(ADAM[0], lr=lr) for lr in (0.0, 0.01, 0.1)]))
+    before = built.fitted()["layers.0.weight"]
+    learn(built, [0])
+    moved = np.abs(built.fitted()["layers.0.weight"] - before).max((1, 2)).reshape(3, FOLDS)
+    # Adam's first step is the rate, whatever the gradient
+    np.testing.assert_allclose(moved, np.repeat([[0], [0.01], [0.1]], FOLDS, 1), rtol=1e-3)
+
+
+def mixture(members):
+    generator = np.random.default_rng(0)
+    shares = torch.from_numpy(generator.random((members, N)).astype(np.float32))
+    return Mixture(torch.from_numpy(generator.permutation(N)), shares)
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize("spec", [LINEAR, *MLPS], ids=str)
+def test_mixing_what_leaves_the_first_layer_is_mixing_scaled_features(spec, scaling):
+    spec, (features, _, folds) = replace(spec, scaling=scaling), toy()
+    built = build(spec, every_member([FitSettings()]))
+    drawn, mixed = init_members(spec, D, CLASSES, [(SEED, 1, fold, 0) for fold in range(FOLDS)]), mixture(FOLDS)
+    with torch.no_grad():
+        scores = built.scores(everything(), mixed)
+        for fold in range(FOLDS):
+            x, share = scaled_by_torch(spec, features, folds[fold]), mixed.shares[fold, :, None]
+            expected = plain_model(spec, drawn, fold)(share * x + (1 - share) * x[mixed.partners])
+            np.testing.assert_allclose(scores[fold], expected, atol=1e-5)
+
+
+def test_dropout_follows_each_hidden_activation_by_hand():
+    spec = MLPS[3]
+    members = every_member([FitSettings(dropout=0.5), FitSettings(dropout=0.2)], starts=2)
+    built, chance = build(spec, members), Chance((SEED, 1, 2), N, CPU)
+    drawn = init_members(spec, D, CLASSES, [(SEED, 1, one.fold, one.start) for one in members])
+    with torch.no_grad():
+        scores = built.scores(everything(), chance=chance)
+        for i, member in enumerate(members):
+            *hidden, last = plain_model(spec, drawn, i)
+            x, share = everything(), torch.tensor([[[member.settings.dropout]]])
+            for layer in (1, 2):
+                for module in hidden[3 * layer - 3 : 3 * layer]:
+                    x = module(x)
+                x = x * chance.dropped(torch.ones(1, *x.shape), layer, [member.start], share)[0]
+            np.testing.assert_allclose(scores[i], last(x), atol=1e-5)
+
+
+def test_nothing_is_dropped_when_members_are_asked():
+    built, plain = (build(MLPS[1], every_member([FitSettings(dropout=share)])) for share in (0.5, 0.0))
+    with torch.no_grad():
+        assert torch.equal(built.scores(everything()), plain.scores(everything()))
+
+
+@pytest.mark.parametrize("scaling", ["none", "standardise"])
+def test_bfloat16_rounds_what_goes_into_products_and_nothing_else(scaling):
+    spec, (features, _, folds) = HeadSpec("mlp", (7,), scaling=scaling), toy()
+    built = build(spec, every_member([FitSettings(precision="bfloat16")]))
+    drawn = init_members(spec, D, CLASSES, [(SEED, 1, fold, 0) for fold in range(FOLDS)])
+
+    def rounded(values):
+        return values.bfloat16().double()
+
+    with torch.no_grad():
+        scores = built.scores(everything())
+        assert scores.dtype == torch.float32
+        for fold in range(FOLDS):
+            first, last = (plain_model(spec, drawn, fold)[i] for i in (0, 2))
+            x = rounded(scaled_by_torch(spec, features, folds[fold]))
+            hidden = (x @ rounded(first.weight.T)).bfloat16().float() + first.bias
+            expected = (rounded(hidden.relu()) @ rounded(last.weight.T)).bfloat16().float() + last.bias
+            # a sum may fall to the other side of a rounding
+            assert np.isclose(scores[fold], expected, atol=1e-6).mean() > 0.9
+
+
+def test_members_of_equal_fold_and_start_begin_alike_whatever_their_trial():
+    heads = build(LINEAR, every_member(ADAM, starts=2)).fitted()["layers.0.weight"]
+    for trial in (1, 2):
+        assert np.array_equal(heads[:6], heads[6 * trial : 6 * trial + 6])
+    assert len({one.tobytes() for one in heads}) == 6

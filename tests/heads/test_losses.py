@@ -1,0 +1,230 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from sklearn.utils.class_weight import compute_class_weight
+from torch.nn.functional import cross_entropy, one_hot
+
+from inkfold.heads.losses import Losses, Mixture, mean_losses
+from inkfold.heads.settings import FitSettings
+
+N, BATCH, CLASSES = 40, 12, 5
+CPU = torch.device("cpu")
+# Every number of a loss, in all combinations.
+SETTINGS = [
+    FitSettings(label_smoothing=smoothing, focal_gamma=gamma, class_weights=weights)
+    for smoothing, gamma, weights in itertools.product((0.0, 0.1, 0.7), (0.0, 1.0, 2.5), ("none", "balanced"))
+]
+
+MEMBERS = len(SETTINGS)
+
+
+def toy(members=MEMBERS):
+    """Targets of all drawings, who may learn from which, a minibatch of drawings, and scores of each member."""
+    generator = np.random.default_rng(0)
+    targets = generator.choice(CLASSES, N, p=[0.4, 0.3, 0.15, 0.1, 0.05])
+    masks = generator.random((members, N)) < 0.7
+    rows = generator.permutation(N)[:BATCH]
+    scores = torch.from_numpy(generator.normal(0, 2, (members, BATCH, CLASSES)).astype(np.float32))
+    return targets, masks, rows, scores.requires_grad_()
+
+
+def class_weights(one, targets):
+    """scikit-learn's; those of classes without a drawing are never asked."""
+    weights = np.ones(CLASSES)
+    if one.class_weights == "balanced":
+        present = np.unique(targets)
+        weights[present] = compute_class_weight("balanced", classes=present, y=targets)
+    return torch.from_numpy(weights)
+
+
+def by_formula(one, scores, targets, weights):
+    """Each drawing's loss: smoothing as PyTorch's cross-entropy has it, around a focal loss (arXiv 1708.02002)."""
+    p = scores.softmax(1)
+    true = p[torch.arange(len(p)), targets]
+    focal = -weights[targets] * (1 - true) ** one.focal_gamma * true.log()
+    return (1 - one.label_smoothing) * focal - one.label_smoothing * (weights * p.log()).mean(1)
+
+
+def found(settings, targets, masks, rows, scores, mixture=None):
+    """Mean losses, and the scores' gradient."""
+    losses = Losses(settings, masks, targets, CLASSES, CPU)
+    sums, weights = losses.of(scores, torch.from_numpy(targets[rows]), torch.from_numpy(masks[:, rows]).float(), mixture)
+    means = mean_losses(sums, weights)
+    return means.detach().numpy(), torch.autograd.grad(means.sum(), scores)[0].numpy()
+
+
+def check(mean, gradient, expected, scores):
+    """Compare one member's loss and gradient with a loss that was computed in float64."""
+    [expected_gradient] = torch.autograd.grad(expected, scores)
+    assert mean == pytest.approx(expected.item(), rel=2e-6)
+    np.testing.assert_allclose(gradient, expected_gradient.numpy(), rtol=2e-5, atol=1e-7)
+
+
+def own_double(scores, member):
+    return scores.detach()[member].double().requires_grad_()
+
+
+def test_members_that_differ_in_every_number_have_their_own_losses_and_gradients():
+    targets, masks, rows, scores = toy()
+    means, gradients = found(SETTINGS, targets, masks, rows, scores)
+    for member, one in enumerate(SETTINGS):
+        own, exact = masks[member, rows], own_double(scores, member)
+        y, weights = torch.from_numpy(targets[rows]), class_weights(one, targets[masks[member]])
+        expected = by_formula(one, exact, y, weights)[own].sum() / weights[y[own]].sum()
+        check(means[member], gradients[member], expected, exact)
+
+
+def test_without_a_focal_factor_the_loss_is_pytorchs_cross_entropy():
+    settings = [one for one in SETTINGS if not one.focal_gamma]
+    targets, masks, rows, scores = toy(len(settings))
+    means, gradients = found(settings, targets, masks, rows, scores)
+    for member, one in enumerate(settings):
+        own, exact = masks[member, rows], own_double(scores, member)
+        expected = cross_entropy(
+            exact[own],
+            torch.from_numpy(targets[rows])[own],
+            weight=class_weights(one, targets[masks[member]]),
+            label_smoothing=one.label_smoothing,
+        )
+        check(means[member], gradients[member], expected, exact)
+
+
+def test_every_member_has_the_same_loss_alone():
+    targets, masks, rows, scores = toy()
+    means, gradients = found(SETTINGS, targets, masks, rows, scores)
+    for member, one in enumerate(SETTINGS):
+        alone = scores.detach()[[member]].requires_grad_()
+        mean, gradient = found([one], targets, masks[[member]], rows, alone)
+        np.testing.assert_allclose(mean, means[[member]], rtol=1e-6)
+        np.testing.assert_allclose(gradient, gradients[[member]], rtol=1e-6, atol=1e-8)
+
+
+def test_the_focal_loss_by_hand():
+    # p of the true class is 3/4 and 1/4; the second drawing's loss counts (3/4)^2 and the first's (1/4)^2
+    scores = torch.tensor([[[3.0, 1.0], [3.0, 1.0]]]).log()
+    losses = Losses([FitSettings(focal_gamma=2)], np.ones((1, 2), bool), np.array([0, 1]), 2, CPU)
+    sums, weights = losses.of(scores, torch.tensor([0, 1]), torch.ones(1, 2))
+    assert sums.item() == pytest.approx(np.log(4 / 3) / 16 + np.log(4) * 9 / 16)
+    assert weights.item() == 2
+
+
+def test_balanced_weights_by_hand():
+    # three of class 0 and one of class 2: 4 / (2 x 3) and 4 / (2 x 1)
+    targets = np.array([0, 0, 0, 2, 1])
+    masks = np.array([[True, True, True, True, False]])
+    losses = Losses([FitSettings(class_weights="balanced")], masks, targets, 3, CPU)
+    sums, weights = losses.of(torch.zeros(1, 2, 3), torch.tensor([0, 2]), torch.ones(1, 2))
+    assert weights.item() == pytest.approx(2 / 3 + 2)
+    assert sums.item() == pytest.approx(np.log(3) * (2 / 3 + 2))
+
+
+def test_a_member_without_an_own_drawing_in_the_minibatch_has_neither_loss_nor_gradient():
+    targets, masks, rows, scores = toy()
+    masks[::3][:, rows] = False
+    means, gradients = found(SETTINGS, targets, masks, rows, scores)
+    assert (means[::3] == 0).all()
+    assert (gradients[::3] == 0).all()
+    assert (np.abs(gradients).sum((1, 2)) > 0).tolist() == [member % 3 > 0 for member in range(MEMBERS)]
+
+
+def test_drawings_of_others_have_no_influence():
+    targets, masks, rows, scores = toy()
+    means, gradients = found(SETTINGS, targets, masks, rows, scores)
+    for member in range(MEMBERS):
+        foreign = ~masks[member]
+        others = np.where(foreign, (targets + 1) % CLASSES, targets)
+        moved = scores.detach().clone()
+        moved[member, torch.from_numpy(foreign[rows])] += 3
+        after, after_gradients = found(SETTINGS, others, masks, rows, moved.requires_grad_())
+        assert after[member] == means[member]
+        own = masks[member, rows]
+        assert np.array_equal(after_gradients[member, own], gradients[member, own])
+        assert (after_gradients[member, ~own] == 0).all()
+
+
+def mixture_of(members, masks):
+    """Every drawing keeps a member's own share of itself, all of it where either isn't the member's."""
+    partners = torch.from_numpy(np.random.default_rng(1).permutation(BATCH))
+    shares = torch.linspace(0, 1, members)[:, None].expand(-1, BATCH)
+    both = torch.from_numpy(masks) & torch.from_numpy(masks)[:, partners]
+    return Mixture(partners, torch.where(both, shares, 1.0))
+
+
+def test_mixed_drawings_have_the_mixture_of_both_losses_and_of_both_weights():
+    targets, masks, rows, scores = toy()
+    mixture = mixture_of(MEMBERS, masks[:, rows])
+    means, gradients = found(SETTINGS, targets, masks, rows, scores, mixture)
+    y = torch.from_numpy(targets[rows])
+    for member, one in enumerate(SETTINGS):
+        own, exact = masks[member, rows], own_double(scores, member)
+        weights = class_weights(one, targets[masks[member]])
+        share = mixture.shares[member].double()
+        losses, divisor = 0, 0
+        for kept, labels in ((share, y), (1 - share, y[mixture.partners])):
+            losses = losses + (kept * by_formula(one, exact, labels, weights))[own].sum()
+            divisor = divisor + (kept * weights[labels])[own].sum()
+        check(means[member], gradients[member], losses / divisor, exact)
+
+
+def test_mixed_cross_entropy_is_pytorchs_with_mixed_labels():
+    settings = [FitSettings(label_smoothing=smoothing) for smoothing in (0.0, 0.1, 0.5)]
+    targets, masks, rows, scores = toy(len(settings))
+    mixture = mixture_of(len(settings), masks[:, rows])
+    means, gradients = found(settings, targets, masks, rows, scores, mixture)
+    labels = one_hot(torch.from_numpy(targets[rows]), CLASSES).double()
+    for member, one in enumerate(settings):
+        own, exact = masks[member, rows], own_double(scores, member)
+        share = mixture.shares[member, :, None].double()
+        mixed = share * labels + (1 - share) * labels[mixture.partners]
+        expected = cross_entropy(exact[own], mixed[own], label_smoothing=one.label_smoothing)
+        check(means[member], gradients[member], expected, exact)
+
+
+def test_a_mixture_that_keeps_everything_is_none():
+    targets, masks, rows, scores = toy()
+    everything = Mixture(torch.arange(BATCH).flip(0), torch.ones(MEMBERS, BATCH))
+    plain, mixed = found(SETTINGS, targets, masks, rows, scores), found(SETTINGS, targets, masks, rows, scores, everything)
+    for one, other in zip(plain, mixed, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_features_are_mixed_with_their_partners_by_hand():
+    values = torch.tensor([[[1.0, 10.0], [3.0, 30.0]]]).expand(2, -1, -1)
+    mixed = Mixture(torch.tensor([1, 0]), torch.tensor([[0.75, 1.0], [0.0, 0.5]])).of(values)
+    assert mixed.tolist() == [[[1.5, 15.0], [3.0, 30.0]], [[3.0, 30.0], [2.0, 20.0]]]
+
+
+def test_going_on_with_some_members_leaves_them_as_they_are():
+    targets, masks, rows, scores = toy()
+    kept = [1, 4, 5, 11, 16]
+    losses = Losses(SETTINGS, masks, targets, CLASSES, CPU)
+    y, mask = torch.from_numpy(targets[rows]), torch.from_numpy(masks[:, rows]).float()
+    whole, some = losses.of(scores, y, mask), losses.keep(kept).of(scores[kept], y, mask[kept])
+    again = losses.of(scores, y, mask)
+    for one, other, third in zip(whole, some, again, strict=True):
+        assert torch.equal(one[kept], other)
+        assert torch.equal(one, third)
+
+
+@pytest.mark.parametrize(
+    "gamma",
+    [
+        0.0,
+        0.5,
+        1.0,
+        2.0,
+        5.0,
+    ],
+)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_certainty_right_or_wrong_leaves_every_gradient_finite(gamma, smoothing):
+    settings = [FitSettings(focal_gamma=gamma, label_smoothing=smoothing), FitSettings(focal_gamma=3.0)]
+    scores = torch.tensor([[[200.0, 0.0], [200.0, 0.0]]]).repeat(2, 1, 1).requires_grad_()
+    losses = Losses(settings, np.ones((2, 2), bool), np.array([0, 1]), 2, CPU)
+    sums, weights = losses.of(scores, torch.tensor([0, 1]), torch.ones(2, 2))
+    mean_losses(sums, weights).sum().backward()
+    assert torch.isfinite(sums).all()
+    assert torch.isfinite(scores.grad).all()
+    np.testing.assert_allclose(scores.grad[:, 1], [[(1 - smoothing / 2) / 2, (smoothing / 2 - 1) / 2], [0.5, -0.5]], atol=1e-6)

@@ -1,0 +1,125 @@
+import shutil
+
+import numpy as np
+import pytest
+
+from inkfold.config.load import load_recipe
+from inkfold.data.dataset import DataOptions, read_dataset
+from inkfold.errors import DataError
+from inkfold.features.extractor import Cost
+from inkfold.pipeline.build import build_extractor
+from inkfold.pipeline.prepare import decode, read_files
+from toy import RECIPE, break_image, read_rows, toy_data, toy_recipe, write_rows
+
+
+@pytest.fixture
+def data(tmp_path):
+    return toy_data(tmp_path / "data")
+
+
+def read(data, on_broken="error", test_targets=None):
+    return read_files(read_dataset(data, DataOptions(on_broken=on_broken)), test_targets, Cost())
+
+
+def prepare(tmp_path, data, on_broken="error"):
+    extractor = build_extractor(load_recipe(toy_recipe(tmp_path, RECIPE)))
+    return decode(read(data, on_broken), extractor, on_broken, Cost())
+
+
+def shuffle(data, name):
+    header, *rows = read_rows(data / name)
+    write_rows(data / name, [header, *(rows[i] for i in np.random.default_rng(1).permutation(len(rows)))])
+
+
+def test_drawings_come_in_an_order_that_their_bytes_decide(tmp_path, data):
+    before = prepare(tmp_path, data)
+    shuffle(data, "train.csv")
+    after = prepare(tmp_path, data)
+    assert sorted(before.rows) == list(range(18))
+    assert before.digests.tolist() == sorted(before.digests.tolist()) == after.digests.tolist()
+    assert before.targets.tolist() == after.targets.tolist()
+    assert before.rows.tolist() != after.rows.tolist()
+
+
+def test_the_fingerprint_is_of_what_is_learnt_and_not_of_row_order(data):
+    before = read(data).fingerprint
+    shuffle(data, "train.csv")
+    assert read(data).fingerprint == before
+    shuffle(data, "test.csv")
+    assert read(data).fingerprint != before
+
+
+def test_moving_the_data_keeps_the_fingerprint(tmp_path, data):
+    before = read(data).fingerprint
+    shutil.move(data, tmp_path / "elsewhere")
+    assert read(tmp_path / "elsewhere").fingerprint == before
+
+
+def other_name(data):
+    (data / "train/apple/sketch_0.png").rename(data / "train/apple/renamed.png")
+    text = (data / "train.csv").read_text()
+    (data / "train.csv").write_text(text.replace("apple/sketch_0.png", "apple/renamed.png"))
+
+
+def other_bytes(data):
+    break_image(data / "train/apple/sketch_0.png")
+
+
+def other_test_bytes(data):
+    break_image(data / "test/0.png")
+
+
+def other_label(data):
+    text = (data / "train.csv").read_text()
+    (data / "train.csv").write_text(text.replace("apple,apple/sketch_0.png,0", "fish,apple/sketch_0.png,1"))
+
+
+def other_class_name(data):
+    text = (data / "train.csv").read_text()
+    (data / "train.csv").write_text(text.replace("apple,", "pear,"))
+
+
+def other_numbers(data):
+    text = (data / "train.csv").read_text()
+    (data / "train.csv").write_text(text.replace(",2\n", ",5\n"))
+
+
+@pytest.mark.parametrize("change", [other_name, other_bytes, other_test_bytes, other_label, other_class_name, other_numbers])
+def test_any_other_change_changes_the_fingerprint(data, change):
+    before = read(data).fingerprint
+    change(data)
+    assert read(data).fingerprint != before
+
+
+def test_test_targets_are_part_of_the_fingerprint(data):
+    assert read(data).fingerprint != read(data, test_targets=np.zeros(6, np.int64)).fingerprint
+
+
+def test_what_is_skipped_is_counted_by_table(tmp_path, data):
+    assert prepare(tmp_path, data).skipped == {"train": 0, "test": 0}
+    (data / "train/apple/sketch_0.png").unlink()
+    (data / "test/0.png").unlink()
+    for name in ("train/apple/sketch_1.png", "train/fish/sketch_1.png", "test/1.png"):
+        break_image(data / name)
+    prepared = prepare(tmp_path, data, "skip")
+    assert prepared.skipped == {"train": 3, "test": 2}
+    assert len(prepared.rows) == 15
+    assert prepared.test_whole.tolist() == [False, False, True, True, True, True]
+    assert len(prepared.test_digests) == 4
+
+
+def test_copies_of_a_broken_drawing_are_all_broken(tmp_path, data):
+    break_image(data / "train/fish/sketch_1.png")
+    shutil.copy(data / "train/fish/sketch_1.png", data / "test/3.png")
+    shutil.copy(data / "train/fish/sketch_1.png", data / "train/fish/sketch_2.png")
+    with pytest.raises(DataError) as caught:
+        prepare(tmp_path, data)
+    places = [problem.where for problem in caught.value.problems if problem.severity == "error"]
+    assert sorted(places) == ["test 3.png", "train fish/sketch_1.png", "train fish/sketch_2.png"]
+    assert prepare(tmp_path, data, "skip").skipped == {"train": 2, "test": 1}
+
+
+def test_data_without_a_test_part_have_no_test_drawings(tmp_path, data):
+    prepared = prepare(tmp_path, data / "train")
+    assert prepared.test_whole is None
+    assert prepared.test_digests is None

@@ -1,0 +1,246 @@
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from inkfold.errors import PredictionError, WeightsError
+from inkfold.pipeline.train import train
+from inkfold.storage.files import TEMP_MARK
+from toy import (
+    RECIPE,
+    RUN_FILES,
+    break_image,
+    command_line,
+    environment,
+    files_below,
+    inkfold,
+    read_rows,
+    toy_data,
+    toy_recipe,
+    write_rows,
+)
+from toy_results import RESULTS, VIEWS, contents
+
+# Trains in children of one process that has imported everything; child n is killed at its nth write to the disk.
+KILLER = """
+import os, signal, sys
+from inkfold.models.backbone import declare_missing_operators
+declare_missing_operators()
+import timm
+from inkfold.storage import files as atomic
+from inkfold.pipeline.train import train
+
+recipe, data, out = sys.argv[1:]
+real, writes = os.fsync, [0]
+
+def fsync(descriptor):
+    writes[0] -= 1
+    if not writes[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(descriptor)
+
+for n in range(1, 200):
+    child = os.fork()
+    if not child:
+        atomic.os.fsync, writes[0] = fsync, n
+        train(recipe, data=data, out=out)
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    if status == 0:
+        print(n)
+        break
+    assert os.WIFSIGNALED(status), status
+"""
+
+
+@pytest.fixture
+def data(tmp_path):
+    return toy_data(tmp_path / "data")
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    return toy_recipe(tmp_path)
+
+
+def test_a_run_killed_at_one_write_after_another_ends_with_the_same_bytes(tmp_path, data):
+    recipe = toy_recipe(tmp_path, VIEWS)
+    whole = contents(train(recipe, data=data, out=tmp_path / "whole").path)
+    arguments = [sys.executable, "-c", KILLER, str(recipe), str(data), str(tmp_path / "killed")]
+    done = subprocess.run(arguments, env=environment(tmp_path / "home"), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 2 * 8, "the eight files of a run are each synced with their directory"
+    assert contents(tmp_path / "killed") == whole
+    assert files_below(tmp_path / "killed") == RUN_FILES
+
+
+def test_a_run_killed_at_any_moment_ends_with_the_same_bytes(tmp_path, data, recipe):
+    whole = contents(train(recipe, data=data, out=tmp_path / "whole").path)
+    arguments = ("train", recipe, f"data={data}", f"out={tmp_path / 'killed'}")
+    moments = random.Random(0)
+    for _ in range(3):
+        child = subprocess.Popen(
+            command_line(*arguments), env=environment(tmp_path / "home"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(moments.uniform(0.5, 3.0))
+        child.kill()
+        child.wait()
+    done = inkfold(*arguments, home=tmp_path / "home")
+    assert done.returncode == 0, done.stderr
+    assert contents(tmp_path / "killed") == whole
+    assert files_below(tmp_path / "killed") == RUN_FILES
+
+
+def heed_interrupts():
+    """Undo what a shell does to its background jobs, which may be running these tests: they ignore interrupts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def test_interrupting_exits_with_130_keeps_others_out_meanwhile_and_can_be_continued(tmp_path, data):
+    recipe = toy_recipe(tmp_path, RECIPE.replace("epochs: 5", "epochs: 1500"))
+    arguments = ("train", recipe, f"data={data}", f"out={tmp_path / 'run'}")
+    with subprocess.Popen(
+        command_line(*arguments),
+        env=environment(tmp_path / "home"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,  # noqa: PLW1509 - no thread of ours holds a lock here
+    ) as child:
+        told = iter(child.stderr.readline, "")
+        assert any(line == "features: 6/6\n" for line in told)
+        with pytest.raises(PredictionError, match="another process is writing this run"):
+            train(recipe, data=data, out=tmp_path / "run")
+        child.send_signal(signal.SIGINT)
+        _, rest = child.communicate(timeout=60)
+    # `python -m` dies of the signal itself where the interrupt fell into an exec() of a string: a shell sees 130 for both.
+    assert child.returncode in (130, -signal.SIGINT), rest
+    assert "the same command continues" in rest
+    assert "Traceback" not in rest
+    assert files_below(tmp_path / "run") == {"recipe.yaml"}
+    run = train(recipe, data=data, out=tmp_path / "run")
+    assert files_below(run.path) == RUN_FILES
+
+
+def test_another_recipe_in_the_same_directory_is_refused_key_by_key(tmp_path, data, recipe):
+    train(recipe, data=data, out=tmp_path / "run")
+    with pytest.raises(PredictionError) as caught:
+        train(recipe, "fit.lr=0.5", "head={kind: mlp, hidden: [3]}", data=data, out=tmp_path / "run")
+    told = {problem.where.split(": ")[1]: problem.message for problem in caught.value.problems}
+    assert set(told) == {"fit.lr", "head.kind", "head.hidden", "head.activation", "head.norm", "head.dropout"}
+    assert told["fit.lr"].startswith("is 0.01 there, 0.5 now.")
+
+
+def test_another_recipe_in_an_unfinished_run_is_refused_too(tmp_path, data, recipe):
+    train(recipe, data=data, out=tmp_path / "run")
+    (tmp_path / "run/manifest.json").unlink()
+    with pytest.raises(PredictionError, match="seed"):
+        train(recipe, "seed=1", data=data, out=tmp_path / "run")
+
+
+def change_an_image(data):
+    (data / "train/apple/sketch_0.png").write_bytes((data / "train/fish/sketch_0.png").read_bytes())
+
+
+def change_a_label(data):
+    rows = read_rows(data / "train.csv")
+    rows[1] = ["fish", rows[1][1], "1"]
+    write_rows(data / "train.csv", rows)
+
+
+def drop_a_row(data):
+    write_rows(data / "train.csv", read_rows(data / "train.csv")[:-1])
+
+
+def reorder_the_test(data):
+    header, *rows = read_rows(data / "test.csv")
+    write_rows(data / "test.csv", [header, *rows[::-1]])
+
+
+def break_a_test_image(data):
+    break_image(data / "test/0.png")
+
+
+@pytest.mark.parametrize("change", [change_an_image, change_a_label, drop_a_row, reorder_the_test, break_a_test_image])
+def test_changed_data_in_a_finished_run_are_refused(tmp_path, data, recipe, change):
+    first = train(recipe, data=data, out=tmp_path / "run")
+    before = contents(first.path, RUN_FILES)
+    change(data)
+    with pytest.raises(PredictionError, match="the data have changed"):
+        train(recipe, data=data, out=tmp_path / "run")
+    assert contents(first.path, RUN_FILES) == before
+
+
+def test_changed_data_in_an_unfinished_run_make_the_run_of_the_new_data(tmp_path, data, recipe):
+    train(recipe, data=data, out=tmp_path / "run")
+    (tmp_path / "run/manifest.json").unlink()
+    change_a_label(data)
+    new = contents(train(recipe, data=data, out=tmp_path / "new").path)
+    assert contents(train(recipe, data=data, out=tmp_path / "run").path) == new
+
+
+def test_a_directory_with_other_files_is_refused_and_left_alone(tmp_path, data, recipe):
+    out = tmp_path / "mine"
+    out.mkdir()
+    (out / "thesis.tex").write_text("years of work")
+    with pytest.raises(PredictionError, match=r"holds other files \(thesis\.tex\)"):
+        train(recipe, data=data, out=out)
+    assert files_below(out) == {"thesis.tex"}
+
+
+def test_a_recipe_that_no_run_wrote_is_refused(tmp_path, data, recipe):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/recipe.yaml").write_text("eggs: [2\n")
+    with pytest.raises(PredictionError, match="not a run's recipe"):
+        train(recipe, data=data, out=tmp_path / "mine")
+    assert files_below(tmp_path / "mine") == {"recipe.yaml"}
+
+
+def test_an_empty_directory_will_do(tmp_path, data, recipe):
+    (tmp_path / "run").mkdir()
+    assert files_below(train(recipe, data=data, out=tmp_path / "run").path) == RUN_FILES
+
+
+def test_what_a_killed_start_leaves_is_no_foreign_file(tmp_path, data, recipe):
+    (tmp_path / "run/predictions").mkdir(parents=True)
+    (tmp_path / "run/predictions").rmdir()
+    for name in (".lock", f"recipe.yaml{TEMP_MARK}1-2"):
+        (tmp_path / "run" / name).write_text("")
+    assert files_below(train(recipe, data=data, out=tmp_path / "run").path) == RUN_FILES
+
+
+def test_what_killed_writers_leave_is_swept(tmp_path, data, recipe):
+    train(recipe, data=data, out=tmp_path / "run")
+    (tmp_path / "run/manifest.json").unlink()
+    for name in ("metrics.json", "predictions/test.parquet"):
+        (tmp_path / f"run/{name}{TEMP_MARK}1-2").write_text("half")
+    train(recipe, data=data, out=tmp_path / "run")
+    assert files_below(tmp_path / "run") == RUN_FILES
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_an_out_that_can_not_be_made_is_told_in_a_line(tmp_path, data, recipe, place):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PredictionError, match=r"Choose an(other)? out="):
+        train(recipe, data=data, out=tmp_path / place)
+
+
+def test_results_are_all_in_the_manifest(tmp_path, data, recipe):
+    run = train(recipe, data=data, out=tmp_path / "run")
+    assert set(RESULTS) < set(run.manifest["files"])
+    assert set(run.manifest["versions"]) >= {"inkfold", "torch", "timm", "numpy", "python"}
+    assert not any(Path(name).is_absolute() for name in run.manifest["files"])
+    assert os.access(run.path, os.W_OK)
+
+
+def test_a_recipe_of_which_nothing_could_be_made_leaves_the_place_to_another(tmp_path):
+    data, out = toy_data(tmp_path / "data"), tmp_path / "run"
+    with pytest.raises(WeightsError):
+        train(toy_recipe(tmp_path), "backbone.name=tf_efficientnet_lite0", "backbone.weights=null", data=data, out=out)
+    assert files_below(out) == set()
+    assert train(toy_recipe(tmp_path), data=data, out=out).path == out

@@ -1,0 +1,703 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.stats import binomtest
+from sklearn.metrics import accuracy_score, recall_score
+
+from inkfold.augment.operations import parse_operations
+from inkfold.augment.views import IDENTITY, View
+from inkfold.config.load import load_recipe, validate_recipe
+from inkfold.data.dataset import DataOptions
+from inkfold.errors import DataError, RecipeError
+from inkfold.evaluation.predictions import Predictions
+from inkfold.pipeline.build import build_curriculum, check_options, settle_recipe
+from inkfold.pipeline.run import load_run
+from inkfold.pipeline.train import train
+from toy import (
+    CLASSES,
+    PER_CLASS,
+    RECIPE,
+    RUN_FILES,
+    as_folders,
+    break_image,
+    files_below,
+    read_rows,
+    toy_data,
+    toy_recipe,
+    write_rows,
+)
+from toy_bank import shard_files
+from toy_results import RESULTS, SAME, VIEWS, contents
+
+# As they are, flipped, flipped and turned, and two draws of the last stage. Flipped or not is no view of its own.
+TRAIN_VIEWS, TEST_VIEWS = 5, 3
+VIEWS_FORWARDS = 18 * TRAIN_VIEWS + 6 * TEST_VIEWS
+
+
+@pytest.fixture
+def data(tmp_path):
+    return toy_data(tmp_path / "data")
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    return toy_recipe(tmp_path)
+
+
+@pytest.fixture
+def with_views(tmp_path):
+    """A recipe with a curriculum and test-time views."""
+    return toy_recipe(tmp_path, VIEWS)
+
+
+def cost(run):
+    return json.loads((run.path / "cost.json").read_text())
+
+
+def out_of_fold(run):
+    return Predictions.load(run.path / "predictions/out_of_fold.parquet")
+
+
+def test_a_run_leaves_exactly_its_files(tmp_path, data, recipe):
+    run = train(recipe, data=data, out=tmp_path / "run")
+    assert files_below(tmp_path / "run") == RUN_FILES
+    assert {*run.manifest["files"], "manifest.json"} == RUN_FILES
+    assert run.manifest["members"] == ["fold 0", "fold 1", "fold 2"]
+    assert run.classes_ == CLASSES
+
+
+def test_figures_agree_with_scikit_learn_on_the_tables_own_labels(tmp_path, data, recipe):
+    run = train(recipe, data=data, out=tmp_path / "run")
+    found = out_of_fold(run)
+    rows = read_rows(data / "train.csv")[1:]
+    assert found.image_paths.tolist() == [path for _, path, _ in rows], "in the table's order"
+    truth = [int(target) for *_, target in rows]
+    assert found.targets.tolist() == truth
+    figures = run.metrics["out_of_fold"]
+    assert figures["accuracy"] == pytest.approx(accuracy_score(truth, found.preds), abs=1e-6)
+    assert figures["macro_recall"] == pytest.approx(recall_score(truth, found.preds, average="macro"), abs=1e-6)
+    assert [(fold["n"], fold["n_train"]) for fold in run.metrics["folds"]] == [(6, 12)] * 3
+    for fold in run.metrics["folds"]:
+        own = found.folds == fold["fold"]
+        assert fold["accuracy"] == pytest.approx(accuracy_score(np.array(truth)[own], found.preds[own]), abs=1e-6)
+
+
+def test_the_submission_is_the_argmax_of_the_folds_mean(tmp_path, data, recipe):
+    run = train(recipe, data=data, out=tmp_path / "run")
+    test = Predictions.load(run.path / "predictions/test.parquet")
+    assert test.fold_probs.shape == (3, 6, 3)
+    np.testing.assert_allclose(test.probs, test.fold_probs.astype(np.float64).mean(0), atol=1e-6)
+    header, *rows = read_rows(run.path / "submission.csv")
+    assert header == ["ID", "image_path", "target"]
+    assert [row[:2] for row in rows] == [row[:2] for row in read_rows(data / "sample_submission.csv")[1:]]
+    assert [int(row[2]) for row in rows] == test.probs.argmax(1).tolist()
+
+
+def test_two_runs_give_the_same_bytes(tmp_path, data, recipe, monkeypatch):
+    first = train(recipe, data=data, out=tmp_path / "one")
+    again = train(recipe, data=data, out=tmp_path / "two")
+    monkeypatch.setenv("INKFOLD_HOME", str(tmp_path / "other home"))
+    fresh = train(recipe, data=data, out=tmp_path / "three")
+    assert contents(first.path) == contents(again.path) == contents(fresh.path)
+    forwards = [json.loads((run.path / "cost.json").read_text())["forwards"] for run in (first, again, fresh)]
+    assert forwards == [24, 0, 24]
+
+
+def test_where_features_are_computed_is_no_part_of_a_run(tmp_path, data, with_views, own_home, monkeypatch):
+    inline = train(with_views, data=data, out=tmp_path / "inline")
+    other_home = tmp_path / "other home"
+    monkeypatch.setenv("INKFOLD_HOME", str(other_home))
+    pooled = train(with_views, data=data, out=tmp_path / "pooled", on="pool:2")
+    assert contents(pooled.path, (*RESULTS, "recipe.yaml")) == contents(inline.path, (*RESULTS, "recipe.yaml"))
+    assert cost(pooled)["forwards"] == cost(inline)["forwards"] == VIEWS_FORWARDS
+    assert shard_files(other_home) == shard_files(own_home)
+    assert train(with_views, data=data, out=tmp_path / "pooled", on="inline").manifest == pooled.manifest, "continued elsewhere"
+
+
+def test_an_unknown_place_for_features_is_told_before_anything_is_read(tmp_path, recipe):
+    with pytest.raises(RecipeError, match=r"on: got 'moon', expected inline, pool"):
+        train(recipe, data=tmp_path / "no data", out=tmp_path / "run", on="moon")
+    assert not (tmp_path / "run").exists()
+
+
+def test_row_order_changes_nothing(tmp_path, data, recipe):
+    first = train(recipe, data=data, out=tmp_path / "one")
+    header, *rows = read_rows(data / "train.csv")
+    order = np.random.default_rng(0).permutation(len(rows))
+    write_rows(data / "train.csv", [header, *(rows[i] for i in order)])
+    again = train(recipe, data=data, out=tmp_path / "two")
+    assert contents(first.path, SAME) == contents(again.path, SAME)
+    assert out_of_fold(again).image_paths.tolist() == [rows[i][1] for i in order]
+    assert train(recipe, data=data, out=tmp_path / "one").manifest == first.manifest, "no other data"
+
+
+def test_the_seed_changes_the_folds(tmp_path, data, recipe):
+    one = out_of_fold(train(recipe, data=data, out=tmp_path / "one"))
+    two = out_of_fold(train(recipe, "seed=43", data=data, out=tmp_path / "two"))
+    assert not np.array_equal(one.folds, two.folds)
+
+
+def test_a_finished_run_is_returned_without_any_work(tmp_path, data, recipe, monkeypatch):
+    first = train(recipe, data=data, out=tmp_path / "run")
+    before = {name: (first.path / name).stat().st_mtime_ns for name in RUN_FILES}
+    shutil.rmtree(tmp_path / "inkfold-home")
+    monkeypatch.setattr("inkfold.models.backbone.Backbone.__init__", None)
+    monkeypatch.setattr("inkfold.storage.pixels.read_drawing", None)
+    again = train(recipe, data=data, out=tmp_path / "run")
+    assert again.manifest == first.manifest
+    assert {name: (first.path / name).stat().st_mtime_ns for name in RUN_FILES} == before
+    assert files_below(first.path) == RUN_FILES
+
+
+def test_a_run_without_its_manifest_is_finished_from_the_bank(tmp_path, data, recipe):
+    first = contents(train(recipe, data=data, out=tmp_path / "run").path)
+    (tmp_path / "run/manifest.json").unlink()
+    (tmp_path / "run/submission.csv").unlink()
+    assert contents(train(recipe, data=data, out=tmp_path / "run").path) == first
+    assert json.loads((tmp_path / "run/cost.json").read_text())["forwards"] == 0
+
+
+def test_another_head_on_the_same_features_needs_no_forward(tmp_path, data, recipe):
+    train(recipe, data=data, out=tmp_path / "one")
+    run = train(recipe, "head={kind: mlp, hidden: [5], activation: gelu}", data=data, out=tmp_path / "two")
+    assert json.loads((run.path / "cost.json").read_text())["forwards"] == 0
+    assert run.heads["layers.1.weight"].shape == (3, 5, 3)
+
+
+def test_each_view_costs_one_forward_a_drawing_and_settled_views_share_them(tmp_path, data, with_views):
+    run = train(with_views, data=data, out=tmp_path / "run")
+    found = cost(run)
+    assert (found["forwards"], found["forwards_cached"], found["decoded"]) == (VIEWS_FORWARDS, 0, 24)
+
+
+def test_other_heads_folds_and_rates_on_the_same_views_need_no_forward(tmp_path, data, with_views):
+    train(with_views, data=data, out=tmp_path / "one")
+    changes = [
+        "head={kind: mlp, hidden: [5]}",
+        "folds.k=2",
+        "fit.lr=0.1",
+        "curriculum=null",
+        "tta=[hflip]",
+        "fit.scaling=none",
+    ]
+    for i, change in enumerate(changes):
+        assert cost(train(with_views, change, data=data, out=tmp_path / f"other {i}"))["forwards"] == 0
+    assert cost(train(with_views, data=data, out=tmp_path / "again"))["forwards_cached"] == VIEWS_FORWARDS
+
+
+def test_a_larger_pool_costs_its_new_views_only(tmp_path, data, with_views):
+    train(with_views, data=data, out=tmp_path / "one")
+    with_views.write_text(VIEWS.replace("views: 2", "views: 3"))
+    assert cost(train(with_views, data=data, out=tmp_path / "two"))["forwards"] == 18
+
+
+def test_copies_cost_one_forward_a_view(tmp_path, data, with_views):
+    shutil.copy(data / "train/apple/sketch_0.png", data / "train/apple/sketch_1.png")
+    shutil.copy(data / "train/fish/sketch_2.png", data / "test/4.png")
+    forwards = cost(train(with_views, data=data, out=tmp_path / "run"))["forwards"]
+    assert forwards == VIEWS_FORWARDS - TRAIN_VIEWS - TEST_VIEWS
+
+
+def test_two_runs_with_views_give_the_same_bytes(tmp_path, data, with_views, monkeypatch):
+    first = train(with_views, data=data, out=tmp_path / "one")
+    again = train(with_views, data=data, out=tmp_path / "two")
+    monkeypatch.setenv("INKFOLD_HOME", str(tmp_path / "other home"))
+    header, *rows = read_rows(data / "train.csv")
+    write_rows(data / "train.csv", [header, *rows[::-1]])
+    fresh = train(with_views, data=data, out=tmp_path / "three")
+    assert contents(first.path) == contents(again.path)
+    assert contents(first.path, SAME) == contents(fresh.path, SAME)
+    assert files_below(first.path) == RUN_FILES
+
+
+def test_every_epoch_learns_from_its_own_view(tmp_path, data, with_views, monkeypatch):
+    from inkfold.heads import fit as training
+
+    real, shown, factors = training.fit_trials, [], []
+
+    def watched(lessons, *arguments, **options):
+        shown.extend([lessons.features, *(lessons.schooling.features(epoch) for epoch in range(6))])
+        factors.extend(lessons.schooling.lr_factors)
+        return real(lessons, *arguments, **options)
+
+    monkeypatch.setattr(training, "fit_trials", watched)
+    train(with_views, data=data, out=tmp_path / "run")
+    assert factors == [1, 1, 1, 0.5, 0.5, 0.5]
+    plain, first, second, third, *last = shown
+    np.testing.assert_array_equal(first, plain)
+    assert not np.array_equal(second, third), "other drawings are flipped"
+    np.testing.assert_array_equal(last[0], last[2])
+    for other in (last[1], plain, second):
+        assert (last[0] == other).all(1).mean() < 0.5
+
+
+def test_the_curve_has_the_stages_and_every_epoch(tmp_path, data, with_views):
+    run = train(with_views, data=data, out=tmp_path / "run")
+    curve = json.loads((run.path / "curve.json").read_text())
+    assert curve["stages"] == [
+        {"stage": 0, "epochs": 1, "augment": [], "views": "per_epoch", "lr_factor": 1.0},
+        {"stage": 1, "epochs": 2, "augment": ["hflip@0.5"], "views": "per_epoch", "lr_factor": 1.0},
+        {"stage": 2, "epochs": 3, "augment": ["rotate(15)", "vflip@0.5"], "views": 2, "lr_factor": 0.5},
+    ]
+    views = ["identity", "hflip@0.5 #0", "hflip@0.5 #1", *(f"rotate(15) + vflip@0.5 #{i}" for i in (0, 1, 0))]
+    points = [(point["epoch"], point["stage"], point["view"]) for point in curve["epochs"]]
+    assert points == list(zip(range(6), [0, 1, 1, 2, 2, 2], views, strict=True))
+    by_hand = [0.01 * factor * (1 + np.cos(np.pi * epoch / 6)) / 2 for epoch, factor in enumerate([1, 1, 1, 0.5, 0.5, 0.5])]
+    assert [point["lr"] for point in curve["epochs"]] == pytest.approx(by_hand)
+    last = curve["epochs"][-1]
+    assert set(last) == {"epoch", "stage", "view", "lr", "loss", "held_out_loss", "held_out_accuracy"}
+    assert last["held_out_accuracy"] == pytest.approx(run.metrics["tta"]["accuracy_without"])
+
+
+def test_the_curve_without_a_curriculum_is_one_stage_of_drawings_as_they_are(tmp_path, data, recipe):
+    run = train(recipe, data=data, out=tmp_path / "run")
+    curve = json.loads((run.path / "curve.json").read_text())
+    assert curve["stages"] == [{"stage": 0, "epochs": 5, "augment": [], "views": "per_epoch", "lr_factor": 1.0}]
+    assert [(point["stage"], point["view"]) for point in curve["epochs"]] == [(0, "identity")] * 5
+    last, figures = curve["epochs"][-1], run.metrics["out_of_fold"]
+    assert last["held_out_loss"] == pytest.approx(figures["nll"], abs=1e-5)
+    assert last["held_out_accuracy"] == pytest.approx(figures["accuracy"], abs=1e-6)
+    assert "tta" not in run.metrics
+
+
+def test_a_curriculum_changes_the_heads_and_test_time_views_do_not(tmp_path, data, with_views):
+    runs = {
+        change: train(with_views, change, data=data, out=tmp_path / change) for change in ("seed=42", "tta=[]", "curriculum=[]")
+    }
+    heads = {change: contents(run.path, ["heads.safetensors"]) for change, run in runs.items()}
+    assert heads["seed=42"] == heads["tta=[]"] != heads["curriculum=[]"]
+
+
+def test_what_test_time_views_bring_is_measured_against_the_same_heads_without_them(tmp_path, data, with_views):
+    run = train(with_views, data=data, out=tmp_path / "with")
+    plain = train(with_views, "tta=[]", data=data, out=tmp_path / "without")
+    before, after = (out_of_fold(one).preds == out_of_fold(one).targets for one in (plain, run))
+    assert run.metrics["tta"]["views"] == ["identity", "hflip", "hflip + rotate(5,5)"]
+    assert run.metrics["tta"]["accuracy_without"] == pytest.approx(plain.metrics["out_of_fold"]["accuracy"], abs=1e-6)
+    assert run.metrics["tta"]["accuracy_with"] == pytest.approx(run.metrics["out_of_fold"]["accuracy"], abs=1e-6)
+    lost, won = int((before & ~after).sum()), int((after & ~before).sum())
+    expected = binomtest(won, won + lost).pvalue if won + lost else 1.0
+    assert run.metrics["tta"]["p_value"] == pytest.approx(expected)
+    assert "tta" not in plain.metrics
+
+
+def test_predictions_are_the_mean_over_the_test_time_views(tmp_path, data, with_views):
+    def probs(tta):
+        run = train(with_views, f"tta={tta}", data=data, out=tmp_path / f"run {tta}")
+        test = Predictions.load(run.path / "predictions/test.parquet")
+        return out_of_fold(run).probs, test.probs, test.fold_probs
+
+    each = [probs(tta) for tta in ("[identity]", "[hflip]", "['hflip + rotate(5,5)']")]
+    for found, *alone in zip(probs("[identity, hflip, 'hflip + rotate(5,5)']"), *each, strict=True):
+        np.testing.assert_allclose(found, np.mean(alone, 0), atol=1e-6)
+        assert not np.allclose(alone[0], alone[1], atol=1e-4)
+    for found, same in zip(probs("[]"), each[0], strict=True):
+        assert np.array_equal(found, same)
+
+
+@pytest.mark.parametrize(
+    "tta", ["[identity, hflip, 'hflip + rotate(5,5)']", "['rotate(15)@0.5', 'rotate(15) + noise(9)', identity]"]
+)
+def test_a_loaded_run_predicts_the_test_drawings_as_training_did_under_the_same_views(tmp_path, data, with_views, tta):
+    path = train(with_views, f"tta={tta}", data=data, out=tmp_path / "run").path
+    given = Predictions.load(path / "predictions/test.parquet").probs
+    files = [data / "test" / f"{i}.png" for i in range(6)]
+    run = load_run(path)
+    np.testing.assert_allclose(run.predict_proba(files), given, atol=1e-6)
+    np.testing.assert_allclose(run.predict_proba(files[4]), given[4:5], atol=1e-6)
+
+
+def test_a_broken_test_drawing_gets_the_classes_shares_under_test_time_views_too(tmp_path, data, with_views):
+    break_image(data / "test/2.png")
+    run = train(with_views, "data.on_broken=skip", data=data, out=tmp_path / "run")
+    probs = Predictions.load(run.path / "predictions/test.parquet").probs
+    np.testing.assert_allclose(probs[2], 1 / 3, atol=1e-6)
+    np.testing.assert_allclose(probs.sum(1), 1, atol=1e-5)
+
+
+def test_pixels_may_be_stored_larger_than_the_backbone_takes_them(tmp_path, data, with_views):
+    run = train(with_views, "image.stored_size=48", data=data, out=tmp_path / "run")
+    assert cost(run)["forwards"] == VIEWS_FORWARDS
+    given = Predictions.load(run.path / "predictions/test.parquet").probs
+    np.testing.assert_allclose(run.predict_proba([data / "test" / f"{i}.png" for i in range(6)]), given, atol=1e-6)
+    assert contents(run.path) != contents(train(with_views, data=data, out=tmp_path / "usual").path)
+
+
+def test_the_winners_curriculum_is_5_epochs_as_they_are_5_and_10_with_a_view_each():
+    curriculum = build_curriculum(validate_recipe({"backbone": {"name": "x"}, "curriculum": "winner", "seed": 7}))
+    flips = parse_operations(["hflip@0.5", "vflip@0.5", "rotate(10)@0.5"])
+    warps = parse_operations(["hflip@0.5", "vflip@0.5", "rotate(15)@0.5", "elastic(30,4)@0.5", "grid(4,0.2)@0.5"])
+    shown = [curriculum.view(epoch) for epoch in range(curriculum.epochs)]
+    assert shown == [IDENTITY] * 5 + [View(flips, 7, i) for i in range(5)] + [View(warps, 7, i) for i in range(10)]
+    assert len(curriculum.views()) == 16
+
+
+def test_without_a_curriculum_all_epochs_learn_from_drawings_as_they_are():
+    curriculum = build_curriculum(validate_recipe({"backbone": {"name": "x"}, "fit": {"epochs": 3}}))
+    assert curriculum.epochs == 3
+    assert curriculum.views() == (IDENTITY,)
+    assert curriculum.lr_factors() == [1.0, 1.0, 1.0]
+
+
+def test_added_drawings_cost_their_own_forwards_only(tmp_path, data, recipe):
+    train(recipe, data=data, out=tmp_path / "one")
+    more = toy_data(tmp_path / "more", train_per_class=8)
+    run = train(recipe, data=more, out=tmp_path / "two")
+    assert json.loads((run.path / "cost.json").read_text())["forwards"] == 6
+
+
+def test_a_recipe_may_be_a_mapping_or_a_recipe(tmp_path, data, recipe):
+    run = train(recipe, data=data, out=tmp_path / "one")
+    loaded = load_recipe(recipe)
+    from_recipe = train(loaded, data=data, out=tmp_path / "two")
+    from_mapping = train(loaded.model_dump(mode="json"), f"data={data}", out=tmp_path / "three")
+    assert run.recipe == from_recipe.recipe == from_mapping.recipe
+    assert contents(run.path) == contents(from_recipe.path) == contents(from_mapping.path)
+
+
+def test_holdout_holds_one_part_out(tmp_path, data, recipe):
+    run = train(recipe, "folds.split=holdout", data=data, out=tmp_path / "run")
+    assert run.manifest["members"] == ["fold 0"]
+    assert run.metrics["split"] == "holdout"
+    assert run.metrics["out_of_fold"]["n"] == 6
+    assert run.metrics["folds"][0]["n_train"] == 12
+    assert Predictions.load(run.path / "predictions/test.parquet").fold_probs.shape == (1, 6, 3)
+
+
+def with_val(data, root):
+    as_folders(data, root / "train")
+    for name in CLASSES:
+        (root / "val" / name).mkdir(parents=True)
+        (root / "train" / name / "sketch_5.png").rename(root / "val" / name / "mine.png")
+    return root
+
+
+def test_holdout_takes_the_datas_own_validation_part(tmp_path, data, recipe):
+    run = train(recipe, "folds.split=holdout", data=with_val(data, tmp_path / "folders"), out=tmp_path / "run")
+    assert sorted(out_of_fold(run).image_paths.tolist()) == [f"{name}/mine.png" for name in CLASSES]
+    assert run.metrics["folds"][0]["n_train"] == 15
+
+
+def test_kfold_deals_the_datas_own_validation_part_with_the_rest(tmp_path, data, recipe):
+    run = train(recipe, data=with_val(data, tmp_path / "folders"), out=tmp_path / "run")
+    assert run.metrics["out_of_fold"]["n"] == 18
+
+
+def test_a_validation_part_of_broken_drawings_is_refused(tmp_path, data, recipe):
+    root = with_val(data, tmp_path / "folders")
+    for path in (root / "val").rglob("*.png"):
+        break_image(path)
+    with pytest.raises(DataError, match="no drawing is held out"):
+        train(recipe, "folds.split=holdout", "data.on_broken=skip", data=root, out=tmp_path / "run")
+
+
+def add_groups(data, group_of):
+    header, *rows = read_rows(data / "train.csv")
+    write_rows(data / "train.csv", [[*header, "who"], *([*row, group_of(i)] for i, row in enumerate(rows))])
+
+
+def test_groups_stay_in_one_fold(tmp_path, data, recipe):
+    add_groups(data, lambda i: f"사람 {i % 6}")
+    folds = out_of_fold(train(recipe, "folds.group_column=who", data=data, out=tmp_path / "run")).folds
+    for group in range(6):
+        assert len(set(folds[group::6])) == 1
+    assert len(set(folds)) == 3
+
+
+def test_fewer_groups_than_folds_leave_a_fold_empty(tmp_path, data, recipe):
+    add_groups(data, lambda i: i % 2)
+    run = train(recipe, "folds.group_column=who", data=data, out=tmp_path / "run")
+    assert run.metrics["out_of_fold"]["n"] == 18
+    assert [fold["n"] for fold in run.metrics["folds"]] == [9, 9]
+
+
+def test_one_group_alone_is_refused(tmp_path, data, recipe):
+    add_groups(data, lambda i: "me")
+    with pytest.raises(DataError, match="all drawings are held out at once"):
+        train(recipe, "folds.group_column=who", data=data, out=tmp_path / "run")
+
+
+def test_the_submission_has_the_tables_own_numbers(tmp_path, data, recipe):
+    header, *rows = read_rows(data / "train.csv")
+    numbers = {"0": "7", "1": "3", "2": "40"}
+    write_rows(data / "train.csv", [header, *([name, path, numbers[target]] for name, path, target in rows)])
+    run = train(recipe, data=data, out=tmp_path / "run")
+    assert run.classes_ == ("fish", "apple", "house"), "by number"
+    assert run.class_targets.tolist() == [3, 7, 40]
+    preds = Predictions.load(run.path / "predictions/test.parquet").preds
+    written = [int(row[2]) for row in read_rows(run.path / "submission.csv")[1:]]
+    assert written == [[3, 7, 40][pred] for pred in preds]
+    assert any("target" in warning for warning in run.manifest["warnings"])
+
+
+def test_the_submission_follows_the_sample(tmp_path, data, recipe):
+    rows = read_rows(data / "sample_submission.csv")[1:]
+    write_rows(data / "sample_submission.csv", [["image_path", "target", "key"], *([p, 0, f"k{i}"] for i, p, _ in rows[::-1])])
+    run = train(recipe, data=data, out=tmp_path / "run")
+    header, *written = read_rows(run.path / "submission.csv")
+    assert header == ["image_path", "target", "key"]
+    assert [(path, key) for path, _, key in written] == [(path, f"k{i}") for i, path, _ in rows], "in the test table's order"
+    preds = Predictions.load(run.path / "predictions/test.parquet").preds
+    assert [int(target) for _, target, _ in written] == preds.tolist()
+
+
+def test_the_submission_follows_a_sample_without_ids(tmp_path, data, recipe):
+    rows = read_rows(data / "sample_submission.csv")
+    write_rows(data / "sample_submission.csv", [row[1:] for row in rows])
+    run = train(recipe, data=data, out=tmp_path / "run")
+    assert read_rows(run.path / "submission.csv")[0] == ["image_path", "target"]
+
+
+def test_without_a_sample_ids_count_from_zero(tmp_path, data, recipe):
+    before = train(recipe, data=data, out=tmp_path / "one")
+    (data / "sample_submission.csv").unlink()
+    after = train(recipe, data=data, out=tmp_path / "two")
+    assert (before.path / "submission.csv").read_bytes() == (after.path / "submission.csv").read_bytes()
+
+
+def test_broken_drawings_of_both_tables_are_told_together(tmp_path, data, recipe):
+    for name in ("train/apple/sketch_0.png", "train/house/sketch_3.png", "test/2.png"):
+        break_image(data / name)
+    (data / "test/4.png").write_bytes(b"")
+    with pytest.raises(DataError) as caught:
+        train(recipe, data=data, out=tmp_path / "run")
+    places = [problem.where for problem in caught.value.problems if problem.severity == "error"]
+    assert sorted(places) == ["test 2.png", "test 4.png", "train apple/sketch_0.png", "train house/sketch_3.png"]
+    assert "on_broken" in str(caught.value)
+    assert not (tmp_path / "run/manifest.json").exists()
+
+
+def test_skipping_counts_the_broken_and_still_answers_every_test_row(tmp_path, data, recipe):
+    for name in ("train/apple/sketch_0.png", "train/house/sketch_3.png", "test/2.png"):
+        break_image(data / name)
+    run = train(recipe, "data.on_broken=skip", data=data, out=tmp_path / "run")
+    assert run.metrics["data"] == {"n_train": 16, "n_test": 6, "num_classes": 3, "skipped": {"train": 2, "test": 1}}
+    assert run.metrics["out_of_fold"]["n"] == 16
+    rows = read_rows(run.path / "submission.csv")[1:]
+    assert [row[1] for row in rows] == [f"{i}.png" for i in range(6)]
+    broken = Predictions.load(run.path / "predictions/test.parquet").probs[2]
+    np.testing.assert_allclose(broken, [5 / 16, 6 / 16, 5 / 16], atol=1e-6)
+    assert rows[2][2] == "1", "the commonest class"
+
+
+def test_missing_files_are_refused_all_together_or_skipped_and_counted(tmp_path, data, recipe):
+    for name in ("train/apple/sketch_0.png", "train/fish/sketch_1.png", "test/3.png"):
+        (data / name).unlink()
+    with pytest.raises(DataError) as caught:
+        train(recipe, data=data, out=tmp_path / "no")
+    missing = [problem.where for problem in caught.value.problems if problem.kind == "missing_file"]
+    assert missing == ["train.csv row 1", "train.csv row 8", "test.csv row 4"]
+    assert not (tmp_path / "no").exists()
+    break_image(data / "train/house/sketch_2.png")
+    run = train(recipe, "data.on_broken=skip", data=data, out=tmp_path / "run")
+    assert run.metrics["data"]["skipped"] == {"train": 3, "test": 1}
+    assert len(read_rows(run.path / "submission.csv")) == 7
+    assert len([warning for warning in run.manifest["warnings"] if "not found" in warning]) == 3
+
+
+def test_a_test_part_without_one_whole_drawing_gets_the_classes_shares(tmp_path, data, recipe):
+    for path in (data / "test").iterdir():
+        break_image(path)
+    run = train(recipe, "data.on_broken=skip", data=data, out=tmp_path / "run")
+    assert run.metrics["data"]["skipped"] == {"train": 0, "test": 6}
+    np.testing.assert_allclose(Predictions.load(run.path / "predictions/test.parquet").probs, 1 / 3, atol=1e-6)
+
+
+def test_skipping_all_but_one_class_is_refused(tmp_path, data, recipe):
+    for name in ("apple", "house"):
+        for path in (data / "train" / name).iterdir():
+            break_image(path)
+    with pytest.raises(DataError, match="fewer than two classes"):
+        train(recipe, "data.on_broken=skip", data=data, out=tmp_path / "run")
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_given_test_targets_measure_the_test(tmp_path, data, recipe, elsewhere):
+    labels = data / "test_labels.csv"
+    if elsewhere:
+        labels = labels.rename(tmp_path / "labels.csv")
+    run = train(recipe, f"data.test_targets={labels if elsewhere else labels.name}", data=data, out=tmp_path / "run")
+    truth = [int(row[2]) for row in read_rows(labels)[1:]]
+    preds = Predictions.load(run.path / "predictions/test.parquet").preds
+    assert run.metrics["test"]["accuracy"] == pytest.approx(accuracy_score(truth, preds), abs=1e-6)
+    assert run.metrics["test"]["n"] == 6
+
+
+def test_test_targets_change_nothing_but_the_measuring(tmp_path, data, recipe):
+    with_targets = train(recipe, "data.test_targets=test_labels.csv", data=data, out=tmp_path / "one")
+    without = train(recipe, data=data, out=tmp_path / "two")
+    assert "test" not in without.metrics
+    assert contents(with_targets.path, ["submission.csv", "heads.safetensors"]) == contents(
+        without.path, ["submission.csv", "heads.safetensors"]
+    )
+
+
+def test_folders_without_a_test_part_give_no_submission(tmp_path, data, recipe):
+    run = train(recipe, data=as_folders(data, tmp_path / "folders"), out=tmp_path / "run")
+    assert files_below(run.path) == RUN_FILES - {"submission.csv", "predictions/test.parquet"}
+    assert run.metrics["data"]["n_test"] == 0
+
+
+def test_a_test_part_of_class_folders_is_measured(tmp_path, data, recipe):
+    as_folders(data, tmp_path / "folders/train")
+    for name in CLASSES:
+        (tmp_path / "folders/test" / name).mkdir(parents=True)
+        shutil.copy(data / "train" / name / "sketch_0.png", tmp_path / "folders/test" / name / "x.png")
+    run = train(recipe, data=tmp_path / "folders", out=tmp_path / "run")
+    assert run.metrics["test"]["n"] == 3
+
+
+def test_class_and_file_names_of_any_script_go_through(tmp_path, data, recipe):
+    root = as_folders(data, tmp_path / "그림")
+    (root / "apple").rename(root / "사과, 'x'")
+    run = train(recipe, data=root, out=tmp_path / "결과")
+    assert run.classes_ == ("fish", "house", "사과, 'x'")
+    assert any("사과" in path for path in out_of_fold(run).image_paths.tolist())
+    assert "사과" in (run.path / "metrics.json").read_text(encoding="utf-8")
+
+
+def test_a_class_with_fewer_drawings_than_folds_is_warned_of(tmp_path, data, recipe):
+    header, *rows = read_rows(data / "train.csv")
+    write_rows(data / "train.csv", [header, *rows[4:]])
+    run = train(recipe, data=data, out=tmp_path / "run")
+    assert len(run.manifest["warnings"]) == 1
+    assert "'apple'" in run.manifest["warnings"][0]
+
+
+def test_identical_files_share_a_fold(tmp_path, data, recipe):
+    shutil.copy(data / "train/apple/sketch_0.png", data / "train/apple/sketch_1.png")
+    found = out_of_fold(train(recipe, data=data, out=tmp_path / "run"))
+    assert found.folds[0] == found.folds[1]
+    assert np.array_equal(found.probs[0], found.probs[1])
+
+
+def test_all_wrong_settings_are_told_before_anything_is_made(tmp_path, data, recipe):
+    with pytest.raises(RecipeError) as caught:
+        train(recipe, "fit.lr=0", "fold.k=3", data=data, out=tmp_path / "run")
+    assert len(caught.value.problems) == 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_must_be_named(tmp_path, recipe):
+    with pytest.raises(RecipeError, match="data=DIR"):
+        train(recipe, out=tmp_path / "run")
+
+
+def test_the_datas_folder_becomes_absolute_and_the_argument_goes_first(tmp_path, recipe, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settled = settle_recipe(recipe, ("data=here", "backbone.weights=mine/w.safetensors"))
+    assert settled.data.root == str(tmp_path / "here")
+    assert settled.backbone.weights == str(tmp_path / "mine/w.safetensors")
+    assert settle_recipe(recipe, ("data=here",), "there").data.root == str(tmp_path / "there")
+
+
+def test_settling_leaves_the_callers_mapping_alone():
+    raw = {"backbone": {"name": "resnet18"}, "fit": {"lr": 0.5}}
+    settle_recipe(raw, ("fit.lr=0.1",), "x")
+    assert raw == {"backbone": {"name": "resnet18"}, "fit": {"lr": 0.5}}
+
+
+def test_checks_settings_are_the_recipes_own(tmp_path):
+    assert check_options(tmp_path, []) == (DataOptions(), 5)
+    options, k = check_options(tmp_path, ["k=3", "group_column=who", "on_broken=skip", "data.label_column=word"])
+    assert (options.group_column, options.on_broken, options.label_column, k) == ("who", "skip", "word", 3)
+    with pytest.raises(RecipeError, match="Did you mean 'label_column'"):
+        check_options(tmp_path, ["lable_column=x"])
+
+
+def test_progress_names_every_stage(tmp_path, data, recipe):
+    stages = []
+    train(recipe, data=data, out=tmp_path / "run", progress=lambda stage, done, total: stages.append((stage, done == total)))
+    ended = [stage for stage, done in stages if done]
+    assert list(dict.fromkeys(ended)) == ["reading files", "decoding", "signing drawings", "features", "fitting heads"]
+
+
+def test_the_recipe_in_the_run_holds_every_key(tmp_path, data, recipe):
+    run = train(recipe, data=data, out=tmp_path / "run")
+    assert load_recipe(run.path / "recipe.yaml") == run.recipe
+    assert "scaling: standardise" in RECIPE
+    assert "label_smoothing: 0.0" in (run.path / "recipe.yaml").read_text()
+
+
+HEADS = [
+    "{kind: linear}",
+    "{kind: mlp, hidden: [7], norm: layer, dropout: 0.2}",
+    "{kind: cosine}",
+    "{kind: class_mean}",
+    "{kind: knn, neighbours: 3}",
+]
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_kind_of_head_makes_a_run_that_predicts_the_same_again(tmp_path, data, recipe, head):
+    run = train(recipe, f"head={head}", "fit.starts=2", data=data, out=tmp_path / "run")
+    test = Predictions.load(run.path / "predictions/test.parquet")
+    files = [data / "test" / name for name in test.image_paths.tolist()]
+    np.testing.assert_allclose(load_run(run.path).predict_proba(files), test.probs, atol=1e-6)
+    assert run.metrics["out_of_fold"]["n"] == 18
+
+
+def test_several_starts_make_several_members_a_fold(tmp_path, data, recipe):
+    run = train(recipe, "fit.starts=3", data=data, out=tmp_path / "run")
+    assert run.manifest["members"] == [f"fold {fold}" for fold in range(3) for _ in range(3)]
+    assert len(run.heads["layers.0.weight"]) == 9
+    assert len(Predictions.load(run.path / "predictions/test.parquet").fold_probs) == 3
+
+
+def test_the_best_epochs_are_told_with_what_they_flatter(tmp_path, data, recipe):
+    run = train(recipe, "fit.keep=best", data=data, out=tmp_path / "run")
+    selection = run.metrics["selection"]
+    assert len(selection["epochs"]) == 3
+    assert selection["accuracy"] == pytest.approx(run.metrics["out_of_fold"]["accuracy"], abs=1e-6)
+    assert selection["optimism"] == pytest.approx(selection["accuracy"] - selection["nested_accuracy"])
+
+
+def test_a_fit_that_diverges_is_told_with_what_to_do(tmp_path, data, recipe):
+    diverging = ("fit.lr=10", "fit.optimiser=sgd", "fit.weight_decay=10", "fit.epochs=60", "fit.scaling=none")
+    with pytest.raises(RecipeError, match=r"fit.lr: with 10 the loss was no number any more in epoch \d+. Lower fit.lr"):
+        train(recipe, *diverging, data=data, out=tmp_path / "run")
+
+
+def with_copies(data):
+    """Make half of the drawings of each class mirrored copies of the other half."""
+    for name in CLASSES:
+        for place in range(0, PER_CLASS, 2):
+            pixels = np.asarray(Image.open(data / f"train/{name}/sketch_{place}.png"))
+            Image.fromarray(np.ascontiguousarray(pixels[:, ::-1])).save(data / f"train/{name}/sketch_{place + 1}.png")
+
+
+def test_copies_stay_in_one_fold_and_what_parting_them_flatters_is_told(tmp_path):
+    data = toy_data(tmp_path / "data")
+    with_copies(data)
+    run = train(toy_recipe(tmp_path), data=data, out=tmp_path / "run")
+    out_of_fold = Predictions.load(run.path / "predictions/out_of_fold.parquet")
+    folds = dict(zip(out_of_fold.image_paths.tolist(), out_of_fold.folds.tolist(), strict=True))
+    for name in CLASSES:
+        for place in range(0, PER_CLASS, 2):
+            assert folds[f"{name}/sketch_{place}.png"] == folds[f"{name}/sketch_{place + 1}.png"]
+    told = run.metrics["duplicates"]
+    assert (told["groups"], told["drawings"]) == (9, 18)
+    assert told["grouped"]["accuracy"] == pytest.approx(run.metrics["out_of_fold"]["accuracy"])
+    assert told["difference"] == pytest.approx(told["grouped"]["accuracy"] - told["parted"]["accuracy"], abs=1e-6)
+    assert told["parted"]["accuracy_of_copies"] == told["parted"]["accuracy"]  # all are copies
+    cost = json.loads((run.path / "cost.json").read_text())
+    assert {"duplicates", "parted_duplicates"} <= set(cost["seconds"])
+
+
+def test_copies_may_be_left_where_they_fall(tmp_path):
+    data = toy_data(tmp_path / "data")
+    with_copies(data)
+    grouped = train(toy_recipe(tmp_path), data=data, out=tmp_path / "grouped")
+    run = train(toy_recipe(tmp_path), "folds.group_duplicates=false", data=data, out=tmp_path / "run")
+    assert "duplicates" not in run.metrics
+    assert "duplicates" not in json.loads((run.path / "cost.json").read_text())["seconds"]
+    assert run.metrics["out_of_fold"]["accuracy"] == pytest.approx(grouped.metrics["duplicates"]["parted"]["accuracy"])
+
+
+def test_without_copies_nothing_is_fitted_twice(tmp_path):
+    run = train(toy_recipe(tmp_path), data=toy_data(tmp_path / "data"), out=tmp_path / "run")
+    assert "duplicates" not in run.metrics
+    assert "parted_duplicates" not in json.loads((run.path / "cost.json").read_text())["seconds"]

@@ -1,0 +1,94 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import yaml
+
+from inkfold.data.dataset import read_dataset
+from inkfold.errors import DataError
+from inkfold.features.executors import Inline
+from inkfold.features.extractor import Cost
+from inkfold.pipeline.build import data_options, settle_recipe
+from inkfold.pipeline.prepare import read_files
+from inkfold.runtime.progress import silent
+from inkfold.search.objective import Candidate, Tryouts
+from toy import CLASSES, RECIPE, toy_data
+
+PER_CLASS = 20
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return toy_data(tmp_path_factory.mktemp("data") / "data", train_per_class=PER_CLASS)
+
+
+def tryouts(data, *overrides, **columns):
+    """With columns of the training table, such as groups, put in."""
+    recipe = settle_recipe(yaml.safe_load(RECIPE), overrides, data)
+    dataset = replace(read_dataset(str(data), data_options(recipe)), test=None)
+    dataset = replace(dataset, train=replace(dataset.train, **columns))
+    return recipe, Tryouts(recipe, read_files(dataset, None, Cost(), silent), silent, Inline())
+
+
+@pytest.mark.parametrize("fraction", [0.05, 0.2, 0.3, 0.4, 0.45, 0.55])
+def test_the_share_that_is_asked_for_is_set_aside(data, fraction):
+    _, made = tryouts(data, f"tune.judge_fraction={fraction}")
+    assert made.aside.mean() == pytest.approx(fraction, abs=0.02)
+
+
+def test_a_share_smaller_than_a_twentieth_is_one_part_of_more(data):
+    _, made = tryouts(data, "tune.judge_fraction=0.02")
+    assert made.aside.sum() in (1, 2)
+
+
+def test_the_drawings_of_val_are_set_aside_with_holdout(data):
+    given_val = np.arange(PER_CLASS * len(CLASSES)) % 4 == 0
+    _, made = tryouts(data, "folds.split=holdout", given_val=given_val)
+    rows = made._material(made_recipe := settle_recipe(yaml.safe_load(RECIPE), (), data)).prepared.rows
+    assert (made.aside == given_val[rows]).all()
+    assert made._folds.shape == (made_recipe.folds.k, (~given_val).sum())
+    assert ((~made._folds).sum(0) == 1).all(), "the others are cross-validated"
+
+
+def test_without_val_holdout_holds_out_one_part(data):
+    _, made = tryouts(data, "folds.split=holdout")
+    assert made._folds.shape == (1, (~made.aside).sum())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "groups", "told"),
+    [
+        ((), ["all"] * 60, "drawing.* would be set aside"),
+        ((), ["one"] * 30 + ["two"] * 30, "fold 0 of 3 would hold out none or all"),
+        (("folds.k=60",), None, "of 48 drawings to tune on, fold .* of 60 would hold out none"),
+    ],
+)
+def test_too_few_drawings_or_groups_are_told_before_any_trial(data, overrides, groups, told):
+    columns = {} if groups is None else {"groups": np.array(groups)}
+    with pytest.raises(DataError, match=told):
+        tryouts(data, *overrides, **columns)
+
+
+def test_a_val_without_drawings_is_told(data):
+    with pytest.raises(DataError, match="no drawing would be set aside"):
+        tryouts(data, "folds.split=holdout", given_val=np.zeros(60, bool))
+
+
+def test_trials_and_the_verdict_are_of_drawings_as_they_are(data):
+    plain, made = tryouts(data)
+    recipe = settle_recipe(yaml.safe_load(RECIPE), ("tta=[hflip, rotate(90)]",), data)
+    both = [Candidate(None, {}, one) for one in (plain, recipe)]
+    assert (made.judge(both[0]) == made.judge(both[1])).all()
+    first, second = made.try_out(both, lambda *_: True)
+    assert first.held_out_accuracy == second.held_out_accuracy
+    assert len(made._materials) == 1, "no views are computed for what isn't asked"
+
+
+def test_the_best_epoch_is_not_chosen_by_the_drawings_set_aside(data, monkeypatch):
+    plain, made = tryouts(data, "fit.keep=best")
+    seen = []
+    real = Tryouts._fit
+    monkeypatch.setattr(Tryouts, "_fit", lambda self, lessons, *rest: seen.append(lessons) or real(self, lessons, *rest))
+    right = made.judge(Candidate(None, {}, plain))
+    assert len(right) == made.aside.sum()
+    assert len(seen[0].targets) == (~made.aside).sum()

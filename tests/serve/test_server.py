@@ -1,0 +1,269 @@
+"""The whole server over HTTP, with a toy model."""
+
+import base64
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from inkfold.errors import ExportError, InkfoldError
+from inkfold.report.thumbnails import grey_png
+from inkfold.serve.batching import QueueLimits
+from inkfold.serve.http import WireLimits
+from inkfold.serve.nearest import build_nearest, index_path, save_nearest
+from inkfold.serve.security import HEADERS
+from models import CLASS_NAMES, SIZE_PX, about_json, write_model
+from served import Server, answered, bar, png, served
+from toy import environment
+
+LEFT = png(bar("left"))
+SKETCH = {"strokes": [[[10, 10], [10, 90]]], "width": 100, "height": 100}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A sharp toy model with an index of one drawing a class."""
+    path = write_model(tmp_path_factory.mktemp("model") / "toy.onnx", sharpness=400.0)
+    pages = [bar(name) for name in CLASS_NAMES]
+    halves = [[page[:, :32], page[:, 32:], page[:32], page[32:]] for page in pages]
+    ink = np.array([[(255.0 - half).mean() for half in four] for four in halves])
+    save_nearest(index_path(path), build_nearest(ink, np.arange(4), [grey_png(page) for page in pages]))
+    return path
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("site")
+    (directory / "index.html").write_text("<!doctype html><title>draw</title>")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def server(model, site):
+    with served(model, site=site) as running:
+        yield running
+
+
+@pytest.mark.parametrize("side", CLASS_NAMES)
+def test_a_picture_is_told(server, side):
+    status, told = server.ask_json("POST", "/predict?top=2&nearest=1", png(bar(side)), "image/png")
+    (answer,) = told["answers"]
+    assert status == 200
+    assert answer["top"][0]["class_name"] == side
+    assert answer["top"][0]["target"] == 10 * (1 + CLASS_NAMES.index(side))
+    assert answer["top"][0]["probability"] > 0.9
+    assert answer["sure"]["words"] == "almost_certain"
+    assert (answer["name"], len(answer["top"])) == (None, 2)
+    assert [one["class_name"] for one in answer["nearest"]] == [side]
+    assert set(told["time_ms"]) == {"queued", "model", "total"}
+
+
+def test_the_nearest_drawings_come_with_their_pictures(server):
+    _, told = server.ask_json("POST", "/predict", LEFT)
+    nearest = told["answers"][0]["nearest"]
+    assert nearest[0]["class_name"] == "left"
+    assert len(nearest) == 4
+    assert nearest[0]["similarity"] == pytest.approx(1, abs=0.01)
+    kind, _, data = nearest[0]["image"].partition(",")
+    assert kind == "data:image/png;base64"
+    assert Image.open(io.BytesIO(base64.b64decode(data))).size == (64, 64)
+
+
+def test_strokes_are_told(server):
+    status, told = server.ask_json("POST", "/predict?nearest=0", {**SKETCH, "strokes": [[[10, 10], [90, 10], [90, 90]]]})
+    assert status == 200
+    assert {one["class_name"] for one in told["answers"][0]["top"][:2]} == {"top", "right"}
+    assert told["answers"][0]["nearest"] == []
+
+
+def test_the_files_of_a_form_are_told_in_their_order(server):
+    parts = [
+        f'--xyz\r\ncontent-disposition: form-data; name="f"; filename="{side}.png"\r\n\r\n'.encode() for side in CLASS_NAMES
+    ]
+    pictures = [png(bar(side)) for side in CLASS_NAMES]
+    body = b"".join(head + data + b"\r\n" for head, data in zip(parts, pictures, strict=True)) + b"--xyz--"
+    status, told = server.ask_json("POST", "/predict?top=1", body, "multipart/form-data; boundary=xyz")
+    assert status == 200
+    assert [one["name"] for one in told["answers"]] == [f"{side}.png" for side in CLASS_NAMES]
+    assert [one["top"][0]["class_name"] for one in told["answers"]] == list(CLASS_NAMES)
+
+
+@pytest.mark.parametrize("body", [png(np.full((50, 50), 255, np.uint8)), {**SKETCH, "strokes": []}], ids=["picture", "strokes"])
+def test_a_blank_page_is_called_blank(server, body):
+    status, told = server.ask_json("POST", "/predict", body)
+    assert status == 200
+    assert told["answers"][0]["sure"]["words"] == "blank"
+    assert told["answers"][0]["nearest"] == []
+
+
+def test_a_form_of_any_body_gives_the_same_answer(server):
+    one = server.ask_json("POST", "/predict", LEFT, "image/png")[1]["answers"][0]["top"]
+    other = server.ask_json("POST", "/predict", LEFT)[1]["answers"][0]["top"]
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    ("request_line", "body", "kind", "status", "code"),
+    [
+        ("GET /nothing", None, "", 404, "not_found"),
+        ("GET /predict", None, "", 405, "wrong_method"),
+        ("DELETE /", None, "", 405, "wrong_method"),
+        ("CONNECT /predict", None, "", 405, "wrong_method"),
+        ("POST /predict", b"", "image/png", 400, "empty_body"),
+        ("POST /predict", b"x", "text/plain", 415, "unsupported_type"),
+        ("POST /predict", b"x" * 100, "image/png", 422, "not_an_image"),
+        ("POST /predict", LEFT[:60], "image/png", 422, "truncated"),
+        ("POST /predict", png(np.zeros((1500, 1500), np.uint8)), "image/png", 422, "too_large"),
+        ("POST /predict", b"<html>", "image/png", 422, "not_an_image"),
+        ("POST /predict", b"{", "application/json", 400, "malformed_json"),
+        ("POST /predict", b"{}", "application/json", 422, "invalid_value"),
+        ("POST /predict?top=x", LEFT, "image/png", 422, "invalid_value"),
+    ],
+)
+def test_what_cant_be_served_is_refused_with_a_reason(server, request_line, body, kind, status, code):
+    got, told = server.ask_json(*request_line.split(), body, kind)
+    assert got == status
+    assert set(told["error"]) == {"code", "reason", "expected", "do"}
+    assert told["error"]["code"] == code
+    assert all(told["error"].values())
+    assert server.ask_json("POST", "/predict?top=1", LEFT)[1]["answers"][0]["top"][0]["class_name"] == "left"
+
+
+def test_every_answer_carries_the_security_headers(server):
+    for path in ("/", "/nothing", "/docs", "/docs.css", "/api/model", "/metrics"):
+        _, headers, _ = server.ask("GET", path)
+        assert dict(HEADERS).items() <= headers.items()
+    with server.connect() as connection:
+        connection.sendall(b"nonsense\r\n\r\n")
+        assert b"content-security-policy" in answered(connection)
+
+
+def test_the_model_is_described(server):
+    status, told = server.ask_json("GET", "/api/model")
+    assert status == 200
+    assert told["class_names"] == list(CLASS_NAMES)
+    assert (told["classes"], told["size_px"], told["nearest"]) == (4, SIZE_PX, True)
+    assert told["accuracy"] == about_json()["accuracy"]
+    assert told["look"] == about_json()["look"]
+    assert set(told["limits"]) == {"body_bytes", "pixels", "strokes", "points"}
+    assert set(told) == {
+        *("name", "classes", "class_names", "size_px", "backbones", "folds", "accuracy", "look", "nearest", "limits")
+    }
+
+
+def test_the_page_and_the_interface_are_there(server):
+    assert server.ask("GET", "/")[2] == b"<!doctype html><title>draw</title>"
+    tag = server.ask("GET", "/")[1]["etag"]
+    assert server.ask("GET", "/", headers={"if-none-match": tag})[0] == 304
+    assert b"POST /predict" in server.ask("GET", "/docs")[2]
+    assert server.ask_json("GET", "/openapi.json")[1]["openapi"] == "3.1.0"
+    status, headers, body = server.ask("HEAD", "/docs")
+    assert (status, body) == (200, b"")
+    assert int(headers["content-length"]) > 1000
+
+
+def test_it_tells_that_it_lives_and_what_it_did(server):
+    server.ask_json("POST", "/predict", LEFT)
+    assert server.ask_json("GET", "/healthz") == (200, {"alive": True})
+    assert server.ask_json("GET", "/readyz") == (200, {"ready": True})
+    _, headers, body = server.ask("GET", "/metrics")
+    assert headers["content-type"].startswith("text/plain; version=0.0.4")
+    lines = dict(line.rsplit(" ", 1) for line in body.decode().splitlines() if not line.startswith("#"))
+    assert int(lines['inkfold_requests_total{path="/predict",status="200"}']) >= 1
+    assert float(lines["inkfold_resident_bytes"]) > 1e7
+
+
+def test_a_foreign_page_can_not_ask(server):
+    assert server.ask("GET", "/api/model", headers={"host": "evil.example"})[0] == 400
+    assert server.ask("POST", "/predict", LEFT, {"origin": "http://evil.example"})[0] == 400
+    origin = f"http://127.0.0.1:{server.port}"
+    assert server.ask("POST", "/predict", LEFT, {"origin": origin})[0] == 200
+
+
+def test_many_clients_at_once_are_all_answered_right(server):
+    wrong = []
+
+    def client(side):
+        for _ in range(5):
+            told = server.ask_json("POST", "/predict?top=1", png(bar(side)))[1]
+            if told["answers"][0]["top"][0]["class_name"] != side:
+                wrong.append(told)
+
+    threads = [threading.Thread(target=client, args=(CLASS_NAMES[i % 4],)) for i in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_past_the_queue_clients_are_told_to_come_back(model, site):
+    with served(model, site=site, queue=QueueLimits(waiting=0)) as running:
+        status, headers, body = running.ask("POST", "/predict", LEFT)
+        assert (status, headers["retry-after"]) == (429, "1")
+        assert json.loads(body)["error"]["code"] == "queue_full"
+
+
+def test_past_their_time_clients_are_told_so(model, site):
+    with served(model, site=site, queue=QueueLimits(answer_s=0.0)) as running:
+        assert running.ask_json("POST", "/predict", LEFT)[1]["error"]["code"] == "too_late"
+
+
+def test_past_the_body_limit_clients_are_told_so(model, site):
+    with served(model, site=site, wire=WireLimits(body_bytes=100)) as running:
+        status, told = running.ask_json("POST", "/predict", b"x" * 101)
+        assert (status, told["error"]["code"]) == (413, "body_too_large")
+
+
+def test_without_an_index_there_are_no_neighbours(tmp_path, site):
+    with served(write_model(tmp_path / "m.onnx"), site=site) as running:
+        assert running.ask_json("GET", "/api/model")[1]["nearest"] is False
+        assert running.ask_json("POST", "/predict", LEFT)[1]["answers"][0]["nearest"] == []
+
+
+def test_another_models_index_is_refused(tmp_path, site):
+    path = write_model(tmp_path / "m.onnx")
+    save_nearest(index_path(path), build_nearest(np.ones((3, 9)), np.arange(3), [b""] * 3))
+    with pytest.raises(ExportError, match="expected 4 features"), served(path, site=site):
+        pass
+
+
+def test_an_address_in_use_is_said(server, model, site):
+    from inkfold.serve.server import ServeOptions, serve
+
+    with pytest.raises(InkfoldError, match="Choose another with --host or --port"):
+        serve(model, ServeOptions(port=server.port, site=site), print)
+
+
+def test_other_hosts_are_warned_of(model, site):
+    with served(model, site=site, host="0.0.0.0") as running:
+        while not running.said[-1].startswith("WARNING"):
+            time.sleep(0.01)
+        assert "can be reached from other machines" in running.said[-1]
+        assert running.ask("GET", "/healthz", headers={"host": "drawings.lan"})[0] == 200
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGTERM ends a process at once there")
+def test_sigterm_stops_it_with_answers_in_flight_sent(model, tmp_path):
+    command = [sys.executable, "-W", "error", "-m", "inkfold", "serve", str(model), "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(tmp_path))
+    assert "serving toy" in process.stdout.readline()
+    port = int(process.stdout.readline().split()[1].rsplit(":", 1)[1].strip("/"))
+    with process.stdout, process.stderr, Server(port, []).connect() as begun:
+        begun.sendall(f"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(LEFT)}\r\n\r\n".encode() + LEFT[:50])
+        time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        begun.sendall(LEFT[50:])
+        assert b'"class_name":"left"' in answered(begun)
+        assert process.wait(10) == 0
+        assert process.stdout.read().startswith("stopping")
+        assert process.stderr.read() == ""

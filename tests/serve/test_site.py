@@ -1,0 +1,432 @@
+import base64
+import re
+import shutil
+import zlib
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import product
+
+import cv2
+import numpy as np
+import pytest
+
+from hands import (
+    CIRCLE,
+    LINE,
+    MIDDLE,
+    PNG,
+    bomb,
+    draw,
+    drop,
+    expect,
+    hold,
+    ink,
+    is_empty,
+    last_file,
+    on_sheet,
+    picture,
+    replay,
+    says,
+    sent_side,
+    touch,
+    visits,
+    wait_for,
+    watch_files,
+)
+from inkfold.data.synthetic import draw_strokes
+from inkfold.export.export import ExportOptions, export_onnx
+from inkfold.pipeline.train import train
+from inkfold.serve.index import write_index
+from models import write_ring_index, write_ring_model
+from served import served
+from toy import toy_data
+
+WIDTHS = (380, 1400)
+DRAWN_CLASSES = ("bicycle", "envelope", "fish", "house", "lightning", "snowman")
+DRAWN_SEED = 1  # the training drawings' is 0
+DRAWN_EACH = 3
+BEND = 0.005  # of the paper's side
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where the page is served, and what its model calls a circle and a line."""
+
+    url: str
+    circle: str
+    line: str
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    model = write_ring_model(tmp_path_factory.mktemp("site") / "toy.onnx")
+    write_ring_index(model)
+    with served(model) as server:
+        yield Site(server.url, "sun", "line")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="the page is drawn on with playwright: pip install playwright")
+    file = shutil.which("chromium")
+    if file is None:
+        pytest.skip("no chromium on the path to draw on the page with; `make browser` installs it where it can")
+    with sync_api.sync_playwright() as playwright:
+        hasty = ["--no-sandbox", "--disable-frame-rate-limit"]  # else each movement of the hand waits for its frame
+        opened = playwright.chromium.launch(executable_path=file, args=hasty)
+        sync_api.expect.set_options(timeout=10_000)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def demo(browser, tmp_path_factory):
+    """The server of the demo's model for six of its classes: drawn, trained, exported and indexed as users do."""
+    root = tmp_path_factory.mktemp("demo")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INKFOLD_HOME", str(root / "home"))
+        data = toy_data(root / "data", classes=DRAWN_CLASSES, train_per_class=30, test_per_class=1, size_px=256)
+        run = train("demo", f"data={data}", out=root / "run")
+        export_onnx(run.path, root / "model.onnx", ExportOptions(drawings=30))
+        write_index(run.path, root / "model.onnx")
+    with served(root / "model.onnx") as server:
+        yield server
+
+
+@pytest.fixture
+def opened(browser, site):
+    with visits(browser, site.url) as open_page:
+        yield open_page
+
+
+@pytest.fixture
+def opened_demo(browser, demo):
+    with visits(browser, demo.url) as open_page:
+        yield open_page
+
+
+def strokes_of(class_name, index):
+    """What a hand would draw, with points only where it bends: each is an event."""
+    strokes = draw_strokes(class_name, np.random.default_rng([DRAWN_SEED, index, zlib.crc32(class_name.encode())]))
+    return [cv2.approxPolyDP(stroke, BEND, False)[:, 0].tolist() for stroke in strokes]
+
+
+def test_what_the_mouse_draws_is_named_with_its_rivals_and_its_nearest_drawings(opened, site):
+    page = opened()
+    is_empty(page)
+    draw(page, CIRCLE)
+    says(page, site.circle)
+    assert page.locator("#bars .bar").count() == 5
+    assert page.locator("#near img").count() == 6
+    assert page.evaluate("[...document.querySelectorAll('#near img')].every(one => one.complete && one.naturalWidth > 0)")
+    expect(page.locator("#took")).to_contain_text("ms")
+    page.keyboard.press("Control+z")
+    draw(page, LINE)
+    says(page, site.line)
+
+
+def test_the_answer_comes_while_the_pen_is_still_down(opened, site):
+    page = opened()
+    start, *others = on_sheet(page, LINE)
+    page.mouse.move(*start)
+    page.mouse.down()
+    page.mouse.move(*others[0])
+    says(page, site.line)
+    page.mouse.up()
+
+
+def test_what_a_finger_draws_is_named_and_nothing_scrolls(opened, site):
+    page = opened(380, has_touch=True, is_mobile=True)
+    touch(page, CIRCLE)
+    says(page, site.circle)
+    assert page.evaluate("scrollY") == 0
+    page.locator("#undo").tap()
+    is_empty(page)
+    touch(page, LINE)
+    says(page, site.line)
+
+
+def test_undo_redo_clear_and_the_eraser_change_the_answer(opened, site):
+    page = opened()
+    draw(page, LINE)
+    says(page, site.line)
+    page.click("#undo")
+    is_empty(page)
+    expect(page.locator("#undo")).to_be_disabled()
+    page.click("#redo")
+    says(page, site.line)
+    page.click("#eraser")
+    drawn = ink(page)
+    draw(page, MIDDLE)
+    says(page, site.circle)
+    assert ink(page) < drawn
+    page.keyboard.press("Control+z")
+    says(page, site.line)
+    page.keyboard.press("Control+y")
+    says(page, site.circle)
+    page.click("#clear")
+    is_empty(page)
+    assert ink(page) == 0
+    page.click("#undo")
+    says(page, site.circle)
+    page.keyboard.press("Delete")
+    is_empty(page)
+
+
+def test_a_pasted_picture_is_shown_and_named(opened, site):
+    page = opened(permissions=["clipboard-read", "clipboard-write"])
+    page.evaluate(
+        """async data => navigator.clipboard.write([new ClipboardItem({"image/png":
+        new Blob([Uint8Array.from(atob(data), c => c.charCodeAt(0))], {type: "image/png"})})])""",
+        base64.b64encode(picture()).decode(),
+    )
+    page.keyboard.press("Control+v")
+    says(page, site.circle)
+    assert ink(page) > 0.01
+
+
+def test_a_dropped_picture_is_sent_as_its_file_and_once_drawn_upon_as_it_looks(opened, site):
+    page = opened()
+    watch_files(page)
+    data = picture()
+    drop(page, data)
+    says(page, site.circle)
+    assert last_file(page) == (PNG, data)
+    draw(page, LINE)
+    says(page, site.line)
+    assert sent_side(page) <= 1024
+    page.keyboard.press("Control+z")
+    page.keyboard.press("Control+z")
+    is_empty(page)
+
+
+def test_a_chosen_picture_that_is_too_large_for_the_server_is_sent_smaller(opened, site):
+    page = opened()
+    watch_files(page)
+    with page.expect_file_chooser() as chooser:
+        page.click("#choose")
+    chooser.value.set_files({"name": "large.png", "mimeType": PNG, "buffer": picture(size=(2400, 1800))})
+    says(page, site.circle)
+    assert sent_side(page) <= 1024
+
+
+def test_a_broken_picture_is_explained_and_one_can_go_on(opened, site):
+    page = opened(refused=["422", "415"])
+    drop(page, picture()[:60], name="torn.png")
+    trouble = page.locator("#trouble")
+    expect(trouble).to_contain_text("can’t read this as a drawing")
+    expect(page.locator("#trouble-hint")).to_contain_text("PNG")
+    expect(page.locator("#trouble-why")).to_contain_text("; expected ")
+    expect(page.locator("#retry")).to_be_hidden()
+    expect(page.locator("#unseen")).to_contain_text("torn.png")
+    expect(page.locator("#answer")).to_be_hidden()
+    page.click("#clear")
+    expect(trouble).to_be_hidden()
+    draw(page, CIRCLE)
+    says(page, site.circle)
+
+
+def test_a_picture_of_too_many_pixels_that_the_browser_cant_show_is_explained(opened, site):
+    page = opened(refused=["422"])
+    drop(page, bomb(), name="bomb.png")
+    expect(page.locator("#trouble")).to_contain_text("too large")
+    expect(page.locator("#trouble-hint")).to_contain_text("smaller picture")
+    expect(page.locator("#trouble-why")).to_contain_text("pixels")
+    draw(page, CIRCLE)
+    says(page, site.circle)
+
+
+def test_one_can_draw_with_the_keyboard_alone(opened, site):
+    page = opened()
+    for _ in range(4):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "sheet":
+            break
+    expect(page.locator("#sheet")).to_be_focused()
+    for key in ("ArrowLeft", "ArrowUp"):
+        for _ in range(5):
+            page.keyboard.press(key)
+    expect(page.locator("#ring")).to_be_visible()
+    page.keyboard.press("Space")
+    for key in ("ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp"):
+        for _ in range(10):
+            page.keyboard.press(key)
+    page.keyboard.press("Space")
+    says(page, site.circle)
+    expect(page.locator("#voice")).to_contain_text(site.circle)
+    page.keyboard.press("Escape")
+    expect(page.locator("#ring")).to_be_hidden()
+    page.keyboard.press("e")
+    expect(page.locator("#eraser")).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press("p")
+    expect(page.locator("#pen")).to_have_attribute("aria-pressed", "true")
+    width = page.locator("#width")
+    before = float(width.input_value())
+    page.keyboard.press("]")
+    assert float(width.input_value()) > before
+    page.keyboard.press("Control+z")
+    is_empty(page)
+    page.keyboard.press("Control+Shift+Z")
+    says(page, site.circle)
+
+
+def test_what_is_known_can_be_searched_and_typing_there_draws_nothing(opened):
+    page = opened()
+    classes = page.locator("#classes li:visible")
+    known = classes.count()
+    draw(page, LINE)
+    page.fill("#search", "")
+    page.locator("#search").press_sequentially("eiffelp")
+    page.keyboard.press("Backspace")
+    assert classes.all_inner_texts() == ["the Eiffel Tower"]
+    page.keyboard.press("Delete")
+    expect(page.locator("#answer")).to_be_visible()
+    page.fill("#search", "")
+    assert classes.count() == known
+
+
+def test_the_page_speaks_korean_to_koreans_and_keeps_what_is_chosen(opened, site):
+    page = opened(locale="ko-KR")
+    assert page.evaluate("document.documentElement.lang") == "ko"
+    draw(page, CIRCLE)
+    says(page, site.circle)
+    expect(page.locator("#sure")).to_have_text("거의 확실해요.")
+    page.click("[data-language=en]")
+    expect(page.locator("#sure")).to_have_text("Almost certain.")
+    assert page.locator("#sheet").get_attribute("aria-label") == "Drawing paper"
+    page.reload()
+    page.locator("#known").wait_for()
+    assert page.evaluate("document.documentElement.lang") == "en"
+
+
+def test_both_languages_have_every_word_that_the_page_asks_for(opened):
+    page = opened()
+    words = page.evaluate(
+        """async () => {
+        const flat = (one, at = "") => Object.entries(one).flatMap(([key, value]) =>
+            typeof value === "object" ? flat(value, at + key + ".") : [at + key]);
+        const [{english}, {korean}] = [await import("./english.js"), await import("./korean.js")];
+        return [flat(english).sort(), flat(korean).sort()];
+    }"""
+    )
+    assert words[0] == words[1]
+    html = files("inkfold").joinpath("site", "index.html").read_text("utf-8")
+    assert set(re.findall(r'data-(?:word|label|placeholder)="(\w+)"', html)) <= set(words[0])
+
+
+def test_nothing_overflows_on_phones_and_desktops_by_day_and_by_night(opened, site):
+    page = opened()
+    wide = """[...document.body.querySelectorAll("*")].filter(one => !one.closest(".unseen, .skip")
+        && one.getBoundingClientRect().right > innerWidth + 1).map(one => one.outerHTML.slice(0, 200))"""
+    draw(page, CIRCLE)
+    says(page, site.circle)
+    page.locator("summary").click()
+    for width, scheme, language in product(WIDTHS, ("light", "dark"), ("ko", "en")):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.emulate_media(color_scheme=scheme)
+        page.click(f"[data-language={language}]")
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        assert page.evaluate(wide) == []
+        assert page.evaluate("(one => one.scrollWidth - one.clientWidth)(document.querySelector('#classes'))") == 0
+        assert page.evaluate("getComputedStyle(document.querySelector('#sheet')).backgroundColor") == "rgb(255, 255, 255)"
+
+
+def test_a_slow_server_is_waited_for_by_one_question_while_one_draws_on(opened, site):
+    page = opened()
+    held = hold(page)
+    draw(page, CIRCLE)
+    expect(page.locator("#took")).to_contain_text("Waiting")
+    drawn = ink(page)
+    draw(page, LINE)
+    assert ink(page) > drawn
+    assert len(held) == 1
+    held[0].continue_()
+    expect(page.locator("#answer")).to_be_visible()
+    wait_for(page, held, 2)
+    held[1].continue_()
+    says(page, site.line)
+
+
+def test_an_answer_to_what_was_cleared_is_never_waited_for(opened, site):
+    page = opened()
+    held = hold(page)
+    draw(page, CIRCLE)
+    wait_for(page, held, 1)
+    page.click("#clear")
+    is_empty(page)
+    page.unroute("**/predict*")
+    draw(page, LINE)
+    says(page, site.line)
+
+
+def test_what_goes_wrong_is_explained_and_passes(opened, site):
+    troubles = {429: "Too many", 503: "isn’t ready", 504: "in time", 500: "went wrong"}
+    page = opened(refused=list(map(str, troubles)))
+    told = {"error": {"code": "x", "reason": "got x", "expected": "y", "do": "Do z."}}
+    box = page.locator("#trouble")
+    for status, word in troubles.items():
+        answer = {"status": status, "json": told, "headers": {"Retry-After": "60"}}
+        page.route("**/predict*", lambda route, _, answer=answer: route.fulfill(**answer))
+        drop(page, picture())
+        expect(box).to_contain_text(word)
+        page.unroute("**/predict*")
+        page.click("#retry")
+        says(page, site.circle)
+        expect(box).to_be_hidden()
+        page.click("#clear")
+        is_empty(page)
+
+
+def test_a_server_that_is_gone_is_asked_again_by_itself(opened, site):
+    page = opened(refused=["ERR_FAILED", "ERR_CONNECTION_REFUSED"])
+    page.route("**/predict*", lambda route: route.abort("connectionrefused"))
+    draw(page, CIRCLE)
+    expect(page.locator("#trouble")).to_contain_text("can’t be reached")
+    page.unroute("**/predict*")
+    says(page, site.circle)
+
+
+def is_shown(page, answer):
+    """Wait until the page shows an answer, and only that: all bars in order."""
+    says(page, answer["top"][0]["class_name"])
+    expect(page.locator("#bars .name")).to_have_text([one["class_name"] for one in answer["top"]])
+    expect(page.locator("#near .name")).to_have_text([one["class_name"] for one in answer["nearest"]])
+
+
+@pytest.mark.parametrize(
+    ("hand", "first", "visit"),
+    [(draw, 0, {"width": 900}), (touch, DRAWN_EACH, {"width": 380, "has_touch": True, "is_mobile": True})],
+    ids=["mouse", "touch"],
+)
+def test_drawings_replayed_by_hand_get_their_class_on_the_demos_model(opened_demo, demo, hand, first, visit):
+    page = opened_demo(**visit)
+    held, right = hold(page), []
+    for class_name, index in product(DRAWN_CLASSES, range(first, first + DRAWN_EACH)):
+        strokes = strokes_of(class_name, index)
+        asked, answer = replay(page, held, hand, strokes)
+        is_shown(page, answer)
+        for sent, drawn in zip(asked["strokes"], strokes, strict=True):
+            np.testing.assert_allclose(np.array(sent["points"]) / asked["width"], drawn, atol=0.001)
+        assert demo.ask_json("POST", "/predict?top=5&nearest=6", asked)[1]["answers"] == [answer]
+        right.append(answer["top"][0]["class_name"] == class_name)
+        page.keyboard.press("Delete")
+        is_empty(page)
+    assert sum(right) >= len(right) * 2 / 3  # by chance 1/6 are
+
+
+def test_undo_brings_the_demos_answer_before_back_and_clear_an_empty_page(opened_demo):
+    page = opened_demo()
+    held = hold(page)
+    strokes = strokes_of("house", 0)
+    _, before = replay(page, held, draw, strokes[:1])
+    is_shown(page, before)
+    _, after = replay(page, held, draw, strokes[1:])
+    is_shown(page, after)
+    assert [one["class_name"] for one in after["top"]] != [one["class_name"] for one in before["top"]]
+    page.unroute("**/predict*")
+    for _ in strokes[1:]:
+        page.click("#undo")
+    is_shown(page, before)
+    page.click("#clear")
+    is_empty(page)
+    assert ink(page) == 0

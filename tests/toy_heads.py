@@ -1,0 +1,89 @@
+import numpy as np
+import torch
+
+from inkfold.heads.closed_form import compute_heads, fold_scaling
+from inkfold.heads.head import HeadSpec, init_members
+
+LINEAR, COSINE, CLASS_MEAN, KNN = HeadSpec(), HeadSpec("cosine"), HeadSpec("class_mean"), HeadSpec("knn", neighbours=5)
+
+
+MLPS = [
+    HeadSpec("mlp", (7,)),
+    HeadSpec("mlp", (7, 4), "gelu"),
+    HeadSpec("mlp", (7,), norm="layer"),
+    HeadSpec("mlp", (7, 4), "gelu", "layer"),
+]
+
+
+SCALINGS = ["none", "standardise", "normalise"]
+
+
+STEPPED, EVERY_KIND = [LINEAR, *MLPS, COSINE], [LINEAR, *MLPS, COSINE, CLASS_MEAN, KNN]
+
+
+N, D, CLASSES, FOLDS = 60, 5, 3, 3
+
+
+class Cosine(torch.nn.Module):
+    """The angle to each class's direction, times a factor that is learnt by its logarithm."""
+
+    def __init__(self, weight, log_factor):
+        super().__init__()
+        self.weight, self.log_factor = torch.nn.Parameter(weight), torch.nn.Parameter(log_factor)
+
+    def forward(self, x):
+        return torch.cosine_similarity(x[:, None], self.weight[None], dim=2) * self.log_factor.exp()
+
+
+def plain_model(spec, tensors, member):
+    """A head that was drawn, as a plain PyTorch model."""
+    drawn = {name: torch.from_numpy(values[member].copy()) for name, values in tensors.items()}
+    if spec.kind == "cosine":
+        return Cosine(drawn["layers.0.weight"].T.contiguous(), drawn["temperature"])
+    layers = []
+    for i in range(len(spec.hidden) + 1):
+        weight = drawn[f"layers.{i}.weight"].T.contiguous()
+        layer = torch.nn.Linear(*weight.T.shape)
+        layer.weight.data, layer.bias.data = weight, drawn[f"layers.{i}.bias"][0]
+        layers.append(layer)
+        if i < len(spec.hidden):
+            layers += [torch.nn.LayerNorm(len(weight))] * (spec.norm == "layer")
+            layers.append(torch.nn.ReLU() if spec.activation == "relu" else torch.nn.GELU())
+    return torch.nn.Sequential(*layers)
+
+
+def as_fitted(spec, tensors):
+    """Drawn tensors in the form that heads have once they are fitted."""
+    if spec.kind != "cosine":
+        return tensors
+    weight = tensors["layers.0.weight"]
+    return {"layers.0.weight": weight / np.linalg.norm(weight, axis=1, keepdims=True) * np.exp(tensors["temperature"])}
+
+
+def scaled_by_torch(spec, features, own):
+    """A member's features as PyTorch would scale them."""
+    x, own = torch.from_numpy(features).float(), torch.from_numpy(own)
+    if spec.scaling == "standardise":
+        return (x - x[own].mean(0)) / x[own].std(0, correction=0)
+    return torch.nn.functional.normalize(x) if spec.scaling == "normalise" else x
+
+
+def toy(separation=1.0):
+    generator = np.random.default_rng(0)
+    targets = generator.permutation(np.arange(N) % CLASSES)
+    features = (generator.normal(0, 1, (N, D)) + np.eye(CLASSES, D)[targets] * separation + 0.5).astype(np.float16)
+    fold = generator.permutation(np.arange(N) % FOLDS)
+    return features, targets, np.stack([fold != i for i in range(FOLDS)])
+
+
+def heads_of(spec):
+    """A head a fold: computed, or as it was drawn."""
+    features, targets, folds = toy()
+    if not spec.is_fitted_by_steps:
+        return compute_heads(spec, features, targets, folds, CLASSES)
+    drawn = as_fitted(spec, init_members(spec, D, CLASSES, [(1, i) for i in range(FOLDS)]))
+    return {**drawn, **(fold_scaling(features, folds) if spec.scaling == "standardise" else {})}
+
+
+def unseen(n=20, seed=1):
+    return np.random.default_rng(seed).normal(0.5, 2, (n, D)).astype(np.float16)

@@ -1,0 +1,23 @@
+import torch
+
+from inkfold.heads.head import HeadSpec, init_members
+from inkfold.models.backbone import build_model
+from inkfold.models.weights import BackboneSpec, resolve_backbone
+
+CLASSES = 5
+
+
+MLP = HeadSpec("mlp", (8,), norm="layer")
+
+
+def info_of(name):
+    return resolve_backbone(BackboneSpec(name, weights="untrained", image_size=32 if name != "test_vit" else None))
+
+
+def images_for(info, n=4):
+    return torch.randn(n, 3, info.image_size, info.image_size, generator=torch.Generator().manual_seed(0))
+
+
+def heads_for(info, spec=MLP):
+    width = build_model(info)(images_for(info, 1)).shape[1]
+    return init_members(spec, width, CLASSES, [(1, member) for member in range(2)])
