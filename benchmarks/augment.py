@@ -29,7 +29,7 @@ from jaxtyping import UInt8
 from inkfold.augment.views import View, parse_view, render
 from inkfold.data.synthetic import CLASS_NAMES, draw_strokes, render_strokes
 from inkfold.models.torchvision_compat import declare_missing_operators
-from inkfold.storage.shards import digest
+from inkfold.storage.hashing import digest
 
 SIZE_PX = 448
 FIVE = ("hflip", "vflip", "rotate(15)", "elastic(30,4)", "grid(4,0.2)")

@@ -23,12 +23,12 @@ import numpy as np
 
 from inkfold.augment.views import View, parse_view
 from inkfold.features.executors import Launcher, open_launcher
-from inkfold.features.extraction import extract
+from inkfold.features.extractor import extract
 from inkfold.features.tasks import Making, plan_cells
 from inkfold.images.preprocess import ImageOptions
 from inkfold.models.backbone import choose_batch_size, choose_device, choose_precision
 from inkfold.models.weights import UNTRAINED, BackboneSpec, resolve_backbone
-from inkfold.storage.shards import digest
+from inkfold.storage.hashing import digest
 
 START, PLAN, KILLED = (parse_view(text) for text in ("identity", "hflip", "vflip"))
 

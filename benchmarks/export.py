@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from inkfold.data.demo import prepare_demo
+from inkfold.data.synthetic import prepare_demo
 from inkfold.export.export import Exported, ExportOptions, export_onnx
 from inkfold.export.graph import onnxruntime
 from inkfold.export.verify import in_float32

@@ -19,13 +19,13 @@ from inkfold.augment.views import IDENTITY
 from inkfold.features import ray_cluster as cluster
 from inkfold.features.bank import FeatureBank
 from inkfold.features.executors import Inline, Launcher
-from inkfold.features.extraction import Extraction, extract
+from inkfold.features.extractor import Extraction, extract
 from inkfold.features.tasks import Cell, Making, plan_cells, run_cell
 from inkfold.images.preprocess import ImageOptions
 from inkfold.models.weights import BackboneInfo, BackboneSpec, resolve_backbone
 from inkfold.runtime.progress import silent
+from inkfold.storage.hashing import digest
 from inkfold.storage.pixels import ImageStore
-from inkfold.storage.shards import digest
 
 OPTIONS = ImageOptions(8)
 DRIVER = """
@@ -35,7 +35,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever starts tests
 import inkfold.features.tasks, inkfold.features.ray_cluster, inkfold.features.process_pool
 import toy_bank
 from inkfold.augment.views import IDENTITY
-from inkfold.features.extraction import extract
+from inkfold.features.extractor import extract
 from inkfold.features.executors import open_launcher
 
 inkfold.features.tasks.CPU_CELL_ROWS = 32

@@ -7,7 +7,7 @@ from inkfold.evaluation.metrics import measure
 from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.manifest import FORMAT
 from inkfold.storage.files import write_json, write_text
-from inkfold.storage.shards import digest_file
+from inkfold.storage.hashing import digest_file
 
 COST = {
     "forwards": 100,

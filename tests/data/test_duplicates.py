@@ -14,7 +14,7 @@ from inkfold.data.duplicates import ALIKE, compare, describe, find_copies, find_
 from inkfold.data.fingerprints import SignatureStore, sign
 from inkfold.data.synthetic import CLASS_NAMES
 from inkfold.errors import CacheError
-from inkfold.storage.shards import digest
+from inkfold.storage.hashing import digest
 
 WORDS = {
     "half": "the same picture",

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inkfold.data.splits import assign_folds, count_parted, join_groups
-from inkfold.storage.shards import DIGEST_DTYPE, digest
+from inkfold.storage.hashing import DIGEST_DTYPE, digest
 
 
 def digests(names):

@@ -238,7 +238,7 @@ def test_a_member_that_is_gone_is_told(own):
 
 def rewritten(own, change, file="vote.json"):
     """Change a file and sign it anew, as only somebody who means it does."""
-    from inkfold.storage.shards import digest_file
+    from inkfold.storage.hashing import digest_file
 
     raw = json.loads((own / file).read_text())
     change(raw)

@@ -11,7 +11,7 @@ from inkfold.export.description import BINS, describe
 from inkfold.export.metadata import About
 from inkfold.export.model_graph import GraphOptions
 from inkfold.pipeline.train import train
-from inkfold.storage.shards import digest_file
+from inkfold.storage.hashing import digest_file
 from toy import CLASSES, RECIPE, toy_data, toy_recipe
 
 LOOK = {"line_width_fraction": 0.01, "margin_fraction": 0.05, "ink": 0, "paper": 255}

@@ -9,10 +9,8 @@ import torch
 from inkfold.augment.views import IDENTITY, parse_view
 from inkfold.errors import RecipeError
 from inkfold.features.executors import Inline, count_lanes, open_launcher
-from inkfold.features.extraction import extract
+from inkfold.features.extractor import extract
 from inkfold.features.process_pool import Pool
-from inkfold.finetune.distributed import World
-from inkfold.runtime.progress import silent
 from toy_bank import Stub, expected, fill, fill_bank, making, named, real_bank, shard_files, use
 
 
@@ -76,15 +74,6 @@ def test_rays_address_and_its_processes_are_told_apart(monkeypatch, on, given):
     monkeypatch.setattr("inkfold.features.ray_cluster.Cluster", Named)
     with open_launcher(on):
         assert found == [given]
-
-
-@pytest.mark.parametrize(("on", "processes"), [("inline", 1), ("inline", 2), ("pool", 1), ("pool", 2), ("ray", 2)])
-def test_processes_that_were_started_together_fine_tune_by_themselves(monkeypatch, on, processes):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: "there")
-    monkeypatch.setattr("inkfold.finetune.train_folds.tune_folds", lambda *given: given)
-    world = World(0, processes, torch.device("cpu"))
-    with open_launcher(on) as launcher:
-        assert launcher.tune("job", world, silent) == ("job", world, silent)
 
 
 def test_a_launcher_is_closed_by_who_opened_it(monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 from inkfold.augment.views import IDENTITY, parse_view
 from inkfold.errors import CacheError
 from inkfold.features.executors import Inline
-from inkfold.features.extraction import extract
+from inkfold.features.extractor import extract
 from inkfold.features.process_pool import Pool, cuda_devices, slot_environments
 from inkfold.features.tasks import plan_cells
 from toy_bank import die, ended, killed_once, making, name_of, noted, on_full_disk, real_bank, shard_files

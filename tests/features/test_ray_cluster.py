@@ -15,11 +15,12 @@ import toy_bank
 from inkfold.augment.views import IDENTITY, parse_view
 from inkfold.errors import CacheError
 from inkfold.features.executors import Inline
-from inkfold.features.extraction import extract
-from inkfold.features.ray_cluster import LOOPBACK, SAFE, Cluster, _run_on_machine
+from inkfold.features.extractor import extract
+from inkfold.features.ray_cluster import Cluster, _run_on_machine
 from inkfold.features.tasks import plan_cells
 from inkfold.finetune.ray_train import share_out
 from inkfold.pipeline.train import train
+from inkfold.runtime.ray import LOCAL, LOOPBACK
 from toy import RECIPE, RUN_FILES, files_below, toy_data, toy_recipe
 from toy_bank import descendants, ended, killed_once, name_of, real_bank, shard_files
 
@@ -214,7 +215,7 @@ machines.shutdown()
 @pytest.mark.slow  # a head and two nodes, each a set of daemons
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the node of a process in /proc")
 def test_only_the_cells_of_a_lost_node_are_done_again(tmp_path):
-    environment = {**os.environ, **SAFE, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, **LOCAL, "PYTHONPATH": str(Path(__file__).parents[1])}
     command = [sys.executable, "-c", LOST, str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]

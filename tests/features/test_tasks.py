@@ -12,7 +12,7 @@ from inkfold.errors import CacheError, RecipeError
 from inkfold.features import tasks as cells_module
 from inkfold.features.tasks import Account, Making, Workshop, plan_cells, run_cell
 from inkfold.images.preprocess import ImageOptions
-from inkfold.storage.shards import DIGEST_DTYPE
+from inkfold.storage.hashing import DIGEST_DTYPE
 from toy_bank import Stub, expected, fill, info, making, named, shard_files, use
 
 HFLIP = parse_view("hflip")

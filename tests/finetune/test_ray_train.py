@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from inkfold.errors import CacheError, RecipeError
-from inkfold.finetune.ray_train import _noting, losses, share_out, tune_by_ray
+from inkfold.finetune.ray_train import _noting, share_out, tune_by_ray
 from inkfold.finetune.train_folds import Job, Tuned
+from inkfold.runtime.ray import worker_losses
 
 LOSSES = ("WorkerCrashedError", "ObjectLostError", "NodeDiedError", "LocalRayletDiedError", "OutOfMemoryError")
 DONE = Tuned(None, (), None, (), 3, 0.0)
@@ -46,8 +47,8 @@ def test_all_processes_have_room_at_once_or_none_starts(nodes, wanted, device, e
 
 def test_each_way_in_which_ray_tells_of_a_lost_machine_is_known():
     ray = pytest.importorskip("ray", reason="Ray is the extra inkfold[ray]")
-    assert [kind.__name__ for kind in losses(ray)] == list(LOSSES)
-    assert all(issubclass(kind, ray.exceptions.RayError) for kind in losses(ray))
+    assert [kind.__name__ for kind in worker_losses(ray)] == list(LOSSES)
+    assert all(issubclass(kind, ray.exceptions.RayError) for kind in worker_losses(ray))
 
 
 class Ray:

@@ -19,7 +19,6 @@ from inkfold.errors import PredictionError, RecipeError
 from inkfold.evaluation.predictions import Predictions
 from inkfold.evaluation.tensorboard import FOLD_EVENTS
 from inkfold.features.executors import Inline
-from inkfold.features.extractor import Cost
 from inkfold.finetune import train_fold as finetune
 from inkfold.finetune.distillation import relation_loss
 from inkfold.finetune.distributed import World
@@ -28,7 +27,8 @@ from inkfold.models.depthwise import DepthwiseConv2d
 from inkfold.pipeline import train as pipeline
 from inkfold.pipeline.run import load_run
 from inkfold.pipeline.train import train
-from inkfold.storage.shards import digest_file
+from inkfold.runtime.cost import Cost
+from inkfold.storage.hashing import digest_file
 from toy import RECIPE, RUN_FILES, command_line, environment, files_below, python, toy_data, toy_recipe
 
 torch.set_num_threads(1)
@@ -98,17 +98,6 @@ def test_a_run_leaves_its_files_and_answers_for_new_drawings_as_for_the_test(tmp
     assert [point["stage"] for point in curve] == [0, 1, 1]
     assert curve[0]["view"] == "identity"
     assert len({point["view"] for point in curve[1:]}) == 2, "a new view an epoch"
-
-
-def test_whatever_launcher_is_given_does_the_fine_tuning(tmp_path, data, recipe):
-    class Elsewhere(Inline):
-        def tune(self, job, world, progress):
-            asked.append((job.out, job.folds.shape, job.device, world.size))
-            return super().tune(job, world, progress)
-
-    asked = []
-    train(recipe, data=data, out=tmp_path / "run", on=Elsewhere())
-    assert asked == [(tmp_path / "run", (3, 18), "cpu", 1)]
 
 
 def test_weights_that_are_gone_changed_or_outside_the_run_are_refused(tmp_path, data, recipe):

@@ -18,7 +18,7 @@ from inkfold.models.weights import (
     pretrained_overlay,
     resolve_backbone,
 )
-from inkfold.storage.shards import digest_file
+from inkfold.storage.hashing import digest_file
 
 NAME = "test_resnet.r160_in1k"
 WEIGHTS = save({"weights": np.arange(3)})

@@ -4,7 +4,7 @@ import pytest
 
 from inkfold.errors import PredictionError
 from inkfold.pipeline.manifest import FORMAT, is_below, read_manifest
-from inkfold.storage.shards import digest_file
+from inkfold.storage.hashing import digest_file
 
 
 def finished(out, **changes):

@@ -5,11 +5,12 @@ import pytest
 
 from inkfold.augment.views import IDENTITY, parse_view
 from inkfold.data.types import Dataset, Drawings
-from inkfold.features.extractor import Cost, Source
+from inkfold.features.extractor import Source
 from inkfold.heads.fit import Fitted
 from inkfold.heads.head import HeadSpec, mean_probs
 from inkfold.pipeline.out_of_fold import Shown, predict_held_out, predict_test, shown_alike, shown_by_each
 from inkfold.pipeline.prepare import Prepared, ReadData
+from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import silent
 
 HFLIP = parse_view("hflip")

@@ -6,9 +6,9 @@ import pytest
 from inkfold.config.load import load_recipe
 from inkfold.data.dataset import DataOptions, read_dataset
 from inkfold.errors import DataError
-from inkfold.features.extractor import Cost
 from inkfold.pipeline.build import build_extractor
 from inkfold.pipeline.prepare import decode, read_files
+from inkfold.runtime.cost import Cost
 from toy import RECIPE, break_image, read_rows, toy_data, toy_recipe, write_rows
 
 

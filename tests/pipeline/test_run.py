@@ -15,7 +15,7 @@ from inkfold.features.extractor import Extractor
 from inkfold.pipeline.manifest import MANIFEST
 from inkfold.pipeline.run import HEADS, class_digest, files_of, load_run, prediction_views, write_predictions
 from inkfold.pipeline.train import train
-from inkfold.storage.shards import digest_file
+from inkfold.storage.hashing import digest_file
 from toy import CLASSES, RECIPE, break_image, read_rows, toy_data, toy_recipe
 
 

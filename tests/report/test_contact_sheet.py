@@ -7,7 +7,7 @@ from inkfold.errors import DataError, ExportError
 from inkfold.images.preprocess import ImageOptions, read_drawing
 from inkfold.pipeline.build import settle_recipe
 from inkfold.report.contact_sheet import CELL_PX, GAP_PX, preview_columns, write_preview
-from inkfold.storage.shards import digest
+from inkfold.storage.hashing import digest
 from toy import RECIPE, break_image, inkfold, toy_data, toy_recipe
 
 CURRICULUM = "curriculum=[{until_epoch: 2}, {augment: [hflip@0.5, 'rotate(15)@0.5'], views: 2}]"

@@ -7,9 +7,9 @@ import yaml
 from inkfold.data.dataset import read_dataset
 from inkfold.errors import DataError
 from inkfold.features.executors import Inline
-from inkfold.features.extractor import Cost
 from inkfold.pipeline.build import data_options, settle_recipe
 from inkfold.pipeline.prepare import read_files
+from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import silent
 from inkfold.search.objective import Candidate, Tryouts
 from toy import CLASSES, RECIPE, toy_data

@@ -1,14 +1,16 @@
 import os
 import time
+from pathlib import Path
 
 import numpy as np
+import platformdirs
 import pytest
 
 from inkfold.features.bank import FeatureBank
 from inkfold.images.preprocess import ImageOptions
-from inkfold.storage.cache import list_cache, prune_cache
+from inkfold.storage.cache import home, list_cache, prune_cache
+from inkfold.storage.hashing import digest
 from inkfold.storage.pixels import ImageStore
-from inkfold.storage.shards import digest
 
 BACKBONE = {"name": "toy/net.v1", "image_size": 32, "precision": "float32"}
 NAMES = np.array([digest(bytes([i])) for i in range(3)], "S32")
@@ -81,3 +83,20 @@ def test_age_prunes_what_is_old_enough(filled):
 def test_without_names_and_age_everything_goes(filled):
     assert len(prune_cache(filled)) == 2
     assert list_cache(filled) == []
+
+
+def test_the_environment_names_the_directory(monkeypatch, tmp_path):
+    monkeypatch.setenv("INKFOLD_HOME", str(tmp_path / "here"))
+    assert home() == tmp_path / "here"
+    assert not home().exists()
+
+
+def test_a_tilde_is_the_user_s_home(monkeypatch):
+    monkeypatch.setenv("INKFOLD_HOME", "~/ink")
+    assert home() == Path.home() / "ink"
+
+
+def test_without_it_the_platform_s_cache_directory_is_taken(monkeypatch):
+    for unset in (lambda: monkeypatch.setenv("INKFOLD_HOME", ""), lambda: monkeypatch.delenv("INKFOLD_HOME")):
+        unset()
+        assert home() == Path(platformdirs.user_cache_dir("inkfold", False))

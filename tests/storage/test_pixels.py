@@ -12,8 +12,9 @@ from PIL import Image
 
 from inkfold.errors import CacheError
 from inkfold.images.preprocess import ImageOptions, read_drawing
+from inkfold.runtime.parallel import available_cores, map_in_processes
 from inkfold.storage import pixels as store_module
-from inkfold.storage.pixels import ImageStore, available_cores, digest_files, map_in_processes
+from inkfold.storage.pixels import ImageStore, digest_files
 
 BUILDER = """
 import sys

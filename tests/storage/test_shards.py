@@ -16,7 +16,8 @@ from safetensors.numpy import save_file
 
 from inkfold.errors import CacheError
 from inkfold.storage import shards
-from inkfold.storage.shards import ShardSet, digest, key_digest
+from inkfold.storage.hashing import digest, key_digest
+from inkfold.storage.shards import ShardSet
 
 KEY = {"size_px": 4, "fit": "pad"}
 WRITER = """

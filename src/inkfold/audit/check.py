@@ -13,10 +13,11 @@ from inkfold.data.fingerprints import SignatureStore
 from inkfold.data.types import Drawings
 from inkfold.errors import Problem
 from inkfold.images.decode import DEFAULT_PIXEL_LIMIT, BrokenImage, decode_image
+from inkfold.runtime.parallel import map_in_processes
 from inkfold.runtime.progress import Progress, silent
-from inkfold.storage.home import home
-from inkfold.storage.pixels import digest_files, map_in_processes
-from inkfold.storage.shards import DIGEST_DTYPE, digest
+from inkfold.storage.cache import home
+from inkfold.storage.hashing import DIGEST_DTYPE, digest
+from inkfold.storage.pixels import digest_files
 
 CHUNK = 64
 

@@ -21,13 +21,14 @@ from inkfold.config.recipe import Recipe
 from inkfold.config.sections import StageRecipe
 from inkfold.evaluation.metrics import mcnemar, measure
 from inkfold.evaluation.predictions import Predictions
-from inkfold.features.extractor import Cost, Extractor
+from inkfold.features.extractor import Extractor
 from inkfold.pipeline.build import read_again
 from inkfold.pipeline.manifest import WEAKNESS
 from inkfold.pipeline.out_of_fold import predict_held_out, shown_alike, shown_by_each
 from inkfold.pipeline.prepare import Prepared, decode
 from inkfold.pipeline.results import OUT_OF_FOLD
 from inkfold.pipeline.run import Run, head_spec
+from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.files import write_json
 

@@ -36,15 +36,15 @@ from inkfold.data.fingerprints import SignatureStore
 from inkfold.ensemble.model import Ensemble, load_any
 from inkfold.errors import PredictionError
 from inkfold.evaluation.predictions import Predictions
-from inkfold.features.extractor import Cost
 from inkfold.pipeline.build import read_again
 from inkfold.pipeline.manifest import AUDIT, MANIFEST
 from inkfold.pipeline.prepare import ReadData
 from inkfold.pipeline.results import OUT_OF_FOLD
 from inkfold.pipeline.run import Run
+from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
+from inkfold.storage.cache import home
 from inkfold.storage.files import write_json
-from inkfold.storage.home import home
 
 FORMAT = 1
 ASSUMPTION = (

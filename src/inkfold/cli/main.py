@@ -283,8 +283,7 @@ def _recipes(given: argparse.Namespace) -> int:
 
 
 def _cache(given: argparse.Namespace) -> int:
-    from inkfold.storage.cache import list_cache, prune_cache
-    from inkfold.storage.home import home
+    from inkfold.storage.cache import home, list_cache, prune_cache
 
     if given.action == "prune":
         if not (given.names or given.all or given.older_than_days is not None):
@@ -301,7 +300,7 @@ def _cache(given: argparse.Namespace) -> int:
 
 
 def _demo(given: argparse.Namespace) -> int:
-    from inkfold.data.demo import RECIPE, prepare_demo
+    from inkfold.data.synthetic import RECIPE, prepare_demo
     from inkfold.pipeline.train import train
     from inkfold.report.write import write_report
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from inkfold.ensemble.model import Ensemble
     from inkfold.export.export import Exported
-    from inkfold.export.quantisation_check import Toll
+    from inkfold.export.verify import Toll
     from inkfold.pipeline.run import Run
     from inkfold.search.backbones import Explored
 

@@ -22,7 +22,7 @@ from inkfold.data.splits import connected
 from inkfold.errors import CacheError
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.files import write_text
-from inkfold.storage.shards import digest, key_digest
+from inkfold.storage.hashing import digest, key_digest
 
 ALIKE = 0.997
 ALIKE_THIN = 0.999

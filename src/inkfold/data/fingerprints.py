@@ -16,9 +16,11 @@ from jaxtyping import Shaped, UInt8
 from inkfold.errors import DataError, Problem
 from inkfold.images.decode import DEFAULT_PIXEL_LIMIT, Pixels, decode_image
 from inkfold.images.preprocess import FITTING_VERSION, ink_depth, paper_colour
+from inkfold.runtime.parallel import map_in_processes
 from inkfold.runtime.progress import Progress, silent
-from inkfold.storage.pixels import BrokenFile, map_in_processes, read_known, spread_broken
-from inkfold.storage.shards import DIGEST_DTYPE, ShardSet
+from inkfold.storage.hashing import DIGEST_DTYPE
+from inkfold.storage.pixels import BrokenFile, read_known, spread_broken
+from inkfold.storage.shards import ShardSet
 
 SIGNATURE_VERSION = 1
 SIDE = 64

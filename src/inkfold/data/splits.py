@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int64, Shaped
 
-from inkfold.storage.shards import digest
+from inkfold.storage.hashing import digest
 
 
 def assign_folds(

@@ -22,6 +22,8 @@ from inkfold.data.synthetic_shapes import CLASS_NAMES, SHAPES, Rng, Strokes
 from inkfold.errors import DataError, Problem
 from inkfold.storage.files import write_json, write_text
 
+RECIPE = "demo"
+
 __all__ = ["CLASS_NAMES", "Strokes", "draw_sketch", "draw_strokes", "render_strokes", "write_sketches"]
 
 GENERATOR_VERSION = 1  # raise it when a drawing changes, so that an old set isn't taken for a new one
@@ -346,3 +348,17 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
     writer.writerow(header)
     writer.writerows(rows)
     write_text(path, text.getvalue())
+
+
+def prepare_demo(out: Path, *, per_class: int = 40, seed: int = 0) -> Path:
+    """Write the demo's drawings, unless they are there.
+
+    Args:
+        out: The demo's directory; the drawings go to `drawings` below it.
+        per_class: Training drawings a class; a quarter of it more for the test.
+        seed: Of the drawings.
+
+    Returns:
+        The drawings' directory, in the competition's layout.
+    """
+    return write_sketches(out / "drawings", train_per_class=per_class, test_per_class=max(1, per_class // 4), seed=seed)

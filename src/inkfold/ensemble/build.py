@@ -22,15 +22,15 @@ from inkfold.ensemble.selection import Facts, judge, refuse_unfit, write_verdict
 from inkfold.ensemble.submission import Form, form_of_data, form_of_submission
 from inkfold.errors import PredictionError, RecipeError
 from inkfold.features.executors import INLINE, Launcher, open_launcher
-from inkfold.features.extractor import Cost
 from inkfold.pipeline.manifest import MANIFEST, read_manifest
 from inkfold.pipeline.results import SUBMISSION
 from inkfold.pipeline.run import Run
 from inkfold.pipeline.run_dir import claimed, write_cost, write_manifest
 from inkfold.pipeline.train import train
+from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.files import sweep_temp_files, write_bytes
-from inkfold.storage.shards import key_digest
+from inkfold.storage.hashing import key_digest
 
 MEMBERS = "members"
 LARGEST_SEED = 2**32 - 1

@@ -21,7 +21,7 @@ from inkfold.pipeline.build import check_options
 from inkfold.pipeline.manifest import MANIFEST
 from inkfold.pipeline.results import OUT_OF_FOLD, TEST
 from inkfold.pipeline.run import Run
-from inkfold.storage.shards import digest, key_digest
+from inkfold.storage.hashing import digest, key_digest
 
 VOTE_NAMES = {Way(method, hot, ties).name for method in METHODS for hot in (False, True) for ties in get_args(TieRule)}
 

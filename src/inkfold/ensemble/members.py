@@ -23,7 +23,7 @@ from inkfold.ensemble.answers import (
 )
 from inkfold.ensemble.voting import Ballot, TieRule, vote_of_folds
 from inkfold.errors import PredictionError, Problem
-from inkfold.storage.shards import digest
+from inkfold.storage.hashing import digest
 
 SHOWN = 3
 

@@ -15,7 +15,7 @@ from inkfold.export.model_graph import GraphOptions, image_of, runs_of
 from inkfold.pipeline.manifest import MANIFEST
 from inkfold.pipeline.results import OUT_OF_FOLD
 from inkfold.pipeline.run import Run
-from inkfold.storage.shards import digest_file
+from inkfold.storage.hashing import digest_file
 
 BINS = 10
 PACKAGES = ("inkfold", "torch", "timm", "onnx")

@@ -13,16 +13,15 @@ import numpy as np
 from inkfold.augment.views import IDENTITY
 from inkfold.ensemble.model import Ensemble, load_any
 from inkfold.errors import ExportError
+from inkfold.export.backbone import quantise
 from inkfold.export.description import describe
 from inkfold.export.graph import helper, onnx
 from inkfold.export.line_style import DRAWINGS, measure_look
 from inkfold.export.metadata import KEY, SET, About
 from inkfold.export.model_graph import FEATURES, GraphOptions, Tracer, build_graph, image_of, runs_of, trace_backbone
-from inkfold.export.quantisation_check import Toll, check_toll, measure_toll
-from inkfold.export.quantised import quantise
 from inkfold.export.safetensors import network_bytes
 from inkfold.export.samples import Collection, Specimens, collect
-from inkfold.export.verify import Parity, ask, check_parity, compare, in_float32, open_session
+from inkfold.export.verify import Parity, Toll, ask, check_parity, check_toll, compare, in_float32, measure_toll, open_session
 from inkfold.features.extractor import Extractor
 from inkfold.images.decode import Pixels
 from inkfold.images.preprocess import ImageOptions, fit_image, stack_squares
@@ -30,7 +29,7 @@ from inkfold.models.backbone import NetworkInput, choose_device
 from inkfold.pipeline.run import Run, prediction_views
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.files import write_bytes, write_json
-from inkfold.storage.shards import key_digest
+from inkfold.storage.hashing import key_digest
 
 CHECKED = 500
 LARGEST_BYTES = 2**31 - 2**20  # protobuf's limit, and some room

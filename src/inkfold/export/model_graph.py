@@ -11,13 +11,12 @@ from inkfold.errors import ExportError
 from inkfold.export.backbone import IMAGES, trace
 from inkfold.export.graph import Graph, onnx
 from inkfold.export.head_graph import add_fold_means, add_fold_vote, add_heads, add_pool
-from inkfold.export.preprocess_graph import add_channels, add_fitting, add_luma
-from inkfold.export.view_graph import add_view
+from inkfold.export.preprocess_graph import add_channels, add_fitting, add_luma, add_view
 from inkfold.features.extractor import Extractor
 from inkfold.images.preprocess import ImageOptions
 from inkfold.models.weights import BackboneInfo
 from inkfold.pipeline.run import Run, head_spec, prediction_views
-from inkfold.storage.shards import key_digest
+from inkfold.storage.hashing import key_digest
 
 INPUT, PROBS, FEATURES, FOLD_PROBS = "images", "probs", "features", "fold_probs"
 Tracer = Callable[[Extractor], onnx.ModelProto]
@@ -188,6 +187,6 @@ def _check_fitting(run: Run, extractor: Extractor, *, fitted: bool) -> None:
     if image.fit == "crop_to_ink" and not fitted:
         raise ExportError(
             f"{run.path}: image.fit is crop_to_ink, which has to find connected strokes: no ONNX graph can. Export with "
-            "--fitted: the file then takes squares made by inkfold.images.preprocess.fit_image (no PyTorch), as `inkfold serve` does; "
+            "--fitted: the file then takes squares made by inkfold.images.preprocess, as `inkfold serve` does; "
             "or train with image.fit=pad."
         )

@@ -7,12 +7,12 @@ import numpy as np
 from jaxtyping import Int64, Shaped
 
 from inkfold.evaluation.predictions import Predictions
-from inkfold.features.extractor import Cost
 from inkfold.images.decode import BrokenImage, Pixels
 from inkfold.images.preprocess import ImageOptions, decode_drawing
 from inkfold.pipeline.build import read_again
 from inkfold.pipeline.results import OUT_OF_FOLD
 from inkfold.pipeline.run import Run
+from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
 
 CALIBRATION = 256

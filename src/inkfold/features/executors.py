@@ -10,15 +10,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from inkfold.errors import RecipeError
 from inkfold.features.tasks import Account, Cell, Making, Workshop, undisturbed
-from inkfold.runtime.progress import Progress
-
-if TYPE_CHECKING:
-    from inkfold.finetune.distributed import World
-    from inkfold.finetune.train_folds import Job, Tuned
 
 INLINE = "inline"
 RAY = re.compile(
@@ -28,13 +23,10 @@ DEVICE_LANES = 2  # one reads, shows and writes while the other has the device
 
 
 class Launcher(Protocol):
-    """Carries out cells, all of them or with an error, and says where the processes of a fine-tuning are."""
+    """Carries out cells, all of them or with an error."""
 
     def run(self, cells: Sequence[Cell], account: Account) -> None:
         """Carry out cells of one making, at least one, and tell the account."""
-
-    def tune(self, job: "Job", world: "World", progress: Progress) -> "Tuned":
-        """Fine-tune every fold, by the processes of this world or by others; see `tune_folds`."""
 
     def close(self) -> None:
         """Give back what was started."""
@@ -66,12 +58,6 @@ class Inline:
                 work()
             else:
                 _in_threads(lanes, work, stop)
-
-    def tune(self, job: "Job", world: "World", progress: Progress) -> "Tuned":
-        """Fine-tune every fold, in this process and those that were started with it."""
-        from inkfold.finetune.train_folds import tune_folds  # noqa: PLC0415 - torch takes a second
-
-        return tune_folds(job, world, progress)
 
     def close(self) -> None:
         """Nothing was started."""

@@ -2,9 +2,8 @@
 
 import contextlib
 import threading
-import time
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,62 +13,20 @@ from jaxtyping import Bool, Float16, Int64, Shaped
 
 from inkfold.augment.views import IDENTITY, View
 from inkfold.data.fingerprints import SignatureStore
-from inkfold.errors import DataError, Problem
+from inkfold.errors import CacheError, DataError, Problem
 from inkfold.features.bank import FeatureBank
 from inkfold.features.executors import Inline, Launcher
-from inkfold.features.extraction import extract
-from inkfold.features.tasks import Making
+from inkfold.features.tasks import Account, Making, plan_cells
 from inkfold.images.preprocess import ImageOptions
 from inkfold.models.weights import BackboneInfo
+from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
+from inkfold.storage.hashing import DIGEST_DTYPE
 from inkfold.storage.pixels import BrokenFile, ImageStore, digest_files
-from inkfold.storage.shards import DIGEST_DTYPE
+
+ATTEMPTS = 3
 
 KEPT_BYTES, KEPT_FILES = 1 << 30, 4  # of features of views in memory, and of those that are too large for it on disk
-
-
-@dataclass(slots=True)
-class Cost:
-    """What a run took so far.
-
-    Attributes:
-        forwards: Drawings that went through the backbone.
-        forwards_cached: Drawings whose features were in the bank.
-        decoded: Drawings that were decoded.
-        trained: Drawings that went through the backbone forwards and backwards.
-        waited: Share of the training's time in which it waited for drawings; None where nothing was trained.
-        seconds: Wall time by stage.
-        started: When, on `time.perf_counter`'s clock.
-    """
-
-    forwards: int = 0
-    forwards_cached: int = 0
-    decoded: int = 0
-    trained: int = 0
-    waited: float | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-    started: float = field(default_factory=time.perf_counter)
-
-    @contextlib.contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Add the block's wall time to a stage."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
-
-    def as_json(self) -> dict[str, Any]:
-        """Give the figures, with the total time until now."""
-        seconds = {**self.seconds, "total": time.perf_counter() - self.started}
-        trained = {} if self.waited is None else {"trained": self.trained, "waited_for_data_fraction": self.waited}
-        return {
-            "forwards": self.forwards,
-            "forwards_cached": self.forwards_cached,
-            "decoded": self.decoded,
-            **trained,
-            "seconds": {stage: round(took, 3) for stage, took in seconds.items()},
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,3 +265,67 @@ def whole_drawings(source: Source, broken: Sequence[BrokenFile]) -> Bool[np.ndar
     whole: np.ndarray = source.digests != b""
     whole[[one.index for one in broken]] = False
     return whole
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """The banks, and what it took to have the features in them.
+
+    Attributes:
+        banks: By view.
+        forwards: Drawings that went through the backbone now.
+        cached: Drawings whose features were there.
+    """
+
+    banks: Mapping[View, FeatureBank]
+    forwards: int
+    cached: int
+
+
+def extract(
+    making: Making,
+    wanted: Mapping[View, Shaped[np.ndarray, " rows"]],
+    launcher: Launcher,
+    progress: Progress = silent,
+) -> Extraction:
+    """Compute the features that are missing.
+
+    Another run that computes any of the same banks is waited for, and what it left is taken.
+
+    Args:
+        making: What makes features.
+        wanted: By view, digests of drawings that are in the pixel store or whose features are there.
+        launcher: Who carries the plan out.
+        progress: Told of drawings, over all views.
+
+    Returns:
+        The banks.
+
+    Raises:
+        CacheError: If features are still missing after three plans, or what the launcher raises.
+    """
+    digests = {view: np.unique(rows) for view, rows in wanted.items()}
+    banks = {view: making.bank(view) for view in digests}
+    for bank in banks.values():
+        bank.shards.create()
+    lacking = [view for view, bank in banks.items() if bank.shards.missing(digests[view]).any()]
+    forwards = 0
+    with contextlib.ExitStack() as locks:
+        for view in sorted(lacking, key=lambda view: banks[view].shards.directory):  # in one order: no two wait for each other
+            locks.enter_context(banks[view].shards.lock())
+        for attempt in range(ATTEMPTS + 1):
+            missing = {view: digests[view][banks[view].shards.missing(digests[view])] for view in lacking}
+            cells = plan_cells(making, missing)
+            if not cells:
+                break
+            if attempt == ATTEMPTS:
+                raise CacheError(
+                    f"{cells[0].directory}: {sum(map(len, cells))} features are still missing after {ATTEMPTS} plans that were "
+                    "carried out. Their files went, or workers write elsewhere: all must share one INKFOLD_HOME."
+                )
+            account = Account(cells, progress)
+            launcher.run(cells, account)
+            forwards += sum(map(len, cells))
+            for view, (rows, seconds) in account.spent().items():
+                banks[view].note_rate(rows, seconds, making.device)
+    return Extraction(banks, forwards, sum(map(len, digests.values())) - forwards)

@@ -10,19 +10,14 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import loky
 from loky.process_executor import TerminatedWorkerError
 
 from inkfold.errors import CacheError
 from inkfold.features.tasks import Account, Cell, Making, run_cell
-from inkfold.runtime.progress import Progress
-from inkfold.storage.pixels import available_cores, end_with_parent
-
-if TYPE_CHECKING:
-    from inkfold.finetune.distributed import World
-    from inkfold.finetune.train_folds import Job, Tuned
+from inkfold.runtime.parallel import available_cores, end_with_parent
 
 ATTEMPTS = 3
 # loky replaces a worker that has grown by 300 MB, and takes the mapped pixel store for growth.
@@ -63,12 +58,6 @@ class Pool:
                 stop.set()  # after Ctrl-C or an error: nobody is at a cell otherwise
                 if waiting or not all(one.done() for one in working):
                     self.close()
-
-    def tune(self, job: "Job", world: "World", progress: Progress) -> "Tuned":
-        """Fine-tune every fold, in this process and those that were started with it: a fold's steps are no cells."""
-        from inkfold.finetune.train_folds import tune_folds  # noqa: PLC0415 - torch takes a second
-
-        return tune_folds(job, world, progress)
 
     def close(self) -> None:
         """End all processes."""

@@ -21,10 +21,10 @@ from inkfold.errors import CacheError, RecipeError
 from inkfold.features.bank import FeatureBank
 from inkfold.images.preprocess import ImageOptions
 from inkfold.models.weights import BackboneInfo
-from inkfold.runtime.parallel import ahead, one_opencv_thread
+from inkfold.runtime.parallel import ahead, available_cores, one_opencv_thread
 from inkfold.runtime.progress import Progress, silent
-from inkfold.storage.pixels import ImageStore, available_cores
-from inkfold.storage.shards import DIGEST_DTYPE, key_digest
+from inkfold.storage.hashing import DIGEST_DTYPE, key_digest
+from inkfold.storage.pixels import ImageStore
 
 if TYPE_CHECKING:
     from inkfold.models.backbone import Backbone

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from inkfold.storage.pixels import end_with_parent
+from inkfold.runtime.parallel import end_with_parent
 
 TORCHRUN = "TORCHELASTIC_RUN_ID"  # set for the processes that torchrun starts
 

@@ -15,8 +15,8 @@ from jaxtyping import Shaped, UInt8
 
 from inkfold.augment.views import View, render_batch
 from inkfold.finetune.distributed import processes_here
-from inkfold.runtime.parallel import ahead
-from inkfold.storage.pixels import ImageStore, available_cores
+from inkfold.runtime.parallel import ahead, available_cores
+from inkfold.storage.pixels import ImageStore
 
 AHEAD = 2  # batches a worker
 MEMORY = 2**30  # B that batches may take that are shown and wait

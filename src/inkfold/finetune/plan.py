@@ -14,7 +14,7 @@ from inkfold.finetune.network import TrainedPart
 from inkfold.heads.head import HeadSpec
 from inkfold.heads.settings import PARTING, TuningSettings
 from inkfold.models.weights import BackboneInfo
-from inkfold.storage.shards import digest, key_digest
+from inkfold.storage.hashing import digest, key_digest
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,9 @@ from inkfold.finetune.distributed import joined
 from inkfold.finetune.train_fold import CHECKPOINTS
 from inkfold.finetune.train_folds import Job, Tuned, tune_folds
 from inkfold.runtime.progress import Progress, silent
+from inkfold.runtime.ray import ATTEMPTS, worker_losses
 from inkfold.storage.files import write_json
 
-ATTEMPTS = 3
 LOOK_S = 0.5
 PROGRESS = "progress.json"
 
@@ -47,7 +47,7 @@ def tune_by_ray(ray: Any, job: Job, workers: int | None, progress: Progress = si
             while not ray.wait([task], timeout=LOOK_S)[0]:
                 _pass_on(job.out / CHECKPOINTS / PROGRESS, progress)
             outcome: Tuned | InkfoldError | str = ray.get(task)
-        except losses(ray) as error:
+        except worker_losses(ray) as error:
             outcome = str(error)
         except BaseException:  # Ctrl-C: its processes end with it. One that is done must not be cancelled: Ray 2.60 aborts
             if not ray.wait([task], timeout=0)[0]:
@@ -61,12 +61,6 @@ def tune_by_ray(ray: Any, job: Job, workers: int | None, progress: Progress = si
         f"{job.out}: processes that trained together ended {ATTEMPTS} times before they were done. Run again: it goes on "
         f"from the last checkpoint. The last of them said: {outcome}"
     )
-
-
-def losses(ray: Any) -> tuple[type[Exception], ...]:
-    """Name what Ray raises where a worker or its machine was lost."""
-    kinds = ("WorkerCrashedError", "ObjectLostError", "NodeDiedError", "LocalRayletDiedError", "OutOfMemoryError")
-    return tuple(getattr(ray.exceptions, kind) for kind in kinds)
 
 
 def share_out(nodes: Sequence[Mapping[str, Any]], wanted: int | None, device: str) -> tuple[int, int]:

@@ -19,11 +19,10 @@ from jaxtyping import Bool
 from inkfold.augment.views import IDENTITY
 from inkfold.errors import CacheError, RecipeError
 from inkfold.evaluation.tensorboard import FOLD_EVENTS, append_events
-from inkfold.finetune.checkpoint import load_checkpoint, save_checkpoint
+from inkfold.finetune.checkpoint import Outcome, load_checkpoint, save_checkpoint
 from inkfold.finetune.distillation import relation_loss
 from inkfold.finetune.distributed import World
 from inkfold.finetune.mixup import Mixing, seeded
-from inkfold.finetune.outcome import Outcome
 from inkfold.finetune.plan import Plan
 from inkfold.finetune.train_state import HELD_OUT_BATCH, Engine, examine, release_memory
 from inkfold.heads.fit import Epoch

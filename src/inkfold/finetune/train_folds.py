@@ -10,10 +10,9 @@ from jaxtyping import Bool, Shaped
 from safetensors.torch import save as to_safetensors
 
 from inkfold.errors import CacheError
-from inkfold.finetune.checkpoint import load_checkpoint, save_checkpoint
+from inkfold.finetune.checkpoint import Outcome, load_checkpoint, save_checkpoint
 from inkfold.finetune.distributed import World
 from inkfold.finetune.network import HeadModule, Network, interpolated, start_of
-from inkfold.finetune.outcome import Outcome
 from inkfold.finetune.plan import Plan
 from inkfold.finetune.train_fold import CHECKPOINTS, Tuner
 from inkfold.finetune.train_state import examine, release_memory

@@ -22,7 +22,7 @@ from inkfold.errors import WeightsError
 from inkfold.models import ink_small as inksmall
 from inkfold.models.hub import download, timm_config
 from inkfold.storage.files import write_json
-from inkfold.storage.shards import digest_file, key_digest
+from inkfold.storage.hashing import digest_file, key_digest
 
 UNTRAINED = "untrained"
 AUTO, USUAL = "auto", "tf_efficientnet_lite0"

@@ -12,12 +12,13 @@ from inkfold.config.recipe import Recipe
 from inkfold.config.sections import FinetuneRecipe, FitRecipe, StageRecipe
 from inkfold.data.dataset import DataOptions, read_dataset
 from inkfold.errors import PredictionError, RecipeError
-from inkfold.features.extractor import Cost, Extractor
+from inkfold.features.extractor import Extractor
 from inkfold.models.weights import AUTO, UNTRAINED, choose_backbone, resolve_backbone
 from inkfold.pipeline.prepare import ReadData, read_files
 from inkfold.pipeline.run import Run, backbone_spec, head_spec, image_options
+from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
-from inkfold.storage.home import home
+from inkfold.storage.cache import home
 
 if TYPE_CHECKING:
     from inkfold.finetune.network import TrainedPart

@@ -13,10 +13,11 @@ from inkfold.config.recipe import Recipe
 from inkfold.data.splits import assign_folds
 from inkfold.errors import DataError
 from inkfold.features.executors import Launcher
-from inkfold.features.extractor import Cost, Extractor, ViewFeatures
+from inkfold.features.extractor import Extractor, ViewFeatures
 from inkfold.pipeline.build import build_curriculum, build_extractor, build_tuning
 from inkfold.pipeline.prepare import Prepared, ReadData, decode, group_duplicates, recognise_learnt
 from inkfold.pipeline.run import load_run, prediction_views
+from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def gather(recipe: Recipe, read: ReadData, cost: Cost, progress: Progress, launc
 
 
 def _check_trainable(recipe: Recipe, extractor: Extractor) -> None:
-    from inkfold.finetune.feasible import check_trainable  # noqa: PLC0415 - torch takes a second
+    from inkfold.finetune.network import check_trainable  # noqa: PLC0415 - torch takes a second
 
     check_trainable(extractor.backbone, build_tuning(recipe)[0], checkpointing=recipe.finetune.checkpointing)
 

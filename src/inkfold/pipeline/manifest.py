@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from inkfold.errors import PredictionError, Problem
-from inkfold.storage.shards import digest_file
+from inkfold.storage.hashing import digest_file
 
 MANIFEST = "manifest.json"
 AUDIT, WEAKNESS = "audit.json", "weakness.json"  # may be added to a finished run, and are none of its files

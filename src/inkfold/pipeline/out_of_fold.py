@@ -9,9 +9,10 @@ from jaxtyping import Bool, Float16
 
 from inkfold.augment.views import View
 from inkfold.evaluation.predictions import Predictions
-from inkfold.features.extractor import Cost, Extractor, ViewFeatures
+from inkfold.features.extractor import Extractor, ViewFeatures
 from inkfold.heads.head import mean_probs
 from inkfold.pipeline.prepare import Prepared
+from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress
 
 if TYPE_CHECKING:

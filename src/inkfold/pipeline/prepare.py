@@ -14,10 +14,11 @@ from inkfold.data.fingerprints import SignatureStore
 from inkfold.data.seen import read_learnt, recognise
 from inkfold.data.splits import join_groups
 from inkfold.errors import DataError
-from inkfold.features.extractor import Cost, Extractor, Source, read_source, refuse_broken, whole_drawings
+from inkfold.features.extractor import Extractor, Source, read_source, refuse_broken, whole_drawings
+from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
+from inkfold.storage.hashing import key_digest
 from inkfold.storage.pixels import BrokenFile
-from inkfold.storage.shards import key_digest
 
 LEARNT_CHUNK = 4096
 

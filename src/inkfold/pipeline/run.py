@@ -19,15 +19,16 @@ from inkfold.config.load import load_recipe
 from inkfold.config.recipe import Recipe
 from inkfold.data.paths import list_images
 from inkfold.errors import DataError, PredictionError
-from inkfold.features.extractor import Cost, Extractor, read_source, refuse_broken, whole_drawings
+from inkfold.features.extractor import Extractor, read_source, refuse_broken, whole_drawings
 from inkfold.heads.head import HeadSpec, mean_probs
 from inkfold.images.preprocess import ImageOptions, fit_image, stack_squares
 from inkfold.models.weights import BackboneInfo, BackboneSpec, resolve_backbone
 from inkfold.pipeline.manifest import MANIFEST, read_manifest
+from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
+from inkfold.storage.cache import home
 from inkfold.storage.files import write_text
-from inkfold.storage.home import home
-from inkfold.storage.shards import digest
+from inkfold.storage.hashing import digest
 
 HEADS = "heads.safetensors"
 PREDICTION_COLUMNS = ("image_path", "class_name", "target", "probability")

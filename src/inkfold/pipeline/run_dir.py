@@ -21,7 +21,7 @@ from inkfold.heads.settings import PARTING
 from inkfold.pipeline.manifest import FORMAT, MANIFEST
 from inkfold.pipeline.run import HEADS, Run, class_digest, load_run
 from inkfold.storage.files import TEMP_MARK, sweep_temp_files, write_bytes, write_json, write_text
-from inkfold.storage.shards import digest_file
+from inkfold.storage.hashing import digest_file
 
 LOCK = ".lock"
 PACKAGES = ("inkfold", "torch", "timm", "numpy", "pillow", "simplejpeg")

@@ -22,7 +22,7 @@ from inkfold.data.splits import count_parted
 from inkfold.errors import RecipeError
 from inkfold.evaluation.predictions import Predictions
 from inkfold.features.executors import INLINE, Launcher, open_launcher
-from inkfold.features.extractor import Cost
+from inkfold.features.ray_cluster import Cluster
 from inkfold.heads.head import start_heads
 from inkfold.pipeline.build import build_trial, build_tuning, data_options, dropout_of, settle_recipe
 from inkfold.pipeline.inputs import Material, ask_teacher, build_lessons, gather, split
@@ -31,14 +31,15 @@ from inkfold.pipeline.prepare import read_files
 from inkfold.pipeline.results import Results, warn_of_choices, warn_of_learnt, write_results
 from inkfold.pipeline.run import Run, load_run
 from inkfold.pipeline.run_dir import claimed, finished_run, write_cost, write_manifest
+from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
-from inkfold.storage.shards import key_digest
+from inkfold.storage.hashing import key_digest
 
 if TYPE_CHECKING:
     from inkfold.finetune.distillation import Teacher
     from inkfold.finetune.distributed import World
     from inkfold.finetune.plan import Plan
-    from inkfold.finetune.train_folds import Tuned
+    from inkfold.finetune.train_folds import Job, Tuned
     from inkfold.heads.fit import Fitted
 
 WAIT_S = 0.2
@@ -193,10 +194,22 @@ def _fine_tune(
     plan = _plan(recipe, material, fitted, teacher, (out, world))
     job = Job(plan, folds, out.absolute(), recipe.finetune.interpolate, world.device.type)
     with cost.timed("finetune"):
-        tuned = material.extractor.launcher.tune(job, world, progress)
+        tuned = _train_folds(job, world, material.extractor.launcher, progress)
     cost.trained += tuned.trained
     cost.waited = round(tuned.waited_s / max(cost.seconds["finetune"], 1e-9), 4)
     return tuned
+
+
+def _train_folds(job: "Job", world: "World", launcher: Launcher, progress: Progress) -> "Tuned":
+    """Train here, with the processes that were started together, or have Ray start them where it computes the features."""
+    from inkfold.finetune.train_folds import tune_folds  # noqa: PLC0415 - torch takes a second
+
+    if isinstance(launcher, Cluster) and world.size == 1:
+        from inkfold.finetune.ray_train import tune_by_ray  # noqa: PLC0415 - torch takes a second
+
+        with launcher.connection.connected() as ray:
+            return tune_by_ray(ray, job, launcher.workers, progress)
+    return tune_folds(job, world, progress)
 
 
 def _shown_by_tuned(

@@ -21,7 +21,7 @@ from inkfold.models.weights import UNTRAINED, find_weights_file, resolve_backbon
 from inkfold.pipeline.build import build_curriculum, data_options
 from inkfold.pipeline.run import backbone_spec, image_options, prediction_views
 from inkfold.storage.files import write_bytes
-from inkfold.storage.shards import digest
+from inkfold.storage.hashing import digest
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 DRAWS_PER_STAGE = 3

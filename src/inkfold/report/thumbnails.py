@@ -14,7 +14,7 @@ from inkfold.data.dataset import DataOptions, Dataset, read_dataset
 from inkfold.errors import InkfoldError
 from inkfold.images.decode import BrokenImage, Pixels
 from inkfold.images.preprocess import ImageOptions, read_drawing
-from inkfold.storage.shards import digest
+from inkfold.storage.hashing import digest
 
 SIDE_PX = 96
 GREYS = 16  # four bits a pixel; more can't be told from it at this size

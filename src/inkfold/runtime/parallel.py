@@ -1,12 +1,31 @@
-"""Work done ahead of whoever needs it, in threads: OpenCV works outside of Python's lock."""
+"""Many drawings at once: in threads ahead of whoever needs the answers, or in worker processes that end with their parent.
+
+OpenCV and decoders work outside of Python's lock, so threads pay for them; processes are for what holds the lock.
+"""
 
 import contextlib
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+import os
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import loky
+from loky.process_executor import TerminatedWorkerError
+
+from inkfold.errors import CacheError
+from inkfold.runtime.progress import Progress, silent
 
 T = TypeVar("T")
+PARENT_CHECK_S = 1.0
+KILLED = (
+    "a decoding process was killed, probably for lack of memory. Lower image.pixel_limit and run again; what is done is kept."
+)
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+INLINE_BELOW = 96  # starting processes takes about as long as decoding so many
+
 Task = TypeVar("Task")
 
 
@@ -47,3 +66,66 @@ def one_opencv_thread() -> Iterator[None]:
         yield
     finally:
         cv2.setNumThreads(before)
+
+
+def map_in_processes(
+    function: Callable[..., T],
+    tasks: Sequence[tuple[Any, ...]],
+    counts: Sequence[int],
+    stage: str,
+    progress: Progress = silent,
+    workers: int = 0,
+) -> list[T]:
+    """Call a function on each task, in processes when there is enough to do.
+
+    Args:
+        function: Importable, so that a process can find it.
+        tasks: Arguments, a tuple a call.
+        counts: Drawings a task, for the progress.
+        stage: The progress's name.
+        progress: Told after each task.
+        workers: Processes; 0 takes a process a core.
+
+    Returns:
+        The answers, in the order of the tasks.
+
+    Raises:
+        CacheError: If a process was killed.
+    """
+    workers = min(workers or available_cores(), len(tasks))
+    total, done = sum(counts), 0
+    answers: dict[int, T] = {}
+    if total < INLINE_BELOW or workers == 1:
+        for i, task in enumerate(tasks):
+            answers[i] = function(*task)
+            done += counts[i]
+            progress(stage, done, total)
+        return list(answers.values())
+    pool = loky.ProcessPoolExecutor(workers, initializer=end_with_parent, initargs=(os.getpid(),), env=ONE_THREAD)
+    try:
+        futures = {pool.submit(function, *task): i for i, task in enumerate(tasks)}
+        for future in as_completed(futures):
+            answers[futures[future]] = future.result()
+            done += counts[futures[future]]
+            progress(stage, done, total)
+    except TerminatedWorkerError:
+        raise CacheError(KILLED) from None
+    finally:
+        pool.shutdown(wait=True, kill_workers=True)
+    return [answers[i] for i in range(len(tasks))]
+
+
+def available_cores() -> int:
+    """Count the processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def end_with_parent(parent: int) -> None:
+    """End this worker when its parent was killed: otherwise it would wait for tasks for ever."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_CHECK_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -17,13 +17,13 @@ from inkfold.errors import DataError
 from inkfold.evaluation.metrics import paired_difference, wilson_interval
 from inkfold.evaluation.predictions import is_worth_telling
 from inkfold.features.executors import Launcher
-from inkfold.features.extractor import Cost
 from inkfold.heads.head import mean_probs
 from inkfold.pipeline.build import build_trial
 from inkfold.pipeline.inputs import Material, build_lessons, gather
 from inkfold.pipeline.prepare import Prepared, ReadData
+from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress
-from inkfold.storage.shards import key_digest
+from inkfold.storage.hashing import key_digest
 
 if TYPE_CHECKING:
     import optuna

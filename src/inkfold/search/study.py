@@ -25,10 +25,10 @@ from inkfold.data.dataset import read_dataset
 from inkfold.errors import PredictionError, RecipeError
 from inkfold.evaluation.plots import plot_bars, plot_history
 from inkfold.features.executors import INLINE, Launcher, open_launcher
-from inkfold.features.extractor import Cost
 from inkfold.pipeline.build import data_options, settle_recipe
 from inkfold.pipeline.prepare import read_files
 from inkfold.pipeline.run_dir import check_recipe
+from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
 from inkfold.search.objective import Candidate, Tryouts
 from inkfold.search.space import default_values, from_names, search_space, suggest

@@ -10,12 +10,12 @@ from PIL import Image
 from inkfold.augment.views import IDENTITY
 from inkfold.ensemble.model import Ensemble, load_any
 from inkfold.errors import PredictionError
-from inkfold.features.extractor import Cost
 from inkfold.images.preprocess import ImageOptions, read_drawing
 from inkfold.pipeline.build import read_again
 from inkfold.pipeline.prepare import Prepared, decode
 from inkfold.pipeline.run import Run
 from inkfold.report.thumbnails import grey_png
+from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
 from inkfold.serve.nearest import build_nearest, index_path, save_nearest
 

@@ -14,7 +14,7 @@ from inkfold.errors import ExportError
 from inkfold.export.metadata import SET, About, read_about
 from inkfold.images.decode import Pixels
 from inkfold.images.preprocess import ImageOptions, fit_image, read_drawing, stack_squares
-from inkfold.storage.pixels import available_cores
+from inkfold.runtime.parallel import available_cores
 
 MOST_THREADS = 2
 # Twice a phone's photograph. A PNG of so many pixels with transparency takes 480 MB while it is decoded, and two are at once.

@@ -14,9 +14,9 @@ from inkfold.errors import ExportError
 from inkfold.export.metadata import FORMAT, SET
 from inkfold.pipeline.manifest import MANIFEST, read_manifest
 from inkfold.serve.nearest import index_path
+from inkfold.storage.cache import home
 from inkfold.storage.files import write_json
-from inkfold.storage.home import home
-from inkfold.storage.shards import digest_file, key_digest
+from inkfold.storage.hashing import digest_file, key_digest
 
 MODEL = "model.onnx"
 LAST_LINES = 5

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from inkfold.serve.messages import Request, Response
-from inkfold.storage.shards import digest
+from inkfold.storage.hashing import digest
 
 SITE = Path(__file__).parent / "site"
 INDEX = "index.html"

@@ -1,11 +1,14 @@
 """What the pixel store, the feature bank, the signatures and served models hold, and how it is given back."""
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import platformdirs
 
 SORTS = ("pixels", "features", "signatures", "served")
 DAY_S = 24 * 3600.0
@@ -93,3 +96,13 @@ def _describe(path: Path) -> str:
     if "signature" in key:
         return f"{key.get('side')} px, ink centred and scaled"
     return f"{key.get('size_px')} px, fit {key.get('fit')}, colour {key.get('colour')}, {key.get('channels')} channel(s)"
+
+
+def home() -> Path:
+    """Find inkfold's directory for what can be computed again.
+
+    Returns:
+        `INKFOLD_HOME` where it is set, else the platform's cache directory; it need not exist yet.
+    """
+    given = os.environ.get("INKFOLD_HOME")
+    return Path(given).expanduser() if given else platformdirs.user_cache_path("inkfold", appauthor=False)

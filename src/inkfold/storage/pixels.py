@@ -4,36 +4,24 @@ Worker processes decode chunks and write whole shards, so that memory stays boun
 killed run continues at the first missing shard.
 """
 
-import os
-import threading
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import loky
 import numpy as np
 from jaxtyping import Bool, Shaped, UInt8
-from loky.process_executor import TerminatedWorkerError
 
-from inkfold.errors import CacheError
 from inkfold.images.decode import BrokenImage
 from inkfold.images.preprocess import FITTING_VERSION, ImageOptions, read_drawing
+from inkfold.runtime.parallel import available_cores, map_in_processes
 from inkfold.runtime.progress import Progress, silent
-from inkfold.storage.shards import DIGEST_DTYPE, ShardSet, digest
-
-T = TypeVar("T")
+from inkfold.storage.hashing import DIGEST_DTYPE, digest
+from inkfold.storage.shards import ShardSet
 
 SHARD_BYTES = 64 << 20
 SHARD_ROWS = 512
-PARENT_CHECK_S = 1.0
-KILLED = (
-    "a decoding process was killed, probably for lack of memory. Lower image.pixel_limit and run again; what is done is kept."
-)
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-INLINE_BELOW = 96  # starting processes takes about as long as decoding so many
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,69 +148,6 @@ class ImageStore:
         counts = [len(chunk) for chunk in chunks]
         answers = map_in_processes(_decode_chunk, tasks, counts, "decoding", progress, workers)
         return [one for broken in answers for one in broken]
-
-
-def map_in_processes(
-    function: Callable[..., T],
-    tasks: Sequence[tuple[Any, ...]],
-    counts: Sequence[int],
-    stage: str,
-    progress: Progress = silent,
-    workers: int = 0,
-) -> list[T]:
-    """Call a function on each task, in processes when there is enough to do.
-
-    Args:
-        function: Importable, so that a process can find it.
-        tasks: Arguments, a tuple a call.
-        counts: Drawings a task, for the progress.
-        stage: The progress's name.
-        progress: Told after each task.
-        workers: Processes; 0 takes a process a core.
-
-    Returns:
-        The answers, in the order of the tasks.
-
-    Raises:
-        CacheError: If a process was killed.
-    """
-    workers = min(workers or available_cores(), len(tasks))
-    total, done = sum(counts), 0
-    answers: dict[int, T] = {}
-    if total < INLINE_BELOW or workers == 1:
-        for i, task in enumerate(tasks):
-            answers[i] = function(*task)
-            done += counts[i]
-            progress(stage, done, total)
-        return list(answers.values())
-    pool = loky.ProcessPoolExecutor(workers, initializer=end_with_parent, initargs=(os.getpid(),), env=ONE_THREAD)
-    try:
-        futures = {pool.submit(function, *task): i for i, task in enumerate(tasks)}
-        for future in as_completed(futures):
-            answers[futures[future]] = future.result()
-            done += counts[futures[future]]
-            progress(stage, done, total)
-    except TerminatedWorkerError:
-        raise CacheError(KILLED) from None
-    finally:
-        pool.shutdown(wait=True, kill_workers=True)
-    return [answers[i] for i in range(len(tasks))]
-
-
-def available_cores() -> int:
-    """Count the processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def end_with_parent(parent: int) -> None:
-    """End this worker when its parent was killed: otherwise it would wait for tasks for ever."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(PARENT_CHECK_S)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _digest_file(file: str) -> str | OSError:

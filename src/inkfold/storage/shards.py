@@ -7,7 +7,6 @@ is the directory's name, so rows of another making are never found.
 """
 
 import contextlib
-import hashlib
 import json
 import math
 import zlib
@@ -25,28 +24,11 @@ from safetensors.numpy import save as to_safetensors
 
 from inkfold.errors import CacheError
 from inkfold.storage.files import atomic_file, sweep_temp_files, write_json
+from inkfold.storage.hashing import DIGEST_BYTES, DIGEST_DTYPE, digest, key_digest
 
-DIGEST_BYTES = 16
-DIGEST_DTYPE = f"S{2 * DIGEST_BYTES}"
 OPEN_SHARDS = 64  # each memory map holds a file descriptor, of which a process often has 1,024
 HEADER_LIMIT_BYTES = 1 << 20
 _DTYPES: dict[str, np.dtype[Any]] = {"U8": np.dtype(np.uint8), "F16": np.dtype(np.float16)}
-
-
-def digest(data: bytes) -> str:
-    """Name bytes by their content: 128 bits of BLAKE2b, in hex."""
-    return hashlib.blake2b(data, digest_size=DIGEST_BYTES).hexdigest()
-
-
-def digest_file(path: Path) -> str:
-    """Name a file by its content, without holding it in memory."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=DIGEST_BYTES)).hexdigest()
-
-
-def key_digest(key: Mapping[str, Any]) -> str:
-    """Name a description by its content, whatever the order of its keys."""
-    return digest(json.dumps(key, sort_keys=True, ensure_ascii=False, allow_nan=False).encode())
 
 
 @dataclass(frozen=True, slots=True)
