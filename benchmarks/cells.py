@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 
 from inkfold.augment.views import View, parse_view
-from inkfold.features.executors import Launcher, open_launcher
+from inkfold.features.executors import Executor, open_executor
 from inkfold.features.extractor import extract
-from inkfold.features.tasks import Making, plan_cells
+from inkfold.features.tasks import FeatureJob, plan_chunks
 from inkfold.images.preprocess import ImageOptions
 from inkfold.models.backbone import choose_batch_size, choose_device, choose_precision
 from inkfold.models.weights import UNTRAINED, BackboneSpec, resolve_backbone
@@ -58,7 +58,7 @@ def main() -> None:
             }
             result |= {} if killed is None else {f"{name}_kill_s": killed - plan}
             result["identical"] = min(result.get("identical", 1.0), float(files == inline))
-        result["cells"] = len(plan_cells(made, {PLAN: digests}))
+        result["cells"] = len(plan_chunks(made, {PLAN: digests}))
     result["ratio"] = result[f"{given.sides[0].partition(':')[0]}_ratio"]
     print("RESULT " + " ".join(f"{name}={value:.4g}" for name, value in result.items()))
 
@@ -77,12 +77,12 @@ def parse() -> argparse.Namespace:
     return given
 
 
-def prepare(home: Path, given: argparse.Namespace) -> tuple[Making, np.ndarray]:
+def prepare(home: Path, given: argparse.Namespace) -> tuple[FeatureJob, np.ndarray]:
     """Fill a pixel store with noise, whose features take as long as those of drawings."""
     device = choose_device()
     spec = BackboneSpec(given.backbone, UNTRAINED, image_size=given.size, precision=choose_precision("auto", device))
     batch_size = choose_batch_size(device.type, given.size)
-    made = Making(home, resolve_backbone(spec), ImageOptions(given.size), device.type, batch_size)
+    made = FeatureJob(home, resolve_backbone(spec), ImageOptions(given.size), device.type, batch_size)
     digests = np.array([digest(b"%d" % i) for i in range(given.drawings)], "S32")
     store, random = made.store(), np.random.default_rng(0)
     store.grey.create()
@@ -92,9 +92,9 @@ def prepare(home: Path, given: argparse.Namespace) -> tuple[Making, np.ndarray]:
     return made, digests
 
 
-def measure(side: str, made: Making, digests: np.ndarray) -> tuple[float, float, float | None]:
+def measure(side: str, made: FeatureJob, digests: np.ndarray) -> tuple[float, float, float | None]:
     """Time one side's start with a plan, a plan alone, and a plan in which a worker is killed."""
-    with open_launcher(side) as carrier:
+    with open_executor(side) as carrier:
         started = timed(made, START, digests, carrier)
         plan = timed(made, PLAN, digests, carrier)
         if side == "inline":
@@ -104,7 +104,7 @@ def measure(side: str, made: Making, digests: np.ndarray) -> tuple[float, float,
             return started, plan, timed(made, KILLED, digests, carrier, progress)
 
 
-def timed(made: Making, view: View, digests: np.ndarray, carrier: Launcher, progress: "Killer | None" = None) -> float:
+def timed(made: FeatureJob, view: View, digests: np.ndarray, carrier: Executor, progress: "Killer | None" = None) -> float:
     """Time one plan."""
     started = time.perf_counter()
     took = extract(made, {view: digests}, carrier, *([progress] if progress else []))

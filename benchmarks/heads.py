@@ -23,8 +23,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch.utils.data import DataLoader, TensorDataset
 
-from inkfold.heads.fit import Fitted, Trial, fit_trials
-from inkfold.heads.fit_group import Lessons
+from inkfold.heads.fit import FittedHeads, Trial, fit_trials
+from inkfold.heads.fit_group import TrainingSet
 from inkfold.heads.head import HeadSpec, mean_probs
 from inkfold.heads.settings import FitSettings
 from inkfold.models.backbone import choose_device, choose_precision
@@ -84,14 +84,14 @@ def parse() -> argparse.Namespace:
     return given
 
 
-def make_lessons(given: argparse.Namespace) -> Lessons:
+def make_lessons(given: argparse.Namespace) -> TrainingSet:
     """Draw a Gaussian cloud a class; close enough together that heads differ, far enough that they can be told apart."""
     rng = np.random.default_rng(0)
     targets = np.arange(given.rows) % given.classes
     centres = rng.normal(0, 0.16, (given.classes, given.features))
     features = (centres[targets] + rng.normal(0, 1, (given.rows, given.features))).astype(np.float16)
     parts = rng.permutation(given.rows) % FOLDS
-    return Lessons(features, targets, np.stack([parts != fold for fold in range(FOLDS)]), given.classes, seed=1)
+    return TrainingSet(features, targets, np.stack([parts != fold for fold in range(FOLDS)]), given.classes, seed=1)
 
 
 def gemm_rate(precision: str, device: torch.device) -> float:
@@ -106,7 +106,7 @@ def gemm_rate(precision: str, device: torch.device) -> float:
     return 2 * 2048**3 / statistics.median(times[2:])
 
 
-def floor_seconds(spec: HeadSpec, lessons: Lessons, epochs: int, trials: int, rate: float) -> float:
+def floor_seconds(spec: HeadSpec, lessons: TrainingSet, epochs: int, trials: int, rate: float) -> float:
     """Count what cannot be left out."""
     widths = spec.widths(lessons.features.shape[1], lessons.num_classes)
     layers = [inputs * outputs for inputs, outputs in itertools.pairwise(widths)]
@@ -115,7 +115,7 @@ def floor_seconds(spec: HeadSpec, lessons: Lessons, epochs: int, trials: int, ra
 
 
 def study(
-    given: argparse.Namespace, name: str, spec: HeadSpec, lessons: Lessons, rates: dict[str, float], device: torch.device
+    given: argparse.Namespace, name: str, spec: HeadSpec, lessons: TrainingSet, rates: dict[str, float], device: torch.device
 ) -> dict[str, float]:
     """Measure one kind of head."""
     result: dict[str, float] = {}
@@ -150,7 +150,7 @@ def show(row: Row, base: Row) -> None:
 
 
 def inkfold_side(
-    given: argparse.Namespace, spec: HeadSpec, lessons: Lessons, what: tuple[int, str, float], device: torch.device
+    given: argparse.Namespace, spec: HeadSpec, lessons: TrainingSet, what: tuple[int, str, float], device: torch.device
 ) -> Row:
     """Fit trials that differ in their rates in one program."""
     count, precision, rate = what
@@ -167,7 +167,7 @@ def inkfold_side(
     return Row(f"{count} trial(s), inkfold {precision}", seconds, floor, accuracy, remark)
 
 
-def out_of_fold(fitted: Fitted, lessons: Lessons) -> float:
+def out_of_fold(fitted: FittedHeads, lessons: TrainingSet) -> float:
     """Give the accuracy on held-out rows."""
     assert fitted.heads is not None
     right = [
@@ -178,7 +178,7 @@ def out_of_fold(fitted: Fitted, lessons: Lessons) -> float:
 
 
 def torch_loop(
-    given: argparse.Namespace, spec: HeadSpec, lessons: Lessons, rates: dict[str, float], device: torch.device
+    given: argparse.Namespace, spec: HeadSpec, lessons: TrainingSet, rates: dict[str, float], device: torch.device
 ) -> Row:
     """Fit fold by fold as it is usually written; some folds if all take too long."""
     features, targets = torch.from_numpy(lessons.features).float(), torch.from_numpy(lessons.targets)
@@ -217,7 +217,7 @@ def build(spec: HeadSpec, inputs: int, classes: int) -> torch.nn.Sequential:
     return torch.nn.Sequential(*layers)
 
 
-def sklearn_side(lessons: Lessons, floor: float) -> Row:
+def sklearn_side(lessons: TrainingSet, floor: float) -> Row:
     """Fit one fold with scikit-learn's default solver and scale it to all."""
     own = lessons.folds[0]
     features = lessons.features.astype(np.float32)

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from inkfold.data.fingerprints import sign
-from inkfold.data.seen import code, recognise
+from inkfold.data.seen import code, mark_seen
 from inkfold.images.decode import decode_image
 
 SEED = 7
@@ -67,9 +67,9 @@ def main() -> None:
     print(f"{len(learnt)} of {len(drawings)} drawings have enough ink to be told apart")
     some = np.random.default_rng(SEED).choice(told_apart, min(given.count, len(told_apart)), replace=False)
     for name, change in CHANGES.items():
-        known = recognise(np.stack([sign(change(drawings[i])) for i in some]), learnt)
+        known = mark_seen(np.stack([sign(change(drawings[i])) for i in some]), learnt)
         print(f"recognised, {name:24s} {known.mean():.4f} of {len(known)}")
-    others = recognise(np.stack([sign(page) for page in pages(given.data, "test")]), learnt)
+    others = mark_seen(np.stack([sign(page) for page in pages(given.data, "test")]), learnt)
     print(f"test drawings taken for training drawings {others.mean():.4f} of {len(others)}, true copies among them")
 
 

@@ -22,11 +22,11 @@ import numpy as np
 import torch
 from torch.distributed.tensor import DTensor
 
-from inkfold.finetune.distributed import World, joined
+from inkfold.finetune.distributed import ProcessGroup, joined_processes
 from inkfold.finetune.network import TrainedPart
-from inkfold.finetune.plan import Plan
-from inkfold.finetune.train_state import Engine
-from inkfold.heads.head import HeadSpec, init_members
+from inkfold.finetune.plan import FinetunePlan
+from inkfold.finetune.train_state import TrainState
+from inkfold.heads.head import HeadSpec, init_heads
 from inkfold.heads.settings import TuningSettings
 from inkfold.models.backbone import build_model
 from inkfold.models.weights import BackboneSpec, resolve_backbone
@@ -105,12 +105,14 @@ def member(given: argparse.Namespace) -> None:
     """Be one of the processes."""
     settings = TuningSettings(batch_size=given.batch, shard=given.shard, ema=0.999, precision=given.precision)
     info = resolve_backbone(BackboneSpec(given.backbone, weights="untrained", image_size=given.size))
-    heads = init_members(HeadSpec(), build_model(info).num_features, CLASSES, [(0,)])  # type: ignore[arg-type]
+    heads = init_heads(HeadSpec(), build_model(info).num_features, CLASSES, [(0,)])  # type: ignore[arg-type]
     unused: Any = None  # drawings: the images here are random
     rows = np.arange(given.batch)
-    plan = Plan(info, TrainedPart(), HeadSpec(), heads, 0.0, settings, unused, unused, rows % CLASSES, rows.astype(str), 0)
-    with joined(torch.device("cpu")) as world:
-        engine = Engine(plan, 0, world)
+    plan = FinetunePlan(
+        info, TrainedPart(), HeadSpec(), heads, 0.0, settings, unused, unused, rows % CLASSES, rows.astype(str), 0
+    )
+    with joined_processes(torch.device("cpu")) as world:
+        engine = TrainState(plan, 0, world)
         engine.network.train()
         started, loss = time.perf_counter(), 0.0
         for step in range(WARM + given.steps):
@@ -120,7 +122,7 @@ def member(given: argparse.Namespace) -> None:
     print(json.dumps({**held(engine), "rate": rate, "loss": loss}))
 
 
-def take_step(engine: Engine, plan: Plan, world: World, step: int) -> float:
+def take_step(engine: TrainState, plan: FinetunePlan, world: ProcessGroup, step: int) -> float:
     """Learn from one batch of random images, the same in each case; give its mean loss."""
     engine.forget()
     size = plan.info.image_size
@@ -133,7 +135,7 @@ def take_step(engine: Engine, plan: Plan, world: World, step: int) -> float:
     return float(world.total(np.array(float(loss.detach())))) / len(images)
 
 
-def held(engine: Engine) -> dict[str, float]:
+def held(engine: TrainState) -> dict[str, float]:
     """Count the bytes that lie in this process; what is put together for a block's time is none of them."""
     parameters = [*engine.network.parameters()]
     moments = [one for of in engine._optimiser.state.values() for one in of.values() if torch.is_tensor(one)]

@@ -16,7 +16,7 @@ import numpy as np
 from inkfold.data.synthetic import draw_sketch, draw_strokes
 from inkfold.evaluation.metrics import paired_difference, wilson_interval
 from inkfold.images.strokes import Sketch, Stroke, draw_page
-from inkfold.serve.model import Answerer
+from inkfold.serve.model import OnnxModel
 
 SEED = 1
 PAGE = 400.0
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--quick", action="store_true", help="5 drawings a class instead of 40")
     given = parser.parse_args()
-    answerer = Answerer(given.model)
+    answerer = OnnxModel(given.model)
     names, look = answerer.about.class_names, answerer.about.look
     right: dict[str, list[bool]] = {"files": [], "strokes": []}
     for target, name in enumerate(names):

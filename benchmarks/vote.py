@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from inkfold.ensemble.external import Classes, read_panelist
-from inkfold.ensemble.members import assemble
+from inkfold.ensemble.external import Classes, read_member
+from inkfold.ensemble.members import align_members
 from inkfold.ensemble.stacking import select_greedily
 from inkfold.ensemble.voting import hard_preds
 
@@ -59,7 +59,7 @@ def votes(root: Path, rows: int, classes: int) -> dict[str, float]:
 
     numbers = Classes(tuple(f"class {i}" for i in range(classes)), np.arange(classes))
     started = time.perf_counter()
-    panel = assemble([read_panelist(directory, numbers) for directory in sorted({file.parent for file in files})])
+    panel = align_members([read_member(directory, numbers) for directory in sorted({file.parent for file in files})])
     read_by_us = time.perf_counter() - started
     assert panel.test is not None
     preds = [folds.argmax(2) for folds in panel.test]

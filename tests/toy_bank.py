@@ -18,9 +18,9 @@ import torch
 from inkfold.augment.views import IDENTITY
 from inkfold.features import ray_cluster as cluster
 from inkfold.features.bank import FeatureBank
-from inkfold.features.executors import Inline, Launcher
+from inkfold.features.executors import Executor, InlineExecutor
 from inkfold.features.extractor import Extraction, extract
-from inkfold.features.tasks import Cell, Making, plan_cells, run_cell
+from inkfold.features.tasks import Chunk, FeatureJob, plan_chunks, run_chunk
 from inkfold.images.preprocess import ImageOptions
 from inkfold.models.weights import BackboneInfo, BackboneSpec, resolve_backbone
 from inkfold.runtime.progress import silent
@@ -38,7 +38,7 @@ from inkfold.augment.views import IDENTITY
 from inkfold.features.extractor import extract
 from inkfold.features.executors import open_launcher
 
-inkfold.features.tasks.CPU_CELL_ROWS = 32
+inkfold.features.tasks.CPU_CHUNK_ROWS = 32
 inkfold.features.process_pool.run_cell, inkfold.features.ray_cluster._run_on_machine = toy_bank.noted, toy_bank.noted_on_machine
 if sys.argv[2].startswith("ray"):
     import ray
@@ -67,7 +67,7 @@ class Stub:
 def use(monkeypatch, stub: Stub) -> Stub:
     """Take a stub wherever a backbone would be built."""
 
-    def build(making: Making) -> Stub:
+    def build(making: FeatureJob) -> Stub:
         stub.builds += 1
         return stub
 
@@ -99,13 +99,13 @@ def info(side: int = 8) -> BackboneInfo:
     return resolve_backbone(BackboneSpec("test_resnet", weights="untrained", image_size=side))
 
 
-def making(home: Path, batch_size: int = 16, side: int = 8, stored: int | None = None) -> Making:
-    return Making(home, info(side), ImageOptions(stored or side), "cpu", batch_size)
+def making(home: Path, batch_size: int = 16, side: int = 8, stored: int | None = None) -> FeatureJob:
+    return FeatureJob(home, info(side), ImageOptions(stored or side), "cpu", batch_size)
 
 
-def fill_bank(made: Making, digests, view=IDENTITY, progress=silent) -> tuple[Extraction, FeatureBank]:
+def fill_bank(made: FeatureJob, digests, view=IDENTITY, progress=silent) -> tuple[Extraction, FeatureBank]:
     """Compute what is missing of one view, inline."""
-    took = extract(made, {view: digests}, Inline(), progress)
+    took = extract(made, {view: digests}, InlineExecutor(), progress)
     return took, took.banks[view]
 
 
@@ -114,17 +114,17 @@ def shard_files(home: Path) -> dict[str, bytes]:
     return {path.relative_to(home).as_posix(): path.read_bytes() for path in (home / "features").rglob("*.safetensors")}
 
 
-def real_bank(home: Path, drawings: int, rows: int = 32) -> tuple[Making, np.ndarray]:
+def real_bank(home: Path, drawings: int, rows: int = 32) -> tuple[FeatureJob, np.ndarray]:
     """Pixels for a real network, which worker processes can build; a batch is half a cell where cells have `rows`."""
     digests = fill(home, range(drawings), ImageOptions(32))
     return making(home, rows // 2, side=32), digests
 
 
-def name_of(cell: Cell) -> str:
+def name_of(cell: Chunk) -> str:
     return cell.drawings[0].decode()
 
 
-def noted(cell: Cell) -> float:
+def noted(cell: Chunk) -> float:
     """Run a cell as a worker does, note its beginning, and hang where the test wants to kill."""
     home = cell.making.home
     with (home / "begun").open("a", encoding="utf-8") as file:
@@ -135,7 +135,7 @@ def noted(cell: Cell) -> float:
         (home / "pid.new").write_text(str(os.getpid()), encoding="utf-8")
         (home / "pid.new").rename(home / "pid")
         time.sleep(600)
-    return run_cell(cell)
+    return run_chunk(cell)
 
 
 @contextlib.contextmanager
@@ -152,24 +152,24 @@ def full_disk() -> Iterator[None]:
         os.fsync = real
 
 
-def on_full_disk(cell: Cell) -> float:
+def on_full_disk(cell: Chunk) -> float:
     with full_disk():
-        return run_cell(cell)
+        return run_chunk(cell)
 
 
-def on_machine_with_full_disk(cell: Cell, witness: str) -> object:
+def on_machine_with_full_disk(cell: Chunk, witness: str) -> object:
     """The same in Ray's worker, where no change of the driver's modules arrives."""
     with full_disk():
         return cluster._run_on_machine(cell, witness)
 
 
-def noted_on_machine(cell: Cell, witness: str) -> float:
+def noted_on_machine(cell: Chunk, witness: str) -> float:
     """The same in Ray's worker."""
     assert (cell.making.home / witness).is_file()
     return noted(cell)
 
 
-def die(cell: Cell) -> float:
+def die(cell: Chunk) -> float:
     """Be a process that the system kills at every attempt."""
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
@@ -189,10 +189,10 @@ def kill(pid: int) -> None:
 
 
 def killed_once(
-    made: Making, digests: np.ndarray, launcher: Launcher, victim: int, end: Callable[[int], None] = kill
+    made: FeatureJob, digests: np.ndarray, launcher: Executor, victim: int, end: Callable[[int], None] = kill
 ) -> list[str]:
     """Carry out a plan while the worker at one of its cells is ended; give the cells' names as they were begun."""
-    plan = plan_cells(made, {IDENTITY: digests})
+    plan = plan_chunks(made, {IDENTITY: digests})
     (made.home / "victim").write_text(name_of(plan[victim]), encoding="utf-8")
     killer = threading.Thread(target=lambda: end(hanging_pid(made.home)), daemon=True)
     killer.start()
@@ -224,7 +224,7 @@ def descendants(pid: int) -> set[int]:
 def ended(home: Path, on: str, ending: signal.Signals) -> str:
     """End a driver while the worker at its second cell hangs and the first one is done, see that all its processes are gone."""
     made, digests = real_bank(home, 64)
-    second = plan_cells(made, {IDENTITY: digests})[1]
+    second = plan_chunks(made, {IDENTITY: digests})[1]
     (home / "victim").write_text(name_of(second), encoding="utf-8")
     command = [sys.executable, "-c", DRIVER, str(home), on]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from inkfold.heads.closed_form import compute_heads, fold_scaling
-from inkfold.heads.head import HeadSpec, init_members
+from inkfold.heads.head import HeadSpec, init_heads
 
 LINEAR, COSINE, CLASS_MEAN, KNN = HeadSpec(), HeadSpec("cosine"), HeadSpec("class_mean"), HeadSpec("knn", neighbours=5)
 
@@ -81,7 +81,7 @@ def heads_of(spec):
     features, targets, folds = toy()
     if not spec.is_fitted_by_steps:
         return compute_heads(spec, features, targets, folds, CLASSES)
-    drawn = as_fitted(spec, init_members(spec, D, CLASSES, [(1, i) for i in range(FOLDS)]))
+    drawn = as_fitted(spec, init_heads(spec, D, CLASSES, [(1, i) for i in range(FOLDS)]))
     return {**drawn, **(fold_scaling(features, folds) if spec.scaling == "standardise" else {})}
 
 

@@ -1,6 +1,6 @@
 import torch
 
-from inkfold.heads.head import HeadSpec, init_members
+from inkfold.heads.head import HeadSpec, init_heads
 from inkfold.models.backbone import build_model
 from inkfold.models.weights import BackboneSpec, resolve_backbone
 
@@ -20,4 +20,4 @@ def images_for(info, n=4):
 
 def heads_for(info, spec=MLP):
     width = build_model(info)(images_for(info, 1)).shape[1]
-    return init_members(spec, width, CLASSES, [(1, member) for member in range(2)])
+    return init_heads(spec, width, CLASSES, [(1, member) for member in range(2)])

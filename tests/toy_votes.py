@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from inkfold.ensemble.members import Panel
+from inkfold.ensemble.members import AlignedMembers
 from inkfold.pipeline.train import train
 from toy import toy_data, toy_recipe
 
@@ -69,7 +69,7 @@ def some_panel(n=60, tests=24, folds=3, strengths=(1.0, 1.5, 0.5), **changes):
         "test_paths": texts(f"test/{i}.png" for i in range(tests)),
         "test_targets": test_targets,
     }
-    return Panel(**{**given, **changes})
+    return AlignedMembers(**{**given, **changes})
 
 
 def without_out_of_fold(panel_changes=None):

@@ -3,7 +3,7 @@ import re
 from PIL import Image
 
 from inkfold.audit.html import MOST_GROUPS, write_gallery
-from inkfold.data.duplicate_groups import CopyGroup, Member
+from inkfold.data.duplicate_groups import CopyGroup, DuplicateImage
 from inkfold.data.duplicates import Match
 from inkfold.errors import Problem
 
@@ -14,7 +14,7 @@ def group(tmp_path, part="train", name="a.png"):
     file = tmp_path / "a.png"
     Image.new("L", (300, 200), 255).save(file)
     return CopyGroup(
-        (Member("train", name, NASTY, str(file)), Member(part, "b.png", "cat", str(tmp_path / "gone.png"))),
+        (DuplicateImage("train", name, NASTY, str(file)), DuplicateImage(part, "b.png", "cat", str(tmp_path / "gone.png"))),
         (Match(0, 1, 0.999, True, 0.0),),
     )
 

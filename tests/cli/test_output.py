@@ -4,10 +4,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from inkfold.cli.output import print_explored, print_run, print_table, print_tuned
+from inkfold.cli.output import print_backbones, print_run, print_search, print_table
 from inkfold.config.sections import VoteRecipe
-from inkfold.ensemble.selection import Facts, judge, write_verdict
-from inkfold.ensemble.submission import Form
+from inkfold.ensemble.selection import Facts, select_vote, write_selection
+from inkfold.ensemble.submission import SubmissionFormat
 from toy_votes import some_panel, some_probs, without_out_of_fold
 
 COST = {"forwards": 3, "forwards_cached": 4, "decoded": 1, "seconds": {"fit": 1.25, "total": 2.0}, "peak_memory_bytes": 5 << 20}
@@ -20,7 +20,7 @@ def ensemble(tmp_path):
     def build(panel, warnings=(), cost=COST, skipped=None, split="kfold", **how):
         recipe = VoteRecipe(**how)
         facts = Facts(60, skipped or {"train": 0, "test": 0}, split)
-        write_verdict(tmp_path, panel, judge(panel, recipe), recipe, Form(np.arange(3)), facts)
+        write_selection(tmp_path, panel, select_vote(panel, recipe), recipe, SubmissionFormat(np.arange(3)), facts)
         (tmp_path / "cost.json").write_text(json.dumps(cost))
         metrics = json.loads((tmp_path / "metrics.json").read_text())
         return SimpleNamespace(path=tmp_path, metrics=metrics, manifest={"warnings": [*warnings]})
@@ -146,18 +146,18 @@ def test_a_study_tells_honest_figures_from_flattering_ones(capsys):
         **{"cross_validated": {"n": 160, "as_it_was": 0.5, "best": 0.61}, "set_aside": aside},
         **{"trials": {"complete": 9, "given_up": 3}, "best": {"fit.lr": 0.1}, "learnt_by_backbone": None},
     }
-    print_tuned(summary, "study")
+    print_search(summary, "study")
     printed = capsys.readouterr().out
     assert "0.610 (flatters itself)" in printed
     assert "gain on drawings set aside: +0.0200 (-0.0100 to +0.0500), p = 0.4: not distinguishable from chance" in printed
     assert "9 trials, 3 given up early" in printed
     assert "best values: fit.lr=0.1" in printed
-    print_tuned({**summary, "best": {}, "set_aside": {**aside, "distinguishable": True}}, "study")
+    print_search({**summary, "best": {}, "set_aside": {**aside, "distinguishable": True}}, "study")
     printed = capsys.readouterr().out
     assert "best values: the recipe as it was" in printed
     assert "more than chance" in printed
     assert "flatter" not in printed.replace("(flatters itself)", "")
-    print_tuned({**summary, "learnt_by_backbone": {"drawings": 1200, "of": 4000}}, "study")
+    print_search({**summary, "learnt_by_backbone": {"drawings": 1200, "of": 4000}}, "study")
     assert "a backbone's weights learnt from 1,200 of these 4,000 drawings" in capsys.readouterr().out
 
 
@@ -172,7 +172,7 @@ def explored(name, p_value, **changes):
 
 
 def test_backbones_say_whether_they_can_be_told_from_the_best(capsys):
-    print_explored(
+    print_backbones(
         [explored("best", 1.0), explored("near", 0.2), explored("far", 0.01, images_per_s=None, imagenet_sketch_top1=None)]
     )
     printed = capsys.readouterr().out
@@ -182,5 +182,5 @@ def test_backbones_say_whether_they_can_be_told_from_the_best(capsys):
     assert [rows[name][1] for name in ("best", "near", "far")] == ["", "not distinguishable", "p = 0.01"]
     assert (rows["near"][2], rows["far"][2]) == ("12", "")
     assert "learnt from" not in printed
-    print_explored([explored("best", 1.0), explored("near", 0.2, learnt=40)])
+    print_backbones([explored("best", 1.0), explored("near", 0.2, learnt=40)])
     assert "the weights of near learnt from 40 of these drawings; all rows are about 60" in capsys.readouterr().out

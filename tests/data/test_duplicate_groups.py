@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from inkfold.data.dataset import DataOptions, read_dataset
-from inkfold.data.duplicate_groups import CopyGroup, Member, count_groups, find_groups, group_problems, in_words
+from inkfold.data.duplicate_groups import CopyGroup, DuplicateImage, count_groups, find_groups, group_problems, in_words
 from inkfold.data.duplicates import Match
 from inkfold.data.fingerprints import SignatureStore
 from inkfold.storage.pixels import digest_files
@@ -107,6 +107,6 @@ def test_transforms_in_words(flip, turn_deg, words):
 
 
 def test_a_group_of_many_labels_names_them_all():
-    members = tuple(Member("train", f"{name}.png", name, "") for name in ("b", "a", "c"))
+    members = tuple(DuplicateImage("train", f"{name}.png", name, "") for name in ("b", "a", "c"))
     [problem] = group_problems([CopyGroup(members, (Match(0, 1, 1.0, False, 0.0), Match(0, 2, 1.0, False, 0.0)))])
     assert "'a' and 'b' and 'c'" in problem.message

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from inkfold.data.fingerprints import sign
-from inkfold.data.seen import code, learnt_file, main, read_learnt, recognise, write_learnt
+from inkfold.data.seen import code, main, mark_seen, read_seen_list, seen_list_file, write_seen_list
 from inkfold.data.synthetic import draw_sketch
 from inkfold.data.synthetic_shapes import CLASS_NAMES
 from inkfold.ensemble.build import vote
@@ -44,24 +44,24 @@ def signatures(pages):
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_drawing_is_recognised_when_it_comes_back_changed(pages, signatures, change):
     changed = np.stack([sign(CHANGES[change](page)) for page in pages])
-    assert recognise(changed, code(signatures)).mean() >= 0.95
+    assert mark_seen(changed, code(signatures)).mean() >= 0.95
 
 
 def test_other_drawings_are_not(signatures):
     others = np.stack([sign(draw_sketch(CLASS_NAMES[i % len(CLASS_NAMES)], 6, i)) for i in range(400)])
-    assert recognise(others, code(signatures)).mean() <= 0.01
+    assert mark_seen(others, code(signatures)).mean() <= 0.01
 
 
 def test_each_row_is_judged_by_itself_however_many_there_are(signatures):
     many = np.concatenate([signatures] * 20)
     known = np.arange(COUNT) % 3 == 0
-    assert (recognise(many, code(signatures[known])) == np.tile(known, 20)).all()
+    assert (mark_seen(many, code(signatures[known])) == np.tile(known, 20)).all()
 
 
 def test_drawings_without_enough_ink_are_never_recognised(signatures):
     blank = np.zeros((2, 64, 64), np.uint8)
-    assert not recognise(blank, code(blank)).any()
-    assert not recognise(signatures, np.empty((0, 2), np.uint64)).any()
+    assert not mark_seen(blank, code(blank)).any()
+    assert not mark_seen(signatures, np.empty((0, 2), np.uint64)).any()
 
 
 def test_codes_say_the_same_on_every_machine():
@@ -77,7 +77,7 @@ def test_codes_say_the_same_on_every_machine():
 
 
 def test_weights_without_a_list_say_nothing(tmp_path):
-    assert read_learnt(tmp_path / "weights.safetensors") is None
+    assert read_seen_list(tmp_path / "weights.safetensors") is None
 
 
 @pytest.mark.parametrize(
@@ -94,28 +94,28 @@ def test_weights_without_a_list_say_nothing(tmp_path):
 def test_a_list_that_is_none_is_refused_with_what_to_do(tmp_path, content):
     weights = tmp_path / "own.safetensors"
     if isinstance(content, bytes):
-        learnt_file(weights).write_bytes(content)
+        seen_list_file(weights).write_bytes(content)
     else:
-        np.save(learnt_file(weights), content)
+        np.save(seen_list_file(weights), content)
     with pytest.raises(WeightsError, match=r"own\.learnt\.npy: .*Write it again: python -m inkfold\.data\.seen DATA"):
-        read_learnt(weights)
+        read_seen_list(weights)
 
 
 def test_a_list_that_promises_more_than_it_has_is_refused(tmp_path):
     weights = tmp_path / "own.safetensors"
-    np.save(learnt_file(weights), np.zeros((1000, 2), np.uint64))
-    whole = learnt_file(weights).read_bytes()
-    learnt_file(weights).write_bytes(whole[: len(whole) // 2])
+    np.save(seen_list_file(weights), np.zeros((1000, 2), np.uint64))
+    whole = seen_list_file(weights).read_bytes()
+    seen_list_file(weights).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(WeightsError, match="not a list of drawings"):
-        read_learnt(weights)
+        read_seen_list(weights)
 
 
 def test_an_archive_is_no_list(tmp_path):
     weights = tmp_path / "own.safetensors"
-    with learnt_file(weights).open("wb") as file:
+    with seen_list_file(weights).open("wb") as file:
         np.savez(file, np.zeros((3, 2), np.uint64))
     with pytest.raises(WeightsError, match="got an archive, expected uint64"):
-        read_learnt(weights)
+        read_seen_list(weights)
 
 
 def test_a_list_is_written_of_a_folder_of_drawings(tmp_path, capsys):
@@ -123,9 +123,9 @@ def test_a_list_is_written_of_a_folder_of_drawings(tmp_path, capsys):
     weights.touch()
     main([str(data), str(weights)])
     assert capsys.readouterr().out == f"18 drawings: {tmp_path / 'own.learnt.npy'}\n"
-    listed = read_learnt(weights)
+    listed = read_seen_list(weights)
     files = sorted((data / "train").rglob("*.png"))
-    assert recognise(np.stack([sign(cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)) for file in files]), listed).all()
+    assert mark_seen(np.stack([sign(cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)) for file in files]), listed).all()
 
 
 def test_every_broken_drawing_is_told_and_nothing_is_written(tmp_path):
@@ -134,9 +134,9 @@ def test_every_broken_drawing_is_told_and_nothing_is_written(tmp_path):
     for path in broken:
         break_image(path)
     with pytest.raises(DataError) as told:
-        write_learnt(data, weights)
+        write_seen_list(data, weights)
     assert all(path.name in str(told.value) for path in broken)
-    assert not learnt_file(weights).exists()
+    assert not seen_list_file(weights).exists()
 
 
 def test_the_command_says_what_it_needs(tmp_path):
@@ -150,15 +150,15 @@ def test_the_command_says_what_it_needs(tmp_path):
 
 
 def test_ink_small_knows_what_it_was_trained_on_and_nothing_else():
-    learnt = read_learnt(inksmall.WEIGHTS)
+    learnt = read_seen_list(inksmall.WEIGHTS)
     assert learnt is not None
     assert len(learnt) == 6374
     same, other = (
         np.stack([sign(draw_sketch(name, seed, i)) for name in ("cat", "fish", "tree") for i in range(30)])
         for seed in (2026, 1)
     )
-    assert recognise(same, learnt).all()
-    assert recognise(other, learnt).mean() < 0.02
+    assert mark_seen(same, learnt).all()
+    assert mark_seen(other, learnt).mean() < 0.02
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +175,7 @@ def weights(tmp_path, monkeypatch, write_weights, data):
     part = tmp_path / "part"
     for name in ("apple", "fish"):
         shutil.copytree(data / "train" / name, part / name)
-    write_learnt(part, folder / "test_resnet.safetensors")
+    write_seen_list(part, folder / "test_resnet.safetensors")
     monkeypatch.setenv("INKFOLD_WEIGHTS", str(folder))
     return folder
 
@@ -199,7 +199,7 @@ def test_a_run_measures_drawings_that_are_new_to_its_backbone_apart(tmp_path, da
 
 
 def test_a_run_says_so_too_where_nothing_is_new(tmp_path, data, weights):
-    write_learnt(data, weights / "test_resnet.safetensors")
+    write_seen_list(data, weights / "test_resnet.safetensors")
     recipe = toy_recipe(tmp_path, RECIPE.replace("{k: 3}", "{k: 3, group_duplicates: false}"))
     done = inkfold("train", recipe, f"data={data}", f"out={tmp_path / 'run'}", home=tmp_path / "home")
     assert done.returncode == 0, done.stderr

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inkfold.ensemble.answers import Panelist
-from inkfold.ensemble.external import Classes, read_panelist, read_predictions
-from inkfold.ensemble.members import assemble
+from inkfold.ensemble.answers import MemberPredictions
+from inkfold.ensemble.external import Classes, read_member, read_predictions
+from inkfold.ensemble.members import align_members
 from inkfold.errors import PredictionError
 from inkfold.evaluation.predictions import Predictions, write_submission
 
@@ -61,7 +61,7 @@ def write_parquet(path, **columns):
 def refused(path, classes=CLASSES):
     """All that is told, as lines; each must say where."""
     with pytest.raises(PredictionError) as caught:
-        read_panelist(path, classes)
+        read_member(path, classes)
     problems = caught.value.problems
     assert problems
     assert all(problem.where.startswith(str(path)) for problem in problems)
@@ -124,15 +124,15 @@ def write_as(kind, path, one):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_same_answers_are_the_same_in_every_form_and_any_order(tmp_path, seed):
-    run = Panelist("run", None, Predictions(np.array(PATHS, np.dtypes.StringDType()), PROBS, NAMES), Path("run"))
+    run = MemberPredictions("run", None, Predictions(np.array(PATHS, np.dtypes.StringDType()), PROBS, NAMES), Path("run"))
     members = [run]
     rng = np.random.default_rng(seed)
     for kind in ("csv", "npz", "npz of folds", "npy", "parquet", "ours"):
         rows, columns = rng.permutation(4), rng.permutation(3)
         mixed = Predictions(run.test.image_paths[rows], PROBS[rows][:, columns], tuple(NAMES[k] for k in columns))
         (tmp_path / kind).mkdir()
-        members.append(read_panelist(write_as(kind, tmp_path / kind, mixed), CLASSES))
-    panel = assemble(members)
+        members.append(read_member(write_as(kind, tmp_path / kind, mixed), CLASSES))
+    panel = align_members(members)
     assert panel.names == ("run", "m", "m", "m", "m", "m", "m")
     for folds in panel.test:
         assert np.array_equal(folds, PROBS[None])
@@ -140,12 +140,12 @@ def test_the_same_answers_are_the_same_in_every_form_and_any_order(tmp_path, see
 
 def test_a_submission_has_all_probability_in_one_class_by_the_datas_numbers(tmp_path):
     path = write_submitted(tmp_path / "theirs.csv", [30, "5", "2.0", " 30 "], [f".\\{one}" for one in PATHS])
-    one = read_panelist(path, CLASSES)
+    one = read_member(path, CLASSES)
     assert (one.name, one.out_of_fold, one.run) == ("theirs", None, None)
     assert one.test.class_names == NAMES
     assert one.test.probs.tolist() == [[0, 0, 1], [0, 1, 0], [1, 0, 0], [0, 0, 1]]
-    run = Panelist("run", None, Predictions(np.array(PATHS, np.dtypes.StringDType()), PROBS, NAMES), Path("run"))
-    assert assemble([one, run]).test_paths.tolist() == PATHS
+    run = MemberPredictions("run", None, Predictions(np.array(PATHS, np.dtypes.StringDType()), PROBS, NAMES), Path("run"))
+    assert align_members([one, run]).test_paths.tolist() == PATHS
 
 
 def test_a_submission_that_inkfold_wrote_is_read_with_the_datas_column_names(tmp_path):
@@ -255,9 +255,9 @@ def test_every_cell_that_is_no_number_is_told(tmp_path):
 def test_numbers_that_are_none_are_read_for_the_panel_to_refuse(tmp_path):
     path = write_wide(tmp_path / "a.csv")
     path.write_text(path.read_text("utf-8").replace("0.75", "nan").replace("1.0", "1e300"), "utf-8")
-    members = [read_panelist(path, CLASSES), read_panelist(write_wide(tmp_path / "b.csv"), CLASSES)]
+    members = [read_member(path, CLASSES), read_member(write_wide(tmp_path / "b.csv"), CLASSES)]
     with pytest.raises(PredictionError, match="3 rows hold NaN or infinity"):
-        assemble(members)
+        align_members(members)
 
 
 def test_rows_of_the_wrong_length_are_told_with_the_whole_path(tmp_path):
@@ -301,7 +301,7 @@ def test_a_directory_may_hold_both_parts_in_two_forms(tmp_path):
     write_npz(root / "test.NPZ.npz", FOLDS)
     (root / "test.NPZ.npz").rename(root / "test.NPZ")
     (root / "notes.csv").write_text("no table")
-    one = read_panelist(root, CLASSES)
+    one = read_member(root, CLASSES)
     assert one.name == "their.v2"
     assert np.array_equal(one.out_of_fold.probs, PROBS)
     assert np.array_equal(one.test.fold_probs, FOLDS)
@@ -319,13 +319,13 @@ def test_all_files_of_a_directory_are_checked_at_once(tmp_path):
 
 
 def test_out_of_fold_predictions_are_known_by_their_name_or_their_folds(tmp_path):
-    one = read_panelist(write_wide(tmp_path / "out_of_fold.csv"), CLASSES)
+    one = read_member(write_wide(tmp_path / "out_of_fold.csv"), CLASSES)
     assert one.test is None
     assert np.array_equal(one.out_of_fold.probs, PROBS)
     paths = np.array(PATHS, np.dtypes.StringDType())
     ours = Predictions(paths, PROBS, NAMES, np.array([0, 1, 2, 0]), np.array([0, 1, 0, 1]))
     ours.save(tmp_path / "model.parquet")
-    one = read_panelist(tmp_path / "model.parquet", CLASSES)
+    one = read_member(tmp_path / "model.parquet", CLASSES)
     assert one.test is None
     assert one.out_of_fold.targets.tolist() == [0, 1, 2, 0]
 
@@ -661,9 +661,9 @@ def test_any_bytes_give_numbers_or_a_clear_error(tmp_path_factory, data):
 
 
 def test_all_problems_of_a_mixture_are_told_together(tmp_path):
-    run = Panelist("run", None, Predictions(np.array(PATHS, np.dtypes.StringDType()), PROBS, NAMES), Path("run"))
+    run = MemberPredictions("run", None, Predictions(np.array(PATHS, np.dtypes.StringDType()), PROBS, NAMES), Path("run"))
     theirs = [
-        read_panelist(path, CLASSES)
+        read_member(path, CLASSES)
         for path in (
             write_submitted(tmp_path / "shorter.csv", [2, 5, 30], PATHS[:3]),
             write_npz(tmp_path / "logits.npz", PROBS * 10 - 5),
@@ -671,7 +671,7 @@ def test_all_problems_of_a_mixture_are_told_together(tmp_path):
         )
     ]
     with pytest.raises(PredictionError) as caught:
-        assemble([*theirs, run])
+        align_members([*theirs, run])
     places = {problem.where.partition(",")[0] for problem in caught.value.problems}
     assert places == {"shorter", "logits", "other"}
 
@@ -689,7 +689,7 @@ THREE = Classes(("a", "b", "c"), np.array([0, 1, 2]))
 def test_numbered_files_in_a_directory_are_the_folds_of_one_model(tmp_path):
     submission(tmp_path / "model" / "test-0.csv", ["x", "y"], [0, 1])
     submission(tmp_path / "model" / "test-1.csv", ["./y", "x"], [2, 0])
-    panelist = read_panelist(tmp_path / "model", THREE)
+    panelist = read_member(tmp_path / "model", THREE)
     assert panelist.name == "model"
     assert panelist.test.image_paths.tolist() == ["x", "y"]
     np.testing.assert_array_equal(panelist.test.fold_probs.argmax(2), [[0, 1], [0, 2]])
@@ -703,7 +703,7 @@ def test_all_folds_that_do_not_fit_the_first_are_told_together(tmp_path):
     probs = np.full((2, 2, 3), 1 / 3)
     np.savez(tmp_path / "model" / "test-3.npz", probs=probs, image_paths=np.array(["x", "y"]))
     with pytest.raises(PredictionError) as caught:
-        read_panelist(tmp_path / "model", THREE)
+        read_member(tmp_path / "model", THREE)
     assert [problem.where.rpartition("-")[2] for problem in caught.value.problems] == ["1.csv", "2.csv", "3.npz"]
     assert "other drawings than test-0.csv" in str(caught.value)
     assert "holds 2 folds itself" in str(caught.value)
@@ -713,12 +713,12 @@ def test_one_file_beside_numbered_ones_is_ambiguous(tmp_path):
     submission(tmp_path / "model" / "test-0.csv", ["x", "y"], [0, 1])
     submission(tmp_path / "model" / "test.csv", ["x", "y"], [0, 1])
     with pytest.raises(PredictionError, match=r"has test-0\.csv and test\.csv, expected one"):
-        read_panelist(tmp_path / "model", THREE)
+        read_member(tmp_path / "model", THREE)
 
 
 def test_a_csv_beside_another_array_is_a_fold_of_its_own(tmp_path):
     submission(tmp_path / "model" / "test-0.csv", ["x", "y"], [0, 1])
     np.save(tmp_path / "model" / "test-0.npy", np.array([[0.2, 0.3, 0.5], [0.6, 0.2, 0.2]]))
     submission(tmp_path / "model" / "test-1.csv", ["x", "y"], [2, 2])
-    folds = read_panelist(tmp_path / "model", THREE).test.fold_probs
+    folds = read_member(tmp_path / "model", THREE).test.fold_probs
     np.testing.assert_allclose(folds, [[[0.2, 0.3, 0.5], [0.6, 0.2, 0.2]], [[0, 0, 1], [0, 0, 1]]])

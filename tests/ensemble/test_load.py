@@ -6,9 +6,17 @@ import pytest
 
 from inkfold.data.dataset import read_dataset
 from inkfold.data.types import DataOptions
-from inkfold.ensemble.answers import Panelist
+from inkfold.ensemble.answers import MemberPredictions
 from inkfold.ensemble.build import vote
-from inkfold.ensemble.load import NamedData, digest_member, read_named_data, read_voters, tell_apart, voter_of_run, with_labels
+from inkfold.ensemble.load import (
+    NamedData,
+    digest_member,
+    load_members,
+    member_of_run,
+    read_named_data,
+    tell_apart,
+    with_labels,
+)
 from inkfold.errors import DataError, PredictionError, RecipeError
 from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.run import load_run
@@ -57,7 +65,7 @@ def test_names_are_told_apart_from_each_other_and_from_votes(names, expected):
 
 def test_runs_and_files_are_read_and_called_after_their_files(toys, tmp_path):
     shutil.copy(toys["mlp"] / "submission.csv", tmp_path / "theirs.csv")
-    voters = read_voters([toys["linear"], tmp_path / "theirs.csv"])
+    voters = load_members([toys["linear"], tmp_path / "theirs.csv"])
     assert [voter.panelist.name for voter in voters] == ["linear", "theirs"]
     assert voters[0].run.path == toys["linear"]
     assert voters[1].run is None
@@ -67,7 +75,7 @@ def test_runs_and_files_are_read_and_called_after_their_files(toys, tmp_path):
 def test_two_of_one_name_are_numbered(toys, tmp_path):
     for name in ("x", "y"):
         shutil.copytree(toys["linear"], tmp_path / name / "run")
-    voters = read_voters([tmp_path / "x/run", tmp_path / "y/run", toys["mlp"]])
+    voters = load_members([tmp_path / "x/run", tmp_path / "y/run", toys["mlp"]])
     assert [voter.panelist.name for voter in voters] == ["run 1", "run 2", "mlp"]
 
 
@@ -75,7 +83,7 @@ def test_a_directory_named_by_a_dot_has_a_name(toys, monkeypatch):
     monkeypatch.chdir(toys["linear"])
     from pathlib import Path
 
-    assert [voter.panelist.name for voter in read_voters([Path(), toys["mlp"]])] == ["linear", "mlp"]
+    assert [voter.panelist.name for voter in load_members([Path(), toys["mlp"]])] == ["linear", "mlp"]
 
 
 def test_all_problems_of_all_members_are_told_together(toys, tmp_path):
@@ -88,7 +96,7 @@ def test_all_problems_of_all_members_are_told_together(toys, tmp_path):
     (tmp_path / "bad.csv").write_text("image_path,target\n0.png,99\n")
     members = [toys["linear"], *(tmp_path / name for name in ("broken", "ensemble", "gone", "unfinished", "bad.csv"))]
     with pytest.raises(PredictionError) as caught:
-        read_voters(members)
+        load_members(members)
     lines = "\n".join(told(caught))
     assert f"{tmp_path / 'broken/heads.safetensors'}: is missing" in lines
     assert f"{tmp_path / 'broken/submission.csv'}: is missing or not as it was written" in lines
@@ -108,13 +116,13 @@ def test_columns_are_called_as_in_the_runs_data(tmp_path):
 
     settings = ("data.path_column=file", "data.target_column=nr")
     run = train(tmp_path / "toy.yaml", *settings, data=toys["data"], out=tmp_path / "run")
-    voters = read_voters([run.path, run.path / "submission.csv"])
+    voters = load_members([run.path, run.path / "submission.csv"])
     np.testing.assert_array_equal(voters[1].panelist.test.preds, voters[0].panelist.test.preds)
     assert (run.path / "submission.csv").read_text().startswith("ID,file,nr\n")
     ensemble = vote([run.path, run.path / "submission.csv"], out=tmp_path / "out")
     assert (ensemble.path / "submission.csv").read_bytes() == (run.path / "submission.csv").read_bytes()
     named = read_named_data(toys["data"], settings)
-    alone = read_voters([run.path / "submission.csv"], named)
+    alone = load_members([run.path / "submission.csv"], named)
     np.testing.assert_array_equal(alone[0].panelist.test.preds, voters[0].panelist.test.preds)
 
 
@@ -139,7 +147,7 @@ def test_labels_are_added_by_path_whatever_the_order_and_spelling(dataset):
     rows = np.random.default_rng(0).permutation(18)
     paths = [f"./{path}" for path in dataset.train.image_paths[rows]]
     test = given([*dataset.test.image_paths[::-1]], ("house", "apple", "fish"))
-    labelled = with_labels(Panelist("a", given(paths), test), dataset)
+    labelled = with_labels(MemberPredictions("a", given(paths), test), dataset)
     assert labelled.out_of_fold.targets.tolist() == dataset.train.targets[rows].tolist()
     names = [("house", "apple", "fish")[k] for k in labelled.test.targets]
     assert names == [NAMES[k] for k in dataset.test.targets[::-1]]
@@ -147,13 +155,13 @@ def test_labels_are_added_by_path_whatever_the_order_and_spelling(dataset):
 
 def test_labels_that_are_there_already_stay(dataset):
     paths = dataset.train.image_paths.tolist()
-    labelled = with_labels(Panelist("a", given(paths, targets=np.zeros(18, int)), None), dataset)
+    labelled = with_labels(MemberPredictions("a", given(paths, targets=np.zeros(18, int)), None), dataset)
     assert set(labelled.out_of_fold.targets.tolist()) == {0}
 
 
 def test_a_part_of_the_training_drawings_is_enough(dataset):
     assert with_labels(
-        Panelist("a", given(dataset.train.image_paths[:5].tolist()), None), dataset
+        MemberPredictions("a", given(dataset.train.image_paths[:5].tolist()), None), dataset
     ).out_of_fold.targets.shape == (5,)
 
 
@@ -161,16 +169,22 @@ def test_drawings_and_classes_that_are_not_the_datas_are_told(dataset):
     tests = dataset.test.image_paths.tolist()
     for panelist, words in (
         (
-            Panelist("a", given(["x.png", *dataset.train.image_paths.tolist()]), None),
+            MemberPredictions("a", given(["x.png", *dataset.train.image_paths.tolist()]), None),
             "a, out of fold: has 1 drawings that are not in",
         ),
-        (Panelist("a", None, given([*tests, "x.png"])), "a, test: has 1 drawings that are not in the data, such as 'x.png'"),
-        (Panelist("a", None, given(tests[1:])), f"a, test: has 1 drawings too few, such as '{tests[0]}'"),
         (
-            Panelist("a", None, given(tests, ("apple", "fish", "hut"))),
+            MemberPredictions("a", None, given([*tests, "x.png"])),
+            "a, test: has 1 drawings that are not in the data, such as 'x.png'",
+        ),
+        (MemberPredictions("a", None, given(tests[1:])), f"a, test: has 1 drawings too few, such as '{tests[0]}'"),
+        (
+            MemberPredictions("a", None, given(tests, ("apple", "fish", "hut"))),
             "a, test: has 3 classes, the data 3, not both have 'house'",
         ),
-        (Panelist("a", None, given(tests, (*NAMES, "zoo"))), "a, test: has 4 classes, the data 3, not both have 'zoo'"),
+        (
+            MemberPredictions("a", None, given(tests, (*NAMES, "zoo"))),
+            "a, test: has 4 classes, the data 3, not both have 'zoo'",
+        ),
     ):
         with pytest.raises(PredictionError) as caught:
             with_labels(panelist, dataset)
@@ -179,7 +193,7 @@ def test_drawings_and_classes_that_are_not_the_datas_are_told(dataset):
 
 def test_data_without_test_drawings_say_nothing_of_them(dataset):
     without = replace(dataset, test=None)
-    assert with_labels(Panelist("a", None, given(["x.png"])), without).test.targets is None
+    assert with_labels(MemberPredictions("a", None, given(["x.png"])), without).test.targets is None
 
 
 def test_the_fingerprint_changes_with_what_a_vote_takes_from_the_data(dataset):
@@ -219,7 +233,7 @@ def test_a_members_digest_changes_with_all_that_its_answers_come_from(toys, tmp_
 
 def test_a_run_says_what_its_files_say(toys):
     run = load_run(toys["linear"])
-    voter = voter_of_run(run, "x")
+    voter = member_of_run(run, "x")
     assert voter.panelist.name == "x"
     assert voter.panelist.out_of_fold.folds is not None
     assert voter.panelist.test.fold_probs.shape == (3, 15, 3)

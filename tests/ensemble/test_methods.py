@@ -9,14 +9,14 @@ from inkfold.ensemble.methods import (
     CHUNK_ROWS,
     FITTED,
     METHODS,
-    FittedWay,
-    Judged,
-    Way,
+    FittedMethod,
+    MethodScore,
+    VotingMethod,
     choose,
     compare,
-    fit_way,
-    judge_choice,
-    judge_way,
+    fit_method,
+    score_choice,
+    score_method,
 )
 from inkfold.ensemble.stacking import fit_temperature, softmax, tempered
 from inkfold.ensemble.voting import geometric_vote, hard_vote, rank_vote, soft_vote
@@ -25,7 +25,9 @@ from inkfold.evaluation.metrics import paired_difference
 from toy import python
 
 CLASSES = 4
-WAYS = [Way(method, calibrated, "mean_probability") for method, calibrated in itertools.product(METHODS, (False, True))]
+WAYS = [
+    VotingMethod(method, calibrated, "mean_probability") for method, calibrated in itertools.product(METHODS, (False, True))
+]
 every_way = pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
 every_fitted_way = pytest.mark.parametrize("way", [way for way in WAYS if way.is_fitted], ids=lambda way: way.name)
 
@@ -51,7 +53,8 @@ def votes(members):
 def judged(*rights):
     """Candidates that are right where their text has a `1`."""
     return [
-        Judged(f"way {i}", np.zeros((0, 2)), np.array([letter == "1" for letter in right])) for i, right in enumerate(rights)
+        MethodScore(f"way {i}", np.zeros((0, 2)), np.array([letter == "1" for letter in right]))
+        for i, right in enumerate(rights)
     ]
 
 
@@ -60,25 +63,25 @@ def test_ways_with_nothing_to_fit_are_the_votes_themselves():
     expected = votes(members)
     assert [method for method in METHODS if method not in FITTED] == list(expected)
     for method, probs in expected.items():
-        way = Way(method, ties="mean_probability")
+        way = VotingMethod(method, ties="mean_probability")
         assert not way.is_fitted
-        found = judge_way(way, members, targets, parts)
+        found = score_method(way, members, targets, parts)
         assert np.array_equal(found.probs, probs)
         assert np.array_equal(found.right, probs.argmax(1) == targets)
-        assert np.array_equal(fit_way(way, members, targets).pool(members), probs)
+        assert np.array_equal(fit_method(way, members, targets).pool(members), probs)
         assert found.name == way.name
 
 
 def test_hard_ways_break_ties_as_they_are_told():
     members = np.array([[[0.6, 0.4]], [[0.1, 0.9]]])
-    assert FittedWay(Way("hard")).pool(members).tolist() == [[0.5, 0.5]]
-    assert FittedWay(Way("hard", ties="mean_probability")).pool(members).argmax(1).tolist() == [1]
+    assert FittedMethod(VotingMethod("hard")).pool(members).tolist() == [[0.5, 0.5]]
+    assert FittedMethod(VotingMethod("hard", ties="mean_probability")).pool(members).argmax(1).tolist() == [1]
 
 
 @pytest.mark.parametrize("method", ["soft", "hard", "geometric", "rank"])
 def test_calibrated_ways_are_the_votes_of_tempered_members(method):
     members, targets, _ = panel()
-    fitted = fit_way(Way(method, True, "mean_probability"), members, targets)
+    fitted = fit_method(VotingMethod(method, True, "mean_probability"), members, targets)
     temperatures = [fit_temperature(one, targets) for one in members]
     assert fitted.temperatures.tolist() == temperatures
     expected = np.stack([tempered(one, t) for one, t in zip(members, temperatures, strict=True)])
@@ -88,10 +91,10 @@ def test_calibrated_ways_are_the_votes_of_tempered_members(method):
 @every_fitted_way
 def test_every_part_is_judged_by_what_was_fitted_on_the_others(way):
     members, targets, parts = panel()
-    found = judge_way(way, members, targets, 3 * parts + 5)  # any numbers may name the parts
+    found = score_method(way, members, targets, 3 * parts + 5)  # any numbers may name the parts
     for part in range(4):
         inside = parts == part
-        fitted = fit_way(way, members[:, ~inside], targets[~inside])
+        fitted = fit_method(way, members[:, ~inside], targets[~inside])
         assert np.array_equal(found.probs[inside], fitted.pool(members[:, inside]))
     assert np.array_equal(found.right, found.probs.argmax(1) == targets)
 
@@ -101,16 +104,21 @@ def test_every_part_is_judged_by_what_was_fitted_on_the_others(way):
 def test_a_parts_own_targets_have_no_say_in_what_is_said_of_it(way, part):
     members, targets, parts = panel()
     other = np.where(parts == part, (targets + 1) % CLASSES, targets)
-    before, after = judge_way(way, members, targets, parts), judge_way(way, members, other, parts)
+    before, after = score_method(way, members, targets, parts), score_method(way, members, other, parts)
     assert np.array_equal(before.probs[parts == part], after.probs[parts == part])
-    assert np.array_equal(before.probs, after.probs) == (not way.is_fitted or way == Way("rank", True, "mean_probability"))
+    assert np.array_equal(before.probs, after.probs) == (
+        not way.is_fitted or way == VotingMethod("rank", True, "mean_probability")
+    )
 
 
 @every_way
 def test_the_order_of_drawings_is_irrelevant(way):
     members, targets, parts = panel()
     order = np.random.default_rng(1).permutation(len(targets))
-    before, after = judge_way(way, members, targets, parts), judge_way(way, members[:, order], targets[order], parts[order])
+    before, after = (
+        score_method(way, members, targets, parts),
+        score_method(way, members[:, order], targets[order], parts[order]),
+    )
     # L-BFGS stops within its tolerance of the optimum
     np.testing.assert_allclose(after.probs, before.probs[order], atol=2e-3 if way.method == "stack" else 1e-5)
 
@@ -118,12 +126,12 @@ def test_the_order_of_drawings_is_irrelevant(way):
 @every_way
 def test_rows_sum_to_one_and_come_back_from_json_to_the_last_bit(way):
     members, targets, _ = panel()
-    fitted = fit_way(way, members, targets)
+    fitted = fit_method(way, members, targets)
     probs = fitted.pool(members)
     assert (probs >= 0).all()
     np.testing.assert_allclose(probs.sum(1), 1, rtol=1e-12)
     text = json.dumps(fitted.as_json(), allow_nan=False)
-    back = FittedWay.from_json(json.loads(text))
+    back = FittedMethod.from_json(json.loads(text))
     assert back.way == way
     assert json.dumps(back.as_json()) == text
     assert np.array_equal(back.pool(members), probs)
@@ -131,8 +139,8 @@ def test_rows_sum_to_one_and_come_back_from_json_to_the_last_bit(way):
 
 def test_the_seed_comes_back_from_json():
     members, targets, _ = panel()
-    way = Way("greedy", seed=3)
-    assert FittedWay.from_json(fit_way(way, members, targets).as_json()).way == way
+    way = VotingMethod("greedy", seed=3)
+    assert FittedMethod.from_json(fit_method(way, members, targets).as_json()).way == way
 
 
 WHOLE = {
@@ -151,7 +159,7 @@ STACK = {**WHOLE, "method": "stack", "weights": [-0.5, 1], "bias": [0.0, 0.5, -2
 
 @pytest.mark.parametrize("raw", [WHOLE, WEIGHTED, CALIBRATED, STACK], ids=lambda raw: raw["method"])
 def test_what_is_a_fitted_way_is_read_as_it_was_written(raw):
-    back = FittedWay.from_json(json.loads(json.dumps(raw)))
+    back = FittedMethod.from_json(json.loads(json.dumps(raw)))
     assert back.as_json() == raw
     assert all(values is None or values.dtype == np.float64 for values in (back.temperatures, back.weights, back.bias))
 
@@ -189,13 +197,13 @@ def test_what_is_a_fitted_way_is_read_as_it_was_written(raw):
 )
 def test_what_is_no_fitted_way_is_refused(raw, fault):
     with pytest.raises(PredictionError, match=rf"(?s)^error: vote: {fault}.*\. Restore the file, or vote anew\.$"):
-        FittedWay.from_json(raw)
+        FittedMethod.from_json(raw)
 
 
 def test_all_that_is_wrong_with_a_fitted_way_is_told_with_its_place():
     raw = {**WHOLE, "method": "no" * 100, "ties": 3, "weights": [0.0]}
     with pytest.raises(PredictionError) as caught:
-        FittedWay.from_json(raw, "ensemble/vote.json")
+        FittedMethod.from_json(raw, "ensemble/vote.json")
     lines = str(caught.value).splitlines()
     assert [line.split(":")[2] for line in lines] == [" method", " ties", " weights"]
     assert all(line.startswith("error: ensemble/vote.json: ") and len(line) < 250 for line in lines)
@@ -213,20 +221,20 @@ def test_all_that_is_wrong_with_a_fitted_way_is_told_with_its_place():
 )
 def test_other_members_or_classes_than_were_fitted_are_refused(raw, shape, fault):
     with pytest.raises(PredictionError, match=rf"^vote: {fault}"):
-        FittedWay.from_json(raw).pool(np.full(shape, 1 / shape[2]))
+        FittedMethod.from_json(raw).pool(np.full(shape, 1 / shape[2]))
 
 
 @every_way
 def test_a_way_without_members_is_refused(way):
     nobody, targets, parts = np.empty((0, 4, 3)), np.arange(4) % 3, np.arange(4) % 2
     with pytest.raises(PredictionError, match=r"got none|got 0 members"):
-        judge_way(way, nobody, targets, parts)
+        score_method(way, nobody, targets, parts)
     if way.method in FITTED:
         with pytest.raises(PredictionError, match="got 0 members"):
-            fit_way(way, nobody, targets)
+            fit_method(way, nobody, targets)
     else:
         with pytest.raises(PredictionError, match=r"^members: got none"):
-            FittedWay(Way(way.method)).pool(nobody)
+            FittedMethod(VotingMethod(way.method)).pool(nobody)
 
 
 @every_fitted_way
@@ -235,29 +243,29 @@ def test_a_second_level_of_a_single_part_is_refused(way):
     with pytest.raises(
         PredictionError, match=r"^vote: got 1 part of the drawings, expected two parts at least: a second level"
     ):
-        judge_way(way, members, targets, np.zeros_like(parts))
+        score_method(way, members, targets, np.zeros_like(parts))
 
 
 def test_what_is_not_fitted_needs_no_second_level():
     members, targets, parts = panel()
     for method in ("soft", "hard", "geometric", "rank"):
-        whole = judge_way(Way(method), members, targets, np.zeros_like(parts))
-        assert np.array_equal(whole.probs, judge_way(Way(method), members, targets, parts).probs)
+        whole = score_method(VotingMethod(method), members, targets, np.zeros_like(parts))
+        assert np.array_equal(whole.probs, score_method(VotingMethod(method), members, targets, parts).probs)
 
 
 def test_names_tell_ways_apart():
-    names = [Way(m, c, t).name for m in METHODS for c in (False, True) for t in ("lowest_id", "mean_probability")]
+    names = [VotingMethod(m, c, t).name for m in METHODS for c in (False, True) for t in ("lowest_id", "mean_probability")]
     assert len(set(names)) == 2 * (len(METHODS) + 1), "tie rules are those of hard votes only"
-    assert Way("hard").name == "hard"
-    assert Way("hard", ties="mean_probability").name == "hard (ties: mean probability)"
-    assert Way("hard", True, "mean_probability").name == "calibrated hard (ties: mean probability)"
-    assert Way("soft", True, "mean_probability").name == "calibrated soft"
+    assert VotingMethod("hard").name == "hard"
+    assert VotingMethod("hard", ties="mean_probability").name == "hard (ties: mean probability)"
+    assert VotingMethod("hard", True, "mean_probability").name == "calibrated hard (ties: mean probability)"
+    assert VotingMethod("soft", True, "mean_probability").name == "calibrated soft"
 
 
 @every_way
 def test_more_drawings_than_are_held_at_once_are_pooled_alike(way):
     members, targets, _ = panel(n=2 * CHUNK_ROWS + 3)
-    fitted = fit_way(way, members[:, :100], targets[:100])
+    fitted = fit_method(way, members[:, :100], targets[:100])
     probs = fitted.pool(members.astype(np.float32))
     assert probs.dtype == np.float64
     one_by_one = np.concatenate([fitted.pool(members[:, i : i + 1].astype(np.float32)) for i in range(len(targets))])
@@ -268,14 +276,14 @@ def test_more_drawings_than_are_held_at_once_are_pooled_alike(way):
 def test_probabilities_of_exactly_zero_and_one_are_judged_without_warnings(way):
     members, targets, parts = panel()
     sure = np.eye(CLASSES, dtype=np.float32)[members.argmax(2)]
-    found = judge_way(way, sure, targets, parts)
+    found = score_method(way, sure, targets, parts)
     assert np.isfinite(found.probs).all()
     json.dumps(found.figures(targets), allow_nan=False)
 
 
 @every_way
 def test_one_class_alone_is_always_right(way):
-    found = judge_way(way, np.ones((2, 6, 1)), np.zeros(6, np.int64), np.arange(6) % 2)
+    found = score_method(way, np.ones((2, 6, 1)), np.zeros(6, np.int64), np.arange(6) % 2)
     assert found.right.all()
     np.testing.assert_allclose(found.probs, 1)
 
@@ -283,7 +291,7 @@ def test_one_class_alone_is_always_right(way):
 def test_a_way_fits_what_its_method_needs():
     members, targets, _ = panel()
     for way in WAYS:
-        fitted = fit_way(way, members, targets)
+        fitted = fit_method(way, members, targets)
         assert (fitted.temperatures is not None) == way.calibrated
         assert (fitted.weights is not None) == (way.method in FITTED)
         assert (fitted.bias is not None) == (way.method == "stack")
@@ -295,25 +303,25 @@ def test_a_way_fits_what_its_method_needs():
 @pytest.mark.parametrize(
     "way",
     [
-        Way("weighted"),
-        Way("weighted", True),
-        Way("greedy"),
-        Way("greedy", True),
-        Way("stack"),
-        Way("stack", True),
+        VotingMethod("weighted"),
+        VotingMethod("weighted", True),
+        VotingMethod("greedy"),
+        VotingMethod("greedy", True),
+        VotingMethod("stack"),
+        VotingMethod("stack", True),
     ],
     ids=lambda way: way.name,
 )
 def test_where_one_member_knows_and_the_others_guess_fitting_finds_it(way):
     members, targets, parts = panel([4.0, 0.0, 0.0, 0.0, 0.0])
-    found, plain = judge_way(way, members, targets, parts), judge_way(Way("soft"), members, targets, parts)
+    found, plain = score_method(way, members, targets, parts), score_method(VotingMethod("soft"), members, targets, parts)
     assert found.right.mean() > plain.right.mean() + 0.1
     assert found.figures(targets)["nll"] < plain.figures(targets)["nll"] - 0.1
 
 
 def test_the_greedy_ways_seed_is_that_of_its_bags():
     members, targets, _ = panel([1.0, 1.1, 0.9, 1.0, 1.05, 0.95] * 2)
-    weights = [fit_way(Way("greedy", seed=seed), members, targets).weights for seed in (0, 0, 1)]
+    weights = [fit_method(VotingMethod("greedy", seed=seed), members, targets).weights for seed in (0, 0, 1)]
     assert np.array_equal(weights[0], weights[1])
     assert not np.array_equal(weights[0], weights[2])
 
@@ -322,14 +330,14 @@ def test_the_greedy_ways_seed_is_that_of_its_bags():
 def test_mapped_members_are_judged_alike(way, tmp_path):
     members, targets, parts = panel()
     np.save(tmp_path / "members.npy", members)
-    found = judge_way(way, np.load(tmp_path / "members.npy", mmap_mode="r"), targets, parts)
-    assert np.array_equal(found.probs, judge_way(way, members, targets, parts).probs)
+    found = score_method(way, np.load(tmp_path / "members.npy", mmap_mode="r"), targets, parts)
+    assert np.array_equal(found.probs, score_method(way, members, targets, parts).probs)
 
 
 @every_way
 def test_figures_lie_within_their_intervals(way):
     members, targets, parts = panel()
-    found = judge_way(way, members, targets, parts)
+    found = score_method(way, members, targets, parts)
     figures = found.figures(targets)
     own = found.probs[np.arange(len(targets)), targets]
     assert figures["accuracy"] == pytest.approx((found.probs.argmax(1) == targets).mean())
@@ -345,10 +353,10 @@ def test_figures_lie_within_their_intervals(way):
 
 def test_figures_by_hand():
     probs = np.array([[0.5, 0.5], [0.75, 0.25], [1.0, 0.0]])
-    figures = Judged("", probs, np.array([True, False, True])).figures(np.array([0, 1, 0]))
+    figures = MethodScore("", probs, np.array([True, False, True])).figures(np.array([0, 1, 0]))
     assert figures["accuracy"] == pytest.approx(2 / 3)
     assert figures["nll"] == pytest.approx((math.log(2) + math.log(4)) / 3)
-    never = Judged("", np.eye(2), np.array([False, False])).figures(np.array([1, 0]))
+    never = MethodScore("", np.eye(2), np.array([False, False])).figures(np.array([1, 0]))
     assert never["nll"] == pytest.approx(-math.log(1e-15))
     assert never["accuracy_ci95"] == [pytest.approx(0), pytest.approx(1.96**2 / (2 + 1.96**2), abs=1e-3)], "Wilson's, of two"
 
@@ -370,7 +378,7 @@ def test_the_choice_is_never_worse_than_the_best_by_more_than_chance():
     generator = np.random.default_rng(0)
     for _ in range(50):
         rights = generator.random((5, 60)) < generator.uniform(0.3, 0.9, (5, 1))
-        ones = [Judged(str(i), np.zeros((0, 2)), right) for i, right in enumerate(rights)]
+        ones = [MethodScore(str(i), np.zeros((0, 2)), right) for i, right in enumerate(rights)]
         place = choose(ones)
         best = max(ones, key=lambda one: one.right.sum())
         alike = [not paired_difference(best.right, one.right)["distinguishable"] for one in ones]
@@ -382,7 +390,7 @@ def test_choosing_from_nothing_is_refused():
     with pytest.raises(PredictionError, match=r"^vote: got no way to choose from, expected one at least"):
         choose([])
     with pytest.raises(PredictionError, match=r"^vote: got no way to choose from"):
-        judge_choice([], np.arange(4) % 2)
+        score_choice([], np.arange(4) % 2)
     with pytest.raises(PredictionError, match="got no drawings"):
         choose(judged("", ""))
     assert compare([]) == []
@@ -393,15 +401,15 @@ def test_each_part_is_answered_by_the_way_that_the_others_choose():
     first, second = "1" * 10 + "0" * 20, "0" * 10 + "1" * 20
     parts = np.repeat([4, 0, 9], 10)
     ones = [
-        Judged(name, np.full((30, 2), value), np.array([letter == "1" for letter in right]))
+        MethodScore(name, np.full((30, 2), value), np.array([letter == "1" for letter in right]))
         for name, value, right in (("first", 0.25, first), ("second", 0.75, second))
     ]
     # without part 4 the second has 20 and the first none; without 0 or 9 they have ten each, and the simpler is taken
-    found = judge_choice(ones, parts)
+    found = score_choice(ones, parts)
     assert found.probs[:, 0].tolist() == [0.75] * 10 + [0.25] * 20
     assert not found.right.any()
     with pytest.raises(PredictionError, match="expected two parts at least"):
-        judge_choice(ones, np.zeros(30, int))
+        score_choice(ones, np.zeros(30, int))
 
 
 def test_every_pair_is_compared_second_less_first():
@@ -424,7 +432,7 @@ def test_of_members_equal_in_law_about_one_pair_in_twenty_is_called_distinguisha
     told, chosen = [], []
     for seed in range(300):
         members, targets, parts = panel([1.0, 1.0], 400, seed)
-        ones = [judge_way(Way("soft"), members[[i]], targets, parts) for i in range(2)]
+        ones = [score_method(VotingMethod("soft"), members[[i]], targets, parts) for i in range(2)]
         told.append(compare(ones)[0]["distinguishable"])
         chosen.append(choose(ones))
     assert 0.01 < np.mean(told) < 0.09

@@ -9,8 +9,16 @@ from sklearn.metrics import accuracy_score, log_loss
 
 from inkfold.config.sections import VoteRecipe
 from inkfold.ensemble.methods import METHODS
-from inkfold.ensemble.selection import NO_OUT_OF_FOLD, NOT_ESTIMATED, Facts, judge, refuse_unfit, vote_json, write_verdict
-from inkfold.ensemble.submission import Form
+from inkfold.ensemble.selection import (
+    NO_OUT_OF_FOLD,
+    NOT_ESTIMATED,
+    Facts,
+    refuse_unfit,
+    select_vote,
+    vote_json,
+    write_selection,
+)
+from inkfold.ensemble.submission import SubmissionFormat
 from inkfold.errors import PredictionError
 from inkfold.evaluation.metrics import wilson_interval
 from inkfold.evaluation.predictions import Predictions
@@ -25,8 +33,8 @@ def how(**given):
 
 
 def written(out, panel, recipe, form=None, facts=FACTS):
-    verdict = judge(panel, recipe)
-    files = write_verdict(out, panel, verdict, recipe, form or Form(np.arange(3)), facts)
+    verdict = select_vote(panel, recipe)
+    files = write_selection(out, panel, verdict, recipe, form or SubmissionFormat(np.arange(3)), facts)
     return verdict, files
 
 
@@ -36,7 +44,7 @@ def read(path):
 
 def test_every_way_and_every_member_is_judged_and_the_simplest_of_equals_is_taken():
     panel, asked = some_panel(), how()
-    verdict = judge(panel, asked)
+    verdict = select_vote(panel, asked)
     assert [one.name for one in verdict.singles] == ["model 0", "model 1", "model 2"]
     assert [one.way.method for one in verdict.fitted] == list(METHODS)
     for one, probs in zip(verdict.singles, panel.out_of_fold, strict=True):
@@ -60,7 +68,7 @@ def test_a_better_fitted_way_is_taken_where_it_can_be_told():
     also = np.eye(3, dtype=np.float32)[np.random.default_rng(6).integers(0, 3, 300)]
     members = np.stack([some_probs(targets, 3, 0, 2.0), loud, also])
     panel = some_panel(n=300, out_of_fold=members)
-    verdict = judge(panel, how())
+    verdict = select_vote(panel, how())
     assert verdict.taken.way.method in ("weighted", "greedy", "stack")
     pairs = vote_json(panel, verdict, how())["pairs"]
     [pair] = [one for one in pairs if (one["first"], one["second"]) == ("soft", verdict.taken.way.name)]
@@ -70,18 +78,18 @@ def test_a_better_fitted_way_is_taken_where_it_can_be_told():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_what_is_asked_for_is_taken_and_nothing_is_chosen(method):
-    verdict = judge(some_panel(), how(method=method))
+    verdict = select_vote(some_panel(), how(method=method))
     assert verdict.taken.way.method == method
     assert verdict.choice is None
 
 
 def test_a_drawings_own_label_has_no_say_in_its_own_fitted_answer():
     panel = some_panel()
-    before = judge(panel, how(calibrate=True))
+    before = select_vote(panel, how(calibrate=True))
     targets = panel.targets.copy()
     inside = panel.parts == 2
     targets[inside] = (targets[inside] + 1) % 3
-    after = judge(some_panel(targets=targets), how(calibrate=True))
+    after = select_vote(some_panel(targets=targets), how(calibrate=True))
     for one, other in zip(before.ways, after.ways, strict=True):
         np.testing.assert_array_equal(one.probs[inside], other.probs[inside])
     assert any(
@@ -91,11 +99,11 @@ def test_a_drawings_own_label_has_no_say_in_its_own_fitted_answer():
 
 def test_what_choosing_is_worth_does_not_come_from_the_drawings_judged():
     panel = some_panel()
-    verdict = judge(panel, how())
+    verdict = select_vote(panel, how())
     inside = panel.parts == 1
-    from inkfold.ensemble.methods import Judged, choose
+    from inkfold.ensemble.methods import MethodScore, choose
 
-    chosen = verdict.ways[choose([Judged(one.name, one.probs[~inside], one.right[~inside]) for one in verdict.ways])]
+    chosen = verdict.ways[choose([MethodScore(one.name, one.probs[~inside], one.right[~inside]) for one in verdict.ways])]
     np.testing.assert_array_equal(verdict.choice.right[inside], chosen.right[inside])
 
 
@@ -107,7 +115,7 @@ def test_the_second_levels_stack_is_scikit_learns_logistic_regression():
     panel = some_panel(
         n=80, strengths=(1, 1), class_names=("a", "b"), out_of_fold=members, targets=targets, parts=parts, test=None
     )
-    stack = judge(panel, how(method="stack")).ways[METHODS.index("stack")]
+    stack = select_vote(panel, how(method="stack")).ways[METHODS.index("stack")]
     contrast = (np.log(members[:, :, 1]) - np.log(members[:, :, 0])).T
     for part in range(4):
         outside = parts != part
@@ -118,7 +126,7 @@ def test_the_second_levels_stack_is_scikit_learns_logistic_regression():
 @pytest.mark.parametrize("method", ["auto", *UNFITTED])
 def test_without_out_of_fold_predictions_what_needs_no_fitting_is_left(method):
     panel = without_out_of_fold()
-    verdict = judge(panel, how(method=method))
+    verdict = select_vote(panel, how(method=method))
     assert verdict.taken.way.method == ("soft" if method == "auto" else method)
     assert (verdict.singles, verdict.ways, verdict.choice) == ((), (), None)
     assert [one.way.method for one in verdict.fitted] == list(UNFITTED)
@@ -136,7 +144,7 @@ def test_without_out_of_fold_predictions_what_needs_no_fitting_is_left(method):
 )
 def test_what_must_be_fitted_is_refused_without_out_of_fold_predictions(asked):
     with pytest.raises(PredictionError, match="is fitted on out-of-fold predictions, which not all members have"):
-        judge(without_out_of_fold(), how(**asked))
+        select_vote(without_out_of_fold(), how(**asked))
     with pytest.raises(PredictionError, match="Take soft, hard, geometric or rank"):
         refuse_unfit(without_out_of_fold(), how(**asked))
     refuse_unfit(some_panel(), how(**asked))
@@ -144,7 +152,7 @@ def test_what_must_be_fitted_is_refused_without_out_of_fold_predictions(asked):
 
 def test_progress_is_told_of_each_way():
     told = []
-    judge(some_panel(), how(), progress=lambda *report: told.append(report))
+    select_vote(some_panel(), how(), progress=lambda *report: told.append(report))
     assert told == [("ways to vote", i + 1, len(METHODS)) for i in range(len(METHODS))]
 
 
@@ -181,7 +189,7 @@ def test_what_choosing_flatters_is_in_the_metrics_too(tmp_path):
 
 def test_every_figure_has_an_interval_and_every_pair_a_test():
     panel = some_panel()
-    found = vote_json(panel, judge(panel, how()), how())
+    found = vote_json(panel, select_vote(panel, how()), how())
     assert [one["kind"] for one in found["candidates"]] == ["member"] * 3 + ["vote"] * 7
     for one in found["candidates"]:
         for figures in (one, one["test"]):
@@ -205,7 +213,7 @@ def test_every_figure_has_an_interval_and_every_pair_a_test():
 
 def test_intervals_are_wilsons():
     panel = some_panel(n=240)
-    found = vote_json(panel, judge(panel, how()), how())
+    found = vote_json(panel, select_vote(panel, how()), how())
     for one, probs in zip(found["candidates"], panel.out_of_fold, strict=False):
         right = probs.argmax(1) == panel.targets
         assert one["accuracy_ci95"] == pytest.approx(wilson_interval(int(right.sum()), 240))
@@ -238,7 +246,7 @@ def loops(panel, within, across):
 @pytest.mark.parametrize("across", ["soft", "hard"])
 def test_votes_over_folds_are_measured_on_test_drawings_as_the_reference_votes(within, across):
     panel = some_panel(tests=90, strengths=(0.3, 0.5, 0.4, 0.2))
-    found = vote_json(panel, judge(panel, how()), how())["test_nested"]
+    found = vote_json(panel, select_vote(panel, how()), how())["test_nested"]
     assert found[f"{within}-{across}"]["accuracy"] == pytest.approx(np.mean(loops(panel, within, across) == panel.test_targets))
 
 
@@ -312,7 +320,7 @@ def test_a_holdouts_drawings_are_one_fold(tmp_path):
 
 def test_the_submission_has_the_classes_numbers(tmp_path):
     panel = some_panel()
-    written(tmp_path, panel, how(), Form(np.array([3, 7, 40])))
+    written(tmp_path, panel, how(), SubmissionFormat(np.array([3, 7, 40])))
     with (tmp_path / "submission.csv").open() as file:
         rows = [*csv.DictReader(file)]
     preds = Predictions.load(tmp_path / "predictions/test.parquet").preds

@@ -5,7 +5,7 @@ import pytest
 
 from inkfold.data.dataset import read_dataset
 from inkfold.data.types import DataOptions
-from inkfold.ensemble.submission import Form, form_of_data, form_of_submission
+from inkfold.ensemble.submission import SubmissionFormat, form_of_data, form_of_submission
 from inkfold.errors import ExportError
 from toy import read_rows, toy_data, write_rows
 from toy_votes import texts
@@ -16,7 +16,7 @@ PREDS = np.array([2, 0, 1])
 
 
 def test_the_usual_form_counts_from_0_in_the_drawings_order(tmp_path):
-    Form(TARGETS).write(tmp_path / "s.csv", PATHS, PREDS)
+    SubmissionFormat(TARGETS).write(tmp_path / "s.csv", PATHS, PREDS)
     assert read_rows(tmp_path / "s.csv") == [
         ["ID", "image_path", "target"],
         ["0", "a.png", "40"],
@@ -45,7 +45,7 @@ def test_a_submissions_columns_rows_and_ids_are_followed(tmp_path, header, colum
 
 @pytest.mark.parametrize("columns", [("image_path", "label"), ("file", "target"), ("file", "label")])
 def test_without_a_sample_the_usual_names_say_what_is_what(tmp_path, columns):
-    Form(TARGETS).write(tmp_path / "old.csv", PATHS, PREDS)
+    SubmissionFormat(TARGETS).write(tmp_path / "old.csv", PATHS, PREDS)
     form_of_submission(tmp_path / "old.csv", *columns, TARGETS).write(tmp_path / "new.csv", PATHS, PREDS)
     assert (tmp_path / "new.csv").read_bytes() == (tmp_path / "old.csv").read_bytes()
 
@@ -94,4 +94,4 @@ def test_data_without_test_drawings_only_number_the_classes():
 
 def test_a_form_without_a_column_of_paths_is_refused(tmp_path):
     with pytest.raises(ExportError, match="columns"):
-        Form(TARGETS, {"ID": "id", "target": "target"}).write(tmp_path / "s.csv", PATHS, PREDS)
+        SubmissionFormat(TARGETS, {"ID": "id", "target": "target"}).write(tmp_path / "s.csv", PATHS, PREDS)

@@ -14,8 +14,8 @@ from inkfold.export import export
 from inkfold.export import model_graph as modelgraph
 from inkfold.export.export import SET, ExportOptions, export_onnx, export_safetensors, export_set
 from inkfold.export.metadata import read_about
-from inkfold.export.verify import ask, in_float32, open_session
-from inkfold.images.preprocess import ImageOptions, fit_image
+from inkfold.export.verify import in_float32, open_session, predict_in_batches
+from inkfold.images.preprocess import ImageOptions, preprocess
 from inkfold.pipeline.train import train
 from inkfold.storage.files import TEMP_MARK
 from toy import CLASSES, RECIPE, inkfold, toy_data, toy_recipe
@@ -88,7 +88,7 @@ def drawings(seed=0):
 
 def assert_answers_alike(run_dir, model, **options):
     run = in_float32(load_any(run_dir), **options)
-    np.testing.assert_allclose(ask(open_session(model), drawings()), run.predict_proba(drawings()), atol=2e-3)
+    np.testing.assert_allclose(predict_in_batches(open_session(model), drawings()), run.predict_proba(drawings()), atol=2e-3)
 
 
 @pytest.mark.parametrize("name", [name for name in HEADS if name != "tuned"])
@@ -118,7 +118,7 @@ def test_a_file_says_what_it_is(runs, tmp_path):
     assert about.accuracy["of"] == "out_of_fold"
     assert sum(one["count"] for one in about.reliability) == run.metrics["out_of_fold"]["n"]
     assert ImageOptions(**about.image).size_px == 32
-    features = ask(open_session((tmp_path / "model.onnx").read_bytes()), drawings()[:1], "features")
+    features = predict_in_batches(open_session((tmp_path / "model.onnx").read_bytes()), drawings()[:1], "features")
     assert features.shape == (1, about.num_features)
 
 
@@ -133,7 +133,7 @@ def test_a_whole_batch_is_answered_as_one_by_one(runs, tmp_path):
     session = open_session((tmp_path / "model.onnx").read_bytes())
     batch = np.random.default_rng(0).integers(0, 256, (5, 40, 50, 3), np.uint8)
     together = session.run(["probs"], {"images": batch})[0]
-    np.testing.assert_allclose(together, ask(session, [*batch]), atol=1e-5)
+    np.testing.assert_allclose(together, predict_in_batches(session, [*batch]), atol=1e-5)
 
 
 def test_test_time_views_that_draw_are_refused_or_left_out_with_what_they_gave(runs, tmp_path):
@@ -154,9 +154,9 @@ def test_a_crop_is_refused_unless_drawings_come_fitted(runs, tmp_path):
         export_onnx(run_dir, tmp_path / "model.onnx")
     exported = export_onnx(run_dir, tmp_path / "model.onnx", ExportOptions(fitted=True))
     assert (exported.about.fitted, exported.parity.agreement) == (True, 1.0)
-    squares = [fit_image(one, ImageOptions(**exported.about.image)) for one in drawings()]
+    squares = [preprocess(one, ImageOptions(**exported.about.image)) for one in drawings()]
     expected = in_float32(load_any(run_dir)).predict_proba(drawings())
-    given = ask(open_session((tmp_path / "model.onnx").read_bytes()), squares)
+    given = predict_in_batches(open_session((tmp_path / "model.onnx").read_bytes()), squares)
     np.testing.assert_allclose(given, expected, atol=2e-3)
 
 
@@ -168,7 +168,7 @@ def test_pixels_stored_larger_than_the_network_takes_them_are_refused(runs, tmp_
 
 def test_a_file_that_answers_differently_is_not_written(runs, tmp_path, monkeypatch):
     def wrong(session, drawings, output="probs", progress=None):
-        return np.roll(ask(session, drawings, output), 1, axis=-1)
+        return np.roll(predict_in_batches(session, drawings, output), 1, axis=-1)
 
     monkeypatch.setattr(export, "ask", wrong)
     (tmp_path / "model.onnx").write_text("the old one")
@@ -224,7 +224,7 @@ def test_an_ensemble_is_a_set_whose_weighted_mean_is_its_answer(voted, tmp_path)
     assert described["files"] == [one.path.name for one in exported]
     assert sum(described["weights"]) == pytest.approx(1)
     sessions = [open_session((tmp_path / "set" / name).read_bytes()) for name in described["files"]]
-    mean = sum(weight * ask(one, drawings()) for weight, one in zip(described["weights"], sessions, strict=True))
+    mean = sum(weight * predict_in_batches(one, drawings()) for weight, one in zip(described["weights"], sessions, strict=True))
     np.testing.assert_allclose(mean, in_float32(load_any(run_dir)).predict_proba(drawings()), atol=2e-3)
 
 

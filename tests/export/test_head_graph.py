@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from inkfold.ensemble.methods import METHODS, FittedWay, Way
+from inkfold.ensemble.methods import METHODS, FittedMethod, VotingMethod
 from inkfold.ensemble.voting import vote_of_folds
 from inkfold.export.graph import Graph
 from inkfold.export.head_graph import add_fold_means, add_fold_vote, add_heads, add_pool
@@ -67,8 +67,8 @@ def test_folds_vote_as_they_do_in_numpy(within, ties):
 def test_models_vote_as_they_do_in_numpy(method, calibrated):
     probs, g = answers(), Graph()
     weights = np.array([0.5, 2.0, 0.0]) if method in ("weighted", "greedy", "stack") else None
-    way = FittedWay(
-        Way(method, calibrated),
+    way = FittedMethod(
+        VotingMethod(method, calibrated),
         temperatures=np.array([0.7, 1.0, 3.0]) if calibrated else None,
         weights=weights,
         bias=np.arange(5) / 10 if method == "stack" else None,
@@ -80,5 +80,5 @@ def test_models_vote_as_they_do_in_numpy(method, calibrated):
 
 def test_tied_hard_votes_go_to_the_more_probable_class():
     probs, g = np.float32([[[0.6, 0.4, 0.0]], [[0.1, 0.9, 0.0]]]), Graph()
-    way = FittedWay(Way("hard", ties="mean_probability"))
+    way = FittedMethod(VotingMethod("hard", ties="mean_probability"))
     assert run_graph(g, {"probs": probs}, add_pool(g, "probs", way)).argmax(1) == [1]

@@ -8,7 +8,7 @@ from inkfold.errors import ExportError
 from inkfold.export.graph import Graph
 from inkfold.export.preprocess_graph import add_channels, add_fitting, add_view
 from inkfold.export.verify import open_session
-from inkfold.images.preprocess import ImageOptions, fit_image
+from inkfold.images.preprocess import ImageOptions, preprocess
 from toy_onnx import as_images, as_three, run_graph
 
 SIZE = 24
@@ -32,7 +32,7 @@ def fitted(pixels, options):
 
 
 def assert_same(pixels, options):
-    given, expected = fitted(pixels, options)[0], as_three(fit_image(pixels, options))
+    given, expected = fitted(pixels, options)[0], as_three(preprocess(pixels, options))
     distance = np.abs(given - expected)
     assert distance.max() <= 1
     if min(pixels.shape[:2]) >= SMALLEST:
@@ -74,12 +74,12 @@ def test_drawings_are_fitted_as_pillow_fits_them(interpolation, fit, colour, kin
 @pytest.mark.parametrize("invert", ["auto", "never"])
 def test_squares_of_the_right_size_are_not_resized(kind, invert):
     pixels, options = page(kind, SIZE, SIZE, 1), ImageOptions(SIZE, invert=invert)
-    np.testing.assert_array_equal(fitted(pixels, options)[0], as_three(fit_image(pixels, options)))
+    np.testing.assert_array_equal(fitted(pixels, options)[0], as_three(preprocess(pixels, options)))
 
 
 def test_what_was_fitted_stays_as_it_is():
     options = ImageOptions(SIZE)
-    once = fit_image(page("light on dark", 60, 31, 0), options)
+    once = preprocess(page("light on dark", 60, 31, 0), options)
     np.testing.assert_array_equal(fitted(once, options)[0], as_three(once))
 
 

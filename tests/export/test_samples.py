@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from inkfold.export import samples as specimens
-from inkfold.export.samples import CALIBRATION, Collection, Specimens, collect, spread
+from inkfold.export.samples import CALIBRATION, Collection, Samples, collect, spread
 from inkfold.images.preprocess import ImageOptions
 from inkfold.pipeline.train import train
 from toy import break_image, toy_data, toy_recipe
@@ -10,7 +10,7 @@ from toy import break_image, toy_data, toy_recipe
 
 def some(n, *, known=True, folds=True):
     files = np.array([f"{i}.png" for i in range(n)], np.dtypes.StringDType())
-    return Specimens(files, np.arange(n) % 3 if known else None, np.arange(n) % 5 if folds else None)
+    return Samples(files, np.arange(n) % 3 if known else None, np.arange(n) % 5 if folds else None)
 
 
 @pytest.mark.parametrize(("total", "count"), [(10, 3), (10, 10), (10, 99), (1, 5), (0, 5), (1000, 7)])
@@ -37,7 +37,7 @@ def test_else_training_drawings_that_ranges_were_not_measured_on_judge_by_the_fo
 def test_drawings_that_every_fold_has_seen_judge_nothing():
     seen = some(600)
     held_out = np.arange(600) >= 550
-    seen = Specimens(seen.files, seen.targets, np.where(held_out, 0, -1))
+    seen = Samples(seen.files, seen.targets, np.where(held_out, 0, -1))
     judged = Collection(seen, None).apart(folds=True)[1]
     assert set(judged.files.tolist()) <= {f"{i}.png" for i in range(550, 600)}
 
@@ -62,7 +62,7 @@ def test_a_runs_drawings_are_found_with_the_fold_that_has_not_seen_them(tmp_path
 def test_drawings_that_cant_be_read_are_passed_over(tmp_path):
     files = sorted((toy_data(tmp_path / "data") / "train").rglob("*.png"))[:3]
     break_image(files[1])
-    given = Specimens(np.array([*map(str, files), "gone.png"], np.dtypes.StringDType()), np.arange(4))
+    given = Samples(np.array([*map(str, files), "gone.png"], np.dtypes.StringDType()), np.arange(4))
     whole, pixels = given.decoded(ImageOptions(32))
     assert (whole.targets.tolist(), len(pixels)) == ([0, 2], 2)
 
@@ -70,6 +70,6 @@ def test_drawings_that_cant_be_read_are_passed_over(tmp_path):
 def test_large_pages_are_thinned_out_evenly_rather_than_held_all_at_once(tmp_path, monkeypatch):
     files = sorted((toy_data(tmp_path / "data") / "train").rglob("*.png"))
     monkeypatch.setattr(specimens, "MOST_BYTES", 7 * 48 * 48)  # seven of the toy's drawings
-    whole, pixels = Specimens(np.array([*map(str, files)], np.dtypes.StringDType()), np.arange(18)).decoded(ImageOptions(32))
+    whole, pixels = Samples(np.array([*map(str, files)], np.dtypes.StringDType()), np.arange(18)).decoded(ImageOptions(32))
     assert whole.targets.tolist() == [0, 4, 8, 12, 16]
     assert len(pixels) == len(whole)

@@ -5,8 +5,18 @@ import pytest
 
 from inkfold.errors import ExportError
 from inkfold.export.graph import Graph
-from inkfold.export.samples import Specimens
-from inkfold.export.verify import Parity, Toll, ask, check_parity, check_toll, compare, in_float32, measure_toll, open_session
+from inkfold.export.samples import Samples
+from inkfold.export.verify import (
+    Parity,
+    QuantisationCheck,
+    check_parity,
+    check_quantisation,
+    compare,
+    in_float32,
+    measure_quantisation,
+    open_session,
+    predict_in_batches,
+)
 from inkfold.images.decode import decode_image
 from inkfold.pipeline.run import Run
 from inkfold.pipeline.train import train
@@ -25,7 +35,7 @@ def test_drawings_of_any_sizes_are_answered_in_their_order():
     sizes = [(2, 3), (2, 3), (4, 1), (2, 3), *[(1, 1)] * 40]
     drawings = [np.full(size, 7, np.uint8) for size in sizes]
     told = []
-    answers = ask(summing(), drawings, progress=lambda stage, done, total: told.append((done, total)))
+    answers = predict_in_batches(summing(), drawings, progress=lambda stage, done, total: told.append((done, total)))
     assert answers[:, 0].tolist() == [7 * rows * columns for rows, columns in sizes]
     assert told[-1] == (44, 44)
 
@@ -33,7 +43,7 @@ def test_drawings_of_any_sizes_are_answered_in_their_order():
 def test_few_large_drawings_are_asked_about_at_once():
     asked = []
     session = SimpleNamespace(run=lambda outputs, given: asked.append(len(given["images"])) or [np.zeros((asked[-1], 2))])
-    ask(session, [np.zeros((2000, 2000), np.uint8)] * 6 + [np.zeros((9, 9), np.uint8)] * 20)
+    predict_in_batches(session, [np.zeros((2000, 2000), np.uint8)] * 6 + [np.zeros((9, 9), np.uint8)] * 20)
     assert asked == [4, 2, 16, 4]
 
 
@@ -102,8 +112,8 @@ ONE_WRONG = np.eye(2)[[0, 1, 0, 0]]
 
 
 def test_test_drawings_are_answered_by_all_folds_together():
-    toll = measure_toll(
-        answering("probs", RIGHT), answering("probs", ONE_WRONG), Specimens(FILES, np.array([0, 1, 0, 1])), PAGES
+    toll = measure_quantisation(
+        answering("probs", RIGHT), answering("probs", ONE_WRONG), Samples(FILES, np.array([0, 1, 0, 1])), PAGES
     )
     assert (toll.drawings, toll.agreement, toll.of, toll.accuracy_float32) == (4, 0.75, "test", 1.0)
     assert toll.difference["difference"] == -0.25
@@ -112,21 +122,21 @@ def test_test_drawings_are_answered_by_all_folds_together():
 def test_training_drawings_are_answered_by_the_fold_that_has_not_seen_them():
     before = answering("fold_probs", [RIGHT, 1 - RIGHT])
     after = answering("fold_probs", [1 - RIGHT, RIGHT])
-    toll = measure_toll(before, after, Specimens(FILES, np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])), PAGES)
+    toll = measure_quantisation(before, after, Samples(FILES, np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])), PAGES)
     assert (toll.of, toll.accuracy_float32, toll.agreement) == ("out_of_fold", 0.5, 0.0)
     assert toll.difference["difference"] == 0
 
 
 def test_without_known_classes_answers_are_compared_alone():
-    toll = measure_toll(answering("probs", RIGHT), answering("probs", ONE_WRONG), Specimens(FILES), PAGES)
+    toll = measure_quantisation(answering("probs", RIGHT), answering("probs", ONE_WRONG), Samples(FILES), PAGES)
     assert (toll.agreement, toll.difference) == (0.75, None)
 
 
 @pytest.mark.parametrize(("interval", "refused"), [([-0.2, -0.06], True), ([-0.2, -0.04], False), ([-0.01, 0.01], False)])
 def test_a_loss_is_refused_where_it_is_surely_large(interval, refused):
-    toll = Toll(100, 0.8, "test", 0.7, {"difference": -0.1, "difference_ci95": interval})
+    toll = QuantisationCheck(100, 0.8, "test", 0.7, {"difference": -0.1, "difference_ci95": interval})
     if not refused:
-        check_toll(toll, "run")
+        check_quantisation(toll, "run")
         return
     with pytest.raises(ExportError, match=r"^run: .*Leave --quantise out"):
-        check_toll(toll, "run")
+        check_quantisation(toll, "run")

@@ -8,9 +8,9 @@ import torch
 
 from inkfold.augment.views import IDENTITY, parse_view
 from inkfold.errors import RecipeError
-from inkfold.features.executors import Inline, count_lanes, open_launcher
+from inkfold.features.executors import InlineExecutor, count_lanes, open_executor
 from inkfold.features.extractor import extract
-from inkfold.features.process_pool import Pool
+from inkfold.features.process_pool import PoolExecutor
 from toy_bank import Stub, expected, fill, fill_bank, making, named, real_bank, shard_files, use
 
 
@@ -22,7 +22,7 @@ def two_threads():
     torch.set_num_threads(before)
 
 
-UNKNOWN = ("", "Inline", "inline:2", "pool:", "pool:0", "pool:-1", "pool:two", "pool:99999", "pools", "spark")
+UNKNOWN = ("", "InlineExecutor", "inline:2", "pool:", "pool:0", "pool:-1", "pool:two", "pool:99999", "pools", "spark")
 UNKNOWN_OF_RAY = ("ray:", "ray:host", "ray:a b:1", "ray:http://host:1", "ray:0", "ray:auto:0", "ray:host:1:0", "ray:a:1:2:3")
 
 
@@ -31,7 +31,7 @@ def test_what_is_no_launcher_is_told_with_those_that_there_are(on):
     with pytest.raises(
         RecipeError, match=r"expected inline, pool, pool:N with N from 1, ray, ray:auto or ray:HOST:PORT"
     ) as caught:
-        open_launcher(on)
+        open_executor(on)
     assert str(caught.value).startswith(f"on: got '{on}'")
 
 
@@ -41,15 +41,15 @@ def test_what_is_no_launcher_is_told_with_those_that_there_are(on):
 def test_without_ray_its_installation_is_named(monkeypatch, on):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(RecipeError, match=r"pip install 'inkfold\[ray\]'"):
-        open_launcher(on)
+        open_executor(on)
 
 
 def test_launchers_are_chosen_by_their_short_form():
-    with open_launcher() as here:
-        assert isinstance(here, Inline)
+    with open_executor() as here:
+        assert isinstance(here, InlineExecutor)
     for on in ("pool", "pool:3"):
-        with open_launcher(on) as pool:
-            assert isinstance(pool, Pool)
+        with open_executor(on) as pool:
+            assert isinstance(pool, PoolExecutor)
 
 
 @pytest.mark.parametrize(
@@ -67,24 +67,24 @@ def test_launchers_are_chosen_by_their_short_form():
 def test_rays_address_and_its_processes_are_told_apart(monkeypatch, on, given):
     found = []
 
-    class Named(Inline):
+    class Named(InlineExecutor):
         def __init__(self, *told: object) -> None:
             found.append(told)
 
-    monkeypatch.setattr("inkfold.features.ray_cluster.Cluster", Named)
-    with open_launcher(on):
+    monkeypatch.setattr("inkfold.features.ray_cluster.RayExecutor", Named)
+    with open_executor(on):
         assert found == [given]
 
 
 def test_a_launcher_is_closed_by_who_opened_it(monkeypatch):
     closed = []
 
-    def close(self: Inline) -> None:
+    def close(self: InlineExecutor) -> None:
         closed.append(self)
 
-    monkeypatch.setattr(Inline, "close", close)
-    with open_launcher() as mine:
-        with open_launcher(mine) as borrowed:
+    monkeypatch.setattr(InlineExecutor, "close", close)
+    with open_executor() as mine:
+        with open_executor(mine) as borrowed:
             assert borrowed is mine
         assert closed == []
     assert closed == [mine]
@@ -111,7 +111,7 @@ def test_one_cell_at_once_and_two_leave_the_same_bytes(tmp_path, monkeypatch, tw
     for lanes in (1, 2):
         monkeypatch.setattr("inkfold.features.executors.count_lanes", lambda made, lanes=lanes: lanes)
         made, digests = real_bank(tmp_path / str(lanes), 150)
-        extract(made, dict.fromkeys(views, digests), Inline())
+        extract(made, dict.fromkeys(views, digests), InlineExecutor())
     assert len(shard_files(tmp_path / "1")) == 6
     assert shard_files(tmp_path / "1") == shard_files(tmp_path / "2")
 
@@ -145,10 +145,10 @@ def test_lanes_on_an_accelerator_take_turns_at_forwards(tmp_path, monkeypatch):
             self.at_work -= 1
             return super().extract(pixels)
 
-    monkeypatch.setattr("inkfold.features.tasks.CELL_ROWS", 64)
+    monkeypatch.setattr("inkfold.features.tasks.CHUNK_ROWS", 64)
     use(monkeypatch, Alone())
     made = replace(making(tmp_path), device="cuda")
     assert count_lanes(made) == 2
-    took = extract(made, {parse_view("rotate(9)", 0, 1): fill(tmp_path, range(300))}, Inline())
+    took = extract(made, {parse_view("rotate(9)", 0, 1): fill(tmp_path, range(300))}, InlineExecutor())
     assert took.forwards == 300
     assert len(shard_files(tmp_path)) == 5

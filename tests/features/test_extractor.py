@@ -17,9 +17,9 @@ from inkfold.augment.operations import parse_operations
 from inkfold.augment.views import IDENTITY, View, parse_view, render
 from inkfold.errors import CacheError, DataError
 from inkfold.features.bank import FeatureBank
-from inkfold.features.executors import Inline
-from inkfold.features.extractor import Extractor, Source, extract, read_source, refuse_broken, whole_drawings
-from inkfold.features.tasks import Making
+from inkfold.features.executors import InlineExecutor
+from inkfold.features.extractor import DrawingFiles, Extractor, extract, read_drawing_files, refuse_broken, whole_drawings
+from inkfold.features.tasks import FeatureJob
 from inkfold.heads.head import HeadSpec
 from inkfold.images.preprocess import ImageOptions
 from inkfold.models.weights import BackboneSpec, resolve_backbone
@@ -46,13 +46,13 @@ def extractor(own_home):
     return Extractor(own_home, info, ImageOptions(32), device="cpu", batch_size=4)
 
 
-def read(files, names=None) -> Source:
-    return read_source([Path(file).name for file in files] if names is None else names, files)[0]
+def read(files, names=None) -> DrawingFiles:
+    return read_drawing_files([Path(file).name for file in files] if names is None else names, files)[0]
 
 
 def test_a_source_keeps_names_and_places_and_tells_what_can_not_be_read(tmp_path):
     files = [draw(tmp_path / "a.png", 1), "", str(tmp_path / "gone.png"), draw(tmp_path / "copy.png", 1)]
-    source, broken = read_source(["a", "b", "c", "d"], files)
+    source, broken = read_drawing_files(["a", "b", "c", "d"], files)
     assert source.names.tolist() == ["a", "b", "c", "d"]
     assert source.files.tolist() == files
     assert [name != b"" for name in source.digests] == [True, False, False, True]
@@ -61,7 +61,7 @@ def test_a_source_keeps_names_and_places_and_tells_what_can_not_be_read(tmp_path
 
 
 def test_an_empty_source_is_empty():
-    source, broken = read_source([], [])
+    source, broken = read_drawing_files([], [])
     assert (len(source.digests), broken) == (0, [])
     assert whole_drawings(source, broken).tolist() == []
 
@@ -260,7 +260,7 @@ def test_features_that_stay_on_disk_are_the_same(tmp_path, extractor, own_home, 
 
 def test_heads_are_fitted_alike_on_features_that_stay_on_disk(tmp_path, extractor, monkeypatch):
     from inkfold.heads.fit import Trial, fit_trials
-    from inkfold.heads.fit_group import Lessons, Schooling
+    from inkfold.heads.fit_group import AugmentedFeatures, TrainingSet
     from inkfold.heads.settings import FitSettings
 
     source, targets = read(sample(tmp_path)), np.array([0, 1, 2, 0, 1, 2])
@@ -268,8 +268,8 @@ def test_heads_are_fitted_alike_on_features_that_stay_on_disk(tmp_path, extracto
 
     def heads():
         features = extracted(extractor, source, SEVERAL)
-        schooling = Schooling(lambda epoch: features.read(SEVERAL[epoch]), [1.0] * 4)
-        lessons = Lessons(features.read(), targets, np.arange(6) // 3 != np.arange(2)[:, None], 3, 0, schooling)
+        schooling = AugmentedFeatures(lambda epoch: features.read(SEVERAL[epoch]), [1.0] * 4)
+        lessons = TrainingSet(features.read(), targets, np.arange(6) // 3 != np.arange(2)[:, None], 3, 0, schooling)
         return [one.heads for one in fit_trials(lessons, [Trial(spec, FitSettings(4, 2)) for spec in kinds])]
 
     expected = heads()
@@ -363,7 +363,7 @@ def test_drawings_without_files_cost_nothing(extractor):
 
 
 def test_all_broken_drawings_of_all_tables_are_refused_together():
-    source = Source(np.array(["a", "b"]), np.array(["/a", "/b"]), np.array([b"1", b"2"]))
+    source = DrawingFiles(np.array(["a", "b"]), np.array(["/a", "/b"]), np.array([b"1", b"2"]))
     tables = [("train.csv", source, [BrokenFile(1, "truncated", "cut.")]), ("test.csv", source, [BrokenFile(0, "empty", "0.")])]
     with pytest.raises(DataError) as caught:
         refuse_broken(tables, "error")
@@ -468,7 +468,7 @@ def test_copies_of_one_drawing_cost_one_forward(tmp_path, monkeypatch):
 def test_nothing_asked_costs_nothing(tmp_path, monkeypatch):
     stub = use(monkeypatch, Stub())
     assert fill_bank(making(tmp_path), named([]))[0].forwards == 0
-    assert extract(making(tmp_path), {}, Inline()).forwards == 0
+    assert extract(making(tmp_path), {}, InlineExecutor()).forwards == 0
     assert stub.builds == 0
 
 
@@ -489,7 +489,7 @@ def test_coloured_and_grey_drawings_keep_their_places(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("cell_rows", [1, 7, 16, 1000])
 def test_cells_of_every_size_hold_each_row_once(tmp_path, monkeypatch, cell_rows):
-    monkeypatch.setattr("inkfold.features.tasks.CPU_CELL_ROWS", cell_rows)
+    monkeypatch.setattr("inkfold.features.tasks.CPU_CHUNK_ROWS", cell_rows)
     use(monkeypatch, Stub(6))
     _, bank = fill_bank(making(tmp_path, 6), fill(tmp_path, range(50)))
     # the nearest number of whole batches of 6: 1, 1, 3 and 167 of them, of 9 in all
@@ -498,7 +498,7 @@ def test_cells_of_every_size_hold_each_row_once(tmp_path, monkeypatch, cell_rows
 
 
 def test_a_backbone_that_fails_loses_only_the_cell_in_hand(tmp_path, monkeypatch):
-    monkeypatch.setattr("inkfold.features.tasks.CPU_CELL_ROWS", 8)
+    monkeypatch.setattr("inkfold.features.tasks.CPU_CHUNK_ROWS", 8)
 
     class Failing(Stub):
         def extract(self, pixels: np.ndarray) -> np.ndarray:
@@ -517,7 +517,7 @@ def test_a_backbone_that_fails_loses_only_the_cell_in_hand(tmp_path, monkeypatch
 
 
 def test_a_damaged_shard_costs_its_own_forwards_again(tmp_path, monkeypatch):
-    monkeypatch.setattr("inkfold.features.tasks.CPU_CELL_ROWS", 8)
+    monkeypatch.setattr("inkfold.features.tasks.CPU_CHUNK_ROWS", 8)
     digests = fill(tmp_path, range(32))
     use(monkeypatch, Stub(8))
     _, bank = fill_bank(making(tmp_path, 8), digests)
@@ -550,10 +550,10 @@ def test_features_that_never_appear_end_in_an_error_that_names_their_directory(t
 
 
 def test_what_one_launcher_left_undone_is_planned_again(tmp_path, monkeypatch):
-    monkeypatch.setattr("inkfold.features.tasks.CPU_CELL_ROWS", 8)
+    monkeypatch.setattr("inkfold.features.tasks.CPU_CHUNK_ROWS", 8)
     digests, stub, plans = fill(tmp_path, range(20)), use(monkeypatch, Stub(4)), []
 
-    class Half(Inline):
+    class Half(InlineExecutor):
         def run(self, cells, account) -> None:
             plans.append(cells)
             super().run(cells[:1] if len(plans) == 1 else cells, account)
@@ -568,7 +568,7 @@ def test_the_backbone_sees_drawings_as_the_view_has_them(tmp_path, monkeypatch):
     fill(tmp_path, range(10))
     add_colour(tmp_path, range(10, 20))
     use(monkeypatch, Stub(3))
-    banks = extract(making(tmp_path, 3), {view: named(ids), IDENTITY: named(ids)}, Inline()).banks
+    banks = extract(making(tmp_path, 3), {view: named(ids), IDENTITY: named(ids)}, InlineExecutor()).banks
     np.testing.assert_array_equal(banks[view].read(named(ids)), Stub(20).extract(pictures(ids)[:, :, ::-1]))
     np.testing.assert_array_equal(banks[IDENTITY].read(named(ids)), expected(ids))
 
@@ -653,7 +653,7 @@ def wait_for(process: subprocess.Popen[str], line: str) -> list[str]:
 
 
 def read_bank(home: Path, side: int) -> FeatureBank:
-    return Making(home, info(side), ImageOptions(side), "cpu", 4).bank(IDENTITY)
+    return FeatureJob(home, info(side), ImageOptions(side), "cpu", 4).bank(IDENTITY)
 
 
 def test_a_killed_run_loses_at_most_a_cell_and_ends_equal_though_two_runs_finish_it(tmp_path):

@@ -7,21 +7,21 @@ import pytest
 
 from inkfold.augment.views import IDENTITY, parse_view
 from inkfold.errors import CacheError
-from inkfold.features.executors import Inline
+from inkfold.features.executors import InlineExecutor
 from inkfold.features.extractor import extract
-from inkfold.features.process_pool import Pool, cuda_devices, slot_environments
-from inkfold.features.tasks import plan_cells
+from inkfold.features.process_pool import PoolExecutor, cuda_devices, slot_environments
+from inkfold.features.tasks import plan_chunks
 from toy_bank import die, ended, killed_once, making, name_of, noted, on_full_disk, real_bank, shard_files
 
 
 @pytest.fixture(autouse=True)
 def small_cells(monkeypatch):
-    monkeypatch.setattr("inkfold.features.tasks.CPU_CELL_ROWS", 32)
+    monkeypatch.setattr("inkfold.features.tasks.CPU_CHUNK_ROWS", 32)
 
 
 @pytest.fixture
 def pool():
-    opened = Pool(2)
+    opened = PoolExecutor(2)
     yield opened
     opened.close()
 
@@ -29,11 +29,11 @@ def pool():
 def test_a_pool_leaves_the_same_bytes_and_redoes_only_the_cell_whose_process_was_killed(tmp_path, monkeypatch, pool):
     made, digests = real_bank(tmp_path / "inline", 150)
     views = (IDENTITY, parse_view("rotate(9)", 0, 1))
-    extract(made, dict.fromkeys(views, digests), Inline())
+    extract(made, dict.fromkeys(views, digests), InlineExecutor())
     monkeypatch.setattr("inkfold.features.process_pool.run_cell", noted)
     made, digests = real_bank(tmp_path / "pool", 150)
     begun = killed_once(made, digests, pool, victim=1)
-    plan = [name_of(cell) for cell in plan_cells(made, {IDENTITY: digests})]
+    plan = [name_of(cell) for cell in plan_chunks(made, {IDENTITY: digests})]
     assert Counter(begun) == Counter([*plan, plan[1]])
     told = []
     extract(made, {views[1]: digests}, pool, lambda *report: told.append(report))
@@ -45,7 +45,7 @@ def test_a_pool_leaves_the_same_bytes_and_redoes_only_the_cell_whose_process_was
 def test_a_cell_whose_process_is_killed_every_time_ends_in_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr("inkfold.features.process_pool.run_cell", die)
     made, digests = real_bank(tmp_path, 20)
-    pool = Pool(1)
+    pool = PoolExecutor(1)
     with pytest.raises(CacheError, match=r"20 drawings of .* was killed 3 times \(SIGKILL\(-9\)\)") as caught:
         extract(made, {IDENTITY: digests}, pool)
     assert "what is done is kept" in str(caught.value)

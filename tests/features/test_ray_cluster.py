@@ -14,10 +14,10 @@ from safetensors.numpy import load_file
 import toy_bank
 from inkfold.augment.views import IDENTITY, parse_view
 from inkfold.errors import CacheError
-from inkfold.features.executors import Inline
+from inkfold.features.executors import InlineExecutor
 from inkfold.features.extractor import extract
-from inkfold.features.ray_cluster import Cluster, _run_on_machine
-from inkfold.features.tasks import plan_cells
+from inkfold.features.ray_cluster import RayExecutor, _run_on_machine
+from inkfold.features.tasks import plan_chunks
 from inkfold.finetune.ray_train import share_out
 from inkfold.pipeline.train import train
 from inkfold.runtime.ray import LOCAL, LOOPBACK
@@ -30,14 +30,14 @@ VIEWS = (IDENTITY, parse_view("rotate(9)", 0, 1))
 
 @pytest.fixture(scope="module")
 def cluster():
-    opened = Cluster(workers=2)
+    opened = RayExecutor(workers=2)
     yield opened
     opened.close()
 
 
 @pytest.fixture(autouse=True)
 def small_cells(monkeypatch):
-    monkeypatch.setattr("inkfold.features.tasks.CPU_CELL_ROWS", 32)
+    monkeypatch.setattr("inkfold.features.tasks.CPU_CHUNK_ROWS", 32)
 
 
 def test_an_address_where_nobody_answers_is_told_at_once(tmp_path):
@@ -46,11 +46,11 @@ def test_an_address_where_nobody_answers_is_told_at_once(tmp_path):
         taken.bind((LOOPBACK, 0))  # and not listening
         address = f"{LOOPBACK}:{taken.getsockname()[1]}"
         with pytest.raises(CacheError, match=rf"on: Ray at {address}: .*refused\. Check `ray status` there, or take on=pool"):
-            extract(made, {IDENTITY: digests}, Cluster(address))
+            extract(made, {IDENTITY: digests}, RayExecutor(address))
 
 
 def test_ray_leaves_the_same_bytes_as_this_process(tmp_path, cluster):
-    for name, launcher in (("inline", Inline()), ("ray", cluster)):
+    for name, launcher in (("inline", InlineExecutor()), ("ray", cluster)):
         made, digests = real_bank(tmp_path / name, 150)
         told = []
         took = extract(made, dict.fromkeys(VIEWS, digests), launcher, lambda *report, told=told: told.append(report))
@@ -65,7 +65,7 @@ def test_only_the_cell_whose_worker_was_killed_is_done_again(tmp_path, cluster, 
     monkeypatch.setattr("inkfold.features.ray_cluster._run_on_machine", toy_bank.noted_on_machine)
     made, digests = real_bank(tmp_path, 150)
     begun = killed_once(made, digests, cluster, victim=2)
-    plan = [name_of(cell) for cell in plan_cells(made, {IDENTITY: digests})]
+    plan = [name_of(cell) for cell in plan_chunks(made, {IDENTITY: digests})]
     assert Counter(begun) == Counter([*plan, plan[2]])
     assert len(shard_files(tmp_path)) == 5
 
@@ -135,7 +135,7 @@ def test_ray_listens_on_the_loopback_address_only_and_has_no_dashboard(tmp_path,
 
 def test_a_machine_that_does_not_see_the_directory_or_the_weights_says_so(tmp_path):
     made, digests = real_bank(tmp_path, 20)
-    [cell] = plan_cells(made, {IDENTITY: digests})
+    [cell] = plan_chunks(made, {IDENTITY: digests})
     refused = _run_on_machine(cell, ".witness-gone")
     assert isinstance(refused, CacheError)
     assert "doesn't see" in str(refused)
@@ -175,7 +175,7 @@ def test_another_cluster_than_the_one_that_was_joined_is_refused(tmp_path, clust
     made, digests = real_bank(tmp_path, 20)
     extract(made, {IDENTITY: digests[:10]}, cluster)
     with pytest.raises(CacheError, match=r"has joined Ray at 127\.0\.0\.1:\d+ before, not at 10\.0\.0\.1:6379"):
-        extract(made, {IDENTITY: digests}, Cluster("10.0.0.1:6379"))
+        extract(made, {IDENTITY: digests}, RayExecutor("10.0.0.1:6379"))
 
 
 def test_a_cluster_without_the_wanted_device_is_told(tmp_path, cluster):
@@ -193,7 +193,7 @@ import inkfold.features.tasks, inkfold.features.ray_cluster
 import toy_bank
 from inkfold.features.executors import open_launcher
 
-inkfold.features.tasks.CPU_CELL_ROWS = 32
+inkfold.features.tasks.CPU_CHUNK_ROWS = 32
 inkfold.features.ray_cluster._run_on_machine = toy_bank.noted_on_machine
 ray.cloudpickle.register_pickle_by_value(toy_bank)
 machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
@@ -220,6 +220,6 @@ def test_only_the_cells_of_a_lost_node_are_done_again(tmp_path):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     made, digests = real_bank(tmp_path / "plan", 150)
-    plan = [name_of(cell) for cell in plan_cells(made, {IDENTITY: digests})]
+    plan = [name_of(cell) for cell in plan_chunks(made, {IDENTITY: digests})]
     assert Counter((tmp_path / "begun").read_text().split()) == Counter([*plan, plan[2]])
     assert len(shard_files(tmp_path)) == 5

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from inkfold.augment.views import IDENTITY, parse_view
 from inkfold.errors import CacheError, RecipeError
 from inkfold.features import tasks as cells_module
-from inkfold.features.tasks import Account, Making, Workshop, plan_cells, run_cell
+from inkfold.features.tasks import Account, FeatureJob, Worker, plan_chunks, run_chunk
 from inkfold.images.preprocess import ImageOptions
 from inkfold.storage.hashing import DIGEST_DTYPE
 from toy_bank import Stub, expected, fill, info, making, named, shard_files, use
@@ -18,8 +18,8 @@ from toy_bank import Stub, expected, fill, info, making, named, shard_files, use
 HFLIP = parse_view("hflip")
 
 
-def planned(made: Making, ids) -> list:
-    return plan_cells(made, {IDENTITY: named(ids)})
+def planned(made: FeatureJob, ids) -> list:
+    return plan_chunks(made, {IDENTITY: named(ids)})
 
 
 @settings(deadline=None)
@@ -41,7 +41,7 @@ def test_whole_cells_that_are_done_leave_the_others_as_they_were(tmp_path_factor
     plan = planned(made, range(13 * made.cell_rows - 5))
     left = [cell for i, cell in enumerate(plan) if i not in done]
     missing = np.array([drawing for cell in left for drawing in cell.drawings], DIGEST_DTYPE)
-    assert plan_cells(made, {IDENTITY: missing}) == left
+    assert plan_chunks(made, {IDENTITY: missing}) == left
 
 
 @pytest.mark.parametrize(
@@ -49,18 +49,18 @@ def test_whole_cells_that_are_done_leave_the_others_as_they_were(tmp_path_factor
     [("cpu", 1, 64), ("cpu", 8, 64), ("cpu", 24, 72), ("cpu", 100, 100), ("cuda", 128, 2048), ("cuda", 3000, 3000)],
 )
 def test_a_cell_has_whole_batches(tmp_path, device, batch_size, rows):
-    assert Making(tmp_path, info(), ImageOptions(8), device, batch_size).cell_rows == rows
+    assert FeatureJob(tmp_path, info(), ImageOptions(8), device, batch_size).cell_rows == rows
 
 
 def test_a_cell_survives_pickling_and_says_what_it_is(tmp_path):
-    cell = plan_cells(making(tmp_path), {HFLIP: named(range(3))})[0]
+    cell = plan_chunks(making(tmp_path), {HFLIP: named(range(3))})[0]
     assert pickle.loads(pickle.dumps(cell)) == cell  # as a pool's pipe does, with what this process made
     assert str(cell).startswith("3 drawings of 'test_resnet.r160_in1k' under hflip, the first ")
 
 
 def test_each_view_has_cells_of_its_own_directory(tmp_path):
     made = making(tmp_path)
-    plan = plan_cells(made, {IDENTITY: named(range(70)), HFLIP: named(range(3))})
+    plan = plan_chunks(made, {IDENTITY: named(range(70)), HFLIP: named(range(3))})
     assert [(cell.view, len(cell)) for cell in plan] == [(IDENTITY, 64), (IDENTITY, 6), (HFLIP, 3)]
     assert [cell.directory for cell in plan] == [made.bank(view).shards.directory for view in (IDENTITY, IDENTITY, HFLIP)]
 
@@ -70,7 +70,7 @@ def test_a_cell_gives_one_file_and_tells_each_batch(tmp_path, monkeypatch):
     use(monkeypatch, Stub(16))
     made, told = making(tmp_path), []
     [cell] = planned(made, range(40))
-    assert Workshop(made).run(cell, told.append) > 0
+    assert Worker(made).run(cell, told.append) > 0
     assert told == [16, 16, 8]
     assert len(shard_files(tmp_path)) == 1
     bank = made.bank(IDENTITY)
@@ -80,7 +80,7 @@ def test_a_cell_gives_one_file_and_tells_each_batch(tmp_path, monkeypatch):
 
 def test_a_workshop_builds_one_backbone_and_finds_pixels_that_came_later(tmp_path, monkeypatch):
     stub, made = use(monkeypatch, Stub(16)), making(tmp_path)
-    workshop = Workshop(made)
+    workshop = Worker(made)
     for ids in (range(5), range(5, 9)):
         fill(tmp_path, ids)
         [cell] = planned(made, ids)
@@ -96,7 +96,7 @@ def test_a_worker_process_keeps_the_backbone_of_its_last_making_alone(tmp_path, 
     other = replace(first, backbone=replace(first.backbone, std=(1.0, 1.0, 1.0)))
     for made in (first, first, other, first):
         for cell in planned(made, range(9)):
-            run_cell(cell)
+            run_chunk(cell)
     assert stub.builds == 3
     assert len(cells_module._kept) == 1
 
@@ -107,7 +107,7 @@ def test_pixels_that_are_gone_are_an_error_and_leave_no_file(tmp_path, monkeypat
     made = making(tmp_path)
     [cell] = planned(made, range(10))
     with pytest.raises(CacheError, match=r"1 of \d+ rows are gone"):
-        Workshop(made).run(cell)
+        Worker(made).run(cell)
     assert shard_files(tmp_path) == {}
 
 
@@ -121,7 +121,7 @@ def test_memory_that_runs_out_is_told_with_what_to_set(tmp_path, monkeypatch):
     made = making(tmp_path)
     [cell] = planned(made, range(9))
     with pytest.raises(RecipeError, match=r"out of memory at 1 drawings a forward\. Free the device for it"):
-        Workshop(made).run(cell)
+        Worker(made).run(cell)
 
 
 def test_a_machine_with_other_libraries_refuses_a_cell(tmp_path, monkeypatch):
@@ -130,16 +130,16 @@ def test_a_machine_with_other_libraries_refuses_a_cell(tmp_path, monkeypatch):
     made = making(tmp_path)
     [cell] = planned(made, range(9))
     with pytest.raises(CacheError, match="expected other; timm"):
-        Workshop(made).run(replace(cell, directory=tmp_path / "other"))
+        Worker(made).run(replace(cell, directory=tmp_path / "other"))
     monkeypatch.setattr(cells_module, "version", lambda name: "0.1")
     with pytest.raises(CacheError, match=r"timm 0\.1, expected \d.*Install the same versions"):
-        Workshop(made).run(cell)
+        Worker(made).run(cell)
 
 
 def test_an_account_shares_the_wall_time_out_by_what_each_views_cells_took(tmp_path, monkeypatch):
     made, clock, told = making(tmp_path), iter([12.0, 14.0, 20.0]), []
     first, second = planned(made, range(70))
-    [flipped] = plan_cells(made, {HFLIP: named(range(10))})
+    [flipped] = plan_chunks(made, {HFLIP: named(range(10))})
     account = Account([first, second, flipped], lambda *report: told.append(report))
     monkeypatch.setattr("inkfold.features.tasks.time.perf_counter", lambda: next(clock))
     account.finish(first, 2.0)

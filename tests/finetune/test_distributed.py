@@ -10,7 +10,7 @@ import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inkfold.finetune.distributed import World, joined
+from inkfold.finetune.distributed import ProcessGroup, joined_processes
 
 CPU = torch.device("cpu")
 MEMBER = """
@@ -50,7 +50,7 @@ def meeting_place():
 @given(st.integers(0, 40), st.integers(1, 9))
 def test_the_parts_of_all_processes_are_the_batch_in_its_order(drawings, size):
     batch = np.arange(drawings) * 3
-    parts = [World(rank, size, CPU).share(batch) for rank in range(size)]
+    parts = [ProcessGroup(rank, size, CPU).share(batch) for rank in range(size)]
     np.testing.assert_array_equal(np.concatenate(parts), batch)
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
@@ -58,7 +58,7 @@ def test_the_parts_of_all_processes_are_the_batch_in_its_order(drawings, size):
 def test_one_process_alone_waits_for_nobody_and_starts_nothing(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with joined(CPU) as world:
+    with joined_processes(CPU) as world:
         assert (world.rank, world.size, world.device, world.is_first) == (0, 1, CPU, True)
         world.wait()
         np.testing.assert_array_equal(world.total(np.array([1.5, 2.0])), [1.5, 2.0])
@@ -66,7 +66,7 @@ def test_one_process_alone_waits_for_nobody_and_starts_nothing(monkeypatch):
 
 
 def test_the_first_process_alone_writes():
-    assert [World(rank, 3, CPU).is_first for rank in range(3)] == [True, False, False]
+    assert [ProcessGroup(rank, 3, CPU).is_first for rank in range(3)] == [True, False, False]
 
 
 @pytest.mark.skipif(not dist.is_available(), reason="PyTorch was built without torch.distributed")

@@ -6,7 +6,7 @@ import pytest
 
 from inkfold.augment.views import IDENTITY, parse_view, render_batch
 from inkfold.errors import CacheError
-from inkfold.finetune.loader import Feeder
+from inkfold.finetune.loader import DrawingLoader
 from inkfold.images.preprocess import ImageOptions
 from inkfold.storage.pixels import ImageStore
 from toy_bank import OPTIONS, fill, named, pictures
@@ -15,8 +15,8 @@ ROWS = [np.array([4, 1]), np.array([0]), np.array([3, 2, 5])]
 TURNED = parse_view("rotate(30)", 7, 1)
 
 
-def feeder(home, ids=range(6), **given) -> Feeder:
-    return Feeder(ImageStore(home / "pixels", OPTIONS), fill(home, ids), 8, **{"on_cpu": True, **given})
+def feeder(home, ids=range(6), **given) -> DrawingLoader:
+    return DrawingLoader(ImageStore(home / "pixels", OPTIONS), fill(home, ids), 8, **{"on_cpu": True, **given})
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -39,7 +39,7 @@ def test_a_drawing_looks_the_same_in_any_company(tmp_path):
 def test_larger_pixels_are_shown_at_the_networks_size(tmp_path):
     stored = ImageOptions(16)
     digests = fill(tmp_path, range(3), stored)
-    [pixels] = Feeder(ImageStore(tmp_path / "pixels", stored), digests, 8, on_cpu=True).batches([np.arange(3)], IDENTITY)
+    [pixels] = DrawingLoader(ImageStore(tmp_path / "pixels", stored), digests, 8, on_cpu=True).batches([np.arange(3)], IDENTITY)
     assert pixels.shape == (3, 8, 8)
 
 
@@ -86,6 +86,8 @@ def test_nothing_is_shown_any_more_when_nobody_asks(tmp_path):
 
 
 def test_pixels_that_are_gone_are_told(tmp_path):
-    fed = Feeder(ImageStore(tmp_path / "pixels", OPTIONS), np.append(fill(tmp_path, range(3)), named([9])), 8, on_cpu=True)
+    fed = DrawingLoader(
+        ImageStore(tmp_path / "pixels", OPTIONS), np.append(fill(tmp_path, range(3)), named([9])), 8, on_cpu=True
+    )
     with pytest.raises(CacheError, match="1 of 1 rows are gone"):
         list(fed.batches([np.array([0, 3])], IDENTITY))

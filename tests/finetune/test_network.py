@@ -12,7 +12,7 @@ from inkfold.finetune.network import (
     start_of,
     trainable_backbone,
 )
-from inkfold.heads.head import HeadSpec, head_probs, init_members, start_heads
+from inkfold.heads.head import HeadSpec, head_probs, init_heads, start_heads
 from inkfold.models.backbone import build_model
 from inkfold.models.torchvision_compat import declare_missing_operators
 from inkfold.models.weights import BackboneSpec, resolve_backbone
@@ -131,7 +131,7 @@ def test_rates_fall_from_layer_to_layer_and_norms_and_biases_have_no_decay():
 def test_a_head_as_a_module_answers_as_in_numpy(spec, scaling):
     rng = np.random.default_rng(0)
     spec = HeadSpec(spec.kind, spec.hidden, spec.activation, spec.norm, scaling)
-    fitted = init_members(spec, 6, CLASSES, [(1,), (2,)])
+    fitted = init_heads(spec, 6, CLASSES, [(1,), (2,)])
     if spec.kind == "cosine":
         fitted.pop("temperature")
     if scaling == "standardise":

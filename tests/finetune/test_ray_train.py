@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from inkfold.errors import CacheError, RecipeError
-from inkfold.finetune.ray_train import _noting, share_out, tune_by_ray
-from inkfold.finetune.train_folds import Job, Tuned
+from inkfold.finetune.ray_train import _noting, share_out, train_folds_on_ray
+from inkfold.finetune.train_folds import FinetunedFolds, FinetuneJob
 from inkfold.runtime.ray import worker_losses
 
 LOSSES = ("WorkerCrashedError", "ObjectLostError", "NodeDiedError", "LocalRayletDiedError", "OutOfMemoryError")
-DONE = Tuned(None, (), None, (), 3, 0.0)
+DONE = FinetunedFolds(None, (), None, (), 3, 0.0)
 
 
 def node(cores, gpus=0, alive=True):
@@ -90,12 +90,12 @@ class Ray:
 
 @pytest.fixture
 def job(tmp_path):
-    return Job(None, np.ones((1, 2), bool), tmp_path, (1.0,), "cpu")
+    return FinetuneJob(None, np.ones((1, 2), bool), tmp_path, (1.0,), "cpu")
 
 
 def test_processes_that_were_lost_are_begun_anew(job):
     ray = Ray("a worker died", Ray.LostError("the machine went"), DONE)
-    assert tune_by_ray(ray, job, 2) is DONE
+    assert train_folds_on_ray(ray, job, 2) is DONE
     assert ray.given == [(2, 1)] * 3
     assert ray.cancelled == [], "Ray aborts this process when a task that is done is cancelled"
 
@@ -104,13 +104,13 @@ def test_the_third_loss_is_told_with_what_the_processes_said(job):
     with pytest.raises(
         CacheError, match=r"ended 3 times before they were done\. Run again: .* The last of them said: no luck 3"
     ):
-        tune_by_ray(Ray("no luck 1", "no luck 2", "no luck 3"), job, None)
+        train_folds_on_ray(Ray("no luck 1", "no luck 2", "no luck 3"), job, None)
 
 
 def test_what_the_user_can_mend_is_told_at_once(job):
     ray = Ray(RecipeError("finetune.lr: lower it"), DONE)
     with pytest.raises(RecipeError, match=r"finetune\.lr: lower it"):
-        tune_by_ray(ray, job, None)
+        train_folds_on_ray(ray, job, None)
     assert len(ray.given) == 1
 
 
@@ -123,14 +123,14 @@ def test_ctrl_c_ends_the_processes(job):
 
     ray = Ray(DONE)
     with pytest.raises(KeyboardInterrupt):
-        tune_by_ray(ray, job, None, interrupted)
+        train_folds_on_ray(ray, job, None, interrupted)
     assert ray.cancelled == [1]
 
 
 def test_what_is_done_is_not_cancelled_whatever_it_ended_with(job):
     ray = Ray(ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
-        tune_by_ray(ray, job, None)
+        train_folds_on_ray(ray, job, None)
     assert ray.cancelled == []
 
 
@@ -143,5 +143,5 @@ def test_progress_crosses_by_a_file_but_not_after_every_step(job, monkeypatch):
         left.append(json.loads(path.read_text())[1])
     assert left == [1, 1, 3, 4]
     told = []
-    tune_by_ray(Ray(DONE), job, None, lambda *report: told.append(report))
+    train_folds_on_ray(Ray(DONE), job, None, lambda *report: told.append(report))
     assert told == [("fine-tuning fold 1", 4, 4)]

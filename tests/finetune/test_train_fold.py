@@ -18,11 +18,11 @@ from inkfold.config.load import validate_recipe
 from inkfold.errors import PredictionError, RecipeError
 from inkfold.evaluation.predictions import Predictions
 from inkfold.evaluation.tensorboard import FOLD_EVENTS
-from inkfold.features.executors import Inline
+from inkfold.features.executors import InlineExecutor
 from inkfold.finetune import train_fold as finetune
 from inkfold.finetune.distillation import relation_loss
-from inkfold.finetune.distributed import World
-from inkfold.finetune.plan import Plan
+from inkfold.finetune.distributed import ProcessGroup
+from inkfold.finetune.plan import FinetunePlan
 from inkfold.models.depthwise import DepthwiseConv2d
 from inkfold.pipeline import train as pipeline
 from inkfold.pipeline.run import load_run
@@ -72,14 +72,14 @@ def contents(out):
 
 def kill_at(monkeypatch, step):
     """Die just after a step, counted over all folds."""
-    real, done = finetune.Tuner._step, iter(range(10_000))
+    real, done = finetune.FoldTrainer._step, iter(range(10_000))
 
     def dying(self, *given):
         real(self, *given)
         if next(done) == step:
             raise Killed
 
-    monkeypatch.setattr(finetune.Tuner, "_step", dying)
+    monkeypatch.setattr(finetune.FoldTrainer, "_step", dying)
 
 
 def test_a_run_leaves_its_files_and_answers_for_new_drawings_as_for_the_test(tmp_path, data, recipe):
@@ -130,14 +130,14 @@ def test_each_folds_curve_is_there_for_those_who_look_on_while_it_is_trained(tmp
 
 
 def test_depthwise_convolutions_learn_quickly_on_a_cpu(tmp_path, data, recipe, monkeypatch):
-    real, found = finetune.Tuner._step, []
+    real, found = finetune.FoldTrainer._step, []
 
     def look(self, *given):
         found.append(sum(isinstance(module, DepthwiseConv2d) for module in self.engine.network.backbone.modules()))
         real(self, *given)
         raise Killed
 
-    monkeypatch.setattr(finetune.Tuner, "_step", look)
+    monkeypatch.setattr(finetune.FoldTrainer, "_step", look)
     with pytest.raises(Killed):
         train(recipe, "backbone.name=test_efficientnet", data=data, out=tmp_path / "run")
     assert found[0] > 0
@@ -189,14 +189,14 @@ def test_batches_of_another_micro_size_agree_where_nothing_depends_on_a_batchs_c
 
 
 def test_when_memory_runs_out_the_micro_batch_is_halved_and_said_once(tmp_path, data, recipe, monkeypatch):
-    real = finetune.Tuner._loss
+    real = finetune.FoldTrainer._loss
 
     def short_of_memory(self, images, wanted, taught):
         if len(images) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(self, images, wanted, taught)
 
-    monkeypatch.setattr(finetune.Tuner, "_loss", short_of_memory)
+    monkeypatch.setattr(finetune.FoldTrainer, "_loss", short_of_memory)
     run = train(recipe, data=data, out=tmp_path / "run")
     said = [text for text in run.manifest["warnings"] if "memory ran out" in text]
     assert len(said) == 3, "once a fold"
@@ -207,7 +207,7 @@ def test_when_memory_is_short_for_one_drawing_the_run_stops_and_says_what_to_set
     def short_of_memory(self, images, wanted, taught):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(finetune.Tuner, "_loss", short_of_memory)
+    monkeypatch.setattr(finetune.FoldTrainer, "_loss", short_of_memory)
     with pytest.raises(RecipeError, match=r"fold 0: out of memory at 1 drawings a forward\. Set .*checkpointing=true"):
         train(recipe, data=data, out=tmp_path / "run")
 
@@ -218,24 +218,24 @@ def test_a_rehearsal_leaves_nothing_behind(tmp_path, data, recipe, monkeypatch):
     def rehearse(self):
         rehearsed.append(self.engine.rehearse(torch.rand(4, 3, 32, 32)))
 
-    monkeypatch.setattr(finetune.Tuner, "_rehearse", rehearse)
+    monkeypatch.setattr(finetune.FoldTrainer, "_rehearse", rehearse)
     assert contents(train(recipe, data=data, out=tmp_path / "run").path) == contents(expected.path)
     assert rehearsed == [True] * 3, "once a fold"
 
 
 def test_a_loss_that_is_no_number_is_tried_again_once_and_goes_on(tmp_path, data, recipe, monkeypatch):
-    real, calls = finetune.Tuner._accumulate, iter(range(10_000))
+    real, calls = finetune.FoldTrainer._accumulate, iter(range(10_000))
 
     def once_broken(self, *given):
         return float("nan") if next(calls) == 5 else real(self, *given)
 
     whole = train(recipe, data=data, out=tmp_path / "whole")
-    monkeypatch.setattr(finetune.Tuner, "_accumulate", once_broken)
+    monkeypatch.setattr(finetune.FoldTrainer, "_accumulate", once_broken)
     assert contents(train(recipe, data=data, out=tmp_path / "run").path) == contents(whole.path)
 
 
 def test_a_loss_that_stays_no_number_stops_the_run_and_names_step_rate_and_drawings(tmp_path, data, recipe, monkeypatch):
-    monkeypatch.setattr(finetune.Tuner, "_accumulate", lambda self, *given: float("inf"))
+    monkeypatch.setattr(finetune.FoldTrainer, "_accumulate", lambda self, *given: float("inf"))
     with pytest.raises(
         RecipeError, match=r"loss was not finite, twice: epoch 1, step 1 of 3, at the rate .*, with .*/sketch_.*png"
     ):
@@ -282,7 +282,7 @@ def test_a_checkpoint_of_another_training_is_not_gone_on_from_and_that_is_told(t
         kill_at(patched, 5)
         with pytest.raises(Killed):
             train(recipe, data=data, out=tmp_path / "run")
-    monkeypatch.setattr(Plan, "identity", lambda *given: "another PyTorch's")
+    monkeypatch.setattr(FinetunePlan, "identity", lambda *given: "another PyTorch's")
     run = train(recipe, data=data, out=tmp_path / "run")
     assert [
         text for text in run.manifest["warnings"] if text.startswith("fold 0: the checkpoint there was of another training")
@@ -296,13 +296,13 @@ def test_an_unfinished_run_goes_on_with_a_smaller_micro_batch(tmp_path, data, re
         kill_at(patched, 5)
         with pytest.raises(Killed):
             train(recipe, *settings, data=data, out=tmp_path / "run")
-    sizes, real = set(), finetune.Tuner._loss
+    sizes, real = set(), finetune.FoldTrainer._loss
 
     def look(self, images, *given):
         sizes.add(len(images))
         return real(self, images, *given)
 
-    monkeypatch.setattr(finetune.Tuner, "_loss", look)
+    monkeypatch.setattr(finetune.FoldTrainer, "_loss", look)
     given = *settings, "finetune.micro_batch=2", "finetune.checkpointing=true"
     run = train(recipe, *given, data=data, out=tmp_path / "run")
     assert sizes == {2}
@@ -316,7 +316,7 @@ def test_other_machines_find_the_trained_weights_wherever_they_run(tmp_path, dat
     monkeypatch.chdir(tmp_path)
     asked = []
 
-    class Elsewhere(Inline):
+    class Elsewhere(InlineExecutor):
         def run(self, cells, account):
             asked.extend(cell.making.backbone.changes_file for cell in cells)
             super().run(cells, account)
@@ -326,15 +326,15 @@ def test_other_machines_find_the_trained_weights_wherever_they_run(tmp_path, dat
 
 
 def test_the_best_weights_so_far_stay_until_the_checkpoint_knows_of_better_ones(tmp_path, data, recipe, monkeypatch):
-    real, there = finetune.Tuner._save, []
+    real, there = finetune.FoldTrainer._save, []
 
     def look(self):
         before = sorted(path.name for path in self._directory.glob("fold*.best*"))
         real(self)
         there.append((self.state.best, before))
 
-    monkeypatch.setattr(finetune.Tuner, "_save", look)
-    monkeypatch.setattr(finetune.Tuner, "_save_now_and_then", lambda self: None)
+    monkeypatch.setattr(finetune.FoldTrainer, "_save", look)
+    monkeypatch.setattr(finetune.FoldTrainer, "_save_now_and_then", lambda self: None)
     monkeypatch.setattr(finetune, "examine", lambda *given: (0.0, np.arange(6) < len(there) + 1))
     train(recipe, "finetune.keep=best", "folds.split=holdout", data=data, out=tmp_path / "run")
     assert [best for best, _ in there] == [0, 1, 2]
@@ -399,7 +399,7 @@ import torch
 from inkfold.cli import main as cli
 from inkfold.finetune import train_fold as finetune
 from torch.distributed.tensor import DTensor
-real, done = finetune.Tuner._step, iter(range(1000))
+real, done = finetune.FoldTrainer._step, iter(range(1000))
 def step(self, *given):
     real(self, *given)
     if next(done) == 2:
@@ -412,7 +412,7 @@ def step(self, *given):
         pathlib.Path(sys.argv[0]).with_name(f"share{self.world.rank}.txt").write_text(f"{own / whole:.1f}")
         torch.distributed.barrier()  # the launcher ends the other process as soon as one has ended
         sys.exit(9)
-finetune.Tuner._step, finetune.CHECKPOINT_S, finetune.CHECKPOINT_SHARE = step, 0.0, 1e9
+finetune.FoldTrainer._step, finetune.CHECKPOINT_S, finetune.CHECKPOINT_SHARE = step, 0.0, 1e9
 cli.main(sys.argv[1:])
 """
 
@@ -495,9 +495,9 @@ def test_a_sharded_training_that_ended_early_goes_on_in_one_process_that_shares_
 
 
 def test_batches_too_small_for_all_processes_are_refused_instead_of_waited_for(tmp_path, data, recipe, monkeypatch):
-    many = contextlib.nullcontext(World(0, 7, torch.device("cpu")))
-    monkeypatch.setattr("inkfold.finetune.distributed.joined", lambda device: many)
-    monkeypatch.setattr(World, "wait", lambda self: None)
+    many = contextlib.nullcontext(ProcessGroup(0, 7, torch.device("cpu")))
+    monkeypatch.setattr("inkfold.finetune.distributed.joined_processes", lambda device: many)
+    monkeypatch.setattr(ProcessGroup, "wait", lambda self: None)
     with pytest.raises(RecipeError, match=r"finetune\.batch_size: 7 processes can't share batches of 4 drawings"):
         train(recipe, data=data, out=tmp_path / "run")
 

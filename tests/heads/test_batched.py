@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from inkfold.heads.batched import Member, Members
-from inkfold.heads.chance import Chance
+from inkfold.heads.batched import BatchedHeads, HeadJob
 from inkfold.heads.closed_form import fold_scaling
-from inkfold.heads.head import HeadSpec, head_probs, init_members
+from inkfold.heads.head import HeadSpec, head_probs, init_heads
 from inkfold.heads.losses import Mixture
+from inkfold.heads.randomness import StepRandomness
 from inkfold.heads.settings import FitSettings
 from toy_heads import COSINE, LINEAR, MLPS, SCALINGS, plain_model, scaled_by_torch
 
@@ -35,7 +35,7 @@ def toy():
 def every_member(settings, starts=1):
     """Those of a trial lie together."""
     return [
-        Member(trial, fold, start, one)
+        HeadJob(trial, fold, start, one)
         for trial, one in enumerate(settings)
         for fold in range(FOLDS)
         for start in range(starts)
@@ -46,7 +46,7 @@ def build(spec, members):
     features, targets, folds = toy()
     of = [member.fold for member in members]
     scaling = fold_scaling(features, folds) if spec.scaling == "standardise" else {}
-    return Members(
+    return BatchedHeads(
         spec,
         members,
         {name: values[of] for name, values in scaling.items()},
@@ -70,7 +70,7 @@ def learn(built, steps):
         rows = torch.from_numpy(minibatch(step))
         rates = list({member.trial: member.settings.lr for member in built.members}.values())
         x, y = torch.from_numpy(features).float()[rows], torch.from_numpy(targets)[rows]
-        told.append(built.step(x, y, built.mask[:, rows], rates, Chance((SEED, 0, step), len(rows), CPU)))
+        told.append(built.step(x, y, built.mask[:, rows], rates, StepRandomness((SEED, 0, step), len(rows), CPU)))
     return told
 
 
@@ -89,7 +89,7 @@ def everything():
 def test_scores_are_those_of_plain_pytorch_models(spec, scaling):
     spec, (features, _, folds) = replace(spec, scaling=scaling), toy()
     members = every_member([FitSettings()], starts=2)
-    built, drawn = build(spec, members), init_members(spec, D, CLASSES, [(SEED, 1, one.fold, one.start) for one in members])
+    built, drawn = build(spec, members), init_heads(spec, D, CLASSES, [(SEED, 1, one.fold, one.start) for one in members])
     with torch.no_grad():
         scores = built.scores(everything())
         some = built.scores(everything(), only=[4, 1])
@@ -171,7 +171,7 @@ def mixture(members):
 def test_mixing_what_leaves_the_first_layer_is_mixing_scaled_features(spec, scaling):
     spec, (features, _, folds) = replace(spec, scaling=scaling), toy()
     built = build(spec, every_member([FitSettings()]))
-    drawn, mixed = init_members(spec, D, CLASSES, [(SEED, 1, fold, 0) for fold in range(FOLDS)]), mixture(FOLDS)
+    drawn, mixed = init_heads(spec, D, CLASSES, [(SEED, 1, fold, 0) for fold in range(FOLDS)]), mixture(FOLDS)
     with torch.no_grad():
         scores = built.scores(everything(), mixed)
         for fold in range(FOLDS):
@@ -183,8 +183,8 @@ def test_mixing_what_leaves_the_first_layer_is_mixing_scaled_features(spec, scal
 def test_dropout_follows_each_hidden_activation_by_hand():
     spec = MLPS[3]
     members = every_member([FitSettings(dropout=0.5), FitSettings(dropout=0.2)], starts=2)
-    built, chance = build(spec, members), Chance((SEED, 1, 2), N, CPU)
-    drawn = init_members(spec, D, CLASSES, [(SEED, 1, one.fold, one.start) for one in members])
+    built, chance = build(spec, members), StepRandomness((SEED, 1, 2), N, CPU)
+    drawn = init_heads(spec, D, CLASSES, [(SEED, 1, one.fold, one.start) for one in members])
     with torch.no_grad():
         scores = built.scores(everything(), chance=chance)
         for i, member in enumerate(members):
@@ -207,7 +207,7 @@ def test_nothing_is_dropped_when_members_are_asked():
 def test_bfloat16_rounds_what_goes_into_products_and_nothing_else(scaling):
     spec, (features, _, folds) = HeadSpec("mlp", (7,), scaling=scaling), toy()
     built = build(spec, every_member([FitSettings(precision="bfloat16")]))
-    drawn = init_members(spec, D, CLASSES, [(SEED, 1, fold, 0) for fold in range(FOLDS)])
+    drawn = init_heads(spec, D, CLASSES, [(SEED, 1, fold, 0) for fold in range(FOLDS)])
 
     def rounded(values):
         return values.bfloat16().double()

@@ -12,11 +12,11 @@ from sklearn.metrics import accuracy_score, log_loss
 from sklearn.utils.class_weight import compute_class_weight
 
 from inkfold.heads import fit as training
-from inkfold.heads.chance import Chance
 from inkfold.heads.closed_form import compute_heads
 from inkfold.heads.fit import Trial, fit_trials
-from inkfold.heads.fit_group import Lessons, Schooling, epoch_order
-from inkfold.heads.head import HeadSpec, head_probs, init_members, mean_probs
+from inkfold.heads.fit_group import AugmentedFeatures, TrainingSet, epoch_order
+from inkfold.heads.head import HeadSpec, head_probs, init_heads, mean_probs
+from inkfold.heads.randomness import StepRandomness
 from inkfold.heads.settings import FitSettings
 from toy_heads import CLASS_MEAN, COSINE, KNN, LINEAR, Cosine, plain_model, scaled_by_torch
 
@@ -88,7 +88,7 @@ def toy():
 def lessons(**changes):
     features, targets, folds = toy()
     given = {"features": features, "targets": targets, "folds": folds, "num_classes": CLASSES, "seed": SEED}
-    return Lessons(**{**given, **changes})
+    return TrainingSet(**{**given, **changes})
 
 
 def fit(settings=PLAIN, spec=LINEAR, starts=1, **changes):
@@ -107,7 +107,7 @@ def views(epoch):
 
 
 FACTORS = (1.0, 0.5, 0.5, 2.0, 0.1)
-SCHOOLING = Schooling(views, FACTORS)
+SCHOOLING = AugmentedFeatures(views, FACTORS)
 
 
 def same(one, other):
@@ -205,7 +205,7 @@ def plain_fit(trial, fold, start, schooling=None):
     """The textbook loop for one member, with PyTorch's own layers, loss, optimisers and schedules."""
     (features, targets, folds), spec, one = toy(), trial.spec, trial.settings
     y, own = torch.from_numpy(targets), torch.from_numpy(folds[fold])
-    model = plain_model(spec, init_members(spec, D, CLASSES, [(SEED, 1, fold, start)]), 0)
+    model = plain_model(spec, init_heads(spec, D, CLASSES, [(SEED, 1, fold, start)]), 0)
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
     momentum = {"momentum": 0.9} if one.optimiser == "sgd" else {}
     optimiser = kinds[one.optimiser](model.parameters(), one.lr, weight_decay=one.weight_decay, **momentum)
@@ -218,7 +218,7 @@ def plain_fit(trial, fold, start, schooling=None):
         # features as they are decide the scaling
         x = scaled_by_torch(spec, np.concatenate([shown, features]), np.concatenate([np.zeros(N, bool), folds[fold]]))[:N]
         for step, batch in enumerate(torch.from_numpy(epoch_order(N, SEED, epoch)).split(one.batch_size)):
-            chance = Chance((SEED, epoch, step), len(batch), torch.device("cpu"))
+            chance = StepRandomness((SEED, epoch, step), len(batch), torch.device("cpu"))
             kept = kept_of(trial, start, own[batch], chance)
             optimiser.zero_grad()
             plain_step(one, partial(plain_scores, model, kept=kept), (x, y, own, weight), batch, chance).backward()
@@ -467,7 +467,7 @@ def test_equal_trials_end_equal_and_dropout_differs_between_starts_alone():
 
 
 def test_schooling_in_the_drawings_as_they_are_changes_nothing():
-    plain, schooled = fit(), fit(schooling=Schooling(lambda _: toy()[0], [1.0] * 4))
+    plain, schooled = fit(), fit(schooling=AugmentedFeatures(lambda _: toy()[0], [1.0] * 4))
     assert same(plain.heads, schooled.heads)
     assert plain.curve == schooled.curve
 
@@ -479,7 +479,7 @@ def test_every_fold_asks_once_for_each_epochs_own_features():
         asked.append(epoch)
         return views(epoch)
 
-    fit(schooling=Schooling(features, FACTORS))
+    fit(schooling=AugmentedFeatures(features, FACTORS))
     assert sorted(asked) == sorted([0, 1, 2, 3] * FOLDS)
 
 
@@ -495,7 +495,7 @@ def test_every_group_asks_for_its_own_epochs_from_any_thread(monkeypatch):
         return views(epoch)
 
     with threads(2):
-        fitted = fit(schooling=Schooling(features, FACTORS), starts=2)
+        fitted = fit(schooling=AugmentedFeatures(features, FACTORS), starts=2)
     assert sorted(asked) == sorted([0, 1, 2, 3] * FOLDS * 2)
     assert len(askers) == 2
     check_alike(fitted, replace(fit(schooling=SCHOOLING, starts=2)))
@@ -533,7 +533,7 @@ def test_the_curves_figures_by_hand():
     # Two drawings, a member for each; features of 0 leave the biases, and a rate of next to nothing leaves those as drawn.
     targets, folds = np.array([0, 1]), np.array([[True, False], [False, True]])
     settings = FitSettings(epochs=2, batch_size=2, lr=1e-12)
-    [fitted] = fit_trials(Lessons(np.zeros((2, 3), np.float32), targets, folds, 2, SEED), [Trial(LINEAR, settings)])
+    [fitted] = fit_trials(TrainingSet(np.zeros((2, 3), np.float32), targets, folds, 2, SEED), [Trial(LINEAR, settings)])
     bias = fitted.heads["layers.0.bias"][:, 0].astype(float)
     own = [math.log(1 + math.exp(bias[member, 1 - target] - bias[member, target])) for member, target in ((0, 0), (1, 1))]
     others = [math.log(1 + math.exp(bias[member, 1 - target] - bias[member, target])) for member, target in ((0, 1), (1, 0))]
@@ -549,7 +549,7 @@ def test_the_curves_loss_is_the_mean_of_the_members_losses_while_they_learn():
     curve = fit(settings, schooling=SCHOOLING, starts=2).curve
     losses = []
     for fold, start in product(range(FOLDS), range(2)):
-        model, own = plain_model(LINEAR, init_members(LINEAR, D, CLASSES, [(SEED, 1, fold, start)]), 0), folds[fold]
+        model, own = plain_model(LINEAR, init_heads(LINEAR, D, CLASSES, [(SEED, 1, fold, start)]), 0), folds[fold]
         x, y = torch.from_numpy(views(0)[own]).float(), torch.from_numpy(targets[own])
         losses.append(torch.nn.functional.cross_entropy(model(x), y, label_smoothing=0.1).item())
     assert curve[0].loss == pytest.approx(np.mean(losses), rel=1e-5)
@@ -703,7 +703,7 @@ def test_on_labels_that_are_noise_the_best_epoch_flatters_and_its_nested_accurac
     for seed in range(8):
         generator = np.random.default_rng(seed)
         fold = generator.permutation(np.arange(90) % FOLDS)
-        noise = Lessons(
+        noise = TrainingSet(
             generator.normal(0, 1, (90, D)).astype(np.float16),
             generator.integers(0, CLASSES, 90),
             np.stack([fold != one for one in range(FOLDS)]),

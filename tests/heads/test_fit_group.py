@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inkfold.heads import fit_group as course
-from inkfold.heads.batched import Member
-from inkfold.heads.fit_group import Course, Lessons, Record, Schooling, accuracy, epoch_order, held_out_count
+from inkfold.heads.batched import HeadJob
+from inkfold.heads.fit_group import AugmentedFeatures, GroupTrainer, Record, TrainingSet, accuracy, epoch_order, held_out_count
 from inkfold.heads.head import HeadSpec, head_probs
 from inkfold.heads.settings import FitSettings
 
@@ -25,12 +25,12 @@ def lessons(schooling=None, folds=None):
     features = (generator.normal(0, 1, (N, D)) + np.eye(CLASSES, D)[targets]).astype(np.float16)
     fold = generator.permutation(np.arange(N) % FOLDS)
     given_folds = np.stack([fold != i for i in range(FOLDS)]) if folds is None else folds
-    return Lessons(features, targets, given_folds, CLASSES, SEED, schooling)
+    return TrainingSet(features, targets, given_folds, CLASSES, SEED, schooling)
 
 
 def members(*of_trials, folds=FOLDS, starts=1):
     return [
-        Member(trial, fold, start, one)
+        HeadJob(trial, fold, start, one)
         for trial, one in enumerate(of_trials)
         for fold in range(folds)
         for start in range(starts)
@@ -40,7 +40,7 @@ def members(*of_trials, folds=FOLDS, starts=1):
 def run(*of_trials, given_lessons=None, report=None, spec=None, starts=1, tell=lambda: None):
     taught = given_lessons or lessons()
     group = members(*of_trials, folds=len(taught.folds), starts=starts)
-    return Course(taught, spec or HeadSpec(), group, CPU, report).run(tell)
+    return GroupTrainer(taught, spec or HeadSpec(), group, CPU, report).run(tell)
 
 
 def test_every_epoch_has_its_own_order_of_all_drawings():
@@ -63,7 +63,7 @@ def test_an_order_is_a_function_of_seed_and_epoch_alone(n, seed, epoch):
 
 def test_accuracy_by_hand():
     taught = lessons(folds=np.arange(N) >= np.array([[4], [1], [0]]))
-    member = [Member(0, fold, 0, GOOD) for fold in range(3)]
+    member = [HeadJob(0, fold, 0, GOOD) for fold in range(3)]
     records = [
         Record(member[0], held_out=[(0.0, 4), (0.0, 3)]),
         Record(member[0], held_out=[(0.0, 0), (0.0, 1)]),
@@ -130,7 +130,7 @@ def test_each_epoch_asks_once_for_its_features_and_they_are_in_the_drawings_orde
         return lessons().features
 
     plain = run(GOOD, BAD)
-    schooled = run(GOOD, BAD, given_lessons=lessons(Schooling(features, [1.0] * 4)))
+    schooled = run(GOOD, BAD, given_lessons=lessons(AugmentedFeatures(features, [1.0] * 4)))
     assert asked == [0, 1, 2, 3]
     for one, other in zip(plain, schooled, strict=True):
         assert one.losses == other.losses
@@ -139,7 +139,7 @@ def test_each_epoch_asks_once_for_its_features_and_they_are_in_the_drawings_orde
 
 
 def test_an_epochs_factor_multiplies_every_trials_rate():
-    schooled = run(GOOD, BAD, given_lessons=lessons(Schooling(lambda _: lessons().features, [0.5] * 4)))
+    schooled = run(GOOD, BAD, given_lessons=lessons(AugmentedFeatures(lambda _: lessons().features, [0.5] * 4)))
     halved = [FitSettings(epochs=4, batch_size=8, lr=one.lr / 2) for one in (GOOD, BAD)]
     for one, other in zip(schooled, run(*halved), strict=True):
         np.testing.assert_allclose(one.tensors["layers.0.weight"], other.tensors["layers.0.weight"], atol=1e-6)
@@ -174,7 +174,7 @@ def test_when_nobody_is_wanted_the_rest_is_told_without_work():
         asked.append(epoch)
         return lessons().features
 
-    taught = lessons(Schooling(features, [1.0] * 4))
+    taught = lessons(AugmentedFeatures(features, [1.0] * 4))
     records = run(GOOD, BAD, given_lessons=taught, report=lambda *_: False, tell=lambda: told.append(1))
     assert (len(told), asked) == (4, [0])
     assert all(record.tensors is None and len(record.losses) == 1 for record in records)

@@ -10,7 +10,7 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 
 from inkfold.heads import head as heads
 from inkfold.heads.closed_form import compute_heads
-from inkfold.heads.head import CHUNK_ROWS, KNN_PRIOR, KNN_TEMPERATURE, HeadSpec, head_probs, init_members, mean_probs
+from inkfold.heads.head import CHUNK_ROWS, KNN_PRIOR, KNN_TEMPERATURE, HeadSpec, head_probs, init_heads, mean_probs
 from toy_heads import (
     CLASS_MEAN,
     CLASSES,
@@ -36,7 +36,7 @@ from toy_heads import (
 @pytest.mark.parametrize("spec", STEPPED, ids=str)
 def test_probabilities_are_those_of_a_plain_pytorch_model(spec, scaling):
     spec = replace(spec, scaling=scaling)
-    tensors, drawn, features = heads_of(spec), init_members(spec, D, CLASSES, [(1, i) for i in range(FOLDS)]), unseen()
+    tensors, drawn, features = heads_of(spec), init_heads(spec, D, CLASSES, [(1, i) for i in range(FOLDS)]), unseen()
     for member, own in enumerate(toy()[2]):
         # the members' own drawings decide the scaling of unseen ones
         every = np.concatenate([toy()[0], features])
@@ -48,7 +48,7 @@ def test_probabilities_are_those_of_a_plain_pytorch_model(spec, scaling):
 
 def test_norms_that_were_learnt_scale_and_shift():
     spec = MLPS[3]
-    tensors, generator = init_members(spec, D, CLASSES, [(0,), (1,)]), np.random.default_rng(0)
+    tensors, generator = init_heads(spec, D, CLASSES, [(0,), (1,)]), np.random.default_rng(0)
     tensors |= {name: generator.normal(0, 1, values.shape).astype(np.float32) for name, values in tensors.items()}
     model = plain_model(spec, tensors, 1)
     for i, norm in enumerate(layer for layer in model if isinstance(layer, torch.nn.LayerNorm)):
@@ -164,7 +164,7 @@ def test_the_length_of_features_says_nothing_where_they_are_normalised(spec):
 
 
 def test_features_are_standardised_first():
-    tensors = init_members(HeadSpec(), 4, 3, [(0,), (1,)])
+    tensors = init_heads(HeadSpec(), 4, 3, [(0,), (1,)])
     features = np.random.default_rng(0).normal(3, 2, (9, 4)).astype(np.float32)
     mean, scale = np.float32([[[1, 2, 3, 4]], [[5, 6, 7, 8]]]), np.float32([[[1, 2, 3, 4]], [[0.5, 0, 1, 2]]])
     by_hand = (features - mean[1, 0]) * scale[1, 0]
@@ -189,7 +189,7 @@ def test_large_scores_do_not_overflow():
 
 @pytest.mark.parametrize("n", [0, 1, CHUNK_ROWS, CHUNK_ROWS + 1])
 def test_any_number_of_drawings_is_answered(n):
-    tensors = init_members(HeadSpec(), 2, 3, [(0,)])
+    tensors = init_heads(HeadSpec(), 2, 3, [(0,)])
     features = np.random.default_rng(0).normal(0, 1, (n, 2)).astype(np.float32)
     found = head_probs(tensors, HeadSpec(), features, 0)
     assert found.shape == (n, 3)
@@ -199,7 +199,7 @@ def test_any_number_of_drawings_is_answered(n):
 
 
 def test_starting_weights_are_uniform_within_one_by_the_root_of_the_inputs():
-    tensors = init_members(HeadSpec("mlp", (400,)), 100, 50, [(0,), (1,)])
+    tensors = init_heads(HeadSpec("mlp", (400,)), 100, 50, [(0,), (1,)])
     assert tensors["layers.0.weight"].shape == (2, 100, 400)
     assert tensors["layers.1.bias"].shape == (2, 1, 50)
     for i, bound in ((0, 1 / 10), (1, 1 / 20)):
@@ -209,21 +209,21 @@ def test_starting_weights_are_uniform_within_one_by_the_root_of_the_inputs():
 
 
 def test_norms_start_as_pytorchs_and_cosines_at_a_factor_of_20_without_a_bias():
-    tensors = init_members(HeadSpec("mlp", (7, 4), norm="layer"), 5, 3, [(0,), (1,)])
+    tensors = init_heads(HeadSpec("mlp", (7, 4), norm="layer"), 5, 3, [(0,), (1,)])
     for i, width in enumerate((7, 4)):
         assert np.array_equal(tensors[f"norms.{i}.scale"], np.ones((2, 1, width)))
         assert np.array_equal(tensors[f"norms.{i}.shift"], np.zeros((2, 1, width)))
     assert "norms.2.scale" not in tensors, "scores aren't normalised"
-    cosine = init_members(COSINE, 5, 3, [(0,), (1,)])
+    cosine = init_heads(COSINE, 5, 3, [(0,), (1,)])
     assert cosine.keys() == {"layers.0.weight", "temperature"}
     np.testing.assert_allclose(np.exp(cosine["temperature"]), np.full((2, 1, 1), 20), rtol=1e-6)
-    assert np.array_equal(cosine["layers.0.weight"], init_members(LINEAR, 5, 3, [(0,), (1,)])["layers.0.weight"])
+    assert np.array_equal(cosine["layers.0.weight"], init_heads(LINEAR, 5, 3, [(0,), (1,)])["layers.0.weight"])
 
 
 @pytest.mark.parametrize("spec", STEPPED, ids=str)
 def test_a_members_starting_weights_are_its_seeds_alone(spec):
-    three = init_members(spec, 3, 2, [(7, 1, 0), (7, 1, 1), (7, 1, 2)])
-    alone = init_members(spec, 3, 2, [(7, 1, 1)])
+    three = init_heads(spec, 3, 2, [(7, 1, 0), (7, 1, 1), (7, 1, 2)])
+    alone = init_heads(spec, 3, 2, [(7, 1, 1)])
     assert all(np.array_equal(three[name][1], alone[name][0]) for name in three)
     assert not np.array_equal(three["layers.0.weight"][0], three["layers.0.weight"][1])
 

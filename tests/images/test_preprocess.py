@@ -10,10 +10,10 @@ from inkfold.images.decode import BrokenImage, decode_image
 from inkfold.images.preprocess import (
     ImageOptions,
     crop_to_ink,
-    fit_image,
     inverted,
     is_light_on_dark,
     paper_colour,
+    preprocess,
     read_drawing,
 )
 
@@ -49,7 +49,7 @@ def jpeg(pixels: np.ndarray, **options: object) -> bytes:
 @given(sides, sides, st.sampled_from([(), (3,)]), options_of_all_kinds, st.integers(0, 99))
 def test_whatever_goes_in_a_square_of_bytes_comes_out(height, width, channels, options, seed):
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, *channels), np.uint8)
-    out = fit_image(pixels, options)
+    out = preprocess(pixels, options)
     assert out.dtype == np.uint8
     assert out.shape[:2] == (options.size_px, options.size_px)
     assert out.shape[2:] == {"grey": (), "rgb": (3,)}.get(options.colour, channels)
@@ -61,7 +61,7 @@ def test_padding_keeps_ink_that_touches_every_edge(height, width, size_px):
     pixels = page(height, width)
     for edge in (np.s_[0, ::3], np.s_[-1, ::3], np.s_[::3, 0], np.s_[::3, -1]):
         pixels[edge] = 0
-    out = fit_image(pixels, ImageOptions(size_px, invert="never"))
+    out = preprocess(pixels, ImageOptions(size_px, invert="never"))
     scale = size_px / max(height, width)
     ink_rows, ink_columns = np.flatnonzero((out < 250).any(axis=1)), np.flatnonzero((out < 250).any(axis=0))
     assert abs(np.ptp(ink_rows) + 1 - round(height * scale)) <= 1
@@ -73,14 +73,14 @@ def test_padding_keeps_ink_that_touches_every_edge(height, width, size_px):
 def test_fitting_a_fitted_grey_square_changes_nothing(size_px, seed, fit, interpolation):
     options = ImageOptions(size_px, fit, interpolation=interpolation)
     pixels = np.random.default_rng(seed).integers(0, 256, (size_px, size_px), np.uint8)
-    once = fit_image(pixels, options)
-    np.testing.assert_array_equal(fit_image(once, options), once)
+    once = preprocess(pixels, options)
+    np.testing.assert_array_equal(preprocess(once, options), once)
 
 
 def test_padding_centres_the_picture_on_its_own_paper():
     pixels = np.full((50, 100, 3), (240, 230, 200), np.uint8)
     pixels[20:30, 40:60] = (0, 0, 200)
-    out = fit_image(pixels, ImageOptions(100))
+    out = preprocess(pixels, ImageOptions(100))
     assert (out[:25] == (240, 230, 200)).all()
     assert (out[75:] == (240, 230, 200)).all()
     np.testing.assert_array_equal(out[25:75], pixels)
@@ -89,7 +89,7 @@ def test_padding_centres_the_picture_on_its_own_paper():
 def test_squashing_fills_the_square():
     pixels = page(50, 100)
     pixels[:, :50] = 0
-    out = fit_image(pixels, ImageOptions(20, "squash", invert="never", interpolation="nearest"))
+    out = preprocess(pixels, ImageOptions(20, "squash", invert="never", interpolation="nearest"))
     assert (out[:, :10] == 0).all()
     assert (out[:, 10:] == 255).all()
 
@@ -103,15 +103,15 @@ def test_paper_is_the_median_of_the_border_in_each_channel():
 
 
 def test_light_on_dark_is_turned_to_dark_on_light():
-    out = fit_image(255 - with_line(6), ImageOptions(224))
-    np.testing.assert_array_equal(out, fit_image(with_line(6), ImageOptions(224)))
+    out = preprocess(255 - with_line(6), ImageOptions(224))
+    np.testing.assert_array_equal(out, preprocess(with_line(6), ImageOptions(224)))
 
 
 def test_a_heavily_filled_drawing_with_a_light_border_stays():
     pixels = page(100, 100)
     pixels[10:90, 10:90] = 0
     assert not is_light_on_dark(pixels)
-    np.testing.assert_array_equal(fit_image(pixels, ImageOptions(100)), pixels)
+    np.testing.assert_array_equal(preprocess(pixels, ImageOptions(100)), pixels)
 
 
 def test_a_dark_frame_around_light_paper_stays():
@@ -122,12 +122,12 @@ def test_a_dark_frame_around_light_paper_stays():
 
 def test_invert_never_leaves_light_on_dark():
     pixels = 255 - with_line(6)
-    assert np.median(fit_image(pixels, ImageOptions(64, invert="never"))) == 0
+    assert np.median(preprocess(pixels, ImageOptions(64, invert="never"))) == 0
 
 
 def test_all_black_becomes_a_blank_page_and_all_white_stays_one():
     for level in (0, 255):
-        assert (fit_image(page(30, 40, level), ImageOptions(32)) == 255).all()
+        assert (preprocess(page(30, 40, level), ImageOptions(32)) == 255).all()
 
 
 @given(st.tuples(*[st.integers(0, 255)] * 3))
@@ -148,7 +148,7 @@ def test_inversion_mirrors_lightness_keeps_hue_and_is_its_own_inverse(colour):
 def test_a_one_pixel_line_survives_an_eightfold_reduction(interpolation, source):
     pixels, options = with_line(1), ImageOptions(100, interpolation=interpolation)
     if source == "pixels":
-        out = fit_image(pixels, options)
+        out = preprocess(pixels, options)
     else:
         out = read_drawing(jpeg(pixels if source == "grey_jpeg" else np.stack([pixels] * 3, axis=2)), options)
     assert out.shape == (100, 100)
@@ -159,7 +159,7 @@ def test_a_one_pixel_line_survives_an_eightfold_reduction(interpolation, source)
 def test_a_reduced_decode_gives_the_picture_of_the_full_decode(interpolation):
     data = jpeg(with_line(4))
     options = ImageOptions(224, interpolation=interpolation)
-    full = fit_image(decode_image(data), options).astype(float)
+    full = preprocess(decode_image(data), options).astype(float)
     difference = read_drawing(data, options) - full
     assert 10 * np.log10(255**2 / np.mean(difference**2)) > 38
 
@@ -167,13 +167,13 @@ def test_a_reduced_decode_gives_the_picture_of_the_full_decode(interpolation):
 def test_resizing_is_pillows_own():
     pixels = with_line(3)
     expected = np.asarray(Image.fromarray(pixels).resize((224, 224), Image.Resampling.LANCZOS))
-    np.testing.assert_array_equal(fit_image(pixels, ImageOptions(224, interpolation="lanczos")), expected)
+    np.testing.assert_array_equal(preprocess(pixels, ImageOptions(224, interpolation="lanczos")), expected)
 
 
 @pytest.mark.parametrize("shape", [(1, 100_000), (100_000, 1), (1, 1)])
 @pytest.mark.parametrize("fit", ["pad", "squash", "crop_to_ink"])
 def test_absurd_aspects_keep_at_least_a_pixel(shape, fit):
-    assert fit_image(page(*shape), ImageOptions(32, fit)).shape == (32, 32)
+    assert preprocess(page(*shape), ImageOptions(32, fit)).shape == (32, 32)
 
 
 def test_cropping_finds_a_small_drawing_despite_specks_of_dust():

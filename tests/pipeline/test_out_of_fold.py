@@ -5,10 +5,10 @@ import pytest
 
 from inkfold.augment.views import IDENTITY, parse_view
 from inkfold.data.types import Dataset, Drawings
-from inkfold.features.extractor import Source
-from inkfold.heads.fit import Fitted
+from inkfold.features.extractor import DrawingFiles
+from inkfold.heads.fit import FittedHeads
 from inkfold.heads.head import HeadSpec, mean_probs
-from inkfold.pipeline.out_of_fold import Shown, predict_held_out, predict_test, shown_alike, shown_by_each
+from inkfold.pipeline.out_of_fold import FoldFeatures, features_by_fold, predict_held_out, predict_test, shared_features
 from inkfold.pipeline.prepare import Prepared, ReadData
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import silent
@@ -34,23 +34,23 @@ def prepared(test_whole=(True, False, True)) -> Prepared:
     train = Drawings(np.array([f"{i}.png" for i in range(5)]), np.array([""] * 5), TARGETS)
     test = None if test_whole is None else Drawings(np.array(["a.png", "broken.png", "c.png"]), np.array([""] * 3))
     dataset = Dataset(Path(), "table", train, test, CLASSES, np.arange(3), None, ())
-    tests = None if test is None else Source(test.image_paths, test.files, np.array([b"a", b"", b"c"], "S32"))
-    names = Source(train.image_paths, train.files, np.array([b"%d" % i for i in range(5)], "S32"))
+    tests = None if test is None else DrawingFiles(test.image_paths, test.files, np.array([b"a", b"", b"c"], "S32"))
+    names = DrawingFiles(train.image_paths, train.files, np.array([b"%d" % i for i in range(5)], "S32"))
     read = ReadData(dataset, names, tests, [], [], None, "")
     return Prepared(read, ROWS, None if test_whole is None else np.array(test_whole))
 
 
-def fitted(folds=(0, 1)) -> Fitted:
+def fitted(folds=(0, 1)) -> FittedHeads:
     weights = np.random.default_rng(1).normal(size=(len(folds), 2, 3)).astype(np.float32)
-    return Fitted(HeadSpec(), folds, {"layers.0.weight": weights})
+    return FittedHeads(HeadSpec(), folds, {"layers.0.weight": weights})
 
 
-def probs_of(one: Fitted, features: np.ndarray, *members: int) -> np.ndarray:
+def probs_of(one: FittedHeads, features: np.ndarray, *members: int) -> np.ndarray:
     return mean_probs(one.heads, one.spec, features, members)
 
 
-def shown() -> Shown:
-    return shown_alike(Read(FEATURES), Read(TESTS), FOLDS)
+def shown() -> FoldFeatures:
+    return shared_features(Read(FEATURES), Read(TESTS), FOLDS)
 
 
 def test_each_drawing_is_answered_by_the_fold_that_has_not_seen_it_in_the_tables_order():
@@ -79,7 +79,7 @@ def test_a_fold_with_several_heads_answers_with_their_mean():
 
 def test_drawings_that_every_fold_has_seen_have_no_answer():
     holdout = FOLDS[:1]
-    answers = predict_held_out(shown_alike(Read(FEATURES), None, holdout), prepared(), (IDENTITY,), holdout, fitted((0,)))
+    answers = predict_held_out(shared_features(Read(FEATURES), None, holdout), prepared(), (IDENTITY,), holdout, fitted((0,)))
     assert answers.image_paths.tolist() == ["1.png", "3.png"]
 
 
@@ -95,7 +95,7 @@ def test_all_folds_answer_for_the_test_and_a_broken_drawing_gets_the_classes_sha
 
 def test_without_test_drawings_there_is_no_answer_and_where_none_can_be_read_there_are_shares():
     assert predict_test(shown(), prepared(None), (IDENTITY,), 2, fitted()) is None
-    answers = predict_test(Shown(shown().held_out, None), prepared((False,) * 3), (IDENTITY,), 2, fitted())
+    answers = predict_test(FoldFeatures(shown().held_out, None), prepared((False,) * 3), (IDENTITY,), 2, fitted())
     np.testing.assert_allclose(answers.probs, [[0.5, 0.25, 0.25]] * 3)
 
 
@@ -114,7 +114,9 @@ def test_each_fold_sees_through_its_own_backbone_only_what_it_is_asked(with_test
             return Read({view: np.full((len(digests), 1), self.name) for view in views})
 
     views = (IDENTITY, HFLIP)
-    seen = shown_by_each([Own(0), Own(1)], prepared((True, False, True) if with_test else None), FOLDS, views, Cost(), silent)
+    seen = features_by_fold(
+        [Own(0), Own(1)], prepared((True, False, True) if with_test else None), FOLDS, views, Cost(), silent
+    )
     held_out = [(0, [b"3", b"1"], views), (1, [b"0", b"4"], views)]
     assert asked == [*held_out, *([(fold, [b"a", b"c"], views) for fold in range(2)] if with_test else [])]
     assert [seen.held_out(fold, HFLIP).tolist() for fold in range(2)] == [[[0], [0]], [[1], [1]]]

@@ -14,8 +14,8 @@ from inkfold.config.load import load_recipe, validate_recipe
 from inkfold.data.dataset import DataOptions
 from inkfold.errors import DataError, RecipeError
 from inkfold.evaluation.predictions import Predictions
-from inkfold.features.executors import open_launcher
-from inkfold.finetune.distributed import World
+from inkfold.features.executors import open_executor
+from inkfold.finetune.distributed import ProcessGroup
 from inkfold.pipeline.build import build_curriculum, check_options, settle_recipe
 from inkfold.pipeline.run import load_run
 from inkfold.pipeline.train import _train_folds, train
@@ -710,15 +710,15 @@ def test_without_copies_nothing_is_fitted_twice(tmp_path):
 @pytest.mark.parametrize(("on", "processes"), [("inline", 1), ("inline", 2), ("pool", 1), ("pool", 2), ("ray", 2)])
 def test_processes_that_were_started_together_fine_tune_by_themselves(monkeypatch, on, processes):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: "there")
-    monkeypatch.setattr("inkfold.finetune.train_folds.tune_folds", lambda *given: given)
-    world = World(0, processes, torch.device("cpu"))
-    with open_launcher(on) as launcher:
+    monkeypatch.setattr("inkfold.finetune.train_folds.train_folds", lambda *given: given)
+    world = ProcessGroup(0, processes, torch.device("cpu"))
+    with open_executor(on) as launcher:
         assert _train_folds("job", world, launcher, silent) == ("job", world, silent)
 
 
 def test_one_process_that_computes_features_on_ray_fine_tunes_there_too(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: "there")
     monkeypatch.setattr("inkfold.runtime.ray.RayConnection._connect", lambda self: "ray")
-    monkeypatch.setattr("inkfold.finetune.ray_train.tune_by_ray", lambda *given: given)
-    with open_launcher("ray:3") as launcher:
-        assert _train_folds("job", World(0, 1, torch.device("cpu")), launcher, silent) == ("ray", "job", 3, silent)
+    monkeypatch.setattr("inkfold.finetune.ray_train.train_folds_on_ray", lambda *given: given)
+    with open_executor("ray:3") as launcher:
+        assert _train_folds("job", ProcessGroup(0, 1, torch.device("cpu")), launcher, silent) == ("ray", "job", 3, silent)

@@ -4,14 +4,14 @@ import pytest
 from inkfold.data.dataset import DataOptions
 from inkfold.errors import PredictionError
 from inkfold.report.audit_section import GROUPS_PER_KIND, audit_view, weakness_view
-from inkfold.report.run_data import Record
+from inkfold.report.run_data import RunRecord
 from inkfold.report.thumbnails import open_album
 from toy import toy_data
 from toy_runs import audit, weakness
 
 
 def record(tmp_path, **more):
-    return Record(tmp_path, {"data_fingerprint": "f00d"}, {}, {}, {}, **more)
+    return RunRecord(tmp_path, {"data_fingerprint": "f00d"}, {}, {}, {}, **more)
 
 
 def test_weaknesses_come_after_the_clean_row_the_greatest_drop_first(tmp_path):

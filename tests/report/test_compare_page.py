@@ -5,7 +5,7 @@ import numpy as np
 from inkfold.data.dataset import DataOptions
 from inkfold.evaluation.metrics import mcnemar
 from inkfold.report.compare_page import comparison_view
-from inkfold.report.run_data import read_record
+from inkfold.report.run_data import read_run_record
 from inkfold.report.thumbnails import open_album
 from toy_runs import made_up, write_run
 
@@ -22,7 +22,7 @@ def records(tmp_path, paths=None, names=NAMES):
             [own[j] for j in order], targets[order], NAMES if i == 0 else names, accuracy=accuracy, seed=i, folds=order % 2
         )
         recipe = {"data": {"root": "gone"}, "fit": {"lr": 0.1 * (i + 1)}, "backbone": {"name": "x"}}
-        found.append(read_record(write_run(tmp_path / "ab"[i], "gone", predictions, recipe=recipe)))
+        found.append(read_run_record(write_run(tmp_path / "ab"[i], "gone", predictions, recipe=recipe)))
     return found
 
 

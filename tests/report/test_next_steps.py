@@ -7,7 +7,7 @@ from inkfold.cli import main as cli
 from inkfold.evaluation.error_analysis import class_rows, confused_pairs
 from inkfold.pipeline.build import settle_recipe
 from inkfold.report.next_steps import MOST, next_steps
-from inkfold.report.run_data import read_record
+from inkfold.report.run_data import read_run_record
 from inkfold.storage.files import write_json
 from toy_runs import BACKBONE, audit, curve, finish, made_up, weakness, write_run
 
@@ -16,7 +16,7 @@ PATHS, TARGETS = [f"{i}.png" for i in range(N)], np.arange(N) % 4
 
 
 def steps_of(out):
-    record = read_record(out)
+    record = read_run_record(out)
     predictions = record.judged[1]
     return next_steps(record, class_rows(predictions), confused_pairs(predictions))
 
@@ -96,7 +96,7 @@ def test_weak_classes_are_those_whose_whole_interval_is_below(tmp_path):
 
 
 def test_without_known_classes_they_are_asked_for(tmp_path):
-    record = read_record(write_run(tmp_path / "run", "data", None, made_up(PATHS, TARGETS, NAMES)))
+    record = read_run_record(write_run(tmp_path / "run", "data", None, made_up(PATHS, TARGETS, NAMES)))
     blind = type(record)(**{name: getattr(record, name) for name in ("path", "manifest", "metrics", "cost", "recipe")})
     assert titles(next_steps(blind, [], [])) == ["Give the drawings' classes"]
     assert len(steps_of(tmp_path / "run")) <= MOST

@@ -3,7 +3,7 @@ import pytest
 
 from inkfold.data.dataset import DataOptions
 from inkfold.evaluation.metrics import expected_calibration_error, wilson_interval
-from inkfold.report.run_data import read_record
+from inkfold.report.run_data import read_run_record
 from inkfold.report.run_page import SECTIONS, judged_view, ladder_view, run_view
 from inkfold.report.thumbnails import open_album
 from toy import CLASSES, toy_data
@@ -17,7 +17,7 @@ def shown(tmp_path):
     paths = sorted(path.relative_to(data / "train").as_posix() for path in (data / "train").rglob("*.png"))
     targets = np.array([CLASSES.index(path.partition("/")[0]) for path in paths])
     predictions = made_up(paths, targets, CLASSES, accuracy=0.3, folds=np.arange(len(paths)) % 2)
-    record = read_record(write_run(tmp_path / "run", data, predictions))
+    record = read_run_record(write_run(tmp_path / "run", data, predictions))
     album = open_album(DataOptions(), data, "pad", "auto")
     return record, album, run_view(record, album)
 
@@ -73,7 +73,7 @@ TUNED = {"frozen_accuracy": 0.4, "accuracy": 0.5, "p_value": 0.0001}
 
 def view(tmp_path, metrics):
     predictions = made_up([f"{i}" for i in range(N)], np.arange(N) % 2, NAMES, folds=np.arange(N) % 2)
-    return ladder_view(read_record(write_run(tmp_path / "run", "data", predictions, metrics=metrics)))
+    return ladder_view(read_run_record(write_run(tmp_path / "run", "data", predictions, metrics=metrics)))
 
 
 def test_each_step_stands_with_its_interval_and_what_it_gained(tmp_path):

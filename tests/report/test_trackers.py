@@ -5,8 +5,8 @@ import pytest
 
 from inkfold.cli import main as cli
 from inkfold.errors import ExportError
-from inkfold.report.run_data import read_record
-from inkfold.report.trackers import open_tracker, tell
+from inkfold.report.run_data import read_run_record
+from inkfold.report.trackers import log_run, open_tracker
 from toy import RECIPE, toy_data, toy_recipe
 from toy_runs import made_up, write_run
 
@@ -48,13 +48,13 @@ class FakeMlflow:
 
 def record(tmp_path):
     predictions = made_up([f"{i}" for i in range(20)], np.arange(20) % 2, "ab", folds=np.arange(20) % 2)
-    return read_record(write_run(tmp_path / "run", "data", predictions))
+    return read_run_record(write_run(tmp_path / "run", "data", predictions))
 
 
 def test_wandb_is_told_recipe_curve_and_summary(tmp_path, monkeypatch):
     fake, run = FakeWandb(), record(tmp_path)
     monkeypatch.setitem(sys.modules, "wandb", fake)
-    tell(open_tracker("wandb"), run)
+    log_run(open_tracker("wandb"), run)
     assert fake.given["name"] == "run"
     assert fake.given["config"]["fit.lr"] == "0.01"
     assert [step for step, _ in fake.told] == [1, 2, 3, 4, 5, 6]
@@ -65,7 +65,7 @@ def test_wandb_is_told_recipe_curve_and_summary(tmp_path, monkeypatch):
 def test_mlflow_is_told_the_same(tmp_path, monkeypatch):
     fake, run = FakeMlflow(), record(tmp_path)
     monkeypatch.setitem(sys.modules, "mlflow", fake)
-    tell(open_tracker("mlflow"), run)
+    log_run(open_tracker("mlflow"), run)
     assert fake.params["seed"] == "42"
     assert fake.told[0][0] == 1
     assert fake.told[-1] == (None, fake.told[-1][1])

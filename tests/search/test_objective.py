@@ -6,12 +6,12 @@ import yaml
 
 from inkfold.data.dataset import read_dataset
 from inkfold.errors import DataError
-from inkfold.features.executors import Inline
+from inkfold.features.executors import InlineExecutor
 from inkfold.pipeline.build import data_options, settle_recipe
 from inkfold.pipeline.prepare import read_files
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import silent
-from inkfold.search.objective import Candidate, Tryouts
+from inkfold.search.objective import Candidate, Objective
 from toy import CLASSES, RECIPE, toy_data
 
 PER_CLASS = 20
@@ -27,7 +27,7 @@ def tryouts(data, *overrides, **columns):
     recipe = settle_recipe(yaml.safe_load(RECIPE), overrides, data)
     dataset = replace(read_dataset(str(data), data_options(recipe)), test=None)
     dataset = replace(dataset, train=replace(dataset.train, **columns))
-    return recipe, Tryouts(recipe, read_files(dataset, None, Cost(), silent), silent, Inline())
+    return recipe, Objective(recipe, read_files(dataset, None, Cost(), silent), silent, InlineExecutor())
 
 
 @pytest.mark.parametrize("fraction", [0.05, 0.2, 0.3, 0.4, 0.45, 0.55])
@@ -79,7 +79,7 @@ def test_trials_and_the_verdict_are_of_drawings_as_they_are(data):
     recipe = settle_recipe(yaml.safe_load(RECIPE), ("tta=[hflip, rotate(90)]",), data)
     both = [Candidate(None, {}, one) for one in (plain, recipe)]
     assert (made.judge(both[0]) == made.judge(both[1])).all()
-    first, second = made.try_out(both, lambda *_: True)
+    first, second = made.evaluate_trials(both, lambda *_: True)
     assert first.held_out_accuracy == second.held_out_accuracy
     assert len(made._materials) == 1, "no views are computed for what isn't asked"
 
@@ -87,8 +87,8 @@ def test_trials_and_the_verdict_are_of_drawings_as_they_are(data):
 def test_the_best_epoch_is_not_chosen_by_the_drawings_set_aside(data, monkeypatch):
     plain, made = tryouts(data, "fit.keep=best")
     seen = []
-    real = Tryouts._fit
-    monkeypatch.setattr(Tryouts, "_fit", lambda self, lessons, *rest: seen.append(lessons) or real(self, lessons, *rest))
+    real = Objective._fit
+    monkeypatch.setattr(Objective, "_fit", lambda self, lessons, *rest: seen.append(lessons) or real(self, lessons, *rest))
     right = made.judge(Candidate(None, {}, plain))
     assert len(right) == made.aside.sum()
     assert len(seen[0].targets) == (~made.aside).sum()

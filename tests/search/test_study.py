@@ -93,7 +93,7 @@ def test_a_recipe_outside_its_space_is_tried_beside_it(tmp_path, data, recipe):
 
 def test_the_drawings_set_aside_decide_nothing(tmp_path, data, recipe, monkeypatch):
     asked = []
-    real = tuning.Tryouts.try_out
+    real = tuning.Tryouts.evaluate_trials
 
     def watched(self, candidates, report):
         asked.append(self.aside.copy())

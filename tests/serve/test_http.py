@@ -6,10 +6,10 @@ import socket
 
 import pytest
 
-from inkfold.serve.http import Wire, WireLimits
+from inkfold.serve.http import HttpLimits, HttpServer
 from inkfold.serve.messages import Refusal, Response
 
-QUICK = WireLimits(
+QUICK = HttpLimits(
     body_bytes=1000, held_bytes=100_000, connections=8, head_s=0.3, body_s=0.3, idle_s=0.3, send_s=0.5, grace_s=2
 )
 GET = b"GET /a?x=1&x=2&y= HTTP/1.1\r\nhost: h\r\n\r\n"
@@ -31,7 +31,7 @@ def with_server(talk, limits=QUICK, answer=echo):
     """Run a conversation against a server."""
 
     async def run():
-        wire = Wire(answer, limits, refuse)
+        wire = HttpServer(answer, limits, refuse)
         port = await wire.open("127.0.0.1", 0)
         try:
             return await asyncio.wait_for(talk(port, wire), 20)
@@ -92,7 +92,7 @@ def test_nobody_is_taken_to_another_protocol():
 @pytest.mark.parametrize("version", [b"1.0", b"1.1"])
 def test_a_client_that_wants_no_second_answer_is_closed(version):
     text = b"GET /a HTTP/" + version + b"\r\nhost: h\r\nconnection: close\r\n\r\n"
-    assert with_server(lambda port, wire: say(port, text), WireLimits()).startswith(b"HTTP/1.1 200 ")
+    assert with_server(lambda port, wire: say(port, text), HttpLimits()).startswith(b"HTTP/1.1 200 ")
 
 
 def test_head_is_answered_without_a_body():
@@ -160,7 +160,7 @@ def test_stalled_clients_never_keep_others_out():
             writer.close()
         return answers, wire.evictions
 
-    patient = WireLimits(connections=8)  # of 10 and 30 s: nobody is closed for being late within this test
+    patient = HttpLimits(connections=8)  # of 10 and 30 s: nobody is closed for being late within this test
     answers, evictions = with_server(talk, patient)
     assert all(answer.startswith(b"HTTP/1.1 200 ") for answer in answers)
     assert evictions >= 16
@@ -186,7 +186,7 @@ def test_bodies_together_hold_no_more_than_their_limit():
         second = await say(port, head + b"y" * 60_000, until_end=False)
         return await first, second
 
-    first, second = with_server(talk, WireLimits(body_bytes=60_000, held_bytes=100_000, head_s=5, body_s=5))
+    first, second = with_server(talk, HttpLimits(body_bytes=60_000, held_bytes=100_000, head_s=5, body_s=5))
     assert first.startswith(b"HTTP/1.1 408 ")
     assert second.startswith(b"HTTP/1.1 200 ")
 
@@ -211,7 +211,7 @@ def test_a_stop_lets_answers_in_flight_go_out_and_closes_idle_connections():
         await wire.close()
         return await idle, await busy
 
-    idle, busy = with_server(talk, WireLimits())
+    idle, busy = with_server(talk, HttpLimits())
     assert idle == b""
     assert busy.startswith(b"HTTP/1.1 200 ")
     assert b"connection: close" in busy
@@ -227,4 +227,4 @@ def test_a_stop_waits_no_longer_than_its_grace():
         await wire.close()
         return await stuck
 
-    assert with_server(talk, WireLimits(grace_s=0.1), forever) == b""
+    assert with_server(talk, HttpLimits(grace_s=0.1), forever) == b""

@@ -5,7 +5,7 @@ import pytest
 
 from inkfold.errors import ExportError
 from inkfold.images.decode import BrokenImage
-from inkfold.serve.model import Answerer
+from inkfold.serve.model import OnnxModel
 from models import CLASS_NAMES, about_json, write_model
 from served import bar, png
 from toy import python
@@ -18,7 +18,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def answerer(model):
-    return Answerer(model)
+    return OnnxModel(model)
 
 
 @pytest.mark.parametrize("side", CLASS_NAMES)
@@ -49,7 +49,7 @@ def test_a_set_of_files_votes_with_its_weights(tmp_path):
     write_model(tmp_path / "b.onnx", image=image)
     told = {**about_json(), "files": ["a.onnx", "b.onnx"], "weights": [1, 3]}
     (tmp_path / "set.json").write_text(json.dumps(told))
-    together, alone = Answerer(tmp_path), Answerer(tmp_path / "b.onnx")
+    together, alone = OnnxModel(tmp_path), OnnxModel(tmp_path / "b.onnx")
     of_b = alone.answer([alone.fit(bar("left"))]).probs
     of_set = together.answer([together.fit(bar("left"))]).probs
     np.testing.assert_allclose(of_set, 0.25 * 0.25 + 0.75 * of_b, rtol=1e-5)
@@ -59,13 +59,13 @@ def test_a_set_of_files_votes_with_its_weights(tmp_path):
 def test_a_set_that_contradicts_itself_is_refused(tmp_path, text):
     (tmp_path / "set.json").write_text(text)
     with pytest.raises(ExportError, match=r"set\.json"):
-        Answerer(tmp_path)
+        OnnxModel(tmp_path)
 
 
 def test_what_is_no_model_is_refused(tmp_path):
     (tmp_path / "x.onnx").write_bytes(b"no model")
     with pytest.raises(ExportError, match=r"x\.onnx: can't be loaded"):
-        Answerer(tmp_path / "x.onnx")
+        OnnxModel(tmp_path / "x.onnx")
 
 
 def test_the_server_loads_no_torch(model):

@@ -1,9 +1,9 @@
 import re
 
-from inkfold.serve.http import WireLimits
+from inkfold.serve.http import HttpLimits
 from inkfold.serve.openapi import describe, docs_page, docs_style
 
-DOCUMENT = describe(WireLimits())
+DOCUMENT = describe(HttpLimits())
 
 
 def references(value):

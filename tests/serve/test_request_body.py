@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inkfold.serve.messages import Refusal, Request
-from inkfold.serve.request_body import IntakeLimits, count_of, take_in
+from inkfold.serve.request_body import BodyLimits, count_of, take_in
 
-LIMITS = IntakeLimits(files=3, json_bytes=100_000, strokes=5, points=50)
+LIMITS = BodyLimits(files=3, json_bytes=100_000, strokes=5, points=50)
 
 
 def taken(body, kind="image/png", **headers):

@@ -6,16 +6,16 @@ import logging
 
 import pytest
 
-from inkfold.serve.http import WireLimits
+from inkfold.serve.http import HttpLimits
 from inkfold.serve.messages import Request, Response
 from inkfold.serve.metrics import Counters
 from inkfold.serve.routes import Service
-from inkfold.serve.static import Shelf
+from inkfold.serve.static import StaticFiles
 
 
 @pytest.fixture
 def service(tmp_path):
-    return Service(Shelf(tmp_path), Counters(), WireLimits(), guarded=True)
+    return Service(StaticFiles(tmp_path), Counters(), HttpLimits(), guarded=True)
 
 
 def ask(service, method, path):

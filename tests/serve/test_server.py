@@ -17,7 +17,7 @@ from PIL import Image
 from inkfold.errors import ExportError, InkfoldError
 from inkfold.report.thumbnails import grey_png
 from inkfold.serve.batching import QueueLimits
-from inkfold.serve.http import WireLimits
+from inkfold.serve.http import HttpLimits
 from inkfold.serve.nearest import build_nearest, index_path, save_nearest
 from inkfold.serve.security import HEADERS
 from models import CLASS_NAMES, SIZE_PX, about_json, write_model
@@ -218,7 +218,7 @@ def test_past_their_time_clients_are_told_so(model, site):
 
 
 def test_past_the_body_limit_clients_are_told_so(model, site):
-    with served(model, site=site, wire=WireLimits(body_bytes=100)) as running:
+    with served(model, site=site, wire=HttpLimits(body_bytes=100)) as running:
         status, told = running.ask_json("POST", "/predict", b"x" * 101)
         assert (status, told["error"]["code"]) == (413, "body_too_large")
 

@@ -1,7 +1,7 @@
 import pytest
 
 from inkfold.serve.messages import Request
-from inkfold.serve.static import Shelf
+from inkfold.serve.static import StaticFiles
 
 
 @pytest.fixture
@@ -10,7 +10,7 @@ def shelf(tmp_path):
     for name in ("index.html", "style.css", "app.js", "words/ko.js", "icon.svg", "notes.md"):
         (tmp_path / name).write_text(name)
     (tmp_path.parent / "secret.js").write_text("secret")
-    return Shelf(tmp_path)
+    return StaticFiles(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -41,4 +41,4 @@ def test_a_copy_that_is_still_good_is_not_sent_again(shelf):
 
 
 def test_without_a_page_nothing_is_found(tmp_path):
-    assert Shelf(tmp_path / "none").find(Request("GET", "/")) is None
+    assert StaticFiles(tmp_path / "none").find(Request("GET", "/")) is None

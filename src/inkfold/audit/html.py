@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from inkfold.data.duplicate_groups import CopyGroup, Member, in_words
+from inkfold.data.duplicate_groups import CopyGroup, DuplicateImage, in_words
 from inkfold.errors import Problem, problem_lines
 from inkfold.images.decode import BrokenImage, decode_image
 from inkfold.storage.files import write_text
@@ -80,7 +80,7 @@ def _section(group: CopyGroup) -> str:
     return f"<section>{heading}<div>{''.join(figures)}</div></section>"
 
 
-def _figure(member: Member) -> str:
+def _figure(member: DuplicateImage) -> str:
     label = "" if member.class_name is None else f"<strong>{_text(member.class_name)}</strong><br>"
     name = _text(f"{member.part} {member.image_path}")
     return f'<figure><img alt="{name}" src="{_thumbnail(member.file)}"><figcaption>{label}{name}</figcaption></figure>'

@@ -26,7 +26,7 @@ FEWEST_TO_CONFUSE = 10  # drawings of two classes together: of fewer, chance alo
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
+class LabelDoubt:
     """A label that is probably wrong.
 
     Attributes:
@@ -72,7 +72,7 @@ class Confusion:
         return {**asdict(self), **names, "accuracy_ci95": list(self.accuracy_ci95)}
 
 
-def find_doubts(probs: Float[np.ndarray, "n classes"], targets: Int64[np.ndarray, " n"]) -> list[Doubt]:
+def find_doubts(probs: Float[np.ndarray, "n classes"], targets: Int64[np.ndarray, " n"]) -> list[LabelDoubt]:
     """List the labels that are probably wrong.
 
     Args:
@@ -87,7 +87,7 @@ def find_doubts(probs: Float[np.ndarray, "n classes"], targets: Int64[np.ndarray
     listed = np.flatnonzero((suggested != targets) & (given <= _cut(probs, targets)[0]))
     listed = listed[np.argsort(given[listed], kind="stable")]
     return [
-        Doubt(int(row), int(targets[row]), int(suggested[row]), float(given[row]), float(probs[row, suggested[row]]))
+        LabelDoubt(int(row), int(targets[row]), int(suggested[row]), float(given[row]), float(probs[row, suggested[row]]))
         for row in listed
     ]
 

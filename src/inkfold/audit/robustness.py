@@ -24,7 +24,7 @@ from inkfold.evaluation.predictions import Predictions
 from inkfold.features.extractor import Extractor
 from inkfold.pipeline.build import read_again
 from inkfold.pipeline.manifest import WEAKNESS
-from inkfold.pipeline.out_of_fold import predict_held_out, shown_alike, shown_by_each
+from inkfold.pipeline.out_of_fold import features_by_fold, predict_held_out, shared_features
 from inkfold.pipeline.prepare import Prepared, decode
 from inkfold.pipeline.results import OUT_OF_FOLD
 from inkfold.pipeline.run import Run, head_spec
@@ -143,16 +143,16 @@ def _asked(
     run: Run, extractors: Sequence[Extractor], views: Sequence[View], prepared: Prepared, how: tuple[Cost, Progress]
 ) -> list[Predictions]:
     """Let each fold answer for its held-out drawings, under one view after the other."""
-    from inkfold.heads.fit import Fitted  # noqa: PLC0415 - torch takes a second
+    from inkfold.heads.fit import FittedHeads  # noqa: PLC0415 - torch takes a second
 
     (cost, progress), folds = how, _learnt_from(run, prepared)
     fold_of = {member: fold for fold, members in enumerate(run.folds) for member in members}
-    fitted = Fitted(head_spec(run.recipe), tuple(fold_of[member] for member in sorted(fold_of)), run.heads)
+    fitted = FittedHeads(head_spec(run.recipe), tuple(fold_of[member] for member in sorted(fold_of)), run.heads)
     if run.is_tuned:
-        shown = shown_by_each(extractors, prepared, folds, views, cost, progress)
+        shown = features_by_fold(extractors, prepared, folds, views, cost, progress)
     else:
         asked = ~folds.all(0)
-        shown = shown_alike(extractors[0].extract(prepared.digests[asked], cost, progress, views), None, folds[:, asked])
+        shown = shared_features(extractors[0].extract(prepared.digests[asked], cost, progress, views), None, folds[:, asked])
     with cost.timed("predict"):
         return [predict_held_out(shown, prepared, (view,), folds, fitted) for view in views]
 

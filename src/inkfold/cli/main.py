@@ -11,11 +11,11 @@ from typing import Any
 from inkfold.cli.arguments import build_parser
 from inkfold.cli.output import (
     print_audit,
-    print_explored,
+    print_backbones,
     print_exported,
     print_run,
+    print_search,
     print_table,
-    print_tuned,
     print_weaknesses,
 )
 from inkfold.errors import ExportError, InkfoldError, RecipeError, problem_lines
@@ -63,8 +63,8 @@ def _error_text(error: InkfoldError) -> str:
 
 def _train(given: argparse.Namespace) -> int:
     from inkfold.ensemble.build import train_any
-    from inkfold.report.run_data import read_record
-    from inkfold.report.trackers import open_tracker, tell
+    from inkfold.report.run_data import read_run_record
+    from inkfold.report.trackers import log_run, open_tracker
 
     out, settings = _take(given.settings, "out")
     if out is None:
@@ -73,7 +73,7 @@ def _train(given: argparse.Namespace) -> int:
     run = _with_progress(lambda progress: train_any(given.recipe, *settings, out=out, progress=progress, on=given.on))
     print_run(run)
     if tracker is not None:
-        tell(tracker, read_record(out))
+        log_run(tracker, read_run_record(out))
     return 0
 
 
@@ -101,7 +101,7 @@ def _explore(given: argparse.Namespace) -> int:
     if given.json:
         print(explored_json(given.data, rows, problems))
     else:
-        print_explored(rows)
+        print_backbones(rows)
         for name, problem in problems.items():
             print(f"not tried: {name}: {problem.splitlines()[0]}", file=sys.stderr)
     measured = [row.as_json() for row in rows if row.images_per_s]
@@ -123,7 +123,7 @@ def _tune(given: argparse.Namespace) -> int:
         raise InkfoldError("out: is missing. Say where the study goes: out=STUDY.")
     _refuse_ensemble("tune", given.recipe)
     summary = _with_progress(lambda progress: tune(given.recipe, *settings, out=out, progress=progress, on=given.on))
-    print_tuned(summary, out)
+    print_search(summary, out)
     return 0
 
 

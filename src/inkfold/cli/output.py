@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from inkfold.ensemble.model import Ensemble
     from inkfold.export.export import Exported
-    from inkfold.export.verify import Toll
+    from inkfold.export.verify import QuantisationCheck
     from inkfold.pipeline.run import Run
-    from inkfold.search.backbones import Explored
+    from inkfold.search.backbones import BackboneScore
 
 SHOWN = 10
 
@@ -182,7 +182,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     Console(width=None if sys.stdout.isatty() else 160, markup=False, emoji=False).print(table)
 
 
-def print_explored(rows: Sequence["Explored"]) -> None:
+def print_backbones(rows: Sequence["BackboneScore"]) -> None:
     """Show backbones, the most accurate first."""
     columns = (
         "out-of-fold accuracy (95 %)",
@@ -250,7 +250,7 @@ def _both(told: dict[str, Any], name: str) -> str:
     return f"{told['parted'][name]:.4f} instead of {told['grouped'][name]:.4f}"
 
 
-def print_tuned(summary: dict[str, Any], out: str) -> None:
+def print_search(summary: dict[str, Any], out: str) -> None:
     """Show what a study found, honest figures beside flattering ones."""
     tried, aside = summary["cross_validated"], summary["set_aside"]
     flattering = f"{tried['best']:.3f} (flatters itself)"
@@ -282,7 +282,7 @@ def print_exported(files: "Sequence[Exported]") -> None:
         print(f"model: {one.path} ({one.size_bytes / 1e6:.1f} MB, {one.about.precision})")
 
 
-def _print_toll(toll: "Toll") -> None:
+def _print_toll(toll: "QuantisationCheck") -> None:
     print(f"8-bit numbers: {toll.agreement:.1%} of {toll.drawings} drawings that they weren't chosen by get the same class")
     if toll.difference is None:
         print("their loss of accuracy isn't known: no drawings of known class that the model hasn't learnt from")

@@ -19,7 +19,7 @@ STILL_DEG = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class DuplicateImage:
     """A drawing of a group.
 
     Attributes:
@@ -44,7 +44,7 @@ class CopyGroup:
         matches: Between places among the members: what turns one into another.
     """
 
-    members: tuple[Member, ...]
+    members: tuple[DuplicateImage, ...]
     matches: tuple[Match, ...]
 
     @property
@@ -176,7 +176,7 @@ def in_words(match: Match) -> str:
     return f"{'mirrored and ' if match.flip else ''}turned by {turn} degrees"
 
 
-def _members(dataset: Dataset) -> list[Member]:
+def _members(dataset: Dataset) -> list[DuplicateImage]:
     val = dataset.train.given_val
     parts = ["train"] * len(dataset.train) if val is None else ["val" if one else "train" for one in val]
     tests: Sequence[Drawings] = () if dataset.test is None else (dataset.test,)
@@ -186,5 +186,5 @@ def _members(dataset: Dataset) -> list[Member]:
         targets = [None] * len(drawings) if drawings.targets is None else drawings.targets.tolist()
         paths, files = drawings.image_paths.tolist(), drawings.files.tolist()
         for part, path, file, target in zip(of_part, paths, files, targets, strict=True):
-            members.append(Member(part, path, None if target is None else dataset.class_names[target], file))
+            members.append(DuplicateImage(part, path, None if target is None else dataset.class_names[target], file))
     return members

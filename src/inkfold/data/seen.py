@@ -28,7 +28,7 @@ NEAR_BITS = 8
 CHUNK = 256
 
 
-def learnt_file(weights: Path) -> Path:
+def seen_list_file(weights: Path) -> Path:
     """Say where the list of a weights file would lie.
 
     Args:
@@ -40,7 +40,7 @@ def learnt_file(weights: Path) -> Path:
     return weights.with_suffix(SUFFIX)
 
 
-def read_learnt(weights: Path) -> UInt64[np.ndarray, "n 2"] | None:
+def read_seen_list(weights: Path) -> UInt64[np.ndarray, "n 2"] | None:
     """Read what weights learnt from.
 
     Args:
@@ -52,7 +52,7 @@ def read_learnt(weights: Path) -> UInt64[np.ndarray, "n 2"] | None:
     Raises:
         WeightsError: If the file isn't a list of codes.
     """
-    path = learnt_file(weights)
+    path = seen_list_file(weights)
     if not path.is_file():
         return None
     try:
@@ -65,7 +65,7 @@ def read_learnt(weights: Path) -> UInt64[np.ndarray, "n 2"] | None:
     return np.array(codes)
 
 
-def write_learnt(data: str | Path, weights: Path) -> int:
+def write_seen_list(data: str | Path, weights: Path) -> int:
     """Write down which drawings weights learnt from, beside them.
 
     Args:
@@ -88,7 +88,7 @@ def write_learnt(data: str | Path, weights: Path) -> int:
     codes = np.unique(code(found[found.any(axis=(1, 2))]), axis=0)
     buffer = io.BytesIO()
     np.save(buffer, codes, allow_pickle=False)
-    write_bytes(learnt_file(weights), buffer.getvalue())
+    write_bytes(seen_list_file(weights), buffer.getvalue())
     return len(codes)
 
 
@@ -110,7 +110,7 @@ def code(signatures: UInt8[np.ndarray, "n 64 64"]) -> UInt64[np.ndarray, "n 2"]:
     return packed.view("<u8").astype(np.uint64)
 
 
-def recognise(signatures: UInt8[np.ndarray, "n 64 64"], learnt: UInt64[np.ndarray, "m 2"]) -> Bool[np.ndarray, " n"]:
+def mark_seen(signatures: UInt8[np.ndarray, "n 64 64"], learnt: UInt64[np.ndarray, "m 2"]) -> Bool[np.ndarray, " n"]:
     """Say which drawings are among those that were learnt from.
 
     Args:
@@ -159,7 +159,7 @@ def main(arguments: Sequence[str]) -> None:
     if not file.is_file():
         sys.exit(f"{file}: not a file. Name the weights that learnt from these drawings.")
     try:
-        sys.stdout.write(f"{write_learnt(folder, file):,} drawings: {learnt_file(file)}\n")
+        sys.stdout.write(f"{write_seen_list(folder, file):,} drawings: {seen_list_file(file)}\n")
     except (InkfoldError, OSError) as error:
         sys.exit(str(error))
 

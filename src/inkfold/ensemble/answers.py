@@ -24,7 +24,7 @@ NOT_PLAIN = re.compile(r"\\|//|(?:^|/)\.{0,2}(?:/|$)|^\s|\s$")
 
 
 @dataclass(frozen=True, slots=True)
-class Panelist:
+class MemberPredictions:
     """One member of a vote.
 
     Attributes:
@@ -82,7 +82,7 @@ class Answers:
         return self.given.probs[None] if self.given.fold_probs is None else self.given.fold_probs
 
 
-def answers_of(panelist: Panelist, given: Predictions | None, part: str) -> Answers | None:
+def answers_of(panelist: MemberPredictions, given: Predictions | None, part: str) -> Answers | None:
     """Put a member's predictions of one part of the data beside the paths' keys; None if it has none."""
     if given is None:
         return None
@@ -103,7 +103,7 @@ def is_off(sums: Float[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
     return off
 
 
-def member_problems(panelists: Sequence[Panelist]) -> Iterator[Problem]:
+def member_problems(panelists: Sequence[MemberPredictions]) -> Iterator[Problem]:
     """Tell which members have nothing that can be voted on, or nothing in common."""
     for one in panelists:
         if one.out_of_fold is None and one.test is None:
@@ -115,12 +115,12 @@ def member_problems(panelists: Sequence[Panelist]) -> Iterator[Problem]:
         yield Problem("members", "vote", f"no kind of predictions is had by all members: {lists}. Leave some out.")
 
 
-def _what(panelist: Panelist) -> str:
+def _what(panelist: MemberPredictions) -> str:
     had = [name for name, one in (("out-of-fold", panelist.out_of_fold), ("test", panelist.test)) if one is not None]
     return f"{' and '.join(had) or 'no'} predictions"
 
 
-def lacking(panelists: Sequence[Panelist]) -> tuple[Problem, ...]:
+def lacking(panelists: Sequence[MemberPredictions]) -> tuple[Problem, ...]:
     """Warn of what is left out because only some members have it."""
     return tuple(
         Problem("incomplete", one.name, f"has {_what(one)} only, so the others' of the other kind are left out.", "warning")

@@ -14,14 +14,22 @@ import numpy as np
 from inkfold.config.load import find_recipe, load_raw, merge_overrides, validate_ensemble, validate_vote
 from inkfold.config.recipe import EnsembleRecipe, Recipe, VotedRecipe
 from inkfold.config.sections import VoteRecipe
-from inkfold.ensemble.load import NamedData, Voter, digest_member, read_named_data, read_voters, tell_apart, voter_of_run
-from inkfold.ensemble.members import Panel, assemble
+from inkfold.ensemble.load import (
+    LoadedMember,
+    NamedData,
+    digest_member,
+    load_members,
+    member_of_run,
+    read_named_data,
+    tell_apart,
+)
+from inkfold.ensemble.members import AlignedMembers, align_members
 from inkfold.ensemble.model import ENSEMBLE, Ensemble, load_any, named
 from inkfold.ensemble.recipe import OWN_KEYS, read_values, settle_members
-from inkfold.ensemble.selection import Facts, judge, refuse_unfit, write_verdict
-from inkfold.ensemble.submission import Form, form_of_data, form_of_submission
+from inkfold.ensemble.selection import Facts, refuse_unfit, select_vote, write_selection
+from inkfold.ensemble.submission import SubmissionFormat, form_of_data, form_of_submission
 from inkfold.errors import PredictionError, RecipeError
-from inkfold.features.executors import INLINE, Launcher, open_launcher
+from inkfold.features.executors import INLINE, Executor, open_executor
 from inkfold.pipeline.manifest import MANIFEST, read_manifest
 from inkfold.pipeline.results import SUBMISSION
 from inkfold.pipeline.run import Run
@@ -42,7 +50,7 @@ def train_any(
     data: str | Path | None = None,
     out: str | Path,
     progress: Progress = silent,
-    on: str | Launcher = INLINE,
+    on: str | Executor = INLINE,
 ) -> Run | Ensemble:
     """Run a recipe on drawings, of one model or of an ensemble.
 
@@ -66,7 +74,7 @@ def train_any(
     """
     if isinstance(recipe, Recipe):
         return train(recipe, *overrides, data=data, out=out, progress=progress, on=on)
-    launching = open_launcher(on)
+    launching = open_executor(on)
     if isinstance(recipe, EnsembleRecipe):
         recipe = recipe.model_dump(mode="json")
     raw = dict(recipe) if isinstance(recipe, Mapping) else load_raw(recipe)
@@ -115,8 +123,8 @@ def vote(  # noqa: PLR0913 - one for each thing that is chosen
     if not 0 <= seed <= LARGEST_SEED:
         raise RecipeError(f"seed: got {seed}, expected a whole number from 0 to {LARGEST_SEED}.")
     out, paths, named_data = Path(out), [Path(member) for member in members], read_named_data(data, settings)
-    voters = read_voters(paths, named_data)
-    panel = assemble([voter.panelist for voter in voters])
+    voters = load_members(paths, named_data)
+    panel = align_members([voter.panelist for voter in voters])
     refuse_unfit(panel, how)
     recipe = VotedRecipe(
         members=tuple(str(path.absolute()) for path in paths),
@@ -138,7 +146,7 @@ def vote(  # noqa: PLR0913 - one for each thing that is chosen
 
 
 def _train_ensemble(
-    ensemble: EnsembleRecipe, recipes: Sequence[Recipe], out: Path, progress: Progress, launcher: Launcher
+    ensemble: EnsembleRecipe, recipes: Sequence[Recipe], out: Path, progress: Progress, launcher: Executor
 ) -> Ensemble:
     """Train every member into the ensemble's directory, on the same folds, and let them vote."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # as torchrun tells its processes
@@ -154,8 +162,8 @@ def _train_ensemble(
         fingerprint = _fingerprint(ensemble.vote, [digest_member(run.path) for run in runs], None)
         if (done := _finished(out, fingerprint)) is not None:
             return done
-        voters = [voter_of_run(run, name) for run, name in zip(runs, tell_apart(ensemble.names), strict=True)]
-        panel = assemble([voter.panelist for voter in voters])
+        voters = [member_of_run(run, name) for run, name in zip(runs, tell_apart(ensemble.names), strict=True)]
+        panel = align_members([voter.panelist for voter in voters])
         costs = [json.loads((run.path / "cost.json").read_text(encoding="utf-8")) for run in runs]
         places = [f"{MEMBERS}/{name}" for name in ensemble.names]
         _conclude(out, (panel, voters, places), ensemble, _form(panel, voters, None), (fingerprint, costs), progress)
@@ -191,17 +199,17 @@ def _copy_run(source: Path, target: Path) -> None:
 
 def _conclude(
     out: Path,
-    seats: tuple[Panel, Sequence[Voter], Sequence[str | None]],
+    seats: tuple[AlignedMembers, Sequence[LoadedMember], Sequence[str | None]],
     recipe: EnsembleRecipe | VotedRecipe,
-    form: Form,
+    form: SubmissionFormat,
     past: tuple[str, Sequence[Mapping[str, Any]]],
     progress: Progress,
 ) -> None:
     """Judge, vote, and finish the ensemble's directory."""
     (panel, voters, places), (fingerprint, costs), cost = seats, past, Cost()
     with cost.timed("vote"):
-        verdict = judge(panel, recipe.vote, recipe.seed, progress)
-        files = write_verdict(out, panel, verdict, recipe.vote, form, _facts(panel, voters))
+        verdict = select_vote(panel, recipe.vote, recipe.seed, progress)
+        files = write_selection(out, panel, verdict, recipe.vote, form, _facts(panel, voters))
     write_cost(out, _total([*costs, cost.as_json()]))
     warnings = [str(problem) for problem in panel.warnings]
     warnings += [text for voter in voters if voter.run is not None for text in voter.run.manifest["warnings"]]
@@ -231,7 +239,7 @@ def _total(costs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _facts(panel: Panel, voters: Sequence[Voter]) -> Facts:
+def _facts(panel: AlignedMembers, voters: Sequence[LoadedMember]) -> Facts:
     """Take from the runs what they say of their data; mere files say nothing but their rows."""
     metrics = [voter.run.metrics for voter in voters if voter.run is not None]
     if not metrics:
@@ -241,12 +249,12 @@ def _facts(panel: Panel, voters: Sequence[Voter]) -> Facts:
     return Facts(max(one["data"]["n_train"] for one in metrics), skipped, "holdout" if held_out else "kfold")
 
 
-def _form(panel: Panel, voters: Sequence[Voter], data: NamedData | None) -> Form:
+def _form(panel: AlignedMembers, voters: Sequence[LoadedMember], data: NamedData | None) -> SubmissionFormat:
     """Take the submission's form and the classes' numbers from the first run, else from the data, else count from 0."""
     for run in (voter.run for voter in voters if voter.run is not None):
         targets = run.class_targets[[run.classes_.index(name) for name in panel.class_names]]
         columns = run.recipe.data
         return form_of_submission(run.path / SUBMISSION, columns.path_column, columns.target_column, targets)
     if data is None:
-        return Form(np.arange(len(panel.class_names)))
+        return SubmissionFormat(np.arange(len(panel.class_names)))
     return form_of_data(data.dataset, data.options, panel.class_names)

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float32, Int64, Shaped
 
 from inkfold.data.tables import quoted, read_header, read_table
-from inkfold.ensemble.answers import Panelist, path_keys
+from inkfold.ensemble.answers import MemberPredictions, path_keys
 from inkfold.ensemble.npy import read_npy, read_npz, reason, refusal
 from inkfold.errors import DataError, InkfoldError, PredictionError, Problem
 from inkfold.evaluation.predictions import Predictions
@@ -50,7 +50,7 @@ class Classes:
     target_column: str = TARGET_COLUMN
 
 
-def read_panelist(path: Path, classes: Classes | None) -> Panelist:
+def read_member(path: Path, classes: Classes | None) -> MemberPredictions:
     """Read a member that is no run.
 
     Args:
@@ -89,7 +89,7 @@ def read_panelist(path: Path, classes: Classes | None) -> Panelist:
     if not found:
         text = f"neither a finished run, nor a file ending in {', '.join(SUFFIXES)}, nor a directory with out_of_fold.* or "
         raise refusal(path, f"{text}test.* or test-0.*, test-1.* ... of such a kind. Correct the path.")
-    return Panelist(path.stem if path.is_file() else path.resolve().name, found.get("out_of_fold"), found.get("test"))
+    return MemberPredictions(path.stem if path.is_file() else path.resolve().name, found.get("out_of_fold"), found.get("test"))
 
 
 def _as_one(files: Sequence[Path], read: Sequence[Predictions]) -> tuple[Predictions, list[Problem]]:

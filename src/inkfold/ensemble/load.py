@@ -10,9 +10,9 @@ import numpy as np
 
 from inkfold.data.dataset import Dataset, read_dataset
 from inkfold.data.types import DataOptions, Drawings
-from inkfold.ensemble.answers import Panelist, path_keys
-from inkfold.ensemble.external import Classes, read_panelist
-from inkfold.ensemble.methods import METHODS, Way
+from inkfold.ensemble.answers import MemberPredictions, path_keys
+from inkfold.ensemble.external import Classes, read_member
+from inkfold.ensemble.methods import METHODS, VotingMethod
 from inkfold.ensemble.model import Ensemble, load_any
 from inkfold.ensemble.voting import TieRule
 from inkfold.errors import PredictionError, Problem, RecipeError
@@ -23,11 +23,11 @@ from inkfold.pipeline.results import OUT_OF_FOLD, TEST
 from inkfold.pipeline.run import Run
 from inkfold.storage.hashing import digest, key_digest
 
-VOTE_NAMES = {Way(method, hot, ties).name for method in METHODS for hot in (False, True) for ties in get_args(TieRule)}
+VOTE_NAMES = {VotingMethod(method, hot, ties).name for method in METHODS for hot in (False, True) for ties in get_args(TieRule)}
 
 
 @dataclass(frozen=True, slots=True)
-class Voter:
+class LoadedMember:
     """One member.
 
     Attributes:
@@ -35,7 +35,7 @@ class Voter:
         run: Which can be asked about new drawings; None for a mere file.
     """
 
-    panelist: Panelist
+    panelist: MemberPredictions
     run: Run | None = None
 
 
@@ -94,7 +94,7 @@ def read_named_data(data: str | Path | None, settings: Sequence[str]) -> NamedDa
     return NamedData(read_dataset(data, options), options)
 
 
-def read_voters(paths: Sequence[Path], data: NamedData | None = None) -> list[Voter]:
+def load_members(paths: Sequence[Path], data: NamedData | None = None) -> list[LoadedMember]:
     """Read every member.
 
     Args:
@@ -125,7 +125,7 @@ def read_voters(paths: Sequence[Path], data: NamedData | None = None) -> list[Vo
         if path not in runs and (path / MANIFEST).is_file():
             continue
         try:
-            voter = voter_of_run(runs[path], path.resolve().name) if path in runs else Voter(read_panelist(path, classes))
+            voter = member_of_run(runs[path], path.resolve().name) if path in runs else LoadedMember(read_member(path, classes))
             voters.append(voter if data is None else replace(voter, panelist=with_labels(voter.panelist, data.dataset)))
         except PredictionError as error:
             problems += _problems(path, error)
@@ -135,7 +135,7 @@ def read_voters(paths: Sequence[Path], data: NamedData | None = None) -> list[Vo
     return [replace(voter, panelist=replace(voter.panelist, name=name)) for voter, name in zip(voters, names, strict=True)]
 
 
-def voter_of_run(run: Run, name: str) -> Voter:
+def member_of_run(run: Run, name: str) -> LoadedMember:
     """Take what a finished run says.
 
     Args:
@@ -149,7 +149,7 @@ def voter_of_run(run: Run, name: str) -> Voter:
         PredictionError: If its predictions can't be read.
     """
     test = Predictions.load(run.path / TEST) if (run.path / TEST).is_file() else None
-    return Voter(Panelist(name, Predictions.load(run.path / OUT_OF_FOLD), test, run.path), run)
+    return LoadedMember(MemberPredictions(name, Predictions.load(run.path / OUT_OF_FOLD), test, run.path), run)
 
 
 def tell_apart(names: Sequence[str]) -> list[str]:
@@ -162,7 +162,7 @@ def tell_apart(names: Sequence[str]) -> list[str]:
     return found
 
 
-def with_labels(panelist: Panelist, dataset: Dataset) -> Panelist:
+def with_labels(panelist: MemberPredictions, dataset: Dataset) -> MemberPredictions:
     """Add the data's true labels to predictions that have none.
 
     Args:

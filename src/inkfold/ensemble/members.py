@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Float32, Int64, Shaped
 
 from inkfold.ensemble.answers import (
     Answers,
-    Panelist,
+    MemberPredictions,
     answers_of,
     form_problems,
     is_off,
@@ -29,7 +29,7 @@ SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Panel:
+class AlignedMembers:
     """All members, drawing by drawing and class by class.
 
     Attributes:
@@ -75,7 +75,7 @@ class Panel:
         return members
 
 
-def assemble(panelists: Sequence[Panelist], parts: int = 5) -> Panel:
+def align_members(panelists: Sequence[MemberPredictions], parts: int = 5) -> AlignedMembers:
     """Bring members into one order: the first run's, so that a submission has the data's rows, else the first member's.
 
     Rows whose sums float16 or rounding took from 1 are divided by them.
@@ -100,7 +100,7 @@ def assemble(panelists: Sequence[Panelist], parts: int = 5) -> Panel:
     assert some is not None
     targets = None if train is None else train.targets()
     nothing, no_ids = np.empty(0, np.dtypes.StringDType()), np.empty(0, np.int64)
-    return Panel(
+    return AlignedMembers(
         names=tuple(one.name for one in panelists),
         class_names=some.class_names,
         out_of_fold=None if train is None else train.stacked(),
@@ -205,7 +205,7 @@ class _Bench:
         return parts
 
 
-def _seat(panelists: Sequence[Panelist]) -> tuple[_Bench | None, _Bench | None]:
+def _seat(panelists: Sequence[MemberPredictions]) -> tuple[_Bench | None, _Bench | None]:
     """Compare all members' training and test predictions; None for a part of the data that some know nothing of."""
     out_of_fold = [answers_of(one, one.out_of_fold, "out of fold") for one in panelists]
     test = [answers_of(one, one.test, "test") for one in panelists]

@@ -44,7 +44,7 @@ GOT_SHOWN = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class VotingMethod:
     """One way to pool members.
 
     Attributes:
@@ -72,7 +72,7 @@ class Way:
 
 
 @dataclass(frozen=True, slots=True)
-class FittedWay:
+class FittedMethod:
     """A way with what was fitted.
 
     Attributes:
@@ -82,7 +82,7 @@ class FittedWay:
         bias: Of each class, for `stack`.
     """
 
-    way: Way
+    way: VotingMethod
     temperatures: Float[np.ndarray, " members"] | None = None
     weights: Float[np.ndarray, " members"] | None = None
     bias: Float[np.ndarray, " classes"] | None = None
@@ -144,7 +144,7 @@ class FittedWay:
         }
 
     @classmethod
-    def from_json(cls, raw: Mapping[str, Any], where: str = "vote") -> "FittedWay":
+    def from_json(cls, raw: Mapping[str, Any], where: str = "vote") -> "FittedMethod":
         """Rebuild from `as_json`.
 
         Args:
@@ -162,13 +162,13 @@ class FittedWay:
             raise PredictionError([Problem("way", where, f"{fault}. {end}") for fault in faults])
         arrays = {name: raw[name] for name in ("temperatures", "weights", "bias")}
         return cls(
-            Way(raw["method"], raw["calibrated"], raw["ties"], raw["seed"]),
+            VotingMethod(raw["method"], raw["calibrated"], raw["ties"], raw["seed"]),
             **{name: None if values is None else np.array(values, np.float64) for name, values in arrays.items()},
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class MethodScore:
     """A candidate's honest figures.
 
     Attributes:
@@ -193,7 +193,9 @@ class Judged:
         }
 
 
-def fit_way(way: Way, members: Float[np.ndarray, "members n classes"], targets: Int64[np.ndarray, " n"]) -> FittedWay:
+def fit_method(
+    way: VotingMethod, members: Float[np.ndarray, "members n classes"], targets: Int64[np.ndarray, " n"]
+) -> FittedMethod:
     """Fit a way on out-of-fold predictions.
 
     Args:
@@ -214,20 +216,20 @@ def fit_way(way: Way, members: Float[np.ndarray, "members n classes"], targets: 
             members = all_tempered(members, temperatures)
     match way.method:
         case "weighted":
-            return FittedWay(way, temperatures, fit_weights(members, targets))
+            return FittedMethod(way, temperatures, fit_weights(members, targets))
         case "greedy":
-            return FittedWay(way, temperatures, select_greedily(members, targets, seed=way.seed))
+            return FittedMethod(way, temperatures, select_greedily(members, targets, seed=way.seed))
         case "stack":
-            return FittedWay(way, temperatures, *fit_stack(members, targets))
-    return FittedWay(way, temperatures)
+            return FittedMethod(way, temperatures, *fit_stack(members, targets))
+    return FittedMethod(way, temperatures)
 
 
-def judge_way(
-    way: Way,
+def score_method(
+    way: VotingMethod,
     members: Float[np.ndarray, "members n classes"],
     targets: Int64[np.ndarray, " n"],
     parts: Int64[np.ndarray, " n"],
-) -> Judged:
+) -> MethodScore:
     """Judge a way by a second level of cross-validation; one with nothing to fit is simply applied.
 
     Args:
@@ -244,16 +246,16 @@ def judge_way(
         PredictionError: If there are no members, or something is to be fitted and there are fewer than two parts.
     """
     if not way.is_fitted:
-        probs = FittedWay(way).pool(members)
+        probs = FittedMethod(way).pool(members)
     else:
         probs = np.zeros(members.shape[1:])
         for part in _second_level(parts):
             inside = parts == part
-            probs[inside] = fit_way(way, members[:, ~inside], targets[~inside]).pool(members[:, inside])
-    return Judged(way.name, probs, probs.argmax(1) == targets)
+            probs[inside] = fit_method(way, members[:, ~inside], targets[~inside]).pool(members[:, inside])
+    return MethodScore(way.name, probs, probs.argmax(1) == targets)
 
 
-def choose(judged: Sequence[Judged]) -> int:
+def choose(judged: Sequence[MethodScore]) -> int:
     """Take the simplest of those that can't be told from the most accurate one.
 
     Args:
@@ -271,7 +273,7 @@ def choose(judged: Sequence[Judged]) -> int:
     return next(i for i, one in enumerate(judged) if not paired_difference(best.right, one.right)["distinguishable"])
 
 
-def compare(judged: Sequence[Judged]) -> list[dict[str, Any]]:
+def compare(judged: Sequence[MethodScore]) -> list[dict[str, Any]]:
     """Test every pair.
 
     Args:
@@ -287,7 +289,7 @@ def compare(judged: Sequence[Judged]) -> list[dict[str, Any]]:
     ]
 
 
-def judge_choice(judged: Sequence[Judged], parts: Int64[np.ndarray, " n"]) -> Judged:
+def score_choice(judged: Sequence[MethodScore], parts: Int64[np.ndarray, " n"]) -> MethodScore:
     """Judge `choose`: each part is answered by the candidate that the other parts choose.
 
     The best of many candidates flatters itself; this doesn't, but for a little: what candidates with something to fit answer
@@ -304,14 +306,14 @@ def judge_choice(judged: Sequence[Judged], parts: Int64[np.ndarray, " n"]) -> Ju
         PredictionError: If there is no candidate, or there are fewer than two parts.
     """
     chosen = {
-        part: judged[choose([Judged(one.name, one.probs[:0], one.right[parts != part]) for one in judged])]
+        part: judged[choose([MethodScore(one.name, one.probs[:0], one.right[parts != part]) for one in judged])]
         for part in _second_level(parts)
     }
     probs, right = np.zeros(judged[0].probs.shape), np.zeros(len(parts), bool)
     for part, one in chosen.items():
         inside = parts == part
         probs[inside], right[inside] = one.probs[inside], one.right[inside]
-    return Judged("chosen by the other parts", probs, right)
+    return MethodScore("chosen by the other parts", probs, right)
 
 
 def _second_level(parts: Int64[np.ndarray, " n"]) -> list[int]:

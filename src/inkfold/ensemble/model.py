@@ -11,11 +11,11 @@ from jaxtyping import Float, Float32
 from pydantic import ValidationError
 
 from inkfold.config.sections import VoteRecipe
-from inkfold.ensemble.methods import FittedWay
+from inkfold.ensemble.methods import FittedMethod
 from inkfold.ensemble.voting import vote_of_folds
 from inkfold.errors import PredictionError, Problem
 from inkfold.pipeline.manifest import MANIFEST, is_below, read_manifest
-from inkfold.pipeline.run import Predictor, Run, files_of, load_run
+from inkfold.pipeline.run import Model, Run, files_of, load_run
 from inkfold.runtime.progress import Progress, silent
 
 ENSEMBLE = "ensemble"
@@ -23,7 +23,7 @@ VOTE = "vote.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Ensemble(Predictor):
+class Ensemble(Model):
     """A finished ensemble, which answers as a run does.
 
     Attributes:
@@ -40,7 +40,7 @@ class Ensemble(Predictor):
     metrics: dict[str, Any]
     members: tuple[Run | None, ...]
     vote: VoteRecipe
-    way: FittedWay
+    way: FittedMethod
 
     def predict_proba(
         self, images: str | Path | Sequence[Any], progress: Progress = silent, on_broken: str = "error"
@@ -111,7 +111,7 @@ def load_any(path: str | Path) -> Run | Ensemble:
         vote, way = VoteRecipe(**raw["vote"]), raw["way"]
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         raise PredictionError(f"{path / VOTE}: not an ensemble's vote: {error}. Vote again into another directory.") from None
-    return Ensemble(path, manifest, metrics, runs, vote, FittedWay.from_json(way, str(path / VOTE)))
+    return Ensemble(path, manifest, metrics, runs, vote, FittedMethod.from_json(way, str(path / VOTE)))
 
 
 def named(progress: Progress, name: str) -> Progress:

@@ -9,15 +9,26 @@ import numpy as np
 
 from inkfold.config.sections import VoteRecipe
 from inkfold.ensemble.diversity import measure_diversity
-from inkfold.ensemble.members import Panel
-from inkfold.ensemble.methods import FITTED, METHODS, FittedWay, Judged, Way, choose, compare, fit_way, judge_choice, judge_way
+from inkfold.ensemble.members import AlignedMembers
+from inkfold.ensemble.methods import (
+    FITTED,
+    METHODS,
+    FittedMethod,
+    MethodScore,
+    VotingMethod,
+    choose,
+    compare,
+    fit_method,
+    score_choice,
+    score_method,
+)
 from inkfold.ensemble.model import VOTE, single_precision
-from inkfold.ensemble.submission import Form
+from inkfold.ensemble.submission import SubmissionFormat
 from inkfold.ensemble.voting import nested_vote
 from inkfold.errors import PredictionError
 from inkfold.evaluation.metrics import measure
 from inkfold.evaluation.predictions import Predictions
-from inkfold.pipeline.results import METRICS, OUT_OF_FOLD, SUBMISSION, TEST, measure_learnt
+from inkfold.pipeline.results import METRICS, OUT_OF_FOLD, SUBMISSION, TEST, measure_seen
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.files import write_json
 
@@ -31,7 +42,7 @@ NOT_DISTINGUISHABLE = "not distinguishable"
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Selection:
     """What was found.
 
     Attributes:
@@ -42,14 +53,14 @@ class Verdict:
         choice: What choosing is worth: each part answered by the way that the other parts chose; None where nothing was chosen.
     """
 
-    singles: tuple[Judged, ...]
-    ways: tuple[Judged, ...]
-    fitted: tuple[FittedWay, ...]
+    singles: tuple[MethodScore, ...]
+    ways: tuple[MethodScore, ...]
+    fitted: tuple[FittedMethod, ...]
     chosen: int
-    choice: Judged | None = None
+    choice: MethodScore | None = None
 
     @property
-    def taken(self) -> FittedWay:
+    def taken(self) -> FittedMethod:
         """The way that is taken."""
         return self.fitted[self.chosen]
 
@@ -69,7 +80,7 @@ class Facts:
     split: Literal["kfold", "holdout"]
 
 
-def refuse_unfit(panel: Panel, how: VoteRecipe) -> None:
+def refuse_unfit(panel: AlignedMembers, how: VoteRecipe) -> None:
     """Refuse a vote that would have to be fitted on what isn't there.
 
     Args:
@@ -86,7 +97,7 @@ def refuse_unfit(panel: Panel, how: VoteRecipe) -> None:
         )
 
 
-def judge(panel: Panel, how: VoteRecipe, seed: int = 0, progress: Progress = silent) -> Verdict:
+def select_vote(panel: AlignedMembers, how: VoteRecipe, seed: int = 0, progress: Progress = silent) -> Selection:
     """Judge every way, and fit the one that is asked for.
 
     Args:
@@ -102,25 +113,27 @@ def judge(panel: Panel, how: VoteRecipe, seed: int = 0, progress: Progress = sil
         PredictionError: If a fitted method is asked for without out-of-fold predictions.
     """
     refuse_unfit(panel, how)
-    ways = [Way(method, how.calibrate, how.ties, seed) for method in METHODS]
+    ways = [VotingMethod(method, how.calibrate, how.ties, seed) for method in METHODS]
     asked = METHODS.index("soft" if how.method == "auto" else how.method)
     if panel.out_of_fold is None:
-        return Verdict((), (), tuple(FittedWay(way) for way in ways if not way.is_fitted), asked)
+        return Selection((), (), tuple(FittedMethod(way) for way in ways if not way.is_fitted), asked)
     singles = tuple(
-        Judged(name, probs, probs.argmax(1) == panel.targets)
+        MethodScore(name, probs, probs.argmax(1) == panel.targets)
         for name, probs in zip(panel.names, panel.out_of_fold, strict=True)
     )
     judged, fitted = [], []
     for i, way in enumerate(ways):
-        judged.append(judge_way(way, panel.out_of_fold, panel.targets, panel.parts))
-        fitted.append(fit_way(way, panel.out_of_fold, panel.targets))
+        judged.append(score_method(way, panel.out_of_fold, panel.targets, panel.parts))
+        fitted.append(fit_method(way, panel.out_of_fold, panel.targets))
         progress("ways to vote", i + 1, len(ways))
     if how.method != "auto":
-        return Verdict(singles, tuple(judged), tuple(fitted), asked)
-    return Verdict(singles, tuple(judged), tuple(fitted), choose(judged), judge_choice(judged, panel.parts))
+        return Selection(singles, tuple(judged), tuple(fitted), asked)
+    return Selection(singles, tuple(judged), tuple(fitted), choose(judged), score_choice(judged, panel.parts))
 
 
-def write_verdict(out: Path, panel: Panel, verdict: Verdict, how: VoteRecipe, form: Form, facts: Facts) -> list[str]:
+def write_selection(
+    out: Path, panel: AlignedMembers, verdict: Selection, how: VoteRecipe, form: SubmissionFormat, facts: Facts
+) -> list[str]:
     """Write predictions, metrics, the vote and the submission.
 
     Args:
@@ -145,7 +158,7 @@ def write_verdict(out: Path, panel: Panel, verdict: Verdict, how: VoteRecipe, fo
             panel.out_of_fold_paths, probs, panel.class_names, panel.targets, held_in, learnt=panel.learnt
         )
         out_of_fold.save(out / OUT_OF_FOLD)
-        if (told := measure_learnt(out_of_fold)) is not None:
+        if (told := measure_seen(out_of_fold)) is not None:
             metrics["learnt_by_backbone"] = told
         files.append(OUT_OF_FOLD)
     if panel.test is not None:
@@ -160,7 +173,7 @@ def write_verdict(out: Path, panel: Panel, verdict: Verdict, how: VoteRecipe, fo
     return files
 
 
-def vote_json(panel: Panel, verdict: Verdict, how: VoteRecipe) -> dict[str, Any]:
+def vote_json(panel: AlignedMembers, verdict: Selection, how: VoteRecipe) -> dict[str, Any]:
     """Give all that was found as JSON values.
 
     Args:
@@ -203,45 +216,45 @@ def vote_json(panel: Panel, verdict: Verdict, how: VoteRecipe) -> dict[str, Any]
     return found
 
 
-def _data_figures(panel: Panel, facts: Facts) -> dict[str, Any]:
+def _data_figures(panel: AlignedMembers, facts: Facts) -> dict[str, Any]:
     counts = {"n_train": facts.n_train, "n_test": len(panel.test_paths), "num_classes": len(panel.class_names)}
     return {"data": {**counts, "skipped": dict(facts.skipped)}, "split": facts.split}
 
 
-def _held_in(panel: Panel, facts: Facts) -> np.ndarray:
+def _held_in(panel: AlignedMembers, facts: Facts) -> np.ndarray:
     """Give the fold of each drawing: the second level's parts, but where one part alone was held out, that."""
     return np.zeros_like(panel.parts) if facts.split == "holdout" else panel.parts
 
 
-def _fold_figures(fold: int, probs: np.ndarray, held_in: np.ndarray, panel: Panel, facts: Facts) -> dict[str, Any]:
+def _fold_figures(fold: int, probs: np.ndarray, held_in: np.ndarray, panel: AlignedMembers, facts: Facts) -> dict[str, Any]:
     inside = held_in == fold
     n_train = (facts.n_train if facts.split == "holdout" else len(inside)) - int(inside.sum())
     return {"fold": fold, "n_train": n_train, **measure(probs[inside], panel.targets[inside])}
 
 
-def _pairs(judged: Sequence[Judged]) -> list[dict[str, Any]]:
+def _pairs(judged: Sequence[MethodScore]) -> list[dict[str, Any]]:
     """Test every pair, and say in words what can't be told apart."""
     return [
         {**pair, "verdict": "distinguishable" if pair["distinguishable"] else NOT_DISTINGUISHABLE} for pair in compare(judged)
     ]
 
 
-def _test_targets(panel: Panel) -> np.ndarray:
+def _test_targets(panel: AlignedMembers) -> np.ndarray:
     """Give the test drawings' classes; none where they are not known."""
     return np.empty(0, np.int64) if panel.test is None or panel.test_targets is None else panel.test_targets
 
 
-def _judged_on_test(panel: Panel, verdict: Verdict, how: VoteRecipe) -> list[Judged]:
+def _judged_on_test(panel: AlignedMembers, verdict: Selection, how: VoteRecipe) -> list[MethodScore]:
     """Judge every candidate on the test drawings, where their classes are known: to look at, never to choose by."""
     targets = _test_targets(panel)
     if not len(targets):
         return []
     members = panel.test_members(how.within, how.ties)
     shares = [*zip(panel.names, members, strict=True), *((one.way.name, one.pool(members)) for one in verdict.fitted)]
-    return [Judged(name, one, one.argmax(1) == targets) for name, one in shares]
+    return [MethodScore(name, one, one.argmax(1) == targets) for name, one in shares]
 
 
-def _nested_on_test(panel: Panel) -> list[Judged]:
+def _nested_on_test(panel: AlignedMembers) -> list[MethodScore]:
     """Judge the reference's votes over folds, then models, and hard-soft beside them, by its tie rule."""
     targets = _test_targets(panel)
     if not len(targets):
@@ -251,5 +264,5 @@ def _nested_on_test(panel: Panel) -> list[Judged]:
     for within in ("soft", "hard"):
         for across in ("soft", "hard"):
             shares = nested_vote(panel.test, within, across)
-            found.append(Judged(f"{within}-{across}", shares, shares.argmax(1) == targets))
+            found.append(MethodScore(f"{within}-{across}", shares, shares.argmax(1) == targets))
     return found

@@ -14,7 +14,7 @@ from inkfold.evaluation.predictions import SUBMISSION_COLUMNS, SubmissionPart, s
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class SubmissionFormat:
     """What a submission looks like.
 
     Attributes:
@@ -46,7 +46,7 @@ class Form:
 
 def form_of_submission(
     submission: Path, path_column: str, target_column: str, class_targets: Int64[np.ndarray, " classes"]
-) -> Form:
+) -> SubmissionFormat:
     """Take the form of a submission that inkfold wrote.
 
     Args:
@@ -59,17 +59,17 @@ def form_of_submission(
         Its columns, and each row's drawing and id.
     """
     if not submission.is_file():
-        return Form(class_targets)
+        return SubmissionFormat(class_targets)
     with submission.open(newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
     # without a sample the columns have inkfold's names, whatever the data's are called
     columns = SUBMISSION_COLUMNS if header == [*SUBMISSION_COLUMNS] else submission_columns(header, path_column, target_column)
     parts = [*columns.values()]
     found = {part: tuple(row[parts.index(part)] for row in rows) for part in parts}
-    return Form(class_targets, columns, found["path"], found.get("id"))
+    return SubmissionFormat(class_targets, columns, found["path"], found.get("id"))
 
 
-def form_of_data(dataset: Dataset, options: DataOptions, class_names: Sequence[str]) -> Form:
+def form_of_data(dataset: Dataset, options: DataOptions, class_names: Sequence[str]) -> SubmissionFormat:
     """Take the form that data ask for.
 
     Args:
@@ -82,9 +82,9 @@ def form_of_data(dataset: Dataset, options: DataOptions, class_names: Sequence[s
     """
     targets = dataset.class_targets[[dataset.class_names.index(name) for name in class_names]]
     if dataset.test is None:
-        return Form(targets)
+        return SubmissionFormat(targets)
     paths, sample = tuple(dataset.test.image_paths.tolist()), dataset.sample_submission
     if sample is None:
-        return Form(targets, paths=paths)
+        return SubmissionFormat(targets, paths=paths)
     columns = submission_columns(sample.columns, options.path_column, options.target_column)
-    return Form(targets, columns, paths, tuple(sample.ids.tolist()))
+    return SubmissionFormat(targets, columns, paths, tuple(sample.ids.tolist()))

@@ -107,7 +107,7 @@ class Predictions:
         return cls(image_paths, probs, class_names, extra.get("target"), extra.get("fold"), fold_probs, learnt)
 
 
-def is_worth_telling(known: int, among: int) -> bool:
+def is_worth_reporting(known: int, among: int) -> bool:
     """Say whether a backbone knows so many drawings that it changes an accuracy by more than chance does.
 
     Args:
@@ -120,7 +120,7 @@ def is_worth_telling(known: int, among: int) -> bool:
     return known >= LEARNT_SHARE * among
 
 
-def judging(learnt: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+def evaluation_mask(learnt: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
     """Say which drawings judge, where some backbone learnt from some of them before: on those it would win by memory.
 
     Args:
@@ -129,7 +129,7 @@ def judging(learnt: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
     Returns:
         The others; all where the known ones are too few to matter, or there are no others.
     """
-    apart = is_worth_telling(int(learnt.sum()), len(learnt)) and not learnt.all()
+    apart = is_worth_reporting(int(learnt.sum()), len(learnt)) and not learnt.all()
     return ~learnt if apart else np.ones_like(learnt)
 
 

@@ -16,15 +16,25 @@ from inkfold.errors import ExportError
 from inkfold.export.backbone import quantise
 from inkfold.export.description import describe
 from inkfold.export.graph import helper, onnx
-from inkfold.export.line_style import DRAWINGS, measure_look
+from inkfold.export.line_style import DRAWINGS, measure_line_style
 from inkfold.export.metadata import KEY, SET, About
 from inkfold.export.model_graph import FEATURES, GraphOptions, Tracer, build_graph, image_of, runs_of, trace_backbone
 from inkfold.export.safetensors import network_bytes
-from inkfold.export.samples import Collection, Specimens, collect
-from inkfold.export.verify import Parity, Toll, ask, check_parity, check_toll, compare, in_float32, measure_toll, open_session
+from inkfold.export.samples import Collection, Samples, collect
+from inkfold.export.verify import (
+    Parity,
+    QuantisationCheck,
+    check_parity,
+    check_quantisation,
+    compare,
+    in_float32,
+    measure_quantisation,
+    open_session,
+    predict_in_batches,
+)
 from inkfold.features.extractor import Extractor
 from inkfold.images.decode import Pixels
-from inkfold.images.preprocess import ImageOptions, fit_image, stack_squares
+from inkfold.images.preprocess import ImageOptions, preprocess, stack_squares
 from inkfold.models.backbone import NetworkInput, choose_device
 from inkfold.pipeline.run import Run, prediction_views
 from inkfold.runtime.progress import Progress, silent
@@ -43,7 +53,7 @@ class ExportOptions:
     Attributes:
         int8: Whether backbones are turned into 8-bit numbers.
         views: Whether test-time views are inside.
-        fitted: Whether the file takes only squares that `fit.fit_image` has made.
+        fitted: Whether the file takes only squares that `fit.preprocess` has made.
         data: Where the drawings are, if they have moved.
         drawings: How many the file and the run are asked.
     """
@@ -77,7 +87,7 @@ class Exported:
     size_bytes: int
     about: About
     parity: Parity
-    toll: Toll | None
+    toll: QuantisationCheck | None
     notes: tuple[str, ...]
 
 
@@ -213,7 +223,7 @@ class _Making:
         if not len(checked):
             raise ExportError(f"{self.predictor.path}: none of its drawings can be read to check the file. Restore the data.")
         session, shown = open_session(data), self._shown(pixels)
-        given = ask(session, shown, progress=self.progress)
+        given = predict_in_batches(session, shown, progress=self.progress)
         self.progress("ask the run", 0, len(pixels))
         expected = in_float32(self.predictor, views=self.options.views).predict_proba(pixels)
         names = self.predictor.classes_
@@ -221,12 +231,12 @@ class _Making:
             expected, names = expected[:, [names.index(name) for name in self.classes]], tuple(self.classes)
         parity = compare(given, expected)
         check_parity(parity, self.predictor)
-        look = measure_look(self.collection.train.some(DRAWINGS).decoded(self.image)[1], self.image)
-        about = describe(self.predictor, self.options.graph, look, ask(session, shown[:1], FEATURES).shape[-1])
+        look = measure_line_style(self.collection.train.some(DRAWINGS).decoded(self.image)[1], self.image)
+        about = describe(self.predictor, self.options.graph, look, predict_in_batches(session, shown[:1], FEATURES).shape[-1])
         targets = dict(zip(about.class_names, about.class_targets, strict=True))
         return parity, replace(about, class_names=names, class_targets=tuple(targets[name] for name in names))
 
-    def _toll(self, tracer: Tracer, judged: Specimens | None) -> Toll:
+    def _toll(self, tracer: Tracer, judged: Samples | None) -> QuantisationCheck:
         """Measure what 8-bit numbers cost."""
         specimens = self.collection.all.some(self.options.drawings) if judged is None else judged
         specimens, pixels = specimens.decoded(self.image)
@@ -235,8 +245,8 @@ class _Making:
         if self.classes is not None and specimens.targets is not None:
             places = np.array([self.classes.index(name) for name in self.predictor.classes_])
             specimens = replace(specimens, targets=places[specimens.targets])
-        toll = measure_toll(before, after, specimens, self._shown(pixels), self.progress)
-        check_toll(toll, str(self.predictor.path))
+        toll = measure_quantisation(before, after, specimens, self._shown(pixels), self.progress)
+        check_quantisation(toll, str(self.predictor.path))
         return toll
 
     def _graph(self, tracer: Tracer, *, folds: bool = False) -> onnx.ModelProto:
@@ -250,7 +260,7 @@ class _Making:
             self.traced[key] = trace_backbone(extractor)
         return self.traced[key]
 
-    def _quantiser(self, calibration: Specimens) -> Tracer:
+    def _quantiser(self, calibration: Samples) -> Tracer:
         """Give what turns backbones into 8-bit numbers, each once."""
         known: dict[tuple[str, ImageOptions], onnx.ModelProto] = {}
 
@@ -258,7 +268,7 @@ class _Making:
             key = key_digest(extractor.backbone.key()), extractor.image
             if key not in known:
                 self.progress(f"turn {extractor.backbone.name} into 8-bit numbers", 0, 1)
-                squares = stack_squares([fit_image(one, extractor.image) for one in calibration.decoded(extractor.image)[1]])
+                squares = stack_squares([preprocess(one, extractor.image) for one in calibration.decoded(extractor.image)[1]])
                 images = NetworkInput(extractor.backbone, choose_device("cpu")).of(squares).numpy()
                 known[key] = quantise(self._trace(extractor), np.ascontiguousarray(images))
             return known[key]
@@ -267,7 +277,7 @@ class _Making:
 
     def _shown(self, pixels: Sequence[Pixels]) -> list[Pixels]:
         """Give drawings as the file takes them."""
-        return [fit_image(one, self.image) for one in pixels] if self.options.fitted else list(pixels)
+        return [preprocess(one, self.image) for one in pixels] if self.options.fitted else list(pixels)
 
     def _bytes(self, model: onnx.ModelProto) -> bytes:
         size = model.ByteSize()

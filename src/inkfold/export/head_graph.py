@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from inkfold.ensemble.methods import FittedWay
+from inkfold.ensemble.methods import FittedMethod
 from inkfold.ensemble.voting import LEAST_PROBABILITY, TIE_SHARE, Ballot, TieRule
 from inkfold.export.graph import Graph
 from inkfold.heads.head import KNN_PRIOR, KNN_TEMPERATURE, LENGTH_EPS, NORM_EPS, HeadSpec, Tensors
@@ -49,8 +49,8 @@ def add_fold_vote(g: Graph, folds: str, within: Ballot, ties: TieRule) -> str:
     return g.op("ReduceMean", folds, g.ints(0)) if within == "soft" else _hard_vote(g, folds, ties)
 
 
-def add_pool(g: Graph, members: str, way: FittedWay) -> str:
-    """Pool models as `ways.FittedWay.pool` does.
+def add_pool(g: Graph, members: str, way: FittedMethod) -> str:
+    """Pool models as `ways.FittedMethod.pool` does.
 
     Args:
         g: The graph.

@@ -12,7 +12,7 @@ DRAWINGS = 500
 UNKNOWN = {"line_width_fraction": 0.02, "margin_fraction": 0.05, "ink": 0, "paper": 255}  # of blank pages alone
 
 
-def measure_look(drawings: Iterable[Pixels], options: ImageOptions) -> dict[str, Any]:
+def measure_line_style(drawings: Iterable[Pixels], options: ImageOptions) -> dict[str, Any]:
     """Measure drawings as the network sees them, before they are made small.
 
     Args:

@@ -21,7 +21,7 @@ MOST_BYTES = 1 << 30  # of decoded pixels at once: 500 scans of 12 megapixels wo
 
 
 @dataclass(frozen=True, slots=True)
-class Specimens:
+class Samples:
     """Drawings, and what is known of them.
 
     Attributes:
@@ -37,16 +37,16 @@ class Specimens:
     def __len__(self) -> int:
         return len(self.files)
 
-    def some(self, count: int) -> "Specimens":
+    def some(self, count: int) -> "Samples":
         """Take so many, evenly spread."""
         return self.rows(spread(len(self), count))
 
-    def rows(self, rows: Int64[np.ndarray, " m"]) -> "Specimens":
+    def rows(self, rows: Int64[np.ndarray, " m"]) -> "Samples":
         """Take rows."""
         known = [None if values is None else values[rows] for values in (self.targets, self.folds)]
-        return Specimens(self.files[rows], *known)
+        return Samples(self.files[rows], *known)
 
-    def decoded(self, image: ImageOptions) -> "tuple[Specimens, list[Pixels]]":
+    def decoded(self, image: ImageOptions) -> "tuple[Samples, list[Pixels]]":
         """Decode those that can be read, as the run does; of large pages every second, fourth ... where all would not fit.
 
         Args:
@@ -82,16 +82,16 @@ class Collection:
         test: Test drawings; None without any.
     """
 
-    train: Specimens
-    test: Specimens | None
+    train: Samples
+    test: Samples | None
 
     @property
-    def all(self) -> Specimens:
+    def all(self) -> Samples:
         """All that there are, with nothing known of them."""
         parts = [self.train.files] + ([] if self.test is None else [self.test.files])
-        return Specimens(np.concatenate(parts))
+        return Samples(np.concatenate(parts))
 
-    def apart(self, *, folds: bool) -> tuple[Specimens, Specimens | None]:
+    def apart(self, *, folds: bool) -> tuple[Samples, Samples | None]:
         """Part the drawings to calibrate on from those to judge by.
 
         Args:
@@ -130,10 +130,10 @@ def collect(run: Run, data: str | Path | None = None, progress: Progress = silen
     fold_of = dict(zip(held_out.image_paths.tolist(), held_out.folds.tolist(), strict=True))
     folds = np.array([fold_of.get(name, -1) for name in read.dataset.train.image_paths.tolist()], np.int64)
     there = np.flatnonzero(read.train.digests != b"")
-    train = Specimens(read.train.files, read.dataset.train.targets, folds).rows(there)
+    train = Samples(read.train.files, read.dataset.train.targets, folds).rows(there)
     if read.test is None:
         return Collection(train, None)
-    test = Specimens(read.test.files, read.test_targets)
+    test = Samples(read.test.files, read.test_targets)
     return Collection(train, test.rows(np.flatnonzero(read.test.digests != b"")))
 
 

@@ -13,7 +13,7 @@ from inkfold.errors import ExportError
 from inkfold.evaluation.metrics import paired_difference
 from inkfold.export.graph import onnxruntime
 from inkfold.export.model_graph import FOLD_PROBS
-from inkfold.export.samples import Specimens
+from inkfold.export.samples import Samples
 from inkfold.images.decode import Pixels
 from inkfold.pipeline.run import Run
 from inkfold.runtime.progress import Progress, silent
@@ -58,7 +58,7 @@ def open_session(model: bytes, threads: int = 0) -> onnxruntime.InferenceSession
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def ask(
+def predict_in_batches(
     session: onnxruntime.InferenceSession, drawings: Sequence[Pixels], output: str = "probs", progress: Progress = silent
 ) -> Float32[np.ndarray, "*leading n classes"]:
     """Let a file answer for drawings of any sizes, those of one shape that follow each other together.
@@ -138,7 +138,7 @@ def _run_in_float32(run: Run, *, views: bool) -> Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Toll:
+class QuantisationCheck:
     """What 8-bit numbers cost.
 
     Attributes:
@@ -157,9 +157,9 @@ class Toll:
     difference: dict[str, Any] | None = None
 
 
-def measure_toll(
-    before: bytes, after: bytes, specimens: Specimens, pixels: Sequence[Pixels], progress: Progress = silent
-) -> Toll:
+def measure_quantisation(
+    before: bytes, after: bytes, specimens: Samples, pixels: Sequence[Pixels], progress: Progress = silent
+) -> QuantisationCheck:
     """Ask both files.
 
     Args:
@@ -175,13 +175,13 @@ def measure_toll(
     answers = [_answers(model, specimens, pixels, progress) for model in (before, after)]
     agreement = float((answers[0].argmax(1) == answers[1].argmax(1)).mean())
     if specimens.targets is None:
-        return Toll(len(pixels), agreement)
+        return QuantisationCheck(len(pixels), agreement)
     right = [one.argmax(1) == specimens.targets for one in answers]
     of = "test" if specimens.folds is None else "out_of_fold"
-    return Toll(len(pixels), agreement, of, float(right[0].mean()), paired_difference(right[0], right[1]))
+    return QuantisationCheck(len(pixels), agreement, of, float(right[0].mean()), paired_difference(right[0], right[1]))
 
 
-def check_toll(toll: Toll, where: str) -> None:
+def check_quantisation(toll: QuantisationCheck, where: str) -> None:
     """Refuse a file that has lost too much.
 
     Args:
@@ -199,11 +199,11 @@ def check_toll(toll: Toll, where: str) -> None:
 
 
 def _answers(
-    model: bytes, specimens: Specimens, pixels: Sequence[Pixels], progress: Progress
+    model: bytes, specimens: Samples, pixels: Sequence[Pixels], progress: Progress
 ) -> Float32[np.ndarray, "n classes"]:
     session = open_session(model)
     if specimens.folds is None:
-        return ask(session, pixels, progress=progress)
-    by_fold = ask(session, pixels, FOLD_PROBS, progress)
+        return predict_in_batches(session, pixels, progress=progress)
+    by_fold = predict_in_batches(session, pixels, FOLD_PROBS, progress)
     own: np.ndarray = by_fold[specimens.folds, np.arange(len(pixels))]
     return own

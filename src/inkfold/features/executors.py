@@ -13,7 +13,7 @@ from functools import partial
 from typing import Protocol
 
 from inkfold.errors import RecipeError
-from inkfold.features.tasks import Account, Cell, Making, Workshop, undisturbed
+from inkfold.features.tasks import Account, Chunk, FeatureJob, Worker, undisturbed
 
 INLINE = "inline"
 RAY = re.compile(
@@ -22,22 +22,22 @@ RAY = re.compile(
 DEVICE_LANES = 2  # one reads, shows and writes while the other has the device
 
 
-class Launcher(Protocol):
+class Executor(Protocol):
     """Carries out cells, all of them or with an error."""
 
-    def run(self, cells: Sequence[Cell], account: Account) -> None:
+    def run(self, cells: Sequence[Chunk], account: Account) -> None:
         """Carry out cells of one making, at least one, and tell the account."""
 
     def close(self) -> None:
         """Give back what was started."""
 
 
-class Inline:
+class InlineExecutor:
     """This process: on the CPU as many cells at once as PyTorch has threads, each with its own share of them."""
 
-    def run(self, cells: Sequence[Cell], account: Account) -> None:
-        """Carry out cells; see `Workshop.run` for what may go wrong."""
-        workshop, waiting, stop = Workshop(cells[0].making), deque(cells), threading.Event()
+    def run(self, cells: Sequence[Chunk], account: Account) -> None:
+        """Carry out cells; see `Worker.run` for what may go wrong."""
+        workshop, waiting, stop = Worker(cells[0].making), deque(cells), threading.Event()
         take_device = _same_device()
 
         def tell(rows: int) -> None:
@@ -86,7 +86,7 @@ def _in_threads(lanes: int, work: Callable[[], None], stop: threading.Event) -> 
             stop.set()
 
 
-def count_lanes(making: Making) -> int:
+def count_lanes(making: FeatureJob) -> int:
     """Say how many cells run at once in this process.
 
     Args:
@@ -100,7 +100,7 @@ def count_lanes(making: Making) -> int:
     return max(1, torch.get_num_threads() // making.threads) if making.on_cpu else DEVICE_LANES
 
 
-def open_launcher(on: str | Launcher = INLINE) -> contextlib.AbstractContextManager[Launcher]:
+def open_executor(on: str | Executor = INLINE) -> contextlib.AbstractContextManager[Executor]:
     """Choose a launcher; nothing is started before it has something to do.
 
     Args:
@@ -117,19 +117,19 @@ def open_launcher(on: str | Launcher = INLINE) -> contextlib.AbstractContextMana
     return contextlib.closing(_new(on)) if isinstance(on, str) else contextlib.nullcontext(on)
 
 
-def _new(on: str) -> Launcher:
+def _new(on: str) -> Executor:
     kind, _, rest = on.partition(":")
     if on == INLINE:
-        return Inline()
+        return InlineExecutor()
     if kind == "pool" and (on == kind or re.fullmatch(r"[1-9]\d{0,3}", rest)):
-        from inkfold.features.process_pool import Pool  # noqa: PLC0415 - loky, which inline needn't have
+        from inkfold.features.process_pool import PoolExecutor  # noqa: PLC0415 - loky, which inline needn't have
 
-        return Pool(int(rest) if rest else None)
+        return PoolExecutor(int(rest) if rest else None)
     if given := RAY.fullmatch(on):
-        from inkfold.features.ray_cluster import Cluster  # noqa: PLC0415
+        from inkfold.features.ray_cluster import RayExecutor  # noqa: PLC0415
 
         address, workers = ((part or "")[1:] for part in given.groups())
-        return Cluster(address or None, int(workers) if workers else None)
+        return RayExecutor(address or None, int(workers) if workers else None)
     raise RecipeError(
         f"on: got '{on}', expected inline, pool, pool:N with N from 1, ray, ray:auto or ray:HOST:PORT, "
         "each of the last three also with :N. It says where features are computed, and where N processes fine-tune."

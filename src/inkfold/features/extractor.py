@@ -15,8 +15,8 @@ from inkfold.augment.views import IDENTITY, View
 from inkfold.data.fingerprints import SignatureStore
 from inkfold.errors import CacheError, DataError, Problem
 from inkfold.features.bank import FeatureBank
-from inkfold.features.executors import Inline, Launcher
-from inkfold.features.tasks import Account, Making, plan_cells
+from inkfold.features.executors import Executor, InlineExecutor
+from inkfold.features.tasks import Account, FeatureJob, plan_chunks
 from inkfold.images.preprocess import ImageOptions
 from inkfold.models.weights import BackboneInfo
 from inkfold.runtime.cost import Cost
@@ -30,7 +30,7 @@ KEPT_BYTES, KEPT_FILES = 1 << 30, 4  # of features of views in memory, and of th
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class DrawingFiles:
     """Drawings whose bytes have been read once.
 
     Attributes:
@@ -62,11 +62,11 @@ class Extractor:
     image: ImageOptions
     device: str = "auto"
     batch_size: int | None = None
-    launcher: Launcher = field(default_factory=Inline)
+    launcher: Executor = field(default_factory=InlineExecutor)
 
     def decode(
         self,
-        source: Source,
+        source: DrawingFiles,
         cost: Cost,
         progress: Progress = silent,
         views: Sequence[View] = (IDENTITY,),
@@ -121,7 +121,7 @@ class Extractor:
         with cost.timed("features"):
             device = choose_device(self.device).type
             batch_size = self.batch_size or choose_batch_size(device, self.backbone.image_size)
-            making = Making(self.home.absolute(), self.backbone, self.image, device, batch_size)
+            making = FeatureJob(self.home.absolute(), self.backbone, self.image, device, batch_size)
             wanted = {view: digests[rows] for view, rows in _by_settled_view(digests, views).items()}
             took = extract(making, wanted, self.launcher, progress)
             cost.forwards += took.forwards
@@ -217,9 +217,9 @@ def _by_settled_view(digests: Shaped[np.ndarray, " n"], views: Sequence[View]) -
     return {view: parts[0] if len(parts) == 1 else np.unique(np.concatenate(parts)) for view, parts in rows_of.items()}
 
 
-def read_source(
+def read_drawing_files(
     names: Sequence[str] | np.ndarray, files: Sequence[str] | np.ndarray, progress: Progress = silent
-) -> tuple[Source, list[BrokenFile]]:
+) -> tuple[DrawingFiles, list[BrokenFile]]:
     """Read every file once and name it by its bytes.
 
     Args:
@@ -234,11 +234,11 @@ def read_source(
     present = np.flatnonzero(files != "")
     digests = np.zeros(len(files), DIGEST_DTYPE)
     digests[present], broken = digest_files([str(file) for file in files[present]], progress)
-    return Source(names, files, digests), [BrokenFile(int(present[one.index]), one.kind, one.message) for one in broken]
+    return DrawingFiles(names, files, digests), [BrokenFile(int(present[one.index]), one.kind, one.message) for one in broken]
 
 
 def refuse_broken(
-    tables: Sequence[tuple[str, Source, Sequence[BrokenFile]]], on_broken: str, advice: str = "data.on_broken"
+    tables: Sequence[tuple[str, DrawingFiles, Sequence[BrokenFile]]], on_broken: str, advice: str = "data.on_broken"
 ) -> None:
     """Stop at broken drawings unless they may be left out.
 
@@ -260,7 +260,7 @@ def refuse_broken(
         raise DataError([*problems, Problem("advice", advice, text, "warning")])
 
 
-def whole_drawings(source: Source, broken: Sequence[BrokenFile]) -> Bool[np.ndarray, " n"]:
+def whole_drawings(source: DrawingFiles, broken: Sequence[BrokenFile]) -> Bool[np.ndarray, " n"]:
     """Tell which drawings have a file that can be read."""
     whole: np.ndarray = source.digests != b""
     whole[[one.index for one in broken]] = False
@@ -283,9 +283,9 @@ class Extraction:
 
 
 def extract(
-    making: Making,
+    making: FeatureJob,
     wanted: Mapping[View, Shaped[np.ndarray, " rows"]],
-    launcher: Launcher,
+    launcher: Executor,
     progress: Progress = silent,
 ) -> Extraction:
     """Compute the features that are missing.
@@ -315,7 +315,7 @@ def extract(
             locks.enter_context(banks[view].shards.lock())
         for attempt in range(ATTEMPTS + 1):
             missing = {view: digests[view][banks[view].shards.missing(digests[view])] for view in lacking}
-            cells = plan_cells(making, missing)
+            cells = plan_chunks(making, missing)
             if not cells:
                 break
             if attempt == ATTEMPTS:

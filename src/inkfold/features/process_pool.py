@@ -16,7 +16,7 @@ import loky
 from loky.process_executor import TerminatedWorkerError
 
 from inkfold.errors import CacheError
-from inkfold.features.tasks import Account, Cell, Making, run_cell
+from inkfold.features.tasks import Account, Chunk, FeatureJob, run_chunk
 from inkfold.runtime.parallel import available_cores, end_with_parent
 
 ATTEMPTS = 3
@@ -24,7 +24,7 @@ ATTEMPTS = 3
 NO_LEAK_CHECK = {"LOKY_MAX_MEMORY_LEAK_SIZE": "1e15"}
 
 
-class Pool:
+class PoolExecutor:
     """Processes that are started when there is something to do, and kept until `close`.
 
     Args:
@@ -36,7 +36,7 @@ class Pool:
         self._wanted = workers
         self._slots: list[_Slot] = []
 
-    def run(self, cells: Sequence[Cell], account: Account) -> None:
+    def run(self, cells: Sequence[Chunk], account: Account) -> None:
         """Carry out cells.
 
         Args:
@@ -73,7 +73,7 @@ class _Slot:
         self._environment = environment
         self._executor: Any = None
 
-    def work(self, waiting: deque[Cell], account: Account, stop: threading.Event) -> None:
+    def work(self, waiting: deque[Chunk], account: Account, stop: threading.Event) -> None:
         while waiting and not stop.is_set():
             try:
                 cell = waiting.popleft()
@@ -83,13 +83,13 @@ class _Slot:
             account.advance(len(cell))
             account.finish(cell, seconds)
 
-    def _attempt(self, cell: Cell, stop: threading.Event) -> float:
+    def _attempt(self, cell: Chunk, stop: threading.Event) -> float:
         for attempt in range(1, ATTEMPTS + 1):
             if self._executor is None:
                 initial = {"initializer": _begin, "initargs": (os.getpid(),)}
                 self._executor = loky.ProcessPoolExecutor(1, **initial, env=self._environment)
             try:
-                seconds: float = self._executor.submit(run_cell, cell).result()
+                seconds: float = self._executor.submit(run_chunk, cell).result()
                 return seconds
             except TerminatedWorkerError as error:
                 if attempt == ATTEMPTS or stop.is_set():
@@ -106,7 +106,7 @@ class _Slot:
             executor.shutdown(wait=True, kill_workers=True)
 
 
-def slot_environments(making: Making, wanted: int | None) -> list[dict[str, str]]:
+def slot_environments(making: FeatureJob, wanted: int | None) -> list[dict[str, str]]:
     """Give each process its surroundings.
 
     Args:

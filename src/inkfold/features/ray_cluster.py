@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from inkfold.errors import CacheError, InkfoldError
-from inkfold.features.tasks import Account, Cell, Making, run_cell
+from inkfold.features.tasks import Account, Chunk, FeatureJob, run_chunk
 from inkfold.runtime.ray import ATTEMPTS, RayConnection, worker_losses
 from inkfold.storage.files import TEMP_MARK, sweep_temp_files
 
@@ -19,7 +19,7 @@ LOOK_S = 1.0
 STALE_AFTER_S = 7 * 24 * 3600.0
 
 
-class Cluster:
+class RayExecutor:
     """Ray's workers. Ray is started or joined when there is something to do.
 
     Args:
@@ -33,7 +33,7 @@ class Cluster:
     def __init__(self, address: str | None = None, workers: int | None = None) -> None:
         self.connection, self.workers = RayConnection(address), workers
 
-    def run(self, cells: Sequence[Cell], account: Account) -> None:
+    def run(self, cells: Sequence[Chunk], account: Account) -> None:
         """Carry out cells.
 
         Args:
@@ -48,7 +48,7 @@ class Cluster:
             making = cells[0].making
             needs = {"num_cpus": making.threads, "num_gpus": 0 if making.on_cpu else 1}
             task = ray.remote(max_retries=ATTEMPTS - 1, **needs)(_run_on_machine)
-            running: dict[Any, Cell] = {}
+            running: dict[Any, Chunk] = {}
             with _witness(making.home) as witness:
                 try:
                     waiting = deque(cells)
@@ -71,7 +71,7 @@ class Cluster:
         self.connection.close()
 
 
-def _places(ray: Any, making: Making) -> int:
+def _places(ray: Any, making: FeatureJob) -> int:
     """Count the cells that the cluster has room for at once."""
     there = ray.cluster_resources()
     places = int(there.get("CPU", 0) // making.threads if making.on_cpu else there.get("GPU", 0))
@@ -83,7 +83,7 @@ def _places(ray: Any, making: Making) -> int:
     return places
 
 
-def _run_on_machine(cell: Cell, witness: str) -> float | InkfoldError:
+def _run_on_machine(cell: Chunk, witness: str) -> float | InkfoldError:
     """Run a cell in Ray's worker; what the user can mend comes back as a value, without Ray's traceback around it."""
     backbone = cell.making.backbone
     files = [Path(file) for file in (backbone.weights_file, backbone.changes_file) if file is not None]
@@ -94,12 +94,12 @@ def _run_on_machine(cell: Cell, witness: str) -> float | InkfoldError:
                 "machines, INKFOLD_HOME and the weights must lie in a directory that all see under one path."
             )
     try:
-        return run_cell(cell)
+        return run_chunk(cell)
     except InkfoldError as error:
         return type(error)(str(error))
 
 
-def _outcome(ray: Any, done: Any, cell: Cell) -> float:
+def _outcome(ray: Any, done: Any, cell: Chunk) -> float:
     try:
         outcome: float | InkfoldError = ray.get(done)
     except (ray.exceptions.RaySystemError, *worker_losses(ray)) as error:

@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 # About so many drawings a cell, to the nearest whole batch: what a killed worker loses at most, and what a file holds. On a
 # core of a CPU 64 are a second of EfficientNet-Lite0 and a minute of ViT-B; on an accelerator, which takes ten seconds to a
 # minute for 2048 of the largest backbones, ten million drawings are 4,900 files.
-CPU_CELL_ROWS, CELL_ROWS = 64, 2048
+CPU_CHUNK_ROWS, CHUNK_ROWS = 64, 2048
 # Of one forward. More threads in one forward gain less than as many forwards at once, and would tie the result to the machine.
 THREADS = 1
 RENDERERS = 8  # threads that show drawings to an accelerator
 
 
 @dataclass(frozen=True, slots=True)
-class Making:
+class FeatureJob:
     """What makes features, besides the drawings and the view.
 
     Attributes:
@@ -66,7 +66,7 @@ class Making:
     @property
     def cell_rows(self) -> int:
         """How many drawings a cell has: whole batches."""
-        rows = CPU_CELL_ROWS if self.on_cpu else CELL_ROWS
+        rows = CPU_CHUNK_ROWS if self.on_cpu else CHUNK_ROWS
         return self.batch_size * max(1, round(rows / self.batch_size))
 
     def store(self) -> ImageStore:
@@ -79,7 +79,7 @@ class Making:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class Chunk:
     """A piece of work that is done whole or not at all.
 
     Attributes:
@@ -89,7 +89,7 @@ class Cell:
         drawings: Digests, sorted.
     """
 
-    making: Making
+    making: FeatureJob
     view: View
     directory: Path
     drawings: tuple[bytes, ...]
@@ -101,7 +101,7 @@ class Cell:
         return f"{len(self)} drawings of '{self.making.backbone.name}' under {self.view}, the first {self.drawings[0].decode()}"
 
 
-def plan_cells(making: Making, missing: Mapping[View, Shaped[np.ndarray, " rows"]]) -> list[Cell]:
+def plan_chunks(making: FeatureJob, missing: Mapping[View, Shaped[np.ndarray, " rows"]]) -> list[Chunk]:
     """Cut what is missing into cells.
 
     Whole cells that are done leave the others as they were: sorted drawings are cut at whole batches, and only the last cell
@@ -119,7 +119,7 @@ def plan_cells(making: Making, missing: Mapping[View, Shaped[np.ndarray, " rows"
         drawings = sorted(set(digests.tolist()))
         directory = making.bank(view).shards.directory
         for start in range(0, len(drawings), making.cell_rows):
-            cells.append(Cell(making, view, directory, tuple(drawings[start : start + making.cell_rows])))
+            cells.append(Chunk(making, view, directory, tuple(drawings[start : start + making.cell_rows])))
     return cells
 
 
@@ -131,7 +131,7 @@ class Account:
         progress: Told of drawings.
     """
 
-    def __init__(self, cells: Sequence[Cell], progress: Progress = silent) -> None:
+    def __init__(self, cells: Sequence[Chunk], progress: Progress = silent) -> None:
         self._total, self._done, self._progress = sum(map(len, cells)), 0, progress
         self._lock = threading.Lock()
         self._rows: dict[View, int] = {}
@@ -144,7 +144,7 @@ class Account:
             self._done += rows
             self._progress("features", min(self._done, self._total), self._total)
 
-    def finish(self, cell: Cell, seconds: float) -> None:
+    def finish(self, cell: Chunk, seconds: float) -> None:
         """Tell that a cell's file is there, and what it took whoever made it."""
         with self._lock:
             now = time.perf_counter()
@@ -158,7 +158,7 @@ class Account:
         return {view: (rows, self._seconds[view] * share) for view, rows in self._rows.items()}
 
 
-class Workshop:
+class Worker:
     """What a process keeps from cell to cell: the backbone once it is built, and the index of the pixel store.
 
     Threads may work in it at once; on an accelerator their forwards take turns, and reading, showing and writing run beside.
@@ -167,14 +167,14 @@ class Workshop:
         making: Of all its cells.
     """
 
-    def __init__(self, making: Making) -> None:
+    def __init__(self, making: FeatureJob) -> None:
         self._making = making
         self._backbone: Backbone | None = None
         self._store = making.store()
         self._building, self._reading = threading.Lock(), threading.Lock()
         self._turn = contextlib.nullcontext() if making.on_cpu else threading.Lock()
 
-    def run(self, cell: Cell, tell: Callable[[int], None] | None = None) -> float:
+    def run(self, cell: Chunk, tell: Callable[[int], None] | None = None) -> float:
         """Make a cell's file.
 
         Args:
@@ -217,7 +217,7 @@ class Workshop:
                 self._store.look()
             return self._store.read(batch)
 
-    def _shown(self, cell: Cell) -> Generator[np.ndarray, None, None]:
+    def _shown(self, cell: Chunk) -> Generator[np.ndarray, None, None]:
         """Show batches as the view has them, on an accelerator ahead of it and beside it, in threads."""
         making, names = cell.making, np.array(cell.drawings, DIGEST_DTYPE)
         size_px, step = making.backbone.image_size, making.batch_size
@@ -234,7 +234,7 @@ class Workshop:
         yield from ahead(show, tasks, workers, workers + 1)
 
 
-def _forward(backbone: "Backbone", pixels: np.ndarray, cell: Cell) -> np.ndarray:
+def _forward(backbone: "Backbone", pixels: np.ndarray, cell: Chunk) -> np.ndarray:
     import torch  # noqa: PLC0415 - seconds
 
     try:
@@ -246,7 +246,7 @@ def _forward(backbone: "Backbone", pixels: np.ndarray, cell: Cell) -> np.ndarray
         ) from None
 
 
-def build_backbone(making: Making) -> "Backbone":
+def build_backbone(making: FeatureJob) -> "Backbone":
     """Build the backbone on the device.
 
     Args:
@@ -263,18 +263,18 @@ def build_backbone(making: Making) -> "Backbone":
     return Backbone(making.backbone, choose_device(making.device), making.batch_size)
 
 
-_kept: dict[str, Workshop] = {}  # of a worker process: the workshop of its last cell
+_kept: dict[str, Worker] = {}  # of a worker process: the workshop of its last cell
 _for_ever = contextlib.ExitStack()
 
 
-def run_cell(cell: Cell) -> float:
+def run_chunk(cell: Chunk) -> float:
     """Make a cell's file in a worker process, which keeps the backbone for the cells that follow.
 
     Args:
         cell: What to do.
 
     Returns:
-        Seconds, see `Workshop.run`.
+        Seconds, see `Worker.run`.
     """
     making = cell.making
     name = key_digest({**making.backbone.as_json(), "home": str(making.home), "image": str(making.image), "on": making.device})
@@ -282,7 +282,7 @@ def run_cell(cell: Cell) -> float:
         if not _kept:
             _for_ever.enter_context(undisturbed())
         _kept.clear()
-        _kept[name] = Workshop(making)
+        _kept[name] = Worker(making)
     return _kept[name].run(cell)
 
 
@@ -301,7 +301,7 @@ def undisturbed() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _refuse_other_libraries(cell: Cell, directory: Path) -> None:
+def _refuse_other_libraries(cell: Chunk, directory: Path) -> None:
     wanted, found = cell.making.backbone.timm_version, version("timm")
     if directory != cell.directory or found != wanted:
         raise CacheError(

@@ -76,7 +76,7 @@ def _checksum(tensors: Mapping[str, torch.Tensor]) -> int:
 
 
 @dataclass(slots=True)
-class Outcome:
+class FoldState:
     """What became of a fold, and, while it is trained, how far it is.
 
     Attributes:
@@ -119,7 +119,7 @@ class Outcome:
         return right, {"curve": curve, **{name: getattr(self, name) for name in PROGRESS}}
 
     @classmethod
-    def of(cls, right: UInt8[torch.Tensor, "epochs rows"], plain: Mapping[str, Any]) -> "Outcome":
+    def of(cls, right: UInt8[torch.Tensor, "epochs rows"], plain: Mapping[str, Any]) -> "FoldState":
         """Rebuild from what `kept` gave."""
         curve = [Epoch(*(math.nan if value is None else value for value in one)) for one in plain["curve"]]
         return cls(**{name: plain[name] for name in PROGRESS}, curve=curve, right=[one.astype(bool) for one in right.numpy()])

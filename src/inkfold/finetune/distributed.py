@@ -15,7 +15,7 @@ TORCHRUN = "TORCHELASTIC_RUN_ID"  # set for the processes that torchrun starts
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class ProcessGroup:
     """Which of how many processes this is.
 
     Attributes:
@@ -58,7 +58,7 @@ def processes_here() -> int:
 
 
 @contextlib.contextmanager
-def joined(device: torch.device) -> Iterator[World]:
+def joined_processes(device: torch.device) -> Iterator[ProcessGroup]:
     """Meet the other processes, if there are any, and part when the block ends.
 
     Args:
@@ -69,7 +69,7 @@ def joined(device: torch.device) -> Iterator[World]:
     """
     rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))  # as the launcher told them
     if size == 1:
-        yield World(0, 1, device)
+        yield ProcessGroup(0, 1, device)
         return
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
@@ -80,7 +80,7 @@ def joined(device: torch.device) -> Iterator[World]:
     if started:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield World(rank, size, device)
+        yield ProcessGroup(rank, size, device)
     finally:
         if started:
             dist.destroy_process_group()

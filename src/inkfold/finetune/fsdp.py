@@ -10,13 +10,13 @@ from itertools import takewhile
 import torch
 import torch.distributed as dist
 
-from inkfold.finetune.distributed import World
+from inkfold.finetune.distributed import ProcessGroup
 from inkfold.finetune.network import Network
 
 HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def shard(network: Network, world: World, precision: str) -> None:
+def shard(network: Network, world: ProcessGroup, precision: str) -> None:
     """Share a network's parameters out, block by block, then what is left of them.
 
     Args:

@@ -22,7 +22,7 @@ AHEAD = 2  # batches a worker
 MEMORY = 2**30  # B that batches may take that are shown and wait
 
 
-class Feeder:
+class DrawingLoader:
     """Shows batches of drawings.
 
     Args:
@@ -40,7 +40,7 @@ class Feeder:
         self.store, self.digests, self.size_px = store, digests, size_px
         self.workers = workers or (1 if on_cpu else max(1, available_cores() // processes_here()))
         self.waited_s = 0.0
-        self._again = partial(Feeder, store, digests, size_px, workers, on_cpu=on_cpu)
+        self._again = partial(DrawingLoader, store, digests, size_px, workers, on_cpu=on_cpu)
         self._lock = threading.Lock()
         store.look()  # whoever decoded them has read their checksums
 

@@ -9,7 +9,7 @@ from jaxtyping import Float32, Int64, Shaped
 
 from inkfold.augment.curriculum import Curriculum
 from inkfold.finetune.distillation import Teacher
-from inkfold.finetune.loader import Feeder
+from inkfold.finetune.loader import DrawingLoader
 from inkfold.finetune.network import TrainedPart
 from inkfold.heads.head import HeadSpec
 from inkfold.heads.settings import PARTING, TuningSettings
@@ -18,7 +18,7 @@ from inkfold.storage.hashing import digest, key_digest
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class FinetunePlan:
     """What is trained, on what, and how; the same for all folds.
 
     Attributes:
@@ -43,7 +43,7 @@ class Plan:
     dropout: float
     settings: TuningSettings
     curriculum: Curriculum
-    feeder: Feeder
+    feeder: DrawingLoader
     targets: Int64[np.ndarray, " n"]
     names: Shaped[np.ndarray, " n"]
     seed: int

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from inkfold.errors import CacheError, InkfoldError, RecipeError
-from inkfold.finetune.distributed import joined
+from inkfold.finetune.distributed import joined_processes
 from inkfold.finetune.train_fold import CHECKPOINTS
-from inkfold.finetune.train_folds import Job, Tuned, tune_folds
+from inkfold.finetune.train_folds import FinetunedFolds, FinetuneJob, train_folds
 from inkfold.runtime.progress import Progress, silent
 from inkfold.runtime.ray import ATTEMPTS, worker_losses
 from inkfold.storage.files import write_json
@@ -25,7 +25,7 @@ LOOK_S = 0.5
 PROGRESS = "progress.json"
 
 
-def tune_by_ray(ray: Any, job: Job, workers: int | None, progress: Progress = silent) -> Tuned:
+def train_folds_on_ray(ray: Any, job: FinetuneJob, workers: int | None, progress: Progress = silent) -> FinetunedFolds:
     """Let processes on Ray train every fold, or go on where a killed call was.
 
     Args:
@@ -38,7 +38,7 @@ def tune_by_ray(ray: Any, job: Job, workers: int | None, progress: Progress = si
         What became of the folds.
 
     Raises:
-        RecipeError: If the cluster hasn't room for so many processes, or what `tune_folds` raises.
+        RecipeError: If the cluster hasn't room for so many processes, or what `train_folds` raises.
         CacheError: If processes were lost each of three times; the last checkpoint is kept.
     """
     for _ in range(ATTEMPTS):
@@ -46,14 +46,14 @@ def tune_by_ray(ray: Any, job: Job, workers: int | None, progress: Progress = si
         try:
             while not ray.wait([task], timeout=LOOK_S)[0]:
                 _pass_on(job.out / CHECKPOINTS / PROGRESS, progress)
-            outcome: Tuned | InkfoldError | str = ray.get(task)
+            outcome: FinetunedFolds | InkfoldError | str = ray.get(task)
         except worker_losses(ray) as error:
             outcome = str(error)
         except BaseException:  # Ctrl-C: its processes end with it. One that is done must not be cancelled: Ray 2.60 aborts
             if not ray.wait([task], timeout=0)[0]:
                 ray.cancel(task, force=True)
             raise
-        if isinstance(outcome, Tuned):
+        if isinstance(outcome, FinetunedFolds):
             return outcome
         if isinstance(outcome, InkfoldError):
             raise outcome
@@ -91,7 +91,7 @@ def share_out(nodes: Sequence[Mapping[str, Any]], wanted: int | None, device: st
     )
 
 
-def _fit(job: Job, workers: int, cores: int) -> Tuned | InkfoldError | str:
+def _fit(job: FinetuneJob, workers: int, cores: int) -> FinetunedFolds | InkfoldError | str:
     """Have Ray Train start the processes; what the user can mend, and how processes were lost, come back as values."""
     from ray.train import RunConfig, ScalingConfig, WorkerGroupError  # noqa: PLC0415 - only where Ray is
     from ray.train.torch import TorchTrainer  # noqa: PLC0415
@@ -104,20 +104,20 @@ def _fit(job: Job, workers: int, cores: int) -> Tuned | InkfoldError | str:
         run_config=RunConfig(storage_path=str(job.out / CHECKPOINTS / "ray")),
     )
     try:
-        tuned: Tuned = trainer.fit().return_value
+        tuned: FinetunedFolds = trainer.fit().return_value
     except WorkerGroupError as error:
         known = [one for one in error.worker_failures.values() if isinstance(one, InkfoldError)]
         return type(known[0])(str(known[0])) if known else str(error)
     return tuned
 
 
-def _train(config: Mapping[str, Any]) -> Tuned:
+def _train(config: Mapping[str, Any]) -> FinetunedFolds:
     """Be one of the processes."""
-    job: Job = config["job"]
+    job: FinetuneJob = config["job"]
     torch.set_num_threads(config["cores"])
-    with joined(torch.device(job.device)) as world:
+    with joined_processes(torch.device(job.device)) as world:
         progress = _noting(job.out / CHECKPOINTS / PROGRESS) if world.is_first else silent
-        return tune_folds(job, world, progress)
+        return train_folds(job, world, progress)
 
 
 def _noting(path: Path) -> Progress:

@@ -19,12 +19,12 @@ from jaxtyping import Bool
 from inkfold.augment.views import IDENTITY
 from inkfold.errors import CacheError, RecipeError
 from inkfold.evaluation.tensorboard import FOLD_EVENTS, append_events
-from inkfold.finetune.checkpoint import Outcome, load_checkpoint, save_checkpoint
+from inkfold.finetune.checkpoint import FoldState, load_checkpoint, save_checkpoint
 from inkfold.finetune.distillation import relation_loss
-from inkfold.finetune.distributed import World
+from inkfold.finetune.distributed import ProcessGroup
 from inkfold.finetune.mixup import Mixing, seeded
-from inkfold.finetune.plan import Plan
-from inkfold.finetune.train_state import HELD_OUT_BATCH, Engine, examine, release_memory
+from inkfold.finetune.plan import FinetunePlan
+from inkfold.finetune.train_state import HELD_OUT_BATCH, TrainState, examine, release_memory
 from inkfold.heads.fit import Epoch
 from inkfold.heads.fit_group import epoch_order
 from inkfold.heads.settings import lr_factor
@@ -41,7 +41,7 @@ class _NotFinite(Exception):  # noqa: N818 - handled here
     """A loss or gradient that is no number."""
 
 
-class Tuner:
+class FoldTrainer:
     """The training of one fold.
 
     Args:
@@ -53,15 +53,15 @@ class Tuner:
         progress: Told after each step.
     """
 
-    engine: Engine
+    engine: TrainState
 
     def __init__(
         self,
-        plan: Plan,
+        plan: FinetunePlan,
         own: Bool[np.ndarray, " n"],
         fold: int,
         out: Path,
-        world: World,
+        world: ProcessGroup,
         progress: Progress = silent,
     ) -> None:
         self.plan, self.fold, self.world, self.progress = plan, fold, world, progress
@@ -82,7 +82,7 @@ class Tuner:
         self._retried, self._micro_batch = False, self.settings.micro_batch or self.settings.batch_size
         self._begin()
 
-    def run(self) -> Outcome:
+    def run(self) -> FoldState:
         """Train to the end, from the last checkpoint where there is one.
 
         Returns:
@@ -111,9 +111,9 @@ class Tuner:
         if hasattr(self, "engine"):  # two of them might be too much for the memory
             del self.engine
             release_memory(self.world.device)
-        self.state = Outcome(micro_batch=self._micro_batch)
+        self.state = FoldState(micro_batch=self._micro_batch)
         try:
-            self.engine = Engine(self.plan, self.fold, self.world)
+            self.engine = TrainState(self.plan, self.fold, self.world)
         except torch.OutOfMemoryError:
             raise self._no_room() from None
         self._saved, self._write_s = time.monotonic(), 0.0
@@ -226,7 +226,7 @@ class Tuner:
         features = teacher.features.read(self.plan.curriculum.view(self.state.epoch))[rows]
         return torch.from_numpy(features).to(self.world.device).float()
 
-    def _outcome(self) -> Outcome:
+    def _outcome(self) -> FoldState:
         state, engine = self.state, self.engine
         kept = engine.values(engine.answering)
         if state.best is not None:
@@ -319,7 +319,7 @@ class Tuner:
             return
         tensors, plain = found
         self.engine.restore(tensors, plain["scaler"])
-        self.state = Outcome.of(tensors["right"], plain)
+        self.state = FoldState.of(tensors["right"], plain)
         self.state.micro_batch = min(self.state.micro_batch, self._micro_batch)
         self._show_curve()
 

@@ -10,14 +10,14 @@ from jaxtyping import Bool, Shaped
 from safetensors.torch import save as to_safetensors
 
 from inkfold.errors import CacheError
-from inkfold.finetune.checkpoint import Outcome, load_checkpoint, save_checkpoint
-from inkfold.finetune.distributed import World
+from inkfold.finetune.checkpoint import FoldState, load_checkpoint, save_checkpoint
+from inkfold.finetune.distributed import ProcessGroup
 from inkfold.finetune.network import HeadModule, Network, interpolated, start_of
-from inkfold.finetune.plan import Plan
-from inkfold.finetune.train_fold import CHECKPOINTS, Tuner
+from inkfold.finetune.plan import FinetunePlan
+from inkfold.finetune.train_fold import CHECKPOINTS, FoldTrainer
 from inkfold.finetune.train_state import examine, release_memory
-from inkfold.heads.epoch_selection import Selection, select_epochs
-from inkfold.heads.fit import Epoch, Fitted
+from inkfold.heads.epoch_selection import EpochSelection, select_epochs
+from inkfold.heads.fit import Epoch, FittedHeads
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.files import write_bytes
 
@@ -49,7 +49,7 @@ class Interpolation:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class FinetuneJob:
     """What all processes that train together do.
 
     Attributes:
@@ -60,7 +60,7 @@ class Job:
         device: `cpu` or `cuda`, for processes that are still to be started.
     """
 
-    plan: Plan
+    plan: FinetunePlan
     folds: Bool[np.ndarray, "folds n"]
     out: Path
     shares: Sequence[float]
@@ -68,7 +68,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Tuned:
+class FinetunedFolds:
     """What became of all folds.
 
     Attributes:
@@ -80,7 +80,7 @@ class Tuned:
         waited_s: For drawings, in the first process.
     """
 
-    fitted: Fitted
+    fitted: FittedHeads
     files: tuple[str, ...]
     interpolation: Interpolation | None
     notes: tuple[str, ...]
@@ -89,7 +89,7 @@ class Tuned:
 
 
 def settle_start(
-    out: Path, heads: Mapping[str, Shaped[np.ndarray, "folds ..."]], made_of: str, world: World
+    out: Path, heads: Mapping[str, Shaped[np.ndarray, "folds ..."]], made_of: str, world: ProcessGroup
 ) -> dict[str, np.ndarray]:
     """Take the heads that a training first started from: fitted again elsewhere, they would differ in their last bits.
 
@@ -116,7 +116,7 @@ def settle_start(
     return {name: values.numpy() for name, values in found[0].items()}
 
 
-def tune_folds(job: Job, world: World, progress: Progress = silent) -> Tuned:
+def train_folds(job: FinetuneJob, world: ProcessGroup, progress: Progress = silent) -> FinetunedFolds:
     """Train every fold, or go on where a killed call was.
 
     Args:
@@ -133,12 +133,12 @@ def tune_folds(job: Job, world: World, progress: Progress = silent) -> Tuned:
     """
     plan, folds, out, shares = job.plan, job.folds, job.out, job.shares
 
-    def trained(fold: int) -> Outcome:
-        outcome = Tuner(plan, folds[fold], fold, out, world, _of_fold(progress, fold, len(folds))).run()
+    def trained(fold: int) -> FoldState:
+        outcome = FoldTrainer(plan, folds[fold], fold, out, world, _of_fold(progress, fold, len(folds))).run()
         release_memory(world.device)
         return outcome
 
-    outcomes: list[Outcome] = []
+    outcomes: list[FoldState] = []
     right: list[np.ndarray] = []
     for fold, own in enumerate(folds):
         outcome = trained(fold)
@@ -156,7 +156,7 @@ def tune_folds(job: Job, world: World, progress: Progress = silent) -> Tuned:
     files = tuple(WEIGHTS.format(fold) for fold in range(len(folds)))
     notes = tuple(note for outcome in outcomes for note in outcome.notes)
     count = sum(outcome.trained for outcome in outcomes)
-    return Tuned(_as_fitted(plan, outcomes), files, interpolation, notes, count, plan.feeder.waited_s)
+    return FinetunedFolds(_as_fitted(plan, outcomes), files, interpolation, notes, count, plan.feeder.waited_s)
 
 
 def _of_fold(progress: Progress, fold: int, folds: int) -> Progress:
@@ -164,12 +164,12 @@ def _of_fold(progress: Progress, fold: int, folds: int) -> Progress:
     return lambda stage, done, total: progress(stage, fold * total + done, folds * total)
 
 
-def _start(plan: Plan, outcome: Outcome, fold: int) -> Weights:
+def _start(plan: FinetunePlan, outcome: FoldState, fold: int) -> Weights:
     """Give what the fold started from, of all that training changed."""
     return start_of(plan.info, outcome.changes), HeadModule(plan.spec, plan.heads, fold).tensors()
 
 
-def _between(start: Weights, outcome: Outcome, share: float) -> Weights:
+def _between(start: Weights, outcome: FoldState, share: float) -> Weights:
     """Give changes and head a share of the way from the start."""
     changes, head = start
     return interpolated(changes, outcome.changes, share), {
@@ -178,7 +178,12 @@ def _between(start: Weights, outcome: Outcome, share: float) -> Weights:
 
 
 def _right_at(
-    plan: Plan, outcome: Outcome, fold: int, held_out: Bool[np.ndarray, " n"], shares: Sequence[float], world: World
+    plan: FinetunePlan,
+    outcome: FoldState,
+    fold: int,
+    held_out: Bool[np.ndarray, " n"],
+    shares: Sequence[float],
+    world: ProcessGroup,
 ) -> Bool[np.ndarray, "shares rows"]:
     """Say who is named rightly at each share."""
     rows, start = np.flatnonzero(held_out), _start(plan, outcome, fold)
@@ -201,7 +206,9 @@ def _chosen(shares: Sequence[float], right: Sequence[Bool[np.ndarray, "shares ro
     return Interpolation(tuple(shares), accuracy, shares[selection.epochs[0]], selection.nested_accuracy)
 
 
-def _write(plan: Plan, outcome: Outcome, fold: int, share: float, out: Path, world: World) -> dict[str, np.ndarray]:
+def _write(
+    plan: FinetunePlan, outcome: FoldState, fold: int, share: float, out: Path, world: ProcessGroup
+) -> dict[str, np.ndarray]:
     """Write a fold's changes; give its head."""
     changes, head = outcome.changes, outcome.head
     if share != 1.0:
@@ -216,15 +223,15 @@ def _write(plan: Plan, outcome: Outcome, fold: int, share: float, out: Path, wor
     return head
 
 
-def _as_fitted(plan: Plan, outcomes: Sequence[Outcome]) -> Fitted:
+def _as_fitted(plan: FinetunePlan, outcomes: Sequence[FoldState]) -> FittedHeads:
     """Put the folds' heads and curves together."""
     heads = {name: np.concatenate([outcome.head[name] for outcome in outcomes]) for name in outcomes[0].head}
     curve = [_mean([outcome.curve[epoch] for outcome in outcomes]) for epoch in range(plan.settings.epochs)]
-    selection: Selection | None = None
+    selection: EpochSelection | None = None
     if plan.settings.keep == "best":
         selection = select_epochs([np.stack(outcome.right) for outcome in outcomes])
     last = curve[-1].held_out_accuracy if selection is None else selection.nested_accuracy
-    return Fitted(plan.spec, tuple(range(len(outcomes))), heads, tuple(curve), selection, held_out_accuracy=last)
+    return FittedHeads(plan.spec, tuple(range(len(outcomes))), heads, tuple(curve), selection, held_out_accuracy=last)
 
 
 def _mean(points: Sequence[Epoch]) -> Epoch:

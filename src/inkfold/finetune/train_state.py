@@ -13,10 +13,10 @@ import torch.distributed as dist
 from jaxtyping import Bool, Float32, Int64
 
 from inkfold.augment.views import IDENTITY
-from inkfold.finetune.distributed import World
+from inkfold.finetune.distributed import ProcessGroup
 from inkfold.finetune.fsdp import gathered, laid_as, shard, whole
 from inkfold.finetune.network import HeadModule, Network, recompute_activations
-from inkfold.finetune.plan import Plan
+from inkfold.finetune.plan import FinetunePlan
 from inkfold.heads.settings import TuningSettings
 from inkfold.models.backbone import NetworkInput
 from inkfold.models.depthwise import learn_quickly
@@ -24,7 +24,7 @@ from inkfold.models.depthwise import learn_quickly
 HELD_OUT_BATCH = 64
 
 
-class Engine:
+class TrainState:
     """One fold's network while it is trained.
 
     Args:
@@ -36,7 +36,7 @@ class Engine:
         sharded: Whether each process holds a share of the network.
     """
 
-    def __init__(self, plan: Plan, fold: int, world: World) -> None:
+    def __init__(self, plan: FinetunePlan, fold: int, world: ProcessGroup) -> None:
         settings, device = plan.settings, world.device
         self._world, self._settings, self._fresh = world, settings, partial(_network, plan, fold)
         self.sharded = settings.shard == "full" and world.size > 1
@@ -212,7 +212,7 @@ class Engine:
 
 @torch.no_grad()
 def examine(
-    network: Network, plan: Plan, rows: Int64[np.ndarray, " rows"], world: World, at_once: int = HELD_OUT_BATCH
+    network: Network, plan: FinetunePlan, rows: Int64[np.ndarray, " rows"], world: ProcessGroup, at_once: int = HELD_OUT_BATCH
 ) -> tuple[float, Bool[np.ndarray, " rows"]]:
     """Ask a network for drawings as they are.
 
@@ -272,7 +272,7 @@ def _optimiser(settings: TuningSettings, groups: Sequence[dict[str, Any]], *, sh
     return torch.optim.AdamW(list(groups), settings.lr, fused=True)
 
 
-def _network(plan: Plan, fold: int) -> Network:
+def _network(plan: FinetunePlan, fold: int) -> Network:
     return Network(plan.info, HeadModule(plan.spec, plan.heads, fold, plan.dropout), plan.part)
 
 

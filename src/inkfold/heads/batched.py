@@ -14,9 +14,9 @@ from jaxtyping import Bool, Int64
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
-from inkfold.heads.chance import Chance
-from inkfold.heads.head import LENGTH_EPS, NORM_EPS, HeadSpec, init_members
+from inkfold.heads.head import LENGTH_EPS, NORM_EPS, HeadSpec, init_heads
 from inkfold.heads.losses import Losses, Mixture, mean_losses
+from inkfold.heads.randomness import StepRandomness
 from inkfold.heads.settings import FitSettings
 
 SGD_MOMENTUM = 0.9
@@ -24,7 +24,7 @@ ADAM_BETAS, ADAM_EPS = (0.9, 0.999), 1e-8
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class HeadJob:
     """What tells one head of a program from the others.
 
     Attributes:
@@ -40,7 +40,7 @@ class Member:
     settings: FitSettings
 
 
-class Members:
+class BatchedHeads:
     """Heads of one shape while they are fitted.
 
     Args:
@@ -57,7 +57,7 @@ class Members:
     def __init__(  # noqa: PLR0913 - what is learnt, by what, and where
         self,
         spec: HeadSpec,
-        members: Sequence[Member],
+        members: Sequence[HeadJob],
         scaling: Mapping[str, np.ndarray],
         targets: Int64[np.ndarray, " n"],
         masks: Bool[np.ndarray, "members n"],
@@ -76,12 +76,12 @@ class Members:
         )
         self._rounded = settings[0].precision == "bfloat16"
         self._scaling = {name: torch.from_numpy(values).to(device) for name, values in scaling.items()}
-        start = init_members(spec, *sizes, [(seed, 1, member.fold, member.start) for member in members])
+        start = init_heads(spec, *sizes, [(seed, 1, member.fold, member.start) for member in members])
         self._parameters = {name: _for_fitting(name, values, device) for name, values in start.items()}
         self._optimiser = _Optimiser(list(self._parameters.values()), _spans(members))
 
     def step(
-        self, x: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor, rates: Sequence[float], chance: Chance
+        self, x: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor, rates: Sequence[float], chance: StepRandomness
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Learn from one minibatch.
 
@@ -102,7 +102,11 @@ class Members:
         return sums.detach(), weights.detach()
 
     def scores(
-        self, x: torch.Tensor, mixture: Mixture | None = None, chance: Chance | None = None, only: Sequence[int] | None = None
+        self,
+        x: torch.Tensor,
+        mixture: Mixture | None = None,
+        chance: StepRandomness | None = None,
+        only: Sequence[int] | None = None,
     ) -> torch.Tensor:
         """Score drawings.
 
@@ -254,7 +258,7 @@ def _sgd_update(
     )
 
 
-def _spans(members: Sequence[Member]) -> list[tuple[slice, FitSettings]]:
+def _spans(members: Sequence[HeadJob]) -> list[tuple[slice, FitSettings]]:
     """Find where each trial's members lie."""
     firsts = [i for i, one in enumerate(members) if i == 0 or one.trial != members[i - 1].trial]
     return [

@@ -7,7 +7,7 @@ from jaxtyping import Bool
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class EpochSelection:
     """Which epochs were kept.
 
     Attributes:
@@ -26,7 +26,7 @@ class Selection:
         return self.accuracy - self.nested_accuracy
 
 
-def select_epochs(right: list[Bool[np.ndarray, "epochs rows"]]) -> Selection:
+def select_epochs(right: list[Bool[np.ndarray, "epochs rows"]]) -> EpochSelection:
     """Take each member's best epoch, the first of equals; the last where nothing is held out.
 
     Args:
@@ -45,5 +45,5 @@ def select_epochs(right: list[Bool[np.ndarray, "epochs rows"]]) -> Selection:
         for chooser, judge in (halves, halves[::-1]):
             nested += int(judge[chooser.sum(1).argmax()].sum())
     if not count:
-        return Selection(tuple(epochs), float("nan"), float("nan"))
-    return Selection(tuple(epochs), hits / count, nested / count)
+        return EpochSelection(tuple(epochs), float("nan"), float("nan"))
+    return EpochSelection(tuple(epochs), hits / count, nested / count)

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from inkfold.heads.batched import Member
+from inkfold.heads.batched import HeadJob
 from inkfold.heads.closed_form import compute_heads
-from inkfold.heads.epoch_selection import Selection, select_epochs
-from inkfold.heads.fit_group import Course, Lessons, Record, Report, held_out_count
+from inkfold.heads.epoch_selection import EpochSelection, select_epochs
+from inkfold.heads.fit_group import GroupTrainer, Record, Report, TrainingSet, held_out_count
 from inkfold.heads.head import HeadSpec, head_probs
 from inkfold.heads.settings import FitSettings, lr_factor
 from inkfold.runtime.progress import Progress, silent
@@ -60,7 +60,7 @@ class Epoch:
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class FittedHeads:
     """What became of a trial.
 
     Attributes:
@@ -78,19 +78,19 @@ class Fitted:
     folds: tuple[int, ...]
     heads: dict[str, np.ndarray] | None = None
     curve: tuple[Epoch, ...] = ()
-    selection: Selection | None = None
+    selection: EpochSelection | None = None
     diverged: int | None = None
     held_out_accuracy: float = math.nan
 
 
 def fit_trials(
-    lessons: Lessons,
+    lessons: TrainingSet,
     trials: Sequence[Trial],
     *,
     device: torch.device | None = None,
     report: Report | None = None,
     progress: Progress = silent,
-) -> list[Fitted]:
+) -> list[FittedHeads]:
     """Fit every trial in every fold.
 
     Args:
@@ -117,13 +117,15 @@ def fit_trials(
     return [_fitted(lessons, trial, [one for one in records if one.member.trial == i]) for i, trial in enumerate(trials)]
 
 
-def _courses(lessons: Lessons, trials: Sequence[Trial], device: torch.device, report: Report | None) -> Iterator[Course]:
+def _courses(
+    lessons: TrainingSet, trials: Sequence[Trial], device: torch.device, report: Report | None
+) -> Iterator[GroupTrainer]:
     """Group members of one shape; a trial that is reported on stays in one group."""
-    by_shape: dict[tuple[object, ...], list[list[Member]]] = {}
+    by_shape: dict[tuple[object, ...], list[list[HeadJob]]] = {}
     for i, trial in enumerate(trials):
         one = trial.settings
         shape = (trial.spec, one.epochs, one.batch_size, one.precision, one.keep)
-        members = [Member(i, fold, start, one) for fold in range(len(lessons.folds)) for start in range(trial.starts)]
+        members = [HeadJob(i, fold, start, one) for fold in range(len(lessons.folds)) for start in range(trial.starts)]
         if trial.spec.is_fitted_by_steps:
             by_shape.setdefault(shape, []).append(members)
     for (spec, *_), of_trials in by_shape.items():
@@ -131,10 +133,10 @@ def _courses(lessons: Lessons, trials: Sequence[Trial], device: torch.device, re
         size = _group_size(spec, lessons, device)
         for units in _units(of_trials, whole=report is not None, by_fold=device.type == "cpu"):
             for group in _grouped(units, size):
-                yield Course(lessons, spec, group, device, report)
+                yield GroupTrainer(lessons, spec, group, device, report)
 
 
-def _units(of_trials: Sequence[list[Member]], *, whole: bool, by_fold: bool) -> list[list[list[Member]]]:
+def _units(of_trials: Sequence[list[HeadJob]], *, whole: bool, by_fold: bool) -> list[list[list[HeadJob]]]:
     """Say what may not be parted, and what is better not mixed: members of one fold need no drawing that it holds out."""
     if whole:
         return [list(of_trials)]
@@ -144,7 +146,7 @@ def _units(of_trials: Sequence[list[Member]], *, whole: bool, by_fold: bool) -> 
     return [[[member] for member in members if member.fold == fold] for fold in dict.fromkeys(one.fold for one in members)]
 
 
-def _grouped(units: Sequence[Sequence[Member]], size: int) -> Iterator[list[Member]]:
+def _grouped(units: Sequence[Sequence[HeadJob]], size: int) -> Iterator[list[HeadJob]]:
     """Deal units out to as few groups of about `size` members as there can be, all of about one length."""
     each = len(units[0])
     count = -(-len(units) * each // max(size, each))
@@ -152,7 +154,7 @@ def _grouped(units: Sequence[Sequence[Member]], size: int) -> Iterator[list[Memb
         yield [member for unit in part for member in units[unit]]
 
 
-def _group_size(spec: HeadSpec, lessons: Lessons, device: torch.device) -> int:
+def _group_size(spec: HeadSpec, lessons: TrainingSet, device: torch.device) -> int:
     """How many members go well together: on a CPU what its cache holds, on a GPU what its memory holds."""
     widths = spec.widths(lessons.features.shape[1], lessons.num_classes)
     bytes_each = STATE_BYTES * sum(inputs * outputs for inputs, outputs in itertools.pairwise(widths))
@@ -160,14 +162,14 @@ def _group_size(spec: HeadSpec, lessons: Lessons, device: torch.device) -> int:
     return max(1, budget // bytes_each)
 
 
-def _run_all(courses: Sequence[Course], tell: Callable[[], None]) -> list[Record]:
+def _run_all(courses: Sequence[GroupTrainer], tell: Callable[[], None]) -> list[Record]:
     """Run groups side by side, on a CPU each with its share of the threads: single ones wait for nothing."""
     threads = torch.get_num_threads()
     if courses and courses[0].device.type != "cpu":
         return [record for course in courses for record in course.run(tell)]
     workers = max(1, min(threads, len(courses)))
 
-    def run(course: Course) -> list[Record]:
+    def run(course: GroupTrainer) -> list[Record]:
         torch.set_num_threads(max(1, threads // workers))  # of this thread alone
         return course.run(tell)
 
@@ -183,7 +185,7 @@ def _run_all(courses: Sequence[Course], tell: Callable[[], None]) -> list[Record
         torch.set_num_threads(threads)
 
 
-def _fitted(lessons: Lessons, trial: Trial, records: Sequence[Record]) -> Fitted:
+def _fitted(lessons: TrainingSet, trial: Trial, records: Sequence[Record]) -> FittedHeads:
     """Put a trial's members together again."""
     if not trial.spec.is_fitted_by_steps:
         return _computed(lessons, trial.spec)
@@ -193,7 +195,7 @@ def _fitted(lessons: Lessons, trial: Trial, records: Sequence[Record]) -> Fitted
     curve = _curve(lessons, trial.settings, records)
     selection = select_epochs([np.stack(record.right) for record in records]) if whole and records[0].right else None
     last = curve[-1].held_out_accuracy if whole else math.nan
-    return Fitted(
+    return FittedHeads(
         spec=trial.spec,
         folds=tuple(record.member.fold for record in records),
         heads={name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if whole else None,
@@ -204,7 +206,7 @@ def _fitted(lessons: Lessons, trial: Trial, records: Sequence[Record]) -> Fitted
     )
 
 
-def _computed(lessons: Lessons, spec: HeadSpec) -> Fitted:
+def _computed(lessons: TrainingSet, spec: HeadSpec) -> FittedHeads:
     """Compute a head that no steps are needed for, in every fold."""
     heads = compute_heads(spec, lessons.features, lessons.targets, lessons.folds, lessons.num_classes)
     right = [
@@ -213,10 +215,10 @@ def _computed(lessons: Lessons, spec: HeadSpec) -> Fitted:
     ]
     answers = np.concatenate(right)
     accuracy = float(answers.mean()) if len(answers) else math.nan
-    return Fitted(spec, tuple(range(len(lessons.folds))), heads, held_out_accuracy=accuracy)
+    return FittedHeads(spec, tuple(range(len(lessons.folds))), heads, held_out_accuracy=accuracy)
 
 
-def _curve(lessons: Lessons, settings: FitSettings, records: Sequence[Record]) -> tuple[Epoch, ...]:
+def _curve(lessons: TrainingSet, settings: FitSettings, records: Sequence[Record]) -> tuple[Epoch, ...]:
     steps = math.ceil(len(lessons.targets) / settings.batch_size)
     count = sum(held_out_count(lessons, record) for record in records)
     curve = []

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 
-from inkfold.heads.batched import Member, Members
-from inkfold.heads.chance import Chance
+from inkfold.heads.batched import BatchedHeads, HeadJob
 from inkfold.heads.closed_form import fold_scaling
 from inkfold.heads.head import HeadSpec
+from inkfold.heads.randomness import StepRandomness
 from inkfold.heads.settings import lr_factor
 
 HELD_OUT_ROWS = 2048
@@ -20,7 +20,7 @@ Report = Callable[[int, int, float], bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Schooling:
+class AugmentedFeatures:
     """What each epoch learns from, where that isn't the drawings as they are.
 
     Attributes:
@@ -33,7 +33,7 @@ class Schooling:
 
 
 @dataclass(frozen=True, slots=True)
-class Lessons:
+class TrainingSet:
     """What is learnt from.
 
     Attributes:
@@ -50,14 +50,14 @@ class Lessons:
     folds: Bool[np.ndarray, "folds n"]
     num_classes: int
     seed: int = 0
-    schooling: Schooling | None = None
+    schooling: AugmentedFeatures | None = None
 
 
 @dataclass(slots=True)
 class Record:
     """What is kept of one member."""
 
-    member: Member
+    member: HeadJob
     losses: list[tuple[float, float]] = field(default_factory=list)  # an epoch's sum and weight
     held_out: list[tuple[float, int]] = field(default_factory=list)  # an epoch's sum of losses and number of right answers
     right: list[np.ndarray] = field(default_factory=list)  # an epoch's answers, where the best one is kept
@@ -69,11 +69,11 @@ class Stopped(Exception):  # noqa: N818 - an answer to `stopping`, which nobody 
     """The course was told to stop."""
 
 
-class Course:
+class GroupTrainer:
     """The epochs of one group of members of one shape."""
 
     def __init__(
-        self, lessons: Lessons, spec: HeadSpec, members: Sequence[Member], device: torch.device, report: Report | None
+        self, lessons: TrainingSet, spec: HeadSpec, members: Sequence[HeadJob], device: torch.device, report: Report | None
     ) -> None:
         self.lessons, self.spec, self.device, self.report = lessons, spec, device, report
         self.records = [Record(member) for member in members]
@@ -89,7 +89,7 @@ class Course:
         lessons = self.lessons
         folds = [record.member.fold for record in self.records]
         scaling = fold_scaling(lessons.features, lessons.folds) if self.spec.scaling == "standardise" else {}
-        members = Members(
+        members = BatchedHeads(
             self.spec,
             [record.member for record in self.records],
             {name: values[folds] for name, values in scaling.items()},
@@ -111,7 +111,7 @@ class Course:
                 record.tensors = members.fitted([i])
         return self.records
 
-    def _learn(self, members: Members, going: Sequence[Record], epoch: int) -> None:
+    def _learn(self, members: BatchedHeads, going: Sequence[Record], epoch: int) -> None:
         """Go once through all drawings."""
         lessons, batch = self.lessons, self.settings.batch_size
         features = lessons.features if lessons.schooling is None else lessons.schooling.features(epoch)
@@ -126,7 +126,7 @@ class Course:
             rates = [one.lr * stage * lr_factor(one, at, self.steps) for one in settings]
             rows = order[step * batch : (step + 1) * batch]
             places = self._places(rows)
-            chance = Chance((lessons.seed, epoch, step), len(rows), self.device, places)
+            chance = StepRandomness((lessons.seed, epoch, step), len(rows), self.device, places)
             rows = rows if places is None else rows[places]
             targets = torch.from_numpy(lessons.targets[rows]).to(self.device)
             mask = members.mask[:, torch.from_numpy(rows).to(self.device)]
@@ -142,7 +142,7 @@ class Course:
         return places if len(places) else np.zeros(1, np.int64)
 
     @torch.no_grad()
-    def _examine(self, members: Members, going: Sequence[Record]) -> None:
+    def _examine(self, members: BatchedHeads, going: Sequence[Record]) -> None:
         """Ask every member for the drawings that it doesn't learn from."""
         for fold in dict.fromkeys(record.member.fold for record in going):
             asked = [i for i, record in enumerate(going) if record.member.fold == fold]
@@ -161,7 +161,7 @@ class Course:
                 if self.settings.keep == "best":
                     going[i].right.append(own_answers)
 
-    def _continue(self, members: Members, going: list[Record], epoch: int) -> list[Record]:
+    def _continue(self, members: BatchedHeads, going: list[Record], epoch: int) -> list[Record]:
         """Keep what is best so far, and leave out the trials that diverged or aren't worth going on with."""
         if self.settings.keep == "best":
             for i, record in enumerate(going):
@@ -201,13 +201,13 @@ def epoch_order(n: int, seed: int, epoch: int) -> Int64[np.ndarray, " n"]:
     return generator.permutation(n)
 
 
-def accuracy(lessons: Lessons, records: Sequence[Record]) -> float:
+def accuracy(lessons: TrainingSet, records: Sequence[Record]) -> float:
     """Give the share of right answers on members' held-out drawings after the last epoch."""
     right = sum(record.held_out[-1][1] for record in records)
     count = sum(held_out_count(lessons, record) for record in records)
     return right / count if count else math.nan
 
 
-def held_out_count(lessons: Lessons, record: Record) -> int:
+def held_out_count(lessons: TrainingSet, record: Record) -> int:
     """Count the drawings that a member doesn't learn from."""
     return int((~lessons.folds[record.member.fold]).sum())

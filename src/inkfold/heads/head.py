@@ -66,7 +66,7 @@ class HeadSpec:
         return self.kind in ("linear", "mlp", "cosine")
 
 
-def init_members(
+def init_heads(
     spec: HeadSpec, num_features: int, num_classes: int, seeds: Sequence[Sequence[int]]
 ) -> dict[str, Float32[np.ndarray, "members rows columns"]]:
     """Draw starting weights as `torch.nn.Linear` does: uniform within 1 / sqrt(inputs).
@@ -109,7 +109,7 @@ def start_heads(spec: HeadSpec, fitted: Tensors, seeds: Sequence[Sequence[int]])
         Heads that know nothing.
     """
     first, last = fitted["layers.0.weight"], fitted[f"layers.{len(spec.hidden)}.weight"]
-    drawn: dict[str, np.ndarray] = init_members(spec, first.shape[1], last.shape[2], seeds)
+    drawn: dict[str, np.ndarray] = init_heads(spec, first.shape[1], last.shape[2], seeds)
     if spec.kind == "cosine":
         weight = drawn["layers.0.weight"]
         lengths = np.sqrt((weight**2).sum(1, keepdims=True))

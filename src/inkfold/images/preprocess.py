@@ -87,7 +87,7 @@ def decode_drawing(data: bytes, options: ImageOptions) -> Pixels:
     return decode_image(data, min_side_px=min_side_px, pixel_limit=options.pixel_limit, colour=options.colour)
 
 
-def fit_image(pixels: Pixels, options: ImageOptions) -> Pixels:
+def preprocess(pixels: Pixels, options: ImageOptions) -> Pixels:
     """Bring a decoded picture to the colour, the polarity and the square that the options ask for.
 
     Args:

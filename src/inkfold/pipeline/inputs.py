@@ -12,21 +12,21 @@ from inkfold.augment.views import IDENTITY, View
 from inkfold.config.recipe import Recipe
 from inkfold.data.splits import assign_folds
 from inkfold.errors import DataError
-from inkfold.features.executors import Launcher
+from inkfold.features.executors import Executor
 from inkfold.features.extractor import Extractor, ViewFeatures
 from inkfold.pipeline.build import build_curriculum, build_extractor, build_tuning
-from inkfold.pipeline.prepare import Prepared, ReadData, decode, group_duplicates, recognise_learnt
+from inkfold.pipeline.prepare import Prepared, ReadData, decode, find_seen, group_duplicates
 from inkfold.pipeline.run import load_run, prediction_views
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress
 
 if TYPE_CHECKING:
     from inkfold.finetune.distillation import Teacher
-    from inkfold.heads.fit_group import Lessons
+    from inkfold.heads.fit_group import TrainingSet
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class TrainingInputs:
     """Everything that heads are fitted on and asked about.
 
     Attributes:
@@ -46,7 +46,7 @@ class Material:
     test_features: ViewFeatures | None
 
 
-def gather(recipe: Recipe, read: ReadData, cost: Cost, progress: Progress, launcher: Launcher) -> Material:
+def prepare_inputs(recipe: Recipe, read: ReadData, cost: Cost, progress: Progress, launcher: Executor) -> TrainingInputs:
     """Decode drawings and compute the features of all views that a recipe learns from and predicts by.
 
     Args:
@@ -78,12 +78,12 @@ def gather(recipe: Recipe, read: ReadData, cost: Cost, progress: Progress, launc
     signatures, weights = extractor.signatures(), extractor.backbone.weights_file
     if recipe.folds.group_duplicates:
         prepared = group_duplicates(prepared, signatures, cost, progress)
-    prepared = recognise_learnt(prepared, None if weights is None else Path(weights), signatures, cost, progress)
+    prepared = find_seen(prepared, None if weights is None else Path(weights), signatures, cost, progress)
     features = extractor.extract(prepared.digests, cost, progress, views)
     test_features = None
     if frozen and prepared.test_digests is not None and len(prepared.test_digests):
         test_features = extractor.extract(prepared.test_digests, cost, progress, test_views)
-    return Material(extractor, curriculum, test_views, prepared, features, test_features)
+    return TrainingInputs(extractor, curriculum, test_views, prepared, features, test_features)
 
 
 def _check_trainable(recipe: Recipe, extractor: Extractor) -> None:
@@ -92,7 +92,7 @@ def _check_trainable(recipe: Recipe, extractor: Extractor) -> None:
     check_trainable(extractor.backbone, build_tuning(recipe)[0], checkpointing=recipe.finetune.checkpointing)
 
 
-def split(recipe: Recipe, prepared: Prepared, *, grouped: bool = True) -> Bool[np.ndarray, "folds n"]:
+def assign_to_folds(recipe: Recipe, prepared: Prepared, *, grouped: bool = True) -> Bool[np.ndarray, "folds n"]:
     """Deal the training drawings into parts, and give each fold all but its own.
 
     Args:
@@ -119,7 +119,7 @@ def split(recipe: Recipe, prepared: Prepared, *, grouped: bool = True) -> Bool[n
     return folds
 
 
-def build_lessons(recipe: Recipe, material: Material, folds: Bool[np.ndarray, "folds n"]) -> "Lessons":
+def build_training_set(recipe: Recipe, material: TrainingInputs, folds: Bool[np.ndarray, "folds n"]) -> "TrainingSet":
     """Turn the material into what heads are fitted on.
 
     Args:
@@ -130,15 +130,15 @@ def build_lessons(recipe: Recipe, material: Material, folds: Bool[np.ndarray, "f
     Returns:
         The lessons, with the curriculum's view for each epoch.
     """
-    from inkfold.heads.fit_group import Lessons, Schooling  # noqa: PLC0415 - torch takes a second
+    from inkfold.heads.fit_group import AugmentedFeatures, TrainingSet  # noqa: PLC0415 - torch takes a second
 
     features, curriculum = material.features, material.curriculum
-    schooling = Schooling(lambda epoch: features.read(curriculum.view(epoch)), curriculum.lr_factors())
+    schooling = AugmentedFeatures(lambda epoch: features.read(curriculum.view(epoch)), curriculum.lr_factors())
     classes = len(material.prepared.read.dataset.class_names)
-    return Lessons(features.read(), material.prepared.targets, folds, classes, recipe.seed, schooling)
+    return TrainingSet(features.read(), material.prepared.targets, folds, classes, recipe.seed, schooling)
 
 
-def ask_teacher(recipe: Recipe, material: Material, cost: Cost, progress: Progress) -> "Teacher | None":
+def teacher_relations(recipe: Recipe, material: TrainingInputs, cost: Cost, progress: Progress) -> "Teacher | None":
     """Compute what a teacher says of the training drawings, under every view that is learnt from.
 
     Args:

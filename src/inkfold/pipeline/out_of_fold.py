@@ -16,13 +16,13 @@ from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress
 
 if TYPE_CHECKING:
-    from inkfold.heads.fit import Fitted
+    from inkfold.heads.fit import FittedHeads
 
 Ask = Callable[[int, View], Float16[np.ndarray, "n d"]]
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class FoldFeatures:
     """The features that a fold's heads see.
 
     Attributes:
@@ -34,22 +34,22 @@ class Shown:
     test: Ask | None
 
 
-def shown_alike(features: ViewFeatures, test: ViewFeatures | None, folds: Bool[np.ndarray, "folds n"]) -> Shown:
+def shared_features(features: ViewFeatures, test: ViewFeatures | None, folds: Bool[np.ndarray, "folds n"]) -> FoldFeatures:
     """Let all folds see through one backbone."""
-    return Shown(
+    return FoldFeatures(
         lambda fold, view: features.read(view)[~folds[fold]],
         None if test is None else (lambda fold, view: test.read(view)),
     )
 
 
-def shown_by_each(
+def features_by_fold(
     extractors: Sequence[Extractor],
     prepared: Prepared,
     folds: Bool[np.ndarray, "folds n"],
     views: Sequence[View],
     cost: Cost,
     progress: Progress,
-) -> Shown:
+) -> FoldFeatures:
     """Let each fold see through a backbone of its own.
 
     Args:
@@ -65,13 +65,13 @@ def shown_by_each(
     """
     held_out = [one.extract(prepared.digests[~own], cost, progress, views) for one, own in zip(extractors, folds, strict=True)]
     if prepared.test_digests is None or not len(prepared.test_digests):
-        return Shown(lambda fold, view: held_out[fold].read(view), None)
+        return FoldFeatures(lambda fold, view: held_out[fold].read(view), None)
     test = [one.extract(prepared.test_digests, cost, progress, views) for one in extractors]
-    return Shown(lambda fold, view: held_out[fold].read(view), lambda fold, view: test[fold].read(view))
+    return FoldFeatures(lambda fold, view: held_out[fold].read(view), lambda fold, view: test[fold].read(view))
 
 
 def predict_held_out(
-    shown: Shown, prepared: Prepared, views: Sequence[View], folds: Bool[np.ndarray, "folds n"], fitted: "Fitted"
+    shown: FoldFeatures, prepared: Prepared, views: Sequence[View], folds: Bool[np.ndarray, "folds n"], fitted: "FittedHeads"
 ) -> Predictions:
     """Let each fold answer for the drawings that it has not seen, the mean over views.
 
@@ -104,7 +104,9 @@ def predict_held_out(
     )
 
 
-def predict_test(shown: Shown, prepared: Prepared, views: Sequence[View], folds: int, fitted: "Fitted") -> Predictions | None:
+def predict_test(
+    shown: FoldFeatures, prepared: Prepared, views: Sequence[View], folds: int, fitted: "FittedHeads"
+) -> Predictions | None:
     """Let every fold answer for the test drawings, and average.
 
     Args:
@@ -133,7 +135,7 @@ def predict_test(shown: Shown, prepared: Prepared, views: Sequence[View], folds:
     )
 
 
-def _fold_probs(fitted: "Fitted", features: np.ndarray, fold: int) -> np.ndarray:
+def _fold_probs(fitted: "FittedHeads", features: np.ndarray, fold: int) -> np.ndarray:
     """Average a fold's heads."""
     assert fitted.heads is not None
     return mean_probs(fitted.heads, fitted.spec, features, [i for i, of_fold in enumerate(fitted.folds) if of_fold == fold])

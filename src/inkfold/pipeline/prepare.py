@@ -11,10 +11,10 @@ from inkfold.augment.views import IDENTITY, View
 from inkfold.data.dataset import Dataset
 from inkfold.data.duplicates import find_copies, group_matches
 from inkfold.data.fingerprints import SignatureStore
-from inkfold.data.seen import read_learnt, recognise
+from inkfold.data.seen import mark_seen, read_seen_list
 from inkfold.data.splits import join_groups
 from inkfold.errors import DataError
-from inkfold.features.extractor import Extractor, Source, read_source, refuse_broken, whole_drawings
+from inkfold.features.extractor import DrawingFiles, Extractor, read_drawing_files, refuse_broken, whole_drawings
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.hashing import key_digest
@@ -38,8 +38,8 @@ class ReadData:
     """
 
     dataset: Dataset
-    train: Source
-    test: Source | None
+    train: DrawingFiles
+    test: DrawingFiles | None
     broken_train: Sequence[BrokenFile]
     broken_test: Sequence[BrokenFile]
     test_targets: Int64[np.ndarray, " tests"] | None
@@ -118,10 +118,10 @@ def read_files(
         The files' digests and the data's fingerprint.
     """
     with cost.timed("read"):
-        train, broken_train = read_source(dataset.train.image_paths, dataset.train.files, progress)
+        train, broken_train = read_drawing_files(dataset.train.image_paths, dataset.train.files, progress)
         test, broken_test = None, list[BrokenFile]()
         if dataset.test is not None:
-            test, broken_test = read_source(dataset.test.image_paths, dataset.test.files, progress)
+            test, broken_test = read_drawing_files(dataset.test.image_paths, dataset.test.files, progress)
     fingerprint = _fingerprint(dataset, train, test, test_targets)
     return ReadData(dataset, train, test, broken_train, broken_test, test_targets, fingerprint)
 
@@ -192,7 +192,7 @@ def group_duplicates(prepared: Prepared, signatures: SignatureStore, cost: Cost,
     return replace(prepared, duplicates=group_matches(len(prepared.rows), matches))
 
 
-def recognise_learnt(
+def find_seen(
     prepared: Prepared, weights: Path | None, signatures: SignatureStore, cost: Cost, progress: Progress = silent
 ) -> Prepared:
     """Find the training drawings that a backbone's weights learnt from before.
@@ -211,13 +211,13 @@ def recognise_learnt(
         WeightsError: If the list is broken.
         DataError: If a file has changed since it was read.
     """
-    learnt = None if weights is None else read_learnt(weights)
+    learnt = None if weights is None else read_seen_list(weights)
     if learnt is None:
         return prepared
     with cost.timed("duplicates"):
         _sign(prepared, signatures, progress)
         parts = np.array_split(prepared.digests, -(-len(prepared.digests) // LEARNT_CHUNK))
-        known = np.concatenate([recognise(signatures.read(part), learnt) for part in parts])
+        known = np.concatenate([mark_seen(signatures.read(part), learnt) for part in parts])
     return replace(prepared, learnt=known)
 
 
@@ -226,7 +226,7 @@ def _sign(prepared: Prepared, signatures: SignatureStore, progress: Progress) ->
     signatures.build_all(files.tolist(), names.tolist(), prepared.digests, progress)  # each was decoded before
 
 
-def _fingerprint(dataset: Dataset, train: Source, test: Source | None, test_targets: np.ndarray | None) -> str:
+def _fingerprint(dataset: Dataset, train: DrawingFiles, test: DrawingFiles | None, test_targets: np.ndarray | None) -> str:
     columns = [train.names.tolist(), train.digests.astype(str).tolist()]
     columns += [
         values.tolist()

@@ -13,7 +13,7 @@ from inkfold.evaluation.metrics import mcnemar, measure, paired_difference, wils
 from inkfold.evaluation.predictions import (
     SUBMISSION_COLUMNS,
     Predictions,
-    is_worth_telling,
+    is_worth_reporting,
     submission_columns,
     write_submission,
 )
@@ -24,8 +24,8 @@ from inkfold.pipeline.run_dir import write_heads
 from inkfold.storage.files import write_json
 
 if TYPE_CHECKING:
-    from inkfold.finetune.train_folds import Tuned
-    from inkfold.heads.fit import Fitted
+    from inkfold.finetune.train_folds import FinetunedFolds
+    from inkfold.heads.fit import FittedHeads
 
 OUT_OF_FOLD = "predictions/out_of_fold.parquet"
 TEST = "predictions/test.parquet"
@@ -50,12 +50,12 @@ class Results:
     """
 
     folds: int
-    fitted: "Fitted"
+    fitted: "FittedHeads"
     out_of_fold: Predictions
     test: Predictions | None
     plain: Predictions | None
     before: Predictions | None = None
-    tuned: "Tuned | None" = None
+    tuned: "FinetunedFolds | None" = None
     parted: Predictions | None = None
 
 
@@ -134,7 +134,7 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
         metrics["tta"] = {"views": list(recipe.tta), **_gain(results.plain, out_of_fold)}
     if results.parted is not None and prepared.duplicates is not None:
         metrics["duplicates"] = _flattery(prepared, out_of_fold, results.parted)
-    if (told := measure_learnt(out_of_fold)) is not None:
+    if (told := measure_seen(out_of_fold)) is not None:
         metrics["learnt_by_backbone"] = told
     if results.before is not None and results.tuned is not None:
         metrics["finetune"] = _finetune(results.before, results.plain or out_of_fold, results.tuned)
@@ -143,7 +143,7 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
     return metrics
 
 
-def curve_json(curriculum: Curriculum, fitted: "Fitted") -> dict[str, Any]:
+def curve_json(curriculum: Curriculum, fitted: "FittedHeads") -> dict[str, Any]:
     """Give the training curve with its stages as JSON values."""
     stages = [
         {
@@ -162,7 +162,7 @@ def curve_json(curriculum: Curriculum, fitted: "Fitted") -> dict[str, Any]:
     return {"stages": stages, "epochs": points}
 
 
-def _finetune(before: Predictions, after: Predictions, tuned: "Tuned") -> dict[str, Any]:
+def _finetune(before: Predictions, after: Predictions, tuned: "FinetunedFolds") -> dict[str, Any]:
     """Say what fine-tuning gave, drawings as they are."""
     gain = _gain(before, after)
     told = {"frozen_accuracy": gain["accuracy_without"], "accuracy": gain["accuracy_with"], "p_value": gain["p_value"]}
@@ -186,7 +186,7 @@ def _flattery(prepared: Prepared, grouped: Predictions, parted: Predictions) -> 
     return {**told, **paired_difference(right["parted"], right["grouped"])}
 
 
-def measure_learnt(out_of_fold: Predictions) -> dict[str, Any] | None:
+def measure_seen(out_of_fold: Predictions) -> dict[str, Any] | None:
     """Measure the held-out drawings that the backbone's weights learnt from apart from those that are new to it.
 
     Args:
@@ -206,7 +206,7 @@ def measure_learnt(out_of_fold: Predictions) -> dict[str, Any] | None:
     return told
 
 
-def warn_of_learnt(out_of_fold: Predictions) -> list[str]:
+def warn_of_seen(out_of_fold: Predictions) -> list[str]:
     """Say in words that a backbone knows the drawings that it is judged by.
 
     Args:
@@ -215,8 +215,8 @@ def warn_of_learnt(out_of_fold: Predictions) -> list[str]:
     Returns:
         A sentence or two; nothing where too few drawings are known to make a difference.
     """
-    told = measure_learnt(out_of_fold)
-    if told is None or not is_worth_telling(told["drawings"], told["of"]):
+    told = measure_seen(out_of_fold)
+    if told is None or not is_worth_reporting(told["drawings"], told["of"]):
         return []
     honest = "Judge it by a test set that its weights didn't learn from"
     if (new := told["new"]) is not None:

@@ -19,9 +19,9 @@ from inkfold.config.load import load_recipe
 from inkfold.config.recipe import Recipe
 from inkfold.data.paths import list_images
 from inkfold.errors import DataError, PredictionError
-from inkfold.features.extractor import Extractor, read_source, refuse_broken, whole_drawings
+from inkfold.features.extractor import Extractor, read_drawing_files, refuse_broken, whole_drawings
 from inkfold.heads.head import HeadSpec, mean_probs
-from inkfold.images.preprocess import ImageOptions, fit_image, stack_squares
+from inkfold.images.preprocess import ImageOptions, preprocess, stack_squares
 from inkfold.models.weights import BackboneInfo, BackboneSpec, resolve_backbone
 from inkfold.pipeline.manifest import MANIFEST, read_manifest
 from inkfold.runtime.cost import Cost
@@ -34,7 +34,7 @@ HEADS = "heads.safetensors"
 PREDICTION_COLUMNS = ("image_path", "class_name", "target", "probability")
 
 
-class Predictor(ABC):
+class Model(ABC):
     """What answers for drawings: a run, or an ensemble of runs."""
 
     __slots__ = ()
@@ -62,7 +62,7 @@ class Predictor(ABC):
 
 
 @dataclass(frozen=True, slots=True)
-class Run(Predictor):
+class Run(Model):
     """A finished run.
 
     Attributes:
@@ -114,7 +114,7 @@ class Run(Predictor):
         if not files:
             return probs
         seers, cost, views = self.seers(), Cost(), prediction_views(self.recipe)
-        source, broken = read_source(np.array(files, np.dtypes.StringDType()), np.array(files, np.dtypes.StringDType()))
+        source, broken = read_drawing_files(np.array(files, np.dtypes.StringDType()), np.array(files, np.dtypes.StringDType()))
         broken += seers[0][0].decode(source, cost, progress, views, pixels=len(seers) > 1)
         refuse_broken([("drawing", source, broken)], on_broken, "on_broken")
         whole = whole_drawings(source, broken)
@@ -129,7 +129,7 @@ class Run(Predictor):
 
         seers, device = self.seers(), choose_device(self.recipe.backbone.device)
         extractor = seers[0][0]
-        fitted = [fit_image(array, extractor.image) for array in arrays]
+        fitted = [preprocess(array, extractor.image) for array in arrays]
         drawings = [digest(one.tobytes()).encode() for one in fitted]
         pixels = stack_squares(fitted)
         views, size_px = prediction_views(self.recipe), extractor.backbone.image_size
@@ -233,7 +233,7 @@ def files_of(path: Path) -> tuple[list[str], list[str]]:
     return names.tolist(), [str(path / name) for name in names.tolist()]
 
 
-def write_predictions(path: Path, names: Sequence[str], probs: Float32[np.ndarray, "n classes"], run: Predictor) -> None:
+def write_predictions(path: Path, names: Sequence[str], probs: Float32[np.ndarray, "n classes"], run: Model) -> None:
     """Write a CSV with image_path, class_name, target and probability of the best class; empty for rows of NaN.
 
     Args:

@@ -21,14 +21,14 @@ from inkfold.data.dataset import few_drawings, read_dataset
 from inkfold.data.splits import count_parted
 from inkfold.errors import RecipeError
 from inkfold.evaluation.predictions import Predictions
-from inkfold.features.executors import INLINE, Launcher, open_launcher
-from inkfold.features.ray_cluster import Cluster
+from inkfold.features.executors import INLINE, Executor, open_executor
+from inkfold.features.ray_cluster import RayExecutor
 from inkfold.heads.head import start_heads
 from inkfold.pipeline.build import build_trial, build_tuning, data_options, dropout_of, settle_recipe
-from inkfold.pipeline.inputs import Material, ask_teacher, build_lessons, gather, split
-from inkfold.pipeline.out_of_fold import Shown, predict_held_out, predict_test, shown_alike, shown_by_each
+from inkfold.pipeline.inputs import TrainingInputs, assign_to_folds, build_training_set, prepare_inputs, teacher_relations
+from inkfold.pipeline.out_of_fold import FoldFeatures, features_by_fold, predict_held_out, predict_test, shared_features
 from inkfold.pipeline.prepare import read_files
-from inkfold.pipeline.results import Results, warn_of_choices, warn_of_learnt, write_results
+from inkfold.pipeline.results import Results, warn_of_choices, warn_of_seen, write_results
 from inkfold.pipeline.run import Run, load_run
 from inkfold.pipeline.run_dir import claimed, finished_run, write_cost, write_manifest
 from inkfold.runtime.cost import Cost
@@ -37,10 +37,10 @@ from inkfold.storage.hashing import key_digest
 
 if TYPE_CHECKING:
     from inkfold.finetune.distillation import Teacher
-    from inkfold.finetune.distributed import World
-    from inkfold.finetune.plan import Plan
-    from inkfold.finetune.train_folds import Job, Tuned
-    from inkfold.heads.fit import Fitted
+    from inkfold.finetune.distributed import ProcessGroup
+    from inkfold.finetune.plan import FinetunePlan
+    from inkfold.finetune.train_folds import FinetunedFolds, FinetuneJob
+    from inkfold.heads.fit import FittedHeads
 
 WAIT_S = 0.2
 
@@ -51,7 +51,7 @@ def train(
     data: str | Path | None = None,
     out: str | Path,
     progress: Progress = silent,
-    on: str | Launcher = INLINE,
+    on: str | Executor = INLINE,
 ) -> Run:
     """Run a recipe on drawings: features, folds, heads, out-of-fold and test predictions, metrics, submission.
 
@@ -73,18 +73,18 @@ def train(
         WeightsError: If the backbone's weights can't be had.
         PredictionError: If `out` holds another run, or another process is writing it.
     """
-    launching = open_launcher(on)
+    launching = open_executor(on)
     recipe, out, cost = settle_recipe(recipe, overrides, data), Path(out), Cost()
     dataset = read_dataset(str(recipe.data.root), data_options(recipe))
     with launching as launcher, partners(recipe) as world, claimed(out, recipe, first=world is None or world.is_first):
         read = read_files(dataset, None if dataset.test is None else dataset.test.targets, cost, progress)
         if done := finished_run(out, read.fingerprint):
             return done
-        material = gather(recipe, read, cost, progress, launcher)
-        folds = split(recipe, material.prepared)
+        material = prepare_inputs(recipe, read, cost, progress, launcher)
+        folds = assign_to_folds(recipe, material.prepared)
         with cost.timed("fit"):
             fitted = _fit(recipe, material, folds, progress)
-        shown, before, tuned = shown_alike(material.features, material.test_features, folds), None, None
+        shown, before, tuned = shared_features(material.features, material.test_features, folds), None, None
         if world is not None:
             before = predict_held_out(shown, material.prepared, (IDENTITY,), folds, fitted)
             tuned = _fine_tune(recipe, material, folds, fitted, (out, world, cost, progress))
@@ -102,11 +102,11 @@ def train(
     return load_run(out)
 
 
-def _fit(recipe: Recipe, material: Material, folds: Bool[np.ndarray, "folds n"], progress: Progress) -> "Fitted":
+def _fit(recipe: Recipe, material: TrainingInputs, folds: Bool[np.ndarray, "folds n"], progress: Progress) -> "FittedHeads":
     from inkfold.heads.fit import fit_trials  # noqa: PLC0415
     from inkfold.models.backbone import choose_device  # noqa: PLC0415 - torch takes a second
 
-    device, lessons = choose_device(recipe.backbone.device), build_lessons(recipe, material, folds)
+    device, lessons = choose_device(recipe.backbone.device), build_training_set(recipe, material, folds)
     if recipe.backbone.train != "frozen":
         lessons = replace(lessons, schooling=None)  # the curriculum is the fine-tuning's
     [fitted] = fit_trials(lessons, [build_trial(recipe)], device=device, progress=progress)
@@ -118,22 +118,22 @@ def _fit(recipe: Recipe, material: Material, folds: Bool[np.ndarray, "folds n"],
     return fitted
 
 
-def _predict_parted(recipe: Recipe, material: Material, cost: Cost, progress: Progress) -> Predictions | None:
+def _predict_parted(recipe: Recipe, material: TrainingInputs, cost: Cost, progress: Progress) -> Predictions | None:
     """Fit once more with folds that part copies, for what these flatter; None where no copies are parted."""
     prepared = material.prepared
     if prepared.duplicates is None or recipe.folds.split != "kfold":  # a holdout would hold out other drawings
         return None
-    folds = split(recipe, prepared, grouped=False)
+    folds = assign_to_folds(recipe, prepared, grouped=False)
     if not count_parted(prepared.duplicates, folds.argmin(0)):
         return None
     with cost.timed("parted_duplicates"):
         fitted = _fit(recipe, material, folds, progress)
-        shown = shown_alike(material.features, None, folds)
+        shown = shared_features(material.features, None, folds)
         return predict_held_out(shown, prepared, material.test_views, folds, fitted)
 
 
 @contextlib.contextmanager
-def partners(recipe: Recipe) -> "Iterator[World | None]":
+def partners(recipe: Recipe) -> "Iterator[ProcessGroup | None]":
     """Meet the processes that fine-tune together; None where nothing is fine-tuned.
 
     Raises:
@@ -143,17 +143,19 @@ def partners(recipe: Recipe) -> "Iterator[World | None]":
         yield None
         return
     build_tuning(recipe)
-    from inkfold.finetune.distributed import joined  # noqa: PLC0415
+    from inkfold.finetune.distributed import joined_processes  # noqa: PLC0415
     from inkfold.models.backbone import choose_device  # noqa: PLC0415 - torch takes a second
 
-    with joined(choose_device(recipe.backbone.device)) as world:
+    with joined_processes(choose_device(recipe.backbone.device)) as world:
         yield world
 
 
-def _plan(recipe: Recipe, material: Material, fitted: "Fitted", teacher: "Teacher | None", at: "tuple[Path, World]") -> "Plan":
+def _plan(
+    recipe: Recipe, material: TrainingInputs, fitted: "FittedHeads", teacher: "Teacher | None", at: "tuple[Path, ProcessGroup]"
+) -> "FinetunePlan":
     """Put together what is fine-tuned, on what, and how."""
-    from inkfold.finetune.loader import Feeder  # noqa: PLC0415
-    from inkfold.finetune.plan import Plan  # noqa: PLC0415 - torch takes a second
+    from inkfold.finetune.loader import DrawingLoader  # noqa: PLC0415
+    from inkfold.finetune.plan import FinetunePlan  # noqa: PLC0415 - torch takes a second
     from inkfold.finetune.train_folds import settle_start  # noqa: PLC0415
 
     assert fitted.heads is not None
@@ -163,7 +165,7 @@ def _plan(recipe: Recipe, material: Material, fitted: "Fitted", teacher: "Teache
     made_of = key_digest({"data": prepared.read.fingerprint, "backbone": extractor.backbone.key()})
     heads = settle_start(at[0], heads, made_of, at[1])
     part, settings = build_tuning(recipe)
-    return Plan(
+    return FinetunePlan(
         info=extractor.backbone,
         part=part,
         spec=fitted.spec,
@@ -171,7 +173,9 @@ def _plan(recipe: Recipe, material: Material, fitted: "Fitted", teacher: "Teache
         dropout=dropout_of(recipe),
         settings=settings,
         curriculum=material.curriculum,
-        feeder=Feeder(extractor.store(), prepared.digests, extractor.backbone.image_size, on_cpu=extractor.device == "cpu"),
+        feeder=DrawingLoader(
+            extractor.store(), prepared.digests, extractor.backbone.image_size, on_cpu=extractor.device == "cpu"
+        ),
         targets=prepared.targets,
         names=prepared.read.dataset.train.image_paths[prepared.rows],
         seed=recipe.seed,
@@ -181,18 +185,18 @@ def _plan(recipe: Recipe, material: Material, fitted: "Fitted", teacher: "Teache
 
 def _fine_tune(
     recipe: Recipe,
-    material: Material,
+    material: TrainingInputs,
     folds: Bool[np.ndarray, "folds n"],
-    fitted: "Fitted",
-    how: "tuple[Path, World, Cost, Progress]",
-) -> "Tuned":
+    fitted: "FittedHeads",
+    how: "tuple[Path, ProcessGroup, Cost, Progress]",
+) -> "FinetunedFolds":
     """Train the backbone and its heads in every fold."""
-    from inkfold.finetune.train_folds import Job  # noqa: PLC0415 - torch takes a second
+    from inkfold.finetune.train_folds import FinetuneJob  # noqa: PLC0415 - torch takes a second
 
     out, world, cost, progress = how
-    teacher = ask_teacher(recipe, material, cost, progress)
+    teacher = teacher_relations(recipe, material, cost, progress)
     plan = _plan(recipe, material, fitted, teacher, (out, world))
-    job = Job(plan, folds, out.absolute(), recipe.finetune.interpolate, world.device.type)
+    job = FinetuneJob(plan, folds, out.absolute(), recipe.finetune.interpolate, world.device.type)
     with cost.timed("finetune"):
         tuned = _train_folds(job, world, material.extractor.launcher, progress)
     cost.trained += tuned.trained
@@ -200,30 +204,30 @@ def _fine_tune(
     return tuned
 
 
-def _train_folds(job: "Job", world: "World", launcher: Launcher, progress: Progress) -> "Tuned":
+def _train_folds(job: "FinetuneJob", world: "ProcessGroup", launcher: Executor, progress: Progress) -> "FinetunedFolds":
     """Train here, with the processes that were started together, or have Ray start them where it computes the features."""
-    from inkfold.finetune.train_folds import tune_folds  # noqa: PLC0415 - torch takes a second
+    from inkfold.finetune.train_folds import train_folds  # noqa: PLC0415 - torch takes a second
 
-    if isinstance(launcher, Cluster) and world.size == 1:
-        from inkfold.finetune.ray_train import tune_by_ray  # noqa: PLC0415 - torch takes a second
+    if isinstance(launcher, RayExecutor) and world.size == 1:
+        from inkfold.finetune.ray_train import train_folds_on_ray  # noqa: PLC0415 - torch takes a second
 
         with launcher.connection.connected() as ray:
-            return tune_by_ray(ray, job, launcher.workers, progress)
-    return tune_folds(job, world, progress)
+            return train_folds_on_ray(ray, job, launcher.workers, progress)
+    return train_folds(job, world, progress)
 
 
 def _shown_by_tuned(
-    material: Material,
-    tuned: "Tuned",
+    material: TrainingInputs,
+    tuned: "FinetunedFolds",
     folds: Bool[np.ndarray, "folds n"],
     out: Path,
     how: tuple[Cost, Progress],
-) -> Shown:
+) -> FoldFeatures:
     """Let each fold see through its own trained backbone, by the way that new drawings will be seen."""
     backbone, out = material.extractor.backbone, out.absolute()  # other machines' processes run in other directories
     extractors = [replace(material.extractor, backbone=backbone.tuned(out / name)) for name in tuned.files]
     views = tuple(dict.fromkeys((IDENTITY, *material.test_views)))
-    return shown_by_each(extractors, material.prepared, folds, views, *how)
+    return features_by_fold(extractors, material.prepared, folds, views, *how)
 
 
 def _when_finished(out: Path, fingerprint: str) -> Run:
@@ -233,7 +237,7 @@ def _when_finished(out: Path, fingerprint: str) -> Run:
     return run
 
 
-def _finish(out: Path, recipe: Recipe, material: Material, results: Results, cost: Cost, files: list[str]) -> None:
+def _finish(out: Path, recipe: Recipe, material: TrainingInputs, results: Results, cost: Cost, files: list[str]) -> None:
     extractor, prepared, fitted, tuned = material.extractor, material.prepared, results.fitted, results.tuned
     dataset = prepared.read.dataset
     warnings = [*dataset.problems, *few_drawings(dataset, recipe.folds.k), *(() if tuned is None else tuned.notes)]
@@ -248,7 +252,7 @@ def _finish(out: Path, recipe: Recipe, material: Material, results: Results, cos
             "backbone": extractor.backbone.as_json(),
             **weights,
             "data_fingerprint": prepared.read.fingerprint,
-            "warnings": [*map(str, warnings), *warn_of_learnt(results.out_of_fold), *warn_of_choices(results)],
+            "warnings": [*map(str, warnings), *warn_of_seen(results.out_of_fold), *warn_of_choices(results)],
         },
         ["recipe.yaml", "cost.json", *files, *weights.get("tuned", [])],
     )

@@ -6,7 +6,7 @@ from typing import Any
 from inkfold.errors import PredictionError
 from inkfold.pipeline.manifest import AUDIT, WEAKNESS
 from inkfold.report.html import common_scale
-from inkfold.report.run_data import Record, found_again
+from inkfold.report.run_data import RunRecord, found_again
 from inkfold.report.thumbnails import Album
 
 GROUPS_PER_KIND, MEMBERS, DOUBTFUL, CONFUSED, NEXT = 6, 6, 16, 20, 6
@@ -14,7 +14,7 @@ KINDS = {"leak": "In train and test", "across": "Across classes", "within": "Wit
 SAMPLES = 3
 
 
-def weakness_view(record: Record) -> dict[str, Any] | None:
+def weakness_view(record: RunRecord) -> dict[str, Any] | None:
     """Lay out the accuracy under transformations.
 
     Args:
@@ -39,7 +39,7 @@ def weakness_view(record: Record) -> dict[str, Any] | None:
         raise _unknown(record, WEAKNESS, error) from None
 
 
-def audit_view(record: Record, album: Album) -> dict[str, Any] | None:
+def audit_view(record: RunRecord, album: Album) -> dict[str, Any] | None:
     """Lay out duplicates and doubtful labels with their pictures.
 
     Args:
@@ -117,6 +117,6 @@ def _part(part: str) -> str:
     return "test" if part == "test" else "train"
 
 
-def _unknown(record: Record, name: str, error: Exception) -> PredictionError:
+def _unknown(record: RunRecord, name: str, error: Exception) -> PredictionError:
     where = record.path / name
     return PredictionError(f"{where}: not what this version of inkfold writes: {error!r}. {found_again(where)}")

@@ -10,10 +10,10 @@ import numpy as np
 
 from inkfold.evaluation.error_analysis import most_confident, part_of, reliability
 from inkfold.evaluation.metrics import paired_difference
-from inkfold.evaluation.predictions import Predictions, judging
+from inkfold.evaluation.predictions import Predictions, evaluation_mask
 from inkfold.report.html import common_scale, drawn
 from inkfold.report.plots import draw_curves, draw_reliability
-from inkfold.report.run_data import Record, flat_recipe
+from inkfold.report.run_data import RunRecord, flat_recipe
 from inkfold.report.run_page import judged_view, notes_of
 from inkfold.report.thumbnails import Album
 
@@ -21,7 +21,7 @@ MOST_RUNS = len(ascii_uppercase)
 DRAWINGS = 8
 
 
-def comparison_view(records: Sequence[Record], album: Album) -> dict[str, Any]:
+def comparison_view(records: Sequence[RunRecord], album: Album) -> dict[str, Any]:
     """Gather everything that the page of several runs shows.
 
     Args:
@@ -62,7 +62,7 @@ def comparison_view(records: Sequence[Record], album: Album) -> dict[str, Any]:
     }
 
 
-def _run(letter: str, record: Record) -> dict[str, Any]:
+def _run(letter: str, record: RunRecord) -> dict[str, Any]:
     return {
         "letter": letter,
         "name": record.name,
@@ -75,7 +75,7 @@ def _run(letter: str, record: Record) -> dict[str, Any]:
     }
 
 
-def _tests(records: Sequence[Record]) -> list[dict[str, Any]]:
+def _tests(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
     """Test every pair on the drawings that both were asked about: out of fold, and on the test."""
     found = []
     for i, first in enumerate(records):
@@ -102,7 +102,7 @@ def _on_the_same(parts: Sequence[Predictions | None]) -> list[Predictions]:
     places = [{path: row for row, path in enumerate(part.image_paths.tolist())} for part in known]
     paths = [path for path in places[0] if all(path in place for place in places[1:])]
     learnt = _learnt(known)
-    judged = judging(np.array([path in learnt for path in paths], bool))
+    judged = evaluation_mask(np.array([path in learnt for path in paths], bool))
     paths = [*compress(paths, judged)]
     aligned = [_rows(part, [place[path] for path in paths]) for part, place in zip(known, places, strict=True)]
     targets = [part.targets for part in aligned]
@@ -128,7 +128,7 @@ def _rows(part: Predictions, rows: list[int]) -> Predictions:
     )
 
 
-def _shared(records: Sequence[Record]) -> list[Predictions]:
+def _shared(records: Sequence[RunRecord]) -> list[Predictions]:
     """Give all runs' predictions of the drawings that all were asked about: out of fold, else on the test."""
     for parts in ([one.out_of_fold for one in records], [one.test for one in records]):
         if (both := _on_the_same(parts)) and len(both[0].image_paths):
@@ -136,7 +136,7 @@ def _shared(records: Sequence[Record]) -> list[Predictions]:
     return []
 
 
-def _known(records: Sequence[Record], shared: Sequence[Predictions]) -> int:
+def _known(records: Sequence[RunRecord], shared: Sequence[Predictions]) -> int:
     """Count the held-out drawings that the tests leave out since a run's backbone learnt from them before."""
     if not shared or part_of(shared[0]) == "test":
         return 0
@@ -195,11 +195,11 @@ def _told(runs: Sequence[dict[str, Any]], tested: Sequence[dict[str, Any]], lett
     return {**one, "first_name": names[one["first"]], "second_name": names[one["second"]], "where": where}
 
 
-def _curve(record: Record) -> list[float]:
+def _curve(record: RunRecord) -> list[float]:
     return [] if record.curve is None else [point["held_out_accuracy"] for point in record.curve["epochs"]]
 
 
-def _keys(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
+def _keys(records: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
     flat = [flat_recipe(record.recipe) for record in records]
     keys = dict.fromkeys(key for one in flat for key in one)
     values = {key: [one.get(key, "") for one in flat] for key in keys}

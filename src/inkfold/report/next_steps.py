@@ -9,7 +9,7 @@ import numpy as np
 from inkfold.config.sections import DataRecipe
 from inkfold.evaluation.error_analysis import ClassRow, ConfusedPair
 from inkfold.evaluation.metrics import expected_calibration_error
-from inkfold.report.run_data import Record, flat_recipe
+from inkfold.report.run_data import RunRecord, flat_recipe
 
 MOST = 5
 HIGH_ACCURACY = 0.95
@@ -35,7 +35,7 @@ class Step:
     command: str | None = None
 
 
-def next_steps(record: Record, classes: Sequence[ClassRow], pairs: Sequence[ConfusedPair]) -> list[Step]:
+def next_steps(record: RunRecord, classes: Sequence[ClassRow], pairs: Sequence[ConfusedPair]) -> list[Step]:
     """Say what to do next.
 
     Args:
@@ -62,7 +62,7 @@ def next_steps(record: Record, classes: Sequence[ClassRow], pairs: Sequence[Conf
     return found[:MOST]
 
 
-def _by_backbone(record: Record) -> Iterator[Step]:
+def _by_backbone(record: RunRecord) -> Iterator[Step]:
     backbone = record.models[0].get("backbone", {})
     if record.manifest.get("backbone", {}).get("weights_source", backbone.get("weights")) == "untrained" or (
         backbone.get("weights") == "untrained"
@@ -81,7 +81,7 @@ def _by_backbone(record: Record) -> Iterator[Step]:
         )
 
 
-def _by_audit(record: Record) -> Iterator[Step]:
+def _by_audit(record: RunRecord) -> Iterator[Step]:
     if record.audit is None:
         return
     counts, labels = record.audit["duplicates"]["counts"], record.audit["labels"]
@@ -92,7 +92,7 @@ def _by_audit(record: Record) -> Iterator[Step]:
         yield Step("Settle what is wrong with the data", f"{', '.join(found)}. Shown below, the worst first.")
 
 
-def _by_weakness(record: Record) -> Iterator[Step]:
+def _by_weakness(record: RunRecord) -> Iterator[Step]:
     rows = (record.weakness or {}).get("rows", [])
     clean = (record.weakness or {}).get("clean", {})
     lost = [row for row in rows if row["ci95"][1] < clean["ci95"][0] and row.get("augmentation")]
@@ -104,7 +104,7 @@ def _by_weakness(record: Record) -> Iterator[Step]:
         )
 
 
-def _by_heart(record: Record) -> Iterator[Step]:
+def _by_heart(record: RunRecord) -> Iterator[Step]:
     if record.curve is None or not record.curve["epochs"]:
         return
     last, stages = record.curve["epochs"][-1], record.curve["stages"]
@@ -124,7 +124,7 @@ def _by_heart(record: Record) -> Iterator[Step]:
         )
 
 
-def _by_pairs(record: Record, pairs: Sequence[ConfusedPair]) -> Iterator[Step]:
+def _by_pairs(record: RunRecord, pairs: Sequence[ConfusedPair]) -> Iterator[Step]:
     names = record.manifest["class_names"]
     told = [pair for pair in pairs if pair.share >= CONFUSED_SHARE and pair.first_as_second and pair.second_as_first]
     for pair in sorted(told, key=lambda pair: -pair.share)[:1]:
@@ -136,7 +136,7 @@ def _by_pairs(record: Record, pairs: Sequence[ConfusedPair]) -> Iterator[Step]:
         )
 
 
-def _by_classes(record: Record, classes: Sequence[ClassRow]) -> Iterator[Step]:
+def _by_classes(record: RunRecord, classes: Sequence[ClassRow]) -> Iterator[Step]:
     known = [row for row in classes if row.recall is not None and row.ci95 is not None]
     accuracy = _accuracy(record)
     weak = [row for row in known if row.ci95 is not None and row.ci95[1] < accuracy][:WEAK_CLASSES]
@@ -151,7 +151,7 @@ def _by_classes(record: Record, classes: Sequence[ClassRow]) -> Iterator[Step]:
         )
 
 
-def _by_calibration(record: Record) -> Iterator[Step]:
+def _by_calibration(record: RunRecord) -> Iterator[Step]:
     assert record.judged is not None
     words, predictions = record.judged
     assert predictions.targets is not None
@@ -167,7 +167,7 @@ def _by_calibration(record: Record) -> Iterator[Step]:
         )
 
 
-def _by_split(record: Record) -> Iterator[Step]:
+def _by_split(record: RunRecord) -> Iterator[Step]:
     if record.vote is None and record.metrics["split"] == "holdout" and record.curve is not None:
         assert record.judged is not None
         yield Step(
@@ -178,7 +178,7 @@ def _by_split(record: Record) -> Iterator[Step]:
         )
 
 
-def _by_vote(record: Record) -> Iterator[Step]:
+def _by_vote(record: RunRecord) -> Iterator[Step]:
     if record.vote is None:
         yield Step(
             "Let a second model vote",
@@ -187,14 +187,14 @@ def _by_vote(record: Record) -> Iterator[Step]:
         )
 
 
-def _accuracy(record: Record) -> float:
+def _accuracy(record: RunRecord) -> float:
     assert record.judged is not None
     _, predictions = record.judged
     return float((predictions.preds == predictions.targets).mean())
 
 
 def _command(
-    record: Record, command: str, recipe: str | None, settings: Sequence[str], suffix: str = "", *, own: bool = False
+    record: RunRecord, command: str, recipe: str | None, settings: Sequence[str], suffix: str = "", *, own: bool = False
 ) -> str:
     """Write a command line over the run's own data and weights.
 

@@ -25,7 +25,7 @@ FILES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class RunRecord:
     """What a run's files say.
 
     Attributes:
@@ -81,7 +81,7 @@ class Record:
         return [*self.members] or [self.recipe]
 
 
-def read_record(path: str | Path) -> Record:
+def read_run_record(path: str | Path) -> RunRecord:
     """Read a finished run of one model or of several.
 
     Args:
@@ -100,7 +100,7 @@ def read_record(path: str | Path) -> Record:
     tables = {name: Predictions.load(path / name) if name in there else None for name in FILES[-2:]}
     members = [one["run"] for one in manifest["members"] if isinstance(one, Mapping) and one.get("run")]
     recipes = [_read(path / member / "recipe.yaml", "yaml") for member in members if _is_inside(path, member)]
-    return Record(
+    return RunRecord(
         path=path,
         manifest=manifest,
         metrics=_read(path / "metrics.json", "json"),

@@ -7,13 +7,13 @@ import numpy as np
 
 from inkfold.evaluation.error_analysis import ClassRow, ConfusedPair, class_rows, confused_pairs, failures, part_of, reliability
 from inkfold.evaluation.metrics import expected_calibration_error, measure, wilson_interval
-from inkfold.evaluation.predictions import Predictions, is_worth_telling
+from inkfold.evaluation.predictions import Predictions, is_worth_reporting
 from inkfold.pipeline.manifest import AUDIT
 from inkfold.report.audit_section import audit_view, weakness_view
 from inkfold.report.html import common_scale, drawn, duration, p_told, size
 from inkfold.report.next_steps import next_steps
 from inkfold.report.plots import draw_curves, draw_reliability
-from inkfold.report.run_data import Record, flat_recipe
+from inkfold.report.run_data import RunRecord, flat_recipe
 from inkfold.report.thumbnails import Album
 
 ABOUT_STEPS = "What each step gave."
@@ -37,7 +37,7 @@ SECTIONS = {
 ALWAYS = ("weakness", "audit", "recipe")
 
 
-def run_view(record: Record, album: Album) -> dict[str, Any]:
+def run_view(record: RunRecord, album: Album) -> dict[str, Any]:
     """Gather everything that the page of one run shows.
 
     Args:
@@ -81,7 +81,7 @@ def run_view(record: Record, album: Album) -> dict[str, Any]:
     return view
 
 
-def judged_view(record: Record) -> dict[str, Any] | None:
+def judged_view(record: RunRecord) -> dict[str, Any] | None:
     """Measure what the findings are taken from.
 
     Args:
@@ -97,10 +97,10 @@ def judged_view(record: Record) -> dict[str, Any] | None:
     return {"words": words, **measure(predictions.probs, predictions.targets)}
 
 
-def _learnt(record: Record) -> dict[str, Any] | None:
+def _learnt(record: RunRecord) -> dict[str, Any] | None:
     """Take from the metrics what the accuracy is on drawings that are new to the backbone, where that makes a difference."""
     told: dict[str, Any] | None = record.metrics.get("learnt_by_backbone")
-    return told if told is not None and is_worth_telling(told["drawings"], told["of"]) else None
+    return told if told is not None and is_worth_reporting(told["drawings"], told["of"]) else None
 
 
 def notes_of(album: Album) -> list[str]:
@@ -112,7 +112,7 @@ def notes_of(album: Album) -> list[str]:
     return []
 
 
-def _facts(record: Record, judged: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+def _facts(record: RunRecord, judged: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     data, cost = record.metrics["data"], record.cost
     backbone = record.manifest.get("backbone", {}).get("name") or f"{len(record.manifest['members'])} members"
     trained = f", {cost['trained']:,} trained on" if cost.get("trained") else ""
@@ -137,7 +137,7 @@ def _facts(record: Record, judged: Mapping[str, Any] | None) -> list[tuple[str, 
     return facts
 
 
-def _curves(record: Record) -> dict[str, Any] | None:
+def _curves(record: RunRecord) -> dict[str, Any] | None:
     if record.curve is None or not record.curve["epochs"]:
         return None
     points = record.curve["epochs"]
@@ -167,7 +167,7 @@ def _curves(record: Record) -> dict[str, Any] | None:
     }
 
 
-def _matrix(record: Record) -> dict[str, Any] | None:
+def _matrix(record: RunRecord) -> dict[str, Any] | None:
     if record.vote is None or not record.vote.get("diversity"):
         return None
     found, names = record.vote["diversity"], record.vote["members"]
@@ -186,7 +186,7 @@ def _matrix(record: Record) -> dict[str, Any] | None:
     return {"names": names, "rows": rows, **{key: found[key] for key in ("any_right", "all_right", "rescues")}}
 
 
-def _classes(record: Record, rows: Sequence[ClassRow], album: Album) -> list[dict[str, Any]]:
+def _classes(record: RunRecord, rows: Sequence[ClassRow], album: Album) -> list[dict[str, Any]]:
     tests = {one["class_name"]: one["recall"] for one in record.metrics.get("test", {}).get("per_class", ())}
     if record.judged is not None and record.judged[0] == "test":
         tests = {}
@@ -253,7 +253,7 @@ def _reliability(predictions: Predictions) -> dict[str, Any]:
     }
 
 
-def _versions(record: Record) -> list[tuple[str, str]]:
+def _versions(record: RunRecord) -> list[tuple[str, str]]:
     backbone, data = record.manifest.get("backbone", {}), record.recipe.get("data")
     facts = [("backbone", backbone["name"]), ("weights", backbone["weights_source"])] if backbone else []
     return [
@@ -269,7 +269,7 @@ def _has(view: Mapping[str, Any], name: str) -> bool:
     return bool(part["rows"] if name == "ladder" else part)
 
 
-def ladder_view(record: Record) -> dict[str, Any]:
+def ladder_view(record: RunRecord) -> dict[str, Any]:
     """Line up the steps of a model, or the members and votes of an ensemble.
 
     Args:
@@ -315,7 +315,7 @@ def _rung(label: str, figures: Mapping[str, Any] | None, test: Mapping[str, Any]
     }
 
 
-def _steps(record: Record) -> list[dict[str, Any]]:
+def _steps(record: RunRecord) -> list[dict[str, Any]]:
     metrics, rows = record.metrics, []
     if record.judged is None or "out_of_fold" not in metrics:
         return [_rung("this run", None, metrics.get("test"), kind="main")]
@@ -344,7 +344,7 @@ def _steps(record: Record) -> list[dict[str, Any]]:
     return rows
 
 
-def _candidates(record: Record) -> list[dict[str, Any]]:
+def _candidates(record: RunRecord) -> list[dict[str, Any]]:
     assert record.vote is not None
     taken, pairs = record.vote["taken"], record.vote["pairs"] or record.vote["test_pairs"]
     against = {
@@ -361,7 +361,7 @@ def _candidates(record: Record) -> list[dict[str, Any]]:
     return rows
 
 
-def _commonest(record: Record) -> str:
+def _commonest(record: RunRecord) -> str:
     """Say what could be had without looking."""
     if record.judged is None:
         return ""

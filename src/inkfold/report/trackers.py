@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from inkfold.errors import ExportError
 from inkfold.evaluation.tensorboard import scalars
-from inkfold.report.run_data import Record, flat_recipe
+from inkfold.report.run_data import RunRecord, flat_recipe
 
 PROJECT = "inkfold"
 SUMMARY = ("accuracy", "top5_accuracy", "macro_recall", "nll", "ece")
@@ -92,7 +92,7 @@ def open_tracker(name: str) -> Tracker:
         raise ExportError(f"--log {name}: can't be imported: {error}. Install it: pip install {name}.") from None
 
 
-def tell(tracker: Tracker, record: Record) -> None:
+def log_run(tracker: Tracker, record: RunRecord) -> None:
     """Tell a tracker all of a finished run: its recipe, its curve, its figures and what it cost.
 
     Args:

@@ -10,7 +10,7 @@ from inkfold.data.dataset import DataOptions
 from inkfold.errors import PredictionError
 from inkfold.report.compare_page import MOST_RUNS, comparison_view
 from inkfold.report.html import render_page
-from inkfold.report.run_data import Record, read_record
+from inkfold.report.run_data import RunRecord, read_run_record
 from inkfold.report.run_page import run_view
 from inkfold.report.thumbnails import Album, open_album
 from inkfold.storage.files import write_text
@@ -37,7 +37,7 @@ def write_report(runs: Sequence[str | Path], out: str | Path, data: str | Path |
         raise PredictionError(
             f"report: got out '{out}', expected a file that ends in .html, as a browser wants it. Name it so."
         )
-    records = [read_record(run) for run in runs]
+    records = [read_run_record(run) for run in runs]
     album = album_of(records[0], data)
     if len(records) == 1:
         page = render_page("run.html.j2", run_view(records[0], album), album.pictures.values())
@@ -47,7 +47,7 @@ def write_report(runs: Sequence[str | Path], out: str | Path, data: str | Path |
     return len(album.pictures)
 
 
-def album_of(record: Record, data: str | Path | None = None) -> Album:
+def album_of(record: RunRecord, data: str | Path | None = None) -> Album:
     """Find a run's drawings, read as it read them.
 
     Args:

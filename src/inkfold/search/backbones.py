@@ -16,13 +16,13 @@ from inkfold.config.recipe import Recipe
 from inkfold.data.dataset import Dataset, read_dataset
 from inkfold.errors import InkfoldError, RecipeError
 from inkfold.evaluation.metrics import mcnemar, wilson_interval
-from inkfold.evaluation.predictions import is_worth_telling, judging
-from inkfold.features.executors import INLINE, Launcher, open_launcher
+from inkfold.evaluation.predictions import evaluation_mask, is_worth_reporting
+from inkfold.features.executors import INLINE, Executor, open_executor
 from inkfold.models import ink_small as inksmall
 from inkfold.models.weights import SUFFIXES, BackboneInfo, BackboneSpec, find_weights_file
 from inkfold.pipeline.build import build_trial, data_options, settle_recipe
-from inkfold.pipeline.inputs import build_lessons, gather, split
-from inkfold.pipeline.out_of_fold import predict_held_out, shown_alike
+from inkfold.pipeline.inputs import assign_to_folds, build_training_set, prepare_inputs
+from inkfold.pipeline.out_of_fold import predict_held_out, shared_features
 from inkfold.pipeline.prepare import ReadData, read_files
 from inkfold.pipeline.run import backbone_spec
 from inkfold.runtime.cost import Cost
@@ -100,7 +100,7 @@ RECIPE: dict[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Explored:
+class BackboneScore:
     """One backbone on the drawings.
 
     Attributes:
@@ -144,7 +144,7 @@ class Explored:
 class _Tried:
     """A backbone with its answers: where it was right, and which drawings its weights learnt from."""
 
-    explored: Explored
+    explored: BackboneScore
     right: Bool[np.ndarray, " n"]
     learnt: Bool[np.ndarray, " n"]
 
@@ -156,8 +156,8 @@ def explore(
     *,
     sample: int | None = None,
     progress: Progress = silent,
-    on: str | Launcher = INLINE,
-) -> tuple[list[Explored], dict[str, str]]:
+    on: str | Executor = INLINE,
+) -> tuple[list[BackboneScore], dict[str, str]]:
     """Compare backbones; features that are in the bank are not computed again.
 
     Args:
@@ -176,7 +176,7 @@ def explore(
         RecipeError: If an override doesn't validate or a pattern matches nothing.
         DataError: With every problem of the data.
     """
-    launching = open_launcher(on)
+    launching = open_executor(on)
     names = backbone_names(patterns)
     first = _recipe(names[0], overrides, data)
     dataset = read_dataset(str(first.data.root), data_options(first))
@@ -198,11 +198,11 @@ def explore(
     return _rank([*tried.values()]), problems
 
 
-def _rank(tried: "Sequence[_Tried]") -> list[Explored]:
+def _rank(tried: "Sequence[_Tried]") -> list[BackboneScore]:
     """Judge all by the drawings that none of them learnt from, and order them; by all drawings where that leaves none."""
     if not tried:
         return []
-    judged = judging(np.logical_or.reduce([one.learnt for one in tried]))
+    judged = evaluation_mask(np.logical_or.reduce([one.learnt for one in tried]))
     ranked = sorted(tried, key=lambda one: (-one.right[judged].mean(), one.explored.name))
     best = ranked[0].right[judged]
     return [
@@ -276,27 +276,27 @@ def _sampled(dataset: Dataset, count: int, seed: int) -> Dataset:
     return replace(dataset, train=dataset.train.select(np.sort(np.concatenate(rows))))
 
 
-def _try_out(recipe: Recipe, read: ReadData, progress: Progress, launcher: Launcher) -> _Tried:
+def _try_out(recipe: Recipe, read: ReadData, progress: Progress, launcher: Executor) -> _Tried:
     from inkfold.heads.fit import fit_trials  # noqa: PLC0415
     from inkfold.models.backbone import choose_device, count_parameters  # noqa: PLC0415 - torch takes a second
 
     cost = Cost()
-    material = gather(recipe, read, cost, progress, launcher)
-    folds = split(recipe, material.prepared)
+    material = prepare_inputs(recipe, read, cost, progress, launcher)
+    folds = assign_to_folds(recipe, material.prepared)
     device = choose_device(recipe.backbone.device)
-    [fitted] = fit_trials(build_lessons(recipe, material, folds), [build_trial(recipe)], device=device, progress=progress)
+    [fitted] = fit_trials(build_training_set(recipe, material, folds), [build_trial(recipe)], device=device, progress=progress)
     if fitted.heads is None:
         raise RecipeError(f"fit.lr: with {recipe.fit.lr:g} the fit diverged. Lower it.")
     predictions = predict_held_out(
-        shown_alike(material.features, None, folds), material.prepared, material.test_views, folds, fitted
+        shared_features(material.features, None, folds), material.prepared, material.test_views, folds, fitted
     )
     right = predictions.preds == predictions.targets
     learnt = predictions.learnt
-    if learnt is None or not is_worth_telling(int(learnt.sum()), len(learnt)):
+    if learnt is None or not is_worth_reporting(int(learnt.sum()), len(learnt)):
         learnt = np.zeros_like(right)
     info = material.extractor.backbone
     parameters = count_parameters(info)
-    explored = Explored(
+    explored = BackboneScore(
         name=info.name,
         accuracy=math.nan,  # this and the next two are settled when all have been tried
         accuracy_ci95=(math.nan, math.nan),
@@ -328,7 +328,7 @@ def published(info: BackboneInfo, asked: BackboneSpec) -> float | None:
     return None if own else IMAGENET_SKETCH_TOP1.get(info.name)
 
 
-def explored_json(data: str | Path, rows: Sequence[Explored], problems: Mapping[str, str]) -> str:
+def explored_json(data: str | Path, rows: Sequence[BackboneScore], problems: Mapping[str, str]) -> str:
     """Give everything as JSON text."""
     return json.dumps(
         {"data": str(data), "backbones": [row.as_json() for row in rows], "problems": dict(problems)},

@@ -15,11 +15,11 @@ from inkfold.config.recipe import Recipe
 from inkfold.data.splits import assign_folds
 from inkfold.errors import DataError
 from inkfold.evaluation.metrics import paired_difference, wilson_interval
-from inkfold.evaluation.predictions import is_worth_telling
-from inkfold.features.executors import Launcher
+from inkfold.evaluation.predictions import is_worth_reporting
+from inkfold.features.executors import Executor
 from inkfold.heads.head import mean_probs
 from inkfold.pipeline.build import build_trial
-from inkfold.pipeline.inputs import Material, build_lessons, gather
+from inkfold.pipeline.inputs import TrainingInputs, build_training_set, prepare_inputs
 from inkfold.pipeline.prepare import Prepared, ReadData
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress
@@ -28,8 +28,8 @@ from inkfold.storage.hashing import key_digest
 if TYPE_CHECKING:
     import optuna
 
-    from inkfold.heads.fit import Fitted
-    from inkfold.heads.fit_group import Lessons, Report
+    from inkfold.heads.fit import FittedHeads
+    from inkfold.heads.fit_group import Report, TrainingSet
 
 
 MOST_PARTS = 20
@@ -50,7 +50,7 @@ class Candidate:
     recipe: Recipe
 
 
-class Tryouts:
+class Objective:
     """Where candidates are tried: the drawings that are tuned on, and those that were set aside.
 
     With `folds.split=holdout`, the drawings of val/ are those set aside where the data have it, and the others are
@@ -66,15 +66,15 @@ class Tryouts:
         DataError: If nothing would be set aside, or a fold would hold out nothing or learn from nothing.
     """
 
-    def __init__(self, recipe: Recipe, read: ReadData, progress: Progress, launcher: Launcher) -> None:
+    def __init__(self, recipe: Recipe, read: ReadData, progress: Progress, launcher: Executor) -> None:
         self._read, self._progress, self._launcher = read, progress, launcher
-        self._materials: dict[str, Material] = {}
+        self._materials: dict[str, TrainingInputs] = {}
         prepared = self._material(recipe).prepared
         groups = prepared.groups
         self.aside: Bool[np.ndarray, " n"] = _set_aside(recipe, prepared, groups)
         self._folds = _folds_of(recipe, prepared, groups, ~self.aside)
 
-    def try_out(self, candidates: Sequence[Candidate], report: "Report") -> list["Fitted"]:
+    def evaluate_trials(self, candidates: Sequence[Candidate], report: "Report") -> list["FittedHeads"]:
         """Cross-validate candidates on the drawings that are tuned on.
 
         Args:
@@ -84,10 +84,10 @@ class Tryouts:
         Returns:
             In the order of the candidates.
         """
-        found: dict[int, Fitted] = {}
+        found: dict[int, FittedHeads] = {}
         for places in self._by_views(candidates):
             first = candidates[places[0]].recipe
-            lessons = _only(build_lessons(first, self._material(first), self._folds), ~self.aside)
+            lessons = _only(build_training_set(first, self._material(first), self._folds), ~self.aside)
             fitted = self._fit(
                 lessons, [candidates[i].recipe for i in places], lambda i, *told, at=places: report(at[i], *told)
             )
@@ -105,9 +105,9 @@ class Tryouts:
         """
         recipe, material = candidate.recipe, self._material(candidate.recipe)
         if recipe.fit.keep == "best":
-            lessons = _only(build_lessons(recipe, material, self._folds), ~self.aside)
+            lessons = _only(build_training_set(recipe, material, self._folds), ~self.aside)
         else:
-            lessons = build_lessons(recipe, material, ~self.aside[None])
+            lessons = build_training_set(recipe, material, ~self.aside[None])
         [fitted] = self._fit(lessons, [recipe], None)
         if fitted.heads is None:
             return np.zeros(int(self.aside.sum()), bool)
@@ -132,9 +132,9 @@ class Tryouts:
         """Count the drawings that a tried backbone's weights learnt from; None where they are too few to matter."""
         counts = [int(one.prepared.learnt.sum()) for one in self._materials.values() if one.prepared.learnt is not None]
         drawings, n = max(counts, default=0), len(self.aside)
-        return {"drawings": drawings, "of": n} if is_worth_telling(drawings, n) else None
+        return {"drawings": drawings, "of": n} if is_worth_reporting(drawings, n) else None
 
-    def _fit(self, lessons: "Lessons", recipes: Sequence[Recipe], report: "Report | None") -> list["Fitted"]:
+    def _fit(self, lessons: "TrainingSet", recipes: Sequence[Recipe], report: "Report | None") -> list["FittedHeads"]:
         from inkfold.heads.fit import fit_trials  # noqa: PLC0415
         from inkfold.models.backbone import choose_device  # noqa: PLC0415 - torch takes a second
 
@@ -148,11 +148,11 @@ class Tryouts:
             groups.setdefault(_views_key(candidate.recipe), []).append(i)
         return list(groups.values())
 
-    def _material(self, recipe: Recipe) -> Material:
+    def _material(self, recipe: Recipe) -> TrainingInputs:
         key = _views_key(recipe)
         if key not in self._materials:
             as_they_are = recipe.model_copy(update={"tta": ()})
-            self._materials[key] = gather(as_they_are, self._read, Cost(), self._progress, self._launcher)
+            self._materials[key] = prepare_inputs(as_they_are, self._read, Cost(), self._progress, self._launcher)
         return self._materials[key]
 
 
@@ -200,7 +200,7 @@ def _views_key(recipe: Recipe) -> str:
     )
 
 
-def _only(lessons: "Lessons", rows: Bool[np.ndarray, " n"]) -> "Lessons":
+def _only(lessons: "TrainingSet", rows: Bool[np.ndarray, " n"]) -> "TrainingSet":
     """Leave rows out of everything but the folds, which are of the rest already."""
     schooling = lessons.schooling
     if schooling is not None:

@@ -24,13 +24,13 @@ from inkfold.config.sections import SpaceRecipe
 from inkfold.data.dataset import read_dataset
 from inkfold.errors import PredictionError, RecipeError
 from inkfold.evaluation.plots import plot_bars, plot_history
-from inkfold.features.executors import INLINE, Launcher, open_launcher
+from inkfold.features.executors import INLINE, Executor, open_executor
 from inkfold.pipeline.build import data_options, settle_recipe
 from inkfold.pipeline.prepare import read_files
 from inkfold.pipeline.run_dir import check_recipe
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
-from inkfold.search.objective import Candidate, Tryouts
+from inkfold.search.objective import Candidate, Objective
 from inkfold.search.space import default_values, from_names, search_space, suggest
 from inkfold.storage.files import TEMP_MARK, write_json, write_text
 
@@ -53,7 +53,7 @@ def tune(
     data: str | Path | None = None,
     out: str | Path,
     progress: Progress = silent,
-    on: str | Launcher = INLINE,
+    on: str | Executor = INLINE,
 ) -> dict[str, Any]:
     """Search for better hyper-parameters.
 
@@ -73,7 +73,7 @@ def tune(
         DataError: With every problem of the data.
         PredictionError: If `out` holds anything else, or a study of another recipe or of other drawings.
     """
-    launching = open_launcher(on)
+    launching = open_executor(on)
     raw, out = _raw(recipe, overrides), Path(out)
     settled = settle_recipe(raw, (), data)
     if settled.backbone.train != "frozen":
@@ -87,7 +87,7 @@ def tune(
         study = _open_study(out, settled, read.fingerprint)
         _enqueue_as_it_is(study, default_values(space, raw))
     with launching as launcher:
-        tryouts = Tryouts(settled, read, progress, launcher)
+        tryouts = Objective(settled, read, progress, launcher)
         _try_all(out, study, tryouts, space, (raw, settled), progress)
         return _conclude(out, study, tryouts, space, (raw, settled))
 
@@ -95,7 +95,7 @@ def tune(
 def _try_all(
     out: Path,
     study: "optuna.Study",
-    tryouts: Tryouts,
+    tryouts: Objective,
     space: Mapping[str, SpaceRecipe],
     given: tuple[Mapping[str, Any], Recipe],
     progress: Progress,
@@ -257,7 +257,7 @@ def _with(raw: Mapping[str, Any], recipe: Recipe, values: Mapping[str, Any]) -> 
     return settle_recipe(with_values(raw, values), (), recipe.data.root)
 
 
-def _batch(study: "optuna.Study", tryouts: Tryouts, candidates: Sequence[Candidate], *, prune: bool) -> None:
+def _batch(study: "optuna.Study", tryouts: Objective, candidates: Sequence[Candidate], *, prune: bool) -> None:
     from optuna.trial import TrialState  # noqa: PLC0415
 
     lock = threading.Lock()
@@ -271,7 +271,7 @@ def _batch(study: "optuna.Study", tryouts: Tryouts, candidates: Sequence[Candida
             trial.report(accuracy, epoch + 1)
             return AS_IT_IS in trial.user_attrs or not trial.should_prune()
 
-    for candidate, fitted in zip(candidates, tryouts.try_out(candidates, report), strict=True):
+    for candidate, fitted in zip(candidates, tryouts.evaluate_trials(candidates, report), strict=True):
         assert candidate.trial is not None
         if fitted.diverged is not None:
             candidate.trial.set_user_attr("diverged", fitted.diverged)
@@ -285,7 +285,7 @@ def _batch(study: "optuna.Study", tryouts: Tryouts, candidates: Sequence[Candida
 def _conclude(
     out: Path,
     study: "optuna.Study",
-    tryouts: Tryouts,
+    tryouts: Objective,
     space: Mapping[str, SpaceRecipe],
     given: tuple[Mapping[str, Any], Recipe],
 ) -> dict[str, Any]:
@@ -299,7 +299,7 @@ def _conclude(
     as_it_was = Candidate(None, {}, recipe)
     baseline = next((_value(trial) for trial in complete if AS_IT_IS in trial.user_attrs), None)
     if baseline is None:
-        [fitted] = tryouts.try_out([as_it_was], lambda *_: True)
+        [fitted] = tryouts.evaluate_trials([as_it_was], lambda *_: True)
         baseline = 0.0 if fitted.heads is None else fitted.held_out_accuracy
     values, reached = {}, baseline
     if best is not None and _value(best) > baseline:

@@ -22,7 +22,7 @@ ENOUGH = 30  # drawings; fewer are judged together with the bin below
 
 
 @dataclass(frozen=True, slots=True)
-class Certainty:
+class Confidence:
     """How sure an answer is.
 
     Attributes:
@@ -42,10 +42,10 @@ class Certainty:
     count: int
 
 
-BLANK = Certainty("blank", f"{SENTENCES['blank']}: there is nothing to tell.", None, None, None, 0)
+BLANK = Confidence("blank", f"{SENTENCES['blank']}: there is nothing to tell.", None, None, None, 0)
 
 
-def how_sure(confidence: float, reliability: Sequence[Mapping[str, Any]]) -> Certainty:
+def how_sure(confidence: float, reliability: Sequence[Mapping[str, Any]]) -> Confidence:
     """Look up how often answers with a confidence were right.
 
     Args:
@@ -58,14 +58,14 @@ def how_sure(confidence: float, reliability: Sequence[Mapping[str, Any]]) -> Cer
     n, hits = _measured(confidence, reliability)
     if not n:
         text = f"{SENTENCES['guess']}: nobody has measured how often such answers are right."
-        return Certainty("guess", text, None, None, None, 0)
+        return Confidence("guess", text, None, None, None, 0)
     low, high = wilson_interval(hits, n)
     words = next(word for bound, word in BOUNDS if low >= bound)
     text = (
         f"{SENTENCES[words]}: of {n} drawings answered with about this confidence, "
         f"{hits / n:.0%} were right (95 % interval {floor(100 * low)}% to {high:.0%})."
     )
-    return Certainty(words, text, hits / n, low, high, n)
+    return Confidence(words, text, hits / n, low, high, n)
 
 
 def _measured(confidence: float, reliability: Sequence[Mapping[str, Any]]) -> tuple[int, int]:

@@ -23,7 +23,7 @@ Answer = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
-class WireLimits:
+class HttpLimits:
     """What clients can hold.
 
     Attributes:
@@ -47,7 +47,7 @@ class WireLimits:
     grace_s: float = 10.0
 
 
-class _Talk:
+class _Connection:
     """One connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -67,7 +67,7 @@ class _Talk:
             self.timer.reschedule(asyncio.get_running_loop().time())
 
 
-class Wire:
+class HttpServer:
     """Listens, reads requests, sends answers.
 
     Args:
@@ -76,9 +76,9 @@ class Wire:
         refuse: Gives the answer to what never became a request.
     """
 
-    def __init__(self, answer: Answer, limits: WireLimits, refuse: Callable[[Refusal], Response]) -> None:
+    def __init__(self, answer: Answer, limits: HttpLimits, refuse: Callable[[Refusal], Response]) -> None:
         self._answer, self.limits, self._refuse = answer, limits, refuse
-        self._talks: dict[_Talk, asyncio.Task[Any]] = {}
+        self._talks: dict[_Connection, asyncio.Task[Any]] = {}
         self._held_bytes = 0
         self._server: asyncio.Server | None = None
         self._is_stopping = False
@@ -118,7 +118,7 @@ class Wire:
             await asyncio.gather(*late, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        talk, task = _Talk(reader, writer), asyncio.current_task()
+        talk, task = _Connection(reader, writer), asyncio.current_task()
         assert task is not None
         writer.transport.set_write_buffer_limits(0)  # drain waits until the client has taken everything
         refusal = None if self._makes_room() else _busy("connections", f"{self.connections} connections are open")
@@ -141,7 +141,7 @@ class Wire:
         """Close the connection that has waited longest, if there are too many; False where all are being answered."""
         return self.connections < self.limits.connections or self._evict_oldest(lambda talk: True)
 
-    def _evict_oldest(self, wanted: Callable[[_Talk], bool]) -> bool:
+    def _evict_oldest(self, wanted: Callable[[_Connection], bool]) -> bool:
         slow = [talk for talk in self._talks if talk.timer is not None and not talk.is_evicted and wanted(talk)]
         if not slow:
             return False
@@ -149,7 +149,7 @@ class Wire:
         min(slow, key=lambda talk: talk.since).evict()
         return True
 
-    async def _exchange(self, talk: _Talk) -> bool:
+    async def _exchange(self, talk: _Connection) -> bool:
         """Read a request and send its answer; False when the connection is to be closed."""
         request = None
         try:
@@ -168,7 +168,7 @@ class Wire:
         talk.since, talk.is_idle, talk.is_new = asyncio.get_running_loop().time(), True, False
         return True
 
-    async def _read(self, talk: _Talk) -> Request | None:
+    async def _read(self, talk: _Connection) -> Request | None:
         """Read a whole request; None when the client has closed or never began."""
         try:
             head = await self._read_head(talk)
@@ -182,7 +182,7 @@ class Wire:
             ) from None
         return _request(head, body)
 
-    async def _read_head(self, talk: _Talk) -> h11.Request | None:
+    async def _read_head(self, talk: _Connection) -> h11.Request | None:
         limits, loop = self.limits, asyncio.get_running_loop()
         deadline = loop.time() + (limits.head_s if talk.is_new else limits.idle_s)
         while True:
@@ -200,7 +200,7 @@ class Wire:
                     raise _slow("head", limits.head_s)
                 return None
 
-    async def _read_body(self, talk: _Talk, head: h11.Request) -> bytes:
+    async def _read_body(self, talk: _Connection, head: h11.Request) -> bytes:
         limit = self.limits.body_bytes
         announced = next((value for name, value in head.headers if name == b"content-length"), b"0")
         if int(announced) > limit:
@@ -220,7 +220,7 @@ class Wire:
             elif event is not h11.NEED_DATA or not await self._receive(talk, deadline):
                 raise _slow("body", self.limits.body_s)
 
-    async def _receive(self, talk: _Talk, deadline: float) -> bool:
+    async def _receive(self, talk: _Connection, deadline: float) -> bool:
         """Hand more bytes to the parser; False when the time is over."""
         try:
             async with asyncio.timeout_at(deadline) as talk.timer:
@@ -233,18 +233,18 @@ class Wire:
         finally:
             talk.timer = None
 
-    def _hold(self, talk: _Talk, count: int) -> None:
+    def _hold(self, talk: _Connection, count: int) -> None:
         talk.held_bytes += count
         self._held_bytes += count
         over = self._held_bytes > self.limits.held_bytes
         if over and not self._evict_oldest(lambda other: other.held_bytes > 0):
             raise _busy("memory", f"{self._held_bytes} bytes of requests are held")
 
-    def _release(self, talk: _Talk) -> None:
+    def _release(self, talk: _Connection) -> None:
         self._held_bytes -= talk.held_bytes
         talk.held_bytes = 0
 
-    async def _send(self, talk: _Talk, response: Response, request: Request | None) -> None:
+    async def _send(self, talk: _Connection, response: Response, request: Request | None) -> None:
         closing = self._is_stopping or request is None
         headers = [
             ("content-type", response.content_type),
@@ -266,7 +266,7 @@ class Wire:
         finally:
             talk.timer = None
 
-    async def _linger(self, talk: _Talk) -> None:
+    async def _linger(self, talk: _Connection) -> None:
         """Read on for a moment and forget it, so that the client finds the answer before the end."""
         if talk.is_evicted or self.connections > 2 * self.limits.connections:
             return

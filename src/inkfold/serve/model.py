@@ -13,7 +13,7 @@ from jaxtyping import Float32
 from inkfold.errors import ExportError
 from inkfold.export.metadata import SET, About, read_about
 from inkfold.images.decode import Pixels
-from inkfold.images.preprocess import ImageOptions, fit_image, read_drawing, stack_squares
+from inkfold.images.preprocess import ImageOptions, preprocess, read_drawing, stack_squares
 from inkfold.runtime.parallel import available_cores
 
 MOST_THREADS = 2
@@ -58,7 +58,7 @@ class _File:
         return outputs
 
 
-class Answerer:
+class OnnxModel:
     """A model of one file, or of a set of files whose probabilities are averaged.
 
     Args:
@@ -102,7 +102,7 @@ class Answerer:
 
     def fit(self, pixels: Pixels) -> Squares:
         """Fit a page to a square for each file of the model."""
-        return tuple(fit_image(pixels, file.image) for file in self._files)
+        return tuple(preprocess(pixels, file.image) for file in self._files)
 
     def answer(self, drawings: Sequence[Squares]) -> Seen:
         """Run a batch.

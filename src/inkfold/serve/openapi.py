@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from inkfold.serve.confidence import SENTENCES
-from inkfold.serve.http import WireLimits
+from inkfold.serve.http import HttpLimits
 from inkfold.serve.messages import Response
 from inkfold.serve.request_body import NEAREST, TOP
 
@@ -29,7 +29,7 @@ REFUSALS = {
 OF_PREDICT = (400, 408, 413, 415, 422, 429, 503, 504)
 
 
-def describe(limits: WireLimits) -> dict[str, Any]:
+def describe(limits: HttpLimits) -> dict[str, Any]:
     """Describe the interface.
 
     Args:
@@ -79,7 +79,7 @@ def docs_style() -> Response:
     return Response(200, (TEMPLATES / "docs.css").read_bytes(), CSS, (("cache-control", "no-cache"),))
 
 
-def _predict(limits: WireLimits) -> dict[str, Any]:
+def _predict(limits: HttpLimits) -> dict[str, Any]:
     picture = {"schema": {"type": "string", "format": "binary", "maxLength": limits.body_bytes}}
     files = {"type": "object", "properties": {"file": {"type": "array", "items": {"type": "string", "format": "binary"}}}}
     return {

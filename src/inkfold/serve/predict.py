@@ -18,9 +18,9 @@ from inkfold.serve.batching import Batcher, QueueLimits, too_many
 from inkfold.serve.confidence import BLANK, how_sure
 from inkfold.serve.messages import Refusal, Request, Response, json_response
 from inkfold.serve.metrics import BATCHES, Counters
-from inkfold.serve.model import Answerer, Squares
+from inkfold.serve.model import OnnxModel, Squares
 from inkfold.serve.nearest import Nearest
-from inkfold.serve.request_body import NEAREST, TOP, Given, IntakeLimits, count_of, take_in
+from inkfold.serve.request_body import NEAREST, TOP, BodyLimits, Given, count_of, take_in
 
 DECODING_THREADS = 2
 
@@ -34,7 +34,7 @@ class _Found:
     similarities: Float32[np.ndarray, " k"]
 
 
-class Desk:
+class Predictor:
     """Answers for drawings.
 
     Args:
@@ -47,14 +47,14 @@ class Desk:
 
     def __init__(
         self,
-        answerer: Answerer,
+        answerer: OnnxModel,
         index: Nearest | None,
         counters: Counters,
         queue: QueueLimits | None = None,
-        intake: IntakeLimits | None = None,
+        intake: BodyLimits | None = None,
     ) -> None:
         self.about, self.image, self.index = answerer.about, answerer.image, index
-        self.queue, self.intake = queue or QueueLimits(), intake or IntakeLimits()
+        self.queue, self.intake = queue or QueueLimits(), intake or BodyLimits()
         self._answerer = answerer
         self._decoders = ThreadPoolExecutor(DECODING_THREADS, "inkfold-decode")
         self._decoding = 0

@@ -20,7 +20,7 @@ LEAST = 1e-6  # of a page: points are divided by a part of it
 
 
 @dataclass(frozen=True, slots=True)
-class IntakeLimits:
+class BodyLimits:
     """What one request may ask for.
 
     Attributes:
@@ -51,7 +51,7 @@ class Given:
     content: bytes | Sketch
 
 
-def take_in(request: Request, limits: IntakeLimits) -> list[Given]:
+def take_in(request: Request, limits: BodyLimits) -> list[Given]:
     """Find the drawings in a request.
 
     Args:
@@ -102,7 +102,7 @@ def count_of(request: Request, name: str, usual: int, least: int, most: int) -> 
     return min(int(text), most)
 
 
-def _files(body: bytes, boundary: Any, limits: IntakeLimits) -> list[Given]:
+def _files(body: bytes, boundary: Any, limits: BodyLimits) -> list[Given]:
     """Take a form apart at its boundaries, RFC 2046 section 5.1; fields that aren't files are passed over."""
     if not isinstance(boundary, str) or not 1 <= len(boundary) <= 70 or not boundary.isascii():
         raise _bad_form("has no boundary of 1 to 70 characters")
@@ -133,7 +133,7 @@ def _file_name(head: bytes) -> str | None:
     return None
 
 
-def _sketch(body: bytes, limits: IntakeLimits) -> Sketch:
+def _sketch(body: bytes, limits: BodyLimits) -> Sketch:
     if len(body) > limits.json_bytes:
         got = f"{len(body)} bytes of JSON"
         raise Refusal(413, "body_too_large", got, f"at most {limits.json_bytes} bytes", "Send fewer points.")

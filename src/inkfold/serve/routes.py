@@ -5,13 +5,13 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from inkfold.serve.http import WireLimits
+from inkfold.serve.http import HttpLimits
 from inkfold.serve.messages import Refusal, Request, Response, json_response
 from inkfold.serve.metrics import CONTENT_TYPE, Counters, resident_bytes
 from inkfold.serve.openapi import describe, docs_page, docs_style
-from inkfold.serve.predict import Desk
+from inkfold.serve.predict import Predictor
 from inkfold.serve.security import HEADERS, check_origin
-from inkfold.serve.static import Shelf
+from inkfold.serve.static import StaticFiles
 
 log = logging.getLogger("inkfold.serve")
 
@@ -28,8 +28,8 @@ class Service:
         guarded: Whether foreign hosts and origins are refused.
     """
 
-    def __init__(self, shelf: Shelf, counters: Counters, limits: WireLimits, *, guarded: bool) -> None:
-        self.desk: Desk | None = None  # while the model loads
+    def __init__(self, shelf: StaticFiles, counters: Counters, limits: HttpLimits, *, guarded: bool) -> None:
+        self.desk: Predictor | None = None  # while the model loads
         self.is_stopping = False
         self._shelf, self._counters, self._limits, self._guarded = shelf, counters, limits, guarded
         self._routes: dict[str, tuple[str, Handler]] = {
@@ -136,7 +136,7 @@ class Service:
             raise Refusal(404, "not_found", f"nothing at {request.path[:80]}", "a path that /docs names", "Look there.")
         return found
 
-    def _ready(self) -> Desk:
+    def _ready(self) -> Predictor:
         if self.desk is None:
             raise Refusal(503, "loading", "the model is being loaded", "a loaded one", "Wait a second and try again.")
         return self.desk

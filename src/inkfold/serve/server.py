@@ -10,14 +10,14 @@ from pathlib import Path
 
 from inkfold.errors import InkfoldError
 from inkfold.serve.batching import QueueLimits
-from inkfold.serve.http import Wire, WireLimits
+from inkfold.serve.http import HttpLimits, HttpServer
 from inkfold.serve.metrics import Counters
-from inkfold.serve.model import Answerer
+from inkfold.serve.model import OnnxModel
 from inkfold.serve.nearest import Nearest, index_path, load_nearest
-from inkfold.serve.predict import Desk
+from inkfold.serve.predict import Predictor
 from inkfold.serve.routes import Service
 from inkfold.serve.security import is_loopback
-from inkfold.serve.static import SITE, Shelf
+from inkfold.serve.static import SITE, StaticFiles
 
 FILES = 2048
 HOST, PORT = "127.0.0.1", 8000
@@ -42,7 +42,7 @@ class ServeOptions:
     threads: int | None = None
     open_page: bool = False
     site: Path = SITE
-    wire: WireLimits = field(default_factory=WireLimits)
+    wire: HttpLimits = field(default_factory=HttpLimits)
     queue: QueueLimits = field(default_factory=QueueLimits)
 
 
@@ -67,15 +67,15 @@ async def serve_until(
     stopped = stopped or asyncio.Event()
     _allow_files()
     counters = Counters()
-    service = Service(Shelf(options.site), counters, options.wire, guarded=is_loopback(options.host))
-    wire = Wire(service.answer, options.wire, service.refuse)
+    service = Service(StaticFiles(options.site), counters, options.wire, guarded=is_loopback(options.host))
+    wire = HttpServer(service.answer, options.wire, service.refuse)
     counters.add_gauge("inkfold_connections", "Open connections.", lambda: wire.connections)
     counters.add_gauge("inkfold_evictions", "Connections closed to make room.", lambda: wire.evictions)
     port = await _listen(wire, options)
     with _until_told(stopped):
         try:
             answerer, index = await asyncio.to_thread(load_model, model, options.threads)
-            service.desk = Desk(answerer, index, counters, options.queue)
+            service.desk = Predictor(answerer, index, counters, options.queue)
             _announce(options, port, answerer, say)
             await stopped.wait()
             say("stopping: answers in flight go out first")
@@ -86,7 +86,7 @@ async def serve_until(
                 await service.desk.close()
 
 
-def load_model(model: Path, threads: int | None = None) -> tuple[Answerer, Nearest | None]:
+def load_model(model: Path, threads: int | None = None) -> tuple[OnnxModel, Nearest | None]:
     """Load a model, with the index beside it if there is one.
 
     Args:
@@ -99,7 +99,7 @@ def load_model(model: Path, threads: int | None = None) -> tuple[Answerer, Neare
     Raises:
         ExportError: If either is damaged or they don't belong together.
     """
-    answerer, index = Answerer(model, threads), index_path(model)
+    answerer, index = OnnxModel(model, threads), index_path(model)
     about = answerer.about
     return answerer, load_nearest(index, len(about.class_names), about.num_features) if index.is_file() else None
 
@@ -116,7 +116,7 @@ def _allow_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def _listen(wire: Wire, options: ServeOptions) -> int:
+async def _listen(wire: HttpServer, options: ServeOptions) -> int:
     try:
         return await wire.open(options.host, options.port)
     except (OSError, OverflowError) as error:
@@ -126,7 +126,7 @@ async def _listen(wire: Wire, options: ServeOptions) -> int:
         ) from None
 
 
-def _announce(options: ServeOptions, port: int, answerer: Answerer, say: Callable[[str], None]) -> None:
+def _announce(options: ServeOptions, port: int, answerer: OnnxModel, say: Callable[[str], None]) -> None:
     host = f"[{options.host}]" if ":" in options.host else options.host
     address = f"http://{host}:{port}/"
     about = answerer.about

@@ -23,7 +23,7 @@ TYPES = {
 }
 
 
-class Shelf:
+class StaticFiles:
     """Files by the path that they are asked for.
 
     Args:

@@ -4,14 +4,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inkfold.heads.chance import Chance
+from inkfold.heads.randomness import StepRandomness
 
 CPU = torch.device("cpu")
 BATCH, WIDTH = 16, 400
 
 
 def chance(seed=0, epoch=0, step=0, batch=BATCH, places=None):
-    return Chance((seed, epoch, step), batch, CPU, places)
+    return StepRandomness((seed, epoch, step), batch, CPU, places)
 
 
 def column(*shares):

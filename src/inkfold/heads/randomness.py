@@ -11,7 +11,7 @@ from inkfold.heads.losses import Mixture
 _MIXING, _DROPPING = 3, 4  # 1 starts weights, 2 orders drawings
 
 
-class Chance:
+class StepRandomness:
     """One step's draws.
 
     Args:
