@@ -1,1 +1,22 @@
-"""TODO."""
+"""Training the backbone itself, whole, its last blocks or low-rank additions, on the same folds as heads.
+
+`train_folds` trains one network per fold and chooses how far to go from its start; `train_fold` is one fold, step by step;
+`train_state` holds the network, optimiser and moving average; `network` joins backbone and head into one module. `checkpoint`
+saves all that a killed training needs to end with the same bytes. `distributed`, `fsdp` and `ray_train` let several processes
+train together.
+"""
+
+from typing import TYPE_CHECKING
+
+from inkfold.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from inkfold.finetune.plan import FinetunePlan as FinetunePlan
+    from inkfold.finetune.train_folds import FinetunedFolds as FinetunedFolds
+    from inkfold.finetune.train_folds import FinetuneJob as FinetuneJob
+    from inkfold.finetune.train_folds import train_folds as train_folds
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {"FinetuneJob": "train_folds", "FinetunePlan": "plan", "FinetunedFolds": "train_folds", "train_folds": "train_folds"},
+)
