@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from inkfold.finetune.plan import FinetunePlan as FinetunePlan
     from inkfold.finetune.train_folds import FinetunedFolds as FinetunedFolds
     from inkfold.finetune.train_folds import FinetuneJob as FinetuneJob
-    from inkfold.finetune.train_folds import train_folds as train_folds
 
 __getattr__, __dir__ = lazy_names(
-    __name__,
-    {"FinetuneJob": "train_folds", "FinetunePlan": "plan", "FinetunedFolds": "train_folds", "train_folds": "train_folds"},
+    __name__, {"FinetuneJob": "train_folds", "FinetunePlan": "plan", "FinetunedFolds": "train_folds"}
 )
