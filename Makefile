@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install browser demo test test-all check bench clean
+.PHONY: install browser demo test test-all check pictures bench clean
 
 install: $(STAMP)
 
@@ -30,10 +30,13 @@ test-all: install
 	$(BIN)/python -m pytest -m 'not gpu'
 
 check: install
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks docs
+	$(BIN)/ruff check src tests benchmarks docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+pictures: install browser
+	$(BIN)/python docs/pictures/make.py
 
 bench: install
 	for script in decode extract cells augment heads vote reference_procedure report export serve depthwise; do $(BIN)/python benchmarks/$$script.py || exit 1; done
