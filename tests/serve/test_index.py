@@ -6,9 +6,9 @@ from PIL import Image
 
 from inkfold.errors import PredictionError
 from inkfold.pipeline.train import train
-from inkfold.serve import index as catalogue
+from inkfold.serve import index as index_module
 from inkfold.serve.index import write_index
-from inkfold.serve.nearest import load_nearest
+from inkfold.serve.nearest import load_index
 from toy import CLASSES, PER_CLASS, toy_data, toy_recipe
 
 NUM_FEATURES = 96  # of timm's test_resnet
@@ -21,7 +21,7 @@ def run(tmp_path, monkeypatch):
 
 
 def loaded(path):
-    return load_nearest(path, len(CLASSES), NUM_FEATURES)
+    return load_index(path, len(CLASSES), NUM_FEATURES)
 
 
 def test_the_index_holds_the_runs_drawings_with_their_features(run, tmp_path):
@@ -49,7 +49,7 @@ def test_every_drawing_finds_itself_with_its_class(run, tmp_path):
 
 
 def test_large_data_are_thinned_class_by_class(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(catalogue, "MOST", 7)
+    monkeypatch.setattr(index_module, "MAX_DRAWINGS", 7)
     index = loaded(write_index(run.path, tmp_path / "m.onnx"))
     assert sorted(np.bincount(index.targets).tolist()) == [2, 2, 3]
 

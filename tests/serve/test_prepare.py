@@ -41,9 +41,9 @@ def test_a_run_is_exported_once(run, tmp_path):
     assert model.is_file()
     assert model.is_relative_to(tmp_path / "home" / "served")
     assert find_model(run, said.append, exporter) == model
-    ((given, flag, out, nearest),) = exporter.calls
-    assert (given, flag, Path(out).name, nearest) == (str(run), "--out", model.name, "--nearest")
-    assert sorted(one.name for one in model.parent.iterdir() if one.name != "lock") == [
+    ((run_argument, flag, out, nearest),) = exporter.calls
+    assert (run_argument, flag, Path(out).name, nearest) == (str(run), "--out", model.name, "--nearest")
+    assert sorted(file.name for file in model.parent.iterdir() if file.name != "lock") == [
         "key.json",
         "model.nearest.safetensors",
         model.name,
@@ -89,7 +89,7 @@ def test_an_export_that_was_killed_before_its_index_is_made_anew(run):
 
 def test_what_is_served_is_listed_and_pruned_with_the_cache(run, tmp_path):
     model = find_model(run, print, Exporter())
-    (entry,) = [one for one in list_cache(tmp_path / "home") if one.name.startswith("served/")]
+    (entry,) = [entry for entry in list_cache(tmp_path / "home") if entry.name.startswith("served/")]
     assert (entry.path, entry.description) == (model.parent, "the exported model of run")
     prune_cache(tmp_path / "home", [entry.name])
     assert not model.exists()

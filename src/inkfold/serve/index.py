@@ -17,28 +17,30 @@ from inkfold.pipeline.run import Run
 from inkfold.report.thumbnails import grey_png
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
-from inkfold.serve.nearest import build_nearest, index_path, save_nearest
+from inkfold.serve.nearest import build_index, index_path, save_index
 
 SIDE_PX = 64
-MOST = 16_000  # drawings: at 1,280 features a search then takes 3 ms of one core, or 27 for 16 at once, and the file 40 MB
+MAX_DRAWINGS = (
+    16_000  # drawings: at 1,280 features a search then takes 3 ms of one core, or 27 for 16 at once, and the file 40 MB
+)
 
 
 def write_index(path: str | Path, model: Path, data: str | Path | None = None, progress: Progress = silent) -> Path:
-    """Write the index that belongs to an exported model.
+    """Write the index of training drawings that belongs to an exported model.
 
-    Features are those of the run's first backbone for drawings as they are; they lie in the bank where the run was trained.
+    Its features are the first backbone's, of the drawings without augmentation; the cache has them where the run was trained.
 
     Args:
         path: The finished run or ensemble.
-        model: Its exported file, which need not exist.
-        data: Where the drawings are, if they have moved.
-        progress: Told of each stage.
+        model: The exported file, which need not exist.
+        data: Where the drawings are now; None takes the place that the run recorded.
+        progress: Called as each stage goes on.
 
     Returns:
         The index's file.
 
     Raises:
-        PredictionError: If the drawings aren't those that the run learnt from.
+        PredictionError: If the drawings aren't those that the run was trained on.
         DataError: If the data can't be read any more.
         WeightsError: If features are missing and the backbone's weights are gone.
     """
@@ -49,26 +51,26 @@ def write_index(path: str | Path, model: Path, data: str | Path | None = None, p
     chosen = _choose(prepared.targets)
     features = extractor.extract(prepared.digests[chosen], cost, progress).read(IDENTITY)
     image = ImageOptions(SIDE_PX, fit=run.recipe.image.fit, invert=run.recipe.image.invert)
-    index = build_nearest(features, prepared.targets[chosen], _thumbnails(prepared, chosen, image))
-    save_nearest(index_path(model), index)
+    index = build_index(features, prepared.targets[chosen], _thumbnails(prepared, chosen, image))
+    save_index(index_path(model), index)
     return index_path(model)
 
 
 def _own_run(run: Run | Ensemble) -> Run:
-    """Give the run itself, or an ensemble's first member that is one: the model's features are its backbone's."""
+    """Return the run itself, or the first member of an ensemble that is a run: its backbone gives the model's features."""
     own = run if isinstance(run, Run) else next((member for member in run.members if member is not None), None)
     if own is None:
-        raise PredictionError(f"{run.path}: has mere files of predictions for members, so it has no features. Name a run.")
+        raise PredictionError(f"{run.path}: its members are files of predictions only, so it has no features. Name a run.")
     return own
 
 
 def _choose(targets: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " k"]:
-    """Take as many drawings of each class as fit; their order is by content, so nobody picked them."""
+    """Take equally many drawings of each class, as many as fit; their order is by content, so the choice is arbitrary."""
     turn = np.empty(len(targets), np.int64)
     for target in np.unique(targets):
         of_class = np.flatnonzero(targets == target)
         turn[of_class] = np.arange(len(of_class))
-    return np.sort(np.argsort(turn, kind="stable")[:MOST])
+    return np.sort(np.argsort(turn, kind="stable")[:MAX_DRAWINGS])
 
 
 def _thumbnails(prepared: Prepared, chosen: Int64[np.ndarray, " k"], image: ImageOptions) -> list[bytes]:
