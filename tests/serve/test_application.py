@@ -194,6 +194,7 @@ def test_a_mounted_application_takes_its_root_path_off(build):
     [
         (None, ("127.0.0.1", 80), 400),
         (None, ("::1", 80), 400),
+        (None, ("::ffff:127.0.0.1", 80), 400),
         (None, None, 400),
         (None, ("192.168.0.5", 80), 200),
         (True, ("192.168.0.5", 80), 400),

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,10 +13,19 @@ from models import write_model
 from toy import toy_data, toy_recipe
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INKFOLD_HOME", str(directory / "home"))
+        return train(toy_recipe(directory), f"data={toy_data(directory / 'data')}", out=directory / "run").path
+
+
 @pytest.fixture
-def run(tmp_path, monkeypatch):
+def run(trained, tmp_path, monkeypatch):
+    """A test's own copy of the run, and its own home."""
     monkeypatch.setenv("INKFOLD_HOME", str(tmp_path / "home"))
-    return Path(train(toy_recipe(tmp_path), f"data={toy_data(tmp_path / 'data')}", out=tmp_path / "run").path)
+    return shutil.copytree(trained, tmp_path / "run")
 
 
 class Exporter:

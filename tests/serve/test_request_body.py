@@ -115,6 +115,22 @@ def test_a_refusal_is_short_whatever_it_refuses():
         assert len(error.expected) < 300
 
 
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
+        lambda value: st.lists(value, max_size=4) | st.dictionaries(st.sampled_from(["points", "pen", "x"]), value, max_size=3),
+        max_leaves=20,
+    )
+)
+def test_any_json_is_a_sketch_or_refused_in_few_words(strokes):
+    refusals = []
+    try:
+        read(sketch(strokes), "application/json")
+    except Refusal as error:  # nothing else is raised
+        refusals.append(error)
+    assert all(error.status == 422 and 0 < len(error.reason) < 300 for error in refusals)
+
+
 @pytest.mark.parametrize(("text", "expected"), [("3", 3), ("99", 9), (None, 5), ("1", 1)])
 def test_a_count_is_read_and_limited(text, expected):
     request = Request("POST", "/", {} if text is None else {"top": text})

@@ -162,7 +162,7 @@ class Application:
         if self._check_host is not None:
             return self._check_host
         server = scope.get("server")
-        return server is None or is_loopback(server[0])
+        return server is None or is_loopback(server[0].removeprefix("::ffff:"))  # IPv4 on a socket of both versions
 
 
 def asgi(

@@ -1,6 +1,7 @@
 """The index of a run's training drawings: from its feature bank and its drawings to the file beside its exported model."""
 
 import io
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from inkfold.report.thumbnails import grey_png
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
 from inkfold.serve.nearest import build_index, index_path, save_index
+
+log = logging.getLogger("inkfold.serve")
 
 SIDE_PX = 64
 MAX_DRAWINGS = (
@@ -49,6 +52,7 @@ def write_index(path: str | Path, model: Path, data: str | Path | None = None, p
     read = read_again(run, cost, progress, data)
     prepared = decode(read, extractor, run.recipe.data.on_broken, cost, progress, test_views=())
     chosen = _choose(prepared.targets)
+    log.info("%s: its index holds %d of %d drawings, at most %d", path, len(chosen), len(prepared.targets), MAX_DRAWINGS)
     features = extractor.extract(prepared.digests[chosen], cost, progress).read(IDENTITY)
     image = ImageOptions(SIDE_PX, fit=run.recipe.image.fit, invert=run.recipe.image.invert)
     index = build_index(features, prepared.targets[chosen], _thumbnails(prepared, chosen, image))

@@ -1,5 +1,6 @@
 """From a finished run to the model that is served: exported once, in its own process, so that the server loads no PyTorch."""
 
+import logging
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from inkfold.serve.nearest import index_path
 from inkfold.storage.cache import home
 from inkfold.storage.files import write_json
 from inkfold.storage.hashing import digest_file, key_digest
+
+log = logging.getLogger("inkfold.serve")
 
 MODEL = "model.onnx"
 LAST_LINES = 5
@@ -51,6 +54,8 @@ def find_model(path: Path, say: Callable[[str], None], export: Export | None = N
         if not (place / MODEL).is_file():
             say(f"exporting {path}, once: it may take a minute")
             _export(path, place, export or _run_process, say)
+        else:
+            log.info("%s: reusing its exported model %s", path, place / MODEL)
     return place / MODEL
 
 
