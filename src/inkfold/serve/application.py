@@ -27,38 +27,48 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class Application:
-    """An ASGI 3 application that answers as `inkfold serve` does; `asgi` builds it.
+    """An ASGI 3 application that serves a model, for uvicorn, hypercorn, Starlette or FastAPI; also called `asgi`.
 
-    The model is loaded by the server's lifespan events, by `async with application`, or by the first request.
+    It has the routes, answers, security headers and limits on bodies of `inkfold serve`. How long a client may take to send a
+    request's head or to take an answer, and how many may be connected, is up to the server that runs it. Lifespan events load
+    the model and stop its threads; a mounted application gets none, so enter it in the outer application's lifespan
+    (`async with application`), or the first request loads the model.
 
     Args:
-        model: A finished run, an ONNX file, or the directory of a set of models.
+        model: A finished run, which is exported once, an ONNX file, or the directory of a set of models.
         threads: Threads of each forward pass; None takes two at most.
-        check_host: Whether foreign hosts and origins are refused; None refuses them on connections to a loopback address.
+        check_host: Whether requests of foreign hosts and origins are refused, as protection against DNS rebinding; None
+            refuses them on connections to a loopback address. Behind a proxy that checks the host itself, pass False.
         site: The directory of the page's files.
-        limits: How much clients can hold; of its times, `body_s` counts.
-        queue: How many drawings may wait, and how long.
+        limits: How much clients can hold, of which `body_bytes`, `held_bytes` and `body_s` count; None takes the defaults.
+        queue: How many drawings may wait, and how long; None takes the defaults.
+
+    Example:
+        >>> application = inkfold.serve.asgi("runs/best")
+        >>> uvicorn.run(application)
+
+    Source: ASGI 3.0, https://asgi.readthedocs.io/en/latest/specs/www.html.
     """
 
     def __init__(
         self,
-        model: Path,
+        model: str | Path,
         *,
-        threads: int | None,
-        check_host: bool | None,
-        site: Path,
-        limits: HttpLimits,
-        queue: QueueLimits,
+        threads: int | None = None,
+        check_host: bool | None = None,
+        site: Path = SITE,
+        limits: HttpLimits | None = None,
+        queue: QueueLimits | None = None,
     ) -> None:
-        self._model, self._threads, self._check_host, self._site = model, threads, check_host, site
-        self._limits, self._queue = limits, queue
+        self._model, self._threads, self._check_host, self._site = Path(model), threads, check_host, site
+        self._limits, self._queue = limits or HttpLimits(), queue or QueueLimits()
         self._held_bytes = 0
         self._loading: asyncio.Task[Service] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, as ASGI 3 defines it."""
         if scope["type"] == "lifespan":
-            await self._live(receive, send)
+            await self._lifespan(receive, send)
         elif scope["type"] == "http":
             await self._exchange(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -106,7 +116,7 @@ class Application:
         await service.load(path, self._threads, self._queue)
         return service
 
-    async def _live(self, receive: Receive, send: Send) -> None:
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
         while (await receive())["type"] == "lifespan.startup":
             try:
                 await self.startup()
@@ -165,41 +175,7 @@ class Application:
         return server is None or is_loopback(server[0].removeprefix("::ffff:"))  # IPv4 on a socket of both versions
 
 
-def asgi(
-    model: str | Path,
-    *,
-    threads: int | None = None,
-    check_host: bool | None = None,
-    site: Path = SITE,
-    limits: HttpLimits | None = None,
-    queue: QueueLimits | None = None,
-) -> Application:
-    """Build an ASGI application that serves a model, for uvicorn, hypercorn, Starlette or FastAPI.
-
-    It has the routes, answers, security headers and limits on bodies of `inkfold serve`. How long a client may take to send a
-    request's head or to take an answer, and how many may be connected, is up to the server that runs it.
-
-    Args:
-        model: A finished run, which is exported once, an ONNX file, or the directory of a set of models.
-        threads: Threads of each forward pass; None takes two at most.
-        check_host: Whether requests of foreign hosts and origins are refused, as protection against DNS rebinding; None
-            refuses them on connections to a loopback address. Behind a proxy that checks the host itself, say False.
-        site: The directory of the page's files.
-        limits: How much clients can hold, of which `body_bytes`, `held_bytes` and `body_s` count; None takes the defaults.
-        queue: How many drawings may wait, and how long; None takes the defaults.
-
-    Returns:
-        The application. Lifespan events load the model and stop its threads; a mounted application gets none, so enter it in
-        the outer application's lifespan (`async with application`), or the first request loads the model.
-
-    Example:
-        >>> application = inkfold.serve.asgi("runs/best")
-        >>> uvicorn.run(application)
-
-    Source: ASGI 3.0, https://asgi.readthedocs.io/en/latest/specs/www.html.
-    """
-    limits, queue = limits or HttpLimits(), queue or QueueLimits()
-    return Application(Path(model), threads=threads, check_host=check_host, site=site, limits=limits, queue=queue)
+asgi = Application  # an application is made by calling it
 
 
 def _request(scope: Scope, headers: Mapping[str, str], body: bytes) -> Request:
