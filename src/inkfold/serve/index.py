@@ -61,10 +61,10 @@ def write_index(path: str | Path, model: Path, data: str | Path | None = None, p
 
 
 def _own_run(run: Run | Ensemble) -> Run:
-    """Return the run itself, or the first member of an ensemble that is a run: its backbone gives the model's features."""
+    """Give the run itself, or an ensemble's first member that is one: the model's features are its backbone's."""
     own = run if isinstance(run, Run) else next((member for member in run.members if member is not None), None)
     if own is None:
-        raise PredictionError(f"{run.path}: its members are files of predictions only, so it has no features. Name a run.")
+        raise PredictionError(f"{run.path}: has mere files of predictions for members, so it has no features. Name a run.")
     return own
 
 
