@@ -23,9 +23,7 @@ from inkfold.serve.nearest import build_index, index_path, save_index
 log = logging.getLogger("inkfold.serve")
 
 SIDE_PX = 64
-MAX_DRAWINGS = (
-    16_000  # drawings: at 1,280 features a search then takes 3 ms of one core, or 27 for 16 at once, and the file 40 MB
-)
+MAX_DRAWINGS = 16_000  # at 1,280 features a search then takes 3 ms of one core, or 27 for 16 at once, and the file 40 MB
 
 
 def write_index(path: str | Path, model: Path, data: str | Path | None = None, progress: Progress = silent) -> Path:
