@@ -21,7 +21,7 @@ MAX_FILES = 16  # of a form
 MAX_JSON_BYTES = 1 << 20  # parsing takes about twenty times as much memory
 MAX_NAME_LENGTH = 200
 MAX_PART_HEAD_BYTES = 4096
-REPORTED_PROBLEMS = 3
+REPORTED_PROBLEMS, MAX_SHOWN = 3, 60  # problems, and characters of each wrong value
 UNION_TAGS = ("points", "stroke")  # which pydantic puts behind a stroke's number
 
 _SHORT = reprlib.Repr()  # a value may be deep or long
@@ -167,7 +167,8 @@ def _got(problem: Mapping[str, Any]) -> str:
         return f"{len(value)} items"
     if kind == "too_many_points":
         return f"{problem['ctx']['count']} points"
-    return _SHORT.repr(value[problem["ctx"]["index"]] if kind == "point" else value)
+    text = _SHORT.repr(value[problem["ctx"]["index"]] if kind == "point" else value)
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
 
 
 def _expected(problem: Mapping[str, Any]) -> str:
