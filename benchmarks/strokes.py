@@ -34,14 +34,14 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--quick", action="store_true", help="5 drawings a class instead of 40")
     given = parser.parse_args()
-    answerer = OnnxModel(given.model)
-    names, look = answerer.about.class_names, answerer.about.look
+    model = OnnxModel(given.model)
+    names, look = model.about.class_names, model.about.look
     right: dict[str, list[bool]] = {"files": [], "strokes": []}
     for target, name in enumerate(names):
         for index in range(5 if given.quick else 40):
             pages = {"files": draw_sketch(name, SEED, index, 256), "strokes": draw_page(sketch_of(name, index), look)}
             for way, page in pages.items():
-                probs = answerer.answer([answerer.fit(page)]).probs[0]
+                probs = model.predict([model.preprocess(page)]).probs[0]
                 right[way].append(int(probs.argmax()) == target)
     for way, hits in right.items():
         low, high = wilson_interval(sum(hits), len(hits))

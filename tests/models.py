@@ -6,7 +6,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from inkfold.report.thumbnails import grey_png
-from inkfold.serve.nearest import build_nearest, index_path, save_nearest
+from inkfold.serve.nearest import build_index, index_path, save_index
 
 SIZE_PX = 32
 CLASS_NAMES = ("left", "right", "top", "bottom")
@@ -109,5 +109,5 @@ def write_ring_index(model):
     """An index beside a ring model, of drawings that can be told apart by nothing but their class."""
     classes = np.repeat(np.arange(5), 4)
     features = np.stack([classes + 1.0, np.ones(len(classes))], axis=1)
-    index = build_nearest(features, classes, [grey_png(np.full((64, 64), 200, np.uint8))] * len(classes))
-    save_nearest(index_path(model), index)
+    index = build_index(features, classes, [grey_png(np.full((64, 64), 200, np.uint8))] * len(classes))
+    save_index(index_path(model), index)

@@ -1,7 +1,7 @@
 import pytest
 
 from inkfold.evaluation.metrics import wilson_interval
-from inkfold.serve.confidence import BLANK, how_sure
+from inkfold.serve.confidence import BLANK, measured_confidence
 
 
 def bins(*accuracies, count=400):
@@ -14,43 +14,43 @@ def bins(*accuracies, count=400):
 
 @pytest.mark.parametrize(("accuracy", "words"), [(0.99, "almost_certain"), (0.75, "likely"), (0.45, "unsure"), (0.1, "guess")])
 def test_the_words_say_how_often_such_answers_were_right(accuracy, words):
-    sure = how_sure(0.5, bins(accuracy))
-    assert sure.words == words
-    assert sure.accuracy == accuracy
-    assert (sure.low, sure.high) == wilson_interval(round(400 * accuracy), 400)
-    assert f"{accuracy:.0%} were right" in sure.text
+    confidence = measured_confidence(0.5, bins(accuracy))
+    assert confidence.words == words
+    assert confidence.accuracy == accuracy
+    assert (confidence.low, confidence.high) == wilson_interval(round(400 * accuracy), 400)
+    assert f"{accuracy:.0%} were right" in confidence.text
 
 
 def test_an_interval_that_does_not_reach_all_is_not_rounded_to_it():
-    assert "(95 % interval 99% to 100%)" in how_sure(0.5, bins(1.0, count=1136)).text
+    assert "(95 % interval 99% to 100%)" in measured_confidence(0.5, bins(1.0, count=1136)).text
 
 
-def test_the_model_being_sure_makes_no_words_sure():
-    assert how_sure(0.999, bins(0.1, 0.2)).words == "guess"
+def test_a_high_probability_alone_makes_no_strong_words():
+    assert measured_confidence(0.999, bins(0.1, 0.2)).words == "guess"
 
 
-def test_few_drawings_make_no_bold_words():
-    assert how_sure(0.9, bins(1.0, count=5)).words == "unsure"  # Wilson's lower end of 5 of 5 is 0.57
+def test_few_drawings_make_no_strong_words():
+    assert measured_confidence(0.9, bins(1.0, count=5)).words == "unsure"  # Wilson's lower end of 5 of 5 is 0.57
 
 
 def test_a_bin_of_few_drawings_is_judged_with_those_below():
     few = [*bins(0.5, 1.0)]
     few[1] = {**few[1], "count": 4}
-    sure = how_sure(0.9, few)
-    assert sure.count == 404
-    assert sure.accuracy == pytest.approx(204 / 404)
+    confidence = measured_confidence(0.9, few)
+    assert confidence.count == 404
+    assert confidence.accuracy == pytest.approx(204 / 404)
 
 
 def test_an_empty_bin_takes_the_nearest_below():
     some = bins(0.3, 0.6, 0.9)
     some[1] = {**some[1], "count": 0, "accuracy": None}
-    assert how_sure(0.5, some).accuracy == pytest.approx(0.3)
+    assert measured_confidence(0.5, some).accuracy == pytest.approx(0.3)
 
 
 def test_where_nothing_was_measured_it_says_so():
-    sure = how_sure(0.9, [])
-    assert (sure.words, sure.accuracy, sure.count) == ("guess", None, 0)
-    assert "nobody has measured" in sure.text
+    confidence = measured_confidence(0.9, [])
+    assert (confidence.words, confidence.accuracy, confidence.count) == ("guess", None, 0)
+    assert "nobody has measured" in confidence.text
 
 
 def test_a_blank_page_is_no_answer():

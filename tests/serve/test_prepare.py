@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,10 +13,19 @@ from models import write_model
 from toy import toy_data, toy_recipe
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INKFOLD_HOME", str(directory / "home"))
+        return train(toy_recipe(directory), f"data={toy_data(directory / 'data')}", out=directory / "run").path
+
+
 @pytest.fixture
-def run(tmp_path, monkeypatch):
+def run(trained, tmp_path, monkeypatch):
+    """A test's own copy of the run, and its own home."""
     monkeypatch.setenv("INKFOLD_HOME", str(tmp_path / "home"))
-    return Path(train(toy_recipe(tmp_path), f"data={toy_data(tmp_path / 'data')}", out=tmp_path / "run").path)
+    return shutil.copytree(trained, tmp_path / "run")
 
 
 class Exporter:
@@ -41,9 +51,9 @@ def test_a_run_is_exported_once(run, tmp_path):
     assert model.is_file()
     assert model.is_relative_to(tmp_path / "home" / "served")
     assert find_model(run, said.append, exporter) == model
-    ((given, flag, out, nearest),) = exporter.calls
-    assert (given, flag, Path(out).name, nearest) == (str(run), "--out", model.name, "--nearest")
-    assert sorted(one.name for one in model.parent.iterdir() if one.name != "lock") == [
+    ((run_argument, flag, out, nearest),) = exporter.calls
+    assert (run_argument, flag, Path(out).name, nearest) == (str(run), "--out", model.name, "--nearest")
+    assert sorted(file.name for file in model.parent.iterdir() if file.name != "lock") == [
         "key.json",
         "model.nearest.safetensors",
         model.name,
@@ -89,7 +99,7 @@ def test_an_export_that_was_killed_before_its_index_is_made_anew(run):
 
 def test_what_is_served_is_listed_and_pruned_with_the_cache(run, tmp_path):
     model = find_model(run, print, Exporter())
-    (entry,) = [one for one in list_cache(tmp_path / "home") if one.name.startswith("served/")]
+    (entry,) = [entry for entry in list_cache(tmp_path / "home") if entry.name.startswith("served/")]
     assert (entry.path, entry.description) == (model.parent, "the exported model of run")
     prune_cache(tmp_path / "home", [entry.name])
     assert not model.exists()

@@ -18,7 +18,7 @@ from inkfold.errors import ExportError, InkfoldError
 from inkfold.report.thumbnails import grey_png
 from inkfold.serve.batching import QueueLimits
 from inkfold.serve.http import HttpLimits
-from inkfold.serve.nearest import build_nearest, index_path, save_nearest
+from inkfold.serve.nearest import build_index, index_path, save_index
 from inkfold.serve.security import HEADERS
 from models import CLASS_NAMES, SIZE_PX, about_json, write_model
 from served import Server, answered, bar, png, served
@@ -30,12 +30,12 @@ SKETCH = {"strokes": [[[10, 10], [10, 90]]], "width": 100, "height": 100}
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A sharp toy model with an index of one drawing a class."""
+    """A sharp toy model with an index of one drawing per class."""
     path = write_model(tmp_path_factory.mktemp("model") / "toy.onnx", sharpness=400.0)
     pages = [bar(name) for name in CLASS_NAMES]
     halves = [[page[:, :32], page[:, 32:], page[:32], page[32:]] for page in pages]
     ink = np.array([[(255.0 - half).mean() for half in four] for four in halves])
-    save_nearest(index_path(path), build_nearest(ink, np.arange(4), [grey_png(page) for page in pages]))
+    save_index(index_path(path), build_index(ink, np.arange(4), [grey_png(page) for page in pages]))
     return path
 
 
@@ -53,22 +53,22 @@ def server(model, site):
 
 
 @pytest.mark.parametrize("side", CLASS_NAMES)
-def test_a_picture_is_told(server, side):
-    status, told = server.ask_json("POST", "/predict?top=2&nearest=1", png(bar(side)), "image/png")
-    (answer,) = told["answers"]
+def test_a_picture_is_recognised(server, side):
+    status, body = server.ask_json("POST", "/predict?top=2&nearest=1", png(bar(side)), "image/png")
+    (answer,) = body["answers"]
     assert status == 200
     assert answer["top"][0]["class_name"] == side
     assert answer["top"][0]["target"] == 10 * (1 + CLASS_NAMES.index(side))
     assert answer["top"][0]["probability"] > 0.9
     assert answer["sure"]["words"] == "almost_certain"
     assert (answer["name"], len(answer["top"])) == (None, 2)
-    assert [one["class_name"] for one in answer["nearest"]] == [side]
-    assert set(told["time_ms"]) == {"queued", "model", "total"}
+    assert [neighbour["class_name"] for neighbour in answer["nearest"]] == [side]
+    assert set(body["time_ms"]) == {"queued", "model", "total"}
 
 
 def test_the_nearest_drawings_come_with_their_pictures(server):
-    _, told = server.ask_json("POST", "/predict", LEFT)
-    nearest = told["answers"][0]["nearest"]
+    _, body = server.ask_json("POST", "/predict", LEFT)
+    nearest = body["answers"][0]["nearest"]
     assert nearest[0]["class_name"] == "left"
     assert len(nearest) == 4
     assert nearest[0]["similarity"] == pytest.approx(1, abs=0.01)
@@ -77,37 +77,37 @@ def test_the_nearest_drawings_come_with_their_pictures(server):
     assert Image.open(io.BytesIO(base64.b64decode(data))).size == (64, 64)
 
 
-def test_strokes_are_told(server):
-    status, told = server.ask_json("POST", "/predict?nearest=0", {**SKETCH, "strokes": [[[10, 10], [90, 10], [90, 90]]]})
+def test_strokes_are_recognised(server):
+    status, body = server.ask_json("POST", "/predict?nearest=0", {**SKETCH, "strokes": [[[10, 10], [90, 10], [90, 90]]]})
     assert status == 200
-    assert {one["class_name"] for one in told["answers"][0]["top"][:2]} == {"top", "right"}
-    assert told["answers"][0]["nearest"] == []
+    assert {guess["class_name"] for guess in body["answers"][0]["top"][:2]} == {"top", "right"}
+    assert body["answers"][0]["nearest"] == []
 
 
-def test_the_files_of_a_form_are_told_in_their_order(server):
+def test_the_files_of_a_form_are_answered_in_their_order(server):
     parts = [
         f'--xyz\r\ncontent-disposition: form-data; name="f"; filename="{side}.png"\r\n\r\n'.encode() for side in CLASS_NAMES
     ]
     pictures = [png(bar(side)) for side in CLASS_NAMES]
-    body = b"".join(head + data + b"\r\n" for head, data in zip(parts, pictures, strict=True)) + b"--xyz--"
-    status, told = server.ask_json("POST", "/predict?top=1", body, "multipart/form-data; boundary=xyz")
+    form = b"".join(head + data + b"\r\n" for head, data in zip(parts, pictures, strict=True)) + b"--xyz--"
+    status, body = server.ask_json("POST", "/predict?top=1", form, "multipart/form-data; boundary=xyz")
     assert status == 200
-    assert [one["name"] for one in told["answers"]] == [f"{side}.png" for side in CLASS_NAMES]
-    assert [one["top"][0]["class_name"] for one in told["answers"]] == list(CLASS_NAMES)
+    assert [answer["name"] for answer in body["answers"]] == [f"{side}.png" for side in CLASS_NAMES]
+    assert [answer["top"][0]["class_name"] for answer in body["answers"]] == list(CLASS_NAMES)
 
 
-@pytest.mark.parametrize("body", [png(np.full((50, 50), 255, np.uint8)), {**SKETCH, "strokes": []}], ids=["picture", "strokes"])
-def test_a_blank_page_is_called_blank(server, body):
-    status, told = server.ask_json("POST", "/predict", body)
+@pytest.mark.parametrize("page", [png(np.full((50, 50), 255, np.uint8)), {**SKETCH, "strokes": []}], ids=["picture", "strokes"])
+def test_a_blank_page_is_called_blank(server, page):
+    status, body = server.ask_json("POST", "/predict", page)
     assert status == 200
-    assert told["answers"][0]["sure"]["words"] == "blank"
-    assert told["answers"][0]["nearest"] == []
+    assert body["answers"][0]["sure"]["words"] == "blank"
+    assert body["answers"][0]["nearest"] == []
 
 
-def test_a_form_of_any_body_gives_the_same_answer(server):
-    one = server.ask_json("POST", "/predict", LEFT, "image/png")[1]["answers"][0]["top"]
-    other = server.ask_json("POST", "/predict", LEFT)[1]["answers"][0]["top"]
-    assert one == other
+def test_a_picture_without_its_type_gets_the_same_answer(server):
+    typed = server.ask_json("POST", "/predict", LEFT, "image/png")[1]["answers"][0]["top"]
+    untyped = server.ask_json("POST", "/predict", LEFT)[1]["answers"][0]["top"]
+    assert typed == untyped
 
 
 @pytest.mark.parametrize(
@@ -125,15 +125,17 @@ def test_a_form_of_any_body_gives_the_same_answer(server):
         ("POST /predict", b"<html>", "image/png", 422, "not_an_image"),
         ("POST /predict", b"{", "application/json", 400, "malformed_json"),
         ("POST /predict", b"{}", "application/json", 422, "invalid_value"),
+        ("POST /predict", b"[" * 90_000, "application/json", 400, "malformed_json"),
+        ("POST /predict", b" " * ((1 << 20) + 1), "application/json", 413, "body_too_large"),
         ("POST /predict?top=x", LEFT, "image/png", 422, "invalid_value"),
     ],
 )
-def test_what_cant_be_served_is_refused_with_a_reason(server, request_line, body, kind, status, code):
-    got, told = server.ask_json(*request_line.split(), body, kind)
+def test_a_bad_request_is_refused_with_a_reason(server, request_line, body, kind, status, code):
+    got, answer = server.ask_json(*request_line.split(), body, kind)
     assert got == status
-    assert set(told["error"]) == {"code", "reason", "expected", "do"}
-    assert told["error"]["code"] == code
-    assert all(told["error"].values())
+    assert set(answer["error"]) == {"code", "reason", "expected", "do"}
+    assert answer["error"]["code"] == code
+    assert all(answer["error"].values())
     assert server.ask_json("POST", "/predict?top=1", LEFT)[1]["answers"][0]["top"][0]["class_name"] == "left"
 
 
@@ -147,14 +149,14 @@ def test_every_answer_carries_the_security_headers(server):
 
 
 def test_the_model_is_described(server):
-    status, told = server.ask_json("GET", "/api/model")
+    status, body = server.ask_json("GET", "/api/model")
     assert status == 200
-    assert told["class_names"] == list(CLASS_NAMES)
-    assert (told["classes"], told["size_px"], told["nearest"]) == (4, SIZE_PX, True)
-    assert told["accuracy"] == about_json()["accuracy"]
-    assert told["look"] == about_json()["look"]
-    assert set(told["limits"]) == {"body_bytes", "pixels", "strokes", "points"}
-    assert set(told) == {
+    assert body["class_names"] == list(CLASS_NAMES)
+    assert (body["classes"], body["size_px"], body["nearest"]) == (4, SIZE_PX, True)
+    assert body["accuracy"] == about_json()["accuracy"]
+    assert body["look"] == about_json()["look"]
+    assert set(body["limits"]) == {"body_bytes", "pixels", "strokes", "points"}
+    assert set(body) == {
         *("name", "classes", "class_names", "size_px", "backbones", "folds", "accuracy", "look", "nearest", "limits")
     }
 
@@ -170,18 +172,18 @@ def test_the_page_and_the_interface_are_there(server):
     assert int(headers["content-length"]) > 1000
 
 
-def test_it_tells_that_it_lives_and_what_it_did(server):
+def test_health_readiness_and_metrics(server):
     server.ask_json("POST", "/predict", LEFT)
     assert server.ask_json("GET", "/healthz") == (200, {"alive": True})
     assert server.ask_json("GET", "/readyz") == (200, {"ready": True})
     _, headers, body = server.ask("GET", "/metrics")
     assert headers["content-type"].startswith("text/plain; version=0.0.4")
     lines = dict(line.rsplit(" ", 1) for line in body.decode().splitlines() if not line.startswith("#"))
-    assert int(lines['inkfold_requests_total{path="/predict",status="200"}']) >= 1
+    assert float(lines['inkfold_requests_total{path="/predict",status="200"}']) >= 1
     assert float(lines["inkfold_resident_bytes"]) > 1e7
 
 
-def test_a_foreign_page_can_not_ask(server):
+def test_requests_of_a_foreign_page_are_refused(server):
     assert server.ask("GET", "/api/model", headers={"host": "evil.example"})[0] == 400
     assert server.ask("POST", "/predict", LEFT, {"origin": "http://evil.example"})[0] == 400
     origin = f"http://127.0.0.1:{server.port}"
@@ -193,9 +195,9 @@ def test_many_clients_at_once_are_all_answered_right(server):
 
     def client(side):
         for _ in range(5):
-            told = server.ask_json("POST", "/predict?top=1", png(bar(side)))[1]
-            if told["answers"][0]["top"][0]["class_name"] != side:
-                wrong.append(told)
+            body = server.ask_json("POST", "/predict?top=1", png(bar(side)))[1]
+            if body["answers"][0]["top"][0]["class_name"] != side:
+                wrong.append(body)
 
     threads = [threading.Thread(target=client, args=(CLASS_NAMES[i % 4],)) for i in range(12)]
     for thread in threads:
@@ -205,22 +207,22 @@ def test_many_clients_at_once_are_all_answered_right(server):
     assert wrong == []
 
 
-def test_past_the_queue_clients_are_told_to_come_back(model, site):
+def test_past_the_queue_clients_get_429(model, site):
     with served(model, site=site, queue=QueueLimits(waiting=0)) as running:
         status, headers, body = running.ask("POST", "/predict", LEFT)
         assert (status, headers["retry-after"]) == (429, "1")
         assert json.loads(body)["error"]["code"] == "queue_full"
 
 
-def test_past_their_time_clients_are_told_so(model, site):
+def test_past_their_time_clients_get_504(model, site):
     with served(model, site=site, queue=QueueLimits(answer_s=0.0)) as running:
         assert running.ask_json("POST", "/predict", LEFT)[1]["error"]["code"] == "too_late"
 
 
-def test_past_the_body_limit_clients_are_told_so(model, site):
-    with served(model, site=site, wire=HttpLimits(body_bytes=100)) as running:
-        status, told = running.ask_json("POST", "/predict", b"x" * 101)
-        assert (status, told["error"]["code"]) == (413, "body_too_large")
+def test_past_the_body_limit_clients_get_413(model, site):
+    with served(model, site=site, limits=HttpLimits(body_bytes=100)) as running:
+        status, body = running.ask_json("POST", "/predict", b"x" * 101)
+        assert (status, body["error"]["code"]) == (413, "body_too_large")
 
 
 def test_without_an_index_there_are_no_neighbours(tmp_path, site):
@@ -231,7 +233,7 @@ def test_without_an_index_there_are_no_neighbours(tmp_path, site):
 
 def test_another_models_index_is_refused(tmp_path, site):
     path = write_model(tmp_path / "m.onnx")
-    save_nearest(index_path(path), build_nearest(np.ones((3, 9)), np.arange(3), [b""] * 3))
+    save_index(index_path(path), build_index(np.ones((3, 9)), np.arange(3), [b""] * 3))
     with pytest.raises(ExportError, match="expected 4 features"), served(path, site=site):
         pass
 

@@ -5,7 +5,7 @@ from inkfold.serve.static import StaticFiles
 
 
 @pytest.fixture
-def shelf(tmp_path):
+def static_files(tmp_path):
     (tmp_path / "words").mkdir()
     for name in ("index.html", "style.css", "app.js", "words/ko.js", "icon.svg", "notes.md"):
         (tmp_path / name).write_text(name)
@@ -22,21 +22,21 @@ def shelf(tmp_path):
         ("/icon.svg", "icon.svg", "image/svg+xml"),
     ],
 )
-def test_files_have_their_types(shelf, path, name, kind):
-    found = shelf.find(Request("GET", path))
-    assert (found.status, found.body, found.content_type) == (200, name.encode(), kind)
+def test_files_have_their_types(static_files, path, name, kind):
+    response = static_files.find(Request("GET", path))
+    assert (response.status, response.body, response.content_type) == (200, name.encode(), kind)
 
 
 @pytest.mark.parametrize("path", ["/none.js", "/notes.md", "/../secret.js", "//style.css", "/words", "/words/", "style.css"])
-def test_nothing_else_is_found(shelf, path):
-    assert shelf.find(Request("GET", path)) is None
+def test_nothing_else_is_found(static_files, path):
+    assert static_files.find(Request("GET", path)) is None
 
 
-def test_a_copy_that_is_still_good_is_not_sent_again(shelf):
-    tag = dict(shelf.find(Request("GET", "/")).headers)["etag"]
-    again = shelf.find(Request("GET", "/", {}, {"if-none-match": f'"other", W/{tag}'}))
+def test_a_copy_that_is_still_good_is_not_sent_again(static_files):
+    tag = dict(static_files.find(Request("GET", "/")).headers)["etag"]
+    again = static_files.find(Request("GET", "/", {}, {"if-none-match": f'"other", W/{tag}'}))
     assert (again.status, again.body) == (304, b"")
-    assert shelf.find(Request("GET", "/", {}, {"if-none-match": '"other"'})).status == 200
+    assert static_files.find(Request("GET", "/", {}, {"if-none-match": '"other"'})).status == 200
     assert dict(again.headers)["cache-control"] == "no-cache"
 
 

@@ -183,6 +183,7 @@ def _serve(given: argparse.Namespace) -> int:
     try:
         import h11  # noqa: F401
         import onnxruntime  # noqa: F401
+        import prometheus_client  # noqa: F401
     except ImportError as error:
         raise InkfoldError(
             f"serve: needs {error.name}, which isn't installed: pip install 'inkfold[serve]' for exported models, "

@@ -1,7 +1,7 @@
-"""Drawings that come at the same time go through the model together: a bounded queue, and one forward at a time.
+"""Drawings that arrive at the same time go through the model together: a bounded queue, and one forward pass at a time.
 
-While a forward runs, drawings gather for the next; when the model is free, the first waits for others only as long as some are
-known to be on their way, and a few milliseconds at the most. So a single client never waits, and many share forwards.
+While a forward pass runs, drawings gather for the next one; when the model is free, the first waits for others only as long as
+some are being decoded, and a few milliseconds at most. So a single client never waits, and many share forward passes.
 """
 
 import asyncio
@@ -20,14 +20,15 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class QueueLimits:
-    """How much may wait, and how long.
+    """How many drawings may wait, and how long.
 
     Attributes:
-        waiting: Drawings that are being decoded or wait for the model.
-        batch: Drawings in one forward. More than four make each slower, since activations leave the caches: EfficientNet-Lite0
-            at 224 px took 11.8 ms a drawing alone, 14.0 among 4, 16.8 among 8, 19.1 among 16 (ONNX Runtime, two shared cores).
-        gather_s: How long the first of a batch waits for others that are being decoded.
-        answer_s: From a drawing's arrival to its answer.
+        waiting: The most drawings that are being decoded or wait for the model.
+        batch: The most drawings in one forward pass. More than four make each slower, since activations leave the caches:
+            EfficientNet-Lite0 at 224 px took 11.8 ms per drawing alone, 14.0 among 4, 16.8 among 8, 19.1 among 16
+            (ONNX Runtime, two shared cores).
+        gather_s: Seconds that the first drawing of a batch waits for others that are being decoded.
+        answer_s: The most seconds from a request's arrival to its answer.
     """
 
     waiting: int = 256
@@ -44,13 +45,13 @@ class _Ticket(Generic[Item, Result]):
 
 
 class Batcher(Generic[Item, Result]):
-    """Runs `work` over what is asked at the same time.
+    """Runs a function over batches of items that are submitted at the same time.
 
     Args:
-        work: Gives a result an item; called in one thread of its own.
-        limits: What may wait.
-        expected: Tells how many more are on their way.
-        observe: Told of every batch's size.
+        work: Returns one result per item; called in one thread of its own.
+        limits: How many items may wait, and how long.
+        expected: Returns how many more items are about to be submitted.
+        observe: Called with every batch's size.
     """
 
     def __init__(
@@ -69,27 +70,27 @@ class Batcher(Generic[Item, Result]):
     def __len__(self) -> int:
         return len(self._queue)
 
-    async def ask(self, item: Item) -> tuple[Result, float, float]:
+    async def submit(self, item: Item) -> tuple[Result, float, float]:
         """Wait for the result of one item.
 
         Args:
-            item: For `work`.
+            item: The item that `work` gets in a batch.
 
         Returns:
-            The result, the seconds that it waited, and those that its batch took.
+            The result, the seconds that the item waited, and the seconds that its batch took.
 
         Raises:
-            Refusal: If too many wait.
+            Refusal: If as many items wait as may.
         """
         if len(self._queue) >= self._limits.waiting:
-            raise too_many(len(self._queue), self._limits.waiting)
+            raise queue_full(len(self._queue), self._limits.waiting)
         ticket = _Ticket[Item, Result](item, asyncio.get_running_loop().create_future(), time.perf_counter())
         self._queue.append(ticket)
         self._arrived.set()
         return await ticket.future
 
     async def close(self) -> None:
-        """Stop; who still waits is cancelled."""
+        """Stop the thread and cancel whatever still waits."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         for ticket in self._queue:
@@ -136,7 +137,7 @@ class Batcher(Generic[Item, Result]):
             for ticket in batch:
                 ticket.future.cancel()
             raise
-        except Exception as error:  # goes to all who asked; the next batch is served
+        except Exception as error:  # goes to everyone in this batch; the next batch is served
             for ticket in batch:
                 if not ticket.future.done():
                     ticket.future.set_exception(error)
@@ -147,6 +148,8 @@ class Batcher(Generic[Item, Result]):
                 ticket.future.set_result((result, started - ticket.since, took_s))
 
 
-def too_many(waiting: int, limit: int) -> Refusal:
-    """Refuse a drawing, since as many wait as may."""
-    return Refusal(429, "queue_full", f"{waiting} drawings wait already", f"at most {limit}", "Wait a second and try again.")
+def queue_full(waiting: int, limit: int) -> Refusal:
+    """Build the refusal of a drawing when as many wait as may."""
+    return Refusal(
+        429, "queue_full", f"{waiting} drawings are waiting already", f"at most {limit}", "Wait a second and try again."
+    )

@@ -1,15 +1,13 @@
-"""How sure an answer is, measured: how often answers with this confidence were right on drawings held out of training."""
+"""How far an answer can be trusted: how often answers with this probability were right on drawings held out of training."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import floor
-from typing import Any, Literal
+from typing import Any
 
 from inkfold.evaluation.metrics import wilson_interval
+from inkfold.serve.schemas import Confidence, Words
 
-Words = Literal["almost_certain", "likely", "unsure", "guess", "blank"]
-
-# By the lower end of the interval, so that few drawings make no bold words.
+# By the lower end of the interval, so that few drawings can't make strong words.
 BOUNDS: tuple[tuple[float, Words], ...] = ((0.9, "almost_certain"), (0.6, "likely"), (0.3, "unsure"), (0.0, "guess"))
 SENTENCES: Mapping[Words, str] = {
     "almost_certain": "Almost certain",
@@ -18,63 +16,46 @@ SENTENCES: Mapping[Words, str] = {
     "guess": "A guess",
     "blank": "The page is blank",
 }
-ENOUGH = 30  # drawings; fewer are judged together with the bin below
+MIN_DRAWINGS = 30  # a bin with fewer is judged together with the bins below it
 
 
-@dataclass(frozen=True, slots=True)
-class Confidence:
-    """How sure an answer is.
-
-    Attributes:
-        words: A key that pages translate.
-        text: An English sentence.
-        accuracy: Of answers with such confidence; None where none was measured.
-        low: Lower end of its 95 % interval.
-        high: Upper end.
-        count: Drawings that it was measured on.
-    """
-
-    words: Words
-    text: str
-    accuracy: float | None
-    low: float | None
-    high: float | None
-    count: int
+def _unmeasured(words: Words, reason: str) -> Confidence:
+    text = f"{SENTENCES[words]}: {reason}."
+    return Confidence(words=words, text=text, accuracy=None, low=None, high=None, count=0)
 
 
-BLANK = Confidence("blank", f"{SENTENCES['blank']}: there is nothing to tell.", None, None, None, 0)
+BLANK = _unmeasured("blank", "there is nothing to recognise")
 
 
-def how_sure(confidence: float, reliability: Sequence[Mapping[str, Any]]) -> Confidence:
-    """Look up how often answers with a confidence were right.
+def measured_confidence(probability: float, reliability: Sequence[Mapping[str, Any]]) -> Confidence:
+    """Look up how often answers with a probability were right.
 
     Args:
-        confidence: The probability of the best class.
-        reliability: Bins with `low`, `high`, `count` and `accuracy` of held-out drawings.
+        probability: The probability of the best class.
+        reliability: Bins of held-out drawings, each with `low`, `high`, `count` and `accuracy`.
 
     Returns:
-        The words that the lower end of the interval allows; `guess` where nothing was measured.
+        The words that the lower end of the 95 % interval allows; `guess` where nothing was measured.
     """
-    n, hits = _measured(confidence, reliability)
+    n, hits = _count(probability, reliability)
     if not n:
-        text = f"{SENTENCES['guess']}: nobody has measured how often such answers are right."
-        return Confidence("guess", text, None, None, None, 0)
+        return _unmeasured("guess", "nobody has measured how often such answers are right")
     low, high = wilson_interval(hits, n)
     words = next(word for bound, word in BOUNDS if low >= bound)
     text = (
         f"{SENTENCES[words]}: of {n} drawings answered with about this confidence, "
         f"{hits / n:.0%} were right (95 % interval {floor(100 * low)}% to {high:.0%})."
     )
-    return Confidence(words, text, hits / n, low, high, n)
+    return Confidence(words=words, text=text, accuracy=hits / n, low=low, high=high, count=n)
 
 
-def _measured(confidence: float, reliability: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
-    """Count drawings and right answers in the confidence's bin, with bins below until there are enough."""
-    below = [one for one in reliability if one["count"] and one["low"] <= confidence]
+def _count(probability: float, reliability: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
+    """Count drawings and right answers in the probability's bin, and in bins below until there are enough."""
+    below = [group for group in reliability if group["count"] and group["low"] <= probability]
     n = hits = 0
-    for one in sorted(below, key=lambda one: -float(one["low"])):
-        n += int(one["count"])
-        hits += round(one["count"] * one["accuracy"])
-        if n >= ENOUGH:
+    for group in sorted(below, key=lambda group: -float(group["low"])):
+        n += int(group["count"])
+        hits += round(group["count"] * group["accuracy"])
+        if n >= MIN_DRAWINGS:
             break
     return n, hits

@@ -1,6 +1,7 @@
 """The index of a run's training drawings: from its feature bank and its drawings to the file beside its exported model."""
 
 import io
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -17,28 +18,30 @@ from inkfold.pipeline.run import Run
 from inkfold.report.thumbnails import grey_png
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
-from inkfold.serve.nearest import build_nearest, index_path, save_nearest
+from inkfold.serve.nearest import build_index, index_path, save_index
+
+log = logging.getLogger("inkfold.serve")
 
 SIDE_PX = 64
-MOST = 16_000  # drawings: at 1,280 features a search then takes 3 ms of one core, or 27 for 16 at once, and the file 40 MB
+MAX_DRAWINGS = 16_000  # at 1,280 features a search then takes 3 ms of one core, or 27 for 16 at once, and the file 40 MB
 
 
 def write_index(path: str | Path, model: Path, data: str | Path | None = None, progress: Progress = silent) -> Path:
-    """Write the index that belongs to an exported model.
+    """Write the index of training drawings that belongs to an exported model.
 
-    Features are those of the run's first backbone for drawings as they are; they lie in the bank where the run was trained.
+    Its features are the first backbone's, of the drawings without augmentation; the cache has them where the run was trained.
 
     Args:
         path: The finished run or ensemble.
-        model: Its exported file, which need not exist.
-        data: Where the drawings are, if they have moved.
-        progress: Told of each stage.
+        model: The exported file, which need not exist.
+        data: Where the drawings are now; None takes the place that the run recorded.
+        progress: Called as each stage goes on.
 
     Returns:
         The index's file.
 
     Raises:
-        PredictionError: If the drawings aren't those that the run learnt from.
+        PredictionError: If the drawings aren't those that the run was trained on.
         DataError: If the data can't be read any more.
         WeightsError: If features are missing and the backbone's weights are gone.
     """
@@ -47,10 +50,11 @@ def write_index(path: str | Path, model: Path, data: str | Path | None = None, p
     read = read_again(run, cost, progress, data)
     prepared = decode(read, extractor, run.recipe.data.on_broken, cost, progress, test_views=())
     chosen = _choose(prepared.targets)
+    log.info("%s: its index holds %d of %d drawings, at most %d", path, len(chosen), len(prepared.targets), MAX_DRAWINGS)
     features = extractor.extract(prepared.digests[chosen], cost, progress).read(IDENTITY)
     image = ImageOptions(SIDE_PX, fit=run.recipe.image.fit, invert=run.recipe.image.invert)
-    index = build_nearest(features, prepared.targets[chosen], _thumbnails(prepared, chosen, image))
-    save_nearest(index_path(model), index)
+    index = build_index(features, prepared.targets[chosen], _thumbnails(prepared, chosen, image))
+    save_index(index_path(model), index)
     return index_path(model)
 
 
@@ -63,12 +67,12 @@ def _own_run(run: Run | Ensemble) -> Run:
 
 
 def _choose(targets: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " k"]:
-    """Take as many drawings of each class as fit; their order is by content, so nobody picked them."""
+    """Take equally many drawings of each class, as many as fit; their order is by content, so the choice is arbitrary."""
     turn = np.empty(len(targets), np.int64)
     for target in np.unique(targets):
         of_class = np.flatnonzero(targets == target)
         turn[of_class] = np.arange(len(of_class))
-    return np.sort(np.argsort(turn, kind="stable")[:MOST])
+    return np.sort(np.argsort(turn, kind="stable")[:MAX_DRAWINGS])
 
 
 def _thumbnails(prepared: Prepared, chosen: Int64[np.ndarray, " k"], image: ImageOptions) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""What is asked over HTTP and what is answered; a refusal is an exception that says what to do instead."""
+"""Requests and answers over HTTP, apart from any server; a refusal is an exception that says what to do instead."""
 
 import json
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from typing import Any
 
 JSON = "application/json; charset=utf-8"
 RETRY_AFTER_S = 1
+NOT_MODIFIED = 304
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,11 +15,12 @@ class Request:
     """One whole request.
 
     Attributes:
-        method: In capitals.
-        path: Decoded, without the query.
-        query: The last value of each name.
-        headers: By lower-case name.
-        body: All of it; empty without any.
+        method: The method's name in capitals.
+        path: The path, decoded, without the query.
+        query: The last value of each name in the query.
+        headers: The last value of each header, by lower-case name.
+        body: The whole body; empty where there is none.
+        root_path: The path that the server is mounted under, without a slash at its end; `path` doesn't have it.
     """
 
     method: str
@@ -26,6 +28,7 @@ class Request:
     query: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    root_path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +36,10 @@ class Response:
     """One whole answer.
 
     Attributes:
-        status: HTTP's number.
-        body: What is sent; of a HEAD request only its length is.
-        content_type: Of the body.
-        headers: Further ones.
+        status: HTTP's status code.
+        body: The bytes that are sent; the answer to a HEAD request has their length only.
+        content_type: The body's media type.
+        headers: Further headers; names in lower case.
     """
 
     status: int
@@ -44,15 +47,20 @@ class Response:
     content_type: str = JSON
     headers: tuple[tuple[str, str], ...] = ()
 
+    def all_headers(self) -> list[tuple[str, str]]:
+        """Return the headers with those of the body; 304 has no length, which would be that of the body that it leaves out."""
+        length = [] if self.status == NOT_MODIFIED else [("content-length", str(len(self.body)))]
+        return [("content-type", self.content_type), *length, *self.headers]
+
 
 class Refusal(Exception):  # noqa: N818 - an answer, which the service sends
     """A request that isn't served.
 
     Args:
-        status: HTTP's number.
+        status: HTTP's status code.
         code: A stable word for programs.
-        reason: What was got.
-        expected: What would have been served.
+        reason: What the server got.
+        expected: What it would have served.
         do: What the client can do.
     """
 
@@ -61,7 +69,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, which the service sends
         super().__init__(f"{status} {code}: {reason}")
 
     def response(self, headers: tuple[tuple[str, str], ...] = ()) -> Response:
-        """Give the refusal as JSON; clients that may come back are told when."""
+        """Return the refusal as JSON; where trying again helps, a header says when."""
         words = {"code": self.code, "reason": self.reason, "expected": self.expected, "do": self.do}
         if self.status in (429, 503):
             headers = (*headers, ("retry-after", str(RETRY_AFTER_S)))
@@ -69,15 +77,15 @@ class Refusal(Exception):  # noqa: N818 - an answer, which the service sends
 
 
 def json_response(value: Any, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Response:
-    """Give a value as JSON; NaN is refused, since browsers don't read it.
+    """Return a value as JSON; NaN is refused, since browsers don't read it.
 
     Args:
-        value: Of JSON's types.
-        status: HTTP's number.
-        headers: Further ones.
+        value: A value of JSON's types.
+        status: HTTP's status code.
+        headers: Further headers; names in lower case.
 
     Returns:
-        The answer, which nothing may keep.
+        The answer, which caches may not keep.
     """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     body = text.encode(errors="replace")  # half a surrogate pair, which clients can write in JSON, is no text

@@ -20,16 +20,16 @@ MOST_THREADS = 2
 # Twice a phone's photograph. A PNG of so many pixels with transparency takes 480 MB while it is decoded, and two are at once.
 PIXEL_LIMIT = 25_000_000
 
-Squares = tuple[Pixels, ...]  # one a file of the model
+Squares = tuple[Pixels, ...]  # one per file of the model
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ModelOutput:
     """What the model says of some drawings.
 
     Attributes:
-        probs: Rows sum to 1.
-        features: Of the first backbone; None where the file gives none.
+        probs: Class probabilities, one row per drawing; rows sum to 1.
+        features: The first backbone's features, one row per drawing; None where the file gives none.
     """
 
     probs: Float32[np.ndarray, "n classes"]
@@ -48,8 +48,8 @@ class _File:
         self.about = read_about(self.session)
         image = {**self.about.image, "pixel_limit": min(int(self.about.image["pixel_limit"]), PIXEL_LIMIT)}
         self.image = ImageOptions(**image)
-        given = [one.name for one in self.session.get_outputs()]
-        self.outputs = [name for name in ("probs", "features") if name in given]
+        available = [output.name for output in self.session.get_outputs()]
+        self.outputs = [name for name in ("probs", "features") if name in available]
 
     def run(self, squares: Sequence[Pixels]) -> list[np.ndarray]:
         """Run a batch."""
@@ -59,11 +59,11 @@ class _File:
 
 
 class OnnxModel:
-    """A model of one file, or of a set of files whose probabilities are averaged.
+    """A model of one ONNX file, or of a set of files whose probabilities are averaged.
 
     Args:
         path: The file, or the set's directory.
-        threads: Of each forward; None takes two, or as many as there are cores.
+        threads: Threads of each forward pass; None takes two, or one where there is one core.
 
     Raises:
         ExportError: If it can't be loaded, or isn't inkfold's.
@@ -73,55 +73,55 @@ class OnnxModel:
         threads = threads or min(MOST_THREADS, available_cores())
         self.about: About
         if path.is_dir():
-            told, self.about = _read_set(path)
-            self._files = [_File(path / name, threads) for name in told["files"]]
-            self._weights = np.array(told["weights"], np.float32) / np.sum(told["weights"], dtype=np.float32)
+            members, self.about = _read_set(path)
+            self._files = [_File(path / name, threads) for name in members["files"]]
+            self._weights = np.array(members["weights"], np.float32) / np.sum(members["weights"], dtype=np.float32)
         else:
             self._files, self._weights = [_File(path, threads)], np.ones(1, np.float32)
             self.about = self._files[0].about
-        self.answer([self.fit(np.full((8, 8), 255, np.uint8))])  # the first forward takes longer, so no client pays for it
+        self.predict([self.preprocess(np.full((8, 8), 255, np.uint8))])  # the first one takes longer, so no client waits for it
 
     @property
     def image(self) -> ImageOptions:
-        """How drawings become the first file's squares."""
+        """How drawings become the squares of the first file."""
         return self._files[0].image
 
     def read(self, data: bytes) -> Squares:
-        """Decode a file's bytes and fit the drawing.
+        """Decode a picture file and turn the drawing into squares.
 
         Args:
-            data: Of JPEG, PNG, WebP, BMP, TIFF or GIF.
+            data: The bytes of a JPEG, PNG, WebP, BMP, TIFF or GIF file.
 
         Returns:
-            A square for each file of the model.
+            One square per file of the model.
 
         Raises:
-            BrokenImage: As `images.decode_image` does.
+            BrokenImage: If it can't be decoded, or has too many pixels.
         """
         return tuple(read_drawing(data, file.image) for file in self._files)
 
-    def fit(self, pixels: Pixels) -> Squares:
-        """Fit a page to a square for each file of the model."""
+    def preprocess(self, pixels: Pixels) -> Squares:
+        """Turn a page into one square per file of the model."""
         return tuple(preprocess(pixels, file.image) for file in self._files)
 
-    def answer(self, drawings: Sequence[Squares]) -> Seen:
+    def predict(self, drawings: Sequence[Squares]) -> ModelOutput:
         """Run a batch.
 
         Args:
-            drawings: As `read` and `fit` give them, at least one.
+            drawings: At least one drawing, as `read` and `preprocess` return them.
 
         Returns:
-            A row a drawing.
+            One row per drawing.
         """
         outputs = [file.run(squares) for file, squares in zip(self._files, zip(*drawings, strict=True), strict=True)]
         probs = sum(weight * output[0] for weight, output in zip(self._weights, outputs, strict=True))
-        return Seen(np.asarray(probs, np.float32), outputs[0][1] if len(outputs[0]) > 1 else None)
+        return ModelOutput(np.asarray(probs, np.float32), outputs[0][1] if len(outputs[0]) > 1 else None)
 
 
 def _session_options(threads: int) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.enable_mem_pattern = False  # it keeps a plan for every batch size that was ever seen
+    options.enable_mem_pattern = False  # it keeps a plan for every batch size that ever occurred
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # threads that wait would burn a core
     return options
@@ -130,9 +130,9 @@ def _session_options(threads: int) -> onnxruntime.SessionOptions:
 def _read_set(path: Path) -> tuple[dict[str, Any], About]:
     try:
         text = (path / SET).read_text(encoding="utf-8")
-        told = dict(json.loads(text))
-        if len(told["files"]) != len(told["weights"]) or not told["files"]:
+        members = dict(json.loads(text))
+        if len(members["files"]) != len(members["weights"]) or not members["files"]:
             raise ValueError("files and weights differ in number")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ExportError(f"{path / SET}: not the list of a set of models: {error}. Export the ensemble again.") from None
-    return told, About.from_json(text, str(path / SET))
+    return members, About.from_json(text, str(path / SET))

@@ -1,7 +1,7 @@
 """The training drawings nearest to a new one: a compact index beside the ONNX file, read without PyTorch.
 
-One byte a feature: rows of unit length are scaled so that their largest value is 127. Its neighbours are those of the
-full features but for ties; see `tests/test_nearest.py`.
+It has one byte per feature: rows of unit length are scaled so that their largest value is 127. Its neighbours are those of the
+full features but for ties; see `tests/serve/test_nearest.py`.
 """
 
 from dataclasses import dataclass, replace
@@ -23,15 +23,15 @@ UNPACKED_BYTES = 128 << 20  # unpacking at every search takes two thirds of its 
 
 
 @dataclass(frozen=True, slots=True)
-class Nearest:
-    """Training drawings that can be asked for.
+class NearestIndex:
+    """An index of training drawings, searched by the cosine of features.
 
     Attributes:
-        features: A row a drawing; whole numbers, which `load_nearest` may have made floats.
-        scale: What a row is multiplied with to have unit length.
-        targets: Class ids.
-        thumbnails: PNG files, one behind the other.
-        offsets: Where each begins and the last one ends.
+        features: One row per drawing; whole numbers from -127 to 127, which `load_index` may have made floats.
+        scale: The factor that gives each row unit length.
+        targets: The drawings' class ids.
+        thumbnails: The drawings' thumbnails as PNG files, one after the other.
+        offsets: Where each thumbnail begins, and where the last one ends.
     """
 
     features: Int8[np.ndarray, "n d"] | Float32[np.ndarray, "n d"]
@@ -46,17 +46,17 @@ class Nearest:
         """Find the most similar drawings.
 
         Args:
-            features: Of the drawings that are asked about.
-            count: How many each; fewer where there are fewer.
+            features: One row per new drawing.
+            count: Neighbours per drawing; an index of fewer drawings gives them all.
 
         Returns:
-            Their rows and cosines, the most similar first.
+            The neighbours' rows in the index and their cosines, the most similar first.
         """
-        asked = np.asarray(features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12), np.float32)
+        queries = np.asarray(features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12), np.float32)
         similar = np.empty((len(features), len(self.features)), np.float32)
         for start in range(0, len(self.features), ROWS_AT_ONCE):
             rows = self.features[start : start + ROWS_AT_ONCE].astype(np.float32, copy=False)
-            similar[:, start : start + ROWS_AT_ONCE] = asked @ rows.T
+            similar[:, start : start + ROWS_AT_ONCE] = queries @ rows.T
         similar *= self.scale
         count = min(count, similar.shape[1])
         best = np.argpartition(-similar, max(count - 1, 0), axis=1)[:, :count]
@@ -65,58 +65,58 @@ class Nearest:
         return np.take_along_axis(best, order, 1), np.take_along_axis(values, order, 1)
 
     def thumbnail(self, row: int) -> bytes:
-        """Give a drawing's picture as a PNG file."""
+        """Return the thumbnail of the drawing in a row, as a PNG file."""
         return self.thumbnails[self.offsets[row] : self.offsets[row + 1]].tobytes()
 
 
-def build_nearest(features: Float[np.ndarray, "n d"], targets: Int64[np.ndarray, " n"], thumbnails: list[bytes]) -> Nearest:
-    """Make an index.
+def build_index(features: Float[np.ndarray, "n d"], targets: Int64[np.ndarray, " n"], thumbnails: list[bytes]) -> NearestIndex:
+    """Build an index from features.
 
     Args:
-        features: Of the training drawings.
-        targets: Their class ids.
-        thumbnails: Their pictures as PNG files.
+        features: One row per training drawing.
+        targets: The drawings' class ids.
+        thumbnails: The drawings' thumbnails as PNG files.
 
     Returns:
-        The index.
+        The index, in one byte per feature.
     """
     rows = np.asarray(features, np.float32)
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
     largest = np.maximum(np.abs(rows).max(1, keepdims=True), 1e-12)
     small = np.rint(rows / largest * 127).astype(np.int8)
     scale = 1 / np.maximum(np.linalg.norm(small.astype(np.float32), axis=1), 1e-12)
-    offsets = np.concatenate([[0], np.cumsum([len(one) for one in thumbnails])]).astype(np.int64)
+    offsets = np.concatenate([[0], np.cumsum([len(thumbnail) for thumbnail in thumbnails])]).astype(np.int64)
     pictures = np.frombuffer(b"".join(thumbnails), np.uint8)
-    return Nearest(small, scale.astype(np.float32), targets.astype(np.int64), pictures, offsets)
+    return NearestIndex(small, scale.astype(np.float32), targets.astype(np.int64), pictures, offsets)
 
 
 def index_path(model: Path) -> Path:
-    """Name the index that belongs to a model."""
+    """Return the path of the index that belongs to a model."""
     return model.with_name(model.name.removesuffix(".onnx") + SUFFIX)
 
 
-def save_nearest(path: Path, index: Nearest) -> None:
+def save_index(path: Path, index: NearestIndex) -> None:
     """Write an index, whole or not at all."""
     write_bytes(path, to_safetensors({name: np.ascontiguousarray(getattr(index, name)) for name in NAMES}))
 
 
-def load_nearest(path: Path, num_classes: int, num_features: int) -> Nearest:
-    """Read an index.
+def load_index(path: Path, num_classes: int, num_features: int) -> NearestIndex:
+    """Read an index and check that it fits its model.
 
     Args:
-        path: Its file.
-        num_classes: That the model knows.
-        num_features: That the model gives.
+        path: The index's file.
+        num_classes: How many classes the model knows.
+        num_features: How many features the model gives.
 
     Returns:
-        The index.
+        The index, unpacked to floats where that takes at most 128 MiB.
 
     Raises:
         ExportError: If it is damaged, or another model's.
     """
     try:
-        held = load_file(path)
-        index = Nearest(*(held[name] for name in NAMES))
+        arrays = load_file(path)
+        index = NearestIndex(*(arrays[name] for name in NAMES))
     except (SafetensorError, OSError, KeyError) as error:
         raise ExportError(f"{path}: not an index of drawings: {error}. Export the run again.") from None
     n, ends = len(index.targets), index.offsets
@@ -126,7 +126,7 @@ def load_nearest(path: Path, num_classes: int, num_features: int) -> Nearest:
         got = f"{n} drawings with {index.features.shape} features"
         raise ExportError(f"{path}: {got}, expected {num_features} features and {num_classes} classes. Export the run again.")
     if ends[0] != 0 or ends[-1] != len(index.thumbnails) or np.any(np.diff(ends) < 0):
-        raise ExportError(f"{path}: its pictures' places contradict each other. Export the run again.")
+        raise ExportError(f"{path}: its thumbnails' offsets contradict each other. Export the run again.")
     if index.features.size * 4 <= UNPACKED_BYTES:
         return replace(index, features=index.features.astype(np.float32))
     return index

@@ -1,39 +1,50 @@
-"""The interface described for programs (OpenAPI 3.1) and, from that, for people: one page without outside assets."""
+"""The HTTP interface described for programs (OpenAPI 3.1) and, from that, for people: one page without outside assets."""
 
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
 
-from inkfold.serve.confidence import SENTENCES
+from inkfold.serve import schemas
 from inkfold.serve.http import HttpLimits
 from inkfold.serve.messages import Response
-from inkfold.serve.request_body import NEAREST, TOP
+from inkfold.serve.request_body import DEFAULT_NEAREST, DEFAULT_TOP
 
 TEMPLATES = Path(__file__).parent / "templates"
 HTML, CSS = "text/html; charset=utf-8", "text/css; charset=utf-8"
 REFUSALS = {
-    400: "The request isn't HTTP, JSON or a form as they should be, or comes from a foreign page",
+    400: "The request isn't valid HTTP, JSON or form data, or comes from a foreign page",
     404: "There is nothing at this path",
     405: "The path takes another method",
     408: "The request came too slowly",
     413: "The body is too large",
     415: "The body is of a type that isn't read",
     422: "The picture is broken or too large, or a value is out of range",
-    429: "Too many drawings wait; retry-after says when to come back",
-    503: "The model is being loaded, the server is being stopped, or too many are connected",
-    504: "The answer was not there in time",
+    429: "Too many drawings wait; retry-after says when to try again",
+    503: "The model is being loaded, the server is being stopped, or too many clients are connected",
+    504: "The answer was not ready in time",
 }
 OF_PREDICT = (400, 408, 413, 415, 422, 429, 503, 504)
 
 
-def describe(limits: HttpLimits) -> dict[str, Any]:
-    """Describe the interface.
+class _Schema(GenerateJsonSchema):
+    """Leaves out the titles, which repeat the fields' names."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+def describe(limits: HttpLimits, root_path: str = "") -> dict[str, Any]:
+    """Describe the HTTP interface.
 
     Args:
-        limits: What clients can hold.
+        limits: What clients can hold; the largest body is named.
+        root_path: The path that the server is mounted under, without a slash at its end.
 
     Returns:
         An OpenAPI 3.1 document.
@@ -46,15 +57,16 @@ def describe(limits: HttpLimits) -> dict[str, Any]:
             "description": "A model that recognises drawings.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
+        **({"servers": [{"url": root_path}]} if root_path else {}),
         "paths": {
             "/predict": {"post": _predict(limits)},
-            "/api/model": {"get": _get("What the model is and knows", "application/json", "Model", (503,))},
-            "/healthz": {"get": _get("Whether the process lives", "application/json")},
+            "/api/model": {"get": _get("What the model is and knows", "application/json", schemas.Model, (503,))},
+            "/healthz": {"get": _get("Whether the process is alive", "application/json")},
             "/readyz": {"get": _get("Whether it can answer", "application/json", refusals=(503,))},
-            "/metrics": {"get": _get("Figures for Prometheus", "text/plain")},
+            "/metrics": {"get": _get("Metrics for Prometheus", "text/plain")},
             "/openapi.json": {"get": _get("This description", "application/json")},
         },
-        "components": {"schemas": _schemas()},
+        "components": {"schemas": _components()},
     }
 
 
@@ -62,10 +74,10 @@ def docs_page(document: Mapping[str, Any]) -> Response:
     """Show a description as a page.
 
     Args:
-        document: As `describe` gives it.
+        document: What `describe` returned.
 
     Returns:
-        HTML; its style is at `/docs.css`.
+        HTML whose style sheet is at `/docs.css`.
     """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -75,8 +87,16 @@ def docs_page(document: Mapping[str, Any]) -> Response:
 
 
 def docs_style() -> Response:
-    """Give the page's style."""
+    """Return the style sheet of the page of `docs_page`."""
     return Response(200, (TEMPLATES / "docs.css").read_bytes(), CSS, (("cache-control", "no-cache"),))
+
+
+@cache
+def _components() -> dict[str, Any]:
+    models: list[tuple[type[BaseModel], JsonSchemaMode]] = [(schemas.Sketch, "validation")]
+    models += [(model, "serialization") for model in (schemas.Answers, schemas.Model, schemas.Refusal)]
+    _, document = models_json_schema(models, ref_template="#/components/schemas/{model}", schema_generator=_Schema)
+    return dict(document["$defs"])
 
 
 def _predict(limits: HttpLimits) -> dict[str, Any]:
@@ -86,8 +106,8 @@ def _predict(limits: HttpLimits) -> dict[str, Any]:
         "summary": "Recognise drawings",
         "description": "Takes a picture (JPEG, PNG, WebP, BMP, TIFF, GIF), several in a form, or the strokes of a sketch.",
         "parameters": [
-            _number("top", "Classes an answer", 1, TOP),
-            _number("nearest", "Training drawings an answer", 0, NEAREST),
+            _number("top", "Classes per answer", 1, DEFAULT_TOP),
+            _number("nearest", "Training drawings per answer", 0, DEFAULT_NEAREST),
         ],
         "requestBody": {
             "required": True,
@@ -95,78 +115,32 @@ def _predict(limits: HttpLimits) -> dict[str, Any]:
                 "image/*": picture,
                 "application/octet-stream": picture,
                 "multipart/form-data": {"schema": files},
-                "application/json": {"schema": _ref("Sketch")},
+                "application/json": {"schema": _ref(schemas.Sketch)},
             },
         },
-        "responses": {"200": _content("An answer a drawing", "application/json", "Answers"), **_refusals(OF_PREDICT)},
+        "responses": {"200": _content("One answer per drawing", "application/json", schemas.Answers), **_refusals(OF_PREDICT)},
     }
 
 
-def _number(name: str, about: str, least: int, usual: int) -> dict[str, Any]:
-    schema = {"type": "integer", "minimum": least, "default": usual}
-    return {"name": name, "in": "query", "description": about, "schema": schema}
+def _number(name: str, description: str, least: int, default: int) -> dict[str, Any]:
+    schema = {"type": "integer", "minimum": least, "default": default}
+    return {"name": name, "in": "query", "description": description, "schema": schema}
 
 
-def _get(summary: str, kind: str, schema: str | None = None, refusals: tuple[int, ...] = ()) -> dict[str, Any]:
-    return {"summary": summary, "responses": {"200": _content(summary, kind, schema), **_refusals(refusals)}}
+def _get(summary: str, kind: str, model: type[BaseModel] | None = None, refusals: tuple[int, ...] = ()) -> dict[str, Any]:
+    return {"summary": summary, "responses": {"200": _content(summary, kind, model), **_refusals(refusals)}}
 
 
-def _content(about: str, kind: str, schema: str | None = None) -> dict[str, Any]:
-    return {"description": about, "content": {kind: {"schema": _ref(schema)} if schema else {}}}
+def _content(description: str, kind: str, model: type[BaseModel] | None = None) -> dict[str, Any]:
+    return {"description": description, "content": {kind: {"schema": _ref(model)} if model else {}}}
 
 
 def _refusals(statuses: tuple[int, ...]) -> dict[str, Any]:
-    return {str(status): _content(REFUSALS[status], "application/json", "Refusal") for status in statuses}
+    return {str(status): _content(REFUSALS[status], "application/json", schemas.Refusal) for status in statuses}
 
 
-def _ref(name: str) -> dict[str, Any]:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _object(**properties: Any) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": [*properties]}
-
-
-def _list(items: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "array", "items": items}
-
-
-def _maybe(kind: str) -> dict[str, Any]:
-    return {"type": [kind, "null"]}
-
-
-def _schemas() -> dict[str, Any]:
-    text, number, whole = {"type": "string"}, {"type": "number"}, {"type": "integer"}
-    points = {"type": "array", "minItems": 1, "items": {"type": "array", "items": number, "minItems": 2, "maxItems": 2}}
-    stroke = {**_object(points=points, pen=number, erase={"type": "boolean", "default": False}), "required": ["points"]}
-    sketch = _object(strokes=_list({"anyOf": [points, _ref("Stroke")]}), width=number, height=number, pen=number)
-    words = {"enum": [*SENTENCES]}
-    return {
-        "Sketch": {**sketch, "required": ["strokes", "width", "height"]},
-        "Stroke": stroke,
-        "Answers": _object(answers=_list(_ref("Answer")), time_ms=_object(queued=number, model=number, total=number)),
-        "Answer": _object(
-            name=_maybe("string"), top=_list(_ref("Guess")), sure=_ref("Certainty"), nearest=_list(_ref("Neighbour"))
-        ),
-        "Guess": _object(class_name=text, target=whole, probability=number),
-        "Certainty": _object(
-            words=words, text=text, accuracy=_maybe("number"), low=_maybe("number"), high=_maybe("number"), count=whole
-        ),
-        "Neighbour": _object(class_name=text, similarity=number, image=text),
-        "Model": _object(
-            name=text,
-            classes=whole,
-            class_names=_list(text),
-            size_px=whole,
-            backbones=_list(text),
-            folds=whole,
-            accuracy={"anyOf": [_object(value=number, ci95=_list(number), of=text), {"type": "null"}]},
-            look={"type": "object"},
-            nearest={"type": "boolean"},
-            limits=_object(body_bytes=whole, pixels=whole, strokes=whole, points=whole),
-        ),
-        "Refusal": _object(error=_object(code=text, reason=text, expected=text, do=text)),
-    }
+def _ref(model: type[BaseModel]) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{model.__name__}"}
 
 
 def _kind(schema: Mapping[str, Any]) -> str:
@@ -175,11 +149,10 @@ def _kind(schema: Mapping[str, Any]) -> str:
         return str(schema["$ref"]).rpartition("/")[2]
     if "enum" in schema:
         return " | ".join(schema["enum"])
-    if "anyOf" in schema:
-        return " or ".join(map(_kind, schema["anyOf"]))
+    for choices in ("anyOf", "oneOf"):
+        if choices in schema:
+            return " or ".join(map(_kind, schema[choices]))
     if schema.get("type") == "array":
-        return f"list of {_kind(schema['items'])}"
-    if schema.get("type") == "object" and "properties" in schema:
-        return "{" + ", ".join(f"{name}: {_kind(one)}" for name, one in schema["properties"].items()) + "}"
-    kind = "file" if schema.get("format") == "binary" else schema.get("type", "anything")
-    return kind if isinstance(kind, str) else " or ".join(kind)
+        items = schema.get("items") or schema["prefixItems"][0]
+        return f"list of {_kind(items)}"
+    return "file" if schema.get("format") == "binary" else str(schema.get("type", "anything"))

@@ -1,12 +1,12 @@
-"""From a request for an answer to the answer: taken in, decoded in a few threads, batched, put into words."""
+"""From a request to its answer: drawings are read and decoded in a few threads, batched through the model, put into words."""
 
 import asyncio
 import base64
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -14,20 +14,21 @@ from jaxtyping import Float32, Int64
 from inkfold.images.decode import BrokenImage
 from inkfold.images.preprocess import INK_CONTRAST
 from inkfold.images.strokes import draw_page
-from inkfold.serve.batching import Batcher, QueueLimits, too_many
-from inkfold.serve.confidence import BLANK, how_sure
+from inkfold.serve.batching import Batcher, QueueLimits, queue_full
+from inkfold.serve.confidence import BLANK, measured_confidence
 from inkfold.serve.messages import Refusal, Request, Response, json_response
-from inkfold.serve.metrics import BATCHES, Counters
+from inkfold.serve.metrics import ServerMetrics
 from inkfold.serve.model import OnnxModel, Squares
-from inkfold.serve.nearest import Nearest
-from inkfold.serve.request_body import NEAREST, TOP, BodyLimits, Given, count_of, take_in
+from inkfold.serve.nearest import NearestIndex, index_path, load_index
+from inkfold.serve.request_body import DEFAULT_NEAREST, DEFAULT_TOP, MAX_NEAREST, Upload, read_count, read_uploads
+from inkfold.serve.schemas import Answer, Answers, Guess, Neighbour, Times
 
 DECODING_THREADS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """What the model says of one drawing."""
+class _Prediction:
+    """What the model and the index say of one drawing."""
 
     probs: Float32[np.ndarray, " classes"]
     rows: Int64[np.ndarray, " k"]
@@ -35,72 +36,64 @@ class _Found:
 
 
 class Predictor:
-    """Answers for drawings.
+    """Answers requests with drawings.
 
     Args:
-        answerer: The model.
-        index: Training drawings to show; None without any.
-        counters: Told of batches and of what waits.
-        queue: What may wait.
-        intake: What a request may hold.
+        model: The model.
+        index: Training drawings of which the nearest are shown; None without any.
+        metrics: Batches and waiting drawings are counted there.
+        queue: How many drawings may wait, and how long.
     """
 
     def __init__(
-        self,
-        answerer: OnnxModel,
-        index: Nearest | None,
-        counters: Counters,
-        queue: QueueLimits | None = None,
-        intake: BodyLimits | None = None,
+        self, model: OnnxModel, index: NearestIndex | None, metrics: ServerMetrics, queue: QueueLimits | None = None
     ) -> None:
-        self.about, self.image, self.index = answerer.about, answerer.image, index
-        self.queue, self.intake = queue or QueueLimits(), intake or BodyLimits()
-        self._answerer = answerer
+        self.about, self.image, self.index = model.about, model.image, index
+        self.queue = queue or QueueLimits()
+        self._model = model
         self._decoders = ThreadPoolExecutor(DECODING_THREADS, "inkfold-decode")
         self._decoding = 0
-        counters.add_histogram("inkfold_batch_drawings", "Drawings in one forward.", BATCHES)
-        counters.add_gauge("inkfold_waiting_drawings", "Being decoded or waiting for the model.", lambda: self.waiting)
-        self._batcher = Batcher[Squares, _Found](
-            self._look, self.queue, lambda: self._decoding, lambda size: counters.observe("inkfold_batch_drawings", size)
+        metrics.add_gauge("inkfold_waiting_drawings", "Being decoded or waiting for the model.", lambda: self.waiting)
+        self._batcher = Batcher[Squares, _Prediction](
+            self._run_batch, self.queue, lambda: self._decoding, metrics.batch_drawings.observe
         )
 
     @property
     def waiting(self) -> int:
-        """Drawings that are being decoded or wait for the model."""
+        """The number of drawings that are being decoded or wait for the model."""
         return self._decoding + len(self._batcher)
 
     async def predict(self, request: Request) -> Response:
-        """Answer for the drawings of a request.
+        """Answer a request for predictions.
 
         Args:
-            request: With drawings in its body.
+            request: A request with drawings in its body.
 
         Returns:
-            JSON: an answer a drawing, in their order.
+            JSON with one answer per drawing, in their order.
 
         Raises:
-            Refusal: If they can't be read, too many wait, or the time is over.
+            Refusal: If the drawings can't be read, too many wait, or the time is over.
         """
         started = time.perf_counter()
-        top = count_of(request, "top", TOP, 1, len(self.about.class_names))
-        nearest = count_of(request, "nearest", NEAREST, 0, self.intake.nearest)
+        top = read_count(request, "top", DEFAULT_TOP, 1, len(self.about.class_names))
+        nearest = read_count(request, "nearest", DEFAULT_NEAREST, 0, MAX_NEAREST)
         self._admit(1)
         try:
             async with asyncio.timeout(self.queue.answer_s):
                 # 40,000 points take 40 ms, in which nobody else's request would be read
-                given = await asyncio.get_running_loop().run_in_executor(self._decoders, take_in, request, self.intake)
-                self._admit(len(given))
-                answers = await asyncio.gather(*(self._answer(one, top, nearest) for one in given))
+                uploads = await asyncio.get_running_loop().run_in_executor(self._decoders, read_uploads, request)
+                self._admit(len(uploads))
+                answers = await asyncio.gather(*(self._answer(upload, top, nearest) for upload in uploads))
         except TimeoutError:
             got = f"no answer within {self.queue.answer_s:g} s"
             raise Refusal(504, "too_late", got, "an answer", "Wait a second and try again, or send fewer drawings.") from None
-        times = {
-            "queued": max(queued for _, queued, _ in answers),
-            "model": max(model for _, _, model in answers),
-            "total": time.perf_counter() - started,
-        }
-        in_ms = {name: round(1000 * value, 2) for name, value in times.items()}
-        return json_response({"answers": [answer for answer, _, _ in answers], "time_ms": in_ms})
+        times = Times(
+            queued=_to_ms(max(queued_s for _, queued_s, _ in answers)),
+            model=_to_ms(max(model_s for _, _, model_s in answers)),
+            total=_to_ms(time.perf_counter() - started),
+        )
+        return json_response(Answers(answers=[answer for answer, _, _ in answers], time_ms=times).model_dump())
 
     async def close(self) -> None:
         """Stop the threads."""
@@ -109,61 +102,81 @@ class Predictor:
 
     def _admit(self, count: int) -> None:
         if self.waiting + count > self.queue.waiting:
-            raise too_many(self.waiting, self.queue.waiting)
+            raise queue_full(self.waiting, self.queue.waiting)
 
-    async def _answer(self, given: Given, top: int, nearest: int) -> tuple[dict[str, Any], float, float]:
-        squares = await self._decode(given)
-        found, queued_s, model_s = await self._batcher.ask(squares)
-        blank = bool(np.ptp(squares[0]) < INK_CONTRAST)
-        sure = BLANK if blank else how_sure(float(found.probs.max()), self.about.reliability)
-        answer = {"name": given.name, "top": self._top(found, top), "sure": asdict(sure), "nearest": []}
-        if not blank:
-            answer["nearest"] = self._neighbours(found, nearest)
+    async def _answer(self, upload: Upload, top: int, nearest: int) -> tuple[Answer, float, float]:
+        """Answer for one drawing, with the seconds that it waited and those of its batch."""
+        squares = await self._decode(upload)
+        prediction, queued_s, model_s = await self._batcher.submit(squares)
+        is_blank = bool(np.ptp(squares[0]) < INK_CONTRAST)
+        confidence = BLANK if is_blank else measured_confidence(float(prediction.probs.max()), self.about.reliability)
+        neighbours = [] if is_blank else self._neighbours(prediction, nearest)
+        answer = Answer(name=upload.name, top=self._top(prediction, top), sure=confidence, nearest=neighbours)
         return answer, queued_s, model_s
 
-    async def _decode(self, given: Given) -> Squares:
+    async def _decode(self, upload: Upload) -> Squares:
         self._decoding += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._decoders, self._read, given)
+            return await asyncio.get_running_loop().run_in_executor(self._decoders, self._read, upload)
         except BrokenImage as error:
-            name = f"{given.name}: " if given.name else ""
+            name = f"{upload.name}: " if upload.name else ""
             reason, _, rest = str(error).partition(", expected ")
             expected, _, do = rest.partition(". ")
             raise Refusal(422, error.kind, f"{name}the picture {reason}", expected, do) from None
         finally:
             self._decoding -= 1
 
-    def _read(self, given: Given) -> Squares:
-        if isinstance(given.content, bytes):
-            return self._answerer.read(given.content)
-        return self._answerer.fit(draw_page(given.content, self.about.look))
+    def _read(self, upload: Upload) -> Squares:
+        if isinstance(upload.content, bytes):
+            return self._model.read(upload.content)
+        return self._model.preprocess(draw_page(upload.content, self.about.look))
 
-    def _look(self, drawings: Sequence[Squares]) -> list[_Found]:
+    def _run_batch(self, drawings: Sequence[Squares]) -> list[_Prediction]:
         """Run a batch and look for neighbours; in the model's thread."""
-        seen = self._answerer.answer(drawings)
-        if self.index is None or seen.features is None:
+        output = self._model.predict(drawings)
+        if self.index is None or output.features is None:
             rows, similarities = np.empty((len(drawings), 0), np.int64), np.empty((len(drawings), 0), np.float32)
         else:
-            rows, similarities = self.index.find(seen.features, self.intake.nearest)
-        return [_Found(*one) for one in zip(seen.probs, rows, similarities, strict=True)]
+            rows, similarities = self.index.find(output.features, MAX_NEAREST)
+        return [_Prediction(*row) for row in zip(output.probs, rows, similarities, strict=True)]
 
-    def _top(self, found: _Found, count: int) -> list[dict[str, Any]]:
-        names, targets = self.about.class_names, self.about.class_targets
-        best = np.argsort(-found.probs, kind="stable")[:count].tolist()
-        return [{"class_name": names[i], "target": targets[i], "probability": round(float(found.probs[i]), 6)} for i in best]
+    def _top(self, prediction: _Prediction, count: int) -> list[Guess]:
+        names, targets, probs = self.about.class_names, self.about.class_targets, prediction.probs
+        best = np.argsort(-probs, kind="stable")[:count].tolist()
+        return [Guess(class_name=names[i], target=targets[i], probability=round(float(probs[i]), 6)) for i in best]
 
-    def _neighbours(self, found: _Found, count: int) -> list[dict[str, Any]]:
+    def _neighbours(self, prediction: _Prediction, count: int) -> list[Neighbour]:
         if self.index is None:
             return []
-        pairs = zip(found.rows[:count].tolist(), found.similarities[:count].tolist(), strict=True)
+        names, targets, rows = self.about.class_names, self.index.targets, prediction.rows[:count].tolist()
+        similarities = [round(similarity, 4) for similarity in prediction.similarities[:count].tolist()]
+        images = [_data_uri(self.index.thumbnail(row)) for row in rows]
         return [
-            {
-                "class_name": self.about.class_names[self.index.targets[row]],
-                "similarity": round(similarity, 4),
-                "image": _data_uri(self.index.thumbnail(row)),
-            }
-            for row, similarity in pairs
+            Neighbour(class_name=names[targets[row]], similarity=similarity, image=image)
+            for row, similarity, image in zip(rows, similarities, images, strict=True)
         ]
+
+
+def load_model(model: Path, threads: int | None = None) -> tuple[OnnxModel, NearestIndex | None]:
+    """Load a model, and the index of training drawings beside it if there is one.
+
+    Args:
+        model: An ONNX file or a set's directory.
+        threads: Threads of each forward pass; None takes two at most.
+
+    Returns:
+        The model and its index.
+
+    Raises:
+        ExportError: If either is damaged or they don't belong together.
+    """
+    onnx_model, path = OnnxModel(model, threads), index_path(model)
+    about = onnx_model.about
+    return onnx_model, load_index(path, len(about.class_names), about.num_features) if path.is_file() else None
+
+
+def _to_ms(seconds: float) -> float:
+    return round(1000 * seconds, 2)
 
 
 def _data_uri(data: bytes) -> str:

@@ -1,5 +1,6 @@
-"""From a finished run to the model that is served: exported once, in a process of its own; the server loads no PyTorch."""
+"""From a finished run to the model that is served: exported once, in its own process, so that the server loads no PyTorch."""
 
+import logging
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from inkfold.storage.cache import home
 from inkfold.storage.files import write_json
 from inkfold.storage.hashing import digest_file, key_digest
 
+log = logging.getLogger("inkfold.serve")
+
 MODEL = "model.onnx"
 LAST_LINES = 5
 
@@ -29,7 +32,7 @@ def find_model(path: Path, say: Callable[[str], None], export: Export | None = N
 
     Args:
         path: A finished run, an ONNX file, or the directory of a set of models.
-        say: Told when it takes a while.
+        say: Called with a line for the user when an export begins or lacks something.
         export: Runs `inkfold export` with these arguments; None starts a process.
 
     Returns:
@@ -50,15 +53,17 @@ def find_model(path: Path, say: Callable[[str], None], export: Export | None = N
     with FileLock(place / "lock"):  # two servers of one run wait for one export
         if not (place / MODEL).is_file():
             say(f"exporting {path}, once: it may take a minute")
-            _export(path, place, export or _in_a_process, say)
+            _export(path, place, export or _run_process, say)
+        else:
+            log.info("%s: reusing its exported model %s", path, place / MODEL)
     return place / MODEL
 
 
 def _export(run: Path, place: Path, export: Export, say: Callable[[str], None]) -> None:
-    """Export beside the place and move what came there, the model last: a killed export leaves nothing that counts."""
+    """Export into a fresh directory and move the files, the model last: an export that was killed leaves no model behind."""
     fresh = place / "fresh" / MODEL
-    shutil.rmtree(fresh.parent, ignore_errors=True)  # what was found wanting, or cut off, isn't served the next time
-    done = export([str(run), "--out", str(fresh), "--nearest", *_fitted(run)])
+    shutil.rmtree(fresh.parent, ignore_errors=True)  # left over from an export that was killed
+    done = export([str(run), "--out", str(fresh), "--nearest", *_fitted_flag(run)])
     if done.returncode or not fresh.is_file():
         words = "\n".join(done.stderr.strip().splitlines()[-LAST_LINES:])
         raise ExportError(f"{run}: `inkfold export` failed with exit code {done.returncode}:\n{words}")
@@ -66,18 +71,18 @@ def _export(run: Path, place: Path, export: Export, say: Callable[[str], None]) 
     if index.is_file():
         index.replace(place / index.name)
     else:
-        say(f"without the nearest training drawings: {(done.stderr.strip().splitlines() or ['no word why'])[-1]}")
+        say(f"without the nearest training drawings: {(done.stderr.strip().splitlines() or ['no reason was reported'])[-1]}")
     fresh.replace(place / MODEL)
     shutil.rmtree(fresh.parent, ignore_errors=True)
 
 
-def _fitted(run: Path) -> list[str]:
-    """Ask for a file that takes squares alone where no file can do the fitting: the server fits drawings by itself."""
+def _fitted_flag(run: Path) -> list[str]:
+    """Request a file that takes squares where ONNX can't do the resizing; the server preprocesses drawings itself."""
     recipe = run / "recipe.yaml"  # an ensemble of runs has none of its own
     image = (load_raw(recipe).get("image") if recipe.is_file() else None) or {}
     return ["--fitted"] if image.get("fit") == "crop_to_ink" else []
 
 
-def _in_a_process(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+def _run_process(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "inkfold", "export", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - this very program

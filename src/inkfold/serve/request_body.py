@@ -2,64 +2,53 @@
 
 import json
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.message import Message
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from inkfold.images.strokes import Sketch, Stroke
+from inkfold.serve import schemas
 from inkfold.serve.messages import Refusal, Request
 
-TOP, NEAREST = 5, 6  # where a request says no number
-NAME_LENGTH = 200
-MOST_HEADERS_BYTES = 4096
-EXTENT = 1e6
-LEAST = 1e-6  # of a page: points are divided by a part of it
+DEFAULT_TOP, DEFAULT_NEAREST = 5, 6  # where a request's query has no number
+MAX_NEAREST = 24
+MAX_FILES = 16  # of a form
+MAX_JSON_BYTES = 1 << 20  # parsing takes about twenty times as much memory
+MAX_NAME_LENGTH = 200
+MAX_PART_HEAD_BYTES = 4096
+REPORTED_PROBLEMS, MAX_SHOWN = 3, 60  # problems, and characters of each wrong value
+UNION_TAGS = ("points", "stroke")  # which pydantic puts behind a stroke's number
+
+_SHORT = reprlib.Repr()  # a value may be deep or long
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict = 3, 4, 3
 
 
 @dataclass(frozen=True, slots=True)
-class BodyLimits:
-    """What one request may ask for.
+class Upload:
+    """One drawing as a client sent it.
 
     Attributes:
-        files: In a form.
-        json_bytes: Of a sketch; parsing takes about twenty times as much memory.
-        strokes: Of a sketch.
-        points: Of all its strokes.
-        nearest: Training drawings a drawing.
-    """
-
-    files: int = 16
-    json_bytes: int = 1 << 20
-    strokes: int = 2000
-    points: int = 40_000
-    nearest: int = 24
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """One drawing as it was sent.
-
-    Attributes:
-        name: Of its file, if that has one.
-        content: A file's bytes, or a sketch.
+        name: The file's name in a form; None for other bodies.
+        content: The bytes of a picture file, or a sketch.
     """
 
     name: str | None
     content: bytes | Sketch
 
 
-def take_in(request: Request, limits: BodyLimits) -> list[Given]:
-    """Find the drawings in a request.
+def read_uploads(request: Request) -> list[Upload]:
+    """Read the drawings in a request's body.
 
     Args:
-        request: Whole.
-        limits: What it may hold.
+        request: The whole request.
 
     Returns:
-        At least one.
+        The drawings in their order, at least one.
 
     Raises:
         Refusal: With 400, 413, 415 or 422 if there is none that can be read.
@@ -72,54 +61,54 @@ def take_in(request: Request, limits: BodyLimits) -> list[Given]:
     if not request.body:
         raise Refusal(400, "empty_body", "the body has 0 bytes", "a picture or strokes", "Send the drawing in the body.")
     if kind == "multipart/form-data":
-        return _files(request.body, header.get_param("boundary"), limits)
+        return _read_form(request.body, header.get_param("boundary"))
     if kind == "application/json":
-        return [Given(None, _sketch(request.body, limits))]
+        return [Upload(None, _read_sketch(request.body))]
     if kind.startswith("image/") or kind == "application/octet-stream":
-        return [Given(None, request.body)]
+        return [Upload(None, request.body)]
     raise _unsupported(f"content-type {kind[:80]!r}")
 
 
-def count_of(request: Request, name: str, usual: int, least: int, most: int) -> int:
+def read_count(request: Request, name: str, default: int, least: int, most: int) -> int:
     """Read a whole number of the query.
 
     Args:
-        request: Whose query.
-        name: Of the number.
-        usual: Where it isn't there; cut to `most`.
-        least: The smallest.
-        most: The largest; more is cut to it.
+        request: The request whose query is read.
+        name: The number's name in the query.
+        default: Taken where the query hasn't the name; lowered to `most`.
+        least: The smallest number that is accepted.
+        most: Larger numbers are lowered to it.
 
     Returns:
-        The number.
+        The number, from `least` to `most`.
 
     Raises:
-        Refusal: With 422 if it is none.
+        Refusal: With 422 if it isn't a whole number of at least `least`.
     """
-    text = request.query.get(name, str(usual))
+    text = request.query.get(name, str(default))
     if not re.fullmatch(r"[0-9]{1,6}", text) or int(text) < least:
-        raise _wrong(f"{name}={text[:40]!r} in the query", f"a whole number from {least} to {most}")
+        raise _invalid(f"{name}={text[:40]!r} in the query", f"a whole number from {least} to {most}")
     return min(int(text), most)
 
 
-def _files(body: bytes, boundary: Any, limits: BodyLimits) -> list[Given]:
+def _read_form(body: bytes, boundary: Any) -> list[Upload]:
     """Take a form apart at its boundaries, RFC 2046 section 5.1; fields that aren't files are passed over."""
     if not isinstance(boundary, str) or not 1 <= len(boundary) <= 70 or not boundary.isascii():
         raise _bad_form("has no boundary of 1 to 70 characters")
-    parts = (b"\r\n" + body).split(b"\r\n--" + boundary.encode(), limits.files + 34)
+    parts = (b"\r\n" + body).split(b"\r\n--" + boundary.encode(), MAX_FILES + 34)
     if len(parts) < 2 or not parts[-1].startswith(b"--"):
         raise _bad_form("breaks off before its last boundary, or has more parts than a form of drawings needs")
-    given = []
+    uploads = []
     for part in parts[1:-1]:
-        head, found, content = part.partition(b"\r\n\r\n")
-        if not found or len(head) > MOST_HEADERS_BYTES:
+        head, separator, content = part.partition(b"\r\n\r\n")
+        if not separator or len(head) > MAX_PART_HEAD_BYTES:
             raise _bad_form("has a part without a head of at most 4 kB")
         name = _file_name(head)
         if name is not None:
-            given.append(Given(name, content))
-    if not 1 <= len(given) <= limits.files:
-        raise _wrong(f"a form with {len(given)} files", f"1 to {limits.files} files")
-    return given
+            uploads.append(Upload(name, content))
+    if not 1 <= len(uploads) <= MAX_FILES:
+        raise _invalid(f"a form with {len(uploads)} files", f"1 to {MAX_FILES} files")
+    return uploads
 
 
 def _file_name(head: bytes) -> str | None:
@@ -127,76 +116,72 @@ def _file_name(head: bytes) -> str | None:
     for line in head.decode("utf-8", "replace").split("\r\n"):
         field, _, value = line.partition(":")
         if field.strip().lower() == "content-disposition":
-            found = re.search(r'filename="((?:[^"\\]|\\.)*)"|filename=([^;\s]+)', value)
-            if found:
-                return str(found[1] if found[1] is not None else found[2]).replace("%22", '"')[:NAME_LENGTH]
+            match = re.search(r'filename="((?:[^"\\]|\\.)*)"|filename=([^;\s]+)', value)
+            if match:
+                return str(match[1] if match[1] is not None else match[2]).replace("%22", '"')[:MAX_NAME_LENGTH]
     return None
 
 
-def _sketch(body: bytes, limits: BodyLimits) -> Sketch:
-    if len(body) > limits.json_bytes:
+def _read_sketch(body: bytes) -> Sketch:
+    if len(body) > MAX_JSON_BYTES:
         got = f"{len(body)} bytes of JSON"
-        raise Refusal(413, "body_too_large", got, f"at most {limits.json_bytes} bytes", "Send fewer points.")
+        raise Refusal(413, "body_too_large", got, f"at most {MAX_JSON_BYTES} bytes", "Send fewer points.")
     try:
-        told = json.loads(body)
+        value = json.loads(body)
     except (ValueError, RecursionError) as error:
-        got = f"no JSON: {str(error)[:100]}"
-        raise Refusal(400, "malformed_json", got, 'JSON such as {"strokes": [[[x, y], ...]], ...}', "Mend it.") from None
-    if not isinstance(told, dict) or not isinstance(told.get("strokes"), list):
-        raise _wrong("JSON without strokes", 'an object with "strokes": [[[x, y], ...], ...], "width" and "height"')
-    if len(told["strokes"]) > limits.strokes:
-        raise _wrong(f"{len(told['strokes'])} strokes", f"at most {limits.strokes}")
-    width, height = (_extent(told, name) for name in ("width", "height"))
-    strokes, left = [], limits.points
-    for i, one in enumerate(told["strokes"]):
-        stroke = _stroke(one, f"strokes[{i}]", left)
-        left -= len(stroke.points)
-        strokes.append(stroke)
-    return Sketch(tuple(strokes), width, height, _pen(told, "pen"))
+        got = f"invalid JSON: {str(error)[:100]}"
+        raise Refusal(400, "malformed_json", got, 'JSON such as {"strokes": [[[x, y], ...]], ...}', "Correct it.") from None
+    try:
+        sketch = schemas.Sketch.model_validate(value)
+    except ValidationError as error:
+        raise _report(error) from None
+    return Sketch(tuple(map(_to_stroke, sketch.strokes)), sketch.width, sketch.height, sketch.pen)
 
 
-def _stroke(told: Any, where: str, left: int) -> Stroke:
-    more: Mapping[str, Any] = told if isinstance(told, dict) else {}
-    points = more.get("points") if more else told
-    if not isinstance(points, list) or not points:
-        raise _wrong(f"{where} without points", "a list of [x, y], at least one")
-    if len(points) > left:
-        raise _wrong(f"{where}, with which there are too many points", "fewer points in all: thin them out")
-    for j, point in enumerate(points):
-        if not isinstance(point, list) or len(point) != 2 or not all(_is_number(value) for value in point):
-            raise _wrong(f"{where}, point {j}: {str(point)[:60]}", f"[x, y], numbers between {-EXTENT:g} and {EXTENT:g}")
-    erase = more.get("erase", False)
-    if not isinstance(erase, bool):
-        raise _wrong(f"{where}: erase is {str(erase)[:40]}", "true or false")
-    return Stroke(np.array(points, np.float64), _pen(more, where), erase)
+def _to_stroke(stroke: np.ndarray | schemas.Stroke) -> Stroke:
+    return Stroke(stroke.points, stroke.pen, stroke.erase) if isinstance(stroke, schemas.Stroke) else Stroke(stroke)
 
 
-def _pen(told: Mapping[str, Any], where: str) -> float | None:
-    pen = told.get("pen")
-    if pen is None:
-        return None
-    if not _is_number(pen) or pen <= 0:
-        raise _wrong(f"{where}: pen is {str(pen)[:40]}", f"a width between 0 and {EXTENT:g}")
-    return float(pen)
+def _report(error: ValidationError) -> Refusal:
+    """Say where the first problems are, what was there and what was expected."""
+    problems = error.errors(include_url=False)
+    places = [(_place(problem), problem) for problem in problems[:REPORTED_PROBLEMS]]
+    got = "; ".join(f"{place}: {_got(problem)}" for place, problem in places)
+    more = f"; and {len(problems) - len(places)} more" if len(problems) > len(places) else ""
+    return _invalid(got + more, "; ".join(f"{place}: {_expected(problem)}" for place, problem in places))
 
 
-def _extent(told: Mapping[str, Any], name: str) -> float:
-    value = told.get(name)
-    if not _is_number(value) or value < LEAST:
-        raise _wrong(f"{name} {str(value)[:40]}", f"a number from {LEAST:g} to {EXTENT:g}")
-    return float(value)
+def _place(problem: Mapping[str, Any]) -> str:
+    """Name the place as JavaScript does: `strokes[0].points[3]`."""
+    path = [part for i, part in enumerate(problem["loc"]) if not (i == 2 and part in UNION_TAGS)]
+    if problem["type"] == "point":
+        path.append(problem["ctx"]["index"])
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".") or "the body"
 
 
-def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= EXTENT  # NaN isn't
+def _got(problem: Mapping[str, Any]) -> str:
+    kind, value = problem["type"], problem["input"]
+    if kind == "missing":
+        return "nothing"
+    if kind == "too_long":
+        return f"{len(value)} items"
+    if kind == "too_many_points":
+        return f"{problem['ctx']['count']} points"
+    text = _SHORT.repr(value[problem["ctx"]["index"]] if kind == "point" else value)
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
 
 
-def _wrong(got: str, expected: str) -> Refusal:
-    return Refusal(422, "invalid_value", f"got {got}", expected, "Mend the request; /docs says what it may hold.")
+def _expected(problem: Mapping[str, Any]) -> str:
+    words = {"missing": "a value", "model_type": "an object", "too_long": f"at most {problem.get('ctx', {}).get('max_length')}"}
+    return words.get(problem["type"]) or str(problem["msg"]).removeprefix("Input should be ")
+
+
+def _invalid(got: str, expected: str) -> Refusal:
+    return Refusal(422, "invalid_value", f"got {got}", expected, "Correct the request; /docs says what it may hold.")
 
 
 def _bad_form(got: str) -> Refusal:
-    return Refusal(400, "malformed_form", f"the form {got}", "multipart/form-data as RFC 7578", "Send the files anew.")
+    return Refusal(400, "malformed_form", f"the form {got}", "multipart/form-data as RFC 7578", "Send the files again.")
 
 
 def _unsupported(got: str) -> Refusal:

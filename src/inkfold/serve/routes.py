@@ -1,15 +1,18 @@
-"""Which path gives what, and what every answer carries; whatever goes wrong becomes an answer."""
+"""Which path gives what, and the headers of every answer; whatever goes wrong becomes an answer."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from pathlib import Path
 
+from inkfold.serve.batching import QueueLimits
 from inkfold.serve.http import HttpLimits
 from inkfold.serve.messages import Refusal, Request, Response, json_response
-from inkfold.serve.metrics import CONTENT_TYPE, Counters, resident_bytes
+from inkfold.serve.metrics import ServerMetrics
 from inkfold.serve.openapi import describe, docs_page, docs_style
-from inkfold.serve.predict import Predictor
+from inkfold.serve.predict import Predictor, load_model
+from inkfold.serve.schemas import MAX_POINTS, MAX_STROKES, Model, RequestLimits
 from inkfold.serve.security import HEADERS, check_origin
 from inkfold.serve.static import StaticFiles
 
@@ -19,46 +22,70 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Service:
-    """The routes.
+    """What the server and the ASGI application have in common: a model, the routes to it, and their figures.
 
     Args:
-        shelf: The page's files.
-        counters: Told of every answer.
-        limits: What clients can hold, to tell them.
-        guarded: Whether foreign hosts and origins are refused.
+        static_files: The page's files.
+        metrics: Every answer is counted there.
+        limits: How much clients can hold; the description of the interface names it.
     """
 
-    def __init__(self, shelf: StaticFiles, counters: Counters, limits: HttpLimits, *, guarded: bool) -> None:
-        self.desk: Predictor | None = None  # while the model loads
+    def __init__(self, static_files: StaticFiles, metrics: ServerMetrics, limits: HttpLimits) -> None:
+        self.predictor: Predictor | None = None  # while the model loads
         self.is_stopping = False
-        self._shelf, self._counters, self._limits, self._guarded = shelf, counters, limits, guarded
+        self._static_files, self._metrics, self._limits = static_files, metrics, limits
         self._routes: dict[str, tuple[str, Handler]] = {
             "/predict": ("POST", self._predict),
             "/api/model": ("GET", self._model),
             "/healthz": ("GET", self._healthz),
             "/readyz": ("GET", self._readyz),
-            "/metrics": ("GET", self._metrics),
+            "/metrics": ("GET", self._metrics_text),
             "/openapi.json": ("GET", self._openapi),
             "/docs": ("GET", self._docs),
             "/docs.css": ("GET", self._docs_style),
         }
-        counters.add_counter("inkfold_requests_total", "Answers by path and status.")
-        counters.add_counter("inkfold_refusals_total", "Refusals by their code.")
-        counters.add_histogram("inkfold_request_seconds", "From a whole request to its answer.")
-        counters.add_gauge("inkfold_resident_bytes", "Memory of this process.", resident_bytes)
 
-    async def answer(self, request: Request) -> Response:
-        """Answer a whole request.
+    async def load(self, model: Path, threads: int | None, queue: QueueLimits) -> Predictor:
+        """Load a model and start its threads; until then requests for it are refused with 503.
 
         Args:
-            request: As it came.
+            model: An ONNX file or a set's directory.
+            threads: Threads of each forward pass; None takes two at most.
+            queue: How many drawings may wait, and how long.
+
+        Returns:
+            What answers for drawings.
+
+        Raises:
+            ExportError: If the model or its index is damaged, or they don't belong together.
+        """
+        onnx_model, index = await asyncio.to_thread(load_model, model, threads)
+        self.predictor = Predictor(onnx_model, index, self._metrics, queue)
+        about, drawings = self.predictor.about, 0 if index is None else len(index.targets)
+        log.info(
+            "loaded %s: %d classes, %d files vote, %d nearest drawings", model, len(about.class_names), about.folds, drawings
+        )
+        return self.predictor
+
+    async def close(self) -> None:
+        """Stop the model's threads."""
+        self.is_stopping = True
+        if self.predictor is not None:
+            await self.predictor.close()
+
+    async def answer(self, request: Request, *, check_host: bool) -> Response:
+        """Answer a whole request; nothing is raised.
+
+        Args:
+            request: The request as it arrived.
+            check_host: Whether requests of foreign hosts and origins are refused.
 
         Returns:
             The answer, with the security headers.
         """
         started = time.perf_counter()
         try:
-            if self._guarded:
+            if check_host:
                 check_origin(request.headers)
             response = _secured(await self._route(request))
         except Refusal as refusal:
@@ -67,13 +94,13 @@ class Service:
             log.exception("%r %r", request.method, request.path)  # a path may hold a line end
             response = self.refuse(Refusal(500, "internal_error", "the server failed", "an answer", "Its log says why."))
         path = request.path if request.path in self._routes else "other"
-        self._counters.count("inkfold_requests_total", path=path, status=str(response.status))
-        self._counters.observe("inkfold_request_seconds", time.perf_counter() - started)
+        self._metrics.requests.labels(path, str(response.status)).inc()
+        self._metrics.request_seconds.observe(time.perf_counter() - started)
         return response
 
     def refuse(self, refusal: Refusal) -> Response:
-        """Count a refusal and give it as an answer, with the security headers."""
-        self._counters.count("inkfold_refusals_total", code=refusal.code)
+        """Count a refusal and return it as an answer, with the security headers."""
+        self._metrics.refusals.labels(refusal.code).inc()
         return refusal.response((*HEADERS, *((("allow", refusal.expected),) if refusal.status == 405 else ())))
 
     async def _route(self, request: Request) -> Response:
@@ -87,59 +114,58 @@ class Service:
         return await self._ready().predict(request)
 
     async def _model(self, request: Request) -> Response:
-        desk = self._ready()
-        about = desk.about
-        limits = {
-            "body_bytes": self._limits.body_bytes,
-            "pixels": desk.image.pixel_limit,
-            "strokes": desk.intake.strokes,
-            "points": desk.intake.points,
-        }
-        told: dict[str, Any] = {
-            "name": about.name,
-            "classes": len(about.class_names),
-            "class_names": list(about.class_names),
-            "size_px": desk.image.size_px,
-            "backbones": list(about.backbones),
-            "folds": about.folds,
-            "accuracy": about.accuracy,
-            "look": dict(about.look),
-            "nearest": desk.index is not None,
-            "limits": limits,
-        }
-        return json_response(told)
+        predictor = self._ready()
+        about, image = predictor.about, predictor.image
+        limits = RequestLimits(
+            body_bytes=self._limits.body_bytes, pixels=image.pixel_limit, strokes=MAX_STROKES, points=MAX_POINTS
+        )
+        model = Model.model_validate(
+            {
+                "name": about.name,
+                "classes": len(about.class_names),
+                "class_names": list(about.class_names),
+                "size_px": image.size_px,
+                "backbones": list(about.backbones),
+                "folds": about.folds,
+                "accuracy": about.accuracy,
+                "look": about.look,
+                "nearest": predictor.index is not None,
+                "limits": limits,
+            }
+        )
+        return json_response(model.model_dump())
 
     async def _healthz(self, request: Request) -> Response:
         return json_response({"alive": True})
 
     async def _readyz(self, request: Request) -> Response:
         self._ready()
-        if self.is_stopping:  # balancers send nobody any more; what is in flight is answered
+        if self.is_stopping:  # load balancers then send no new requests; those in flight are answered
             raise Refusal(503, "stopping", "the server is being stopped", "a running one", "Try again later.")
         return json_response({"ready": True})
 
-    async def _metrics(self, request: Request) -> Response:
-        return Response(200, self._counters.text().encode(), CONTENT_TYPE, (("cache-control", "no-store"),))
+    async def _metrics_text(self, request: Request) -> Response:
+        return self._metrics.response()
 
     async def _openapi(self, request: Request) -> Response:
-        return json_response(describe(self._limits))
+        return json_response(describe(self._limits, request.root_path))
 
     async def _docs(self, request: Request) -> Response:
-        return docs_page(describe(self._limits))
+        return docs_page(describe(self._limits, request.root_path))
 
     async def _docs_style(self, request: Request) -> Response:
         return docs_style()
 
     async def _file(self, request: Request) -> Response:
-        found = self._shelf.find(request)
-        if found is None:
+        response = self._static_files.find(request)
+        if response is None:
             raise Refusal(404, "not_found", f"nothing at {request.path[:80]}", "a path that /docs names", "Look there.")
-        return found
+        return response
 
     def _ready(self) -> Predictor:
-        if self.desk is None:
+        if self.predictor is None:
             raise Refusal(503, "loading", "the model is being loaded", "a loaded one", "Wait a second and try again.")
-        return self.desk
+        return self.predictor
 
 
 def _secured(response: Response) -> Response:

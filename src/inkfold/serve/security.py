@@ -1,4 +1,4 @@
-"""Who may ask, and what browsers are told not to do: the check against DNS rebinding, and the security headers."""
+"""Which pages may send requests, and what browsers may do with answers: a check against DNS rebinding, and security headers."""
 
 import ipaddress
 import re
@@ -23,7 +23,7 @@ HEADERS = (
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether an address can be reached from this machine only."""
+    """Check whether an address can be reached from this machine only."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -31,26 +31,28 @@ def is_loopback(host: str) -> bool:
 
 
 def check_origin(headers: Mapping[str, str]) -> None:
-    """Refuse what a foreign page sends to a server on loopback.
+    """Refuse requests that a foreign web page sends to a server on loopback.
 
-    A page can let its own name point to 127.0.0.1 and then read what this server answers; the browser's Host header still
-    has that name. An address in it can't be such a trick. Other pages' requests carry their own origin.
+    A page can let its own domain point to 127.0.0.1 and then read this server's answers (DNS rebinding); the browser's Host
+    header still has that domain, never an IP address. Requests of other pages carry those pages' origin.
 
     Args:
-        headers: By lower-case name.
+        headers: The request's headers, by lower-case name.
 
     Raises:
-        Refusal: With 400 if the host is a foreign name, or the origin another one's.
+        Refusal: With 400 if the host is a domain other than localhost, or the origin isn't this server.
     """
-    given = headers.get("host", "")
-    found = HOST.fullmatch(given)
-    name = found[1].strip("[]").lower() if found else ""
+    host = headers.get("host", "")
+    match = HOST.fullmatch(host)
+    name = match[1].strip("[]").lower() if match else ""
     if name != "localhost" and not _is_address(name):
         do = "Open the page by that address."
-        raise Refusal(400, "foreign_host", f"got the host {given[:80]!r}", "localhost or an IP address", do)
+        raise Refusal(400, "foreign_host", f"got the host {host[:80]!r}", "localhost or an IP address", do)
     origin = headers.get("origin")
-    if origin is not None and origin.partition("://")[2] != given:
-        raise Refusal(400, "foreign_origin", f"got the origin {origin[:80]!r}", "this server's own page", "Ask from there.")
+    if origin is not None and origin.partition("://")[2] != host:
+        raise Refusal(
+            400, "foreign_origin", f"got the origin {origin[:80]!r}", "this server's own page", "Send the request from there."
+        )
 
 
 def _is_address(name: str) -> bool:

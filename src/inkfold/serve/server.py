@@ -1,4 +1,4 @@
-"""The server's life: it listens, loads the model, answers, and stops when it is told to, with what is in flight answered."""
+"""The server's life: it listens, loads the model, answers, and on SIGTERM or Ctrl-C stops once answers in flight are sent."""
 
 import asyncio
 import contextlib
@@ -6,20 +6,19 @@ import signal
 import webbrowser
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from inkfold.errors import InkfoldError
 from inkfold.serve.batching import QueueLimits
 from inkfold.serve.http import HttpLimits, HttpServer
-from inkfold.serve.metrics import Counters
-from inkfold.serve.model import OnnxModel
-from inkfold.serve.nearest import Nearest, index_path, load_nearest
+from inkfold.serve.metrics import ServerMetrics
 from inkfold.serve.predict import Predictor
 from inkfold.serve.routes import Service
 from inkfold.serve.security import is_loopback
 from inkfold.serve.static import SITE, StaticFiles
 
-FILES = 2048
+OPEN_FILES = 2048
 HOST, PORT = "127.0.0.1", 8000
 
 
@@ -29,12 +28,12 @@ class ServeOptions:
 
     Attributes:
         host: The address to listen on.
-        port: 0 takes a free one.
-        threads: Of each forward; None takes two at most.
-        open_page: Open it in the user's browser.
-        site: The page's files.
-        wire: What clients can hold.
-        queue: What may wait.
+        port: The port to listen on; 0 takes a free one.
+        threads: Threads of each forward pass; None takes two at most.
+        open_page: Whether the page is opened in the user's browser.
+        site: The directory of the page's files.
+        limits: How much clients can hold, and how long.
+        queue: How many drawings may wait, and how long.
     """
 
     host: str = HOST
@@ -42,7 +41,7 @@ class ServeOptions:
     threads: int | None = None
     open_page: bool = False
     site: Path = SITE
-    wire: HttpLimits = field(default_factory=HttpLimits)
+    limits: HttpLimits = field(default_factory=HttpLimits)
     queue: QueueLimits = field(default_factory=QueueLimits)
 
 
@@ -51,8 +50,8 @@ def serve(model: Path, options: ServeOptions, say: Callable[[str], None]) -> Non
 
     Args:
         model: An ONNX file or a set's directory.
-        options: How.
-        say: Told where the page is, and when it stops.
+        options: Where the server listens, and its limits.
+        say: Called with each line for the user: where the page is, and that the server stops.
 
     Raises:
         InkfoldError: If the model can't be loaded or the address can't be listened on.
@@ -66,42 +65,23 @@ async def serve_until(
     """Serve a model until an event is set; see `serve`."""
     stopped = stopped or asyncio.Event()
     _allow_files()
-    counters = Counters()
-    service = Service(StaticFiles(options.site), counters, options.wire, guarded=is_loopback(options.host))
-    wire = HttpServer(service.answer, options.wire, service.refuse)
-    counters.add_gauge("inkfold_connections", "Open connections.", lambda: wire.connections)
-    counters.add_gauge("inkfold_evictions", "Connections closed to make room.", lambda: wire.evictions)
-    port = await _listen(wire, options)
-    with _until_told(stopped):
+    metrics = ServerMetrics()
+    service = Service(StaticFiles(options.site), metrics, options.limits)
+    answer = partial(service.answer, check_host=is_loopback(options.host))
+    server = HttpServer(answer, options.limits, service.refuse)
+    metrics.add_gauge("inkfold_connections", "Open connections.", lambda: server.connections)
+    metrics.add_gauge("inkfold_evictions", "Connections closed to make room.", lambda: server.evictions)
+    port = await _listen(server, options)
+    with _stop_on_signals(stopped):
         try:
-            answerer, index = await asyncio.to_thread(load_model, model, options.threads)
-            service.desk = Predictor(answerer, index, counters, options.queue)
-            _announce(options, port, answerer, say)
+            predictor = await service.load(model, options.threads, options.queue)
+            _announce(options, port, predictor, say)
             await stopped.wait()
             say("stopping: answers in flight go out first")
         finally:
             service.is_stopping = True
-            await wire.close()
-            if service.desk is not None:
-                await service.desk.close()
-
-
-def load_model(model: Path, threads: int | None = None) -> tuple[OnnxModel, Nearest | None]:
-    """Load a model, with the index beside it if there is one.
-
-    Args:
-        model: An ONNX file or a set's directory.
-        threads: Of each forward; None takes two at most.
-
-    Returns:
-        The model and its index.
-
-    Raises:
-        ExportError: If either is damaged or they don't belong together.
-    """
-    answerer, index = OnnxModel(model, threads), index_path(model)
-    about = answerer.about
-    return answerer, load_nearest(index, len(about.class_names), about.num_features) if index.is_file() else None
+            await server.close()
+            await service.close()
 
 
 def _allow_files() -> None:
@@ -111,14 +91,14 @@ def _allow_files() -> None:
     except ImportError:
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def _listen(wire: HttpServer, options: ServeOptions) -> int:
+async def _listen(server: HttpServer, options: ServeOptions) -> int:
     try:
-        return await wire.open(options.host, options.port)
+        return await server.open(options.host, options.port)
     except (OSError, OverflowError) as error:
         what = f"{options.host}:{options.port}"
         raise InkfoldError(
@@ -126,10 +106,10 @@ async def _listen(wire: HttpServer, options: ServeOptions) -> int:
         ) from None
 
 
-def _announce(options: ServeOptions, port: int, answerer: OnnxModel, say: Callable[[str], None]) -> None:
+def _announce(options: ServeOptions, port: int, predictor: Predictor, say: Callable[[str], None]) -> None:
     host = f"[{options.host}]" if ":" in options.host else options.host
     address = f"http://{host}:{port}/"
-    about = answerer.about
+    about = predictor.about
     say(f"serving {about.name}: {len(about.class_names)} classes, {', '.join(about.backbones)}")
     say(f"page: {address}   interface: {address}docs   stop: Ctrl-C")
     if not is_loopback(options.host):
@@ -139,17 +119,17 @@ def _announce(options: ServeOptions, port: int, answerer: OnnxModel, say: Callab
 
 
 @contextlib.contextmanager
-def _until_told(stopped: asyncio.Event) -> Iterator[None]:
+def _stop_on_signals(stopped: asyncio.Event) -> Iterator[None]:
     """Let SIGTERM and Ctrl-C set the event."""
     loop = asyncio.get_running_loop()
     signals: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM)
     try:
-        for one in signals:
-            loop.add_signal_handler(one, stopped.set)
+        for number in signals:
+            loop.add_signal_handler(number, stopped.set)
     except (NotImplementedError, RuntimeError):  # Windows, or another thread than the main one
         signals = ()
     try:
         yield
     finally:
-        for one in signals:
-            loop.remove_signal_handler(one)
+        for number in signals:
+            loop.remove_signal_handler(number)

@@ -1,4 +1,4 @@
-"""The page's files, read once and served from memory, each with its type and a digest that tells browsers when it changed."""
+"""The page's files, read once and served from memory, each with its type and a digest by which browsers see a change."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,10 +24,10 @@ TYPES = {
 
 
 class StaticFiles:
-    """Files by the path that they are asked for.
+    """The files of a directory, by their paths in URLs.
 
     Args:
-        directory: Of all files; those of other types than `TYPES` are left out.
+        directory: The directory that holds the files; those of other types than `TYPES` are left out.
     """
 
     def __init__(self, directory: Path = SITE) -> None:
@@ -38,15 +38,15 @@ class StaticFiles:
         }
 
     def find(self, request: Request) -> Response | None:
-        """Give a file, or word that the client's copy is still good; None where there is no such file."""
+        """Return a file, or 304 where the client's copy is current; None where there is no such file."""
         path = "/" + INDEX if request.path == "/" else request.path
-        found = self._files.get(path)
-        if found is None:
+        response = self._files.get(path)
+        if response is None:
             return None
         known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
-        if dict(found.headers)["etag"] in known:
-            return Response(304, b"", found.content_type, found.headers)
-        return found
+        if dict(response.headers)["etag"] in known:
+            return Response(304, b"", response.content_type, response.headers)
+        return response
 
 
 def _file(path: Path) -> Response:

@@ -1,10 +1,10 @@
 /**
  * @file The answer in the page. Rows are kept and filled anew, so that bars move instead of blinking.
  *
- * @typedef {import("./ask.js").Answer} Answer
- * @typedef {import("./ask.js").Guess} Guess
- * @typedef {import("./ask.js").Near} Near
- * @typedef {import("./ask.js").Sure} Sure
+ * @typedef {import("./api.js").Answer} Answer
+ * @typedef {import("./api.js").Guess} Guess
+ * @typedef {import("./api.js").Near} Near
+ * @typedef {import("./api.js").Sure} Sure
  */
 import { byId } from "./dom.js";
 import { chance, number, percent, readable, words } from "./words.js";

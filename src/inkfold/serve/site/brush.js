@@ -1,6 +1,6 @@
 /**
- * @file How a state looks on a 2D context whose units are the paper's. Strokes are smoothed for the eye only: what is asked is
- * made of the points as they were drawn.
+ * @file How a state looks on a 2D context whose units are the paper's. Strokes are smoothed for the eye only: the server
+ * gets the points as they were drawn.
  *
  * @typedef {import("./sketch.js").State} State
  * @typedef {import("./sketch.js").Stroke} Stroke

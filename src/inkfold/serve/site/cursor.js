@@ -26,19 +26,19 @@ export class Cursor {
   /** @type {Set<string>} */
   #held = new Set();
   #element;
-  #how;
+  #callbacks;
 
   /**
    * @param {HTMLElement} element has the focus while one draws
-   * @param {object} how
-   * @param {() => Tool} how.tool
-   * @param {(stroke: Stroke) => void} how.grew
-   * @param {(stroke: Stroke) => void} how.ended
-   * @param {(point: Point | null, down: boolean) => void} how.moved told where the pen is, null when it is put away
+   * @param {object} callbacks
+   * @param {() => Tool} callbacks.tool
+   * @param {(stroke: Stroke) => void} callbacks.grew
+   * @param {(stroke: Stroke) => void} callbacks.ended
+   * @param {(point: Point | null, down: boolean) => void} callbacks.moved called with where the pen is, null when it is put away
    */
-  constructor(element, how) {
+  constructor(element, callbacks) {
     this.#element = element;
-    this.#how = how;
+    this.#callbacks = callbacks;
     element.addEventListener("keydown", (event) => this.#pressed(event));
     element.addEventListener("keyup", (event) => this.#held.delete(event.key));
     element.addEventListener("pointerdown", () => this.putAway(true));
@@ -49,7 +49,7 @@ export class Cursor {
   lift() {
     const done = this.#stroke;
     this.#stroke = null;
-    if (done) this.#how.ended(done);
+    if (done) this.#callbacks.ended(done);
   }
 
   /** @param {boolean} isPointed whether a pointer draws now, so that the focus need not be seen */
@@ -57,7 +57,7 @@ export class Cursor {
     this.#element.classList.toggle("pointed", isPointed);
     this.#held.clear();
     this.lift();
-    this.#how.moved(null, false);
+    this.#callbacks.moved(null, false);
   }
 
   /** @param {KeyboardEvent} event */
@@ -80,9 +80,9 @@ export class Cursor {
     }
     if (this.#stroke) {
       extend(this.#stroke, this.#at);
-      this.#how.grew(this.#stroke);
+      this.#callbacks.grew(this.#stroke);
     }
-    this.#how.moved(this.#at, this.#stroke !== null);
+    this.#callbacks.moved(this.#at, this.#stroke !== null);
   }
 
   /** @param {boolean} repeated a key that is held toggles once */
@@ -90,9 +90,9 @@ export class Cursor {
     if (repeated) return;
     if (this.#stroke) this.lift();
     else {
-      this.#stroke = { points: [this.#at], ...this.#how.tool() };
-      this.#how.grew(this.#stroke);
+      this.#stroke = { points: [this.#at], ...this.#callbacks.tool() };
+      this.#callbacks.grew(this.#stroke);
     }
-    this.#how.moved(this.#at, this.#stroke !== null);
+    this.#callbacks.moved(this.#at, this.#stroke !== null);
   }
 }

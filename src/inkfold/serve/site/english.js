@@ -1,8 +1,8 @@
 /**
  * @file The page in English.
  *
- * @typedef {import("./ask.js").Sureness} Sureness
- * @typedef {import("./ask.js").Trouble} Trouble
+ * @typedef {import("./api.js").Sureness} Sureness
+ * @typedef {import("./api.js").Trouble} Trouble
  */
 
 export const english = {
@@ -30,7 +30,7 @@ export const english = {
   others: "Other ideas",
   retry: "Try again now",
   top: "Most likely",
-  nearest: "The nearest drawings it has learnt from",
+  nearest: "The most similar training drawings",
   knows: "What it knows",
   search: "Search",
   keys: "Keys",
@@ -42,7 +42,7 @@ export const english = {
   cleared: "The paper is clear",
   undone: "Undone",
   redone: "Redone",
-  waiting: "Waiting for the answer. Draw on.",
+  waiting: "Waiting for the answer. You can keep drawing.",
   /** @param {string} count @param {number} classes */
   lead: (count, classes) => (classes === 1 ? "It knows one thing." : `Draw one of ${count} things.`),
   lead_unknown: "Draw something.",
@@ -55,13 +55,13 @@ export const english = {
   /** @param {string} name @param {string} chance @param {string} sure */
   spoken: (name, chance, sure) => `${name}, ${chance}. ${sure}`,
   /** @param {string} total @param {string | null} model */
-  took: (total, model) => `Answered in ${total} ms${model ? `, ${model} ms of it the model` : ""}.`,
+  took: (total, model) => `Answered in ${total} ms${model ? `, ${model} ms of that in the model` : ""}.`,
   /** @param {{value: string, low: string, high: string, of: string}} measured */
   proof: ({ value, low, high, of }) =>
-    `It was right on ${value} of ${of === "holdout" ? "the drawings that were kept from it" : "drawings that it had not learnt from"} (95% interval ${low} to ${high}).`,
+    `It was right on ${value} of ${of === "holdout" ? "drawings held out of its training" : "drawings that it wasn’t trained on"} (95% interval ${low} to ${high}).`,
   /** @param {{accuracy: string, low: string, high: string, count: string}} measured */
   measured: ({ accuracy, low, high, count }) =>
-    `When it was this sure before, ${accuracy} of its answers were right (95% interval ${low} to ${high}; ${count} drawings that it had not learnt from).`,
+    `When it was this confident before, ${accuracy} of its answers were right (95% interval ${low} to ${high}; ${count} drawings that it wasn’t trained on).`,
   unmeasured: "Nobody has measured how often such answers are right.",
   /** @type {Record<Sureness, string>} */
   sure: {
@@ -73,7 +73,7 @@ export const english = {
   },
   /** @type {Record<Trouble, string>} */
   trouble: {
-    busy: "Too many are asking at once.",
+    busy: "Too many people are using this server at once.",
     not_ready: "The model isn’t ready: it is still loading, or the server is stopping.",
     too_large: "That is too large for this server.",
     unreadable: "The server can’t read this as a drawing.",
@@ -84,8 +84,8 @@ export const english = {
   /** @type {Partial<Record<Trouble, string>>} */
   hint: {
     too_large: "Try a smaller picture, or a simpler drawing.",
-    unreadable: "Is it a picture file (PNG, JPEG, WebP, GIF, BMP, TIFF), and whole?",
+    unreadable: "Is it a picture file (PNG, JPEG, WebP, GIF, BMP, TIFF), and complete?",
   },
   /** @param {string} seconds */
-  again: (seconds) => `Asking again in ${seconds} s.`,
+  again: (seconds) => `Trying again in ${seconds} s.`,
 };

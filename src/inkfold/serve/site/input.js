@@ -1,8 +1,8 @@
 /**
- * @file What is asked about a state: its strokes, the picture's own file, or a rendering of both.
+ * @file What is sent of a state: its strokes, the picture's own file, or a rendering of both.
  *
- * @typedef {import("./ask.js").Input} Input
- * @typedef {import("./ask.js").Description} Description
+ * @typedef {import("./api.js").Input} Input
+ * @typedef {import("./api.js").Description} Description
  * @typedef {import("./sketch.js").State} State
  * @typedef {import("./sketch.js").Picture} Picture
  * @typedef {import("./sketch.js").Stroke} Stroke

@@ -1,11 +1,11 @@
 /**
- * @file The page, put together: what is drawn or given becomes a state, a state is asked about, the answer is shown.
+ * @file The page, put together: what is drawn or chosen becomes a state, the state is sent, the answer is shown.
  *
- * @typedef {import("./ask.js").Description} Description
+ * @typedef {import("./api.js").Description} Description
  * @typedef {import("./sketch.js").Stroke} Stroke
  */
-import { answer, describe } from "./ask.js";
-import { Asker } from "./asker.js";
+import { answer, describe } from "./api.js";
+import { Scheduler } from "./scheduler.js";
 import { Cursor } from "./cursor.js";
 import { byId } from "./dom.js";
 import { toInput } from "./input.js";
@@ -20,7 +20,7 @@ import { followLanguage, number, percent, words } from "./words.js";
 
 const IDEAS = 3;
 
-/** Between two attempts to learn what the server's model is. */
+/** Between two attempts to read what the server's model is. */
 const RETRY_MS = 3000;
 
 /** @type {Description | null} */
@@ -36,10 +36,14 @@ const tools = new Tools((word) => view.say(/** @type {any} */ (words())[word]));
 const known = new Known({ search: byId("search"), list: byId("classes"), found: byId("found") }, (shown, all) =>
   words().found(number(shown), number(all)),
 );
-const asker = new Asker({ current: () => toInput(withLive(), model?.limits), ask: answer, told: (stage) => view.show(stage) });
+const scheduler = new Scheduler({
+  current: () => toInput(withLive(), model?.limits),
+  send: answer,
+  report: (stage) => view.show(stage),
+});
 const sketch = new Sketch((change) => {
   showSketch();
-  asker.touch(change === "replaced");
+  scheduler.touch(change === "replaced");
 });
 
 /** What is on the paper, with the stroke that is being drawn. */
@@ -65,7 +69,7 @@ function grew(stroke) {
   live = stroke;
   byId("invitation").hidden = true;
   sheet.showLive(stroke);
-  asker.touch(false);
+  scheduler.touch(false);
 }
 
 /** @param {Stroke} stroke */
@@ -106,14 +110,14 @@ function showIdeas() {
   showModel();
 }
 
-/** A server that is still loading is asked until it answers; one can draw meanwhile. */
-async function learn() {
+/** Read what the model is, again and again while the server is still loading; one can draw meanwhile. */
+async function readModel() {
   try {
     model = await describe(new AbortController().signal);
     known.fill(model.class_names);
     showIdeas();
   } catch {
-    setTimeout(learn, RETRY_MS);
+    setTimeout(readModel, RETRY_MS);
   }
 }
 
@@ -141,9 +145,9 @@ followKeys(tools, { undo: act("undo", "undone"), redo: act("redo", "redone"), cl
 for (const [id, word] of /** @type {const} */ ([["undo", "undone"], ["redo", "redone"], ["clear", "cleared"]])) {
   byId(id).addEventListener("click", act(id, word));
 }
-byId("retry").addEventListener("click", () => asker.again());
+byId("retry").addEventListener("click", () => scheduler.again());
 byId("others").addEventListener("click", showIdeas);
-addEventListener("online", () => asker.again());
+addEventListener("online", () => scheduler.again());
 followLanguage(() => {
   showModel();
   showSketch();
@@ -151,4 +155,4 @@ followLanguage(() => {
 });
 showSketch();
 showModel();
-learn();
+readModel();

@@ -1,6 +1,6 @@
 /**
- * @file Mouse, pen and finger: pointer events become strokes. One pointer draws at a time; pressure says nothing, since the
- * drawings that the model learnt from have lines of one width.
+ * @file Mouse, pen and finger: pointer events become strokes. One pointer draws at a time; pressure is ignored, since the
+ * drawings that the model was trained on have lines of one width.
  *
  * @typedef {import("./sketch.js").Stroke} Stroke
  * @typedef {import("./sketch.js").Point} Point
@@ -25,12 +25,12 @@ export function extend(stroke, point) {
  * Follow pointers over an element.
  *
  * @param {HTMLElement} element
- * @param {object} how
- * @param {(event: MouseEvent) => Point} how.toPaper
- * @param {() => Tool} how.tool the tool when a stroke begins
- * @param {(stroke: Stroke) => void} how.grew told while a stroke is drawn
- * @param {(stroke: Stroke) => void} how.ended told once it is complete
- * @param {(event: PointerEvent | null) => void} how.hovered told where a mouse or pen is, null when it left
+ * @param {object} callbacks
+ * @param {(event: MouseEvent) => Point} callbacks.toPaper
+ * @param {() => Tool} callbacks.tool the tool when a stroke begins
+ * @param {(stroke: Stroke) => void} callbacks.grew called while a stroke is drawn
+ * @param {(stroke: Stroke) => void} callbacks.ended called once it is complete
+ * @param {(event: PointerEvent | null) => void} callbacks.hovered called with where a mouse or pen is, null when it left
  */
 export function followPointers(element, { toPaper, tool, grew, ended, hovered }) {
   /** @type {Stroke | null} */
@@ -58,7 +58,7 @@ export function followPointers(element, { toPaper, tool, grew, ended, hovered })
     hovered(event.pointerType === "touch" ? null : event);
     if (event.pointerId !== drawing || !stroke) return;
     const passed = event.getCoalescedEvents();
-    for (const one of passed.length ? passed : [event]) extend(stroke, toPaper(one));
+    for (const move of passed.length ? passed : [event]) extend(stroke, toPaper(move));
     grew(stroke);
   });
   element.addEventListener("pointerup", finish);

@@ -5,7 +5,7 @@
  */
 
 /** @param {DataTransfer | null} data @returns {File | null} */
-const firstFile = (data) => [...(data?.files ?? [])].find((one) => one.type.startsWith("image/")) ?? data?.files[0] ?? null;
+const firstFile = (data) => [...(data?.files ?? [])].find((file) => file.type.startsWith("image/")) ?? data?.files[0] ?? null;
 
 /**
  * A file as a picture. What the browser can't read may still be one that the server can (a TIFF).
@@ -25,12 +25,12 @@ async function toPicture(file) {
  * @param {HTMLElement} where.button
  * @param {HTMLInputElement} where.chooser
  * @param {HTMLElement} where.veil covers the page while a file is dragged over it
- * @param {(picture: Picture) => void} given
+ * @param {(picture: Picture) => void} place called with each picture
  */
-export function receivePictures({ button, chooser, veil }, given) {
+export function receivePictures({ button, chooser, veil }, place) {
   /** @param {File | null | undefined} file */
   const take = async (file) => {
-    if (file) given(await toPicture(file));
+    if (file) place(await toPicture(file));
   };
   button.addEventListener("click", () => chooser.click());
   chooser.addEventListener("change", () => {

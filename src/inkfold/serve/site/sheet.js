@@ -23,7 +23,7 @@ export class Sheet {
   #state = null;
   /** @type {Stroke | null} */
   #stroke = null;
-  #asked = 0;
+  #frame = 0;
 
   /** @param {HTMLElement} element holds #base, #live and #ring */
   constructor(element) {
@@ -44,7 +44,7 @@ export class Sheet {
   /** Show the stroke that is being drawn, with the next frame. @param {Stroke | null} stroke */
   showLive(stroke) {
     this.#stroke = stroke;
-    this.#asked ||= requestAnimationFrame(() => this.#drawLive());
+    this.#frame ||= requestAnimationFrame(() => this.#drawLive());
   }
 
   /** Where an event is on the paper. @param {MouseEvent} event @returns {Point} */
@@ -80,7 +80,7 @@ export class Sheet {
   }
 
   #drawLive() {
-    this.#asked = 0;
+    this.#frame = 0;
     this.#live.setTransform(this.#side_px / PAPER, 0, 0, this.#side_px / PAPER, 0, 0);
     this.#live.clearRect(0, 0, PAPER, PAPER);
     if (this.#stroke) layStroke(this.#live, this.#stroke);

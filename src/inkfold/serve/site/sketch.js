@@ -25,7 +25,7 @@ export class Sketch {
   #now = BLANK;
   #changed;
 
-  /** @param {(change: Change) => void} changed told after every change */
+  /** @param {(change: Change) => void} changed called after every change */
   constructor(changed) {
     this.#changed = changed;
   }

@@ -13,7 +13,7 @@ export class Tools {
   #changed;
   #width = /** @type {HTMLInputElement} */ (byId("width"));
 
-  /** @param {(word: string) => void} changed told the word for the tool that was taken */
+  /** @param {(word: string) => void} changed called with the word for the tool that was taken */
   constructor(changed) {
     this.#changed = changed;
     byId("pen").addEventListener("click", () => this.take(false));

@@ -1,15 +1,15 @@
 /**
  * @file Which part of the page speaks: ideas, an answer, or what went wrong; and what is said aloud.
  *
- * @typedef {import("./asker.js").Stage} Stage
- * @typedef {import("./ask.js").Answer} Answer
- * @typedef {import("./ask.js").AskError} AskError
+ * @typedef {import("./scheduler.js").Stage} Stage
+ * @typedef {import("./api.js").Answer} Answer
+ * @typedef {import("./api.js").ApiError} ApiError
  */
 import { showAnswer, spoken } from "./answers.js";
 import { byId } from "./dom.js";
 import { number, words } from "./words.js";
 
-/** Waits shorter than this are not spoken of. */
+/** Shorter waits are not mentioned. */
 const SLOW_MS = 1500;
 
 /** While one draws the answer changes often: only one that has stayed this long is said aloud. */
@@ -74,7 +74,7 @@ export class View {
     byId("took").textContent = "";
   }
 
-  /** @param {AskError} error @param {number | null} again_s */
+  /** @param {ApiError} error @param {number | null} again_s */
   #explain(error, again_s) {
     byId("took").textContent = "";
     byId("trouble-what").textContent = words().trouble[error.trouble];

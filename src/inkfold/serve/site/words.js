@@ -27,7 +27,7 @@ function kept(chosen) {
 
 /** @returns {Language} */
 function preferred() {
-  const known = [kept(), ...navigator.languages].map((one) => (one ?? "").slice(0, 2)).find((one) => one in LANGUAGES);
+  const known = [kept(), ...navigator.languages].map((code) => (code ?? "").slice(0, 2)).find((code) => code in LANGUAGES);
   return /** @type {Language} */ (known ?? "en");
 }
 
@@ -56,14 +56,14 @@ function translate(chosen) {
   document.documentElement.lang = chosen;
   /** @type {Record<string, string>} */
   const said = /** @type {any} */ (words());
-  for (const one of all("[data-word]")) one.textContent = said[one.dataset.word ?? ""];
-  for (const one of all("[data-label]")) {
-    const label = one.dataset.label ?? "";
-    one.setAttribute("aria-label", said[label]);
-    if (one instanceof HTMLButtonElement) one.title = said[`${label}_title`] ?? said[label];
+  for (const element of all("[data-word]")) element.textContent = said[element.dataset.word ?? ""];
+  for (const element of all("[data-label]")) {
+    const label = element.dataset.label ?? "";
+    element.setAttribute("aria-label", said[label]);
+    if (element instanceof HTMLButtonElement) element.title = said[`${label}_title`] ?? said[label];
   }
-  for (const one of all("[data-placeholder]")) one.setAttribute("placeholder", said[one.dataset.placeholder ?? ""]);
-  for (const one of all("[data-language]")) one.setAttribute("aria-pressed", String(one.dataset.language === chosen));
+  for (const element of all("[data-placeholder]")) element.setAttribute("placeholder", said[element.dataset.placeholder ?? ""]);
+  for (const element of all("[data-language]")) element.setAttribute("aria-pressed", String(element.dataset.language === chosen));
 }
 
 /** Speak the reader's language, and another where one is chosen. @param {() => void} changed */

@@ -1,6 +1,6 @@
 /**
- * @file The one place through which the page gets answers. A page that runs the model in the browser replaces this module and
- * nothing else: `answer` and `describe` are all that is asked of it.
+ * @file The only module that talks to the server. A page that runs the model in the browser replaces this module and nothing
+ * else: the others need `answer` and `describe` only.
  *
  * @typedef {import("./sketch.js").Stroke} Stroke
  * @typedef {{kind: "strokes", strokes: readonly Stroke[], side: number, pen: number}} StrokesInput side of the paper and
@@ -10,7 +10,7 @@
  * @typedef {{class_name: string, target: number, probability: number}} Guess
  * @typedef {"almost_certain" | "likely" | "unsure" | "guess" | "blank"} Sureness
  * @typedef {{words: Sureness, text: string, accuracy: number | null, low: number | null, high: number | null, count: number}} Sure
- *   accuracy, with its 95 % interval, of the count answers this sure on drawings that were not learnt from.
+ *   accuracy, with its 95 % interval, measured on count drawings held out of training, answered with about this confidence.
  * @typedef {{class_name: string, similarity: number, image: string}} Near image is a data URI.
  * @typedef {{top: Guess[], sure: Sure, nearest: Near[], took_ms: number, model_ms: number | null}} Answer
  * @typedef {{name: string, classes: number, class_names: string[], size_px: number, backbones: string[], folds: number,
@@ -22,7 +22,7 @@
 const TOP = 5;
 const NEAREST = 6;
 
-/** Longer than this no answer is worth. */
+/** An answer that takes longer is given up. */
 const PATIENCE_MS = 30_000;
 
 /** @type {Record<number, Trouble>} */
@@ -37,14 +37,14 @@ const TROUBLES = {
   504: "late",
 };
 
-/** Troubles that pass by themselves. */
+/** Troubles that pass without the user. */
 const PASSING = new Set(["busy", "not_ready", "late", "gone"]);
 
-export class AskError extends Error {
+export class ApiError extends Error {
   /**
    * @param {Trouble} trouble
    * @param {string} [reason] in the server's words
-   * @param {number | null} [retry_s] when the server wants to be asked again
+   * @param {number | null} [retry_s] after how many seconds the server accepts another request
    */
   constructor(trouble, reason = "", retry_s = null) {
     super(reason || trouble);
@@ -57,31 +57,31 @@ export class AskError extends Error {
 
 /** @param {Response} response */
 async function toError(response) {
-  const told = await response.json().then((body) => body.error, () => null);
-  const reason = told ? `${told.reason}; expected ${told.expected}. ${told.do}` : "";
+  const refusal = await response.json().then((body) => body.error, () => null);
+  const reason = refusal ? `${refusal.reason}; expected ${refusal.expected}. ${refusal.do}` : "";
   const retry_s = Number.parseFloat(response.headers.get("Retry-After") ?? "");
-  const trouble = told?.code === "too_large" ? "too_large" : TROUBLES[response.status]; // 422, as of other pictures
-  return new AskError(trouble ?? "failed", reason, Number.isFinite(retry_s) ? retry_s : null);
+  const trouble = refusal?.code === "too_large" ? "too_large" : TROUBLES[response.status]; // a status of 422, as other pictures that can't be read
+  return new ApiError(trouble ?? "failed", reason, Number.isFinite(retry_s) ? retry_s : null);
 }
 
 /**
- * Ask the server; what goes wrong becomes an AskError, unless the caller aborted.
+ * Send a request; what goes wrong becomes an ApiError, unless the caller aborted.
  *
  * @param {string} address relative to the page
  * @param {RequestInit} request
  * @param {AbortSignal} signal
  * @returns {Promise<any>}
  */
-async function ask(address, request, signal) {
+async function send(address, request, signal) {
   const late = AbortSignal.timeout(PATIENCE_MS);
   try {
     const response = await fetch(address, { ...request, signal: AbortSignal.any([signal, late]), cache: "no-store" });
     if (!response.ok) throw await toError(response);
     return await response.json();
   } catch (error) {
-    if (error instanceof AskError || signal.aborted) throw error;
-    if (late.aborted) throw new AskError("late");
-    throw new AskError(error instanceof SyntaxError ? "failed" : "gone");
+    if (error instanceof ApiError || signal.aborted) throw error;
+    if (late.aborted) throw new ApiError("late");
+    throw new ApiError(error instanceof SyntaxError ? "failed" : "gone");
   }
 }
 
@@ -97,17 +97,17 @@ function toRequest(input) {
 }
 
 /**
- * What is this? The only question that the page asks.
+ * Recognise what is on the paper.
  *
  * @param {Input} input
  * @param {AbortSignal} signal
  * @returns {Promise<Answer>}
- * @throws {AskError} if there is no answer; what `signal` aborts rejects with its reason
+ * @throws {ApiError} if there is no answer; an aborted request rejects with the signal's reason
  */
 export async function answer(input, signal) {
   const began = performance.now();
-  const { answers: [said], time_ms } = await ask(`predict?top=${TOP}&nearest=${NEAREST}`, toRequest(input), signal);
-  return { ...said, took_ms: performance.now() - began, model_ms: time_ms.model };
+  const { answers: [first], time_ms } = await send(`predict?top=${TOP}&nearest=${NEAREST}`, toRequest(input), signal);
+  return { ...first, took_ms: performance.now() - began, model_ms: time_ms.model };
 }
 
 /**
@@ -117,5 +117,5 @@ export async function answer(input, signal) {
  * @returns {Promise<Description>}
  */
 export function describe(signal) {
-  return ask("api/model", {}, signal);
+  return send("api/model", {}, signal);
 }
