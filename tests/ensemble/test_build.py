@@ -369,12 +369,7 @@ def test_a_run_and_a_submission_vote_by_what_needs_no_fitting(toys, tmp_path, me
 
 
 def test_what_must_be_fitted_is_refused_beside_a_submission_and_the_place_stays_free(toys, tmp_path):
-    for vote_recipe in (
-        {"method": "weighted"},
-        {"method": "greedy"},
-        {"method": "stack"},
-        {"calibrate": True},
-    ):
+    for vote_recipe in ({"method": "weighted"}, {"method": "greedy"}, {"method": "stack"}, {"calibrate": True}):
         with pytest.raises(PredictionError, match="fitted on out-of-fold predictions, which not all members have"):
             vote([toys["linear"], toys["mlp"] / "submission.csv"], vote_recipe, out=tmp_path / "out")
         assert not (tmp_path / "out").exists()

@@ -164,17 +164,7 @@ def test_every_target_that_is_no_class_is_reported_by_row(tmp_path):
 
 
 def test_targets_that_are_no_numbers_are_reported(tmp_path):
-    for target in (
-        "",
-        "-2",
-        "1e3",
-        "2,0",
-        "9" * 19,
-        "9" * 400,
-        "nan",
-        "٢",
-        "tench",
-    ):
+    for target in ("", "-2", "1e3", "2,0", "9" * 19, "9" * 400, "nan", "٢", "tench"):
         [line] = refused(write_submitted(tmp_path / "s.csv", [2, target, 5, 30]))
         assert f"row 2: got target '{target}'" in line
 
@@ -233,13 +223,7 @@ def test_a_class_may_be_called_like_a_column(tmp_path, names):
 
 
 def test_row_numbers_are_no_class(tmp_path):
-    for index in (
-        "ID",
-        "id",
-        "",
-        "Unnamed: 0",
-        "__index_level_0__",
-    ):
+    for index in ("ID", "id", "", "Unnamed: 0", "__index_level_0__"):
         rows = [[i, one, *row] for i, (one, row) in enumerate(zip(PATHS, PROBS.tolist(), strict=True))]
         path = write_csv(tmp_path / "a.csv", [index, "image_path", *NAMES], rows)
         for classes in (CLASSES, None):
@@ -393,23 +377,9 @@ def test_parquet_without_columns_or_rows_is_refused(tmp_path):
 
 
 def test_arrays_of_any_byte_order_and_layout_are_read(tmp_path):
-    for save in (
-        np.savez,
-        np.savez_compressed,
-    ):
-        for order in (
-            "C",
-            "F",
-        ):
-            for dtype in (
-                "f2",
-                "f4",
-                "f8",
-                ">f4",
-                ">f8",
-                ">f2",
-                "g",
-            ):
+    for save in (np.savez, np.savez_compressed):
+        for order in ("C", "F"):
+            for dtype in ("f2", "f4", "f8", ">f4", ">f8", ">f2", "g"):
                 folds = np.asarray(FOLDS, dtype, order=order)
                 one = read_predictions(write_npz(tmp_path / "a.npz", folds, np.array(PATHS, ">U20"), save=save), None)
                 assert one.fold_probs.dtype == np.float32
@@ -460,7 +430,7 @@ def test_an_npy_needs_the_paths_of_its_rows_and_the_names_of_its_classes(tmp_pat
     write_npy(tmp_path / "a.npy")
     assert "nothing names its 3 classes. Name the data (--data DIR)" in refused(tmp_path / "a.npy", None)[0]
     write_npy(tmp_path / "a.npy", image_paths=PATHS[:3])
-    assert "got 4 rows of 3 classes, expected 3 rows, one a path, of 3 classes" in refused(tmp_path / "a.npy")[0]
+    assert "got 4 rows of 3 classes, expected 3 rows, one per path, of 3 classes" in refused(tmp_path / "a.npy")[0]
     assert "nothing names its 3 classes" in refused(write_npz(tmp_path / "b.npz", class_names=None), None)[0]
 
 
@@ -479,7 +449,7 @@ def test_arrays_of_another_form_are_refused(tmp_path):
         ({"probs": PROBS.astype(str)}, "expected numbers"),
         ({"probs": PROBS.astype("M8[s]")}, "expected numbers"),
         ({"probs": np.zeros(4, [("a", "f4"), ("b", "f4")])}, "expected numbers"),
-        ({"probs": PROBS[:, :2]}, "got 4 rows of 2 classes, expected 4 rows, one a path, of 3 classes"),
+        ({"probs": PROBS[:, :2]}, "got 4 rows of 2 classes, expected 4 rows, one per path, of 3 classes"),
         ({"probs": PROBS.T}, "got 3 rows of 4 classes"),
         ({"probs": np.empty((0, 4, 3))}, "at least one"),
         ({"probs": np.empty((0, 3)), "image_paths": np.empty(0, "U5")}, "at least one"),
@@ -529,17 +499,7 @@ HUGE = [(1 << 33, 3), (1 << 62, 1 << 62), (4, 1 << 40), (1 << 20, 4, 3), (4, 3, 
 
 
 def test_a_header_that_announces_more_than_there_is_allocates_nothing(tmp_path):
-    for shape in (
-        *HUGE,
-        (-1, 3),
-        (-4, -3),
-        (4, -3),
-        (1 << 62, 0),
-        (True, 12),
-        (4.0, 3),
-        "4",
-        None,
-    ):
+    for shape in (*HUGE, (-1, 3), (-4, -3), (4, -3), (1 << 62, 0), (True, 12), (4.0, 3), "4", None):
         data = header_of(describe(shape)) + PROBS.tobytes()
         write_npy(tmp_path / "a.npy")
         (tmp_path / "a.npy").write_bytes(data)
@@ -620,12 +580,7 @@ def test_an_npy_that_is_cut_short_is_refused(tmp_path):
 
 
 def test_hostile_headers_are_refused(tmp_path):
-    for version in (
-        (1, 0),
-        (2, 0),
-        (3, 0),
-        (9, 9),
-    ):
+    for version in ((1, 0), (2, 0), (3, 0), (9, 9)):
         for header in (
             b"",
             b"\0\0",

@@ -81,12 +81,7 @@ def test_hard_methods_break_ties_by_their_rule():
 
 
 def test_calibrated_methods_are_the_votes_of_tempered_members():
-    for kind in (
-        "soft",
-        "hard",
-        "geometric",
-        "rank",
-    ):
+    for kind in ("soft", "hard", "geometric", "rank"):
         members, targets, _ = toy_members()
         fitted = fit_method(VotingMethod(kind, True, "mean_probability"), members, targets)
         temperatures = [fit_temperature(one, targets) for one in members]

@@ -81,13 +81,7 @@ def test_the_datas_folder_becomes_absolute_and_must_be_named(tmp_path, monkeypat
 
 
 def test_what_all_members_share_can_not_be_set_for_one():
-    for key in (
-        "seed",
-        "folds.k",
-        "folds",
-        "data.label_column",
-        "data",
-    ):
+    for key in ("seed", "folds.k", "folds", "data.label_column", "data"):
         [line] = problem_lines_of(two({key: 3 if key in ("seed", "folds.k") else {}}, {}))
         assert line == f"members: a: {key}: is the same for all members. Set it beside `members`, not below."
 
@@ -137,19 +131,7 @@ def test_a_member_must_be_of_one_model():
 
 
 def test_names_that_make_no_directory_are_reported():
-    for name in (
-        "a/b",
-        "../a",
-        "..",
-        ".",
-        "",
-        "a ",
-        "a.",
-        ".a",
-        "a\\b",
-        "a:b",
-        "a\n",
-    ):
+    for name in ("a/b", "../a", "..", ".", "", "a ", "a.", ".a", "a\\b", "a:b", "a\n"):
         lines = problem_lines_of(
             {"members": [{"recipe": "cpu-best", "name": name or "?"}, {"recipe": "cpu-best", "name": "b"}]}
         )
@@ -157,14 +139,7 @@ def test_names_that_make_no_directory_are_reported():
 
 
 def test_other_names_are_taken():
-    for name in (
-        "a",
-        "사과",
-        "eva02-large.v1",
-        "a b+c",
-        "resnet50_mlp",
-        "é",
-    ):
+    for name in ("a", "사과", "eva02-large.v1", "a b+c", "resnet50_mlp", "é"):
         assert (
             settled({"members": [{"recipe": "cpu-best", "name": name}, {"recipe": "cpu-best", "name": "b"}]})[0].names[0]
             == name

@@ -107,14 +107,14 @@ def test_the_score_of_choosing_does_not_come_from_the_drawings_scored():
 
 
 def test_the_second_levels_stack_is_scikit_learns_logistic_regression():
-    """A shared weight a member and a bias a class: sklearn fits the same on one-hot contrasts of two classes."""
+    """One weight per member and one bias per class: scikit-learn fits the same on one-hot contrasts of two classes."""
     targets = np.arange(80) % 2
     members = np.stack([some_probs(targets, 2, 0, 1.0), some_probs(targets, 2, 1, 2.0)])
     parts = np.arange(80) % 4
     aligned = some_members(
         n=80, strengths=(1, 1), class_names=("a", "b"), out_of_fold=members, targets=targets, parts=parts, test=None
     )
-    stack = select_vote(aligned, VoteRecipe(method="stack")).ways[METHODS.index("stack")]
+    stack = select_vote(aligned, VoteRecipe(method="stack")).method_scores[METHODS.index("stack")]
     contrast = (np.log(members[:, :, 1]) - np.log(members[:, :, 0])).T
     for part in range(4):
         outside = parts != part
@@ -123,10 +123,7 @@ def test_the_second_levels_stack_is_scikit_learns_logistic_regression():
 
 
 def test_without_out_of_fold_predictions_what_needs_no_fitting_is_left():
-    for method in (
-        "auto",
-        *UNFITTED,
-    ):
+    for method in ("auto", *UNFITTED):
         aligned = without_out_of_fold()
         selection = select_vote(aligned, VoteRecipe(method=method))
         assert selection.taken.method.kind == ("soft" if method == "auto" else method)

@@ -52,11 +52,7 @@ def mapped(members, tmp_path):
 
 
 def test_the_temperature_is_that_of_a_fine_grid():
-    for sharpness in (
-        0.3,
-        1.0,
-        4.0,
-    ):
+    for sharpness in (0.3, 1.0, 4.0):
         for seed in range(4):
             [probs], targets = panel([1.5], 100, seed, sharpness)
             grid = np.geomspace(0.05, 20, 3000)
@@ -163,7 +159,7 @@ def test_three_members_weights_are_as_likely_as_those_of_scipys_slsqp():
         members, targets = panel([1.2, 1.0, 0.9], 200, seed)
         likelihoods = members[:, np.arange(200), targets]
         found = minimize(
-            lambda weights: -np.log(weights @ likelihoods).mean(),
+            lambda weights, likelihoods=likelihoods: -np.log(weights @ likelihoods).mean(),
             np.full(3, 1 / 3),
             method="SLSQP",
             bounds=[(0, 1)] * 3,
@@ -235,15 +231,8 @@ def hill_climbed(members, targets, metric, rounds=50):
 @settings(quick, max_examples=20)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_one_bag_is_caruanas_algorithm_by_loops(seed):
-    for rounds in (
-        1,
-        3,
-        30,
-    ):
-        for metric in (
-            "nll",
-            "accuracy",
-        ):
+    for rounds in (1, 3, 30):
+        for metric in ("nll", "accuracy"):
             generator = np.random.default_rng(seed)
             count = generator.integers(1, 6)
             members, targets = panel(generator.uniform(0, 1.5, count), 12, generator, classes=3)
@@ -375,16 +364,8 @@ def test_drawings_that_all_answer_alike_have_no_say_in_accuracy_and_others_do():
 
 
 def test_fitting_needs_members_and_drawings_whose_class_is_known():
-    for members, n in (
-        (0, 4),
-        (2, 0),
-        (2, 3),
-    ):
-        for fit in (
-            fit_weights,
-            select_greedily,
-            fit_stack,
-        ):
+    for members, n in ((0, 4), (2, 0), (2, 3)):
+        for fit in (fit_weights, select_greedily, fit_stack):
             with pytest.raises(
                 PredictionError, match=rf"^vote: got {members} members, 4 drawings and {n} true classes, expected"
             ):
@@ -452,11 +433,7 @@ def penalised(members, targets, l2):
 
 def test_the_stack_is_the_optimum_that_scipy_finds_without_its_gradient():
     for seed in range(3):
-        for l2 in (
-            0.1,
-            1.0,
-            50.0,
-        ):
+        for l2 in (0.1, 1.0, 50.0):
             members, targets = panel([1.5, 0.7, 0.0], 80, seed, 2.0)
             loss = penalised(members, targets, l2)
             expected = minimize(loss, np.concatenate([np.full(3, 1 / 3), np.zeros(CLASSES)]), method="BFGS")

@@ -389,16 +389,7 @@ def test_a_rank_vote_gives_confidence_no_say():
 
 @every_vote
 def test_weights_that_are_none_are_refused(vote):
-    for weights in (
-        [-1.0, 2.0],
-        [0.0, 0.0],
-        [math.nan, 1.0],
-        [math.inf, 1.0],
-        [1.0],
-        [1.0, 1.0, 1.0],
-        [],
-        [[1.0, 1.0]],
-    ):
+    for weights in ([-1.0, 2.0], [0.0, 0.0], [math.nan, 1.0], [math.inf, 1.0], [1.0], [1.0, 1.0, 1.0], [], [[1.0, 1.0]]):
         with pytest.raises(
             PredictionError, match=r"^weights: got \[.*\], expected 2 numbers of at least 0 that are not all 0\."
         ):
@@ -414,27 +405,15 @@ def test_weights_of_any_size_are_weights(vote):
 
 @every_vote
 def test_a_vote_without_members_is_refused(vote):
-    for weights in (
-        None,
-        np.empty(0),
-    ):
+    for weights in (None, np.empty(0)):
         with pytest.raises(PredictionError, match=r"^members: got none, expected one at least\. Name"):
             vote(np.zeros((0, 2, 3)), weights)
 
 
 def test_a_nested_vote_without_models_or_folds_is_refused():
-    for within in (
-        "soft",
-        "hard",
-    ):
-        for across in (
-            "soft",
-            "hard",
-        ):
-            for shape in (
-                (0, 2, 4, 3),
-                (2, 0, 4, 3),
-            ):
+    for within in ("soft", "hard"):
+        for across in ("soft", "hard"):
+            for shape in ((0, 2, 4, 3), (2, 0, 4, 3)):
                 with pytest.raises(PredictionError, match=r"^members: got none"):
                     nested_vote(np.zeros(shape), within, across)
 
@@ -448,11 +427,7 @@ def test_answers_that_are_no_classes_ids_are_refused(wrong):
 
 @every_vote
 def test_votes_of_short_and_of_mapped_numbers_are_those_of_the_same_numbers_in_double(vote, tmp_path):
-    for dtype in (
-        np.float16,
-        np.float32,
-        np.float64,
-    ):
+    for dtype in (np.float16, np.float32, np.float64):
         members = np.random.default_rng(0).dirichlet(np.full(6, 0.4), (3, 40)).astype(dtype)
         np.save(tmp_path / "members.npy", members)
         mapped, weights = np.load(tmp_path / "members.npy", mmap_mode="r"), np.array([0.2, 0.5, 0.3])

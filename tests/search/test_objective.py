@@ -31,14 +31,7 @@ def objective(data, *overrides, **columns):
 
 
 def test_the_wanted_share_is_set_aside(data):
-    for fraction in (
-        0.05,
-        0.2,
-        0.3,
-        0.4,
-        0.45,
-        0.55,
-    ):
+    for fraction in (0.05, 0.2, 0.3, 0.4, 0.45, 0.55):
         _, made = objective(data, f"tune.judge_fraction={fraction}")
         assert made.aside.mean() == pytest.approx(fraction, abs=0.02)
 

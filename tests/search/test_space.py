@@ -73,9 +73,9 @@ def test_a_key_that_can_not_be_searched_is_reported_with_the_value_that_fails():
         ),
         ({"fit.lr": {"low": 0.1, "high": 20}}, "tune.space.fit.lr: 20.0 does not fit: recipe: fit.lr: got 20.0."),
         ({"fit.scaling": {"choices": ["none", "huge"]}}, "'huge' does not fit"),
-        ({"seed": {"choices": [1, 2]}}, "tune.space.seed: can't be tuned: trials must agree on it"),
-        ({"data.root": {"choices": ["a"]}}, "tune.space.data.root: can't be tuned"),
-        ({"tta": {"choices": [[], ["hflip"]]}}, "tune.space.tta: can't be tuned: trials are scored on drawings as they are"),
+        ({"seed": {"choices": [1, 2]}}, "tune.space.seed: can't be searched: trials must agree on it"),
+        ({"data.root": {"choices": ["a"]}}, "tune.space.data.root: can't be searched"),
+        ({"tta": {"choices": [[], ["hflip"]]}}, "tune.space.tta: can't be searched: trials are scored on drawings as they are"),
         (
             {"fit.schedule": {"choices": [{"kind": "cosine"}]}, "fit.schedule.every": {"low": 1, "high": 5, "whole": True}},
             "no choice of fit.schedule has such a key",

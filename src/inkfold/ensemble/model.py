@@ -99,10 +99,8 @@ def load_any(path: str | Path) -> Run | Ensemble:
             raise PredictionError(problems)
         return load_run(path)
     directories = _member_directories(path, manifest)
-    for directory in directories:
-        if (
-            directory is not None and (path / directory / MANIFEST).is_file()
-        ):  # the ensemble's own manifest misses one that is gone
+    for directory in directories:  # the ensemble's own manifest lists a member that is gone
+        if directory is not None and (path / directory / MANIFEST).is_file():
             problems += _checked(path / directory)[1]
     if problems:
         raise PredictionError(problems)
