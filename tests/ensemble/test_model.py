@@ -1,6 +1,7 @@
 import itertools
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from scipy.stats import mode, rankdata
 import inkfold
 from inkfold.ensemble.build import vote
 from inkfold.ensemble.methods import METHODS
-from inkfold.ensemble.model import Ensemble, load_any, named, single_precision
+from inkfold.ensemble.model import Ensemble, first_run, load_any, named, single_precision
 from inkfold.errors import DataError, PredictionError
 from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.run import Run, load_run, write_predictions
@@ -276,6 +277,15 @@ def test_a_runs_own_changed_files_are_reported_too(toys, tmp_path):
     (tmp_path / "run/metrics.json").write_text("{}")
     with pytest.raises(PredictionError, match=r"metrics\.json"):
         load_any(tmp_path / "run")
+
+
+def test_the_first_run_of_a_run_is_itself_and_of_an_ensemble_its_first_member_that_is_one(voted, toys):
+    run, ensemble = load_any(toys["linear"]), voted(method="soft")
+    assert first_run(run) is run
+    assert first_run(ensemble) is ensemble.members[0]
+    assert first_run(replace(ensemble, members=(None, run))) is run
+    with pytest.raises(PredictionError, match=r"has only files of predictions as members, .* Name a run\."):
+        first_run(replace(ensemble, members=(None, None)))
 
 
 def test_single_precision_changes_no_answer():

@@ -1,5 +1,6 @@
 import csv
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -144,6 +145,20 @@ def test_what_must_be_fitted_is_refused_without_out_of_fold_predictions():
         with pytest.raises(PredictionError, match="Take soft, hard, geometric or rank"):
             refuse_unfit(without_out_of_fold(), VoteRecipe(**recipe))
         refuse_unfit(some_members(), VoteRecipe(**recipe))
+
+
+def test_the_log_says_which_method_is_used_and_why(caplog):
+    caplog.set_level(logging.INFO, "inkfold.ensemble")
+    selection = select_vote(some_members(), VoteRecipe())
+    select_vote(some_members(), VoteRecipe(method="rank"))
+    select_vote(without_out_of_fold(), VoteRecipe())
+    name = selection.taken.method.name
+    assert [line for line in caplog.messages if "has accuracy" not in line] == [
+        f"vote: chose {name}, the simplest that is not distinguishable from the most accurate",
+        "vote: rank, as the recipe names it",
+        "vote: soft, as not all members have out-of-fold predictions to score methods by",
+    ]
+    assert f"vote: soft has accuracy {selection.method_scores[0].right.mean():.4f} out of fold" in caplog.messages
 
 
 def test_progress_counts_the_methods():

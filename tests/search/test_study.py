@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 import shutil
 import signal
@@ -76,9 +77,12 @@ def test_a_study_leaves_the_best_recipe_the_figures_and_the_plots(tmp_path, data
     assert run.metrics["out_of_fold"]["n"] == 42
 
 
-def test_the_recipe_as_it_is_is_the_first_trial_and_is_never_given_up(tmp_path, data, recipe):
+def test_the_recipe_as_it_is_is_the_first_trial_and_is_never_given_up(tmp_path, data, recipe, caplog):
+    caplog.set_level(logging.INFO, "inkfold.search")
     summary = tune(recipe, data=data, out=tmp_path / "study")
     first = trials(tmp_path / "study")[0]
+    assert f"trial 0: accuracy {first.value:.4f}: " in caplog.text
+    assert caplog.text.count(": pruned: ") == summary["trials"]["given_up"]
     assert first.state == TrialState.COMPLETE
     assert first.params == {"fit.lr": 0.01, "head": '{"kind": "linear"}'}
     assert summary["cross_validated"]["as_it_was"] == first.value
