@@ -20,7 +20,7 @@ from inkfold.ensemble.member_predictions import MemberPredictions
 from inkfold.errors import DataError, PredictionError, RecipeError
 from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.run import load_run
-from toy import read_rows, toy_data, write_rows
+from toy import read_rows, toy_data, toy_recipe, write_rows
 from toy_votes import NAMES, texts
 
 
@@ -78,11 +78,11 @@ def test_a_directory_named_by_a_dot_has_a_name(toys, monkeypatch):
     assert [member.predictions.name for member in load_members([Path(), toys["mlp"]])] == ["linear", "mlp"]
 
 
-def test_all_problems_of_all_members_are_reported_together(toys, tmp_path):
+def test_all_problems_of_all_members_are_reported_together(toys, voted, tmp_path):
     shutil.copytree(toys["mlp"], tmp_path / "broken")
     (tmp_path / "broken/submission.csv").write_text("x")
     (tmp_path / "broken/heads.safetensors").unlink()
-    vote([toys["linear"], toys["mlp"]], {"method": "soft"}, out=tmp_path / "ensemble")
+    shutil.copytree(voted(method="soft").path, tmp_path / "ensemble")
     (tmp_path / "unfinished").mkdir()
     (tmp_path / "unfinished/recipe.yaml").write_text("x: 1")
     (tmp_path / "bad.csv").write_text("image_path,target\n0.png,99\n")
@@ -100,20 +100,20 @@ def test_all_problems_of_all_members_are_reported_together(toys, tmp_path):
 
 
 def test_columns_are_called_as_in_the_runs_data(tmp_path):
-    toys = trained(tmp_path)
+    data = toy_data(tmp_path / "data")
     for name in ("train.csv", "test.csv", "sample_submission.csv", "test_labels.csv"):
-        header, *rows = read_rows(toys["data"] / name)
-        write_rows(toys["data"] / name, [[{"image_path": "file", "target": "nr"}.get(one, one) for one in header], *rows])
+        header, *rows = read_rows(data / name)
+        write_rows(data / name, [[{"image_path": "file", "target": "nr"}.get(one, one) for one in header], *rows])
     from inkfold.pipeline.train import train
 
     settings = ("data.path_column=file", "data.target_column=nr")
-    run = train(tmp_path / "toy.yaml", *settings, data=toys["data"], out=tmp_path / "run")
+    run = train(toy_recipe(tmp_path), *settings, data=data, out=tmp_path / "run")
     members = load_members([run.path, run.path / "submission.csv"])
     np.testing.assert_array_equal(members[1].predictions.test.preds, members[0].predictions.test.preds)
     assert (run.path / "submission.csv").read_text().startswith("ID,file,nr\n")
     ensemble = vote([run.path, run.path / "submission.csv"], out=tmp_path / "out")
     assert (ensemble.path / "submission.csv").read_bytes() == (run.path / "submission.csv").read_bytes()
-    named = read_named_data(toys["data"], settings)
+    named = read_named_data(data, settings)
     alone = load_members([run.path / "submission.csv"], named)
     np.testing.assert_array_equal(alone[0].predictions.test.preds, members[0].predictions.test.preds)
 
