@@ -59,10 +59,10 @@ def votes(root: Path, rows: int, classes: int) -> dict[str, float]:
 
     numbers = Classes(tuple(f"class {i}" for i in range(classes)), np.arange(classes))
     started = time.perf_counter()
-    panel = align_members([read_member(directory, numbers) for directory in sorted({file.parent for file in files})])
+    aligned = align_members([read_member(directory, numbers) for directory in sorted({file.parent for file in files})])
     read_by_us = time.perf_counter() - started
-    assert panel.test is not None
-    preds = [folds.argmax(2) for folds in panel.test]
+    assert aligned.test is not None
+    preds = [folds.argmax(2) for folds in aligned.test]
     ours, seconds = timed(lambda: hard_preds(np.stack([hard_preds(folds) for folds in preds])))
     if not np.array_equal(ours, expected):
         raise SystemExit("the two sides answer differently")

@@ -1,4 +1,4 @@
-"""Finished toy runs, and panels of numbers, for the tests of votes."""
+"""Finished toy runs, and members made of numbers, for the tests of votes."""
 
 import numpy as np
 import pytest
@@ -52,10 +52,10 @@ def some_probs(targets, classes, seed, strength):
     return (exponents / exponents.sum(1, keepdims=True)).astype(np.float32)
 
 
-def some_panel(n=60, tests=24, folds=3, strengths=(1.0, 1.5, 0.5), **changes):
+def some_members(n=60, tests=24, folds=3, strengths=(1.0, 1.5, 0.5), **changes):
     """Members of different strength on three classes, with true labels everywhere."""
     targets, test_targets = np.arange(n) % 3, np.arange(tests) % 3
-    given = {
+    fields = {
         "names": tuple(f"model {i}" for i in range(len(strengths))),
         "class_names": NAMES,
         "out_of_fold": np.stack([some_probs(targets, 3, i, strength) for i, strength in enumerate(strengths)]),
@@ -69,9 +69,9 @@ def some_panel(n=60, tests=24, folds=3, strengths=(1.0, 1.5, 0.5), **changes):
         "test_paths": texts(f"test/{i}.png" for i in range(tests)),
         "test_targets": test_targets,
     }
-    return AlignedMembers(**{**given, **changes})
+    return AlignedMembers(**{**fields, **changes})
 
 
-def without_out_of_fold(panel_changes=None):
+def without_out_of_fold(changes=None):
     nothing = {"out_of_fold": None, "out_of_fold_paths": texts([]), "targets": np.empty(0, int), "parts": np.empty(0, int)}
-    return some_panel(**nothing, **(panel_changes or {}))
+    return some_members(**nothing, **(changes or {}))

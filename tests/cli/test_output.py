@@ -6,9 +6,9 @@ import pytest
 
 from inkfold.cli.output import print_backbones, print_run, print_search, print_table
 from inkfold.config.sections import VoteRecipe
-from inkfold.ensemble.selection import Facts, select_vote, write_selection
+from inkfold.ensemble.selection import DataSummary, select_vote, write_selection
 from inkfold.ensemble.submission import SubmissionFormat
-from toy_votes import some_panel, some_probs, without_out_of_fold
+from toy_votes import some_members, some_probs, without_out_of_fold
 
 COST = {"forwards": 3, "forwards_cached": 4, "decoded": 1, "seconds": {"fit": 1.25, "total": 2.0}, "peak_memory_bytes": 5 << 20}
 
@@ -19,7 +19,7 @@ def ensemble(tmp_path):
 
     def build(panel, warnings=(), cost=COST, skipped=None, split="kfold", **how):
         recipe = VoteRecipe(**how)
-        facts = Facts(60, skipped or {"train": 0, "test": 0}, split)
+        facts = DataSummary(60, skipped or {"train": 0, "test": 0}, split)
         write_selection(tmp_path, panel, select_vote(panel, recipe), recipe, SubmissionFormat(np.arange(3)), facts)
         (tmp_path / "cost.json").write_text(json.dumps(cost))
         metrics = json.loads((tmp_path / "metrics.json").read_text())
@@ -42,9 +42,9 @@ def row_of(text, name):
 
 
 def test_every_candidate_is_shown_beside_the_vote_taken(ensemble, capsys):
-    print_run(ensemble(some_panel(), method="soft"))
+    print_run(ensemble(some_members(), method="soft"))
     printed = capsys.readouterr().out
-    found = json.loads((ensemble(some_panel(), method="soft").path / "vote.json").read_text())
+    found = json.loads((ensemble(some_members(), method="soft").path / "vote.json").read_text())
     assert row_of(printed, "soft")[2] == row_of(printed, "soft")[4] == "taken"
     for one in found["candidates"]:
         row = row_of(printed, one["name"])
@@ -67,20 +67,20 @@ def test_every_candidate_is_shown_beside_the_vote_taken(ensemble, capsys):
 def test_what_can_be_told_apart_has_its_p_value(ensemble, capsys):
     targets = np.arange(60) % 3
     wrong = np.roll(np.eye(3, dtype=np.float32)[targets], 1, axis=1)
-    panel = some_panel(out_of_fold=np.stack([some_probs(targets, 3, 0, 4.0), some_probs(targets, 3, 1, 4.0), wrong]))
+    panel = some_members(out_of_fold=np.stack([some_probs(targets, 3, 0, 4.0), some_probs(targets, 3, 1, 4.0), wrong]))
     print_run(ensemble(panel, method="soft"))
     assert row_of(capsys.readouterr().out, "model 2")[2].startswith("p = ")
 
 
 def test_what_choosing_is_worth_is_shown_where_it_was_chosen(ensemble, capsys):
-    print_run(ensemble(some_panel()))
+    print_run(ensemble(some_members()))
     assert "each part by the vote that the other parts chose: 0." in capsys.readouterr().out
-    print_run(ensemble(some_panel(), method="rank"))
+    print_run(ensemble(some_members(), method="rank"))
     assert "the other parts chose" not in capsys.readouterr().out
 
 
 def test_without_test_labels_there_is_no_column_of_them(ensemble, capsys):
-    print_run(ensemble(some_panel(test_targets=None)))
+    print_run(ensemble(some_members(test_targets=None)))
     printed = capsys.readouterr().out
     assert "test (95 %)" not in printed
     assert "soft-soft" not in printed
@@ -104,7 +104,7 @@ def test_with_neither_the_vote_is_named(ensemble, capsys):
 
 
 def test_counts_costs_and_places_are_told(ensemble, capsys):
-    run = ensemble(some_panel(), skipped={"train": 2, "test": 0}, split="holdout")
+    run = ensemble(some_members(), skipped={"train": 2, "test": 0}, split="holdout")
     print_run(run)
     printed = capsys.readouterr().out
     assert "left out as broken: 2 train\n" in printed
@@ -115,13 +115,13 @@ def test_counts_costs_and_places_are_told(ensemble, capsys):
 
 @pytest.mark.parametrize("cost", [{**COST, "peak_memory_bytes": None}, {k: v for k, v in COST.items() if "peak" not in k}])
 def test_a_peak_that_is_not_known_is_not_told(ensemble, capsys, cost):
-    print_run(ensemble(some_panel(), cost=cost))
+    print_run(ensemble(some_members(), cost=cost))
     assert "2.0 s (fit 1.2)\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("names", [("[red]a[/red]", "run [bold]", "x[/]"), (":apple:", "사과", "a\\b"), ("a" * 150, "b", "c")])
 def test_names_are_shown_to_the_letter(ensemble, capsys, names):
-    print_run(ensemble(some_panel(names=names)))
+    print_run(ensemble(some_members(names=names)))
     printed = capsys.readouterr().out
     shown = "".join(cells(line)[-1] for line in printed.splitlines() if "│" in line)
     for name in names:

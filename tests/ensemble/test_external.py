@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inkfold.ensemble.answers import MemberPredictions
 from inkfold.ensemble.external import Classes, read_member, read_predictions
+from inkfold.ensemble.member_predictions import MemberPredictions
 from inkfold.ensemble.members import align_members
 from inkfold.errors import PredictionError
 from inkfold.evaluation.predictions import Predictions, write_submission
@@ -59,7 +59,7 @@ def write_parquet(path, **columns):
 
 
 def refused(path, classes=CLASSES):
-    """All that is told, as lines; each must say where."""
+    """All reported problems, as lines; each must say where."""
     with pytest.raises(PredictionError) as caught:
         read_member(path, classes)
     problems = caught.value.problems
@@ -157,19 +157,19 @@ def test_a_submission_that_inkfold_wrote_is_read_with_the_datas_column_names(tmp
     assert read_predictions(write_submitted(tmp_path / "t.csv", [2, 2, 5, 2]), classes).preds.tolist() == [0, 0, 1, 0]
 
 
-def test_every_target_that_is_no_class_is_told_by_row(tmp_path):
+def test_every_target_that_is_no_class_is_reported_by_row(tmp_path):
     lines = refused(write_submitted(tmp_path / "s.csv", [2, 3, "x", "3.5"]))
     assert [line.partition(" row ")[2][0] for line in lines] == ["2", "3", "4"]
     assert "got target '3', expected one of the 3 numbers, 2 to 30, that the data give classes. Correct it." in lines[0]
 
 
-@pytest.mark.parametrize("target", ["", "-2", "1e3", "2,0", "9" * 19, "9" * 400, "nan", "٢", "tench"])
-def test_targets_that_are_no_numbers_are_told(tmp_path, target):
-    [line] = refused(write_submitted(tmp_path / "s.csv", [2, target, 5, 30]))
-    assert f"row 2: got target '{target}'" in line
+def test_targets_that_are_no_numbers_are_reported(tmp_path):
+    for target in ("", "-2", "1e3", "2,0", "9" * 19, "9" * 400, "nan", "٢", "tench"):
+        [line] = refused(write_submitted(tmp_path / "s.csv", [2, target, 5, 30]))
+        assert f"row 2: got target '{target}'" in line
 
 
-def test_a_submission_without_known_classes_asks_for_the_data(tmp_path):
+def test_a_submission_without_known_classes_needs_the_data(tmp_path):
     [line] = refused(write_submitted(tmp_path / "s.csv", [0, 1, 0, 1]), None)
     assert "only numbers its classes, expected names. Name the data (--data DIR)" in line
 
@@ -222,12 +222,12 @@ def test_a_class_may_be_called_like_a_column(tmp_path, names):
     assert np.array_equal(one.probs, PROBS)
 
 
-@pytest.mark.parametrize("index", ["ID", "id", "", "Unnamed: 0", "__index_level_0__"])
-def test_row_numbers_are_no_class(tmp_path, index):
-    rows = [[i, one, *row] for i, (one, row) in enumerate(zip(PATHS, PROBS.tolist(), strict=True))]
-    path = write_csv(tmp_path / "a.csv", [index, "image_path", *NAMES], rows)
-    for classes in (CLASSES, None):
-        assert np.array_equal(read_predictions(path, classes).probs, PROBS)
+def test_row_numbers_are_no_class(tmp_path):
+    for index in ("ID", "id", "", "Unnamed: 0", "__index_level_0__"):
+        rows = [[i, one, *row] for i, (one, row) in enumerate(zip(PATHS, PROBS.tolist(), strict=True))]
+        path = write_csv(tmp_path / "a.csv", [index, "image_path", *NAMES], rows)
+        for classes in (CLASSES, None):
+            assert np.array_equal(read_predictions(path, classes).probs, PROBS)
 
 
 def test_class_names_are_compared_composed_and_stripped(tmp_path):
@@ -243,7 +243,7 @@ def test_class_names_are_compared_composed_and_stripped(tmp_path):
         assert np.array_equal(one.probs, two[:, ::-1])
 
 
-def test_every_cell_that_is_no_number_is_told(tmp_path):
+def test_every_cell_that_is_no_number_is_reported(tmp_path):
     path = write_wide(tmp_path / "a.csv")
     path.write_text(path.read_text("utf-8").replace("0.75", '"0,75"').replace("1.0", ""), "utf-8")
     lines = refused(path)
@@ -252,7 +252,7 @@ def test_every_cell_that_is_no_number_is_told(tmp_path):
     assert any("row 4: got '' in column 'tench'" in line for line in lines)
 
 
-def test_numbers_that_are_none_are_read_for_the_panel_to_refuse(tmp_path):
+def test_numbers_that_are_none_are_read_and_refused_later(tmp_path):
     path = write_wide(tmp_path / "a.csv")
     path.write_text(path.read_text("utf-8").replace("0.75", "nan").replace("1.0", "1e300"), "utf-8")
     members = [read_member(path, CLASSES), read_member(write_wide(tmp_path / "b.csv"), CLASSES)]
@@ -260,7 +260,7 @@ def test_numbers_that_are_none_are_read_for_the_panel_to_refuse(tmp_path):
         align_members(members)
 
 
-def test_rows_of_the_wrong_length_are_told_with_the_whole_path(tmp_path):
+def test_rows_of_the_wrong_length_are_reported_with_the_whole_path(tmp_path):
     for member in "ab":
         (tmp_path / member).mkdir()
         (tmp_path / member / "test.csv").write_text("image_path,x,y\na.png,0.5\nb.png,0.5,0.5\nc,1,0,0\n")
@@ -268,9 +268,8 @@ def test_rows_of_the_wrong_length_are_told_with_the_whole_path(tmp_path):
     assert [line.partition(":")[0] for line in lines] == [f"{tmp_path / 'b' / 'test.csv'} row {row}" for row in (1, 3)]
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "words"),
-    [
+def test_broken_files_are_refused_by_name(tmp_path):
+    for name, text, words in (
         ("a.csv", "", "is empty"),
         ("a.csv", "image_path,x,y\n", "got no usable row"),
         ("a.csv", "path,x,y\na,1,0\n", "expected 'image_path' too, by which rows are matched"),
@@ -282,11 +281,9 @@ def test_rows_of_the_wrong_length_are_told_with_the_whole_path(tmp_path):
         ("a.npz", "no zip", "not a whole NPZ file"),
         ("a.txt", "x", "got '.txt', expected one of .parquet, .csv, .npz, .npy"),
         ("a", "x", "got '', expected one of"),
-    ],
-)
-def test_broken_files_are_refused_by_name(tmp_path, name, text, words):
-    (tmp_path / name).write_text(text)
-    assert any(words in line for line in refused(tmp_path / name))
+    ):
+        (tmp_path / name).write_text(text)
+        assert any(words in line for line in refused(tmp_path / name))
 
 
 def test_what_is_not_there_is_refused(tmp_path):
@@ -361,18 +358,15 @@ def test_a_submission_may_be_parquet(tmp_path, values):
     assert read_predictions(path, CLASSES).preds.tolist() == [0, 1, 2, 0]
 
 
-@pytest.mark.parametrize(
-    ("columns", "words"),
-    [
+def test_parquet_of_wrong_types_is_refused(tmp_path):
+    for columns, words in (
         ({"target": [2, None, 5, 2]}, "row 2: got target ''"),
         ({"a": ["x", "0", "0", "1"], "b": [1.0, 1, 1, 0]}, "row 1: got 'x' in column 'a'"),
         ({"a": [True, False, True, False], "b": [0.0, 1, 0, 1]}, "got 'true' in column 'a'"),
         ({"a": [None, 0.0, 0, 1], "b": [1.0, 1, 1, 0]}, "row 1: got '' in column 'a'"),
         ({"a": [[1], [2], [3], [4]], "b": [1.0, 1, 1, 0]}, "not a readable Parquet table of text and numbers"),
-    ],
-)
-def test_parquet_of_wrong_types_is_refused(tmp_path, columns, words):
-    assert any(words in line for line in refused(write_parquet(tmp_path / "a.parquet", image_path=PATHS, **columns)))
+    ):
+        assert any(words in line for line in refused(write_parquet(tmp_path / "a.parquet", image_path=PATHS, **columns)))
 
 
 def test_parquet_without_columns_or_rows_is_refused(tmp_path):
@@ -382,17 +376,17 @@ def test_parquet_without_columns_or_rows_is_refused(tmp_path):
     assert "got no usable row" in lines[0]
 
 
-@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ">f4", ">f8", ">f2", "g"])
-@pytest.mark.parametrize("order", ["C", "F"])
-@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_arrays_of_any_byte_order_and_layout_are_read(tmp_path, dtype, order, save):
-    folds = np.asarray(FOLDS, dtype, order=order)
-    one = read_predictions(write_npz(tmp_path / "a.npz", folds, np.array(PATHS, ">U20"), save=save), None)
-    assert one.fold_probs.dtype == np.float32
-    assert np.array_equal(one.fold_probs, FOLDS)
-    assert (one.image_paths.tolist(), one.class_names) == (PATHS, NAMES)
-    one = read_predictions(write_npy(tmp_path / "b.npy", np.asarray(PROBS, dtype, order=order)), CLASSES)
-    assert np.array_equal(one.probs, PROBS)
+def test_arrays_of_any_byte_order_and_layout_are_read(tmp_path):
+    for save in (np.savez, np.savez_compressed):
+        for order in ("C", "F"):
+            for dtype in ("f2", "f4", "f8", ">f4", ">f8", ">f2", "g"):
+                folds = np.asarray(FOLDS, dtype, order=order)
+                one = read_predictions(write_npz(tmp_path / "a.npz", folds, np.array(PATHS, ">U20"), save=save), None)
+                assert one.fold_probs.dtype == np.float32
+                assert np.array_equal(one.fold_probs, FOLDS)
+                assert (one.image_paths.tolist(), one.class_names) == (PATHS, NAMES)
+                one = read_predictions(write_npy(tmp_path / "b.npy", np.asarray(PROBS, dtype, order=order)), CLASSES)
+                assert np.array_equal(one.probs, PROBS)
 
 
 @pytest.mark.parametrize("dtype", [bool, "u1", "i8", ">i4"])
@@ -436,7 +430,7 @@ def test_an_npy_needs_the_paths_of_its_rows_and_the_names_of_its_classes(tmp_pat
     write_npy(tmp_path / "a.npy")
     assert "nothing names its 3 classes. Name the data (--data DIR)" in refused(tmp_path / "a.npy", None)[0]
     write_npy(tmp_path / "a.npy", image_paths=PATHS[:3])
-    assert "got 4 rows of 3 classes, expected 3 rows, one a path, of 3 classes" in refused(tmp_path / "a.npy")[0]
+    assert "got 4 rows of 3 classes, expected 3 rows, one per path, of 3 classes" in refused(tmp_path / "a.npy")[0]
     assert "nothing names its 3 classes" in refused(write_npz(tmp_path / "b.npz", class_names=None), None)[0]
 
 
@@ -446,9 +440,8 @@ def test_rows_of_an_npy_may_be_named_by_a_submission(tmp_path):
     assert np.array_equal(read_predictions(tmp_path / "a.npy", CLASSES).probs, PROBS)
 
 
-@pytest.mark.parametrize(
-    ("arrays", "words"),
-    [
+def test_arrays_of_another_form_are_refused(tmp_path):
+    for arrays, words in (
         ({"probs": PROBS[0]}, "got float32 (3,), expected numbers (n, classes) or (folds, n, classes)"),
         ({"probs": FOLDS[None]}, "got float32 (1, 2, 4, 3)"),
         ({"probs": np.float32(1)}, "got float32 ()"),
@@ -456,7 +449,7 @@ def test_rows_of_an_npy_may_be_named_by_a_submission(tmp_path):
         ({"probs": PROBS.astype(str)}, "expected numbers"),
         ({"probs": PROBS.astype("M8[s]")}, "expected numbers"),
         ({"probs": np.zeros(4, [("a", "f4"), ("b", "f4")])}, "expected numbers"),
-        ({"probs": PROBS[:, :2]}, "got 4 rows of 2 classes, expected 4 rows, one a path, of 3 classes"),
+        ({"probs": PROBS[:, :2]}, "got 4 rows of 2 classes, expected 4 rows, one per path, of 3 classes"),
         ({"probs": PROBS.T}, "got 3 rows of 4 classes"),
         ({"probs": np.empty((0, 4, 3))}, "at least one"),
         ({"probs": np.empty((0, 3)), "image_paths": np.empty(0, "U5")}, "at least one"),
@@ -468,10 +461,8 @@ def test_rows_of_an_npy_may_be_named_by_a_submission(tmp_path):
         ({"image_paths": None}, "has 'probs', 'class_names', expected image_paths too"),
         ({"probs": None, "image_paths": None, "preds": [1]}, "expected probs and image_paths too"),
         ({"image_paths": ["a", "", "b", " "]}, "row 4: the image path is empty"),
-    ],
-)
-def test_arrays_of_another_form_are_refused(tmp_path, arrays, words):
-    assert any(words in line for line in refused(write_npz(tmp_path / "a.npz", **arrays)))
+    ):
+        assert any(words in line for line in refused(write_npz(tmp_path / "a.npz", **arrays)))
 
 
 class Trap:
@@ -507,15 +498,15 @@ def test_pickles_are_refused_without_being_loaded(tmp_path):
 HUGE = [(1 << 33, 3), (1 << 62, 1 << 62), (4, 1 << 40), (1 << 20, 4, 3), (4, 3, 10**30)]
 
 
-@pytest.mark.parametrize("shape", [*HUGE, (-1, 3), (-4, -3), (4, -3), (1 << 62, 0), (True, 12), (4.0, 3), "4", None])
-def test_a_header_that_announces_more_than_there_is_allocates_nothing(tmp_path, shape):
-    data = header_of(describe(shape)) + PROBS.tobytes()
-    write_npy(tmp_path / "a.npy")
-    (tmp_path / "a.npy").write_bytes(data)
-    assert refused(tmp_path / "a.npy")
-    for i, compression in enumerate((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)):
-        entries = {"probs": data, "image_paths": saved(np.array(PATHS)), "class_names": saved(np.array(NAMES))}
-        assert refused(zipped(tmp_path / f"{i}.npz", entries, compression))
+def test_a_header_that_announces_more_than_there_is_allocates_nothing(tmp_path):
+    for shape in (*HUGE, (-1, 3), (-4, -3), (4, -3), (1 << 62, 0), (True, 12), (4.0, 3), "4", None):
+        data = header_of(describe(shape)) + PROBS.tobytes()
+        write_npy(tmp_path / "a.npy")
+        (tmp_path / "a.npy").write_bytes(data)
+        assert refused(tmp_path / "a.npy")
+        for i, compression in enumerate((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)):
+            entries = {"probs": data, "image_paths": saved(np.array(PATHS)), "class_names": saved(np.array(NAMES))}
+            assert refused(zipped(tmp_path / f"{i}.npz", entries, compression))
 
 
 def test_a_zip_bomb_is_refused_unread(tmp_path):
@@ -588,32 +579,29 @@ def test_an_npy_that_is_cut_short_is_refused(tmp_path):
         assert "a.npy: not an NPY array" in line or "a.npy: announces (4, 3) float32, 48 bytes" in line or "breaks off" in line
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
-        b"",
-        b"\0\0",
-        b"(" * 9000,
-        b"'''",
-        b"{[]: 1}",
-        b"[" * 200 + b"]" * 200,
-        b"__import__('os').system('true')",
-        describe((4, 3), "|O"),
-        describe((4, 3), "<U99999999999"),
-        describe((4, 3), "|V0"),
-        describe((4, 3), "<U0"),
-        describe((4, 3), [("a",), 3]),
-        describe((4, 3), ("<f4", (10**9,))),
-        describe((1,) * 100),
-        describe((4, 3), "<f4", 1),
-        b"{'descr': '<f4', 'fortran_order': False, 'shape': (1%s,)}" % (b"0" * 5000),
-    ],
-)
-@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0), (9, 9)])
-def test_hostile_headers_are_refused(tmp_path, header, version):
-    write_npy(tmp_path / "a.npy")
-    (tmp_path / "a.npy").write_bytes(header_of(header, version) + PROBS.tobytes())
-    assert all(len(line) < 1000 for line in refused(tmp_path / "a.npy"))
+def test_hostile_headers_are_refused(tmp_path):
+    for version in ((1, 0), (2, 0), (3, 0), (9, 9)):
+        for header in (
+            b"",
+            b"\0\0",
+            b"(" * 9000,
+            b"'''",
+            b"{[]: 1}",
+            b"[" * 200 + b"]" * 200,
+            b"__import__('os').system('true')",
+            describe((4, 3), "|O"),
+            describe((4, 3), "<U99999999999"),
+            describe((4, 3), "|V0"),
+            describe((4, 3), "<U0"),
+            describe((4, 3), [("a",), 3]),
+            describe((4, 3), ("<f4", (10**9,))),
+            describe((1,) * 100),
+            describe((4, 3), "<f4", 1),
+            b"{'descr': '<f4', 'fortran_order': False, 'shape': (1%s,)}" % (b"0" * 5000),
+        ):
+            write_npy(tmp_path / "a.npy")
+            (tmp_path / "a.npy").write_bytes(header_of(header, version) + PROBS.tobytes())
+            assert all(len(line) < 1000 for line in refused(tmp_path / "a.npy"))
 
 
 @pytest.fixture(scope="module")
@@ -646,9 +634,9 @@ def test_any_damage_gives_numbers_or_a_clear_error(torn, which, changes):
     for place, value in changes:
         data[place % (128 if which == 0 else len(data))] = value
     path.write_bytes(data)
-    told = outcome(path, CLASSES)
+    result = outcome(path, CLASSES)
     path.write_bytes(whole)
-    assert isinstance(told, Predictions) or all(problem.where.startswith(str(path)) for problem in told)
+    assert isinstance(result, Predictions) or all(problem.where.startswith(str(path)) for problem in result)
 
 
 @settings(max_examples=200, deadline=None)
@@ -656,11 +644,11 @@ def test_any_damage_gives_numbers_or_a_clear_error(torn, which, changes):
 def test_any_bytes_give_numbers_or_a_clear_error(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "any.csv"
     path.write_bytes(b"image_path,a,b\n" + data)
-    told = outcome(path, None)
-    assert told.class_names == ("a", "b") if isinstance(told, Predictions) else told
+    result = outcome(path, None)
+    assert result.class_names == ("a", "b") if isinstance(result, Predictions) else result
 
 
-def test_all_problems_of_a_mixture_are_told_together(tmp_path):
+def test_all_problems_of_a_mixture_are_reported_together(tmp_path):
     run = MemberPredictions("run", None, Predictions(np.array(PATHS, np.dtypes.StringDType()), PROBS, NAMES), Path("run"))
     theirs = [
         read_member(path, CLASSES)
@@ -689,14 +677,14 @@ THREE = Classes(("a", "b", "c"), np.array([0, 1, 2]))
 def test_numbered_files_in_a_directory_are_the_folds_of_one_model(tmp_path):
     submission(tmp_path / "model" / "test-0.csv", ["x", "y"], [0, 1])
     submission(tmp_path / "model" / "test-1.csv", ["./y", "x"], [2, 0])
-    panelist = read_member(tmp_path / "model", THREE)
-    assert panelist.name == "model"
-    assert panelist.test.image_paths.tolist() == ["x", "y"]
-    np.testing.assert_array_equal(panelist.test.fold_probs.argmax(2), [[0, 1], [0, 2]])
-    np.testing.assert_allclose(panelist.test.probs, [[1, 0, 0], [0, 0.5, 0.5]])
+    member = read_member(tmp_path / "model", THREE)
+    assert member.name == "model"
+    assert member.test.image_paths.tolist() == ["x", "y"]
+    np.testing.assert_array_equal(member.test.fold_probs.argmax(2), [[0, 1], [0, 2]])
+    np.testing.assert_allclose(member.test.probs, [[1, 0, 0], [0, 0.5, 0.5]])
 
 
-def test_all_folds_that_do_not_fit_the_first_are_told_together(tmp_path):
+def test_all_folds_that_do_not_fit_the_first_are_reported_together(tmp_path):
     submission(tmp_path / "model" / "test-0.csv", ["x", "y"], [0, 1])
     submission(tmp_path / "model" / "test-1.csv", ["x", "z"], [0, 1])
     submission(tmp_path / "model" / "test-2.csv", ["x", "x"], [0, 1])

@@ -1,6 +1,7 @@
 import itertools
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,32 +11,12 @@ from scipy.stats import mode, rankdata
 import inkfold
 from inkfold.ensemble.build import vote
 from inkfold.ensemble.methods import METHODS
-from inkfold.ensemble.model import Ensemble, load_any, named, single_precision
+from inkfold.ensemble.model import Ensemble, first_run, load_any, named, single_precision
 from inkfold.errors import DataError, PredictionError
 from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.run import Run, load_run, write_predictions
 from toy import break_image, read_rows
-from toy_votes import NAMES, trained
-
-
-@pytest.fixture(scope="module")
-def toys(tmp_path_factory):
-    return trained(tmp_path_factory.mktemp("toys"))
-
-
-@pytest.fixture(scope="module")
-def voted(toys, tmp_path_factory):
-    """Votes of the linear and the mlp run by every method; made once."""
-    made = {}
-
-    def build(**how):
-        key = tuple(sorted(how.items()))
-        if key not in made:
-            out = tmp_path_factory.mktemp("votes") / "out"
-            made[key] = vote([toys["linear"], toys["mlp"]], how, out=out)
-        return made[key]
-
-    return build
+from toy_votes import NAMES
 
 
 @pytest.fixture
@@ -55,7 +36,7 @@ def lowest_of_most(preds):
     return mode(preds, axis=0).mode
 
 
-def by_hand(method, members, way):
+def by_hand(method, members, fitted):
     """Each vote by other means than inkfold's own."""
     logs = np.log(np.maximum(members, 1e-7))
     if method == "soft":
@@ -66,10 +47,10 @@ def by_hand(method, members, way):
     if method == "rank":
         ranks = np.stack([rankdata(one, axis=1) - 1 for one in members]).mean(0)
         return ranks / ranks.sum(1, keepdims=True)
-    weights = np.array(way["weights"])
+    weights = np.array(fitted["weights"])
     if method in ("weighted", "greedy"):
         return np.average(members, axis=0, weights=weights)
-    scores = np.tensordot(weights, logs, 1) + np.array(way["bias"])
+    scores = np.tensordot(weights, logs, 1) + np.array(fitted["bias"])
     return np.exp(scores - logsumexp(scores, axis=1, keepdims=True))
 
 
@@ -86,23 +67,23 @@ def test_new_drawings_are_pooled_as_by_hand(voted, toys, method, calibrate):
     ensemble = load_any(voted(method=method, calibrate=calibrate).path)
     files = drawings_of(toys)
     members = np.stack([load_run(toys[name]).predict_proba(files) for name in ("linear", "mlp")]).astype(np.float64)
-    way = json.loads((ensemble.path / "vote.json").read_text())["way"]
-    expected = by_hand(method, softened(members, way["temperatures"]), way)
+    fitted = json.loads((ensemble.path / "vote.json").read_text())["way"]
+    expected = by_hand(method, softened(members, fitted["temperatures"]), fitted)
     np.testing.assert_allclose(ensemble.predict_proba(files), expected, atol=2e-6)
 
 
 @pytest.mark.parametrize("calibrate", [False, True])
 @pytest.mark.parametrize("within", ["soft", "hard"])
 def test_new_drawings_answers_are_counted_as_by_hand(toys, tmp_path, within, calibrate):
-    how = {"method": "hard", "within": within, "ties": "lowest_id", "calibrate": calibrate}
+    keys = {"method": "hard", "within": within, "ties": "lowest_id", "calibrate": calibrate}
     runs = [toys["linear"], toys["mlp"], toys["other-folds"]]
-    ensemble, files = vote(runs, how, out=tmp_path / "out"), drawings_of(toys)
+    ensemble, files = vote(runs, keys, out=tmp_path / "out"), drawings_of(toys)
     folds = [load_run(path).predict_fold_proba(files) for path in runs]
     models = [lowest_of_most(one.argmax(2)) if within == "hard" else one.mean(0).argmax(1) for one in folds]
     assert ensemble.predict_proba(files).argmax(1).tolist() == lowest_of_most(np.stack(models)).tolist()
 
 
-def test_ties_go_to_the_higher_mean_probability_where_that_is_asked_for(voted, toys):
+def test_ties_go_to_the_higher_mean_probability_by_that_rule(voted, toys):
     ensemble, files = voted(method="hard", ties="mean_probability"), drawings_of(toys)
     members = np.stack([load_run(toys[name]).predict_proba(files) for name in ("linear", "mlp")])
     preds, mean = members.argmax(2), members.mean(0)
@@ -111,13 +92,13 @@ def test_ties_go_to_the_higher_mean_probability_where_that_is_asked_for(voted, t
     assert len({*map(tuple, preds.T.tolist())} - {(k, k) for k in range(3)}) > 0, "there were ties"
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_it_answers_for_the_test_drawings_as_it_did_when_it_was_made(voted, toys, method):
-    ensemble = voted(method=method)
-    made = Predictions.load(ensemble.path / "predictions/test.parquet")
-    np.testing.assert_allclose(ensemble.predict_proba(drawings_of(toys)), made.probs, atol=1e-6)
-    submitted = [int(row[2]) for row in read_rows(ensemble.path / "submission.csv")[1:]]
-    assert submitted == made.preds.tolist() == made.probs.argmax(1).tolist()
+def test_it_answers_for_the_test_drawings_as_it_did_when_it_was_made(voted, toys):
+    for method in METHODS:
+        ensemble = voted(method=method)
+        made = Predictions.load(ensemble.path / "predictions/test.parquet")
+        np.testing.assert_allclose(ensemble.predict_proba(drawings_of(toys)), made.probs, atol=1e-6)
+        submitted = [int(row[2]) for row in read_rows(ensemble.path / "submission.csv")[1:]]
+        assert submitted == made.preds.tolist() == made.probs.argmax(1).tolist()
 
 
 def test_it_is_loaded_like_a_run(voted, toys):
@@ -150,12 +131,12 @@ def test_directories_files_arrays_and_pictures_are_predicted(voted, toys):
     assert ensemble.predict(files) == [NAMES[k] for k in expected.argmax(1)]
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_no_drawings_give_no_rows(voted, method):
-    assert voted(method=method).predict_proba([]).shape == (0, 3)
+def test_no_drawings_give_no_rows(voted):
+    for method in METHODS:
+        assert voted(method=method).predict_proba([]).shape == (0, 3)
 
 
-def test_broken_drawings_are_told_or_left_empty(voted, toys, tmp_path):
+def test_broken_drawings_are_reported_or_left_empty(voted, toys, tmp_path):
     shutil.copytree(toys["data"] / "test", tmp_path / "new")
     ensemble = voted(method="hard", ties="mean_probability")
     whole = ensemble.predict_proba(tmp_path / "new")
@@ -174,7 +155,7 @@ def test_broken_drawings_are_told_or_left_empty(voted, toys, tmp_path):
 
 
 def test_a_drawing_that_one_member_can_not_read_is_left_empty(voted, toys, monkeypatch):
-    """Members may differ in what is too large; no answer is made of half a panel."""
+    """Members may differ in what is too large; no answer is made of some members only."""
     ensemble, real = load_any(voted(method="soft").path), Run.predict_fold_proba
 
     def blind(self, *arguments):
@@ -188,12 +169,12 @@ def test_a_drawing_that_one_member_can_not_read_is_left_empty(voted, toys, monke
 
 
 def test_progress_says_whose_stage_it_is(voted, toys):
-    told = []
-    voted(method="soft").predict_proba(drawings_of(toys), lambda *report: told.append(report))
-    assert told, "the second member finds all features in the bank, and has nothing to tell"
-    assert all(stage.startswith(("linear: ", "mlp: ")) for stage, *_ in told)
-    named(lambda *report: told.append(report), "x")("y", 1, 2)
-    assert told[-1] == ("x: y", 1, 2)
+    reports = []
+    voted(method="soft").predict_proba(drawings_of(toys), lambda *report: reports.append(report))
+    assert reports, "the second member finds all features in the bank, and has nothing to tell"
+    assert all(stage.startswith(("linear: ", "mlp: ")) for stage, *_ in reports)
+    named(lambda *report: reports.append(report), "x")("y", 1, 2)
+    assert reports[-1] == ("x: y", 1, 2)
 
 
 def test_mere_files_can_not_answer(toys, tmp_path):
@@ -213,14 +194,14 @@ def test_mere_files_can_not_answer(toys, tmp_path):
         "members/1-mlp/heads.safetensors",
     ],
 )
-def test_a_file_that_was_changed_is_told(own, name):
+def test_a_file_that_was_changed_is_reported(own, name):
     (own / name).write_bytes((own / name).read_bytes() + b" ")
     with pytest.raises(PredictionError) as caught:
         load_any(own)
     assert [problem.where for problem in caught.value.problems] == [str(own / name)]
 
 
-def test_all_files_that_were_changed_or_are_gone_are_told_together(own):
+def test_all_files_that_were_changed_or_are_gone_are_reported_together(own):
     changed = ["vote.json", "members/0-linear/heads.safetensors", "members/1-mlp/recipe.yaml", "members/1-mlp/metrics.json"]
     for name in changed:
         (own / name).write_text("other")
@@ -230,7 +211,7 @@ def test_all_files_that_were_changed_or_are_gone_are_told_together(own):
     assert {problem.where for problem in caught.value.problems} == {str(own / name) for name in [*changed, "cost.json"]}
 
 
-def test_a_member_that_is_gone_is_told(own):
+def test_a_member_that_is_gone_is_reported(own):
     shutil.rmtree(own / "members/0-linear")
     with pytest.raises(PredictionError, match="0-linear"):
         load_any(own)
@@ -258,7 +239,7 @@ def rewritten(own, change, file="vote.json"):
         lambda raw: raw["way"].pop("ties"),
     ],
 )
-def test_a_vote_that_is_none_is_told(own, change):
+def test_a_vote_that_is_none_is_reported(own, change):
     rewritten(own, change)
     with pytest.raises(PredictionError, match=r"vote\.json"):
         load_any(own)
@@ -276,13 +257,13 @@ def test_a_vote_that_is_none_is_told(own, change):
         lambda raw: raw.pop("class_targets"),
     ],
 )
-def test_a_manifest_that_is_none_is_told(own, change):
+def test_a_manifest_that_is_none_is_reported(own, change):
     rewritten(own, change, "manifest.json")
     with pytest.raises(PredictionError, match=r"manifest\.json: not an ensemble's manifest"):
         load_any(own)
 
 
-def test_an_unfinished_ensemble_is_told(own):
+def test_an_unfinished_ensemble_is_reported(own):
     (own / "manifest.json").unlink()
     with pytest.raises(PredictionError, match="no finished run"):
         load_any(own)
@@ -291,11 +272,20 @@ def test_an_unfinished_ensemble_is_told(own):
         load_any(own)
 
 
-def test_a_runs_own_changed_files_are_told_too(toys, tmp_path):
+def test_a_runs_own_changed_files_are_reported_too(toys, tmp_path):
     shutil.copytree(toys["linear"], tmp_path / "run")
     (tmp_path / "run/metrics.json").write_text("{}")
     with pytest.raises(PredictionError, match=r"metrics\.json"):
         load_any(tmp_path / "run")
+
+
+def test_the_first_run_of_a_run_is_itself_and_of_an_ensemble_its_first_member_that_is_one(voted, toys):
+    run, ensemble = load_any(toys["linear"]), voted(method="soft")
+    assert first_run(run) is run
+    assert first_run(ensemble) is ensemble.members[0]
+    assert first_run(replace(ensemble, members=(None, run))) is run
+    with pytest.raises(PredictionError, match=r"has only files of predictions as members, .* Name a run\."):
+        first_run(replace(ensemble, members=(None, None)))
 
 
 def test_single_precision_changes_no_answer():

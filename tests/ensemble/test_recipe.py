@@ -16,15 +16,14 @@ def two(*changes, **more):
     return {"members": members, **more}
 
 
-def told(raw, *overrides, **options):
+def problem_lines_of(raw, *overrides, **options):
     with pytest.raises(RecipeError) as caught:
         settled(raw, *overrides, **options)
     return [str(problem) for problem in caught.value.problems] or [str(caught.value)]
 
 
-@pytest.mark.parametrize(
-    ("overrides", "expected"),
-    [
+def test_overrides_are_read_as_values_the_last_one_winning():
+    for overrides, expected in (
         (["fit.lr=0.5", "fit.epochs=2"], {"fit.lr": 0.5, "fit.epochs": 2}),
         (["fit.lr=1", "fit.lr=2"], {"fit.lr": 2}),
         (["fit.lr=1", "fit={epochs: 2}"], {"fit": {"epochs": 2}}),
@@ -32,13 +31,11 @@ def told(raw, *overrides, **options):
         (["head={kind: mlp, hidden: [3]}", "tta=null"], {"head": {"kind": "mlp", "hidden": [3]}, "tta": None}),
         (["fit.lrx=1", "fit.lr=2"], {"fit.lrx": 1, "fit.lr": 2}),
         ([], {}),
-    ],
-)
-def test_overrides_are_read_as_values_the_last_one_winning(overrides, expected):
-    assert read_values(overrides) == expected
+    ):
+        assert read_values(overrides) == expected
 
 
-def test_all_overrides_that_are_none_are_told():
+def test_all_overrides_that_are_none_are_reported():
     with pytest.raises(RecipeError) as caught:
         read_values(["fit.lr", "fit.epochs=[", "fit.x=1"])
     assert len(caught.value.problems) == 2
@@ -80,13 +77,13 @@ def test_the_datas_folder_becomes_absolute_and_must_be_named(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     assert settled(two({}, {}, data="here"), data=None)[0].data.root == str(tmp_path / "here")
     assert settled(two({}, {}, data="here"), data="there")[0].data.root == str(tmp_path / "there")
-    assert told(two({}, {}), data=None) == ["data: is missing. Say where the drawings are: data=DIR."]
+    assert problem_lines_of(two({}, {}), data=None) == ["data: is missing. Say where the drawings are: data=DIR."]
 
 
-@pytest.mark.parametrize("key", ["seed", "folds.k", "folds", "data.label_column", "data"])
-def test_what_all_members_share_can_not_be_set_for_one(key):
-    [line] = told(two({key: 3 if key in ("seed", "folds.k") else {}}, {}))
-    assert line == f"members: a: {key}: is the same for all members. Set it beside `members`, not below."
+def test_what_all_members_share_can_not_be_set_for_one():
+    for key in ("seed", "folds.k", "folds", "data.label_column", "data"):
+        [line] = problem_lines_of(two({key: 3 if key in ("seed", "folds.k") else {}}, {}))
+        assert line == f"members: a: {key}: is the same for all members. Set it beside `members`, not below."
 
 
 def test_recipes_are_found_beside_the_ensembles_file_and_named_absolutely(tmp_path, monkeypatch):
@@ -115,10 +112,10 @@ def test_what_was_settled_settles_to_the_same_from_anywhere(tmp_path, monkeypatc
     assert same == recipes
 
 
-def test_all_problems_of_all_members_are_told_together():
+def test_all_problems_of_all_members_are_reported_together():
     raw = two({"fit.epoch": 3, "head": {"kind": "mpl"}}, {"seed": 1})
     raw["members"].append({"recipe": "nowhere"})
-    lines = told(raw, "bakbone.name=x", "nonsense=1")
+    lines = problem_lines_of(raw, "bakbone.name=x", "nonsense=1")
     assert lines[0] == "override 'bakbone.name': no such key. Did you mean 'backbone'?"
     assert lines[1].startswith("override 'nonsense': no such key. Expected one of: data, folds, members, vote, seed, image")
     assert any(line.startswith("members: a: fit.epoch: no such key. Did you mean 'epochs'?") for line in lines)
@@ -129,23 +126,28 @@ def test_all_problems_of_all_members_are_told_together():
 
 
 def test_a_member_must_be_of_one_model():
-    [line] = told({"members": [{"recipe": "cpu-best"}, {"recipe": "cpu-ensemble"}]})
+    [line] = problem_lines_of({"members": [{"recipe": "cpu-best"}, {"recipe": "cpu-ensemble"}]})
     assert line == "members: cpu-ensemble: is an ensemble's recipe, expected one model's. Name its members instead."
 
 
-@pytest.mark.parametrize("name", ["a/b", "../a", "..", ".", "", "a ", "a.", ".a", "a\\b", "a:b", "a\n"])
-def test_names_that_make_no_directory_are_told(name):
-    lines = told({"members": [{"recipe": "cpu-best", "name": name or "?"}, {"recipe": "cpu-best", "name": "b"}]})
-    assert lines == [f"members: {name or '?'!r}: is no name for a directory. Give it one: `name: other`."]
+def test_names_that_make_no_directory_are_reported():
+    for name in ("a/b", "../a", "..", ".", "", "a ", "a.", ".a", "a\\b", "a:b", "a\n"):
+        lines = problem_lines_of(
+            {"members": [{"recipe": "cpu-best", "name": name or "?"}, {"recipe": "cpu-best", "name": "b"}]}
+        )
+        assert lines == [f"members: {name or '?'!r}: is no name for a directory. Give it one: `name: other`."]
 
 
-@pytest.mark.parametrize("name", ["a", "사과", "eva02-large.v1", "a b+c", "resnet50_mlp", "é"])
-def test_other_names_are_taken(name):
-    assert settled({"members": [{"recipe": "cpu-best", "name": name}, {"recipe": "cpu-best", "name": "b"}]})[0].names[0] == name
+def test_other_names_are_taken():
+    for name in ("a", "사과", "eva02-large.v1", "a b+c", "resnet50_mlp", "é"):
+        assert (
+            settled({"members": [{"recipe": "cpu-best", "name": name}, {"recipe": "cpu-best", "name": "b"}]})[0].names[0]
+            == name
+        )
 
 
 def test_names_differ_in_more_than_their_case():
-    lines = told({"members": [{"recipe": "cpu-best", "name": "A"}, {"recipe": "cpu-best", "name": "a"}]})
+    lines = problem_lines_of({"members": [{"recipe": "cpu-best", "name": "A"}, {"recipe": "cpu-best", "name": "a"}]})
     assert lines == ["members: 'a': differs from another only by its case. Give it another name."]
     with pytest.raises(RecipeError, match="got the names cpu-best, cpu-best, expected different ones"):
         settled({"members": [{"recipe": "cpu-best"}, {"recipe": "cpu-best"}]})

@@ -15,12 +15,12 @@ from inkfold.ensemble.stacking import (
     fit_temperature,
     fit_weights,
     select_greedily,
-    softmax,
     stacked,
     tempered,
 )
 from inkfold.ensemble.voting import geometric_vote, soft_vote
 from inkfold.errors import PredictionError
+from inkfold.evaluation.predictions import softmax
 from toy import python
 
 quick = settings(deadline=None, max_examples=40)
@@ -51,16 +51,16 @@ def mapped(members, tmp_path):
     return found
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("sharpness", [0.3, 1.0, 4.0])
-def test_the_temperature_is_that_of_a_fine_grid(sharpness, seed):
-    [probs], targets = panel([1.5], 100, seed, sharpness)
-    grid = np.geomspace(0.05, 20, 3000)
-    powers = np.maximum(probs, 1e-7) ** (1 / grid[:, None, None])
-    losses = [nll(one / one.sum(1, keepdims=True), targets) for one in powers]
-    found = fit_temperature(probs, targets)
-    assert found == pytest.approx(grid[np.argmin(losses)], rel=0.003)
-    assert nll(tempered(probs, found), targets) <= min(losses) + 1e-9
+def test_the_temperature_is_that_of_a_fine_grid():
+    for sharpness in (0.3, 1.0, 4.0):
+        for seed in range(4):
+            [probs], targets = panel([1.5], 100, seed, sharpness)
+            grid = np.geomspace(0.05, 20, 3000)
+            powers = np.maximum(probs, 1e-7) ** (1 / grid[:, None, None])
+            losses = [nll(one / one.sum(1, keepdims=True), targets) for one in powers]
+            found = fit_temperature(probs, targets)
+            assert found == pytest.approx(grid[np.argmin(losses)], rel=0.003)
+            assert nll(tempered(probs, found), targets) <= min(losses) + 1e-9
 
 
 @pytest.mark.parametrize("temperature", [0.4, 0.7, 1.0, 2.0])
@@ -117,11 +117,6 @@ def test_tempering_takes_roots_and_undoes_itself(probs, temperature):
         np.testing.assert_allclose(tempered(found, 1 / temperature), probs, atol=3e-7)
 
 
-def test_softmax_by_hand_and_of_huge_scores():
-    np.testing.assert_allclose(softmax(np.log([[1.0, 3.0], [2.0, 2.0]])), [[0.25, 0.75], [0.5, 0.5]])
-    np.testing.assert_allclose(softmax(np.array([[1e4, 0.0], [-1e4, -1e4]])), [[1, 0], [0.5, 0.5]])
-
-
 def climbed(likelihoods, steps):
     """The weights and mean log-likelihoods of expectation-maximisation's steps, by loops over drawings."""
     weights, heights = [1 / len(likelihoods)] * len(likelihoods), []
@@ -148,34 +143,34 @@ def test_weights_are_those_of_steps_that_never_lower_the_likelihood(seed):
     np.testing.assert_allclose(fit_weights(members, targets), weights, atol=1e-9)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_the_weight_of_one_of_two_members_is_that_of_a_fine_grid(seed):
-    members, targets = panel([1.0, 0.8], 200, seed)
-    grid = np.linspace(0, 1, 2001)
-    first, second = members[:, np.arange(200), targets]
-    losses = -np.log(np.outer(grid, first) + np.outer(1 - grid, second)).mean(1)
-    weights = fit_weights(members, targets)
-    assert weights[0] == pytest.approx(grid[losses.argmin()], abs=0.005)
-    assert nll(soft_vote(members, weights), targets) == pytest.approx(losses.min(), abs=2e-7)
+def test_the_weight_of_one_of_two_members_is_that_of_a_fine_grid():
+    for seed in range(5):
+        members, targets = panel([1.0, 0.8], 200, seed)
+        grid = np.linspace(0, 1, 2001)
+        first, second = members[:, np.arange(200), targets]
+        losses = -np.log(np.outer(grid, first) + np.outer(1 - grid, second)).mean(1)
+        weights = fit_weights(members, targets)
+        assert weights[0] == pytest.approx(grid[losses.argmin()], abs=0.005)
+        assert nll(soft_vote(members, weights), targets) == pytest.approx(losses.min(), abs=2e-7)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_three_members_weights_are_as_likely_as_those_of_scipys_slsqp(seed):
-    members, targets = panel([1.2, 1.0, 0.9], 200, seed)
-    likelihoods = members[:, np.arange(200), targets]
-    found = minimize(
-        lambda weights: -np.log(weights @ likelihoods).mean(),
-        np.full(3, 1 / 3),
-        method="SLSQP",
-        bounds=[(0, 1)] * 3,
-        constraints={"type": "eq", "fun": lambda weights: weights.sum() - 1},
-        options={"ftol": 1e-12},
-    )
-    weights = fit_weights(members, targets)
-    assert weights.sum() == pytest.approx(1)
-    assert (weights >= 0).all()
-    assert nll(soft_vote(members, weights), targets) == pytest.approx(found.fun, abs=1e-6)
-    np.testing.assert_allclose(weights, found.x, atol=0.01)
+def test_three_members_weights_are_as_likely_as_those_of_scipys_slsqp():
+    for seed in range(5):
+        members, targets = panel([1.2, 1.0, 0.9], 200, seed)
+        likelihoods = members[:, np.arange(200), targets]
+        found = minimize(
+            lambda weights, likelihoods=likelihoods: -np.log(weights @ likelihoods).mean(),
+            np.full(3, 1 / 3),
+            method="SLSQP",
+            bounds=[(0, 1)] * 3,
+            constraints={"type": "eq", "fun": lambda weights: weights.sum() - 1},
+            options={"ftol": 1e-12},
+        )
+        weights = fit_weights(members, targets)
+        assert weights.sum() == pytest.approx(1)
+        assert (weights >= 0).all()
+        assert nll(soft_vote(members, weights), targets) == pytest.approx(found.fun, abs=1e-6)
+        np.testing.assert_allclose(weights, found.x, atol=0.01)
 
 
 def test_useless_members_weigh_next_to_nothing():
@@ -233,18 +228,18 @@ def hill_climbed(members, targets, metric, rounds=50):
     return [best.count(i) / len(best) for i in range(len(members))]
 
 
-@pytest.mark.parametrize("metric", ["nll", "accuracy"])
-@pytest.mark.parametrize("rounds", [1, 3, 30])
 @settings(quick, max_examples=20)
 @given(seed=st.integers(0, 2**32 - 1))
-def test_one_bag_is_caruanas_algorithm_by_loops(metric, rounds, seed):
-    generator = np.random.default_rng(seed)
-    count = generator.integers(1, 6)
-    members, targets = panel(generator.uniform(0, 1.5, count), 12, generator, classes=3)
-    if metric == "accuracy":  # eighths: ties are frequent, and sums are exact in every order
-        members = np.stack([generator.multinomial(8, row) / 8 for row in members.reshape(-1, 3)]).reshape(members.shape)
-    found = select_greedily(members, targets, rounds=rounds, bags=1, metric=metric)
-    assert found.tolist() == pytest.approx(hill_climbed(members.tolist(), targets.tolist(), metric, rounds), abs=1e-12)
+def test_one_bag_is_caruanas_algorithm_by_loops(seed):
+    for rounds in (1, 3, 30):
+        for metric in ("nll", "accuracy"):
+            generator = np.random.default_rng(seed)
+            count = generator.integers(1, 6)
+            members, targets = panel(generator.uniform(0, 1.5, count), 12, generator, classes=3)
+            if metric == "accuracy":  # eighths: ties are frequent, and sums are exact in every order
+                members = np.stack([generator.multinomial(8, row) / 8 for row in members.reshape(-1, 3)]).reshape(members.shape)
+            found = select_greedily(members, targets, rounds=rounds, bags=1, metric=metric)
+            assert found.tolist() == pytest.approx(hill_climbed(members.tolist(), targets.tolist(), metric, rounds), abs=1e-12)
 
 
 @pytest.mark.parametrize("metric", ["nll", "accuracy"])
@@ -352,11 +347,11 @@ def test_a_greedy_selection_finds_a_member_that_helps_with_a_small_share():
     assert found[1] == pytest.approx(best[1], abs=0.02)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_a_greedy_selection_of_few_members_is_nearly_as_likely_as_the_best_weights(seed):
-    members, targets = panel([1.2, 1.0, 0.8, 0.5], 300, seed)
-    best, found = fit_weights(members, targets), select_greedily(members, targets)
-    assert nll(soft_vote(members, found), targets) == pytest.approx(nll(soft_vote(members, best), targets), abs=5e-4)
+def test_a_greedy_selection_of_few_members_is_nearly_as_likely_as_the_best_weights():
+    for seed in range(5):
+        members, targets = panel([1.2, 1.0, 0.8, 0.5], 300, seed)
+        best, found = fit_weights(members, targets), select_greedily(members, targets)
+        assert nll(soft_vote(members, found), targets) == pytest.approx(nll(soft_vote(members, best), targets), abs=5e-4)
 
 
 def test_drawings_that_all_answer_alike_have_no_say_in_accuracy_and_others_do():
@@ -368,13 +363,15 @@ def test_drawings_that_all_answer_alike_have_no_say_in_accuracy_and_others_do():
     assert select_greedily(members[:, :3], np.array([0, 0, 0]), metric="accuracy").tolist() == [1, 0], "the first of equals"
 
 
-@pytest.mark.parametrize("fit", [fit_weights, select_greedily, fit_stack])
-@pytest.mark.parametrize(("members", "n"), [(0, 4), (2, 0), (2, 3)])
-def test_fitting_needs_members_and_drawings_whose_class_is_known(fit, members, n):
-    with pytest.raises(PredictionError, match=rf"^vote: got {members} members, 4 drawings and {n} true classes, expected"):
-        fit(np.full((members, 4, 2), 0.5), np.zeros(n, np.int64))
-    with pytest.raises(PredictionError, match=r"^vote: got 1 members, 0 drawings"):
-        fit_temperature(np.empty((0, 2)), np.zeros(0, np.int64))
+def test_fitting_needs_members_and_drawings_whose_class_is_known():
+    for members, n in ((0, 4), (2, 0), (2, 3)):
+        for fit in (fit_weights, select_greedily, fit_stack):
+            with pytest.raises(
+                PredictionError, match=rf"^vote: got {members} members, 4 drawings and {n} true classes, expected"
+            ):
+                fit(np.full((members, 4, 2), 0.5), np.zeros(n, np.int64))
+            with pytest.raises(PredictionError, match=r"^vote: got 1 members, 0 drawings"):
+                fit_temperature(np.empty((0, 2)), np.zeros(0, np.int64))
 
 
 def test_one_class_alone_can_be_fitted():
@@ -434,16 +431,16 @@ def penalised(members, targets, l2):
     return loss
 
 
-@pytest.mark.parametrize("l2", [0.1, 1.0, 50.0])
-@pytest.mark.parametrize("seed", range(3))
-def test_the_stack_is_the_optimum_that_scipy_finds_without_its_gradient(l2, seed):
-    members, targets = panel([1.5, 0.7, 0.0], 80, seed, 2.0)
-    loss = penalised(members, targets, l2)
-    expected = minimize(loss, np.concatenate([np.full(3, 1 / 3), np.zeros(CLASSES)]), method="BFGS")
-    found = np.concatenate(fit_stack(members, targets, l2))
-    assert loss(found) <= expected.fun + 1e-7
-    np.testing.assert_allclose(found, expected.x, atol=5e-3)
-    assert np.abs(approx_fprime(found, loss, 1e-6)).max() < 1e-4, "flat in every direction"
+def test_the_stack_is_the_optimum_that_scipy_finds_without_its_gradient():
+    for seed in range(3):
+        for l2 in (0.1, 1.0, 50.0):
+            members, targets = panel([1.5, 0.7, 0.0], 80, seed, 2.0)
+            loss = penalised(members, targets, l2)
+            expected = minimize(loss, np.concatenate([np.full(3, 1 / 3), np.zeros(CLASSES)]), method="BFGS")
+            found = np.concatenate(fit_stack(members, targets, l2))
+            assert loss(found) <= expected.fun + 1e-7
+            np.testing.assert_allclose(found, expected.x, atol=5e-3)
+            assert np.abs(approx_fprime(found, loss, 1e-6)).max() < 1e-4, "flat in every direction"
 
 
 def test_the_stack_follows_its_own_gradient(monkeypatch):

@@ -48,8 +48,8 @@ def with_tenths(members):
     return st.tuples(st.just(members), st.lists(st.integers(0, 4), min_size=len(members), max_size=len(members)).filter(any))
 
 
-panels = predictions(range(1, 5), range(1, 4))
-weighted_panels = panels.flatmap(with_tenths)
+some_members = predictions(range(1, 5), range(1, 4))
+weighted_members = some_members.flatmap(with_tenths)
 
 
 def by_loops(members, weights, transform):
@@ -83,13 +83,13 @@ def winner(counts, means=None):
 
 
 @quick
-@given(panels)
+@given(some_members)
 def test_a_soft_vote_is_the_mean_of_loops(members):
     np.testing.assert_array_equal(soft_vote(members), by_loops(members.tolist(), [1] * len(members), list))
 
 
 @quick
-@given(weighted_panels)
+@given(weighted_members)
 def test_a_weighted_soft_vote_is_the_weighted_mean_of_loops(case):
     members, tenths = case
     expected = by_loops(members.tolist(), tenths, list)
@@ -97,7 +97,7 @@ def test_a_weighted_soft_vote_is_the_weighted_mean_of_loops(case):
 
 
 @quick
-@given(weighted_panels)
+@given(weighted_members)
 def test_a_geometric_vote_is_the_weighted_product_of_loops(case):
     members, tenths = case
     powers = [np.maximum(member, 1e-7) ** (w / sum(tenths)) for member, w in zip(members, tenths, strict=True)]
@@ -106,7 +106,7 @@ def test_a_geometric_vote_is_the_weighted_product_of_loops(case):
 
 
 @quick
-@given(weighted_panels)
+@given(weighted_members)
 def test_a_rank_vote_is_the_weighted_mean_of_scipys_average_ranks(case):
     members, tenths = case
     ranks = by_loops(members.tolist(), tenths, lambda row: rankdata(row, method="average") - 1)
@@ -114,7 +114,7 @@ def test_a_rank_vote_is_the_weighted_mean_of_scipys_average_ranks(case):
 
 
 @quick
-@given(weighted_panels)
+@given(weighted_members)
 def test_a_hard_vote_counts_exactly_and_leaves_ties_to_the_lowest_class_id(case):
     members, tenths = case
     classes, weights = members.shape[2], [Fraction(one, 10) for one in tenths]
@@ -128,7 +128,7 @@ def test_a_hard_vote_counts_exactly_and_leaves_ties_to_the_lowest_class_id(case)
 
 
 @quick
-@given(panels, st.booleans())
+@given(some_members, st.booleans())
 def test_a_hard_vote_leaves_ties_to_the_highest_mean_probability_and_those_of_that_to_the_lowest_class_id(members, weigh_alike):
     classes, preds, means = members.shape[2], members.argmax(2), soft_vote(members)
     expected = [winner(counted(column, classes), mean) for column, mean in zip(preds.T, means.tolist(), strict=True)]
@@ -137,7 +137,7 @@ def test_a_hard_vote_leaves_ties_to_the_highest_mean_probability_and_those_of_th
 
 
 @quick
-@given(weighted_panels, st.sampled_from([1e-13, 0.1, 1 / 3, 1.0, 14_000.1, 1e15, 1e300]))
+@given(weighted_members, st.sampled_from([1e-13, 0.1, 1 / 3, 1.0, 14_000.1, 1e15, 1e300]))
 def test_weighted_counts_decide_then_means_then_the_lowest_class_id_whatever_the_weights_size(case, unit):
     members, tenths = case
     classes, preds, means = members.shape[2], members.argmax(2), soft_vote(members)
@@ -151,21 +151,17 @@ def test_weighted_counts_decide_then_means_then_the_lowest_class_id_whatever_the
         assert all(row[i] > row[j] for i in range(classes) for j in range(classes) if count[i] > count[j])
 
 
-@pytest.mark.parametrize(
-    ("preds", "weights"),
-    [
+def test_mean_probabilities_never_overrule_unequal_weights():
+    for preds, weights in (
         ([0, 1, 1], [0.5, 0.3, 0.3]),
         ([0, 1, 1], [1.0, 0.6, 0.5]),
         ([0, 1], [3.0, 4.0]),
         ([0, 1, 1], [1.0, 1.0, 1e-9]),
         ([0, 1, 1], [1.0, 1.0, 1e-11]),
         ([0, 1, 1], [1.0, 0.5, 0.5 + 1e-11]),
-    ],
-)
-def test_mean_probabilities_never_overrule_unequal_weights(preds, weights):
-    # the first class is surely the true one, and has fewer votes than the second
-    shares = hard_vote(np.array(preds)[:, None], 2, np.array([[1.0, 0.0]]), np.array(weights))
-    assert shares.argmax(1).tolist() == [1]
+    ):
+        shares = hard_vote(np.array(preds)[:, None], 2, np.array([[1.0, 0.0]]), np.array(weights))
+        assert shares.argmax(1).tolist() == [1]
 
 
 def test_mean_probabilities_overrule_no_vote_however_sure_they_are():
@@ -281,7 +277,7 @@ def test_nested_votes_by_hand():
 
 @every_vote
 @quicker
-@given(case=weighted_panels)
+@given(case=weighted_members)
 def test_rows_stay_on_the_simplex(vote, case):
     members, tenths = case
     for shares in (vote(members), vote(members, np.array(tenths) / 10)):
@@ -303,7 +299,7 @@ def test_rows_of_nested_votes_stay_on_the_simplex(within, across, ties):
 
 @every_vote
 @quicker
-@given(case=weighted_panels, random=st.randoms())
+@given(case=weighted_members, random=st.randoms())
 def test_the_order_of_members_is_irrelevant(vote, case, random):
     members, weights = case[0], np.array(case[1]) / 10
     order = random.sample(range(len(members)), len(members))
@@ -312,7 +308,7 @@ def test_the_order_of_members_is_irrelevant(vote, case, random):
 
 
 @quick
-@given(weighted_panels, st.randoms())
+@given(weighted_members, st.randoms())
 def test_the_order_of_members_is_irrelevant_to_hard_votes_to_the_last_bit(case, random):
     members, weights = case[0], np.array(case[1]) / 10
     order, classes, means = random.sample(range(len(members)), len(members)), members.shape[2], soft_vote(members)
@@ -336,7 +332,7 @@ def test_one_member_alone_answers_as_itself(vote, members):
 
 @every_vote
 @quicker
-@given(case=weighted_panels)
+@given(case=weighted_members)
 def test_having_every_member_twice_changes_nothing(vote, case):
     members, weights = case[0], np.array(case[1]) / 10
     twice = np.concatenate([members, members])
@@ -345,7 +341,7 @@ def test_having_every_member_twice_changes_nothing(vote, case):
 
 
 @quick
-@given(panels)
+@given(some_members)
 def test_having_every_member_twice_changes_no_answer_of_hard_votes_whose_ties_means_decide(members):
     once, classes, means = members.argmax(2), members.shape[2], soft_vote(members)
     twice = hard_vote(np.concatenate([once, once]), classes, means)
@@ -354,7 +350,7 @@ def test_having_every_member_twice_changes_no_answer_of_hard_votes_whose_ties_me
 
 @every_vote
 @quicker
-@given(case=weighted_panels)
+@given(case=weighted_members)
 def test_a_weight_of_zero_leaves_a_member_out(vote, case):
     members, weights = case[0], np.array(case[1]) / 10
     without = vote(members[weights > 0], weights[weights > 0])
@@ -369,7 +365,7 @@ def test_who_is_left_out_may_be_no_number_at_all(vote):
 
 @every_vote
 @quicker
-@given(case=weighted_panels, scale=st.sampled_from([1e-3, 0.7, 1000.0]))
+@given(case=weighted_members, scale=st.sampled_from([1e-3, 0.7, 1000.0]))
 def test_only_the_weights_ratios_matter(vote, case, scale):
     members, weights = case[0], np.array(case[1]) / 10
     np.testing.assert_allclose(vote(members, weights * scale), vote(members, weights), rtol=1e-9)
@@ -391,13 +387,13 @@ def test_a_rank_vote_gives_confidence_no_say():
     np.testing.assert_allclose(rank_vote(np.concatenate([sure, others])), [[2 / 6, 3 / 6, 1 / 6]])
 
 
-@pytest.mark.parametrize(
-    "weights", [[-1.0, 2.0], [0.0, 0.0], [math.nan, 1.0], [math.inf, 1.0], [1.0], [1.0, 1.0, 1.0], [], [[1.0, 1.0]]]
-)
 @every_vote
-def test_weights_that_are_none_are_refused(vote, weights):
-    with pytest.raises(PredictionError, match=r"^weights: got \[.*\], expected 2 numbers of at least 0 that are not all 0\."):
-        vote(np.full((2, 3, 4), 0.25), np.array(weights))
+def test_weights_that_are_none_are_refused(vote):
+    for weights in ([-1.0, 2.0], [0.0, 0.0], [math.nan, 1.0], [math.inf, 1.0], [1.0], [1.0, 1.0, 1.0], [], [[1.0, 1.0]]):
+        with pytest.raises(
+            PredictionError, match=r"^weights: got \[.*\], expected 2 numbers of at least 0 that are not all 0\."
+        ):
+            vote(np.full((2, 3, 4), 0.25), np.array(weights))
 
 
 @every_vote
@@ -408,18 +404,18 @@ def test_weights_of_any_size_are_weights(vote):
 
 
 @every_vote
-@pytest.mark.parametrize("weights", [None, np.empty(0)])
-def test_a_vote_without_members_is_refused(vote, weights):
-    with pytest.raises(PredictionError, match=r"^members: got none, expected one at least\. Name"):
-        vote(np.zeros((0, 2, 3)), weights)
+def test_a_vote_without_members_is_refused(vote):
+    for weights in (None, np.empty(0)):
+        with pytest.raises(PredictionError, match=r"^members: got none, expected one at least\. Name"):
+            vote(np.zeros((0, 2, 3)), weights)
 
 
-@pytest.mark.parametrize("shape", [(0, 2, 4, 3), (2, 0, 4, 3)])
-@pytest.mark.parametrize("across", ["soft", "hard"])
-@pytest.mark.parametrize("within", ["soft", "hard"])
-def test_a_nested_vote_without_models_or_folds_is_refused(within, across, shape):
-    with pytest.raises(PredictionError, match=r"^members: got none"):
-        nested_vote(np.zeros(shape), within, across)
+def test_a_nested_vote_without_models_or_folds_is_refused():
+    for within in ("soft", "hard"):
+        for across in ("soft", "hard"):
+            for shape in ((0, 2, 4, 3), (2, 0, 4, 3)):
+                with pytest.raises(PredictionError, match=r"^members: got none"):
+                    nested_vote(np.zeros(shape), within, across)
 
 
 @pytest.mark.parametrize("wrong", [-1, 3, 255])
@@ -430,19 +426,19 @@ def test_answers_that_are_no_classes_ids_are_refused(wrong):
 
 
 @every_vote
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_votes_of_short_and_of_mapped_numbers_are_those_of_the_same_numbers_in_double(vote, dtype, tmp_path):
-    members = np.random.default_rng(0).dirichlet(np.full(6, 0.4), (3, 40)).astype(dtype)
-    np.save(tmp_path / "members.npy", members)
-    mapped, weights = np.load(tmp_path / "members.npy", mmap_mode="r"), np.array([0.2, 0.5, 0.3])
-    assert isinstance(mapped, np.memmap)
-    for given_weights in (None, weights):
-        expected = vote(members.astype(np.float64), given_weights)
-        for shares in (vote(members, given_weights), vote(mapped, given_weights)):
-            assert type(shares) is np.ndarray
-            assert shares.dtype == np.float64
-            assert np.array_equal(shares, expected)
-    assert np.array_equal(mapped, members)
+def test_votes_of_short_and_of_mapped_numbers_are_those_of_the_same_numbers_in_double(vote, tmp_path):
+    for dtype in (np.float16, np.float32, np.float64):
+        members = np.random.default_rng(0).dirichlet(np.full(6, 0.4), (3, 40)).astype(dtype)
+        np.save(tmp_path / "members.npy", members)
+        mapped, weights = np.load(tmp_path / "members.npy", mmap_mode="r"), np.array([0.2, 0.5, 0.3])
+        assert isinstance(mapped, np.memmap)
+        for given_weights in (None, weights):
+            expected = vote(members.astype(np.float64), given_weights)
+            for shares in (vote(members, given_weights), vote(mapped, given_weights)):
+                assert type(shares) is np.ndarray
+                assert shares.dtype == np.float64
+                assert np.array_equal(shares, expected)
+        assert np.array_equal(mapped, members)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64])

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from inkfold.errors import ExportError, PredictionError
-from inkfold.evaluation.predictions import Predictions, write_submission
+from inkfold.evaluation.predictions import Predictions, softmax, write_submission
 
 NAMES = ("바다거북", "tench, Tinca", 'say "hi"')
 
@@ -140,3 +140,8 @@ def test_all_that_is_wrong_with_a_submission_is_told_and_nothing_is_written(tmp_
 def test_a_submission_needs_an_id_for_each_drawing(tmp_path):
     with pytest.raises(ExportError, match="2 test drawings, 2 predictions, 1 IDs"):
         write_submission(tmp_path / "s.csv", texts("a", "b"), np.array([3, 3]), ALLOWED, ["0"])
+
+
+def test_softmax_by_hand_and_of_huge_scores():
+    np.testing.assert_allclose(softmax(np.log([[1.0, 3.0], [2.0, 2.0]])), [[0.25, 0.75], [0.5, 0.5]])
+    np.testing.assert_allclose(softmax(np.array([[1e4, 0.0], [-1e4, -1e4]])), [[1, 0], [0.5, 0.5]])

@@ -8,7 +8,7 @@ from inkfold.data.dataset import DataOptions, read_dataset
 from inkfold.errors import DataError, RecipeError
 from inkfold.evaluation.metrics import wilson_interval
 from inkfold.models.weights import BackboneSpec, resolve_backbone
-from inkfold.search import backbones as exploration
+from inkfold.search import backbones
 from inkfold.search.backbones import USUAL, _sampled, backbone_names, explore, published
 from toy import inkfold, toy_data
 
@@ -66,7 +66,7 @@ def test_a_sample_is_a_share_of_every_class_and_grows_without_forwards_twice(dat
     assert (few.forwards, more.forwards, everything.forwards) == (36, 12, 24)
 
 
-def test_backbones_without_weights_are_told_and_leave_the_others_alone(data, weights):
+def test_backbones_without_weights_are_reported_and_leave_the_others_alone(data, weights):
     rows, problems = explore(data, ("test_resnet", "resnet18.a1_in1k", "no_such_model"), SMALL)
     assert len(rows) == 1
     assert problems["resnet18.a1_in1k"].startswith("no weights for 'resnet18.a1_in1k'")
@@ -96,7 +96,7 @@ def test_patterns_name_pretrained_models(weights):
 
 
 def test_a_known_backbone_has_its_published_accuracy_on_sketches(monkeypatch):
-    monkeypatch.setitem(exploration.IMAGENET_SKETCH_TOP1, "test_resnet.r160_in1k", 12.5)
+    monkeypatch.setitem(backbones.IMAGENET_SKETCH_TOP1, "test_resnet.r160_in1k", 12.5)
     untrained = resolve_backbone(BackboneSpec("test_resnet", weights="untrained"))
     from_hub, spec = replace(untrained, init_seed=None), BackboneSpec("test_resnet")
     assert published(from_hub, spec) == 12.5
@@ -105,7 +105,7 @@ def test_a_known_backbone_has_its_published_accuracy_on_sketches(monkeypatch):
 
 
 def test_weights_of_a_local_file_have_no_published_accuracy(data, weights, monkeypatch):
-    monkeypatch.setitem(exploration.IMAGENET_SKETCH_TOP1, "test_resnet.r160_in1k", 12.5)
+    monkeypatch.setitem(backbones.IMAGENET_SKETCH_TOP1, "test_resnet.r160_in1k", 12.5)
     [row], _ = explore(data, ["test_resnet"], SMALL)
     assert (row.name, row.imagenet_sketch_top1) == ("test_resnet.r160_in1k", None)
 
@@ -123,12 +123,12 @@ def test_errors_of_the_data_and_of_settings_stop_it(tmp_path, weights):
 
 
 def test_the_command_prints_a_table_or_json_and_draws_a_plot(tmp_path, data, weights):
-    given = ("explore", data, *SMALL, "--backbones", *NAMES)
-    done = inkfold(*given, "--plot", tmp_path / "cost.svg", home=tmp_path / "home")
+    command = ("explore", data, *SMALL, "--backbones", *NAMES)
+    done = inkfold(*command, "--plot", tmp_path / "cost.svg", home=tmp_path / "home")
     assert done.returncode == 0, done.stderr
     assert "test_resnet.r160_in1k" in done.stdout
     assert "test_efficientnet" in (tmp_path / "cost.svg").read_text()
-    found = json.loads(inkfold(*given, "resnet18.a1_in1k", "--json", home=tmp_path / "home").stdout)
+    found = json.loads(inkfold(*command, "resnet18.a1_in1k", "--json", home=tmp_path / "home").stdout)
     assert [row["forwards"] for row in found["backbones"]] == [0, 0]
     assert list(found["problems"]) == ["resnet18.a1_in1k"]
     assert np.diff([row["accuracy"] for row in found["backbones"]]) <= 0

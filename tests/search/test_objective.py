@@ -22,7 +22,7 @@ def data(tmp_path_factory):
     return toy_data(tmp_path_factory.mktemp("data") / "data", train_per_class=PER_CLASS)
 
 
-def tryouts(data, *overrides, **columns):
+def objective(data, *overrides, **columns):
     """With columns of the training table, such as groups, put in."""
     recipe = settle_recipe(yaml.safe_load(RECIPE), overrides, data)
     dataset = replace(read_dataset(str(data), data_options(recipe)), test=None)
@@ -30,65 +30,67 @@ def tryouts(data, *overrides, **columns):
     return recipe, Objective(recipe, read_files(dataset, None, Cost(), silent), silent, InlineExecutor())
 
 
-@pytest.mark.parametrize("fraction", [0.05, 0.2, 0.3, 0.4, 0.45, 0.55])
-def test_the_share_that_is_asked_for_is_set_aside(data, fraction):
-    _, made = tryouts(data, f"tune.judge_fraction={fraction}")
-    assert made.aside.mean() == pytest.approx(fraction, abs=0.02)
+def test_the_wanted_share_is_set_aside(data):
+    for fraction in (0.05, 0.2, 0.3, 0.4, 0.45, 0.55):
+        _, made = objective(data, f"tune.judge_fraction={fraction}")
+        assert made.aside.mean() == pytest.approx(fraction, abs=0.02)
 
 
 def test_a_share_smaller_than_a_twentieth_is_one_part_of_more(data):
-    _, made = tryouts(data, "tune.judge_fraction=0.02")
+    _, made = objective(data, "tune.judge_fraction=0.02")
     assert made.aside.sum() in (1, 2)
 
 
 def test_the_drawings_of_val_are_set_aside_with_holdout(data):
     given_val = np.arange(PER_CLASS * len(CLASSES)) % 4 == 0
-    _, made = tryouts(data, "folds.split=holdout", given_val=given_val)
-    rows = made._material(made_recipe := settle_recipe(yaml.safe_load(RECIPE), (), data)).prepared.rows
+    _, made = objective(data, "folds.split=holdout", given_val=given_val)
+    rows = made._inputs_of(made_recipe := settle_recipe(yaml.safe_load(RECIPE), (), data)).prepared.rows
     assert (made.aside == given_val[rows]).all()
     assert made._folds.shape == (made_recipe.folds.k, (~given_val).sum())
     assert ((~made._folds).sum(0) == 1).all(), "the others are cross-validated"
 
 
 def test_without_val_holdout_holds_out_one_part(data):
-    _, made = tryouts(data, "folds.split=holdout")
+    _, made = objective(data, "folds.split=holdout")
     assert made._folds.shape == (1, (~made.aside).sum())
 
 
 @pytest.mark.parametrize(
-    ("overrides", "groups", "told"),
+    ("overrides", "groups", "message"),
     [
         ((), ["all"] * 60, "drawing.* would be set aside"),
         ((), ["one"] * 30 + ["two"] * 30, "fold 0 of 3 would hold out none or all"),
-        (("folds.k=60",), None, "of 48 drawings to tune on, fold .* of 60 would hold out none"),
+        (("folds.k=60",), None, "of 48 drawings to search on, fold .* of 60 would hold out none"),
     ],
 )
-def test_too_few_drawings_or_groups_are_told_before_any_trial(data, overrides, groups, told):
+def test_too_few_drawings_or_groups_are_reported_before_any_trial(data, overrides, groups, message):
     columns = {} if groups is None else {"groups": np.array(groups)}
-    with pytest.raises(DataError, match=told):
-        tryouts(data, *overrides, **columns)
+    with pytest.raises(DataError, match=message):
+        objective(data, *overrides, **columns)
 
 
-def test_a_val_without_drawings_is_told(data):
+def test_a_val_without_drawings_is_reported(data):
     with pytest.raises(DataError, match="no drawing would be set aside"):
-        tryouts(data, "folds.split=holdout", given_val=np.zeros(60, bool))
+        objective(data, "folds.split=holdout", given_val=np.zeros(60, bool))
 
 
-def test_trials_and_the_verdict_are_of_drawings_as_they_are(data):
-    plain, made = tryouts(data)
+def test_trials_and_the_comparison_are_of_drawings_as_they_are(data):
+    plain, made = objective(data)
     recipe = settle_recipe(yaml.safe_load(RECIPE), ("tta=[hflip, rotate(90)]",), data)
-    both = [Candidate(None, {}, one) for one in (plain, recipe)]
-    assert (made.judge(both[0]) == made.judge(both[1])).all()
+    both = [Candidate(None, {}, recipe) for recipe in (plain, recipe)]
+    assert (made.score(both[0]) == made.score(both[1])).all()
     first, second = made.evaluate_trials(both, lambda *_: True)
     assert first.held_out_accuracy == second.held_out_accuracy
-    assert len(made._materials) == 1, "no views are computed for what isn't asked"
+    assert len(made._inputs) == 1, "no views are computed for what isn't asked"
 
 
 def test_the_best_epoch_is_not_chosen_by_the_drawings_set_aside(data, monkeypatch):
-    plain, made = tryouts(data, "fit.keep=best")
+    plain, made = objective(data, "fit.keep=best")
     seen = []
     real = Objective._fit
-    monkeypatch.setattr(Objective, "_fit", lambda self, lessons, *rest: seen.append(lessons) or real(self, lessons, *rest))
-    right = made.judge(Candidate(None, {}, plain))
+    monkeypatch.setattr(
+        Objective, "_fit", lambda self, training_set, *rest: seen.append(training_set) or real(self, training_set, *rest)
+    )
+    right = made.score(Candidate(None, {}, plain))
     assert len(right) == made.aside.sum()
     assert len(seen[0].targets) == (~made.aside).sum()

@@ -3,15 +3,15 @@ import pytest
 
 from inkfold.config.load import validate_recipe, with_values
 from inkfold.errors import RecipeError
-from inkfold.search.space import OF_HEAD, default_values, from_names, search_space, suggest
+from inkfold.search.space import SPACE_OF_HEAD, default_values, from_names, search_space, suggest
 
 MINIMAL = {"backbone": {"name": "resnet18"}}
 HEADS = {"choices": [{"kind": "linear"}, {"kind": "mlp", "hidden": [8]}]}
 
 
 def spaced(space, **raw):
-    given = {**MINIMAL, **raw, "tune": {"space": space}}
-    return given, search_space(given, validate_recipe(given))
+    keys = {**MINIMAL, **raw, "tune": {"space": space}}
+    return keys, search_space(keys, validate_recipe(keys))
 
 
 def suggested(space, raw, count=20):
@@ -25,12 +25,12 @@ def problems(space, **raw):
     return [str(problem) for problem in caught.value.problems]
 
 
-@pytest.mark.parametrize("kind", OF_HEAD)
-def test_without_a_space_there_is_one_that_suits_the_head(kind):
-    raw, space = spaced({}, head={"kind": kind})
-    assert space == OF_HEAD[kind]
-    for values in suggested(space, raw, 5):
-        assert set(values) == set(space)
+def test_without_a_space_there_is_one_that_suits_the_head():
+    for kind in SPACE_OF_HEAD:
+        raw, space = spaced({}, head={"kind": kind})
+        assert space == SPACE_OF_HEAD[kind]
+        for values in suggested(space, raw, 5):
+            assert set(values) == set(space)
 
 
 def test_values_come_from_where_the_space_says():
@@ -57,7 +57,7 @@ def test_numbers_are_rounded_to_what_a_person_would_write_but_never_out_of_their
     assert all(len(f"{values['fit.lr']!r}".lstrip("0.")) <= 3 for values in suggested(space, raw))
 
 
-def test_keys_below_a_head_are_asked_for_only_where_the_chosen_head_has_them():
+def test_keys_below_a_head_are_suggested_only_where_the_chosen_head_has_them():
     raw, space = spaced({"head": HEADS, "head.dropout": {"low": 0.1, "high": 0.5}})
     drawn = suggested(space, raw)
     assert {("head.dropout" in values) for values in drawn} == {True, False}
@@ -65,18 +65,17 @@ def test_keys_below_a_head_are_asked_for_only_where_the_chosen_head_has_them():
         assert ("head.dropout" in values) == (values["head"]["kind"] == "mlp")
 
 
-@pytest.mark.parametrize(
-    ("space", "told"),
-    [
+def test_a_key_that_can_not_be_searched_is_reported_with_the_value_that_fails():
+    for space, message in (
         (
             {"fit.lrr": {"low": 1, "high": 2}},
             "tune.space.fit.lrr: 1.0 does not fit: recipe: fit.lrr: no such key. Did you mean 'lr'?",
         ),
         ({"fit.lr": {"low": 0.1, "high": 20}}, "tune.space.fit.lr: 20.0 does not fit: recipe: fit.lr: got 20.0."),
         ({"fit.scaling": {"choices": ["none", "huge"]}}, "'huge' does not fit"),
-        ({"seed": {"choices": [1, 2]}}, "tune.space.seed: can't be tuned: trials must agree on it"),
-        ({"data.root": {"choices": ["a"]}}, "tune.space.data.root: can't be tuned"),
-        ({"tta": {"choices": [[], ["hflip"]]}}, "tune.space.tta: can't be tuned: trials are scored on drawings as they are"),
+        ({"seed": {"choices": [1, 2]}}, "tune.space.seed: can't be searched: trials must agree on it"),
+        ({"data.root": {"choices": ["a"]}}, "tune.space.data.root: can't be searched"),
+        ({"tta": {"choices": [[], ["hflip"]]}}, "tune.space.tta: can't be searched: trials are scored on drawings as they are"),
         (
             {"fit.schedule": {"choices": [{"kind": "cosine"}]}, "fit.schedule.every": {"low": 1, "high": 5, "whole": True}},
             "no choice of fit.schedule has such a key",
@@ -87,22 +86,24 @@ def test_keys_below_a_head_are_asked_for_only_where_the_chosen_head_has_them():
             "no choice of head has such a key",
         ),
         ({"fit": {"choices": [3]}}, "3 does not fit"),
-    ],
-)
-def test_a_key_that_can_not_be_tuned_is_told_with_the_value_that_fails(space, told):
-    assert any(told in line for line in problems(space)), problems(space)
+    ):
+        assert any(message in line for line in problems(space)), problems(space)
 
 
-def test_all_problems_of_a_space_are_told_together():
+def test_all_problems_of_a_space_are_reported_together():
     assert len(problems({"fit.lrr": {"low": 1, "high": 2}, "seed": {"choices": [1]}})) == 3  # both ends of the range
 
 
-@pytest.mark.parametrize(
-    "where", [{}, {"low": 1}, {"low": 2, "high": 1}, {"low": 0, "high": 1, "log": True}, {"low": 0, "high": 1, "choices": [1]}]
-)
-def test_what_is_neither_a_range_nor_choices_is_refused(where):
-    with pytest.raises(RecipeError, match=r"tune.space.fit.lr"):
-        validate_recipe({**MINIMAL, "tune": {"space": {"fit.lr": where}}})
+def test_what_is_neither_a_range_nor_choices_is_refused():
+    for where in (
+        {},
+        {"low": 1},
+        {"low": 2, "high": 1},
+        {"low": 0, "high": 1, "log": True},
+        {"low": 0, "high": 1, "choices": [1]},
+    ):
+        with pytest.raises(RecipeError, match=r"tune.space.fit.lr"):
+            validate_recipe({**MINIMAL, "tune": {"space": {"fit.lr": where}}})
 
 
 def test_the_recipes_own_values_are_found_as_optuna_names_them():
@@ -129,7 +130,7 @@ def test_values_outside_the_space_are_not_found(space):
     assert default_values(checked, raw) is None
 
 
-def test_keys_below_any_section_are_asked_for_only_where_the_choice_has_them():
+def test_keys_below_any_section_are_suggested_only_where_the_choice_has_them():
     kinds = [{"kind": "cosine"}, {"kind": "step"}]
     raw, space = spaced(
         {"fit.schedule": {"choices": kinds}, "fit.schedule.every": {"low": 1, "high": 5, "whole": True}}, fit={"epochs": 7}

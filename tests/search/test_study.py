@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 import shutil
 import signal
@@ -16,7 +17,7 @@ from optuna.trial import TrialState
 from inkfold.config.load import load_recipe
 from inkfold.errors import DataError, PredictionError, RecipeError
 from inkfold.pipeline.train import train
-from inkfold.search import study as tuning
+from inkfold.search import study
 from inkfold.search.study import tune
 from toy import RECIPE, command_line, environment, files_below, toy_data, toy_recipe
 
@@ -76,9 +77,12 @@ def test_a_study_leaves_the_best_recipe_the_figures_and_the_plots(tmp_path, data
     assert run.metrics["out_of_fold"]["n"] == 42
 
 
-def test_the_recipe_as_it_is_is_the_first_trial_and_is_never_given_up(tmp_path, data, recipe):
+def test_the_recipe_as_it_is_is_the_first_trial_and_is_never_given_up(tmp_path, data, recipe, caplog):
+    caplog.set_level(logging.INFO, "inkfold.search")
     summary = tune(recipe, data=data, out=tmp_path / "study")
     first = trials(tmp_path / "study")[0]
+    assert f"trial 0: accuracy {first.value:.4f}: " in caplog.text
+    assert caplog.text.count(": pruned: ") == summary["trials"]["given_up"]
     assert first.state == TrialState.COMPLETE
     assert first.params == {"fit.lr": 0.01, "head": '{"kind": "linear"}'}
     assert summary["cross_validated"]["as_it_was"] == first.value
@@ -92,31 +96,29 @@ def test_a_recipe_outside_its_space_is_tried_beside_it(tmp_path, data, recipe):
 
 
 def test_the_drawings_set_aside_decide_nothing(tmp_path, data, recipe, monkeypatch):
-    asked = []
-    real = tuning.Tryouts.evaluate_trials
+    evaluated = []
+    real = study.Objective.evaluate_trials
 
     def watched(self, candidates, report):
-        asked.append(self.aside.copy())
-        lessons = []
-        from inkfold.search import objective as tryouts
+        evaluated.append(self.aside.copy())
+        from inkfold.search import objective
 
-        build = tryouts.build_lessons
+        real_build = objective.build_training_set
 
         def rebuilt(*arguments):
-            made = build(*arguments)
+            made = real_build(*arguments)
             made.targets[self.aside] = 0  # what can't be seen can't matter
-            lessons.append(made)
             return made
 
         with monkeypatch.context() as patch:
-            patch.setattr(tryouts, "build_lessons", rebuilt)
+            patch.setattr(objective, "build_training_set", rebuilt)
             return real(self, candidates, report)
 
-    monkeypatch.setattr(tuning.Tryouts, "try_out", watched)
+    monkeypatch.setattr(study.Objective, "evaluate_trials", watched)
     changed = tune(recipe, data=data, out=tmp_path / "changed")
     monkeypatch.undo()
     plain = tune(recipe, data=data, out=tmp_path / "plain")
-    assert asked
+    assert evaluated
     assert changed["best"] == plain["best"]
     assert changed["cross_validated"] == plain["cross_validated"]
 
@@ -126,7 +128,7 @@ def test_the_same_study_gives_the_same_answers(tmp_path, data, recipe):
     assert (tmp_path / "one/best.yaml").read_bytes() == (tmp_path / "two/best.yaml").read_bytes()
 
 
-def test_a_finished_study_asks_for_no_more_trials(tmp_path, data, recipe):
+def test_a_finished_study_runs_no_more_trials(tmp_path, data, recipe):
     first = tune(recipe, data=data, out=tmp_path / "study")
     count = len(trials(tmp_path / "study"))
     assert tune(recipe, data=data, out=tmp_path / "study") == first
@@ -139,7 +141,7 @@ def test_a_study_of_another_recipe_is_refused(tmp_path, data, recipe):
         tune(recipe, "tune.trials=2", "seed=9", data=data, out=tmp_path / "study")
 
 
-def test_a_space_that_does_not_fit_is_told_before_any_work(tmp_path, data, recipe):
+def test_a_space_that_does_not_fit_is_reported_before_any_work(tmp_path, data, recipe):
     with pytest.raises(RecipeError, match="no such key"):
         tune(recipe, "tune.space={fit.lrr: {low: 0.1, high: 1}}", data=data, out=tmp_path / "study")
     assert not (tmp_path / "study").exists()
@@ -161,17 +163,19 @@ def test_trials_that_diverge_count_as_the_worst(tmp_path, data, recipe):
 
 
 def test_views_that_trials_share_are_computed_once(tmp_path, data, recipe, monkeypatch):
-    from inkfold.search import objective as tryouts
+    from inkfold.search import objective
 
-    gathered = []
-    real = tryouts.gather
-    monkeypatch.setattr(tryouts, "gather", lambda recipe, *rest: gathered.append(recipe.curriculum) or real(recipe, *rest))
+    prepared = []
+    real = objective.prepare_inputs
+    monkeypatch.setattr(
+        objective, "prepare_inputs", lambda recipe, *rest: prepared.append(recipe.curriculum) or real(recipe, *rest)
+    )
     space = "tune.space={curriculum: {choices: [null, [{augment: [hflip@0.5]}]]}, fit.lr: {low: 0.001, high: 0.1, log: true}}"
     tune(recipe, space, data=data, out=tmp_path / "study")
-    assert len(gathered) == len(set(map(str, gathered))) == 2
+    assert len(prepared) == len(set(map(str, prepared))) == 2
 
 
-def test_what_a_killed_tuner_was_at_is_asked_for_again(tmp_path, data, recipe):
+def test_the_trials_of_a_killed_process_are_run_again(tmp_path, data, recipe):
     out = tmp_path / "study"
     process = subprocess.Popen(
         command_line("tune", recipe, f"data={data}", f"out={out}", "tune.trials=20", "fit.epochs=120"),
@@ -193,7 +197,7 @@ def test_what_a_killed_tuner_was_at_is_asked_for_again(tmp_path, data, recipe):
     assert summary["trials"]["complete"] + summary["trials"]["given_up"] == 20
     again = [trial.params for trial in trials(out) if trial.state != TrialState.FAIL]
     for trial in interrupted:
-        assert any(trial.params.items() <= params.items() for params in again), "all that it had been asked by then"
+        assert any(trial.params.items() <= params.items() for params in again), "all that it had been evaluated by then"
     assert not list(out.glob(".worker-*"))
 
 
@@ -205,7 +209,7 @@ def test_a_backbone_that_nobody_named_is_chosen_once_for_all_trials(tmp_path, da
     assert load_recipe(tmp_path / "study/best.yaml").backbone.name == "ink-small"
 
 
-def test_the_lock_of_a_tuner_that_died_between_two_trials_is_swept_away(tmp_path, data, recipe):
+def test_the_lock_of_a_process_that_died_between_two_trials_is_swept_away(tmp_path, data, recipe):
     out = tmp_path / "study"
     tune(recipe, "tune.trials=2", data=data, out=out)
     (out / ".worker-dead.lock").touch()
@@ -213,7 +217,7 @@ def test_the_lock_of_a_tuner_that_died_between_two_trials_is_swept_away(tmp_path
     assert not list(out.glob(".worker-*"))
 
 
-def test_two_tuners_work_on_one_study(tmp_path, data, recipe):
+def test_two_processes_work_on_one_study(tmp_path, data, recipe):
     out = tmp_path / "study"
     results, seen = [], []
 
@@ -273,7 +277,7 @@ def test_a_directory_that_holds_something_else_is_refused(tmp_path, data, recipe
         tune(recipe, data=data, out=recipe)
 
 
-def test_a_tuner_waits_for_the_trials_of_others_before_it_concludes(tmp_path, data, recipe):
+def test_a_process_waits_for_the_trials_of_others_before_it_concludes(tmp_path, data, recipe):
     out = tmp_path / "study"
     tune(recipe, "tune.trials=2", data=data, out=out)
     before = (out / "tune.json").read_bytes()
@@ -318,7 +322,7 @@ def test_the_best_recipe_keeps_how_the_data_are_read_but_not_where_they_are(tmp_
     assert (best.data.on_broken, best.data.root, len(best.tta)) == ("skip", None, 2)
 
 
-def test_trials_of_a_tuner_that_dies_are_done_by_the_one_that_waits(tmp_path, data, recipe):
+def test_trials_of_a_process_that_dies_are_done_by_the_one_that_waits(tmp_path, data, recipe):
     out = tmp_path / "study"
     tune(recipe, "tune.trials=2", data=data, out=out)
     trial = study_in(out).ask()

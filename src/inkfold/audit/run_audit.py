@@ -33,7 +33,7 @@ import numpy as np
 from inkfold.audit.label_issues import METHOD, estimate_wrong_fraction, find_confusions, find_doubts, lost_to_confusion
 from inkfold.data.duplicate_groups import CopyGroup, count_groups, find_groups
 from inkfold.data.fingerprints import SignatureStore
-from inkfold.ensemble.model import Ensemble, load_any
+from inkfold.ensemble.model import first_run, load_any
 from inkfold.errors import PredictionError
 from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.build import read_again
@@ -73,7 +73,7 @@ def audit_run(path: str | Path, progress: Progress = silent) -> dict[str, Any]:
             f"{path}: no {MANIFEST}, so this is no finished run. For a folder of drawings: inkfold check {path}"
         )
     run = load_any(path)
-    own = _own_run(run)
+    own = first_run(run)
     read = read_again(own, Cost(), progress)
     groups, unusable = _find_groups(own, read, progress)
     out_of_fold = path / OUT_OF_FOLD
@@ -97,16 +97,6 @@ def audit_run(path: str | Path, progress: Progress = silent) -> dict[str, Any]:
     }
     write_json(path / AUDIT, audit)
     return audit
-
-
-def _own_run(run: Run | Ensemble) -> Run:
-    """Give the run itself, or an ensemble's first member that is one: all learnt from the same drawings."""
-    own = run if isinstance(run, Run) else next((member for member in run.members if member is not None), None)
-    if own is None:
-        raise PredictionError(
-            f"{run.path}: has mere files of predictions for members, so its drawings aren't known. Audit a run."
-        )
-    return own
 
 
 def _find_groups(own: Run, read: ReadData, progress: Progress) -> tuple[list[CopyGroup], int]:

@@ -1,11 +1,13 @@
-"""Several models become one: trained by one recipe, or given as runs and files; the result is a run like any other.
+"""One model made of several: trained by one recipe, or pooled from finished runs and files; the result is a run like any other.
 
-members -> panel -> ways judged by a second level of cross-validation -> the chosen way, fitted -> predictions, submission
+members -> aligned predictions -> methods, scored by a second level of cross-validation -> the chosen one, fitted -> predictions
 """
 
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,8 @@ from inkfold.ensemble.load import (
 from inkfold.ensemble.members import AlignedMembers, align_members
 from inkfold.ensemble.model import ENSEMBLE, Ensemble, load_any, named
 from inkfold.ensemble.recipe import OWN_KEYS, read_values, settle_members
-from inkfold.ensemble.selection import Facts, refuse_unfit, select_vote, write_selection
-from inkfold.ensemble.submission import SubmissionFormat, form_of_data, form_of_submission
+from inkfold.ensemble.selection import DataSummary, refuse_unfit, select_vote, write_selection
+from inkfold.ensemble.submission import SubmissionFormat, format_of_data, format_of_submission
 from inkfold.errors import PredictionError, RecipeError
 from inkfold.features.executors import INLINE, Executor, open_executor
 from inkfold.pipeline.manifest import MANIFEST, read_manifest
@@ -39,6 +41,8 @@ from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.files import sweep_temp_files, write_bytes
 from inkfold.storage.hashing import key_digest
+
+log = logging.getLogger("inkfold.ensemble")
 
 MEMBERS = "members"
 LARGEST_SEED = 2**32 - 1
@@ -52,47 +56,48 @@ def train_any(
     progress: Progress = silent,
     on: str | Executor = INLINE,
 ) -> Run | Ensemble:
-    """Run a recipe on drawings, of one model or of an ensemble.
+    """Train the model or the ensemble that a recipe describes.
 
     Args:
-        recipe: A recipe, its raw keys, a YAML file, or a shipped recipe's name; one with `members` is an ensemble's, and
-            names their recipes relative to its own file.
-        overrides: `dotted.key=value`; for an ensemble, keys that aren't its own go to every member, before what it says itself.
-        data: The folder of drawings; goes before what the recipe says.
-        out: The run's directory. One that holds this run unfinished is continued, and a finished one is returned.
-        progress: Told how far each stage is.
+        recipe: A recipe, its raw keys, a YAML file, or a shipped recipe's name. One with `members` is an ensemble's, and the
+            recipes that it names are looked for beside its own file first.
+        overrides: `dotted.key=value`. Keys of the ensemble itself change it; all others change every member, and override
+            what the ensemble's recipe sets for single members.
+        data: The folder of drawings; overrides the recipe's `data`.
+        out: The run's directory. An unfinished run of the same recipe in it is continued; a finished one is returned.
+        progress: Receives each stage's name, steps done and steps in total.
         on: Where features are computed; see `train`.
 
     Returns:
-        The finished run.
+        The finished run or ensemble.
 
     Raises:
         RecipeError: If the recipe doesn't validate.
         DataError: With every problem of the data.
-        WeightsError: If a backbone's weights can't be had.
+        WeightsError: If a backbone's weights can't be found or downloaded.
         PredictionError: If `out` holds another run, or another process is writing it.
     """
     if isinstance(recipe, Recipe):
         return train(recipe, *overrides, data=data, out=out, progress=progress, on=on)
-    launching = open_executor(on)
+    opening = open_executor(on)
     if isinstance(recipe, EnsembleRecipe):
         recipe = recipe.model_dump(mode="json")
     raw = dict(recipe) if isinstance(recipe, Mapping) else load_raw(recipe)
     if "members" not in raw:
         return train(recipe, *overrides, data=data, out=out, progress=progress, on=on)
     base = None if isinstance(recipe, Mapping) else find_recipe(recipe).parent
-    ours = [text for text in overrides if text.partition("=")[0].partition(".")[0] in OWN_KEYS]
-    values = read_values([text for text in overrides if text not in ours])
-    merge_overrides(raw, ours)
+    own = [text for text in overrides if text.partition("=")[0].partition(".")[0] in OWN_KEYS]
+    values = read_values([text for text in overrides if text not in own])
+    merge_overrides(raw, own)
     ensemble = validate_ensemble(raw, "recipe" if base is None else str(recipe))
     settled = settle_members(ensemble, values, base, data)
-    with launching as launcher:
-        return _train_ensemble(*settled, Path(out), progress, launcher)
+    with opening as executor:
+        return _train_ensemble(*settled, Path(out), progress, executor)
 
 
-def vote(  # noqa: PLR0913 - one for each thing that is chosen
+def vote(
     members: Sequence[str | Path],
-    how: VoteRecipe | Mapping[str, Any] | None = None,
+    vote_recipe: VoteRecipe | Mapping[str, Any] | None = None,
     *,
     out: str | Path,
     data: str | Path | None = None,
@@ -100,79 +105,84 @@ def vote(  # noqa: PLR0913 - one for each thing that is chosen
     seed: int = 42,
     progress: Progress = silent,
 ) -> Ensemble:
-    """Let runs and files of predictions vote.
+    """Pool finished runs and files of predictions into an ensemble.
 
     Args:
-        members: Runs; files of test predictions; directories with out_of_fold.* and test.*; see `foreign`.
-        how: The method and the rest, such as `{"method": "hard", "within": "hard", "ties": "lowest_id"}`; None is `auto`.
-        out: The ensemble's directory; the runs are copied into it, so that it stands by itself.
-        data: Names the classes and the true labels for files that don't.
+        members: Directories of finished runs, files of test predictions, or directories with out_of_fold.* and test.*; see
+            docs/votes.md.
+        vote_recipe: The voting method and its settings, such as `{"method": "hard", "within": "hard", "ties": "lowest_id"}`;
+            None chooses the method by the out-of-fold predictions.
+        out: The ensemble's directory. The runs are copied into it, so that it can be moved by itself.
+        data: The folder of drawings; it names the classes and the true labels for files that don't.
         settings: `data.key=value`, how the data are read.
-        seed: Of what is random in fitting a vote.
-        progress: Told of each way that is judged.
+        seed: Seed of what is random in fitting a method, 0 to 4,294,967,295.
+        progress: Receives the number of methods scored so far.
 
     Returns:
         The finished ensemble.
 
     Raises:
-        RecipeError: If the method isn't known, or the seed is below 0.
+        RecipeError: If the method isn't known, or the seed is out of its range.
         PredictionError: With everything that doesn't fit.
         DataError: With every problem of the data.
     """
-    how = how if isinstance(how, VoteRecipe) else validate_vote(how or {})
+    vote_recipe = vote_recipe if isinstance(vote_recipe, VoteRecipe) else validate_vote(vote_recipe or {})
     if not 0 <= seed <= LARGEST_SEED:
         raise RecipeError(f"seed: got {seed}, expected a whole number from 0 to {LARGEST_SEED}.")
     out, paths, named_data = Path(out), [Path(member) for member in members], read_named_data(data, settings)
-    voters = load_members(paths, named_data)
-    panel = align_members([voter.panelist for voter in voters])
-    refuse_unfit(panel, how)
+    loaded = load_members(paths, named_data)
+    aligned = align_members([member.predictions for member in loaded])
+    refuse_unfit(aligned, vote_recipe)
     recipe = VotedRecipe(
         members=tuple(str(path.absolute()) for path in paths),
-        vote=how,
+        vote=vote_recipe,
         data=None if data is None else str(Path(data).absolute()),
         settings=tuple(settings),
         seed=seed,
     )
     with claimed(out, recipe):
-        fingerprint = _fingerprint(how, [digest_member(path) for path in paths], named_data)
+        fingerprint = _fingerprint(vote_recipe, [digest_member(path) for path in paths], named_data)
         if (done := _finished(out, fingerprint)) is not None:
             return done
-        places = [None if voter.run is None else f"{MEMBERS}/{i}-{paths[i].resolve().name}" for i, voter in enumerate(voters)]
-        for voter, place in zip(voters, places, strict=True):
-            if voter.run is not None and place is not None:
-                _copy_run(voter.run.path, out / place)
-        _conclude(out, (panel, voters, places), recipe, _form(panel, voters, named_data), (fingerprint, []), progress)
+        for i, member in enumerate(loaded):
+            if member.run is not None:
+                directory = f"{MEMBERS}/{i}-{paths[i].resolve().name}"
+                _copy_run(member.run.path, out / directory)
+                loaded[i] = replace(member, directory=directory)
+        _finish(out, recipe, aligned, loaded, _submission_format(aligned, loaded, named_data), fingerprint, (), progress)
     return _loaded(out)
 
 
 def _train_ensemble(
-    ensemble: EnsembleRecipe, recipes: Sequence[Recipe], out: Path, progress: Progress, launcher: Executor
+    ensemble: EnsembleRecipe, recipes: Sequence[Recipe], out: Path, progress: Progress, executor: Executor
 ) -> Ensemble:
-    """Train every member into the ensemble's directory, on the same folds, and let them vote."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # as torchrun tells its processes
+    """Train every member below the ensemble's directory, on the same folds, and pool them."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # set by torchrun for its processes
         raise RecipeError(
             "members: several processes together train one run, not an ensemble. Train each member so, and then: "
             "inkfold vote RUN1 RUN2 --out OUT."
         )
     with claimed(out, ensemble):
         runs = [
-            train(recipe, out=out / MEMBERS / name, progress=named(progress, name), on=launcher)
+            train(recipe, out=out / MEMBERS / name, progress=named(progress, name), on=executor)
             for name, recipe in zip(ensemble.names, recipes, strict=True)
         ]
         fingerprint = _fingerprint(ensemble.vote, [digest_member(run.path) for run in runs], None)
         if (done := _finished(out, fingerprint)) is not None:
             return done
-        voters = [member_of_run(run, name) for run, name in zip(runs, tell_apart(ensemble.names), strict=True)]
-        panel = align_members([voter.panelist for voter in voters])
+        loaded = [
+            replace(member_of_run(run, shown_name), directory=f"{MEMBERS}/{name}")
+            for run, name, shown_name in zip(runs, ensemble.names, tell_apart(ensemble.names), strict=True)
+        ]
+        aligned = align_members([member.predictions for member in loaded])
         costs = [json.loads((run.path / "cost.json").read_text(encoding="utf-8")) for run in runs]
-        places = [f"{MEMBERS}/{name}" for name in ensemble.names]
-        _conclude(out, (panel, voters, places), ensemble, _form(panel, voters, None), (fingerprint, costs), progress)
+        _finish(out, ensemble, aligned, loaded, _submission_format(aligned, loaded, None), fingerprint, costs, progress)
     return _loaded(out)
 
 
-def _fingerprint(how: VoteRecipe, members: Sequence[str], data: NamedData | None) -> str:
+def _fingerprint(vote_recipe: VoteRecipe, members: Sequence[str], data: NamedData | None) -> str:
     named_data = {} if data is None else {"data": data.fingerprint}
-    return key_digest({"vote": how.model_dump(), "members": [*members], **named_data})
+    return key_digest({"vote": vote_recipe.model_dump(), "members": [*members], **named_data})
 
 
 def _finished(out: Path, fingerprint: str) -> Ensemble | None:
@@ -180,6 +190,7 @@ def _finished(out: Path, fingerprint: str) -> Ensemble | None:
         return None
     if read_manifest(out)["data_fingerprint"] != fingerprint:
         raise PredictionError(f"{out}: is finished, but its members or data have changed since. Choose another out.")
+    log.info("%s: is finished already, with the same members and data", out)
     return _loaded(out)
 
 
@@ -191,70 +202,76 @@ def _loaded(out: Path) -> Ensemble:
 
 def _copy_run(source: Path, target: Path) -> None:
     """Copy a finished run, its manifest last."""
+    log.info("%s: copied to %s", source, target)
     for name in [*read_manifest(source)["files"], MANIFEST]:
         if (target / name).parent.is_dir():
             sweep_temp_files((target / name).parent, older_than_s=0)
         write_bytes(target / name, (source / name).read_bytes())
 
 
-def _conclude(
+def _finish(
     out: Path,
-    seats: tuple[AlignedMembers, Sequence[LoadedMember], Sequence[str | None]],
     recipe: EnsembleRecipe | VotedRecipe,
-    form: SubmissionFormat,
-    past: tuple[str, Sequence[Mapping[str, Any]]],
+    aligned: AlignedMembers,
+    loaded: Sequence[LoadedMember],
+    submission: SubmissionFormat,
+    fingerprint: str,
+    member_costs: Sequence[Mapping[str, Any]],
     progress: Progress,
 ) -> None:
-    """Judge, vote, and finish the ensemble's directory."""
-    (panel, voters, places), (fingerprint, costs), cost = seats, past, Cost()
+    """Choose and fit the method, and write everything that makes the directory a finished ensemble."""
+    cost = Cost()
     with cost.timed("vote"):
-        verdict = select_vote(panel, recipe.vote, recipe.seed, progress)
-        files = write_selection(out, panel, verdict, recipe.vote, form, _facts(panel, voters))
-    write_cost(out, _total([*costs, cost.as_json()]))
-    warnings = [str(problem) for problem in panel.warnings]
-    warnings += [text for voter in voters if voter.run is not None for text in voter.run.manifest["warnings"]]
+        selection = select_vote(aligned, recipe.vote, recipe.seed, progress)
+        files = write_selection(out, aligned, selection, recipe.vote, submission, _data_summary(aligned, loaded))
+    write_cost(out, _total([*member_costs, cost.as_json()]))
+    warnings = [str(problem) for problem in aligned.warnings]
+    warnings += [text for member in loaded if member.run is not None for text in member.run.manifest["warnings"]]
     write_manifest(
         out,
         {
             "kind": ENSEMBLE,
-            "class_names": list(panel.class_names),
-            "class_targets": form.class_targets.tolist(),
-            "members": [{"name": name, "run": place} for name, place in zip(panel.names, places, strict=True)],
+            "class_names": list(aligned.class_names),
+            "class_targets": submission.class_targets.tolist(),
+            "members": [{"name": member.predictions.name, "run": member.directory} for member in loaded],
             "data_fingerprint": fingerprint,
             "warnings": [*dict.fromkeys(warnings)],
         },
-        ["recipe.yaml", "cost.json", *files, *(f"{place}/{MANIFEST}" for place in places if place is not None)],
+        [
+            *("recipe.yaml", "cost.json", *files),
+            *(f"{member.directory}/{MANIFEST}" for member in loaded if member.directory is not None),
+        ],
     )
 
 
 def _total(costs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Add up what was spent; of peaks take the highest."""
-    stages = dict.fromkeys(stage for one in costs for stage in one["seconds"])
+    """Add up counts and seconds; take the highest of the peaks."""
+    stages = dict.fromkeys(stage for cost in costs for stage in cost["seconds"])
     order = sorted(stages, key=lambda stage: stage == "total")
     peaks = ("peak_memory_bytes", "peak_worker_memory_bytes")
     return {
-        **{count: sum(one.get(count, 0) for one in costs) for count in ("forwards", "forwards_cached", "decoded", "trained")},
-        "seconds": {stage: round(sum(one["seconds"].get(stage, 0.0) for one in costs), 3) for stage in order},
-        **{peak: max((one[peak] for one in costs if one.get(peak) is not None), default=None) for peak in peaks},
+        **{count: sum(cost.get(count, 0) for cost in costs) for count in ("forwards", "forwards_cached", "decoded", "trained")},
+        "seconds": {stage: round(sum(cost["seconds"].get(stage, 0.0) for cost in costs), 3) for stage in order},
+        **{peak: max((cost[peak] for cost in costs if cost.get(peak) is not None), default=None) for peak in peaks},
     }
 
 
-def _facts(panel: AlignedMembers, voters: Sequence[LoadedMember]) -> Facts:
-    """Take from the runs what they say of their data; mere files say nothing but their rows."""
-    metrics = [voter.run.metrics for voter in voters if voter.run is not None]
+def _data_summary(aligned: AlignedMembers, loaded: Sequence[LoadedMember]) -> DataSummary:
+    """Take the data's counts from the runs; files of predictions have nothing but their rows."""
+    metrics = [member.run.metrics for member in loaded if member.run is not None]
     if not metrics:
-        return Facts(len(panel.targets), {"train": 0, "test": 0}, "kfold")
-    skipped = {part: max(one["data"]["skipped"][part] for one in metrics) for part in ("train", "test")}
-    held_out = any(one["split"] == "holdout" for one in metrics)
-    return Facts(max(one["data"]["n_train"] for one in metrics), skipped, "holdout" if held_out else "kfold")
+        return DataSummary(len(aligned.targets), {"train": 0, "test": 0}, "kfold")
+    skipped = {table: max(own["data"]["skipped"][table] for own in metrics) for table in ("train", "test")}
+    held_out = any(own["split"] == "holdout" for own in metrics)
+    return DataSummary(max(own["data"]["n_train"] for own in metrics), skipped, "holdout" if held_out else "kfold")
 
 
-def _form(panel: AlignedMembers, voters: Sequence[LoadedMember], data: NamedData | None) -> SubmissionFormat:
-    """Take the submission's form and the classes' numbers from the first run, else from the data, else count from 0."""
-    for run in (voter.run for voter in voters if voter.run is not None):
-        targets = run.class_targets[[run.classes_.index(name) for name in panel.class_names]]
+def _submission_format(aligned: AlignedMembers, loaded: Sequence[LoadedMember], data: NamedData | None) -> SubmissionFormat:
+    """Take the submission's format and the classes' numbers from the first run, else from the data, else count from 0."""
+    for run in (member.run for member in loaded if member.run is not None):
+        targets = run.class_targets[[run.classes_.index(name) for name in aligned.class_names]]
         columns = run.recipe.data
-        return form_of_submission(run.path / SUBMISSION, columns.path_column, columns.target_column, targets)
+        return format_of_submission(run.path / SUBMISSION, columns.path_column, columns.target_column, targets)
     if data is None:
-        return SubmissionFormat(np.arange(len(panel.class_names)))
-    return form_of_data(data.dataset, data.options, panel.class_names)
+        return SubmissionFormat(np.arange(len(aligned.class_names)))
+    return format_of_data(data.dataset, data.options, aligned.class_names)

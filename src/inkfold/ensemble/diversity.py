@@ -1,4 +1,4 @@
-"""How members differ: where one is wrong, is the other right?"""
+"""How the members of an ensemble differ: how often one is right where another is wrong."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,20 +17,20 @@ def measure_diversity(
     targets: Int64[np.ndarray, " n"],
     class_names: Sequence[str],
 ) -> dict[str, Any]:
-    """Compare members on drawings that they had not seen.
+    """Measure how members differ on drawings that they were not trained on.
 
     Args:
-        names: Of the members.
-        members: Class probabilities; one drawing at least.
+        names: The members' names.
+        members: Each member's class probabilities of one drawing at least.
         targets: True class ids.
-        class_names: By class index.
+        class_names: Class names, by class id.
 
     Returns:
-        JSON values: `pairs` with disagreement (share of drawings with different answers), error correlation (of being wrong;
-        None if one is never or always wrong), and the share of one's errors that the other has right, both ways (None without
-        errors); the shares of drawings that any or all members have right; `recall` of each class that has drawings, by
-        member; `rescues`, up to ten classes in which one member is above the best of the others, the least likely by chance
-        first: McNemar's p-value of the class's drawings, not corrected for the number of classes that were looked at.
+        JSON values. `pairs`: the share of drawings with different predictions, the correlation of errors (None if a member is
+        never or always wrong), and the share of one's errors that the other has right, both ways (None without errors).
+        `any_right` and `all_right`: the shares of drawings that any or all members have right. `recall`: each class's recall
+        by member, for classes with drawings. `rescues`: up to ten classes in which one member's recall is above that of the
+        others, by McNemar's p-value on the class's drawings, which is not corrected for the number of classes compared.
     """
     preds = members.argmax(2)
     right = preds == targets
@@ -44,7 +44,7 @@ def measure_diversity(
         "any_right": _rounded(right.any(0).mean()),
         "all_right": _rounded(right.all(0).mean()),
         "recall": {
-            name: {one: _rounded(recall[i, k]) for i, one in enumerate(names)}
+            name: {member: _rounded(recall[i, k]) for i, member in enumerate(names)}
             for k, name in enumerate(class_names)
             if np.isfinite(recall[:, k]).all()
         },
@@ -70,9 +70,9 @@ def _pair(
 
 def _recall(right: Bool[np.ndarray, "members n"], targets: np.ndarray, classes: int) -> Float[np.ndarray, "members classes"]:
     counts = np.bincount(targets, minlength=classes)
-    hits = np.stack([np.bincount(targets, one, minlength=classes) for one in right])
+    counted = np.stack([np.bincount(targets, hits, minlength=classes) for hits in right])
     with np.errstate(invalid="ignore", divide="ignore"):
-        recall: np.ndarray = hits / counts
+        recall: np.ndarray = counted / counts
     return recall
 
 
@@ -80,7 +80,7 @@ def _rescues(
     names: Sequence[str], right: np.ndarray, targets: np.ndarray, recall: np.ndarray, class_names: Sequence[str]
 ) -> list[dict[str, Any]]:
     """List the classes in which one member is far above the best of the others, with the chance of such a difference."""
-    found: list[dict[str, Any]] = []
+    rescues: list[dict[str, Any]] = []
     for k, name in enumerate(class_names if len(names) > 1 else ()):
         inside = targets == k
         if not inside.any():
@@ -90,7 +90,7 @@ def _rescues(
         gain = recall[best, k] - recall[next_best, k]
         if gain > 0:
             p_value = mcnemar(right[next_best][inside], right[best][inside])
-            found.append(
+            rescues.append(
                 {
                     "class_name": name,
                     "member": names[best],
@@ -101,7 +101,7 @@ def _rescues(
                     "p_value": p_value,
                 }
             )
-    return sorted(found, key=lambda one: (one["p_value"], one["class_name"]))[:RESCUES]
+    return sorted(rescues, key=lambda rescue: (rescue["p_value"], rescue["class_name"]))[:RESCUES]
 
 
 def _rounded(value: float) -> float:

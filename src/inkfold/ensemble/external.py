@@ -1,4 +1,4 @@
-"""Predictions that somebody else made: CSV, NPY, NPZ or Parquet. No pickle; nothing is taken to be in anybody's order.
+"""Predictions from elsewhere, in CSV, NPY, NPZ or Parquet files. No pickle; rows and columns are matched by name only.
 
 .parquet  what inkfold writes, or columns image_path and one for each class
 .csv      image_path and target (a submission), or image_path and one column for each class
@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float32, Int64, Shaped
 
 from inkfold.data.tables import quoted, read_header, read_table
-from inkfold.ensemble.answers import MemberPredictions, path_keys
+from inkfold.ensemble.member_predictions import MemberPredictions, path_keys
 from inkfold.ensemble.npy import read_npy, read_npz, reason, refusal
 from inkfold.errors import DataError, InkfoldError, PredictionError, Problem
 from inkfold.evaluation.predictions import Predictions
@@ -35,13 +35,13 @@ TARGET = re.compile(r"[0-9]{1,19}(\.0*)?")  # 3.0 is how a column with gaps is o
 
 @dataclass(frozen=True, slots=True)
 class Classes:
-    """What classes there are, for files that only number them.
+    """The classes' names and numbers, for files that only number their classes.
 
     Attributes:
-        names: By class index.
-        targets: The number that each has in tables.
-        path_column: What the data's tables call the image paths; files may call them image_path all the same.
-        target_column: What they call the numbers; likewise.
+        names: Class names, by class id.
+        targets: The number that stands for each class in tables, by class id.
+        path_column: The data's name for the column of image paths; files may also call it image_path.
+        target_column: The data's name for the column of class numbers; files may also call it target.
     """
 
     names: tuple[str, ...]
@@ -51,21 +51,21 @@ class Classes:
 
 
 def read_member(path: Path, classes: Classes | None) -> MemberPredictions:
-    """Read a member that is no run.
+    """Read the predictions of a member that is not a run.
 
     Args:
         path: A file of test predictions, or a directory with out_of_fold.* or test.* or both; test-0.* and so on are the
-            folds of one model. A file is taken for out-of-fold predictions if it is called out_of_fold or says in which fold
-            each drawing was held out.
-        classes: For files that only number classes; None if nobody named them.
+            folds of one model. A file holds out-of-fold predictions if it is called out_of_fold or says in which fold each
+            drawing was held out.
+        classes: Names of the classes that files only number; None if they aren't known.
 
     Returns:
-        The member, called after the file.
+        The member's predictions, named after the file or directory.
 
     Raises:
         PredictionError: With everything that is wrong with its files.
     """
-    found, problems = dict[str, Predictions](), list[Problem]()
+    parts, problems = dict[str, Predictions](), list[Problem]()
     if not path.exists():
         problems.append(Problem("missing", str(path), "no such file or directory. Correct the path."))
     for part in PARTS:
@@ -81,38 +81,38 @@ def read_member(path: Path, classes: Classes | None) -> MemberPredictions:
                 text = str(error).removeprefix(f"{file}: ")
                 problems += error.problems or [Problem("predictions", str(file), text)]
         if read and not problems:
-            predictions, differences = _as_one(files, read)
+            predictions, differences = _join_folds(files, read)
             problems += differences
-            found[OUT_OF_FOLD if path.is_file() and predictions.folds is not None else part] = predictions
+            parts[OUT_OF_FOLD if path.is_file() and predictions.folds is not None else part] = predictions
     if problems:
         raise PredictionError(problems)
-    if not found:
+    if not parts:
         text = f"neither a finished run, nor a file ending in {', '.join(SUFFIXES)}, nor a directory with out_of_fold.* or "
         raise refusal(path, f"{text}test.* or test-0.*, test-1.* ... of such a kind. Correct the path.")
-    return MemberPredictions(path.stem if path.is_file() else path.resolve().name, found.get("out_of_fold"), found.get("test"))
+    return MemberPredictions(path.stem if path.is_file() else path.resolve().name, parts.get("out_of_fold"), parts.get("test"))
 
 
-def _as_one(files: Sequence[Path], read: Sequence[Predictions]) -> tuple[Predictions, list[Problem]]:
-    """Make one model's folds of its files' predictions, rows and columns as in the first; tell what doesn't fit."""
+def _join_folds(files: Sequence[Path], read: Sequence[Predictions]) -> tuple[Predictions, list[Problem]]:
+    """Join files of one model's folds, with rows and columns as in the first file; also give what doesn't fit."""
     first, problems = read[0], list[Problem]()
     if len(read) == 1:
         return first, problems
     keys = path_keys(first.image_paths.tolist())
     stack = np.empty((len(read), *first.probs.shape), np.float32)
-    for fold, file, one in zip(stack, files, read, strict=True):
-        row_of = {key: row for row, key in enumerate(path_keys(one.image_paths.tolist()))}
-        if one.fold_probs is not None:
-            text = f"holds {len(one.fold_probs)} folds itself, expected one. Give it as test{file.suffix}."
-        elif {*one.class_names} != {*first.class_names}:
+    for fold, file, own in zip(stack, files, read, strict=True):
+        row_of = {key: row for row, key in enumerate(path_keys(own.image_paths.tolist()))}
+        if own.fold_probs is not None:
+            text = f"holds {len(own.fold_probs)} folds itself, expected one. Give it as test{file.suffix}."
+        elif {*own.class_names} != {*first.class_names}:
             text = f"has other classes than {files[0].name}, expected the same. Write them anew."
-        elif len(row_of) != len(one.image_paths) or {*row_of} != {*keys}:
+        elif len(row_of) != len(own.image_paths) or {*row_of} != {*keys}:
             text = f"has other drawings than {files[0].name}, or some twice; expected the same, once each. Write them anew."
-        elif [*row_of] == keys and one.class_names == first.class_names:
-            fold[:] = one.probs
+        elif [*row_of] == keys and own.class_names == first.class_names:
+            fold[:] = own.probs
             continue
         else:
-            columns = [one.class_names.index(name) for name in first.class_names]
-            fold[:] = one.probs[np.ix_([row_of[key] for key in keys], columns)]
+            columns = [own.class_names.index(name) for name in first.class_names]
+            fold[:] = own.probs[np.ix_([row_of[key] for key in keys], columns)]
             continue
         problems.append(Problem("folds", str(file), text))
     probs = first.probs if problems else stack.mean(0)
@@ -120,15 +120,15 @@ def _as_one(files: Sequence[Path], read: Sequence[Predictions]) -> tuple[Predict
 
 
 def read_predictions(path: Path, classes: Classes | None) -> Predictions:
-    """Read one file.
+    """Read one file of predictions.
 
     Args:
-        path: Of one of the kinds above.
-        classes: For files that only number classes.
+        path: A .parquet, .csv, .npz or .npy file.
+        classes: Names of the classes that the file only numbers; None if they aren't known.
 
     Returns:
-        The predictions, classes in the order of `classes` if they are the same; a submission's have all probability in one
-        class. Whether rows are probabilities is for the panel to say.
+        The predictions, with classes in the order of `classes` if they are the same. A submission's rows have probability 1 in
+        one class. Whether rows are probabilities is checked when members are aligned.
 
     Raises:
         PredictionError: If the file is broken, or rows or classes have no names.
@@ -166,7 +166,7 @@ def _read_parquet(path: Path, classes: Classes | None) -> Predictions:
 
     try:
         schema = pq.read_schema(path)
-        is_ours = bool(schema.names) and b"class_names" in (schema.metadata or {})  # names are decoded when asked for
+        is_ours = bool(schema.names) and b"class_names" in (schema.metadata or {})  # names are decoded when they are used
     except (pa.ArrowException, OSError, UnicodeError) as error:
         raise refusal(path, f"not a Parquet file: {reason(error)}. Write it anew.") from None
     return Predictions.load(path) if is_ours else _from_table(path, _columns(path), classes)
@@ -183,8 +183,12 @@ def _columns(path: Path) -> dict[str, np.ndarray]:
     except DataError as error:
         problems = error.problems
     if problems:
-        wheres = [str(path) + one.where.removeprefix(path.name) if one.where != str(path) else one.where for one in problems]
-        raise PredictionError([replace(one, where=where) for one, where in zip(problems, wheres, strict=True)])
+        raise PredictionError(
+            [
+                replace(problem, where=f"{path}{problem.where.removeprefix(str(path)).removeprefix(path.name)}")
+                for problem in problems
+            ]
+        )
     return table.columns
 
 
@@ -251,14 +255,14 @@ def _one_hot(path: Path, values: Shaped[np.ndarray, " n"], classes: Classes) -> 
     place = {target: i for i, target in enumerate(classes.targets.tolist())}
     columns, problems = np.zeros(len(values), np.int64), []
     for row, text in enumerate(values.tolist()):
-        given = text.strip()
-        found = place.get(int(given.partition(".")[0])) if TARGET.fullmatch(given) else None
-        if found is None:
+        number = text.strip()
+        column = place.get(int(number.partition(".")[0])) if TARGET.fullmatch(number) else None
+        if column is None:
             known = f"{len(place)} numbers, {min(place)} to {max(place)}, that the data give classes"
             got = f"got target '{text}', expected one of the {known}. Correct it."
             problems.append(Problem("unknown_class", f"{path} row {row + 1}", got))
         else:
-            columns[row] = found
+            columns[row] = column
     if problems:
         raise PredictionError(problems)
     probs = np.zeros((len(values), len(place)), np.float32)
@@ -290,7 +294,7 @@ def _predictions(
     names: Sequence[str] | None,
     classes: Classes | None,
 ) -> Predictions:
-    """Put names to rows and columns; classes that are numbered get their names, and known ones their order."""
+    """Name the rows and columns; numbered classes get their names, and known classes their order."""
     if empty := [row for row, text in enumerate(image_paths.tolist()) if not text.strip()]:
         text = "the image path is empty, expected one, by which the row is matched. Fill it in or remove the row."
         raise PredictionError([Problem("empty_path", f"{path} row {row + 1}", text) for row in empty])

@@ -1,4 +1,4 @@
-"""The members of `inkfold vote`: finished runs and other people's files, read, labelled and told apart."""
+"""The members of `inkfold vote`: finished runs and files of predictions, read, labelled and given different names."""
 
 import itertools
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ import numpy as np
 
 from inkfold.data.dataset import Dataset, read_dataset
 from inkfold.data.types import DataOptions, Drawings
-from inkfold.ensemble.answers import MemberPredictions, path_keys
 from inkfold.ensemble.external import Classes, read_member
+from inkfold.ensemble.member_predictions import MemberPredictions, path_keys
 from inkfold.ensemble.methods import METHODS, VotingMethod
 from inkfold.ensemble.model import Ensemble, load_any
 from inkfold.ensemble.voting import TieRule
@@ -23,29 +23,31 @@ from inkfold.pipeline.results import OUT_OF_FOLD, TEST
 from inkfold.pipeline.run import Run
 from inkfold.storage.hashing import digest, key_digest
 
-VOTE_NAMES = {VotingMethod(method, hot, ties).name for method in METHODS for hot in (False, True) for ties in get_args(TieRule)}
+VOTE_NAMES = {VotingMethod(kind, hot, ties).name for kind in METHODS for hot in (False, True) for ties in get_args(TieRule)}
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedMember:
-    """One member.
+    """A member of an ensemble, with the run that it comes from.
 
     Attributes:
-        panelist: What it says.
-        run: Which can be asked about new drawings; None for a mere file.
+        predictions: The member's predictions.
+        run: The run, which can predict new drawings; None for a file of predictions.
+        directory: The run's directory, relative to the ensemble's; None for a file, and for a run that isn't below it yet.
     """
 
-    panelist: MemberPredictions
+    predictions: MemberPredictions
     run: Run | None = None
+    directory: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NamedData:
-    """Data that name classes and true labels.
+    """The data that a vote takes class names and true labels from.
 
     Attributes:
         dataset: The data.
-        options: How they were read.
+        options: The options they were read with.
     """
 
     dataset: Dataset
@@ -53,13 +55,13 @@ class NamedData:
 
     @property
     def classes(self) -> Classes:
-        """For files that only number their classes."""
+        """The classes, for files that only number them."""
         options = self.options
         return Classes(self.dataset.class_names, self.dataset.class_targets, options.path_column, options.target_column)
 
     @property
     def fingerprint(self) -> str:
-        """Of all that a vote takes from them."""
+        """A digest of everything that a vote takes from the data."""
         dataset, sample = self.dataset, self.dataset.sample_submission
         tables = [(None, None) if part is None else (part.image_paths, part.targets) for part in (dataset.train, dataset.test)]
         return key_digest(
@@ -76,14 +78,14 @@ def read_named_data(data: str | Path | None, settings: Sequence[str]) -> NamedDa
     """Read the data that a vote names.
 
     Args:
-        data: Their place; None if nobody named them.
-        settings: `data.key=value`, or `key=value`.
+        data: The data's folder or table; None if the vote names none.
+        settings: `data.key=value`, or `key=value`: how the data are read.
 
     Returns:
-        The data, None without any.
+        The data, or None.
 
     Raises:
-        RecipeError: If the settings don't validate, or there are settings of no data.
+        RecipeError: If the settings don't validate, or there are settings but no data.
         DataError: With every problem of the data.
     """
     if data is None:
@@ -95,14 +97,14 @@ def read_named_data(data: str | Path | None, settings: Sequence[str]) -> NamedDa
 
 
 def load_members(paths: Sequence[Path], data: NamedData | None = None) -> list[LoadedMember]:
-    """Read every member.
+    """Read every member of a vote.
 
     Args:
-        paths: Runs; files of predictions; directories with such files.
-        data: Names the classes and the true labels for those that don't.
+        paths: Directories of finished runs; files of predictions; directories with such files.
+        data: Class names and true labels for files that have none; None uses the first run's class names.
 
     Returns:
-        The members, called after their files, no two alike and none like a way to vote.
+        The members, named after their files; no two share a name, and none has a voting method's name.
 
     Raises:
         PredictionError: With every problem of every member.
@@ -120,27 +122,33 @@ def load_members(paths: Sequence[Path], data: NamedData | None = None) -> list[L
     classes = None if data is None else data.classes
     if classes is None and runs:
         classes = _classes_of(next(iter(runs.values())))
-    voters = []
+    members = []
     for path in paths:
         if path not in runs and (path / MANIFEST).is_file():
             continue
         try:
-            voter = member_of_run(runs[path], path.resolve().name) if path in runs else LoadedMember(read_member(path, classes))
-            voters.append(voter if data is None else replace(voter, panelist=with_labels(voter.panelist, data.dataset)))
+            member = (
+                member_of_run(runs[path], path.resolve().name) if path in runs else LoadedMember(read_member(path, classes))
+            )
+            if data is not None:
+                member = replace(member, predictions=with_labels(member.predictions, data.dataset))
+            members.append(member)
         except PredictionError as error:
             problems += _problems(path, error)
     if problems:
         raise PredictionError(problems)
-    names = tell_apart([voter.panelist.name for voter in voters])
-    return [replace(voter, panelist=replace(voter.panelist, name=name)) for voter, name in zip(voters, names, strict=True)]
+    names = tell_apart([member.predictions.name for member in members])
+    return [
+        replace(member, predictions=replace(member.predictions, name=name)) for member, name in zip(members, names, strict=True)
+    ]
 
 
 def member_of_run(run: Run, name: str) -> LoadedMember:
-    """Take what a finished run says.
+    """Read a finished run's predictions.
 
     Args:
-        run: Of one model.
-        name: What to call it.
+        run: The run, of one model.
+        name: The member's name, for tables and messages.
 
     Returns:
         The member.
@@ -153,55 +161,55 @@ def member_of_run(run: Run, name: str) -> LoadedMember:
 
 
 def tell_apart(names: Sequence[str]) -> list[str]:
-    """Number the names that are there twice, and those that a way to vote has."""
-    found: list[str] = []
+    """Number the names that occur twice, and those that a voting method has."""
+    distinct: list[str] = []
     for name in names:
         alone = names.count(name) == 1 and name not in VOTE_NAMES
         numbered = (f"{name} {number}" for number in itertools.count(1))
-        found.append(name if alone else next(one for one in numbered if one not in {*found, *names, *VOTE_NAMES}))
-    return found
+        distinct.append(name if alone else next(text for text in numbered if text not in {*distinct, *names, *VOTE_NAMES}))
+    return distinct
 
 
-def with_labels(panelist: MemberPredictions, dataset: Dataset) -> MemberPredictions:
+def with_labels(member: MemberPredictions, dataset: Dataset) -> MemberPredictions:
     """Add the data's true labels to predictions that have none.
 
     Args:
-        panelist: A member.
+        member: The member's predictions.
         dataset: The data.
 
     Returns:
-        The member with labels.
+        The predictions with labels.
 
     Raises:
-        PredictionError: If its classes or drawings aren't the data's.
+        PredictionError: If the member's classes or drawings aren't the data's.
     """
     labelled, problems = dict[str, Any](), list[Problem]()
     for part, drawings in (("out_of_fold", dataset.train), ("test", dataset.test)):
-        given: Predictions | None = getattr(panelist, part)
-        if given is None:
+        predictions: Predictions | None = getattr(member, part)
+        if predictions is None:
             continue
-        where = f"{panelist.name}, {part.replace('_', ' ')}"
-        if {*given.class_names} != {*dataset.class_names}:
-            odd = sorted({*given.class_names} ^ {*dataset.class_names})
-            text = f"has {len(given.class_names)} classes, the data {len(dataset.class_names)}, not both have {odd[0]!r}"
+        where = f"{member.name}, {part.replace('_', ' ')}"
+        if {*predictions.class_names} != {*dataset.class_names}:
+            odd = sorted({*predictions.class_names} ^ {*dataset.class_names})
+            text = f"has {len(predictions.class_names)} classes, the data {len(dataset.class_names)}, not both have {odd[0]!r}"
             problems.append(Problem("classes", where, f"{text}. Name the data that it was made for."))
         elif drawings is not None:
-            problems += _drawing_problems(where, given, drawings, whole=part == "test")
-            if not problems and given.targets is None and drawings.targets is not None:
-                labelled[part] = replace(given, targets=_labels(given, drawings, dataset.class_names))
+            problems += _drawing_problems(where, predictions, drawings, whole=part == "test")
+            if not problems and predictions.targets is None and drawings.targets is not None:
+                labelled[part] = replace(predictions, targets=_labels(predictions, drawings, dataset.class_names))
     if problems:
         raise PredictionError(problems)
-    return replace(panelist, **labelled)
+    return replace(member, **labelled)
 
 
 def digest_member(path: Path) -> str:
-    """Digest all that a member's answers come from.
+    """Digest everything that a member's predictions come from.
 
     Args:
-        path: A run, a file, or a directory of files.
+        path: A run's directory, a file, or a directory of files.
 
     Returns:
-        A digest that changes when they do.
+        A digest that changes when the predictions do.
     """
     if (path / MANIFEST).is_file():
         return digest((path / MANIFEST).read_bytes())
@@ -219,20 +227,20 @@ def _classes_of(run: Run) -> Classes:
     return Classes(run.classes_, run.class_targets, data.path_column, data.target_column)
 
 
-def _drawing_problems(where: str, given: Predictions, drawings: Drawings, *, whole: bool) -> list[Problem]:
-    """Tell which drawings the data don't have, and, of a part that must be whole, which are missing."""
-    own, theirs = ({*path_keys(paths.tolist())} for paths in (given.image_paths, drawings.image_paths))
+def _drawing_problems(where: str, predictions: Predictions, drawings: Drawings, *, whole: bool) -> list[Problem]:
+    """Find drawings that the data don't have, and, of a part that must be whole, those that are missing."""
+    own, expected = ({*path_keys(paths.tolist())} for paths in (predictions.image_paths, drawings.image_paths))
     problems = []
-    for odd, what in ((own - theirs, "that are not in the data"), (theirs - own if whole else set[str](), "too few")):
+    for odd, what in ((own - expected, "that are not in the data"), (expected - own if whole else set[str](), "too few")):
         if odd:
             text = f"has {len(odd)} drawings {what}, such as '{min(odd)}'. Name the data that it was made for, or complete it."
             problems.append(Problem("drawings", where, text))
     return problems
 
 
-def _labels(given: Predictions, drawings: Drawings, class_names: Sequence[str]) -> np.ndarray:
+def _labels(predictions: Predictions, drawings: Drawings, class_names: Sequence[str]) -> np.ndarray:
     assert drawings.targets is not None
     target_of = dict(zip(path_keys(drawings.image_paths.tolist()), drawings.targets.tolist(), strict=True))
-    columns = np.array([given.class_names.index(name) for name in class_names], np.int64)
-    labels: np.ndarray = columns[[target_of[key] for key in path_keys(given.image_paths.tolist())]]
+    columns = np.array([predictions.class_names.index(name) for name in class_names], np.int64)
+    labels: np.ndarray = columns[[target_of[key] for key in path_keys(predictions.image_paths.tolist())]]
     return labels

@@ -1,7 +1,7 @@
-"""The members of a vote, with their rows and classes brought into one order by name; nothing is matched by position.
+"""The members' predictions in one order of drawings and classes, matched by name and never by position.
 
-A member is a run, or a file of predictions that somebody else made. Whatever doesn't fit is told together: other drawings,
-other classes, rows that aren't probabilities.
+A member is a finished run, or a file of predictions from elsewhere. Everything that doesn't fit is reported together: different
+drawings, different classes, rows that aren't probabilities.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,39 +11,39 @@ from typing import final
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64, Shaped
 
-from inkfold.ensemble.answers import (
-    Answers,
+from inkfold.ensemble.member_predictions import (
+    SHOWN,
     MemberPredictions,
-    answers_of,
+    PartPredictions,
     form_problems,
+    incomplete_members,
     is_off,
-    lacking,
     member_problems,
+    part_predictions,
     row_problems,
 )
 from inkfold.ensemble.voting import Ballot, TieRule, vote_of_folds
 from inkfold.errors import PredictionError, Problem
 from inkfold.storage.hashing import digest
 
-SHOWN = 3
-
 
 @dataclass(frozen=True, slots=True)
 class AlignedMembers:
-    """All members, drawing by drawing and class by class.
+    """All members' predictions, with rows and columns in one order.
 
     Attributes:
-        names: Of the members.
-        class_names: In the order of the columns.
-        out_of_fold: Each member's probabilities; None unless all members have them.
-        out_of_fold_paths: Of the training drawings.
-        targets: Their class ids.
-        parts: In which each was held out, for the second level.
-        test: Each member's folds, (folds, n, classes); None unless all members have them.
-        test_paths: Of the test drawings.
-        test_targets: Their class ids, where they are known.
-        learnt: Which training drawings some member's backbone learnt from before; None where no member says.
-        warnings: Predictions that only some members have, and that are left out therefore.
+        names: The members' names.
+        class_names: Class names, in the order of the columns.
+        out_of_fold: Each member's class probabilities of the training drawings; None unless all members have them.
+        out_of_fold_paths: Image paths of the training drawings, in the order of the rows.
+        targets: True class ids of the training drawings.
+        parts: The second level's part of each training drawing.
+        test: Each member's class probabilities of the test drawings, by fold; None unless all members have them.
+        test_paths: Image paths of the test drawings, in the order of the rows.
+        test_targets: True class ids of the test drawings; None where they aren't known.
+        seen_in_pretraining: Whether some member's backbone was trained on the training drawing before; None where no member
+            says so.
+        warnings: Predictions that are left out because only some members have them.
     """
 
     names: tuple[str, ...]
@@ -55,18 +55,18 @@ class AlignedMembers:
     test: tuple[Float[np.ndarray, "folds n classes"], ...] | None
     test_paths: Shaped[np.ndarray, " n"]
     test_targets: Int64[np.ndarray, " n"] | None
-    learnt: Bool[np.ndarray, " n"] | None = None
+    seen_in_pretraining: Bool[np.ndarray, " n"] | None = None
     warnings: tuple[Problem, ...] = ()
 
     def test_members(self, within: Ballot, ties: TieRule) -> Float[np.ndarray, "members n classes"]:
-        """Let each member's folds vote on the test drawings.
+        """Pool each member's folds into one prediction of the test drawings.
 
         Args:
-            within: How.
-            ties: Of hard votes.
+            within: Whether a member's folds are averaged (soft) or counted (hard).
+            ties: How equal counts of a hard vote are decided.
 
         Returns:
-            A row a drawing for each member.
+            Each member's class probabilities or shares of votes.
         """
         assert self.test is not None
         members = np.empty((len(self.test), *self.test[0].shape[1:]))
@@ -75,158 +75,164 @@ class AlignedMembers:
         return members
 
 
-def align_members(panelists: Sequence[MemberPredictions], parts: int = 5) -> AlignedMembers:
+def align_members(members: Sequence[MemberPredictions], num_parts: int = 5) -> AlignedMembers:
     """Bring members into one order: the first run's, so that a submission has the data's rows, else the first member's.
 
-    Rows whose sums float16 or rounding took from 1 are divided by them.
+    Rows whose sums float16 or rounding moved away from 1 are divided by their sums.
 
     The second level's parts are the folds of the first member that has some: those keep drawings together that belong
-    together. That another member held out other drawings at a time leaks nothing, since each drawing is answered by a model
-    that hadn't seen it, whatever part it is judged in. Without any folds drawings are dealt out by their names, whatever
-    group they are of.
+    together. That another member held out other drawings at a time leaks nothing, since each drawing is predicted by a model
+    that was not trained on it, whatever part it is scored in. Without any folds, drawings are dealt out by the hashes of their
+    paths, without regard to groups.
 
     Args:
-        panelists: At least two.
-        parts: Of the second level, where no member says in which fold a drawing was held out.
+        members: The members' predictions; two members at least.
+        num_parts: Number of the second level's parts, at least 2, where no member says in which fold a drawing was held out.
 
     Returns:
-        The panel.
+        The aligned members.
 
     Raises:
         PredictionError: With everything that doesn't fit.
     """
-    train, test = _seat(panelists)
+    train, test = _align_parts(members)
     some = train or test
     assert some is not None
     targets = None if train is None else train.targets()
-    nothing, no_ids = np.empty(0, np.dtypes.StringDType()), np.empty(0, np.int64)
+    no_paths, no_ids = np.empty(0, np.dtypes.StringDType()), np.empty(0, np.int64)
     return AlignedMembers(
-        names=tuple(one.name for one in panelists),
+        names=tuple(member.name for member in members),
         class_names=some.class_names,
         out_of_fold=None if train is None else train.stacked(),
-        out_of_fold_paths=nothing if train is None else train.image_paths,
+        out_of_fold_paths=no_paths if train is None else train.image_paths,
         targets=no_ids if targets is None else targets,
-        parts=no_ids if train is None else train.parts(parts),
-        test=None if test is None else tuple(map(test.folds_of, test.answers)),
-        test_paths=nothing if test is None else test.image_paths,
+        parts=no_ids if train is None else train.second_level(num_parts),
+        test=None if test is None else tuple(map(test.folds_of, test.members)),
+        test_paths=no_paths if test is None else test.image_paths,
         test_targets=None if test is None else test.targets(),
-        learnt=None if train is None else train.learnt(),
-        warnings=lacking(panelists),
+        seen_in_pretraining=None if train is None else train.seen_in_pretraining(),
+        warnings=incomplete_members(members),
     )
 
 
 @final
-class _Bench:
+class _AlignedPart:
     """All members' predictions of one part of the data, and the order that they are brought into."""
 
-    def __init__(self, answers: Sequence[Answers], lead: int) -> None:
-        self.answers, self.lead = answers, answers[lead]
-        self.class_names = self.lead.given.class_names
-        self.image_paths = self.lead.given.image_paths
+    def __init__(self, members: Sequence[PartPredictions], reference: int) -> None:
+        self.members, self.reference = members, members[reference]
+        self.class_names = self.reference.predictions.class_names
+        self.image_paths = self.reference.predictions.image_paths
 
     def differences(self) -> Iterator[Problem]:
-        """Tell which drawings and classes members lack or have besides."""
-        for one in self.answers:
-            for what, ours, theirs in (
-                ("classes", {*one.given.class_names}, {*self.class_names}),
-                ("drawings", {*one.keys}, {*self.lead.keys}),
+        """Find drawings and classes that a member lacks or has in addition."""
+        for member in self.members:
+            for what, own, expected in (
+                ("classes", {*member.predictions.class_names}, {*self.class_names}),
+                ("drawings", {*member.keys}, {*self.reference.keys}),
             ):
-                if ours != theirs:
-                    yield Problem(what, one.where, _difference(what, ours, theirs, self.lead.name))
+                if own != expected:
+                    yield Problem(what, member.where, _difference(what, own, expected, self.reference.name))
 
     def label_problems(self, needed: bool) -> Iterator[Problem]:
-        """Tell where members say different true classes; forms, drawings and classes fit by now."""
-        labelled = [one for one in self.answers if one.given.targets is not None]
-        for one in labelled[1:]:
-            wrong = np.flatnonzero(self.targets_of(one) != self.targets_of(labelled[0]))
+        """Find members with different true classes; forms, drawings and classes must have been checked before."""
+        labelled = [member for member in self.members if member.predictions.targets is not None]
+        for member in labelled[1:]:
+            wrong = np.flatnonzero(self.targets_of(member) != self.targets_of(labelled[0]))
             if len(wrong):
                 text = f"has other labels than {labelled[0].name} for {len(wrong)} drawings, such as"
                 text += f" '{self.image_paths[wrong[0]]}', expected the same. Train all members on the same data."
-                yield Problem("labels", one.where, text)
+                yield Problem("labels", member.where, text)
         if needed and not labelled:
-            text = "no member says the true classes, without which no vote can be judged. Name the data: --data DIR."
-            yield Problem("labels", self.lead.where, text)
+            text = "no member says the true classes, without which no vote can be scored. Name the data: --data DIR."
+            yield Problem("labels", self.reference.where, text)
 
-    def rows_of(self, one: Answers) -> Int64[np.ndarray, " n"]:
-        """Give the row in which one has each drawing; the first of several."""
-        row_of = {key: row for row, key in reversed([*enumerate(one.keys)])}
-        return np.array([row_of[key] for key in self.lead.keys], np.int64)
+    def rows_of(self, member: PartPredictions) -> Int64[np.ndarray, " n"]:
+        """Give the row in which a member has each drawing; the first of several."""
+        row_of = {key: row for row, key in reversed([*enumerate(member.keys)])}
+        return np.array([row_of[key] for key in self.reference.keys], np.int64)
 
-    def columns_of(self, one: Answers) -> Int64[np.ndarray, " classes"]:
-        """Give the column in which one has each class."""
-        return np.array([one.given.class_names.index(name) for name in self.class_names], np.int64)
+    def columns_of(self, member: PartPredictions) -> Int64[np.ndarray, " classes"]:
+        """Give the column in which a member has each class."""
+        return np.array([member.predictions.class_names.index(name) for name in self.class_names], np.int64)
 
-    def folds_of(self, one: Answers) -> Float32[np.ndarray, "folds n classes"]:
-        """Give one's probabilities in order, with rows that sum to 1; no copy where nothing changes."""
-        given, rows, columns = one.folds, self.rows_of(one), self.columns_of(one)
-        in_order = np.array_equal(rows, np.arange(given.shape[1])) and np.array_equal(columns, np.arange(given.shape[2]))
-        exact = not is_off(given.sum(2, dtype=np.float64)).any() and not (given < 0).any()
-        if in_order and exact and given.dtype == np.float32:
-            return given
-        folds = np.empty((len(given), len(rows), len(columns)), np.float32)
-        for fold, probs in zip(folds, given, strict=True):
+    def folds_of(self, member: PartPredictions) -> Float32[np.ndarray, "folds n classes"]:
+        """Give a member's probabilities in order, with rows that sum to 1; no copy where nothing changes."""
+        own, rows, columns = member.folds, self.rows_of(member), self.columns_of(member)
+        in_order = np.array_equal(rows, np.arange(own.shape[1])) and np.array_equal(columns, np.arange(own.shape[2]))
+        exact = not is_off(own.sum(2, dtype=np.float64)).any() and not (own < 0).any()
+        if in_order and exact and own.dtype == np.float32:
+            return own
+        folds = np.empty((len(own), len(rows), len(columns)), np.float32)
+        for fold, probs in zip(folds, own, strict=True):
             ordered = np.maximum(probs[np.ix_(rows, columns)], 0, dtype=np.float64)
             sums = ordered.sum(1, keepdims=True)
             fold[:] = ordered / np.where(is_off(sums), sums, 1)
         return folds
 
     def stacked(self) -> Float32[np.ndarray, "members n classes"]:
-        """Give all members' probabilities, each of one fold."""
-        stack = np.empty((len(self.answers), len(self.lead.keys), len(self.class_names)), np.float32)
-        for member, one in zip(stack, self.answers, strict=True):
-            member[:] = self.folds_of(one)[0]
+        """Stack all members' probabilities, each of one fold."""
+        stack = np.empty((len(self.members), len(self.reference.keys), len(self.class_names)), np.float32)
+        for probs, member in zip(stack, self.members, strict=True):
+            probs[:] = self.folds_of(member)[0]
         return stack
 
     def targets(self) -> Int64[np.ndarray, " n"] | None:
-        """Give the true class ids in order, by the first member that knows them."""
-        return next((self.targets_of(one) for one in self.answers if one.given.targets is not None), None)
+        """Give the true class ids in order, by the first member that has them."""
+        return next((self.targets_of(member) for member in self.members if member.predictions.targets is not None), None)
 
-    def targets_of(self, one: Answers) -> Int64[np.ndarray, " n"]:
-        """Give one's true class ids in order."""
-        assert one.given.targets is not None
-        place = np.argsort(self.columns_of(one))  # the inverse of a permutation
-        targets: np.ndarray = place[one.given.targets[self.rows_of(one)]]
+    def targets_of(self, member: PartPredictions) -> Int64[np.ndarray, " n"]:
+        """Give a member's true class ids in order."""
+        assert member.predictions.targets is not None
+        place = np.argsort(self.columns_of(member))  # the inverse of a permutation
+        targets: np.ndarray = place[member.predictions.targets[self.rows_of(member)]]
         return targets
 
-    def learnt(self) -> Bool[np.ndarray, " n"] | None:
-        """Say which drawings some member's backbone learnt from before."""
-        told = [one.given.learnt[self.rows_of(one)] for one in self.answers if one.given.learnt is not None]
-        return np.logical_or.reduce(told) if told else None
+    def seen_in_pretraining(self) -> Bool[np.ndarray, " n"] | None:
+        """Give which drawings some member's backbone was trained on before."""
+        flags = [
+            member.predictions.learnt[self.rows_of(member)] for member in self.members if member.predictions.learnt is not None
+        ]
+        return np.logical_or.reduce(flags) if flags else None
 
-    def parts(self, count: int) -> Int64[np.ndarray, " n"]:
-        """Take the folds in which drawings were held out; else deal drawings out in the order of their names' hashes."""
-        for one in self.answers:
-            if one.given.folds is not None and len(np.unique(one.given.folds)) > 1:
-                folds: np.ndarray = one.given.folds[self.rows_of(one)]
+    def second_level(self, count: int) -> Int64[np.ndarray, " n"]:
+        """Take the folds in which drawings were held out; else deal drawings out in the order of their paths' hashes."""
+        for member in self.members:
+            own = member.predictions.folds
+            if own is not None and len(np.unique(own)) > 1:
+                folds: np.ndarray = own[self.rows_of(member)]
                 return folds
-        order = sorted(range(len(self.lead.keys)), key=lambda row: digest(self.lead.keys[row].encode()))
+        keys = self.reference.keys
+        order = sorted(range(len(keys)), key=lambda row: digest(keys[row].encode()))
         parts = np.empty(len(order), np.int64)
         parts[order] = np.arange(len(order)) % count
         return parts
 
 
-def _seat(panelists: Sequence[MemberPredictions]) -> tuple[_Bench | None, _Bench | None]:
-    """Compare all members' training and test predictions; None for a part of the data that some know nothing of."""
-    out_of_fold = [answers_of(one, one.out_of_fold, "out of fold") for one in panelists]
-    test = [answers_of(one, one.test, "test") for one in panelists]
-    had = [[one for one in ones if one is not None] for ones in (out_of_fold, test)]
-    problems = [*member_problems(panelists), *form_problems(*had), *row_problems(*had)]
-    lead = next((i for i, one in enumerate(panelists) if one.run is not None), 0)
-    train_bench, test_bench = (_Bench(ones, lead) if len(ones) == len(panelists) > 1 else None for ones in had)
-    if train_bench is not None and test_bench is not None:
-        test_bench.class_names = train_bench.class_names
-    benches = [bench for bench in (train_bench, test_bench) if bench is not None]
-    problems += [problem for bench in benches for problem in bench.differences()]
+def _align_parts(members: Sequence[MemberPredictions]) -> tuple[_AlignedPart | None, _AlignedPart | None]:
+    """Check and align all members' training and test predictions; None for a part that some members lack."""
+    out_of_fold = [part_predictions(member, member.out_of_fold, "out of fold") for member in members]
+    test = [part_predictions(member, member.test, "test") for member in members]
+    available = [[part for part in parts if part is not None] for parts in (out_of_fold, test)]
+    problems = [*member_problems(members), *form_problems(*available), *row_problems(*available)]
+    reference = next((i for i, member in enumerate(members) if member.run is not None), 0)
+    aligned_train, aligned_test = (
+        _AlignedPart(parts, reference) if len(parts) == len(members) > 1 else None for parts in available
+    )
+    if aligned_train is not None and aligned_test is not None:
+        aligned_test.class_names = aligned_train.class_names
+    aligned = [part for part in (aligned_train, aligned_test) if part is not None]
+    problems += [problem for part in aligned for problem in part.differences()]
     if not any(problem.kind in ("form", "classes", "drawings") for problem in problems):
-        problems += [problem for bench in benches for problem in bench.label_problems(needed=bench is train_bench)]
+        problems += [problem for part in aligned for problem in part.label_problems(needed=part is aligned_train)]
     if problems:
         raise PredictionError(problems)
-    return train_bench, test_bench
+    return aligned_train, aligned_test
 
 
-def _difference(what: str, ours: set[str], theirs: set[str], other: str) -> str:
-    parts = [f"has {len(ours)} {what}, {other} {len(theirs)}"]
-    for label, names in (("without", theirs - ours), ("besides", ours - theirs)):
+def _difference(what: str, own: set[str], expected: set[str], reference: str) -> str:
+    parts = [f"has {len(own)} {what}, {reference} {len(expected)}"]
+    for label, names in (("without", expected - own), ("besides", own - expected)):
         if names:
             some = ", ".join(repr(name) for name in sorted(names)[:SHOWN])
             parts.append(f"{label} {some}{f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''}")

@@ -1,8 +1,8 @@
-"""Ways to vote, judged honestly: each one's figure comes from drawings that it was not fitted on.
+"""Voting methods and their honest scores: each drawing is predicted by numbers that were not fitted on it.
 
-Votes without anything to fit are simply applied to out-of-fold predictions. Weights, selections, temperatures and stacking
-are fitted on all second-level parts but one and judged on that one. The parts are the folds in which drawings were held out,
-so drawings that belong together stay together.
+A method with nothing to fit is applied to the out-of-fold predictions as they are. Weights, member selections, temperatures and
+stacking are cross-validated a second time: fitted on all parts of the drawings but one, and scored on that one. The parts are
+the folds in which drawings were held out, so drawings that belong together stay together.
 """
 
 import sys
@@ -27,10 +27,11 @@ from inkfold.ensemble.voting import TieRule, geometric_vote, hard_vote, rank_vot
 from inkfold.errors import PredictionError, Problem
 from inkfold.evaluation.metrics import bootstrap_interval, paired_difference, wilson_interval
 
-Method = Literal["soft", "hard", "geometric", "rank", "weighted", "greedy", "stack"]
-METHODS: tuple[Method, ...] = ("soft", "hard", "geometric", "rank", "weighted", "greedy", "stack")  # the simplest first
+MethodKind = Literal["soft", "hard", "geometric", "rank", "weighted", "greedy", "stack"]
+METHODS: tuple[MethodKind, ...] = ("soft", "hard", "geometric", "rank", "weighted", "greedy", "stack")  # the simplest first
 FITTED = ("weighted", "greedy", "stack")
-EXPECTED = {  # of what is read back
+ARRAYS = ("temperatures", "weights", "bias")
+EXPECTED = {  # in a method that is read back from JSON
     "method": f"one of {', '.join(METHODS)}",
     "calibrated": "true or false",
     "ties": f"one of {', '.join(get_args(TieRule))}",
@@ -45,70 +46,70 @@ GOT_SHOWN = 60
 
 @dataclass(frozen=True, slots=True)
 class VotingMethod:
-    """One way to pool members.
+    """A method that pools the members' class probabilities into one prediction.
 
     Attributes:
-        method: How.
-        calibrated: Whether each member's temperature is fitted first.
-        ties: Of hard votes.
-        seed: Of greedy selection's bags.
+        kind: What is averaged, counted or fitted; see docs/votes.md.
+        calibrated: Whether each member's temperature is fitted before pooling.
+        ties: How equal counts of a hard vote are decided; the other kinds ignore it.
+        seed: Seed of greedy selection's random bags, at least 0; the other kinds ignore it.
     """
 
-    method: Method
+    kind: MethodKind
     calibrated: bool = False
     ties: TieRule = "lowest_id"
     seed: int = 0
 
     @property
     def name(self) -> str:
-        """For tables; it tells hard votes with different tie rules apart."""
-        ties = " (ties: mean probability)" if self.method == "hard" and self.ties == "mean_probability" else ""
-        return f"{'calibrated ' if self.calibrated else ''}{self.method}{ties}"
+        """The name shown in tables; hard votes with different tie rules have different names."""
+        ties = " (ties: mean probability)" if self.kind == "hard" and self.ties == "mean_probability" else ""
+        return f"{'calibrated ' if self.calibrated else ''}{self.kind}{ties}"
 
     @property
     def is_fitted(self) -> bool:
-        """Whether it has anything to fit."""
-        return self.calibrated or self.method in FITTED
+        """Whether the method has numbers to fit."""
+        return self.calibrated or self.kind in FITTED
 
 
 @dataclass(frozen=True, slots=True)
 class FittedMethod:
-    """A way with what was fitted.
+    """A voting method with the numbers that were fitted for it.
 
     Attributes:
-        way: Which.
-        temperatures: Of each member; None without calibration.
-        weights: Of each member; None weighs all alike.
-        bias: Of each class, for `stack`.
+        method: The method.
+        temperatures: Each member's temperature; None for a method that is not calibrated.
+        weights: Each member's weight; None weighs all members alike.
+        bias: Each class's bias, for `stack`; None for the other kinds.
     """
 
-    way: VotingMethod
+    method: VotingMethod
     temperatures: Float[np.ndarray, " members"] | None = None
     weights: Float[np.ndarray, " members"] | None = None
     bias: Float[np.ndarray, " classes"] | None = None
 
     def pool(self, members: Float[np.ndarray, "members n classes"]) -> Float[np.ndarray, "n classes"]:
-        """Pool members' class probabilities.
+        """Pool the members' class probabilities.
 
         Args:
-            members: May be memory-mapped.
+            members: Class probabilities; every row sums to 1. May be memory-mapped: some rows are read at a time.
 
         Returns:
-            Probabilities or shares; rows sum to 1.
+            Class probabilities, or shares of votes; rows sum to 1.
 
         Raises:
-            PredictionError: If there are no members, or not as many members or classes as it was fitted on.
+            PredictionError: If there are no members, or not as many members or classes as the method was fitted on.
         """
         if not len(members):
             raise PredictionError("members: got none, expected one at least. Name the runs or files that vote.")
-        for name, values, of, got in (
+        for name, values, axis, got in (
             ("temperatures", self.temperatures, "members", len(members)),
             ("weights", self.weights, "members", len(members)),
             ("bias", self.bias, "classes", members.shape[2]),
         ):
             if values is not None and len(values) != got:
                 raise PredictionError(
-                    f"vote: got {got} {of}, expected {len(values)}, which its {name} are of. Give it the same."
+                    f"vote: got {got} {axis}, expected {len(values)}, for which its {name} were fitted. Give it the same."
                 )
         probs = np.empty(members.shape[1:])
         for start in range(0, len(probs), CHUNK_ROWS):
@@ -118,10 +119,10 @@ class FittedMethod:
 
     def _pool(self, members: Float[np.ndarray, "members n classes"]) -> Float[np.ndarray, "n classes"]:
         if self.temperatures is not None:
-            members = np.stack([tempered(one, t) for one, t in zip(members, self.temperatures, strict=True)])
-        match self.way.method:
+            members = np.stack([tempered(probs, t) for probs, t in zip(members, self.temperatures, strict=True)])
+        match self.method.kind:
             case "hard":
-                mean = soft_vote(members) if self.way.ties == "mean_probability" else None
+                mean = soft_vote(members) if self.method.ties == "mean_probability" else None
                 return hard_vote(members.argmax(2), members.shape[2], mean)
             case "geometric":
                 return geometric_vote(members)
@@ -133,34 +134,34 @@ class FittedMethod:
         return soft_vote(members, self.weights)
 
     def as_json(self) -> dict[str, Any]:
-        """Give all that `from_json` needs."""
-        arrays = {name: getattr(self, name) for name in ("temperatures", "weights", "bias")}
+        """Give the method and its numbers as JSON values, from which `from_json` rebuilds it."""
+        arrays = {name: getattr(self, name) for name in ARRAYS}
         return {
-            "method": self.way.method,
-            "calibrated": self.way.calibrated,
-            "ties": self.way.ties,
-            "seed": self.way.seed,
+            "method": self.method.kind,
+            "calibrated": self.method.calibrated,
+            "ties": self.method.ties,
+            "seed": self.method.seed,
             **{name: None if values is None else values.tolist() for name, values in arrays.items()},
         }
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any], where: str = "vote") -> "FittedMethod":
-        """Rebuild from `as_json`.
+        """Rebuild a fitted method from the values of `as_json`.
 
         Args:
-            raw: What was read, by whomever it was written.
-            where: For the error, such as the file's name.
+            raw: JSON values of any origin; they are checked.
+            where: What error messages call the source, such as the file's name.
 
         Returns:
-            The same way with the same numbers.
+            The same method with the same numbers.
 
         Raises:
-            PredictionError: With everything that is missing, unknown or not as `as_json` writes it.
+            PredictionError: With every key that is missing, unknown or has a value that `as_json` doesn't write.
         """
         if faults := _faults(raw):
             end = "Restore the file, or vote anew."
-            raise PredictionError([Problem("way", where, f"{fault}. {end}") for fault in faults])
-        arrays = {name: raw[name] for name in ("temperatures", "weights", "bias")}
+            raise PredictionError([Problem("method", where, f"{fault}. {end}") for fault in faults])
+        arrays = {name: raw[name] for name in ARRAYS}
         return cls(
             VotingMethod(raw["method"], raw["calibrated"], raw["ties"], raw["seed"]),
             **{name: None if values is None else np.array(values, np.float64) for name, values in arrays.items()},
@@ -169,12 +170,12 @@ class FittedMethod:
 
 @dataclass(frozen=True, slots=True)
 class MethodScore:
-    """A candidate's honest figures.
+    """How a member or a voting method does on labelled drawings.
 
     Attributes:
-        name: For tables.
-        probs: Of each drawing, by what was fitted without it.
-        right: Where it was right.
+        name: The name shown in tables.
+        probs: Class probabilities of each drawing, by numbers that were not fitted on it.
+        right: Whether the most probable class is the true one, for each drawing.
     """
 
     name: str
@@ -182,9 +183,15 @@ class MethodScore:
     right: Bool[np.ndarray, " n"]
 
     def figures(self, targets: Int64[np.ndarray, " n"]) -> dict[str, Any]:
-        """Give accuracy with Wilson's 95 % interval and negative log-likelihood with a bootstrap's, as JSON values."""
-        own = self.probs[np.arange(len(targets)), targets]
-        losses = -np.log(np.maximum(own, 1e-15))
+        """Measure accuracy with Wilson's 95 % interval and negative log-likelihood with a bootstrap's.
+
+        Args:
+            targets: True class ids.
+
+        Returns:
+            JSON values: `accuracy`, `accuracy_ci95`, `nll` in nats, and `nll_ci95`.
+        """
+        losses = -np.log(np.maximum(self.probs[np.arange(len(targets)), targets], 1e-15))
         return {
             "accuracy": float(self.right.mean()),
             "accuracy_ci95": list(wilson_interval(int(self.right.sum()), len(self.right))),
@@ -194,156 +201,156 @@ class MethodScore:
 
 
 def fit_method(
-    way: VotingMethod, members: Float[np.ndarray, "members n classes"], targets: Int64[np.ndarray, " n"]
+    method: VotingMethod, members: Float[np.ndarray, "members n classes"], targets: Int64[np.ndarray, " n"]
 ) -> FittedMethod:
-    """Fit a way on out-of-fold predictions.
+    """Fit a voting method's numbers on out-of-fold predictions.
 
     Args:
-        way: Which.
-        members: Class probabilities of drawings that the members hadn't seen.
+        method: The method; one with nothing to fit is returned without numbers.
+        members: Class probabilities of drawings that the members were not trained on.
         targets: True class ids.
 
     Returns:
-        The way with its numbers.
+        The method with its numbers.
 
     Raises:
-        PredictionError: If there is anything to fit, and no members or no drawings.
+        PredictionError: If there is something to fit, but there are no members or no drawings.
     """
     temperatures = None
-    if way.calibrated:
-        temperatures = np.array([fit_temperature(one, targets) for one in members])
-        if way.method in FITTED:
+    if method.calibrated:
+        temperatures = np.array([fit_temperature(probs, targets) for probs in members])
+        if method.kind in FITTED:
             members = all_tempered(members, temperatures)
-    match way.method:
+    match method.kind:
         case "weighted":
-            return FittedMethod(way, temperatures, fit_weights(members, targets))
+            return FittedMethod(method, temperatures, fit_weights(members, targets))
         case "greedy":
-            return FittedMethod(way, temperatures, select_greedily(members, targets, seed=way.seed))
+            return FittedMethod(method, temperatures, select_greedily(members, targets, seed=method.seed))
         case "stack":
-            return FittedMethod(way, temperatures, *fit_stack(members, targets))
-    return FittedMethod(way, temperatures)
+            return FittedMethod(method, temperatures, *fit_stack(members, targets))
+    return FittedMethod(method, temperatures)
 
 
 def score_method(
-    way: VotingMethod,
+    method: VotingMethod,
     members: Float[np.ndarray, "members n classes"],
     targets: Int64[np.ndarray, " n"],
     parts: Int64[np.ndarray, " n"],
 ) -> MethodScore:
-    """Judge a way by a second level of cross-validation; one with nothing to fit is simply applied.
+    """Score a voting method by a second level of cross-validation; one with nothing to fit is simply applied.
 
     Args:
-        way: Which.
-        members: Class probabilities of drawings that the members hadn't seen. May be memory-mapped; of a way with something to
-            fit, one copy of the other parts is held at a time.
+        method: The method.
+        members: Class probabilities of drawings that the members were not trained on. May be memory-mapped; for a method with
+            something to fit, one copy of the other parts is held at a time.
         targets: True class ids.
-        parts: The part of each drawing; two parts at least for what is fitted.
+        parts: The part that each drawing belongs to, by any number; a method with something to fit needs two parts at least.
 
     Returns:
-        Its answers, each by what was fitted on the other parts.
+        The method's predictions of each part, by numbers fitted on the other parts.
 
     Raises:
         PredictionError: If there are no members, or something is to be fitted and there are fewer than two parts.
     """
-    if not way.is_fitted:
-        probs = FittedMethod(way).pool(members)
+    if not method.is_fitted:
+        probs = FittedMethod(method).pool(members)
     else:
         probs = np.zeros(members.shape[1:])
         for part in _second_level(parts):
             inside = parts == part
-            probs[inside] = fit_method(way, members[:, ~inside], targets[~inside]).pool(members[:, inside])
-    return MethodScore(way.name, probs, probs.argmax(1) == targets)
+            probs[inside] = fit_method(method, members[:, ~inside], targets[~inside]).pool(members[:, inside])
+    return MethodScore(method.name, probs, probs.argmax(1) == targets)
 
 
-def choose(judged: Sequence[MethodScore]) -> int:
-    """Take the simplest of those that can't be told from the most accurate one.
+def choose(scores: Sequence[MethodScore]) -> int:
+    """Choose the simplest candidate that is not significantly less accurate than the most accurate one.
 
     Args:
-        judged: The simplest first.
+        scores: The candidates on the same drawings, the simplest first.
 
     Returns:
-        Its place.
+        The chosen candidate's index.
 
     Raises:
-        PredictionError: If there is none, or there are no drawings.
+        PredictionError: If there are no candidates or no drawings.
     """
-    if not judged:
-        raise PredictionError("vote: got no way to choose from, expected one at least. Name one.")
-    best = max(judged, key=lambda one: int(one.right.sum()))
-    return next(i for i, one in enumerate(judged) if not paired_difference(best.right, one.right)["distinguishable"])
+    if not scores:
+        raise PredictionError("vote: got no method to choose from, expected one at least. Name one.")
+    best = max(scores, key=lambda score: int(score.right.sum()))
+    return next(i for i, score in enumerate(scores) if not paired_difference(best.right, score.right)["distinguishable"])
 
 
-def compare(judged: Sequence[MethodScore]) -> list[dict[str, Any]]:
-    """Test every pair.
+def compare(scores: Sequence[MethodScore]) -> list[dict[str, Any]]:
+    """Compare the accuracy of every pair of candidates.
 
     Args:
-        judged: What is compared.
+        scores: The candidates on the same drawings.
 
     Returns:
-        For each pair its names, the difference with its interval, the p-value, and whether it can be told apart from chance.
+        For each pair both names, the difference with its interval, the p-value, and whether the difference is significant.
     """
     return [
-        {"first": one.name, "second": other.name, **paired_difference(one.right, other.right)}
-        for i, one in enumerate(judged)
-        for other in judged[i + 1 :]
+        {"first": first.name, "second": second.name, **paired_difference(first.right, second.right)}
+        for i, first in enumerate(scores)
+        for second in scores[i + 1 :]
     ]
 
 
-def score_choice(judged: Sequence[MethodScore], parts: Int64[np.ndarray, " n"]) -> MethodScore:
-    """Judge `choose`: each part is answered by the candidate that the other parts choose.
+def score_choice(scores: Sequence[MethodScore], parts: Int64[np.ndarray, " n"]) -> MethodScore:
+    """Score `choose` itself: each part of the drawings is predicted by the candidate that the other parts choose.
 
-    The best of many candidates flatters itself; this doesn't, but for a little: what candidates with something to fit answer
-    for the other parts, they answer after being fitted on this one too.
+    The accuracy of the best of many candidates is optimistic; this score is so only a little: the predictions by which a part's
+    candidate is chosen come from numbers that were fitted on that part too.
 
     Args:
-        judged: The simplest first.
-        parts: The part of each drawing; two parts at least.
+        scores: The candidates on the same drawings, the simplest first.
+        parts: The part that each drawing belongs to; two parts at least.
 
     Returns:
-        The answers of whichever was chosen.
+        The predictions of the chosen candidates.
 
     Raises:
         PredictionError: If there is no candidate, or there are fewer than two parts.
     """
     chosen = {
-        part: judged[choose([MethodScore(one.name, one.probs[:0], one.right[parts != part]) for one in judged])]
+        part: scores[choose([MethodScore(score.name, score.probs[:0], score.right[parts != part]) for score in scores])]
         for part in _second_level(parts)
     }
-    probs, right = np.zeros(judged[0].probs.shape), np.zeros(len(parts), bool)
-    for part, one in chosen.items():
+    probs, right = np.zeros(scores[0].probs.shape), np.zeros(len(parts), bool)
+    for part, score in chosen.items():
         inside = parts == part
-        probs[inside], right[inside] = one.probs[inside], one.right[inside]
+        probs[inside], right[inside] = score.probs[inside], score.right[inside]
     return MethodScore("chosen by the other parts", probs, right)
 
 
 def _second_level(parts: Int64[np.ndarray, " n"]) -> list[int]:
-    """Name the parts, of which there must be two at least: one to fit on, one to judge by."""
+    """List the parts, of which there must be two at least: one to fit on, one to score on."""
     names: list[int] = np.unique(parts).tolist()
     if len(names) < 2:
         raise PredictionError(
-            f"vote: got {len(names)} part of the drawings, expected two parts at least: a second level fits on one and judges "
-            "by the other. Give out-of-fold predictions of several folds, or take a vote that needs no fitting."
+            f"vote: got {len(names)} part of the drawings, expected two parts at least: a second level fits on one and scores "
+            "on the other. Give out-of-fold predictions of several folds, or choose a vote that needs no fitting."
         )
     return names
 
 
 def _faults(raw: Any) -> list[str]:
-    """Say everything that isn't as `as_json` writes it."""
+    """List everything in which JSON values differ from what `as_json` writes."""
     if not isinstance(raw, Mapping):
         return [f"got {_shown(raw)}, expected an object with {', '.join(EXPECTED)}"]
     faults = [f"has no '{name}'" for name in EXPECTED if name not in raw]
     faults += [f"has {_shown(name)}, expected only {', '.join(EXPECTED)}" for name in raw if name not in EXPECTED]
     if faults:
         return faults
-    method, temperatures, weights, bias = (raw[name] for name in ("method", "temperatures", "weights", "bias"))
+    kind, temperatures, weights, bias = (raw[name] for name in ("method", *ARRAYS))
     sound = {
-        "method": method in METHODS,
+        "method": kind in METHODS,
         "calibrated": isinstance(raw["calibrated"], bool),
         "ties": raw["ties"] in get_args(TieRule),
         "seed": type(raw["seed"]) is int and raw["seed"] >= 0,
         "temperatures": _are_temperatures(temperatures) if raw["calibrated"] is True else temperatures is None,
-        "weights": _are_weights(weights, method) if method in FITTED else weights is None,
-        "bias": _are_numbers(bias) if method == "stack" else bias is None,
+        "weights": _are_weights(weights, kind) if kind in FITTED else weights is None,
+        "bias": _are_numbers(bias) if kind == "stack" else bias is None,
     }
     faults = [f"{name}: got {_shown(raw[name])}, expected {EXPECTED[name]}" for name, ok in sound.items() if not ok]
     if not faults and temperatures and weights and len(temperatures) != len(weights):
@@ -355,8 +362,8 @@ def _are_temperatures(values: Any) -> bool:
     return _are_numbers(values) and TEMPERATURE_RANGE[0] <= min(values) <= max(values) <= TEMPERATURE_RANGE[1]
 
 
-def _are_weights(values: Any, method: str) -> bool:
-    return _are_numbers(values) and (method == "stack" or (min(values) >= 0 and any(values)))
+def _are_weights(values: Any, kind: str) -> bool:
+    return _are_numbers(values) and (kind == "stack" or (min(values) >= 0 and any(values)))
 
 
 def _are_numbers(values: Any) -> bool:

@@ -24,15 +24,15 @@ VOTE = "vote.json"
 
 @dataclass(frozen=True, slots=True)
 class Ensemble(Model):
-    """A finished ensemble, which answers as a run does.
+    """A finished ensemble, which predicts as a run does.
 
     Attributes:
-        path: Its directory.
-        manifest: Files with digests, classes, members.
-        metrics: What `metrics.json` holds.
-        members: The runs; None for one that is a mere file of predictions.
-        vote: How the folds of a member vote, and ties.
-        way: How the members vote, with all that was fitted.
+        path: The ensemble's directory.
+        manifest: Content of manifest.json: files with digests, classes, members.
+        metrics: Content of metrics.json.
+        members: The members' runs; None for a member that is a file of predictions.
+        vote: The voting method's settings; `within` and `ties` decide how a member's folds vote.
+        fitted: The voting method with the numbers that were fitted for it.
     """
 
     path: Path
@@ -40,7 +40,7 @@ class Ensemble(Model):
     metrics: dict[str, Any]
     members: tuple[Run | None, ...]
     vote: VoteRecipe
-    way: FittedMethod
+    fitted: FittedMethod
 
     def predict_proba(
         self, images: str | Path | Sequence[Any], progress: Progress = silent, on_broken: str = "error"
@@ -75,7 +75,7 @@ class Ensemble(Model):
         whole = np.all([np.isfinite(folds).all((0, 2)) for folds in answers], axis=0)  # members may differ in what is too large
         voted = np.stack([vote_of_folds(folds[:, whole], self.vote.within, self.vote.ties) for folds in answers])
         probs = np.full((len(whole), len(self.classes_)), np.nan, np.float32)
-        probs[whole] = single_precision(self.way.pool(voted))
+        probs[whole] = single_precision(self.fitted.pool(voted))
         return probs
 
 
@@ -98,24 +98,45 @@ def load_any(path: str | Path) -> Run | Ensemble:
         if problems:
             raise PredictionError(problems)
         return load_run(path)
-    members = _seats(path, manifest)
-    for member in members:
-        if member is not None and (path / member / MANIFEST).is_file():  # one that is gone is told of by the ensemble's own
-            problems += _checked(path / member)[1]
+    directories = _member_directories(path, manifest)
+    for directory in directories:  # the ensemble's own manifest lists a member that is gone
+        if directory is not None and (path / directory / MANIFEST).is_file():
+            problems += _checked(path / directory)[1]
     if problems:
         raise PredictionError(problems)
-    runs = tuple(None if member is None else load_run(path / member) for member in members)
+    runs = tuple(None if directory is None else load_run(path / directory) for directory in directories)
     try:
         raw = json.loads((path / VOTE).read_text(encoding="utf-8"))
         metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
-        vote, way = VoteRecipe(**raw["vote"]), raw["way"]
+        vote, fitted = VoteRecipe(**raw["vote"]), raw["way"]
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         raise PredictionError(f"{path / VOTE}: not an ensemble's vote: {error}. Vote again into another directory.") from None
-    return Ensemble(path, manifest, metrics, runs, vote, FittedMethod.from_json(way, str(path / VOTE)))
+    return Ensemble(path, manifest, metrics, runs, vote, FittedMethod.from_json(fitted, str(path / VOTE)))
+
+
+def first_run(model: Run | Ensemble) -> Run:
+    """Give a run itself, or the first member of an ensemble that is a run: all members were trained on the same drawings.
+
+    Args:
+        model: A finished run or ensemble.
+
+    Returns:
+        The run.
+
+    Raises:
+        PredictionError: If all members are files of predictions.
+    """
+    own = model if isinstance(model, Run) else next((member for member in model.members if member is not None), None)
+    if own is None:
+        raise PredictionError(
+            f"{model.path}: has only files of predictions as members, so neither its drawings nor their features are known. "
+            "Name a run."
+        )
+    return own
 
 
 def named(progress: Progress, name: str) -> Progress:
-    """Put a member's name before each stage."""
+    """Make a progress callback that puts a member's name before each stage's."""
 
     def report(stage: str, done: int, total: int) -> None:
         progress(f"{name}: {stage}", done, total)
@@ -124,10 +145,10 @@ def named(progress: Progress, name: str) -> Progress:
 
 
 def single_precision(shares: Float[np.ndarray, "n classes"]) -> Float32[np.ndarray, "n classes"]:
-    """Round shares to single precision without changing any answer.
+    """Round shares to single precision without changing any row's predicted class.
 
     Args:
-        shares: A tie may have been decided by less than single precision can tell.
+        shares: Class probabilities or shares of votes. A tie may have been decided by less than single precision holds.
 
     Returns:
         The same shares, with the same largest entry in each row.
@@ -140,7 +161,7 @@ def single_precision(shares: Float[np.ndarray, "n classes"]) -> Float32[np.ndarr
 
 
 def _checked(path: Path) -> tuple[dict[str, Any], list[Problem]]:
-    """Read a run's manifest, and tell which of its files aren't as they were written."""
+    """Read a run's manifest, and find the files that aren't as they were written."""
     try:
         return read_manifest(path), []
     except PredictionError as error:
@@ -149,14 +170,14 @@ def _checked(path: Path) -> tuple[dict[str, Any], list[Problem]]:
         return dict(json.loads((path / MANIFEST).read_text(encoding="utf-8"))), [*error.problems]
 
 
-def _seats(path: Path, manifest: dict[str, Any]) -> list[str | None]:
-    """Give each member's directory below the ensemble's; None for a mere file."""
+def _member_directories(path: Path, manifest: dict[str, Any]) -> list[str | None]:
+    """Give each member's directory, relative to the ensemble's; None for a file of predictions."""
     try:
-        seats = [(one["name"], one["run"]) for one in manifest["members"]]
+        members = [(member["name"], member["run"]) for member in manifest["members"]]
         targets = [*map(int, manifest["class_targets"])]
     except (KeyError, TypeError, ValueError):
-        seats, targets = [], []
-    sound = all(isinstance(name, str) and (run is None or is_below(run)) for name, run in seats)
-    if not seats or not sound or len(targets) != len(manifest["class_names"]):
+        members, targets = [], []
+    sound = all(isinstance(name, str) and (run is None or is_below(run)) for name, run in members)
+    if not members or not sound or len(targets) != len(manifest["class_names"]):
         raise PredictionError(f"{path / MANIFEST}: not an ensemble's manifest. Vote again into another directory.")
-    return [run for _, run in seats]
+    return [run for _, run in members]

@@ -1,4 +1,4 @@
-"""NPY and NPZ files that somebody else wrote: no pickle, no bombs, nothing read before its size and shape are known."""
+"""Safe reading of NPY and NPZ files from elsewhere: no pickle, and nothing is read before its size and shape are known."""
 
 import lzma
 import math
@@ -20,7 +20,7 @@ ENTRIES = {
     "probs": 1 << 31,
     "image_paths": 1 << 28,
     "class_names": 1 << 28,
-}  # most bytes: a megabyte of zip can hold a gigabyte
+}  # greatest size in bytes: a megabyte of zip can hold a gigabyte
 FORMS = {
     "probs": ("fiub", (2, 3), "numbers (n, classes) or (folds, n, classes)"),
     "image_paths": ("US", (1,), "texts (n,)"),
@@ -33,8 +33,8 @@ def read_npz(path: Path, num_classes: int | None) -> dict[str, Shaped[np.ndarray
     """Read an archive of predictions.
 
     Args:
-        path: Of the file.
-        num_classes: How many there are; needed if the archive has no `class_names`.
+        path: The NPZ file.
+        num_classes: Number of classes; needed if the archive has no `class_names`.
 
     Returns:
         `probs` (folds, n, classes), `image_paths` (n) and, where it is there, `class_names` (classes).
@@ -62,13 +62,13 @@ def read_npz(path: Path, num_classes: int | None) -> dict[str, Shaped[np.ndarray
     return {"probs": _as_folds(arrays["probs"]), **texts}
 
 
-def read_npy(path: Path, rows: int, num_classes: int | None) -> Float32[np.ndarray, "folds n classes"]:
+def read_npy(path: Path, num_rows: int, num_classes: int | None) -> Float32[np.ndarray, "folds n classes"]:
     """Read an array of predictions.
 
     Args:
-        path: Of the file.
-        rows: How many drawings it must have.
-        num_classes: How many classes; None is an error, told together with others.
+        path: The NPY file.
+        num_rows: Number of drawings that the array must have.
+        num_classes: Number of classes; None is an error, reported together with others.
 
     Returns:
         The probabilities; one fold if the file has two dimensions.
@@ -79,7 +79,7 @@ def read_npy(path: Path, rows: int, num_classes: int | None) -> Float32[np.ndarr
     try:
         with path.open("rb") as file:
             header = _read_header(str(path), file, path.stat().st_size)
-            _check_shapes(path, {"probs": header}, (rows, *_known(num_classes)))
+            _check_shapes(path, {"probs": header}, (num_rows, *_known(num_classes)))
             return _as_folds(_read_body(header, file))
     except OSError as error:
         raise refusal(path, f"can't be read: {reason(error)}. Make it a readable file.") from None
@@ -88,7 +88,7 @@ def read_npy(path: Path, rows: int, num_classes: int | None) -> Float32[np.ndarr
 @final
 @dataclass(frozen=True, slots=True)
 class _Header:
-    """What an NPY stream announces."""
+    """The shape and type that an NPY stream announces."""
 
     where: str
     shape: tuple[int, ...]
@@ -145,7 +145,7 @@ def _read_body(header: _Header, file: IO[bytes]) -> Shaped[np.ndarray, "..."]:
 
 
 def _check_shapes(path: Path, headers: Mapping[str, _Header], expected: tuple[int, ...]) -> None:
-    """Compare what is announced before any of it is read."""
+    """Check the announced shapes before any of the data are read."""
     problems = []
     for name, header in headers.items():
         kinds, dims, words = FORMS[name]
@@ -159,7 +159,7 @@ def _check_shapes(path: Path, headers: Mapping[str, _Header], expected: tuple[in
         problems.append(Problem("shape", str(path), text))
     elif not problems and headers["probs"].shape[-2:] != expected:
         rows, columns = headers["probs"].shape[-2:]
-        text = f"got {rows} rows of {columns} classes, expected {expected[0]} rows, one a path, of {expected[1]} classes."
+        text = f"got {rows} rows of {columns} classes, expected {expected[0]} rows, one per path, of {expected[1]} classes."
         problems.append(Problem("shape", headers["probs"].where, f"{text} Write them together."))
     if problems:
         raise PredictionError(problems)
@@ -171,7 +171,7 @@ def _known(num_classes: int | None) -> tuple[int, ...]:
 
 def _texts(where: str, array: Shaped[np.ndarray, " n"]) -> Shaped[np.ndarray, " n"]:
     try:  # by way of Python: numpy 2.4 forgets the byte order of big-endian integers
-        texts = [one.decode() if isinstance(one, bytes) else str(one) for one in array.tolist()]
+        texts = [text.decode() if isinstance(text, bytes) else str(text) for text in array.tolist()]
         return np.array(texts, STRING)
     except (UnicodeError, TypeError, ValueError, SystemError) as error:  # the last for letters beyond Unicode
         raise refusal(where, f"not Unicode text: {reason(error)}. Write it anew as text or UTF-8.") from None

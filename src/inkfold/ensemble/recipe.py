@@ -1,4 +1,4 @@
-"""An ensemble's recipe becomes its members' recipes: found, changed by overrides, on the same data, folds and seed."""
+"""The members' recipes of an ensemble: found, changed by overrides, with the ensemble's data, folds and seed."""
 
 import difflib
 import re
@@ -27,9 +27,9 @@ def read_values(overrides: Sequence[str]) -> dict[str, Any]:
         The value of each dotted key; where one is below another or the same, the last one wins.
 
     Raises:
-        RecipeError: With every text that has no `=`, or whose value is not YAML.
+        RecipeError: With every override that has no `=`, or whose value is not YAML.
     """
-    merge_overrides({}, overrides)  # tells all that are wrong
+    merge_overrides({}, overrides)  # raises with everything that is wrong
     values: dict[str, Any] = {}
     for text in overrides:
         key, raw = text.partition("=")[0], dict[str, Any]()
@@ -44,17 +44,17 @@ def read_values(overrides: Sequence[str]) -> dict[str, Any]:
 def settle_members(
     ensemble: EnsembleRecipe, values: Mapping[str, Any], base: Path | None, data: str | Path | None
 ) -> tuple[EnsembleRecipe, list[Recipe]]:
-    """Find and validate all members' recipes.
+    """Find, change and validate all members' recipes.
 
     Args:
         ensemble: The ensemble's recipe.
-        values: By dotted key: what all members are to have, whatever they say themselves.
-        base: Where the ensemble's file is, beside which members' are looked for first; None for keys without a file.
-        data: The folder of drawings; goes before what the recipe says.
+        values: Values by dotted key that all members get; they override what the ensemble's recipe sets for single members.
+        base: Directory of the ensemble's file, where members' recipes are looked for first; None for keys without a file.
+        data: The folder of drawings; overrides the recipe's `data`.
 
     Returns:
-        The ensemble's recipe, with which all this can be had again from anywhere, and each member's, with the ensemble's data,
-        folds and seed.
+        The ensemble's recipe in a form that gives the same members from any directory, and each member's recipe, with the
+        ensemble's data, folds and seed.
 
     Raises:
         RecipeError: With every problem of every member.
@@ -62,7 +62,7 @@ def settle_members(
     if data is None and ensemble.data.root is None:
         raise RecipeError("data: is missing. Say where the drawings are: data=DIR.")
     unknown = _unknown_keys(values)
-    values = {key: value for key, value in values.items() if key not in unknown}  # told once, not by each member
+    values = {key: value for key, value in values.items() if key not in unknown}  # reported once, not by each member
     problems = [*unknown.values(), *_name_problems(ensemble.names)]
     shared = ensemble.model_dump(mode="json", include={*SHARED_KEYS})
     members, recipes = [], []
@@ -74,13 +74,13 @@ def settle_members(
             if key.partition(".")[0] in SHARED_KEYS
         ]
         try:
-            found, file = _find_member(member.recipe, base)
+            settled_name, file = _find_member(member.recipe, base)
             changes = {**_outside(member.set, values), **values}
             raw = with_values(load_raw(file), changes)
             if "members" in raw:
                 raise RecipeError("is an ensemble's recipe, expected one model's. Name its members instead.")
             recipes.append(settle_recipe(validate_recipe(with_values(raw, shared), where), (), data or ensemble.data.root))
-            members.append(MemberRecipe(recipe=found, set=changes, name=name))
+            members.append(MemberRecipe(recipe=settled_name, set=changes, name=name))
         except RecipeError as error:
             problems += error.problems or [Problem("recipe", where, str(error))]
     if problems:
@@ -90,14 +90,14 @@ def settle_members(
 
 
 def _find_member(recipe: str, base: Path | None) -> tuple[str, Path]:
-    """Find a member's recipe beside the ensemble's, then as given; name it so that it is found from everywhere."""
+    """Find a member's recipe beside the ensemble's, then by its own path or name; name it so that any directory finds it."""
     beside = None if base is None else base / recipe
     file = beside if beside is not None and beside.is_file() else find_recipe(recipe)
     return (file.stem if file in shipped_recipes().values() else str(file.absolute())), file
 
 
 def _outside(values: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out the keys that others set, or set a section of."""
+    """Leave out the keys that `others` sets, or sets a section of."""
     return {key: value for key, value in values.items() if not any(f"{key}.".startswith(f"{other}.") for other in others)}
 
 
@@ -113,7 +113,7 @@ def _unknown_keys(values: Mapping[str, Any]) -> dict[str, Problem]:
 
 
 def _name_problems(names: Sequence[str]) -> list[Problem]:
-    """Tell which members' names make no directory of their own."""
+    """Find members whose names can't be directories, or would share one."""
     folded = [name.casefold() for name in names]
     problems = [
         Problem("recipe", f"members: {name!r}", "is no name for a directory. Give it one: `name: other`.")

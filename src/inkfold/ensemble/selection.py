@@ -1,5 +1,6 @@
-"""What a panel's out-of-fold predictions say of each way to vote, which way is taken, and the files that say so."""
+"""The choice of a voting method by the members' out-of-fold predictions, and the files that document it."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ from inkfold.pipeline.results import METRICS, OUT_OF_FOLD, SUBMISSION, TEST, mea
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.files import write_json
 
+log = logging.getLogger("inkfold.ensemble")
+
 NOT_ESTIMATED = (
     "How the folds of one model vote, soft or hard, can't be judged out of fold: each drawing was held out from one fold only."
 )
@@ -43,36 +46,37 @@ NOT_DISTINGUISHABLE = "not distinguishable"
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What was found.
+    """The scores of members and voting methods, and the method that was chosen.
 
     Attributes:
-        singles: Each member by itself; empty without out-of-fold predictions.
-        ways: Each way, judged honestly; likewise.
-        fitted: Each way, fitted on all out-of-fold predictions; without them those that have nothing to fit.
-        chosen: The place of the way that is taken.
-        choice: What choosing is worth: each part answered by the way that the other parts chose; None where nothing was chosen.
+        member_scores: Each member alone; empty without out-of-fold predictions.
+        method_scores: Each voting method, scored on drawings that it was not fitted on; likewise.
+        fitted: Each method, fitted on all out-of-fold predictions; without them, the methods that have nothing to fit.
+        chosen: Index of the method that the ensemble uses.
+        choice: Score of choosing: each part predicted by the method that the other parts chose; None where the recipe names
+            the method.
     """
 
-    singles: tuple[MethodScore, ...]
-    ways: tuple[MethodScore, ...]
+    member_scores: tuple[MethodScore, ...]
+    method_scores: tuple[MethodScore, ...]
     fitted: tuple[FittedMethod, ...]
     chosen: int
     choice: MethodScore | None = None
 
     @property
     def taken(self) -> FittedMethod:
-        """The way that is taken."""
+        """The method that the ensemble uses."""
         return self.fitted[self.chosen]
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What the members say of their data.
+class DataSummary:
+    """Counts and split of the data that the members were trained on.
 
     Attributes:
-        n_train: Training drawings.
-        skipped: Drawings that were left out as broken, by table.
-        split: `holdout` where only one part was held out.
+        n_train: Number of training drawings.
+        skipped: Number of drawings left out as broken, by table (`train`, `test`).
+        split: `holdout` where only one part of the training drawings was held out.
     """
 
     n_train: int
@@ -80,189 +84,207 @@ class Facts:
     split: Literal["kfold", "holdout"]
 
 
-def refuse_unfit(panel: AlignedMembers, how: VoteRecipe) -> None:
-    """Refuse a vote that would have to be fitted on what isn't there.
+def refuse_unfit(aligned: AlignedMembers, vote_recipe: VoteRecipe) -> None:
+    """Refuse a voting method that needs out-of-fold predictions where some members have none.
 
     Args:
-        panel: The members.
-        how: The method.
+        aligned: The members.
+        vote_recipe: The method and its settings.
 
     Raises:
-        PredictionError: If it is fitted, and not all members have out-of-fold predictions.
+        PredictionError: If the method has something to fit, and not all members have out-of-fold predictions.
     """
-    if panel.out_of_fold is None and (how.method in FITTED or how.calibrate):
+    if aligned.out_of_fold is None and (vote_recipe.method in FITTED or vote_recipe.calibrate):
         raise PredictionError(
-            f"vote: {how.method}{' calibrated' if how.calibrate else ''} is fitted on out-of-fold predictions, which not all "
-            "members have. Take soft, hard, geometric or rank, or give the members' out-of-fold predictions."
+            f"vote: {vote_recipe.method}{' calibrated' if vote_recipe.calibrate else ''} is fitted on out-of-fold predictions, "
+            "which not all members have. Take soft, hard, geometric or rank, or give the members' out-of-fold predictions."
         )
 
 
-def select_vote(panel: AlignedMembers, how: VoteRecipe, seed: int = 0, progress: Progress = silent) -> Selection:
-    """Judge every way, and fit the one that is asked for.
+def select_vote(aligned: AlignedMembers, vote_recipe: VoteRecipe, seed: int = 0, progress: Progress = silent) -> Selection:
+    """Score every voting method, and fit the one that the recipe names or that is chosen.
 
     Args:
-        panel: The members.
-        how: The method, or `auto`: the simplest that can't be told from the most accurate; soft where nothing can be judged.
-        seed: Of what is random in fitting.
-        progress: Told of each way.
+        aligned: The members.
+        vote_recipe: The method, or `auto`: the simplest that is not significantly less accurate than the most accurate one;
+            soft where nothing can be scored.
+        seed: Seed of greedy selection's random bags, at least 0.
+        progress: Receives the number of methods scored so far.
 
     Returns:
-        All figures, and the fitted way.
+        All scores, and the fitted methods.
 
     Raises:
-        PredictionError: If a fitted method is asked for without out-of-fold predictions.
+        PredictionError: If the recipe names a method that is fitted, and there are no out-of-fold predictions.
     """
-    refuse_unfit(panel, how)
-    ways = [VotingMethod(method, how.calibrate, how.ties, seed) for method in METHODS]
-    asked = METHODS.index("soft" if how.method == "auto" else how.method)
-    if panel.out_of_fold is None:
-        return Selection((), (), tuple(FittedMethod(way) for way in ways if not way.is_fitted), asked)
-    singles = tuple(
-        MethodScore(name, probs, probs.argmax(1) == panel.targets)
-        for name, probs in zip(panel.names, panel.out_of_fold, strict=True)
+    refuse_unfit(aligned, vote_recipe)
+    methods = [VotingMethod(kind, vote_recipe.calibrate, vote_recipe.ties, seed) for kind in METHODS]
+    named = METHODS.index("soft" if vote_recipe.method == "auto" else vote_recipe.method)
+    if aligned.out_of_fold is None:
+        log.info("vote: %s, as not all members have out-of-fold predictions to score methods by", METHODS[named])
+        return Selection((), (), tuple(FittedMethod(method) for method in methods if not method.is_fitted), named)
+    member_scores = tuple(
+        MethodScore(name, probs, probs.argmax(1) == aligned.targets)
+        for name, probs in zip(aligned.names, aligned.out_of_fold, strict=True)
     )
-    judged, fitted = [], []
-    for i, way in enumerate(ways):
-        judged.append(score_method(way, panel.out_of_fold, panel.targets, panel.parts))
-        fitted.append(fit_method(way, panel.out_of_fold, panel.targets))
-        progress("ways to vote", i + 1, len(ways))
-    if how.method != "auto":
-        return Selection(singles, tuple(judged), tuple(fitted), asked)
-    return Selection(singles, tuple(judged), tuple(fitted), choose(judged), score_choice(judged, panel.parts))
+    scores, fitted = [], []
+    for i, method in enumerate(methods):
+        scores.append(score_method(method, aligned.out_of_fold, aligned.targets, aligned.parts))
+        fitted.append(fit_method(method, aligned.out_of_fold, aligned.targets))
+        log.info("vote: %s has accuracy %.4f out of fold", method.name, scores[-1].right.mean())
+        progress("voting methods", i + 1, len(methods))
+    if vote_recipe.method != "auto":
+        log.info("vote: %s, as the recipe names it", methods[named].name)
+        return Selection(member_scores, tuple(scores), tuple(fitted), named)
+    chosen = choose(scores)
+    log.info("vote: chose %s, the simplest that is not distinguishable from the most accurate", methods[chosen].name)
+    return Selection(member_scores, tuple(scores), tuple(fitted), chosen, score_choice(scores, aligned.parts))
 
 
 def write_selection(
-    out: Path, panel: AlignedMembers, verdict: Selection, how: VoteRecipe, form: SubmissionFormat, facts: Facts
+    out: Path,
+    aligned: AlignedMembers,
+    selection: Selection,
+    vote_recipe: VoteRecipe,
+    submission: SubmissionFormat,
+    data: DataSummary,
 ) -> list[str]:
-    """Write predictions, metrics, the vote and the submission.
+    """Write the ensemble's predictions, metrics, vote.json and submission.
 
     Args:
         out: The ensemble's directory.
-        panel: The members.
-        verdict: What was found.
-        how: How the folds vote.
-        form: Of the submission.
-        facts: Of the members' data.
+        aligned: The members.
+        selection: The scores, and the chosen method.
+        vote_recipe: The method's settings; `within` and `ties` decide how a member's folds vote on test drawings.
+        submission: Columns, rows and ids of the submission.
+        data: Counts and split of the members' data.
 
     Returns:
-        The files' names below the directory.
+        The written files' names, relative to the directory.
     """
-    metrics, files = _data_figures(panel, facts), [METRICS, VOTE]
-    if verdict.ways:
-        probs, held_in = single_precision(verdict.ways[verdict.chosen].probs), _held_in(panel, facts)
-        metrics["out_of_fold"] = measure(probs, panel.targets, panel.class_names)
-        if verdict.choice is not None:
-            metrics["choice"] = verdict.choice.figures(panel.targets)
-        metrics["folds"] = [_fold_figures(fold, probs, held_in, panel, facts) for fold in np.unique(held_in).tolist()]
+    metrics, files = _data_figures(aligned, data), [METRICS, VOTE]
+    if selection.method_scores:
+        probs, held_in = single_precision(selection.method_scores[selection.chosen].probs), _held_in(aligned, data)
+        metrics["out_of_fold"] = measure(probs, aligned.targets, aligned.class_names)
+        if selection.choice is not None:
+            metrics["choice"] = selection.choice.figures(aligned.targets)
+        metrics["folds"] = [_fold_figures(fold, probs, held_in, aligned, data) for fold in np.unique(held_in).tolist()]
         out_of_fold = Predictions(
-            panel.out_of_fold_paths, probs, panel.class_names, panel.targets, held_in, learnt=panel.learnt
+            aligned.out_of_fold_paths,
+            probs,
+            aligned.class_names,
+            aligned.targets,
+            held_in,
+            learnt=aligned.seen_in_pretraining,
         )
         out_of_fold.save(out / OUT_OF_FOLD)
-        if (told := measure_seen(out_of_fold)) is not None:
-            metrics["learnt_by_backbone"] = told
+        if (seen := measure_seen(out_of_fold)) is not None:
+            metrics["learnt_by_backbone"] = seen
         files.append(OUT_OF_FOLD)
-    if panel.test is not None:
-        shares = single_precision(verdict.taken.pool(panel.test_members(how.within, how.ties)))
-        Predictions(panel.test_paths, shares, panel.class_names, panel.test_targets).save(out / TEST)
-        if panel.test_targets is not None and len(panel.test_targets):
-            metrics["test"] = measure(shares, panel.test_targets, panel.class_names)
-        form.write(out / SUBMISSION, panel.test_paths, shares.argmax(1))
+    if aligned.test is not None:
+        shares = single_precision(selection.taken.pool(aligned.test_members(vote_recipe.within, vote_recipe.ties)))
+        Predictions(aligned.test_paths, shares, aligned.class_names, aligned.test_targets).save(out / TEST)
+        if aligned.test_targets is not None and len(aligned.test_targets):
+            metrics["test"] = measure(shares, aligned.test_targets, aligned.class_names)
+        submission.write(out / SUBMISSION, aligned.test_paths, shares.argmax(1))
         files += [TEST, SUBMISSION]
     write_json(out / METRICS, metrics)
-    write_json(out / VOTE, vote_json(panel, verdict, how))
+    write_json(out / VOTE, vote_json(aligned, selection, vote_recipe))
     return files
 
 
-def vote_json(panel: AlignedMembers, verdict: Selection, how: VoteRecipe) -> dict[str, Any]:
-    """Give all that was found as JSON values.
+def vote_json(aligned: AlignedMembers, selection: Selection, vote_recipe: VoteRecipe) -> dict[str, Any]:
+    """Give the content of vote.json.
 
     Args:
-        panel: The members.
-        verdict: What was found.
-        how: How the folds vote.
+        aligned: The members.
+        selection: The scores, and the chosen method.
+        vote_recipe: The method's settings; `within` and `ties` decide how a member's folds vote on test drawings.
 
     Returns:
-        The way taken with all its numbers; every candidate's figures, out of fold and on test drawings whose classes are
-        known; every pair's test; what can't be told; how members differ.
+        JSON values: the chosen method with its fitted numbers; every candidate's figures, out of fold and on test drawings
+        of known class; the comparison of every pair; what can't be estimated; how the members differ.
     """
-    judged = [*verdict.singles, *verdict.ways]
-    tested, nested = _judged_on_test(panel, verdict, how), _nested_on_test(panel)
-    names = [one.name for one in judged or tested]
+    scores = [*selection.member_scores, *selection.method_scores]
+    tested, nested = _score_on_test(aligned, selection, vote_recipe), _score_nested_votes(aligned)
     candidates = [
         {
-            "name": name,
-            "kind": "member" if i < len(panel.names) else "vote",
-            **(judged[i].figures(panel.targets) if judged else {}),
-            **({"test": tested[i].figures(_test_targets(panel))} if tested else {}),
+            "name": score.name,
+            "kind": "member" if i < len(aligned.names) else "vote",
+            **(scores[i].figures(aligned.targets) if scores else {}),
+            **({"test": tested[i].figures(_test_targets(aligned))} if tested else {}),
         }
-        for i, name in enumerate(names)
+        for i, score in enumerate(scores or tested)
     ]
-    found: dict[str, Any] = {
-        "vote": how.model_dump(mode="json"),
-        "taken": verdict.taken.way.name,
-        "way": verdict.taken.as_json(),
-        "choice": None if verdict.choice is None else verdict.choice.figures(panel.targets),
-        "members": list(panel.names),
-        "n": {"out_of_fold": len(panel.targets), "test": len(_test_targets(panel))},
+    content: dict[str, Any] = {
+        "vote": vote_recipe.model_dump(mode="json"),
+        "taken": selection.taken.method.name,
+        "way": selection.taken.as_json(),
+        "choice": None if selection.choice is None else selection.choice.figures(aligned.targets),
+        "members": list(aligned.names),
+        "n": {"out_of_fold": len(aligned.targets), "test": len(_test_targets(aligned))},
         "candidates": candidates,
-        "pairs": _pairs(judged),
+        "pairs": _pairs(scores),
         "test_pairs": _pairs(tested),
-        "not_estimated": NOT_ESTIMATED if judged else f"{NO_OUT_OF_FOLD} {NOT_ESTIMATED}",
-        "test_nested": {one.name: one.figures(_test_targets(panel)) for one in nested},
+        "not_estimated": NOT_ESTIMATED if scores else f"{NO_OUT_OF_FOLD} {NOT_ESTIMATED}",
+        "test_nested": {score.name: score.figures(_test_targets(aligned)) for score in nested},
         "test_nested_pairs": _pairs(nested),
     }
-    if panel.out_of_fold is not None:
-        found["diversity"] = measure_diversity(panel.names, panel.out_of_fold, panel.targets, panel.class_names)
-    return found
+    if aligned.out_of_fold is not None:
+        content["diversity"] = measure_diversity(aligned.names, aligned.out_of_fold, aligned.targets, aligned.class_names)
+    return content
 
 
-def _data_figures(panel: AlignedMembers, facts: Facts) -> dict[str, Any]:
-    counts = {"n_train": facts.n_train, "n_test": len(panel.test_paths), "num_classes": len(panel.class_names)}
-    return {"data": {**counts, "skipped": dict(facts.skipped)}, "split": facts.split}
+def _data_figures(aligned: AlignedMembers, data: DataSummary) -> dict[str, Any]:
+    counts = {"n_train": data.n_train, "n_test": len(aligned.test_paths), "num_classes": len(aligned.class_names)}
+    return {"data": {**counts, "skipped": dict(data.skipped)}, "split": data.split}
 
 
-def _held_in(panel: AlignedMembers, facts: Facts) -> np.ndarray:
-    """Give the fold of each drawing: the second level's parts, but where one part alone was held out, that."""
-    return np.zeros_like(panel.parts) if facts.split == "holdout" else panel.parts
+def _held_in(aligned: AlignedMembers, data: DataSummary) -> np.ndarray:
+    """Give the fold of each drawing: its part of the second level, or 0 for all where a single part was held out."""
+    return np.zeros_like(aligned.parts) if data.split == "holdout" else aligned.parts
 
 
-def _fold_figures(fold: int, probs: np.ndarray, held_in: np.ndarray, panel: AlignedMembers, facts: Facts) -> dict[str, Any]:
+def _fold_figures(
+    fold: int, probs: np.ndarray, held_in: np.ndarray, aligned: AlignedMembers, data: DataSummary
+) -> dict[str, Any]:
     inside = held_in == fold
-    n_train = (facts.n_train if facts.split == "holdout" else len(inside)) - int(inside.sum())
-    return {"fold": fold, "n_train": n_train, **measure(probs[inside], panel.targets[inside])}
+    n_train = (data.n_train if data.split == "holdout" else len(inside)) - int(inside.sum())
+    return {"fold": fold, "n_train": n_train, **measure(probs[inside], aligned.targets[inside])}
 
 
-def _pairs(judged: Sequence[MethodScore]) -> list[dict[str, Any]]:
-    """Test every pair, and say in words what can't be told apart."""
+def _pairs(scores: Sequence[MethodScore]) -> list[dict[str, Any]]:
+    """Compare every pair, with a verdict in words."""
     return [
-        {**pair, "verdict": "distinguishable" if pair["distinguishable"] else NOT_DISTINGUISHABLE} for pair in compare(judged)
+        {**pair, "verdict": "distinguishable" if pair["distinguishable"] else NOT_DISTINGUISHABLE} for pair in compare(scores)
     ]
 
 
-def _test_targets(panel: AlignedMembers) -> np.ndarray:
-    """Give the test drawings' classes; none where they are not known."""
-    return np.empty(0, np.int64) if panel.test is None or panel.test_targets is None else panel.test_targets
+def _test_targets(aligned: AlignedMembers) -> np.ndarray:
+    """Give the test drawings' class ids; none where they are not known."""
+    return np.empty(0, np.int64) if aligned.test is None or aligned.test_targets is None else aligned.test_targets
 
 
-def _judged_on_test(panel: AlignedMembers, verdict: Selection, how: VoteRecipe) -> list[MethodScore]:
-    """Judge every candidate on the test drawings, where their classes are known: to look at, never to choose by."""
-    targets = _test_targets(panel)
+def _score_on_test(aligned: AlignedMembers, selection: Selection, vote_recipe: VoteRecipe) -> list[MethodScore]:
+    """Score every candidate on test drawings of known class: these scores are reported, and nothing is chosen by them."""
+    targets = _test_targets(aligned)
     if not len(targets):
         return []
-    members = panel.test_members(how.within, how.ties)
-    shares = [*zip(panel.names, members, strict=True), *((one.way.name, one.pool(members)) for one in verdict.fitted)]
-    return [MethodScore(name, one, one.argmax(1) == targets) for name, one in shares]
+    members = aligned.test_members(vote_recipe.within, vote_recipe.ties)
+    shares = [*zip(aligned.names, members, strict=True)]
+    shares += [(fitted.method.name, fitted.pool(members)) for fitted in selection.fitted]
+    return [MethodScore(name, probs, probs.argmax(1) == targets) for name, probs in shares]
 
 
-def _nested_on_test(panel: AlignedMembers) -> list[MethodScore]:
-    """Judge the reference's votes over folds, then models, and hard-soft beside them, by its tie rule."""
-    targets = _test_targets(panel)
+def _score_nested_votes(aligned: AlignedMembers) -> list[MethodScore]:
+    """Score votes over folds, then models, as the reference defines them (and hard-soft too), by its tie rule."""
+    targets = _test_targets(aligned)
     if not len(targets):
         return []
-    assert panel.test is not None
-    found = []
+    assert aligned.test is not None
+    scores = []
     for within in ("soft", "hard"):
         for across in ("soft", "hard"):
-            shares = nested_vote(panel.test, within, across)
-            found.append(MethodScore(f"{within}-{across}", shares, shares.argmax(1) == targets))
-    return found
+            shares = nested_vote(aligned.test, within, across)
+            scores.append(MethodScore(f"{within}-{across}", shares, shares.argmax(1) == targets))
+    return scores

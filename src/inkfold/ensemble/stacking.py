@@ -1,7 +1,7 @@
-"""What is learnt from out-of-fold predictions: temperatures, weights, greedy selections, stacking. Pure numpy and scipy.
+"""Numbers fitted on out-of-fold predictions: temperatures, weights, member selections, stacking. Pure numpy and scipy.
 
-Everything is fitted on probabilities that members gave drawings which they had not seen; `ways` judges it by a second level of
-cross-validation. Members may be memory-mapped: whatever needs all their numbers reads some rows at a time.
+Everything is fitted on the members' class probabilities of drawings that they were not trained on; `methods` scores it by a
+second level of cross-validation. Members may be memory-mapped: whatever needs all their numbers reads some rows at a time.
 """
 
 import math
@@ -13,6 +13,7 @@ from jaxtyping import Float, Float32, Int64
 
 from inkfold.ensemble.voting import LEAST_PROBABILITY, log_probs
 from inkfold.errors import PredictionError
+from inkfold.evaluation.predictions import softmax
 
 Metric = Literal["nll", "accuracy"]
 EM_STEPS, EM_TOLERANCE = 500, 1e-9
@@ -23,14 +24,14 @@ CHUNK_ROWS = 64  # so that a chunk of some members and 500 classes stays in the 
 
 
 def fit_temperature(probs: Float[np.ndarray, "n classes"], targets: Int64[np.ndarray, " n"]) -> float:
-    """Find what log-probabilities must be divided by to be calibrated.
+    """Fit the temperature by which a member's log-probabilities are divided to be calibrated.
 
     Args:
-        probs: Of drawings that weren't learnt from.
+        probs: Class probabilities of drawings that the member was not trained on.
         targets: True class ids.
 
     Returns:
-        The temperature, 0.05 to 20, that makes the targets most likely; above 1 where the member is too sure.
+        The temperature, 0.05 to 20, that makes the targets most likely; above 1 where the member is over-confident.
 
     Raises:
         PredictionError: If there are no drawings.
@@ -47,8 +48,8 @@ def fit_temperature(probs: Float[np.ndarray, "n classes"], targets: Int64[np.nda
             total += _losses(log_probs(probs[part]) / temperature, targets[part])[0].sum()
         return total / len(targets)
 
-    found = minimize_scalar(loss, bounds=tuple(np.log(TEMPERATURE_RANGE)), method="bounded", options={"xatol": 1e-4})
-    return float(np.exp(found.x))
+    result = minimize_scalar(loss, bounds=tuple(np.log(TEMPERATURE_RANGE)), method="bounded", options={"xatol": 1e-4})
+    return float(np.exp(result.x))
 
 
 def tempered(probs: Float[np.ndarray, "n classes"], temperature: float) -> Float[np.ndarray, "n classes"]:
@@ -59,31 +60,31 @@ def tempered(probs: Float[np.ndarray, "n classes"], temperature: float) -> Float
 def all_tempered(
     members: Float[np.ndarray, "members n classes"], temperatures: Float[np.ndarray, " members"]
 ) -> Float32[np.ndarray, "members n classes"]:
-    """Temper all members, in single precision and some rows at a time: they are as many numbers as there are.
+    """Divide every member's log-probabilities by its temperature, in single precision to need half the memory.
 
     Args:
-        members: Class probabilities.
-        temperatures: Of each member.
+        members: Class probabilities; every row sums to 1.
+        temperatures: Each member's temperature, above 0.
 
     Returns:
-        Their tempered probabilities.
+        The tempered probabilities; rows sum to 1.
     """
     whole = np.empty(members.shape, np.float32)
-    for one, probs, temperature in zip(whole, members, temperatures, strict=True):
-        for part in _parts(len(one)):
-            one[part] = tempered(probs[part], temperature)
+    for result, probs, temperature in zip(whole, members, temperatures, strict=True):
+        for part in _parts(len(result)):
+            result[part] = tempered(probs[part], temperature)
     return whole
 
 
 def fit_weights(
     members: Float[np.ndarray, "members n classes"], targets: Int64[np.ndarray, " n"]
 ) -> Float[np.ndarray, " members"]:
-    """Find the weights of a soft vote that make the targets most likely.
+    """Fit the weights of a soft vote that make the targets most likely.
 
     The likelihood of a mixture is concave in its weights, and expectation-maximisation climbs it without a step size.
 
     Args:
-        members: Class probabilities of drawings that weren't learnt from.
+        members: Class probabilities of drawings that the members were not trained on.
         targets: True class ids.
 
     Returns:
@@ -108,7 +109,7 @@ def fit_weights(
     return weights
 
 
-def select_greedily(  # noqa: PLR0913 - as the paper has it
+def select_greedily(
     members: Float[np.ndarray, "members n classes"],
     targets: Int64[np.ndarray, " n"],
     *,
@@ -118,20 +119,21 @@ def select_greedily(  # noqa: PLR0913 - as the paper has it
     metric: Metric = "nll",
     seed: int = 0,
 ) -> Float[np.ndarray, " members"]:
-    """Add members one by one, with replacement, each time the one that helps most; average over bags of members.
+    """Select members one by one, with replacement, each time the one that helps most; average over bags of members.
 
     A member that deserves a small share helps only once others were taken several times, so all rounds are run. Every bag
     weighs the same. Fewer than 10 members are one bag. 30 members and 15,021 drawings take less than a second by `nll`; by
     `accuracy`, where the sums of all classes are compared, about a minute with 500 classes.
 
     Args:
-        members: Class probabilities of drawings that weren't learnt from. May be memory-mapped: little is held of it.
+        members: Class probabilities of drawings that the members were not trained on. May be memory-mapped:
+            little of it is held.
         targets: True class ids.
-        rounds: Members added; the best of the sets on the way is kept.
-        bags: How often it is done, each time with a random part of the members; 1 takes all of them once.
-        bag_fraction: Of the members in a bag.
-        metric: What helping means.
-        seed: Of the bags.
+        rounds: Number of members added, at least 1; the best of the sets on the way is kept.
+        bags: Number of selections, at least 1, each from a random part of the members; 1 selects once from all of them.
+        bag_fraction: Share of the members that are in a bag, 0 to 1.
+        metric: The figure that an added member improves: mean log-likelihood or accuracy.
+        seed: Seed of the random bags, at least 0.
 
     Returns:
         Weights that sum to 1: the mean, over bags, of each member's share of those taken.
@@ -144,7 +146,7 @@ def select_greedily(  # noqa: PLR0913 - as the paper has it
     _check(members, targets)
     if rounds < 1 or bags < 1:
         raise PredictionError(f"greedy selection: got {rounds} rounds and {bags} bags, expected 1 of each at least.")
-    answers = np.stack([one.argmax(1) for one in members]) if metric == "accuracy" else np.empty((0, 0), np.int64)
+    answers = np.stack([probs.argmax(1) for probs in members]) if metric == "accuracy" else np.empty((0, 0), np.int64)
     likelihoods = _likelihoods(members, targets) if metric == "nll" else np.empty((0, 0))
     weights = np.zeros(len(members))
     chosen = _bags(len(members), bags, bag_fraction, seed)
@@ -163,15 +165,15 @@ def fit_stack(
     """Fit a multinomial logistic regression on the members' log-probabilities.
 
     Its coefficients are tied: one for each member and one bias for each class. With one for each (member, class, class), as
-    without the tie, some dozens of drawings a class would be learnt by heart.
+    without the tie, some dozens of drawings per class would be overfitted.
 
     Args:
-        members: Class probabilities of drawings that weren't learnt from.
+        members: Class probabilities of drawings that the members were not trained on.
         targets: True class ids.
-        l2: Pull of the weights towards 1 / members and of the biases towards 0, as heavy as so many drawings.
+        l2: Strength of the pull of weights towards 1 / members and of biases towards 0, in drawings; at least 0.
 
     Returns:
-        Weights and biases.
+        Each member's weight and each class's bias.
 
     Raises:
         PredictionError: If there are no members or no drawings.
@@ -196,8 +198,8 @@ def fit_stack(
             slopes[count:] += residual.sum(0)
         return value / n, slopes / n
 
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 200})
-    return found.x[:count], found.x[count:]
+    result = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 200})
+    return result.x[:count], result.x[count:]
 
 
 def stacked(
@@ -205,17 +207,10 @@ def stacked(
     weights: Float[np.ndarray, " members"],
     bias: Float[np.ndarray, " classes"] | None,
 ) -> Float[np.ndarray, "n classes"]:
-    """Apply what `fit_stack` found; rows sum to 1."""
+    """Predict with the weights and biases of `fit_stack`; rows sum to 1."""
     probs = np.empty(members.shape[1:])
     for part in _parts(len(probs)):
         probs[part] = softmax(_scores(log_probs(members[:, part]), weights, bias))
-    return probs
-
-
-def softmax(scores: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n classes"]:
-    """Turn scores into probabilities."""
-    powers = np.exp(scores - scores.max(1, keepdims=True))
-    probs: np.ndarray = powers / powers.sum(1, keepdims=True)
     return probs
 
 
@@ -235,13 +230,13 @@ def _losses(
 
 
 def _likelihoods(members: np.ndarray, targets: np.ndarray) -> Float[np.ndarray, "members n"]:
-    """Give what each member says of the true classes, of 0 as 1e-7: the logarithm of nothing would decide alone."""
+    """Give each member's probability of the true classes, and 1e-7 for 0: a logarithm of 0 would decide alone."""
     rows = np.arange(len(targets))
-    return np.stack([np.maximum(np.asarray(one[rows, targets], np.float64), LEAST_PROBABILITY) for one in members])
+    return np.stack([np.maximum(np.asarray(probs[rows, targets], np.float64), LEAST_PROBABILITY) for probs in members])
 
 
 def _bags(members: int, bags: int, fraction: float, seed: int) -> list[Int64[np.ndarray, " bag"]]:
-    """Draw bags of members; one of all where a part would be too few, or is everybody."""
+    """Draw bags of members; a single bag of all members where a part would be too few, or all."""
     size = max(1, round(fraction * members))
     if bags == 1 or members < FEWEST_FOR_BAGS or size >= members:
         return [np.arange(members)]
@@ -250,7 +245,7 @@ def _bags(members: int, bags: int, fraction: float, seed: int) -> list[Int64[np.
 
 
 def _taken_by_nll(likelihoods: Float[np.ndarray, "bag n"], rounds: int) -> list[int]:
-    """Give those taken, by their places in the bag."""
+    """Select members by log-likelihood; give their places in the bag, in order."""
     taken, heights, total, logs = [], [], np.zeros(likelihoods.shape[1]), np.empty_like(likelihoods)
     for count in range(1, rounds + 1):
         means = np.log(np.add(likelihoods, total, out=logs), out=logs).mean(1)
@@ -263,14 +258,14 @@ def _taken_by_nll(likelihoods: Float[np.ndarray, "bag n"], rounds: int) -> list[
 def _taken_by_accuracy(
     members: np.ndarray, targets: np.ndarray, bag: np.ndarray, answers: Int64[np.ndarray, "bag n"], rounds: int
 ) -> list[int]:
-    """Give those taken, by their places in the bag; where all answer alike, every sum of them answers so too."""
+    """Select members by accuracy; give their places in the bag. Where all members agree, every sum of them does too."""
     rows = np.flatnonzero((answers != answers[0]).any(0))
     taken, heights, total = [], [], np.zeros((len(rows), members.shape[2]), np.float32)
     for _ in range(rounds):
         right = np.zeros(len(bag), np.int64)
         for part in _parts(len(rows)):
-            for i, one in enumerate(bag):
-                sums = total[part] + np.asarray(members[one, rows[part]], np.float32)
+            for i, member in enumerate(bag):
+                sums = total[part] + np.asarray(members[member, rows[part]], np.float32)
                 right[i] += np.count_nonzero(sums.argmax(1) == targets[rows[part]])
         taken.append(int(right.argmax()))
         heights.append(right.max())
@@ -279,7 +274,7 @@ def _taken_by_accuracy(
 
 
 def _parts(n: int) -> Iterator[slice]:
-    """Go through rows some at a time."""
+    """Divide rows into slices that are read at a time."""
     return (slice(start, start + CHUNK_ROWS) for start in range(0, n, CHUNK_ROWS))
 
 

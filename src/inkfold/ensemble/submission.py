@@ -1,4 +1,4 @@
-"""What an ensemble's submission looks like: the rows, ids and columns of a member's own, or of the data's sample."""
+"""The format of an ensemble's submission: the rows, ids and columns of a member's submission, or of the data's sample."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -9,18 +9,18 @@ import numpy as np
 from jaxtyping import Int64, Shaped
 
 from inkfold.data.types import DataOptions, Dataset
-from inkfold.ensemble.answers import path_keys
+from inkfold.ensemble.member_predictions import path_keys
 from inkfold.evaluation.predictions import SUBMISSION_COLUMNS, SubmissionPart, submission_columns, write_submission
 
 
 @dataclass(frozen=True, slots=True)
 class SubmissionFormat:
-    """What a submission looks like.
+    """The columns, rows and ids of a submission.
 
     Attributes:
-        class_targets: The number of each class.
-        columns: Name and content of each, in order.
-        paths: The drawing of each row; None takes the drawings as they come.
+        class_targets: The number that stands for each class in the submission, by class id.
+        columns: Name and content of each column, in order.
+        paths: The image path of each row; None takes the drawings in the order in which they are predicted.
         ids: The id of each row; None counts from 0.
     """
 
@@ -30,12 +30,12 @@ class SubmissionFormat:
     ids: tuple[str, ...] | None = None
 
     def write(self, path: Path, image_paths: Shaped[np.ndarray, " n"], preds: Int64[np.ndarray, " n"]) -> None:
-        """Write a submission.
+        """Write predictions as a submission.
 
         Args:
-            path: Replaced when it exists.
-            image_paths: The same drawings as the form's, in any order and spelling.
-            preds: Each drawing's class id.
+            path: The file; it is replaced when it exists.
+            image_paths: Image paths of the same drawings as `paths`, in any order and spelling.
+            preds: Each drawing's predicted class id.
         """
         if self.paths is not None:
             row_of = {key: row for row, key in enumerate(path_keys(image_paths.tolist()))}
@@ -44,19 +44,19 @@ class SubmissionFormat:
         write_submission(path, image_paths, self.class_targets[preds], self.class_targets, self.ids, self.columns)
 
 
-def form_of_submission(
+def format_of_submission(
     submission: Path, path_column: str, target_column: str, class_targets: Int64[np.ndarray, " classes"]
 ) -> SubmissionFormat:
-    """Take the form of a submission that inkfold wrote.
+    """Take the format of a submission that inkfold wrote.
 
     Args:
-        submission: The file; without it the form is the usual one.
-        path_column: Its name in the data.
-        target_column: Its name in the data.
-        class_targets: The number of each class.
+        submission: The file; if it doesn't exist, the format is inkfold's own.
+        path_column: The data's name for the column of image paths.
+        target_column: The data's name for the column of class numbers.
+        class_targets: The number that stands for each class, by class id.
 
     Returns:
-        Its columns, and each row's drawing and id.
+        The file's columns, and each row's image path and id.
     """
     if not submission.is_file():
         return SubmissionFormat(class_targets)
@@ -65,20 +65,20 @@ def form_of_submission(
     # without a sample the columns have inkfold's names, whatever the data's are called
     columns = SUBMISSION_COLUMNS if header == [*SUBMISSION_COLUMNS] else submission_columns(header, path_column, target_column)
     parts = [*columns.values()]
-    found = {part: tuple(row[parts.index(part)] for row in rows) for part in parts}
-    return SubmissionFormat(class_targets, columns, found["path"], found.get("id"))
+    values = {part: tuple(row[parts.index(part)] for row in rows) for part in parts}
+    return SubmissionFormat(class_targets, columns, values["path"], values.get("id"))
 
 
-def form_of_data(dataset: Dataset, options: DataOptions, class_names: Sequence[str]) -> SubmissionFormat:
-    """Take the form that data ask for.
+def format_of_data(dataset: Dataset, options: DataOptions, class_names: Sequence[str]) -> SubmissionFormat:
+    """Take the format of the data's sample submission.
 
     Args:
-        dataset: With the sample submission, if there is one.
-        options: The columns' names.
-        class_names: In the order of the class ids.
+        dataset: The data, with or without a sample submission.
+        options: The names of the data's columns.
+        class_names: Class names, in the order of the class ids.
 
     Returns:
-        The sample's columns and ids, and the test table's rows.
+        The sample's columns and ids, or inkfold's own, and the test table's rows.
     """
     targets = dataset.class_targets[[dataset.class_names.index(name) for name in class_names]]
     if dataset.test is None:

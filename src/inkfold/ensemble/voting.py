@@ -1,7 +1,7 @@
-"""Votes: many members' class probabilities or answers become one. Pure numpy; nothing is fitted here (see `blend`).
+"""Votes that pool the members' class probabilities or predicted classes. Pure numpy; nothing is fitted here (see `stacking`).
 
 A vote's result is a row of shares for each drawing that sums to 1 and whose largest entry, the lowest class id among equals,
-is the answer, whatever the tie rule: a tie that mean probabilities decide is decided in the shares already.
+is the predicted class, whatever the tie rule: a tie that mean probabilities decide is decided in the shares already.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,12 +11,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64, Integer
 
 from inkfold.errors import PredictionError
+from inkfold.evaluation.predictions import softmax
 
 Ballot = Literal["soft", "hard"]
 TieRule = Literal["lowest_id", "mean_probability"]
-LEAST_PROBABILITY = 1e-7  # what a geometric mean takes a probability of 0 for, so that no member alone vetoes a class
-TIE_SHARE = 0.5  # of the least vote or gap: what mean probabilities may add without overruling a vote
-TIE_TOLERANCE = 1e-12  # relative: by what equal sums of fractions may miss each other
+LEAST_PROBABILITY = 1e-7  # stands for a probability of 0 in a geometric mean, so that no member alone vetoes a class
+TIE_SHARE = 0.5  # of the least vote or gap: mean probabilities add less than that, and never overrule a vote
+TIE_TOLERANCE = 1e-12  # relative difference by rounding between sums of fractions that are equal
 
 
 def soft_vote(
@@ -27,7 +28,7 @@ def soft_vote(
     The arithmetic mean keeps rows summing to 1, and no single over-confident member can veto a class.
 
     Args:
-        members: Class probabilities; every row sums to 1. May be memory-mapped: a member at a time is read.
+        members: Class probabilities; every row sums to 1. May be memory-mapped: one member at a time is read.
         weights: Non-negative weight of each member; None weighs all alike.
 
     Returns:
@@ -46,10 +47,11 @@ def geometric_vote(
 ) -> Float[np.ndarray, "n classes"]:
     """Average the members' log-probabilities.
 
-    Sharper than the arithmetic mean where members agree; a member that is sure that it is not a class weighs heavily.
+    It is sharper than the arithmetic mean where members agree; a member that is sure of a drawing's not being a class weighs
+    heavily.
 
     Args:
-        members: Class probabilities; 0 is taken for 1e-7.
+        members: Class probabilities; every row sums to 1, and 0 counts as 1e-7.
         weights: Non-negative weight of each member; None weighs all alike.
 
     Returns:
@@ -60,16 +62,13 @@ def geometric_vote(
 
     Source: Genest and Zidek, "Combining Probability Distributions", Stat. Sci. 1 (1986).
     """
-    logs = _pooled(members, weights, log_probs)
-    powers = np.exp(logs - logs.max(1, keepdims=True))
-    pooled: np.ndarray = powers / powers.sum(1, keepdims=True)
-    return pooled
+    return softmax(_pooled(members, weights, log_probs))
 
 
 def rank_vote(
     members: Float[np.ndarray, "members n classes"], weights: Float[np.ndarray, " members"] | None = None
 ) -> Float[np.ndarray, "n classes"]:
-    """Average the classes' ranks within each drawing (Borda count), so that a member's confidence has no say.
+    """Average the classes' ranks within each drawing (Borda count), so that confidence has no influence.
 
     Args:
         members: Class probabilities; equal ones share the mean of their ranks.
@@ -94,23 +93,23 @@ def hard_vote(
     probs: Float[np.ndarray, "n classes"] | None = None,
     weights: Float[np.ndarray, " members"] | None = None,
 ) -> Float[np.ndarray, "n classes"]:
-    """Count the members' answers.
+    """Count the members' predicted classes.
 
-    The counts decide, then `probs`, then the lowest class id, and the shares say so: `probs` add to them what is too little to
+    The counts decide, then `probs`, then the lowest class id, and the shares show it: `probs` add too little to the counts to
     overrule a vote, however unequal the weights are. Sums of weights that differ by rounding only are a tie, so that 0.1 and
     0.2 are as much as 0.3, whatever the weights' size and the members' order.
 
     Args:
-        preds: Each member's class ids.
-        num_classes: How many classes there are.
-        probs: Mean probabilities, which decide ties; None leaves ties to the lowest class id, as the reference does.
+        preds: Each member's predicted class ids.
+        num_classes: Number of classes.
+        probs: Mean class probabilities, which decide ties; None leaves ties to the lowest class id, as the reference does.
         weights: Non-negative weight of each member; None weighs all alike.
 
     Returns:
         Shares of the votes; rows sum to 1.
 
     Raises:
-        PredictionError: If there are no members, a weight is negative or all are zero, or an answer is no class's id.
+        PredictionError: If there are no members, a weight is negative or all are zero, or a prediction is no class's id.
     """
     scaled = _weights(weights, len(preds))
     if preds.size and not 0 <= preds.min() <= preds.max() < num_classes:
@@ -134,17 +133,18 @@ def nested_vote(
 ) -> Float[np.ndarray, "n classes"]:
     """Vote over the folds of each model, then over the models, as the reference does.
 
-    Its names are WITHIN-ACROSS: `soft-soft` averages probabilities twice; `soft-hard` averages a model's folds and counts the
-    models' answers; `hard-hard` counts a model's folds' answers and then the models'.
+    The reference's names are WITHIN-ACROSS: `soft-soft` averages probabilities twice; `soft-hard` averages a model's folds and
+    counts the models' predictions; `hard-hard` counts the predictions of a model's folds and then the models'.
 
     Args:
         members: Class probabilities of every fold of every model.
-        within: How a model's folds vote.
-        across: How the models vote.
-        ties: Of hard votes: the lowest class id (the reference's), or the highest mean probability of those who vote.
+        within: Whether a model's folds are averaged (soft) or counted (hard).
+        across: Whether the models are averaged or counted.
+        ties: What decides equal counts of a hard vote: the lowest class id (the reference's rule), or the highest mean
+            probability of those that vote.
 
     Returns:
-        Shares; rows sum to 1.
+        Class probabilities or shares of votes; rows sum to 1.
 
     Raises:
         PredictionError: If there are no models or no folds.
@@ -152,22 +152,22 @@ def nested_vote(
     Source: the winning solution of the 2024 ImageNet-Sketch competition.
     """
     _weights(None, len(members))
-    if within == across == "hard" and ties == "lowest_id":  # answers are all that the models need
+    if within == across == "hard" and ties == "lowest_id":  # predicted classes are all that the models' vote needs
         return hard_vote(np.stack([hard_preds(folds.argmax(2)) for folds in members]), members[0].shape[2])
     models = np.stack([vote_of_folds(folds, within, ties) for folds in members])
     return vote_of_folds(models, across, ties)
 
 
 def vote_of_folds(folds: Float[np.ndarray, "folds n classes"], within: Ballot, ties: TieRule) -> Float[np.ndarray, "n classes"]:
-    """Let one model's folds vote.
+    """Pool the folds of one model.
 
     Args:
-        folds: Their class probabilities.
-        within: How.
-        ties: Of a hard vote.
+        folds: Each fold's class probabilities.
+        within: Whether the folds are averaged (soft) or counted (hard).
+        ties: What decides equal counts of a hard vote.
 
     Returns:
-        Shares; rows sum to 1.
+        Class probabilities or shares of votes; rows sum to 1.
 
     Raises:
         PredictionError: If there are no folds.
@@ -180,33 +180,33 @@ def vote_of_folds(folds: Float[np.ndarray, "folds n classes"], within: Ballot, t
 
 
 def hard_preds(preds: Integer[np.ndarray, "members n"]) -> Int64[np.ndarray, " n"]:
-    """Give the answer that most members give, the lowest class id among equals: `hard_vote` without its shares.
+    """Find the class that most members predict, the lowest class id among equals: `hard_vote` without its shares.
 
-    Nothing is as large as there are classes, so many files are voted over in milliseconds.
+    No array has a column per class, so many files are voted over in milliseconds.
 
     Args:
-        preds: Each member's class ids.
+        preds: Each member's predicted class ids.
 
     Returns:
-        The answers.
+        The class ids with most votes.
 
     Raises:
         PredictionError: If there are no members.
     """
     _weights(None, len(preds))
-    answers: np.ndarray = preds[0].astype(np.int64)
+    winners: np.ndarray = preds[0].astype(np.int64)
     most = np.zeros(preds.shape[1], np.int64)
-    for one in preds:
+    for own in preds:
         count = np.zeros(preds.shape[1], np.int64)
         for other in preds:
-            count += one == other
-        better = (count > most) | ((count == most) & (one < answers))
-        answers[better], most[better] = one[better], count[better]
-    return answers
+            count += own == other
+        better = (count > most) | ((count == most) & (own < winners))
+        winners[better], most[better] = own[better], count[better]
+    return winners
 
 
 def log_probs(probs: Float[np.ndarray, "... classes"]) -> Float[np.ndarray, "... classes"]:
-    """Take logarithms, of 0 as of 1e-7."""
+    """Take logarithms of probabilities, with 1e-7 in place of 0."""
     logs: np.ndarray = np.log(np.maximum(probs, LEAST_PROBABILITY, dtype=np.float64))
     return logs
 
@@ -229,17 +229,17 @@ def _weights(weights: np.ndarray | None, members: int) -> Float[np.ndarray, " me
         raise PredictionError("members: got none, expected one at least. Name the runs or files that vote.")
     if weights is None:
         return np.ones(members)
-    given = np.asarray(weights, np.float64)
-    if given.shape != (members,) or not np.isfinite(given).all() or (given < 0).any() or not given.any():
+    values = np.asarray(weights, np.float64)
+    if values.shape != (members,) or not np.isfinite(values).all() or (values < 0).any() or not values.any():
         raise PredictionError(
-            f"weights: got {given.tolist()}, expected {members} numbers of at least 0 that are not all 0. Correct them."
+            f"weights: got {values.tolist()}, expected {members} numbers of at least 0 that are not all 0. Correct them."
         )
-    scaled: np.ndarray = given / given.max()
+    scaled: np.ndarray = values / values.max()
     return scaled
 
 
 def _leads(values: Float[np.ndarray, "n classes"]) -> Bool[np.ndarray, "n classes"]:
-    """Say where a row is as large as its largest value, but for rounding."""
+    """Find the entries that equal their row's largest value, but for rounding."""
     leads: np.ndarray = values >= values.max(1, keepdims=True) * (1 - TIE_TOLERANCE)
     return leads
 
@@ -250,7 +250,7 @@ def _decided(
     probs: Float[np.ndarray, "n classes"],
     weights: Float[np.ndarray, " voters"],
 ) -> Float[np.ndarray, "n classes"]:
-    """Let probabilities decide between those who lead, and order the others."""
+    """Let probabilities decide between the classes that lead, and order the others."""
     bonus: np.ndarray = np.full((len(counts), 1), weights.min())
     if weights.min() < 1:  # sums of unequal weights may be closer to each other than the least weight is to 0
         ordered = np.sort(counts, axis=1)

@@ -189,6 +189,13 @@ def write_submission(
     write_text(path, text.getvalue())
 
 
+def softmax(scores: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n classes"]:
+    """Turn scores (logits) into class probabilities, in the scores' precision; rows sum to 1."""
+    powers = np.exp(scores - scores.max(1, keepdims=True))
+    probs: np.ndarray = powers / powers.sum(1, keepdims=True)
+    return probs
+
+
 def _fixed_lists(matrix: np.ndarray) -> object:
     import pyarrow as pa  # noqa: PLC0415
 

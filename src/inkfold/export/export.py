@@ -309,13 +309,13 @@ def _weights_of(ensemble: Run | Ensemble) -> list[float]:
     """Give the members' shares in a vote that is a weighted mean."""
     if isinstance(ensemble, Run):
         raise ExportError(f"{ensemble.path}: is one model, and --set is for ensembles. Leave it out.")
-    way = ensemble.way
-    if way.way.method not in POOLED_BY_WEIGHT or way.way.calibrated or ensemble.vote.within != "soft":
+    fitted = ensemble.fitted
+    if fitted.method.kind not in POOLED_BY_WEIGHT or fitted.method.calibrated or ensemble.vote.within != "soft":
         raise ExportError(
-            f"{ensemble.path}: votes by '{way.way.name}' (folds: {ensemble.vote.within}), and a set says no more than "
+            f"{ensemble.path}: votes by '{fitted.method.name}' (folds: {ensemble.vote.within}), and a set says no more than "
             "weights of a mean. Leave --set out: one file can hold this vote."
         )
-    weights = np.ones(len(ensemble.members)) if way.weights is None else way.weights
+    weights = np.ones(len(ensemble.members)) if fitted.weights is None else fitted.weights
     return [float(one) for one in weights / weights.sum()]
 
 

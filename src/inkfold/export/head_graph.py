@@ -49,35 +49,35 @@ def add_fold_vote(g: Graph, folds: str, within: Ballot, ties: TieRule) -> str:
     return g.op("ReduceMean", folds, g.ints(0)) if within == "soft" else _hard_vote(g, folds, ties)
 
 
-def add_pool(g: Graph, members: str, way: FittedMethod) -> str:
+def add_pool(g: Graph, members: str, fitted: FittedMethod) -> str:
     """Pool models as `ways.FittedMethod.pool` does.
 
     Args:
         g: The graph.
         members: (members, n, classes).
-        way: With all that was fitted.
+        fitted: The voting method with its fitted numbers.
 
     Returns:
         (n, classes).
     """
-    if way.temperatures is not None:
-        inverse = (1 / way.temperatures).astype(np.float32).reshape(-1, 1, 1)
+    if fitted.temperatures is not None:
+        inverse = (1 / fitted.temperatures).astype(np.float32).reshape(-1, 1, 1)
         members = g.op("Softmax", g.op("Mul", _logs(g, members), g.const(inverse)), axis=-1)
-    match way.way.method:
+    match fitted.method.kind:
         case "hard":
-            pooled = _hard_vote(g, members, way.way.ties)
+            pooled = _hard_vote(g, members, fitted.method.ties)
         case "geometric":
             pooled = g.op("Softmax", g.op("ReduceMean", _logs(g, members), g.ints(0)), axis=-1)
         case "rank":
             pooled = _rank_vote(g, members)
         case "stack":
-            assert way.weights is not None
-            scores = _weighted(g, _logs(g, members), way.weights)
-            if way.bias is not None:
-                scores = g.op("Add", scores, _single(g, way.bias.reshape(1, 1, -1)))
+            assert fitted.weights is not None
+            scores = _weighted(g, _logs(g, members), fitted.weights)
+            if fitted.bias is not None:
+                scores = g.op("Add", scores, _single(g, fitted.bias.reshape(1, 1, -1)))
             pooled = g.op("Softmax", scores, axis=-1)
         case _:
-            shares = None if way.weights is None else way.weights / way.weights.sum()
+            shares = None if fitted.weights is None else fitted.weights / fitted.weights.sum()
             pooled = g.op("ReduceMean", members, g.ints(0)) if shares is None else _weighted(g, members, shares)
     return g.op("Squeeze", pooled, g.ints(0))
 

@@ -73,7 +73,7 @@ def build_graph(
         probs = g.op("ReduceMean", ordered[0], g.ints(0), keepdims=0)
     else:
         voted = [add_fold_vote(g, one, predictor.vote.within, predictor.vote.ties) for one in ordered]
-        probs = add_pool(g, g.op("Concat", *voted, axis=0), predictor.way)
+        probs = add_pool(g, g.op("Concat", *voted, axis=0), predictor.fitted)
     outputs: dict[str, Sequence[int | str]] = {
         g.call(probs, PROBS): ("batch", len(classes)),
         g.call(features, FEATURES): ("batch", "d"),

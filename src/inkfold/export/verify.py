@@ -119,7 +119,9 @@ def check_parity(parity: Parity, predictor: Run | Ensemble) -> None:
     runs = [predictor] if isinstance(predictor, Run) else [run for run in predictor.members if run is not None]
     loose = any(run.recipe.head.kind == "knn" for run in runs)
     limit = LARGEST_DIFFERENCE_KNN if loose else LARGEST_DIFFERENCE
-    if isinstance(predictor, Ensemble) and (predictor.way.way.method in ("hard", "rank") or predictor.vote.within == "hard"):
+    if isinstance(predictor, Ensemble) and (
+        predictor.fitted.method.kind in ("hard", "rank") or predictor.vote.within == "hard"
+    ):
         limit = 1.0  # counts and ranks are not continuous: one vote that flips moves a share by a whole step
     if parity.agreement >= LEAST_AGREEMENT and parity.largest_difference <= limit:
         return

@@ -19,6 +19,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Float32, Shaped
 
+from inkfold.evaluation.predictions import softmax
+
 HeadKind = Literal["linear", "mlp", "cosine", "class_mean", "knn"]
 Activation = Literal["relu", "gelu"]
 Norm = Literal["none", "layer"]
@@ -170,7 +172,7 @@ def _layer_probs(tensors: Tensors, spec: HeadSpec, x: np.ndarray, member: int) -
             if spec.norm == "layer":
                 x = _layer_normed(x) * tensors[f"norms.{i}.scale"][member] + tensors[f"norms.{i}.shift"][member]
             x = np.maximum(x, 0) if spec.activation == "relu" else _gelu(x)
-    return _softmax(x)
+    return softmax(x)
 
 
 def _knn_probs(tensors: Tensors, spec: HeadSpec, features: np.ndarray, member: int) -> np.ndarray:
@@ -194,12 +196,6 @@ def _layer_normed(x: np.ndarray) -> np.ndarray:
     centred = x - x.mean(1, keepdims=True)
     normed: np.ndarray = centred / np.sqrt((centred**2).mean(1, keepdims=True) + NORM_EPS)
     return normed
-
-
-def _softmax(scores: np.ndarray) -> np.ndarray:
-    powers = np.exp(scores - scores.max(1, keepdims=True))
-    probs: np.ndarray = powers / powers.sum(1, keepdims=True)
-    return probs
 
 
 def _gelu(x: np.ndarray) -> np.ndarray:

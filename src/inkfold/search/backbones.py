@@ -1,7 +1,8 @@
-"""Backbones compared on some drawings: out-of-fold accuracy of a cosine head, and what it costs."""
+"""Comparison of backbones on a data set: out-of-fold accuracy of a cosine head on frozen features, and its cost."""
 
 import fnmatch
 import json
+import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,8 @@ from inkfold.pipeline.run import backbone_spec
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.hashing import digest
+
+log = logging.getLogger("inkfold.search")
 
 IMAGENET_SKETCH_TOP1: dict[str, float] = {
     "vit_so400m_patch14_siglip_gap_378.webli_ft_in1k": 71.7,
@@ -92,7 +95,7 @@ USUAL_ON_GPU = (
     "convnext_large_mlp.clip_laion2b_augreg_ft_in1k_384",
     "eva02_large_patch14_448.mim_m38m_ft_in22k_in1k",
 )
-# A head that suits any backbone: it looks at directions only, so the features' scale has no say.
+# A head that suits any backbone: it uses directions only, so the features' scale has no influence.
 RECIPE: dict[str, Any] = {
     "head": {"kind": "cosine"},
     "fit": {"epochs": 12, "batch_size": 256, "optimiser": "adamw", "lr": 8e-3, "weight_decay": 0.1, "label_smoothing": 0.1},
@@ -101,24 +104,24 @@ RECIPE: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class BackboneScore:
-    """One backbone on the drawings.
+    """How one backbone does on a data set.
 
     Attributes:
         name: timm's full name.
-        accuracy: Out of fold.
-        accuracy_ci95: Its interval.
-        p_value: Of its difference from the best one, by McNemar's test; 1 for the best itself.
-        images_per_s: Features a second when they were computed on this machine; None if that is not known.
-        parameters: Without a classifier.
-        weights_bytes: In the precision that it runs in.
-        image_size: Side in px.
-        precision: Of the forward pass.
-        forwards: That were needed now.
-        imagenet_sketch_top1: Published accuracy of its own classifier on sketches, percent; None if none is known of
-            these very weights: a local file's may be others of the same name.
-        n: Drawings that it was judged by, the same for all.
-        learnt: Training drawings that its weights learnt from, as far as a list beside them says; 0 where they are too few to
-            matter.
+        accuracy: Out-of-fold accuracy, 0 to 1.
+        accuracy_ci95: Wilson's 95 % interval of the accuracy.
+        p_value: P-value of the difference from the best backbone, by McNemar's test; 1 for the best itself.
+        images_per_s: Features computed per second on this machine; None if that is not known.
+        parameters: Number of parameters without a classifier.
+        weights_bytes: Size of the weights in the precision of the forward pass.
+        image_size: Side of the input in px.
+        precision: Precision of the forward pass.
+        forwards: Number of forward passes that this comparison needed; the other features were in the bank.
+        imagenet_sketch_top1: Published accuracy of its own classifier on ImageNet-Sketch, percent; None if none is known for
+            these very weights: a local file of the same name may hold others.
+        n: Number of drawings scored, the same for all backbones.
+        learnt: Number of training drawings that its weights were trained on before, as far as a list beside them says; 0 where
+            they are too few to matter.
     """
 
     name: str
@@ -136,17 +139,17 @@ class BackboneScore:
     learnt: int
 
     def as_json(self) -> dict[str, Any]:
-        """Give all fields as JSON values."""
+        """Give all fields as JSON values, by name."""
         return {**asdict(self), "accuracy_ci95": list(self.accuracy_ci95)}
 
 
 @dataclass(frozen=True, slots=True)
-class _Tried:
-    """A backbone with its answers: where it was right, and which drawings its weights learnt from."""
+class _Trial:
+    """A backbone's predictions: whether each is right, and which drawings its weights were trained on before."""
 
-    explored: BackboneScore
+    score: BackboneScore
     right: Bool[np.ndarray, " n"]
-    learnt: Bool[np.ndarray, " n"]
+    seen_in_pretraining: Bool[np.ndarray, " n"]
 
 
 def explore(
@@ -158,73 +161,74 @@ def explore(
     progress: Progress = silent,
     on: str | Executor = INLINE,
 ) -> tuple[list[BackboneScore], dict[str, str]]:
-    """Compare backbones; features that are in the bank are not computed again.
+    """Compare backbones on a data set; features that are in the bank are not computed again.
 
     Args:
         data: The folder of drawings.
-        patterns: timm's names, also with `*`; none: the weights in INKFOLD_WEIGHTS and some usual ones.
-        overrides: `dotted.key=value` of the recipe that all have in common.
-        sample: About so many training drawings, in the classes' shares, but one of each class at least.
-        progress: Told how far each stage is.
+        patterns: timm's names, also with `*`; none compares the weights in INKFOLD_WEIGHTS and some usual backbones.
+        overrides: `dotted.key=value` of the recipe that all backbones share.
+        sample: Approximate number of training drawings, in the classes' shares, but one of each class at least; None uses all.
+        progress: Receives each stage's name, steps done and steps in total.
         on: Where features are computed; see `train`.
 
     Returns:
-        What could be tried, the most accurate first, and why the others could not, by name. Where one's weights learnt
-        from some of the drawings, all are judged by the others.
+        The backbones' scores, the most accurate first, and, by name, why others could not be tried. Drawings that a backbone's
+        weights were trained on before are left out of all scores.
 
     Raises:
         RecipeError: If an override doesn't validate or a pattern matches nothing.
         DataError: With every problem of the data.
     """
-    launching = open_executor(on)
+    opening = open_executor(on)
     names = backbone_names(patterns)
     first = _recipe(names[0], overrides, data)
     dataset = read_dataset(str(first.data.root), data_options(first))
     dataset = dataset if sample is None else _sampled(dataset, sample, first.seed)
     cost = Cost()
     read = read_files(replace(dataset, test=None), None, cost, progress)
-    tried: dict[str, _Tried] = {}
+    trials: dict[str, _Trial] = {}
     problems: dict[str, str] = {}
-    with launching as launcher:
+    with opening as executor:
         for i, name in enumerate(names):
             progress("backbones", i, len(names))
             try:
-                found = _try_out(_recipe(name, overrides, data), read, progress, launcher)
+                trial = _try_out(_recipe(name, overrides, data), read, progress, executor)
             except InkfoldError as error:
+                log.info("%s: not tried: %s", name, error)
                 problems[name] = str(error)
                 continue
-            tried.setdefault(found.explored.name, found)
+            trials.setdefault(trial.score.name, trial)
     progress("backbones", len(names), len(names))
-    return _rank([*tried.values()]), problems
+    return _rank([*trials.values()]), problems
 
 
-def _rank(tried: "Sequence[_Tried]") -> list[BackboneScore]:
-    """Judge all by the drawings that none of them learnt from, and order them; by all drawings where that leaves none."""
-    if not tried:
+def _rank(trials: Sequence[_Trial]) -> list[BackboneScore]:
+    """Score all by the drawings that no weights were trained on, and order them; by all drawings where that leaves none."""
+    if not trials:
         return []
-    judged = evaluation_mask(np.logical_or.reduce([one.learnt for one in tried]))
-    ranked = sorted(tried, key=lambda one: (-one.right[judged].mean(), one.explored.name))
-    best = ranked[0].right[judged]
+    scored = evaluation_mask(np.logical_or.reduce([trial.seen_in_pretraining for trial in trials]))
+    ranked = sorted(trials, key=lambda trial: (-trial.right[scored].mean(), trial.score.name))
+    best = ranked[0].right[scored]
     return [
         replace(
-            one.explored,
+            trial.score,
             accuracy=float(right.mean()),
             accuracy_ci95=wilson_interval(int(right.sum()), len(right)),
             p_value=mcnemar(best, right),
             n=len(right),
         )
-        for one, right in ((one, one.right[judged]) for one in ranked)
+        for trial, right in ((trial, trial.right[scored]) for trial in ranked)
     ]
 
 
 def backbone_names(patterns: Sequence[str]) -> list[str]:
-    """List the backbones that patterns name.
+    """List the backbones that patterns match.
 
     Args:
-        patterns: timm's names, also with `*`; none: local weights and usual ones.
+        patterns: timm's names, also with `*`; none gives local weights and usual backbones.
 
     Returns:
-        Without repetition.
+        The backbones' names, each once.
 
     Raises:
         RecipeError: If a pattern matches nothing.
@@ -264,7 +268,7 @@ def _recipe(name: str, overrides: Sequence[str], data: str | Path) -> Recipe:
 
 
 def _sampled(dataset: Dataset, count: int, seed: int) -> Dataset:
-    """Take a share of every class, at least one drawing, in an order that seed and names decide."""
+    """Take a share of every class, at least one drawing, in an order that the seed and the image paths decide."""
     targets = dataset.train.targets
     assert targets is not None
     share = count / len(targets)
@@ -276,32 +280,39 @@ def _sampled(dataset: Dataset, count: int, seed: int) -> Dataset:
     return replace(dataset, train=dataset.train.select(np.sort(np.concatenate(rows))))
 
 
-def _try_out(recipe: Recipe, read: ReadData, progress: Progress, launcher: Executor) -> _Tried:
+def _try_out(recipe: Recipe, read: ReadData, progress: Progress, executor: Executor) -> _Trial:
     from inkfold.heads.fit import fit_trials  # noqa: PLC0415
     from inkfold.models.backbone import choose_device, count_parameters  # noqa: PLC0415 - torch takes a second
 
     cost = Cost()
-    material = prepare_inputs(recipe, read, cost, progress, launcher)
-    folds = assign_to_folds(recipe, material.prepared)
+    inputs = prepare_inputs(recipe, read, cost, progress, executor)
+    folds = assign_to_folds(recipe, inputs.prepared)
     device = choose_device(recipe.backbone.device)
-    [fitted] = fit_trials(build_training_set(recipe, material, folds), [build_trial(recipe)], device=device, progress=progress)
+    [fitted] = fit_trials(build_training_set(recipe, inputs, folds), [build_trial(recipe)], device=device, progress=progress)
     if fitted.heads is None:
         raise RecipeError(f"fit.lr: with {recipe.fit.lr:g} the fit diverged. Lower it.")
     predictions = predict_held_out(
-        shared_features(material.features, None, folds), material.prepared, material.test_views, folds, fitted
+        shared_features(inputs.features, None, folds), inputs.prepared, inputs.test_views, folds, fitted
     )
     right = predictions.preds == predictions.targets
-    learnt = predictions.learnt
-    if learnt is None or not is_worth_reporting(int(learnt.sum()), len(learnt)):
-        learnt = np.zeros_like(right)
-    info = material.extractor.backbone
+    seen = predictions.learnt
+    if seen is None or not is_worth_reporting(int(seen.sum()), len(seen)):
+        seen = np.zeros_like(right)
+    info = inputs.extractor.backbone
     parameters = count_parameters(info)
-    explored = BackboneScore(
+    log.info(
+        "%s: accuracy %.4f out of fold, %d forwards, %d from the bank",
+        info.name,
+        right.mean(),
+        cost.forwards,
+        cost.forwards_cached,
+    )
+    score = BackboneScore(
         name=info.name,
         accuracy=math.nan,  # this and the next two are settled when all have been tried
         accuracy_ci95=(math.nan, math.nan),
         p_value=math.nan,
-        images_per_s=material.extractor.rate(),
+        images_per_s=inputs.extractor.rate(),
         parameters=parameters,
         weights_bytes=parameters * (2 if info.precision == "bfloat16" else 4),
         image_size=info.image_size,
@@ -309,29 +320,29 @@ def _try_out(recipe: Recipe, read: ReadData, progress: Progress, launcher: Execu
         forwards=cost.forwards,
         imagenet_sketch_top1=published(info, backbone_spec(recipe, info.precision)),
         n=len(right),
-        learnt=int(learnt.sum()),
+        learnt=int(seen.sum()),
     )
-    return _Tried(explored, right, learnt)
+    return _Trial(score, right, seen)
 
 
-def published(info: BackboneInfo, asked: BackboneSpec) -> float | None:
-    """Find what is published of a backbone on sketches.
+def published(info: BackboneInfo, spec: BackboneSpec) -> float | None:
+    """Look up a backbone's published accuracy on ImageNet-Sketch.
 
     Args:
         info: The backbone.
-        asked: What it was resolved from.
+        spec: The specification from which it was resolved.
 
     Returns:
-        Top-1 accuracy, percent; None for weights that may not be those it was measured with: untrained, or a local file.
+        Top-1 accuracy, percent; None if it is not published, or the weights may be others: untrained, or a local file.
     """
-    own = info.init_seed is not None or find_weights_file(asked) is not None
+    own = info.init_seed is not None or find_weights_file(spec) is not None
     return None if own else IMAGENET_SKETCH_TOP1.get(info.name)
 
 
-def explored_json(data: str | Path, rows: Sequence[BackboneScore], problems: Mapping[str, str]) -> str:
-    """Give everything as JSON text."""
+def explored_json(data: str | Path, scores: Sequence[BackboneScore], problems: Mapping[str, str]) -> str:
+    """Give the result of `explore` as JSON text."""
     return json.dumps(
-        {"data": str(data), "backbones": [row.as_json() for row in rows], "problems": dict(problems)},
+        {"data": str(data), "backbones": [score.as_json() for score in scores], "problems": dict(problems)},
         indent=2,
         ensure_ascii=False,
     )

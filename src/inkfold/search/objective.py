@@ -1,15 +1,17 @@
-"""Where candidates are tried: drawings that are tuned on, by cross-validation, and drawings that are set aside.
+"""The figure that a study maximises: cross-validated accuracy on one part of the drawings; the other part is set aside.
 
-Both are asked as they are, whatever a recipe's `tta`: what a trial is chosen by and what it is judged by are the same.
+Both parts are predicted as they are, without the test-time views of a recipe's `tta`, so that the accuracy by which a trial is
+chosen and the one that is reported mean the same.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool
 
 from inkfold.config.recipe import Recipe
 from inkfold.data.splits import assign_folds
@@ -31,18 +33,19 @@ if TYPE_CHECKING:
     from inkfold.heads.fit import FittedHeads
     from inkfold.heads.fit_group import Report, TrainingSet
 
+log = logging.getLogger("inkfold.search")
 
 MOST_PARTS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A trial's recipe and what Optuna calls it.
+    """A recipe that is tried, and the trial that it belongs to.
 
     Attributes:
-        trial: Optuna's; None for the recipe as it was.
-        values: By dotted key.
-        recipe: With these values.
+        trial: Optuna's trial; None for the recipe as it was.
+        values: The values that the trial changes, by dotted key.
+        recipe: The recipe with these values.
     """
 
     trial: "optuna.trial.Trial | None"
@@ -51,7 +54,7 @@ class Candidate:
 
 
 class Objective:
-    """Where candidates are tried: the drawings that are tuned on, and those that were set aside.
+    """Scores of candidates on the drawings that are searched on and on those that were set aside.
 
     With `folds.split=holdout`, the drawings of val/ are those set aside where the data have it, and the others are
     cross-validated. Otherwise `tune.judge_fraction` is set aside, to the nearest share of at most 20 equal parts.
@@ -59,151 +62,165 @@ class Objective:
     Args:
         recipe: The recipe as it is.
         read: The drawings' files.
-        progress: Told how far decoding, extraction and fitting are.
-        launcher: Who computes features.
+        progress: Receives the progress of decoding, extraction and fitting.
+        executor: Computes the features that are not in the bank.
 
     Raises:
-        DataError: If nothing would be set aside, or a fold would hold out nothing or learn from nothing.
+        DataError: If nothing would be set aside, or a fold would hold out nothing or train on nothing.
     """
 
-    def __init__(self, recipe: Recipe, read: ReadData, progress: Progress, launcher: Executor) -> None:
-        self._read, self._progress, self._launcher = read, progress, launcher
-        self._materials: dict[str, TrainingInputs] = {}
-        prepared = self._material(recipe).prepared
-        groups = prepared.groups
-        self.aside: Bool[np.ndarray, " n"] = _set_aside(recipe, prepared, groups)
-        self._folds = _folds_of(recipe, prepared, groups, ~self.aside)
+    def __init__(self, recipe: Recipe, read: ReadData, progress: Progress, executor: Executor) -> None:
+        self._read, self._progress, self._executor = read, progress, executor
+        self._inputs: dict[str, TrainingInputs] = {}
+        prepared = self._inputs_of(recipe).prepared
+        self.aside: Bool[np.ndarray, " n"] = _set_aside(recipe, prepared)
+        self._folds = _folds_of(recipe, prepared, ~self.aside)
+        log.info("%d drawings are set aside, %d searched on", self.aside.sum(), (~self.aside).sum())
 
     def evaluate_trials(self, candidates: Sequence[Candidate], report: "Report") -> list["FittedHeads"]:
-        """Cross-validate candidates on the drawings that are tuned on.
+        """Cross-validate candidates on the drawings that are searched on.
 
         Args:
-            candidates: Those with the same views are fitted in one program.
-            report: Told of each candidate's place, epoch and accuracy; answers whether it goes on.
+            candidates: The candidates; those that need the same features are fitted in one program.
+            report: Receives a candidate's index, epoch and accuracy after each epoch; returns whether it continues.
 
         Returns:
-            In the order of the candidates.
+            The fitted heads, in the order of the candidates.
         """
-        found: dict[int, FittedHeads] = {}
-        for places in self._by_views(candidates):
-            first = candidates[places[0]].recipe
-            lessons = _only(build_training_set(first, self._material(first), self._folds), ~self.aside)
-            fitted = self._fit(
-                lessons, [candidates[i].recipe for i in places], lambda i, *told, at=places: report(at[i], *told)
-            )
-            found |= dict(zip(places, fitted, strict=True))
-        return [found[i] for i in range(len(candidates))]
+        results: dict[int, FittedHeads] = {}
+        for indices in self._by_features(candidates):
+            first = candidates[indices[0]].recipe
+            training_set = _only(build_training_set(first, self._inputs_of(first), self._folds), ~self.aside)
+            fitted = self._fit(training_set, [candidates[i].recipe for i in indices], _report_for(indices, report))
+            results |= dict(zip(indices, fitted, strict=True))
+        return [results[i] for i in range(len(candidates))]
 
-    def judge(self, candidate: Candidate) -> Bool[np.ndarray, " aside"]:
-        """Fit a candidate on all drawings that are tuned on, and ask it about those set aside, as they are.
+    def score(self, candidate: Candidate) -> Bool[np.ndarray, " aside"]:
+        """Fit a candidate on all drawings that are searched on, and predict those set aside, as they are.
 
-        With `fit.keep=best` the folds' heads are averaged: each takes its epoch by its own held-out part, not by the drawings
-        that it is asked about.
+        With `fit.keep=best` the folds' heads are averaged: each chooses its epoch by its own held-out part, not by the drawings
+        that are predicted.
+
+        Args:
+            candidate: The candidate.
 
         Returns:
-            Where it was right.
+            Whether each prediction is right.
         """
-        recipe, material = candidate.recipe, self._material(candidate.recipe)
+        recipe, inputs = candidate.recipe, self._inputs_of(candidate.recipe)
         if recipe.fit.keep == "best":
-            lessons = _only(build_training_set(recipe, material, self._folds), ~self.aside)
+            training_set = _only(build_training_set(recipe, inputs, self._folds), ~self.aside)
         else:
-            lessons = build_training_set(recipe, material, ~self.aside[None])
-        [fitted] = self._fit(lessons, [recipe], None)
+            training_set = build_training_set(recipe, inputs, ~self.aside[None])
+        [fitted] = self._fit(training_set, [recipe], None)
         if fitted.heads is None:
             return np.zeros(int(self.aside.sum()), bool)
-        probs = mean_probs(fitted.heads, fitted.spec, material.features.read()[self.aside], range(len(fitted.folds)))
-        right: np.ndarray = probs.argmax(1) == material.prepared.targets[self.aside]
+        probs = mean_probs(fitted.heads, fitted.spec, inputs.features.read()[self.aside], range(len(fitted.folds)))
+        right: np.ndarray = probs.argmax(1) == inputs.prepared.targets[self.aside]
         return right
 
     def compare(self, as_it_was: Candidate, best: Candidate) -> dict[str, Any]:
-        """Judge two candidates.
+        """Compare two candidates on the drawings set aside.
+
+        Args:
+            as_it_was: The recipe as it was.
+            best: The best trial.
 
         Returns:
-            Both accuracies on the drawings set aside, and the difference.
+            JSON values: both accuracies with their intervals, and the difference with its interval and p-value.
         """
-        right = [self.judge(one) for one in (as_it_was, best)]
+        right = [self.score(candidate) for candidate in (as_it_was, best)]
         figures = {
-            name: {"accuracy": float(one.mean()), "accuracy_ci95": list(wilson_interval(int(one.sum()), len(one)))}
-            for name, one in zip(("as_it_was", "best"), right, strict=True)
+            name: {"accuracy": float(own.mean()), "accuracy_ci95": list(wilson_interval(int(own.sum()), len(own)))}
+            for name, own in zip(("as_it_was", "best"), right, strict=True)
         }
         return {"n": len(right[0]), **figures, **paired_difference(*right)}
 
-    def learnt(self) -> dict[str, int] | None:
-        """Count the drawings that a tried backbone's weights learnt from; None where they are too few to matter."""
-        counts = [int(one.prepared.learnt.sum()) for one in self._materials.values() if one.prepared.learnt is not None]
+    def seen_in_pretraining(self) -> dict[str, int] | None:
+        """Count the drawings that a tried backbone's weights were trained on before; None where they are too few to matter."""
+        flags = [inputs.prepared.learnt for inputs in self._inputs.values()]
+        counts = [int(seen.sum()) for seen in flags if seen is not None]
         drawings, n = max(counts, default=0), len(self.aside)
         return {"drawings": drawings, "of": n} if is_worth_reporting(drawings, n) else None
 
-    def _fit(self, lessons: "TrainingSet", recipes: Sequence[Recipe], report: "Report | None") -> list["FittedHeads"]:
+    def _fit(self, training_set: "TrainingSet", recipes: Sequence[Recipe], report: "Report | None") -> list["FittedHeads"]:
         from inkfold.heads.fit import fit_trials  # noqa: PLC0415
         from inkfold.models.backbone import choose_device  # noqa: PLC0415 - torch takes a second
 
         trials = [build_trial(recipe) for recipe in recipes]
         device = choose_device(recipes[0].backbone.device)
-        return fit_trials(lessons, trials, device=device, report=report, progress=self._progress)
+        return fit_trials(training_set, trials, device=device, report=report, progress=self._progress)
 
-    def _by_views(self, candidates: Sequence[Candidate]) -> list[list[int]]:
+    def _by_features(self, candidates: Sequence[Candidate]) -> list[list[int]]:
         groups: dict[str, list[int]] = {}
         for i, candidate in enumerate(candidates):
-            groups.setdefault(_views_key(candidate.recipe), []).append(i)
+            groups.setdefault(_features_key(candidate.recipe), []).append(i)
         return list(groups.values())
 
-    def _material(self, recipe: Recipe) -> TrainingInputs:
-        key = _views_key(recipe)
-        if key not in self._materials:
-            as_they_are = recipe.model_copy(update={"tta": ()})
-            self._materials[key] = prepare_inputs(as_they_are, self._read, Cost(), self._progress, self._launcher)
-        return self._materials[key]
+    def _inputs_of(self, recipe: Recipe) -> TrainingInputs:
+        key = _features_key(recipe)
+        if key not in self._inputs:
+            as_they_are, cost = recipe.model_copy(update={"tta": ()}), Cost()
+            self._inputs[key] = prepare_inputs(as_they_are, self._read, cost, self._progress, self._executor)
+            log.info("features %d: %d forwards, %d from the bank", len(self._inputs), cost.forwards, cost.forwards_cached)
+        return self._inputs[key]
 
 
-def _set_aside(recipe: Recipe, prepared: Prepared, groups: Shaped[np.ndarray, " n"] | None) -> Bool[np.ndarray, " n"]:
-    """Choose the drawings that are never tuned on."""
+def _report_for(indices: Sequence[int], report: "Report") -> "Report":
+    """Make a callback for trials that are fitted together, which passes each one's index among all candidates on."""
+
+    def report_trial(trial: int, epoch: int, accuracy: float) -> bool:
+        return report(indices[trial], epoch, accuracy)
+
+    return report_trial
+
+
+def _set_aside(recipe: Recipe, prepared: Prepared) -> Bool[np.ndarray, " n"]:
+    """Choose the drawings that are never searched on."""
     given_val = prepared.read.dataset.train.given_val
     if recipe.folds.split == "holdout" and given_val is not None:
         aside: np.ndarray = given_val[prepared.rows]
     else:
         wanted = recipe.tune.judge_fraction
         share = Fraction(wanted).limit_denominator(MOST_PARTS) or Fraction(1, round(1 / wanted))
-        parts = assign_folds(prepared.targets, prepared.digests, share.denominator, recipe.seed, groups)
+        parts = assign_folds(prepared.targets, prepared.digests, share.denominator, recipe.seed, prepared.groups)
         aside = parts < share.numerator
     if not aside.any() or aside.all():
         what = "all drawings would be" if aside.any() else "no drawing would be"
         raise DataError(
-            f"{prepared.read.dataset.root}: {what} set aside, expected some to judge by and some to tune on. "
+            f"{prepared.read.dataset.root}: {what} set aside, expected some to set aside and some to search on. "
             "Add drawings or groups, or change tune.judge_fraction or folds.split."
         )
     return aside
 
 
-def _folds_of(
-    recipe: Recipe, prepared: Prepared, groups: Shaped[np.ndarray, " n"] | None, rest: Bool[np.ndarray, " n"]
-) -> Bool[np.ndarray, "folds rest"]:
-    """Deal what is tuned on; one part is held out with `holdout`, unless val/ is what is set aside."""
-    k, rest_groups = recipe.folds.k, None if groups is None else groups[rest]
+def _folds_of(recipe: Recipe, prepared: Prepared, rest: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, "folds rest"]:
+    """Divide the drawings that are searched on; `holdout` holds out one part, unless val/ is what is set aside."""
+    k, rest_groups = recipe.folds.k, None if prepared.groups is None else prepared.groups[rest]
     parts = assign_folds(prepared.targets[rest], prepared.digests[rest], k, recipe.seed, rest_groups)
-    one = recipe.folds.split == "holdout" and prepared.read.dataset.train.given_val is None
-    folds = np.stack([parts != fold for fold in range(1 if one else k)])
-    empty = [fold for fold, learnt in enumerate(folds) if learnt.all() or not learnt.any()]
+    single = recipe.folds.split == "holdout" and prepared.read.dataset.train.given_val is None
+    folds = np.stack([parts != fold for fold in range(1 if single else k)])
+    empty = [fold for fold, trained_on in enumerate(folds) if trained_on.all() or not trained_on.any()]
     if empty:
         raise DataError(
-            f"{prepared.read.dataset.root}: of {len(parts)} drawings to tune on, fold {empty[0]} of {k} would hold out none or "
-            "all. Add drawings or groups, or lower folds.k or tune.judge_fraction."
+            f"{prepared.read.dataset.root}: of {len(parts)} drawings to search on, fold {empty[0]} of {k} would hold out none "
+            "or all. Add drawings or groups, or lower folds.k or tune.judge_fraction."
         )
     return folds
 
 
-def _views_key(recipe: Recipe) -> str:
-    """Name all of a recipe that decides which features it needs."""
+def _features_key(recipe: Recipe) -> str:
+    """Digest everything in a recipe that decides which features it needs."""
     dumped = recipe.model_dump(mode="json")
     return key_digest(
         {name: dumped[name] for name in ("image", "backbone", "curriculum", "seed")} | {"epochs": recipe.fit.epochs}
     )
 
 
-def _only(lessons: "TrainingSet", rows: Bool[np.ndarray, " n"]) -> "TrainingSet":
-    """Leave rows out of everything but the folds, which are of the rest already."""
-    schooling = lessons.schooling
-    if schooling is not None:
-        shown = schooling.features
-        schooling = replace(schooling, features=lambda epoch: shown(epoch)[rows])
-    return replace(lessons, features=lessons.features[rows], targets=lessons.targets[rows], schooling=schooling)
+def _only(training_set: "TrainingSet", rows: Bool[np.ndarray, " n"]) -> "TrainingSet":
+    """Keep only some rows of everything but the folds, which have only these rows already."""
+    augmented = training_set.schooling
+    if augmented is not None:
+        features_of = augmented.features
+        augmented = replace(augmented, features=lambda epoch: features_of(epoch)[rows])
+    return replace(training_set, features=training_set.features[rows], targets=training_set.targets[rows], schooling=augmented)

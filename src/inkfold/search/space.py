@@ -1,4 +1,4 @@
-"""The search space: dotted recipe keys and where each may go, given to Optuna trial by trial."""
+"""The search space: the recipe keys that a study varies and each key's values, suggested by Optuna trial by trial."""
 
 import json
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 DIGITS = 3
 AGREE = "trials must agree on it to be compared"
-FIXED = {  # why not
+FIXED = {  # sections that can't be searched, and why
     **dict.fromkeys(("data", "folds", "seed", "tune"), AGREE),
-    "tta": "trials are scored on drawings as they are, so that it couldn't tell; compare runs with and without it",
+    "tta": "trials are scored on drawings as they are, without test-time views; compare runs with and without it",
 }
 RATES = {
     "fit.lr": SpaceRecipe(low=1e-4, high=1e-1, log=True),
@@ -27,7 +27,7 @@ RATES = {
     "fit.batch_size": SpaceRecipe(choices=(32, 64, 128, 256)),
     "fit.scaling": SpaceRecipe(choices=("none", "standardise", "normalise")),
 }
-OF_HEAD: dict[str, dict[str, SpaceRecipe]] = {
+SPACE_OF_HEAD: dict[str, dict[str, SpaceRecipe]] = {
     "linear": RATES,
     "cosine": RATES,
     "mlp": {**RATES, "head.dropout": SpaceRecipe(low=0.0, high=0.7), "fit.mixup": SpaceRecipe(low=0.0, high=1.0)},
@@ -37,26 +37,26 @@ OF_HEAD: dict[str, dict[str, SpaceRecipe]] = {
 
 
 def search_space(raw: Mapping[str, Any], recipe: Recipe) -> dict[str, SpaceRecipe]:
-    """Give the recipe's space, or one that suits its head, after trying the ends of every key.
+    """Give the recipe's search space, or a usual one for its head, after validating the ends of every range.
 
     Args:
         raw: The recipe's keys as they are written.
-        recipe: The same, validated.
+        recipe: The validated recipe.
 
     Returns:
-        By dotted key.
+        Each key's range or choices, by dotted key.
 
     Raises:
-        RecipeError: With every key that is fixed, unknown, or whose values don't validate.
+        RecipeError: With every key that can't be searched, is unknown, or has values that don't validate.
     """
-    space = recipe.tune.space or OF_HEAD[recipe.head.kind]
+    space = recipe.tune.space or SPACE_OF_HEAD[recipe.head.kind]
     problems = []
-    for key, where in space.items():
+    for key, domain in space.items():
         if key.partition(".")[0] in FIXED:
-            text = f"can't be tuned: {FIXED[key.partition('.')[0]]}. Remove it."
+            text = f"can't be searched: {FIXED[key.partition('.')[0]]}. Remove it."
             problems.append(Problem("recipe", f"tune.space.{key}", text))
             continue
-        for value in _ends(where):
+        for value in _ends(domain):
             problems += _problems_with(raw, space, key, value)
     if problems:
         raise RecipeError(list(dict.fromkeys(problems)))
@@ -64,114 +64,116 @@ def search_space(raw: Mapping[str, Any], recipe: Recipe) -> dict[str, SpaceRecip
 
 
 def suggest(trial: "optuna.trial.Trial", space: Mapping[str, SpaceRecipe], raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Let Optuna choose a value for each key that the values chosen so far leave a place for.
+    """Let Optuna choose a value for each key that exists with the values chosen so far.
 
     Args:
-        trial: Optuna's.
-        space: By dotted key.
+        trial: Optuna's trial.
+        space: Each key's range or choices, by dotted key.
         raw: The recipe's keys as they are written.
 
     Returns:
-        Values by dotted key; those below a section that was chosen without them are left out.
+        The chosen values, by dotted key; keys that the chosen sections don't have are left out.
     """
     values: dict[str, Any] = {}
     for key in sorted(space, key=lambda key: (key.count("."), not key.endswith(".kind"))):
-        if _has_a_place(key, with_values(raw, values)):
+        if _has_key(key, with_values(raw, values)):
             values[key] = _value(space[key], _suggested(trial, key, space[key]))
     return values
 
 
 def default_values(space: Mapping[str, SpaceRecipe], raw: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Find the recipe's own values in the space, as Optuna names them.
+    """Give the recipe's own values as a point of the search space.
 
     Args:
-        space: By dotted key.
+        space: Each key's range or choices, by dotted key.
         raw: The recipe's keys as they are written.
 
     Returns:
-        Values by dotted key; None if one lies outside the space, so that Optuna couldn't have chosen it.
+        Numbers and names of choices by dotted key, as Optuna stores them; None if a value lies outside the space.
     """
-    recipe, found = validate_recipe(raw), dict[str, Any]()
+    recipe, values = validate_recipe(raw), dict[str, Any]()
     resolved = recipe.model_dump(mode="json")
-    for key, where in space.items():
-        if not _has_a_place(key, raw):
+    for key, domain in space.items():
+        if not _has_key(key, raw):
             continue
-        if where.choices:
-            same = [choice for choice in where.choices if validate_recipe(with_values(raw, {key: choice})) == recipe]
+        if domain.choices:
+            same = [choice for choice in domain.choices if validate_recipe(with_values(raw, {key: choice})) == recipe]
             if not same:
                 return None
-            found[key] = _name(same[0])
+            values[key] = _name(same[0])
         else:
-            value = _at(resolved, key)
-            if not _is_within(where, value):
+            value = _value_of_key(resolved, key)
+            if not _is_within(domain, value):
                 return None
-            found[key] = value
-    return found
+            values[key] = value
+    return values
 
 
 def from_names(space: Mapping[str, SpaceRecipe], named: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn Optuna's names of choices back into values."""
+    """Turn the names under which Optuna stores choices back into values."""
     return {key: _value(space[key], value) for key, value in named.items() if key in space}
 
 
-def _value(where: SpaceRecipe, named: Any) -> Any:
-    """Read a choice's name; round a number to what a person would write."""
-    if where.choices:
+def _value(domain: SpaceRecipe, named: Any) -> Any:
+    """Read a choice's name; round a number to three digits."""
+    if domain.choices:
         return json.loads(named)
-    if where.whole:
+    if domain.whole:
         return named
     rounded = float(f"{named:.{DIGITS}g}")
-    assert where.low is not None
-    assert where.high is not None
-    return min(max(rounded, where.low), where.high)
+    assert domain.low is not None
+    assert domain.high is not None
+    return min(max(rounded, domain.low), domain.high)
 
 
-def _suggested(trial: "optuna.trial.Trial", key: str, where: SpaceRecipe) -> Any:
-    if where.choices:
-        return trial.suggest_categorical(key, [_name(choice) for choice in where.choices])
-    assert where.low is not None
-    assert where.high is not None
-    if where.whole:
-        return trial.suggest_int(key, round(where.low), round(where.high), log=where.log)
-    return trial.suggest_float(key, where.low, where.high, log=where.log)
+def _suggested(trial: "optuna.trial.Trial", key: str, domain: SpaceRecipe) -> Any:
+    if domain.choices:
+        return trial.suggest_categorical(key, [_name(choice) for choice in domain.choices])
+    assert domain.low is not None
+    assert domain.high is not None
+    if domain.whole:
+        return trial.suggest_int(key, round(domain.low), round(domain.high), log=domain.log)
+    return trial.suggest_float(key, domain.low, domain.high, log=domain.log)
 
 
 def _name(value: Any) -> str:
-    """Name a choice: Optuna's storage takes no lists and mappings."""
+    """Name a choice: Optuna's storage holds no lists and mappings."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
-def _ends(where: SpaceRecipe) -> list[Any]:
-    if where.choices:
-        return list(where.choices)
-    assert where.low is not None
-    assert where.high is not None
-    return [round(end) if where.whole else end for end in (where.low, where.high)]
+def _ends(domain: SpaceRecipe) -> list[Any]:
+    if domain.choices:
+        return list(domain.choices)
+    assert domain.low is not None
+    assert domain.high is not None
+    return [round(end) if domain.whole else end for end in (domain.low, domain.high)]
 
 
-def _is_within(where: SpaceRecipe, value: Any) -> bool:
-    """Whether a range has a value; one that the backbone or the head chooses, None, is in no range."""
-    if where.low is None or where.high is None or isinstance(value, bool) or not isinstance(value, int | float):
+def _is_within(domain: SpaceRecipe, value: Any) -> bool:
+    """Whether a range contains a value; None, for which the backbone or the head chooses, is in no range."""
+    if domain.low is None or domain.high is None or isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return where.low <= value <= where.high
+    return domain.low <= value <= domain.high
 
 
 def _problems_with(raw: Mapping[str, Any], space: Mapping[str, SpaceRecipe], key: str, value: Any) -> list[Problem]:
-    """Try a value, below each choice of a section that has a place for it."""
-    above, tried = _decider(space, key), [dict[str, Any]()]
+    """Validate a value of a key, with a choice of the section above it that has the key."""
+    above, combinations = _deciding_key(space, key), [dict[str, Any]()]
     if above is not None:
-        tried = [{above: choice} for choice in space[above].choices if _has_a_place(key, _patched(raw, {above: choice}))]
-        if not tried:
+        combinations = [{above: choice} for choice in space[above].choices if _has_key(key, _patched(raw, {above: choice}))]
+        if not combinations:
             return [Problem("recipe", f"tune.space.{key}", f"no choice of {above} has such a key. Remove it.")]
     try:
-        validate_recipe(with_values(raw, {**tried[0], key: value}))
+        validate_recipe(with_values(raw, {**combinations[0], key: value}))
     except RecipeError as error:
-        return [Problem("recipe", f"tune.space.{key}", f"{value!r} does not fit: {one}") for one in error.problems or (error,)]
+        return [
+            Problem("recipe", f"tune.space.{key}", f"{value!r} does not fit: {fault}") for fault in error.problems or (error,)
+        ]
     return []
 
 
-def _decider(space: Mapping[str, SpaceRecipe], key: str) -> str | None:
-    """Name the nearest section above a key, or its kind, among whose choices some may have no such key."""
+def _deciding_key(space: Mapping[str, SpaceRecipe], key: str) -> str | None:
+    """Find the nearest section above a key, or its kind, with choices of which some may not have the key."""
     parts = key.split(".")
     above = [".".join(parts[:depth]) for depth in range(len(parts) - 1, 0, -1)]
     names = [name for section in above for name in (f"{section}.kind", section) if name in space and name != key]
@@ -182,25 +184,25 @@ def _patched(raw: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping[str, 
     try:
         return with_values(raw, values)
     except RecipeError:
-        return raw  # the choice's own problems are told
+        return raw  # the choice's own problems are reported
 
 
-def _has_a_place(key: str, raw: Mapping[str, Any]) -> bool:
-    """Whether the sections above a key, as they are written, are of a kind that has it."""
+def _has_key(key: str, raw: Mapping[str, Any]) -> bool:
+    """Whether the sections above a key, as they are written, are of a kind that has the key."""
     top, *below = key.split(".")
     if not below:
         return True
     try:
         section: Any = getattr(validate_recipe({"backbone": {"name": "x"}, **({top: raw[top]} if top in raw else {})}), top)
     except (RecipeError, AttributeError):
-        return True  # let the trial tell what is wrong with it
+        return True  # the trial reports what is wrong with it
     for part in below[:-1]:
         section = getattr(section, part, None)
     return below[-1] in type(section).model_fields if isinstance(section, BaseModel) else True
 
 
-def _at(resolved: Mapping[str, Any], key: str) -> Any:
-    found: Any = resolved
+def _value_of_key(resolved: Mapping[str, Any], key: str) -> Any:
+    value: Any = resolved
     for part in key.split("."):
-        found = found.get(part) if isinstance(found, Mapping) else None
-    return found
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value

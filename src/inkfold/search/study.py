@@ -1,18 +1,19 @@
-"""The best hyper-parameters for some drawings, by Optuna on cached features, and an honest figure of what they gain.
+"""A study searches the best hyper-parameters for a data set, with Optuna on cached features, and measures what they gain.
 
-Part of the training drawings is set aside first. Trials are asked for in batches that fill one program of `training`, their
-figure is cross-validated accuracy on the rest, and only the recipe as it was and the best trial are ever asked about the part
-set aside. Both figures are of drawings as they are: a recipe's `tta` is left alone, and best.yaml keeps it. The study is a
-journal on disk: a tuner that was killed continues, several may work on one study at once, and it may be extended.
+Part of the training drawings is set aside first. Trials are drawn in batches that are fitted in one program, they are scored by
+cross-validated accuracy on the other drawings, and only the recipe as it was and the best trial ever predict the part set
+aside. Both figures are of drawings as they are: a recipe's `tta` is left alone, and best.yaml keeps it. The study is a journal
+on disk: one that was killed is continued, several processes may work on one study at once, and it may be extended.
 """
 
 import contextlib
+import logging
 import threading
 import time
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,14 +38,35 @@ from inkfold.storage.files import TEMP_MARK, write_json, write_text
 if TYPE_CHECKING:
     import optuna
 
+log = logging.getLogger("inkfold.search")
+
 STUDY, SUMMARY, BEST = "study.journal", "tune.json", "best.yaml"
 HISTORY, IMPORTANCE = "history.svg", "importance.svg"
 FINGERPRINT = "data_fingerprint"
-POLL_S = 0.5  # while other tuners finish their trials
-RUNGS = 4  # a trial is looked at after a quarter and after half of the epochs
+POLL_S = 0.5  # while other processes finish their trials
+RUNGS = 4  # a trial may be pruned after a quarter and after half of the epochs
 FEWEST_FOR_IMPORTANCE = 8
 AS_IT_IS = "as_it_is"
 BEST_HEADER = "# The best trial of a study by inkfold tune; tune.json beside it says what it gains.\n"
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """The recipe and the space that a study's trials come from.
+
+    Attributes:
+        raw: The recipe's keys as they are written.
+        recipe: The validated recipe.
+        space: Each key's range or choices, by dotted key.
+    """
+
+    raw: Mapping[str, Any]
+    recipe: Recipe
+    space: Mapping[str, SpaceRecipe]
+
+    def candidate(self, values: Mapping[str, Any], trial: "optuna.trial.Trial | None" = None) -> Candidate:
+        """Put a trial's values into the recipe."""
+        return Candidate(trial, values, settle_recipe(with_values(self.raw, values), (), self.recipe.data.root))
 
 
 def tune(
@@ -58,59 +80,52 @@ def tune(
     """Search for better hyper-parameters.
 
     Args:
-        recipe: Raw keys, a YAML file, or a shipped recipe's name; its `tune` section says what to try.
-        overrides: `dotted.key=value`.
-        data: The folder of drawings; goes before what the recipe says.
+        recipe: Raw keys, a YAML file, or a shipped recipe's name; its `tune` section defines the search space.
+        overrides: `dotted.key=value`: changes of the recipe.
+        data: The folder of drawings; overrides the recipe's `data`.
         out: The study's directory. A study of the same recipe and drawings in it is continued, also with more trials.
-        progress: Told how far each stage is.
+        progress: Receives each stage's name, steps done and steps in total.
         on: Where features are computed; see `train`.
 
     Returns:
-        What `tune.json` holds: the best values, cross-validated accuracies, and the gain on drawings never tuned on.
+        The content of `tune.json`: the best values, cross-validated accuracies, and the gain on drawings never searched on.
 
     Raises:
         RecipeError: If the recipe or its space doesn't validate.
         DataError: With every problem of the data.
         PredictionError: If `out` holds anything else, or a study of another recipe or of other drawings.
     """
-    launching = open_executor(on)
+    opening = open_executor(on)
     raw, out = _raw(recipe, overrides), Path(out)
     settled = settle_recipe(raw, (), data)
     if settled.backbone.train != "frozen":
-        raise RecipeError("backbone.train: tune tries heads on a frozen backbone's features. Set backbone.train=frozen.")
-    raw = with_values(raw, {"backbone.name": settled.backbone.name})  # where it was chosen: once, for all trials
-    space = search_space(raw, settled)
+        raise RecipeError("backbone.train: tune searches heads on a frozen backbone's features. Set backbone.train=frozen.")
+    raw = with_values(raw, {"backbone.name": settled.backbone.name})  # where inkfold chose it: once, for all trials
+    search = _Search(raw, settled, search_space(raw, settled))
     _claim(out, settled)
     dataset = replace(read_dataset(str(settled.data.root), data_options(settled)), test=None)
     read = read_files(dataset, None, Cost(), progress)
     with _alone(out):
         study = _open_study(out, settled, read.fingerprint)
-        _enqueue_as_it_is(study, default_values(space, raw))
-    with launching as launcher:
-        tryouts = Objective(settled, read, progress, launcher)
-        _try_all(out, study, tryouts, space, (raw, settled), progress)
-        return _conclude(out, study, tryouts, space, (raw, settled))
+        _enqueue_as_it_is(study, default_values(search.space, raw))
+    with opening as executor:
+        objective = Objective(settled, read, progress, executor)
+        _run_trials(out, study, objective, search, progress)
+        return _conclude(out, study, objective, search)
 
 
-def _try_all(
-    out: Path,
-    study: "optuna.Study",
-    tryouts: Objective,
-    space: Mapping[str, SpaceRecipe],
-    given: tuple[Mapping[str, Any], Recipe],
-    progress: Progress,
-) -> None:
-    """Ask for trials and fit them until there are enough, and wait for those that others are at."""
-    wanted = given[1].tune
+def _run_trials(out: Path, study: "optuna.Study", objective: Objective, search: _Search, progress: Progress) -> None:
+    """Draw trials and fit them until there are enough, and wait for those of other processes."""
+    wanted = search.recipe.tune
     with _at_work(out) as worker:
         while True:
             with _alone(out):
                 _take_over(study, out)
-                candidates = _ask(study, min(wanted.batch, wanted.trials - _count(study)), worker, space, given)
+                candidates = _draw(study, min(wanted.batch, wanted.trials - _count(study)), worker, search)
             if candidates:
-                _batch(study, tryouts, candidates, prune=wanted.prune)
+                _evaluate(study, objective, candidates, prune=wanted.prune)
             elif _count(study) > _count(study, running=False):
-                time.sleep(POLL_S)  # the drawings set aside are asked once, when all tuners are done
+                time.sleep(POLL_S)  # the drawings set aside are predicted once, when all processes are done
             else:
                 return
             progress("trials", min(_count(study, running=False), wanted.trials), wanted.trials)
@@ -125,39 +140,39 @@ def _raw(recipe: Mapping[str, Any] | str | Path, overrides: tuple[str, ...]) -> 
 
 
 def _claim(out: Path, recipe: Recipe) -> None:
-    """Take a directory for this recipe's study; how many trials are wanted may change from call to call."""
+    """Claim a directory for this recipe's study; the number of trials may change from call to call."""
     if out.exists() and not out.is_dir():
         raise PredictionError(f"{out}: is a file. Choose another out=.")
     out.mkdir(parents=True, exist_ok=True)
-    path = out / "recipe.yaml"
-    own = {path.name, STUDY, SUMMARY, BEST, HISTORY, IMPORTANCE}
-    found = [] if (out / STUDY).is_file() else [one.name for one in out.iterdir() if one.name not in own]
-    foreign = sorted(name for name in found if TEMP_MARK not in name and not name.startswith((".", STUDY)))
+    recipe_file = out / "recipe.yaml"
+    own = {recipe_file.name, STUDY, SUMMARY, BEST, HISTORY, IMPORTANCE}
+    others = [] if (out / STUDY).is_file() else [path.name for path in out.iterdir() if path.name not in own]
+    foreign = sorted(name for name in others if TEMP_MARK not in name and not name.startswith((".", STUDY)))
     if foreign:
         raise PredictionError(f"{out}: holds no study but other files ({', '.join(foreign[:5])}). Choose another out=.")
-    asked = recipe
-    with contextlib.suppress(RecipeError):  # what isn't a recipe is told below
-        there = load_recipe(path).tune
-        alike = recipe.tune.model_copy(update={"trials": there.trials, "batch": there.batch})
-        asked = recipe.model_copy(update={"tune": alike})
-    check_recipe(path, asked)
-    if asked != recipe:
-        write_text(path, dump_recipe(recipe))
+    compared = recipe
+    with contextlib.suppress(RecipeError):  # a file that isn't a recipe is reported below
+        earlier = load_recipe(recipe_file).tune
+        same_size = recipe.tune.model_copy(update={"trials": earlier.trials, "batch": earlier.batch})
+        compared = recipe.model_copy(update={"tune": same_size})
+    check_recipe(recipe_file, compared)
+    if compared != recipe:
+        write_text(recipe_file, dump_recipe(recipe))
 
 
 @contextlib.contextmanager
 def _alone(out: Path) -> Iterator[None]:
-    """Let no other tuner look at the study: it would take a trial that has no worker yet for a dead tuner's."""
+    """Keep other processes from the study: they would take a trial that has no worker yet for a dead process's."""
     with FileLock(out / ".study.lock"):
         yield
 
 
 @contextlib.contextmanager
 def _at_work(out: Path) -> Iterator[str]:
-    """Hold a lock while this process works, so that others can tell a living tuner's trials from a dead one's."""
+    """Hold a lock while this process works, by which others know its trials from those of a dead process."""
     worker = uuid.uuid4().hex
     lock = FileLock(_worker_lock(out, worker))
-    with _alone(out):  # who sweeps away dead tuners' locks never sees one that is made but not held yet
+    with _alone(out):  # so that no process that removes dead ones' locks sees a lock that is made but not held yet
         lock.acquire()
     try:
         yield worker
@@ -171,8 +186,8 @@ def _worker_lock(out: Path, worker: str) -> Path:
 
 
 def _open_study(out: Path, recipe: Recipe, fingerprint: str) -> "optuna.Study":
-    """Open or begin a study, unless its trials were scored on other drawings than those that there are now."""
-    import optuna  # noqa: PLC0415 - a second that only tuning needs to pay
+    """Open or begin a study; refuse one whose trials were scored on other drawings."""
+    import optuna  # noqa: PLC0415 - a second that only studies need to pay
     from optuna.storages.journal import JournalFileBackend, JournalStorage  # noqa: PLC0415
     from optuna.trial import TrialState  # noqa: PLC0415
 
@@ -184,12 +199,15 @@ def _open_study(out: Path, recipe: Recipe, fingerprint: str) -> "optuna.Study":
         load_if_exists=True,
         pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=max(1, recipe.fit.epochs // RUNGS), reduction_factor=2),
     )
-    there = study.user_attrs.get(FINGERPRINT)
-    if there != fingerprint:
+    finished = _count(study, running=False)
+    if finished:
+        log.info("%s: continues a study of %d trials", out, finished)
+    earlier = study.user_attrs.get(FINGERPRINT)
+    if earlier != fingerprint:
         if any(trial.state != TrialState.WAITING for trial in study.get_trials(deepcopy=False)):
             raise PredictionError(
-                f"{out}: holds trials on other drawings: their fingerprint is {there} there, {fingerprint} now. What is set "
-                "aside now may have been tuned on. Restore the drawings, or choose another out=."
+                f"{out}: holds trials on other drawings: their fingerprint is {earlier} there, {fingerprint} now. What is set "
+                "aside now may have been searched on. Restore the drawings, or choose another out=."
             )
         study.set_user_attr(FINGERPRINT, fingerprint)
     return study
@@ -201,7 +219,7 @@ def _enqueue_as_it_is(study: "optuna.Study", values: Mapping[str, Any] | None) -
 
 
 def _take_over(study: "optuna.Study", out: Path) -> None:
-    """Give up the trials of tuners that have died, and ask for them again."""
+    """Fail the trials of processes that have died, and enqueue them again."""
     from optuna.trial import TrialState  # noqa: PLC0415
 
     for path in out.glob(_worker_lock(out, "*").name):
@@ -209,6 +227,7 @@ def _take_over(study: "optuna.Study", out: Path) -> None:
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if _worker_lock(out, trial.user_attrs.get("worker", "")).is_file():
             continue
+        log.info("trial %d: its process has died, so it is run again", trial.number)
         study.tell(trial.number, state=TrialState.FAIL)
         if trial.params:
             kept = {key: value for key, value in trial.user_attrs.items() if key == AS_IT_IS}
@@ -216,7 +235,7 @@ def _take_over(study: "optuna.Study", out: Path) -> None:
 
 
 def _remove_if_dead(path: Path) -> None:
-    """Remove the lock of a tuner that died, whether it was at a trial or between two."""
+    """Remove the lock of a process that died, whether during a trial or between two."""
     lock = FileLock(path, timeout=0)
     try:
         lock.acquire()
@@ -233,86 +252,79 @@ def _count(study: "optuna.Study", *, running: bool = True) -> int:
     return len(study.get_trials(deepcopy=False, states=states))
 
 
-def _ask(
-    study: "optuna.Study", count: int, worker: str, space: Mapping[str, SpaceRecipe], given: tuple[Mapping[str, Any], Recipe]
-) -> list[Candidate]:
-    """Ask for trials; the sampler's draws depend on the seed and on how many trials there were, so that a study can go on."""
+def _draw(study: "optuna.Study", count: int, worker: str, search: _Search) -> list[Candidate]:
+    """Draw trials; the draws depend on the seed and on the number of trials so far, so that a study can be continued."""
     import optuna  # noqa: PLC0415
 
-    raw, recipe = given
     candidates = []
     for _ in range(count):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            seed = (recipe.seed + 1_000_003 * len(study.get_trials(deepcopy=False))) % 2**32
+            seed = (search.recipe.seed + 1_000_003 * len(study.get_trials(deepcopy=False))) % 2**32
             study.sampler = optuna.samplers.TPESampler(multivariate=True, group=True, constant_liar=True, seed=seed)
         trial = study.ask()
         trial.set_user_attr("worker", worker)
-        values = suggest(trial, space, raw)
-        candidates.append(Candidate(trial, values, _with(raw, recipe, values)))
+        candidates.append(search.candidate(suggest(trial, search.space, search.raw), trial))
     return candidates
 
 
-def _with(raw: Mapping[str, Any], recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
-    return settle_recipe(with_values(raw, values), (), recipe.data.root)
-
-
-def _batch(study: "optuna.Study", tryouts: Objective, candidates: Sequence[Candidate], *, prune: bool) -> None:
+def _evaluate(study: "optuna.Study", objective: Objective, candidates: Sequence[Candidate], *, prune: bool) -> None:
+    """Fit trials together, prune those that fall behind, and store each one's accuracy."""
     from optuna.trial import TrialState  # noqa: PLC0415
 
     lock = threading.Lock()
 
-    def report(place: int, epoch: int, accuracy: float) -> bool:
-        trial, epochs = candidates[place].trial, candidates[place].recipe.fit.epochs
+    def report(index: int, epoch: int, accuracy: float) -> bool:
+        trial, epochs = candidates[index].trial, candidates[index].recipe.fit.epochs
         assert trial is not None
         if not prune or epoch + 1 not in {max(1, epochs // RUNGS), max(1, epochs // RUNGS) * 2}:
-            return True  # the journal is on disk: a word an epoch would take longer than the epoch
+            return True  # the journal is on disk: a line per epoch would take longer than the epoch
         with lock:
             trial.report(accuracy, epoch + 1)
             return AS_IT_IS in trial.user_attrs or not trial.should_prune()
 
-    for candidate, fitted in zip(candidates, tryouts.evaluate_trials(candidates, report), strict=True):
-        assert candidate.trial is not None
+    for candidate, fitted in zip(candidates, objective.evaluate_trials(candidates, report), strict=True):
+        trial = candidate.trial
+        assert trial is not None
         if fitted.diverged is not None:
-            candidate.trial.set_user_attr("diverged", fitted.diverged)
-            study.tell(candidate.trial, 0.0)
+            log.info("trial %d: diverged in epoch %d: %s", trial.number, fitted.diverged, candidate.values)
+            trial.set_user_attr("diverged", fitted.diverged)
+            study.tell(trial, 0.0)
         elif fitted.heads is None:
-            study.tell(candidate.trial, state=TrialState.PRUNED)
+            log.info("trial %d: pruned: %s", trial.number, candidate.values)
+            study.tell(trial, state=TrialState.PRUNED)
         else:
-            study.tell(candidate.trial, fitted.held_out_accuracy)
+            log.info("trial %d: accuracy %.4f: %s", trial.number, fitted.held_out_accuracy, candidate.values)
+            study.tell(trial, fitted.held_out_accuracy)
 
 
-def _conclude(
-    out: Path,
-    study: "optuna.Study",
-    tryouts: Objective,
-    space: Mapping[str, SpaceRecipe],
-    given: tuple[Mapping[str, Any], Recipe],
-) -> dict[str, Any]:
+def _conclude(out: Path, study: "optuna.Study", objective: Objective, search: _Search) -> dict[str, Any]:
     """Compare the best trial with the recipe as it was on the drawings set aside, and write everything down."""
     from optuna.trial import TrialState  # noqa: PLC0415
 
-    raw, recipe = given
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     best = max(complete, key=lambda trial: (_value(trial), -trial.number), default=None)
-    as_it_was = Candidate(None, {}, recipe)
+    as_it_was = Candidate(None, {}, search.recipe)
     baseline = next((_value(trial) for trial in complete if AS_IT_IS in trial.user_attrs), None)
     if baseline is None:
-        [fitted] = tryouts.evaluate_trials([as_it_was], lambda *_: True)
+        [fitted] = objective.evaluate_trials([as_it_was], lambda *_: True)
         baseline = 0.0 if fitted.heads is None else fitted.held_out_accuracy
     values, reached = {}, baseline
     if best is not None and _value(best) > baseline:
-        values, reached = from_names(space, best.params), _value(best)
+        values, reached = from_names(search.space, best.params), _value(best)
+    log.info(
+        "the recipe as it was: accuracy %.4f; the best trial: %.4f with %s", baseline, reached, values or "the same values"
+    )
     summary = {
         "trials": {"complete": len(complete), "given_up": len(trials) - len(complete)},
         "best": values,
-        "cross_validated": {"as_it_was": baseline, "best": reached, "n": int((~tryouts.aside).sum())},
-        "set_aside": tryouts.compare(as_it_was, Candidate(None, values, _with(raw, recipe, values))),
+        "cross_validated": {"as_it_was": baseline, "best": reached, "n": int((~objective.aside).sum())},
+        "set_aside": objective.compare(as_it_was, search.candidate(values)),
         "importance": _importance(study, complete),
-        "learnt_by_backbone": tryouts.learnt(),
+        "learnt_by_backbone": objective.seen_in_pretraining(),
     }
-    write_text(out / BEST, BEST_HEADER + dump_raw(with_values(_without_root(raw), values)))
+    write_text(out / BEST, BEST_HEADER + dump_raw(with_values(_without_root(search.raw), values)))
     plot_history(out / HISTORY, [_value(trial) if trial in complete else None for trial in trials], baseline, "Trials")
     if summary["importance"]:
         plot_bars(out / IMPORTANCE, summary["importance"], "What matters", "importance for being among the best tenth")
@@ -321,7 +333,7 @@ def _conclude(
 
 
 def _without_root(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out the study's own keys and where the drawings are; how they are read stays."""
+    """Leave out the study's own keys and the place of the drawings; how they are read stays."""
     data = {key: value for key, value in (expand_shorthand("data", raw.get("data")) or {}).items() if key != "root"}
     rest = {key: value for key, value in raw.items() if key not in ("tune", "data")}
     return {**({"data": data} if data else {}), **rest}
@@ -333,7 +345,7 @@ def _value(trial: "optuna.trial.FrozenTrial") -> float:
 
 
 def _importance(study: "optuna.Study", complete: Sequence["optuna.trial.FrozenTrial"]) -> dict[str, float]:
-    """Say which keys decide: PED-ANOVA, Watanabe et al., arXiv 2304.10255."""
+    """Measure each key's importance: PED-ANOVA, Watanabe et al., arXiv 2304.10255."""
     import optuna  # noqa: PLC0415
 
     if len(complete) < FEWEST_FOR_IMPORTANCE:
