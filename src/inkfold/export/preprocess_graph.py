@@ -1,8 +1,15 @@
-"""What `fit.fit_image` does to a drawing, as ONNX nodes on a batch of drawings of one size.
+"""What `images.preprocess.preprocess` does to a drawing, as ONNX nodes on a batch of drawings of one size.
 
 Values stay whole numbers from 0 to 255 in float32 and are rounded where Pillow rounds, between the two passes of a resize
 and after them, with Pillow's own weights. Medians are found by halving the range of grey levels eight times, as exact as
 sorting and without its cost.
+
+Colour, polarity and paper come out equal to the last bit; a resized value may be two levels off. Pillow sums whole numbers exactly,
+single precision keeps 24 bits, so a sum within `TIE_WIDTH` of a half may be rounded up where Pillow rounds down: one level after the
+first pass. The second pass weighs such levels with weights whose absolute values sum to 1.00 (bilinear), 1.27 (bicubic) or 1.57
+(lanczos) at the most, and may meet such a half itself; sums less than two apart are at most two levels apart once rounded. Among
+357 million values of random pages of 1 to 90 px fitted to 24 px, 270 were two levels off and none was three. Weights split into
+high and low bits would make both sums exact, at 2.5 times the cost of the resize (512 x 512 px on one core: 10 ms for 4).
 """
 
 from functools import lru_cache
