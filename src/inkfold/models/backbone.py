@@ -285,7 +285,7 @@ def _watch_loading() -> Iterator[list[str]]:
             if text.startswith("Missing keys"):
                 messages.append(text)
 
-    logger = logging.getLogger("timm.models._builder")
+    logger = logging.getLogger("timm.models")
     handler, level, propagate = Collector(), logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
