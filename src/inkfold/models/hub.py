@@ -1,4 +1,4 @@
-"""What timm knows of a model, and its pretrained weights: from the hub's own cache, which answers alone without a network."""
+"""Looks up a model's configuration in timm, and its pretrained weights in the hub's cache or on the hub."""
 
 import difflib
 import re
@@ -17,10 +17,10 @@ DIGEST_IN_NAME = re.compile(r"-([a-f0-9]{8,})\.")  # as in resnet18-5c106cde.pth
 
 
 def timm_config(name: str) -> tuple[str, Any]:
-    """Ask timm for a model's own size, mean, std and interpolation.
+    """Look up a model's image size, mean, std and interpolation in timm.
 
     Args:
-        name: With or without a tag.
+        name: The model's name, with or without a tag.
 
     Returns:
         timm's full name and its configuration.
@@ -51,17 +51,17 @@ def timm_config(name: str) -> tuple[str, Any]:
 
 
 def download(name: str, config: Any) -> Path:
-    """Fetch pretrained weights.
+    """Find pretrained weights in the hub's cache, or fetch them from the hub.
 
     Args:
-        name: timm's full name.
-        config: timm's configuration.
+        name: The model's full name in timm.
+        config: The model's configuration in timm.
 
     Returns:
-        The file, in the hub's own cache.
+        Path of the file in the hub's or PyTorch's own cache.
 
     Raises:
-        WeightsError: If they can't be had; the message names each way to get them.
+        WeightsError: If the weights can't be found or fetched; the message lists the ways to provide them.
     """
     reason = "timm knows of no pretrained weights for it"
     try:
