@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import re
 import struct
 import warnings
@@ -11,6 +12,8 @@ import numpy as np
 import simplejpeg
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
+
+log = logging.getLogger("inkfold.images")
 
 DEFAULT_PIXEL_LIMIT = 64_000_000
 
@@ -192,6 +195,7 @@ def _decode_jpeg(data: bytes, min_side_px: int, pixel_limit: int, colour: Colour
     except ValueError as error:
         if not HARMLESS_JPEG.search(str(error)):
             raise
+        log.info("a JPEG has bytes left over before its end (%s); no pixel is lost, so it is read", error)
         pixels = simplejpeg.decode_jpeg(data, "GRAY" if grey else "RGB", strict=False, **size)
     return pixels[..., 0] if grey else pixels
 
