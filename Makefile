@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install browser demo test test-all check pictures bench clean
+.PHONY: install browser demo test test-all check pictures bench newest clean
 
 install: $(STAMP)
 
@@ -40,6 +40,10 @@ pictures: install browser
 
 bench: install
 	for script in decode extract cells augment heads vote reference_procedure report export serve depthwise; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+
+# The newest versions of all dependencies, in an environment of its own: needs a network.
+newest:
+	.ci/newest
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -28,7 +28,7 @@ DOCUMENT = """\
 
 This page is that command's output: it makes every case in a temporary folder, runs `inkfold check` on it and prints
 what is said, to the letter; only the folder's place is written as `DATA`. `inkfold train` says the same: errors stop
-it before anything is computed, warnings don't. All problems are told at once, the first {shown} of a kind and the count of
+it before anything is computed, warnings don't. All problems are reported at once, the first {shown} of a kind and the count of
 the others. With `data.on_broken=skip` missing and broken training drawings are left out instead, and counted.
 
 ## Folders and tables

@@ -107,15 +107,15 @@ def latencies(sides: dict[str, Answer], size_px: int, batch: int, repeats: int) 
 
 def row(name: str, head: str, exported: Exported) -> None:
     """Print what a file is."""
-    parity, toll = exported.parity, exported.toll
+    parity, check = exported.parity, exported.quantisation
     cells = f"{name:<24} {head:<11} {exported.about.precision:<8} {exported.size_bytes / 1e6:>6.1f}"
     same = f"{round(parity.agreement * parity.drawings):>5}/{parity.drawings} {parity.largest_difference:>9.6f}"
     lost = ""
-    if toll is not None and toll.difference is not None:
-        low, high = toll.difference["difference_ci95"]
-        lost = f"  {toll.difference['difference']:+.4f} ({low:+.4f} to {high:+.4f}), same answer {toll.agreement:.1%}"
-    elif toll is not None:
-        lost = f"  same answer {toll.agreement:.1%} of {toll.drawings}"
+    if check is not None and check.difference is not None:
+        low, high = check.difference["difference_ci95"]
+        lost = f"  {check.difference['difference']:+.4f} ({low:+.4f} to {high:+.4f}), same answer {check.agreement:.1%}"
+    elif check is not None:
+        lost = f"  same answer {check.agreement:.1%} of {check.drawings}"
     print(f"{cells} {same}{lost}")
 
 

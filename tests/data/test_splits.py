@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inkfold.data.splits import assign_folds, count_parted, join_groups
+from inkfold.data.splits import assign_folds, count_split_groups, join_groups
 from inkfold.storage.hashing import DIGEST_DTYPE, digest
 
 
@@ -124,7 +124,7 @@ def test_folds_keep_copies_are_balanced_and_do_not_depend_on_order(copies, k, se
     targets = np.arange(len(copies)) % 3
     names = [f"drawing {i}" for i in range(len(copies))]
     folds = assign(targets, names, k=k, seed=seed, groups=copies)
-    assert count_parted(groups, folds) == 0
+    assert count_split_groups(groups, folds) == 0
     largest = np.bincount(groups).max()
     sizes = np.bincount(folds, minlength=k)
     assert sizes.max() - sizes.min() <= 3 * largest
@@ -135,4 +135,4 @@ def test_folds_keep_copies_are_balanced_and_do_not_depend_on_order(copies, k, se
 
 
 def test_parted_groups_are_counted():
-    assert count_parted(np.array([0, 0, 1, 1, 2]), np.array([0, 1, 1, 1, 0])) == 1
+    assert count_split_groups(np.array([0, 0, 1, 1, 2]), np.array([0, 1, 1, 1, 0])) == 1

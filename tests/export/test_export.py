@@ -10,11 +10,10 @@ from inkfold.cli.main import main
 from inkfold.ensemble.build import vote
 from inkfold.ensemble.model import load_any
 from inkfold.errors import ExportError, PredictionError
-from inkfold.export import export
-from inkfold.export import model_graph as modelgraph
+from inkfold.export import export, model_graph
 from inkfold.export.export import SET, ExportOptions, export_onnx, export_safetensors, export_set
 from inkfold.export.metadata import read_about
-from inkfold.export.verify import in_float32, open_session, predict_in_batches
+from inkfold.export.verify import QuantisationCheck, in_float32, open_session, predict_in_batches
 from inkfold.images.preprocess import ImageOptions, preprocess
 from inkfold.pipeline.train import train
 from inkfold.storage.files import TEMP_MARK
@@ -63,8 +62,8 @@ def traced():
 
 @pytest.fixture(autouse=True)
 def trace_once(traced, monkeypatch):
-    """PyTorch's exporter takes seconds: each backbone is written down once for all tests."""
-    real = modelgraph.trace
+    """PyTorch's exporter takes seconds: each backbone is traced once for all tests."""
+    real = model_graph.trace
 
     def known(info):
         key = str(sorted(info.key().items()))
@@ -72,7 +71,7 @@ def trace_once(traced, monkeypatch):
             traced[key] = real(info)
         return traced[key]
 
-    monkeypatch.setattr(modelgraph, "trace", known)
+    monkeypatch.setattr(model_graph, "trace", known)
 
 
 def drawings(seed=0):
@@ -109,7 +108,7 @@ def test_each_fine_tuned_fold_sees_through_its_own_backbone(runs, tmp_path):
     assert_answers_alike(runs("tuned"), (tmp_path / "model.onnx").read_bytes())
 
 
-def test_a_file_says_what_it_is(runs, tmp_path):
+def test_a_file_holds_its_description(runs, tmp_path):
     exported = export_onnx(runs("linear"), tmp_path / "model.onnx")
     about, run = read_about(tmp_path / "model.onnx"), load_any(runs("linear"))
     assert about == exported.about
@@ -136,7 +135,7 @@ def test_a_whole_batch_is_answered_as_one_by_one(runs, tmp_path):
     np.testing.assert_allclose(together, predict_in_batches(session, [*batch]), atol=1e-5)
 
 
-def test_test_time_views_that_draw_are_refused_or_left_out_with_what_they_gave(runs, tmp_path):
+def test_random_test_time_views_are_refused_or_left_out_with_their_measured_gain(runs, tmp_path):
     run_dir = runs("drawn", RECIPE + "tta: [identity, 'rotate(15)']\n")
     with pytest.raises(ExportError, match=r"rotate\(15\).*--without-tta"):
         export_onnx(run_dir, tmp_path / "model.onnx")
@@ -148,7 +147,7 @@ def test_test_time_views_that_draw_are_refused_or_left_out_with_what_they_gave(r
     assert exported.about.accuracy["value"] == pytest.approx(load_any(run_dir).metrics["tta"]["accuracy_without"])
 
 
-def test_a_crop_is_refused_unless_drawings_come_fitted(runs, tmp_path):
+def test_a_crop_is_refused_unless_the_file_takes_squares(runs, tmp_path):
     run_dir = runs("crop", RECIPE.replace("{size: 32}", "{size: 32, fit: crop_to_ink}"))
     with pytest.raises(ExportError, match="--fitted"):
         export_onnx(run_dir, tmp_path / "model.onnx")
@@ -170,9 +169,9 @@ def test_a_file_that_answers_differently_is_not_written(runs, tmp_path, monkeypa
     def wrong(session, drawings, output="probs", progress=None):
         return np.roll(predict_in_batches(session, drawings, output), 1, axis=-1)
 
-    monkeypatch.setattr(export, "ask", wrong)
+    monkeypatch.setattr(export, "predict_in_batches", wrong)
     (tmp_path / "model.onnx").write_text("the old one")
-    with pytest.raises(ExportError, match="answers differently"):
+    with pytest.raises(ExportError, match="predicts differently"):
         export_onnx(runs("linear"), tmp_path / "model.onnx")
     assert (tmp_path / "model.onnx").read_text() == "the old one"
     assert not list(tmp_path.glob(f"*{TEMP_MARK}*"))
@@ -184,7 +183,7 @@ def test_a_file_too_large_for_onnx_is_refused(runs, tmp_path, monkeypatch):
         export_onnx(runs("linear"), tmp_path / "model.onnx")
 
 
-def test_data_that_have_changed_are_refused(runs, tmp_path):
+def test_changed_data_is_refused(runs, tmp_path):
     shutil.copytree(load_any(runs("linear")).recipe.data.root, tmp_path / "moved")
     exported = export_onnx(runs("linear"), tmp_path / "model.onnx", ExportOptions(data=tmp_path / "moved", drawings=3))
     assert exported.parity.drawings == 3
@@ -245,22 +244,22 @@ def test_an_older_set_leaves_no_files_behind_and_nothing_else_is_touched(voted, 
 def test_a_set_is_for_ensembles_whose_vote_is_a_mean(runs, voted, tmp_path):
     with pytest.raises(ExportError, match="is one model"):
         export_set(runs("linear"), tmp_path / "set")
-    with pytest.raises(ExportError, match="one file can hold this vote"):
+    with pytest.raises(ExportError, match="a single file can hold this vote"):
         export_set(voted(method="hard"), tmp_path / "set")
 
 
-def test_8_bits_are_smaller_and_say_what_they_cost(runs, tmp_path):
+def test_an_8_bit_file_is_smaller_and_its_loss_is_measured(runs, tmp_path):
     plain = export_onnx(runs("linear"), tmp_path / "plain.onnx")
     exported = export_onnx(runs("linear"), tmp_path / "model.onnx", ExportOptions(int8=True))
     assert exported.size_bytes < 0.6 * plain.size_bytes
     assert read_about(tmp_path / "model.onnx").precision == "int8"
-    assert exported.toll.agreement > 0.5
-    assert exported.toll.difference is None, "without test targets, all toy drawings were calibrated on"
+    assert exported.quantisation.agreement > 0.5
+    assert exported.quantisation.difference is None, "without test targets, all toy drawings were calibrated on"
 
 
-def test_8_bits_that_cost_too_much_are_refused(runs, tmp_path, monkeypatch):
+def test_an_8_bit_file_that_loses_too_much_accuracy_is_refused(runs, tmp_path, monkeypatch):
     lost = {"difference": -0.2, "difference_ci95": [-0.3, -0.1], "p_value": 0.0, "distinguishable": True}
-    monkeypatch.setattr("inkfold.export.export.measure_toll", lambda *_: export.Toll(9, 0.5, "test", 0.9, lost))
+    monkeypatch.setattr(export, "measure_quantisation", lambda *_: QuantisationCheck(9, 0.5, "test", 0.9, lost))
     with pytest.raises(ExportError, match="Leave --quantise out"):
         export_onnx(runs("linear"), tmp_path / "model.onnx", ExportOptions(int8=True))
     assert not (tmp_path / "model.onnx").exists()
@@ -271,7 +270,7 @@ def test_an_ensembles_network_is_no_single_file(voted, tmp_path):
         export_safetensors(voted(method="soft"), tmp_path / "network.safetensors")
 
 
-def test_a_network_says_what_it_is(runs, tmp_path):
+def test_a_network_holds_its_description(runs, tmp_path):
     size = export_safetensors(runs("linear"), tmp_path / "network.safetensors")
     assert (tmp_path / "network.safetensors").stat().st_size == size
     with safe_open(tmp_path / "network.safetensors", "numpy") as file:
@@ -288,13 +287,13 @@ def test_the_command_prints_how_file_and_run_compare(runs, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("given", [[], ["--set"], ["--quantise", "int8"], ["--quantise", "int8", "--safetensors", "x"]])
-def test_the_command_asks_where_to_write(runs, given, capsys):
+def test_the_command_needs_an_output_path(runs, given, capsys):
     assert main(["export", str(runs("linear")), *given]) == 2
     assert "Give --out" in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_the_command_warns_of_nothing(runs, tmp_path):
+def test_the_command_prints_no_warning(runs, tmp_path):
     done = inkfold("export", runs("linear"), "--out", tmp_path / "model.onnx", "--quantise", "int8", home=tmp_path / "home")
     assert done.returncode == 0
     assert "arning" not in done.stderr

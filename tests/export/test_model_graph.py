@@ -18,7 +18,7 @@ def test_a_member_that_is_a_mere_file_cant_be_exported(toys, tmp_path):
         source = toys["linear"] / "predictions" / f"{part}.parquet"
         (tmp_path / "theirs" / source.name).write_bytes(source.read_bytes())
     ensemble = vote([toys["mlp"], tmp_path / "theirs"], {"method": "soft"}, out=tmp_path / "out")
-    with pytest.raises(ExportError, match="theirs are mere files"):
+    with pytest.raises(ExportError, match="theirs are files of predictions"):
         build_graph(load_any(ensemble.path), GraphOptions())
 
 

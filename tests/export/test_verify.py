@@ -48,8 +48,8 @@ def test_few_large_drawings_are_asked_about_at_once():
 
 
 def test_answers_are_compared():
-    given, expected = np.float32([[0.6, 0.4], [0.3, 0.7]]), np.float32([[0.5, 0.5], [0.6, 0.4]])
-    assert compare(given, expected) == Parity(2, 0.5, pytest.approx(0.3))
+    predicted, expected = np.float32([[0.6, 0.4], [0.3, 0.7]]), np.float32([[0.5, 0.5], [0.6, 0.4]])
+    assert compare(predicted, expected) == Parity(2, 0.5, pytest.approx(0.3))
 
 
 def run_with(kind):
@@ -75,7 +75,7 @@ def test_a_file_that_is_too_far_off_is_refused(agreement, difference, kind, refu
     if not refused:
         check_parity(parity, run_with(kind))
         return
-    with pytest.raises(ExportError, match=r"^run: the file answers differently"):
+    with pytest.raises(ExportError, match=r"^run: the file predicts differently"):
         check_parity(parity, run_with(kind))
 
 
@@ -86,8 +86,8 @@ def test_a_run_is_asked_in_single_precision_on_the_processor(tmp_path):
     single, plain = in_float32(run), in_float32(run, views=False)
     assert single.seers()[0][0].backbone.precision == "float32"
     drawings = sorted((tmp_path / "data" / "train").rglob("*.png"))
-    given, expected = (decoded(one, drawings) for one in (single, plain))
-    assert np.abs(given - expected).max() > 1e-6, "one sees them mirrored"
+    predicted, expected = (decoded(run, drawings) for run in (single, plain))
+    assert np.abs(predicted - expected).max() > 1e-6, "one sees them mirrored"
 
 
 def decoded(run, files):
@@ -112,31 +112,31 @@ ONE_WRONG = np.eye(2)[[0, 1, 0, 0]]
 
 
 def test_test_drawings_are_answered_by_all_folds_together():
-    toll = measure_quantisation(
+    check = measure_quantisation(
         answering("probs", RIGHT), answering("probs", ONE_WRONG), Samples(FILES, np.array([0, 1, 0, 1])), PAGES
     )
-    assert (toll.drawings, toll.agreement, toll.of, toll.accuracy_float32) == (4, 0.75, "test", 1.0)
-    assert toll.difference["difference"] == -0.25
+    assert (check.drawings, check.agreement, check.of, check.accuracy_float32) == (4, 0.75, "test", 1.0)
+    assert check.difference["difference"] == -0.25
 
 
 def test_training_drawings_are_answered_by_the_fold_that_has_not_seen_them():
     before = answering("fold_probs", [RIGHT, 1 - RIGHT])
     after = answering("fold_probs", [1 - RIGHT, RIGHT])
-    toll = measure_quantisation(before, after, Samples(FILES, np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])), PAGES)
-    assert (toll.of, toll.accuracy_float32, toll.agreement) == ("out_of_fold", 0.5, 0.0)
-    assert toll.difference["difference"] == 0
+    check = measure_quantisation(before, after, Samples(FILES, np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])), PAGES)
+    assert (check.of, check.accuracy_float32, check.agreement) == ("out_of_fold", 0.5, 0.0)
+    assert check.difference["difference"] == 0
 
 
 def test_without_known_classes_answers_are_compared_alone():
-    toll = measure_quantisation(answering("probs", RIGHT), answering("probs", ONE_WRONG), Samples(FILES), PAGES)
-    assert (toll.agreement, toll.difference) == (0.75, None)
+    check = measure_quantisation(answering("probs", RIGHT), answering("probs", ONE_WRONG), Samples(FILES), PAGES)
+    assert (check.agreement, check.difference) == (0.75, None)
 
 
 @pytest.mark.parametrize(("interval", "refused"), [([-0.2, -0.06], True), ([-0.2, -0.04], False), ([-0.01, 0.01], False)])
 def test_a_loss_is_refused_where_it_is_surely_large(interval, refused):
-    toll = QuantisationCheck(100, 0.8, "test", 0.7, {"difference": -0.1, "difference_ci95": interval})
+    check = QuantisationCheck(100, 0.8, "test", 0.7, {"difference": -0.1, "difference_ci95": interval})
     if not refused:
-        check_quantisation(toll, "run")
+        check_quantisation(check, "run")
         return
     with pytest.raises(ExportError, match=r"^run: .*Leave --quantise out"):
-        check_quantisation(toll, "run")
+        check_quantisation(check, "run")

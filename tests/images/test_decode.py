@@ -97,10 +97,16 @@ def png_of(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunk(*each) for each in chunks) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize("side", [9_000, 13_000, 40_000, 2**31 - 1])
-def test_a_decompression_bomb_is_refused_from_its_header(side):
-    bomb = png_of(side, side, (b"IDAT", zlib.compress(bytes(1000))))
-    assert broken(bomb).kind in ("too_large", "unreadable" if side > 2**30 else "too_large")
+def test_a_decompression_bomb_is_refused_from_its_header(monkeypatch):
+    def decode(_image):
+        raise AssertionError("the pixels were decoded")
+
+    monkeypatch.setattr(Image.Image, "load", decode)
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", decode)
+    for side in (9_000, 13_000, 40_000, 2**31 - 1):
+        error = broken(png_of(side, side, (b"IDAT", zlib.compress(bytes(1000)))))
+        assert error.kind == "too_large"
+        assert str(side) in str(error) or str(side * side) in str(error)
 
 
 def test_the_pixel_limit_counts_for_jpegs_and_every_other_format():

@@ -220,7 +220,7 @@ def test_a_file_that_holds_no_weights_is_refused(tmp_path, data):
 
 
 def test_timm_s_logger_is_left_as_it_was(tmp_path, write_weights):
-    logger = logging.getLogger("timm.models._builder")
+    logger = logging.getLogger("timm.models")
     before = (list(logger.handlers), logger.level, logger.propagate)
     extractor(RESNET, write_weights(tmp_path / "a.safetensors", RESNET))
     with pytest.raises(WeightsError):

@@ -1,10 +1,13 @@
 import socket
+from hashlib import sha256
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 from inkfold.errors import RecipeError, WeightsError
+from inkfold.models.hub import download
 from inkfold.models.weights import BackboneSpec, resolve_backbone
 
 NAME = "test_resnet.r160_in1k"
@@ -65,6 +68,20 @@ def test_what_lies_in_the_hub_s_cache_is_taken_last(tmp_path, monkeypatch):
     monkeypatch.setenv("INKFOLD_WEIGHTS", str(tmp_path))
     own = put(tmp_path, "test_resnet.safetensors")
     assert resolve_backbone(BackboneSpec(NAME)).weights_file == str(own)
+
+
+def test_weights_at_a_plain_address_are_fetched_once_and_their_digest_is_checked(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    digest = sha256(b"weights").hexdigest()[:8]
+    good, bad = tmp_path / f"net-{digest}.pth", tmp_path / "net-00000000.pth"
+    for file in (good, bad):
+        file.write_bytes(b"weights")
+    fetched = download("net", SimpleNamespace(hf_hub_id=None, url=good.as_uri()))
+    assert fetched == tmp_path / "cache" / "hub" / "checkpoints" / good.name
+    good.unlink()
+    assert download("net", SimpleNamespace(hf_hub_id=None, url=good.as_uri())).read_bytes() == b"weights"
+    with pytest.raises(WeightsError, match="the hub can't give them"):
+        download("net", SimpleNamespace(hf_hub_id=None, url=bad.as_uri()))
 
 
 def test_an_unknown_model_names_near_ones():

@@ -278,7 +278,7 @@ def test_a_shard_that_can_not_be_read_now_is_kept(tmp_path, monkeypatch, during)
 
     with monkeypatch.context() as patch:
         patch.setattr(Path if during == "open" else np, during, fail)
-        with pytest.raises(CacheError, match=r"can't be read: Too many open files\. It is kept; mend that and run again"):
+        with pytest.raises(CacheError, match=r"can't be read: Too many open files\. It is kept; correct that and run again"):
             ShardSet(tmp_path, "toy", KEY).missing(named([1]))
     assert path.is_file()
     assert not ShardSet(tmp_path, "toy", KEY).missing(named([1])).any()

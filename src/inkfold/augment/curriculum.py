@@ -1,8 +1,8 @@
-"""The augmentation curriculum: which view of each drawing every epoch learns from.
+"""The augmentation curriculum: which view of the drawings each epoch is trained on.
 
-A stage with `views` None shows a new view in each of its epochs, as the reference did; with a number it goes
-round that many. Views are numbered within their operations, so a stage's first views are the same however many it has, and
-all folds, heads and trials draw from one pool of features.
+A stage with `views` None takes a new view in each of its epochs, as the reference did; with a number it cycles through that
+many. Views are numbered within their operations, so a stage's first views are the same however many it has, and all folds,
+heads and trials share one pool of features.
 """
 
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ from inkfold.augment.views import View
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Some epochs that learn from one kind of view.
+    """Consecutive epochs that are trained on one kind of view.
 
     Attributes:
-        epochs: How many.
-        operations: What is done to the drawings; none leaves them as they are.
-        views: Size of the pool of views; None makes a new one for each epoch.
-        lr_factor: Of the learning rate, beside the schedule's.
+        epochs: Number of epochs.
+        operations: Augmentations of the drawings; empty leaves them as they are.
+        views: Size of the pool of views; None takes a new view for each epoch.
+        lr_factor: Factor of the learning rate, beside the schedule's.
     """
 
     epochs: int
@@ -30,11 +30,11 @@ class Stage:
 
 
 class Curriculum:
-    """Stages in their order.
+    """A sequence of stages, with the view of each epoch.
 
     Args:
-        stages: Their epochs add up to the fit's.
-        seed: Of the views' draws.
+        stages: The stages; their epochs add up to those of the training.
+        seed: Seed of the views' random numbers.
     """
 
     def __init__(self, stages: Sequence[Stage], seed: int) -> None:
@@ -51,23 +51,23 @@ class Curriculum:
 
     @property
     def epochs(self) -> int:
-        """In all stages."""
+        """Number of epochs in all stages."""
         return len(self._views)
 
     def view(self, epoch: int) -> View:
-        """Give the view that an epoch learns from."""
+        """Return the view that an epoch is trained on."""
         return self._views[epoch]
 
     def stage(self, epoch: int) -> int:
-        """Number the stage of an epoch, from 0."""
+        """Return the number of an epoch's stage, from 0."""
         return self._stage_of[epoch]
 
     def lr_factors(self) -> list[float]:
-        """Give each epoch's factor of the learning rate."""
+        """Return each epoch's factor of the learning rate."""
         return [self.stages[number].lr_factor for number in self._stage_of]
 
     def views(self) -> tuple[View, ...]:
-        """Give every view that is learnt from, once, in the order of its first epoch."""
+        """Return the distinct views that are trained on, in the order of their first epochs."""
         return tuple(dict.fromkeys(self._views))
 
 

@@ -41,8 +41,8 @@ class Projective:
     """A homography.
 
     Attributes:
-        backward: From final to earlier pixel positions, px; pixel centres are whole numbers.
-        flips: (left-right, top-bottom) if it is nothing but these.
+        backward: Maps final to earlier pixel positions, px; pixel centres are whole numbers.
+        flips: (left-right, top-bottom) if it is nothing but flips.
     """
 
     backward: Float64[np.ndarray, "3 3"]
@@ -54,9 +54,9 @@ class Elastic:
     """Smooth random displacements.
 
     Attributes:
-        alpha: Strength, as albumentations' ElasticTransform takes it.
-        sigma: Smoothing width, px.
-        noise: Where the white noise comes from; used up by one warp.
+        alpha: Strength, as in albumentations' ElasticTransform.
+        sigma: Standard deviation of the smoothing, px.
+        noise: Source of the white noise; one warp uses it up.
     """
 
     alpha: float
@@ -71,11 +71,11 @@ class Elastic:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """A grid whose lines are moved, each axis by itself.
+    """A grid whose lines are moved, each axis independently.
 
     Attributes:
-        x: Where the vertical lines come from, px from the left edge; evenly spaced in the final picture.
-        y: Where the horizontal ones come from.
+        x: Source positions of the vertical lines, px from the left edge; they are evenly spaced in the final picture.
+        y: Source positions of the horizontal lines, px from the top edge.
     """
 
     x: Float64[np.ndarray, " lines"]
@@ -86,7 +86,7 @@ Motion = Projective | Elastic | Grid
 
 
 def flip(size_px: int, *, left_right: bool) -> Projective:
-    """Mirror the picture."""
+    """Mirror the picture left to right, or top to bottom."""
     matrix = np.eye(3)
     axis = 0 if left_right else 1
     matrix[axis, axis], matrix[axis, 2] = -1, size_px - 1
@@ -159,7 +159,7 @@ def grid(size_px: int, x_weights: Sequence[float], y_weights: Sequence[float]) -
 
 
 def elastic_deviation(size_px: int, alpha: float, sigma: float) -> float:
-    """Give the displacement's standard deviation, px.
+    """Return the displacement's standard deviation, px.
 
     albumentations 2.0.8 divides its normal noise by the largest of its 2 x size x size values before it smooths it with a
     Gaussian, whose sum of squares is 1 / (2 sqrt(pi) sigma) squared. The median of that largest value is taken here.
@@ -171,13 +171,13 @@ def elastic_deviation(size_px: int, alpha: float, sigma: float) -> float:
 
 
 def warp(pixels: Pixels, size_px: int, motions: Sequence[Motion], paper: UInt8[np.ndarray, "*channels"]) -> Pixels:
-    """Apply motions in their order, reading each final pixel once from the given ones.
+    """Apply motions in their order, in a single resampling.
 
     Args:
         pixels: A square, (s, s) or (s, s, 3).
-        size_px: The result's side; the motions' px are of this size.
-        motions: What is done, the first one first.
-        paper: What lies outside.
+        size_px: Side of the result; the motions' px refer to it.
+        motions: The motions, in the order in which they are applied.
+        paper: Colour outside the picture.
 
     Returns:
         (size_px, size_px) or (size_px, size_px, 3).
@@ -191,21 +191,21 @@ def warp(pixels: Pixels, size_px: int, motions: Sequence[Motion], paper: UInt8[n
 
 
 def source_map(source_px: int, size_px: int, motions: Sequence[Motion]) -> XY:
-    """Say where each final pixel is read.
+    """Compute where each final pixel is read.
 
     Args:
-        source_px: The given picture's side.
-        size_px: The result's.
-        motions: What is done, the first one first.
+        source_px: Side of the source picture.
+        size_px: Side of the result.
+        motions: The motions, in the order in which they are applied.
 
     Returns:
-        x and y in the given picture, multiples of 1/32 px, (size_px, size_px); the next call in this thread may overwrite them.
+        x and y in the source picture, multiples of 1/32 px, (size_px, size_px); the thread's next call may overwrite them.
     """
     step = _lattice_step(size_px, motions)
     x, y = np.broadcast_arrays(*_source_positions(size_px, step, _merged(motions)))
     ratio = np.float32(source_px / size_px)
     x_map, y_map = (
-        _widened(one, ratio, size_px, step, buffer) for one, buffer in zip((x, y), _buffers(len(x) * step), strict=True)
+        _widened(axis, ratio, size_px, step, buffer) for axis, buffer in zip((x, y), _buffers(len(x) * step), strict=True)
     )
     return x_map, y_map
 
@@ -217,7 +217,7 @@ def _flipped(pixels: Pixels, motions: Sequence[Motion]) -> Pixels:
 
 
 def _lattice_step(size_px: int, motions: Sequence[Motion]) -> int:
-    """The coarsest lattice, px, on which the map is still what was asked for: a power of two."""
+    """Choose the coarsest lattice, px, on which the map is still accurate: a power of two."""
     steps = [COARSEST_PX, size_px // FINEST_PER_SIDE]
     steps += [
         motion.step if isinstance(motion, Elastic) else GRID_COARSEST_PX
@@ -294,7 +294,7 @@ def _displace(motion: Elastic, size_px: int, step: int, x: np.ndarray, y: np.nda
 
 
 def _is_lattice(positions: np.ndarray, mixed_axis: int, step: int) -> bool:
-    """Whether nothing has moved these positions yet."""
+    """Return whether no motion has moved these positions yet."""
     if positions.shape[mixed_axis] != 1:
         return False
     line = positions.ravel()
@@ -303,8 +303,8 @@ def _is_lattice(positions: np.ndarray, mixed_axis: int, step: int) -> bool:
 
 
 def _on_lattice(positions: np.ndarray, step: int, points: int) -> np.ndarray:
-    at = (positions - np.float32((step - 1) / 2)) * np.float32(1 / step) + np.float32(1)
-    rounded: np.ndarray = np.rint(np.clip(at, 0, points - 1) * SUBPIXELS) * np.float32(1 / SUBPIXELS)
+    points_at = (positions - np.float32((step - 1) / 2)) * np.float32(1 / step) + np.float32(1)
+    rounded: np.ndarray = np.rint(np.clip(points_at, 0, points - 1) * SUBPIXELS) * np.float32(1 / SUBPIXELS)
     return rounded
 
 
@@ -328,7 +328,7 @@ def _fields(motion: Elastic, size_px: int) -> list[Float32[np.ndarray, "points p
 def _kernel(sigma: float) -> Float32[np.ndarray, " taps"]:
     """A Gaussian in whole numbers."""
     reach = math.ceil(3.5 * sigma)
-    weights = [math.exp(-0.5 * (at / sigma) ** 2) for at in range(-reach, reach + 1)]
+    weights = [math.exp(-0.5 * (tap / sigma) ** 2) for tap in range(-reach, reach + 1)]
     return np.rint(np.array(weights) * (KERNEL_SUM / math.fsum(weights))).astype(np.float32)
 
 
@@ -367,7 +367,7 @@ def _buffers(side: int) -> Float32[np.ndarray, "2 side side"]:
 
 
 def _zoom(motions: Sequence[Motion]) -> float:
-    """How much larger things get, by the homographies' area at the centre."""
+    """Return the magnification, by the homographies' area at the centre."""
     zoom = 1.0
     for motion in motions:
         if isinstance(motion, Projective):

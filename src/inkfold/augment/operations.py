@@ -1,6 +1,6 @@
-"""The augmentation operations as a recipe writes them: `rotate(15)@0.5` is read, checked and written back here.
+"""The augmentation operations as a recipe writes them: `rotate(15)@0.5` is parsed, checked and written back here.
 
-Nothing is drawn or computed: `warp` moves pixels, `ink` changes them, `augment` puts both behind one view.
+Nothing is drawn or computed: `geometric` moves pixels, `photometric` changes their values, `views` applies both.
 """
 
 import difflib
@@ -17,16 +17,16 @@ _BETWEEN = re.compile(r"\+(?![^(]*\))")  # a plus inside parentheses belongs to 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What an operation takes.
+    """The parameters of a kind of operation.
 
     Attributes:
-        range: How its numbers are read. `symmetric`: a limit L means -L..L. `around_one`: L means 1 - L..1 + L. `amount`: a
+        range: Meaning of its numbers. `symmetric`: a limit L means -L..L. `around_one`: L means 1 - L..1 + L. `amount`: a
             maximum M means 0..M. `exact`: one number means itself. Each of these also takes low and high. `pair`: two
             numbers of different meaning. `none`: no number.
-        low: The lowest value of each number, one for both of a range.
-        high: The highest.
-        geometric: Whether it moves pixels; the others change their values.
-        drawn: Whether it draws more than the numbers of its range.
+        low: Lowest value of each number; a single one holds for both ends of a range.
+        high: Highest value of each number; a single one holds for both ends of a range.
+        geometric: Whether it moves pixels; other operations change their values.
+        drawn: Whether it takes more random numbers than the one of its range.
         about: One line for people, with the unit.
     """
 
@@ -75,8 +75,8 @@ class Operation:
 
     Attributes:
         name: A key of `KINDS`.
-        args: Low and high, or the pair; empty for those that take none.
-        p: Probability that a view of a drawing has it.
+        args: Low and high, or a pair; empty for operations without numbers.
+        p: Probability that it is applied to a drawing, above 0 and at most 1.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Operation:
 
     @property
     def is_fixed(self) -> bool:
-        """Whether it does the same to every drawing once it is applied."""
+        """Whether it has the same effect on every drawing that it is applied to."""
         return not KINDS[self.name].drawn and len(set(self.args)) <= 1
 
     def __str__(self) -> str:
@@ -101,7 +101,7 @@ class Operation:
 
 
 def parse_operation(text: str) -> Operation:
-    """Read a short form.
+    """Parse an operation's short form.
 
     Args:
         text: `name`, `name(numbers)` or either with `@probability`; the probability is 1 if none is given.
@@ -110,7 +110,7 @@ def parse_operation(text: str) -> Operation:
         The operation.
 
     Raises:
-        ValueError: Saying what was got and what is expected.
+        ValueError: If the text is no operation; the message says what was got and expected.
     """
     match = _FORM.fullmatch(text)
     if match is None:
@@ -123,21 +123,21 @@ def parse_operation(text: str) -> Operation:
     p = _number(text, match["p"]) if match["p"] is not None else 1.0
     if not 0 < p <= 1:
         raise ValueError(f"'{text}': probability {p:g}, expected above 0 and at most 1")
-    given = tuple(_number(text, part) for part in match["args"].split(",")) if (match["args"] or "").strip() else ()
-    return Operation(name, _checked(text, KINDS[name], given), p)
+    numbers = tuple(_number(text, part) for part in match["args"].split(",")) if (match["args"] or "").strip() else ()
+    return Operation(name, _checked(text, KINDS[name], numbers), p)
 
 
 def parse_operations(texts: str | Sequence[str]) -> tuple[Operation, ...]:
-    """Read several short forms.
+    """Parse several short forms.
 
     Args:
-        texts: One a text, or one text with ` + ` between them; `identity` stands for none.
+        texts: One text per operation, or a single text with ` + ` between them; `identity` stands for none.
 
     Returns:
-        The operations, in the order given.
+        The operations, in the same order.
 
     Raises:
-        ValueError: With every form that can't be read.
+        ValueError: If texts are no operations; all are reported together.
     """
     parts = [part.strip() for part in _BETWEEN.split(texts)] if isinstance(texts, str) else list(texts)
     if parts == ["identity"]:
@@ -154,7 +154,7 @@ def parse_operations(texts: str | Sequence[str]) -> tuple[Operation, ...]:
 
 
 def _text(value: float) -> str:
-    """Write a number so that it is read as the same."""
+    """Write a number so that it is parsed as the same number."""
     return str(int(value)) if value == int(value) else repr(value)
 
 
@@ -172,29 +172,29 @@ def _number(text: str, part: str) -> float:
     return value
 
 
-def _expanded(kind: Range, given: tuple[float, ...]) -> tuple[float, ...] | None:
+def _expanded(kind: Range, numbers: tuple[float, ...]) -> tuple[float, ...] | None:
     """Turn the numbers as written into low and high; None if there are too few or too many."""
     if kind == "none":
-        return given if not given else None
-    if len(given) == 2:
-        return given
-    if len(given) != 1 or kind == "pair":
+        return numbers if not numbers else None
+    if len(numbers) == 2:
+        return numbers
+    if len(numbers) != 1 or kind == "pair":
         return None
     return {
-        "symmetric": (-given[0], given[0]),
-        "around_one": (1 - given[0], 1 + given[0]),
-        "amount": (0.0, given[0]),
-        "exact": (given[0], given[0]),
+        "symmetric": (-numbers[0], numbers[0]),
+        "around_one": (1 - numbers[0], 1 + numbers[0]),
+        "amount": (0.0, numbers[0]),
+        "exact": (numbers[0], numbers[0]),
     }[kind]
 
 
-def _checked(text: str, kind: Kind, given: tuple[float, ...]) -> tuple[float, ...]:
-    args = _expanded(kind.range, given)
+def _checked(text: str, kind: Kind, numbers: tuple[float, ...]) -> tuple[float, ...]:
+    args = _expanded(kind.range, numbers)
     if args is None:
-        raise ValueError(f"'{text}': got {len(given)} numbers, expected {_TAKES[kind.range]} ({kind.about})")
-    if len(given) == 1 and kind.range not in ("exact", "pair"):  # as it was written: 1 - 0.9 is 0.09999999999999998
+        raise ValueError(f"'{text}': got {len(numbers)} numbers, expected {_TAKES[kind.range]} ({kind.about})")
+    if len(numbers) == 1 and kind.range not in ("exact", "pair"):  # as it was written: 1 - 0.9 is 0.09999999999999998
         most = min(1 - kind.low[0], kind.high[0] - 1) if kind.range == "around_one" else kind.high[0]
-        bounded = zip(given, (0.0,), (most,), strict=True)
+        bounded = zip(numbers, (0.0,), (most,), strict=True)
     else:
         bounds = (bound if len(bound) == len(args) else bound * 2 for bound in (kind.low, kind.high))
         bounded = zip(args, *bounds, strict=False)

@@ -1,7 +1,7 @@
-"""What happens to ink and paper without moving pixels: lines thin and thick, strokes lost, blur, grain, JPEG.
+"""Operations that change ink and paper without moving pixels: thin and thick lines, lost strokes, blur, grain, JPEG.
 
-All of it is whole-number arithmetic on 8-bit pixels, or OpenCV's bit-exact Gaussian: the same bytes on any machine.
-Drawings are dark on light, as `fit` leaves them.
+All of them are whole-number arithmetic on 8-bit pixels, or OpenCV's bit-exact Gaussian: the same bytes on any machine.
+Drawings are dark on light, as preprocessing leaves them.
 """
 
 import math
@@ -25,17 +25,17 @@ Paper = UInt8[np.ndarray, "*channels"]
 
 
 def apply_ink(name: str, pixels: Pixels, amount: float, paper: Paper, draws: Draws) -> Pixels:
-    """Apply one operation.
+    """Apply one photometric operation.
 
     Args:
         name: An operation of `operations.KINDS` that isn't geometric.
         pixels: (s, s) or (s, s, 3).
-        amount: What was drawn from the operation's range, in its unit; not used by those without a number.
+        amount: Strength drawn from the operation's range, in its unit; ignored by operations without a number.
         paper: The paper's colour.
-        draws: For what else is random.
+        draws: Source of further random numbers.
 
     Returns:
-        Pixels of the same shape, the given ones themselves where nothing is done to them.
+        Pixels of the same shape; `pixels` itself if nothing changes.
     """
     changed: Pixels = _OPERATIONS[name](pixels, amount, paper, draws)
     return changed
@@ -70,7 +70,7 @@ def _mixed(before: Pixels, after: Pixels, weight: int) -> Pixels:
 
 
 def _stroke_dropout(pixels: Pixels, amount: float, paper: Paper, draws: Draws) -> Pixels:
-    """Lose a share of the ink where a smooth random surface is highest, so that pieces of lines go as a whole."""
+    """Remove a share of the ink where a smooth random surface is highest, so that whole pieces of lines vanish."""
     side = len(pixels)
     ink = ink_depth(pixels, paper)
     wanted = round(amount * int(ink.sum()))

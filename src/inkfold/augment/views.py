@@ -1,7 +1,7 @@
-"""A view is a value: which operations, which seed, which of the draws. With a drawing's name it decides every byte.
+"""Views: operations, a seed and a number, which together with a drawing's digest decide every byte of the augmented drawing.
 
-Nothing else enters: no worker, batch, order or time. Each operation draws from a stream of its own, named by (seed, index,
-drawing, operation), so adding one changes no draw of the others.
+Nothing else has an influence: no worker, batch, order or time. Each operation has its own stream of random numbers, named by
+(seed, index, drawing, operation), so adding one changes no number of the others.
 """
 
 import hashlib
@@ -25,12 +25,13 @@ _SLOT = {name: slot for slot, name in enumerate(KINDS)}
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One way to look at a drawing.
+    """An augmentation of drawings, as a value.
 
     Attributes:
-        operations: Geometric ones are applied first, in one resampling; the others follow in their order. None: as it is.
-        seed: Of all draws.
-        index: Which draw; views that differ in it alone are independent of each other.
+        operations: The operations. Geometric ones are applied first, in one resampling; the others follow in their order.
+            Empty leaves drawings as they are.
+        seed: Seed of all random numbers.
+        index: Number of the view; views that differ only in it are independent of each other.
     """
 
     operations: tuple[Operation, ...] = ()
@@ -38,9 +39,9 @@ class View:
     index: int = 0
 
     def key(self) -> dict[str, Any]:
-        """Name all that decides the bytes, as JSON values."""
+        """Return all that decides the bytes, as JSON values."""
         bare = {"operations": [str(operation) for operation in self.operations], "seed": self.seed, "index": self.index}
-        coder = {"simplejpeg": version("simplejpeg")} if any(one.name == "jpeg" for one in self.operations) else {}
+        coder = {"simplejpeg": version("simplejpeg")} if any(operation.name == "jpeg" for operation in self.operations) else {}
         return {**bare, **resampling(), **coder} if self.operations else bare
 
     def __str__(self) -> str:
@@ -49,26 +50,26 @@ class View:
 
     @property
     def is_fixed(self) -> bool:
-        """Whether it draws nothing."""
+        """Whether the view has no random numbers."""
         return all(operation.is_fixed and operation.p == 1 for operation in self.operations)
 
     @property
     def settles_alike(self) -> bool:
-        """Whether `settled` gives this very view for every drawing."""
+        """Whether `settled` returns this view for every drawing."""
         drawn = any(not operation.is_fixed and operation.p == 1 for operation in self.operations)
         return drawn or (self.is_fixed and self == View(self.operations))
 
     def settled(self, drawing: bytes) -> "View":
-        """Give the simplest view that looks the same for this drawing.
+        """Return the simplest view that gives the same pixels for a drawing.
 
-        With `hflip@0.5` half of the drawings stay as they are and the others are flipped, whatever seed and index: two
-        views' features serve all draws. A view with anything continuous in it is its own.
+        With `hflip@0.5` half of the drawings stay as they are and the others are flipped, whatever seed and index, so the
+        features of two views are enough. A view that applies anything continuous is returned itself.
 
         Args:
-            drawing: Its digest.
+            drawing: The drawing's digest.
 
         Returns:
-            A view without seed and index where nothing continuous is applied, else this one.
+            A view without seed and index if nothing continuous is applied to the drawing, otherwise this view.
         """
         applied = [operation for operation, _ in self.applied(drawing)]
         if all(operation.is_fixed for operation in applied):
@@ -76,13 +77,13 @@ class View:
         return self
 
     def applied(self, drawing: bytes) -> list[tuple[Operation, int]]:
-        """Decide which operations a drawing gets: one hash, three bytes of it for each kind.
+        """Decide which operations are applied to a drawing, by one hash with three bytes for each kind of operation.
 
         Args:
-            drawing: Its digest.
+            drawing: The drawing's digest.
 
         Returns:
-            Each operation, and which one of its kind it is in this view, from 0.
+            Each applied operation with its number among the view's operations of this kind, from 0.
         """
         applied, seen, gates = [], dict[str, int](), dict[int, bytes]()
         for operation in self.operations:
@@ -96,7 +97,7 @@ class View:
         return applied
 
     def draws(self, drawing: bytes, operation: Operation, occurrence: int) -> Draws:
-        """Give an operation's own stream for a drawing."""
+        """Return the stream of random numbers of an operation on a drawing."""
         return Draws(self._stream(drawing, f"{operation.name} {occurrence}"))
 
     def _stream(self, drawing: bytes, what: str) -> bytes:
@@ -107,42 +108,42 @@ IDENTITY = View()
 
 
 def resampling() -> dict[str, Any]:
-    """Name the code that decides a changed picture's bytes, as JSON values."""
+    """Return the versions of the code that decides an augmented drawing's bytes, as JSON values."""
     import cv2  # noqa: PLC0415 - 160 ms that views of drawings as they are needn't pay
 
     return {"version": AUGMENT_VERSION, "opencv": cv2.__version__}
 
 
 def parse_view(text: str, seed: int = 0, index: int = 0) -> View:
-    """Read a view's short form.
+    """Parse a view's short form.
 
     Args:
         text: Operations with ` + ` between them, or `identity`.
-        seed: Of its draws.
-        index: Which draw.
+        seed: Seed of its random numbers.
+        index: Number of the view.
 
     Returns:
-        The view; one that draws nothing has no seed and index.
+        The view; without seed and index if it has no random numbers.
 
     Raises:
-        ValueError: If a form can't be read.
+        ValueError: If an operation can't be parsed.
     """
     view = View(parse_operations(text), seed, index)
     return View(view.operations) if view.is_fixed else view
 
 
 def render(pixels: Pixels, view: View, drawing: bytes, size_px: int) -> Pixels:
-    """Show a drawing as a view has it.
+    """Apply a view to a drawing.
 
     Args:
-        pixels: From the pixel store, (s, s) or (s, s, 3).
-        view: What to do.
-        drawing: Its digest, from which its draws come.
-        size_px: The result's side; operations' px are of this size.
+        pixels: Pixels from the pixel store, (s, s) or (s, s, 3).
+        view: The view to apply.
+        drawing: The drawing's digest, which decides its random numbers.
+        size_px: Side of the result; the operations' px refer to it.
 
     Returns:
-        (size_px, size_px), or (size_px, size_px, 3); three equal channels are computed as one. The given pixels
-        themselves where nothing is done to them.
+        (size_px, size_px), or (size_px, size_px, 3); three equal channels are computed as one. `pixels` itself
+        if nothing is applied.
     """
     if pixels.ndim == 3 and (pixels[..., :1] == pixels[..., 1:]).all():
         grey = render(np.ascontiguousarray(pixels[..., 0]), view, drawing, size_px)
@@ -173,13 +174,13 @@ def render(pixels: Pixels, view: View, drawing: bytes, size_px: int) -> Pixels:
 def render_batch(
     pixels: UInt8[np.ndarray, "n s s *channels"], view: View, drawings: Sequence[bytes], size_px: int
 ) -> UInt8[np.ndarray, "n size size *channels"]:
-    """Show several drawings as a view has them; see `render`."""
+    """Apply a view to several drawings; see `render`."""
     if not view.operations and pixels.shape[1] == size_px:
         return pixels
-    shown = np.empty((len(pixels), size_px, size_px, *pixels.shape[3:]), np.uint8)
-    for i, (one, drawing) in enumerate(zip(pixels, drawings, strict=True)):
-        shown[i] = render(one, view, drawing, size_px)
-    return shown
+    rendered = np.empty((len(pixels), size_px, size_px, *pixels.shape[3:]), np.uint8)
+    for i, (square, drawing) in enumerate(zip(pixels, drawings, strict=True)):
+        rendered[i] = render(square, view, drawing, size_px)
+    return rendered
 
 
 def _motion(operation: Operation, size_px: int, draws: Draws) -> Any:  # noqa: PLR0911 - a table

@@ -270,25 +270,25 @@ def print_search(summary: dict[str, Any], out: str) -> None:
 
 
 def print_exported(files: "Sequence[Exported]") -> None:
-    """Show how each file compares with its run, and what 8-bit numbers cost."""
+    """Show how each file compares with its run, and the loss through 8-bit numbers."""
     for one in files:
         parity = one.parity
         same = f"{round(parity.agreement * parity.drawings)} of {parity.drawings} drawings get the same class"
         print(f"against the run in float32: {same}, largest difference of a probability {parity.largest_difference:.5f}")
         for note in one.notes:
             print(f"warning: {note}", file=sys.stderr)
-        if one.toll is not None:
-            _print_toll(one.toll)
+        if one.quantisation is not None:
+            _print_quantisation(one.quantisation)
         print(f"model: {one.path} ({one.size_bytes / 1e6:.1f} MB, {one.about.precision})")
 
 
-def _print_toll(toll: "QuantisationCheck") -> None:
-    print(f"8-bit numbers: {toll.agreement:.1%} of {toll.drawings} drawings that they weren't chosen by get the same class")
-    if toll.difference is None:
-        print("their loss of accuracy isn't known: no drawings of known class that the model hasn't learnt from")
+def _print_quantisation(check: "QuantisationCheck") -> None:
+    print(f"8-bit numbers: {check.agreement:.1%} of {check.drawings} drawings that no range was measured on get the same class")
+    if check.difference is None:
+        print("their loss of accuracy isn't known: there are no drawings of known class that the model wasn't trained on")
         return
-    of = "test drawings" if toll.of == "test" else "training drawings, each by the fold that has not seen it"
-    print(f"accuracy on {toll.drawings} {of}: {toll.accuracy_float32:.4f} before; change {_difference(toll.difference)}")
+    of = "test drawings" if check.of == "test" else "training drawings, each by the fold that has not seen it"
+    print(f"accuracy on {check.drawings} {of}: {check.accuracy_float32:.4f} before; change {_difference(check.difference)}")
 
 
 def print_weaknesses(found: dict[str, Any], path: Path) -> None:

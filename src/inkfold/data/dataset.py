@@ -1,15 +1,14 @@
-"""What is to be learnt: drawings, their classes and groups, read from the layouts that people have them in.
+"""Reads datasets: drawings with their classes and groups, from the layouts that people store them in.
 
 One rule orders the classes, in every layout: by target value where the table gives one; else, where all class names
 are whole numbers, by number; else by the code points of the names (NFC, stripped). Neither the order of rows or
 folders nor the locale changes it. Rows are named by their number in the table, from 1, the header not counted.
 No drawing is decoded here.
 
-    dataset     read_dataset, and what is judged of the whole
+    dataset     read_dataset, and checks of the whole
     layouts     competition | table | folder -> parts
-    folders     class folders
-    samples     the sample submission, the test rows' true targets
-    drawings    Drawings, Dataset, DataOptions
+    submission  the sample submission, the test rows' true targets
+    types       Drawings, Dataset, DataOptions
     labels      label columns -> class indices
     paths       the files that tables and folders name
     tables      CSV or Parquet -> columns of text
@@ -43,20 +42,20 @@ def read_dataset(root: str | Path, options: DataOptions | None = None, *, strict
     """Read a dataset of drawings: a competition's tables, class folders, or any CSV or Parquet table.
 
     Args:
-        root: A directory, or a table.
+        root: Path of a directory or a table.
         options: How to read it; None takes the defaults.
-        strict: Whether errors are raised; otherwise they are kept in `Dataset.problems` and bad rows left out.
+        strict: Whether errors are raised; otherwise they are collected in `Dataset.problems` and bad rows are left out.
 
     Returns:
         The dataset.
 
     Raises:
-        DataError: If the root doesn't exist or doesn't fit the layout, or, when strict, with all problems together
-            when one of them is an error.
+        DataError: If the root doesn't exist or doesn't fit the layout; if strict, also if there is any error in the data.
+            All problems are reported together.
     """
     options = options or DataOptions()
     place = Path(root)
-    # A linked table's paths start where the link is.
+    # The paths of a linked table start at the link.
     place = place.parent.resolve() / place.name if place.is_file() else place.resolve()
     base = place.parent if place.is_file() else place
     layout = detect_layout(place, options)
@@ -77,7 +76,7 @@ def few_drawings(dataset: Dataset, k: int) -> list[Problem]:
     """Warn of classes that have fewer training drawings than there are folds.
 
     Args:
-        dataset: Its given validation part isn't counted.
+        dataset: The dataset; drawings of its own validation part aren't counted.
         k: The number of folds.
 
     Returns:
@@ -90,7 +89,7 @@ def few_drawings(dataset: Dataset, k: int) -> list[Problem]:
     problems = []
     for name, count in zip(dataset.class_names, counts, strict=True):
         if count == 0:
-            text = "has no usable training drawing, so it can't be learnt. Add some or remove the class."
+            text = "has no usable training drawing, so it can't be trained. Add some or remove the class."
             problems.append(Problem("class_without_drawings", f"class {name!r}", text, "warning"))
         elif count < k:
             text = f"has {count} usable training drawing(s), fewer than the {k} folds. Add some or take fewer folds."
@@ -115,7 +114,7 @@ def _add_test_targets(base: Path, parts: Parts, options: DataOptions, problems: 
 
 
 def _class_problems(root: Path, parts: Parts) -> list[Problem]:
-    """Errors when there is nothing to tell apart."""
+    """Report an error if there are fewer than two classes."""
     if not len(parts.train):
         text = (
             "no labelled drawing found, expected a folder for each class, `train.csv`, or a table named by "
@@ -134,7 +133,7 @@ def _group_hint(train: Drawings) -> list[Problem]:
     if not names_suggest_groups(train.image_paths, train.targets):
         return []
     text = (
-        f"file names such as {train.image_paths[0]!r} suggest several drawings of one origin: folds that part them "
-        "flatter the accuracy. Name a column that says which belong together with `folds.group_column`."
+        f"file names such as {train.image_paths[0]!r} suggest several drawings of one origin: folds that split them "
+        "make the accuracy optimistic. Name the column that says which belong together: `folds.group_column=NAME`."
     )
     return [Problem("groups_suggested", "image paths", text, "warning")]

@@ -1,4 +1,4 @@
-"""Copies of drawings as findings that a user can act on: which drawings, what was done to them, and what is wrong with it."""
+"""Groups of copies as findings that a user can act on: which drawings, how they differ, and what is wrong with it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,13 +20,13 @@ STILL_DEG = 1.0
 
 @dataclass(frozen=True, slots=True)
 class DuplicateImage:
-    """A drawing of a group.
+    """A drawing that has copies.
 
     Attributes:
-        part: `train`, `val` where the data have a validation part, or `test`.
-        image_path: As the data name it.
-        class_name: None where it isn't known.
-        file: Where it is.
+        part: `train`, `val` if the data has a validation part, or `test`.
+        image_path: The drawing's path as the data gives it.
+        class_name: Name of its class; None if unknown.
+        file: Absolute path of the image file.
     """
 
     part: str
@@ -37,11 +37,11 @@ class DuplicateImage:
 
 @dataclass(frozen=True, slots=True)
 class CopyGroup:
-    """Drawings that are one drawing.
+    """Copies of one drawing.
 
     Attributes:
-        members: Two at least; training drawings first.
-        matches: Between places among the members: what turns one into another.
+        members: Two copies at least; training drawings first.
+        matches: Transformations between the members; `first` and `second` count the members from 0.
     """
 
     members: tuple[DuplicateImage, ...]
@@ -49,7 +49,7 @@ class CopyGroup:
 
     @property
     def kind(self) -> Kind:
-        """`leak` between what is learnt from and what measures, `across` classes, else `within` one."""
+        """`leak`: in several of train, val and test; `across`: in several classes; otherwise `within` one class."""
         parts = {member.part for member in self.members}
         if len(parts) > 1:
             return "leak"
@@ -62,15 +62,18 @@ class CopyGroup:
 
     @property
     def similarity(self) -> float:
-        """Of the least similar match."""
+        """Similarity of the least similar match, 0 to 1."""
         return min(match.similarity for match in self.matches)
 
     def as_json(self) -> dict[str, Any]:
-        """Give the group as JSON values."""
+        """Return the group as JSON values."""
         return {
             "kind": self.kind,
             "conflict": self.conflicts,
-            "members": [{"part": one.part, "image_path": one.image_path, "class_name": one.class_name} for one in self.members],
+            "members": [
+                {"part": member.part, "image_path": member.image_path, "class_name": member.class_name}
+                for member in self.members
+            ],
             "pairs": [
                 {
                     "first": match.first,
@@ -96,10 +99,10 @@ def find_groups(
 
     Args:
         dataset: Training and test drawings.
-        digests: Of the training files' bytes and, where there are any, of the test files'; empty for what can't be read. All
-            others are signed.
-        signatures: Where.
-        progress: Told how many candidates were compared.
+        digests: Digests of the training files' bytes and, if there is a test part, of the test files'; empty for unreadable
+            files. All others have a signature in the store.
+        signatures: The store of the signatures.
+        progress: Called with the number of compared candidates.
 
     Returns:
         Groups, the worst kind first, then the most similar.
@@ -118,8 +121,8 @@ def find_groups(
     groups = []
     for root, own in of_root.items():
         places = np.flatnonzero(roots == root).tolist() if len(own) > 1 else sorted({own[0].first, own[0].second})
-        at = {place: number for number, place in enumerate(places)}
-        moved = tuple(replace(match, first=at[match.first], second=at[match.second]) for match in own)
+        number_of = {place: number for number, place in enumerate(places)}
+        moved = tuple(replace(match, first=number_of[match.first], second=number_of[match.second]) for match in own)
         groups.append(CopyGroup(tuple(members[place] for place in places), moved))
     return sorted(groups, key=lambda group: (KINDS.index(group.kind), -group.similarity, group.members[0].image_path))
 
@@ -130,42 +133,49 @@ def count_groups(groups: Sequence[CopyGroup]) -> dict[str, int]:
     return {
         **counts,
         "conflicts": sum(group.conflicts for group in groups),
-        "drawings": sum(len(one.members) for one in groups),
+        "drawings": sum(len(group.members) for group in groups),
     }
 
 
 def group_problems(groups: Sequence[CopyGroup]) -> list[Problem]:
-    """Say what is wrong with copies, a warning a group.
+    """Describe each group's problems as warnings.
 
     Args:
-        groups: Of copies.
+        groups: Groups of copies.
 
     Returns:
-        Of the kinds `leak`, `conflicting_labels` and `duplicate`.
+        Problems of the kinds `leak`, `conflicting_labels` and `duplicate`.
     """
     problems = []
     for group in groups:
         first, *others = group.members
         where = f"{first.part} {first.image_path}"
-        same = ", ".join(f"{one.part} {one.image_path}" for one in others)
-        labels = " and ".join(repr(name) for name in sorted({one.class_name for one in group.members if one.class_name}))
-        how = in_words(group.matches[0])
+        same = ", ".join(f"{other.part} {other.image_path}" for other in others)
+        names = sorted({member.class_name for member in group.members if member.class_name})
+        labels = " and ".join(map(repr, names))
+        difference = in_words(group.matches[0])
         if group.conflicts:
             text = (
-                f"is one drawing with {same} ({how}), labelled {labels}: one label at most is right. Mend or remove the others."
+                f"is one drawing with {same} ({difference}), labelled {labels}: at most one label is right. "
+                "Correct or remove the others."
             )
             problems.append(Problem("conflicting_labels", where, text, "warning"))
         if group.kind == "leak":
-            text = f"is one drawing with {same} ({how}): learnt from and measured on, it flatters. Remove it from one part."
+            text = (
+                f"is one drawing with {same} ({difference}): trained on and evaluated on, it makes the accuracy optimistic. "
+                "Remove it from one part."
+            )
             problems.append(Problem("leak", where, text, "warning"))
         elif not group.conflicts:
-            text = f"is one drawing with {same} ({how}). Training keeps them in one fold; remove copies that aren't meant."
+            text = (
+                f"is one drawing with {same} ({difference}). Training keeps them in one fold; remove copies that aren't meant."
+            )
             problems.append(Problem("duplicate", where, text, "warning"))
     return problems
 
 
 def in_words(match: Match) -> str:
-    """Say what turns the second drawing of a match into the first."""
+    """Describe the transformation of a match's second drawing into its first."""
     if match.identical:
         return "the same file"
     turn = round(match.turn_deg)
@@ -178,7 +188,7 @@ def in_words(match: Match) -> str:
 
 def _members(dataset: Dataset) -> list[DuplicateImage]:
     val = dataset.train.given_val
-    parts = ["train"] * len(dataset.train) if val is None else ["val" if one else "train" for one in val]
+    parts = ["train"] * len(dataset.train) if val is None else ["val" if is_val else "train" for is_val in val]
     tests: Sequence[Drawings] = () if dataset.test is None else (dataset.test,)
     tables = [(dataset.train, parts), *((test, ["test"] * len(test)) for test in tests)]
     members = []

@@ -1,10 +1,10 @@
-"""Drawings that are one drawing: mirrored, turned by quarters and a little, resized, re-encoded, on another page.
+"""Finds copies of drawings: mirrored, turned by quarters and a little, resized, re-encoded, or on another page.
 
-Two steps, neither over all pairs. What is the same for any turn and flip of a signature, 30 numbers, proposes each drawing's
-nearest neighbours through a k-d tree. Then the pixels decide: the second is turned onto the first, and their blurred ink is
+Two steps, neither over all pairs. 30 numbers that no turn or flip of a signature changes propose each drawing's nearest
+neighbours through a k-d tree. Then the pixels decide: the second is turned onto the first, and their blurred ink is
 correlated. Thresholds were chosen on the training drawings of Quick, Draw! (6,867) with planted copies, nearly all of which
-correlate by over 0.997, and of the drawings themselves no two by over 0.993, thin ones, which are all alike, apart; of 100,000
-drawings that follow 30 patterns, one pair does by over 0.997.
+correlate by over 0.997, and of the drawings themselves no two by over 0.993, thin ones, which are all alike, apart; of
+100,000 drawings that follow 30 patterns, one pair does by over 0.997.
 """
 
 import json
@@ -43,7 +43,7 @@ STEPS = [
     *(FIRST_STEP / 1.7**turn for turn in range(4)),
 ]  # round drawings agree at many turns: one wide step
 
-COMPARED_VERSION = 1  # of what two drawings are found to be: raised with the rules above and below
+COMPARED_VERSION = 1  # part of the key of stored matches: raise it whenever the rules here change
 
 Signatures = UInt8[np.ndarray, "n 64 64"]
 ReadSignatures = Callable[[Shaped[np.ndarray, " m"]], Signatures]
@@ -51,15 +51,15 @@ ReadSignatures = Callable[[Shaped[np.ndarray, " m"]], Signatures]
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Two drawings that are one.
+    """Two copies of one drawing.
 
     Attributes:
-        first: Place of the one among the drawings asked about.
-        second: Of the other, behind it.
+        first: Row number of one copy.
+        second: Row number of the other copy, above `first`.
         similarity: Correlation of their ink, 0 to 1.
-        flip: Whether the second is mirrored left to right to come onto the first.
-        turn_deg: By how much it is then turned, anticlockwise, -180 to 180.
-        identical: The files have the same bytes.
+        flip: Whether the second has to be mirrored left to right to match the first.
+        turn_deg: Angle by which the second is then turned, degrees anticlockwise, -180 to 180.
+        identical: Whether the files have the same bytes.
     """
 
     first: int
@@ -75,92 +75,92 @@ def find_matches(
     read: ReadSignatures,
     progress: Progress = silent,
 ) -> list[Match]:
-    """Find drawings that are one.
+    """Find copies among drawings.
 
     Args:
-        digests: Of the files' bytes; all signed.
-        read: Gives signatures by digest.
-        progress: Told how many candidates were compared.
+        digests: Digests of the files' bytes; each has a signature.
+        read: Returns the signatures of digests.
+        progress: Called with the number of compared candidates.
 
     Returns:
-        Matches, in the order of their first drawing's digest. The same for the same drawings in any order, but for places.
+        Matches, in the order of their first drawing's digest. The order of the drawings changes nothing but the row numbers.
     """
     names = np.unique(digests)
     return _spread(digests, _compare_all(names, read, progress))
 
 
 def find_copies(digests: Shaped[np.ndarray, " n"], signatures: SignatureStore, progress: Progress = silent) -> list[Match]:
-    """Find drawings that are one, or remember what was found when these very drawings were compared before.
+    """Find copies among drawings, or read the stored matches if the same drawings were compared before.
 
     Args:
-        digests: Of the files' bytes; all signed.
-        signatures: Where their signatures are, and beside them what was found; a damaged file is as good as none.
-        progress: Told how many candidates were compared.
+        digests: Digests of the files' bytes; each has a signature in the store.
+        signatures: The store of the signatures, beside which matches are stored; a damaged file of matches is ignored.
+        progress: Called with the number of compared candidates.
 
     Returns:
-        As `find_matches`.
+        The matches, as `find_matches` returns them.
 
     Raises:
         CacheError: If the disk is full.
     """
     names = np.unique(digests)
-    of = {"compared": COMPARED_VERSION, "signatures": signatures.shards.key, "drawings": digest(names.tobytes())}
-    path = signatures.shards.directory / f"copies-{key_digest(of)}.json"
-    found = _remembered(path, len(names))
-    if found is None:
-        found = _compare_all(names, signatures.read, progress)
-        rows = [[one.first, one.second, one.similarity, one.flip, one.turn_deg] for one in found]
+    key = {"compared": COMPARED_VERSION, "signatures": signatures.shards.key, "drawings": digest(names.tobytes())}
+    path = signatures.shards.directory / f"copies-{key_digest(key)}.json"
+    matches = _read_matches(path, len(names))
+    if matches is None:
+        matches = _compare_all(names, signatures.read, progress)
+        rows = [[match.first, match.second, match.similarity, match.flip, match.turn_deg] for match in matches]
         try:
             write_text(path, json.dumps(rows))
         except OSError as error:
             raise CacheError(f"{path}: {error.strerror}. Make room, or set INKFOLD_HOME to another disk.") from None
-    return _spread(digests, found)
+    return _spread(digests, matches)
 
 
 def _compare_all(names: Shaped[np.ndarray, " n"], read: ReadSignatures, progress: Progress) -> list[Match]:
-    """Compare drawings with different bytes, each with its neighbours; places are those of the names."""
-    found = []
+    """Compare drawings with different bytes, each with its neighbours; row numbers are those of `names`."""
+    matches = []
     usable, descriptors = describe(names, read)
     pairs = usable[_near_pairs(descriptors)]
     for start in range(0, len(pairs), BLOCK):
         block = pairs[start : start + BLOCK]
-        for (one, other), match in zip(block, compare(read(names[block[:, 0]]), read(names[block[:, 1]])), strict=True):
+        for (first, second), match in zip(block, compare(read(names[block[:, 0]]), read(names[block[:, 1]])), strict=True):
             if match is not None:
-                found.append(replace(match, first=int(one), second=int(other)))
+                matches.append(replace(match, first=int(first), second=int(second)))
         progress("comparing drawings", min(start + BLOCK, len(pairs)), len(pairs))
-    return found
+    return matches
 
 
-def _remembered(path: Path, count: int) -> list[Match] | None:
-    """Read what was found; None where nobody looked, or the file isn't whole."""
+def _read_matches(path: Path, count: int) -> list[Match] | None:
+    """Read stored matches of `count` drawings; None if there are none, or the file is damaged."""
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
-        found = [Match(int(row[0]), int(row[1]), float(row[2]), bool(row[3]), float(row[4])) for row in rows]
+        matches = [Match(int(row[0]), int(row[1]), float(row[2]), bool(row[3]), float(row[4])) for row in rows]
     except (OSError, ValueError, TypeError, LookupError):
         return None
-    places = [place for match in found for place in (match.first, match.second)]
-    return found if isinstance(rows, list) and all(0 <= place < count for place in places) else None
+    places = [place for match in matches for place in (match.first, match.second)]
+    return matches if isinstance(rows, list) and all(0 <= place < count for place in places) else None
 
 
-def _spread(digests: Shaped[np.ndarray, " n"], found: Sequence[Match]) -> list[Match]:
-    """Name the drawings of matches between names, and add files that are the same."""
+def _spread(digests: Shaped[np.ndarray, " n"], matches: Sequence[Match]) -> list[Match]:
+    """Turn matches between distinct digests into matches between rows, and add the rows with equal bytes."""
     _, place = np.unique(digests, return_inverse=True)
     of_name = np.split(np.argsort(place, kind="stable"), np.cumsum(np.bincount(place))[:-1])
     same = [
         Match(int(rows[0]), int(row), 1.0, flip=False, turn_deg=0.0, identical=True) for rows in of_name for row in rows[1:]
     ]
-    return same + [_placed(match, int(of_name[match.first][0]), int(of_name[match.second][0])) for match in found]
+    return same + [_placed(match, int(of_name[match.first][0]), int(of_name[match.second][0])) for match in matches]
 
 
 def group_matches(n: int, matches: Sequence[Match]) -> Int64[np.ndarray, " n"]:
-    """Join matches to groups.
+    """Join matching drawings to groups.
 
     Args:
         n: Number of drawings.
-        matches: Between them.
+        matches: Matches between them.
 
     Returns:
-        The lowest place in each drawing's group; its own where it matches nothing.
+        For each drawing, the lowest row number of its group; its own row number if it has no match.
     """
     ends = np.array([(match.first, match.second) for match in matches], np.int64).reshape(-1, 2)
     group = np.arange(n)
@@ -171,11 +171,11 @@ def group_matches(n: int, matches: Sequence[Match]) -> Int64[np.ndarray, " n"]:
 def describe(
     names: Shaped[np.ndarray, " n"], read: Callable[[Shaped[np.ndarray, " m"]], Signatures]
 ) -> tuple[Int64[np.ndarray, " usable"], Float64[np.ndarray, "usable 30"]]:
-    """Reduce signatures to what no turn and no flip changes: the sizes of their circular harmonics.
+    """Compute descriptors that no turn and no flip changes: the magnitudes of circular harmonics.
 
     Args:
-        names: Digests.
-        read: Gives signatures by digest.
+        names: Digests of the drawings.
+        read: Returns the signatures of digests.
 
     Returns:
         The rows with enough ink to compare, and their descriptors, each of length 1.
@@ -191,25 +191,25 @@ def describe(
         )
         usable.append(start + inked)
         parts.append(sizes / np.maximum(np.linalg.norm(sizes, axis=1, keepdims=True), 1e-12))
-    return np.concatenate(usable), np.concatenate(parts).round(6)  # threads don't add up in one order
+    return np.concatenate(usable), np.concatenate(parts).round(6)  # threads sum in no fixed order
 
 
 def compare(first: Signatures, second: Signatures) -> list[Match | None]:
-    """Bring each second signature onto its first, and say whether they are one drawing.
+    """Turn each second signature onto its first, and decide whether they are copies.
 
     Args:
         first: Signatures with ink.
-        second: As many.
+        second: Signatures with ink, as many as in `first`.
 
     Returns:
-        A match between the places 0 and 1 of each pair, None where they differ.
+        For each pair a match with the row numbers 0 and 1, or None if they are different drawings.
     """
     turns = _likely_turns(_harmonics(first, *ALIGNMENT), _harmonics(second, *ALIGNMENT))
-    return [_judged(*pair) for pair in zip(first, second, turns, strict=True)]
+    return [_match_of(*pair) for pair in zip(first, second, turns, strict=True)]
 
 
 def _near_pairs(descriptors: np.ndarray) -> np.ndarray:
-    """Give each row's nearest rows, each pair once."""
+    """Pair each row with its nearest rows; each pair comes once."""
     from scipy.spatial import KDTree  # noqa: PLC0415 - 100 ms
 
     if len(descriptors) < 2:
@@ -258,7 +258,7 @@ def _likely_turns(first: np.ndarray, second: np.ndarray) -> Float64[np.ndarray, 
     return np.stack(best, axis=1)
 
 
-def _judged(first: np.ndarray, second: np.ndarray, turns: np.ndarray) -> Match | None:
+def _match_of(first: np.ndarray, second: np.ndarray, turns: np.ndarray) -> Match | None:
     """Correlate two signatures, aligned as well as small steps of turn, shift and scale can."""
     fixed = _soft(first) * _disc()
     moving = [_soft(second), _soft(second[:, ::-1])]
@@ -273,8 +273,8 @@ def _judged(first: np.ndarray, second: np.ndarray, turns: np.ndarray) -> Match |
     for step in STEPS:
         for change in (sign * row for row in np.diag(step) if row.any() for sign in (-1, 1)):
             tried = place + change
-            if (found := _correlation(fixed, moving[flip], tried)) > best:
-                best, place = found, tried
+            if (correlation := _correlation(fixed, moving[flip], tried)) > best:
+                best, place = correlation, tried
     needed = ALIKE_THIN if min(_roundness(first), _roundness(second)) < THIN_ROUNDNESS else ALIKE
     turn = (float(place[0]) + 180) % 360 - 180
     return Match(0, 1, min(round(best, 4), 1.0), bool(flip), round(turn, 1)) if best >= needed else None
@@ -315,7 +315,7 @@ def _disc() -> Float32[np.ndarray, "64 64"]:
 
 
 def _placed(match: Match, first: int, second: int) -> Match:
-    """Name the drawings of a pair, the lower place first; swapped, the second is turned the other way."""
+    """Set a match's row numbers, the lower one first; if that swaps the drawings, the turn is reversed."""
     if first < second:
         return Match(first, second, match.similarity, match.flip, match.turn_deg)
     turn = match.turn_deg if match.flip else -match.turn_deg

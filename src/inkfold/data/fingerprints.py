@@ -1,7 +1,7 @@
-"""What of a drawing stays the same when it is resized, re-encoded, put on another page, mirrored or turned.
+"""Signatures of drawings, which resizing, re-encoding and another page don't change.
 
-Its ink, centred on the ink's centre of mass and scaled by the ink's spread, is a square of 64 x 64: the signature. Both are
-the same for any turn, so that a turned copy's signature is the turned signature. Signatures are kept by the digest of the
+A signature is the ink, centred on its centre of mass and scaled by its spread, as a square of 64 x 64. A turned or mirrored
+copy's signature is the turned or mirrored signature. Signatures are kept by the digest of the
 file's bytes: a second look at the same drawings decodes nothing.
 """
 
@@ -35,11 +35,11 @@ LEAST_ROUNDNESS = 0.001
 
 
 class SignatureStore:
-    """Signatures on disk, by the digest of the drawing's file.
+    """Signatures on disk, found by the digest of the drawing's file.
 
     Args:
-        parent: Directory of all signatures.
-        pixel_limit: Drawings with more pixels are broken.
+        parent: Directory that holds all sets of signatures.
+        pixel_limit: Drawings with more pixels are refused as broken.
     """
 
     def __init__(self, parent: Path, pixel_limit: int = DEFAULT_PIXEL_LIMIT) -> None:
@@ -54,16 +54,16 @@ class SignatureStore:
     def build(
         self, files: Sequence[str], digests: Shaped[np.ndarray, " n"], progress: Progress = silent, workers: int = 0
     ) -> list[BrokenFile]:
-        """Sign what hasn't been signed yet.
+        """Compute the signatures that are missing.
 
         Args:
-            files: Absolute paths.
-            digests: Of the files' bytes.
-            progress: Told after each chunk.
-            workers: Processes; 0 takes a process a core.
+            files: Absolute paths of the drawings.
+            digests: Digests of the files' bytes.
+            progress: Called after each chunk.
+            workers: Number of processes; 0 takes one per core.
 
         Returns:
-            The drawings that can't be decoded, by their place in `files`.
+            The drawings that can't be decoded, with their row numbers in `files`.
 
         Raises:
             CacheError: If the disk is full, or a worker was killed.
@@ -77,26 +77,26 @@ class SignatureStore:
             chunks = [todo[start : start + CHUNK] for start in range(0, len(todo), CHUNK)]
             tasks = [(self, [str(files[row]) for row in rows], digests[rows], rows) for rows in chunks]
             answers = map_in_processes(_sign_chunk, tasks, list(map(len, chunks)), "signing drawings", progress, workers)
-            self.shards.missing(names)  # looks at the directory, for `read`
-        return spread_broken([one for broken in answers for one in broken], digests)
+            self.shards.missing(names)  # reads the directory, for `read`
+        return spread_broken([file for broken in answers for file in broken], digests)
 
     def build_all(
         self, files: Sequence[str], names: Sequence[str], digests: Shaped[np.ndarray, " n"], progress: Progress = silent
     ) -> None:
-        """Sign training drawings that all must be whole.
+        """Compute the missing signatures of training drawings, none of which may be broken.
 
         Args:
-            files: Absolute paths.
-            names: What the table calls them.
-            digests: Of the files' bytes; empty for what can't be read.
-            progress: Told after each chunk.
+            files: Absolute paths of the drawings.
+            names: The drawings' paths in the table, for messages.
+            digests: Digests of the files' bytes; empty for unreadable files.
+            progress: Called after each chunk.
 
         Raises:
-            DataError: With every drawing that can't be signed.
-            CacheError: As `build`.
+            DataError: If drawings can't be decoded; all are reported together.
+            CacheError: If the disk is full, or a worker was killed.
         """
         if broken := self.build(files, digests, progress):
-            raise DataError([Problem(f"broken_{one.kind}", f"train {names[one.index]}", one.message) for one in broken])
+            raise DataError([Problem(f"broken_{file.kind}", f"train {names[file.index]}", file.message) for file in broken])
 
     def count_blank(self, digests: Shaped[np.ndarray, " n"]) -> int:
         """Count the drawings with too little ink to compare."""
@@ -104,12 +104,12 @@ class SignatureStore:
         return sum(int((~self.read(part).any(axis=(1, 2))).sum()) for part in parts)
 
     def read(self, digests: Shaped[np.ndarray, " n"]) -> UInt8[np.ndarray, "n 64 64"]:
-        """Gather signatures that `build` has made."""
+        """Read signatures that `build` has stored."""
         return self.shards.read(digests)
 
 
 def _sign_chunk(store: SignatureStore, files: list[str], digests: np.ndarray, indices: np.ndarray) -> list[BrokenFile]:
-    """Sign and keep; give the broken drawings."""
+    """Store the signatures of some drawings, and return the broken drawings."""
     signed, broken = read_known(
         files,
         digests,
@@ -123,13 +123,13 @@ def _sign_chunk(store: SignatureStore, files: list[str], digests: np.ndarray, in
 
 
 def sign(pixels: Pixels) -> UInt8[np.ndarray, "64 64"]:
-    """Centre and scale a drawing's ink.
+    """Compute a drawing's signature: its ink, centred and scaled.
 
     Args:
         pixels: (h, w), or (h, w, 3) in RGB; any colours, on any paper.
 
     Returns:
-        Ink in 0..255; all zero where there is too little of it to tell drawings apart: a blank page, a dot, a straight line.
+        Ink in 0..255; all zero if there is too little to tell drawings apart: a blank page, a dot, a straight line.
     """
     ink = ink_depth(pixels, paper_colour(pixels))
     if max(ink.shape) > MOST_SIDE_PX:
@@ -154,9 +154,9 @@ def sign(pixels: Pixels) -> UInt8[np.ndarray, "64 64"]:
 def _inked(ink: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows, columns and depths of what isn't paper; np.nonzero takes ten times as long."""
     flat = ink.ravel()
-    at = np.flatnonzero(flat != 0)
-    ys, xs = np.divmod(at.astype(np.int32), np.int32(ink.shape[1]))
-    return ys, xs, flat[at].astype(np.float32)
+    inked = np.flatnonzero(flat != 0)
+    ys, xs = np.divmod(inked.astype(np.int32), np.int32(ink.shape[1]))
+    return ys, xs, flat[inked].astype(np.float32)
 
 
 def _scaled(ink: np.ndarray, factor: float, interpolation: int) -> np.ndarray:
@@ -169,12 +169,12 @@ def _scaled(ink: np.ndarray, factor: float, interpolation: int) -> np.ndarray:
 def moments(
     ys: Shaped[np.ndarray, " n"], xs: Shaped[np.ndarray, " n"], depths: Shaped[np.ndarray, " n"]
 ) -> tuple[float, float, float, float]:
-    """Measure where ink lies.
+    """Compute the moments of the ink.
 
     Args:
         ys: Rows of the pixels with ink.
-        xs: Their columns.
-        depths: Their ink, above 0.
+        xs: Columns of the pixels with ink.
+        depths: Depth of the ink of each pixel, above 0.
 
     Returns:
         Row and column of the centre of mass, the root mean square distance from it, and roundness: the ratio of the
@@ -190,7 +190,7 @@ def moments(
 
 
 def _splatted(ys: np.ndarray, xs: np.ndarray, depths: np.ndarray) -> np.ndarray:
-    """Share each pixel's ink among the four cells around its place."""
+    """Distribute each pixel's ink over the four cells around its position."""
     square = np.zeros((SIDE + 2) * (SIDE + 2))
     inside = (ys > -1) & (ys < SIDE) & (xs > -1) & (xs < SIDE)
     ys, xs, depths = ys[inside] + 1, xs[inside] + 1, depths[inside]

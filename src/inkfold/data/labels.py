@@ -1,6 +1,6 @@
-"""From label columns to classes: names, target values or both in, class indices out.
+"""Turns label columns (class names, target values or both) into class indices.
 
-Names are compared in one form (NFC, stripped). A class has one name and one target value, and they one class.
+Names are compared in one form (NFC, stripped). Class names and target values correspond one to one.
 """
 
 import re
@@ -54,8 +54,8 @@ def encode_labels(
 
     Args:
         names: A class name for each row, if there is such a column.
-        values: A target value for each row as text, if there is such a column; one of the two is there.
-        where: Names a row for messages.
+        values: A target value for each row as text, if there is such a column; at least one of the two is given.
+        where: Returns the name of a row, for messages.
 
     Returns:
         Class indices, which rows have one (the others hold 0), the classes, and the problems.
@@ -78,7 +78,7 @@ def encode_labels(
     if names is None:
         distinct = np.unique(numbers[known])
         codes, labels = np.searchsorted(distinct, numbers), [str(value) for value in distinct]
-    known, pairs, faults = _pair_up(codes, numbers, known, (labels, where))
+    known, pairs, faults = _pair_up(codes, numbers, known, labels, where)
     classes = Classes(tuple(labels[code] for code, _ in pairs), np.array([value for _, value in pairs], np.int64))
     targets = np.where(known, np.searchsorted(classes.values, numbers), 0).astype(np.int64)
     return targets, known, classes, problems + faults
@@ -87,7 +87,7 @@ def encode_labels(
 def encode_with(
     classes: Classes, names: Strings | None, values: Strings | None, where: Where
 ) -> tuple[Int64[np.ndarray, " rows"], Bool[np.ndarray, " rows"], list[Problem]]:
-    """Turn target values, or else names, into the indices of known classes.
+    """Turn target values, or names if there are no values, into the indices of known classes.
 
     Returns:
         Class indices, which rows have one (the others hold 0), and the problems.
@@ -95,27 +95,27 @@ def encode_with(
     if values is not None:
         numbers, known, problems = _read_values(values, where)
         index_of = {int(value): index for index, value in enumerate(classes.values)}
-        found = [index_of.get(int(number)) for number in numbers]
+        indices = [index_of.get(int(number)) for number in numbers]
     else:
         assert names is not None
         place = {name: index for index, name in enumerate(classes.names)}
         codes, distinct = factorise(names)
         table = [place.get(clean_name(text)) for text in distinct]
-        found, known, problems = [table[code] for code in codes], np.ones(len(names), bool), []
-    for i in [i for i, index in enumerate(found) if index is None and known[i]]:
+        indices, known, problems = [table[code] for code in codes], np.ones(len(names), bool), []
+    for i in [i for i, index in enumerate(indices) if index is None and known[i]]:
         got = f"target {numbers[i]}" if names is None or values is not None else f"class {names[i]!r}"
         text = f"{got} isn't one of the {len(classes.names)} training classes. Correct it or remove the row."
         problems.append(Problem("unknown_class", where(i), text))
         known[i] = False
-    return np.array([index or 0 for index in found], np.int64), known, problems
+    return np.array([index or 0 for index in indices], np.int64), known, problems
 
 
 def find_gaps(where: str, classes: Classes) -> list[Problem]:
     """Warn when target values aren't 0, 1, 2, ...
 
     Args:
-        where: The table or folder, for the message.
-        classes: The classes found.
+        where: Name of the table or folder, for the message.
+        classes: The classes of the data.
 
     Returns:
         One warning or none.
@@ -185,10 +185,10 @@ def _pair_up(
     codes: Int64[np.ndarray, " rows"],
     numbers: Int64[np.ndarray, " rows"],
     known: Bool[np.ndarray, " rows"],
-    context: tuple[list[str], Where],
+    labels: Sequence[str],
+    where: Where,
 ) -> tuple[Bool[np.ndarray, " rows"], list[tuple[int, int]], list[Problem]]:
     """The one-to-one pairs of name code and target value, by value; rows of any other pair become unknown."""
-    labels, where = context
     rows = np.flatnonzero(known)
     values, ranks = np.unique(numbers[rows], return_inverse=True)
     keys, first, inverse = np.unique(codes[rows] * max(len(values), 1) + ranks, return_index=True, return_inverse=True)

@@ -1,4 +1,4 @@
-"""The layouts that people have drawings in, each read into the same parts: tables here, class folders in `folders`."""
+"""Reads each layout that people store drawings in (a competition's tables, any table, class folders) into the same parts."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,13 +22,13 @@ Layout: TypeAlias = Literal["competition", "folder", "table"]
 @final
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """What every layout is read into.
+    """The parts of a dataset, which every layout is read into.
 
     Attributes:
-        train: The labelled drawings, a given validation part among them.
-        classes: Of the training drawings.
-        test: The drawings to predict; None where there are none.
-        sample: None where there is none, or none that can be filled in.
+        train: The labelled drawings, including the data's own validation part.
+        classes: The classes of the training drawings.
+        test: The drawings to predict; None if there are none.
+        sample: The sample submission; None if there is none, or none that can be filled in.
     """
 
     train: Drawings
@@ -38,17 +38,17 @@ class Parts:
 
 
 def detect_layout(place: Path, options: DataOptions) -> Layout:
-    """Find out which layout the data have.
+    """Detect the layout of the data.
 
     Args:
-        place: An absolute directory, or a table.
-        options: What the user says of it.
+        place: Absolute path of a directory or a table.
+        options: The user's options, which may name the layout or the table.
 
     Returns:
         The layout.
 
     Raises:
-        DataError: If the place doesn't exist or can't have the layout that the options ask for.
+        DataError: If the path doesn't exist or can't have the layout that the options name.
     """
     if not place.exists():
         raise DataError([Problem("missing_root", str(place), "no such file or directory. Correct the path of the data.")])
@@ -69,10 +69,10 @@ def read_parts(place: Path, layout: Layout, options: DataOptions, problems: list
     """Read a dataset's tables or folders.
 
     Args:
-        place: An absolute directory, or a table.
-        layout: As `detect_layout` gives it.
+        place: Absolute path of a directory or a table.
+        layout: The layout, from `detect_layout`.
         options: How to read it.
-        problems: Takes up what is wrong; bad rows are left out.
+        problems: Problems of the data are appended; bad rows are left out.
 
     Returns:
         The parts.
@@ -86,7 +86,7 @@ def read_parts(place: Path, layout: Layout, options: DataOptions, problems: list
 @final
 @dataclass(frozen=True)
 class _Tables:
-    """Where the tables are, and the folders that their paths may start from."""
+    """Paths of the tables, and the folders that their image paths may start from."""
 
     root: Path
     train: Path
@@ -133,7 +133,7 @@ def _read_tables(tables: _Tables, options: DataOptions, problems: list[Problem])
     train, classes = _train_of_table(tables, finder, options, problems)
     test = None
     if tables.test is not None:
-        test = _test_of_table(tables, (finder, classes), options, problems)
+        test = _test_of_table(tables, finder, classes, options, problems)
     elif tables.test_folder is not None:
         test = list_drawings(tables.test_folder, tables.root, problems)
     sample = None
@@ -159,12 +159,12 @@ def _train_of_table(
         return _no_drawings(), Classes((), np.empty(0, np.int64))
     paths = table.columns[options.path_column]
     base = choose_base(finder, tables.train_bases, paths)
-    files, found = find_files(paths, finder, base, table.where, options.missing)
+    files, faulty = find_files(paths, finder, base, table.where, options.missing)
     names, values = (table.columns.get(column) for column in label_columns)
-    targets, good, classes, faults = encode_labels(names, values, table.where)
+    targets, good, classes, label_faults = encode_labels(names, values, table.where)
     groups = None if options.group_column is None else table.columns[options.group_column]
-    problems += [*_empty_cells(paths, "image path", table.where), *found, *faults]
-    problems += [] if faults else find_gaps(table.name, classes)
+    problems += [*_empty_cells(paths, "image path", table.where), *faulty, *label_faults]
+    problems += [] if label_faults else find_gaps(table.name, classes)
     good &= files != ""
     if groups is not None:
         problems += _empty_cells(groups, "group", table.where)
@@ -174,17 +174,16 @@ def _train_of_table(
 
 
 def _test_of_table(
-    tables: _Tables, known: tuple[FileFinder, Classes], options: DataOptions, problems: list[Problem]
+    tables: _Tables, finder: FileFinder, classes: Classes, options: DataOptions, problems: list[Problem]
 ) -> Drawings | None:
-    finder, classes = known
     assert tables.test is not None
     table = try_table(tables.test, {options.path_column: "data.path_column"}, tables.test_labels, problems)
     if table is None:
         return None
     paths = table.columns[options.path_column]
     base = choose_base(finder, tables.test_bases, paths)
-    files, found = find_files(paths, finder, base, table.where, options.missing)
-    problems += [*_empty_cells(paths, "image path", table.where), *found]
+    files, faulty = find_files(paths, finder, base, table.where, options.missing)
+    problems += [*_empty_cells(paths, "image path", table.where), *faulty]
     for later, first in find_repeats(paths):
         if paths[later]:
             text = f"{paths[later]!r} is also in row {table.rows[first]}; both are kept, since a submission needs each."
@@ -210,7 +209,7 @@ def _empty_cells(column: Strings, what: str, where: Where) -> list[Problem]:
 def _without_duplicates(
     train: Drawings, good: Bool[np.ndarray, " drawings"], table: Table, problems: list[Problem]
 ) -> Bool[np.ndarray, " drawings"]:
-    """The good rows less repeated ones; of a file with two labels no row is left."""
+    """Mark the good rows without repeated ones; a file with two labels loses all its rows."""
     assert train.targets is not None
     kept = good.copy()
     rows = np.flatnonzero(good)
@@ -235,9 +234,9 @@ def read_folders(root: Path, options: DataOptions, problems: list[Problem]) -> t
     """Read class folders, in the root or in its parts `train` and `val`, and a `test` part.
 
     Args:
-        root: The absolute directory.
+        root: Absolute path of the directory.
         options: How to read it.
-        problems: Takes up what is wrong.
+        problems: Problems of the data are appended.
 
     Returns:
         The labelled drawings, their classes, and the drawings to predict.
@@ -256,24 +255,24 @@ def read_folders(root: Path, options: DataOptions, problems: list[Problem]) -> t
     problems += [*faults, *find_gaps(root.name, classes), *_merged_folders(root.name, names)]
     given_val = None if val is None else np.arange(len(paths)) >= first_val
     if val is not None:
-        paths = _told_apart(paths, first_val, val.name)
+        paths = _with_part_names(paths, first_val, val.name)
     test = _test_folder(root, classes, problems) if (root / "test").is_dir() else None
     return Drawings(paths, files, targets, None, given_val).select(good), classes, test
 
 
 def list_drawings(part: Path, root: Path, problems: list[Problem]) -> Drawings:
-    """List the drawings of a part whose folders say nothing.
+    """List the drawings of a part whose folders aren't classes.
 
     Args:
-        part: The absolute directory.
-        root: What links may not lead out of.
-        problems: Takes up what is wrong.
+        part: Absolute path of the part's directory.
+        root: The directory that links may not lead out of.
+        problems: Problems of the data are appended.
 
     Returns:
         The drawings, without targets.
     """
-    paths, found = list_images(part, root)
-    problems += found
+    paths, faulty = list_images(part, root)
+    problems += faulty
     return Drawings(paths, _files_below(part, paths))
 
 
@@ -283,9 +282,9 @@ def _files_below(folder: Path, paths: Strings) -> Strings:
 
 
 def _class_folders(part: Path, root: Path, skip: frozenset[str], problems: list[Problem]) -> tuple[Strings, Strings, Strings]:
-    """Relative paths, files and class folders' names of a part's drawings."""
-    paths, found = list_images(part, root, skip)
-    problems += found
+    """Return relative paths, files and class folders' names of a part's drawings."""
+    paths, faulty = list_images(part, root, skip)
+    problems += faulty
     inside = np.strings.find(paths, "/") >= 0
     loose = paths[~inside]
     if len(loose):
@@ -295,8 +294,8 @@ def _class_folders(part: Path, root: Path, skip: frozenset[str], problems: list[
     return paths, _files_below(part, paths), _first_folders(paths)
 
 
-def _told_apart(paths: Strings, first_val: int, part: str) -> Strings:
-    """Name the validation part's drawings by the part too where a training drawing has such a name."""
+def _with_part_names(paths: Strings, first_val: int, part: str) -> Strings:
+    """Prefix the validation drawings' paths with the part if a training drawing has an equal path."""
     train, val = paths[:first_val], paths[first_val:]
     if {*train.tolist()}.isdisjoint(val.tolist()):
         return paths
@@ -304,7 +303,7 @@ def _told_apart(paths: Strings, first_val: int, part: str) -> Strings:
 
 
 def _first_folders(paths: Strings) -> Strings:
-    """The first folder of each relative path; "" where there is none."""
+    """Return the first folder of each relative path; "" if it has none."""
     names = np.empty(len(paths), STRING)
     for i, path in enumerate(paths):
         names[i] = path.rpartition("/")[0].partition("/")[0]
@@ -312,7 +311,7 @@ def _first_folders(paths: Strings) -> Strings:
 
 
 def _merged_folders(where: str, names: Strings) -> list[Problem]:
-    """Warn of folders whose names differ in Unicode form or outer spaces only."""
+    """Warn of folders whose names differ only in Unicode form or outer spaces."""
     forms: dict[str, list[str]] = {}
     for raw in sorted(factorise(names)[1]):
         forms.setdefault(clean_name(raw), []).append(raw)
@@ -325,7 +324,7 @@ def _merged_folders(where: str, names: Strings) -> list[Problem]:
 
 
 def _test_folder(root: Path, classes: Classes, problems: list[Problem]) -> Drawings:
-    """The test part's drawings, with targets where all lie in folders named as classes."""
+    """Read the test part's drawings, with targets if all lie in folders named as classes."""
     test = list_drawings(root / "test", root, problems)
     names = _first_folders(test.image_paths)
     targets, known, _ = encode_with(classes, names, None, lambda i: test.image_paths[i])

@@ -1,6 +1,6 @@
 # pathlib would cost several times as much per row, and tables of a million rows are read here:
 # ruff: noqa: PTH112, PTH118, PTH122, PTH208
-"""Which files are drawings, and where the paths of a table lead: inside the root or nowhere.
+"""Finds drawings in folders, and the files that the paths of a table name.
 
 Nothing outside the root is ever opened: neither `..`, nor an absolute path, nor a symbolic link leads out.
 """
@@ -31,7 +31,7 @@ Severity = Literal["error", "warning"]
 
 
 def is_junk(name: str) -> bool:
-    """Tell whether a file or folder is something that an operating system or a tool left behind, or hidden."""
+    """Return whether a file or folder is hidden, or left behind by an operating system or a tool."""
     return name.startswith(".") or name.lower() in JUNK_NAMES
 
 
@@ -39,9 +39,9 @@ def list_images(directory: Path, root: Path | None = None, skip: frozenset[str] 
     """Find all drawings below a directory.
 
     Args:
-        directory: Searched with all its folders.
-        root: What links may not lead out of; None takes `directory`.
-        skip: Names directly in `directory` that are left out.
+        directory: The directory, which is searched with all its folders.
+        root: The directory that links may not lead out of; None takes `directory`.
+        skip: Names of entries of `directory` that are left out.
 
     Returns:
         Paths relative to `directory` with forward slashes, in code point order whatever the platform, and the
@@ -68,7 +68,7 @@ def list_images(directory: Path, root: Path | None = None, skip: frozenset[str] 
 @final
 @dataclass
 class _Scan:
-    """What a search through folders has found so far."""
+    """The state of a search through folders."""
 
     directory: Path
     finder: "FileFinder"
@@ -78,14 +78,14 @@ class _Scan:
     others: int = 0
 
     def visit(self, folder: str, skip: frozenset[str]) -> list[str]:
-        """Take in a folder's files and return its folders; both relative, folders ending in a slash."""
+        """Collect a folder's images and return its folders; relative paths, folders ending in a slash."""
         folders: list[str] = []
         images: list[str] = []
         try:
             entries = list(os.scandir(self.directory / folder))
         except OSError as error:
             text = f"the folder can't be read ({error.strerror}). Make it readable."
-            self._tell("unreadable_folder", folder, text)
+            self._report("unreadable_folder", folder, text)
             return []
         for entry in entries:
             if is_junk(entry.name) or entry.name in skip:
@@ -108,23 +108,23 @@ class _Scan:
         elif _is_text(relative):
             return True
         else:
-            self._tell("undecodable_name", relative, "the file's name isn't UTF-8. Rename the file.")
+            self._report("undecodable_name", relative, "the file's name isn't UTF-8. Rename the file.")
         return False
 
     def _follows(self, entry: "os.DirEntry[str]", relative: str) -> bool:
-        """Whether a link may be read: to a file inside the root."""
+        """Return whether a link leads to a file inside the root; report it otherwise."""
         if not self.finder.is_inside(os.path.realpath(entry.path)):
             self.problems.append(_outside(self._where(relative), relative, self.finder.root))
         elif entry.is_dir():
             text = "a link to a folder inside the root, left out: its drawings are read where they are."
-            self._tell("linked_folder", relative, text, "warning")
+            self._report("linked_folder", relative, text, "warning")
         elif not entry.is_file():
-            self._tell("missing_file", relative, "a link to a file that isn't there. Remove or mend it.")
+            self._report("missing_file", relative, "a link to a file that isn't there. Remove or correct it.")
         else:
             return True
         return False
 
-    def _tell(self, kind: str, relative: str, text: str, severity: Severity = "error") -> None:
+    def _report(self, kind: str, relative: str, text: str, severity: Severity = "error") -> None:
         self.problems.append(Problem(kind, self._where(relative), text, severity))
 
     def _where(self, relative: str) -> str:
@@ -135,20 +135,20 @@ def _is_text(name: str) -> bool:
     return name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
-def _outside(where: str, given: str, root: str) -> Problem:
-    text = f"{given!r} leads out of {root}, expected a file inside. Copy it there, or give a folder above both as root."
+def _outside(where: str, path: str, root: str) -> Problem:
+    text = f"{path!r} leads out of {root}, expected a file inside. Copy it there, or give a folder above both as root."
     return Problem("outside_root", where, text.encode(errors="replace").decode())
 
 
 @final
 class FileFinder:
-    """Finds the files that a table names, inside one root and at the cost of one `lstat` each.
+    """Finds the files that a table names, inside one root, at the cost of one `lstat` each.
 
     Folders are resolved once each. A path is tried as it is, then with `/` for Windows' backslashes, then in the
     other Unicode forms: macOS decomposes names (NFD) where tables mostly have them composed (NFC).
 
     Args:
-        root: What no path may lead out of.
+        root: The directory that no path may lead out of.
     """
 
     def __init__(self, root: Path) -> None:
@@ -158,30 +158,30 @@ class FileFinder:
         self._listings: dict[str, dict[str, str]] = {}
 
     def is_inside(self, real: str) -> bool:
-        """Tell whether a resolved path is the root or below it."""
+        """Return whether a resolved path is the root or below it."""
         return real == self.root or real.startswith(self._prefix)
 
-    def find(self, base: str, given: str) -> tuple[str, str]:
+    def find(self, base: str, named: str) -> tuple[str, str]:
         """Look for a file.
 
         Args:
             base: The absolute folder that relative paths start from.
-            given: The path as the table has it.
+            named: The path as the table has it.
 
         Returns:
             The file's absolute path and "", or "" and the fault: `missing_file` or `outside_root`.
         """
         fault = "missing_file"
-        texts = [given, given.replace("\\", "/")] if "\\" in given else [given]
+        texts = [named, named.replace("\\", "/")] if "\\" in named else [named]
         for text in texts:
             path, fault = self._locate(base, text)
             if path:
                 return path, ""
-        for text in [] if given.isascii() or fault == "outside_root" else texts:
+        for text in [] if named.isascii() or fault == "outside_root" else texts:
             path = self._other_forms(base, text)
             if path:
                 return path, ""
-        if re.match(r"[A-Za-z]:[\\/]|\\\\", given):
+        if re.match(r"[A-Za-z]:[\\/]|\\\\", named):
             fault = "outside_root"
         return "", fault
 
@@ -209,7 +209,7 @@ class FileFinder:
         return real
 
     def _other_forms(self, base: str, text: str) -> str:
-        """The file whose name differs in Unicode form only, or ""; folders and file may differ each for itself."""
+        """Find the file whose path differs only in Unicode form, folder by folder; "" if there is none."""
         for form in ("NFC", "NFD"):
             path, _ = self._locate(base, unicodedata.normalize(form, text))
             if path:
@@ -222,7 +222,7 @@ class FileFinder:
         return self._locate(base, here)[0]
 
     def _listing(self, folder: str) -> dict[str, str]:
-        """The names in a folder by their composed form."""
+        """Map the composed form of each name in a folder to the name."""
         if folder not in self._listings:
             names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
             self._listings[folder] = {unicodedata.normalize("NFC", name): name for name in reversed(names)}
@@ -230,7 +230,7 @@ class FileFinder:
 
 
 def choose_base(finder: FileFinder, bases: Sequence[Path], paths: Strings) -> Path:
-    """Choose the folder under which most of the first 50 paths exist; the first one of equals."""
+    """Choose the folder under which most of the first 50 paths exist; the first of equally good ones."""
     probes = [str(path) for path in paths[:PROBE_ROWS]]
     return max(bases, key=lambda base: sum(bool(finder.find(str(base), probe)[0]) for probe in probes))
 
@@ -241,22 +241,22 @@ def find_files(
     """Find the file of every path of a table.
 
     Args:
-        paths: As the table gives them; an empty one gets no file and no problem.
-        finder: Holds the root that no path may lead out of.
+        paths: Paths as the table gives them; an empty one gets no file and no problem.
+        finder: The finder of the root that no path may lead out of.
         base: The folder that relative paths start from.
-        where: Names a row for messages.
-        missing: How grave a missing file is; leading out of the root is always an error.
+        where: Returns the name of a row, for messages.
+        missing: Severity of a missing file; a path out of the root is always an error.
 
     Returns:
-        Absolute paths ("" where there is no file or it lies outside), and the problems. When there are many rows and
-        none has a file, one problem says so.
+        Absolute paths ("" where there is no file or it lies outside), and the problems. If there are many rows and
+        none has a file, this is a single problem.
     """
     files = np.empty(len(paths), STRING)
     faults: dict[int, str] = {}
     start = str(base)
-    for i, given in enumerate(paths):
-        if given:
-            path, fault = finder.find(start, given)
+    for i, named in enumerate(paths):
+        if named:
+            path, fault = finder.find(start, named)
             if fault or not _is_text(path):
                 faults[i] = fault or "missing_file"
             else:
@@ -278,7 +278,7 @@ def find_files(
 
 
 def names_suggest_groups(paths: Strings, targets: Int64[np.ndarray, " rows"]) -> bool:
-    """Tell whether file names look as if several drawings were made after one photo or by one person.
+    """Return whether file names suggest that several drawings were made after one photo or by one person.
 
     They do when, after a trailing counter such as `-1` or `_2` is cut off, at least half the drawings share the rest
     with another one of their class, and most classes have two such rests or more (`sketch_0`, `sketch_1` have one).

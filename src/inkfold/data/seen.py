@@ -1,9 +1,8 @@
-"""Which drawings a backbone's weights learnt from, where a file beside the weights says so.
+"""Lists of the drawings that a backbone was pretrained on, and their recognition among a run's drawings.
 
-To a backbone that was trained on them drawings look easy, and accuracy out of fold says little of new ones. A file
-`NAME.learnt.npy` beside `NAME.safetensors` holds 128 bits of each drawing that the weights learnt from, by which it is
-recognised when it comes back in another size, on another page or in another file format. `ink-small` has one; for weights
-of your own: `python -m inkfold.data.seen DATA WEIGHTS`.
+Accuracy on drawings that the backbone was pretrained on is optimistic, also out of fold. A file `NAME.learnt.npy` beside
+`NAME.safetensors` holds a 128-bit code of each pretraining drawing, by which it is recognised in another size, on another page
+or in another file format. `ink-small` has such a list; for your own weights run `python -m inkfold.data.seen DATA WEIGHTS`.
 """
 
 import io
@@ -29,25 +28,25 @@ CHUNK = 256
 
 
 def seen_list_file(weights: Path) -> Path:
-    """Say where the list of a weights file would lie.
+    """Return the path of a weights file's list of pretraining drawings, which need not exist.
 
     Args:
-        weights: Of the backbone.
+        weights: Path of the backbone's weights file.
 
     Returns:
-        `NAME.learnt.npy` beside it.
+        `NAME.learnt.npy` in the same directory.
     """
     return weights.with_suffix(SUFFIX)
 
 
 def read_seen_list(weights: Path) -> UInt64[np.ndarray, "n 2"] | None:
-    """Read what weights learnt from.
+    """Read the codes of the drawings that a backbone was pretrained on.
 
     Args:
-        weights: Their file.
+        weights: Path of the backbone's weights file.
 
     Returns:
-        Codes; None where nobody wrote any down.
+        A code per drawing; None if the weights have no list.
 
     Raises:
         WeightsError: If the file isn't a list of codes.
@@ -56,8 +55,8 @@ def read_seen_list(weights: Path) -> UInt64[np.ndarray, "n 2"] | None:
     if not path.is_file():
         return None
     try:
-        codes = np.load(path, mmap_mode="r", allow_pickle=False)  # a header that promises more than there is maps nothing
-    except (OSError, ValueError, EOFError):  # NumPy's words recommend to unpickle it
+        codes = np.load(path, mmap_mode="r", allow_pickle=False)  # a header that announces more than the file holds fails here
+    except (OSError, ValueError, EOFError):  # NumPy's message recommends unpickling
         raise WeightsError(f"{path}: not a list of drawings, or not a whole one. {_again(weights)}") from None
     if not isinstance(codes, np.ndarray) or codes.dtype != np.uint64 or codes.ndim != 2 or codes.shape[1] != BITS // 64:
         got = f"{codes.dtype} {codes.shape}" if isinstance(codes, np.ndarray) else "an archive"
@@ -66,26 +65,26 @@ def read_seen_list(weights: Path) -> UInt64[np.ndarray, "n 2"] | None:
 
 
 def write_seen_list(data: str | Path, weights: Path) -> int:
-    """Write down which drawings weights learnt from, beside them.
+    """Write the list of the drawings that a backbone was pretrained on, beside its weights.
 
     Args:
-        data: All training drawings of a folder.
-        weights: The weights' file.
+        data: The dataset whose training drawings the weights were trained on.
+        weights: Path of the weights file.
 
     Returns:
-        How many drawings are listed: those with too little ink to be told apart are not.
+        Number of listed drawings; those with too little ink to be recognised are left out.
 
     Raises:
-        DataError: With every problem of the data, broken drawings among them.
+        DataError: If the data has problems, including drawings that can't be decoded; all are reported together.
     """
     train = read_dataset(data).train
     files = train.files.tolist()
-    digests, _ = digest_files(files)  # what can't be read can't be signed either, and is told then
+    digests, _ = digest_files(files)  # unreadable files are reported by `build_all`
     with tempfile.TemporaryDirectory() as scratch:
         store = SignatureStore(Path(scratch))
         store.build_all(files, train.image_paths.tolist(), digests)
-        found = store.read(digests)
-    codes = np.unique(code(found[found.any(axis=(1, 2))]), axis=0)
+        signatures = store.read(digests)
+    codes = np.unique(code(signatures[signatures.any(axis=(1, 2))]), axis=0)
     buffer = io.BytesIO()
     np.save(buffer, codes, allow_pickle=False)
     write_bytes(seen_list_file(weights), buffer.getvalue())
@@ -93,43 +92,43 @@ def write_seen_list(data: str | Path, weights: Path) -> int:
 
 
 def code(signatures: UInt8[np.ndarray, "n 64 64"]) -> UInt64[np.ndarray, "n 2"]:
-    """Shorten signatures to 128 bits: the signs of their lowest frequencies.
+    """Reduce signatures to 128-bit codes: the signs of their lowest frequencies.
 
     Args:
-        signatures: As `signatures.sign` makes them.
+        signatures: Signatures from `fingerprints.sign`.
 
     Returns:
-        Codes that differ in few bits where drawings are copies of each other, and in half of them where they aren't.
+        Codes; those of copies differ in few bits, those of different drawings in about half of them.
 
     Source: Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions" (2010), on centred and scaled ink.
     """
     rows, columns = _lowest_frequencies()
     waves = _cosines(int(max(rows.max(), columns.max())) + 1)
-    found = np.einsum("fy,nyx,gx->nfg", waves, signatures.astype(np.float64), waves, optimize=True)[:, rows, columns]
-    packed = np.packbits(np.ascontiguousarray(found > 0), axis=1, bitorder="little")
+    coefficients = np.einsum("fy,nyx,gx->nfg", waves, signatures.astype(np.float64), waves, optimize=True)[:, rows, columns]
+    packed = np.packbits(np.ascontiguousarray(coefficients > 0), axis=1, bitorder="little")
     return packed.view("<u8").astype(np.uint64)
 
 
-def mark_seen(signatures: UInt8[np.ndarray, "n 64 64"], learnt: UInt64[np.ndarray, "m 2"]) -> Bool[np.ndarray, " n"]:
-    """Say which drawings are among those that were learnt from.
+def mark_seen(signatures: UInt8[np.ndarray, "n 64 64"], seen: UInt64[np.ndarray, "m 2"]) -> Bool[np.ndarray, " n"]:
+    """Mark the drawings that the backbone was pretrained on.
 
     Args:
-        signatures: Of the drawings; the upright ones are compared, not mirrored or turned copies.
-        learnt: Codes of what was learnt from.
+        signatures: Signatures of the drawings; mirrored or turned copies aren't recognised.
+        seen: Codes of the pretraining drawings, from `read_seen_list`.
 
     Returns:
-        True where one of them is the drawing; never where there is too little ink to tell.
+        True for drawings that the list has; False for those with too little ink to compare.
     """
     known = np.zeros(len(signatures), bool)
-    for start in range(0, len(signatures) if len(learnt) else 0, CHUNK):
+    for start in range(0, len(signatures) if len(seen) else 0, CHUNK):
         part = slice(start, start + CHUNK)
-        different = np.bitwise_count(code(signatures[part])[:, None] ^ learnt[None]).sum(axis=2, dtype=np.int64)
+        different = np.bitwise_count(code(signatures[part])[:, None] ^ seen[None]).sum(axis=2, dtype=np.int64)
         known[part] = (different.min(axis=1) <= NEAR_BITS) & signatures[part].any(axis=(1, 2))
     return known
 
 
 def _lowest_frequencies() -> tuple[np.ndarray, np.ndarray]:
-    """Give the frequencies of the cosine transform in order, the mean left out."""
+    """Return row and column of the cosine transform's lowest frequencies, in ascending order and without the mean."""
     places = sorted((row + column, row, column) for row in range(BITS) for column in range(BITS) if 0 < row + column < 16)
     _, rows, columns = np.array(places[:BITS]).T
     return rows, columns
@@ -144,20 +143,20 @@ def _again(weights: Path) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Write a list, as `python -m inkfold.data.seen DATA WEIGHTS` does.
+    """Run `python -m inkfold.data.seen DATA WEIGHTS`, which writes a list of pretraining drawings.
 
     Args:
-        arguments: The folder of drawings and the weights file.
+        arguments: Path of the drawings, and path of the weights file.
 
     Raises:
-        SystemExit: With what is wrong.
+        SystemExit: If the arguments or the data are wrong.
     """
     try:
         folder, file = arguments[0], Path(arguments[1])
     except IndexError:
         sys.exit("usage: python -m inkfold.data.seen DATA WEIGHTS")
     if not file.is_file():
-        sys.exit(f"{file}: not a file. Name the weights that learnt from these drawings.")
+        sys.exit(f"{file}: not a file. Name the weights that were trained on these drawings.")
     try:
         sys.stdout.write(f"{write_seen_list(folder, file):,} drawings: {seen_list_file(file)}\n")
     except (InkfoldError, OSError) as error:

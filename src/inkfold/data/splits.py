@@ -1,4 +1,4 @@
-"""Which drawings are held out: stratified, grouped, and a function of content and seed alone."""
+"""Assigns drawings to folds: stratified, grouped, and as a function of content and seed alone."""
 
 from collections.abc import Sequence
 
@@ -15,21 +15,21 @@ def assign_folds(
     seed: int,
     groups: Shaped[np.ndarray, " n"] | None = None,
 ) -> Int64[np.ndarray, " n"]:
-    """Deal drawings into k parts of equal size and equal class shares.
+    """Assign drawings to k folds of equal size and equal class shares.
 
-    Files with the same bytes stay in one part, and so do groups. Each unit, largest first and otherwise in an order drawn
+    Files with the same bytes stay in one fold, and so do groups. Each unit, largest first and otherwise in an order drawn
     from seed and content, goes where its classes are rarest, then where fewest drawings are. scikit-learn's
     StratifiedGroupKFold is not used: its shuffling has known faults (issue 32540), and it depends on row order.
 
     Args:
         targets: Class ids.
-        digests: Of the files' bytes.
-        k: Number of parts.
-        seed: Of the order.
-        groups: Names of what must stay together.
+        digests: Digests of the files' bytes.
+        k: Number of folds.
+        seed: Seed of the order in which units are assigned.
+        groups: Each drawing's group, which stays in one fold; None for no groups.
 
     Returns:
-        Each drawing's part, 0 to k - 1. The same for the same drawings in any row order.
+        Each drawing's fold, 0 to k - 1; the order of the rows doesn't matter.
     """
     units = _units(digests, groups)
     names = [min(digests[rows]).decode() for rows in units]
@@ -52,14 +52,14 @@ def assign_folds(
 def join_groups(
     first: Shaped[np.ndarray, " n"] | None, second: Shaped[np.ndarray, " n"] | None
 ) -> Shaped[np.ndarray, " n"] | None:
-    """Join two groupings to one, in which whatever belongs together in either belongs together.
+    """Join two groupings to one, in which rows share a group if they do in either of the two.
 
     Args:
-        first: Names of groups.
-        second: Of others, for the same rows.
+        first: Each row's group in the first grouping; None for no grouping.
+        second: Each row's group in the second grouping; None for no grouping.
 
     Returns:
-        Names of the joined groups; the other grouping where one is None.
+        Each row's joined group; None if both groupings are None.
     """
     if first is None or second is None:
         return second if first is None else first
@@ -71,8 +71,8 @@ def connected(first: Int64[np.ndarray, " rows"], second: Int64[np.ndarray, " row
     """Label the components of rows that share a value of either array, by repeated minimum.
 
     Args:
-        first: Values from 0.
-        second: Others, for the same rows.
+        first: Each row's first value, 0 or above.
+        second: Each row's second value, 0 or above.
 
     Returns:
         The lowest value of `first` in each row's component.
@@ -90,15 +90,15 @@ def connected(first: Int64[np.ndarray, " rows"], second: Int64[np.ndarray, " row
             return labels
 
 
-def count_parted(groups: Shaped[np.ndarray, " n"], parts: Int64[np.ndarray, " n"]) -> int:
-    """Count the groups that folds part.
+def count_split_groups(groups: Shaped[np.ndarray, " n"], parts: Int64[np.ndarray, " n"]) -> int:
+    """Count the groups that are split over several folds.
 
     Args:
-        groups: Names of groups.
+        groups: Each row's group.
         parts: Each row's fold.
 
     Returns:
-        How many groups have rows in more than one fold.
+        Number of groups with rows in more than one fold.
     """
     _, of_group = np.unique(groups, return_inverse=True)
     pairs = np.unique(np.stack([of_group, parts]), axis=1)
@@ -112,7 +112,7 @@ def _crowding(
 
 
 def _units(digests: np.ndarray, groups: np.ndarray | None) -> list[np.ndarray]:
-    """Connect rows with equal bytes or equal groups; give each component's rows."""
+    """Connect rows with equal bytes or equal groups, and return each component's rows."""
     labels = join_groups(np.unique(digests, return_inverse=True)[1], groups)
     assert labels is not None
     order = np.argsort(labels, kind="stable")

@@ -1,4 +1,4 @@
-"""Tables about the test rows: the sample submission and the true targets, matched by image path, never by position."""
+"""Reads tables about the test rows: the sample submission and the true targets, matched by image path, never by position."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,13 +16,13 @@ def read_sample(path: Path, test: Drawings, options: DataOptions, problems: list
     """Read the sample submission, with its ids brought into the test rows' order.
 
     Args:
-        path: The table.
+        path: Path of the table.
         test: The test drawings.
         options: The columns' names.
-        problems: Takes up what is wrong.
+        problems: Problems of the table are appended.
 
     Returns:
-        The sample, or None when it can't be filled in.
+        The sample submission, or None if it can't be filled in.
     """
     try:
         columns = read_header(path)
@@ -38,9 +38,9 @@ def read_sample(path: Path, test: Drawings, options: DataOptions, problems: list
     if table is None:
         return None
     paths = table.columns[options.path_column]
-    found = _set_difference(table.name, paths, test.image_paths, same_counts=True)
-    if found:
-        problems += found
+    differences = _set_difference(table.name, paths, test.image_paths, same_counts=True)
+    if differences:
+        problems += differences
         return None
     if not np.array_equal(paths, test.image_paths):
         text = "its rows are in another order than the test table's; ids are matched by image path."
@@ -63,17 +63,17 @@ def read_test_targets(
     """Read the true targets of the test drawings, matched by image path and never by position.
 
     Args:
-        path: A CSV or Parquet table.
+        path: Path of a CSV or Parquet table.
         test: The test drawings.
-        class_targets: The table's value for each class index.
-        path_column: The column of image paths.
-        target_column: The column of target values.
+        class_targets: The target value of each class index.
+        path_column: Name of the column of image paths.
+        target_column: Name of the column of target values.
 
     Returns:
         The class index of every test row.
 
     Raises:
-        DataError: With all problems, if a test row has no target or two, or the table has other rows or values.
+        DataError: If a test row has no target or two, or the table has other rows or values; all are reported together.
     """
     table = read_table(Path(path), {path_column: "data.path_column", target_column: "data.target_column"})
     paths = table.columns[path_column]
@@ -94,13 +94,13 @@ def read_test_targets(
 def _odd_columns(name: str, columns: Sequence[str], options: DataOptions) -> Problem:
     text = (
         f"got the columns {quoted(columns)}, expected an id, {options.path_column!r} and {options.target_column!r}. "
-        "It is followed where these two are there with at most one more, else ignored: check the submission."
+        "It is used if it has these two and at most one more column, and ignored otherwise: check the submission."
     )
     return Problem("sample_columns", name, text, "warning")
 
 
 def _set_difference(name: str, got: Strings, expected: Strings, *, same_counts: bool = False) -> list[Problem]:
-    """Errors when two columns of paths don't hold the same ones."""
+    """Report an error if two columns don't hold the same paths."""
     got_sorted, expected_sorted = np.sort(got), np.sort(expected)
     problems = []
     absent = _not_in(expected_sorted, got_sorted)
@@ -112,13 +112,13 @@ def _set_difference(name: str, got: Strings, expected: Strings, *, same_counts: 
         text = f"has {len(unknown)} image(s) that aren't in the test part: {quoted(unknown, 5)}. Remove them."
         problems.append(Problem("test_rows_differ", name, text))
     if same_counts and not problems and not np.array_equal(got_sorted, expected_sorted):
-        text = f"has {len(got)} rows for {len(expected)} test rows. Let each image be there as often as in the test part."
+        text = f"has {len(got)} rows for {len(expected)} test rows. Repeat each image as often as in the test part."
         problems.append(Problem("test_rows_differ", name, text))
     return problems
 
 
 def _not_in(some: Strings, others: Strings) -> list[str]:
-    """The distinct texts of one sorted column that another sorted column lacks."""
+    """Return the distinct texts of one sorted column that another sorted column lacks."""
     if not len(others):
         return sorted(set(some))
     place = np.minimum(np.searchsorted(others, some), len(others) - 1)

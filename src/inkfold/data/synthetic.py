@@ -1,4 +1,4 @@
-"""Hand-like drawings made by rule: a drawing is a pure function of its class, a seed and its index.
+"""Generates hand-like drawings: each is a pure function of its class, a seed and its index.
 
 Three steps that can be used apart: `draw_strokes` (what a hand would do), `render_strokes` (ink on a page) and
 `write_sketches` (a data set in the competition's layout, for the demo and the tests).
@@ -44,7 +44,7 @@ def draw_strokes(class_name: str, rng: Rng) -> Strokes:
 
     Args:
         class_name: One of `CLASS_NAMES`.
-        rng: Where all chance comes from; it advances.
+        rng: Source of all randomness; it advances.
 
     Returns:
         Strokes of shape (points, 2), float32, x right and y down, all inside the unit square.
@@ -117,7 +117,7 @@ def _slipped(points: np.ndarray, stroke_ids: np.ndarray, lengths: np.ndarray, rn
 
 
 def _wobble(stroke_ids: np.ndarray, along: np.ndarray, lengths: np.ndarray, rng: Rng) -> np.ndarray:
-    """Sum a few slow waves along each stroke, each stroke with phases of its own; short strokes tremble less."""
+    """Sum a few slow waves along each stroke, with phases per stroke; short strokes tremble less."""
     amplitude = 0.006 * rng.lognormal(0, 0.45)
     phases = rng.uniform(0, 2 * np.pi, (len(lengths), 2, 4))
     cycles = 2 * np.pi * WOBBLE_CYCLES * rng.uniform(0.8, 1.2, 4)
@@ -179,8 +179,8 @@ def draw_sketch(class_name: str, seed: int, index: int, size_px: int = 256) -> U
 
     Args:
         class_name: One of `CLASS_NAMES`.
-        seed: Which world of drawings, 0 to 2**32 - 1.
-        index: Which drawing of the class, 0 to 2**32 - 1; no drawing depends on another.
+        seed: Seed of the set of drawings, 0 to 2**32 - 1.
+        index: Number of the drawing within its class, 0 to 2**32 - 1; no drawing depends on another.
         size_px: Both sides of the picture; strokes are the same at every size.
 
     Returns:
@@ -217,7 +217,7 @@ def _on_poor_paper(page: np.ndarray, rng: Rng) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class _Set:
-    """What a written set is made of; the marker file holds the same."""
+    """Parameters of a written set; the marker file holds the same."""
 
     classes: tuple[str, ...]
     train_per_class: int
@@ -239,23 +239,23 @@ def write_sketches(
     size_px: int = 256,
     seed: int = 0,
 ) -> Path:
-    """Write a data set in the competition's layout, with the test pictures' answers beside it.
+    """Write a dataset in the competition layout, with the test drawings' targets in a table of their own.
 
-    A set already there is left as it is, or finished if its writing was cut off. The test's order tells no class.
+    An existing set is left as it is, or completed if its writing was interrupted. The test drawings are in random order.
 
     Args:
         root: A directory that is missing, empty, or holds this very set.
         train_per_class: Training drawings of each class, at least 1.
         test_per_class: Test drawings of each class, 0 for none.
-        classes: Which classes; None takes all. Targets follow the names' code points, whatever order is given.
-        size_px: Both sides of the pictures.
-        seed: Which world of drawings.
+        classes: Names of the classes; None takes all. Targets follow the names' code points, whatever their order here.
+        size_px: Side of the square pictures, px.
+        seed: Seed of the set of drawings.
 
     Returns:
         `root`.
 
     Raises:
-        DataError: If a parameter is wrong (all are told), or the directory holds something else.
+        DataError: If parameters are wrong (all are reported together), or the directory holds something else.
     """
     names = CLASS_NAMES if classes is None else tuple(classes)
     wanted = _Set(tuple(sorted(names)), train_per_class, test_per_class, size_px, seed)
@@ -294,16 +294,16 @@ def _problems(wanted: _Set) -> list[Problem]:
 
 
 def _is_complete(root: Path, wanted: _Set) -> bool:
-    """Tell a whole set from one to write (or finish); refuse a directory that holds anything else."""
+    """Return whether the set is complete; refuse a directory that holds anything else."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     try:
-        found = json.loads((root / MARKER_NAME).read_text(encoding="utf-8"))
+        marker = json.loads((root / MARKER_NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         message = "not empty and not written by write_sketches. Choose a new directory, or empty this one."
         raise DataError([Problem("foreign_directory", str(root), message)]) from None
-    if found in (wanted.marker(complete=True), wanted.marker(complete=False)):
-        return bool(found["complete"])
+    if marker in (wanted.marker(complete=True), wanted.marker(complete=False)):
+        return bool(marker["complete"])
     message = "holds drawings made with other parameters. Choose a new directory, or remove this one."
     raise DataError([Problem("other_set", str(root), message)])
 
@@ -351,12 +351,12 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
 
 
 def prepare_demo(out: Path, *, per_class: int = 40, seed: int = 0) -> Path:
-    """Write the demo's drawings, unless they are there.
+    """Write the demo's drawings, unless they exist.
 
     Args:
         out: The demo's directory; the drawings go to `drawings` below it.
-        per_class: Training drawings a class; a quarter of it more for the test.
-        seed: Of the drawings.
+        per_class: Training drawings per class; a quarter as many test drawings are added.
+        seed: Seed of the set of drawings.
 
     Returns:
         The drawings' directory, in the competition's layout.

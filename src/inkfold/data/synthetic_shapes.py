@@ -1,7 +1,7 @@
-"""What each class is drawn of: a function a class that gives ideal strokes, in any units, x right and y down.
+"""The shapes of the generated classes: one function per class returns ideal strokes, in any units, x right and y down.
 
-The functions vary what the object has (petals, legs, a lid) and its proportions. The hand's errors, the place on the
-page and the pen are others' work: `sketches` draws what is told here.
+The functions vary the object's parts (petals, legs, a lid) and proportions. `synthetic` adds the hand's errors, the place on
+the page and the pen.
 """
 
 from collections.abc import Callable

@@ -1,8 +1,8 @@
-"""Foreign tables: CSV or Parquet in, columns of text out.
+"""Reads users' tables, CSV or Parquet, as columns of text.
 
 Cells are text as the file has them. Rows count from 1 and the header isn't counted, so `train.csv row 812` is the
-812th row of data; blank lines aren't rows. What stops a table from being read at all is raised; what spoils
-single rows is kept in `Table.problems`, and those rows are left out.
+812th row of data; blank lines aren't rows. A table that can't be read at all raises an error; bad
+rows are left out and reported in `Table.problems`.
 """
 
 import csv
@@ -34,10 +34,10 @@ class Table:
 
     Attributes:
         name: The file's name, as messages give it.
-        columns: The columns that were asked for and are there.
+        columns: The requested columns that the table has.
         available: The names of all columns in the file.
         rows: Each row's number in the file, from 1.
-        problems: What is wrong with rows that were left out.
+        problems: Problems of the rows that were left out.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Table:
 
 
 def read_header(path: Path) -> tuple[str, ...]:
-    """Read a table's column names alone.
+    """Read only the column names of a table.
 
     Raises:
         DataError: If the file can't be read as a table.
@@ -68,9 +68,10 @@ def read_table(path: Path, required: Mapping[str, str], optional: Sequence[str] 
     """Read some columns of a CSV or Parquet file as text.
 
     Args:
-        path: Told apart by suffix. CSV has commas, a header, and is UTF-8, or UTF-16 with a byte order mark.
-        required: Column names, each with the option by which the user names it; "" where there is none.
-        optional: Columns that are read when they are there.
+        path: Path of the table; its suffix decides the format. CSV has commas and a header, and is UTF-8, or UTF-16 with a
+            byte order mark.
+        required: Column names, each with the option by which the user names it; "" if there is none.
+        optional: Columns that are read if the table has them.
 
     Returns:
         The table; an empty cell or a Parquet null is "".
@@ -96,16 +97,16 @@ def read_table(path: Path, required: Mapping[str, str], optional: Sequence[str] 
 
 
 def try_table(path: Path, required: Mapping[str, str], optional: Sequence[str], problems: list[Problem]) -> Table | None:
-    """Read a table as `read_table` does, with its problems among the others.
+    """Read a table as `read_table` does, but collect its errors.
 
     Args:
-        path: The table.
-        required: As for `read_table`.
-        optional: As for `read_table`.
-        problems: Takes up what is wrong.
+        path: Path of the table.
+        required: Required columns and their options, as for `read_table`.
+        optional: Optional columns, as for `read_table`.
+        problems: Problems of the table are appended.
 
     Returns:
-        The table, or None when it can't be read at all.
+        The table, or None if it can't be read at all.
     """
     try:
         table = read_table(path, required, optional)
@@ -123,26 +124,26 @@ def quoted(names: Sequence[str], limit: int = 20) -> str:
 
 
 def missing_column(table_name: str, available: Sequence[str], wanted: str, remedy: str) -> Problem:
-    """Say which column is missing, which ones are there and what to do."""
+    """Report a missing column, the existing columns and what to do."""
     text = f"no column {wanted}; the columns are {quoted(available)}. {remedy}".strip()
     if len(available) == 1 and re.search(r"[;\t|]", available[0]):
-        text += " The cells seem not to be parted by commas: save the table with commas."
+        text += " The cells seem not to be separated by commas: save the table with commas."
     return Problem("missing_column", table_name, text)
 
 
 def empty_cell(where: str, what: str) -> Problem:
-    """Say that a cell is empty and what to do."""
+    """Report an empty cell."""
     return Problem("empty_cell", where, f"the {what} is empty. Fill it in or remove the row.")
 
 
 def find_repeats(keys: Strings) -> list[tuple[int, int]]:
-    """Find every row whose key was there before.
+    """Find every row whose key an earlier row has.
 
     Args:
-        keys: A text for each row.
+        keys: The key of each row.
 
     Returns:
-        Each such row's index with the index of the key's first row; in row order.
+        The index of each such row and of the first row with its key; in row order.
     """
     # Hashes first: copying and sorting a million paths would double what reading a table takes.
     hashes = np.fromiter(map(hash, keys), np.int64, len(keys))
@@ -159,7 +160,7 @@ def find_repeats(keys: Strings) -> list[tuple[int, int]]:
 
 
 def _column_problems(name: str, available: Sequence[str], wanted: Sequence[str], required: Mapping[str, str]) -> list[Problem]:
-    """Columns that are missing or there more than once."""
+    """Report columns that are missing or repeated."""
     problems = []
     for column in wanted:
         if column not in available:

@@ -1,7 +1,4 @@
-"""The values that reading gives: drawings, the options by which they are read, and what is made of them.
-
-Nothing is read here, and no drawing is decoded.
-"""
+"""The values that reading a dataset returns (drawings, sample submission, dataset), and its options."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,13 +69,13 @@ class Drawings:
         return len(self.image_paths)
 
     def select(self, index: np.ndarray) -> "Drawings":
-        """Take some rows.
+        """Select rows.
 
         Args:
             index: Row numbers from 0, or a mask over all rows.
 
         Returns:
-            Those rows, in the order of `index`; itself when the mask leaves nothing out.
+            The rows, in the order of `index`; `self` if the mask leaves nothing out.
         """
         if index.dtype == np.bool_ and len(index) == len(self) and index.all():
             return self
@@ -94,11 +91,11 @@ class Drawings:
 @final
 @dataclass(frozen=True, eq=False)
 class SampleSubmission:
-    """What a submission has to look like.
+    """The format of a submission.
 
     Attributes:
-        columns: The names of its columns, in order.
-        ids: The id of every test row, in the test rows' order; all "" where there is no id column.
+        columns: Names of its columns, in order.
+        ids: The id of every test row, in the test rows' order; all "" if there is no id column.
     """
 
     columns: tuple[str, ...]
@@ -108,17 +105,17 @@ class SampleSubmission:
 @final
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Drawings to learn from and to predict, with their classes.
+    """Drawings to train on and to predict, with their classes.
 
     Attributes:
-        root: Absolute; no file lies outside it, save below an `image_root` or a table that was named outside it.
-        layout: How it was read: `competition`, `folder` or `table`.
-        train: The labelled drawings, a given validation part among them.
-        test: The drawings to predict; None where there are none.
-        class_names: By class index.
-        class_targets: The value to write to a submission, by class index.
-        sample_submission: None where there is none, or none that can be filled in.
-        problems: Warnings; with `strict=False` errors too.
+        root: Absolute path; no file lies outside it, except below an `image_root` or a table named outside it.
+        layout: The layout that it was read as: `competition`, `folder` or `table`.
+        train: The labelled drawings, including the data's own validation part.
+        test: The drawings to predict; None if there are none.
+        class_names: Name of each class, by class index.
+        class_targets: Value that a submission has for each class, by class index.
+        sample_submission: The sample submission; None if there is none, or none that can be filled in.
+        problems: Warnings; with `strict=False` also errors.
     """
 
     root: Path

@@ -1,4 +1,4 @@
-"""A backbone as an ONNX model: normalised drawings in, features out. What PyTorch's exporter needs and says stays here."""
+"""Turns a backbone into an ONNX model from normalised drawings to features; silences PyTorch's exporter and the quantiser."""
 
 import contextlib
 import logging
@@ -24,7 +24,7 @@ IMAGES, FEATURES = "images", "features"
 
 
 def trace(info: BackboneInfo) -> onnx.ModelProto:
-    """Write down what a backbone computes, in float32.
+    """Export a backbone's computation in float32.
 
     Args:
         info: The resolved backbone.
@@ -33,7 +33,7 @@ def trace(info: BackboneInfo) -> onnx.ModelProto:
         A model of `images`, float32 (batch, 3, size, size), that gives `features`, (batch, d).
 
     Raises:
-        ExportError: If the exporter can't follow the model.
+        ExportError: If PyTorch's exporter can't trace the model.
     """
     model = build_model(info)
     example = torch.zeros(EXAMPLES, len(info.mean), info.image_size, info.image_size)
@@ -64,7 +64,7 @@ def trace(info: BackboneInfo) -> onnx.ModelProto:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's remarks on its own code to itself."""
+    """Silence the exporter's warnings about its own code."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
@@ -79,8 +79,8 @@ def _quiet() -> Iterator[None]:
 
 
 def is_convnet(model: onnx.ModelProto) -> bool:
-    """Tell whether most weights are those of convolutions."""
-    sizes = {one.name: int(np.prod(one.dims)) for one in model.graph.initializer}
+    """Return whether most weights belong to convolutions."""
+    sizes = {weights.name: int(np.prod(weights.dims)) for weights in model.graph.initializer}
     by_kind = {"Conv": 0, "MatMul": 0, "Gemm": 0}
     for node in model.graph.node:
         if node.op_type in by_kind:
@@ -89,11 +89,11 @@ def is_convnet(model: onnx.ModelProto) -> bool:
 
 
 def quantise(model: onnx.ModelProto, images: Float32[np.ndarray, "n 3 size size"]) -> onnx.ModelProto:
-    """Turn a backbone's weights, and what flows between its layers, into 8-bit whole numbers.
+    """Quantise a backbone's weights and activations to 8-bit integers.
 
     Args:
-        model: From `trace`.
-        images: Normalised drawings, on which a convnet's ranges are measured.
+        model: A float32 backbone, from `trace`.
+        images: Normalised drawings, on which the ranges of a convnet's activations are measured.
 
     Returns:
         A model with the same inputs and outputs.
@@ -121,7 +121,7 @@ def quantise(model: onnx.ModelProto, images: Float32[np.ndarray, "n 3 size size"
 
 @contextlib.contextmanager
 def _without_advice() -> Iterator[None]:
-    """Keep the quantiser's advice, which it writes to the root logger, to itself."""
+    """Silence the quantiser's advice, which it writes to the root logger."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Gathers what an exported file says of itself from a finished run's files."""
+"""Builds the description that is stored in an exported file's metadata, from a finished run's files."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -22,16 +22,16 @@ PACKAGES = ("inkfold", "torch", "timm", "onnx")
 
 
 def describe(predictor: Run | Ensemble, options: GraphOptions, look: Mapping[str, Any], num_features: int) -> About:
-    """Describe a file in float32.
+    """Describe a float32 file.
 
     Args:
-        predictor: The run that it answers for.
+        predictor: The run or ensemble that was exported.
         options: What became part of the graph.
-        look: From `look.measure_look`.
-        num_features: Of the first backbone.
+        look: The training drawings' line style, from `line_style.measure_line_style`.
+        num_features: Width of the first backbone's features.
 
     Returns:
-        The description.
+        The description, which is also that of the quantised file but for its precision.
     """
     runs = runs_of(predictor)
     backbones = dict.fromkeys(extractor.backbone.name for run in runs for extractor, _ in run.seers())
@@ -67,18 +67,18 @@ def _accuracy(predictor: Run | Ensemble, *, views: bool) -> dict[str, Any] | Non
 
 
 def _reliability(predictor: Run | Ensemble) -> tuple[dict[str, Any], ...]:
-    """Compare confidence with accuracy out of fold; of an empty bin, both are null."""
+    """Mean confidence and accuracy of each bin of confidence, out of fold; None for an empty bin."""
     path = predictor.path / OUT_OF_FOLD
     if not path.is_file():
         return ()
     held_out = Predictions.load(path)
     assert held_out.targets is not None
     confidence, right = held_out.probs.max(1).astype(np.float64), held_out.preds == held_out.targets
-    which = confidence_bins(confidence, BINS)
-    found: list[dict[str, Any]] = []
-    for place in range(BINS):
-        inside = which == place
-        means = (float(values[inside].mean()) if inside.any() else None for values in (confidence, right))
-        named = dict(zip(("confidence", "accuracy"), means, strict=True))
-        found.append({"low": place / BINS, "high": (place + 1) / BINS, "count": int(inside.sum()), **named})
-    return tuple(found)
+    bin_of = confidence_bins(confidence, BINS)
+    rows: list[dict[str, Any]] = []
+    for number in range(BINS):
+        inside = bin_of == number
+        mean_confidence, accuracy = (float(values[inside].mean()) if inside.any() else None for values in (confidence, right))
+        row = {"low": number / BINS, "high": (number + 1) / BINS, "count": int(inside.sum())}
+        rows.append({**row, "confidence": mean_confidence, "accuracy": accuracy})
+    return tuple(rows)

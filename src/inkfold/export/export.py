@@ -1,9 +1,10 @@
-"""A finished run as one file for apps: ONNX with its preprocessing inside, checked against the run before it is kept.
+"""Exports a finished run as one ONNX file with its preprocessing inside, checked against the run before it is written.
 
-Read `export_onnx` first. Nothing is written before the file has answered real drawings as its run does.
+Read `export_onnx` first. Nothing is written unless the file predicts real drawings as its run does.
 """
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from inkfold.export.line_style import DRAWINGS, measure_line_style
 from inkfold.export.metadata import KEY, SET, About
 from inkfold.export.model_graph import FEATURES, GraphOptions, Tracer, build_graph, image_of, runs_of, trace_backbone
 from inkfold.export.safetensors import network_bytes
-from inkfold.export.samples import Collection, Samples, collect
+from inkfold.export.samples import RunSamples, Samples, collect_samples
 from inkfold.export.verify import (
     Parity,
     QuantisationCheck,
@@ -41,7 +42,9 @@ from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.files import write_bytes, write_json
 from inkfold.storage.hashing import key_digest
 
-CHECKED = 500
+log = logging.getLogger("inkfold.export")
+
+DRAWINGS_CHECKED = 500
 LARGEST_BYTES = 2**31 - 2**20  # protobuf's limit, and some room
 POOLED_BY_WEIGHT = ("soft", "weighted", "greedy")
 
@@ -51,22 +54,22 @@ class ExportOptions:
     """What is exported, and how it is checked.
 
     Attributes:
-        int8: Whether backbones are turned into 8-bit numbers.
-        views: Whether test-time views are inside.
-        fitted: Whether the file takes only squares that `fit.preprocess` has made.
-        data: Where the drawings are, if they have moved.
-        drawings: How many the file and the run are asked.
+        int8: Whether the backbones' weights and activations are quantised to 8-bit integers.
+        views: Whether test-time views become part of the file.
+        fitted: Whether the file takes only squares that `images.preprocess.preprocess` has made.
+        data: The drawings' present directory; None takes the one that the run was trained on.
+        drawings: How many drawings the file's and the run's predictions are compared on.
     """
 
     int8: bool = False
     views: bool = True
     fitted: bool = False
     data: Path | None = None
-    drawings: int = CHECKED
+    drawings: int = DRAWINGS_CHECKED
 
     @property
     def graph(self) -> GraphOptions:
-        """The part of it that decides the graph."""
+        """The options that decide which nodes the graph has."""
         return GraphOptions(self.views, self.fitted)
 
 
@@ -75,19 +78,19 @@ class Exported:
     """A file that was written.
 
     Attributes:
-        path: Where.
-        size_bytes: Its size.
-        about: What it says of itself.
-        parity: How it compares with the run, before 8-bit numbers.
-        toll: What 8-bit numbers cost; None in float32.
-        notes: What was left out, and what that costs.
+        path: The file's path.
+        size_bytes: The file's size in bytes.
+        about: The description that is stored in the file's metadata.
+        parity: Agreement of the float32 file's predictions with the run's.
+        quantisation: Loss through quantisation; None for a float32 file.
+        notes: A sentence for each feature of the run that was left out, with its measured cost.
     """
 
     path: Path
     size_bytes: int
     about: About
     parity: Parity
-    toll: QuantisationCheck | None
+    quantisation: QuantisationCheck | None
     notes: tuple[str, ...]
 
 
@@ -96,21 +99,22 @@ def export_onnx(run_dir: Path, out: Path, options: ExportOptions = ExportOptions
 
     Args:
         run_dir: A finished run's directory.
-        out: The file, replaced when it exists.
+        out: Path of the file; an existing one is replaced.
         options: What is exported, and how it is checked.
-        progress: Told of each stage.
+        progress: Called with the stage, the number of finished items and their total.
 
     Returns:
-        What was written.
+        The file that was written, with its description and measurements.
 
     Raises:
-        ExportError: With what no file can hold and the way out, or if the file answers differently. Then nothing is written.
-        PredictionError: If the run isn't finished, or its data have changed.
-        WeightsError: If a backbone's weights are gone or changed.
+        ExportError: If the run has something that no file can hold (the message names the alternative), or if the file's
+            predictions differ from the run's. Nothing is written then.
+        PredictionError: If the run isn't finished, or its data has changed.
+        WeightsError: If a backbone's weights are missing or have changed.
     """
     predictor = load_any(run_dir)
-    collection = collect(runs_of(predictor)[0], options.data, progress)
-    data, exported = _Making(predictor, options, collection, image_of(runs_of(predictor)), progress).made(out)
+    samples = collect_samples(runs_of(predictor)[0], options.data, progress)
+    data, exported = _Exporter(predictor, options, samples, image_of(runs_of(predictor)), progress).build(out)
     _write(out, data)
     return exported
 
@@ -118,28 +122,28 @@ def export_onnx(run_dir: Path, out: Path, options: ExportOptions = ExportOptions
 def export_set(
     run_dir: Path, out: Path, options: ExportOptions = ExportOptions(), progress: Progress = silent
 ) -> list[Exported]:
-    """Write an ensemble as a directory: a file a member, and `set.json` with their weights.
+    """Write an ensemble as a directory with one ONNX file per member and `set.json`, which holds their weights.
 
     Args:
         run_dir: A finished ensemble's directory.
-        out: The directory.
+        out: Path of the directory; files of an older set are replaced or removed.
         options: What is exported, and how it is checked.
-        progress: Told of each stage.
+        progress: Called with the stage, the number of finished items and their total.
 
     Returns:
-        What was written.
+        The files that were written, in the order of the members.
 
     Raises:
-        ExportError: As `export_onnx` does, or if the vote is no weighted mean.
+        ExportError: As by `export_onnx`, or if the ensemble's vote isn't a weighted mean.
     """
     ensemble = load_any(run_dir)
     weights = _weights_of(ensemble)
     assert isinstance(ensemble, Ensemble)
     runs = runs_of(ensemble)
-    collection = collect(runs[0], options.data, progress)
+    samples = collect_samples(runs[0], options.data, progress)
     names = [f"{number}-{run.path.name}.onnx" for number, run in enumerate(runs)]
     made = [
-        _Making(run, options, collection, image_of([run]), progress, ensemble.classes_).made(out / name)
+        _Exporter(run, options, samples, image_of([run]), progress, ensemble.classes_).build(out / name)
         for run, name in zip(runs, names, strict=True)
     ]
     stale = _retire(out) - {*names}
@@ -155,7 +159,7 @@ def export_set(
 
 
 def _retire(out: Path) -> set[str]:
-    """Take away an older set's description before its files are replaced, and name the files that it spoke of."""
+    """Remove an older set's description before its files are replaced, and return the names of the files that it listed."""
     try:
         names = json.loads((out / SET).read_text(encoding="utf-8"))["files"]
         (out / SET).unlink()
@@ -165,14 +169,14 @@ def _retire(out: Path) -> set[str]:
 
 
 def export_safetensors(run_dir: Path, out: Path) -> int:
-    """Write a run's network for PyTorch users.
+    """Write a run's network as a safetensors file, for PyTorch users.
 
     Args:
         run_dir: A finished run's directory.
-        out: The file, replaced when it exists.
+        out: Path of the file; an existing one is replaced.
 
     Returns:
-        Its bytes.
+        The file's size in bytes.
 
     Raises:
         ExportError: If the run is an ensemble.
@@ -188,96 +192,106 @@ def export_safetensors(run_dir: Path, out: Path) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Making:
-    """A file in the making.
+class _Exporter:
+    """Builds and checks one file.
 
-    How drawings become squares is asked once: whoever asks a run has all of its weights read for their digests.
+    `image` is passed in because a run reads all of its weights, for their digests, each time that its image options are needed.
     """
 
     predictor: Run | Ensemble
     options: ExportOptions
-    collection: Collection
+    samples: RunSamples
     image: ImageOptions
     progress: Progress
     classes: Sequence[str] | None = None
     traced: dict[str, onnx.ModelProto] = field(default_factory=dict)
 
-    def made(self, out: Path) -> tuple[bytes, Exported]:
-        """Build the file's bytes, checked."""
+    def build(self, out: Path) -> tuple[bytes, Exported]:
+        """Build the file's bytes and check their predictions."""
         model = self._graph(self._trace)
         data = self._bytes(model)
-        parity, about = self._checked(data)
-        toll = None
+        parity, about = self._check(data)
+        quantisation = None
         if self.options.int8:
-            calibration, judged = self.collection.apart(folds=isinstance(self.predictor, Run))
+            calibration, held_out = self.samples.split_for_calibration(folds=isinstance(self.predictor, Run))
             tracer = self._quantiser(calibration)
-            model, toll = self._graph(tracer), self._toll(tracer, judged)
+            model, quantisation = self._graph(tracer), self._measure_quantisation(tracer, held_out)
             about = replace(about, precision="int8")
         helper.set_model_props(model, {KEY: about.as_json()})
         data = self._bytes(model)
-        return data, Exported(out, len(data), about, parity, toll, tuple(_notes(self.predictor, self.options)))
+        return data, Exported(out, len(data), about, parity, quantisation, tuple(_notes(self.predictor, self.options)))
 
-    def _checked(self, data: bytes) -> tuple[Parity, About]:
-        """Compare the file's answers with the run's; measure what the file says of itself."""
-        checked, pixels = self.collection.all.some(self.options.drawings).decoded(self.image)
+    def _check(self, data: bytes) -> tuple[Parity, About]:
+        """Compare the file's predictions with the run's, and describe the file."""
+        checked, pixels = self.samples.all.take_evenly(self.options.drawings).decode(self.image)
         if not len(checked):
             raise ExportError(f"{self.predictor.path}: none of its drawings can be read to check the file. Restore the data.")
-        session, shown = open_session(data), self._shown(pixels)
-        given = predict_in_batches(session, shown, progress=self.progress)
-        self.progress("ask the run", 0, len(pixels))
+        session, images = open_session(data), self._model_inputs(pixels)
+        predicted = predict_in_batches(session, images, progress=self.progress)
+        self.progress("predict by the run", 0, len(pixels))
         expected = in_float32(self.predictor, views=self.options.views).predict_proba(pixels)
         names = self.predictor.classes_
         if self.classes is not None:
             expected, names = expected[:, [names.index(name) for name in self.classes]], tuple(self.classes)
-        parity = compare(given, expected)
+        parity = compare(predicted, expected)
+        log.info(
+            "%s: file and run give the same class to %.1f %% of %d drawings; probabilities differ by %.4f at most",
+            self.predictor.path,
+            100 * parity.agreement,
+            parity.drawings,
+            parity.largest_difference,
+        )
         check_parity(parity, self.predictor)
-        look = measure_line_style(self.collection.train.some(DRAWINGS).decoded(self.image)[1], self.image)
-        about = describe(self.predictor, self.options.graph, look, predict_in_batches(session, shown[:1], FEATURES).shape[-1])
+        look = measure_line_style(self.samples.train.take_evenly(DRAWINGS).decode(self.image)[1], self.image)
+        about = describe(self.predictor, self.options.graph, look, predict_in_batches(session, images[:1], FEATURES).shape[-1])
         targets = dict(zip(about.class_names, about.class_targets, strict=True))
         return parity, replace(about, class_names=names, class_targets=tuple(targets[name] for name in names))
 
-    def _toll(self, tracer: Tracer, judged: Samples | None) -> QuantisationCheck:
-        """Measure what 8-bit numbers cost."""
-        specimens = self.collection.all.some(self.options.drawings) if judged is None else judged
-        specimens, pixels = specimens.decoded(self.image)
-        folds = specimens.folds is not None
+    def _measure_quantisation(self, tracer: Tracer, held_out: Samples | None) -> QuantisationCheck:
+        """Compare the quantised file with the float32 one on drawings that no range was calibrated on, where there are any."""
+        samples = self.samples.all.take_evenly(self.options.drawings) if held_out is None else held_out
+        samples, pixels = samples.decode(self.image)
+        folds = samples.folds is not None
         before, after = (self._bytes(self._graph(one, folds=folds)) for one in (self._trace, tracer))
-        if self.classes is not None and specimens.targets is not None:
-            places = np.array([self.classes.index(name) for name in self.predictor.classes_])
-            specimens = replace(specimens, targets=places[specimens.targets])
-        toll = measure_quantisation(before, after, specimens, self._shown(pixels), self.progress)
-        check_quantisation(toll, str(self.predictor.path))
-        return toll
+        if self.classes is not None and samples.targets is not None:
+            columns = np.array([self.classes.index(name) for name in self.predictor.classes_])
+            samples = replace(samples, targets=columns[samples.targets])
+        check = measure_quantisation(before, after, samples, self._model_inputs(pixels), self.progress)
+        check_quantisation(check, str(self.predictor.path))
+        return check
 
     def _graph(self, tracer: Tracer, *, folds: bool = False) -> onnx.ModelProto:
         return build_graph(self.predictor, self.options.graph, tracer, classes=self.classes, folds=folds)
 
     def _trace(self, extractor: Extractor) -> onnx.ModelProto:
-        """Write a backbone down once."""
+        """Trace a backbone, once however many runs share it."""
         key = key_digest(extractor.backbone.key())
         if key not in self.traced:
-            self.progress(f"write down {extractor.backbone.name}", 0, 1)
+            self.progress(f"trace {extractor.backbone.name}", 0, 1)
+            log.info("trace %s to ONNX", extractor.backbone.name)
             self.traced[key] = trace_backbone(extractor)
         return self.traced[key]
 
     def _quantiser(self, calibration: Samples) -> Tracer:
-        """Give what turns backbones into 8-bit numbers, each once."""
+        """Return a tracer that quantises each backbone once."""
         known: dict[tuple[str, ImageOptions], onnx.ModelProto] = {}
 
         def quantised(extractor: Extractor) -> onnx.ModelProto:
             key = key_digest(extractor.backbone.key()), extractor.image
             if key not in known:
-                self.progress(f"turn {extractor.backbone.name} into 8-bit numbers", 0, 1)
-                squares = stack_squares([preprocess(one, extractor.image) for one in calibration.decoded(extractor.image)[1]])
+                self.progress(f"quantise {extractor.backbone.name}", 0, 1)
+                log.info("quantise %s on %d training drawings", extractor.backbone.name, len(calibration))
+                pixels = calibration.decode(extractor.image)[1]
+                squares = stack_squares([preprocess(drawing, extractor.image) for drawing in pixels])
                 images = NetworkInput(extractor.backbone, choose_device("cpu")).of(squares).numpy()
                 known[key] = quantise(self._trace(extractor), np.ascontiguousarray(images))
             return known[key]
 
         return quantised
 
-    def _shown(self, pixels: Sequence[Pixels]) -> list[Pixels]:
-        """Give drawings as the file takes them."""
-        return [preprocess(one, self.image) for one in pixels] if self.options.fitted else list(pixels)
+    def _model_inputs(self, pixels: Sequence[Pixels]) -> list[Pixels]:
+        """Turn decoded drawings into what the file takes: squares or whole pictures."""
+        return [preprocess(drawing, self.image) for drawing in pixels] if self.options.fitted else list(pixels)
 
     def _bytes(self, model: onnx.ModelProto) -> bytes:
         size = model.ByteSize()
@@ -292,7 +306,7 @@ class _Making:
 
 
 def _notes(predictor: Run | Ensemble, options: ExportOptions) -> list[str]:
-    """Say what was left out, and what that costs."""
+    """Report the test-time views that were left out, and the accuracy that they gave."""
     notes = []
     for run in runs_of(predictor):
         views = prediction_views(run.recipe)
@@ -300,23 +314,23 @@ def _notes(predictor: Run | Ensemble, options: ExportOptions) -> list[str]:
             continue
         gain = run.metrics.get("tta", {})
         cost = gain.get("accuracy_with", 0.0) - gain.get("accuracy_without", 0.0)
-        measured = f"out of fold they gave {cost:+.4f} (p = {gain['p_value']:.2g})" if gain else "what they gave is not known"
+        measured = f"out of fold they gave {cost:+.4f} (p = {gain['p_value']:.2g})" if gain else "their gain was not measured"
         notes.append(f"{run.path.name}: left out test-time views {', '.join(map(str, views))}: {measured}")
     return notes
 
 
 def _weights_of(ensemble: Run | Ensemble) -> list[float]:
-    """Give the members' shares in a vote that is a weighted mean."""
+    """Return the members' shares, which sum to 1, of a vote that is a weighted mean."""
     if isinstance(ensemble, Run):
         raise ExportError(f"{ensemble.path}: is one model, and --set is for ensembles. Leave it out.")
     fitted = ensemble.fitted
     if fitted.method.kind not in POOLED_BY_WEIGHT or fitted.method.calibrated or ensemble.vote.within != "soft":
         raise ExportError(
-            f"{ensemble.path}: votes by '{fitted.method.name}' (folds: {ensemble.vote.within}), and a set says no more than "
-            "weights of a mean. Leave --set out: one file can hold this vote."
+            f"{ensemble.path}: votes by '{fitted.method.name}' (folds: {ensemble.vote.within}), and a set holds "
+            "only the weights of a mean. Leave --set out: a single file can hold this vote."
         )
     weights = np.ones(len(ensemble.members)) if fitted.weights is None else fitted.weights
-    return [float(one) for one in weights / weights.sum()]
+    return [float(share) for share in weights / weights.sum()]
 
 
 def _write(out: Path, data: bytes) -> None:

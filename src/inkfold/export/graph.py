@@ -1,4 +1,4 @@
-"""An ONNX graph in the making: nodes are added one after the other, and every value has a name of its own."""
+"""Builds an ONNX graph node by node; every value gets a unique name."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,10 +21,10 @@ IR_VERSION = 10
 
 
 class Graph:
-    """Collects nodes and constants; a branch of an `If` sees the values of the graph that it is in.
+    """A list of nodes and constants; a branch of an `If` sees the values of the graph around it.
 
     Args:
-        outer: The graph around a branch.
+        outer: The graph around a branch; None for a whole graph.
     """
 
     def __init__(self, outer: "Graph | None" = None) -> None:
@@ -39,8 +39,8 @@ class Graph:
 
         Args:
             kind: ONNX's operator.
-            inputs: Names of values; an empty one leaves an optional input out.
-            attributes: The operator's own.
+            inputs: Names of values; an empty name omits an optional input.
+            attributes: The operator's attributes.
 
         Returns:
             The output's name.
@@ -54,14 +54,14 @@ class Graph:
         return names
 
     def const(self, value: Any, dtype: Any = None) -> str:
-        """Add a constant; equal ones are kept once.
+        """Add a constant; equal constants are stored once.
 
         Args:
-            value: An array, or what becomes one.
-            dtype: NumPy's; None takes the value's own.
+            value: An array, a number or a sequence of numbers.
+            dtype: NumPy's data type; None keeps that of the value.
 
         Returns:
-            Its name.
+            The constant's name.
         """
         array = np.ascontiguousarray(np.asarray(value, dtype)).reshape(np.shape(value))
         key = (str(array.dtype), array.shape, array.tobytes())
@@ -72,7 +72,7 @@ class Graph:
         return root._known[key]
 
     def ints(self, *values: int) -> str:
-        """Add a list of whole numbers, such as axes."""
+        """Add a constant list of integers, such as axes."""
         return self.const(values, np.int64)
 
     def branch(self) -> "Graph":
@@ -83,10 +83,10 @@ class Graph:
         """Add an `If` with one output.
 
         Args:
-            condition: One truth value.
-            yes: The branch that is taken where it is true.
-            no: The other.
-            results: What each gives.
+            condition: Name of a single boolean value.
+            yes: The branch that is taken if it is true.
+            no: The branch that is taken if it is false.
+            results: Names of the branches' outputs, that of `yes` first.
 
         Returns:
             The output's name.
@@ -95,14 +95,14 @@ class Graph:
         return self.op("If", condition, then_branch=bodies[0], else_branch=bodies[1])
 
     def inline(self, model: onnx.ModelProto, inputs: Mapping[str, str]) -> list[str]:
-        """Add a whole model.
+        """Add all nodes and weights of a model.
 
         Args:
-            model: Of the same opset, without branches.
-            inputs: Which of this graph's values are its inputs.
+            model: A model of the same opset, without branches.
+            inputs: Maps the names of the model's inputs to names of this graph's values.
 
         Returns:
-            Its outputs.
+            Names of the model's outputs in this graph.
         """
         mark, named = self._name("part"), dict(inputs)
         named[""] = ""
@@ -125,7 +125,7 @@ class Graph:
         return [rename(output.name) for output in model.graph.output]
 
     def call(self, value: str, name: str) -> str:
-        """Give a value the name that users see."""
+        """Name a value as users of the file see it."""
         self.nodes.append(helper.make_node("Identity", [value], [name]))
         return name
 
@@ -136,22 +136,22 @@ class Graph:
         metadata: Mapping[str, str],
         domains: Sequence[onnx.OperatorSetIdProto] = (),
     ) -> onnx.ModelProto:
-        """Finish.
+        """Turn the graph into a model.
 
         Args:
-            inputs: Type and shape of each.
-            outputs: Shape of each, float32.
-            metadata: Texts that go with it.
-            domains: Further operator sets that inlined parts use.
+            inputs: Data type and shape of each input, by its name.
+            outputs: Shape of each output, by its name; all are float32.
+            metadata: Texts that are stored in the model's metadata.
+            domains: Further operator sets that inlined models use.
 
         Returns:
             The model.
         """
-        given = [
+        input_infos = [
             helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(np.dtype(t)), s) for n, (t, s) in inputs.items()
         ]
-        found = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in outputs.items()]
-        graph = helper.make_graph(self.nodes, "inkfold", given, found, list(self.constants.values()))
+        output_infos = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in outputs.items()]
+        graph = helper.make_graph(self.nodes, "inkfold", input_infos, output_infos, list(self.constants.values()))
         opsets = [helper.make_opsetid("", OPSET), *domains]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="inkfold")
         helper.set_model_props(model, dict(metadata))
@@ -163,7 +163,7 @@ class Graph:
 
     def _body(self, result: str) -> onnx.GraphProto:
         made = {name for node in self.nodes for name in node.output}
-        if result not in made:  # a branch may not give out what it has only seen
+        if result not in made:  # a branch can't output a value of the graph around it directly
             result = self.op("Identity", result)
         output = onnx.ValueInfoProto(name=result)
         return helper.make_graph(self.nodes, self._name("branch"), [], [output])

@@ -1,4 +1,4 @@
-"""Fitted heads as ONNX nodes: `heads.head_probs` for all members at once, and the votes over folds and models."""
+"""Fitted heads as ONNX nodes: `heads.head.head_probs` for all heads at once, and the votes over folds and models."""
 
 from collections.abc import Sequence
 
@@ -13,16 +13,16 @@ UNSEEN = -4.0  # below every cosine, so far that its weight vanishes
 
 
 def add_heads(g: Graph, features: str, tensors: Tensors, spec: HeadSpec) -> str:
-    """Predict with every member.
+    """Add the class probabilities of every head.
 
     Args:
-        g: The graph.
-        features: (n, d).
-        tensors: Fitted heads.
-        spec: Their kind.
+        g: The graph that nodes are added to.
+        features: Name of the features, (n, d).
+        tensors: The fitted heads' tensors, with the head on the first axis.
+        spec: Kind and shape of the heads.
 
     Returns:
-        Class probabilities, (members, n, classes).
+        Name of the class probabilities, (heads, n, classes).
     """
     x = _scaled(g, g.op("Unsqueeze", features, g.ints(0)), tensors, spec)
     if spec.kind == "knn":
@@ -45,20 +45,20 @@ def add_fold_means(g: Graph, probs: str, folds: Sequence[Sequence[int]]) -> str:
 
 
 def add_fold_vote(g: Graph, folds: str, within: Ballot, ties: TieRule) -> str:
-    """Let one model's folds vote as `votes.vote_of_folds` does: (folds, n, classes) gives (1, n, classes)."""
+    """Let one model's folds vote as `ensemble.voting.vote_of_folds` does: (folds, n, classes) gives (1, n, classes)."""
     return g.op("ReduceMean", folds, g.ints(0)) if within == "soft" else _hard_vote(g, folds, ties)
 
 
 def add_pool(g: Graph, members: str, fitted: FittedMethod) -> str:
-    """Pool models as `ways.FittedMethod.pool` does.
+    """Pool the members of an ensemble as `ensemble.methods.FittedMethod.pool` does.
 
     Args:
-        g: The graph.
-        members: (members, n, classes).
-        fitted: The voting method with its fitted numbers.
+        g: The graph that nodes are added to.
+        members: Name of the members' class probabilities, (members, n, classes).
+        fitted: The fitted voting method.
 
     Returns:
-        (n, classes).
+        Name of the pooled class probabilities, (n, classes).
     """
     if fitted.temperatures is not None:
         inverse = (1 / fitted.temperatures).astype(np.float32).reshape(-1, 1, 1)
@@ -105,7 +105,7 @@ def _activated(g: Graph, x: str, tensors: Tensors, spec: HeadSpec, layer: int) -
 
 
 def _knn_probs(g: Graph, x: str, tensors: Tensors, spec: HeadSpec) -> str:
-    """Weigh the nearest drawings' classes; the drawings are kept as they are, in half precision, for all members."""
+    """Weigh the nearest drawings' classes; the drawings' features are stored once, in half precision, for all folds."""
     seen, classes = tensors["seen"].astype(bool), int(tensors["classes"][0, 0, 0])
     nearest, cosines = _nearest(g, x, tensors, spec, seen)
     powers = g.op("Exp", g.op("Mul", g.op("Sub", cosines, g.const(1.0, np.float32)), g.const(1 / KNN_TEMPERATURE, np.float32)))
@@ -118,10 +118,10 @@ def _knn_probs(g: Graph, x: str, tensors: Tensors, spec: HeadSpec) -> str:
 
 
 def _nearest(g: Graph, x: str, tensors: Tensors, spec: HeadSpec, seen: np.ndarray) -> tuple[str, str]:
-    """Find each member's nearest drawings among those that it has seen: their numbers and cosines, (members, n, k).
+    """Find each head's nearest drawings among those that it was trained on: their numbers and cosines, (heads, n, k).
 
     The cosine with a scaled neighbour, x . ((y - mean) scale) / length, is computed as (x scale) . y less (x scale) . mean,
-    so that one matrix of neighbours serves members that are scaled differently.
+    so that heads with different scaling share one matrix of neighbours.
     """
     neighbours, shift = tensors["neighbours"][0], None
     scaled = neighbours.astype(np.float32)[None]
@@ -143,7 +143,7 @@ def _nearest(g: Graph, x: str, tensors: Tensors, spec: HeadSpec, seen: np.ndarra
 
 
 def _hard_vote(g: Graph, members: str, ties: TieRule) -> str:
-    """Count answers; mean probabilities add half a vote at the most."""
+    """Count each class's votes; to settle ties, mean probabilities add half a vote at most."""
     answers = g.op("ArgMax", members, axis=2, keepdims=0)
     classes = g.op("Gather", g.op("Shape", members), g.const(2, np.int64))
     counts = g.op("ReduceSum", g.op("OneHot", answers, classes, g.const([0.0, 1.0], np.float32)), g.ints(0))

@@ -1,4 +1,4 @@
-"""How training drawings look on the page: line width, margin, grey of ink and paper, so that others can draw alike."""
+"""Measures the training drawings' line width, margin, and grey of ink and paper, so that new strokes can be drawn alike."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,24 +9,24 @@ from inkfold.images.decode import Pixels, settle_colour, to_grey
 from inkfold.images.preprocess import ImageOptions, ink_depth, on_paper, paper_colour
 
 DRAWINGS = 500
-UNKNOWN = {"line_width_fraction": 0.02, "margin_fraction": 0.05, "ink": 0, "paper": 255}  # of blank pages alone
+UNKNOWN = {"line_width_fraction": 0.02, "margin_fraction": 0.05, "ink": 0, "paper": 255}  # where all pages are blank
 
 
 def measure_line_style(drawings: Iterable[Pixels], options: ImageOptions) -> dict[str, Any]:
-    """Measure drawings as the network sees them, before they are made small.
+    """Measure drawings in the polarity and crop that the network sees, at their original size.
 
     Args:
         drawings: Decoded pictures.
-        options: How they become squares; polarity and crop matter.
+        options: How drawings become squares; only colour, polarity and crop matter here.
 
     Returns:
         Medians over drawings with ink: `line_width_fraction` and `margin_fraction` of the square's side, `ink` and `paper`
         as grey values 0 to 255.
     """
-    found = [one for one in (_measured(pixels, options) for pixels in drawings) if one is not None]
-    if not found:
+    measured = [style for style in (_measured(pixels, options) for pixels in drawings) if style is not None]
+    if not measured:
         return dict(UNKNOWN)
-    width, margin, ink, paper = np.median(np.array(found), axis=0).tolist()
+    width, margin, ink, paper = np.median(np.array(measured), axis=0).tolist()
     return {
         "line_width_fraction": round(width, 4),
         "margin_fraction": round(margin, 4),
@@ -41,10 +41,10 @@ def line_width_px(ink: np.ndarray) -> float:
     Across a line of w pixels the distances to paper are 1, 2, ... and back; their mean is (w + 1)^2 / (4 w).
 
     Args:
-        ink: True where there is ink, (h, w); some of both.
+        ink: Mask, (h, w), True where there is ink; neither empty nor full.
 
     Returns:
-        Pixels.
+        The width in pixels.
     """
     import cv2  # noqa: PLC0415 - 160 ms
 

@@ -1,4 +1,4 @@
-"""What an exported file says of itself: one JSON object in its metadata. Reading it needs neither PyTorch nor onnx."""
+"""An exported file's description: one JSON object in its metadata. Reading it needs neither PyTorch nor onnx."""
 
 import json
 from collections.abc import Mapping
@@ -10,29 +10,30 @@ from inkfold.errors import ExportError
 
 FORMAT = 1
 KEY = "inkfold"
-SET = "set.json"  # of a directory that holds a set of files; it says of them all what each says of itself
+SET = "set.json"  # describes a directory that holds one file per member of an ensemble
 
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a file says of itself.
+    """An exported file's description.
 
     Attributes:
-        name: The run directory's name.
+        name: Name of the run's directory.
         run: Digest of the run's manifest.
-        class_names: In the order of the probabilities.
+        class_names: Names of the classes, in the order of the probabilities.
         class_targets: Each class's number in the data's tables.
-        image: How drawings become squares: what `fit.ImageOptions` takes.
-        fitted: Whether drawings must come as `fit.fit_image` leaves them; otherwise any size will do.
+        image: How drawings become squares: the fields of `images.preprocess.ImageOptions`.
+        fitted: Whether the file takes only squares from `images.preprocess.preprocess`; otherwise drawings of any size.
         num_features: Width of the `features` output.
-        backbones: timm's names.
-        folds: How many models vote: of one run, or of all members together.
+        backbones: timm's names of the backbones.
+        folds: Number of models that vote: the folds of one run, or of all members together.
         precision: `float32` or `int8`.
-        accuracy: Of the run, also in 8 bits: value, 95 % interval, and of which drawings; None where nothing was measured.
-        reliability: Of the run: ten bins of confidence: low, high, count, mean confidence, accuracy.
-        look: How the training drawings look: see `look.measure_look`.
-        versions: Of inkfold, torch, timm and onnx.
-        format: Of this object.
+        accuracy: The run's accuracy (also in an 8-bit file): value, 95 % interval, and the drawings that it was measured on;
+            None if it wasn't measured.
+        reliability: The run's calibration out of fold, in ten bins of confidence: low, high, count, mean confidence, accuracy.
+        look: The training drawings' line style, from `line_style.measure_line_style`.
+        versions: Versions of inkfold, torch, timm and onnx.
+        format: Version of this object's format.
     """
 
     name: str
@@ -52,7 +53,7 @@ class About:
     format: int = FORMAT
 
     def as_json(self) -> str:
-        """Give the text that a file holds."""
+        """Return the JSON text that is stored in the file."""
         return json.dumps(asdict(self), ensure_ascii=False, allow_nan=False)
 
     @classmethod
@@ -60,37 +61,37 @@ class About:
         """Rebuild from `as_json`.
 
         Args:
-            text: JSON.
-            where: For the error.
+            text: The JSON text.
+            where: The file's name, for the message.
 
         Returns:
-            The same.
+            The description.
 
         Raises:
-            ExportError: If it is none, or of another version.
+            ExportError: If the text is no description, or has another format version.
         """
         try:
             raw = json.loads(text)
             if raw["format"] != FORMAT:
                 raise ValueError(f"format {raw['format']}, expected {FORMAT}")
-            given = {one.name: raw[one.name] for one in fields(cls)}
-            listed = {name: tuple(given[name]) for name in ("class_names", "class_targets", "backbones", "reliability")}
-            return cls(**{**given, **listed})
+            values = {field.name: raw[field.name] for field in fields(cls)}
+            tuples = {name: tuple(values[name]) for name in ("class_names", "class_targets", "backbones", "reliability")}
+            return cls(**{**values, **tuples})
         except (KeyError, TypeError, ValueError) as error:
-            raise ExportError(f"{where}: what it says of itself can't be read: {error}. Export again.") from None
+            raise ExportError(f"{where}: its description can't be read: {error}. Export again.") from None
 
 
 def read_about(model: Any) -> About:
-    """Read what a file says of itself.
+    """Read an exported file's description.
 
     Args:
-        model: An ONNX file, its bytes, or ONNX Runtime's session of it.
+        model: Path of an ONNX file, its bytes, or an ONNX Runtime session of it.
 
     Returns:
         The description.
 
     Raises:
-        ExportError: If it is no model of inkfold.
+        ExportError: If it isn't an ONNX file that inkfold exported.
     """
     where = str(model) if isinstance(model, str | Path) else "model"
     if isinstance(model, str | Path | bytes):

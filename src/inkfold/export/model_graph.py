@@ -1,4 +1,4 @@
-"""A finished run, or an ensemble of runs, as one ONNX graph: fitting, views, backbones, heads and votes."""
+"""Builds one ONNX graph of a finished run or ensemble: preprocessing, views, backbones, heads and votes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,11 +24,11 @@ Tracer = Callable[[Extractor], onnx.ModelProto]
 
 @dataclass(frozen=True, slots=True)
 class GraphOptions:
-    """What becomes part of the graph.
+    """Choice of what becomes part of the graph.
 
     Attributes:
-        views: Whether test-time views do; without them drawings are looked at as they are.
-        fitted: Drawings come as `fit.fit_image` leaves them, so that only squares of the model's size are taken.
+        views: Whether test-time views are included; otherwise drawings are predicted as they are.
+        fitted: Whether preprocessing is left out, so that only squares made by `images.preprocess.preprocess` are taken.
     """
 
     views: bool = True
@@ -36,7 +36,7 @@ class GraphOptions:
 
 
 def trace_backbone(extractor: Extractor) -> onnx.ModelProto:
-    """Write down what an extractor's backbone computes."""
+    """Export an extractor's backbone in float32."""
     return trace(extractor.backbone)
 
 
@@ -52,21 +52,21 @@ def build_graph(
 
     Args:
         predictor: A finished run or ensemble.
-        options: What becomes part of it.
-        tracer: Gives a backbone's model; it may be another one than PyTorch wrote down.
-        classes: The order of the probabilities; None takes the predictor's own.
-        folds: Whether each fold's own answers, `fold_probs` (folds, batch, classes), are given out too; of runs only.
+        options: What becomes part of the graph.
+        tracer: Returns a backbone's ONNX model; `trace_backbone`, or one that quantises it as well.
+        classes: Class names in the order of the probabilities; None takes the predictor's order.
+        folds: Whether the output `fold_probs`, (folds, batch, classes), each fold's own probabilities, is added; for runs only.
 
     Returns:
         The model, without metadata.
 
     Raises:
-        ExportError: With what no graph can do, and the way out.
+        ExportError: If the run has something that no graph can compute; the message names the alternative.
     """
     runs, classes = runs_of(predictor), predictor.classes_ if classes is None else classes
-    building = _Building(Graph(), options, tracer)
-    answers = [building.fold_probs(run) for run in runs]
-    g, features = building.graph, building.first_features
+    builder = _GraphBuilder(Graph(), options, tracer)
+    answers = [builder.fold_probs(run) for run in runs]
+    g, features = builder.graph, builder.first_features
     columns = [[run.classes_.index(name) for name in classes] for run in runs]
     ordered = [g.op("Gather", one, g.ints(*places), axis=2) for one, places in zip(answers, columns, strict=True)]
     if isinstance(predictor, Run):
@@ -82,38 +82,42 @@ def build_graph(
         outputs[g.call(ordered[0], FOLD_PROBS)] = ("folds", "batch", len(classes))
     side = image_of(runs).size_px if options.fitted else None
     shape = ["batch", side or "height", side or "width", "channels"]
-    return g.model({INPUT: (np.uint8, shape)}, outputs, {}, building.domains)
+    return g.model({INPUT: (np.uint8, shape)}, outputs, {}, builder.domains)
 
 
 def runs_of(predictor: Run | Ensemble) -> list[Run]:
-    """List the runs that answer.
+    """List the runs that predict.
 
     Args:
         predictor: A finished run or ensemble.
 
     Returns:
-        The run itself, or the members.
+        The run itself, or the ensemble's members.
 
     Raises:
-        ExportError: If a member is a mere file.
+        ExportError: If a member is a file of predictions, which can't predict new drawings.
     """
     if isinstance(predictor, Run):
         return [predictor]
     runs = [run for run in predictor.members if run is not None]
     if len(runs) < len(predictor.members):
-        files = [one["name"] for one, run in zip(predictor.manifest["members"], predictor.members, strict=True) if run is None]
-        raise ExportError(f"{predictor.path}: {', '.join(files)} are mere files of predictions, no models. Let runs vote.")
+        files = [
+            member["name"] for member, run in zip(predictor.manifest["members"], predictor.members, strict=True) if run is None
+        ]
+        raise ExportError(
+            f"{predictor.path}: {', '.join(files)} are files of predictions, not models. Build the ensemble from runs."
+        )
     return runs
 
 
 def image_of(runs: Sequence[Run]) -> ImageOptions:
-    """Say how drawings are best prepared by whoever sends them: as the member with the largest square wants them."""
+    """Return the image options of the run with the largest square, by which a sender prepares drawings for all of them."""
     return max((run.seers()[0][0].image for run in runs), key=lambda image: image.size_px)
 
 
 @dataclass(slots=True)
-class _Building:
-    """A graph in the making, with what several members share."""
+class _GraphBuilder:
+    """Adds runs to a graph; runs with the same backbone or the same squares share them."""
 
     graph: Graph
     options: GraphOptions
@@ -124,7 +128,7 @@ class _Building:
     domains: list[onnx.OperatorSetIdProto] = field(default_factory=list)
 
     def fold_probs(self, run: Run) -> str:
-        """Add a run: (folds, batch, classes)."""
+        """Add a run's class probabilities by fold: (folds, batch, classes)."""
         views = prediction_views(run.recipe) if self.options.views else (IDENTITY,)
         answers = []
         for extractor, folds in run.seers():
@@ -135,7 +139,7 @@ class _Building:
         return answers[0] if len(answers) == 1 else self.graph.op("Concat", *answers, axis=0)
 
     def _heads(self, run: Run, folds: Sequence[int], shown: Sequence[str]) -> str:
-        """Add the heads of some folds, the mean over what they are shown."""
+        """Add the heads of some folds, averaged over the views' features."""
         g, heads, places = self.graph, run.heads, [list(run.folds[fold]) for fold in folds]
         if run.is_tuned:
             members = [member for place in places for member in place]
@@ -146,7 +150,7 @@ class _Building:
         return probs[0] if len(probs) == 1 else g.op("Mul", g.op("Sum", *probs), g.const(1 / len(probs), np.float32))
 
     def _features(self, extractor: Extractor, views: tuple[View, ...]) -> Mapping[View, str]:
-        """Add a backbone that looks at all views in one batch; members with the same one share it."""
+        """Add a backbone that takes all views in one batch, once for all runs that share it."""
         g, info = self.graph, extractor.backbone
         key = key_digest(info.key()), extractor.image, views
         if key not in self.known:
@@ -156,13 +160,13 @@ class _Building:
             traced = self.tracer(extractor)
             self.domains += [one for one in traced.opset_import if one.domain and one not in self.domains]
             (exact,) = g.inline(traced, {IMAGES: _normalised(g, batch, info)})
-            features = g.op("Cast", g.op("Cast", exact, to=10), to=1)  # heads know features in half precision
+            features = g.op("Cast", g.op("Cast", exact, to=10), to=1)  # heads were fitted on features in half precision
             parts = [features] if len(views) == 1 else g.ops("Split", len(views), features, axis=0, num_outputs=len(views))
             self.known[key] = dict(zip(views, parts, strict=True))
         return self.known[key]
 
     def _squares(self, image: ImageOptions) -> str:
-        """Add the fitting, once for all who want it alike."""
+        """Add the preprocessing, once for all runs with the same image options."""
         if image not in self.squares:
             channels = add_channels(self.graph, INPUT)
             self.squares[image] = channels if self.options.fitted else add_fitting(self.graph, channels, image)
@@ -177,12 +181,12 @@ def _normalised(g: Graph, squares: str, info: BackboneInfo) -> str:
 
 
 def _check_fitting(run: Run, extractor: Extractor, *, fitted: bool) -> None:
-    """Refuse what happens between a file and the network and can't be written down as a graph."""
+    """Refuse preprocessing that a graph can't compute."""
     image, side = extractor.image, extractor.backbone.image_size
     if image.size_px != side:
         raise ExportError(
-            f"{run.path}: image.stored_size is {image.size_px} px and the network takes {side}: the step between them is no "
-            "part of a file. Train without image.stored_size."
+            f"{run.path}: image.stored_size is {image.size_px} px and the network takes {side}: the step between them can't "
+            "be part of a file. Train without image.stored_size."
         )
     if image.fit == "crop_to_ink" and not fitted:
         raise ExportError(

@@ -1,8 +1,16 @@
-"""What `fit.fit_image` does to a drawing, as ONNX nodes on a batch of drawings of one size.
+"""What `images.preprocess.preprocess` does to a drawing, as ONNX nodes on a batch of drawings of one size.
 
 Values stay whole numbers from 0 to 255 in float32 and are rounded where Pillow rounds, between the two passes of a resize
 and after them, with Pillow's own weights. Medians are found by halving the range of grey levels eight times, as exact as
 sorting and without its cost.
+
+Colour, polarity and paper come out equal to the last bit; a resized value may be two levels off. Pillow sums whole numbers
+exactly, single precision keeps 24 bits, so a sum within `TIE_WIDTH` of a half may be rounded up where Pillow rounds down: one
+level after the first pass. The second pass weighs such levels with weights whose absolute values sum to 1.00 (bilinear), 1.27
+(bicubic) or 1.57 (lanczos) at the most, and may meet such a half itself; sums less than two apart are at most two levels
+apart once rounded. Among 357 million values of random pages of 1 to 90 px fitted to 24 px, 270 were two levels off and none
+was three. Weights split into high and low bits would make both sums exact, at 2.5 times the cost of the resize (512 x 512 px
+on one core: 10 ms for 4).
 """
 
 from functools import lru_cache
@@ -29,26 +37,26 @@ def add_channels(g: Graph, images: str) -> str:
     """Bring drawings to three channels of float32.
 
     Args:
-        g: The graph.
-        images: uint8 (n, h, w, 1 or 3).
+        g: The graph that nodes are added to.
+        images: Name of the input, uint8 (n, h, w, 1 or 3).
 
     Returns:
-        (n, 3, h, w).
+        Name of the drawings, (n, 3, h, w), 0 to 255.
     """
     first = g.op("Transpose", images, perm=[0, 3, 1, 2])
     return g.op("Expand", g.op("Cast", first, to=1), g.ints(1, 3, 1, 1))
 
 
 def add_fitting(g: Graph, drawings: str, options: ImageOptions) -> str:
-    """Settle colour and polarity and fit drawings to squares.
+    """Settle the drawings' colour and polarity and resize them to squares.
 
     Args:
-        g: The graph.
-        drawings: (n, 3, h, w).
-        options: Whose `crop_to_ink` no graph can do.
+        g: The graph that nodes are added to.
+        drawings: Name of the drawings, (n, 3, h, w).
+        options: How drawings become squares; `crop_to_ink` isn't possible in a graph.
 
     Returns:
-        (n, 3, size, size); those of that size already aren't resized.
+        Name of the squares, (n, 3, size, size); drawings that have this size already aren't resized.
     """
     size = _Size(g, drawings)
     x = _settle_colour(g, drawings, size, options)
@@ -60,28 +68,28 @@ def add_fitting(g: Graph, drawings: str, options: ImageOptions) -> str:
 
 
 def add_paper(g: Graph, x: str) -> str:
-    """Give each drawing's paper, the border's median, rounded down.
+    """Add each drawing's paper colour: the border's median, rounded down.
 
     Args:
-        g: The graph.
-        x: (n, 3, h, w).
+        g: The graph that nodes are added to.
+        x: Name of the drawings, (n, 3, h, w).
 
     Returns:
-        (n, 3, 1, 1).
+        Name of the colours, (n, 3, 1, 1).
     """
     middle = g.op("ReduceSum", _middle(g, _border(g, x, _Size(g, x), channels=3)), g.ints(2))
     return g.op("Unsqueeze", g.op("Floor", g.op("Mul", middle, g.const(0.5, np.float32))), g.ints(3))
 
 
 def add_luma(g: Graph, x: str) -> str:
-    """Reduce drawings to their luma, as `images.to_grey` does.
+    """Reduce drawings to their luma, as `images.decode.to_grey` does.
 
     Args:
-        g: The graph.
-        x: (n, 3, h, w).
+        g: The graph that nodes are added to.
+        x: Name of the drawings, (n, 3, h, w).
 
     Returns:
-        (n, 1, h, w).
+        Name of the luma, (n, 1, h, w).
     """
     parts = g.op("Mul", x, g.const(np.array(LUMA, np.float32).reshape(1, 3, 1, 1)))
     total = g.op("Add", g.op("ReduceSum", parts, g.ints(1)), g.const(32768.0, np.float32))
@@ -113,7 +121,7 @@ def _settle_colour(g: Graph, x: str, size: _Size, options: ImageOptions) -> str:
 
 
 def _turn_dark_on_light(g: Graph, x: str, size: _Size) -> str:
-    """Swap light and dark where both the border and the whole are dark."""
+    """Swap light and dark in drawings whose border and whole both have a dark median."""
     luma = add_luma(g, x)
     dark_border = _is_dark(g, _border(g, luma, size, channels=1))
     some, none = g.branch(), g.branch()
@@ -127,29 +135,29 @@ def _turn_dark_on_light(g: Graph, x: str, size: _Size) -> str:
 
 
 def _is_dark(g: Graph, values: str) -> str:
-    """Tell where the median, the mean of the two in the middle, is below the limit: (n, 1, values) gives (n, 1)."""
+    """Compare the median, the mean of the two middle values, with the limit: (n, 1, values) gives (n, 1)."""
     middle = _middle(g, values)
     return g.op("Less", g.op("ReduceSum", middle, g.ints(2), keepdims=0), g.const(2 * DARK_LUMA, np.float32))
 
 
 def _middle(g: Graph, values: str) -> str:
-    """Find the two values in the middle of (n, c, values), which are one where their number is odd: (n, c, 2)."""
+    """Find the two middle values of (n, c, values), which coincide if their number is odd: (n, c, 2)."""
     count = g.op("Gather", g.op("Shape", values), g.const(2, np.int64))
     half = g.const(2, np.int64)
     below = g.op("Div", g.op("Sub", count, g.const(1, np.int64)), half)
     ranks = [g.op("Unsqueeze", rank, g.ints(0)) for rank in (below, g.op("Div", count, half))]
     rank = g.op("Cast", g.op("Concat", *ranks, axis=0), to=6)
-    row, found = g.op("Unsqueeze", values, g.ints(2)), g.const(np.zeros((1, 1, 2), np.float32))
+    row, level = g.op("Unsqueeze", values, g.ints(2)), g.const(np.zeros((1, 1, 2), np.float32))
     for bit in (128, 64, 32, 16, 8, 4, 2, 1):
-        tried = g.op("Add", found, g.const(float(bit), np.float32))
+        tried = g.op("Add", level, g.const(float(bit), np.float32))
         lower = g.op("Cast", g.op("Less", row, g.op("Unsqueeze", tried, g.ints(3))), to=6)
         fits = g.op("LessOrEqual", g.op("ReduceSum", lower, g.ints(3), keepdims=0), rank)
-        found = g.op("Where", fits, tried, found)
-    return found
+        level = g.op("Where", fits, tried, level)
+    return level
 
 
 def _sampled(g: Graph, luma: str, size: _Size) -> str:
-    """Take every so many rows and columns of the luma: (n, 1, values)."""
+    """Take evenly spaced rows and columns of the luma, about 256 of the shorter side: (n, 1, values)."""
     shorter = g.op("Min", size.height, size.width)
     step = g.op("Max", g.op("Div", shorter, g.const(SAMPLED_PX, np.int64)), g.const(1, np.int64))
     steps = g.op("Expand", step, g.ints(2))
@@ -158,7 +166,7 @@ def _sampled(g: Graph, luma: str, size: _Size) -> str:
 
 
 def _border(g: Graph, x: str, size: _Size, channels: int) -> str:
-    """Lay the outer rows and columns in one line: (n, c, values); corners are in it twice."""
+    """Join the outer rows and columns in one line: (n, c, values); corners are in it twice."""
     lines = []
     for side, axis in ((size.rows, 2), (size.columns, 3)):
         wide = g.op("Round", g.op("Mul", side, g.const(BORDER_FRACTION, np.float64)))
@@ -177,7 +185,7 @@ def _resized(g: Graph, x: str, size: _Size, options: ImageOptions) -> str:
     widths = heights
     if options.fit != "squash":
         scale = g.op("Div", whole, g.op("Max", size.rows, size.columns))
-        heights, widths = (_fitted(g, one, scale, whole) for one in (size.rows, size.columns))
+        heights, widths = (_fitted(g, side_px, scale, whole) for side_px in (size.rows, size.columns))
     across, filled_columns = _weights(g, size.columns, widths, options)
     down, filled_rows = _weights(g, size.rows, heights, options)
     shrinks = (g.op("Sub", size.columns, widths[0]), g.op("Sub", size.rows, heights[0]))
@@ -189,17 +197,17 @@ def _resized(g: Graph, x: str, size: _Size, options: ImageOptions) -> str:
 
 
 def _both_passes(g: Graph, x: str, across: str, down: str, shrinks: tuple[str, str]) -> str:
-    """Go across and down in Pillow's order, which matters as values are rounded and clipped in between.
+    """Resize the width and the height in Pillow's order, which matters as values are rounded and clipped in between.
 
     Args:
-        g: The graph.
-        x: (n, 3, h, w).
-        across: Weights of the columns, (size, w).
-        down: Weights of the rows, (size, h).
-        shrinks: By how many pixels the width and the height are made smaller.
+        g: The graph that nodes are added to.
+        x: Name of the drawings, (n, 3, h, w).
+        across: Name of the columns' weights, (size, w).
+        down: Name of the rows' weights, (size, h).
+        shrinks: Names of the numbers of pixels by which the width and the height shrink.
 
     Returns:
-        (n, 3, size, size).
+        Name of the squares, (n, 3, size, size).
     """
     columns = g.op("Transpose", across, perm=[1, 0])
     usual, other = g.branch(), g.branch()
@@ -224,12 +232,12 @@ def _goes_down_first() -> bool:
     )
     down_first = tall.resize((8, 20), Image.Resampling.BICUBIC).resize((6, 20), Image.Resampling.BICUBIC)
     across_first = tall.resize((6, 60), Image.Resampling.BICUBIC).resize((6, 20), Image.Resampling.BICUBIC)
-    found = np.asarray(tall.resize((6, 20), Image.Resampling.BICUBIC))
-    return bool((found == np.asarray(down_first)).all() and (found != np.asarray(across_first)).any())
+    resized = np.asarray(tall.resize((6, 20), Image.Resampling.BICUBIC))
+    return bool((resized == np.asarray(down_first)).all() and (resized != np.asarray(across_first)).any())
 
 
 def _fitted(g: Graph, side: str, scale: str, whole: str) -> tuple[str, str]:
-    """Give a side's length in the square and where it begins."""
+    """Add a side's length in the square and where it begins, in pixels."""
     length = g.op("Max", g.op("Round", g.op("Mul", side, scale)), g.const(1.0, np.float64))
     start = g.op("Floor", g.op("Mul", g.op("Sub", whole, length), g.const(0.5, np.float64)))
     return length, start
@@ -239,13 +247,13 @@ def _weights(g: Graph, side: str, place: tuple[str, str], options: ImageOptions)
     """Build Pillow's weights of every source pixel (columns) for every pixel of the square (rows).
 
     Args:
-        g: The graph.
-        side: The drawing's.
-        place: How many of the square's pixels it fills, and the first of them.
-        options: The square and the interpolation.
+        g: The graph that nodes are added to.
+        side: Name of the drawing's side in pixels.
+        place: Names of the number of the square's pixels that it fills, and of the first of them.
+        options: The square's side and the interpolation.
 
     Returns:
-        float32 (size, side), and which rows are filled.
+        Names of the weights, float32 (size, side), and of the mask of the rows that are filled.
 
     Source: Pillow's Resample.c, `precompute_coeffs` and `normalize_coeffs_8bpc`.
     """
@@ -269,7 +277,7 @@ def _weights(g: Graph, side: str, place: tuple[str, str], options: ImageOptions)
 
 
 def _kernel(g: Graph, distance: str, interpolation: str) -> str:
-    """Weigh distances as Pillow's filters do."""
+    """Evaluate Pillow's filter at distances in units of its scale."""
 
     def number(value: float) -> str:
         return g.const(value, np.float64)
@@ -307,42 +315,46 @@ def _to_levels(g: Graph, x: str) -> str:
 
 
 def add_view(g: Graph, squares: str, view: View, size_px: int) -> str:
-    """Show squares as a view has them.
+    """Apply a test-time view to squares.
 
     Args:
-        g: The graph.
-        squares: (n, 3, size, size).
-        view: Flips and rotations by fixed angles.
-        size_px: The side.
+        g: The graph that nodes are added to.
+        squares: Name of the squares, (n, 3, size, size).
+        view: Flips, and rotations by fixed angles.
+        size_px: The squares' side.
 
     Returns:
-        The same shape.
+        Name of the result, of the same shape.
 
     Raises:
-        ExportError: If the view does anything else.
+        ExportError: If the view has any other operation.
     """
-    known = all(one.p == 1 and one.is_fixed and one.name in ("hflip", "vflip", "rotate") for one in view.operations)
-    if not known:
+    operations = view.operations
+    if not all(each.p == 1 and each.is_fixed and each.name in ("hflip", "vflip", "rotate") for each in operations):
         raise ExportError(
-            f"tta: '{view}' is more than flips and rotations by fixed angles, which is all that fits into a file. "
+            f"tta: '{view}' is more than flips and rotations by fixed angles, which is all that a file can hold. "
             "Leave test-time views out: --without-tta."
         )
-    if any(one.name == "rotate" for one in view.operations):
+    if any(operation.name == "rotate" for operation in operations):
         return _rotated(g, squares, view, size_px)
-    for one in view.operations:
-        squares = g.op("Slice", squares, g.ints(-1), g.ints(-(2**31)), g.ints(3 if one.name == "hflip" else 2), g.ints(-1))
+    for operation in operations:
+        axis = 3 if operation.name == "hflip" else 2
+        squares = g.op("Slice", squares, g.ints(-1), g.ints(-(2**31)), g.ints(axis), g.ints(-1))
     return squares
 
 
 def _rotated(g: Graph, squares: str, view: View, size_px: int) -> str:
-    """Read each pixel where `warp` reads it, from four neighbours; outside lies each drawing's own paper."""
-    from inkfold.augment import geometric as warp  # noqa: PLC0415 - OpenCV: 160 ms
+    """Read each pixel where `augment.geometric` reads it, from four neighbours; outside lies each drawing's own paper."""
+    from inkfold.augment import geometric  # noqa: PLC0415 - OpenCV: 160 ms
 
     motions = [
-        warp.rotate(size_px, one.args[0]) if one.name == "rotate" else warp.flip(size_px, left_right=one.name == "hflip")
-        for one in view.operations
+        geometric.rotate(size_px, each.args[0])
+        if each.name == "rotate"
+        else geometric.flip(size_px, left_right=each.name == "hflip")
+        for each in view.operations
     ]
-    x, y = (np.clip(one, -1, size_px).astype(np.float64).ravel() for one in warp.source_map(size_px, size_px, motions))
+    coordinates = geometric.source_map(size_px, size_px, motions)
+    x, y = (np.clip(axis, -1, size_px).astype(np.float64).ravel() for axis in coordinates)
     left, top = np.minimum(np.floor(x), size_px - 1), np.minimum(np.floor(y), size_px - 1)
     side = size_px + 2  # with a margin of paper
     first = ((top + 1) * side + left + 1).astype(np.int64)
@@ -358,7 +370,7 @@ def _rotated(g: Graph, squares: str, view: View, size_px: int) -> str:
 
 
 def _framed(g: Graph, squares: str, size_px: int) -> str:
-    """Put a pixel of paper around squares, and lay them flat: (n, 3, (size + 2)^2)."""
+    """Put a pixel of paper around squares, and flatten them: (n, 3, (size + 2)^2)."""
     paper = add_paper(g, squares)
     across = g.op("Expand", paper, g.ints(1, 1, 1, size_px))
     down = g.op("Expand", paper, g.ints(1, 1, size_px + 2, 1))

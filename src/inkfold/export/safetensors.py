@@ -1,4 +1,4 @@
-"""A run's network as one safetensors file, for people who use PyTorch without inkfold."""
+"""Writes a run's network as one safetensors file, for people who use PyTorch without inkfold."""
 
 import json
 from typing import Any
@@ -12,14 +12,14 @@ from inkfold.pipeline.run import Run, head_spec
 
 
 def network_bytes(run: Run, about: str) -> bytes:
-    """Put backbones and heads into a file's bytes.
+    """Serialise a run's backbones and heads.
 
     Tensors are `backbone.*` in timm's own names, or `backbone0.*`, `backbone1.*` where each fold has its own, and
     `heads.*` with the member first, as `inkfold.heads.head` describes them.
 
     Args:
         run: A finished run.
-        about: What the file says of itself, JSON.
+        about: The file's description as JSON, stored in its metadata.
 
     Returns:
         The bytes of a safetensors file.
@@ -47,7 +47,7 @@ def network_bytes(run: Run, about: str) -> bytes:
 
 
 def _unshared(tensors: dict[str, Any]) -> dict[str, Any]:
-    """Copy what lies in memory of another tensor, which safetensors refuses."""
+    """Copy tensors that share their memory with another one, which safetensors refuses."""
     seen: set[int] = set()
     own = {}
     for name, values in tensors.items():

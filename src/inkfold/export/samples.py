@@ -1,4 +1,4 @@
-"""Real drawings of a run's own data, to try an exported file on: which, where they lie, and what is known of them."""
+"""Real drawings of a run's own data that an exported file is checked on: their files, classes and folds."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,19 +15,19 @@ from inkfold.pipeline.run import Run
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
 
-CALIBRATION = 256
-JUDGED = 2000  # drawings on which a loss of accuracy is measured
-MOST_BYTES = 1 << 30  # of decoded pixels at once: 500 scans of 12 megapixels would be 18 GB
+CALIBRATION_DRAWINGS = 256
+EVALUATION_DRAWINGS = 2000  # at the most, for the loss of accuracy
+MAX_DECODED_BYTES = 1 << 30  # at once: 500 scans of 12 megapixels would be 18 GB
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Drawings, and what is known of them.
+    """Drawings' files with their classes and folds.
 
     Attributes:
-        files: Where they lie.
-        targets: True class ids; None where they aren't known.
-        folds: The fold that has not seen each; None where no fold has seen any.
+        files: Paths of the image files.
+        targets: True class ids; None if they aren't known.
+        folds: For each drawing, the fold that held it out of training, -1 for none; None if no fold was trained on any.
     """
 
     files: Shaped[np.ndarray, " n"]
@@ -37,25 +37,27 @@ class Samples:
     def __len__(self) -> int:
         return len(self.files)
 
-    def some(self, count: int) -> "Samples":
-        """Take so many, evenly spread."""
-        return self.rows(spread(len(self), count))
+    def take_evenly(self, count: int) -> "Samples":
+        """Select `count` drawings, or all if there are fewer, evenly spread over their order."""
+        return self.select(spread(len(self), count))
 
-    def rows(self, rows: Int64[np.ndarray, " m"]) -> "Samples":
-        """Take rows."""
-        known = [None if values is None else values[rows] for values in (self.targets, self.folds)]
-        return Samples(self.files[rows], *known)
+    def select(self, rows: Int64[np.ndarray, " m"]) -> "Samples":
+        """Select drawings by their row numbers."""
+        targets, folds = (None if values is None else values[rows] for values in (self.targets, self.folds))
+        return Samples(self.files[rows], targets, folds)
 
-    def decoded(self, image: ImageOptions) -> "tuple[Samples, list[Pixels]]":
-        """Decode those that can be read, as the run does; of large pages every second, fourth ... where all would not fit.
+    def decode(self, image: ImageOptions) -> "tuple[Samples, list[Pixels]]":
+        """Decode the drawings as the run does, skipping unreadable ones.
+
+        Where all pixels would take more than 1 GiB, only every second, fourth, ... drawing is kept.
 
         Args:
-            image: The run's options.
+            image: The run's image options.
 
         Returns:
-            Those that were, and their pixels before they are fitted.
+            The drawings that were decoded, and their pixels before they are resized.
         """
-        whole: list[int] = []
+        rows: list[int] = []
         pixels: list[Pixels] = []
         step = 1
         for row, file in enumerate(self.files.tolist()):
@@ -65,21 +67,21 @@ class Samples:
                 pixels.append(decode_drawing(Path(file).read_bytes(), image))
             except (BrokenImage, OSError):
                 continue
-            whole.append(row)
-            while len(whole) > 1 and sum(one.nbytes for one in pixels) > MOST_BYTES:
+            rows.append(row)
+            while len(rows) > 1 and sum(drawing.nbytes for drawing in pixels) > MAX_DECODED_BYTES:
                 step *= 2
-                kept = [place for place, one in enumerate(whole) if one % step == 0]
-                whole, pixels = [whole[place] for place in kept], [pixels[place] for place in kept]
-        return self.rows(np.array(whole, np.int64)), pixels
+                kept = [i for i, decoded_row in enumerate(rows) if decoded_row % step == 0]
+                rows, pixels = [rows[i] for i in kept], [pixels[i] for i in kept]
+        return self.select(np.array(rows, np.int64)), pixels
 
 
 @dataclass(frozen=True, slots=True)
-class Collection:
-    """A run's drawings.
+class RunSamples:
+    """The drawings that a run was trained and tested on.
 
     Attributes:
-        train: Training drawings, with the fold that has not seen each where one hasn't.
-        test: Test drawings; None without any.
+        train: Training drawings, with the fold that held each out.
+        test: Test drawings; None if the data has no test part.
     """
 
     train: Samples
@@ -87,56 +89,59 @@ class Collection:
 
     @property
     def all(self) -> Samples:
-        """All that there are, with nothing known of them."""
+        """Training and test drawings together, without their classes and folds."""
         parts = [self.train.files] + ([] if self.test is None else [self.test.files])
         return Samples(np.concatenate(parts))
 
-    def apart(self, *, folds: bool) -> tuple[Samples, Samples | None]:
-        """Part the drawings to calibrate on from those to judge by.
+    def split_for_calibration(self, *, folds: bool) -> tuple[Samples, Samples | None]:
+        """Choose the drawings that quantisation is calibrated on, and others that its accuracy is measured on.
 
         Args:
-            folds: Whether each training drawing can be judged by the fold that has not seen it.
+            folds: Whether a training drawing can be predicted by the fold that held it out.
 
         Returns:
-            Training drawings; and test drawings whose class is known, else other training drawings, else nothing.
+            Training drawings for the calibration; for the accuracy the test drawings if their classes are known, otherwise
+            other training drawings, otherwise None.
         """
-        calibration = spread(len(self.train), CALIBRATION)
+        calibration = spread(len(self.train), CALIBRATION_DRAWINGS)
         if self.test is not None and self.test.targets is not None:
-            return self.train.rows(calibration), self.test.some(JUDGED)
+            return self.train.select(calibration), self.test.take_evenly(EVALUATION_DRAWINGS)
         if not folds or self.train.folds is None:
-            return self.train.rows(calibration), None
+            return self.train.select(calibration), None
         others = np.setdiff1d(np.flatnonzero(self.train.folds >= 0), calibration)
-        return self.train.rows(calibration), self.train.rows(others).some(JUDGED) if len(others) else None
+        return self.train.select(calibration), self.train.select(others).take_evenly(EVALUATION_DRAWINGS) if len(
+            others
+        ) else None
 
 
-def collect(run: Run, data: str | Path | None = None, progress: Progress = silent) -> Collection:
-    """Find a run's drawings.
+def collect_samples(run: Run, data: str | Path | None = None, progress: Progress = silent) -> RunSamples:
+    """Find the drawings that a run was trained and tested on.
 
     Args:
         run: A finished run.
-        data: Where they are, if they have moved.
-        progress: Told of each thousand files.
+        data: The drawings' present directory; None takes the one that the run was trained on.
+        progress: Called after each thousand files.
 
     Returns:
-        Those that have files.
+        The drawings whose files exist.
 
     Raises:
-        PredictionError: If they aren't those that the run learnt from.
-        DataError: If the data can't be read any more.
+        PredictionError: If the data isn't what the run was trained on.
+        DataError: If the data can't be read.
     """
     read = read_again(run, Cost(), progress, data)
     held_out = Predictions.load(run.path / OUT_OF_FOLD)
     assert held_out.folds is not None
     fold_of = dict(zip(held_out.image_paths.tolist(), held_out.folds.tolist(), strict=True))
     folds = np.array([fold_of.get(name, -1) for name in read.dataset.train.image_paths.tolist()], np.int64)
-    there = np.flatnonzero(read.train.digests != b"")
-    train = Samples(read.train.files, read.dataset.train.targets, folds).rows(there)
+    readable = np.flatnonzero(read.train.digests != b"")
+    train = Samples(read.train.files, read.dataset.train.targets, folds).select(readable)
     if read.test is None:
-        return Collection(train, None)
+        return RunSamples(train, None)
     test = Samples(read.test.files, read.test_targets)
-    return Collection(train, test.rows(np.flatnonzero(read.test.digests != b"")))
+    return RunSamples(train, test.select(np.flatnonzero(read.test.digests != b"")))
 
 
 def spread(total: int, count: int) -> Int64[np.ndarray, " m"]:
-    """Choose rows evenly: so many, or all."""
+    """Choose `count` row numbers of `total`, or all, evenly spread."""
     return np.unique(np.linspace(0, total - 1, min(total, count)).round().astype(np.int64)) if total else np.zeros(0, np.int64)

@@ -1,4 +1,4 @@
-"""An exported file and its run asked the same: how far their answers are apart, on drawings of the run's own data."""
+"""Compares an exported file's predictions with its run's, on drawings of the run's own data."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,10 +18,9 @@ from inkfold.images.decode import Pixels
 from inkfold.pipeline.run import Run
 from inkfold.runtime.progress import Progress, silent
 
-GREATEST = 0.05  # of accuracy
-
+MAX_ACCURACY_LOSS = 0.05
 BATCH_SIZE = 16
-PIXELS_AT_ONCE = 1 << 24  # of a batch: the graph makes several floats of each
+MAX_BATCH_PIXELS = 1 << 24  # the graph makes several floats of each
 LARGEST_DIFFERENCE = 0.01  # of a probability; sums in another order gave 0.0002 at the most
 LARGEST_DIFFERENCE_KNN = 0.06  # which of two nearly equal drawings is the last neighbour is a matter of the last bit
 LEAST_AGREEMENT = 0.99
@@ -29,12 +28,12 @@ LEAST_AGREEMENT = 0.99
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """How a file's answers compare with its run's.
+    """Agreement of a file's predictions with its run's.
 
     Attributes:
-        drawings: How many both were asked.
-        agreement: Share of drawings that both give the same class.
-        largest_difference: Of any class's probability.
+        drawings: Number of drawings that were predicted by both.
+        agreement: Share of drawings that both give the same class, 0 to 1.
+        largest_difference: Largest absolute difference of any class's probability.
     """
 
     drawings: int
@@ -47,10 +46,10 @@ def open_session(model: bytes, threads: int = 0) -> onnxruntime.InferenceSession
 
     Args:
         model: The file's bytes.
-        threads: 0 leaves the number to ONNX Runtime.
+        threads: Threads within an operator; 0 leaves the number to ONNX Runtime.
 
     Returns:
-        The session.
+        A session that runs on the CPU.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -61,38 +60,38 @@ def open_session(model: bytes, threads: int = 0) -> onnxruntime.InferenceSession
 def predict_in_batches(
     session: onnxruntime.InferenceSession, drawings: Sequence[Pixels], output: str = "probs", progress: Progress = silent
 ) -> Float32[np.ndarray, "*leading n classes"]:
-    """Let a file answer for drawings of any sizes, those of one shape that follow each other together.
+    """Run a file on drawings of any sizes; neighbours of the same shape go through it in one batch.
 
     Args:
-        session: Of the file.
-        drawings: (h, w) or (h, w, 3).
-        output: Which; its last axis but one is the batch.
-        progress: Told of each batch.
+        session: The file's session.
+        drawings: Pixels, (h, w) or (h, w, 3) each.
+        output: Name of the output; its last axis but one is the batch.
+        progress: Called after each batch.
 
     Returns:
-        The answers, in the drawings' order.
+        The output, in the drawings' order.
     """
     parts, done = [], 0
-    for _, group in groupby(drawings, key=lambda one: one.shape):
+    for _, group in groupby(drawings, key=lambda drawing: drawing.shape):
         alike = list(group)
-        count = max(1, min(BATCH_SIZE, PIXELS_AT_ONCE // (alike[0].shape[0] * alike[0].shape[1])))
+        count = max(1, min(BATCH_SIZE, MAX_BATCH_PIXELS // (alike[0].shape[0] * alike[0].shape[1])))
         for start in range(0, len(alike), count):
             batch = np.stack(alike[start : start + count])
             parts.append(session.run([output], {"images": batch if batch.ndim == 4 else batch[..., None]})[0])
             done += len(batch)
-            progress("ask the file", done, len(drawings))
+            progress("predict by the file", done, len(drawings))
     return np.concatenate(parts, axis=-2)
 
 
 def in_float32(predictor: Run | Ensemble, *, views: bool = True) -> Run | Ensemble:
-    """Give the same run as it answers in float32 on the CPU.
+    """Copy a run so that it predicts in float32 on the CPU, as an exported file does.
 
     Args:
         predictor: A run or an ensemble of runs.
-        views: Whether test-time views are looked at.
+        views: Whether the copy averages over the run's test-time views.
 
     Returns:
-        A copy.
+        A copy that shares the run's directory.
     """
     if isinstance(predictor, Ensemble):
         members = [None if run is None else _run_in_float32(run, views=views) for run in predictor.members]
@@ -100,21 +99,21 @@ def in_float32(predictor: Run | Ensemble, *, views: bool = True) -> Run | Ensemb
     return _run_in_float32(predictor, views=views)
 
 
-def compare(given: Float32[np.ndarray, "n classes"], expected: Float32[np.ndarray, "n classes"]) -> Parity:
-    """Compare answers to the same drawings."""
-    agreement = float((given.argmax(1) == expected.argmax(1)).mean())
-    return Parity(len(given), agreement, float(np.abs(given - expected).max()))
+def compare(probs: Float32[np.ndarray, "n classes"], expected: Float32[np.ndarray, "n classes"]) -> Parity:
+    """Compare two predictions of the same drawings."""
+    agreement = float((probs.argmax(1) == expected.argmax(1)).mean())
+    return Parity(len(probs), agreement, float(np.abs(probs - expected).max()))
 
 
 def check_parity(parity: Parity, predictor: Run | Ensemble) -> None:
-    """Refuse a file that doesn't answer as its run does.
+    """Refuse a file whose predictions differ from its run's.
 
     Args:
-        parity: What was found.
-        predictor: The run.
+        parity: The file's agreement with its run.
+        predictor: The run or ensemble, whose head and vote decide the tolerance.
 
     Raises:
-        ExportError: If it is too far off.
+        ExportError: If fewer drawings than 99 % get the same class, or a probability differs by more than the tolerance.
     """
     runs = [predictor] if isinstance(predictor, Run) else [run for run in predictor.members if run is not None]
     loose = any(run.recipe.head.kind == "knn" for run in runs)
@@ -126,10 +125,10 @@ def check_parity(parity: Parity, predictor: Run | Ensemble) -> None:
     if parity.agreement >= LEAST_AGREEMENT and parity.largest_difference <= limit:
         return
     raise ExportError(
-        f"{predictor.path}: the file answers differently: {parity.agreement:.1%} of {parity.drawings} drawings get the same "
+        f"{predictor.path}: the file predicts differently: {parity.agreement:.1%} of {parity.drawings} drawings get the same "
         f"class (expected {LEAST_AGREEMENT:.0%}), probabilities differ by up to "
         f"{parity.largest_difference:.4f} (expected {limit}). Nothing was written. "
-        "Report the backbone's name as a fault of inkfold's export."
+        "Please report this, with the backbone's name, as a bug of inkfold's export."
     )
 
 
@@ -141,15 +140,16 @@ def _run_in_float32(run: Run, *, views: bool) -> Run:
 
 @dataclass(frozen=True, slots=True)
 class QuantisationCheck:
-    """What 8-bit numbers cost.
+    """Loss of a file through quantisation to 8 bits.
 
     Attributes:
-        drawings: How many were asked, none of which ranges were measured on.
-        agreement: Share of them that get the same class.
-        of: `test`: drawings of the test table; `out_of_fold`: training drawings, each answered by the fold that has not seen
-            it; None where there were none of either, and classes weren't compared with the truth.
-        accuracy_float32: Before.
-        difference: After less before, with its 95 % interval, as `metrics.paired_difference` gives it.
+        drawings: Number of drawings that both files predicted; no range was calibrated on any of them.
+        agreement: Share of them that both files give the same class, 0 to 1.
+        of: `test`: drawings of the test table; `out_of_fold`: training drawings, each predicted by the fold that held it
+            out; None: neither was available, so the accuracy wasn't measured.
+        accuracy_float32: Accuracy of the float32 file, 0 to 1.
+        difference: Accuracy of the quantised file minus that of the float32 file, with its 95 % interval, as
+            `metrics.paired_difference` returns it.
     """
 
     drawings: int
@@ -160,52 +160,50 @@ class QuantisationCheck:
 
 
 def measure_quantisation(
-    before: bytes, after: bytes, specimens: Samples, pixels: Sequence[Pixels], progress: Progress = silent
+    before: bytes, after: bytes, samples: Samples, pixels: Sequence[Pixels], progress: Progress = silent
 ) -> QuantisationCheck:
-    """Ask both files.
+    """Compare the predictions of a float32 file and its quantised version.
 
     Args:
-        before: The file in float32; with `fold_probs` where drawings have folds.
-        after: The file in 8 bits, likewise.
-        specimens: The drawings.
-        pixels: Theirs.
-        progress: Told of each batch.
+        before: Bytes of the float32 file; with the output `fold_probs` if the samples have folds.
+        after: Bytes of the quantised file; likewise.
+        samples: The drawings' classes and folds.
+        pixels: The drawings' pixels, in the same order.
+        progress: Called after each batch.
 
     Returns:
-        What was found.
+        Agreement and, where the classes are known, the difference of the accuracies.
     """
-    answers = [_answers(model, specimens, pixels, progress) for model in (before, after)]
-    agreement = float((answers[0].argmax(1) == answers[1].argmax(1)).mean())
-    if specimens.targets is None:
+    preds = [_probs(model, samples, pixels, progress).argmax(1) for model in (before, after)]
+    agreement = float((preds[0] == preds[1]).mean())
+    if samples.targets is None:
         return QuantisationCheck(len(pixels), agreement)
-    right = [one.argmax(1) == specimens.targets for one in answers]
-    of = "test" if specimens.folds is None else "out_of_fold"
+    right = [file_preds == samples.targets for file_preds in preds]
+    of = "test" if samples.folds is None else "out_of_fold"
     return QuantisationCheck(len(pixels), agreement, of, float(right[0].mean()), paired_difference(right[0], right[1]))
 
 
-def check_quantisation(toll: QuantisationCheck, where: str) -> None:
-    """Refuse a file that has lost too much.
+def check_quantisation(check: QuantisationCheck, run: str) -> None:
+    """Refuse a quantised file that lost too much accuracy.
 
     Args:
-        toll: What was found.
-        where: The run, for the error.
+        check: The measured loss.
+        run: The run's path, for the message.
 
     Raises:
-        ExportError: If the loss is surely above 5 points.
+        ExportError: If the whole 95 % interval of the loss lies above 5 points of accuracy.
     """
-    if toll.difference is not None and toll.difference["difference_ci95"][1] < -GREATEST:
+    if check.difference is not None and check.difference["difference_ci95"][1] < -MAX_ACCURACY_LOSS:
         raise ExportError(
-            f"{where}: 8-bit numbers lose {-toll.difference['difference']:.3f} of accuracy on {toll.drawings} drawings, "
-            f"expected at most {GREATEST}. Nothing was written. Leave --quantise out."
+            f"{run}: quantisation to 8 bits loses {-check.difference['difference']:.3f} of accuracy on "
+            f"{check.drawings} drawings, expected at most {MAX_ACCURACY_LOSS}. Nothing was written. Leave --quantise out."
         )
 
 
-def _answers(
-    model: bytes, specimens: Samples, pixels: Sequence[Pixels], progress: Progress
-) -> Float32[np.ndarray, "n classes"]:
-    session = open_session(model)
-    if specimens.folds is None:
-        return predict_in_batches(session, pixels, progress=progress)
-    by_fold = predict_in_batches(session, pixels, FOLD_PROBS, progress)
-    own: np.ndarray = by_fold[specimens.folds, np.arange(len(pixels))]
-    return own
+def _probs(model: bytes, samples: Samples, pixels: Sequence[Pixels], progress: Progress) -> Float32[np.ndarray, "n classes"]:
+    """Predict by the mean of all folds, or by the fold that held each drawing out."""
+    if samples.folds is None:
+        return predict_in_batches(open_session(model), pixels, progress=progress)
+    by_fold = predict_in_batches(open_session(model), pixels, FOLD_PROBS, progress)
+    held_out: np.ndarray = by_fold[samples.folds, np.arange(len(pixels))]
+    return held_out

@@ -52,7 +52,7 @@ def blocks(model: torch.nn.Module) -> list[torch.nn.Module]:
     Returns:
         Modules that hold all parameters of one of timm's layer groups; what lies about, as position embeddings do, is in none.
     """
-    from timm.models._manipulate import group_parameters  # noqa: PLC0415 - seconds
+    from timm.models import group_parameters  # noqa: PLC0415 - seconds
 
     matcher = getattr(model, "group_matcher", None)
     found: dict[str, torch.nn.Module] = {}

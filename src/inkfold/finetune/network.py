@@ -262,7 +262,7 @@ def recompute_activations(model: torch.nn.Module, name: str) -> None:
 
 def _last_blocks(model: torch.nn.Module, model_name: str, count: int) -> list[str]:
     """Name the parameters of the last blocks and of all that follows them; a group of norms alone is no block."""
-    from timm.models._manipulate import group_parameters  # noqa: PLC0415 - seconds
+    from timm.models import group_parameters  # noqa: PLC0415 - seconds
 
     matcher: Any = getattr(model, "group_matcher", None)
     if matcher is None:

@@ -1,4 +1,4 @@
-"""Any drawing in, a square of dark ink on light paper out: paper, inversion, cropping and fitting."""
+"""Turns any drawing into a square of dark ink on light paper: paper colour, inversion, cropping and resizing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,33 +54,33 @@ class ImageOptions:
 
 
 def read_drawing(data: bytes, options: ImageOptions) -> Pixels:
-    """Decode a file's bytes and fit the drawing to a square.
+    """Decode a file's bytes and turn the drawing into a square.
 
     Args:
         data: The file's bytes.
-        options: What the square must be.
+        options: Size, colour, polarity, fit and interpolation of the square.
 
     Returns:
         (S, S) if grey, otherwise (S, S, 3) in RGB order.
 
     Raises:
-        BrokenImage: As `decode_image` does.
+        BrokenImage: If the bytes can't be decoded, as by `decode_image`.
     """
     return _fit_settled(decode_drawing(data, options), options)
 
 
 def decode_drawing(data: bytes, options: ImageOptions) -> Pixels:
-    """Decode a file's bytes for a square that is still to be made of them.
+    """Decode a file's bytes and settle the colour, without making a square yet.
 
     Args:
         data: The file's bytes.
-        options: What the square must be; its colour is settled.
+        options: Options of the square; they decide the colour, and how far a JPEG is reduced.
 
     Returns:
         (h, w) if grey, otherwise (h, w, 3) in RGB order; JPEGs reduced where the square needs less.
 
     Raises:
-        BrokenImage: As `decode_image` does.
+        BrokenImage: If the bytes can't be decoded, as by `decode_image`.
     """
     # What the crop leaves may be a small part of the page: it needs every pixel.
     min_side_px = 0 if options.fit == "crop_to_ink" else int(OVERSAMPLING * options.size_px)
@@ -88,11 +88,11 @@ def decode_drawing(data: bytes, options: ImageOptions) -> Pixels:
 
 
 def preprocess(pixels: Pixels, options: ImageOptions) -> Pixels:
-    """Bring a decoded picture to the colour, the polarity and the square that the options ask for.
+    """Turn a decoded picture into a square with the colour and polarity of the options.
 
     Args:
         pixels: (h, w), or (h, w, 3) in RGB order.
-        options: What the square must be.
+        options: Size, colour, polarity, fit and interpolation of the square.
 
     Returns:
         (S, S) if grey, otherwise (S, S, 3) in RGB order.
@@ -101,10 +101,10 @@ def preprocess(pixels: Pixels, options: ImageOptions) -> Pixels:
 
 
 def stack_squares(squares: Sequence[Pixels]) -> UInt8[np.ndarray, "n size size *channels"]:
-    """Put fitted drawings into one array; grey ones get three channels only beside colour ones.
+    """Stack squares into one array; grey ones get three channels only if others have colour.
 
     Args:
-        squares: Of one size, at least one.
+        squares: At least one square; all of one size.
 
     Returns:
         (n, S, S) if all are grey, otherwise (n, S, S, 3).
@@ -115,16 +115,20 @@ def stack_squares(squares: Sequence[Pixels]) -> UInt8[np.ndarray, "n size size *
 
 
 def paper_colour(pixels: Pixels) -> UInt8[np.ndarray, "*channels"]:
-    """Guess the paper's colour: the median of the border, channel by channel.
+    """Estimate the paper's colour as the median of the border, channel by channel.
 
     Args:
         pixels: (h, w), or (h, w, 3).
 
     Returns:
-        One value a channel; a single one, without an axis, for grey.
+        One value per channel; a scalar array for grey.
     """
     border = _border(pixels)[0]
-    return np.array(_median(border), np.uint8) if border.ndim == 1 else np.array([_median(one) for one in border.T], np.uint8)
+    return (
+        np.array(_median(border), np.uint8)
+        if border.ndim == 1
+        else np.array([_median(channel) for channel in border.T], np.uint8)
+    )
 
 
 def _median(values: UInt8[np.ndarray, " n"]) -> int:
@@ -134,7 +138,7 @@ def _median(values: UInt8[np.ndarray, " n"]) -> int:
 
 
 def is_light_on_dark(pixels: Pixels) -> bool:
-    """Tell whether the strokes are light and the ground is dark.
+    """Return whether light strokes are drawn on a dark ground.
 
     Both the border's median luma and that of the whole picture must be dark: a heavily filled drawing has a light
     border, and a dark frame has a light middle. An all-black picture counts as dark ground without strokes.
@@ -143,7 +147,7 @@ def is_light_on_dark(pixels: Pixels) -> bool:
         pixels: (h, w), or (h, w, 3) in RGB.
 
     Returns:
-        True if the picture wants inverting.
+        True if the picture should be inverted.
     """
     if np.median(to_grey(_border(pixels))) >= DARK_LUMA:
         return False
@@ -204,14 +208,14 @@ def crop_to_ink(pixels: Pixels) -> Pixels:
 
 
 def on_paper(pixels: Pixels, options: ImageOptions) -> Pixels:
-    """Bring a picture of settled colour to dark ink on light paper, cropped where the options ask for it.
+    """Turn a picture to dark ink on light paper, and crop it to the ink if the options say so.
 
     Args:
         pixels: (h, w), or (h, w, 3).
-        options: Inversion and fit; the size isn't changed yet.
+        options: Only inversion and fit are used; the size isn't changed yet.
 
     Returns:
-        The page that is then made a square.
+        The page, which is then resized to a square.
     """
     if options.invert == "auto" and is_light_on_dark(pixels):
         pixels = inverted(pixels)

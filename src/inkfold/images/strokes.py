@@ -1,4 +1,4 @@
-"""Strokes of a pen become a page that looks as the training drawings do: their margin, their line width, their ink."""
+"""Draws a pen's strokes on a page with the margin, line width and ink of the training drawings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-PAGE_PX = 512  # more than any backbone's input or near it; fitting reduces it with the model's own interpolation
+PAGE_PX = 512  # larger than most backbones' input; preprocessing reduces it with the model's own interpolation
 TIMES = 2  # OpenCV's pens have whole widths only
 FIXED_POINT_BITS = 6
 THINNEST, THICKEST = 0.5, 3.0  # of the usual pen
@@ -24,9 +24,9 @@ class Stroke:
     """One movement of the pen.
 
     Attributes:
-        points: x to the right, y down, in any unit.
-        pen: Its width in this unit; None is the usual one.
-        erase: Whether it takes ink away.
+        points: Positions, x to the right and y down, in any unit.
+        pen: Width of the pen in this unit; None stands for the sketch's usual width.
+        erase: Whether the stroke removes ink.
     """
 
     points: Float64[np.ndarray, "n 2"]
@@ -39,10 +39,10 @@ class Sketch:
     """A page of strokes.
 
     Attributes:
-        strokes: In the order in which they were drawn.
-        width: Of the page.
-        height: Of the page.
-        pen: The usual width; None where nobody says.
+        strokes: The strokes, in the order in which they were drawn.
+        width: Width of the page, in the strokes' unit.
+        height: Height of the page, in the strokes' unit.
+        pen: Usual width of the pen, in the strokes' unit; None if unknown.
     """
 
     strokes: tuple[Stroke, ...]
@@ -52,17 +52,18 @@ class Sketch:
 
 
 def draw_page(sketch: Sketch, look: Mapping[str, Any]) -> UInt8[np.ndarray, "side side"]:
-    """Draw a sketch as the training drawings were drawn.
+    """Draw a sketch in the style of the training drawings.
 
-    What is left of the ink is centred and scaled until it keeps the margin that training drawings have; lines get their
-    width, wider or thinner only as the pen differs from the usual one. Erasers keep their place and their size on the sketch.
+    The ink that isn't erased is centred and scaled to the margin of the training drawings; lines get their width, wider or
+    thinner only where a stroke's pen differs from the usual one. Erasers keep their place and size relative to the sketch.
 
     Args:
-        sketch: What was drawn.
-        look: `line_width_fraction` and `margin_fraction` of the page's side, `ink` and `paper` as grey values.
+        sketch: The strokes.
+        look: The training drawings' style: `line_width_fraction` and `margin_fraction` of the page's side, `ink` and `paper` as
+            grey values.
 
     Returns:
-        The page; nothing but paper where no ink is left.
+        The page; blank paper if no ink is left.
     """
     side = PAGE_PX * TIMES
     paper, ink = round(look["paper"]), round(look["ink"])
@@ -79,7 +80,7 @@ def draw_page(sketch: Sketch, look: Mapping[str, Any]) -> UInt8[np.ndarray, "sid
 
 
 def _placing(box: Box, margin: float, line: float, side: int, extent: float) -> tuple[float, Float64[np.ndarray, " 2"]]:
-    """Find the scale and the shift that put the box of the lines' middles on the page."""
+    """Compute the scale and the shift that place the box of the lines' centres on the page."""
     left, top, right, bottom = box
     room = max(side * (1 - 2 * margin) - line, side * 0.1)
     longest = max(right - left, bottom - top, extent / MOST_GROWTH)
@@ -89,7 +90,7 @@ def _placing(box: Box, margin: float, line: float, side: int, extent: float) -> 
 
 
 def _ink_box(sketch: Sketch) -> Box | None:
-    """Give left, top, right, bottom of the lines' middles, of what erasers have left; None without ink."""
+    """Return left, top, right, bottom of the centres of the lines that aren't erased; None without ink."""
     drawn = [stroke.points for stroke in sketch.strokes if not stroke.erase]
     if not drawn:
         return None
@@ -122,8 +123,8 @@ def _eraser(sketch: Sketch, stroke: Stroke) -> float:
 
 
 def _pen_ratio(sketch: Sketch, stroke: Stroke) -> float:
-    """Compare a stroke's pen with the usual one, which is the sketch's, else the one that was used most."""
-    pens = [one.pen for one in sketch.strokes if one.pen is not None and not one.erase]
+    """Divide a stroke's pen width by the usual one: the sketch's, otherwise the median of its strokes."""
+    pens = [drawn.pen for drawn in sketch.strokes if drawn.pen is not None and not drawn.erase]
     usual = sketch.pen or (float(np.median(pens)) if pens else None)
     if usual is None or stroke.pen is None:
         return 1.0

@@ -1,7 +1,7 @@
-"""timm's models as feature extractors: uint8 drawings in, the vectors that a new head on the model would see out.
+"""timm's models as feature extractors: uint8 drawings in, the vectors that a classifier on the model would get out.
 
 A backbone is resolved before it is built: its weights become a file, the file a digest, and everything that decides its
-features a `BackboneInfo`, which is the better part of the feature bank's key. A run whose features are all in the bank
+features a `BackboneInfo`, which is the main part of the feature bank's key. A run whose features are all in the bank
 never imports timm.
 """
 
@@ -31,16 +31,16 @@ GPU_BATCH_SIZE = 128
 
 
 def choose_device(wanted: str = "auto") -> torch.device:
-    """Pick where the backbone runs: CUDA, else Apple's MPS, else the CPU.
+    """Choose the device of the backbone: CUDA, otherwise Apple's MPS, otherwise the CPU.
 
     Args:
         wanted: `auto`, `cpu`, `cuda` or `mps`.
 
     Returns:
-        A device that is there.
+        An available device.
 
     Raises:
-        RecipeError: If the wanted one is not.
+        RecipeError: If the wanted device isn't available.
     """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if wanted == "auto":
@@ -51,13 +51,13 @@ def choose_device(wanted: str = "auto") -> torch.device:
 
 
 def choose_precision(wanted: str, device: torch.device) -> str:
-    """Pick the arithmetic: bfloat16 where the processor has instructions for it, else float32.
+    """Choose the precision: bfloat16 where the processor has instructions for it, else float32.
 
     Emulated bfloat16 is several times slower than float32, so a processor without AVX512-BF16 or AMX takes float32.
 
     Args:
         wanted: `auto`, `float32` or `bfloat16`.
-        device: Where the backbone runs.
+        device: Device of the backbone.
 
     Returns:
         `float32` or `bfloat16`.
@@ -74,14 +74,14 @@ def choose_precision(wanted: str, device: torch.device) -> str:
 
 
 def choose_batch_size(device: str, image_size: int) -> int:
-    """Pick how many drawings a forward has.
+    """Choose the number of drawings per forward pass.
 
     Args:
         device: `cpu`, `cuda` or `mps`.
-        image_size: Side in px.
+        image_size: Side of the input in px.
 
     Returns:
-        A number that depends on nothing else: it can change the last bit of a few values.
+        The batch size. It depends on nothing else, since it can change the last bit of a few features.
     """
     if device != "cpu":
         return GPU_BATCH_SIZE
@@ -89,11 +89,11 @@ def choose_batch_size(device: str, image_size: int) -> int:
 
 
 def choose_training_precision(wanted: str, device: torch.device) -> str:
-    """Pick the arithmetic of training: as for features, but float16 on GPUs without bfloat16.
+    """Choose the precision of training: as for features, but float16 on GPUs without bfloat16.
 
     Args:
         wanted: `auto`, `float32`, `bfloat16` or `float16`.
-        device: Where the network is trained.
+        device: Device of the network.
 
     Returns:
         `float32`, `bfloat16` or `float16`.
@@ -108,11 +108,11 @@ def choose_training_precision(wanted: str, device: torch.device) -> str:
 
 
 class NetworkInput:
-    """Turns uint8 drawings into what a network takes: as many channels as its mean has.
+    """Normalises uint8 drawings to a network's input, with as many channels as its mean has.
 
     Args:
-        info: With mean and std.
-        device: Where they go.
+        info: The backbone, which has mean and std.
+        device: Device of the normalised drawings.
     """
 
     def __init__(self, info: BackboneInfo, device: torch.device) -> None:
@@ -141,9 +141,9 @@ class Backbone:
     """A frozen timm model, ready to extract.
 
     Args:
-        info: What `weights.resolve_backbone` found.
-        device: Where it runs.
-        batch_size: Images a forward; None chooses for the device.
+        info: The resolved backbone, from `weights.resolve_backbone`.
+        device: Device that it runs on.
+        batch_size: Drawings per forward pass; None chooses for the device.
 
     Raises:
         WeightsError: If the weights aren't this model's.
@@ -161,8 +161,8 @@ class Backbone:
     def extract(self, pixels: UInt8[np.ndarray, "n size size *channels"]) -> Float16[np.ndarray, "n d"]:
         """Compute features.
 
-        Every forward has the same shape, the last one filled up, so that a drawing's features don't depend on which
-        drawings came with it.
+        All forward passes have the same shape, the last one is padded, so that a drawing's features don't depend on the
+        other drawings.
 
         Args:
             pixels: Grey (n, size, size) or RGB (n, size, size, 3).
@@ -208,17 +208,17 @@ class Backbone:
 
 
 def build_model(info: BackboneInfo, drop_path: float = 0.0) -> torch.nn.Module:
-    """Build timm's model without a classifier and load its weights, and what fine-tuning changed of them.
+    """Build timm's model without a classifier, and load its weights and the parameters that fine-tuning changed.
 
     Args:
         info: The resolved backbone.
-        drop_path: Share of residual branches that training leaves out.
+        drop_path: Share of residual branches that training skips, 0 to 1.
 
     Returns:
         The model in eval mode, on the CPU, in float32.
 
     Raises:
-        WeightsError: If weights are missing from the file or of other shapes.
+        WeightsError: If weights are missing from the file or have other shapes.
         RecipeError: If the model can't be built with these arguments or this size.
     """
     declare_missing_operators()
@@ -250,7 +250,7 @@ def build_model(info: BackboneInfo, drop_path: float = 0.0) -> torch.nn.Module:
 
 
 def _load_changes(model: torch.nn.Module, info: BackboneInfo) -> None:
-    """Put what fine-tuning changed in its place."""
+    """Load the parameters that fine-tuning changed."""
     if info.changes_file is None:
         return
     try:
@@ -262,7 +262,7 @@ def _load_changes(model: torch.nn.Module, info: BackboneInfo) -> None:
 
 
 def count_parameters(info: BackboneInfo) -> int:
-    """Count a backbone's parameters, classifier left out, without memory for them."""
+    """Count a backbone's parameters without its classifier; allocates no memory for them."""
     declare_missing_operators()
     import timm  # noqa: PLC0415 - seconds
 
@@ -276,7 +276,7 @@ def count_parameters(info: BackboneInfo) -> int:
 
 @contextlib.contextmanager
 def _watch_loading() -> Iterator[list[str]]:
-    """Collect timm's remarks on missing keys: with another number of classes it loads non-strictly and only logs them."""
+    """Collect timm's messages about missing keys: with another number of classes it loads non-strictly and only logs them."""
     messages: list[str] = []
 
     class Collector(logging.Handler):
@@ -285,7 +285,7 @@ def _watch_loading() -> Iterator[list[str]]:
             if text.startswith("Missing keys"):
                 messages.append(text)
 
-    logger = logging.getLogger("timm.models._builder")
+    logger = logging.getLogger("timm.models")
     handler, level, propagate = Collector(), logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -300,7 +300,7 @@ def _watch_loading() -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def keep_freed_memory() -> Iterator[None]:
-    """Keep glibc from giving freed memory back to the system while the block runs.
+    """Keep glibc from returning freed memory to the system while the block runs.
 
     Otherwise every large activation is mapped, zeroed page by page and unmapped again at each layer, which takes over
     half of a small network's time on a CPU (measured in benchmarks/extract.py). Does nothing without glibc.

@@ -1,4 +1,4 @@
-"""Depthwise convolutions that learn quickly on a CPU, where two of PyTorch's own gradients take tens of times the forward pass.
+"""Depthwise convolutions that train quickly on a CPU, where two of PyTorch's own gradients take tens of times the forward pass.
 
 oneDNN, which PyTorch computes them with, has kernels for depthwise convolutions that don't cover the gradient of a kernel wider
 than 3, nor in bfloat16 that of a strided convolution's input; the general ones that it takes there are most of a training step
@@ -18,19 +18,19 @@ STRIP = 3  # columns of a kernel's gradient that oneDNN has a kernel for
 
 
 class DepthwiseConv2d(torch.nn.Conv2d):
-    """A depthwise convolution as another one was, with the same parameters.
+    """A depthwise convolution with the parameters of another one and faster gradients.
 
     Args:
-        given: What it takes the place of: PyTorch's own or timm's with TensorFlow's padding.
+        original: The convolution that it replaces: PyTorch's own, or timm's with TensorFlow's padding.
     """
 
-    def __init__(self, given: torch.nn.Conv2d) -> None:
-        sides: dict[str, Any] = {"kernel_size": given.kernel_size, "stride": given.stride, "padding": given.padding}
-        channels, bias = given.in_channels, given.bias is not None
+    def __init__(self, original: torch.nn.Conv2d) -> None:
+        sides: dict[str, Any] = {"kernel_size": original.kernel_size, "stride": original.stride, "padding": original.padding}
+        channels, bias = original.in_channels, original.bias is not None
         super().__init__(channels, channels, groups=channels, bias=bias, device="meta", **sides)
-        self.weight, self.bias = given.weight, given.bias
-        self._same = type(given) is not torch.nn.Conv2d
-        self.train(given.training)
+        self.weight, self.bias = original.weight, original.bias
+        self._same = type(original) is not torch.nn.Conv2d
+        self.train(original.training)
 
     def forward(self, input: Float[torch.Tensor, "n c h w"]) -> Float[torch.Tensor, "n c new_h new_w"]:  # noqa: A002 - PyTorch's name
         """Convolve."""
@@ -46,10 +46,10 @@ class DepthwiseConv2d(torch.nn.Conv2d):
 
 
 def learn_quickly(model: torch.nn.Module) -> None:
-    """Replace a model's depthwise convolutions by such, in place; names and parameters stay.
+    """Replace a model's depthwise convolutions by `DepthwiseConv2d`, in place; names and parameters stay.
 
     Args:
-        model: To be trained on a CPU.
+        model: A model that is trained on a CPU.
     """
     from timm.layers import Conv2dSame  # noqa: PLC0415 - seconds
 
@@ -58,9 +58,9 @@ def learn_quickly(model: torch.nn.Module) -> None:
             model.set_submodule(name, DepthwiseConv2d(module))
 
 
-def _can_be(given: torch.nn.Conv2d) -> bool:
-    depthwise = given.groups == given.in_channels == given.out_channels > 1
-    plain = given.padding_mode == "zeros" and not isinstance(given.padding, str) and set(given.dilation) == {1}
+def _can_be(original: torch.nn.Conv2d) -> bool:
+    depthwise = original.groups == original.in_channels == original.out_channels > 1
+    plain = original.padding_mode == "zeros" and not isinstance(original.padding, str) and set(original.dilation) == {1}
     return depthwise and plain
 
 
@@ -102,7 +102,7 @@ class _Convolved(torch.autograd.Function):
 def _of_wide_kernel(
     gradient: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, stride: tuple[int, int], padding: tuple[int, int]
 ) -> torch.Tensor:
-    """Give the kernel's gradient in strips of two and three columns, each from the part of the input that it has seen."""
+    """Compute the kernel's gradient in strips of two and three columns, each from its part of the input."""
     width, reach = weight.shape[3], (gradient.shape[3] - 1) * stride[1]
     padded = torch.nn.functional.pad(x, (padding[1], padding[1], padding[0], padding[0])) if max(padding) else x
     strips, parts = [], math.ceil(width / STRIP)
@@ -121,7 +121,7 @@ def _gradients(
     padding: tuple[int, int],
     wanted: tuple[bool, bool],
 ) -> tuple[Any, Any]:
-    """Give PyTorch's own gradients of the input and the kernel; None for one that isn't wanted."""
+    """Compute PyTorch's own gradients of the input and the kernel; None for one that isn't wanted."""
     for_x, for_weight, _ = torch.ops.aten.convolution_backward(
         gradient, x, weight, None, stride, padding, (1, 1), False, (0, 0), len(weight), (*wanted, False)
     )

@@ -1,6 +1,7 @@
-"""What timm knows of a model, and its pretrained weights: from the hub's own cache, which answers alone without a network."""
+"""Looks up a model's configuration in timm, and its pretrained weights in the hub's cache or on the hub."""
 
 import difflib
+import re
 import socket
 import urllib.request
 from importlib.metadata import version
@@ -12,12 +13,14 @@ from inkfold.errors import RecipeError, WeightsError
 from inkfold.models import ink_small as inksmall
 from inkfold.models.torchvision_compat import declare_missing_operators
 
+DIGEST_IN_NAME = re.compile(r"-([a-f0-9]{8,})\.")  # as in resnet18-5c106cde.pth: the first digits of its SHA-256
+
 
 def timm_config(name: str) -> tuple[str, Any]:
-    """Ask timm for a model's own size, mean, std and interpolation.
+    """Look up a model's image size, mean, std and interpolation in timm.
 
     Args:
-        name: With or without a tag.
+        name: The model's name, with or without a tag.
 
     Returns:
         timm's full name and its configuration.
@@ -48,26 +51,24 @@ def timm_config(name: str) -> tuple[str, Any]:
 
 
 def download(name: str, config: Any) -> Path:
-    """Fetch pretrained weights.
+    """Find pretrained weights in the hub's cache, or fetch them from the hub.
 
     Args:
-        name: timm's full name.
-        config: timm's configuration.
+        name: The model's full name in timm.
+        config: The model's configuration in timm.
 
     Returns:
-        The file, in the hub's own cache.
+        Path of the file in the hub's or PyTorch's own cache.
 
     Raises:
-        WeightsError: If they can't be had; the message names each way to get them.
+        WeightsError: If the weights can't be found or fetched; the message lists the ways to provide them.
     """
     reason = "timm knows of no pretrained weights for it"
     try:
         if config.hf_hub_id:
             return _from_hub(config)
         if config.url:
-            from timm.models._hub import download_cached_file  # noqa: PLC0415
-
-            return Path(download_cached_file(config.url))
+            return _from_address(config.url)
     except Exception as error:  # the hub's client raises a dozen kinds, each meaning "not had"
         reason = f"the hub can't give them ({type(error).__name__})"
     architecture = name.partition(".")[0]
@@ -79,6 +80,18 @@ def download(name: str, config: Any) -> Path:
         f"  - another backbone: backbone.name={inksmall.NAME} comes with inkfold\n"
         f"  - none: backbone.weights=untrained tries the rest with random weights"
     )
+
+
+def _from_address(url: str) -> Path:
+    """Fetch a file into PyTorch's own cache, where timm puts it too; a digest in its name is checked."""
+    import torch  # noqa: PLC0415 - a second
+
+    target = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(url).path).name
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        stated = DIGEST_IN_NAME.search(target.name)
+        torch.hub.download_url_to_file(url, str(target), stated and stated[1], progress=False)
+    return target
 
 
 def _from_hub(config: Any) -> Path:

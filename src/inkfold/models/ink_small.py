@@ -1,7 +1,7 @@
-"""`ink-small`, a backbone for drawings: its architecture, made known to timm, and its weights, which come with inkfold.
+"""`ink-small`, a backbone for drawings: its architecture, registered with timm, and its weights, which come with inkfold.
 
-Made of timm's own blocks, so that whatever works on a timm model works on it. What it was trained on, and what it is bad at:
-docs/ink-small.md.
+It is built of timm's own blocks, so that whatever works on a timm model works on it. docs/ink-small.md has its training data
+and its limits.
 """
 
 import sys
@@ -19,7 +19,7 @@ SIZE_PX = 64
 
 
 def timm_name(name: str) -> str:
-    """Say what timm calls a backbone, and make `ink-small` known to it if that is meant."""
+    """Return timm's name of a backbone; registers `ink-small` with timm if that is the one."""
     if name != NAME:
         return name
     _register()
@@ -36,21 +36,21 @@ def _register() -> None:
 
 
 def ink_small(pretrained: bool = False, **arguments: Any) -> Any:
-    """Build it, as timm's own models are built.
+    """Build `ink-small`; called by timm as its own model functions are.
 
     Args:
-        pretrained: Load weights, from the file that timm's configuration or its overlay names.
-        arguments: Of timm's `build_model_with_cfg` and of `ByobNet`.
+        pretrained: Whether weights are loaded from the file that timm's configuration or its overlay names.
+        arguments: Arguments of timm's `build_model_with_cfg` and of `ByobNet`.
 
     Returns:
-        The model; one grey channel in, unless `in_chans` says otherwise.
+        The model; its input has one grey channel unless `in_chans` says otherwise.
     """
     from timm.models import build_model_with_cfg  # noqa: PLC0415 - seconds
     from timm.models.byobnet import ByobNet  # noqa: PLC0415
 
-    given = {"in_chans": 1, **arguments}
+    arguments = {"in_chans": 1, **arguments}
     return build_model_with_cfg(
-        ByobNet, TIMM_NAME, pretrained, model_cfg=_architecture(), feature_cfg={"flatten_sequential": True}, **given
+        ByobNet, TIMM_NAME, pretrained, model_cfg=_architecture(), feature_cfg={"flatten_sequential": True}, **arguments
     )
 
 
@@ -87,11 +87,11 @@ def _configurations() -> Any:
 
 
 def write_weights(changes: Path, out: Path) -> int:
-    """Write what training changed of an untrained `ink-small`, which is all of it, as it lies in the package.
+    """Write the weights of a trained `ink-small` in the package's format: float16, including the norms' statistics.
 
     Args:
-        changes: A fold's file in the run that trained it, `weights/fold0.safetensors`.
-        out: Replaced when it exists; weights in float16, statistics of norms among them.
+        changes: A fold's weights in the run that trained it from scratch, `weights/fold0.safetensors`.
+        out: Path of the file; an existing one is replaced.
 
     Returns:
         The file's size in bytes.

@@ -1,9 +1,9 @@
-"""From a backbone's name to a weights file, its digest, and all that decides the features.
+"""Resolves a backbone's name to a weights file, its digest, and all that decides the features.
 
-Looked for, in this order: the file that the recipe names, the directories in INKFOLD_WEIGHTS, the hub's cache, the hub (`hub`);
-`ink-small`'s come with inkfold.
-A file `NAME.json` beside `NAME.safetensors` may say what timm does not know of the weights: mean, std, interpolation,
-image_size, model_args. What the recipe gives goes before it, and timm's own configuration comes last.
+Weights are searched in this order: the file that the recipe names, the directories in INKFOLD_WEIGHTS, the hub's cache, the
+hub (`hub`); those of `ink-small` come with inkfold.
+A file `NAME.json` beside `NAME.safetensors` may give what timm doesn't know of the weights: mean, std, interpolation,
+image_size, model_args. The recipe overrides it, and it overrides timm's own configuration.
 """
 
 import contextlib
@@ -64,19 +64,19 @@ class BackboneInfo:
     Attributes:
         name: timm's full name, tag included.
         weights_digest: BLAKE2b of the weights file, or the seed of untrained weights.
-        weights_file: Where the weights lie now; not part of the key.
-        weights_source: For people: where the weights come from; not part of the key.
-        init_seed: Seed of untrained weights, else None.
-        image_size: Side in px.
-        resize_embeddings: Whether the model must be told the size, as vision transformers must.
-        mean: Of the input in 0..1, per channel; one value for a network of grey drawings.
-        std: Of the input in 0..1, per channel.
-        interpolation: How drawings are resized.
+        weights_file: Present path of the weights file; not part of the key.
+        weights_source: Origin of the weights, for people; not part of the key.
+        init_seed: Seed of untrained weights; None for a weights file.
+        image_size: Side of the input in px.
+        resize_embeddings: Whether the model is built for this size, as vision transformers need.
+        mean: Mean of the input in 0..1, per channel; one value for a network of grey drawings.
+        std: Standard deviation of the input in 0..1, per channel.
+        interpolation: Interpolation by which drawings are resized.
         model_args: Further arguments of timm's constructor.
         precision: `float32` or `bfloat16`.
-        timm_version: Whose code the model is.
-        changes_digest: BLAKE2b of the file with what fine-tuning changed; None as it came.
-        changes_file: Where that file lies now; not part of the key.
+        timm_version: Version of timm that builds the model.
+        changes_digest: BLAKE2b of the file with the parameters that fine-tuning changed; None if not fine-tuned.
+        changes_file: Present path of that file; not part of the key.
     """
 
     name: str
@@ -96,7 +96,7 @@ class BackboneInfo:
     changes_file: str | None = None
 
     def key(self) -> dict[str, Any]:
-        """Name all that decides the features; where the files lie does not."""
+        """Return all that decides the features, which paths of files don't."""
         key = asdict(self)
         del key["weights_file"], key["weights_source"], key["changes_file"]
         if self.changes_digest is None:
@@ -104,11 +104,11 @@ class BackboneInfo:
         return {**key, "mean": list(self.mean), "std": list(self.std), "model_args": dict(self.model_args)}
 
     def as_json(self) -> dict[str, Any]:
-        """Give all fields as JSON values."""
+        """Return all fields as JSON values."""
         return {**self.key(), "weights_file": self.weights_file, "weights_source": self.weights_source}
 
     def tuned(self, changes: Path) -> "BackboneInfo":
-        """Give the same backbone with what fine-tuning changed of it."""
+        """Return the backbone with the parameters that fine-tuning changed."""
         return replace(self, changes_digest=digest_weights(changes), changes_file=str(changes))
 
     @classmethod
@@ -125,26 +125,26 @@ class BackboneInfo:
 
 
 def resolve_backbone(spec: BackboneSpec, descriptions: Path | None = None) -> BackboneInfo:
-    """Find the weights and settle everything that decides the features.
+    """Find the weights and determine everything that decides the features.
 
     Args:
-        spec: What the user asks for.
-        descriptions: Directory in which answers are kept, so that a second run needn't import timm.
+        spec: The user's choices.
+        descriptions: Directory in which results are stored, so that a second run needn't import timm; None stores nothing.
 
     Returns:
         The resolved backbone.
 
     Raises:
         RecipeError: If timm has no such model.
-        WeightsError: If there are no weights, with each way to get them, or a safetensors file isn't whole.
+        WeightsError: If there are no weights (the message lists the ways to provide them), or a safetensors file is damaged.
     """
     file = find_weights_file(spec)
     if file is None or descriptions is None:
         return _resolve(spec, file)
     weights_digest = digest_weights(file)
-    asked = {**asdict(spec), "weights": weights_digest, "sidecar": _sidecar(file), "timm": version("timm"), "form": 1}
-    path = descriptions / f"{key_digest(asked)}.json"
-    with contextlib.suppress(OSError, ValueError, WeightsError):  # a damaged description is made anew
+    key = {**asdict(spec), "weights": weights_digest, "sidecar": _sidecar(file), "timm": version("timm"), "form": 1}
+    path = descriptions / f"{key_digest(key)}.json"
+    with contextlib.suppress(OSError, ValueError, WeightsError):  # a damaged description is replaced
         info = BackboneInfo.from_json(json.loads(path.read_text(encoding="utf-8")))
         return replace(info, weights_file=str(file), weights_source=str(file))
     info = _resolve(spec, file)
@@ -156,14 +156,14 @@ def find_weights_file(spec: BackboneSpec) -> Path | None:
     """Find a local weights file.
 
     Args:
-        spec: What the user asks for.
+        spec: The user's choices.
 
     Returns:
-        The file that the recipe names, else one in INKFOLD_WEIGHTS called after the model, else the one that comes with
-        inkfold, else None.
+        The file that the recipe names, otherwise one in INKFOLD_WEIGHTS named after the model, otherwise the one that comes
+        with inkfold, otherwise None.
 
     Raises:
-        WeightsError: If the recipe names a file that isn't there or of another kind.
+        WeightsError: If the recipe names a file that doesn't exist or has another suffix.
     """
     if spec.weights == UNTRAINED:
         return None
@@ -182,13 +182,13 @@ def find_weights_file(spec: BackboneSpec) -> Path | None:
 
 
 def digest_weights(file: Path) -> str:
-    """Name a weights file by its content, which is read once by each process: some have gigabytes, and are asked for often.
+    """Return the digest of a weights file, which each process reads only once: some have gigabytes.
 
     Args:
-        file: The weights.
+        file: Path of the weights file.
 
     Returns:
-        BLAKE2b of its bytes; read again when size, time of change or the file itself are others.
+        BLAKE2b of its bytes; read again if its inode, size or modification time has changed.
     """
     status = file.stat()
     return _digest_once(file.absolute(), status.st_ino, status.st_size, status.st_mtime_ns)
@@ -200,10 +200,10 @@ def _digest_once(file: Path, *_: int) -> str:
 
 
 def choose_backbone() -> str:
-    """Pick a backbone for who names none: EfficientNet-Lite0 where its weights can be had, else `ink-small`.
+    """Choose the backbone of a recipe that names none: EfficientNet-Lite0 if its weights can be had, otherwise `ink-small`.
 
     Returns:
-        Its name.
+        Name of the backbone.
     """
     spec = BackboneSpec(USUAL)
     try:
@@ -215,7 +215,7 @@ def choose_backbone() -> str:
 
 
 def pretrained_overlay(info: BackboneInfo) -> dict[str, Any] | None:
-    """Point timm at a weights file, through its own filters and embedding resizing."""
+    """Return timm's configuration for a weights file, which timm then filters and resizes as its own."""
     if info.weights_file is None:
         return None
     return {"file": info.weights_file, "source": "timm", "custom_load": info.weights_file.endswith(".npz")}
@@ -249,21 +249,24 @@ def _resolve(spec: BackboneSpec, file: Path | None) -> BackboneInfo:
     untrained = spec.weights == UNTRAINED
     if not untrained and file is None:
         file = download(name, config)
-    if file is not None:
+    if file is None:
+        weights_digest, source = f"untrained-{spec.seed}-torch-{version('torch')}", f"untrained weights, seed {spec.seed}"
+    else:
         _check_whole(file)
+        weights_digest, source = digest_weights(file), str(file)
     sidecar = _sidecar(file)
 
     def settle(key: str, default: Any) -> Any:
-        asked = getattr(spec, key)
-        return asked if asked is not None else sidecar.get(key, default)
+        chosen = getattr(spec, key)
+        return chosen if chosen is not None else sidecar.get(key, default)
 
     own_size = config.input_size[-1]
     image_size = settle("image_size", own_size)
     return BackboneInfo(
         name=name,
-        weights_digest=f"untrained-{spec.seed}-torch-{version('torch')}" if untrained else digest_weights(_given(file)),
+        weights_digest=weights_digest,
         weights_file=str(file) if file else None,
-        weights_source=f"untrained weights, seed {spec.seed}" if untrained else str(file),
+        weights_source=source,
         init_seed=spec.seed if untrained else None,
         image_size=image_size,
         resize_embeddings=config.fixed_input_size and image_size != own_size,
@@ -277,7 +280,7 @@ def _resolve(spec: BackboneSpec, file: Path | None) -> BackboneInfo:
 
 
 def _check_whole(file: Path) -> None:
-    """Refuse a file that was cut off while it was copied or fetched, before hours of other work."""
+    """Refuse a truncated file before hours of other work."""
     if file.suffix != ".safetensors":
         return
     try:
@@ -285,8 +288,3 @@ def _check_whole(file: Path) -> None:
             pass
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{file}: not a whole safetensors file: {error}. Copy or fetch it again.") from None
-
-
-def _given(file: Path | None) -> Path:
-    assert file is not None
-    return file

@@ -18,7 +18,7 @@ from jaxtyping import Bool
 from inkfold.augment.views import IDENTITY
 from inkfold.config.recipe import Recipe
 from inkfold.data.dataset import few_drawings, read_dataset
-from inkfold.data.splits import count_parted
+from inkfold.data.splits import count_split_groups
 from inkfold.errors import RecipeError
 from inkfold.evaluation.predictions import Predictions
 from inkfold.features.executors import INLINE, Executor, open_executor
@@ -124,7 +124,7 @@ def _predict_parted(recipe: Recipe, material: TrainingInputs, cost: Cost, progre
     if prepared.duplicates is None or recipe.folds.split != "kfold":  # a holdout would hold out other drawings
         return None
     folds = assign_to_folds(recipe, prepared, grouped=False)
-    if not count_parted(prepared.duplicates, folds.argmin(0)):
+    if not count_split_groups(prepared.duplicates, folds.argmin(0)):
         return None
     with cost.timed("parted_duplicates"):
         fitted = _fit(recipe, material, folds, progress)

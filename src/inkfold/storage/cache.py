@@ -1,4 +1,4 @@
-"""What the pixel store, the feature bank, the signatures and served models hold, and how it is given back."""
+"""Lists and prunes the cache: the pixel store, the feature bank, the signatures and served models."""
 
 import json
 import os
@@ -20,11 +20,11 @@ class CacheEntry:
 
     Attributes:
         name: `pixels/NAME`, `features/NAME`, `signatures/NAME` or `served/NAME`.
-        path: Where it is.
-        bytes: On disk.
-        shards: Files with rows.
-        age_days: Since something was last added.
-        description: What made the rows, shortly.
+        path: Path of the directory.
+        bytes: Size on disk.
+        shards: Number of files with rows.
+        age_days: Days since something was last added.
+        description: A short description of the rows.
     """
 
     name: str
@@ -42,7 +42,7 @@ def list_cache(home: Path) -> list[CacheEntry]:
         home: inkfold's directory.
 
     Returns:
-        An entry each; none where there is no cache.
+        One entry per directory; none if there is no cache.
     """
     directories = [path for sort in SORTS for path in sorted((home / sort).glob("*")) if path.is_dir()]
     return [_entry(home, path) for path in directories]
@@ -53,11 +53,11 @@ def prune_cache(home: Path, names: Sequence[str] = (), *, older_than_days: float
 
     Args:
         home: inkfold's directory.
-        names: Of entries, with or without `features/`; none means all that are old enough.
-        older_than_days: Only entries to which nothing was added for so long; None means any age.
+        names: Names of the entries to remove, with or without `features/`; empty for all that are old enough.
+        older_than_days: Entries are kept if something was added within so many days; None removes entries of any age.
 
     Returns:
-        What was removed.
+        The entries that were removed.
     """
     chosen = [
         entry
@@ -99,10 +99,10 @@ def _describe(path: Path) -> str:
 
 
 def home() -> Path:
-    """Find inkfold's directory for what can be computed again.
+    """Return inkfold's cache directory.
 
     Returns:
-        `INKFOLD_HOME` where it is set, else the platform's cache directory; it need not exist yet.
+        `INKFOLD_HOME` if it is set, otherwise the platform's cache directory; it need not exist yet.
     """
-    given = os.environ.get("INKFOLD_HOME")
-    return Path(given).expanduser() if given else platformdirs.user_cache_path("inkfold", appauthor=False)
+    configured = os.environ.get("INKFOLD_HOME")
+    return Path(configured).expanduser() if configured else platformdirs.user_cache_path("inkfold", appauthor=False)

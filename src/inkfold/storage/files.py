@@ -1,6 +1,7 @@
-"""Files are whole or absent: temp file in the same directory, fsync, rename, fsync of the directory.
+"""Writes files that are whole or absent: temp file in the same directory, fsync, rename, fsync of the directory.
 
-Of the writers tried, this one alone left no unreadable file after 20 SIGKILLs and kept the old file when the disk was full.
+Of the writers that were tried, only this one left no unreadable file after 20 SIGKILLs and kept the old file when the disk
+was full.
 """
 
 import contextlib
@@ -18,10 +19,10 @@ STALE_AFTER_S = 24 * 3600.0
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary neighbour of `path` that takes its place when the block ends well.
+    """Open a temporary file that replaces `path` when the block ends without an exception.
 
     Args:
-        path: The file to make or replace; its directory is made when missing.
+        path: The file to create or replace; its directory is created if missing.
 
     Yields:
         A binary file to write to.
@@ -52,7 +53,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON with two spaces of indent and a final line end; NaN is refused, since no other reader takes it."""
+    """Write JSON with two spaces of indent and a final line end; NaN is refused, since no other reader accepts it."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -60,11 +61,11 @@ def sweep_temp_files(directory: Path, older_than_s: float = STALE_AFTER_S) -> in
     """Remove the temporary files that killed writers left in a directory.
 
     Args:
-        directory: Searched without its subdirectories.
-        older_than_s: Younger ones are spared, since another process may be writing them.
+        directory: The directory, searched without its subdirectories.
+        older_than_s: Younger files are kept, since another process may be writing them; seconds.
 
     Returns:
-        How many were removed.
+        Number of removed files.
     """
     removed = 0
     for path in directory.glob(f"*{TEMP_MARK}*"):

@@ -1,4 +1,4 @@
-"""TODO: the contract of this file."""
+"""Digests of bytes, files and descriptions: 128 bits of BLAKE2b in hex, which name everything that is cached."""
 
 import hashlib
 import json
@@ -13,16 +13,16 @@ DIGEST_DTYPE = f"S{2 * DIGEST_BYTES}"
 
 
 def digest(data: bytes) -> str:
-    """Name bytes by their content: 128 bits of BLAKE2b, in hex."""
+    """Return the digest of bytes."""
     return hashlib.blake2b(data, digest_size=DIGEST_BYTES).hexdigest()
 
 
 def digest_file(path: Path) -> str:
-    """Name a file by its content, without holding it in memory."""
+    """Return the digest of a file's bytes, without holding them in memory."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=DIGEST_BYTES)).hexdigest()
 
 
 def key_digest(key: Mapping[str, Any]) -> str:
-    """Name a description by its content, whatever the order of its keys."""
+    """Return the digest of a description, whatever the order of its keys."""
     return digest(json.dumps(key, sort_keys=True, ensure_ascii=False, allow_nan=False).encode())

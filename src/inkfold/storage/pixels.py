@@ -1,4 +1,4 @@
-"""The pixel store: each drawing decoded once, for all runs with the same image settings, as uint8 squares on disk.
+"""The pixel store: uint8 squares on disk, each drawing decoded once for all runs with the same image settings.
 
 Worker processes decode chunks and write whole shards, so that memory stays bounded, nothing large crosses a pipe, and a
 killed run continues at the first missing shard.
@@ -29,9 +29,9 @@ class BrokenFile:
     """A drawing that can't be read.
 
     Attributes:
-        index: Its place among the files asked for.
-        kind: `missing_file`, or what `images.BrokenImage` says.
-        message: Got, expected, what to do.
+        index: The file's row number among the requested files.
+        kind: `missing_file`, or the kind of `images.decode.BrokenImage`.
+        message: What was got, what was expected and what to do.
     """
 
     index: int
@@ -40,14 +40,14 @@ class BrokenFile:
 
 
 def digest_files(files: Sequence[str], progress: Progress = silent) -> tuple[Shaped[np.ndarray, " n"], list[BrokenFile]]:
-    """Name each file by its bytes. Every byte is read each time: dates lie, content doesn't.
+    """Compute each file's digest. All bytes are read each time, since modification times aren't reliable.
 
     Args:
         files: Absolute paths.
-        progress: Told of each thousand.
+        progress: Called after each thousand files.
 
     Returns:
-        The digests, empty where a file can't be read, and the files that can't be.
+        The digests, empty for unreadable files, and the unreadable files.
     """
     digests = np.zeros(len(files), DIGEST_DTYPE)
     broken = []
@@ -66,8 +66,8 @@ class ImageStore:
     """Decoded drawings under one set of image settings.
 
     Args:
-        parent: Directory of all pixel stores.
-        options: Size, fit, colour, inversion, interpolation and the pixel limit.
+        parent: Directory that holds all pixel stores.
+        options: Image options: size, fit, colour, inversion, interpolation and the pixel limit.
     """
 
     def __init__(self, parent: Path, options: ImageOptions) -> None:
@@ -81,29 +81,29 @@ class ImageStore:
         return ImageStore, (self.grey.directory.parent, self.options)
 
     def missing(self, digests: Shaped[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-        """Tell which drawings aren't decoded yet."""
+        """Return which drawings aren't decoded yet."""
         absent = self.grey.missing(digests)
         absent[absent] = self.colour.missing(digests[absent])
         return absent
 
     def look(self) -> None:
-        """Learn anew what is in the store, without reading the drawings; see `ShardSet.look`."""
+        """Read again which drawings the store has, without reading their pixels; see `ShardSet.look`."""
         self.grey.look()
         self.colour.look()
 
     def build(
         self, files: Sequence[str], digests: Shaped[np.ndarray, " n"], progress: Progress = silent, workers: int = 0
     ) -> list[BrokenFile]:
-        """Decode what is missing.
+        """Decode the drawings that are missing.
 
         Args:
-            files: Absolute paths.
-            digests: Of the files' bytes.
-            progress: Told after each shard.
-            workers: Processes; 0 takes a process a core.
+            files: Absolute paths of the drawings.
+            digests: Digests of the files' bytes.
+            progress: Called after each shard.
+            workers: Number of processes; 0 takes one per core.
 
         Returns:
-            The drawings that can't be decoded, by their place in `files`.
+            The drawings that can't be decoded, with their row numbers in `files`.
 
         Raises:
             CacheError: If the disk is full, or a worker was killed.
@@ -119,13 +119,13 @@ class ImageStore:
         return spread_broken(broken, digests)
 
     def read(self, digests: Shaped[np.ndarray, " n"]) -> UInt8[np.ndarray, "n size size *channels"]:
-        """Gather drawings that are in the store.
+        """Read drawings that are in the store.
 
         Args:
-            digests: Of drawings that `build` has decoded.
+            digests: Digests of drawings that `build` has decoded.
 
         Returns:
-            (n, size, size) where all are grey, else (n, size, size, 3).
+            Pixels (n, size, size) if all are grey, otherwise (n, size, size, 3).
         """
         in_colour = ~self.grey.present(digests)
         if not self.colour.present(digests[in_colour]).all():  # another instance may have decoded them since the last look
@@ -147,7 +147,7 @@ class ImageStore:
         tasks = [(self, [str(files[i]) for i in chunk], digests[chunk], chunk) for chunk in chunks]
         counts = [len(chunk) for chunk in chunks]
         answers = map_in_processes(_decode_chunk, tasks, counts, "decoding", progress, workers)
-        return [one for broken in answers for one in broken]
+        return [file for broken in answers for file in broken]
 
 
 def _digest_file(file: str) -> str | OSError:
@@ -163,16 +163,16 @@ def read_known(
     indices: Shaped[np.ndarray, " n"],
     read: Callable[[bytes], UInt8[np.ndarray, "..."]],
 ) -> tuple[list[tuple[bytes, UInt8[np.ndarray, "..."]]], list[BrokenFile]]:
-    """Read files that are named by their bytes already.
+    """Read files whose digests are known.
 
     Args:
         files: Absolute paths.
-        digests: Of the bytes that they had.
-        indices: Their places among all files asked for.
+        digests: Digests that the files' bytes had.
+        indices: The files' row numbers among all requested files.
         read: Turns a file's bytes into pixels, or raises `BrokenImage`.
 
     Returns:
-        Digest and pixels of each file that can be read, and those that can't or have changed since.
+        Digest and pixels of each readable file, and the files that are unreadable or have changed.
     """
     known: list[tuple[bytes, np.ndarray]] = []
     broken = []
@@ -190,16 +190,16 @@ def read_known(
 
 
 def spread_broken(broken: Sequence[BrokenFile], digests: Shaped[np.ndarray, " n"]) -> list[BrokenFile]:
-    """Say of every copy of a broken file that it is broken.
+    """Extend a list of broken files to all files with the same bytes.
 
     Args:
-        broken: One of each, by its place in `digests`.
-        digests: Of all files.
+        broken: Broken files, of which one stands for all with the same digest.
+        digests: Digests of all files.
 
     Returns:
-        All of them, in the files' order.
+        All broken files, in the files' order.
     """
-    by_digest = {digests[one.index]: one for one in broken}
+    by_digest = {digests[file.index]: file for file in broken}
     return [replace(by_digest[name], index=index) for index, name in enumerate(digests) if name in by_digest]
 
 

@@ -1,9 +1,9 @@
-"""Rows under content digests, on disk: the one mechanism below the pixel store and the feature bank.
+"""Stores rows on disk by the digest of their source: the mechanism below the pixel store and the feature bank.
 
-A shard set is a directory of safetensors files, each with some rows and the digests of what they were made from. A shard
-is complete or absent, never changed, and named by its digests, so writers need no agreement: two at once leave the same
-bytes, and a kill loses at most the shard in hand. `key.json` describes everything else that made the rows; its digest
-is the directory's name, so rows of another making are never found.
+A shard set is a directory of safetensors files, each with some rows and the digests of their sources. A shard is complete or
+absent, never changed, and named by its digests, so writers need no coordination: two at once leave the same bytes, and a
+killed writer loses at most the current shard. `key.json` describes everything else that decides the rows; its digest is part of
+the directory's name, so rows with another description are never found.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {"U8": np.dtype(np.uint8), "F16": np.dtype(n
 
 @dataclass(frozen=True, slots=True)
 class _Shard:
-    """One file: where its rows begin and what they look like."""
+    """One file: offset, type, shape and checksum of its rows."""
 
     path: Path
     offset: int
@@ -54,12 +54,12 @@ class _Shard:
 
 
 class ShardSet:
-    """All rows of one making.
+    """All rows with one description.
 
     Args:
-        parent: Directory of all shard sets of this sort.
-        name: For people, the first part of the directory's name.
-        key: Everything that made the rows besides their sources' bytes; JSON values.
+        parent: Directory that holds all shard sets of this kind.
+        name: First part of the directory's name, for people.
+        key: Everything that decides the rows besides their sources' bytes; JSON values.
     """
 
     def __init__(self, parent: Path, name: str, key: Mapping[str, Any]) -> None:
@@ -73,7 +73,7 @@ class ShardSet:
         self._open: OrderedDict[int, np.ndarray] = OrderedDict()
 
     def create(self) -> None:
-        """Make the directory and its description, and sweep what killed writers left."""
+        """Create the directory and its description, and remove temporary files of killed writers."""
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             if not (self.directory / "key.json").exists():
@@ -96,16 +96,16 @@ class ShardSet:
             lock.release()
 
     def missing(self, digests: Shaped[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-        """Tell which rows are absent, reading the directory anew.
+        """Read the directory again and return which rows are absent.
 
         Shards that hold wanted rows are checked against their checksums; a damaged one is removed, so that its rows are
         computed again.
 
         Args:
-            digests: Of the sources.
+            digests: Digests of the sources.
 
         Returns:
-            True where there is no row.
+            True for sources without a row.
         """
         while True:
             self._index()
@@ -118,24 +118,24 @@ class ShardSet:
                 _remove(shard.path)
 
     def look(self) -> None:
-        """Read the directory anew without checking checksums, as a worker does where its driver has asked `missing`."""
+        """Read the directory again without verifying checksums, for workers whose driver has called `missing`."""
         self._index()
 
     def present(self, digests: Shaped[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-        """Tell which rows are known from the last look at the directory."""
+        """Return which rows were there when the directory was last read."""
         return self._locate(digests)[0]
 
     def read(
         self, digests: Shaped[np.ndarray, " n"], empty: Callable[[tuple[int, ...], np.dtype[Any]], np.ndarray] = np.empty
     ) -> Shaped[np.ndarray, "n ..."]:
-        """Gather rows.
+        """Read rows.
 
         Args:
-            digests: All present; `missing` was asked before.
-            empty: Gives the array of a shape and type that they are copied to, such as one on disk.
+            digests: Digests of the sources; all have rows, as `missing` has returned before.
+            empty: Creates the array that the rows are copied to, of a shape and a type, for example on disk.
 
         Returns:
-            A copy, in the order asked for.
+            A copy of the rows, in the order of the digests.
 
         Raises:
             CacheError: If a row is absent.
@@ -155,15 +155,15 @@ class ShardSet:
         return gathered
 
     def close(self) -> None:
-        """Let go of the files that were read from; they are opened again when rows of them are asked for."""
+        """Close the files that were read from; they are opened again when they are needed."""
         self._open.clear()
 
     def append(self, digests: Shaped[np.ndarray, " n"], rows: Shaped[np.ndarray, "n ..."]) -> None:
         """Write one shard.
 
         Args:
-            digests: Of the rows' sources.
-            rows: uint8 or float16, every row of one shape.
+            digests: Digests of the rows' sources.
+            rows: The rows, uint8 or float16, all of one shape.
 
         Raises:
             CacheError: If the disk is full or can't be written.
@@ -237,12 +237,12 @@ def _remove(path: Path) -> None:
 
 
 def _unreadable(path: Path, error: OSError) -> CacheError:
-    """Say that a file can't be read now, which is no reason to remove it: the disk, rights or too many open files may be."""
-    return CacheError(f"{path}: can't be read: {error.strerror or error}. It is kept; mend that and run again.")
+    """Return the error of a file that can't be read now. It isn't removed: the cause may be rights or too many open files."""
+    return CacheError(f"{path}: can't be read: {error.strerror or error}. It is kept; correct that and run again.")
 
 
 def _read_header(path: Path) -> tuple[_Shard | None, np.ndarray]:
-    """Read a shard's header and digests; None for a file that isn't a whole shard."""
+    """Read a shard's header and digests; None for a damaged file."""
     nothing = np.empty(0, DIGEST_DTYPE)
     try:
         with path.open("rb") as raw:
