@@ -19,7 +19,7 @@ from inkfold.config.sections import VoteRecipe
 from inkfold.ensemble import build as voting
 from inkfold.ensemble.build import train_any, vote
 from inkfold.ensemble.methods import METHODS
-from inkfold.ensemble.model import Ensemble, load_any
+from inkfold.ensemble.model import Ensemble, load_run
 from inkfold.errors import PredictionError, RecipeError
 from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.run_dir import write_cost
@@ -100,7 +100,7 @@ def test_a_vote_gives_a_run_like_any_other(toys, tmp_path):
         copied = {file.removeprefix(f"{place}/") for file in below if file.startswith(place)}
         assert copied == files_below(toys[name])
         assert contents(tmp_path / "out" / place, copied) == contents(toys[name], copied)
-    run = load_any(toys["linear"])
+    run = load_run(toys["linear"])
     assert {*run.metrics} <= {*ensemble.metrics}
     assert ensemble.metrics["data"] == run.metrics["data"]
     assert ensemble.metrics["split"] == "kfold"
@@ -242,7 +242,7 @@ def test_members_of_one_name_or_called_like_a_vote_are_told_apart(toys, tmp_path
     names = [one["name"] for one in found["candidates"]]
     assert len({*names}) == len(names) == 10
     of_stack = [one["test"] for one in found["candidates"] if one["name"] == "stack 1"]
-    run = load_any(toys["other-folds"])
+    run = load_run(toys["other-folds"])
     assert of_stack[0]["accuracy"] == pytest.approx(run.metrics["test"]["accuracy"], abs=1e-6)
     assert files_below(tmp_path / "out/members/1-soft") == files_below(toys["mlp"])
 
@@ -339,7 +339,7 @@ def test_a_vote_killed_anywhere_is_finished_by_the_same_command(toys, tmp_path, 
             vote(members, out=tmp_path / "out")
     assert not (tmp_path / "out/manifest.json").exists()
     with pytest.raises(PredictionError, match="no finished run"):
-        load_any(tmp_path / "out")
+        load_run(tmp_path / "out")
     for place in (tmp_path / "out", tmp_path / "out/members/0-linear"):
         if place.is_dir():
             (place / f"vote.json{TEMP_MARK}1-abc").write_text("half")

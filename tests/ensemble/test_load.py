@@ -19,7 +19,7 @@ from inkfold.ensemble.load import (
 )
 from inkfold.errors import DataError, PredictionError, RecipeError
 from inkfold.evaluation.predictions import Predictions
-from inkfold.pipeline.run import load_run
+from inkfold.pipeline.run import Run
 from toy import read_rows, toy_data, write_rows
 from toy_votes import NAMES, texts, trained
 
@@ -232,7 +232,7 @@ def test_a_members_digest_changes_with_all_that_its_answers_come_from(toys, tmp_
 
 
 def test_a_run_says_what_its_files_say(toys):
-    run = load_run(toys["linear"])
+    run = Run.load(toys["linear"])
     voter = member_of_run(run, "x")
     assert voter.panelist.name == "x"
     assert voter.panelist.out_of_fold.folds is not None

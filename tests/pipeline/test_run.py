@@ -13,7 +13,7 @@ from inkfold.errors import DataError, PredictionError, WeightsError
 from inkfold.evaluation.predictions import Predictions
 from inkfold.features.extractor import Extractor
 from inkfold.pipeline.manifest import MANIFEST
-from inkfold.pipeline.run import HEADS, class_digest, files_of, load_run, prediction_views, write_predictions
+from inkfold.pipeline.run import HEADS, Run, class_digest, files_of, prediction_views, write_predictions
 from inkfold.pipeline.train import train
 from inkfold.storage.hashing import digest_file
 from toy import CLASSES, RECIPE, break_image, read_rows, toy_data, toy_recipe
@@ -31,11 +31,11 @@ def trained(tmp_path_factory):
 @pytest.fixture
 def run(trained, tmp_path):
     """A copy that a test may spoil."""
-    return load_run(shutil.copytree(trained.path, tmp_path / "run"))
+    return Run.load(shutil.copytree(trained.path, tmp_path / "run"))
 
 
 def test_a_loaded_run_is_the_one_that_was_trained(trained):
-    loaded = load_run(trained.path)
+    loaded = Run.load(trained.path)
     assert (loaded.manifest, loaded.metrics, loaded.recipe) == (trained.manifest, trained.metrics, trained.recipe)
     assert loaded.classes_ == CLASSES
     assert loaded.class_targets.tolist() == [0, 1, 2]
@@ -203,7 +203,7 @@ def test_every_changed_or_missing_file_is_told(run):
     heads[-1] ^= 1
     (run.path / HEADS).write_bytes(heads)
     with pytest.raises(PredictionError) as caught:
-        load_run(run.path)
+        Run.load(run.path)
     assert sorted(problem.where.rsplit("/")[-1] for problem in caught.value.problems) == [
         "heads.safetensors",
         "metrics.json",
@@ -226,7 +226,7 @@ def rewrite(run, **changes):
 def test_heads_of_another_class_order_are_refused(run):
     rewrite(run, class_names=["fish", "apple", "house"])
     with pytest.raises(PredictionError, match="another class order"):
-        load_run(run.path)
+        Run.load(run.path)
 
 
 def test_class_names_that_join_to_the_same_text_are_told_apart():
@@ -237,27 +237,27 @@ def test_heads_that_are_none_are_refused(run):
     (run.path / HEADS).write_bytes(b"no heads")
     rewrite(run)
     with pytest.raises(PredictionError, match="not fitted heads"):
-        load_run(run.path)
+        Run.load(run.path)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"files": 3}', '"text"'])
 def test_a_manifest_that_is_none_is_refused(run, content):
     (run.path / MANIFEST).write_text(content)
     with pytest.raises(PredictionError, match="not a manifest"):
-        load_run(run.path)
+        Run.load(run.path)
 
 
 def test_a_run_of_another_format_is_refused(run):
     rewrite(run, format=99)
     with pytest.raises(PredictionError, match="got format 99, expected 1"):
-        load_run(run.path)
+        Run.load(run.path)
 
 
 def test_an_unfinished_run_is_refused(run, tmp_path):
     (run.path / MANIFEST).unlink()
     for path, told in ((run.path, "no finished run"), (tmp_path / "nowhere", "no such directory")):
         with pytest.raises(PredictionError, match=told):
-            load_run(path)
+            Run.load(path)
 
 
 def test_changed_weights_are_refused(tmp_path, write_weights):
@@ -283,4 +283,4 @@ def test_a_manifest_that_names_files_outside_of_its_run_is_refused(run, tmp_path
     manifest["files"][name] = digest_file(run.path.parent / "elsewhere.json")
     (run.path / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(PredictionError, match="not as it was written"):
-        load_run(run.path)
+        Run.load(run.path)

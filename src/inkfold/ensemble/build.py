@@ -24,7 +24,7 @@ from inkfold.ensemble.load import (
     tell_apart,
 )
 from inkfold.ensemble.members import AlignedMembers, align_members
-from inkfold.ensemble.model import ENSEMBLE, Ensemble, load_any, named
+from inkfold.ensemble.model import ENSEMBLE, Ensemble, load_run, named
 from inkfold.ensemble.recipe import OWN_KEYS, read_values, settle_members
 from inkfold.ensemble.selection import Facts, refuse_unfit, select_vote, write_selection
 from inkfold.ensemble.submission import SubmissionFormat, form_of_data, form_of_submission
@@ -184,7 +184,7 @@ def _finished(out: Path, fingerprint: str) -> Ensemble | None:
 
 
 def _loaded(out: Path) -> Ensemble:
-    loaded = load_any(out)
+    loaded = load_run(out)
     assert isinstance(loaded, Ensemble)
     return loaded
 

@@ -108,7 +108,7 @@ def runs_of(predictor: Run | Ensemble) -> list[Run]:
 
 def image_of(runs: Sequence[Run]) -> ImageOptions:
     """Say how drawings are best prepared by whoever sends them: as the member with the largest square wants them."""
-    return max((run.seers()[0][0].image for run in runs), key=lambda image: image.size_px)
+    return max((run.extractors()[0][0].image for run in runs), key=lambda image: image.size_px)
 
 
 @dataclass(slots=True)
@@ -127,7 +127,7 @@ class _Building:
         """Add a run: (folds, batch, classes)."""
         views = prediction_views(run.recipe) if self.options.views else (IDENTITY,)
         answers = []
-        for extractor, folds in run.seers():
+        for extractor, folds in run.extractors():
             _check_fitting(run, extractor, fitted=self.options.fitted)
             features = self._features(extractor, tuple(dict.fromkeys((IDENTITY, *views))))
             self.first_features = self.first_features or features[IDENTITY]

@@ -26,7 +26,7 @@ def network_bytes(run: Run, about: str) -> bytes:
     """
     import torch  # noqa: PLC0415
 
-    seers = run.seers()
+    seers = run.extractors()
     tensors: dict[str, torch.Tensor] = {}
     for number, (extractor, _) in enumerate(seers):
         prefix = f"backbone{number}." if run.is_tuned else "backbone."
