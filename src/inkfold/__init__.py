@@ -37,7 +37,7 @@ __all__ = ["Ensemble", "InkfoldError", "Run", "explore", "load_run", "read_datas
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for: `import inkfold` itself stays instant."""
+    """Import a public name when it is first used, so that `import inkfold` itself takes no time."""
     if name not in _HOMES:
         raise AttributeError(f"module 'inkfold' has no attribute {name!r}")
     module, attribute = _HOMES[name]

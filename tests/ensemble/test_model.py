@@ -1,9 +1,12 @@
 import itertools
 import json
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.special import logsumexp
 from scipy.stats import mode, rankdata
 
@@ -138,8 +141,6 @@ def test_it_stands_by_itself(voted, toys, tmp_path):
 
 
 def test_directories_files_arrays_and_pictures_are_predicted(voted, toys):
-    from PIL import Image
-
     ensemble, files = voted(method="soft"), drawings_of(toys)
     expected = ensemble.predict_proba(files)
     arrays = [np.array(Image.open(file).convert("L")) for file in files[:2]]
@@ -173,27 +174,59 @@ def test_broken_drawings_are_told_or_left_empty(voted, toys, tmp_path):
     assert np.isnan(ensemble.predict_proba([tmp_path / "new/3.png"], on_broken="skip")).all()
 
 
-def test_a_drawing_that_one_member_can_not_read_is_left_empty(voted, toys, monkeypatch):
-    """Members may differ in what is too large; no answer is made of half a panel."""
-    ensemble, real = load_run(voted(method="soft").path), Run.predict_fold_proba
+def test_a_drawing_that_one_member_can_not_read_is_left_empty(voted, toys, tmp_path):
+    """Members may differ in what is too large; no vote is made of some of the members."""
+    ensemble, files = load_run(voted(method="soft").path), drawings_of(toys)
+    linear, mlp = ensemble.members
+    small = mlp.recipe.model_copy(update={"image": mlp.recipe.image.model_copy(update={"pixel_limit": 50**2})})
+    ensemble = replace(ensemble, members=(linear, replace(mlp, recipe=small)))
+    with Image.open(files[2]) as page:
+        page.resize((60, 60)).save(tmp_path / "large.png")
+    files[2] = tmp_path / "large.png"
+    assert np.flatnonzero(np.isnan(ensemble.predict_proba(files, on_broken="skip")).any(1)).tolist() == [2]
+    assert np.isfinite(linear.predict_proba(files)).all()
+    with pytest.raises(DataError, match=r"drawing .*large\.png: .*3600 pixels"):
+        ensemble.predict_proba(files)
 
-    def blind(self, *arguments):
-        probs = real(self, *arguments)
-        if self.recipe.head.kind == "mlp":
-            probs[:, 2] = np.nan
-        return probs
 
-    monkeypatch.setattr(Run, "predict_fold_proba", blind)
-    assert np.flatnonzero(np.isnan(ensemble.predict_proba(drawings_of(toys))).any(1)).tolist() == [2]
+def test_each_drawing_is_read_once_for_all_members(voted, toys, monkeypatch):
+    ensemble, files, read, real = voted(method="soft"), drawings_of(toys), [], Path.read_bytes
+
+    def watched(file):
+        read.append(file)
+        return real(file)
+
+    monkeypatch.setattr(Path, "read_bytes", watched)
+    ensemble.predict_proba(files)
+    assert sorted(read) == sorted(files)
 
 
-def test_progress_says_whose_stage_it_is(voted, toys):
-    told = []
-    voted(method="soft").predict_proba(drawings_of(toys), lambda *report: told.append(report))
-    assert told, "the second member finds all features in the bank, and has nothing to tell"
-    assert all(stage.startswith(("linear: ", "mlp: ")) for stage, *_ in told)
-    named(lambda *report: told.append(report), "x")("y", 1, 2)
-    assert told[-1] == ("x: y", 1, 2)
+def test_members_with_other_image_settings_get_their_own_pixels(voted, toys, tmp_path):
+    ensemble, files = voted(method="soft"), drawings_of(toys)
+    linear, mlp = ensemble.members
+    squashed = mlp.recipe.model_copy(update={"image": mlp.recipe.image.model_copy(update={"stored_size": 40})})
+    other = replace(mlp, recipe=squashed)
+    expected = np.mean([linear.predict_proba(files), other.predict_proba(files)], axis=0)
+    assert not np.array_equal(other.predict_proba(files), mlp.predict_proba(files))
+    np.testing.assert_allclose(replace(ensemble, members=(linear, other)).predict_proba(files), expected, atol=1e-6)
+
+
+def test_nothing_is_left_unless_the_cache_is_wanted_which_gives_the_same_bits(voted, toys, own_home):
+    ensemble, files = voted(method="weighted"), drawings_of(toys)
+    probs = ensemble.predict_proba(files)
+    assert not own_home.exists()
+    for _ in range(2):
+        np.testing.assert_array_equal(ensemble.predict_proba(files, cache=True), probs)
+    assert [path.name for path in own_home.iterdir()] == ["features"]
+
+
+def test_progress_counts_the_forward_passes_of_all_members(voted, toys):
+    reports = []
+    voted(method="soft").predict_proba(drawings_of(toys), lambda *report: reports.append(report))
+    assert {(stage, total) for stage, _, total in reports} == {("predicting", 30)}
+    assert reports[-1] == ("predicting", 30, 30)
+    named(lambda *report: reports.append(report), "x")("y", 1, 2)
+    assert reports[-1] == ("x: y", 1, 2)
 
 
 def test_mere_files_can_not_answer(toys, tmp_path):

@@ -148,7 +148,7 @@ def _asked(
     (cost, progress), folds = how, _learnt_from(run, prepared)
     fold_of = {member: fold for fold, members in enumerate(run.folds) for member in members}
     fitted = FittedHeads(head_spec(run.recipe), tuple(fold_of[member] for member in sorted(fold_of)), run.heads)
-    if run.is_tuned:
+    if run.is_finetuned:
         shown = features_by_fold(extractors, prepared, folds, views, cost, progress)
     else:
         asked = ~folds.all(0)

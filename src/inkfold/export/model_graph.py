@@ -137,7 +137,7 @@ class _Building:
     def _heads(self, run: Run, folds: Sequence[int], shown: Sequence[str]) -> str:
         """Add the heads of some folds, the mean over what they are shown."""
         g, heads, places = self.graph, run.heads, [list(run.folds[fold]) for fold in folds]
-        if run.is_tuned:
+        if run.is_finetuned:
             members = [member for place in places for member in place]
             heads = {name: values[members] for name, values in heads.items()}
             places = [[members.index(member) for member in place] for place in places]

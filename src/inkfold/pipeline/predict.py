@@ -6,7 +6,7 @@ Its probabilities depend on no other drawing and on no batch: backbones and head
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from itertools import islice
@@ -94,7 +94,7 @@ class _RunPredictor:
         self.image: ImageOptions = self.extractors[0][0].image
         self.probs = np.full((len(run.folds), count, len(run.classes_)), np.nan, np.float32)
         self._cache, self._kept = cache, dict[int, InMemoryExtractor]()
-        self._heads = [_FoldHeads(run, fold, self.probs[fold]) for fold in range(len(run.folds))]
+        self._heads = [_Heads(run, folds, self.probs) for _, folds in self.extractors]
 
     @property
     def forwards(self) -> int:
@@ -106,13 +106,12 @@ class _RunPredictor:
         whole = [(row, square) for row, square in enumerate(squares, start) if not isinstance(square, BrokenFile)]
         rows, digests = np.array([row for row, _ in whole]), np.array([name for _, (name, _) in whole], DIGEST_DTYPE)
         pixels = dict(square for _, square in whole)
-        for number, (extractor, folds) in enumerate(self.extractors if whole else ()):
-            backbone = self._kept.get(number) or InMemoryExtractor(extractor, cache=self._cache)
-            if keep:
-                self._kept[number] = backbone
-            features = backbone.extract(pixels, digests, self.views, forwards.report)
-            for fold in folds:
-                self._heads[fold].predict(rows, features)
+        for number, (extractor, _) in enumerate(self.extractors):
+            if whole:
+                backbone = self._kept.get(number) or InMemoryExtractor(extractor, cache=self._cache)
+                if keep:
+                    self._kept[number] = backbone
+                self._heads[number].predict(rows, backbone.extract(pixels, digests, self.views, forwards.report))
             forwards.add(len(squares) * len(self.views))
 
     def finish(self) -> np.ndarray:
@@ -138,29 +137,40 @@ class _Forwards:
         self._progress("predicting", self._done, self._total)
 
 
-class _FoldHeads:
-    """A fold's heads, which take features in whole steps, wherever batches end: steps decide the probabilities' last bits."""
+class _Heads:
+    """The heads of some folds, which take features in whole steps wherever batches end: steps decide the last bits."""
 
-    def __init__(self, run: "Run", fold: int, probs: np.ndarray) -> None:
-        self._run, self._fold, self._probs = run, fold, probs
-        self._step = run.rows_at_once(fold)
+    def __init__(self, run: "Run", folds: Sequence[int], probs: np.ndarray) -> None:
+        self._run, self._probs = run, probs
+        self._steps = {fold: run.rows_at_once(fold) for fold in folds}
+        self._predicted, self._dropped = dict.fromkeys(folds, 0), 0
         self._rows, self._features = np.empty(0, np.int64), list[np.ndarray]()
 
     def predict(self, rows: np.ndarray, features: Sequence[np.ndarray]) -> None:
-        """Take features, an array for each view, and predict the whole steps."""
-        waiting = self._features or [one[:0] for one in features]
+        """Take features of drawings with these places, an array for each view, and predict the whole steps."""
         self._rows = np.concatenate([self._rows, rows])
-        self._features = [np.concatenate(pair) for pair in zip(waiting, features, strict=True)]
-        self._predict_first(len(self._rows) // self._step * self._step)
+        self._features = [
+            np.concatenate(pair) for pair in zip(self._features or [one[:0] for one in features], features, strict=True)
+        ]
+        taken = self._dropped + len(self._rows)
+        self._predict_until({fold: taken // step * step for fold, step in self._steps.items()})
 
     def finish(self) -> None:
         """Predict the rest."""
-        self._predict_first(len(self._rows))
+        self._predict_until(dict.fromkeys(self._steps, self._dropped + len(self._rows)))
 
-    def _predict_first(self, count: int) -> None:
-        if count:
-            self._probs[self._rows[:count]] = self._run.fold_probs([one[:count] for one in self._features], self._fold)
-            self._rows, self._features = self._rows[count:], [one[count:] for one in self._features]
+    def _predict_until(self, ends: Mapping[int, int]) -> None:
+        for fold, end in ends.items():
+            ready = slice(self._predicted[fold] - self._dropped, end - self._dropped)
+            if end > self._predicted[fold]:
+                self._probs[fold, self._rows[ready]] = self._run.fold_probs([one[ready] for one in self._features], fold)
+                self._predicted[fold] = end
+        done = min(self._predicted.values()) - self._dropped
+        self._rows, self._features, self._dropped = (
+            self._rows[done:],
+            [one[done:] for one in self._features],
+            self._dropped + done,
+        )
 
 
 def _batch_rows(predictors: Sequence[_RunPredictor], options: Sequence[ImageOptions]) -> int:

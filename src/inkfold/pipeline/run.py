@@ -136,7 +136,7 @@ class Run(Model):
         return probs
 
     @property
-    def is_tuned(self) -> bool:
+    def is_finetuned(self) -> bool:
         """Whether each fold has a backbone of its own."""
         return "tuned" in self.manifest
 
@@ -172,7 +172,7 @@ class Run(Model):
     def extractors(self) -> list[tuple[Extractor, list[int]]]:
         """Give each backbone with the folds that use it: one for all folds, or one per fold where they were fine-tuned."""
         bare = self._extractor()
-        if not self.is_tuned:
+        if not self.is_finetuned:
             return [(bare, list(range(len(self.folds))))]
         files = [self.path / name for name in self.manifest["tuned"]]
         return [(replace(bare, backbone=bare.backbone.tuned(file)), [fold]) for fold, file in enumerate(files)]
