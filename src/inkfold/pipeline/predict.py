@@ -90,7 +90,7 @@ class _RunPredictor:
     """One run's probabilities, which fill up batch by batch."""
 
     def __init__(self, run: "Run", count: int, *, cache: bool) -> None:
-        self.views, self.extractors = run.views, run.extractors()
+        self.views, self.extractors = run.views, run.extractors(remember=cache)
         self.image: ImageOptions = self.extractors[0][0].image
         self.probs = np.full((len(run.folds), count, len(run.classes_)), np.nan, np.float32)
         self._cache, self._kept = cache, dict[int, InMemoryExtractor]()
@@ -125,16 +125,18 @@ class _Forwards:
     """How many forward passes are done, over all batches and backbones."""
 
     def __init__(self, progress: Progress, total: int) -> None:
-        self._progress, self._done, self._total = progress, 0, total
+        self._progress, self._done, self._reported, self._total = progress, 0, 0, total
 
     def report(self, stage: str, done: int, total: int) -> None:
         """Report what one backbone has done of its batch."""
-        self._progress("predicting", self._done + done, self._total)
+        self._reported = self._done + done
+        self._progress("predicting", self._reported, self._total)
 
     def add(self, count: int) -> None:
         """Count a batch that one backbone has done."""
         self._done += count
-        self._progress("predicting", self._done, self._total)
+        if self._reported < self._done:  # drawings that were equal, broken or in the cache
+            self.report("predicting", 0, 0)
 
 
 class _Heads:

@@ -169,17 +169,25 @@ class Run(Model):
         """Say how many drawings go through a fold's heads at once; see `heads.head.rows_at_once`."""
         return rows_at_once(self.heads, head_spec(self.recipe), self.folds[fold][0])
 
-    def extractors(self) -> list[tuple[Extractor, list[int]]]:
-        """Give each backbone with the folds that use it: one for all folds, or one per fold where they were fine-tuned."""
-        bare = self._extractor()
+    def extractors(self, *, remember: bool = True) -> list[tuple[Extractor, list[int]]]:
+        """Give each backbone with the folds that use it: one for all folds, or one per fold where they were fine-tuned.
+
+        Args:
+            remember: Whether a description of the backbone may be written into inkfold's directory; see `resolve_backbone`.
+
+        Returns:
+            Pairs of an extractor and fold numbers, from 0.
+        """
+        bare = self._extractor(remember=remember)
         if not self.is_finetuned:
             return [(bare, list(range(len(self.folds))))]
         files = [self.path / name for name in self.manifest["tuned"]]
         return [(replace(bare, backbone=bare.backbone.tuned(file)), [fold]) for fold, file in enumerate(files)]
 
-    def _extractor(self) -> Extractor:
+    def _extractor(self, *, remember: bool) -> Extractor:
         trained = BackboneInfo.from_json(self.manifest["backbone"])
-        found = resolve_backbone(backbone_spec(self.recipe, trained.precision), home() / "backbones")
+        spec = backbone_spec(self.recipe, trained.precision)
+        found = resolve_backbone(spec, home() / "backbones", remember=remember)
         now, then = found.key(), trained.key()
         changed = [name for name in now if now[name] != then[name] and name != "timm_version"]
         if changed:
