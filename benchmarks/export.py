@@ -53,7 +53,7 @@ def eager(run: Run) -> Answer:
     """The same model as a careful user of PyTorch runs it."""
     single = in_float32(run)
     assert isinstance(single, Run)
-    info = single.seers()[0][0].backbone
+    info = single.extractors()[0][0].backbone
     model = build_model(info).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     heads = [HeadModule(head_spec(run.recipe), run.heads, member).eval() for member in range(len(run.folds))]
     given = NetworkInput(info, torch.device("cpu"))
@@ -134,7 +134,7 @@ def measure(backbone: dict[str, Any], heads: Sequence[str], data: Path, root: Pa
     if (vino := openvino(files["onnxruntime"])) is not None:
         sides["openvino"] = vino
     sides["onnxruntime int8"] = ort(files["int8"])
-    size_px, ratio = first.seers()[0][0].backbone.image_size, 0.0
+    size_px, ratio = first.extractors()[0][0].backbone.image_size, 0.0
     for batch in BATCHES:
         found = latencies(sides, size_px, batch, max(5, given.repeats // batch))
         print(f"{name} batch {batch}: " + ", ".join(f"{side} {took:.1f} ms" for side, took in found.items()))

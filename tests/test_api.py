@@ -26,7 +26,7 @@ def test_public_names_are_there_and_documented(name):
 def test_public_names_are_the_modules_own():
     from inkfold.data.dataset import read_dataset
     from inkfold.ensemble.build import train_any
-    from inkfold.ensemble.model import Ensemble, load_any
+    from inkfold.ensemble.model import Ensemble, load_run
     from inkfold.errors import InkfoldError
     from inkfold.pipeline.run import Run
 
@@ -35,7 +35,7 @@ def test_public_names_are_the_modules_own():
     assert inkfold.train is train_any
     assert inkfold.Ensemble is Ensemble
     assert inkfold.Run is Run
-    assert inkfold.load_run is load_any
+    assert inkfold.load_run is load_run
 
 
 def test_no_module_takes_a_public_names_place_when_it_is_imported():

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from inkfold.ensemble.build import train_any as train
     from inkfold.ensemble.build import vote as vote
     from inkfold.ensemble.model import Ensemble as Ensemble
-    from inkfold.ensemble.model import load_any as load_run
+    from inkfold.ensemble.model import load_run as load_run
     from inkfold.errors import InkfoldError as InkfoldError
     from inkfold.pipeline.run import Run as Run
     from inkfold.search.backbones import explore as explore
@@ -27,7 +27,7 @@ _HOMES = {
     "InkfoldError": ("errors", "InkfoldError"),
     "Run": ("pipeline.run", "Run"),
     "explore": ("search.backbones", "explore"),
-    "load_run": ("ensemble.model", "load_any"),
+    "load_run": ("ensemble.model", "load_run"),
     "read_dataset": ("data.dataset", "read_dataset"),
     "train": ("ensemble.build", "train_any"),
     "tune": ("search.study", "tune"),
@@ -37,7 +37,7 @@ __all__ = ["Ensemble", "InkfoldError", "Run", "explore", "load_run", "read_datas
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for: `import inkfold` itself stays instant."""
+    """Import a public name when it is first used, so that `import inkfold` itself takes no time."""
     if name not in _HOMES:
         raise AttributeError(f"module 'inkfold' has no attribute {name!r}")
     module, attribute = _HOMES[name]

@@ -10,7 +10,7 @@ from inkfold.cli import main as cli
 from inkfold.config.load import validate_vote
 from inkfold.ensemble.build import vote
 from inkfold.errors import PredictionError
-from inkfold.pipeline.run import load_run
+from inkfold.pipeline.run import Run
 from inkfold.pipeline.train import train
 from toy import RUN_FILES, files_below, toy_data, toy_recipe
 
@@ -38,7 +38,7 @@ def test_a_runs_audit_is_written_beside_it_and_the_run_stays_whole(run, data, tm
     audit = audit_run(run.path)
     assert json.loads((run.path / "audit.json").read_text()) == audit
     assert files_below(run.path) == RUN_FILES | {"audit.json"}
-    load_run(run.path)
+    Run.load(run.path)
     assert train(toy_recipe(tmp_path), data=data, out=run.path).manifest == run.manifest
 
 

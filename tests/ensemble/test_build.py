@@ -19,7 +19,7 @@ from inkfold.config.sections import VoteRecipe
 from inkfold.ensemble import build
 from inkfold.ensemble.build import train_any, vote
 from inkfold.ensemble.methods import METHODS
-from inkfold.ensemble.model import Ensemble, load_any
+from inkfold.ensemble.model import Ensemble, load_run
 from inkfold.errors import PredictionError, RecipeError
 from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.run_dir import write_cost
@@ -94,7 +94,7 @@ def test_a_vote_gives_a_run_like_any_other(toys, voted):
         copied = {file.removeprefix(f"{place}/") for file in below if file.startswith(place)}
         assert copied == files_below(toys[name])
         assert contents(ensemble.path / place, copied) == contents(toys[name], copied)
-    run = load_any(toys["linear"])
+    run = load_run(toys["linear"])
     assert {*run.metrics} <= {*ensemble.metrics}
     assert ensemble.metrics["data"] == run.metrics["data"]
     assert ensemble.metrics["split"] == "kfold"
@@ -234,7 +234,7 @@ def test_members_of_one_name_or_called_like_a_vote_get_different_names(toys, tmp
     names = [one["name"] for one in found["candidates"]]
     assert len({*names}) == len(names) == 10
     of_stack = [one["test"] for one in found["candidates"] if one["name"] == "stack 1"]
-    run = load_any(toys["other-folds"])
+    run = load_run(toys["other-folds"])
     assert of_stack[0]["accuracy"] == pytest.approx(run.metrics["test"]["accuracy"], abs=1e-6)
     assert files_below(tmp_path / "out/members/1-soft") == files_below(toys["mlp"])
 
@@ -328,7 +328,7 @@ def test_a_vote_killed_anywhere_is_finished_by_the_same_command(toys, voted, tmp
                 vote(members, out=out)
         assert not (out / "manifest.json").exists()
         with pytest.raises(PredictionError, match="no finished run"):
-            load_any(out)
+            load_run(out)
         for place in (out, out / "members/0-linear"):
             (place / f"vote.json{TEMP_MARK}1-abc").write_text("half")
     vote(members, out=out)

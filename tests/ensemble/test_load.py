@@ -19,7 +19,7 @@ from inkfold.ensemble.load import (
 from inkfold.ensemble.member_predictions import MemberPredictions
 from inkfold.errors import DataError, PredictionError, RecipeError
 from inkfold.evaluation.predictions import Predictions
-from inkfold.pipeline.run import load_run
+from inkfold.pipeline.run import Run
 from toy import read_rows, toy_data, toy_recipe, write_rows
 from toy_votes import NAMES, texts
 
@@ -224,7 +224,7 @@ def test_a_members_digest_changes_with_all_that_its_answers_come_from(toys, tmp_
 
 
 def test_a_run_says_what_its_files_say(toys):
-    run = load_run(toys["linear"])
+    run = Run.load(toys["linear"])
     member = member_of_run(run, "x")
     assert member.predictions.name == "x"
     assert member.predictions.out_of_fold.folds is not None

@@ -5,16 +5,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.special import logsumexp
 from scipy.stats import mode, rankdata
 
 import inkfold
 from inkfold.ensemble.build import vote
 from inkfold.ensemble.methods import METHODS
-from inkfold.ensemble.model import Ensemble, first_run, load_any, named, single_precision
+from inkfold.ensemble.model import Ensemble, first_run, load_run, named, single_precision
 from inkfold.errors import DataError, PredictionError
 from inkfold.evaluation.predictions import Predictions
-from inkfold.pipeline.run import Run, load_run, write_predictions
+from inkfold.pipeline.run import Run, write_predictions
 from toy import break_image, read_rows
 from toy_votes import NAMES
 
@@ -64,7 +65,7 @@ def softened(members, temperatures):
 @pytest.mark.parametrize("calibrate", [False, True])
 @pytest.mark.parametrize("method", [method for method in METHODS if method != "hard"])
 def test_new_drawings_are_pooled_as_by_hand(voted, toys, method, calibrate):
-    ensemble = load_any(voted(method=method, calibrate=calibrate).path)
+    ensemble = load_run(voted(method=method, calibrate=calibrate).path)
     files = drawings_of(toys)
     members = np.stack([load_run(toys[name]).predict_proba(files) for name in ("linear", "mlp")]).astype(np.float64)
     fitted = json.loads((ensemble.path / "vote.json").read_text())["way"]
@@ -113,14 +114,12 @@ def test_it_is_loaded_like_a_run(voted, toys):
 
 def test_it_stands_by_itself(voted, toys, tmp_path):
     shutil.copytree(voted(method="soft").path, tmp_path / "moved")
-    moved = load_any(tmp_path / "moved")
+    moved = load_run(tmp_path / "moved")
     assert all(run.path.is_relative_to(tmp_path / "moved") for run in moved.members)
     assert len(moved.predict(drawings_of(toys))) == 15
 
 
 def test_directories_files_arrays_and_pictures_are_predicted(voted, toys):
-    from PIL import Image
-
     ensemble, files = voted(method="soft"), drawings_of(toys)
     expected = ensemble.predict_proba(files)
     arrays = [np.array(Image.open(file).convert("L")) for file in files[:2]]
@@ -156,7 +155,7 @@ def test_broken_drawings_are_reported_or_left_empty(voted, toys, tmp_path):
 
 def test_a_drawing_that_one_member_can_not_read_is_left_empty(voted, toys, monkeypatch):
     """Members may differ in what is too large; no answer is made of some members only."""
-    ensemble, real = load_any(voted(method="soft").path), Run.predict_fold_proba
+    ensemble, real = load_run(voted(method="soft").path), Run.predict_fold_proba
 
     def blind(self, *arguments):
         probs = real(self, *arguments)
@@ -179,7 +178,7 @@ def test_progress_says_whose_stage_it_is(voted, toys):
 
 def test_mere_files_can_not_answer(toys, tmp_path):
     ensemble = vote([toys["linear"], toys["mlp"] / "submission.csv"], out=tmp_path / "out")
-    with pytest.raises(PredictionError, match=r"mere files of predictions for submission\. Let runs vote"):
+    with pytest.raises(PredictionError, match=r"only files of predictions for submission\. Let runs vote"):
         ensemble.predict_proba(drawings_of(toys))
 
 
@@ -197,7 +196,7 @@ def test_mere_files_can_not_answer(toys, tmp_path):
 def test_a_file_that_was_changed_is_reported(own, name):
     (own / name).write_bytes((own / name).read_bytes() + b" ")
     with pytest.raises(PredictionError) as caught:
-        load_any(own)
+        load_run(own)
     assert [problem.where for problem in caught.value.problems] == [str(own / name)]
 
 
@@ -207,14 +206,14 @@ def test_all_files_that_were_changed_or_are_gone_are_reported_together(own):
         (own / name).write_text("other")
     (own / "cost.json").unlink()
     with pytest.raises(PredictionError) as caught:
-        load_any(own)
+        load_run(own)
     assert {problem.where for problem in caught.value.problems} == {str(own / name) for name in [*changed, "cost.json"]}
 
 
 def test_a_member_that_is_gone_is_reported(own):
     shutil.rmtree(own / "members/0-linear")
     with pytest.raises(PredictionError, match="0-linear"):
-        load_any(own)
+        load_run(own)
 
 
 def rewritten(own, change, file="vote.json"):
@@ -242,7 +241,7 @@ def rewritten(own, change, file="vote.json"):
 def test_a_vote_that_is_none_is_reported(own, change):
     rewritten(own, change)
     with pytest.raises(PredictionError, match=r"vote\.json"):
-        load_any(own)
+        load_run(own)
 
 
 @pytest.mark.parametrize(
@@ -260,27 +259,27 @@ def test_a_vote_that_is_none_is_reported(own, change):
 def test_a_manifest_that_is_none_is_reported(own, change):
     rewritten(own, change, "manifest.json")
     with pytest.raises(PredictionError, match=r"manifest\.json: not an ensemble's manifest"):
-        load_any(own)
+        load_run(own)
 
 
 def test_an_unfinished_ensemble_is_reported(own):
     (own / "manifest.json").unlink()
     with pytest.raises(PredictionError, match="no finished run"):
-        load_any(own)
+        load_run(own)
     (own / "manifest.json").write_text("{")
     with pytest.raises(PredictionError, match="not a manifest"):
-        load_any(own)
+        load_run(own)
 
 
 def test_a_runs_own_changed_files_are_reported_too(toys, tmp_path):
     shutil.copytree(toys["linear"], tmp_path / "run")
     (tmp_path / "run/metrics.json").write_text("{}")
     with pytest.raises(PredictionError, match=r"metrics\.json"):
-        load_any(tmp_path / "run")
+        load_run(tmp_path / "run")
 
 
 def test_the_first_run_of_a_run_is_itself_and_of_an_ensemble_its_first_member_that_is_one(voted, toys):
-    run, ensemble = load_any(toys["linear"]), voted(method="soft")
+    run, ensemble = load_run(toys["linear"]), voted(method="soft")
     assert first_run(run) is run
     assert first_run(ensemble) is ensemble.members[0]
     assert first_run(replace(ensemble, members=(None, run))) is run

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from inkfold.ensemble.build import vote
-from inkfold.ensemble.model import load_any
+from inkfold.ensemble.model import load_run
 from inkfold.evaluation.predictions import Predictions
 from inkfold.export.description import BINS, describe
 from inkfold.export.metadata import About
@@ -62,6 +62,6 @@ def test_the_accuracy_is_that_of_what_is_exported(run):
 def test_an_ensemble_counts_its_members_folds(run, tmp_path):
     other = shutil.copytree(run.path, tmp_path / "other")
     ensemble = vote([run.path, other], {"method": "soft"}, out=tmp_path / "out")
-    about = describe(load_any(ensemble.path), GraphOptions(), LOOK, 64)
+    about = describe(load_run(ensemble.path), GraphOptions(), LOOK, 64)
     assert (about.folds, len(about.backbones)) == (6, 1)
     assert np.isfinite(json.loads(about.as_json())["accuracy"]["value"])

@@ -8,7 +8,7 @@ from safetensors import safe_open
 
 from inkfold.cli.main import main
 from inkfold.ensemble.build import vote
-from inkfold.ensemble.model import load_any
+from inkfold.ensemble.model import load_run
 from inkfold.errors import ExportError, PredictionError
 from inkfold.export import export, model_graph
 from inkfold.export.export import SET, ExportOptions, export_onnx, export_safetensors, export_set
@@ -86,7 +86,7 @@ def drawings(seed=0):
 
 
 def assert_answers_alike(run_dir, model, **options):
-    run = in_float32(load_any(run_dir), **options)
+    run = in_float32(load_run(run_dir), **options)
     np.testing.assert_allclose(predict_in_batches(open_session(model), drawings()), run.predict_proba(drawings()), atol=2e-3)
 
 
@@ -110,7 +110,7 @@ def test_each_fine_tuned_fold_sees_through_its_own_backbone(runs, tmp_path):
 
 def test_a_file_holds_its_description(runs, tmp_path):
     exported = export_onnx(runs("linear"), tmp_path / "model.onnx")
-    about, run = read_about(tmp_path / "model.onnx"), load_any(runs("linear"))
+    about, run = read_about(tmp_path / "model.onnx"), load_run(runs("linear"))
     assert about == exported.about
     assert (about.name, about.class_names, about.folds, about.precision) == ("linear", CLASSES, 3, "float32")
     assert about.accuracy["value"] == run.metrics["out_of_fold"]["accuracy"]
@@ -144,7 +144,7 @@ def test_random_test_time_views_are_refused_or_left_out_with_their_measured_gain
     assert exported.parity.agreement == 1
     assert "rotate(15)" in exported.notes[0]
     assert "p = " in exported.notes[0]
-    assert exported.about.accuracy["value"] == pytest.approx(load_any(run_dir).metrics["tta"]["accuracy_without"])
+    assert exported.about.accuracy["value"] == pytest.approx(load_run(run_dir).metrics["tta"]["accuracy_without"])
 
 
 def test_a_crop_is_refused_unless_the_file_takes_squares(runs, tmp_path):
@@ -154,7 +154,7 @@ def test_a_crop_is_refused_unless_the_file_takes_squares(runs, tmp_path):
     exported = export_onnx(run_dir, tmp_path / "model.onnx", ExportOptions(fitted=True))
     assert (exported.about.fitted, exported.parity.agreement) == (True, 1.0)
     squares = [preprocess(one, ImageOptions(**exported.about.image)) for one in drawings()]
-    expected = in_float32(load_any(run_dir)).predict_proba(drawings())
+    expected = in_float32(load_run(run_dir)).predict_proba(drawings())
     given = predict_in_batches(open_session((tmp_path / "model.onnx").read_bytes()), squares)
     np.testing.assert_allclose(given, expected, atol=2e-3)
 
@@ -184,7 +184,7 @@ def test_a_file_too_large_for_onnx_is_refused(runs, tmp_path, monkeypatch):
 
 
 def test_changed_data_is_refused(runs, tmp_path):
-    shutil.copytree(load_any(runs("linear")).recipe.data.root, tmp_path / "moved")
+    shutil.copytree(load_run(runs("linear")).recipe.data.root, tmp_path / "moved")
     exported = export_onnx(runs("linear"), tmp_path / "model.onnx", ExportOptions(data=tmp_path / "moved", drawings=3))
     assert exported.parity.drawings == 3
     with next((tmp_path / "moved" / "train").rglob("*.png")).open("ab") as file:
@@ -224,7 +224,7 @@ def test_an_ensemble_is_a_set_whose_weighted_mean_is_its_answer(voted, tmp_path)
     assert sum(described["weights"]) == pytest.approx(1)
     sessions = [open_session((tmp_path / "set" / name).read_bytes()) for name in described["files"]]
     mean = sum(weight * predict_in_batches(one, drawings()) for weight, one in zip(described["weights"], sessions, strict=True))
-    np.testing.assert_allclose(mean, in_float32(load_any(run_dir)).predict_proba(drawings()), atol=2e-3)
+    np.testing.assert_allclose(mean, in_float32(load_run(run_dir)).predict_proba(drawings()), atol=2e-3)
 
 
 def test_an_older_set_leaves_no_files_behind_and_nothing_else_is_touched(voted, tmp_path):

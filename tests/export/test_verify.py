@@ -82,9 +82,9 @@ def test_a_file_that_is_too_far_off_is_refused(agreement, difference, kind, refu
 def test_a_run_is_asked_in_single_precision_on_the_processor(tmp_path):
     recipe = toy_recipe(tmp_path, RECIPE.replace("precision: float32, batch", "precision: bfloat16, batch") + "tta: [hflip]\n")
     run = train(recipe, data=toy_data(tmp_path / "data"), out=tmp_path / "run")
-    assert run.seers()[0][0].backbone.precision == "bfloat16"
+    assert run.extractors()[0][0].backbone.precision == "bfloat16"
     single, plain = in_float32(run), in_float32(run, views=False)
-    assert single.seers()[0][0].backbone.precision == "float32"
+    assert single.extractors()[0][0].backbone.precision == "float32"
     drawings = sorted((tmp_path / "data" / "train").rglob("*.png"))
     predicted, expected = (decoded(run, drawings) for run in (single, plain))
     assert np.abs(predicted - expected).max() > 1e-6, "one sees them mirrored"

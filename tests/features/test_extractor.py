@@ -363,8 +363,8 @@ def test_drawings_without_files_cost_nothing(extractor):
 
 
 def test_all_broken_drawings_of_all_tables_are_refused_together():
-    source = DrawingFiles(np.array(["a", "b"]), np.array(["/a", "/b"]), np.array([b"1", b"2"]))
-    tables = [("train.csv", source, [BrokenFile(1, "truncated", "cut.")]), ("test.csv", source, [BrokenFile(0, "empty", "0.")])]
+    names = ["a", "b"]
+    tables = [("train.csv", names, [BrokenFile(1, "truncated", "cut.")]), ("test.csv", names, [BrokenFile(0, "empty", "0.")])]
     with pytest.raises(DataError) as caught:
         refuse_broken(tables, "error")
     lines = str(caught.value).splitlines()
@@ -372,7 +372,7 @@ def test_all_broken_drawings_of_all_tables_are_refused_together():
     assert lines[2].startswith("warning: data.on_broken: set it to skip")
     assert [problem.kind for problem in caught.value.problems] == ["broken_truncated", "broken_empty", "advice"]
     refuse_broken(tables, "skip")
-    refuse_broken([("train.csv", source, [])], "error")
+    refuse_broken([("train.csv", names, [])], "error")
 
 
 def test_the_cost_adds_up_seconds_by_stage_even_when_a_stage_fails(monkeypatch):

@@ -25,7 +25,7 @@ from inkfold.finetune.distributed import ProcessGroup
 from inkfold.finetune.plan import FinetunePlan
 from inkfold.models.depthwise import DepthwiseConv2d
 from inkfold.pipeline import train as pipeline
-from inkfold.pipeline.run import load_run
+from inkfold.pipeline.run import Run
 from inkfold.pipeline.train import train
 from inkfold.runtime.cost import Cost
 from inkfold.storage.hashing import digest_file
@@ -106,11 +106,11 @@ def test_weights_that_are_gone_changed_or_outside_the_run_are_refused(tmp_path, 
     whole, said = weights.read_bytes(), manifest.read_text()
     weights.write_bytes(whole[:-1] + b"x")
     with pytest.raises(PredictionError, match=r"fold1\.safetensors: is missing or not as it was written"):
-        load_run(run.path)
+        Run.load(run.path)
     weights.write_bytes(whole)
     manifest.write_text(said.replace('"tuned": [', '"tuned": ["../elsewhere.safetensors", '))
     with pytest.raises(PredictionError, match=r"tuned names \.\./elsewhere\.safetensors"):
-        load_run(run.path)
+        Run.load(run.path)
 
 
 def test_each_folds_curve_is_there_for_those_who_look_on_while_it_is_trained(tmp_path, data, recipe):
@@ -477,7 +477,7 @@ def test_where_one_of_two_processes_has_too_little_memory_both_take_fewer_drawin
     script.write_text(SHORT)
     done = two_processes(script, "train", recipe, f"data={data}", *settings, f"out={tmp_path / 'run'}")
     assert done.returncode == 0, done.stderr[-3000:]
-    run = load_run(tmp_path / "run")
+    run = Run.load(tmp_path / "run")
     assert [text for text in run.manifest["warnings"] if "memory ran out; goes on with 2 drawings a forward" in text]
     assert_equal_weights(train(recipe, *settings, data=data, out=tmp_path / "alone").path, run.path)
 
@@ -517,9 +517,9 @@ def test_a_taught_network_finds_drawings_alike_as_its_teacher_does(tmp_path, dat
     digests = np.array([digest_file(path).encode() for path in sorted((data / "train").rglob("*.png"))])
 
     def features(run):
-        return torch.from_numpy(run.seers()[0][0].extract(digests, Cost()).read()).float()
+        return torch.from_numpy(run.extractors()[0][0].extract(digests, Cost()).read()).float()
 
-    teacher = features(load_run(tmp_path / "teacher/run"))
+    teacher = features(Run.load(tmp_path / "teacher/run"))
     far = train(taught, "finetune.teacher=null", "finetune.epochs=6", data=data, out=tmp_path / "alone")
     near = train(taught, "finetune.teacher_weight=10", "finetune.epochs=6", data=data, out=tmp_path / "taught")
     losses = [relation_loss(features(run), teacher).item() for run in (near, far)]

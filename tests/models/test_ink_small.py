@@ -7,7 +7,7 @@ from inkfold.errors import WeightsError
 from inkfold.models import ink_small as inksmall
 from inkfold.models.backbone import Backbone, build_model
 from inkfold.models.weights import USUAL, BackboneSpec, choose_backbone, find_weights_file, resolve_backbone
-from inkfold.pipeline.run import load_run
+from inkfold.pipeline.run import Run
 from toy import inkfold, toy_data, toy_recipe
 
 MOST_BYTES = 4_000_000
@@ -66,7 +66,7 @@ def test_a_run_without_a_backbones_name_says_which_one_it_took(tmp_path):
     done = inkfold("train", recipe, f"data={data}", f"out={tmp_path / 'run'}", home=tmp_path / "home")
     assert done.returncode == 0, done.stderr
     assert "backbone: ink-small, which comes with inkfold" in done.stdout
-    assert load_run(tmp_path / "run").recipe.backbone.name == "ink-small"
+    assert Run.load(tmp_path / "run").recipe.backbone.name == "ink-small"
 
 
 def test_other_names_are_timms():

@@ -17,7 +17,7 @@ from inkfold.evaluation.predictions import Predictions
 from inkfold.features.executors import open_executor
 from inkfold.finetune.distributed import ProcessGroup
 from inkfold.pipeline.build import build_curriculum, check_options, settle_recipe
-from inkfold.pipeline.run import load_run
+from inkfold.pipeline.run import Run
 from inkfold.pipeline.train import _train_folds, train
 from inkfold.runtime.progress import silent
 from toy import (
@@ -309,7 +309,7 @@ def test_a_loaded_run_predicts_the_test_drawings_as_training_did_under_the_same_
     path = train(with_views, f"tta={tta}", data=data, out=tmp_path / "run").path
     given = Predictions.load(path / "predictions/test.parquet").probs
     files = [data / "test" / f"{i}.png" for i in range(6)]
-    run = load_run(path)
+    run = Run.load(path)
     np.testing.assert_allclose(run.predict_proba(files), given, atol=1e-6)
     np.testing.assert_allclose(run.predict_proba(files[4]), given[4:5], atol=1e-6)
 
@@ -640,7 +640,7 @@ def test_every_kind_of_head_makes_a_run_that_predicts_the_same_again(tmp_path, d
     run = train(recipe, f"head={head}", "fit.starts=2", data=data, out=tmp_path / "run")
     test = Predictions.load(run.path / "predictions/test.parquet")
     files = [data / "test" / name for name in test.image_paths.tolist()]
-    np.testing.assert_allclose(load_run(run.path).predict_proba(files), test.probs, atol=1e-6)
+    np.testing.assert_allclose(Run.load(run.path).predict_proba(files), test.probs, atol=1e-6)
     assert run.metrics["out_of_fold"]["n"] == 18
 
 

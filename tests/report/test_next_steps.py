@@ -34,7 +34,7 @@ def titles(steps):
 def test_frozen_features_that_end_low_call_for_fine_tuning_with_a_command_that_parses(tmp_path):
     step = steps_of(run(tmp_path))[0]
     assert step.what == "Train the backbone too"
-    assert f"ends at {100 * read_record(tmp_path / 'run').metrics['out_of_fold']['accuracy']:.1f} %" in step.why
+    assert f"ends at {100 * read_run_record(tmp_path / 'run').metrics['out_of_fold']['accuracy']:.1f} %" in step.why
     words = shlex.split(step.command)
     assert "data=some data" in words
     assert "backbone.name=test_resnet" in words

@@ -52,7 +52,7 @@ def test_every_drawing_finds_itself_with_its_class(run, directory, tmp_path):
     from inkfold.images.preprocess import read_drawing
     from inkfold.models.backbone import Backbone, choose_device
 
-    index, extractor = loaded(write_index(run.path, tmp_path / "m.onnx")), run.seers()[0][0]
+    index, extractor = loaded(write_index(run.path, tmp_path / "m.onnx")), run.extractors()[0][0]
     files = sorted((directory / "data/train").rglob("*.png"))
     pixels = np.stack([read_drawing(file.read_bytes(), extractor.image) for file in files])
     features = Backbone(extractor.backbone, choose_device("cpu"), 16).extract(pixels)

@@ -116,7 +116,7 @@ def find_weaknesses(run: Run, data: str | Path | None = None, progress: Progress
         DataError: With every drawing that can't be read.
         WeightsError: If the backbone's weights are gone or changed.
     """
-    extractors, cost = [extractor for extractor, _ in run.seers()], Cost()
+    extractors, cost = [extractor for extractor, _ in run.extractors()], Cost()
     size_px = extractors[0].backbone.image_size
     changes = [Change(one.name, _sized(one.view, size_px), _sized(one.remedy, size_px)) for one in CHANGES]
     views = (IDENTITY, *(parse_view(change.view, run.recipe.seed) for change in changes))
@@ -148,7 +148,7 @@ def _asked(
     (cost, progress), folds = how, _learnt_from(run, prepared)
     fold_of = {member: fold for fold, members in enumerate(run.folds) for member in members}
     fitted = FittedHeads(head_spec(run.recipe), tuple(fold_of[member] for member in sorted(fold_of)), run.heads)
-    if run.is_tuned:
+    if run.is_finetuned:
         shown = features_by_fold(extractors, prepared, folds, views, cost, progress)
     else:
         asked = ~folds.all(0)

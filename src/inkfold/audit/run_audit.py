@@ -33,7 +33,7 @@ import numpy as np
 from inkfold.audit.label_issues import METHOD, estimate_wrong_fraction, find_confusions, find_doubts, lost_to_confusion
 from inkfold.data.duplicate_groups import CopyGroup, count_groups, find_groups
 from inkfold.data.fingerprints import SignatureStore
-from inkfold.ensemble.model import first_run, load_any
+from inkfold.ensemble.model import first_run, load_run
 from inkfold.errors import PredictionError
 from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.build import read_again
@@ -72,7 +72,7 @@ def audit_run(path: str | Path, progress: Progress = silent) -> dict[str, Any]:
         raise PredictionError(
             f"{path}: no {MANIFEST}, so this is no finished run. For a folder of drawings: inkfold check {path}"
         )
-    run = load_any(path)
+    run = load_run(path)
     own = first_run(run)
     read = read_again(own, Cost(), progress)
     groups, unusable = _find_groups(own, read, progress)

@@ -128,10 +128,10 @@ def _tune(given: argparse.Namespace) -> int:
 
 
 def _predict(given: argparse.Namespace) -> int:
-    from inkfold.ensemble.model import load_any
+    from inkfold.ensemble.model import load_run
     from inkfold.pipeline.run import files_of, write_predictions
 
-    run = load_any(given.run)
+    run = load_run(given.run)
     names, files = files_of(given.images)
     probs = _with_progress(lambda progress: run.predict_proba(files, progress, given.on_broken))
     write_predictions(given.out, names, probs, run)
@@ -142,10 +142,10 @@ def _predict(given: argparse.Namespace) -> int:
 
 def _weakness(given: argparse.Namespace) -> int:
     from inkfold.audit.robustness import find_weaknesses
-    from inkfold.ensemble.model import load_any
+    from inkfold.ensemble.model import load_run
     from inkfold.pipeline.run import Run
 
-    run = load_any(given.run)
+    run = load_run(given.run)
     if not isinstance(run, Run):
         members = ", ".join(str(member.path) for member in run.members if member is not None)
         raise InkfoldError(f"{given.run}: is an ensemble. Ask its members one by one: {members or 'runs, not mere files'}.")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from inkfold.ensemble.methods import VotingMethod as VotingMethod
     from inkfold.ensemble.model import Ensemble as Ensemble
     from inkfold.ensemble.model import first_run as first_run
-    from inkfold.ensemble.model import load_any as load_any
+    from inkfold.ensemble.model import load_run as load_run
 
 __getattr__, __dir__ = lazy_names(
     __name__,
@@ -27,7 +27,7 @@ __getattr__, __dir__ = lazy_names(
         "FittedMethod": "methods",
         "VotingMethod": "methods",
         "first_run": "model",
-        "load_any": "model",
+        "load_run": "model",
         "train_any": "build",
         "vote": "build",
     },

@@ -26,7 +26,7 @@ from inkfold.ensemble.load import (
     tell_apart,
 )
 from inkfold.ensemble.members import AlignedMembers, align_members
-from inkfold.ensemble.model import ENSEMBLE, Ensemble, load_any, named
+from inkfold.ensemble.model import ENSEMBLE, Ensemble, load_run, named
 from inkfold.ensemble.recipe import OWN_KEYS, read_values, settle_members
 from inkfold.ensemble.selection import DataSummary, refuse_unfit, select_vote, write_selection
 from inkfold.ensemble.submission import SubmissionFormat, format_of_data, format_of_submission
@@ -195,7 +195,7 @@ def _finished(out: Path, fingerprint: str) -> Ensemble | None:
 
 
 def _loaded(out: Path) -> Ensemble:
-    loaded = load_any(out)
+    loaded = load_run(out)
     assert isinstance(loaded, Ensemble)
     return loaded
 

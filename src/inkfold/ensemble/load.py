@@ -13,7 +13,7 @@ from inkfold.data.types import DataOptions, Drawings
 from inkfold.ensemble.external import Classes, read_member
 from inkfold.ensemble.member_predictions import MemberPredictions, path_keys
 from inkfold.ensemble.methods import METHODS, VotingMethod
-from inkfold.ensemble.model import Ensemble, load_any
+from inkfold.ensemble.model import Ensemble, load_run
 from inkfold.ensemble.voting import TieRule
 from inkfold.errors import PredictionError, Problem, RecipeError
 from inkfold.evaluation.predictions import Predictions
@@ -113,7 +113,7 @@ def load_members(paths: Sequence[Path], data: NamedData | None = None) -> list[L
     runs: dict[Path, Run] = {}
     for path in dict.fromkeys(path for path in paths if (path / MANIFEST).is_file()):
         try:
-            loaded = load_any(path)
+            loaded = load_run(path)
             if isinstance(loaded, Ensemble):
                 raise PredictionError(f"{path}: is an ensemble, expected a run of one model. Name its members instead.")
             runs[path] = loaded

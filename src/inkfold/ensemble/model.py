@@ -1,7 +1,6 @@
 """A finished ensemble: a directory like a run's, with its members' runs inside. Loaded, it predicts new drawings."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ from inkfold.ensemble.methods import FittedMethod
 from inkfold.ensemble.voting import vote_of_folds
 from inkfold.errors import PredictionError, Problem
 from inkfold.pipeline.manifest import MANIFEST, is_below, read_manifest
-from inkfold.pipeline.run import Model, Run, files_of, load_run
+from inkfold.pipeline.predict import predict_folds
+from inkfold.pipeline.run import Images, Model, Run, list_drawings
 from inkfold.runtime.progress import Progress, silent
 
 ENSEMBLE = "ensemble"
@@ -43,35 +43,22 @@ class Ensemble(Model):
     fitted: FittedMethod
 
     def predict_proba(
-        self, images: str | Path | Sequence[Any], progress: Progress = silent, on_broken: str = "error"
+        self, images: Images, progress: Progress = silent, on_broken: str = "error", *, cache: bool = False
     ) -> Float32[np.ndarray, "n classes"]:
-        """Predict drawings by the members' vote; see `Run.predict_proba`.
+        """Predict drawings by the members' vote, as probabilities or shares of votes; see `Model.predict_proba`.
 
-        Args:
-            images: A directory, a file, or a sequence of files, arrays or Pillow images.
-            progress: Told of each stage of each member.
-            on_broken: `skip` gives a file that can't be read a row of NaN.
-
-        Returns:
-            Class probabilities, or shares of votes; a row a drawing.
-
-        Raises:
-            PredictionError: If a member is a mere file.
-            DataError: With every drawing that can't be read.
+        Every drawing is read once for all members. One that any member can't read gets no vote.
         """
-        missing = [one["name"] for one, run in zip(self.manifest["members"], self.members, strict=True) if run is None]
-        if missing:
+        runs = [run for run in self.members if run is not None]
+        if len(runs) < len(self.members):
+            names = (one["name"] for one, run in zip(self.manifest["members"], self.members, strict=True) if run is None)
             raise PredictionError(
-                f"{self.path}: can't answer for new drawings, as it has mere files of predictions for {', '.join(missing)}. "
+                f"{self.path}: can't predict new drawings, as it has only files of predictions for {', '.join(names)}. "
                 "Let runs vote instead."
             )
-        if isinstance(images, str | Path):
-            images = files_of(Path(images))[1]
-        answers = []
-        for one, run in zip(self.manifest["members"], self.members, strict=True):
-            assert run is not None
-            columns = [run.classes_.index(name) for name in self.classes_]
-            answers.append(run.predict_fold_proba(images, named(progress, one["name"]), on_broken)[:, :, columns])
+        answers = predict_folds(runs, list_drawings(images), progress, on_broken, cache=cache)
+        for place, run in enumerate(runs):
+            answers[place] = answers[place][:, :, [run.classes_.index(name) for name in self.classes_]]
         whole = np.all([np.isfinite(folds).all((0, 2)) for folds in answers], axis=0)  # members may differ in what is too large
         voted = np.stack([vote_of_folds(folds[:, whole], self.vote.within, self.vote.ties) for folds in answers])
         probs = np.full((len(whole), len(self.classes_)), np.nan, np.float32)
@@ -79,32 +66,31 @@ class Ensemble(Model):
         return probs
 
 
-def load_any(path: str | Path) -> Run | Ensemble:
-    """Load a finished run, of one model or of several.
+def load_run(path: str | Path) -> Run | Ensemble:
+    """Load a finished run, whether it is one model or an ensemble of several.
 
     Args:
-        path: Its directory.
+        path: The directory that training or voting wrote.
 
     Returns:
-        What predicts.
+        The model, ready to predict.
 
     Raises:
-        PredictionError: If it is not finished, or with every file that is missing or not as it was written, members' among
-            them.
+        PredictionError: If it is not finished, or with every file, the members' too, that is missing or has changed.
     """
     path = Path(path)
     manifest, problems = _checked(path)
     if manifest.get("kind") != ENSEMBLE:
         if problems:
             raise PredictionError(problems)
-        return load_run(path)
+        return Run.load(path)
     directories = _member_directories(path, manifest)
     for directory in directories:  # the ensemble's own manifest lists a member that is gone
         if directory is not None and (path / directory / MANIFEST).is_file():
             problems += _checked(path / directory)[1]
     if problems:
         raise PredictionError(problems)
-    runs = tuple(None if directory is None else load_run(path / directory) for directory in directories)
+    runs = tuple(None if directory is None else Run.load(path / directory) for directory in directories)
     try:
         raw = json.loads((path / VOTE).read_text(encoding="utf-8"))
         metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))

@@ -34,7 +34,7 @@ def describe(predictor: Run | Ensemble, options: GraphOptions, look: Mapping[str
         The description, which is also that of the quantised file but for its precision.
     """
     runs = runs_of(predictor)
-    backbones = dict.fromkeys(extractor.backbone.name for run in runs for extractor, _ in run.seers())
+    backbones = dict.fromkeys(extractor.backbone.name for run in runs for extractor, _ in run.extractors())
     return About(
         name=predictor.path.resolve().name,
         run=digest_file(predictor.path / MANIFEST),

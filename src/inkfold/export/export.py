@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from inkfold.augment.views import IDENTITY
-from inkfold.ensemble.model import Ensemble, load_any
+from inkfold.ensemble.model import Ensemble, load_run
 from inkfold.errors import ExportError
 from inkfold.export.backbone import quantise
 from inkfold.export.description import describe
@@ -112,7 +112,7 @@ def export_onnx(run_dir: Path, out: Path, options: ExportOptions = ExportOptions
         PredictionError: If the run isn't finished, or its data has changed.
         WeightsError: If a backbone's weights are missing or have changed.
     """
-    predictor = load_any(run_dir)
+    predictor = load_run(run_dir)
     samples = collect_samples(runs_of(predictor)[0], options.data, progress)
     data, exported = _Exporter(predictor, options, samples, image_of(runs_of(predictor)), progress).build(out)
     _write(out, data)
@@ -136,7 +136,7 @@ def export_set(
     Raises:
         ExportError: As by `export_onnx`, or if the ensemble's vote isn't a weighted mean.
     """
-    ensemble = load_any(run_dir)
+    ensemble = load_run(run_dir)
     weights = _weights_of(ensemble)
     assert isinstance(ensemble, Ensemble)
     runs = runs_of(ensemble)
@@ -181,7 +181,7 @@ def export_safetensors(run_dir: Path, out: Path) -> int:
     Raises:
         ExportError: If the run is an ensemble.
     """
-    run = load_any(run_dir)
+    run = load_run(run_dir)
     if not isinstance(run, Run):
         members = ", ".join(str(member.path) for member in runs_of(run))
         raise ExportError(f"{run_dir}: is an ensemble, and a file of weights holds one network. Export its members: {members}.")

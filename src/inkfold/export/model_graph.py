@@ -112,7 +112,7 @@ def runs_of(predictor: Run | Ensemble) -> list[Run]:
 
 def image_of(runs: Sequence[Run]) -> ImageOptions:
     """Return the image options of the run with the largest square, by which a sender prepares drawings for all of them."""
-    return max((run.seers()[0][0].image for run in runs), key=lambda image: image.size_px)
+    return max((run.extractors()[0][0].image for run in runs), key=lambda image: image.size_px)
 
 
 @dataclass(slots=True)
@@ -131,7 +131,7 @@ class _GraphBuilder:
         """Add a run's class probabilities by fold: (folds, batch, classes)."""
         views = prediction_views(run.recipe) if self.options.views else (IDENTITY,)
         answers = []
-        for extractor, folds in run.seers():
+        for extractor, folds in run.extractors():
             _check_fitting(run, extractor, fitted=self.options.fitted)
             features = self._features(extractor, tuple(dict.fromkeys((IDENTITY, *views))))
             self.first_features = self.first_features or features[IDENTITY]
@@ -141,7 +141,7 @@ class _GraphBuilder:
     def _heads(self, run: Run, folds: Sequence[int], shown: Sequence[str]) -> str:
         """Add the heads of some folds, averaged over the views' features."""
         g, heads, places = self.graph, run.heads, [list(run.folds[fold]) for fold in folds]
-        if run.is_tuned:
+        if run.is_finetuned:
             members = [member for place in places for member in place]
             heads = {name: values[members] for name, values in heads.items()}
             places = [[members.index(member) for member in place] for place in places]

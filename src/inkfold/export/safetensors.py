@@ -26,10 +26,10 @@ def network_bytes(run: Run, about: str) -> bytes:
     """
     import torch  # noqa: PLC0415
 
-    seers = run.seers()
+    seers = run.extractors()
     tensors: dict[str, torch.Tensor] = {}
     for number, (extractor, _) in enumerate(seers):
-        prefix = f"backbone{number}." if run.is_tuned else "backbone."
+        prefix = f"backbone{number}." if run.is_finetuned else "backbone."
         tensors |= {prefix + name: values.contiguous() for name, values in build_model(extractor.backbone).state_dict().items()}
     tensors |= {f"heads.{name}": torch.from_numpy(np.array(values)) for name, values in run.heads.items()}
     info = seers[0][0].backbone

@@ -33,11 +33,18 @@ class Executor(Protocol):
 
 
 class InlineExecutor:
-    """This process: on the CPU as many cells at once as PyTorch has threads, each with its own share of them."""
+    """This process: on the CPU as many cells at once as PyTorch has threads, each with its own share of them.
+
+    Args:
+        worker: Makes the cells, and keeps the backbone from plan to plan; None builds one for each plan.
+    """
+
+    def __init__(self, worker: Worker | None = None) -> None:
+        self._worker = worker
 
     def run(self, cells: Sequence[Chunk], account: Account) -> None:
         """Carry out cells; see `Worker.run` for what may go wrong."""
-        workshop, waiting, stop = Worker(cells[0].making), deque(cells), threading.Event()
+        workshop, waiting, stop = self._worker or Worker(cells[0].making), deque(cells), threading.Event()
         take_device = _same_device()
 
         def tell(rows: int) -> None:

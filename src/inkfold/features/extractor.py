@@ -89,7 +89,7 @@ class Extractor:
         present = np.flatnonzero(source.digests != b"")
         missing = np.zeros(len(source.digests), bool)
         missing[present] = pixels
-        for view, rows in _by_settled_view(source.digests[present], () if pixels else views).items():
+        for view, rows in by_settled_view(source.digests[present], () if pixels else views).items():
             missing[present[rows]] |= self._bank(store, view).shards.missing(source.digests[present[rows]])
         wanted = np.flatnonzero(missing)
         with cost.timed("decode"):
@@ -116,17 +116,20 @@ class Extractor:
         Returns:
             All of them, read when they are asked for.
         """
-        from inkfold.models.backbone import choose_batch_size, choose_device  # noqa: PLC0415 - torch takes a second
-
         with cost.timed("features"):
-            device = choose_device(self.device).type
-            batch_size = self.batch_size or choose_batch_size(device, self.backbone.image_size)
-            making = FeatureJob(self.home.absolute(), self.backbone, self.image, device, batch_size)
-            wanted = {view: digests[rows] for view, rows in _by_settled_view(digests, views).items()}
-            took = extract(making, wanted, self.launcher, progress)
+            wanted = {view: digests[rows] for view, rows in by_settled_view(digests, views).items()}
+            took = extract(self.job(), wanted, self.launcher, progress)
             cost.forwards += took.forwards
             cost.forwards_cached += took.cached
         return ViewFeatures(digests, took.banks)
+
+    def job(self) -> FeatureJob:
+        """Settle the device and the batch size, which with the backbone and the image settings decide every feature."""
+        from inkfold.models.backbone import choose_batch_size, choose_device  # noqa: PLC0415 - torch takes a second
+
+        device = choose_device(self.device).type
+        batch_size = self.batch_size or choose_batch_size(device, self.backbone.image_size)
+        return FeatureJob(self.home.absolute(), self.backbone, self.image, device, batch_size)
 
     def store(self) -> ImageStore:
         """Give the store of the drawings' pixels."""
@@ -189,7 +192,7 @@ class ViewFeatures:
         return features
 
     def _groups(self, view: View) -> list[tuple[View, np.ndarray]]:
-        return list(_by_settled_view(self._digests, [view]).items())
+        return list(by_settled_view(self._digests, [view]).items())
 
 
 def _is_much(kept: Collection[np.ndarray]) -> bool:
@@ -201,7 +204,7 @@ def _held_bytes(features: np.ndarray) -> int:
     return 0 if isinstance(features, np.memmap) else features.nbytes
 
 
-def _by_settled_view(digests: Shaped[np.ndarray, " n"], views: Sequence[View]) -> dict[View, Int64[np.ndarray, " rows"]]:
+def by_settled_view(digests: Shaped[np.ndarray, " n"], views: Sequence[View]) -> dict[View, Int64[np.ndarray, " rows"]]:
     """Say which drawings each settled view is needed for; rows rise."""
     everything = np.arange(len(digests))
     rows_of: dict[View, list[np.ndarray]] = {}
@@ -238,12 +241,14 @@ def read_drawing_files(
 
 
 def refuse_broken(
-    tables: Sequence[tuple[str, DrawingFiles, Sequence[BrokenFile]]], on_broken: str, advice: str = "data.on_broken"
+    tables: Sequence[tuple[str, Sequence[str] | np.ndarray, Sequence[BrokenFile]]],
+    on_broken: str,
+    advice: str = "data.on_broken",
 ) -> None:
     """Stop at broken drawings unless they may be left out.
 
     Args:
-        tables: For each: its name in messages, its drawings, and those that can't be read.
+        tables: For each: its name in messages, the names of its drawings, and those that can't be read.
         on_broken: `error` or `skip`.
         advice: What the user sets to `skip`.
 
@@ -251,8 +256,8 @@ def refuse_broken(
         DataError: With every broken drawing of all tables, when `on_broken` is `error`.
     """
     problems = [
-        Problem(f"broken_{one.kind}", f"{name} {source.names[one.index]}", one.message)
-        for name, source, broken in tables
+        Problem(f"broken_{one.kind}", f"{name} {drawings[one.index]}", one.message)
+        for name, drawings, broken in tables
         for one in broken
     ]
     if problems and on_broken == "error":

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float16, Shaped, UInt8
 
 from inkfold.augment.views import View, render_batch
 from inkfold.errors import CacheError, RecipeError
@@ -165,12 +165,20 @@ class Worker:
 
     Args:
         making: Of all its cells.
+        read: Gives the pixels of drawings by their digests, to several threads at once; None reads the pixel store.
+        write: Takes each cell and its features, from several threads at once; None writes them to the feature bank.
     """
 
-    def __init__(self, making: FeatureJob) -> None:
+    def __init__(
+        self,
+        making: FeatureJob,
+        read: Callable[[Shaped[np.ndarray, " n"]], UInt8[np.ndarray, "n size size *channels"]] | None = None,
+        write: Callable[[Chunk, Float16[np.ndarray, "n d"]], None] | None = None,
+    ) -> None:
         self._making = making
         self._backbone: Backbone | None = None
         self._store = making.store()
+        self._read, self._write = read or self._read_store, write or _write_bank
         self._building, self._reading = threading.Lock(), threading.Lock()
         self._turn = contextlib.nullcontext() if making.on_cpu else threading.Lock()
 
@@ -191,8 +199,7 @@ class Worker:
         """
         import torch  # noqa: PLC0415 - seconds
 
-        shards = cell.making.bank(cell.view).shards
-        _refuse_other_libraries(cell, shards.directory)
+        _refuse_other_libraries(cell)
         backbone = self._build()
         torch.set_num_threads(cell.making.threads)
         started, parts = time.perf_counter(), []
@@ -202,7 +209,7 @@ class Worker:
                     parts.append(_forward(backbone, pixels, cell))
                 if tell is not None:
                     tell(len(pixels))
-        shards.append(np.array(cell.drawings, DIGEST_DTYPE), np.concatenate(parts))
+        self._write(cell, np.concatenate(parts))
         return time.perf_counter() - started
 
     def _build(self) -> "Backbone":
@@ -211,7 +218,7 @@ class Worker:
                 self._backbone = build_backbone(self._making)
             return self._backbone
 
-    def _read(self, batch: np.ndarray) -> np.ndarray:
+    def _read_store(self, batch: np.ndarray) -> np.ndarray:
         with self._reading:
             if not (self._store.grey.present(batch) | self._store.colour.present(batch)).all():
                 self._store.look()
@@ -232,6 +239,10 @@ class Worker:
             return
         workers = min(RENDERERS, available_cores())
         yield from ahead(show, tasks, workers, workers + 1)
+
+
+def _write_bank(cell: Chunk, features: np.ndarray) -> None:
+    cell.making.bank(cell.view).shards.append(np.array(cell.drawings, DIGEST_DTYPE), features)
 
 
 def _forward(backbone: "Backbone", pixels: np.ndarray, cell: Chunk) -> np.ndarray:
@@ -301,7 +312,8 @@ def undisturbed() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _refuse_other_libraries(cell: Chunk, directory: Path) -> None:
+def _refuse_other_libraries(cell: Chunk) -> None:
+    directory = cell.making.bank(cell.view).shards.directory
     wanted, found = cell.making.backbone.timm_version, version("timm")
     if directory != cell.directory or found != wanted:
         raise CacheError(

@@ -124,12 +124,13 @@ class BackboneInfo:
             raise WeightsError(f"backbone description: {error}. It was written by another version of inkfold.") from None
 
 
-def resolve_backbone(spec: BackboneSpec, descriptions: Path | None = None) -> BackboneInfo:
+def resolve_backbone(spec: BackboneSpec, descriptions: Path | None = None, *, remember: bool = True) -> BackboneInfo:
     """Find the weights and determine everything that decides the features.
 
     Args:
         spec: The user's choices.
         descriptions: Directory in which results are stored, so that a second run needn't import timm; None stores nothing.
+        remember: Whether a new result is stored there; False writes nothing.
 
     Returns:
         The resolved backbone.
@@ -148,7 +149,8 @@ def resolve_backbone(spec: BackboneSpec, descriptions: Path | None = None) -> Ba
         info = BackboneInfo.from_json(json.loads(path.read_text(encoding="utf-8")))
         return replace(info, weights_file=str(file), weights_source=str(file))
     info = _resolve(spec, file)
-    write_json(path, info.as_json())
+    if remember:
+        write_json(path, info.as_json())
     return info
 
 

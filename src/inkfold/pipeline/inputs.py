@@ -16,7 +16,7 @@ from inkfold.features.executors import Executor
 from inkfold.features.extractor import Extractor, ViewFeatures
 from inkfold.pipeline.build import build_curriculum, build_extractor, build_tuning
 from inkfold.pipeline.prepare import Prepared, ReadData, decode, find_seen, group_duplicates
-from inkfold.pipeline.run import load_run, prediction_views
+from inkfold.pipeline.run import Run, prediction_views
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress
 
@@ -158,7 +158,7 @@ def teacher_relations(recipe: Recipe, material: TrainingInputs, cost: Cost, prog
 
     if recipe.finetune.teacher is None:
         return None
-    seer = load_run(recipe.finetune.teacher).seers()[0][0]
+    seer = Run.load(recipe.finetune.teacher).extractors()[0][0]
     extractor, prepared, views = (
         replace(seer, launcher=material.extractor.launcher),
         material.prepared,

@@ -156,11 +156,11 @@ def decode(
         DataError: With every broken drawing, or if none is left.
     """
     broken_train = [*read.broken_train, *extractor.decode(read.train, cost, progress, views, pixels=pixels)]
-    tables = [("train", read.train, broken_train)]
+    tables = [("train", read.train.names, broken_train)]
     test_whole = None
     if read.test is not None:
         broken_test = [*read.broken_test, *extractor.decode(read.test, cost, progress, test_views, pixels=pixels)]
-        tables.append(("test", read.test, broken_test))
+        tables.append(("test", read.test.names, broken_test))
         test_whole = whole_drawings(read.test, broken_test)
     refuse_broken(tables, on_broken)
     whole = np.flatnonzero(whole_drawings(read.train, broken_train))

@@ -11,26 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float16, Float32
 from safetensors import SafetensorError, safe_open
 
-from inkfold.augment.views import IDENTITY, View, parse_view, render_batch
+from inkfold.augment.views import IDENTITY, View, parse_view
 from inkfold.config.load import load_recipe
 from inkfold.config.recipe import Recipe
 from inkfold.data.paths import list_images
 from inkfold.errors import DataError, PredictionError
-from inkfold.features.extractor import Extractor, read_drawing_files, refuse_broken, whole_drawings
-from inkfold.heads.head import HeadSpec, mean_probs
-from inkfold.images.preprocess import ImageOptions, preprocess, stack_squares
+from inkfold.features.extractor import Extractor
+from inkfold.heads.head import HeadSpec, mean_probs, rows_at_once
+from inkfold.images.preprocess import ImageOptions
 from inkfold.models.weights import BackboneInfo, BackboneSpec, resolve_backbone
 from inkfold.pipeline.manifest import MANIFEST, read_manifest
-from inkfold.runtime.cost import Cost
+from inkfold.pipeline.predict import predict_folds
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.cache import home
 from inkfold.storage.files import write_text
-from inkfold.storage.hashing import digest
 
 HEADS = "heads.safetensors"
+Images = str | Path | bytes | Sequence[Any]
 PREDICTION_COLUMNS = ("image_path", "class_name", "target", "probability")
 
 
@@ -52,11 +52,30 @@ class Model(ABC):
 
     @abstractmethod
     def predict_proba(
-        self, images: str | Path | Sequence[Any], progress: Progress = silent, on_broken: str = "error"
+        self, images: Images, progress: Progress = silent, on_broken: str = "error", *, cache: bool = False
     ) -> Float32[np.ndarray, "n classes"]:
-        """Predict drawings; a row a drawing."""
+        """Predict the class probabilities of drawings.
 
-    def predict(self, images: str | Path | Sequence[Any]) -> list[str]:
+        Each drawing is read once, in batches, so that memory for pixels doesn't grow with the number of drawings.
+
+        Args:
+            images: A directory, a file or a file's bytes; or a sequence of files, files' bytes, uint8 arrays (h, w) or
+                (h, w, 3), and Pillow images.
+            progress: Called with the stage and the forward passes done.
+            on_broken: `error` raises when all drawings have been read; `skip` gives a drawing that can't be read a row of NaN.
+            cache: Whether to take features from the feature bank where it has them, and to store new ones there. Without it
+                nothing is written.
+
+        Returns:
+            One row for each drawing, which sums to 1; a directory's drawings in the order of `paths.list_images`.
+
+        Raises:
+            DataError: With every drawing that can't be read, or the first array of another type or shape.
+            WeightsError: If a backbone's weights are gone or changed.
+            PredictionError: If the model is an ensemble with a member that is only a file of predictions.
+        """
+
+    def predict(self, images: Images) -> list[str]:
         """Name the most probable class of each drawing."""
         return [self.classes_[i] for i in self.predict_proba(images).argmax(1)]
 
@@ -79,70 +98,45 @@ class Run(Model):
     metrics: dict[str, Any]
     heads: dict[str, np.ndarray]
 
-    def predict_proba(
-        self, images: str | Path | Sequence[Any], progress: Progress = silent, on_broken: str = "error"
-    ) -> Float32[np.ndarray, "n classes"]:
-        """Predict drawings: the mean of the folds' probabilities.
+    @classmethod
+    def load(cls, path: str | Path) -> "Run":
+        """Load a finished run of one model; `inkfold.load_run` loads ensembles too.
 
         Args:
-            images: A directory, a file, or a sequence of files, uint8 arrays (h, w) or (h, w, 3), or Pillow images.
-            progress: Told of each stage.
-            on_broken: `skip` gives a file that can't be read a row of NaN instead of an error.
+            path: The run's directory.
 
         Returns:
-            Class probabilities, a row a drawing; a directory's drawings in the order of `paths.list_images`.
+            The run.
 
         Raises:
-            DataError: With every drawing that can't be read.
-            WeightsError: If the backbone's weights are gone or changed.
+            PredictionError: If it is not finished or an ensemble, or with every file that is missing or not as it was written.
         """
-        probs: np.ndarray = self.predict_fold_proba(images, progress, on_broken).mean(0)
-        return probs
+        path = Path(path)
+        manifest = read_manifest(path)
+        if manifest.get("kind", "run") != "run":
+            raise PredictionError(f"{path}: is an ensemble. Load it with inkfold.load_run.")
+        unnamed = [str(name) for name in manifest.get("tuned", ()) if name not in manifest["files"]]
+        if unnamed:  # whose digests nobody has checked, and which may lie anywhere
+            raise PredictionError(f"{path / MANIFEST}: tuned names {', '.join(unnamed)}, which its files don't. Train again.")
+        heads = _load_heads(path / HEADS, list(manifest["class_names"]))
+        metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
+        return cls(path, load_recipe(path / "recipe.yaml"), manifest, metrics, heads)
 
     def predict_fold_proba(
-        self, images: str | Path | Sequence[Any], progress: Progress = silent, on_broken: str = "error"
+        self, images: Images, progress: Progress = silent, on_broken: str = "error", *, cache: bool = False
     ) -> Float32[np.ndarray, "folds n classes"]:
         """Predict drawings with each fold by itself; see `predict_proba`."""
-        if isinstance(images, str | Path):
-            images = files_of(Path(images))[1]
-        if all(isinstance(image, str | Path) for image in images):
-            return self._predict_files([str(image) for image in images], progress, on_broken)
-        return self._predict_arrays([_as_array(image, i) for i, image in enumerate(images)])
+        return predict_folds([self], list_drawings(images), progress, on_broken, cache=cache)[0]
 
-    def _predict_files(self, files: list[str], progress: Progress, on_broken: str) -> np.ndarray:
-        probs = np.full((len(self.folds), len(files), len(self.classes_)), np.nan, np.float32)
-        if not files:
-            return probs
-        seers, cost, views = self.seers(), Cost(), prediction_views(self.recipe)
-        source, broken = read_drawing_files(np.array(files, np.dtypes.StringDType()), np.array(files, np.dtypes.StringDType()))
-        broken += seers[0][0].decode(source, cost, progress, views, pixels=len(seers) > 1)
-        refuse_broken([("drawing", source, broken)], on_broken, "on_broken")
-        whole = whole_drawings(source, broken)
-        for extractor, folds in seers if whole.any() else ():
-            features = extractor.extract(source.digests[whole], cost, progress, views)
-            answers = [self._fold_probs(features.read(view), folds) for view in views]
-            probs[np.ix_(np.array(folds), np.flatnonzero(whole))] = np.mean(answers, axis=0)
-        return probs
-
-    def _predict_arrays(self, arrays: list[np.ndarray]) -> np.ndarray:
-        from inkfold.models.backbone import Backbone, choose_device, keep_freed_memory  # noqa: PLC0415
-
-        seers, device = self.seers(), choose_device(self.recipe.backbone.device)
-        extractor = seers[0][0]
-        fitted = [preprocess(array, extractor.image) for array in arrays]
-        drawings = [digest(one.tobytes()).encode() for one in fitted]
-        pixels = stack_squares(fitted)
-        views, size_px = prediction_views(self.recipe), extractor.backbone.image_size
-        probs = np.empty((len(self.folds), len(arrays), len(self.classes_)), np.float32)
-        with keep_freed_memory():
-            for seer, folds in seers:
-                backbone = Backbone(seer.backbone, device, self.recipe.backbone.batch_size)
-                shown = (render_batch(pixels, view, drawings, size_px) for view in views)
-                probs[folds] = np.mean([self._fold_probs(backbone.extract(one), folds) for one in shown], axis=0)
+    def predict_proba(
+        self, images: Images, progress: Progress = silent, on_broken: str = "error", *, cache: bool = False
+    ) -> Float32[np.ndarray, "n classes"]:
+        """Predict drawings by the mean of the folds' probabilities; see `Model.predict_proba`."""
+        probs: np.ndarray = self.predict_fold_proba(images, progress, on_broken, cache=cache).mean(0)
         return probs
 
     @property
-    def is_tuned(self) -> bool:
+    def is_finetuned(self) -> bool:
         """Whether each fold has a backbone of its own."""
         return "tuned" in self.manifest
 
@@ -152,21 +146,48 @@ class Run(Model):
         of_member = self.manifest["members"]
         return tuple(tuple(i for i, one in enumerate(of_member) if one == fold) for fold in dict.fromkeys(of_member))
 
-    def _fold_probs(self, features: np.ndarray, folds: Sequence[int]) -> np.ndarray:
-        spec = head_spec(self.recipe)
-        return np.stack([mean_probs(self.heads, spec, features, self.folds[fold]) for fold in folds])
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The views whose predictions are averaged."""
+        return prediction_views(self.recipe)
 
-    def seers(self) -> list[tuple[Extractor, list[int]]]:
-        """Give the backbones, and the folds that see through each: one for all, or, fine-tuned, one each."""
-        bare = self._extractor()
-        if not self.is_tuned:
+    def fold_probs(self, features: Sequence[Float16[np.ndarray, "n d"]], fold: int) -> Float32[np.ndarray, "n classes"]:
+        """Predict with one fold's heads.
+
+        Args:
+            features: Of the drawings, one array for each of `views`.
+            fold: From 0.
+
+        Returns:
+            The mean over the heads and the views.
+        """
+        spec, members = head_spec(self.recipe), self.folds[fold]
+        probs: np.ndarray = np.mean([mean_probs(self.heads, spec, one, members) for one in features], axis=0)
+        return probs
+
+    def rows_at_once(self, fold: int) -> int:
+        """Say how many drawings go through a fold's heads at once; see `heads.head.rows_at_once`."""
+        return rows_at_once(self.heads, head_spec(self.recipe), self.folds[fold][0])
+
+    def extractors(self, *, remember: bool = True) -> list[tuple[Extractor, list[int]]]:
+        """Give each backbone with the folds that use it: one for all folds, or one per fold where they were fine-tuned.
+
+        Args:
+            remember: Whether a description of the backbone may be written into inkfold's directory; see `resolve_backbone`.
+
+        Returns:
+            Pairs of an extractor and fold numbers, from 0.
+        """
+        bare = self._extractor(remember=remember)
+        if not self.is_finetuned:
             return [(bare, list(range(len(self.folds))))]
         files = [self.path / name for name in self.manifest["tuned"]]
         return [(replace(bare, backbone=bare.backbone.tuned(file)), [fold]) for fold, file in enumerate(files)]
 
-    def _extractor(self) -> Extractor:
+    def _extractor(self, *, remember: bool) -> Extractor:
         trained = BackboneInfo.from_json(self.manifest["backbone"])
-        found = resolve_backbone(backbone_spec(self.recipe, trained.precision), home() / "backbones")
+        spec = backbone_spec(self.recipe, trained.precision)
+        found = resolve_backbone(spec, home() / "backbones", remember=remember)
         now, then = found.key(), trained.key()
         changed = [name for name in now if now[name] != then[name] and name != "timm_version"]
         if changed:
@@ -179,33 +200,26 @@ class Run(Model):
         )
 
 
-def load_run(path: str | Path) -> Run:
-    """Load a finished run.
-
-    Args:
-        path: Its directory.
-
-    Returns:
-        The run.
-
-    Raises:
-        PredictionError: If it is not finished, or with every file that is missing or not as it was written.
-    """
-    path = Path(path)
-    manifest = read_manifest(path)
-    if manifest.get("kind", "run") != "run":
-        raise PredictionError(f"{path}: is an ensemble. Load it with inkfold.load_run.")
-    unnamed = [str(name) for name in manifest.get("tuned", ()) if name not in manifest["files"]]
-    if unnamed:  # whose digests nobody has checked, and which may lie anywhere
-        raise PredictionError(f"{path / MANIFEST}: tuned names {', '.join(unnamed)}, which its files don't. Train again.")
-    heads = _load_heads(path / HEADS, list(manifest["class_names"]))
-    metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
-    return Run(path, load_recipe(path / "recipe.yaml"), manifest, metrics, heads)
-
-
 def class_digest(class_names: Sequence[str]) -> str:
     """Name a class order, so that heads and names that don't belong together are told apart."""
     return hashlib.blake2b("\0".join(class_names).encode(), digest_size=16).hexdigest()
+
+
+def list_drawings(images: Images) -> Sequence[Any]:
+    """Give what there is to predict as a sequence, whichever way it comes.
+
+    Args:
+        images: As `Model.predict_proba` takes them.
+
+    Returns:
+        The drawings; a file's and a directory's as paths.
+
+    Raises:
+        DataError: If a path is neither a file nor a directory with drawings.
+    """
+    if isinstance(images, bytes):
+        return [images]
+    return files_of(Path(images))[1] if isinstance(images, str | Path) else images
 
 
 def files_of(path: Path) -> tuple[list[str], list[str]]:
@@ -302,17 +316,3 @@ def _load_heads(path: Path, class_names: Sequence[str]) -> dict[str, np.ndarray]
     if metadata.get("classes") != class_digest(class_names):
         raise PredictionError(f"{path}: fitted for another class order than {MANIFEST} says. Train again.")
     return heads
-
-
-def _as_array(image: Any, index: int) -> np.ndarray:
-    if isinstance(image, str | Path):
-        from inkfold.images.decode import BrokenImage, decode_image  # noqa: PLC0415
-
-        try:
-            return decode_image(Path(image).read_bytes())
-        except (BrokenImage, OSError) as error:
-            raise DataError(f"images[{index}]: {image}: {error}") from None
-    array = np.asarray(image)
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3) or not array.size:
-        raise DataError(f"images[{index}]: got {array.dtype} {array.shape}, expected uint8 (h, w) or (h, w, 3).")
-    return array

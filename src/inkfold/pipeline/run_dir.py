@@ -19,7 +19,7 @@ from inkfold.config.load import dump_recipe
 from inkfold.errors import InkfoldError, PredictionError, Problem
 from inkfold.heads.settings import PARTING
 from inkfold.pipeline.manifest import FORMAT, MANIFEST
-from inkfold.pipeline.run import HEADS, Run, class_digest, load_run
+from inkfold.pipeline.run import HEADS, Run, class_digest
 from inkfold.storage.files import TEMP_MARK, sweep_temp_files, write_bytes, write_json, write_text
 from inkfold.storage.hashing import digest_file
 
@@ -89,7 +89,7 @@ def finished_run(out: Path, fingerprint: str) -> Run | None:
     """
     if not (out / MANIFEST).is_file():
         return None
-    run = load_run(out)
+    run = Run.load(out)
     if run.manifest["data_fingerprint"] != fingerprint:
         raise PredictionError(f"{out}: is finished, but the data have changed since. Choose another out= for the new data.")
     return run

@@ -29,7 +29,7 @@ from inkfold.pipeline.inputs import TrainingInputs, assign_to_folds, build_train
 from inkfold.pipeline.out_of_fold import FoldFeatures, features_by_fold, predict_held_out, predict_test, shared_features
 from inkfold.pipeline.prepare import read_files
 from inkfold.pipeline.results import Results, warn_of_choices, warn_of_seen, write_results
-from inkfold.pipeline.run import Run, load_run
+from inkfold.pipeline.run import Run
 from inkfold.pipeline.run_dir import claimed, finished_run, write_cost, write_manifest
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
@@ -99,7 +99,7 @@ def train(
         results = Results(len(folds), fitted, out_of_fold, test, plain, before, tuned, parted)
         files = write_results(out, recipe, material.curriculum, material.prepared, results)
         _finish(out, recipe, material, results, cost, files)
-    return load_run(out)
+    return Run.load(out)
 
 
 def _fit(recipe: Recipe, material: TrainingInputs, folds: Bool[np.ndarray, "folds n"], progress: Progress) -> "FittedHeads":

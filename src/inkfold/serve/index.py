@@ -9,7 +9,7 @@ from jaxtyping import Int64
 from PIL import Image
 
 from inkfold.augment.views import IDENTITY
-from inkfold.ensemble.model import first_run, load_any
+from inkfold.ensemble.model import first_run, load_run
 from inkfold.images.preprocess import ImageOptions, read_drawing
 from inkfold.pipeline.build import read_again
 from inkfold.pipeline.prepare import Prepared, decode
@@ -43,8 +43,8 @@ def write_index(path: str | Path, model: Path, data: str | Path | None = None, p
         DataError: If the data can't be read any more.
         WeightsError: If features are missing and the backbone's weights are gone.
     """
-    run = first_run(load_any(path))  # the model's features are its backbone's
-    extractor, cost = run.seers()[0][0], Cost()
+    run = first_run(load_run(path))  # the model's features are its backbone's
+    extractor, cost = run.extractors()[0][0], Cost()
     read = read_again(run, cost, progress, data)
     prepared = decode(read, extractor, run.recipe.data.on_broken, cost, progress, test_views=())
     chosen = _choose(prepared.targets)

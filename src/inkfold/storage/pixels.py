@@ -56,7 +56,7 @@ def digest_files(files: Sequence[str], progress: Progress = silent) -> tuple[Sha
             if isinstance(answer, str):
                 digests[index] = answer
             else:
-                broken.append(_missing(index, answer))
+                broken.append(missing_file(index, answer))
             if (index + 1) % 1000 == 0 or index + 1 == len(files):
                 progress("reading files", index + 1, len(files))
     return digests, broken
@@ -185,7 +185,7 @@ def read_known(
         except BrokenImage as error:
             broken.append(BrokenFile(int(index), error.kind, str(error)))
         except OSError as error:
-            broken.append(_missing(int(index), error))
+            broken.append(missing_file(int(index), error))
     return known, broken
 
 
@@ -203,7 +203,8 @@ def spread_broken(broken: Sequence[BrokenFile], digests: Shaped[np.ndarray, " n"
     return [replace(by_digest[name], index=index) for index, name in enumerate(digests) if name in by_digest]
 
 
-def _missing(index: int, error: OSError) -> BrokenFile:
+def missing_file(index: int, error: OSError) -> BrokenFile:
+    """Describe a file that the system can't read."""
     return BrokenFile(index, "missing_file", f"{error.strerror}. Restore the file or leave it out.")
 
 
