@@ -7,7 +7,7 @@ from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, log_loss
 
-from inkfold.config.sections import VoteRecipe
+from inkfold.config.sections import VoteSettings
 from inkfold.ensemble.methods import METHODS
 from inkfold.ensemble.selection import (
     NO_OUT_OF_FOLD,
@@ -29,7 +29,7 @@ UNFITTED = ("soft", "hard", "geometric", "rank")
 
 
 def how(**given):
-    return VoteRecipe(**given)
+    return VoteSettings(**given)
 
 
 def written(out, panel, recipe, form=None, facts=FACTS):

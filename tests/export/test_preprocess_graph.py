@@ -67,25 +67,28 @@ KINDS = ["noise", "dark", "nearly dark", "equal channels", "nearly grey", "light
 @settings(max_examples=12, deadline=None)
 @given(kind=st.sampled_from(KINDS), size=st.tuples(st.integers(1, 90), st.integers(1, 90)), seed=st.integers(0, 99))
 def test_drawings_are_fitted_as_pillow_fits_them(interpolation, fit, colour, kind, size, seed):
-    assert_same(page(kind, *size, seed), ImageOptions(SIZE, fit, colour, "auto", interpolation))
+    assert_same(
+        page(kind, *size, seed),
+        ImageOptions(size_px=SIZE, resize=fit, colour=colour, invert="auto", interpolation=interpolation),
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("invert", ["auto", "never"])
 def test_squares_of_the_right_size_are_not_resized(kind, invert):
-    pixels, options = page(kind, SIZE, SIZE, 1), ImageOptions(SIZE, invert=invert)
+    pixels, options = page(kind, SIZE, SIZE, 1), ImageOptions(size_px=SIZE, invert=invert)
     np.testing.assert_array_equal(fitted(pixels, options)[0], as_three(preprocess(pixels, options)))
 
 
 def test_what_was_fitted_stays_as_it_is():
-    options = ImageOptions(SIZE)
+    options = ImageOptions(size_px=SIZE)
     once = preprocess(page("light on dark", 60, 31, 0), options)
     np.testing.assert_array_equal(fitted(once, options)[0], as_three(once))
 
 
 def test_each_drawing_of_a_batch_is_judged_by_itself():
     batch = np.stack([page(kind, 40, 33, 2) for kind in ("noise", "equal channels", "nearly grey", "light on dark")])
-    options = ImageOptions(SIZE)
+    options = ImageOptions(size_px=SIZE)
     together = fitted(batch, options)
     for pixels, one in zip(batch, together, strict=True):
         np.testing.assert_array_equal(one, fitted(pixels, options)[0])
@@ -96,7 +99,7 @@ def test_large_pages_are_fitted_too(size):
     rng = np.random.default_rng(0)
     pixels = np.full(size, 20, np.uint8)
     pixels[rng.random(size) < 0.1] = 230
-    assert_same(pixels, ImageOptions(SIZE))
+    assert_same(pixels, ImageOptions(size_px=SIZE))
 
 
 SIDE = 24

@@ -55,7 +55,7 @@ def test_a_runs_drawings_are_found_with_the_fold_that_has_not_seen_them(tmp_path
     assert (len(found.train), len(found.test), len(found.all)) == (18, 6, 24)
     assert sorted(np.bincount(found.train.folds).tolist()) == [6, 6, 6]
     assert found.test.targets is not None
-    whole, pixels = found.train.decoded(ImageOptions(32))
+    whole, pixels = found.train.decoded(ImageOptions(size_px=32))
     assert (len(whole), pixels[0].shape) == (18, (48, 48))
 
 
@@ -63,13 +63,15 @@ def test_drawings_that_cant_be_read_are_passed_over(tmp_path):
     files = sorted((toy_data(tmp_path / "data") / "train").rglob("*.png"))[:3]
     break_image(files[1])
     given = Samples(np.array([*map(str, files), "gone.png"], np.dtypes.StringDType()), np.arange(4))
-    whole, pixels = given.decoded(ImageOptions(32))
+    whole, pixels = given.decoded(ImageOptions(size_px=32))
     assert (whole.targets.tolist(), len(pixels)) == ([0, 2], 2)
 
 
 def test_large_pages_are_thinned_out_evenly_rather_than_held_all_at_once(tmp_path, monkeypatch):
     files = sorted((toy_data(tmp_path / "data") / "train").rglob("*.png"))
     monkeypatch.setattr(specimens, "MOST_BYTES", 7 * 48 * 48)  # seven of the toy's drawings
-    whole, pixels = Samples(np.array([*map(str, files)], np.dtypes.StringDType()), np.arange(18)).decoded(ImageOptions(32))
+    whole, pixels = Samples(np.array([*map(str, files)], np.dtypes.StringDType()), np.arange(18)).decoded(
+        ImageOptions(size_px=32)
+    )
     assert whole.targets.tolist() == [0, 4, 8, 12, 16]
     assert len(pixels) == len(whole)

@@ -363,8 +363,8 @@ def test_what_this_machine_cant_do_is_told_before_drawings_are_read(tmp_path, da
 
 def test_mixup_needs_nothing_that_this_process_did_before():
     made = (
-        "from inkfold.finetune.mixup import Mixing; from inkfold.heads.settings import TuningSettings; "
-        "Mixing(TuningSettings(mixup=0.2), 3)"
+        "from inkfold.finetune.mixup import Mixing; from inkfold.config.sections import FinetuneSettings; "
+        "Mixing(FinetuneSettings(mixup=0.2), 3)"
     )
     assert python(made) == ""
 

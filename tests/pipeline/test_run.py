@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inkfold.augment.operations import parse_operations
 from inkfold.augment.views import IDENTITY, View
 from inkfold.config.load import validate_recipe
+from inkfold.config.operations import parse_operations
 from inkfold.data.synthetic import draw_sketch
 from inkfold.errors import DataError, PredictionError, WeightsError
 from inkfold.evaluation.predictions import Predictions

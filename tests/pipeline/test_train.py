@@ -8,9 +8,9 @@ from PIL import Image
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, recall_score
 
-from inkfold.augment.operations import parse_operations
 from inkfold.augment.views import IDENTITY, View
 from inkfold.config.load import load_recipe, validate_recipe
+from inkfold.config.operations import parse_operations
 from inkfold.data.dataset import DataOptions
 from inkfold.errors import DataError, RecipeError
 from inkfold.evaluation.predictions import Predictions

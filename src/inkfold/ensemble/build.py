@@ -13,7 +13,7 @@ import numpy as np
 
 from inkfold.config.load import find_recipe, load_raw, merge_overrides, validate_ensemble, validate_vote
 from inkfold.config.recipe import EnsembleRecipe, Recipe, VotedRecipe
-from inkfold.config.sections import VoteRecipe
+from inkfold.config.sections import VoteSettings
 from inkfold.ensemble.load import (
     LoadedMember,
     NamedData,
@@ -90,9 +90,9 @@ def train_any(
         return _train_ensemble(*settled, Path(out), progress, launcher)
 
 
-def vote(  # noqa: PLR0913 - one for each thing that is chosen
+def vote(
     members: Sequence[str | Path],
-    how: VoteRecipe | Mapping[str, Any] | None = None,
+    how: VoteSettings | Mapping[str, Any] | None = None,
     *,
     out: str | Path,
     data: str | Path | None = None,
@@ -119,7 +119,7 @@ def vote(  # noqa: PLR0913 - one for each thing that is chosen
         PredictionError: With everything that doesn't fit.
         DataError: With every problem of the data.
     """
-    how = how if isinstance(how, VoteRecipe) else validate_vote(how or {})
+    how = how if isinstance(how, VoteSettings) else validate_vote(how or {})
     if not 0 <= seed <= LARGEST_SEED:
         raise RecipeError(f"seed: got {seed}, expected a whole number from 0 to {LARGEST_SEED}.")
     out, paths, named_data = Path(out), [Path(member) for member in members], read_named_data(data, settings)
@@ -170,7 +170,7 @@ def _train_ensemble(
     return _loaded(out)
 
 
-def _fingerprint(how: VoteRecipe, members: Sequence[str], data: NamedData | None) -> str:
+def _fingerprint(how: VoteSettings, members: Sequence[str], data: NamedData | None) -> str:
     named_data = {} if data is None else {"data": data.fingerprint}
     return key_digest({"vote": how.model_dump(), "members": [*members], **named_data})
 

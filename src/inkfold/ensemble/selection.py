@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from inkfold.config.sections import VoteRecipe
+from inkfold.config.sections import VoteSettings
 from inkfold.ensemble.diversity import measure_diversity
 from inkfold.ensemble.members import AlignedMembers
 from inkfold.ensemble.methods import (
@@ -80,7 +80,7 @@ class Facts:
     split: Literal["kfold", "holdout"]
 
 
-def refuse_unfit(panel: AlignedMembers, how: VoteRecipe) -> None:
+def refuse_unfit(panel: AlignedMembers, how: VoteSettings) -> None:
     """Refuse a vote that would have to be fitted on what isn't there.
 
     Args:
@@ -97,7 +97,7 @@ def refuse_unfit(panel: AlignedMembers, how: VoteRecipe) -> None:
         )
 
 
-def select_vote(panel: AlignedMembers, how: VoteRecipe, seed: int = 0, progress: Progress = silent) -> Selection:
+def select_vote(panel: AlignedMembers, how: VoteSettings, seed: int = 0, progress: Progress = silent) -> Selection:
     """Judge every way, and fit the one that is asked for.
 
     Args:
@@ -132,7 +132,7 @@ def select_vote(panel: AlignedMembers, how: VoteRecipe, seed: int = 0, progress:
 
 
 def write_selection(
-    out: Path, panel: AlignedMembers, verdict: Selection, how: VoteRecipe, form: SubmissionFormat, facts: Facts
+    out: Path, panel: AlignedMembers, verdict: Selection, how: VoteSettings, form: SubmissionFormat, facts: Facts
 ) -> list[str]:
     """Write predictions, metrics, the vote and the submission.
 
@@ -173,7 +173,7 @@ def write_selection(
     return files
 
 
-def vote_json(panel: AlignedMembers, verdict: Selection, how: VoteRecipe) -> dict[str, Any]:
+def vote_json(panel: AlignedMembers, verdict: Selection, how: VoteSettings) -> dict[str, Any]:
     """Give all that was found as JSON values.
 
     Args:
@@ -244,7 +244,7 @@ def _test_targets(panel: AlignedMembers) -> np.ndarray:
     return np.empty(0, np.int64) if panel.test is None or panel.test_targets is None else panel.test_targets
 
 
-def _judged_on_test(panel: AlignedMembers, verdict: Selection, how: VoteRecipe) -> list[MethodScore]:
+def _judged_on_test(panel: AlignedMembers, verdict: Selection, how: VoteSettings) -> list[MethodScore]:
     """Judge every candidate on the test drawings, where their classes are known: to look at, never to choose by."""
     targets = _test_targets(panel)
     if not len(targets):
@@ -263,6 +263,6 @@ def _nested_on_test(panel: AlignedMembers) -> list[MethodScore]:
     found = []
     for within in ("soft", "hard"):
         for across in ("soft", "hard"):
-            shares = nested_vote(panel.test, within, across)
+            shares = nested_vote(panel.test, within, across, "lowest_id")
             found.append(MethodScore(f"{within}-{across}", shares, shares.argmax(1) == targets))
     return found

@@ -5,15 +5,13 @@ is the answer, whatever the tie rule: a tie that mean probabilities decide is de
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64, Integer
 
+from inkfold.config.sections import Ballot, TieRule
 from inkfold.errors import PredictionError
 
-Ballot = Literal["soft", "hard"]
-TieRule = Literal["lowest_id", "mean_probability"]
 LEAST_PROBABILITY = 1e-7  # what a geometric mean takes a probability of 0 for, so that no member alone vetoes a class
 TIE_SHARE = 0.5  # of the least vote or gap: what mean probabilities may add without overruling a vote
 TIE_TOLERANCE = 1e-12  # relative: by what equal sums of fractions may miss each other
@@ -130,7 +128,7 @@ def hard_vote(
 
 
 def nested_vote(
-    members: Sequence[Float[np.ndarray, "folds n classes"]], within: Ballot, across: Ballot, ties: TieRule = "lowest_id"
+    members: Sequence[Float[np.ndarray, "folds n classes"]], within: Ballot, across: Ballot, ties: TieRule
 ) -> Float[np.ndarray, "n classes"]:
     """Vote over the folds of each model, then over the models, as the reference does.
 

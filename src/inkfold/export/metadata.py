@@ -22,7 +22,7 @@ class About:
         run: Digest of the run's manifest.
         class_names: In the order of the probabilities.
         class_targets: Each class's number in the data's tables.
-        image: How drawings become squares: what `fit.ImageOptions` takes.
+        image: How drawings become squares: what `ImageOptions.from_key` takes.
         fitted: Whether drawings must come as `fit.fit_image` leaves them; otherwise any size will do.
         num_features: Width of the `features` output.
         backbones: timm's names.

@@ -12,10 +12,11 @@ import simplejpeg
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-DEFAULT_PIXEL_LIMIT = 64_000_000
+from inkfold.config.sections import Colour, ImageSettings
+
+DEFAULT_PIXEL_LIMIT = ImageSettings().pixel_limit
 
 Pixels = UInt8[np.ndarray, "h w *channels"]
-Colour = Literal["auto", "grey", "rgb"]
 Breakage = Literal["empty", "truncated", "too_large", "not_an_image", "unreadable", "changed"]
 
 PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")

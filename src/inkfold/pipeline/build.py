@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inkfold.augment.curriculum import Curriculum, Stage
-from inkfold.augment.operations import parse_operations
 from inkfold.config.load import load_recipe, merge_overrides, validate_recipe
+from inkfold.config.operations import parse_operations
 from inkfold.config.recipe import Recipe
-from inkfold.config.sections import FinetuneRecipe, FitRecipe, StageRecipe
+from inkfold.config.sections import FinetuneSettings, StageSettings
 from inkfold.data.dataset import DataOptions, read_dataset
 from inkfold.errors import PredictionError, RecipeError
 from inkfold.features.extractor import Extractor
@@ -21,9 +21,7 @@ from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.cache import home
 
 if TYPE_CHECKING:
-    from inkfold.finetune.network import TrainedPart
     from inkfold.heads.fit import Trial
-    from inkfold.heads.settings import TuningSettings
 
 
 def settle_recipe(
@@ -64,9 +62,7 @@ def settle_recipe(
 
 def data_options(recipe: Recipe) -> DataOptions:
     """Turn the recipe's data section into the plain parameters that `read_dataset` takes."""
-    given = recipe.data.model_dump()
-    del given["root"]
-    return DataOptions(**given, group_column=recipe.folds.group_column)
+    return DataOptions(**recipe.data.model_dump(), group_column=recipe.folds.group_column)
 
 
 def read_again(run: Run, cost: Cost, progress: Progress = silent, data: str | Path | None = None) -> ReadData:
@@ -109,7 +105,7 @@ def build_extractor(recipe: Recipe) -> Extractor:
 def build_curriculum(recipe: Recipe) -> Curriculum:
     """Turn the recipe's stages into epochs and views; one stage of drawings as they are if it names none."""
     stages, start = [], 0
-    for given in recipe.curriculum or (StageRecipe(),):
+    for given in recipe.curriculum or (StageSettings(),):
         end = given.until_epoch or recipe.epochs
         pool = None if given.views == "per_epoch" else given.views
         stages.append(Stage(end - start, parse_operations(given.augment), pool, given.lr_factor))
@@ -118,46 +114,26 @@ def build_curriculum(recipe: Recipe) -> Curriculum:
 
 
 def build_trial(recipe: Recipe) -> "Trial":
-    """Turn the recipe's head and fit into the plain parameters that training takes."""
+    """Put together how the recipe's head is trained, the precision settled for the device."""
     from inkfold.heads.fit import Trial  # noqa: PLC0415
-    from inkfold.heads.settings import FitSettings  # noqa: PLC0415
     from inkfold.models.backbone import choose_device, choose_precision  # noqa: PLC0415 - torch takes a second
 
-    given = _plain(recipe.fit, {"scaling", "starts"})
-    given["precision"] = choose_precision(given["precision"], choose_device(recipe.backbone.device))
-    return Trial(head_spec(recipe), FitSettings(**given, dropout=dropout_of(recipe)), recipe.fit.starts)
+    precision = choose_precision(recipe.train_head.precision, choose_device(recipe.backbone.device))
+    return Trial(head_spec(recipe), recipe.train_head.model_copy(update={"precision": precision}))
 
 
-def build_tuning(recipe: Recipe) -> "tuple[TrainedPart, TuningSettings]":
-    """Turn the recipe's fine-tuning into the plain parameters that it takes: which part is trained, and how.
+def finetune_settings(recipe: Recipe) -> FinetuneSettings:
+    """Settle the precision of a recipe's fine-tuning.
 
     Raises:
-        RecipeError: If that can't be done here.
+        RecipeError: If it can't be done here.
     """
-    from inkfold.finetune.network import TrainedPart  # noqa: PLC0415
-    from inkfold.heads.settings import TuningSettings  # noqa: PLC0415
     from inkfold.models.backbone import choose_device, choose_training_precision  # noqa: PLC0415 - torch takes a second
 
-    asked, given = recipe.backbone, _plain(recipe.finetune, {"start", "interpolate", "teacher", "teacher_weight"})
-    assert asked.train != "frozen"
-    if asked.train == "lora" and find_spec("peft") is None:
-        raise RecipeError("backbone.train: lora needs peft. Install it: pip install 'inkfold[lora]'.")
-    given["precision"] = choose_training_precision(given["precision"], choose_device(asked.device))
-    part = TrainedPart(asked.train, asked.train_blocks, asked.lora_rank, asked.lora_alpha, asked.drop_path, recipe.seed)
-    return part, TuningSettings(**given)
-
-
-def _plain(section: FitRecipe | FinetuneRecipe, others: set[str]) -> dict[str, Any]:
-    """Give a section's values but others', with its schedule flat."""
-    given = section.model_dump(exclude=others)
-    schedule = given["schedule"]
-    steps = {f"step_{name}": schedule[name] for name in ("every", "gamma") if name in schedule}
-    return {**given, "schedule": schedule["kind"], **steps}
-
-
-def dropout_of(recipe: Recipe) -> float:
-    """Give the share of a hidden layer's outputs that a step leaves out."""
-    return recipe.head.dropout if recipe.head.kind == "mlp" else 0.0
+    if recipe.finetune.part == "lora" and find_spec("peft") is None:
+        raise RecipeError("finetune.part: lora needs peft. Install it: pip install 'inkfold[lora]'.")
+    precision = choose_training_precision(recipe.finetune.precision, choose_device(recipe.backbone.device))
+    return recipe.finetune.model_copy(update={"precision": precision})
 
 
 def check_options(root: str | Path, settings: Sequence[str]) -> tuple[DataOptions, int]:

@@ -1,6 +1,6 @@
 """Everything that a recipe's heads are fitted on and asked about: decoded drawings, folds, features under every view."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from inkfold.data.splits import assign_folds
 from inkfold.errors import DataError
 from inkfold.features.executors import Executor
 from inkfold.features.extractor import Extractor, ViewFeatures
-from inkfold.pipeline.build import build_curriculum, build_extractor, build_tuning
+from inkfold.pipeline.build import build_curriculum, build_extractor, finetune_settings
 from inkfold.pipeline.prepare import Prepared, ReadData, decode, find_seen, group_duplicates
 from inkfold.pipeline.run import load_run, prediction_views
 from inkfold.runtime.cost import Cost
@@ -66,10 +66,10 @@ def prepare_inputs(recipe: Recipe, read: ReadData, cost: Cost, progress: Progres
     """
     with cost.timed("backbone"):
         extractor = replace(build_extractor(recipe), launcher=launcher)
-    if recipe.backbone.train != "frozen":
+    if recipe.is_finetuned:
         _check_trainable(recipe, extractor)
     curriculum, test_views = build_curriculum(recipe), prediction_views(recipe)
-    views, frozen = tuple(dict.fromkeys((IDENTITY, *curriculum.views(), *test_views))), recipe.backbone.train == "frozen"
+    views, frozen = tuple(dict.fromkeys((IDENTITY, *curriculum.views(), *test_views))), not recipe.is_finetuned
     if not frozen:  # the head starts on drawings as they are, and the trained network will see all others by itself
         views = (IDENTITY,)
     prepared = decode(
@@ -89,7 +89,7 @@ def prepare_inputs(recipe: Recipe, read: ReadData, cost: Cost, progress: Progres
 def _check_trainable(recipe: Recipe, extractor: Extractor) -> None:
     from inkfold.finetune.network import check_trainable  # noqa: PLC0415 - torch takes a second
 
-    check_trainable(extractor.backbone, build_tuning(recipe)[0], checkpointing=recipe.finetune.checkpointing)
+    check_trainable(extractor.backbone, finetune_settings(recipe))
 
 
 def assign_to_folds(recipe: Recipe, prepared: Prepared, *, grouped: bool = True) -> Bool[np.ndarray, "folds n"]:
@@ -167,5 +167,5 @@ def teacher_relations(recipe: Recipe, material: TrainingInputs, cost: Cost, prog
     with cost.timed("teacher"):
         extractor.decode(prepared.read.train, cost, progress, views)  # what is broken has been told by now
         features = extractor.extract(prepared.digests, cost, progress, views)
-    key = {"backbone": extractor.backbone.key(), "image": asdict(extractor.image)}
+    key = {"backbone": extractor.backbone.key(), "image": extractor.image.key()}
     return Teacher(key, features, recipe.finetune.teacher_weight)

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from safetensors.numpy import save as to_safetensors
 
 from inkfold.config.load import dump_recipe
+from inkfold.config.renamed import renamed_recipe
 from inkfold.errors import InkfoldError, PredictionError, Problem
 from inkfold.heads.settings import PARTING
 from inkfold.pipeline.manifest import FORMAT, MANIFEST
@@ -157,8 +158,8 @@ def check_recipe(path: Path, recipe: BaseModel, free: Sequence[str] = ()) -> Non
         write_text(path, dump_recipe(recipe))
         return
     try:
-        there = _flat(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, ValueError) as error:
+        there = _flat(renamed_recipe(yaml.safe_load(path.read_text(encoding="utf-8"))))
+    except (yaml.YAMLError, ValueError, AttributeError) as error:
         raise PredictionError(f"{path}: not a run's recipe: {error}. Choose another out=.") from None
     asked = _flat(recipe.model_dump(mode="json"))
     other = [key for key in dict.fromkeys([*there, *asked]) if there.get(key) != asked.get(key)]

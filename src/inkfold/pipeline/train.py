@@ -24,7 +24,7 @@ from inkfold.evaluation.predictions import Predictions
 from inkfold.features.executors import INLINE, Executor, open_executor
 from inkfold.features.ray_cluster import RayExecutor
 from inkfold.heads.head import start_heads
-from inkfold.pipeline.build import build_trial, build_tuning, data_options, dropout_of, settle_recipe
+from inkfold.pipeline.build import build_trial, data_options, finetune_settings, settle_recipe
 from inkfold.pipeline.inputs import TrainingInputs, assign_to_folds, build_training_set, prepare_inputs, teacher_relations
 from inkfold.pipeline.out_of_fold import FoldFeatures, features_by_fold, predict_held_out, predict_test, shared_features
 from inkfold.pipeline.prepare import read_files
@@ -107,13 +107,13 @@ def _fit(recipe: Recipe, material: TrainingInputs, folds: Bool[np.ndarray, "fold
     from inkfold.models.backbone import choose_device  # noqa: PLC0415 - torch takes a second
 
     device, lessons = choose_device(recipe.backbone.device), build_training_set(recipe, material, folds)
-    if recipe.backbone.train != "frozen":
+    if recipe.is_finetuned:
         lessons = replace(lessons, schooling=None)  # the curriculum is the fine-tuning's
     [fitted] = fit_trials(lessons, [build_trial(recipe)], device=device, progress=progress)
     if fitted.diverged is not None:
         raise RecipeError(
-            f"fit.lr: with {recipe.fit.lr:g} the loss was no number any more in epoch {fitted.diverged + 1}. Lower fit.lr, "
-            "or bring the features to one scale: fit.scaling=standardise."
+            f"train_head.lr: with {recipe.train_head.lr:g} the loss was not finite in epoch {fitted.diverged + 1}. Lower it, "
+            "or bring the features to one scale: train_head.scaling=standardise."
         )
     return fitted
 
@@ -139,10 +139,10 @@ def partners(recipe: Recipe) -> "Iterator[ProcessGroup | None]":
     Raises:
         RecipeError: If this machine can't fine-tune so: it is told before drawings are read.
     """
-    if recipe.backbone.train == "frozen":
+    if not recipe.is_finetuned:
         yield None
         return
-    build_tuning(recipe)
+    finetune_settings(recipe)
     from inkfold.finetune.distributed import joined_processes  # noqa: PLC0415
     from inkfold.models.backbone import choose_device  # noqa: PLC0415 - torch takes a second
 
@@ -164,14 +164,11 @@ def _plan(
         heads = start_heads(fitted.spec, heads, [(recipe.seed, 1, fold, 0) for fold in fitted.folds])
     made_of = key_digest({"data": prepared.read.fingerprint, "backbone": extractor.backbone.key()})
     heads = settle_start(at[0], heads, made_of, at[1])
-    part, settings = build_tuning(recipe)
     return FinetunePlan(
         info=extractor.backbone,
-        part=part,
         spec=fitted.spec,
         heads=heads,
-        dropout=dropout_of(recipe),
-        settings=settings,
+        settings=finetune_settings(recipe),
         curriculum=material.curriculum,
         feeder=DrawingLoader(
             extractor.store(), prepared.digests, extractor.backbone.image_size, on_cpu=extractor.device == "cpu"

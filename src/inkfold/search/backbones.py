@@ -95,7 +95,14 @@ USUAL_ON_GPU = (
 # A head that suits any backbone: it looks at directions only, so the features' scale has no say.
 RECIPE: dict[str, Any] = {
     "head": {"kind": "cosine"},
-    "fit": {"epochs": 12, "batch_size": 256, "optimiser": "adamw", "lr": 8e-3, "weight_decay": 0.1, "label_smoothing": 0.1},
+    "train_head": {
+        "epochs": 12,
+        "batch_size": 256,
+        "optimiser": "adamw",
+        "lr": 8e-3,
+        "weight_decay": 0.1,
+        "label_smoothing": 0.1,
+    },
 }
 
 
@@ -286,7 +293,7 @@ def _try_out(recipe: Recipe, read: ReadData, progress: Progress, launcher: Execu
     device = choose_device(recipe.backbone.device)
     [fitted] = fit_trials(build_training_set(recipe, material, folds), [build_trial(recipe)], device=device, progress=progress)
     if fitted.heads is None:
-        raise RecipeError(f"fit.lr: with {recipe.fit.lr:g} the fit diverged. Lower it.")
+        raise RecipeError(f"train_head.lr: with {recipe.train_head.lr:g} the head's training diverged. Lower it.")
     predictions = predict_held_out(
         shared_features(material.features, None, folds), material.prepared, material.test_views, folds, fitted
     )

@@ -97,14 +97,14 @@ class Objective:
     def judge(self, candidate: Candidate) -> Bool[np.ndarray, " aside"]:
         """Fit a candidate on all drawings that are tuned on, and ask it about those set aside, as they are.
 
-        With `fit.keep=best` the folds' heads are averaged: each takes its epoch by its own held-out part, not by the drawings
-        that it is asked about.
+        With `train_head.keep=best` the folds' heads are averaged: each takes its epoch by its own held-out part, not by the
+        drawings that it is asked about.
 
         Returns:
             Where it was right.
         """
         recipe, material = candidate.recipe, self._material(candidate.recipe)
-        if recipe.fit.keep == "best":
+        if recipe.train_head.keep == "best":
             lessons = _only(build_training_set(recipe, material, self._folds), ~self.aside)
         else:
             lessons = build_training_set(recipe, material, ~self.aside[None])
@@ -196,7 +196,7 @@ def _views_key(recipe: Recipe) -> str:
     """Name all of a recipe that decides which features it needs."""
     dumped = recipe.model_dump(mode="json")
     return key_digest(
-        {name: dumped[name] for name in ("image", "backbone", "curriculum", "seed")} | {"epochs": recipe.fit.epochs}
+        {name: dumped[name] for name in ("image", "backbone", "curriculum", "seed")} | {"epochs": recipe.train_head.epochs}
     )
 
 

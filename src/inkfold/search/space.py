@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from inkfold.config.load import validate_recipe, with_values
 from inkfold.config.recipe import Recipe
-from inkfold.config.sections import SpaceRecipe
+from inkfold.config.sections import SearchRange
 from inkfold.errors import Problem, RecipeError
 
 if TYPE_CHECKING:
@@ -16,27 +16,31 @@ if TYPE_CHECKING:
 
 DIGITS = 3
 AGREE = "trials must agree on it to be compared"
+STUDY_NAMES = {"train_head": "fit", "image.resize": "image.fit"}  # in journals, so that studies begun before go on
 FIXED = {  # why not
     **dict.fromkeys(("data", "folds", "seed", "tune"), AGREE),
     "tta": "trials are scored on drawings as they are, so that it couldn't tell; compare runs with and without it",
 }
 RATES = {
-    "fit.lr": SpaceRecipe(low=1e-4, high=1e-1, log=True),
-    "fit.weight_decay": SpaceRecipe(low=1e-4, high=1.0, log=True),
-    "fit.label_smoothing": SpaceRecipe(low=0.0, high=0.3),
-    "fit.batch_size": SpaceRecipe(choices=(32, 64, 128, 256)),
-    "fit.scaling": SpaceRecipe(choices=("none", "standardise", "normalise")),
+    "train_head.lr": SearchRange(low=1e-4, high=1e-1, log=True),
+    "train_head.weight_decay": SearchRange(low=1e-4, high=1.0, log=True),
+    "train_head.label_smoothing": SearchRange(low=0.0, high=0.3),
+    "train_head.batch_size": SearchRange(choices=(32, 64, 128, 256)),
+    "train_head.scaling": SearchRange(choices=("none", "standardise", "normalise")),
 }
-OF_HEAD: dict[str, dict[str, SpaceRecipe]] = {
+OF_HEAD: dict[str, dict[str, SearchRange]] = {
     "linear": RATES,
     "cosine": RATES,
-    "mlp": {**RATES, "head.dropout": SpaceRecipe(low=0.0, high=0.7), "fit.mixup": SpaceRecipe(low=0.0, high=1.0)},
-    "class_mean": {"fit.scaling": RATES["fit.scaling"]},
-    "knn": {"fit.scaling": RATES["fit.scaling"], "head.neighbours": SpaceRecipe(low=1, high=100, log=True, whole=True)},
+    "mlp": {**RATES, "head.dropout": SearchRange(low=0.0, high=0.7), "train_head.mixup": SearchRange(low=0.0, high=1.0)},
+    "class_mean": {"train_head.scaling": RATES["train_head.scaling"]},
+    "knn": {
+        "train_head.scaling": RATES["train_head.scaling"],
+        "head.neighbours": SearchRange(low=1, high=100, log=True, whole=True),
+    },
 }
 
 
-def search_space(raw: Mapping[str, Any], recipe: Recipe) -> dict[str, SpaceRecipe]:
+def search_space(raw: Mapping[str, Any], recipe: Recipe) -> dict[str, SearchRange]:
     """Give the recipe's space, or one that suits its head, after trying the ends of every key.
 
     Args:
@@ -63,7 +67,7 @@ def search_space(raw: Mapping[str, Any], recipe: Recipe) -> dict[str, SpaceRecip
     return dict(space)
 
 
-def suggest(trial: "optuna.trial.Trial", space: Mapping[str, SpaceRecipe], raw: Mapping[str, Any]) -> dict[str, Any]:
+def suggest(trial: "optuna.trial.Trial", space: Mapping[str, SearchRange], raw: Mapping[str, Any]) -> dict[str, Any]:
     """Let Optuna choose a value for each key that the values chosen so far leave a place for.
 
     Args:
@@ -77,11 +81,11 @@ def suggest(trial: "optuna.trial.Trial", space: Mapping[str, SpaceRecipe], raw: 
     values: dict[str, Any] = {}
     for key in sorted(space, key=lambda key: (key.count("."), not key.endswith(".kind"))):
         if _has_a_place(key, with_values(raw, values)):
-            values[key] = _value(space[key], _suggested(trial, key, space[key]))
+            values[key] = _value(space[key], _suggested(trial, study_name(key), space[key]))
     return values
 
 
-def default_values(space: Mapping[str, SpaceRecipe], raw: Mapping[str, Any]) -> dict[str, Any] | None:
+def default_values(space: Mapping[str, SearchRange], raw: Mapping[str, Any]) -> dict[str, Any] | None:
     """Find the recipe's own values in the space, as Optuna names them.
 
     Args:
@@ -100,21 +104,30 @@ def default_values(space: Mapping[str, SpaceRecipe], raw: Mapping[str, Any]) -> 
             same = [choice for choice in where.choices if validate_recipe(with_values(raw, {key: choice})) == recipe]
             if not same:
                 return None
-            found[key] = _name(same[0])
+            found[study_name(key)] = _name(same[0])
         else:
             value = _at(resolved, key)
             if not _is_within(where, value):
                 return None
-            found[key] = value
+            found[study_name(key)] = value
     return found
 
 
-def from_names(space: Mapping[str, SpaceRecipe], named: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn Optuna's names of choices back into values."""
-    return {key: _value(space[key], value) for key, value in named.items() if key in space}
+def study_name(key: str) -> str:
+    """Name a key as Optuna's journals do, whatever it is called now: its draws depend on the order of names."""
+    for new, old in STUDY_NAMES.items():
+        if f"{key}.".startswith(f"{new}."):
+            return old + key.removeprefix(new)
+    return key
 
 
-def _value(where: SpaceRecipe, named: Any) -> Any:
+def from_names(space: Mapping[str, SearchRange], named: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn Optuna's names of keys and choices back into keys and values."""
+    keys = {study_name(key): key for key in space}
+    return {keys[name]: _value(space[keys[name]], value) for name, value in named.items() if name in keys}
+
+
+def _value(where: SearchRange, named: Any) -> Any:
     """Read a choice's name; round a number to what a person would write."""
     if where.choices:
         return json.loads(named)
@@ -126,7 +139,7 @@ def _value(where: SpaceRecipe, named: Any) -> Any:
     return min(max(rounded, where.low), where.high)
 
 
-def _suggested(trial: "optuna.trial.Trial", key: str, where: SpaceRecipe) -> Any:
+def _suggested(trial: "optuna.trial.Trial", key: str, where: SearchRange) -> Any:
     if where.choices:
         return trial.suggest_categorical(key, [_name(choice) for choice in where.choices])
     assert where.low is not None
@@ -141,7 +154,7 @@ def _name(value: Any) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
-def _ends(where: SpaceRecipe) -> list[Any]:
+def _ends(where: SearchRange) -> list[Any]:
     if where.choices:
         return list(where.choices)
     assert where.low is not None
@@ -149,14 +162,14 @@ def _ends(where: SpaceRecipe) -> list[Any]:
     return [round(end) if where.whole else end for end in (where.low, where.high)]
 
 
-def _is_within(where: SpaceRecipe, value: Any) -> bool:
+def _is_within(where: SearchRange, value: Any) -> bool:
     """Whether a range has a value; one that the backbone or the head chooses, None, is in no range."""
     if where.low is None or where.high is None or isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return where.low <= value <= where.high
 
 
-def _problems_with(raw: Mapping[str, Any], space: Mapping[str, SpaceRecipe], key: str, value: Any) -> list[Problem]:
+def _problems_with(raw: Mapping[str, Any], space: Mapping[str, SearchRange], key: str, value: Any) -> list[Problem]:
     """Try a value, below each choice of a section that has a place for it."""
     above, tried = _decider(space, key), [dict[str, Any]()]
     if above is not None:
@@ -170,7 +183,7 @@ def _problems_with(raw: Mapping[str, Any], space: Mapping[str, SpaceRecipe], key
     return []
 
 
-def _decider(space: Mapping[str, SpaceRecipe], key: str) -> str | None:
+def _decider(space: Mapping[str, SearchRange], key: str) -> str | None:
     """Name the nearest section above a key, or its kind, among whose choices some may have no such key."""
     parts = key.split(".")
     above = [".".join(parts[:depth]) for depth in range(len(parts) - 1, 0, -1)]

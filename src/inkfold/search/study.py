@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from inkfold.config.load import dump_raw, dump_recipe, load_raw, load_recipe, merge_overrides, with_values
 from inkfold.config.recipe import Recipe, expand_shorthand
-from inkfold.config.sections import SpaceRecipe
+from inkfold.config.sections import SearchRange
 from inkfold.data.dataset import read_dataset
 from inkfold.errors import PredictionError, RecipeError
 from inkfold.evaluation.plots import plot_bars, plot_history
@@ -31,7 +31,7 @@ from inkfold.pipeline.run_dir import check_recipe
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
 from inkfold.search.objective import Candidate, Objective
-from inkfold.search.space import default_values, from_names, search_space, suggest
+from inkfold.search.space import default_values, from_names, search_space, study_name, suggest
 from inkfold.storage.files import TEMP_MARK, write_json, write_text
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ def tune(
     launching = open_executor(on)
     raw, out = _raw(recipe, overrides), Path(out)
     settled = settle_recipe(raw, (), data)
-    if settled.backbone.train != "frozen":
-        raise RecipeError("backbone.train: tune tries heads on a frozen backbone's features. Set backbone.train=frozen.")
+    if settled.is_finetuned:
+        raise RecipeError("finetune.part: tune tries heads on a frozen backbone's features. Set finetune.part=none.")
     raw = with_values(raw, {"backbone.name": settled.backbone.name})  # where it was chosen: once, for all trials
     space = search_space(raw, settled)
     _claim(out, settled)
@@ -96,7 +96,7 @@ def _try_all(
     out: Path,
     study: "optuna.Study",
     tryouts: Objective,
-    space: Mapping[str, SpaceRecipe],
+    space: Mapping[str, SearchRange],
     given: tuple[Mapping[str, Any], Recipe],
     progress: Progress,
 ) -> None:
@@ -182,7 +182,9 @@ def _open_study(out: Path, recipe: Recipe, fingerprint: str) -> "optuna.Study":
         study_name="tune",
         direction="maximize",
         load_if_exists=True,
-        pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=max(1, recipe.fit.epochs // RUNGS), reduction_factor=2),
+        pruner=optuna.pruners.SuccessiveHalvingPruner(
+            min_resource=max(1, recipe.train_head.epochs // RUNGS), reduction_factor=2
+        ),
     )
     there = study.user_attrs.get(FINGERPRINT)
     if there != fingerprint:
@@ -234,7 +236,7 @@ def _count(study: "optuna.Study", *, running: bool = True) -> int:
 
 
 def _ask(
-    study: "optuna.Study", count: int, worker: str, space: Mapping[str, SpaceRecipe], given: tuple[Mapping[str, Any], Recipe]
+    study: "optuna.Study", count: int, worker: str, space: Mapping[str, SearchRange], given: tuple[Mapping[str, Any], Recipe]
 ) -> list[Candidate]:
     """Ask for trials; the sampler's draws depend on the seed and on how many trials there were, so that a study can go on."""
     import optuna  # noqa: PLC0415
@@ -263,7 +265,7 @@ def _batch(study: "optuna.Study", tryouts: Objective, candidates: Sequence[Candi
     lock = threading.Lock()
 
     def report(place: int, epoch: int, accuracy: float) -> bool:
-        trial, epochs = candidates[place].trial, candidates[place].recipe.fit.epochs
+        trial, epochs = candidates[place].trial, candidates[place].recipe.train_head.epochs
         assert trial is not None
         if not prune or epoch + 1 not in {max(1, epochs // RUNGS), max(1, epochs // RUNGS) * 2}:
             return True  # the journal is on disk: a word an epoch would take longer than the epoch
@@ -286,7 +288,7 @@ def _conclude(
     out: Path,
     study: "optuna.Study",
     tryouts: Objective,
-    space: Mapping[str, SpaceRecipe],
+    space: Mapping[str, SearchRange],
     given: tuple[Mapping[str, Any], Recipe],
 ) -> dict[str, Any]:
     """Compare the best trial with the recipe as it was on the drawings set aside, and write everything down."""
@@ -301,7 +303,7 @@ def _conclude(
     if baseline is None:
         [fitted] = tryouts.evaluate_trials([as_it_was], lambda *_: True)
         baseline = 0.0 if fitted.heads is None else fitted.held_out_accuracy
-    values, reached = {}, baseline
+    values, reached, keys = {}, baseline, {study_name(key): key for key in space}
     if best is not None and _value(best) > baseline:
         values, reached = from_names(space, best.params), _value(best)
     summary = {
@@ -309,7 +311,7 @@ def _conclude(
         "best": values,
         "cross_validated": {"as_it_was": baseline, "best": reached, "n": int((~tryouts.aside).sum())},
         "set_aside": tryouts.compare(as_it_was, Candidate(None, values, _with(raw, recipe, values))),
-        "importance": _importance(study, complete),
+        "importance": {keys.get(name, name): value for name, value in _importance(study, complete).items()},
         "learnt_by_backbone": tryouts.learnt(),
     }
     write_text(out / BEST, BEST_HEADER + dump_raw(with_values(_without_root(raw), values)))

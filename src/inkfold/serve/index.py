@@ -48,7 +48,7 @@ def write_index(path: str | Path, model: Path, data: str | Path | None = None, p
     prepared = decode(read, extractor, run.recipe.data.on_broken, cost, progress, test_views=())
     chosen = _choose(prepared.targets)
     features = extractor.extract(prepared.digests[chosen], cost, progress).read(IDENTITY)
-    image = ImageOptions(SIDE_PX, fit=run.recipe.image.fit, invert=run.recipe.image.invert)
+    image = ImageOptions(size_px=SIDE_PX, resize=run.recipe.image.resize, invert=run.recipe.image.invert)
     index = build_nearest(features, prepared.targets[chosen], _thumbnails(prepared, chosen, image))
     save_nearest(index_path(model), index)
     return index_path(model)
