@@ -260,7 +260,7 @@ def test_the_start_as_the_only_share_is_the_frozen_run(tmp_path, data, recipe):
 
 def test_a_killed_run_goes_on_from_the_heads_that_it_started_from_whoever_fits_them_again(tmp_path, data, recipe, monkeypatch):
     whole = train(recipe, data=data, out=tmp_path / "whole")
-    real = pipeline._fit
+    real = pipeline._train_heads
 
     def fitted_elsewhere(*given):
         fitted = real(*given)
@@ -270,7 +270,7 @@ def test_a_killed_run_goes_on_from_the_heads_that_it_started_from_whoever_fits_t
         kill_at(patched, 5)
         with pytest.raises(Killed):
             train(recipe, data=data, out=tmp_path / "killed")
-    monkeypatch.setattr(pipeline, "_fit", fitted_elsewhere)
+    monkeypatch.setattr(pipeline, "_train_heads", fitted_elsewhere)
     continued = train(recipe, data=data, out=tmp_path / "killed")
     for name in (*WEIGHTS, "heads.safetensors"):
         assert (continued.path / name).read_bytes() == (whole.path / name).read_bytes()

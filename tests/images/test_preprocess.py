@@ -240,7 +240,7 @@ def test_a_grey_jpeg_gets_three_channels_where_rgb_is_asked():
 
 
 def test_reading_passes_the_pixel_limit_on():
-    with pytest.raises(BrokenImage, match="expected at most 1,?000"):
+    with pytest.raises(BrokenImage, match=r"expected at most 1,?000"):
         read_drawing(jpeg(with_line(5)), ImageOptions(size_px=50, pixel_limit=1000))
 
 

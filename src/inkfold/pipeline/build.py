@@ -1,26 +1,31 @@
-"""Turns a recipe into the plain parameters that components take: here, and in `run`, recipes stop."""
+"""Turns a recipe into a plan, once: here, and in `run`, recipes stop, and components get their own sections, settled."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inkfold.augment.curriculum import Curriculum, Stage
+from inkfold.augment.views import View
 from inkfold.config.load import load_recipe, merge_overrides, validate_recipe
 from inkfold.config.operations import parse_operations
 from inkfold.config.recipe import Recipe
 from inkfold.config.sections import FinetuneSettings, StageSettings
 from inkfold.data.dataset import DataOptions, read_dataset
 from inkfold.errors import PredictionError, RecipeError
+from inkfold.features.executors import Executor, InlineExecutor
 from inkfold.features.extractor import Extractor
 from inkfold.models.weights import AUTO, UNTRAINED, choose_backbone, resolve_backbone
 from inkfold.pipeline.prepare import ReadData, read_files
-from inkfold.pipeline.run import Run, backbone_spec, head_spec, image_options
+from inkfold.pipeline.run import Run, backbone_spec, head_spec, image_options, prediction_views
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.cache import home
 
 if TYPE_CHECKING:
+    import torch
+
     from inkfold.heads.fit import Trial
 
 
@@ -92,14 +97,59 @@ def read_again(run: Run, cost: Cost, progress: Progress = silent, data: str | Pa
     return read
 
 
-def build_extractor(recipe: Recipe) -> Extractor:
-    """Settle the backbone: its device, precision, weights and image settings; nothing is built yet."""
+@dataclass(frozen=True, slots=True)
+class TrainingPlan:
+    """What a recipe comes to on this machine: all that its sections leave to the backbone and to the device is settled.
+
+    Attributes:
+        recipe: The recipe, as the run holds it.
+        device: Device that heads and backbones are trained on.
+        extractor: The resolved backbone and image settings, and where features are computed.
+        curriculum: View and learning-rate factor of each epoch.
+        test_views: Views whose predictions are averaged.
+        trial: The head, and how it is trained.
+        finetune: Which part of the backbone is trained, and how; None where it is frozen.
+    """
+
+    recipe: Recipe
+    device: "torch.device"
+    extractor: Extractor
+    curriculum: Curriculum
+    test_views: tuple[View, ...]
+    trial: "Trial"
+    finetune: FinetuneSettings | None
+
+
+def build_plan(recipe: Recipe, executor: Executor | None = None) -> TrainingPlan:
+    """Settle everything that a recipe leaves open: weights, device, precisions, image size, views; nothing is built yet.
+
+    Args:
+        recipe: The recipe, settled.
+        executor: Computes features; None computes them in this process.
+
+    Returns:
+        The plan of a run.
+
+    Raises:
+        RecipeError: If timm has no such backbone, or this machine can't fine-tune as the recipe says.
+        WeightsError: If the backbone's weights can't be had.
+    """
     from inkfold.models.backbone import choose_device, choose_precision  # noqa: PLC0415 - torch takes a second
 
     device = choose_device(recipe.backbone.device)
-    precision = choose_precision(recipe.backbone.precision, device)
-    backbone = resolve_backbone(backbone_spec(recipe, precision), home() / "backbones")
-    return Extractor(home(), backbone, image_options(recipe, backbone), device.type, recipe.backbone.batch_size)
+    backbone = resolve_backbone(
+        backbone_spec(recipe, choose_precision(recipe.backbone.precision, device)), home() / "backbones"
+    )
+    image = image_options(recipe, backbone)
+    return TrainingPlan(
+        recipe=recipe,
+        device=device,
+        extractor=Extractor(home(), backbone, image, device.type, recipe.backbone.batch_size, executor or InlineExecutor()),
+        curriculum=build_curriculum(recipe),
+        test_views=prediction_views(recipe),
+        trial=build_trial(recipe, device),
+        finetune=settle_finetuning(recipe) if recipe.is_finetuned else None,
+    )
 
 
 def build_curriculum(recipe: Recipe) -> Curriculum:
@@ -113,20 +163,20 @@ def build_curriculum(recipe: Recipe) -> Curriculum:
     return Curriculum(stages, recipe.seed)
 
 
-def build_trial(recipe: Recipe) -> "Trial":
-    """Put together how the recipe's head is trained, the precision settled for the device."""
+def build_trial(recipe: Recipe, device: "torch.device") -> "Trial":
+    """Put together the recipe's head and how it is trained, the precision settled for a device."""
     from inkfold.heads.fit import Trial  # noqa: PLC0415
-    from inkfold.models.backbone import choose_device, choose_precision  # noqa: PLC0415 - torch takes a second
+    from inkfold.models.backbone import choose_precision  # noqa: PLC0415 - torch takes a second
 
-    precision = choose_precision(recipe.train_head.precision, choose_device(recipe.backbone.device))
+    precision = choose_precision(recipe.train_head.precision, device)
     return Trial(head_spec(recipe), recipe.train_head.model_copy(update={"precision": precision}))
 
 
-def finetune_settings(recipe: Recipe) -> FinetuneSettings:
-    """Settle the precision of a recipe's fine-tuning.
+def settle_finetuning(recipe: Recipe) -> FinetuneSettings:
+    """Settle the precision of a recipe's fine-tuning for its device.
 
     Raises:
-        RecipeError: If it can't be done here.
+        RecipeError: If this machine can't fine-tune as the recipe says.
     """
     from inkfold.models.backbone import choose_device, choose_training_precision  # noqa: PLC0415 - torch takes a second
 

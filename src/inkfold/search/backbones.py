@@ -20,7 +20,7 @@ from inkfold.evaluation.predictions import evaluation_mask, is_worth_reporting
 from inkfold.features.executors import INLINE, Executor, open_executor
 from inkfold.models import ink_small as inksmall
 from inkfold.models.weights import SUFFIXES, BackboneInfo, BackboneSpec, find_weights_file
-from inkfold.pipeline.build import build_trial, data_options, settle_recipe
+from inkfold.pipeline.build import build_plan, data_options, settle_recipe
 from inkfold.pipeline.inputs import assign_to_folds, build_training_set, prepare_inputs
 from inkfold.pipeline.out_of_fold import predict_held_out, shared_features
 from inkfold.pipeline.prepare import ReadData, read_files
@@ -285,30 +285,30 @@ def _sampled(dataset: Dataset, count: int, seed: int) -> Dataset:
 
 def _try_out(recipe: Recipe, read: ReadData, progress: Progress, launcher: Executor) -> _Tried:
     from inkfold.heads.fit import fit_trials  # noqa: PLC0415
-    from inkfold.models.backbone import choose_device, count_parameters  # noqa: PLC0415 - torch takes a second
+    from inkfold.models.backbone import count_parameters  # noqa: PLC0415 - torch takes a second
 
     cost = Cost()
-    material = prepare_inputs(recipe, read, cost, progress, launcher)
+    plan = build_plan(recipe, launcher)
+    material = prepare_inputs(plan, read, cost, progress)
     folds = assign_to_folds(recipe, material.prepared)
-    device = choose_device(recipe.backbone.device)
-    [fitted] = fit_trials(build_training_set(recipe, material, folds), [build_trial(recipe)], device=device, progress=progress)
+    [fitted] = fit_trials(build_training_set(material, folds), [plan.trial], device=plan.device, progress=progress)
     if fitted.heads is None:
         raise RecipeError(f"train_head.lr: with {recipe.train_head.lr:g} the head's training diverged. Lower it.")
     predictions = predict_held_out(
-        shared_features(material.features, None, folds), material.prepared, material.test_views, folds, fitted
+        shared_features(material.features, None, folds), material.prepared, plan.test_views, folds, fitted
     )
     right = predictions.preds == predictions.targets
     learnt = predictions.learnt
     if learnt is None or not is_worth_reporting(int(learnt.sum()), len(learnt)):
         learnt = np.zeros_like(right)
-    info = material.extractor.backbone
+    info = plan.extractor.backbone
     parameters = count_parameters(info)
     explored = BackboneScore(
         name=info.name,
         accuracy=math.nan,  # this and the next two are settled when all have been tried
         accuracy_ci95=(math.nan, math.nan),
         p_value=math.nan,
-        images_per_s=material.extractor.rate(),
+        images_per_s=plan.extractor.rate(),
         parameters=parameters,
         weights_bytes=parameters * (2 if info.precision == "bfloat16" else 4),
         image_size=info.image_size,

@@ -18,7 +18,7 @@ from inkfold.evaluation.metrics import paired_difference, wilson_interval
 from inkfold.evaluation.predictions import is_worth_reporting
 from inkfold.features.executors import Executor
 from inkfold.heads.head import mean_probs
-from inkfold.pipeline.build import build_trial
+from inkfold.pipeline.build import build_plan, build_trial
 from inkfold.pipeline.inputs import TrainingInputs, build_training_set, prepare_inputs
 from inkfold.pipeline.prepare import Prepared, ReadData
 from inkfold.runtime.cost import Cost
@@ -87,7 +87,7 @@ class Objective:
         found: dict[int, FittedHeads] = {}
         for places in self._by_views(candidates):
             first = candidates[places[0]].recipe
-            lessons = _only(build_training_set(first, self._material(first), self._folds), ~self.aside)
+            lessons = _only(build_training_set(self._material(first), self._folds), ~self.aside)
             fitted = self._fit(
                 lessons, [candidates[i].recipe for i in places], lambda i, *told, at=places: report(at[i], *told)
             )
@@ -105,9 +105,9 @@ class Objective:
         """
         recipe, material = candidate.recipe, self._material(candidate.recipe)
         if recipe.train_head.keep == "best":
-            lessons = _only(build_training_set(recipe, material, self._folds), ~self.aside)
+            lessons = _only(build_training_set(material, self._folds), ~self.aside)
         else:
-            lessons = build_training_set(recipe, material, ~self.aside[None])
+            lessons = build_training_set(material, ~self.aside[None])
         [fitted] = self._fit(lessons, [recipe], None)
         if fitted.heads is None:
             return np.zeros(int(self.aside.sum()), bool)
@@ -138,8 +138,8 @@ class Objective:
         from inkfold.heads.fit import fit_trials  # noqa: PLC0415
         from inkfold.models.backbone import choose_device  # noqa: PLC0415 - torch takes a second
 
-        trials = [build_trial(recipe) for recipe in recipes]
         device = choose_device(recipes[0].backbone.device)
+        trials = [build_trial(recipe, device) for recipe in recipes]
         return fit_trials(lessons, trials, device=device, report=report, progress=self._progress)
 
     def _by_views(self, candidates: Sequence[Candidate]) -> list[list[int]]:
@@ -152,7 +152,7 @@ class Objective:
         key = _views_key(recipe)
         if key not in self._materials:
             as_they_are = recipe.model_copy(update={"tta": ()})
-            self._materials[key] = prepare_inputs(as_they_are, self._read, Cost(), self._progress, self._launcher)
+            self._materials[key] = prepare_inputs(build_plan(as_they_are, self._launcher), self._read, Cost(), self._progress)
         return self._materials[key]
 
 
