@@ -722,9 +722,5 @@ def test_one_process_that_computes_features_on_ray_fine_tunes_there_too(monkeypa
     monkeypatch.setattr("inkfold.runtime.ray.RayConnection._connect", lambda self: "ray")
     monkeypatch.setattr("inkfold.finetune.ray_train.train_folds_on_ray", lambda *given: given)
     with open_executor("ray:3") as launcher:
-        assert train_where_started("job", ProcessGroup(0, 1, torch.device("cpu")), launcher, silent) == (
-            "ray",
-            "job",
-            3,
-            silent,
-        )
+        alone = ProcessGroup(0, 1, torch.device("cpu"))
+        assert train_where_started("job", alone, launcher, silent) == ("ray", "job", 3, silent)
