@@ -74,7 +74,7 @@ def test_ways_with_nothing_to_fit_are_the_votes_themselves():
 
 def test_hard_ways_break_ties_as_they_are_told():
     members = np.array([[[0.6, 0.4]], [[0.1, 0.9]]])
-    assert FittedMethod(VotingMethod("hard")).pool(members).tolist() == [[0.5, 0.5]]
+    assert FittedMethod(VotingMethod("hard", ties="lowest_id")).pool(members).tolist() == [[0.5, 0.5]]
     assert FittedMethod(VotingMethod("hard", ties="mean_probability")).pool(members).argmax(1).tolist() == [1]
 
 
@@ -256,7 +256,7 @@ def test_what_is_not_fitted_needs_no_second_level():
 def test_names_tell_ways_apart():
     names = [VotingMethod(m, c, t).name for m in METHODS for c in (False, True) for t in ("lowest_id", "mean_probability")]
     assert len(set(names)) == 2 * (len(METHODS) + 1), "tie rules are those of hard votes only"
-    assert VotingMethod("hard").name == "hard"
+    assert VotingMethod("hard", ties="lowest_id").name == "hard"
     assert VotingMethod("hard", ties="mean_probability").name == "hard (ties: mean probability)"
     assert VotingMethod("hard", True, "mean_probability").name == "calibrated hard (ties: mean probability)"
     assert VotingMethod("soft", True, "mean_probability").name == "calibrated soft"

@@ -68,7 +68,7 @@ def test_models_vote_as_they_do_in_numpy(method, calibrated):
     probs, g = answers(), Graph()
     weights = np.array([0.5, 2.0, 0.0]) if method in ("weighted", "greedy", "stack") else None
     way = FittedMethod(
-        VotingMethod(method, calibrated),
+        VotingMethod(method, calibrated, "lowest_id"),
         temperatures=np.array([0.7, 1.0, 3.0]) if calibrated else None,
         weights=weights,
         bias=np.arange(5) / 10 if method == "stack" else None,

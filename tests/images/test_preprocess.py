@@ -22,7 +22,7 @@ interpolations = st.sampled_from(["nearest", "bilinear", "bicubic", "lanczos"])
 options_of_all_kinds = st.builds(
     ImageOptions,
     size_px=st.integers(1, 64),
-    fit=st.sampled_from(["pad", "squash", "crop_to_ink"]),
+    resize=st.sampled_from(["pad", "squash", "crop_to_ink"]),
     colour=st.sampled_from(["auto", "grey", "rgb"]),
     invert=st.sampled_from(["auto", "never"]),
     interpolation=interpolations,

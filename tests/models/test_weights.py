@@ -3,7 +3,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -113,7 +112,7 @@ def test_the_file_s_neighbour_says_what_timm_does_not_know_and_the_recipe_goes_b
     assert (info.mean, info.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     assert (info.interpolation, info.image_size, info.model_args) == ("bicubic", 96, {"drop_rate": 0.0})
     asked = {"mean": (0.9, 0.8, 0.7), "interpolation": "nearest", "image_size": 64, "model_args": {"drop_rate": 0.5}}
-    info = resolve_backbone(replace(spec, **asked))
+    info = resolve_backbone(spec.model_copy(update=asked))
     assert {name: getattr(info, name) for name in asked} == asked
     assert info.std == (0.4, 0.5, 0.6)
 
@@ -159,7 +158,7 @@ def test_a_changed_weights_file_has_another_key_and_a_moved_one_the_same(tmp_pat
 )
 def test_all_that_decides_the_features_is_in_the_key_also_through_the_descriptions(tmp_path, other):
     spec = BackboneSpec(name=NAME, weights=str(put(tmp_path, "a.safetensors")))
-    keys = [resolve_backbone(one, tmp_path / "descriptions").key() for one in (spec, replace(spec, **other), spec)]
+    keys = [resolve_backbone(one, tmp_path / "descriptions").key() for one in (spec, spec.model_copy(update=other), spec)]
     assert keys[0] == keys[2] != keys[1]
 
 
