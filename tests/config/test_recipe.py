@@ -67,9 +67,8 @@ def test_the_shorthand_also_works_inside_a_recipe():
 def test_the_last_override_wins():
     assert recipe("seed=1", "seed=2").seed == 2
     assert recipe("data=a", "data.root=b", "data=c").data.root == "c"
-    assert (
-        recipe("train_head.epochs=3", "train_head={lr: 0.5}").train_head.epochs == 20
-    )  # a whole section replaces what was there
+    # a whole section replaces what was there
+    assert recipe("train_head.epochs=3", "train_head={lr: 0.5}").train_head.epochs == 20
 
 
 def test_a_value_may_hold_an_equals_sign():

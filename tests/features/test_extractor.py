@@ -25,6 +25,7 @@ from inkfold.models.weights import BackboneSpec, resolve_backbone
 from inkfold.runtime.cost import Cost
 from inkfold.storage.pixels import BrokenFile, ImageStore
 from toy_bank import Stub, expected, fill, fill_bank, info, making, named, pictures, use
+from toy_heads import head_spec, settings_of
 
 
 def draw(path: Path, seed: int, *, colour: bool = False) -> str:
@@ -268,7 +269,7 @@ def test_heads_are_fitted_alike_on_features_that_stay_on_disk(tmp_path, extracto
         features = extracted(extractor, source, SEVERAL)
         schooling = AugmentedFeatures(lambda epoch: features.read(SEVERAL[epoch]), [1.0] * 4)
         lessons = TrainingSet(features.read(), targets, np.arange(6) // 3 != np.arange(2)[:, None], 3, 0, schooling)
-        return [one.heads for one in fit_trials(lessons, [Trial(spec, settings_of(4, 2)) for spec in kinds])]
+        return [one.heads for one in fit_trials(lessons, [Trial(spec, settings_of(4, batch_size=2)) for spec in kinds])]
 
     expected = heads()
     monkeypatch.setattr("inkfold.features.bank.MAPPED_FROM_BYTES", 0)
@@ -403,7 +404,6 @@ from inkfold.features.extractor import extract
 from inkfold.images.preprocess import ImageOptions
 from inkfold.features.executors import Inline
 from inkfold.models.weights import BackboneSpec, resolve_backbone
-from toy_heads import head_spec, settings_of
 
 home, digests, side, gate = Path(sys.argv[1]), np.load(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
 cells.CPU_CELL_ROWS = 8

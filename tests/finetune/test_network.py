@@ -16,7 +16,7 @@ from inkfold.heads.head import head_probs, init_heads, start_heads
 from inkfold.models.backbone import build_model
 from inkfold.models.torchvision_compat import declare_missing_operators
 from inkfold.models.weights import BackboneSpec, resolve_backbone
-from toy_heads import head_spec
+from toy_heads import head_spec, replace
 from toy_network import CLASSES, MLP, heads_for, images_for, info_of
 
 declare_missing_operators()  # peft brings torchvision in

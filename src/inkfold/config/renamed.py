@@ -33,7 +33,7 @@ def renamed(key: str) -> str:
         if key == old or key.startswith(f"{old}."):
             if old not in _reported:
                 _reported.add(old)
-                log.warning("recipe: '%s' is called '%s' now. The old key is still read; change it in your recipe.", old, new)
+                log.warning("recipe: '%s' is called '%s' now; the old key is still read.", old, new)
             return new + key.removeprefix(old)
     return key
 

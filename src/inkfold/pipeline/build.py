@@ -66,24 +66,24 @@ def settle_recipe(
 
 
 def data_options(recipe: Recipe) -> DataOptions:
-    """Turn the recipe's data section into the plain parameters that `read_dataset` takes."""
+    """Put the recipe's section `data` together with its column of groups, as `read_dataset` takes it."""
     return DataOptions(**recipe.data.model_dump(), group_column=recipe.folds.group_column)
 
 
 def read_again(run: Run, cost: Cost, progress: Progress = silent, data: str | Path | None = None) -> ReadData:
-    """Read the files of the data that a run learnt from.
+    """Read the files of the data that a run was trained on.
 
     Args:
-        run: A finished one.
-        cost: Added to.
-        progress: Told of each thousand files.
-        data: Where the drawings are, if they have moved.
+        run: A finished run.
+        cost: Seconds are added to it.
+        progress: Called after each thousand files.
+        data: Where the drawings are now, if they have moved.
 
     Returns:
         The files' digests.
 
     Raises:
-        PredictionError: If the drawings aren't those that the run learnt from.
+        PredictionError: If the drawings aren't those that the run was trained on.
         DataError: If the data can't be read any more.
     """
     root = str(run.recipe.data.root if data is None else data)
@@ -153,12 +153,12 @@ def build_plan(recipe: Recipe, executor: Executor | None = None) -> TrainingPlan
 
 
 def build_curriculum(recipe: Recipe) -> Curriculum:
-    """Turn the recipe's stages into epochs and views; one stage of drawings as they are if it names none."""
+    """Turn the recipe's stages into epochs and views; without stages, one stage of drawings as they are."""
     stages, start = [], 0
-    for given in recipe.curriculum or (StageSettings(),):
-        end = given.until_epoch or recipe.epochs
-        pool = None if given.views == "per_epoch" else given.views
-        stages.append(Stage(end - start, parse_operations(given.augment), pool, given.lr_factor))
+    for stage in recipe.curriculum or (StageSettings(),):
+        end = stage.until_epoch or recipe.epochs
+        pool = None if stage.views == "per_epoch" else stage.views
+        stages.append(Stage(end - start, parse_operations(stage.augment), pool, stage.lr_factor))
         start = end
     return Curriculum(stages, recipe.seed)
 
@@ -187,7 +187,7 @@ def settle_finetuning(recipe: Recipe) -> FinetuneSettings:
 
 
 def check_options(root: str | Path, settings: Sequence[str]) -> tuple[DataOptions, int]:
-    """Read `inkfold check`'s settings by the recipe's own grammar.
+    """Read the settings of `inkfold check` by the recipe's own grammar.
 
     Args:
         root: The folder of drawings.
