@@ -8,6 +8,8 @@ from inkfold.search.space import OF_HEAD, default_values, from_names, search_spa
 MINIMAL = {"backbone": {"name": "resnet18"}}
 HEADS = {"choices": [{"kind": "linear"}, {"kind": "mlp", "hidden": [8]}]}
 
+EVERY = {"low": 1, "high": 5, "whole": True}
+
 
 def spaced(space, **raw):
     given = {**MINIMAL, **raw, "tune": {"space": space}}
@@ -83,7 +85,7 @@ def test_keys_below_a_head_are_asked_for_only_where_the_chosen_head_has_them():
         (
             {
                 "train_head.schedule": {"choices": [{"kind": "cosine"}]},
-                "train_head.schedule.every": {"low": 1, "high": 5, "whole": True},
+                "train_head.schedule.every": EVERY,
             },
             "no choice of train_head.schedule has such a key",
         ),
@@ -138,7 +140,7 @@ def test_values_outside_the_space_are_not_found(space):
 def test_keys_below_any_section_are_asked_for_only_where_the_choice_has_them():
     kinds = [{"kind": "cosine"}, {"kind": "step"}]
     raw, space = spaced(
-        {"train_head.schedule": {"choices": kinds}, "train_head.schedule.every": {"low": 1, "high": 5, "whole": True}},
+        {"train_head.schedule": {"choices": kinds}, "train_head.schedule.every": EVERY},
         train_head={"epochs": 7},
     )
     drawn = suggested(space, raw)
