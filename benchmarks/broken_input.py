@@ -93,7 +93,7 @@ def judge_image(name: str, data: bytes) -> tuple[str, str]:
 def compare(data: bytes) -> str:
     """Describe the decoded picture and the square that is made of it."""
     pixels = decode_image(data)
-    options = ImageOptions(SIDE_PX)
+    options = ImageOptions(size_px=SIDE_PX)
     ours, plain = (read_drawing(one, options).astype(int) for one in (data, encoded(reference(), "PNG")))
     height, width = pixels.shape[:2]
     what = f"8-bit {'grey' if pixels.ndim == 2 else 'RGB'}, {width} x {height} px upright"

@@ -80,9 +80,11 @@ def parse() -> argparse.Namespace:
 def prepare(home: Path, given: argparse.Namespace) -> tuple[FeatureJob, np.ndarray]:
     """Fill a pixel store with noise, whose features take as long as those of drawings."""
     device = choose_device()
-    spec = BackboneSpec(given.backbone, UNTRAINED, image_size=given.size, precision=choose_precision("auto", device))
+    spec = BackboneSpec(
+        name=given.backbone, weights=UNTRAINED, image_size=given.size, precision=choose_precision("auto", device)
+    )
     batch_size = choose_batch_size(device.type, given.size)
-    made = FeatureJob(home, resolve_backbone(spec), ImageOptions(given.size), device.type, batch_size)
+    made = FeatureJob(home, resolve_backbone(spec), ImageOptions(size_px=given.size), device.type, batch_size)
     digests = np.array([digest(b"%d" % i) for i in range(given.drawings)], "S32")
     store, random = made.store(), np.random.default_rng(0)
     store.grey.create()

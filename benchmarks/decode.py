@@ -82,7 +82,7 @@ def draw_lines(rng: np.random.Generator) -> Image.Image:
 
 def readers() -> dict[str, Reader]:
     """Name the readers; the first is this project's, the second the one that the ratio is against."""
-    bilinear, bicubic = ImageOptions(SIZE_PX, interpolation="bilinear"), ImageOptions(SIZE_PX)
+    bilinear, bicubic = ImageOptions(size_px=SIZE_PX, interpolation="bilinear"), ImageOptions(size_px=SIZE_PX)
     size = (SIZE_PX, SIZE_PX)
     as_image_folder = Compose([Resize(size), PILToTensor()])
     as_bicubic = Compose([Resize(size, interpolation=InterpolationMode.BICUBIC), PILToTensor()])

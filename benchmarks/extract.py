@@ -83,7 +83,9 @@ def measure(given: argparse.Namespace) -> dict[str, float | str]:
     precision = choose_precision("auto" if given.side == "inkfold auto" else "float32", device)
     file = given.weights / f"{given.models[0]}.safetensors" if given.weights else None
     arguments = {"pad_type": "same"} if file and given.models[0] == "mobilenetv2_100" else {}
-    spec = BackboneSpec(given.models[0], str(file) if file else UNTRAINED, precision=precision, model_args=arguments)
+    spec = BackboneSpec(
+        name=given.models[0], weights=str(file) if file else UNTRAINED, precision=precision, model_args=arguments
+    )
     info = resolve_backbone(spec)
     pixels = np.random.default_rng(0).integers(0, 256, (given.images, info.image_size, info.image_size), np.uint8)
     if given.side.startswith("inkfold"):

@@ -16,20 +16,20 @@ import itertools
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 from torch.utils.data import DataLoader, TensorDataset
 
+from inkfold.config.sections import MlpHeadSettings, StepSchedule, TrainHeadSettings
 from inkfold.heads.fit import FittedHeads, Trial, fit_trials
 from inkfold.heads.fit_group import TrainingSet
 from inkfold.heads.head import HeadSpec, mean_probs
-from inkfold.heads.settings import FitSettings
 from inkfold.models.backbone import choose_device, choose_precision
 
-SPECS = {"linear": HeadSpec(), "mlp 1024": HeadSpec("mlp", (1024,))}
+SPECS = {"linear": HeadSpec(), "mlp 1024": HeadSpec(MlpHeadSettings(kind="mlp"))}
 BATCH, FOLDS, LR = 64, 5, 1e-3
 
 
@@ -156,8 +156,9 @@ def inkfold_side(
     count, precision, rate = what
     affordable = max(1, int(given.most_seconds / (2 * floor_seconds(spec, lessons, given.epochs, 1, rate))))
     done = min(count, affordable)
-    settings = FitSettings(epochs=given.epochs, batch_size=BATCH, lr=LR, schedule="step", precision=precision)  # type: ignore[arg-type]
-    trials = [Trial(spec, replace(settings, lr=LR * (1 + i / 64))) for i in range(done)]
+    step = StepSchedule(kind="step")
+    settings = TrainHeadSettings(epochs=given.epochs, batch_size=BATCH, lr=LR, schedule=step, precision=precision)
+    trials = [Trial(spec, settings.model_copy(update={"lr": LR * (1 + i / 64)})) for i in range(done)]
     started = time.perf_counter()
     fitted = fit_trials(lessons, trials, device=device)
     seconds = (time.perf_counter() - started) * count / done

@@ -22,12 +22,11 @@ import numpy as np
 import torch
 from torch.distributed.tensor import DTensor
 
+from inkfold.config.sections import FinetuneSettings
 from inkfold.finetune.distributed import ProcessGroup, joined_processes
-from inkfold.finetune.network import TrainedPart
 from inkfold.finetune.plan import FinetunePlan
 from inkfold.finetune.train_state import TrainState
 from inkfold.heads.head import HeadSpec, init_heads
-from inkfold.heads.settings import TuningSettings
 from inkfold.models.backbone import build_model
 from inkfold.models.weights import BackboneSpec, resolve_backbone
 
@@ -103,14 +102,12 @@ def total(held: dict[str, float]) -> float:
 
 def member(given: argparse.Namespace) -> None:
     """Be one of the processes."""
-    settings = TuningSettings(batch_size=given.batch, shard=given.shard, ema=0.999, precision=given.precision)
-    info = resolve_backbone(BackboneSpec(given.backbone, weights="untrained", image_size=given.size))
+    settings = FinetuneSettings(part="all", batch_size=given.batch, shard=given.shard, ema=0.999, precision=given.precision)
+    info = resolve_backbone(BackboneSpec(name=given.backbone, weights="untrained", image_size=given.size))
     heads = init_heads(HeadSpec(), build_model(info).num_features, CLASSES, [(0,)])  # type: ignore[arg-type]
     unused: Any = None  # drawings: the images here are random
     rows = np.arange(given.batch)
-    plan = FinetunePlan(
-        info, TrainedPart(), HeadSpec(), heads, 0.0, settings, unused, unused, rows % CLASSES, rows.astype(str), 0
-    )
+    plan = FinetunePlan(info, HeadSpec(), heads, settings, unused, unused, rows % CLASSES, rows.astype(str), 0)
     with joined_processes(torch.device("cpu")) as world:
         engine = TrainState(plan, 0, world)
         engine.network.train()

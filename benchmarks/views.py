@@ -112,7 +112,7 @@ def study(given: argparse.Namespace, data: Path, backbone: str, settings: tuple[
         metrics: Mapping[str, Any] = run.metrics
         recipe = load_recipe(out / "recipe.yaml")
         alone = cost["forwards"] + cost["forwards_cached"]
-        reference = recipe.folds.k * (recipe.fit.epochs * len(right) + metrics["data"]["n_test"])
+        reference = recipe.folds.k * (recipe.train_head.epochs * len(right) + metrics["data"]["n_test"])
         print(
             f"{name:<50}{figures(metrics['out_of_fold']):>22}{mcnemar(baseline, right):>10.2g}"
             f"{figures(metrics['test']) if 'test' in metrics else '':>22}{cost['forwards']:>9}{alone:>8}{reference:>11}"

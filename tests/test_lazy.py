@@ -1,5 +1,8 @@
 import subprocess
 import sys
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
 
 import pytest
 
@@ -29,8 +32,12 @@ def test_the_packages_faces_need_no_pytorch():
     assert done.stdout.strip() == "[]"
 
 
-def test_every_name_of_every_face_is_there():
-    for package in ("features", "heads", "finetune"):
-        face = __import__(f"inkfold.{package}", fromlist=["_"])
-        for name in dir(face):
-            assert getattr(face, name).__name__ == name, (package, name)
+def test_every_name_of_every_face_is_there_and_no_module_hides_it():
+    packages = sorted(path.parent.name for path in Path(inkfold.__file__).parent.glob("*/__init__.py"))
+    for package in packages:
+        face = import_module(f"inkfold.{package}")
+        modules = {module.name for module in iter_modules(face.__path__)}
+        names = dir(face) if "__dir__" in vars(face) else getattr(face, "__all__", ())
+        assert not modules & {*names}, (package, "a function and a module of one name: whichever was imported last is found")
+        for name in names:
+            getattr(face, name)

@@ -27,7 +27,7 @@ from inkfold.runtime.progress import silent
 from inkfold.storage.hashing import digest
 from inkfold.storage.pixels import ImageStore
 
-OPTIONS = ImageOptions(8)
+OPTIONS = ImageOptions(size_px=8)
 DRIVER = """
 import signal, sys
 from pathlib import Path
@@ -96,11 +96,11 @@ def expected(ids) -> np.ndarray:
 
 @cache
 def info(side: int = 8) -> BackboneInfo:
-    return resolve_backbone(BackboneSpec("test_resnet", weights="untrained", image_size=side))
+    return resolve_backbone(BackboneSpec(name="test_resnet", weights="untrained", image_size=side))
 
 
 def making(home: Path, batch_size: int = 16, side: int = 8, stored: int | None = None) -> FeatureJob:
-    return FeatureJob(home, info(side), ImageOptions(stored or side), "cpu", batch_size)
+    return FeatureJob(home, info(side), ImageOptions(size_px=stored or side), "cpu", batch_size)
 
 
 def fill_bank(made: FeatureJob, digests, view=IDENTITY, progress=silent) -> tuple[Extraction, FeatureBank]:
@@ -116,7 +116,7 @@ def shard_files(home: Path) -> dict[str, bytes]:
 
 def real_bank(home: Path, drawings: int, rows: int = 32) -> tuple[FeatureJob, np.ndarray]:
     """Pixels for a real network, which worker processes can build; a batch is half a cell where cells have `rows`."""
-    digests = fill(home, range(drawings), ImageOptions(32))
+    digests = fill(home, range(drawings), ImageOptions(size_px=32))
     return making(home, rows // 2, side=32), digests
 
 

@@ -1,17 +1,60 @@
+import dataclasses
+
 import numpy as np
 import torch
 
+from inkfold.config import sections
 from inkfold.heads.closed_form import compute_heads, fold_scaling
 from inkfold.heads.head import HeadSpec, init_heads
 
-LINEAR, COSINE, CLASS_MEAN, KNN = HeadSpec(), HeadSpec("cosine"), HeadSpec("class_mean"), HeadSpec("knn", neighbours=5)
+HEADS = {
+    "linear": sections.LinearHeadSettings,
+    "mlp": sections.MlpHeadSettings,
+    "cosine": sections.CosineHeadSettings,
+    "class_mean": sections.ClassMeanHeadSettings,
+    "knn": sections.KnnHeadSettings,
+}
+SCHEDULES = {
+    "step": sections.StepSchedule,
+    "cosine": sections.CosineSchedule,
+    "one_cycle": sections.OneCycleSchedule,
+    "constant": sections.ConstantSchedule,
+}
+
+
+def head_spec(kind="linear", hidden=(), activation="relu", norm="none", scaling="none", **values):
+    """A head of a kind, by what its section has."""
+    values |= {"hidden": hidden, "activation": activation, "norm": norm} if kind == "mlp" else {}
+    return HeadSpec(HEADS[kind](kind=kind, **values), scaling)
+
+
+def schedule_of(kind, **steps):
+    return SCHEDULES[kind](kind=kind, **(steps if kind == "step" else {}))
+
+
+def settings_of(epochs=20, schedule="cosine", every=10, gamma=0.1, **values):
+    """How a head is trained, also by values that no recipe may have."""
+    changes = {"epochs": epochs, "schedule": schedule_of(schedule, every=every, gamma=gamma), "precision": "float32", **values}
+    return sections.TrainHeadSettings().model_copy(update=changes)
+
+
+def replace(value, **changes):
+    """A value with other fields; those of a head's section are changed there."""
+    if not dataclasses.is_dataclass(value):
+        return value.model_copy(update=changes)
+    if isinstance(value, HeadSpec) and (inner := {name: changes.pop(name) for name in {*changes} - {"scaling", "settings"}}):
+        changes["settings"] = value.settings.model_copy(update=inner)
+    return dataclasses.replace(value, **changes)
+
+
+LINEAR, COSINE, CLASS_MEAN, KNN = head_spec(), head_spec("cosine"), head_spec("class_mean"), head_spec("knn", neighbours=5)
 
 
 MLPS = [
-    HeadSpec("mlp", (7,)),
-    HeadSpec("mlp", (7, 4), "gelu"),
-    HeadSpec("mlp", (7,), norm="layer"),
-    HeadSpec("mlp", (7, 4), "gelu", "layer"),
+    head_spec("mlp", (7,)),
+    head_spec("mlp", (7, 4), "gelu"),
+    head_spec("mlp", (7,), norm="layer"),
+    head_spec("mlp", (7, 4), "gelu", "layer"),
 ]
 
 

@@ -1,17 +1,18 @@
 import torch
 
-from inkfold.heads.head import HeadSpec, init_heads
+from inkfold.heads.head import init_heads
 from inkfold.models.backbone import build_model
 from inkfold.models.weights import BackboneSpec, resolve_backbone
+from toy_heads import head_spec
 
 CLASSES = 5
 
 
-MLP = HeadSpec("mlp", (8,), norm="layer")
+MLP = head_spec("mlp", (8,), norm="layer")
 
 
 def info_of(name):
-    return resolve_backbone(BackboneSpec(name, weights="untrained", image_size=32 if name != "test_vit" else None))
+    return resolve_backbone(BackboneSpec(name=name, weights="untrained", image_size=32 if name != "test_vit" else None))
 
 
 def images_for(info, n=4):

@@ -2,7 +2,7 @@ import math
 
 from hypothesis import strategies as st
 
-from inkfold.augment.operations import KINDS, Operation
+from inkfold.config.operations import KINDS, Operation
 
 PAIRS = [name for name, kind in KINDS.items() if kind.range == "pair"]
 

@@ -8,8 +8,9 @@ Example:
     >>> inkfold.load_run("runs/first").predict_proba(["new.png"])
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from inkfold.lazy import lazy_names
 
 if TYPE_CHECKING:
     from inkfold.data.dataset import read_dataset as read_dataset
@@ -22,23 +23,19 @@ if TYPE_CHECKING:
     from inkfold.search.backbones import explore as explore
     from inkfold.search.study import tune as tune
 
-_HOMES = {
-    "Ensemble": ("ensemble.model", "Ensemble"),
-    "InkfoldError": ("errors", "InkfoldError"),
-    "Run": ("pipeline.run", "Run"),
-    "explore": ("search.backbones", "explore"),
-    "load_run": ("ensemble.model", "load_run"),
-    "read_dataset": ("data.dataset", "read_dataset"),
-    "train": ("ensemble.build", "train_any"),
-    "tune": ("search.study", "tune"),
-    "vote": ("ensemble.build", "vote"),
-}
 __all__ = ["Ensemble", "InkfoldError", "Run", "explore", "load_run", "read_dataset", "train", "tune", "vote"]
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used, so that `import inkfold` itself takes no time."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'inkfold' has no attribute {name!r}")
-    module, attribute = _HOMES[name]
-    return getattr(import_module(f"inkfold.{module}"), attribute)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "Ensemble": "ensemble.model",
+        "InkfoldError": "errors",
+        "Run": "pipeline.run",
+        "explore": "search.backbones",
+        "load_run": "ensemble.model",
+        "read_dataset": "data.dataset",
+        "train": "ensemble.build:train_any",
+        "tune": "search.study",
+        "vote": "ensemble.build",
+    },
+)

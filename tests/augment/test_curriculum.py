@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inkfold.augment.curriculum import Curriculum, Stage
-from inkfold.augment.operations import parse_operations
 from inkfold.augment.views import IDENTITY, View
+from inkfold.config.operations import parse_operations
 
 SEED = 3
 FLIPS = parse_operations(["hflip@0.5", "vflip@0.5", "rotate(10)@0.5"])

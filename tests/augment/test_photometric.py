@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from inkfold.augment.operations import KINDS
 from inkfold.augment.photometric import apply_ink
 from inkfold.augment.rng import Draws
+from inkfold.config.operations import KINDS
 from inkfold.images.preprocess import INK_CONTRAST
 
 WHITE = np.uint8(255)

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inkfold.augment import geometric as warp_module
-from inkfold.augment.operations import KINDS, parse_operation
 from inkfold.augment.views import AUGMENT_VERSION, IDENTITY, View, parse_view, render, render_batch
+from inkfold.config.operations import KINDS, parse_operation
 
 SIDE_PX = 64
 DRAWINGS = [b"drawing %d" % i for i in range(2000)]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from inkfold.cli.output import print_backbones, print_run, print_search, print_table
-from inkfold.config.sections import VoteRecipe
+from inkfold.config.sections import VoteSettings
 from inkfold.ensemble.selection import DataSummary, select_vote, write_selection
 from inkfold.ensemble.submission import SubmissionFormat
 from toy_votes import some_members, some_probs, without_out_of_fold
@@ -18,7 +18,7 @@ def ensemble(tmp_path):
     """A directory as an ensemble leaves it, of a panel."""
 
     def build(panel, warnings=(), cost=COST, skipped=None, split="kfold", **how):
-        recipe = VoteRecipe(**how)
+        recipe = VoteSettings(**how)
         facts = DataSummary(60, skipped or {"train": 0, "test": 0}, split)
         write_selection(tmp_path, panel, select_vote(panel, recipe), recipe, SubmissionFormat(np.arange(3)), facts)
         (tmp_path / "cost.json").write_text(json.dumps(cost))

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from inkfold.config.load import dump_recipe, find_recipe, load_recipe, merge_overrides, shipped_recipes, validate_recipe
 from inkfold.config.recipe import NAMED_CURRICULA, Recipe
-from inkfold.config.sections import BackboneRecipe, CosineSchedule, FitRecipe, MlpHeadRecipe
+from inkfold.config.sections import BackboneSettings, CosineSchedule, MlpHeadSettings, TrainHeadSettings
 from inkfold.errors import RecipeError
 from toy_operations import operations
 
@@ -29,8 +29,8 @@ def problems(*overrides, raw=MINIMAL):
 
 
 def test_scientific_notation_is_a_float():
-    assert recipe("fit.lr=3e-4").fit.lr == 0.0003
-    assert recipe("fit.lr=1E-2").fit.lr == 0.01
+    assert recipe("train_head.lr=3e-4").train_head.lr == 0.0003
+    assert recipe("train_head.lr=1E-2").train_head.lr == 0.01
 
 
 def test_null_takes_a_value_back():
@@ -41,7 +41,7 @@ def test_null_takes_a_value_back():
 
 def test_lists_and_mappings_are_yaml():
     built = recipe("head={kind: mlp, hidden: [512, 64]}", "backbone.mean=[0.1, 0.2, 0.3]")
-    assert isinstance(built.head, MlpHeadRecipe)
+    assert isinstance(built.head, MlpHeadSettings)
     assert built.head.hidden == (512, 64)
     assert built.backbone.mean == (0.1, 0.2, 0.3)
     assert recipe("head.hidden=[8]", "head.kind=mlp").head.hidden == (8,)
@@ -67,7 +67,8 @@ def test_the_shorthand_also_works_inside_a_recipe():
 def test_the_last_override_wins():
     assert recipe("seed=1", "seed=2").seed == 2
     assert recipe("data=a", "data.root=b", "data=c").data.root == "c"
-    assert recipe("fit.epochs=3", "fit={lr: 0.5}").fit.epochs == 20  # a whole section replaces what was there
+    # a whole section replaces what was there
+    assert recipe("train_head.epochs=3", "train_head={lr: 0.5}").train_head.epochs == 20
 
 
 def test_a_value_may_hold_an_equals_sign():
@@ -76,7 +77,7 @@ def test_a_value_may_hold_an_equals_sign():
 
 def test_overrides_leave_the_mappings_that_they_were_given_alone():
     section = {"lr": 0.5}
-    merged("fit.lr=0.1", raw={**MINIMAL, "fit": section})
+    merged("train_head.lr=0.1", raw={**MINIMAL, "train_head": section})
     assert section == {"lr": 0.5}
 
 
@@ -98,7 +99,7 @@ def test_a_key_below_a_plain_value_is_refused():
 
 
 def test_an_unknown_key_names_the_near_one():
-    assert problems("fit.epoch=3") == ["recipe: fit.epoch: no such key. Did you mean 'epochs'?"]
+    assert problems("train_head.epoch=3") == ["recipe: train_head.epoch: no such key. Did you mean 'epochs'?"]
 
 
 def test_an_unknown_key_with_nothing_near_names_all():
@@ -107,9 +108,9 @@ def test_an_unknown_key_with_nothing_near_names_all():
 
 
 def test_unions_show_no_tag_in_paths():
-    assert problems("fit.schedule={kind: step, evry: 5}", "head={kind: mlp, hiden: [5]}") == [
+    assert problems("train_head.schedule={kind: step, evry: 5}", "head={kind: mlp, hiden: [5]}") == [
         "recipe: head.hiden: no such key. Did you mean 'hidden'?",
-        "recipe: fit.schedule.evry: no such key. Did you mean 'every'?",
+        "recipe: train_head.schedule.evry: no such key. Did you mean 'every'?",
     ]
     line, *_ = problems("head={kind: mlp, hidden: [0]}")
     assert line.startswith("recipe: head.hidden.0: got 0. Input should be greater than or equal to 1")
@@ -119,15 +120,15 @@ def test_a_union_without_or_with_a_wrong_kind_says_which_there_are():
     [line] = problems("head.hidden=[512]")
     assert line.startswith("recipe: head: got {'hidden': [512]} without a kind.")
     assert line.endswith("Add head.kind: one of linear, mlp, cosine, class_mean, knn.")
-    [line] = problems("fit.schedule={kind: stepp}")
-    assert line.startswith("recipe: fit.schedule: ")
+    [line] = problems("train_head.schedule={kind: stepp}")
+    assert line.startswith("recipe: train_head.schedule: ")
     assert all(kind in line for kind in ("'step'", "'cosine'", "'constant'"))
 
 
 def test_all_problems_are_told_at_once_with_dotted_paths():
-    lines = problems("fit.lr=0", "folds.k=1", "image.fit=stretch", "backbone.std=[1, 0, 1]", "nonsense=1", raw={})
+    lines = problems("train_head.lr=0", "folds.k=1", "image.resize=stretch", "backbone.std=[1, 0, 1]", "nonsense=1", raw={})
     places = {line.split(": ")[1] for line in lines}
-    assert places == {"fit.lr", "folds.k", "image.fit", "backbone.std", "nonsense"}
+    assert places == {"train_head.lr", "folds.k", "image.resize", "backbone.std", "nonsense"}
 
 
 def test_a_backbone_is_chosen_where_none_is_named():
@@ -137,11 +138,11 @@ def test_a_backbone_is_chosen_where_none_is_named():
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("fit.lr=fast", "fit.lr: got 'fast'"),
-        ("fit.lr=.inf", "fit.lr: got inf"),
-        ("fit.lr=.nan", "fit.lr: got nan"),
-        ("fit.epochs=2.5", "fit.epochs: got 2.5"),
-        ("fit=3", "fit: got 3"),
+        ("train_head.lr=fast", "train_head.lr: got 'fast'"),
+        ("train_head.lr=.inf", "train_head.lr: got inf"),
+        ("train_head.lr=.nan", "train_head.lr: got nan"),
+        ("train_head.epochs=2.5", "train_head.epochs: got 2.5"),
+        ("train_head=3", "train_head: got 3"),
         ("seed=-1", "seed: got -1"),
         ("backbone.mean=[1, 2]", "backbone.mean"),
         ("head.hidden=[]", "head"),
@@ -155,13 +156,13 @@ def test_a_wrong_value_is_told_with_its_place(override, told):
 UNICODE_BREAKS = "\x85\u2028\u2029"  # PyYAML writes them as they are with allow_unicode, and reads them as ends of lines
 texts = st.text(st.characters(codec="utf-8", exclude_characters=UNICODE_BREAKS))
 SETTINGS = {
-    "fit.lr": st.floats(1e-6, 1.0),
-    "fit.epochs": st.integers(1, 999),
+    "train_head.lr": st.floats(1e-6, 1.0),
+    "train_head.epochs": st.integers(1, 999),
     "seed": st.integers(0, 2**32 - 1),
     "image.size": st.none() | st.integers(16, 2048),
     "data": st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1).map(lambda text: f"d/{text}"),
     "head": st.just({"kind": "linear"}) | st.fixed_dictionaries({"kind": st.just("mlp"), "hidden": st.just([3, 4])}),
-    "fit.schedule": st.sampled_from([{"kind": "step", "every": 3}, {"kind": "cosine"}, {"kind": "constant"}]),
+    "train_head.schedule": st.sampled_from([{"kind": "step", "every": 3}, {"kind": "cosine"}, {"kind": "constant"}]),
     "backbone.model_args": st.dictionaries(st.text("abc", min_size=1), st.booleans() | st.integers() | texts),
     "backbone.mean": st.none() | st.lists(st.floats(0, 1), min_size=3, max_size=3),
     "image.stored_size": st.none() | st.integers(16, 2048),
@@ -183,7 +184,7 @@ def test_overriding_then_dumping_is_idempotent(settings):
     dumped = yaml.safe_load(dump_recipe(once))
     assert recipe(*overrides, raw=dumped) == once == validate_recipe(dumped)
     for key, value in settings.items():
-        if key not in ("data", "head", "fit.schedule"):
+        if key not in ("data", "head", "train_head.schedule"):
             section = once.model_dump(mode="json")
             for part in key.split("."):
                 section = section[part]
@@ -227,20 +228,21 @@ def test_a_named_curriculums_settings_are_those_of_its_augmented_stages():
     ],
 )
 def test_a_named_curriculum_is_stretched_to_the_epochs(epochs, expected):
-    assert [stage[:2] for stage in stages("curriculum=winner", f"fit.epochs={epochs}")] == expected
-    assert [stage[:2] for stage in stages(f"fit.epochs={epochs}", raw={**MINIMAL, "curriculum": "winner"})] == expected
+    assert [stage[:2] for stage in stages("curriculum=winner", f"train_head.epochs={epochs}")] == expected
+    assert [stage[:2] for stage in stages(f"train_head.epochs={epochs}", raw={**MINIMAL, "curriculum": "winner"})] == expected
 
 
 def test_a_named_curriculum_is_stretched_to_epochs_in_any_form_that_the_fit_takes():
     expected = [(5, (), "per_epoch"), (10, FLIPS, "per_epoch"), (20, WARPS, "per_epoch")]
     for epochs in (20, 20.0, "20"):
-        assert stages(raw={**MINIMAL, "curriculum": "winner", "fit": {"epochs": epochs}}) == expected
-    assert len(Recipe(backbone=BackboneRecipe(name="x"), fit=FitRecipe(epochs=4), curriculum="winner").curriculum) == 3
+        assert stages(raw={**MINIMAL, "curriculum": "winner", "train_head": {"epochs": epochs}}) == expected
+    built = Recipe(backbone=BackboneSettings(name="x"), train_head=TrainHeadSettings(epochs=4), curriculum="winner")
+    assert len(built.curriculum) == 3
 
 
 @given(st.sampled_from(sorted(NAMED_CURRICULA)), st.integers(1, 10_000))
 def test_a_named_curriculum_fits_any_number_of_epochs(name, epochs):
-    ends = [end for end, *_ in stages(f"curriculum={name}", f"fit.epochs={epochs}")]
+    ends = [end for end, *_ in stages(f"curriculum={name}", f"train_head.epochs={epochs}")]
     assert ends == sorted(set(ends))
     assert ends[-1] == epochs
 
@@ -251,7 +253,7 @@ def test_a_curriculum_of_an_unknown_name_is_told_with_the_known_ones():
     for text in ("{name: loser, views: 4}", "{name: [winner]}", "{name: winner, augment: [hflip]}"):
         [line] = problems(f"curriculum={text}")
         assert line.endswith("expected stages, or a name (winner), alone or with views and lr_factor.")
-    assert len(problems("curriculum=loser", "fit.lr=0")) == 2
+    assert len(problems("curriculum=loser", "train_head.lr=0")) == 2
 
 
 def test_an_unknown_key_in_a_stage_names_the_near_one():
@@ -277,7 +279,7 @@ def test_stages_whose_ends_rise_to_the_last_epoch_are_taken(ends):
 def test_stages_whose_ends_do_not_rise_to_the_last_epoch_are_refused(ends):
     [line] = problems(raw={**MINIMAL, "curriculum": [{"until_epoch": end} for end in ends]})
     assert f"its stages end at epochs {[20 if end is None else end for end in ends]}, expected rising ends" in line
-    assert "the last one at fit.epochs, 20" in line
+    assert "the last one at train_head.epochs, 20" in line
 
 
 def test_operations_are_written_in_one_form():
@@ -290,10 +292,10 @@ def test_operations_are_written_in_one_form():
 
 def test_operations_that_can_not_be_read_are_told_together_in_stages_and_in_test_time_views():
     given_stages = [{"until_epoch": 5, "augment": ["rotat(5)", "hflip", "grid(2.5,0.1)"]}, {"augment": ["hflip@2"]}]
-    lines = problems("fit.lr=0", raw={**MINIMAL, "curriculum": given_stages, "tta": ["identity", "vflip + rotate(400)"]})
+    lines = problems("train_head.lr=0", raw={**MINIMAL, "curriculum": given_stages, "tta": ["identity", "vflip + rotate(400)"]})
     told = {line.split(": ")[1]: line for line in lines}
     assert len(told) == len(lines) == 4
-    assert set(told) == {"fit.lr", "curriculum.0.augment", "curriculum.1.augment", "tta"}
+    assert set(told) == {"train_head.lr", "curriculum.0.augment", "curriculum.1.augment", "tta"}
     assert "did you mean 'rotate'?" in told["curriculum.0.augment"]
     assert "2.5 steps, expected a whole number" in told["curriculum.0.augment"]
     assert "probability 2, expected above 0 and at most 1" in told["curriculum.1.augment"]
@@ -328,7 +330,7 @@ def curricula(draw):
     ]
     given_stages[-1]["until_epoch"] = draw(st.sampled_from([ends[-1], None]))
     tta = draw(st.lists(several.map(lambda forms: " + ".join(forms) or "identity"), max_size=2))
-    return {**MINIMAL, "fit": {"epochs": ends[-1]}, "curriculum": given_stages, "tta": tta}
+    return {**MINIMAL, "train_head": {"epochs": ends[-1]}, "curriculum": given_stages, "tta": tta}
 
 
 @given(curricula())
@@ -343,17 +345,19 @@ def test_dumping_then_loading_changes_no_curriculum(raw):
 
 
 def test_overriding_a_dumped_recipe_with_a_name_or_without_stages_is_the_same_as_at_first():
-    overrides = ["curriculum={name: winner, views: 3}", "fit.epochs=7", "tta=[identity, 'hflip + rotate(5,5)']"]
+    overrides = ["curriculum={name: winner, views: 3}", "train_head.epochs=7", "tta=[identity, 'hflip + rotate(5,5)']"]
     once = recipe(*overrides)
     dumped = yaml.safe_load(dump_recipe(once))
     assert recipe(raw=dumped) == recipe(*overrides, raw=dumped) == once
-    assert recipe("curriculum=winner", "fit.epochs=20", "tta=[]", raw=dumped) == recipe("curriculum=winner")
-    [line] = problems("fit.epochs=8", raw=dumped)
+    assert recipe("curriculum=winner", "train_head.epochs=20", "tta=[]", raw=dumped) == recipe("curriculum=winner")
+    [line] = problems("train_head.epochs=8", raw=dumped)
     assert "its stages end at epochs [2, 4, 7]" in line
 
 
 def test_a_dumped_recipe_loads_as_itself(tmp_path):
-    built = recipe("data=그림/바다", "backbone.model_args={pad_type: same}", "fit.schedule={kind: step}", "fit.lr=1e-5")
+    built = recipe(
+        "data=그림/바다", "backbone.model_args={pad_type: same}", "train_head.schedule={kind: step}", "train_head.lr=1e-5"
+    )
     path = tmp_path / "dumped.yaml"
     path.write_text(dump_recipe(built), encoding="utf-8")
     assert load_recipe(path) == built
@@ -362,9 +366,9 @@ def test_a_dumped_recipe_loads_as_itself(tmp_path):
 
 def test_a_dump_holds_every_key():
     dumped = yaml.safe_load(dump_recipe(recipe()))
-    assert dumped["fit"]["schedule"] == {"kind": "cosine"}
+    assert dumped["train_head"]["schedule"] == {"kind": "cosine"}
     assert dumped["image"]["size"] is None
-    assert isinstance(recipe().fit.schedule, CosineSchedule)
+    assert isinstance(recipe().train_head.schedule, CosineSchedule)
 
 
 def test_a_recipe_can_not_run_code(tmp_path):

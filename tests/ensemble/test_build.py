@@ -15,7 +15,7 @@ from sklearn.metrics import accuracy_score
 import inkfold
 from inkfold.config.load import load_raw, load_recipe, validate_ensemble
 from inkfold.config.recipe import EnsembleRecipe
-from inkfold.config.sections import VoteRecipe
+from inkfold.config.sections import VoteSettings
 from inkfold.ensemble import build
 from inkfold.ensemble.build import train_any, vote
 from inkfold.ensemble.methods import METHODS
@@ -341,7 +341,7 @@ def test_two_processes_do_not_vote_in_one_place(toys, tmp_path):
     from inkfold.pipeline.run_dir import claimed
 
     members = [toys["linear"], toys["mlp"]]
-    recipe = VotedRecipe(members=tuple(map(str, members)), vote=VoteRecipe())
+    recipe = VotedRecipe(members=tuple(map(str, members)), vote=VoteSettings())
     with claimed(tmp_path / "out", recipe), pytest.raises(PredictionError, match="another process"):
         vote(members, out=tmp_path / "out")
 
@@ -573,7 +573,7 @@ def test_a_run_of_one_model_is_trained_as_ever(tmp_path, data):
     recipe = toy_recipe(tmp_path)
     forms = (recipe, str(recipe), load_recipe(recipe), load_raw(recipe))
     runs = [train_any(form, "fit.epochs=2", data=data, out=tmp_path / f"run {i}") for i, form in enumerate(forms)]
-    assert {run.recipe.fit.epochs for run in runs} == {2}
+    assert {run.recipe.train_head.epochs for run in runs} == {2}
     assert not any(isinstance(run, Ensemble) for run in runs)
     assert inkfold.train is train_any
 
@@ -598,7 +598,7 @@ def test_overrides_go_to_the_ensemble_or_to_every_member(train_once):
     ensemble = train_once(*CHANGED).ensemble
     assert ensemble.fitted.method.kind == "hard"
     for run in ensemble.members:
-        assert (run.recipe.seed, run.recipe.folds.k, run.recipe.fit.epochs) == (7, 2, 2)
+        assert (run.recipe.seed, run.recipe.folds.k, run.recipe.train_head.epochs) == (7, 2, 2)
         assert (run.recipe.backbone.name, run.recipe.backbone.weights, run.recipe.backbone.batch_size) == (
             "test_resnet",
             "untrained",

@@ -76,7 +76,7 @@ def test_methods_with_nothing_to_fit_are_the_votes_themselves():
 
 def test_hard_methods_break_ties_by_their_rule():
     members = np.array([[[0.6, 0.4]], [[0.1, 0.9]]])
-    assert FittedMethod(VotingMethod("hard")).pool(members).tolist() == [[0.5, 0.5]]
+    assert FittedMethod(VotingMethod("hard", ties="lowest_id")).pool(members).tolist() == [[0.5, 0.5]]
     assert FittedMethod(VotingMethod("hard", ties="mean_probability")).pool(members).argmax(1).tolist() == [1]
 
 
@@ -255,7 +255,7 @@ def test_what_is_not_fitted_needs_no_second_level():
 def test_names_of_different_methods_differ():
     names = [VotingMethod(m, c, t).name for m in METHODS for c in (False, True) for t in ("lowest_id", "mean_probability")]
     assert len(set(names)) == 2 * (len(METHODS) + 1), "tie rules are those of hard votes only"
-    assert VotingMethod("hard").name == "hard"
+    assert VotingMethod("hard", ties="lowest_id").name == "hard"
     assert VotingMethod("hard", ties="mean_probability").name == "hard (ties: mean probability)"
     assert VotingMethod("hard", True, "mean_probability").name == "calibrated hard (ties: mean probability)"
     assert VotingMethod("soft", True, "mean_probability").name == "calibrated soft"

@@ -44,7 +44,7 @@ def test_all_overrides_that_are_none_are_reported():
 def test_overrides_go_before_what_members_say_of_themselves():
     raw = two({"fit.epochs": 9, "fit.lr": 0.5}, {"fit": {"epochs": 8, "lr": 0.25}})
     ensemble, recipes = settled(raw, "fit.epochs=2")
-    assert [(recipe.fit.epochs, recipe.fit.lr) for recipe in recipes] == [(2, 0.5), (2, 0.25)]
+    assert [(recipe.train_head.epochs, recipe.train_head.lr) for recipe in recipes] == [(2, 0.5), (2, 0.25)]
     assert [member.name for member in ensemble.members] == ["a", "b"]
 
 
@@ -63,7 +63,7 @@ def test_an_override_of_a_section_goes_before_members_keys_in_it():
         two({"head": {"kind": "mlp", "hidden": [7]}, "fit.lr": 0.5}, {}), "head={kind: cosine}", "fit={epochs: 3}"
     )
     assert {recipe.head.kind for recipe in recipes} == {"cosine"}
-    assert {(recipe.fit.epochs, recipe.fit.lr) for recipe in recipes} == {(3, 1e-3)}
+    assert {(recipe.train_head.epochs, recipe.train_head.lr) for recipe in recipes} == {(3, 1e-3)}
 
 
 def test_data_folds_and_seed_are_the_ensembles():
@@ -98,7 +98,7 @@ def test_recipes_are_found_beside_the_ensembles_file_and_named_absolutely(tmp_pa
     assert ensemble.names == ("toy", "cpu-best")
     assert settled(raw)[1][0].fit.epochs == 50, "keys without a file start from where one is"
     up = {"members": [{"recipe": "../toy.yaml"}, {"recipe": "sub/toy.yaml", "name": "other"}]}
-    assert [recipe.fit.epochs for recipe in settled(up, base=tmp_path / "sub")[1]] == [50, 5]
+    assert [recipe.train_head.epochs for recipe in settled(up, base=tmp_path / "sub")[1]] == [50, 5]
 
 
 def test_what_was_settled_settles_to_the_same_from_anywhere(tmp_path, monkeypatch):

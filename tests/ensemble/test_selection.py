@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, log_loss
 
-from inkfold.config.sections import VoteRecipe
+from inkfold.config.sections import VoteSettings
 from inkfold.ensemble.methods import METHODS
 from inkfold.ensemble.selection import (
     NO_OUT_OF_FOLD,
@@ -40,7 +40,7 @@ def read(path):
 
 
 def test_every_method_and_every_member_is_scored_and_the_simplest_of_equals_is_taken():
-    aligned, recipe = some_members(), VoteRecipe()
+    aligned, recipe = some_members(), VoteSettings()
     selection = select_vote(aligned, recipe)
     assert [one.name for one in selection.member_scores] == ["model 0", "model 1", "model 2"]
     assert [one.method.kind for one in selection.fitted] == list(METHODS)
@@ -65,9 +65,9 @@ def test_a_better_fitted_method_is_chosen_where_it_is_significantly_better():
     also = np.eye(3, dtype=np.float32)[np.random.default_rng(6).integers(0, 3, 300)]
     members = np.stack([some_probs(targets, 3, 0, 2.0), loud, also])
     aligned = some_members(n=300, out_of_fold=members)
-    selection = select_vote(aligned, VoteRecipe())
+    selection = select_vote(aligned, VoteSettings())
     assert selection.taken.method.kind in ("weighted", "greedy", "stack")
-    pairs = vote_json(aligned, selection, VoteRecipe())["pairs"]
+    pairs = vote_json(aligned, selection, VoteSettings())["pairs"]
     [pair] = [one for one in pairs if (one["first"], one["second"]) == ("soft", selection.taken.method.name)]
     assert pair["distinguishable"]
     assert pair["verdict"] == "distinguishable"
@@ -75,18 +75,18 @@ def test_a_better_fitted_method_is_chosen_where_it_is_significantly_better():
 
 def test_a_named_method_is_taken_and_nothing_is_chosen():
     for method in METHODS:
-        selection = select_vote(some_members(), VoteRecipe(method=method))
+        selection = select_vote(some_members(), VoteSettings(method=method))
         assert selection.taken.method.kind == method
         assert selection.choice is None
 
 
 def test_a_drawings_own_label_has_no_say_in_its_own_fitted_answer():
     aligned = some_members()
-    before = select_vote(aligned, VoteRecipe(calibrate=True))
+    before = select_vote(aligned, VoteSettings(calibrate=True))
     targets = aligned.targets.copy()
     inside = aligned.parts == 2
     targets[inside] = (targets[inside] + 1) % 3
-    after = select_vote(some_members(targets=targets), VoteRecipe(calibrate=True))
+    after = select_vote(some_members(targets=targets), VoteSettings(calibrate=True))
     for one, other in zip(before.method_scores, after.method_scores, strict=True):
         np.testing.assert_array_equal(one.probs[inside], other.probs[inside])
     assert any(
@@ -97,7 +97,7 @@ def test_a_drawings_own_label_has_no_say_in_its_own_fitted_answer():
 
 def test_the_score_of_choosing_does_not_come_from_the_drawings_scored():
     aligned = some_members()
-    selection = select_vote(aligned, VoteRecipe())
+    selection = select_vote(aligned, VoteSettings())
     inside = aligned.parts == 1
     from inkfold.ensemble.methods import MethodScore, choose
 
@@ -115,7 +115,7 @@ def test_the_second_levels_stack_is_scikit_learns_logistic_regression():
     aligned = some_members(
         n=80, strengths=(1, 1), class_names=("a", "b"), out_of_fold=members, targets=targets, parts=parts, test=None
     )
-    stack = select_vote(aligned, VoteRecipe(method="stack")).method_scores[METHODS.index("stack")]
+    stack = select_vote(aligned, VoteSettings(method="stack")).method_scores[METHODS.index("stack")]
     contrast = (np.log(members[:, :, 1]) - np.log(members[:, :, 0])).T
     for part in range(4):
         outside = parts != part
@@ -126,7 +126,7 @@ def test_the_second_levels_stack_is_scikit_learns_logistic_regression():
 def test_without_out_of_fold_predictions_what_needs_no_fitting_is_left():
     for method in ("auto", *UNFITTED):
         aligned = without_out_of_fold()
-        selection = select_vote(aligned, VoteRecipe(method=method))
+        selection = select_vote(aligned, VoteSettings(method=method))
         assert selection.taken.method.kind == ("soft" if method == "auto" else method)
         assert (selection.member_scores, selection.method_scores, selection.choice) == ((), (), None)
         assert [one.method.kind for one in selection.fitted] == list(UNFITTED)
@@ -141,17 +141,17 @@ def test_what_must_be_fitted_is_refused_without_out_of_fold_predictions():
         {"method": "rank", "calibrate": True},
     ):
         with pytest.raises(PredictionError, match="is fitted on out-of-fold predictions, which not all members have"):
-            select_vote(without_out_of_fold(), VoteRecipe(**recipe))
+            select_vote(without_out_of_fold(), VoteSettings(**recipe))
         with pytest.raises(PredictionError, match="Take soft, hard, geometric or rank"):
-            refuse_unfit(without_out_of_fold(), VoteRecipe(**recipe))
-        refuse_unfit(some_members(), VoteRecipe(**recipe))
+            refuse_unfit(without_out_of_fold(), VoteSettings(**recipe))
+        refuse_unfit(some_members(), VoteSettings(**recipe))
 
 
 def test_the_log_says_which_method_is_used_and_why(caplog):
     caplog.set_level(logging.INFO, "inkfold.ensemble")
-    selection = select_vote(some_members(), VoteRecipe())
-    select_vote(some_members(), VoteRecipe(method="rank"))
-    select_vote(without_out_of_fold(), VoteRecipe())
+    selection = select_vote(some_members(), VoteSettings())
+    select_vote(some_members(), VoteSettings(method="rank"))
+    select_vote(without_out_of_fold(), VoteSettings())
     name = selection.taken.method.name
     assert [line for line in caplog.messages if "has accuracy" not in line] == [
         f"vote: chose {name}, the simplest that is not distinguishable from the most accurate",
@@ -163,13 +163,13 @@ def test_the_log_says_which_method_is_used_and_why(caplog):
 
 def test_progress_counts_the_methods():
     reports = []
-    select_vote(some_members(), VoteRecipe(), progress=lambda *report: reports.append(report))
+    select_vote(some_members(), VoteSettings(), progress=lambda *report: reports.append(report))
     assert reports == [("voting methods", i + 1, len(METHODS)) for i in range(len(METHODS))]
 
 
 def test_figures_are_those_of_the_files_and_agree_with_scikit_learn(tmp_path):
     aligned = some_members()
-    selection, files = written(tmp_path, aligned, VoteRecipe(method="weighted"))
+    selection, files = written(tmp_path, aligned, VoteSettings(method="weighted"))
     assert files == [
         "metrics.json",
         "vote.json",
@@ -192,7 +192,7 @@ def test_figures_are_those_of_the_files_and_agree_with_scikit_learn(tmp_path):
 
 
 def test_the_score_of_choosing_is_in_the_metrics_too(tmp_path):
-    written(tmp_path, some_members(), VoteRecipe())
+    written(tmp_path, some_members(), VoteSettings())
     choice = read(tmp_path / "metrics.json")["choice"]
     assert choice == read(tmp_path / "vote.json")["choice"]
     assert choice["accuracy_ci95"][0] <= choice["accuracy"] <= choice["accuracy_ci95"][1]
@@ -200,7 +200,7 @@ def test_the_score_of_choosing_is_in_the_metrics_too(tmp_path):
 
 def test_every_figure_has_an_interval_and_every_pair_a_test():
     aligned = some_members()
-    found = vote_json(aligned, select_vote(aligned, VoteRecipe()), VoteRecipe())
+    found = vote_json(aligned, select_vote(aligned, VoteSettings()), VoteSettings())
     assert [one["kind"] for one in found["candidates"]] == ["member"] * 3 + ["vote"] * 7
     for one in found["candidates"]:
         for figures in (one, one["test"]):
@@ -224,7 +224,7 @@ def test_every_figure_has_an_interval_and_every_pair_a_test():
 
 def test_intervals_are_wilsons():
     aligned = some_members(n=240)
-    found = vote_json(aligned, select_vote(aligned, VoteRecipe()), VoteRecipe())
+    found = vote_json(aligned, select_vote(aligned, VoteSettings()), VoteSettings())
     for one, probs in zip(found["candidates"], aligned.out_of_fold, strict=False):
         right = probs.argmax(1) == aligned.targets
         assert one["accuracy_ci95"] == pytest.approx(wilson_interval(int(right.sum()), 240))
@@ -257,7 +257,7 @@ def loops(aligned, within, across):
 @pytest.mark.parametrize("across", ["soft", "hard"])
 def test_votes_over_folds_are_measured_on_test_drawings_as_the_reference_votes(within, across):
     aligned = some_members(tests=90, strengths=(0.3, 0.5, 0.4, 0.2))
-    found = vote_json(aligned, select_vote(aligned, VoteRecipe()), VoteRecipe())["test_nested"]
+    found = vote_json(aligned, select_vote(aligned, VoteSettings()), VoteSettings())["test_nested"]
     assert found[f"{within}-{across}"]["accuracy"] == pytest.approx(
         np.mean(loops(aligned, within, across) == aligned.test_targets)
     )
@@ -267,13 +267,13 @@ def test_votes_over_folds_are_measured_on_test_drawings_as_the_reference_votes(w
 @pytest.mark.parametrize("across", ["soft", "hard"])
 def test_predictions_are_the_references_loops(tmp_path, within, across):
     aligned = some_members(tests=90, strengths=(0.3, 0.5, 0.4, 0.2))
-    written(tmp_path, aligned, VoteRecipe(method=across, within=within, ties="lowest_id"))
+    written(tmp_path, aligned, VoteSettings(method=across, within=within, ties="lowest_id"))
     assert Predictions.load(tmp_path / "predictions/test.parquet").preds.tolist() == loops(aligned, within, across)
 
 
 def test_how_folds_vote_changes_nothing_out_of_fold(tmp_path):
     for within in ("soft", "hard"):
-        written(tmp_path / within, some_members(), VoteRecipe(within=within))
+        written(tmp_path / within, some_members(), VoteSettings(within=within))
     soft, hard = (read(tmp_path / within / "metrics.json") for within in ("soft", "hard"))
     assert soft["out_of_fold"] == hard["out_of_fold"]
     assert soft["test"] != hard["test"]
@@ -281,7 +281,7 @@ def test_how_folds_vote_changes_nothing_out_of_fold(tmp_path):
 
 def test_without_labels_of_the_test_drawings_nothing_is_measured_on_them(tmp_path):
     aligned = some_members(test_targets=None)
-    written(tmp_path, aligned, VoteRecipe())
+    written(tmp_path, aligned, VoteSettings())
     found = read(tmp_path / "vote.json")
     assert (found["test_pairs"], found["test_nested"], found["n"]["test"]) == ([], {}, 0)
     assert all("test" not in one for one in found["candidates"])
@@ -290,8 +290,8 @@ def test_without_labels_of_the_test_drawings_nothing_is_measured_on_them(tmp_pat
 
 
 def test_test_labels_decide_nothing(tmp_path):
-    written(tmp_path / "with", some_members(), VoteRecipe())
-    written(tmp_path / "without", some_members(test_targets=None), VoteRecipe())
+    written(tmp_path / "with", some_members(), VoteSettings())
+    written(tmp_path / "without", some_members(test_targets=None), VoteSettings())
     names = ("submission.csv", "predictions/out_of_fold.parquet")
     for name in names:
         assert (tmp_path / "with" / name).read_bytes() == (tmp_path / "without" / name).read_bytes()
@@ -300,14 +300,14 @@ def test_test_labels_decide_nothing(tmp_path):
 
 def test_without_test_drawings_there_is_no_submission(tmp_path):
     aligned = some_members(test=None, test_paths=np.empty(0, np.dtypes.StringDType()), test_targets=None)
-    _, files = written(tmp_path, aligned, VoteRecipe())
+    _, files = written(tmp_path, aligned, VoteSettings())
     assert files == ["metrics.json", "vote.json", "predictions/out_of_fold.parquet"]
     assert not (tmp_path / "submission.csv").exists()
     assert read(tmp_path / "metrics.json")["data"]["n_test"] == 0
 
 
 def test_without_out_of_fold_predictions_members_and_votes_are_measured_on_labelled_tests(tmp_path):
-    _, files = written(tmp_path, without_out_of_fold(), VoteRecipe())
+    _, files = written(tmp_path, without_out_of_fold(), VoteSettings())
     assert files == ["metrics.json", "vote.json", "predictions/test.parquet", "submission.csv"]
     found = read(tmp_path / "vote.json")
     assert found["not_estimated"] == f"{NO_OUT_OF_FOLD} {NOT_ESTIMATED}"
@@ -323,7 +323,7 @@ def test_without_out_of_fold_predictions_members_and_votes_are_measured_on_label
 
 def test_a_holdouts_drawings_are_one_fold(tmp_path):
     summary = DataSummary(300, {"train": 2, "test": 1}, "holdout")
-    written(tmp_path, some_members(), VoteRecipe(), summary=summary)
+    written(tmp_path, some_members(), VoteSettings(), summary=summary)
     metrics = read(tmp_path / "metrics.json")
     assert metrics["split"] == "holdout"
     assert [(fold["fold"], fold["n"], fold["n_train"]) for fold in metrics["folds"]] == [(0, 60, 240)]
@@ -333,7 +333,7 @@ def test_a_holdouts_drawings_are_one_fold(tmp_path):
 
 def test_the_submission_has_the_classes_numbers(tmp_path):
     aligned = some_members()
-    written(tmp_path, aligned, VoteRecipe(), SubmissionFormat(np.array([3, 7, 40])))
+    written(tmp_path, aligned, VoteSettings(), SubmissionFormat(np.array([3, 7, 40])))
     with (tmp_path / "submission.csv").open() as file:
         rows = [*csv.DictReader(file)]
     preds = Predictions.load(tmp_path / "predictions/test.parquet").preds
@@ -348,7 +348,7 @@ def test_a_tie_that_less_than_single_precision_decides_is_decided_in_every_file(
         test=(first[None], second[None]), test_paths=np.array(["x.png"], np.dtypes.StringDType()), test_targets=np.array([0]),
         names=("a", "b"), out_of_fold=some_members().out_of_fold[:2],
     )  # fmt: skip
-    selection, _ = written(tmp_path, aligned, VoteRecipe(method="hard"))
+    selection, _ = written(tmp_path, aligned, VoteSettings(method="hard"))
     answer = int(selection.taken.pool(aligned.test_members("soft", "lowest_id")).argmax())
     saved = Predictions.load(tmp_path / "predictions/test.parquet")
     assert saved.probs.argmax(1).tolist() == [answer]
@@ -358,7 +358,7 @@ def test_a_tie_that_less_than_single_precision_decides_is_decided_in_every_file(
 def test_two_votes_give_the_same_bytes(tmp_path):
     names = ("vote.json", "metrics.json", "submission.csv", "predictions/test.parquet", "predictions/out_of_fold.parquet")
     for out in ("one", "two"):
-        written(tmp_path / out, some_members(), VoteRecipe(calibrate=True))
+        written(tmp_path / out, some_members(), VoteSettings(calibrate=True))
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
@@ -366,7 +366,7 @@ def test_two_votes_give_the_same_bytes(tmp_path):
 def test_no_test_drawings_at_all_are_written_too(tmp_path):
     empty = tuple(np.empty((2, 0, 3), np.float32) for _ in range(3))
     aligned = some_members(test=empty, test_paths=np.empty(0, np.dtypes.StringDType()), test_targets=np.empty(0, int))
-    _, files = written(tmp_path, aligned, VoteRecipe())
+    _, files = written(tmp_path, aligned, VoteSettings())
     assert "submission.csv" in files
     assert "test" not in read(tmp_path / "metrics.json")
     assert aligned.class_names == NAMES

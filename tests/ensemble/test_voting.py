@@ -224,7 +224,7 @@ def in_fractions(members):
 @quicker
 @given(members=predictions(range(1, 4), range(1, 4), [1, 2]))
 def test_a_nested_vote_is_that_of_loops_over_models_and_folds(within, across, members):
-    shares = nested_vote(members, within, across)
+    shares = nested_vote(members, within, across, "lowest_id")
     expected = [
         elected([elected(folds, within, "lowest_id") for folds in models], across, "lowest_id")
         for models in in_fractions(members)
@@ -264,14 +264,14 @@ def test_nested_votes_by_hand():
     # two models of three folds: the first is sure of class 0 once and leans to 1 twice, the second leans to 2
     first, second = [[1.0, 0.0, 0.0], [0.4, 0.6, 0.0], [0.4, 0.6, 0.0]], [[0.3, 0.0, 0.7], [0.3, 0.0, 0.7], [0.3, 0.7, 0.0]]
     members = np.array([first, second])[:, :, None]
-    np.testing.assert_allclose(nested_vote(members, "soft", "soft"), [[0.45, 1.9 / 6, 1.4 / 6]])
-    np.testing.assert_allclose(nested_vote(members, "soft", "hard"), [[0.5, 0.0, 0.5]])
-    np.testing.assert_allclose(nested_vote(members, "hard", "hard"), [[0.0, 0.5, 0.5]])
-    np.testing.assert_allclose(nested_vote(members, "hard", "soft"), [[1 / 6, 3 / 6, 2 / 6]])
+    np.testing.assert_allclose(nested_vote(members, "soft", "soft", "lowest_id"), [[0.45, 1.9 / 6, 1.4 / 6]])
+    np.testing.assert_allclose(nested_vote(members, "soft", "hard", "lowest_id"), [[0.5, 0.0, 0.5]])
+    np.testing.assert_allclose(nested_vote(members, "hard", "hard", "lowest_id"), [[0.0, 0.5, 0.5]])
+    np.testing.assert_allclose(nested_vote(members, "hard", "soft", "lowest_id"), [[1 / 6, 3 / 6, 2 / 6]])
     # soft-hard's tie between 0 and 2: 0 has the higher mean; hard-hard's between 1 and 2: 1 has
     assert preds_of(nested_vote(members, "soft", "hard", "mean_probability")).tolist() == [0]
     assert preds_of(nested_vote(members, "hard", "hard", "mean_probability")).tolist() == [1]
-    assert preds_of(nested_vote(members[:, :, :, ::-1], "hard", "hard")).tolist() == [0], "the lowest class id"
+    assert preds_of(nested_vote(members[:, :, :, ::-1], "hard", "hard", "lowest_id")).tolist() == [0], "the lowest class id"
     assert preds_of(nested_vote(members[:, :, :, ::-1], "hard", "hard", "mean_probability")).tolist() == [1]
 
 
@@ -415,7 +415,7 @@ def test_a_nested_vote_without_models_or_folds_is_refused():
         for across in ("soft", "hard"):
             for shape in ((0, 2, 4, 3), (2, 0, 4, 3)):
                 with pytest.raises(PredictionError, match=r"^members: got none"):
-                    nested_vote(np.zeros(shape), within, across)
+                    nested_vote(np.zeros(shape), within, across, "lowest_id")
 
 
 @pytest.mark.parametrize("wrong", [-1, 3, 255])

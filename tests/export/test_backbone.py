@@ -14,7 +14,7 @@ VISION_TRANSFORMER = pytest.param("eva02_tiny_patch14_224", 28, marks=pytest.mar
 
 
 def info_of(name, size):
-    return resolve_backbone(BackboneSpec(name, weights="untrained", image_size=size))
+    return resolve_backbone(BackboneSpec(name=name, weights="untrained", image_size=size))
 
 
 @pytest.mark.parametrize(("name", "size"), [("test_resnet", 32), VISION_TRANSFORMER])

@@ -116,7 +116,7 @@ def test_a_file_holds_its_description(runs, tmp_path):
     assert about.accuracy["value"] == run.metrics["out_of_fold"]["accuracy"]
     assert about.accuracy["of"] == "out_of_fold"
     assert sum(one["count"] for one in about.reliability) == run.metrics["out_of_fold"]["n"]
-    assert ImageOptions(**about.image).size_px == 32
+    assert ImageOptions.from_key(about.image).size_px == 32
     features = predict_in_batches(open_session((tmp_path / "model.onnx").read_bytes()), drawings()[:1], "features")
     assert features.shape == (1, about.num_features)
 
@@ -153,7 +153,7 @@ def test_a_crop_is_refused_unless_the_file_takes_squares(runs, tmp_path):
         export_onnx(run_dir, tmp_path / "model.onnx")
     exported = export_onnx(run_dir, tmp_path / "model.onnx", ExportOptions(fitted=True))
     assert (exported.about.fitted, exported.parity.agreement) == (True, 1.0)
-    squares = [preprocess(one, ImageOptions(**exported.about.image)) for one in drawings()]
+    squares = [preprocess(one, ImageOptions.from_key(exported.about.image)) for one in drawings()]
     expected = in_float32(load_run(run_dir)).predict_proba(drawings())
     given = predict_in_batches(open_session((tmp_path / "model.onnx").read_bytes()), squares)
     np.testing.assert_allclose(given, expected, atol=2e-3)

@@ -7,8 +7,8 @@ from inkfold.ensemble.methods import METHODS, FittedMethod, VotingMethod
 from inkfold.ensemble.voting import vote_of_folds
 from inkfold.export.graph import Graph
 from inkfold.export.head_graph import add_fold_means, add_fold_vote, add_heads, add_pool
-from inkfold.heads.head import HeadSpec, head_probs
-from toy_heads import CLASSES, EVERY_KIND, FOLDS, SCALINGS, heads_of, unseen
+from inkfold.heads.head import head_probs
+from toy_heads import CLASSES, EVERY_KIND, FOLDS, SCALINGS, head_spec, heads_of, unseen
 from toy_onnx import run_graph
 
 
@@ -24,7 +24,7 @@ def test_every_head_answers_as_it_does_in_numpy(spec, scaling):
 
 @pytest.mark.parametrize("neighbours", [1, 1000])
 def test_more_neighbours_than_there_are_leave_the_unseen_out(neighbours):
-    spec, g = HeadSpec("knn", neighbours=neighbours), Graph()
+    spec, g = head_spec("knn", neighbours=neighbours), Graph()
     heads, features = heads_of(spec), unseen().astype(np.float32)
     heads["seen"][0, 0, 5:] = 0  # a member that has seen five drawings beside others that have seen many
     given = run_graph(g, {"features": features}, add_heads(g, "features", heads, spec))
@@ -32,7 +32,7 @@ def test_more_neighbours_than_there_are_leave_the_unseen_out(neighbours):
 
 
 def test_a_drawing_without_features_has_an_answer():
-    spec, g = HeadSpec("cosine"), Graph()
+    spec, g = head_spec("cosine"), Graph()
     given = run_graph(g, {"features": np.zeros((1, 5), np.float32)}, add_heads(g, "features", heads_of(spec), spec))
     np.testing.assert_allclose(given, np.full((FOLDS, 1, CLASSES), 1 / CLASSES), atol=1e-6)
 
@@ -68,7 +68,7 @@ def test_models_vote_as_they_do_in_numpy(method, calibrated):
     probs, g = answers(), Graph()
     weights = np.array([0.5, 2.0, 0.0]) if method in ("weighted", "greedy", "stack") else None
     way = FittedMethod(
-        VotingMethod(method, calibrated),
+        VotingMethod(method, calibrated, "lowest_id"),
         temperatures=np.array([0.7, 1.0, 3.0]) if calibrated else None,
         weights=weights,
         bias=np.arange(5) / 10 if method == "stack" else None,

@@ -21,7 +21,7 @@ def test_the_width_of_straight_lines_is_found(width):
 
 @pytest.mark.parametrize(("paper", "ink"), [(255, 0), (240, 30), (0, 255)])
 def test_a_page_is_measured_as_the_network_sees_it(paper, ink):
-    look = measure_line_style([ruled(5, paper=paper, ink=ink)], ImageOptions(64))
+    look = measure_line_style([ruled(5, paper=paper, ink=ink)], ImageOptions(size_px=64))
     light, dark = (paper, ink) if paper > ink else (ink, paper)
     assert (look["paper"], look["ink"]) == (light, dark)
     assert look["line_width_fraction"] == pytest.approx(5 / 200, rel=0.1)
@@ -29,18 +29,18 @@ def test_a_page_is_measured_as_the_network_sees_it(paper, ink):
 
 
 def test_a_crop_leaves_its_own_margin():
-    look = measure_line_style([ruled(5)], ImageOptions(64, "crop_to_ink"))
+    look = measure_line_style([ruled(5)], ImageOptions(size_px=64, resize="crop_to_ink"))
     assert look["margin_fraction"] == pytest.approx(0.05 / 1.1, abs=0.01)
 
 
 def test_a_long_page_is_measured_by_its_longer_side():
     page = np.full((100, 300), 255, np.uint8)
     page[48:53, 30:270] = 0
-    look = measure_line_style([page], ImageOptions(64))
+    look = measure_line_style([page], ImageOptions(size_px=64))
     assert look["line_width_fraction"] == pytest.approx(5 / 300, rel=0.15)
     assert look["margin_fraction"] == pytest.approx(0.1, abs=0.005)
 
 
 def test_blank_pages_say_nothing():
-    assert measure_line_style([np.full((9, 9), 255, np.uint8)], ImageOptions(64)) == UNKNOWN
-    assert measure_line_style([], ImageOptions(64)) == UNKNOWN
+    assert measure_line_style([np.full((9, 9), 255, np.uint8)], ImageOptions(size_px=64)) == UNKNOWN
+    assert measure_line_style([], ImageOptions(size_px=64)) == UNKNOWN

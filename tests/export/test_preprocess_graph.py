@@ -74,7 +74,8 @@ KINDS = ["noise", "dark", "nearly dark", "equal channels", "nearly grey", "light
 # 227.4999995 in the first pass, whose weight in the second is 1.08: two levels off.
 @example(kind="dark", size=(14, 2), seed=13, fit="pad", colour="rgb", interpolation="bicubic")
 def test_drawings_are_fitted_as_pillow_fits_them(kind, size, seed, fit, colour, interpolation):
-    assert_same(page(kind, *size, seed), ImageOptions(SIZE, fit, colour, "auto", interpolation))
+    options = ImageOptions(size_px=SIZE, resize=fit, colour=colour, invert="auto", interpolation=interpolation)
+    assert_same(page(kind, *size, seed), options)
 
 
 @pytest.mark.parametrize(("interpolation", "expected"), [("bilinear", 1.00), ("bicubic", 1.27), ("lanczos", 1.57)])
@@ -83,7 +84,7 @@ def test_no_row_of_weights_carries_two_levels_of_the_first_pass(interpolation, e
     for side in (*range(1, 60), 224, 700):
         g = Graph()
         place = tuple(g.const(value, np.float64) for value in (float(SIZE), 0.0))
-        weights, _ = _weights(g, g.op("Cast", "side", to=11), place, ImageOptions(SIZE, interpolation=interpolation))
+        weights, _ = _weights(g, g.op("Cast", "side", to=11), place, ImageOptions(size_px=SIZE, interpolation=interpolation))
         rows = np.abs(run_graph(g, {"side": np.array(side, np.int64)}, weights)).sum(1)
         largest = max(largest, float(rows.max()))
     assert largest == pytest.approx(expected, abs=0.02)
@@ -93,19 +94,19 @@ def test_no_row_of_weights_carries_two_levels_of_the_first_pass(interpolation, e
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("invert", ["auto", "never"])
 def test_squares_of_the_right_size_are_not_resized(kind, invert):
-    pixels, options = page(kind, SIZE, SIZE, 1), ImageOptions(SIZE, invert=invert)
+    pixels, options = page(kind, SIZE, SIZE, 1), ImageOptions(size_px=SIZE, invert=invert)
     np.testing.assert_array_equal(fitted(pixels, options)[0], as_three(preprocess(pixels, options)))
 
 
 def test_what_was_fitted_stays_as_it_is():
-    options = ImageOptions(SIZE)
+    options = ImageOptions(size_px=SIZE)
     once = preprocess(page("light on dark", 60, 31, 0), options)
     np.testing.assert_array_equal(fitted(once, options)[0], as_three(once))
 
 
 def test_each_drawing_of_a_batch_is_judged_by_itself():
     batch = np.stack([page(kind, 40, 33, 2) for kind in ("noise", "equal channels", "nearly grey", "light on dark")])
-    options = ImageOptions(SIZE)
+    options = ImageOptions(size_px=SIZE)
     together = fitted(batch, options)
     for pixels, one in zip(batch, together, strict=True):
         np.testing.assert_array_equal(one, fitted(pixels, options)[0])
@@ -116,7 +117,7 @@ def test_large_pages_are_fitted_too(size):
     rng = np.random.default_rng(0)
     pixels = np.full(size, 20, np.uint8)
     pixels[rng.random(size) < 0.1] = 230
-    assert_same(pixels, ImageOptions(SIZE))
+    assert_same(pixels, ImageOptions(size_px=SIZE))
 
 
 SIDE = 24

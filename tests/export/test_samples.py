@@ -57,7 +57,7 @@ def test_a_runs_drawings_come_with_the_fold_that_held_them_out(tmp_path):
     assert (len(samples.train), len(samples.test), len(samples.all)) == (18, 6, 24)
     assert sorted(np.bincount(samples.train.folds).tolist()) == [6, 6, 6]
     assert samples.test.targets is not None
-    decoded, pixels = samples.train.decode(ImageOptions(32))
+    decoded, pixels = samples.train.decode(ImageOptions(size_px=32))
     assert (len(decoded), pixels[0].shape) == (18, (48, 48))
 
 
@@ -65,13 +65,14 @@ def test_unreadable_drawings_are_skipped(tmp_path):
     files = sorted((toy_data(tmp_path / "data") / "train").rglob("*.png"))[:3]
     break_image(files[1])
     listed = Samples(np.array([*map(str, files), "gone.png"], np.dtypes.StringDType()), np.arange(4))
-    decoded, pixels = listed.decode(ImageOptions(32))
+    decoded, pixels = listed.decode(ImageOptions(size_px=32))
     assert (decoded.targets.tolist(), len(pixels)) == ([0, 2], 2)
 
 
 def test_large_pages_are_thinned_out_evenly_to_limit_memory(tmp_path, monkeypatch):
     files = sorted((toy_data(tmp_path / "data") / "train").rglob("*.png"))
     monkeypatch.setattr(samples_module, "MAX_DECODED_BYTES", 7 * 48 * 48)  # seven of the toy's drawings
-    decoded, pixels = Samples(np.array([*map(str, files)], np.dtypes.StringDType()), np.arange(18)).decode(ImageOptions(32))
+    listed = Samples(np.array([*map(str, files)], np.dtypes.StringDType()), np.arange(18))
+    decoded, pixels = listed.decode(ImageOptions(size_px=32))
     assert decoded.targets.tolist() == [0, 4, 8, 12, 16]
     assert len(pixels) == len(decoded)

@@ -81,7 +81,7 @@ def test_the_rate_is_that_of_the_last_extraction_of_many_drawings(tmp_path):
 def spec_with_weights(directory: Path, first: int = 0, **options: object) -> BackboneSpec:
     directory.mkdir(parents=True, exist_ok=True)
     save_file({"weights": np.arange(first, first + 3)}, directory / "a.safetensors")
-    return BackboneSpec("test_resnet", weights=str(directory / "a.safetensors"), **options)
+    return BackboneSpec(name="test_resnet", weights=str(directory / "a.safetensors"), **options)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,12 @@ def test_every_view_has_a_key_of_its_own(tmp_path):
 
 def test_another_resampling_is_another_key_where_pixels_are_resampled(tmp_path, monkeypatch):
     def directories():
-        cases = [(OPTIONS, "identity"), (ImageOptions(16), "identity"), (OPTIONS, "rotate(5)"), (ImageOptions(16), "rotate(5)")]
+        cases = [
+            (OPTIONS, "identity"),
+            (ImageOptions(size_px=16), "identity"),
+            (OPTIONS, "rotate(5)"),
+            (ImageOptions(size_px=16), "rotate(5)"),
+        ]
         return [new_bank(tmp_path, options=options, view=parse_view(text)).shards.directory for options, text in cases]
 
     before = directories()

@@ -13,19 +13,19 @@ import pytest
 import torch
 from PIL import Image
 
-from inkfold.augment.operations import parse_operations
 from inkfold.augment.views import IDENTITY, View, parse_view, render
+from inkfold.config.operations import parse_operations
 from inkfold.errors import CacheError, DataError
 from inkfold.features.bank import FeatureBank
 from inkfold.features.executors import InlineExecutor
 from inkfold.features.extractor import DrawingFiles, Extractor, extract, read_drawing_files, refuse_broken, whole_drawings
 from inkfold.features.tasks import FeatureJob
-from inkfold.heads.head import HeadSpec
 from inkfold.images.preprocess import ImageOptions
 from inkfold.models.weights import BackboneSpec, resolve_backbone
 from inkfold.runtime.cost import Cost
 from inkfold.storage.pixels import BrokenFile, ImageStore
 from toy_bank import Stub, expected, fill, fill_bank, info, making, named, pictures, use
+from toy_heads import head_spec, settings_of
 
 
 def draw(path: Path, seed: int, *, colour: bool = False) -> str:
@@ -42,8 +42,8 @@ def sample(directory: Path, count: int = 6) -> list[str]:
 
 @pytest.fixture
 def extractor(own_home):
-    info = resolve_backbone(BackboneSpec("test_resnet", weights="untrained", image_size=32))
-    return Extractor(own_home, info, ImageOptions(32), device="cpu", batch_size=4)
+    info = resolve_backbone(BackboneSpec(name="test_resnet", weights="untrained", image_size=32))
+    return Extractor(own_home, info, ImageOptions(size_px=32), device="cpu", batch_size=4)
 
 
 def read(files, names=None) -> DrawingFiles:
@@ -261,16 +261,15 @@ def test_features_that_stay_on_disk_are_the_same(tmp_path, extractor, own_home, 
 def test_heads_are_fitted_alike_on_features_that_stay_on_disk(tmp_path, extractor, monkeypatch):
     from inkfold.heads.fit import Trial, fit_trials
     from inkfold.heads.fit_group import AugmentedFeatures, TrainingSet
-    from inkfold.heads.settings import FitSettings
 
     source, targets = read(sample(tmp_path)), np.array([0, 1, 2, 0, 1, 2])
-    kinds = [HeadSpec(scaling="standardise"), HeadSpec("knn"), HeadSpec("class_mean")]
+    kinds = [head_spec(scaling="standardise"), head_spec("knn"), head_spec("class_mean")]
 
     def heads():
         features = extracted(extractor, source, SEVERAL)
         schooling = AugmentedFeatures(lambda epoch: features.read(SEVERAL[epoch]), [1.0] * 4)
         lessons = TrainingSet(features.read(), targets, np.arange(6) // 3 != np.arange(2)[:, None], 3, 0, schooling)
-        return [one.heads for one in fit_trials(lessons, [Trial(spec, FitSettings(4, 2)) for spec in kinds])]
+        return [one.heads for one in fit_trials(lessons, [Trial(spec, settings_of(4, batch_size=2)) for spec in kinds])]
 
     expected = heads()
     monkeypatch.setattr("inkfold.features.bank.MAPPED_FROM_BYTES", 0)
@@ -323,7 +322,7 @@ def test_copies_cost_one_forward_a_view(tmp_path, extractor):
 
 
 def test_larger_pixels_serve_every_view_and_make_other_features(tmp_path, extractor):
-    larger = Extractor(extractor.home, extractor.backbone, ImageOptions(48), "cpu", 4)
+    larger = Extractor(extractor.home, extractor.backbone, ImageOptions(size_px=48), "cpu", 4)
     source, cost = read(sample(tmp_path)), Cost()
     views = [IDENTITY, parse_view("scale(1.5,1.5)")]
     larger.decode(source, cost, views=views)
@@ -409,8 +408,8 @@ from inkfold.models.weights import BackboneSpec, resolve_backbone
 home, digests, side, gate = Path(sys.argv[1]), np.load(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
 cells.CPU_CELL_ROWS = 8
 torch.set_num_threads(1)
-info = resolve_backbone(BackboneSpec("test_resnet", weights="untrained", image_size=side))
-making = cells.Making(home, info, ImageOptions(side), "cpu", 4)
+info = resolve_backbone(BackboneSpec(name="test_resnet", weights="untrained", image_size=side))
+making = cells.Making(home, info, ImageOptions(size_px=side), "cpu", 4)
 build = cells.build_backbone
 
 def tell(stage, done, total):
@@ -473,7 +472,7 @@ def test_nothing_asked_costs_nothing(tmp_path, monkeypatch):
 
 
 def add_colour(home: Path, ids) -> None:
-    colour = ImageStore(home / "pixels", ImageOptions(8)).colour
+    colour = ImageStore(home / "pixels", ImageOptions(size_px=8)).colour
     colour.create()
     colour.append(named(ids), np.repeat(pictures(ids)[..., None], 3, axis=-1))
 
@@ -589,7 +588,7 @@ def halves(side: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("stored", "text"), [(16, "identity"), (16, "hflip"), (12, "identity"), (8, "identity")])
 def test_larger_pixels_are_shown_at_the_backbones_size(tmp_path, monkeypatch, stored, text):
-    store = ImageStore(tmp_path / "pixels", ImageOptions(stored))
+    store = ImageStore(tmp_path / "pixels", ImageOptions(size_px=stored))
     store.grey.create()
     store.grey.append(named(range(3)), halves(stored))
     seen = []
@@ -653,7 +652,7 @@ def wait_for(process: subprocess.Popen[str], line: str) -> list[str]:
 
 
 def read_bank(home: Path, side: int) -> FeatureBank:
-    return FeatureJob(home, info(side), ImageOptions(side), "cpu", 4).bank(IDENTITY)
+    return FeatureJob(home, info(side), ImageOptions(size_px=side), "cpu", 4).bank(IDENTITY)
 
 
 def test_a_killed_run_loses_at_most_a_cell_and_ends_equal_though_two_runs_finish_it(tmp_path):
@@ -661,7 +660,7 @@ def test_a_killed_run_loses_at_most_a_cell_and_ends_equal_though_two_runs_finish
     killed_home, whole_home = tmp_path / "killed", tmp_path / "whole"
     for home in (killed_home, whole_home):
         home.mkdir()
-        digests = fill(home, range(60), ImageOptions(side))
+        digests = fill(home, range(60), ImageOptions(size_px=side))
     bank = read_bank(killed_home, side)
     with contextlib.ExitStack() as stack:
         killed, *others = (stack.enter_context(started(killed_home, digests, gate, side)) for _ in range(3))

@@ -49,7 +49,7 @@ def test_whole_cells_that_are_done_leave_the_others_as_they_were(tmp_path_factor
     [("cpu", 1, 64), ("cpu", 8, 64), ("cpu", 24, 72), ("cpu", 100, 100), ("cuda", 128, 2048), ("cuda", 3000, 3000)],
 )
 def test_a_cell_has_whole_batches(tmp_path, device, batch_size, rows):
-    assert FeatureJob(tmp_path, info(), ImageOptions(8), device, batch_size).cell_rows == rows
+    assert FeatureJob(tmp_path, info(), ImageOptions(size_px=8), device, batch_size).cell_rows == rows
 
 
 def test_a_cell_survives_pickling_and_says_what_it_is(tmp_path):

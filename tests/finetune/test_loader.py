@@ -37,7 +37,7 @@ def test_a_drawing_looks_the_same_in_any_company(tmp_path):
 
 
 def test_larger_pixels_are_shown_at_the_networks_size(tmp_path):
-    stored = ImageOptions(16)
+    stored = ImageOptions(size_px=16)
     digests = fill(tmp_path, range(3), stored)
     [pixels] = DrawingLoader(ImageStore(tmp_path / "pixels", stored), digests, 8, on_cpu=True).batches([np.arange(3)], IDENTITY)
     assert pixels.shape == (3, 8, 8)

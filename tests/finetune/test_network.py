@@ -2,20 +2,21 @@ import numpy as np
 import pytest
 import torch
 
+from inkfold.config.sections import FinetuneSettings
 from inkfold.errors import RecipeError
 from inkfold.finetune.network import (
     HeadModule,
     Network,
-    TrainedPart,
     check_trainable,
     interpolated,
     start_of,
     trainable_backbone,
 )
-from inkfold.heads.head import HeadSpec, head_probs, init_heads, start_heads
+from inkfold.heads.head import head_probs, init_heads, start_heads
 from inkfold.models.backbone import build_model
 from inkfold.models.torchvision_compat import declare_missing_operators
 from inkfold.models.weights import BackboneSpec, resolve_backbone
+from toy_heads import head_spec, replace
 from toy_network import CLASSES, MLP, heads_for, images_for, info_of
 
 declare_missing_operators()  # peft brings torchvision in
@@ -24,10 +25,12 @@ torch.set_num_threads(1)
 MODELS = ("test_resnet", "test_vit", "test_efficientnet")
 PARTS = ("last_blocks", "lora", "all")
 
+LORA = FinetuneSettings(part="lora", lora_rank=2)
+
 
 def trained(name, part, steps=2):
     info = info_of(name)
-    network = Network(info, HeadModule(MLP, heads_for(info)), TrainedPart(part)).train()
+    network = Network(info, HeadModule(MLP, heads_for(info)), FinetuneSettings(part=part)).train()
     groups = network.parameter_groups(0.05, 0.8, 2.0)
     optimiser = torch.optim.SGD(groups, 0.05)
     for _ in range(steps):
@@ -68,8 +71,11 @@ def test_only_the_last_blocks_change_and_what_is_frozen_keeps_its_statistics(nam
 def test_more_last_blocks_are_more_parameters_up_to_all_blocks():
     info = info_of("test_resnet")
     heads = heads_for(info)
-    counts = [len(Network(info, HeadModule(MLP, heads), TrainedPart("last_blocks", n)).changes()) for n in (1, 2, 3, 99)]
-    everything = len(Network(info, HeadModule(MLP, heads), TrainedPart("all")).changes())
+    counts = [
+        len(Network(info, HeadModule(MLP, heads), FinetuneSettings(part="last_blocks", blocks=n)).changes())
+        for n in (1, 2, 3, 99)
+    ]
+    everything = len(Network(info, HeadModule(MLP, heads), FinetuneSettings(part="all")).changes())
     assert counts == sorted(counts)
     assert counts[0] < counts[1] < counts[-1] == everything
 
@@ -77,11 +83,11 @@ def test_more_last_blocks_are_more_parameters_up_to_all_blocks():
 def test_lora_trains_a_small_part_and_the_head():
     pytest.importorskip("peft", reason="LoRA needs the extra inkfold[lora]")
     info = info_of("test_vit")
-    network = Network(info, HeadModule(MLP, heads_for(info)), TrainedPart("lora", rank=2))
+    network = Network(info, HeadModule(MLP, heads_for(info)), LORA)
     names = [name for name, one in network.named_parameters() if one.requires_grad]
     assert all(".lora_" in name or name.startswith("head.") for name in names)
     assert any(".lora_" in name for name in names)
-    again, other = (Network(info, HeadModule(MLP, heads_for(info)), TrainedPart("lora", rank=2, seed=seed)) for seed in (0, 1))
+    again, other = (Network(info, HeadModule(MLP, heads_for(info)), LORA, seed) for seed in (0, 1))
     first = next(name for name in names if ".lora_A" in name)
     assert torch.equal(network.get_parameter(first), again.get_parameter(first))
     assert not torch.equal(network.get_parameter(first), other.get_parameter(first))
@@ -99,8 +105,8 @@ def test_lora_trains_a_small_part_and_the_head():
 )
 def test_lora_merges_into_whatever_it_adds_to(name, arguments):
     pytest.importorskip("peft", reason="LoRA needs the extra inkfold[lora]")
-    info = resolve_backbone(BackboneSpec(name, weights="untrained", model_args=arguments))
-    network = Network(info, HeadModule(MLP, heads_for(info)), TrainedPart("lora", rank=2))
+    info = resolve_backbone(BackboneSpec(name=name, weights="untrained", model_args=arguments))
+    network = Network(info, HeadModule(MLP, heads_for(info)), LORA)
     for parameter, values in network.named_parameters():
         if ".lora_B" in parameter:
             torch.nn.init.normal_(values)
@@ -112,7 +118,7 @@ def test_lora_merges_into_whatever_it_adds_to(name, arguments):
 
 def test_rates_fall_from_layer_to_layer_and_norms_and_biases_have_no_decay():
     info = info_of("test_vit")
-    network = Network(info, HeadModule(MLP, heads_for(info)), TrainedPart("all"))
+    network = Network(info, HeadModule(MLP, heads_for(info)), FinetuneSettings(part="all"))
     groups = network.parameter_groups(0.05, 0.5, 3.0)
     placed = [one for group in groups for one in group["params"]]
     assert len(placed) == len({id(one) for one in placed}) == len(list(network.parameters()))
@@ -127,10 +133,10 @@ def test_rates_fall_from_layer_to_layer_and_norms_and_biases_have_no_decay():
 
 
 @pytest.mark.parametrize("scaling", ["none", "standardise", "normalise"])
-@pytest.mark.parametrize("spec", [HeadSpec(), MLP, HeadSpec("mlp", (8,), activation="gelu"), HeadSpec("cosine")], ids=str)
+@pytest.mark.parametrize("spec", [head_spec(), MLP, head_spec("mlp", (8,), activation="gelu"), head_spec("cosine")], ids=str)
 def test_a_head_as_a_module_answers_as_in_numpy(spec, scaling):
     rng = np.random.default_rng(0)
-    spec = HeadSpec(spec.kind, spec.hidden, spec.activation, spec.norm, scaling)
+    spec = replace(spec, scaling=scaling)
     fitted = init_heads(spec, 6, CLASSES, [(1,), (2,)])
     if spec.kind == "cosine":
         fitted.pop("temperature")
@@ -166,29 +172,29 @@ BEIT = "beit_base_patch16_224"
 
 
 def untrained_info(name):
-    return resolve_backbone(BackboneSpec(name, weights="untrained"))
+    return resolve_backbone(BackboneSpec(name=name, weights="untrained"))
 
 
 @pytest.mark.parametrize(
     ("name", "part", "checkpointing", "message"),
     [
-        ("vgg11", TrainedPart("all"), True, r"finetune\.checkpointing: timm can't do so with 'vgg11"),
+        ("vgg11", FinetuneSettings(part="all"), True, r"finetune\.checkpointing: timm can't do so with 'vgg11"),
         (
             "poolformer_s12",
-            TrainedPart("last_blocks"),
+            FinetuneSettings(part="last_blocks"),
             False,
             r"timm doesn't know the blocks of 'poolformer_s12",
         ),
-        ("test_resnet", TrainedPart("all", drop_path=0.1), False, None),
-        ("vgg11", TrainedPart("all", drop_path=0.1), False, "can't be built with {'drop_path_rate': 0.1}"),
+        ("test_resnet", FinetuneSettings(part="all", drop_path=0.1), False, None),
+        ("vgg11", FinetuneSettings(part="all", drop_path=0.1), False, "can't be built with {'drop_path_rate': 0.1}"),
     ],
 )
 def test_what_a_backbone_cant_be_trained_for_is_told(name, part, checkpointing, message):
     if message is None:
-        check_trainable(untrained_info(name), part, checkpointing=checkpointing)
+        check_trainable(untrained_info(name), part.model_copy(update={"checkpointing": checkpointing}))
         return
     with pytest.raises(RecipeError, match=message):
-        check_trainable(untrained_info(name), part, checkpointing=checkpointing)
+        check_trainable(untrained_info(name), part.model_copy(update={"checkpointing": checkpointing}))
 
 
 @pytest.mark.parametrize("kind", ["last_blocks", "lora", "all"])
@@ -196,7 +202,7 @@ def test_what_a_backbone_cant_be_trained_for_is_told(name, part, checkpointing, 
 def test_what_can_be_trained_passes(name, kind):
     if kind == "lora":
         pytest.importorskip("peft", reason="LoRA needs the extra inkfold[lora]")
-    check_trainable(untrained_info(name), TrainedPart(kind), checkpointing=True)
+    check_trainable(untrained_info(name), FinetuneSettings(part=kind, checkpointing=True))
 
 
 def test_additions_that_nothing_goes_through_are_refused(monkeypatch):
@@ -211,10 +217,10 @@ def test_additions_that_nothing_goes_through_are_refused(monkeypatch):
 
     monkeypatch.setattr("inkfold.finetune.network.trainable_backbone", past_the_additions)
     with pytest.raises(RecipeError, match=r"24 of LoRA's additions to 'beit_base.* \(blocks\.0\.attn\.qkv\.lora_A"):
-        check_trainable(untrained_info(BEIT), TrainedPart("lora"), checkpointing=False)
+        check_trainable(untrained_info(BEIT), FinetuneSettings(part="lora"))
 
 
 def test_nothing_is_computed_and_nothing_random_is_drawn():
     before = torch.random.get_rng_state()
-    check_trainable(untrained_info("eva_giant_patch14_336"), TrainedPart("all", drop_path=0.1), checkpointing=True)
+    check_trainable(untrained_info("eva_giant_patch14_336"), FinetuneSettings(part="all", drop_path=0.1, checkpointing=True))
     assert torch.equal(torch.random.get_rng_state(), before)

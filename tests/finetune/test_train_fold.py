@@ -260,7 +260,7 @@ def test_the_start_as_the_only_share_is_the_frozen_run(tmp_path, data, recipe):
 
 def test_a_killed_run_goes_on_from_the_heads_that_it_started_from_whoever_fits_them_again(tmp_path, data, recipe, monkeypatch):
     whole = train(recipe, data=data, out=tmp_path / "whole")
-    real = pipeline._fit
+    real = pipeline._train_heads
 
     def fitted_elsewhere(*given):
         fitted = real(*given)
@@ -270,7 +270,7 @@ def test_a_killed_run_goes_on_from_the_heads_that_it_started_from_whoever_fits_t
         kill_at(patched, 5)
         with pytest.raises(Killed):
             train(recipe, data=data, out=tmp_path / "killed")
-    monkeypatch.setattr(pipeline, "_fit", fitted_elsewhere)
+    monkeypatch.setattr(pipeline, "_train_heads", fitted_elsewhere)
     continued = train(recipe, data=data, out=tmp_path / "killed")
     for name in (*WEIGHTS, "heads.safetensors"):
         assert (continued.path / name).read_bytes() == (whole.path / name).read_bytes()
@@ -363,8 +363,8 @@ def test_what_this_machine_cant_do_is_told_before_drawings_are_read(tmp_path, da
 
 def test_mixup_needs_nothing_that_this_process_did_before():
     made = (
-        "from inkfold.finetune.mixup import Mixing; from inkfold.heads.settings import TuningSettings; "
-        "Mixing(TuningSettings(mixup=0.2), 3)"
+        "from inkfold.finetune.mixup import Mixing; from inkfold.config.sections import FinetuneSettings; "
+        "Mixing(FinetuneSettings(mixup=0.2), 3)"
     )
     assert python(made) == ""
 

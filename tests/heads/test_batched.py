@@ -1,16 +1,13 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 
 from inkfold.heads.batched import BatchedHeads, HeadJob
 from inkfold.heads.closed_form import fold_scaling
-from inkfold.heads.head import HeadSpec, head_probs, init_heads
+from inkfold.heads.head import head_probs, init_heads
 from inkfold.heads.losses import Mixture
 from inkfold.heads.randomness import StepRandomness
-from inkfold.heads.settings import FitSettings
-from toy_heads import COSINE, LINEAR, MLPS, SCALINGS, plain_model, scaled_by_torch
+from toy_heads import COSINE, LINEAR, MLPS, SCALINGS, head_spec, plain_model, replace, scaled_by_torch, settings_of
 
 torch.set_num_threads(1)  # such small steps take a hundred times as long where threads wait for a busy core
 
@@ -18,9 +15,9 @@ N, D, CLASSES, FOLDS, BATCH, SEED = 40, 6, 4, 3, 10, 5
 CPU = torch.device("cpu")
 SPECS = [LINEAR, *MLPS, COSINE]
 ADAM = [
-    FitSettings(lr=0.02),
-    FitSettings(lr=0.005, weight_decay=0.1, label_smoothing=0.1),
-    FitSettings(lr=0.01, focal_gamma=2.0, class_weights="balanced", mixup=0.4, dropout=0.3),
+    settings_of(lr=0.02),
+    settings_of(lr=0.005, weight_decay=0.1, label_smoothing=0.1),
+    settings_of(lr=0.01, focal_gamma=2.0, class_weights="balanced", mixup=0.4),
 ]
 
 
@@ -32,10 +29,10 @@ def toy():
     return features, targets, np.stack([fold != i for i in range(FOLDS)])
 
 
-def every_member(settings, starts=1):
+def every_member(settings, starts=1, dropouts=(0.0, 0.0, 0.3)):
     """Those of a trial lie together."""
     return [
-        HeadJob(trial, fold, start, one)
+        HeadJob(trial, fold, start, one, dropouts[trial])
         for trial, one in enumerate(settings)
         for fold in range(FOLDS)
         for start in range(starts)
@@ -88,7 +85,7 @@ def everything():
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 def test_scores_are_those_of_plain_pytorch_models(spec, scaling):
     spec, (features, _, folds) = replace(spec, scaling=scaling), toy()
-    members = every_member([FitSettings()], starts=2)
+    members = every_member([settings_of()], starts=2)
     built, drawn = build(spec, members), init_heads(spec, D, CLASSES, [(SEED, 1, one.fold, one.start) for one in members])
     with torch.no_grad():
         scores = built.scores(everything())
@@ -170,7 +167,7 @@ def mixture(members):
 @pytest.mark.parametrize("spec", [LINEAR, *MLPS], ids=str)
 def test_mixing_what_leaves_the_first_layer_is_mixing_scaled_features(spec, scaling):
     spec, (features, _, folds) = replace(spec, scaling=scaling), toy()
-    built = build(spec, every_member([FitSettings()]))
+    built = build(spec, every_member([settings_of()]))
     drawn, mixed = init_heads(spec, D, CLASSES, [(SEED, 1, fold, 0) for fold in range(FOLDS)]), mixture(FOLDS)
     with torch.no_grad():
         scores = built.scores(everything(), mixed)
@@ -182,14 +179,14 @@ def test_mixing_what_leaves_the_first_layer_is_mixing_scaled_features(spec, scal
 
 def test_dropout_follows_each_hidden_activation_by_hand():
     spec = MLPS[3]
-    members = every_member([FitSettings(dropout=0.5), FitSettings(dropout=0.2)], starts=2)
+    members = every_member([settings_of()] * 2, starts=2, dropouts=(0.5, 0.2))
     built, chance = build(spec, members), StepRandomness((SEED, 1, 2), N, CPU)
     drawn = init_heads(spec, D, CLASSES, [(SEED, 1, one.fold, one.start) for one in members])
     with torch.no_grad():
         scores = built.scores(everything(), chance=chance)
         for i, member in enumerate(members):
             *hidden, last = plain_model(spec, drawn, i)
-            x, share = everything(), torch.tensor([[[member.settings.dropout]]])
+            x, share = everything(), torch.tensor([[[member.dropout]]])
             for layer in (1, 2):
                 for module in hidden[3 * layer - 3 : 3 * layer]:
                     x = module(x)
@@ -198,15 +195,15 @@ def test_dropout_follows_each_hidden_activation_by_hand():
 
 
 def test_nothing_is_dropped_when_members_are_asked():
-    built, plain = (build(MLPS[1], every_member([FitSettings(dropout=share)])) for share in (0.5, 0.0))
+    built, plain = (build(MLPS[1], every_member([settings_of()], dropouts=[share])) for share in (0.5, 0.0))
     with torch.no_grad():
         assert torch.equal(built.scores(everything()), plain.scores(everything()))
 
 
 @pytest.mark.parametrize("scaling", ["none", "standardise"])
 def test_bfloat16_rounds_what_goes_into_products_and_nothing_else(scaling):
-    spec, (features, _, folds) = HeadSpec("mlp", (7,), scaling=scaling), toy()
-    built = build(spec, every_member([FitSettings(precision="bfloat16")]))
+    spec, (features, _, folds) = head_spec("mlp", (7,), scaling=scaling), toy()
+    built = build(spec, every_member([settings_of(precision="bfloat16")]))
     drawn = init_heads(spec, D, CLASSES, [(SEED, 1, fold, 0) for fold in range(FOLDS)])
 
     def rounded(values):

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
@@ -7,9 +5,10 @@ from sklearn.neighbors import NearestCentroid
 from sklearn.preprocessing import StandardScaler
 
 from inkfold.heads.closed_form import TEMPERATURES, compute_heads, fold_scaling
-from inkfold.heads.head import HeadSpec, head_probs
+from inkfold.heads.head import head_probs
+from toy_heads import head_spec, replace
 
-CLASS_MEAN, KNN = HeadSpec("class_mean"), HeadSpec("knn", neighbours=4)
+CLASS_MEAN, KNN = head_spec("class_mean"), head_spec("knn", neighbours=4)
 SCALINGS = ["none", "standardise", "normalise"]
 N, D, CLASSES, FOLDS = 48, 5, 4, 3
 

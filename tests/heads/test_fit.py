@@ -1,7 +1,6 @@
 import math
 import threading
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from itertools import product
 
@@ -15,17 +14,28 @@ from inkfold.heads import fit as training
 from inkfold.heads.closed_form import compute_heads
 from inkfold.heads.fit import Trial, fit_trials
 from inkfold.heads.fit_group import AugmentedFeatures, TrainingSet, epoch_order
-from inkfold.heads.head import HeadSpec, head_probs, init_heads, mean_probs
+from inkfold.heads.head import head_probs, init_heads, mean_probs
 from inkfold.heads.randomness import StepRandomness
-from inkfold.heads.settings import FitSettings
-from toy_heads import CLASS_MEAN, COSINE, KNN, LINEAR, Cosine, plain_model, scaled_by_torch
+from toy_heads import (
+    CLASS_MEAN,
+    COSINE,
+    KNN,
+    LINEAR,
+    Cosine,
+    head_spec,
+    plain_model,
+    replace,
+    scaled_by_torch,
+    schedule_of,
+    settings_of,
+)
 
 torch.set_num_threads(1)  # such small steps take a hundred times as long where threads wait for a busy core
 
 N, D, CLASSES, FOLDS, SEED = 50, 6, 4, 3, 5
-PLAIN = FitSettings(epochs=4, batch_size=8, lr=0.02)
-MLP, STANDARDISED = HeadSpec("mlp", (9,)), HeadSpec("mlp", (9,), scaling="standardise")
-DEEP, NORMED = HeadSpec("mlp", (9, 5), "gelu", scaling="standardise"), HeadSpec("mlp", (9, 5), "gelu", "layer", "normalise")
+PLAIN = settings_of(epochs=4, batch_size=8, lr=0.02)
+MLP, STANDARDISED = head_spec("mlp", (9,)), head_spec("mlp", (9,), scaling="standardise")
+DEEP, NORMED = head_spec("mlp", (9, 5), "gelu", scaling="standardise"), head_spec("mlp", (9, 5), "gelu", "layer", "normalise")
 ADAMW, SGD = replace(PLAIN, optimiser="adamw", weight_decay=0.05), replace(PLAIN, optimiser="sgd", weight_decay=0.01)
 
 # All of them are fitted in one program. Those of one shape stand side by side and differ in their numbers.
@@ -33,44 +43,46 @@ TRIALS = {
     **{
         f"{optimiser}, {schedule}": Trial(
             LINEAR,
-            replace(PLAIN, optimiser=optimiser, weight_decay=0.05, schedule=schedule, step_every=2, step_gamma=0.3),
+            replace(PLAIN, optimiser=optimiser, weight_decay=0.05, schedule=schedule_of(schedule, every=2, gamma=0.3)),
         )
         for optimiser in ("adam", "adamw", "sgd")
         for schedule in ("step", "cosine", "one_cycle", "constant")
     },
     "another rate": Trial(LINEAR, replace(PLAIN, lr=0.001)),
     "without decay": Trial(LINEAR, PLAIN),
-    "steps of other epochs": Trial(LINEAR, replace(PLAIN, schedule="step", step_every=1, step_gamma=0.7)),
+    "steps of other epochs": Trial(LINEAR, replace(PLAIN, schedule=schedule_of("step", every=1, gamma=0.7))),
     "warmed up": Trial(LINEAR, replace(PLAIN, warmup_epochs=2)),
-    "warmed up to a constant": Trial(LINEAR, replace(SGD, schedule="constant", warmup_epochs=1)),
+    "warmed up to a constant": Trial(LINEAR, replace(SGD, schedule=schedule_of("constant"), warmup_epochs=1)),
     "smoothed": Trial(LINEAR, replace(PLAIN, label_smoothing=0.2)),
     "balanced": Trial(LINEAR, replace(PLAIN, class_weights="balanced")),
     "smoothed and balanced": Trial(LINEAR, replace(ADAMW, label_smoothing=0.1, class_weights="balanced")),
     "focal": Trial(LINEAR, replace(PLAIN, focal_gamma=2.0)),
     "focal and balanced": Trial(LINEAR, replace(PLAIN, focal_gamma=0.7, class_weights="balanced")),
-    "several starts": Trial(LINEAR, PLAIN, starts=3),
+    "several starts": Trial(LINEAR, replace(PLAIN, starts=3)),
     "mixed": Trial(LINEAR, replace(PLAIN, mixup=0.4)),
-    "mixed otherwise": Trial(LINEAR, replace(PLAIN, mixup=2.0, class_weights="balanced", label_smoothing=0.1), starts=2),
+    "mixed otherwise": Trial(LINEAR, replace(PLAIN, mixup=2.0, class_weights="balanced", label_smoothing=0.1, starts=2)),
     "standardised": Trial(replace(LINEAR, scaling="standardise"), PLAIN),
     "normalised": Trial(replace(LINEAR, scaling="normalise"), SGD),
     "other epochs and batches": Trial(LINEAR, replace(PLAIN, epochs=3, batch_size=20)),
-    "a hidden layer": Trial(MLP, PLAIN, starts=2),
+    "a hidden layer": Trial(MLP, replace(PLAIN, starts=2)),
     "a hidden layer on standardised features": Trial(STANDARDISED, PLAIN),
-    "dropout": Trial(STANDARDISED, replace(PLAIN, dropout=0.3), starts=2),
-    "more dropout, and mixed": Trial(STANDARDISED, replace(PLAIN, dropout=0.6, mixup=0.4, label_smoothing=0.1)),
+    "dropout": Trial(replace(STANDARDISED, dropout=0.3), replace(PLAIN, starts=2)),
+    "more dropout, and mixed": Trial(replace(STANDARDISED, dropout=0.6), replace(PLAIN, mixup=0.4, label_smoothing=0.1)),
     "two hidden layers": Trial(DEEP, replace(ADAMW, label_smoothing=0.2)),
     "layer norms": Trial(NORMED, SGD),
-    "layer norms, dropout and mixing": Trial(NORMED, replace(SGD, lr=0.05, dropout=0.2, mixup=1.0, class_weights="balanced")),
-    "cosine": Trial(COSINE, PLAIN, starts=2),
-    "cosine, smoothed": Trial(COSINE, replace(PLAIN, lr=0.005, label_smoothing=0.1, schedule="one_cycle")),
+    "layer norms, dropout and mixing": Trial(
+        replace(NORMED, dropout=0.2), replace(SGD, lr=0.05, mixup=1.0, class_weights="balanced")
+    ),
+    "cosine": Trial(COSINE, replace(PLAIN, starts=2)),
+    "cosine, smoothed": Trial(COSINE, replace(PLAIN, lr=0.005, label_smoothing=0.1, schedule=schedule_of("one_cycle"))),
     "cosine on standardised features": Trial(replace(COSINE, scaling="standardise"), ADAMW),
 }
 ROUGH = {
-    "the best epoch": Trial(LINEAR, replace(PLAIN, keep="best"), starts=2),
+    "the best epoch": Trial(LINEAR, replace(PLAIN, keep="best", starts=2)),
     "the best epoch of another": Trial(LINEAR, replace(PLAIN, lr=0.1, keep="best")),
     "cosine, mixed": Trial(COSINE, replace(PLAIN, mixup=0.4)),
     "rounded": Trial(MLP, replace(PLAIN, precision="bfloat16")),
-    "rounded, mixed": Trial(MLP, replace(PLAIN, precision="bfloat16", lr=0.005, mixup=1.0, dropout=0.1)),
+    "rounded, mixed": Trial(replace(MLP, dropout=0.1), replace(PLAIN, precision="bfloat16", lr=0.005, mixup=1.0)),
     "class means": Trial(CLASS_MEAN, PLAIN),
     "neighbours": Trial(KNN, PLAIN),
 }
@@ -93,7 +105,7 @@ def lessons(**changes):
 
 def fit(settings=PLAIN, spec=LINEAR, starts=1, **changes):
     """Fit one trial."""
-    [fitted] = fit_trials(lessons(**changes), [Trial(spec, settings, starts)])
+    [fitted] = fit_trials(lessons(**changes), [Trial(spec, replace(settings, starts=starts))])
     return fitted
 
 
@@ -149,13 +161,13 @@ def plain_schedules(optimiser, one):
     """PyTorch's schedules, all of them stepped after every step."""
     steps, schedulers = -(-N // one.batch_size), torch.optim.lr_scheduler
     total = steps * one.epochs
-    if one.schedule == "one_cycle":
+    if one.schedule.kind == "one_cycle":
         return [schedulers.OneCycleLR(optimiser, one.lr, total_steps=total, cycle_momentum=False)]
     built = {
-        "step": lambda: [schedulers.StepLR(optimiser, one.step_every * steps, one.step_gamma)],
+        "step": lambda: [schedulers.StepLR(optimiser, one.schedule.every * steps, one.schedule.gamma)],
         "cosine": lambda: [schedulers.CosineAnnealingLR(optimiser, total)],
         "constant": list,
-    }[one.schedule]()
+    }[one.schedule.kind]()
     warm = int(one.warmup_epochs * steps)
     return [*built, schedulers.LinearLR(optimiser, 1 / warm, total_iters=warm - 1)] if warm else built
 
@@ -196,8 +208,8 @@ def plain_scores(model, x, kept):
 
 def kept_of(trial, start, mine, chance):
     """What dropout leaves of a member's drawings after each activation: it is drawn for the whole minibatch."""
-    share = torch.tensor([[[trial.settings.dropout]]])
-    widths = enumerate(trial.spec.hidden if trial.settings.dropout else (), 1)
+    share = torch.tensor([[[trial.spec.dropout]]])
+    widths = enumerate(trial.spec.hidden if trial.spec.dropout else (), 1)
     return [chance.dropped(torch.ones(1, len(mine), width), layer, [start], share)[0, mine] for layer, width in widths]
 
 
@@ -246,7 +258,7 @@ def as_heads(model):
 
 
 def check_against_plain(fitted, trial, schooling=None):
-    members = list(product(range(FOLDS), range(trial.starts)))
+    members = list(product(range(FOLDS), range(trial.settings.starts)))
     assert fitted.folds == tuple(fold for fold, _ in members)
     for i, (fold, start) in enumerate(members):
         found = {name: values[i] for name, values in fitted.heads.items() if name not in ("mean", "scale")}
@@ -294,7 +306,7 @@ def test_batches_of_two_in_which_a_member_may_have_no_row_agree_with_a_plain_loo
         check_against_plain(fit(trial.settings), trial)
 
 
-@pytest.mark.parametrize("settings", [ADAMW, replace(SGD, schedule="step", step_every=2)], ids=["adamw", "sgd"])
+@pytest.mark.parametrize("settings", [ADAMW, replace(SGD, schedule=schedule_of("step", every=2))], ids=["adamw", "sgd"])
 @pytest.mark.parametrize("spec", [LINEAR, STANDARDISED, NORMED, COSINE], ids=str)
 def test_a_curriculums_features_and_rates_agree_with_a_plain_loop_too(settings, spec):
     trial = Trial(spec, replace(settings, epochs=5))
@@ -358,8 +370,8 @@ HELD_OUT_CASES = {
     "linear": (LINEAR, PLAIN),
     "standardised": (STANDARDISED, PLAIN),
     "mixed, dropped and balanced": (
-        NORMED,
-        replace(SGD, mixup=1.0, dropout=0.2, class_weights="balanced", label_smoothing=0.1),
+        replace(NORMED, dropout=0.2),
+        replace(SGD, mixup=1.0, class_weights="balanced", label_smoothing=0.1),
     ),
     "cosine": (replace(COSINE, scaling="standardise"), replace(PLAIN, mixup=1.0, focal_gamma=1.0)),
 }
@@ -401,7 +413,7 @@ def test_a_constant_feature_says_nothing():
 
 
 LEARNERS = {"linear": LINEAR, "mlp": NORMED, "cosine": COSINE, "class_mean": CLASS_MEAN, "knn": KNN}
-LONGER = FitSettings(epochs=30, batch_size=8, lr=0.05)
+LONGER = settings_of(epochs=30, batch_size=8, lr=0.05)
 
 
 @pytest.mark.parametrize("kind", LEARNERS)
@@ -453,7 +465,8 @@ def test_the_mean_over_starts_is_their_folds_answer(together):
 @pytest.mark.parametrize(("name", "without"), [("dropout", {"dropout": 0.0}), ("mixed", {"mixup": 0.0})])
 def test_dropout_and_mixing_make_a_difference_and_none_of_them_is_none(name, without):
     trial = TRIALS[name]
-    nothing = replace(trial, settings=replace(trial.settings, **without))
+    part = "spec" if name == "dropout" else "settings"
+    nothing = replace(trial, **{part: replace(getattr(trial, part), **without)})
     with_it, without_it = fit_trials(lessons(), [trial, nothing])
     [alone] = fit_trials(lessons(), [nothing])
     check_alike(without_it, alone)
@@ -512,7 +525,8 @@ def held_out_probs(heads, spec, features):
 @pytest.mark.parametrize("schooling", [None, SCHOOLING], ids=["plain", "schooling"])
 @pytest.mark.parametrize("spec", [LINEAR, STANDARDISED, NORMED, COSINE], ids=str)
 def test_the_curve_ends_with_the_figures_of_the_held_out_drawings_as_they_are(spec, schooling):
-    settings = FitSettings(epochs=5, batch_size=8, dropout=0.3, mixup=0.5, label_smoothing=0.1, focal_gamma=1.0)
+    settings = settings_of(epochs=5, batch_size=8, mixup=0.5, label_smoothing=0.1, focal_gamma=1.0)
+    spec = replace(spec, dropout=0.3) if spec.kind == "mlp" else spec
     fitted = fit(settings, spec, schooling=schooling)
     features, targets, _ = toy()
     probs = held_out_probs(fitted.heads, spec, features)
@@ -523,7 +537,7 @@ def test_the_curve_ends_with_the_figures_of_the_held_out_drawings_as_they_are(sp
 
 
 def test_each_point_of_the_curve_is_where_a_shorter_fit_ends():
-    settings = replace(PLAIN, schedule="constant", mixup=0.4)
+    settings = replace(PLAIN, schedule=schedule_of("constant"), mixup=0.4)
     curve = fit(settings, schooling=SCHOOLING).curve
     for epochs in (1, 2, 3):
         assert fit(replace(settings, epochs=epochs), schooling=SCHOOLING).curve == curve[:epochs]
@@ -532,7 +546,7 @@ def test_each_point_of_the_curve_is_where_a_shorter_fit_ends():
 def test_the_curves_figures_by_hand():
     # Two drawings, a member for each; features of 0 leave the biases, and a rate of next to nothing leaves those as drawn.
     targets, folds = np.array([0, 1]), np.array([[True, False], [False, True]])
-    settings = FitSettings(epochs=2, batch_size=2, lr=1e-12)
+    settings = settings_of(epochs=2, batch_size=2, lr=1e-12)
     [fitted] = fit_trials(TrainingSet(np.zeros((2, 3), np.float32), targets, folds, 2, SEED), [Trial(LINEAR, settings)])
     bias = fitted.heads["layers.0.bias"][:, 0].astype(float)
     own = [math.log(1 + math.exp(bias[member, 1 - target] - bias[member, target])) for member, target in ((0, 0), (1, 1))]
@@ -545,7 +559,7 @@ def test_the_curves_figures_by_hand():
 
 
 def test_the_curves_loss_is_the_mean_of_the_members_losses_while_they_learn():
-    (_, targets, folds), settings = toy(), FitSettings(epochs=2, batch_size=N, lr=0.01, label_smoothing=0.1)
+    (_, targets, folds), settings = toy(), settings_of(epochs=2, batch_size=N, lr=0.01, label_smoothing=0.1)
     curve = fit(settings, schooling=SCHOOLING, starts=2).curve
     losses = []
     for fold, start in product(range(FOLDS), range(2)):
@@ -556,11 +570,11 @@ def test_the_curves_loss_is_the_mean_of_the_members_losses_while_they_learn():
 
 
 def test_the_curves_rate_is_the_schedules_at_the_epochs_start_times_the_epochs_factor():
-    step = FitSettings(epochs=5, batch_size=8, lr=0.1, schedule="step", step_every=2, step_gamma=0.5)
+    step = settings_of(epochs=5, batch_size=8, lr=0.1, schedule="step", every=2, gamma=0.5)
     assert [point.lr for point in fit(step).curve] == pytest.approx([0.1, 0.1, 0.05, 0.05, 0.025])
     schooled = [point.lr for point in fit(step, schooling=SCHOOLING).curve]
     assert schooled == pytest.approx([0.1, 0.05, 0.025, 0.1, 0.0025])
-    cosine = [point.lr for point in fit(FitSettings(epochs=4, lr=0.1)).curve]
+    cosine = [point.lr for point in fit(settings_of(epochs=4, lr=0.1)).curve]
     assert cosine == pytest.approx([0.1, 0.05 + 0.1 * 0.5**1.5, 0.05, 0.05 - 0.1 * 0.5**1.5])
 
 
@@ -619,7 +633,7 @@ def test_a_trial_that_keeps_its_best_epoch_has_no_head_when_it_is_stopped():
     check_alike(one, fit(best))
 
 
-TAME = FitSettings(epochs=6, batch_size=8, lr=0.05, optimiser="sgd", schedule="constant", weight_decay=0.01)
+TAME = settings_of(epochs=6, batch_size=8, lr=0.05, optimiser="sgd", schedule="constant", weight_decay=0.01)
 
 
 @pytest.mark.parametrize("cache_bytes", [1, 1 << 24])
@@ -627,7 +641,7 @@ TAME = FitSettings(epochs=6, batch_size=8, lr=0.05, optimiser="sgd", schedule="c
 def test_a_trial_that_diverges_is_told_and_leaves_the_others_alone(monkeypatch, cache_bytes, spec, decay):
     monkeypatch.setattr(training, "CACHE_BYTES", cache_bytes)
     high = replace(TAME, lr=0.5, weight_decay=decay)
-    trials = [Trial(spec, TAME), Trial(spec, high, starts=2), Trial(spec, replace(TAME, lr=0.01))]
+    trials = [Trial(spec, TAME), Trial(spec, replace(high, starts=2)), Trial(spec, replace(TAME, lr=0.01))]
     before, wild, after = fit_trials(lessons(), trials)
     for one, trial in ((before, trials[0]), (after, trials[2])):
         check_alike(one, fit(trial.settings, spec))
@@ -656,7 +670,7 @@ def test_the_first_epoch_in_which_a_member_diverges_is_told_whatever_the_size_of
         assert 0 < fitted.diverged == len(fitted.curve) - 1
 
 
-BEST = FitSettings(epochs=8, batch_size=8, lr=0.1, schedule="constant", keep="best")
+BEST = settings_of(epochs=8, batch_size=8, lr=0.1, schedule="constant", keep="best")
 
 
 @pytest.mark.parametrize("spec", [LINEAR, STANDARDISED, COSINE], ids=str)
@@ -710,7 +724,7 @@ def test_on_labels_that_are_noise_the_best_epoch_flatters_and_its_nested_accurac
             CLASSES,
             seed,
         )
-        settings = FitSettings(epochs=12, batch_size=30, lr=0.3, schedule="constant", keep="best")
+        settings = settings_of(epochs=12, batch_size=30, lr=0.3, schedule="constant", keep="best")
         selections.append(fit_trials(noise, [Trial(LINEAR, settings)])[0].selection)
     # 720 judged drawings: the deviation is 0.016
     assert np.mean([one.nested_accuracy for one in selections]) == pytest.approx(1 / CLASSES, abs=0.065)
@@ -739,7 +753,7 @@ def test_progress_rises_over_all_groups_to_their_end_even_where_trials_stop(monk
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_gives_the_processors_heads(together):
     # dropout's draws are a device's own
-    names = [name for name, trial in TRIALS.items() if not trial.settings.dropout]
+    names = [name for name, trial in TRIALS.items() if not trial.spec.dropout]
     fitted = fit_trials(lessons(), [TRIALS[name] for name in names], device=torch.device("cuda"))
     for name, one in zip(names, fitted, strict=True):
         for part in one.heads:

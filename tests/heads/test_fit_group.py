@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from inkfold.heads import fit_group as course
 from inkfold.heads.batched import HeadJob
 from inkfold.heads.fit_group import AugmentedFeatures, GroupTrainer, Record, TrainingSet, accuracy, epoch_order, held_out_count
-from inkfold.heads.head import HeadSpec, head_probs
-from inkfold.heads.settings import FitSettings
+from inkfold.heads.head import head_probs
+from toy_heads import head_spec, settings_of
 
 torch.set_num_threads(1)  # such small steps take a hundred times as long where threads wait for a busy core
 
 N, D, CLASSES, FOLDS, SEED = 30, 5, 3, 3, 5
 CPU = torch.device("cpu")
-GOOD, BAD = FitSettings(epochs=4, batch_size=8, lr=0.03), FitSettings(epochs=4, batch_size=8, lr=0.001)
+GOOD, BAD = settings_of(epochs=4, batch_size=8, lr=0.03), settings_of(epochs=4, batch_size=8, lr=0.001)
 
 
 def lessons(schooling=None, folds=None):
@@ -40,7 +40,7 @@ def members(*of_trials, folds=FOLDS, starts=1):
 def run(*of_trials, given_lessons=None, report=None, spec=None, starts=1, tell=lambda: None):
     taught = given_lessons or lessons()
     group = members(*of_trials, folds=len(taught.folds), starts=starts)
-    return GroupTrainer(taught, spec or HeadSpec(), group, CPU, report).run(tell)
+    return GroupTrainer(taught, spec or head_spec(), group, CPU, report).run(tell)
 
 
 def test_every_epoch_has_its_own_order_of_all_drawings():
@@ -89,7 +89,7 @@ def test_every_epoch_is_told_and_leaves_a_figure_of_each_member():
 
 @pytest.mark.parametrize("scaling", ["none", "standardise"])
 def test_held_out_figures_are_those_of_the_heads_answers(scaling):
-    spec, taught = HeadSpec("mlp", (6,), scaling=scaling), lessons()
+    spec, taught = head_spec("mlp", (6,), scaling=scaling), lessons()
     for record in run(GOOD, spec=spec):
         held_out = ~taught.folds[record.member.fold]
         y = taught.targets[held_out]
@@ -100,7 +100,7 @@ def test_held_out_figures_are_those_of_the_heads_answers(scaling):
 
 @pytest.mark.parametrize("rows", [1, 3, 10])
 def test_held_out_drawings_may_be_asked_in_any_number_of_parts(rows, monkeypatch):
-    best = FitSettings(epochs=4, batch_size=8, lr=0.03, keep="best")
+    best = settings_of(epochs=4, batch_size=8, lr=0.03, keep="best")
     whole = run(best)
     monkeypatch.setattr(course, "HELD_OUT_ROWS", rows)
     for one, other in zip(whole, run(best), strict=True):
@@ -110,9 +110,9 @@ def test_held_out_drawings_may_be_asked_in_any_number_of_parts(rows, monkeypatch
 
 
 def test_answers_are_kept_where_the_best_epoch_is_and_the_first_of_equals_is_taken():
-    spec, taught, constant = HeadSpec(), lessons(), {"batch_size": 8, "lr": 0.05, "schedule": "constant"}
-    records = run(FitSettings(epochs=6, keep="best", **constant))
-    shorter = [run(FitSettings(epochs=epochs, **constant)) for epochs in range(1, 7)]
+    spec, taught, constant = head_spec(), lessons(), {"batch_size": 8, "lr": 0.05, "schedule": "constant"}
+    records = run(settings_of(epochs=6, keep="best", **constant))
+    shorter = [run(settings_of(epochs=epochs, **constant)) for epochs in range(1, 7)]
     for i, record in enumerate(records):
         held_out = ~taught.folds[record.member.fold]
         answers = [head_probs(one[i].tensors, spec, taught.features[held_out], 0).argmax(1) for one in shorter]
@@ -140,7 +140,7 @@ def test_each_epoch_asks_once_for_its_features_and_they_are_in_the_drawings_orde
 
 def test_an_epochs_factor_multiplies_every_trials_rate():
     schooled = run(GOOD, BAD, given_lessons=lessons(AugmentedFeatures(lambda _: lessons().features, [0.5] * 4)))
-    halved = [FitSettings(epochs=4, batch_size=8, lr=one.lr / 2) for one in (GOOD, BAD)]
+    halved = [settings_of(epochs=4, batch_size=8, lr=one.lr / 2) for one in (GOOD, BAD)]
     for one, other in zip(schooled, run(*halved), strict=True):
         np.testing.assert_allclose(one.tensors["layers.0.weight"], other.tensors["layers.0.weight"], atol=1e-6)
 
@@ -181,8 +181,8 @@ def test_when_nobody_is_wanted_the_rest_is_told_without_work():
 
 
 def test_a_trial_that_diverges_leaves_in_that_epoch_with_all_its_members():
-    wild = FitSettings(epochs=4, batch_size=8, lr=1e38, optimiser="sgd", schedule="constant")
-    tame = FitSettings(epochs=4, batch_size=8, lr=0.1, optimiser="sgd", schedule="constant")
+    wild = settings_of(epochs=4, batch_size=8, lr=1e38, optimiser="sgd", schedule="constant")
+    tame = settings_of(epochs=4, batch_size=8, lr=0.1, optimiser="sgd", schedule="constant")
     told = []
     records = run(tame, wild, report=lambda trial, epoch, _: told.append((trial, epoch)) or True)
     alone = run(tame)

@@ -1,5 +1,4 @@
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 
 from inkfold.heads import head as heads
 from inkfold.heads.closed_form import compute_heads
-from inkfold.heads.head import CHUNK_ROWS, KNN_PRIOR, KNN_TEMPERATURE, HeadSpec, head_probs, init_heads, mean_probs
+from inkfold.heads.head import CHUNK_ROWS, KNN_PRIOR, KNN_TEMPERATURE, head_probs, init_heads, mean_probs
 from toy_heads import (
     CLASS_MEAN,
     CLASSES,
@@ -24,8 +23,10 @@ from toy_heads import (
     STEPPED,
     D,
     N,
+    head_spec,
     heads_of,
     plain_model,
+    replace,
     scaled_by_torch,
     toy,
     unseen,
@@ -61,7 +62,7 @@ def test_norms_that_were_learnt_scale_and_shift():
 @pytest.mark.parametrize("scaling", SCALINGS)
 @pytest.mark.parametrize("neighbours", [1, 5, 1000])
 def test_neighbours_vote_as_in_sklearns_classifier(neighbours, scaling):
-    spec, (features, targets, folds) = HeadSpec("knn", scaling=scaling, neighbours=neighbours), toy()
+    spec, (features, targets, folds) = head_spec("knn", scaling=scaling, neighbours=neighbours), toy()
     tensors = compute_heads(spec, features, targets, folds, CLASSES)
     every = np.concatenate([features, unseen()])
     for member, own in enumerate(folds):
@@ -77,7 +78,7 @@ def test_neighbours_vote_as_in_sklearns_classifier(neighbours, scaling):
 def test_neighbours_by_hand():
     # cosines of 1, 0.8 and 0 with the first axis; the two nearest vote
     features, targets = np.float16([[2, 0], [4, 3], [0, 1], [1, 0]]), np.array([0, 1, 1, 0])
-    spec, seen = HeadSpec("knn", neighbours=2), np.array([[True, True, True, False]])
+    spec, seen = head_spec("knn", neighbours=2), np.array([[True, True, True, False]])
     tensors = compute_heads(spec, features, targets, seen, 3)
     vote = math.exp(-0.2 / 0.07)
     expected = np.array([1 / (1 + vote) + 1e-6, vote / (1 + vote) + 1e-6, 1e-6]) / (1 + 3e-6)
@@ -164,12 +165,12 @@ def test_the_length_of_features_says_nothing_where_they_are_normalised(spec):
 
 
 def test_features_are_standardised_first():
-    tensors = init_heads(HeadSpec(), 4, 3, [(0,), (1,)])
+    tensors = init_heads(head_spec(), 4, 3, [(0,), (1,)])
     features = np.random.default_rng(0).normal(3, 2, (9, 4)).astype(np.float32)
     mean, scale = np.float32([[[1, 2, 3, 4]], [[5, 6, 7, 8]]]), np.float32([[[1, 2, 3, 4]], [[0.5, 0, 1, 2]]])
     by_hand = (features - mean[1, 0]) * scale[1, 0]
-    found = head_probs({**tensors, "mean": mean, "scale": scale}, HeadSpec(scaling="standardise"), features, 1)
-    np.testing.assert_allclose(found, head_probs(tensors, HeadSpec(), by_hand, 1), atol=1e-6)
+    found = head_probs({**tensors, "mean": mean, "scale": scale}, head_spec(scaling="standardise"), features, 1)
+    np.testing.assert_allclose(found, head_probs(tensors, head_spec(), by_hand, 1), atol=1e-6)
 
 
 @pytest.mark.parametrize("spec", EVERY_KIND, ids=str)
@@ -183,23 +184,23 @@ def test_float16_features_are_counted_in_float32(spec):
 
 def test_large_scores_do_not_overflow():
     tensors = {"layers.0.weight": np.eye(3, dtype=np.float32)[None] * 1e4, "layers.0.bias": np.zeros((1, 1, 3), np.float32)}
-    found = head_probs(tensors, HeadSpec(), np.float32([[1, 0, 0], [-1, -1, 0]]), 0)
+    found = head_probs(tensors, head_spec(), np.float32([[1, 0, 0], [-1, -1, 0]]), 0)
     assert found.tolist() == [[1, 0, 0], [0, 0, 1]]
 
 
 @pytest.mark.parametrize("n", [0, 1, CHUNK_ROWS, CHUNK_ROWS + 1])
 def test_any_number_of_drawings_is_answered(n):
-    tensors = init_heads(HeadSpec(), 2, 3, [(0,)])
+    tensors = init_heads(head_spec(), 2, 3, [(0,)])
     features = np.random.default_rng(0).normal(0, 1, (n, 2)).astype(np.float32)
-    found = head_probs(tensors, HeadSpec(), features, 0)
+    found = head_probs(tensors, head_spec(), features, 0)
     assert found.shape == (n, 3)
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
     if n:
-        np.testing.assert_allclose(found[-1:], head_probs(tensors, HeadSpec(), features[-1:], 0), atol=1e-6)
+        np.testing.assert_allclose(found[-1:], head_probs(tensors, head_spec(), features[-1:], 0), atol=1e-6)
 
 
 def test_starting_weights_are_uniform_within_one_by_the_root_of_the_inputs():
-    tensors = init_heads(HeadSpec("mlp", (400,)), 100, 50, [(0,), (1,)])
+    tensors = init_heads(head_spec("mlp", (400,)), 100, 50, [(0,), (1,)])
     assert tensors["layers.0.weight"].shape == (2, 100, 400)
     assert tensors["layers.1.bias"].shape == (2, 1, 50)
     for i, bound in ((0, 1 / 10), (1, 1 / 20)):
@@ -209,7 +210,7 @@ def test_starting_weights_are_uniform_within_one_by_the_root_of_the_inputs():
 
 
 def test_norms_start_as_pytorchs_and_cosines_at_a_factor_of_20_without_a_bias():
-    tensors = init_heads(HeadSpec("mlp", (7, 4), norm="layer"), 5, 3, [(0,), (1,)])
+    tensors = init_heads(head_spec("mlp", (7, 4), norm="layer"), 5, 3, [(0,), (1,)])
     for i, width in enumerate((7, 4)):
         assert np.array_equal(tensors[f"norms.{i}.scale"], np.ones((2, 1, width)))
         assert np.array_equal(tensors[f"norms.{i}.shift"], np.zeros((2, 1, width)))
@@ -237,8 +238,9 @@ def test_heads_without_gelu_need_no_pytorch():
     import sys
 
     program = (
-        "import sys, numpy as np; from inkfold.heads.head import HeadSpec, head_probs, init_members;"
-        "spec = HeadSpec('mlp', (3,), norm='layer');"
-        "head_probs(init_members(spec, 4, 2, [(0,)]), spec, np.ones((5, 4)), 0); assert 'torch' not in sys.modules"
+        "import sys, numpy as np; from inkfold.heads.head import HeadSpec, head_probs, init_heads;"
+        "from inkfold.config.sections import MlpHeadSettings;"
+        "spec = HeadSpec(MlpHeadSettings(kind='mlp', hidden=(3,), norm='layer'));"
+        "head_probs(init_heads(spec, 4, 2, [(0,)]), spec, np.ones((5, 4)), 0); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -7,13 +7,13 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch.nn.functional import cross_entropy, one_hot
 
 from inkfold.heads.losses import Losses, Mixture, mean_losses
-from inkfold.heads.settings import FitSettings
+from toy_heads import settings_of
 
 N, BATCH, CLASSES = 40, 12, 5
 CPU = torch.device("cpu")
 # Every number of a loss, in all combinations.
 SETTINGS = [
-    FitSettings(label_smoothing=smoothing, focal_gamma=gamma, class_weights=weights)
+    settings_of(label_smoothing=smoothing, focal_gamma=gamma, class_weights=weights)
     for smoothing, gamma, weights in itertools.product((0.0, 0.1, 0.7), (0.0, 1.0, 2.5), ("none", "balanced"))
 ]
 
@@ -104,7 +104,7 @@ def test_every_member_has_the_same_loss_alone():
 def test_the_focal_loss_by_hand():
     # p of the true class is 3/4 and 1/4; the second drawing's loss counts (3/4)^2 and the first's (1/4)^2
     scores = torch.tensor([[[3.0, 1.0], [3.0, 1.0]]]).log()
-    losses = Losses([FitSettings(focal_gamma=2)], np.ones((1, 2), bool), np.array([0, 1]), 2, CPU)
+    losses = Losses([settings_of(focal_gamma=2)], np.ones((1, 2), bool), np.array([0, 1]), 2, CPU)
     sums, weights = losses.of(scores, torch.tensor([0, 1]), torch.ones(1, 2))
     assert sums.item() == pytest.approx(np.log(4 / 3) / 16 + np.log(4) * 9 / 16)
     assert weights.item() == 2
@@ -114,7 +114,7 @@ def test_balanced_weights_by_hand():
     # three of class 0 and one of class 2: 4 / (2 x 3) and 4 / (2 x 1)
     targets = np.array([0, 0, 0, 2, 1])
     masks = np.array([[True, True, True, True, False]])
-    losses = Losses([FitSettings(class_weights="balanced")], masks, targets, 3, CPU)
+    losses = Losses([settings_of(class_weights="balanced")], masks, targets, 3, CPU)
     sums, weights = losses.of(torch.zeros(1, 2, 3), torch.tensor([0, 2]), torch.ones(1, 2))
     assert weights.item() == pytest.approx(2 / 3 + 2)
     assert sums.item() == pytest.approx(np.log(3) * (2 / 3 + 2))
@@ -169,7 +169,7 @@ def test_mixed_drawings_have_the_mixture_of_both_losses_and_of_both_weights():
 
 
 def test_mixed_cross_entropy_is_pytorchs_with_mixed_labels():
-    settings = [FitSettings(label_smoothing=smoothing) for smoothing in (0.0, 0.1, 0.5)]
+    settings = [settings_of(label_smoothing=smoothing) for smoothing in (0.0, 0.1, 0.5)]
     targets, masks, rows, scores = toy(len(settings))
     mixture = mixture_of(len(settings), masks[:, rows])
     means, gradients = found(settings, targets, masks, rows, scores, mixture)
@@ -220,7 +220,7 @@ def test_going_on_with_some_members_leaves_them_as_they_are():
 )
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_certainty_right_or_wrong_leaves_every_gradient_finite(gamma, smoothing):
-    settings = [FitSettings(focal_gamma=gamma, label_smoothing=smoothing), FitSettings(focal_gamma=3.0)]
+    settings = [settings_of(focal_gamma=gamma, label_smoothing=smoothing), settings_of(focal_gamma=3.0)]
     scores = torch.tensor([[[200.0, 0.0], [200.0, 0.0]]]).repeat(2, 1, 1).requires_grad_()
     losses = Losses(settings, np.ones((2, 2), bool), np.array([0, 1]), 2, CPU)
     sums, weights = losses.of(scores, torch.tensor([0, 1]), torch.ones(2, 2))

@@ -3,13 +3,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inkfold.heads.settings import FitSettings, lr_factor
+from inkfold.heads.settings import lr_factor
+from toy_heads import settings_of
 
 SCHEDULES = ["step", "cosine", "one_cycle", "constant"]
 
 
 def factors(schedule, epochs, steps, **numbers):
-    one = FitSettings(epochs=epochs, schedule=schedule, **numbers)
+    one = settings_of(epochs=epochs, schedule=schedule, **numbers)
     return [lr_factor(one, step, steps) for step in range(epochs * steps)]
 
 
@@ -26,7 +27,7 @@ def torch_factors(build, epochs, steps, *, by_epoch=False):
 
 
 def test_schedules_by_hand():
-    assert factors("step", 5, 1, step_every=2, step_gamma=0.5) == [1, 1, 0.5, 0.5, 0.25]
+    assert factors("step", 5, 1, every=2, gamma=0.5) == [1, 1, 0.5, 0.5, 0.25]
     assert factors("cosine", 1, 4) == pytest.approx([1, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5])
     assert factors("constant", 3, 2) == [1] * 6
     # 10 steps: up from 1/25 until step 2, half way in between at step 1, then down
@@ -41,7 +42,7 @@ def test_step_is_pytorchs_step_lr(epochs, steps, every, gamma):
     expected = torch_factors(
         lambda optimiser: torch.optim.lr_scheduler.StepLR(optimiser, every, gamma), epochs, steps, by_epoch=True
     )
-    assert factors("step", epochs, steps, step_every=every, step_gamma=gamma) == pytest.approx(expected, rel=1e-9)
+    assert factors("step", epochs, steps, every=every, gamma=gamma) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize(("epochs", "steps"), [(1, 1), (1, 2), (7, 3), (20, 1), (3, 40)])
@@ -72,9 +73,9 @@ def test_a_fit_of_one_step_has_a_rate_in_every_schedule():
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_warming_up_multiplies_the_schedule_by_a_line_from_zero(schedule):
-    plain = factors(schedule, 6, 4, step_every=2, step_gamma=0.5)
+    plain = factors(schedule, 6, 4, every=2, gamma=0.5)
     # two epochs of 4 steps: an eighth more with each step, and all of it from the 8th on
-    warmed = factors(schedule, 6, 4, step_every=2, step_gamma=0.5, warmup_epochs=2)
+    warmed = factors(schedule, 6, 4, every=2, gamma=0.5, warmup_epochs=2)
     line = [1 / 8, 2 / 8, 3 / 8, 4 / 8, 5 / 8, 6 / 8, 7 / 8, *[1] * 17]
     assert warmed == pytest.approx([factor * rise for factor, rise in zip(plain, line, strict=True)])
 
@@ -111,6 +112,6 @@ def test_warming_up_is_pytorchs_linear_lr_chained_with_the_schedule():
     st.floats(0.01, 1),
 )
 def test_factors_are_shares_whatever_the_settings(schedule, epochs, steps, warmup, every, gamma):
-    given_factors = factors(schedule, epochs, steps, warmup_epochs=warmup, step_every=every, step_gamma=gamma)
+    given_factors = factors(schedule, epochs, steps, warmup_epochs=warmup, every=every, gamma=gamma)
     assert all(0 <= factor <= 1 for factor in given_factors)
     assert given_factors[0] > 0

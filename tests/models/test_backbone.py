@@ -23,7 +23,7 @@ def drawings(count: int, side: int, *, colour: bool = True, seed: int = 0) -> np
 
 
 def extractor(name: str, weights: object = "untrained", batch_size: int = 4, **options: object) -> Backbone:
-    return Backbone(resolve_backbone(BackboneSpec(name, weights=str(weights), **options)), CPU, batch_size)
+    return Backbone(resolve_backbone(BackboneSpec(name=name, weights=str(weights), **options)), CPU, batch_size)
 
 
 def normalised_by_hand(pixels: np.ndarray, mean: object, std: object) -> torch.Tensor:
@@ -80,7 +80,7 @@ def test_position_embeddings_are_resampled_to_another_size(tmp_path, write_weigh
     from safetensors.torch import load_file
 
     file = write_weights(tmp_path / "a.safetensors", VIT)
-    model = build_model(resolve_backbone(BackboneSpec(VIT, weights=str(file), image_size=96)))
+    model = build_model(resolve_backbone(BackboneSpec(name=VIT, weights=str(file), image_size=96)))
     old = load_file(file)["pos_embed"]
     prefix = old.shape[1] - 10 * 10  # 160 px in patches of 16
     grid = old[:, prefix:].reshape(1, 10, 10, -1).permute(0, 3, 1, 2)
@@ -329,7 +329,7 @@ def test_keeping_freed_memory_changes_no_feature_and_may_be_nested(monkeypatch):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_gives_the_processor_s_features(tmp_path, write_weights):
-    info = resolve_backbone(BackboneSpec(RESNET, weights=str(write_weights(tmp_path / "a.safetensors", RESNET))))
+    info = resolve_backbone(BackboneSpec(name=RESNET, weights=str(write_weights(tmp_path / "a.safetensors", RESNET))))
     pixels = drawings(5, 160)
     on_cpu, on_gpu = (Backbone(info, torch.device(name), 4).extract(pixels) for name in ("cpu", "cuda"))
     assert_close(on_gpu.astype(np.float64), on_cpu.astype(np.float64))

@@ -28,7 +28,7 @@ def put(directory, name, first=0):
 
 def test_without_network_and_weights_the_error_names_each_way():
     with pytest.raises(WeightsError) as caught:
-        resolve_backbone(BackboneSpec(NAME))
+        resolve_backbone(BackboneSpec(name=NAME))
     assert all(way in str(caught.value) for way in OFFLINE_WAYS), str(caught.value)
 
 
@@ -49,7 +49,7 @@ def test_without_a_name_server_the_hub_s_client_is_not_asked(monkeypatch):
         monkeypatch.delenv(proxy, raising=False)
         monkeypatch.delenv(proxy.upper(), raising=False)
     with pytest.raises(WeightsError, match=r"gaierror(?s:.)*HF_HOME"):
-        resolve_backbone(BackboneSpec(NAME))
+        resolve_backbone(BackboneSpec(name=NAME))
 
 
 def test_what_lies_in_the_hub_s_cache_is_taken_last(tmp_path, monkeypatch):
@@ -63,11 +63,11 @@ def test_what_lies_in_the_hub_s_cache_is_taken_last(tmp_path, monkeypatch):
         return str(cached) if filename == "model.safetensors" else None
 
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", look)
-    assert resolve_backbone(BackboneSpec(NAME)).weights_file == str(cached)
+    assert resolve_backbone(BackboneSpec(name=NAME)).weights_file == str(cached)
     assert asked == [(f"timm/{NAME}", "model.safetensors")]
     monkeypatch.setenv("INKFOLD_WEIGHTS", str(tmp_path))
     own = put(tmp_path, "test_resnet.safetensors")
-    assert resolve_backbone(BackboneSpec(NAME)).weights_file == str(own)
+    assert resolve_backbone(BackboneSpec(name=NAME)).weights_file == str(own)
 
 
 def test_weights_at_a_plain_address_are_fetched_once_and_their_digest_is_checked(tmp_path, monkeypatch):
@@ -86,13 +86,13 @@ def test_weights_at_a_plain_address_are_fetched_once_and_their_digest_is_checked
 
 def test_an_unknown_model_names_near_ones():
     with pytest.raises(RecipeError, match=r"timm .* has no 'tset_resnet\.r160_in1k'\. Near: test_resnet, "):
-        resolve_backbone(BackboneSpec("tset_resnet.r160_in1k"))
+        resolve_backbone(BackboneSpec(name="tset_resnet.r160_in1k"))
     with pytest.raises(RecipeError, match="Near: none"):
-        resolve_backbone(BackboneSpec("0000000"))
+        resolve_backbone(BackboneSpec(name="0000000"))
 
 
 def test_an_unknown_tag_lists_the_known_ones(tmp_path):
     file = put(tmp_path, "mine.safetensors")
     for weights in (None, "untrained", str(file)):
         with pytest.raises(RecipeError, match=r"'test_resnet' has no weights 'a9'\. Known: test_resnet\.r160_in1k\."):
-            resolve_backbone(BackboneSpec("test_resnet.a9", weights=weights))
+            resolve_backbone(BackboneSpec(name="test_resnet.a9", weights=weights))

@@ -15,7 +15,7 @@ MOST_BYTES = 4_000_000
 
 @pytest.fixture
 def info():
-    return resolve_backbone(BackboneSpec(inksmall.NAME))
+    return resolve_backbone(BackboneSpec(name=inksmall.NAME))
 
 
 def test_its_weights_come_with_the_package_and_are_small(info):
@@ -45,8 +45,8 @@ def test_other_weights_can_be_named_and_a_file_in_the_users_directory_goes_befor
     own = tmp_path / "ink-small.safetensors"
     own.write_bytes(inksmall.WEIGHTS.read_bytes())
     monkeypatch.setenv("INKFOLD_WEIGHTS", str(tmp_path))
-    assert find_weights_file(BackboneSpec(inksmall.NAME)) == own
-    assert find_weights_file(BackboneSpec(inksmall.NAME, weights="untrained")) is None
+    assert find_weights_file(BackboneSpec(name=inksmall.NAME)) == own
+    assert find_weights_file(BackboneSpec(name=inksmall.NAME, weights="untrained")) is None
 
 
 def test_it_is_chosen_where_nobody_names_a_backbone_and_no_weights_can_be_had(tmp_path, monkeypatch):

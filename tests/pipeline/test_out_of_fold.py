@@ -7,11 +7,12 @@ from inkfold.augment.views import IDENTITY, parse_view
 from inkfold.data.types import Dataset, Drawings
 from inkfold.features.extractor import DrawingFiles
 from inkfold.heads.fit import FittedHeads
-from inkfold.heads.head import HeadSpec, mean_probs
+from inkfold.heads.head import mean_probs
 from inkfold.pipeline.out_of_fold import FoldFeatures, features_by_fold, predict_held_out, predict_test, shared_features
 from inkfold.pipeline.prepare import Prepared, ReadData
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import silent
+from toy_heads import head_spec
 
 HFLIP = parse_view("hflip")
 CLASSES = ("cat", "dog", "owl")
@@ -42,7 +43,7 @@ def prepared(test_whole=(True, False, True)) -> Prepared:
 
 def fitted(folds=(0, 1)) -> FittedHeads:
     weights = np.random.default_rng(1).normal(size=(len(folds), 2, 3)).astype(np.float32)
-    return FittedHeads(HeadSpec(), folds, {"layers.0.weight": weights})
+    return FittedHeads(head_spec(), folds, {"layers.0.weight": weights})
 
 
 def probs_of(one: FittedHeads, features: np.ndarray, *members: int) -> np.ndarray:

@@ -6,7 +6,7 @@ import pytest
 from inkfold.config.load import load_recipe
 from inkfold.data.dataset import DataOptions, read_dataset
 from inkfold.errors import DataError
-from inkfold.pipeline.build import build_extractor
+from inkfold.pipeline.build import build_plan
 from inkfold.pipeline.prepare import decode, read_files
 from inkfold.runtime.cost import Cost
 from toy import RECIPE, break_image, read_rows, toy_data, toy_recipe, write_rows
@@ -22,7 +22,7 @@ def read(data, on_broken="error", test_targets=None):
 
 
 def prepare(tmp_path, data, on_broken="error"):
-    extractor = build_extractor(load_recipe(toy_recipe(tmp_path, RECIPE)))
+    extractor = build_plan(load_recipe(toy_recipe(tmp_path, RECIPE))).extractor
     return decode(read(data, on_broken), extractor, on_broken, Cost())
 
 

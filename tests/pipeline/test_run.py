@@ -4,9 +4,9 @@ import shutil
 import numpy as np
 import pytest
 
-from inkfold.augment.operations import parse_operations
 from inkfold.augment.views import IDENTITY, View
 from inkfold.config.load import validate_recipe
+from inkfold.config.operations import parse_operations
 from inkfold.errors import DataError, PredictionError
 from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.manifest import MANIFEST

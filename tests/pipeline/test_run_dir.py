@@ -1,3 +1,4 @@
+import json
 import os
 import random
 import signal
@@ -6,11 +7,16 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
 
 from inkfold.errors import PredictionError, WeightsError
+from inkfold.pipeline.run import load_run
 from inkfold.pipeline.train import train
+from inkfold.report.run_data import read_run_record
 from inkfold.storage.files import TEMP_MARK
+from inkfold.storage.hashing import digest_file
 from toy import (
     RECIPE,
     RUN_FILES,
@@ -244,3 +250,35 @@ def test_a_recipe_of_which_nothing_could_be_made_leaves_the_place_to_another(tmp
         train(toy_recipe(tmp_path), "backbone.name=tf_efficientnet_lite0", "backbone.weights=null", data=data, out=out)
     assert files_below(out) == set()
     assert train(toy_recipe(tmp_path), data=data, out=out).path == out
+
+
+def with_old_keys(out):
+    """Rewrite a run's recipe as it was written when its keys had other names."""
+    recipe = yaml.safe_load((out / "recipe.yaml").read_text())
+    recipe["fit"] = recipe.pop("train_head")
+    recipe["image"]["fit"] = recipe["image"].pop("resize")
+    moved = {"train": "part", "train_blocks": "blocks", **{key: key for key in ("lora_rank", "lora_alpha", "drop_path")}}
+    recipe["backbone"] |= {old: recipe["finetune"].pop(new) for old, new in moved.items()}
+    recipe["backbone"]["train"] = "frozen"
+    (out / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    manifest = json.loads((out / "manifest.json").read_text())
+    manifest["files"]["recipe.yaml"] = digest_file(out / "recipe.yaml")
+    (out / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_a_run_whose_recipe_has_old_keys_is_loaded_predicts_is_reported_and_recognised(tmp_path):
+    data, recipe, out = toy_data(tmp_path), toy_recipe(tmp_path, RECIPE), tmp_path / "run"
+    run = train(recipe, data=data, out=out)
+    expected = run.predict_proba(data / "test")
+    with_old_keys(out)
+    before = (out / "recipe.yaml").read_bytes()
+    old = load_run(out)
+    assert old.recipe == run.recipe
+    np.testing.assert_array_equal(old.predict_proba(data / "test"), expected)
+    assert read_run_record(out).recipe["train_head"] == run.recipe.model_dump(mode="json")["train_head"]
+    assert train(recipe, data=data, out=out).recipe == run.recipe
+    with pytest.raises(PredictionError, match=r"recipe\.yaml: train_head\.lr: is .* there, 0\.5 now"):
+        train(recipe, "fit.lr=0.5", data=data, out=out)
+    (out / "manifest.json").unlink()  # a run that was killed is continued
+    assert train(recipe, data=data, out=out).heads.keys() == run.heads.keys()
+    assert (out / "recipe.yaml").read_bytes() == before

@@ -8,17 +8,18 @@ from PIL import Image
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, recall_score
 
-from inkfold.augment.operations import parse_operations
 from inkfold.augment.views import IDENTITY, View
 from inkfold.config.load import load_recipe, validate_recipe
+from inkfold.config.operations import parse_operations
 from inkfold.data.dataset import DataOptions
 from inkfold.errors import DataError, RecipeError
 from inkfold.evaluation.predictions import Predictions
 from inkfold.features.executors import open_executor
 from inkfold.finetune.distributed import ProcessGroup
 from inkfold.pipeline.build import build_curriculum, check_options, settle_recipe
+from inkfold.pipeline.finetuning import train_where_started
 from inkfold.pipeline.run import Run
-from inkfold.pipeline.train import _train_folds, train
+from inkfold.pipeline.train import train
 from inkfold.runtime.progress import silent
 from toy import (
     CLASSES,
@@ -713,7 +714,7 @@ def test_processes_that_were_started_together_fine_tune_by_themselves(monkeypatc
     monkeypatch.setattr("inkfold.finetune.train_folds.train_folds", lambda *given: given)
     world = ProcessGroup(0, processes, torch.device("cpu"))
     with open_executor(on) as launcher:
-        assert _train_folds("job", world, launcher, silent) == ("job", world, silent)
+        assert train_where_started("job", world, launcher, silent) == ("job", world, silent)
 
 
 def test_one_process_that_computes_features_on_ray_fine_tunes_there_too(monkeypatch):
@@ -721,4 +722,5 @@ def test_one_process_that_computes_features_on_ray_fine_tunes_there_too(monkeypa
     monkeypatch.setattr("inkfold.runtime.ray.RayConnection._connect", lambda self: "ray")
     monkeypatch.setattr("inkfold.finetune.ray_train.train_folds_on_ray", lambda *given: given)
     with open_executor("ray:3") as launcher:
-        assert _train_folds("job", ProcessGroup(0, 1, torch.device("cpu")), launcher, silent) == ("ray", "job", 3, silent)
+        alone = ProcessGroup(0, 1, torch.device("cpu"))
+        assert train_where_started("job", alone, launcher, silent) == ("ray", "job", 3, silent)

@@ -43,7 +43,7 @@ def test_the_sheet_shows_the_very_pixels_that_training_sees(tmp_path):
     seen = 0
     for path in sorted((tmp_path / "data/train").rglob("*.png")):
         data = path.read_bytes()
-        pixels = read_drawing(data, ImageOptions(64))
+        pixels = read_drawing(data, ImageOptions(size_px=64))
         rows = [render(pixels, column.view, digest(data).encode(), 64) for column in columns]
         strip = np.hstack([np.hstack([one, np.full((64, GAP_PX), 235, np.uint8)]) for one in rows])[:, :-GAP_PX]
         for top in range(len(sheet) - 64 + 1):

@@ -24,7 +24,7 @@ def test_a_picture_is_the_drawing_as_the_run_reads_it_in_sixteen_greys(tmp_path)
     data, shown = album(tmp_path)
     path = sorted((data / "train").rglob("*.png"))[0]
     picture = shown.show(path.relative_to(data / "train").as_posix())
-    expected = read_drawing(path.read_bytes(), ImageOptions(SIDE_PX))
+    expected = read_drawing(path.read_bytes(), ImageOptions(size_px=SIDE_PX))
     assert picture.grey
     assert np.abs(decoded(picture.uri)[..., 0].astype(int) - expected).max() <= 9  # half of 255 / 15
 

@@ -97,11 +97,11 @@ def test_patterns_name_pretrained_models(weights):
 
 def test_a_known_backbone_has_its_published_accuracy_on_sketches(monkeypatch):
     monkeypatch.setitem(backbones.IMAGENET_SKETCH_TOP1, "test_resnet.r160_in1k", 12.5)
-    untrained = resolve_backbone(BackboneSpec("test_resnet", weights="untrained"))
-    from_hub, spec = replace(untrained, init_seed=None), BackboneSpec("test_resnet")
+    untrained = resolve_backbone(BackboneSpec(name="test_resnet", weights="untrained"))
+    from_hub, spec = replace(untrained, init_seed=None), BackboneSpec(name="test_resnet")
     assert published(from_hub, spec) == 12.5
     assert published(replace(from_hub, name="other"), spec) is None
-    assert published(untrained, BackboneSpec("test_resnet", weights="untrained")) is None
+    assert published(untrained, BackboneSpec(name="test_resnet", weights="untrained")) is None
 
 
 def test_weights_of_a_local_file_have_no_published_accuracy(data, weights, monkeypatch):

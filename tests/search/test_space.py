@@ -3,10 +3,12 @@ import pytest
 
 from inkfold.config.load import validate_recipe, with_values
 from inkfold.errors import RecipeError
-from inkfold.search.space import SPACE_OF_HEAD, default_values, from_names, search_space, suggest
+from inkfold.search.space import SPACE_OF_HEAD, default_values, from_names, search_space, study_name, suggest
 
 MINIMAL = {"backbone": {"name": "resnet18"}}
 HEADS = {"choices": [{"kind": "linear"}, {"kind": "mlp", "hidden": [8]}]}
+
+EVERY = {"low": 1, "high": 5, "whole": True}
 
 
 def spaced(space, **raw):
@@ -36,25 +38,25 @@ def test_without_a_space_there_is_one_that_suits_the_head():
 def test_values_come_from_where_the_space_says():
     raw, space = spaced(
         {
-            "fit.lr": {"low": 1e-4, "high": 1e-2, "log": True},
-            "fit.epochs": {"low": 3, "high": 5, "whole": True},
-            "fit.scaling": {"choices": ["none", "normalise"]},
+            "train_head.lr": {"low": 1e-4, "high": 1e-2, "log": True},
+            "train_head.epochs": {"low": 3, "high": 5, "whole": True},
+            "train_head.scaling": {"choices": ["none", "normalise"]},
             "curriculum": {"choices": [None, "winner"]},
         }
     )
     drawn = suggested(space, raw, 60)
-    assert all(1e-4 <= values["fit.lr"] <= 1e-2 for values in drawn)
-    assert {values["fit.epochs"] for values in drawn} == {3, 4, 5}
-    assert {values["fit.scaling"] for values in drawn} == {"none", "normalise"}
+    assert all(1e-4 <= values["train_head.lr"] <= 1e-2 for values in drawn)
+    assert {values["train_head.epochs"] for values in drawn} == {3, 4, 5}
+    assert {values["train_head.scaling"] for values in drawn} == {"none", "normalise"}
     assert {values["curriculum"] for values in drawn} == {None, "winner"}
-    assert 0.3 < sum(values["fit.lr"] < 1e-3 for values in drawn) / 60 < 0.7, "evenly in the logarithm"
+    assert 0.3 < sum(values["train_head.lr"] < 1e-3 for values in drawn) / 60 < 0.7, "evenly in the logarithm"
 
 
 def test_numbers_are_rounded_to_what_a_person_would_write_but_never_out_of_their_range():
-    raw, space = spaced({"fit.lr": {"low": 0.12345, "high": 0.12346}})
-    assert all(0.12345 <= values["fit.lr"] <= 0.12346 for values in suggested(space, raw))
-    raw, space = spaced({"fit.lr": {"low": 1e-3, "high": 1.0}})
-    assert all(len(f"{values['fit.lr']!r}".lstrip("0.")) <= 3 for values in suggested(space, raw))
+    raw, space = spaced({"train_head.lr": {"low": 0.12345, "high": 0.12346}})
+    assert all(0.12345 <= values["train_head.lr"] <= 0.12346 for values in suggested(space, raw))
+    raw, space = spaced({"train_head.lr": {"low": 1e-3, "high": 1.0}})
+    assert all(len(f"{values['train_head.lr']!r}".lstrip("0.")) <= 3 for values in suggested(space, raw))
 
 
 def test_keys_below_a_head_are_suggested_only_where_the_chosen_head_has_them():
@@ -68,8 +70,12 @@ def test_keys_below_a_head_are_suggested_only_where_the_chosen_head_has_them():
 def test_a_key_that_can_not_be_searched_is_reported_with_the_value_that_fails():
     for space, message in (
         (
-            {"fit.lrr": {"low": 1, "high": 2}},
-            "tune.space.fit.lrr: 1.0 does not fit: recipe: fit.lrr: no such key. Did you mean 'lr'?",
+            {"train_head.lrr": {"low": 1, "high": 2}},
+            "tune.space.train_head.lrr: 1.0 does not fit: recipe: train_head.lrr: no such key. Did you mean 'lr'?",
+        ),
+        (
+            {"train_head.lr": {"low": 0.1, "high": 20}},
+            "tune.space.train_head.lr: 20.0 does not fit: recipe: train_head.lr: got 20.0.",
         ),
         ({"fit.lr": {"low": 0.1, "high": 20}}, "tune.space.fit.lr: 20.0 does not fit: recipe: fit.lr: got 20.0."),
         ({"fit.scaling": {"choices": ["none", "huge"]}}, "'huge' does not fit"),
@@ -77,8 +83,11 @@ def test_a_key_that_can_not_be_searched_is_reported_with_the_value_that_fails():
         ({"data.root": {"choices": ["a"]}}, "tune.space.data.root: can't be searched"),
         ({"tta": {"choices": [[], ["hflip"]]}}, "tune.space.tta: can't be searched: trials are scored on drawings as they are"),
         (
-            {"fit.schedule": {"choices": [{"kind": "cosine"}]}, "fit.schedule.every": {"low": 1, "high": 5, "whole": True}},
-            "no choice of fit.schedule has such a key",
+            {
+                "train_head.schedule": {"choices": [{"kind": "cosine"}]},
+                "train_head.schedule.every": EVERY,
+            },
+            "no choice of train_head.schedule has such a key",
         ),
         ({"head.dropout": {"low": 0, "high": 0.5}}, "got {'dropout': 0.0} without a kind"),
         (
@@ -108,20 +117,20 @@ def test_what_is_neither_a_range_nor_choices_is_refused():
 
 def test_the_recipes_own_values_are_found_as_optuna_names_them():
     raw, space = spaced(
-        {"fit.lr": {"low": 1e-4, "high": 1}, "curriculum": {"choices": [None, "winner"]}, "head": HEADS},
-        fit={"lr": 0.5},
+        {"train_head.lr": {"low": 1e-4, "high": 1}, "curriculum": {"choices": [None, "winner"]}, "head": HEADS},
+        train_head={"lr": 0.5},
         curriculum="winner",
     )
     named = default_values(space, raw)
-    assert named == {"fit.lr": 0.5, "curriculum": '"winner"', "head": '{"kind": "linear"}'}
-    assert from_names(space, named) == {"fit.lr": 0.5, "curriculum": "winner", "head": {"kind": "linear"}}
+    assert named == {study_name("train_head.lr"): 0.5, "curriculum": '"winner"', "head": '{"kind": "linear"}'}
+    assert from_names(space, named) == {"train_head.lr": 0.5, "curriculum": "winner", "head": {"kind": "linear"}}
 
 
 @pytest.mark.parametrize(
     "space",
     [
-        {"fit.lr": {"low": 0.01, "high": 1}},
-        {"fit.scaling": {"choices": ["normalise"]}},
+        {"train_head.lr": {"low": 0.01, "high": 1}},
+        {"train_head.scaling": {"choices": ["normalise"]}},
         {"head": {"choices": [{"kind": "knn"}]}},
     ],
 )
@@ -133,14 +142,15 @@ def test_values_outside_the_space_are_not_found(space):
 def test_keys_below_any_section_are_suggested_only_where_the_choice_has_them():
     kinds = [{"kind": "cosine"}, {"kind": "step"}]
     raw, space = spaced(
-        {"fit.schedule": {"choices": kinds}, "fit.schedule.every": {"low": 1, "high": 5, "whole": True}}, fit={"epochs": 7}
+        {"train_head.schedule": {"choices": kinds}, "train_head.schedule.every": EVERY},
+        train_head={"epochs": 7},
     )
     drawn = suggested(space, raw)
-    assert {values["fit.schedule"]["kind"] for values in drawn} == {"cosine", "step"}
+    assert {values["train_head.schedule"]["kind"] for values in drawn} == {"cosine", "step"}
     for values in drawn:
-        assert ("fit.schedule.every" in values) == (values["fit.schedule"]["kind"] == "step")
+        assert ("train_head.schedule.every" in values) == (values["train_head.schedule"]["kind"] == "step")
         validate_recipe(with_values(raw, values))
-    assert default_values(space, raw) == {"fit.schedule": '{"kind": "cosine"}'}
+    assert default_values(space, raw) == {study_name("train_head.schedule"): '{"kind": "cosine"}'}
 
 
 def test_a_kind_alone_decides_too_whatever_the_order_of_keys():
@@ -158,3 +168,9 @@ def test_a_value_that_is_left_to_the_backbone_lies_in_no_range():
     raw, space = spaced({"image.size": {"low": 64, "high": 256, "whole": True}})
     assert default_values(space, raw) is None
     assert default_values(space, {**raw, "image": {"size": 128}}) == {"image.size": 128}
+
+
+def test_journals_name_keys_as_they_did_when_studies_were_begun():
+    assert study_name("train_head.lr").split(".") == ["fit", "lr"]
+    assert study_name("image.resize").split(".") == ["image", "fit"]
+    assert study_name("head.dropout") == "head.dropout"

@@ -18,7 +18,7 @@ NAMES = np.array([digest(bytes([i])) for i in range(3)], "S32")
 
 @pytest.fixture
 def filled(own_home):
-    store = ImageStore(own_home / "pixels", ImageOptions(32, fit="squash"))
+    store = ImageStore(own_home / "pixels", ImageOptions(size_px=32, resize="squash"))
     bank = FeatureBank(own_home / "features", BACKBONE, store)
     for shard_set, rows in ((store.grey, np.zeros((3, 32, 32), np.uint8)), (bank.shards, np.zeros((3, 5), np.float16))):
         shard_set.create()

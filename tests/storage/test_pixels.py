@@ -25,7 +25,7 @@ store.SHARD_ROWS = 8
 files = sorted(str(path) for path in Path(sys.argv[1]).glob("*.png"))
 digests, broken = store.digest_files(files)
 tell = lambda stage, done, total: print(done, total, flush=True)
-store.ImageStore(Path(sys.argv[2]), store.ImageOptions(32)).build(files, digests, tell, workers=2)
+store.ImageStore(Path(sys.argv[2]), store.ImageOptions(size_px=32)).build(files, digests, tell, workers=2)
 """
 
 
@@ -57,7 +57,7 @@ def test_drawings_lie_in_files_by_their_digests_so_that_a_cell_reads_from_few(tm
     monkeypatch.setattr(store_module, "SHARD_ROWS", 8)
     files = draw(tmp_path / "data", 40)
     digests, _ = digest_files(files)
-    store = ImageStore(tmp_path / "store", ImageOptions(32))
+    store = ImageStore(tmp_path / "store", ImageOptions(size_px=32))
     store.build(files, digests, workers=1)
     store.look()
     names, of_shard = store.grey._digests, store.grey._shard_of
@@ -68,7 +68,7 @@ def test_drawings_lie_in_files_by_their_digests_so_that_a_cell_reads_from_few(tm
 @pytest.mark.parametrize("workers", [1, 2])
 def test_processes_decode_what_one_call_a_file_decodes(tmp_path, workers):
     files = draw(tmp_path / "in", 110)
-    options = ImageOptions(24)
+    options = ImageOptions(size_px=24)
     digests, broken = digest_files(files)
     store, count = ImageStore(tmp_path / "pixels", options), Count()
     assert (store.build(files, digests, count, workers=workers), broken) == ([], [])
@@ -78,7 +78,7 @@ def test_processes_decode_what_one_call_a_file_decodes(tmp_path, workers):
 
 def test_grey_and_coloured_drawings_are_read_together_by_another_instance(tmp_path):
     grey, coloured = draw(tmp_path / "in", 5), draw(tmp_path / "in", 4, colour=True)
-    options = ImageOptions(24)
+    options = ImageOptions(size_px=24)
     files = [file for pair in zip(grey, coloured, strict=False) for file in pair]
     digests, _ = digest_files(files)
     assert ImageStore(tmp_path / "pixels", options).build(files, digests) == []
@@ -113,7 +113,7 @@ def test_files_that_can_not_be_read_are_told_and_have_no_digest(tmp_path):
 
 def test_a_second_build_decodes_only_what_changed(tmp_path):
     files = draw(tmp_path / "in", 100)
-    options, first, second, third = ImageOptions(24), Count(), Count(), Count()
+    options, first, second, third = ImageOptions(size_px=24), Count(), Count(), Count()
     ImageStore(tmp_path / "pixels", options).build(files, digest_files(files)[0], first)
     Path(files[3]).write_bytes(Path(draw(tmp_path / "new", 1, seed=9)[0]).read_bytes())
     os.utime(files[4])  # a new date is no change
@@ -130,7 +130,7 @@ def test_a_second_build_decodes_only_what_changed(tmp_path):
 def test_copies_of_the_same_bytes_are_decoded_once(tmp_path):
     files, count = draw(tmp_path / "in", 3) * 4, Count()
     digests, _ = digest_files(files)
-    store = ImageStore(tmp_path / "pixels", ImageOptions(24))
+    store = ImageStore(tmp_path / "pixels", ImageOptions(size_px=24))
     store.build(files, digests, count)
     assert count.last["decoding"] == (3, 3)
     assert store.read(digests).shape == (12, 24, 24)
@@ -146,7 +146,7 @@ def test_a_broken_drawing_is_told_of_each_of_its_copies_and_the_others_are_kept(
     files = [str(tmp_path / "a.png"), good[0], str(tmp_path / "empty.png"), str(tmp_path / "copy of a.png"), good[1]]
     files.append(str(tmp_path / "cut.png"))
     digests, _ = digest_files(files)
-    store = ImageStore(tmp_path / "pixels", ImageOptions(24))
+    store = ImageStore(tmp_path / "pixels", ImageOptions(size_px=24))
     broken = store.build(files, digests)
     kinds = {one.index: one.kind for one in broken}
     assert kinds == {0: "not_an_image", 2: "empty", 3: "not_an_image", 5: "truncated"}
@@ -158,7 +158,7 @@ def test_broken_drawings_found_by_processes_keep_their_places(tmp_path, workers)
     files = draw(tmp_path / "in", 120)
     for i in (0, 61, 119):
         Path(files[i]).write_bytes(b"no image %d" % i)
-    broken = ImageStore(tmp_path / "pixels", ImageOptions(24)).build(files, digest_files(files)[0], workers=workers)
+    broken = ImageStore(tmp_path / "pixels", ImageOptions(size_px=24)).build(files, digest_files(files)[0], workers=workers)
     assert [one.index for one in broken] == [0, 61, 119]
 
 
@@ -186,7 +186,7 @@ def test_a_file_that_changes_between_reading_and_decoding_is_told_as_changed(tmp
     digests, _ = digest_files(files)
     Path(files[0]).write_bytes(Path(files[1]).read_bytes())
     Path(files[2]).unlink()
-    store = ImageStore(tmp_path / "pixels", ImageOptions(24))
+    store = ImageStore(tmp_path / "pixels", ImageOptions(size_px=24))
     assert [(one.index, one.kind) for one in store.build(files, digests)] == [(0, "changed"), (2, "missing_file")]
     assert store.missing(digests).tolist() == [True, False, True]
 
@@ -247,21 +247,21 @@ def test_a_build_killed_at_random_moments_continues_and_leaves_no_process_behind
             time.sleep(rng.uniform(0, 0.6 if progress_lines == 0 else 0.02))
             build.send_signal(signal.SIGKILL)
         assert left_after_a_while(pixels) == []
-        remaining.append(int(ImageStore(pixels, ImageOptions(32)).missing(digests).sum()))
+        remaining.append(int(ImageStore(pixels, ImageOptions(size_px=32)).missing(digests).sum()))
     assert remaining == sorted(remaining, reverse=True)
     assert remaining[-1] < 200
     last = Count()
-    store = ImageStore(pixels, ImageOptions(32))
+    store = ImageStore(pixels, ImageOptions(size_px=32))
     assert store.build(sorted(files), digests, last, workers=1) == []
     assert last.last.get("decoding", (0, 0)) == (remaining[-1],) * 2
-    np.testing.assert_array_equal(store.read(digests), decoded_by_hand(files, ImageOptions(32)))
+    np.testing.assert_array_equal(store.read(digests), decoded_by_hand(files, ImageOptions(size_px=32)))
 
 
 def test_workers_are_not_sent_what_the_parent_has_indexed_and_mapped(tmp_path, monkeypatch):
     import pickle
 
     files = draw(tmp_path / "in", 40)
-    options = ImageOptions(64)
+    options = ImageOptions(size_px=64)
     digests, _ = digest_files(files)
     store = ImageStore(tmp_path / "pixels", options)
     store.build(files[:39], digests[:39])

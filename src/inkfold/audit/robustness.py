@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from inkfold.augment.operations import KINDS, Operation, parse_operations
 from inkfold.augment.views import IDENTITY, View, parse_view
+from inkfold.config.operations import KINDS, Operation, parse_operations
 from inkfold.config.recipe import Recipe
-from inkfold.config.sections import StageRecipe
+from inkfold.config.sections import StageSettings
 from inkfold.evaluation.metrics import mcnemar, measure
 from inkfold.evaluation.predictions import Predictions
 from inkfold.features.extractor import Extractor
@@ -200,7 +200,7 @@ def taught(recipe: Recipe, remedy: str) -> str | None:
     Returns:
         `curriculum=[...]`; None if it is learnt from already.
     """
-    wanted, stages = parse_operations(remedy.split(", ")), recipe.curriculum or (StageRecipe(),)
+    wanted, stages = parse_operations(remedy.split(", ")), recipe.curriculum or (StageSettings(),)
     there = [parse_operations(stage.augment) for stage in stages]
     joined = [_joined(operations, wanted) if operations or not any(there) else operations for operations in there]
     if joined == there:
@@ -210,7 +210,7 @@ def taught(recipe: Recipe, remedy: str) -> str | None:
         given = stage.model_dump(mode="json", exclude_defaults=True)
         if operations:
             given["augment"] = [str(operation) for operation in operations]
-            given |= {"views": POOL} if recipe.backbone.train == "frozen" and stage.views == "per_epoch" else {}
+            given |= {"views": POOL} if not recipe.is_finetuned and stage.views == "per_epoch" else {}
         raw.append(given)
     return f"curriculum={json.dumps(raw)}"
 

@@ -8,8 +8,8 @@ heads and trials share one pool of features.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from inkfold.augment.operations import Operation
 from inkfold.augment.views import View
+from inkfold.config.operations import Operation
 
 
 @dataclass(frozen=True, slots=True)

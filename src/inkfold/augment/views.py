@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from inkfold.augment.operations import KINDS, Operation, parse_operations
 from inkfold.augment.rng import Draws
+from inkfold.config.operations import KINDS, Operation, parse_operations
 from inkfold.images.decode import Pixels
 from inkfold.images.preprocess import paper_colour
 

@@ -1,7 +1,7 @@
-"""Recipes as files: read, merged with overrides, validated, written; problems are told with their dotted paths, all at once.
+"""Recipes as files: read, merged with overrides, validated, written; all problems are reported at once, with dotted paths.
 
-One override grammar serves the command line, the tuner and the tests: `head.hidden=[512]`, `fit.lr=3e-4`, `seed=7`. Overrides
-are merged raw, the last one winning, then everything is validated once. YAML holds what differs from the defaults.
+One override grammar serves the command line, the tuner and the tests: `head.hidden=[512]`, `train_head.lr=3e-4`, `seed=7`.
+Overrides are merged raw, the last one winning, then everything is validated once. YAML holds what differs from the defaults.
 """
 
 import copy
@@ -14,19 +14,20 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from inkfold.config.recipe import SHORTHANDS, EnsembleRecipe, Recipe, expand_shorthand
+from inkfold.config.renamed import renamed_recipe, renamed_values
 from inkfold.config.sections import (
-    ClassMeanHeadRecipe,
+    ClassMeanHeadSettings,
     ConstantSchedule,
-    CosineHeadRecipe,
+    CosineHeadSettings,
     CosineSchedule,
-    KnnHeadRecipe,
-    LinearHeadRecipe,
-    MemberRecipe,
-    MlpHeadRecipe,
+    KnnHeadSettings,
+    LinearHeadSettings,
+    MemberSettings,
+    MlpHeadSettings,
     OneCycleSchedule,
-    StageRecipe,
+    StageSettings,
     StepSchedule,
-    VoteRecipe,
+    VoteSettings,
 )
 from inkfold.errors import Problem, RecipeError
 
@@ -48,7 +49,7 @@ def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
 
 
 def load_raw(source: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
-    """Read a recipe's keys as they are written and apply overrides; nothing is validated.
+    """Read a recipe's keys, old ones under their new names, and apply overrides; nothing is validated.
 
     Args:
         source: A YAML file, or the name of a shipped recipe.
@@ -58,7 +59,7 @@ def load_raw(source: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any
         Nested mappings.
 
     Raises:
-        RecipeError: If the file can't be read, or an override has no `=`.
+        RecipeError: If the file can't be read, a key is given under an old and its new name, or an override has no `=`.
     """
     raw = _read_yaml(find_recipe(source))
     merge_overrides(raw, overrides)
@@ -92,12 +93,12 @@ def validate_ensemble(raw: Mapping[str, Any], source: str = "recipe") -> Ensembl
         raise RecipeError([_problem(source, details, EnsembleRecipe) for details in error.errors()]) from None
 
 
-def validate_vote(raw: Mapping[str, Any]) -> VoteRecipe:
-    """Turn raw keys into how to vote; see `validate_recipe`."""
+def validate_vote(raw: Mapping[str, Any]) -> VoteSettings:
+    """Turn raw keys into an ensemble's way of voting; see `validate_recipe`."""
     try:
-        return VoteRecipe.model_validate(raw)
+        return VoteSettings.model_validate(raw)
     except ValidationError as error:
-        raise RecipeError([_problem("vote", details, VoteRecipe) for details in error.errors()]) from None
+        raise RecipeError([_problem("vote", details, VoteSettings) for details in error.errors()]) from None
 
 
 def dump_recipe(recipe: BaseModel) -> str:
@@ -140,23 +141,47 @@ def merge_overrides(raw: dict[str, Any], overrides: Iterable[str]) -> None:
     """Merge `dotted.key=value` texts into raw keys, the last one winning.
 
     Args:
-        raw: Nested mappings; changed in place.
-        overrides: The value is YAML: `fit.lr=3e-4`, `head={kind: mlp}`, `image.size=null`.
+        raw: Nested mappings; changed in place, old keys to their new names.
+        overrides: The value is YAML: `train_head.lr=3e-4`, `head={kind: mlp}`, `image.size=null`.
 
     Raises:
-        RecipeError: With every text that has no `=`, or whose value is not YAML.
+        RecipeError: With every text that has no `=`, whose value is not YAML, or that gives a key by its old name where another
+            gives it by its new one.
     """
-    problems = []
+    problems, keys = [], dict[str, str]()
+    current = _with_new_names(raw)
+    raw.clear()
+    raw.update(current)
     for text in overrides:
-        key, separator, value = text.partition("=")
         try:
-            if not separator or not all(key.split(".")):
-                raise ValueError("expected key=value, such as fit.lr=3e-4")
-            _set_dotted(raw, key.split("."), _value(key, value))
+            for key, value in read_override(text).items():
+                written = text.partition("=")[0]
+                if (keys.setdefault(key, written) == key) != (written == key):
+                    raise ValueError(f"'{key}' is given twice, also by its old name. Remove one of them")
+                _set_dotted(raw, key.split("."), value)
         except (ValueError, yaml.YAMLError) as error:
             problems.append(Problem("override", f"override '{text}'", str(error).replace("\n", " ")))
     if problems:
         raise RecipeError(problems)
+
+
+def read_override(text: str) -> dict[str, Any]:
+    """Read one override.
+
+    Args:
+        text: `dotted.key=value`.
+
+    Returns:
+        The value by its key's new name; more than one where a section's value has keys that moved to another section.
+
+    Raises:
+        ValueError: If it has no `=`.
+        YAMLError: If the value is not YAML.
+    """
+    key, separator, value = text.partition("=")
+    if not separator or not all(key.split(".")):
+        raise ValueError("expected key=value, such as train_head.lr=3e-4")
+    return renamed_values({key: expand_shorthand(key, _value(key, value))})
 
 
 def with_values(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,15 +189,19 @@ def with_values(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, 
 
     Args:
         raw: Nested mappings; left as they are.
-        values: By dotted key; a section's own value goes before those of keys below it.
+        values: By dotted key; a section's own value is set before those of keys below it.
 
     Returns:
         Nested mappings.
 
     Raises:
-        RecipeError: If a key is below something that has none.
+        RecipeError: If a key is below something that has none, or is given under an old and its new name.
     """
-    changed = copy.deepcopy(dict(raw))
+    changed = copy.deepcopy(_with_new_names(raw))
+    try:
+        values = renamed_values(values)
+    except ValueError as error:
+        raise RecipeError(f"{error}.") from None
     for key in sorted(values, key=lambda key: key.count(".")):
         try:
             _set_dotted(changed, key.split("."), values[key])
@@ -199,7 +228,17 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path}: not YAML: {error}. Compare it with a shipped recipe.") from None
     if not isinstance(raw, dict):
         raise RecipeError(f"{path}: got {type(raw).__name__}, expected keys such as `backbone: {{name: resnet18}}`.")
-    return raw
+    try:
+        return renamed_recipe(raw)
+    except ValueError as error:
+        raise RecipeError(f"{path}: {error}.") from None
+
+
+def _with_new_names(raw: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return renamed_recipe(raw)
+    except ValueError as error:
+        raise RecipeError(f"recipe: {error}.") from None
 
 
 def _value(key: str, text: str) -> Any:
@@ -243,11 +282,11 @@ def _problem(source: str, details: Any, schema: type[BaseModel] = Recipe) -> Pro
 
 _BY_KIND: dict[str, dict[str, type[BaseModel]]] = {
     "head": {
-        "linear": LinearHeadRecipe,
-        "mlp": MlpHeadRecipe,
-        "cosine": CosineHeadRecipe,
-        "class_mean": ClassMeanHeadRecipe,
-        "knn": KnnHeadRecipe,
+        "linear": LinearHeadSettings,
+        "mlp": MlpHeadSettings,
+        "cosine": CosineHeadSettings,
+        "class_mean": ClassMeanHeadSettings,
+        "knn": KnnHeadSettings,
     },
     "schedule": {
         "step": StepSchedule,
@@ -263,7 +302,7 @@ def _without_tags(path: list[str]) -> list[str]:
     return [part for before, part in zip(["", *path], path, strict=False) if part not in _BY_KIND.get(before, {})]
 
 
-_LISTED: dict[str, type[BaseModel]] = {"curriculum": StageRecipe, "members": MemberRecipe}
+_LISTED: dict[str, type[BaseModel]] = {"curriculum": StageSettings, "members": MemberSettings}
 
 
 def _known_keys(path: list[str], schema: type[BaseModel]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Whole recipes, of one model and of an ensemble: what a run does, as data. `recipe` reads and writes them."""
+"""Whole recipes, of one model and of an ensemble: what a run does, as data. `load` reads and writes them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,66 +6,62 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from inkfold.augment.operations import parse_operations
+from inkfold.config.operations import parse_operations
+from inkfold.config.renamed import renamed_recipe
 from inkfold.config.sections import (
-    BackboneRecipe,
-    ClassMeanHeadRecipe,
-    CosineHeadRecipe,
-    DataRecipe,
-    FinetuneRecipe,
-    FitRecipe,
-    FoldsRecipe,
-    ImageRecipe,
-    KnnHeadRecipe,
-    LinearHeadRecipe,
-    MemberRecipe,
-    MlpHeadRecipe,
+    BackboneSettings,
+    DataSettings,
+    FinetuneSettings,
+    FoldSettings,
+    HeadSettings,
+    ImageSettings,
+    LinearHeadSettings,
+    MemberSettings,
     Section,
-    StageRecipe,
-    TuneRecipe,
-    VoteRecipe,
+    StageSettings,
+    TrainHeadSettings,
+    TuneSettings,
+    VoteSettings,
 )
 
 SHORTHANDS = {"data": "root"}  # `data=DIR` means `data.root=DIR`
 
 
 class Recipe(Section):
-    """A whole run."""
+    """Everything that decides a run of one model."""
 
-    data: DataRecipe = DataRecipe()
-    """What is to be learnt."""
-    image: ImageRecipe = ImageRecipe()
+    data: DataSettings = DataSettings()
+    """Where the drawings are, and how they are read."""
+    image: ImageSettings = ImageSettings()
     """How drawings become pixels."""
-    backbone: BackboneRecipe = BackboneRecipe()
+    backbone: BackboneSettings = BackboneSettings()
     """How pixels become features."""
-    head: Annotated[
-        LinearHeadRecipe | MlpHeadRecipe | CosineHeadRecipe | ClassMeanHeadRecipe | KnnHeadRecipe, Field(discriminator="kind")
-    ] = LinearHeadRecipe()
-    """What is fitted on the features."""
-    folds: FoldsRecipe = FoldsRecipe()
+    head: Annotated[HeadSettings, Field(discriminator="kind")] = LinearHeadSettings()
+    """How features become class scores."""
+    folds: FoldSettings = FoldSettings()
     """Which drawings are held out."""
-    fit: FitRecipe = FitRecipe()
-    """How the head is fitted."""
-    finetune: FinetuneRecipe = FinetuneRecipe()
-    """How the backbone is trained, where backbone.train says so."""
-    curriculum: tuple[StageRecipe, ...] = ()
-    """Stages of augmentation; `winner`, or {name: winner, views: 4}, stands for those of 2024. None: drawings as they are."""
+    train_head: TrainHeadSettings = TrainHeadSettings()
+    """How the head is trained on the features."""
+    finetune: FinetuneSettings = FinetuneSettings()
+    """Which part of the backbone is trained too, and how."""
+    curriculum: tuple[StageSettings, ...] = ()
+    """Stages of augmentation; `winner`, or {name: winner, views: 4}, stands for those of 2024. Empty: drawings as they are."""
     tta: tuple[str, ...] = ()
-    """Views whose predictions are averaged, such as [identity, hflip, "hflip + rotate(5,5)"]. None: drawings as they are."""
-    tune: TuneRecipe = TuneRecipe()
-    """What `inkfold tune` tries; a run takes no notice."""
+    """Views whose predictions are averaged, such as [identity, hflip, "hflip + rotate(5,5)"]. Empty: drawings as they are."""
+    tune: TuneSettings = TuneSettings()
+    """What `inkfold tune` tries; `inkfold train` ignores it."""
     seed: int = Field(42, ge=0, le=2**32 - 1)
-    """Every random choice comes from it."""
+    """Seed of every random choice."""
 
     @model_validator(mode="before")
     @classmethod
     def _expand_shorthands(cls, raw: Any) -> Any:
-        if isinstance(raw, Mapping):
-            return {
-                key: _named_curriculum(raw) if key == "curriculum" else expand_shorthand(key, value)
-                for key, value in raw.items()
-            }
-        return raw
+        if not isinstance(raw, Mapping):
+            return raw
+        raw = renamed_recipe(raw)
+        return {
+            key: _named_curriculum(raw) if key == "curriculum" else expand_shorthand(key, value) for key, value in raw.items()
+        }
 
     @field_validator("curriculum", mode="before")
     @classmethod
@@ -76,10 +72,10 @@ class Recipe(Section):
 
     @field_validator("curriculum")
     @classmethod
-    def _stages_fill_the_epochs(cls, stages: tuple[StageRecipe, ...], info: ValidationInfo) -> tuple[StageRecipe, ...]:
-        if not {"backbone", "fit", "finetune"} <= {*info.data}:
+    def _stages_fill_the_epochs(cls, stages: tuple[StageSettings, ...], info: ValidationInfo) -> tuple[StageSettings, ...]:
+        if not {"train_head", "finetune"} <= {*info.data}:
             return stages
-        section = info.data["backbone"].trained_by
+        section = _section_of_curriculum(info.data["finetune"])
         epochs: int = info.data[section].epochs
         ends = [stage.until_epoch or epochs for stage in stages]
         if ends and (ends != sorted(set(ends)) or ends[-1] != epochs):
@@ -91,21 +87,25 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _head_can_be_trained(self) -> "Recipe":
-        if self.backbone.train == "frozen":
+        if not self.is_finetuned:
             return self
         if self.head.kind in ("class_mean", "knn"):
             raise ValueError(f"head.kind: {self.head.kind} can't be trained with its backbone. Take linear, mlp or cosine")
-        if self.fit.starts > 1:
+        if self.train_head.starts > 1:
             raise ValueError(
-                "fit.starts: a fold's fine-tuned network has one head. Set it to 1, or vote over runs of other seeds"
+                "train_head.starts: a fold's fine-tuned network has one head. Set it to 1, or vote over runs of other seeds"
             )
         return self
 
     @property
+    def is_finetuned(self) -> bool:
+        """Whether a part of the backbone is trained together with the head."""
+        return self.finetune.part != "none"
+
+    @property
     def epochs(self) -> int:
-        """That the curriculum is for."""
-        section: FitRecipe | FinetuneRecipe = getattr(self, self.backbone.trained_by)
-        return section.epochs
+        """Number of epochs that the curriculum is for: of the fine-tuning where there is one, else of the head's training."""
+        return (self.finetune if self.is_finetuned else self.train_head).epochs
 
     @field_validator("tta")
     @classmethod
@@ -124,21 +124,23 @@ class Recipe(Section):
 class EnsembleRecipe(Section):
     """Several models that are trained on the same folds and vote."""
 
-    data: DataRecipe = DataRecipe()
-    """What is to be learnt."""
-    folds: FoldsRecipe = FoldsRecipe()
-    """Which drawings are held out, from all members alike."""
-    members: tuple[MemberRecipe, ...] = Field(min_length=2)
+    data: DataSettings = DataSettings()
+    """Where the drawings are, and how they are read."""
+    folds: FoldSettings = FoldSettings()
+    """Which drawings are held out, the same for all members."""
+    members: tuple[MemberSettings, ...] = Field(min_length=2)
     """The models."""
-    vote: VoteRecipe = VoteRecipe()
-    """How they become one."""
+    vote: VoteSettings = VoteSettings()
+    """How they vote."""
     seed: int = Field(42, ge=0, le=2**32 - 1)
-    """Every random choice comes from it."""
+    """Seed of every random choice."""
 
     @model_validator(mode="before")
     @classmethod
     def _expand_shorthands(cls, raw: Any) -> Any:
-        return {key: expand_shorthand(key, value) for key, value in raw.items()} if isinstance(raw, Mapping) else raw
+        if not isinstance(raw, Mapping):
+            return raw
+        return {key: expand_shorthand(key, value) for key, value in renamed_recipe(raw).items()}
 
     @model_validator(mode="after")
     def _names_differ(self) -> "EnsembleRecipe":
@@ -149,23 +151,23 @@ class EnsembleRecipe(Section):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the members."""
+        """The members' names, in their order."""
         return tuple(member.name or Path(member.recipe).stem for member in self.members)
 
 
 class VotedRecipe(Section):
-    """What an ensemble of given runs and files was made of."""
+    """What `inkfold vote` made an ensemble of: finished runs and files of predictions."""
 
     members: tuple[str, ...]
-    """Their absolute paths."""
-    vote: VoteRecipe
-    """How they became one."""
+    """Absolute paths of the runs and files."""
+    vote: VoteSettings
+    """How they vote."""
     data: str | None = None
-    """The data that name their classes; None where the runs do."""
+    """The data that names the classes; None where the runs do."""
     settings: tuple[str, ...] = ()
-    """How these are read."""
+    """How the data is read: `data.key=value`."""
     seed: int = Field(42, ge=0, le=2**32 - 1)
-    """Of what is random in fitting a vote."""
+    """Seed of what is random in fitting a vote."""
 
 
 NAMED_CURRICULA: dict[str, tuple[tuple[float, tuple[str, ...]], ...]] = {
@@ -183,20 +185,24 @@ def expand_shorthand(key: str, value: Any) -> Any:
     return {SHORTHANDS[key]: str(value)} if key in SHORTHANDS and isinstance(value, str | int | float) else value
 
 
+def _section_of_curriculum(finetune: FinetuneSettings) -> str:
+    """Name the section whose epochs the curriculum's stages fill."""
+    return "train_head" if finetune.part == "none" else "finetune"
+
+
 def _named_curriculum(raw: Mapping[str, Any]) -> Any:
     """Put a name's stages in its place, stretched to the epochs; anything else is left for the validation."""
-    given = raw["curriculum"]
-    wanted = dict(given) if isinstance(given, Mapping) else {"name": given}
+    curriculum = raw["curriculum"]
+    wanted = dict(curriculum) if isinstance(curriculum, Mapping) else {"name": curriculum}
     name = wanted.pop("name", None)
     if not isinstance(name, str) or name not in NAMED_CURRICULA or not {*wanted} <= {"views", "lr_factor"}:
-        return () if given is None else given
-    backbone = raw.get("backbone")
-    trained = isinstance(backbone, Mapping) and backbone.get("train", "frozen") != "frozen"
+        return () if curriculum is None else curriculum
     try:
-        section = FinetuneRecipe if trained else FitRecipe
-        epochs = section.model_validate(raw.get("finetune" if trained else "fit") or {}).epochs
+        finetune = FinetuneSettings.model_validate(raw.get("finetune") or {})
+        head = TrainHeadSettings.model_validate(raw.get("train_head") or {})
     except ValidationError:
-        return ()  # the fit's own problems are told
+        return ()  # the section's own problems are reported
+    epochs = (head if finetune.part == "none" else finetune).epochs
     stages = [(round(share * epochs), augment) for share, augment in NAMED_CURRICULA[name]]
     starts = [0, *(end for end, _ in stages)]
     return [

@@ -1,64 +1,82 @@
-"""The sections of a recipe: names, types, limits and defaults of every key. `config` puts them together."""
+"""The sections of a recipe: every setting's name, meaning, unit, range and default, defined here and nowhere else.
+
+`recipe` puts the sections together. Components take a section, or a subclass of one that adds what had to be resolved.
+"""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from inkfold.augment.operations import parse_operations
+from inkfold.config.operations import parse_operations
 
 MOST_VIEWS = 10_000
 
+Layout = Literal["auto", "competition", "folder", "table"]
+OnBroken = Literal["error", "skip"]
+Resize = Literal["pad", "squash", "crop_to_ink"]
+Colour = Literal["auto", "grey", "rgb"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+HeadKind = Literal["linear", "mlp", "cosine", "class_mean", "knn"]
+Activation = Literal["relu", "gelu"]
+Norm = Literal["none", "layer"]
+Scaling = Literal["none", "standardise", "normalise"]
+Keep = Literal["last", "best"]
+Ballot = Literal["soft", "hard"]
+TieRule = Literal["lowest_id", "mean_probability"]
+
 
 class Section(BaseModel):
-    """Unknown keys are refused, and values stay."""
+    """Settings that belong together: unknown keys are refused, and values can't be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-class DataRecipe(Section):
-    """What is to be learnt."""
+class DataSettings(Section):
+    """Where the drawings and their labels are, and how they are read."""
 
     root: str | None = None
     """The folder of drawings, or a CSV or Parquet table. Must be given, in the recipe or as data=DIR."""
-    layout: Literal["auto", "competition", "folder", "table"] = "auto"
-    """How the folder is laid out; `auto` looks."""
+    layout: Layout = "auto"
+    """How the folder is laid out; `auto` takes `competition` where `train.csv` is, `table` where a table is named, else
+    `folder`."""
     table: str | None = None
     """CSV or Parquet table of the training drawings, relative to the root."""
     test_table: str | None = None
     """CSV or Parquet table of the test drawings, relative to the root."""
     path_column: str = "image_path"
-    """Column with the drawings' paths."""
+    """Column with the drawings' paths, in the tables and in the submission."""
     label_column: str = "class_name"
     """Column with the class names."""
     target_column: str = "target"
-    """Column with the class numbers, where there is one."""
+    """Column with the class numbers, where there is one; also the submission's."""
     image_root: str | None = None
-    """Folder that the table's paths are relative to; None means the table's own folder."""
+    """Folder that the tables' paths are relative to, itself relative to the root; None looks for it."""
     test_targets: str | None = None
     """CSV or Parquet with image_path and target of the test drawings, for measuring only."""
-    on_broken: Literal["error", "skip"] = "error"
-    """What a broken or missing drawing does: stop the run, or be left out and counted."""
+    on_broken: OnBroken = "error"
+    """What a broken or missing drawing does: stop the run (`error`), or be left out and counted (`skip`)."""
 
 
-class ImageRecipe(Section):
-    """How drawings become square pixels."""
+class ImageSettings(Section):
+    """How a drawing becomes a square of pixels."""
 
     size: int | None = Field(None, ge=16, le=2048)
-    """Side in px; None takes the backbone's own."""
+    """Side of the square that the backbone takes, in px; None takes the backbone's own."""
     stored_size: int | None = Field(None, ge=16, le=2048)
     """Side of the stored squares in px, from which views are rendered; None takes `size`."""
-    fit: Literal["pad", "squash", "crop_to_ink"] = "pad"
-    """Pad on the paper's colour, distort to the square, or crop to the ink and pad."""
-    colour: Literal["auto", "grey", "rgb"] = "auto"
-    """Keep colour where there is some, never, or always three channels."""
+    resize: Resize = "pad"
+    """How a page becomes a square: `pad` keeps its aspect and fills up with the paper's colour, `squash` stretches it,
+    `crop_to_ink` cuts the empty page away and pads."""
+    colour: Colour = "auto"
+    """Channels: `auto` takes one where a drawing is grey and three where it is coloured, `grey` always one, `rgb` three."""
     invert: Literal["auto", "never"] = "auto"
-    """Turn light-on-dark drawings into dark-on-light."""
+    """Whether light strokes on a dark ground are turned into dark ones on a light ground: where they are found, or never."""
     pixel_limit: int = Field(64_000_000, ge=1_000, le=178_000_000)
-    """Drawings with more pixels are broken: a small file can unpack to gigabytes."""
+    """Drawings of more pixels count as broken, since a small file can unpack to gigabytes."""
 
 
-class BackboneRecipe(Section):
-    """The network whose features are learnt from."""
+class BackboneSettings(Section):
+    """The network that turns drawings into features."""
 
     name: str = Field("auto", min_length=1)
     """A timm model, with or without its pretrained tag, or `ink-small`, which comes with inkfold. `auto` takes
@@ -69,8 +87,9 @@ class BackboneRecipe(Section):
     """Per-channel mean of the input in 0..1; None takes the model's own."""
     std: tuple[float, ...] | None = None
     """Per-channel standard deviation of the input in 0..1; None takes the model's own."""
-    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None
-    """How drawings are resized; None takes the model's own."""
+    interpolation: Interpolation | None = None
+    """How drawings are resized; None takes the model's own. All but `nearest` are antialiased, so that thin lines fade but
+    don't break."""
     model_args: dict[str, Any] = {}
     """Further arguments of timm's constructor, such as {pad_type: same}."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -78,22 +97,7 @@ class BackboneRecipe(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where the backbone runs."""
     batch_size: int | None = Field(None, ge=1, le=4096)
-    """Images a forward when features are computed; None chooses for the device."""
-    train: Literal["frozen", "last_blocks", "lora", "all"] = "frozen"
-    """Which part of it is trained, by the section finetune: none, its last blocks, low-rank additions, or all."""
-    train_blocks: int = Field(1, ge=1, le=1000)
-    """How many of the last blocks `last_blocks` trains, with the norms behind them."""
-    lora_rank: int = Field(8, ge=1, le=1024)
-    """Rank of LoRA's additions."""
-    lora_alpha: float = Field(16.0, gt=0, le=4096)
-    """LoRA's additions are scaled by alpha / rank."""
-    drop_path: float = Field(0.0, ge=0, lt=1)
-    """Share of residual branches that a training step leaves out."""
-
-    @property
-    def trained_by(self) -> Literal["fit", "finetune"]:
-        """The section whose epochs the curriculum is for: the head's on a frozen backbone, else the fine-tuning's."""
-        return "fit" if self.train == "frozen" else "finetune"
+    """Drawings per forward pass when features are computed; None chooses for the device."""
 
     @field_validator("mean", "std")
     @classmethod
@@ -110,44 +114,47 @@ class BackboneRecipe(Section):
         return value
 
 
-class LinearHeadRecipe(Section):
+class LinearHeadSettings(Section):
     """Multinomial logistic regression."""
 
     kind: Literal["linear"] = "linear"
     """This head."""
 
 
-class MlpHeadRecipe(Section):
+class MlpHeadSettings(Section):
     """A multi-layer perceptron."""
 
     kind: Literal["mlp"]
     """This head."""
     hidden: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = Field((1024,), min_length=1)
     """Widths of the hidden layers."""
-    activation: Literal["relu", "gelu"] = "relu"
-    """What follows each hidden layer."""
-    norm: Literal["none", "layer"] = "none"
-    """`layer` normalises what goes into each activation."""
+    activation: Activation = "relu"
+    """Activation function after each hidden layer."""
+    norm: Norm = "none"
+    """`layer` puts layer normalisation before each activation."""
     dropout: float = Field(0.0, ge=0, lt=1)
-    """Share of each hidden layer's outputs that a step leaves out."""
+    """Share of each hidden layer's outputs that a training step sets to zero."""
 
 
-class CosineHeadRecipe(Section):
-    """The angle between features and a learnt direction a class, times a learnt factor."""
+class CosineHeadSettings(Section):
+    """The cosine between features and one learnt direction per class, times a learnt factor."""
 
     kind: Literal["cosine"]
     """This head."""
 
 
-class ClassMeanHeadRecipe(Section):
-    """The nearest class mean: a baseline that nothing is fitted for."""
+class ClassMeanHeadSettings(Section):
+    """The nearest class mean: a baseline that is computed, not trained."""
 
     kind: Literal["class_mean"]
     """This head."""
 
 
-class KnnHeadRecipe(Section):
-    """The classes of the nearest drawings by cosine: a baseline that nothing is fitted for; the run holds their features."""
+class KnnHeadSettings(Section):
+    """The classes of the nearest drawings by cosine: a baseline that is computed, not trained; the run holds their features.
+
+    Source: weights of exp(cosine / 0.07) as in DINO, Caron et al., arXiv 2104.14294.
+    """
 
     kind: Literal["knn"]
     """This head."""
@@ -187,105 +194,123 @@ class ConstantSchedule(Section):
     """This schedule."""
 
 
+HeadSettings = LinearHeadSettings | MlpHeadSettings | CosineHeadSettings | ClassMeanHeadSettings | KnnHeadSettings
 Schedule = Annotated[StepSchedule | CosineSchedule | OneCycleSchedule | ConstantSchedule, Field(discriminator="kind")]
 
 
-class FitRecipe(Section):
-    """How the head is fitted."""
+class TrainHeadSettings(Section):
+    """How the head is trained on the features."""
 
     epochs: int = Field(20, ge=1, le=10_000)
     """Passes over the training drawings."""
     batch_size: int = Field(64, ge=1)
-    """Drawings a step."""
+    """Drawings per step, shared by all heads that train side by side; each head uses those of its own training part."""
     optimiser: Literal["adam", "adamw", "sgd"] = "adam"
-    """SGD has momentum 0.9."""
+    """Optimiser; `sgd` has momentum 0.9."""
     lr: float = Field(1e-3, gt=0, le=10)
-    """Learning rate at the start."""
+    """Learning rate, which the schedule multiplies."""
     weight_decay: float = Field(0.0, ge=0, le=10)
-    """L2 for adam and sgd, decoupled for adamw."""
+    """Weight decay: L2 for adam and sgd, decoupled for adamw."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     """Share of the target that is spread over all classes."""
     focal_gamma: float = Field(0.0, ge=0, le=10)
-    """Exponent of the focal loss, which looks away from drawings that are right already; 0 is cross-entropy."""
+    """Exponent of the focal loss, which weighs drawings down that are right already; 0 is cross-entropy."""
     class_weights: Literal["none", "balanced"] = "none"
-    """`balanced` lets each class weigh the same, however many drawings it has."""
+    """`balanced` weighs each drawing by n / (classes x drawings of its class), counted over the fold's own part."""
     mixup: float = Field(0.0, ge=0, le=10)
     """Alpha of the beta distribution by which the features of two drawings are mixed; 0 mixes none."""
     schedule: Schedule = CosineSchedule()
     """How the rate changes."""
     warmup_epochs: float = Field(0.0, ge=0, le=1000)
     """During which the rate rises from zero, beside the schedule."""
-    scaling: Literal["none", "standardise", "normalise"] = "none"
-    """Each feature to mean 0 and deviation 1 over a member's own training drawings, or each drawing's features to length 1."""
+    scaling: Scaling = "none"
+    """`standardise` brings each feature to mean 0 and deviation 1 over the fold's own training drawings, `normalise` each
+    drawing's features to length 1."""
     starts: int = Field(1, ge=1, le=100)
-    """Heads a fold, which start from other weights and whose predictions are averaged."""
-    keep: Literal["last", "best"] = "last"
-    """Which epoch's head: the last, or the best on the fold's own held-out part, which flatters by what is told."""
+    """Heads per fold, which start from different weights and whose predictions are averaged."""
+    keep: Keep = "last"
+    """Which epoch's head is kept: the last, or the best on the fold's own held-out part, whose optimism is reported."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the inputs of matrix products; `auto` as for the backbone. Weights and sums stay in float32."""
+    """Precision of the inputs of matrix products; `auto` as for the backbone. Weights and sums stay in float32."""
 
 
-class FinetuneRecipe(Section):
-    """How a backbone that isn't frozen is trained, together with its head."""
+class FinetuneSettings(Section):
+    """Which part of the backbone is trained together with its head, and how.
 
+    Sources: LoRA: Hu et al., arXiv 2106.09685. Drop path: Huang et al., arXiv 1603.09382.
+    """
+
+    part: Literal["none", "last_blocks", "lora", "all"] = "none"
+    """Which part of the backbone is trained: `none` keeps it frozen, `last_blocks`, low-rank additions to frozen weights
+    (`lora`), or `all`."""
+    blocks: int = Field(1, ge=1, le=1000)
+    """How many of the last blocks `last_blocks` trains, with the norms behind them."""
+    lora_rank: int = Field(8, ge=1, le=1024)
+    """Rank of LoRA's additions."""
+    lora_alpha: float = Field(16.0, gt=0, le=4096)
+    """LoRA's additions are scaled by alpha / rank."""
+    drop_path: float = Field(0.0, ge=0, lt=1)
+    """Share of residual branches that a training step leaves out."""
     epochs: int = Field(10, ge=1, le=10_000)
     """Passes over the training drawings; the curriculum's stages end there."""
     batch_size: int = Field(64, ge=1)
-    """Drawings a step, over all forwards and processes."""
+    """Drawings per step, over all forward passes and processes."""
     micro_batch: int | None = Field(None, ge=1)
-    """Drawings a forward, whose gradients are added up; None takes the whole batch. Halved when memory runs out."""
+    """Drawings per forward pass, whose gradients are added up; None takes the whole batch. Halved when memory runs out."""
     optimiser: Literal["adamw", "sgd"] = "adamw"
-    """SGD has momentum 0.9."""
+    """Optimiser; `sgd` has momentum 0.9."""
     lr: float = Field(1e-3, gt=0, le=10)
-    """Learning rate of the backbone's last layers."""
+    """Learning rate of the backbone's last layers, which the schedule multiplies."""
     head_lr_factor: float = Field(1.0, gt=0, le=1000)
-    """Of the rate, for the head."""
+    """Factor of the learning rate for the head."""
     layer_decay: float = Field(1.0, gt=0, le=1)
-    """Factor of the rate from each layer to the one before it; 1 trains all at one rate."""
+    """Factor of the learning rate from each layer to the one before it; 1 trains all layers at one rate."""
     weight_decay: float = Field(0.05, ge=0, le=10)
-    """Of matrices and kernels; norms and biases have none."""
+    """Weight decay of matrices and kernels, decoupled for adamw and L2 for sgd; norms and biases have none."""
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     """Share of the target that is spread over all classes."""
     mixup: float = Field(0.0, ge=0, le=10)
     """Alpha of the beta distribution by which two drawings are mixed; 0 mixes none."""
     cutmix: float = Field(0.0, ge=0, le=10)
-    """The same, for pasting a part of one drawing into another."""
+    """Alpha of the beta distribution by which a part of one drawing is pasted into another; 0 pastes none."""
     schedule: Schedule = CosineSchedule()
     """How the rate changes."""
     warmup_epochs: float = Field(0.0, ge=0, le=1000)
     """During which the rate rises from zero, beside the schedule."""
     ema: float = Field(0.0, ge=0, lt=1)
-    """Decay of the moving average of weights, which then predicts; 0 takes the weights themselves."""
+    """Decay per step of the moving average of weights, which then predicts; 0 takes the weights themselves."""
     clip_norm: float = Field(1.0, ge=0)
     """Largest norm of the gradient; 0 leaves it alone."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Of the forward and backward pass; `auto` takes bfloat16 where it is fast, else float16 on a GPU, else float32."""
+    """Precision of the forward and backward pass; weights and the optimiser's state stay in float32. `auto` takes bfloat16
+    where it is fast, else float16 on a GPU, else float32."""
     checkpointing: bool = False
     """Compute activations a second time instead of keeping them: less memory, a third more time."""
     compiled: bool = False
-    """Let PyTorch's compiler have the network: minutes first, then often faster."""
+    """Compile the network with PyTorch's compiler: minutes at first, then often faster."""
     shard: Literal["none", "full"] = "none"
-    """`full`: of several processes each keeps its share of parameters, gradients and moments, for what doesn't fit a device."""
+    """`full`: each of several processes keeps its share of parameters, gradients and moments, for networks that don't fit a
+    device; results differ by rounding alone."""
     start: Literal["head", "random"] = "head"
-    """The head starts as it is fitted on the frozen features by `fit`, or with random weights."""
+    """How the head starts: as the section train_head trains it on the frozen features, or with random weights."""
     teacher: str | None = None
-    """A finished run whose backbone's relations between drawings are learnt beside the labels, so that a small network sees as
-    a large one does; its classes may be others."""
+    """A finished run whose backbone's relations between drawings are imitated beside the labels (distillation), so that a small
+    network sees as a large one does; its classes may be others."""
     teacher_weight: float = Field(1.0, gt=0, le=1000)
-    """Of the loss of relations, beside the labels' loss."""
+    """Weight of the loss of relations; the labels' loss weighs 1."""
     interpolate: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field((1.0,), min_length=1)
     """Shares of the way from the start's weights to the trained ones; the best out of fold is taken, for all folds alike."""
-    keep: Literal["last", "best"] = "last"
-    """Which epoch's weights: the last, or the best on the fold's own held-out part, which flatters by what is told."""
+    keep: Keep = "last"
+    """Which epoch's weights are kept: the last, or the best on the fold's own held-out part, whose optimism is reported."""
 
     @model_validator(mode="after")
-    def _a_teacher_sees_whole_drawings(self) -> "FinetuneRecipe":
+    def _a_teacher_sees_whole_drawings(self) -> "FinetuneSettings":
         if self.teacher is not None and (self.mixup or self.cutmix):
             raise ValueError("teacher: saw whole drawings, so mixup and cutmix must be 0 beside it")
         return self
 
 
-class FoldsRecipe(Section):
+class FoldSettings(Section):
     """Which drawings are held out."""
 
     split: Literal["kfold", "holdout"] = "kfold"
@@ -298,17 +323,17 @@ class FoldsRecipe(Section):
     """Keep copies of a drawing in one part too: mirrored, turned by quarters and a little, resized, re-encoded."""
 
 
-class StageRecipe(Section):
-    """Some epochs that learn from one kind of view."""
+class StageSettings(Section):
+    """Some epochs of the curriculum, which train on one kind of view."""
 
     until_epoch: int | None = Field(None, ge=1)
-    """Its end: the number of epochs that are over then; None is the end of the fit."""
+    """Number of epochs that are over when it ends; None is the end of the training."""
     augment: tuple[str, ...] = ()
     """Operations such as `rotate(15)@0.5`: name, numbers, probability. None: drawings as they are."""
     views: Literal["per_epoch"] | int = "per_epoch"
     """A new view of each drawing in every epoch, or a pool of so many; a forward each, shared by all folds and trials."""
     lr_factor: float = Field(1.0, gt=0, le=100)
-    """Of the learning rate in this stage, beside the schedule's."""
+    """Factor of the learning rate in this stage, beside the schedule's."""
 
     @field_validator("views", mode="before")
     @classmethod
@@ -324,13 +349,13 @@ class StageRecipe(Section):
         return tuple(str(operation) for operation in parse_operations(value))
 
 
-class SpaceRecipe(Section):
-    """Where one key may go: a range, or choices."""
+class SearchRange(Section):
+    """The values that a search tries for one key: a range, or choices."""
 
     low: float | None = None
-    """The lowest value of a range."""
+    """Lowest value of a range."""
     high: float | None = None
-    """The highest."""
+    """Highest value of a range."""
     log: bool = False
     """Draw the range's logarithm evenly, as befits rates."""
     whole: bool = False
@@ -339,7 +364,7 @@ class SpaceRecipe(Section):
     """Values of any kind, also whole sections such as {kind: mlp, hidden: [512]}."""
 
     @model_validator(mode="after")
-    def _is_a_range_or_choices(self) -> "SpaceRecipe":
+    def _is_a_range_or_choices(self) -> "SearchRange":
         ranged = self.low is not None and self.high is not None
         if ranged == bool(self.choices) or (self.low is None) != (self.high is None):
             raise ValueError("expected low and high, or choices")
@@ -350,40 +375,40 @@ class SpaceRecipe(Section):
         return self
 
 
-class TuneRecipe(Section):
+class TuneSettings(Section):
     """What `inkfold tune` tries."""
 
     trials: int = Field(64, ge=2, le=100_000)
-    """How many, the recipe as it is among them."""
+    """Number of trials, the recipe as it is among them."""
     batch: int = Field(16, ge=1, le=1024)
-    """Trials that are fitted at once."""
+    """Trials that are trained at once."""
     prune: bool = True
-    """Give a trial up after a quarter and after half of its epochs unless it is in the better half there."""
+    """Whether a trial is given up after a quarter and after half of its epochs unless it is in the better half there."""
     judge_fraction: float = Field(0.2, gt=0, lt=0.6)
-    """Of the training drawings: never seen while tuning, they say what the best trial is worth."""
-    space: dict[str, SpaceRecipe] = {}
-    """Where each dotted key may go; none: a space that suits the head."""
+    """Share of the training drawings that tuning never sees: they show what the best trial is worth."""
+    space: dict[str, SearchRange] = {}
+    """The values to try, by dotted key; empty takes a space that suits the head."""
 
 
-class VoteRecipe(Section):
-    """How members become one."""
+class VoteSettings(Section):
+    """How the members of an ensemble vote."""
 
     method: Literal["auto", "soft", "hard", "geometric", "rank", "weighted", "greedy", "stack"] = "auto"
-    """How models vote; `auto` takes the simplest that can't be told from the most accurate out of fold."""
-    within: Literal["soft", "hard"] = "soft"
-    """How the folds of one model vote on test drawings; out-of-fold data can't say which is better."""
-    ties: Literal["lowest_id", "mean_probability"] = "mean_probability"
-    """Of hard votes: the lowest class id (the reference's), or the class of the highest mean probability."""
+    """How models vote; `auto` takes the simplest method that is not distinguishable from the most accurate one out of fold."""
+    within: Ballot = "soft"
+    """How the folds of one model vote on test drawings; out-of-fold predictions can't show which is better."""
+    ties: TieRule = "mean_probability"
+    """What decides ties of hard votes: the lowest class id (the reference's rule), or the highest mean probability."""
     calibrate: bool = False
-    """Fit each member's temperature out of fold first."""
+    """Whether each member's temperature is fitted on its out-of-fold predictions first."""
 
 
-class MemberRecipe(Section):
+class MemberSettings(Section):
     """One model of an ensemble."""
 
     recipe: str
     """A YAML file or a shipped recipe's name."""
     set: dict[str, Any] = {}
-    """Dotted keys that differ from it."""
+    """Values by dotted key that override the recipe's."""
     name: str | None = None
-    """What to call it; None: after its recipe."""
+    """Name of the model; None takes its recipe's."""

@@ -3,8 +3,9 @@
 Also assigns folds, finds copies and drawings that a backbone was pretrained on, and generates synthetic drawings.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from inkfold.lazy import lazy_names
 
 if TYPE_CHECKING:
     from inkfold.data.dataset import read_dataset as read_dataset
@@ -14,19 +15,14 @@ if TYPE_CHECKING:
     from inkfold.data.types import Dataset as Dataset
     from inkfold.data.types import Drawings as Drawings
 
-_HOMES = {
-    "DataOptions": "types",
-    "Dataset": "types",
-    "Drawings": "types",
-    "assign_folds": "splits",
-    "read_dataset": "dataset",
-    "write_sketches": "synthetic",
-}
-__all__ = ["DataOptions", "Dataset", "Drawings", "assign_folds", "read_dataset", "write_sketches"]
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used, so that importing a module of the package imports no other."""
-    if name not in _HOMES:
-        raise AttributeError(f"module '{__name__}' has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "DataOptions": "types",
+        "Dataset": "types",
+        "Drawings": "types",
+        "assign_folds": "splits",
+        "read_dataset": "dataset",
+        "write_sketches": "synthetic",
+    },
+)

@@ -2,47 +2,25 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, final
+from typing import final
 
 import numpy as np
 from jaxtyping import Bool, Int64, Shaped
 
+from inkfold.config.sections import DataSettings
 from inkfold.data.paths import Severity
 from inkfold.errors import Problem
 
 
-@final
-@dataclass(frozen=True)
-class DataOptions:
-    """How to read a dataset; the defaults find it out.
+class DataOptions(DataSettings):
+    """The recipe's section `data`, with the column of groups, which is the section `folds`'s."""
 
-    Attributes:
-        layout: `auto` takes `competition` where `train.csv` is, `table` where a table is named, else `folder`.
-        table: The training table, relative to the root.
-        test_table: The test table, relative to the root.
-        path_column: The column of image paths.
-        label_column: The column of class names.
-        target_column: The column of target values.
-        group_column: The column of who drew it or after which photo; None where there is none.
-        image_root: The folder that the tables' paths start from, relative to the root; None looks for it.
-        test_targets: A table of the test drawings' true targets, relative to the root.
-        on_broken: `skip` lives with missing files: training rows are dropped, test rows kept without a file.
-    """
-
-    layout: Literal["auto", "competition", "folder", "table"] = "auto"
-    table: str | None = None
-    test_table: str | None = None
-    path_column: str = "image_path"
-    label_column: str = "class_name"
-    target_column: str = "target"
     group_column: str | None = None
-    image_root: str | None = None
-    test_targets: str | None = None
-    on_broken: Literal["error", "skip"] = "error"
+    """Column that says who drew a drawing, or after which photo; None where there is none."""
 
     @property
     def missing(self) -> Severity:
-        """How grave a missing file is."""
+        """Severity of a missing file: with `on_broken=skip` training rows are dropped and test rows kept without a file."""
         return "warning" if self.on_broken == "skip" else "error"
 
 

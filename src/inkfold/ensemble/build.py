@@ -15,7 +15,7 @@ import numpy as np
 
 from inkfold.config.load import find_recipe, load_raw, merge_overrides, validate_ensemble, validate_vote
 from inkfold.config.recipe import EnsembleRecipe, Recipe, VotedRecipe
-from inkfold.config.sections import VoteRecipe
+from inkfold.config.sections import VoteSettings
 from inkfold.ensemble.load import (
     LoadedMember,
     NamedData,
@@ -97,7 +97,7 @@ def train_any(
 
 def vote(
     members: Sequence[str | Path],
-    vote_recipe: VoteRecipe | Mapping[str, Any] | None = None,
+    vote_recipe: VoteSettings | Mapping[str, Any] | None = None,
     *,
     out: str | Path,
     data: str | Path | None = None,
@@ -126,7 +126,7 @@ def vote(
         PredictionError: With everything that doesn't fit.
         DataError: With every problem of the data.
     """
-    vote_recipe = vote_recipe if isinstance(vote_recipe, VoteRecipe) else validate_vote(vote_recipe or {})
+    vote_recipe = vote_recipe if isinstance(vote_recipe, VoteSettings) else validate_vote(vote_recipe or {})
     if not 0 <= seed <= LARGEST_SEED:
         raise RecipeError(f"seed: got {seed}, expected a whole number from 0 to {LARGEST_SEED}.")
     out, paths, named_data = Path(out), [Path(member) for member in members], read_named_data(data, settings)
@@ -180,7 +180,7 @@ def _train_ensemble(
     return _loaded(out)
 
 
-def _fingerprint(vote_recipe: VoteRecipe, members: Sequence[str], data: NamedData | None) -> str:
+def _fingerprint(vote_recipe: VoteSettings, members: Sequence[str], data: NamedData | None) -> str:
     named_data = {} if data is None else {"data": data.fingerprint}
     return key_digest({"vote": vote_recipe.model_dump(), "members": [*members], **named_data})
 

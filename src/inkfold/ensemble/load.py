@@ -8,13 +8,13 @@ from typing import Any, get_args
 
 import numpy as np
 
+from inkfold.config.sections import TieRule
 from inkfold.data.dataset import Dataset, read_dataset
 from inkfold.data.types import DataOptions, Drawings
 from inkfold.ensemble.external import Classes, read_member
 from inkfold.ensemble.member_predictions import MemberPredictions, path_keys
 from inkfold.ensemble.methods import METHODS, VotingMethod
 from inkfold.ensemble.model import Ensemble, load_run
-from inkfold.ensemble.voting import TieRule
 from inkfold.errors import PredictionError, Problem, RecipeError
 from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.build import check_options

@@ -11,6 +11,7 @@ from typing import final
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64, Shaped
 
+from inkfold.config.sections import Ballot, TieRule
 from inkfold.ensemble.member_predictions import (
     SHOWN,
     MemberPredictions,
@@ -22,7 +23,7 @@ from inkfold.ensemble.member_predictions import (
     part_predictions,
     row_problems,
 )
-from inkfold.ensemble.voting import Ballot, TieRule, vote_of_folds
+from inkfold.ensemble.voting import vote_of_folds
 from inkfold.errors import PredictionError, Problem
 from inkfold.storage.hashing import digest
 

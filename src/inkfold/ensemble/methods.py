@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
+from inkfold.config.sections import TieRule, VoteSettings
 from inkfold.ensemble.stacking import (
     TEMPERATURE_RANGE,
     all_tempered,
@@ -23,7 +24,7 @@ from inkfold.ensemble.stacking import (
     stacked,
     tempered,
 )
-from inkfold.ensemble.voting import TieRule, geometric_vote, hard_vote, rank_vote, soft_vote
+from inkfold.ensemble.voting import geometric_vote, hard_vote, rank_vote, soft_vote
 from inkfold.errors import PredictionError, Problem
 from inkfold.evaluation.metrics import bootstrap_interval, paired_difference, wilson_interval
 
@@ -40,6 +41,7 @@ EXPECTED = {  # in a method that is read back from JSON
     "weights": f"finite numbers for {', '.join(FITTED)}, not all 0 and below 0 for stack only, else null",
     "bias": "finite numbers for stack, else null",
 }
+TIES = VoteSettings().ties
 CHUNK_ROWS = 256  # that are pooled at a time, so that no copy of all members is made
 GOT_SHOWN = 60
 
@@ -57,7 +59,7 @@ class VotingMethod:
 
     kind: MethodKind
     calibrated: bool = False
-    ties: TieRule = "lowest_id"
+    ties: TieRule = TIES
     seed: int = 0
 
     @property

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 from pydantic import ValidationError
 
-from inkfold.config.sections import VoteRecipe
+from inkfold.config.sections import VoteSettings
 from inkfold.ensemble.methods import FittedMethod
 from inkfold.ensemble.voting import vote_of_folds
 from inkfold.errors import PredictionError, Problem
@@ -39,7 +39,7 @@ class Ensemble(Model):
     manifest: dict[str, Any]
     metrics: dict[str, Any]
     members: tuple[Run | None, ...]
-    vote: VoteRecipe
+    vote: VoteSettings
     fitted: FittedMethod
 
     def predict_proba(
@@ -94,7 +94,7 @@ def load_run(path: str | Path) -> Run | Ensemble:
     try:
         raw = json.loads((path / VOTE).read_text(encoding="utf-8"))
         metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
-        vote, fitted = VoteRecipe(**raw["vote"]), raw["way"]
+        vote, fitted = VoteSettings(**raw["vote"]), raw["way"]
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         raise PredictionError(f"{path / VOTE}: not an ensemble's vote: {error}. Vote again into another directory.") from None
     return Ensemble(path, manifest, metrics, runs, vote, FittedMethod.from_json(fitted, str(path / VOTE)))

@@ -6,9 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from inkfold.config.load import find_recipe, load_raw, merge_overrides, shipped_recipes, validate_recipe, with_values
+from inkfold.config.load import (
+    find_recipe,
+    load_raw,
+    merge_overrides,
+    read_override,
+    shipped_recipes,
+    validate_recipe,
+    with_values,
+)
 from inkfold.config.recipe import EnsembleRecipe, Recipe
-from inkfold.config.sections import MemberRecipe
+from inkfold.config.sections import MemberSettings
 from inkfold.errors import Problem, RecipeError
 from inkfold.pipeline.build import settle_recipe
 
@@ -32,12 +40,8 @@ def read_values(overrides: Sequence[str]) -> dict[str, Any]:
     merge_overrides({}, overrides)  # raises with everything that is wrong
     values: dict[str, Any] = {}
     for text in overrides:
-        key, raw = text.partition("=")[0], dict[str, Any]()
-        merge_overrides(raw, [text])
-        value: Any = raw
-        for part in key.split("."):
-            value = value[part]
-        values = {**_outside(values, {key: value}), key: value}
+        for key, value in read_override(text).items():
+            values = {**_outside(values, {key: value}), key: value}
     return values
 
 
@@ -80,7 +84,7 @@ def settle_members(
             if "members" in raw:
                 raise RecipeError("is an ensemble's recipe, expected one model's. Name its members instead.")
             recipes.append(settle_recipe(validate_recipe(with_values(raw, shared), where), (), data or ensemble.data.root))
-            members.append(MemberRecipe(recipe=settled_name, set=changes, name=name))
+            members.append(MemberSettings(recipe=settled_name, set=changes, name=name))
         except RecipeError as error:
             problems += error.problems or [Problem("recipe", where, str(error))]
     if problems:

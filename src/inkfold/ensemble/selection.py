@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from inkfold.config.sections import VoteRecipe
+from inkfold.config.sections import VoteSettings
 from inkfold.ensemble.diversity import measure_diversity
 from inkfold.ensemble.members import AlignedMembers
 from inkfold.ensemble.methods import (
@@ -84,7 +84,7 @@ class DataSummary:
     split: Literal["kfold", "holdout"]
 
 
-def refuse_unfit(aligned: AlignedMembers, vote_recipe: VoteRecipe) -> None:
+def refuse_unfit(aligned: AlignedMembers, vote_recipe: VoteSettings) -> None:
     """Refuse a voting method that needs out-of-fold predictions where some members have none.
 
     Args:
@@ -101,7 +101,7 @@ def refuse_unfit(aligned: AlignedMembers, vote_recipe: VoteRecipe) -> None:
         )
 
 
-def select_vote(aligned: AlignedMembers, vote_recipe: VoteRecipe, seed: int = 0, progress: Progress = silent) -> Selection:
+def select_vote(aligned: AlignedMembers, vote_recipe: VoteSettings, seed: int = 0, progress: Progress = silent) -> Selection:
     """Score every voting method, and fit the one that the recipe names or that is chosen.
 
     Args:
@@ -145,7 +145,7 @@ def write_selection(
     out: Path,
     aligned: AlignedMembers,
     selection: Selection,
-    vote_recipe: VoteRecipe,
+    vote_recipe: VoteSettings,
     submission: SubmissionFormat,
     data: DataSummary,
 ) -> list[str]:
@@ -193,7 +193,7 @@ def write_selection(
     return files
 
 
-def vote_json(aligned: AlignedMembers, selection: Selection, vote_recipe: VoteRecipe) -> dict[str, Any]:
+def vote_json(aligned: AlignedMembers, selection: Selection, vote_recipe: VoteSettings) -> dict[str, Any]:
     """Give the content of vote.json.
 
     Args:
@@ -265,7 +265,7 @@ def _test_targets(aligned: AlignedMembers) -> np.ndarray:
     return np.empty(0, np.int64) if aligned.test is None or aligned.test_targets is None else aligned.test_targets
 
 
-def _score_on_test(aligned: AlignedMembers, selection: Selection, vote_recipe: VoteRecipe) -> list[MethodScore]:
+def _score_on_test(aligned: AlignedMembers, selection: Selection, vote_recipe: VoteSettings) -> list[MethodScore]:
     """Score every candidate on test drawings of known class: these scores are reported, and nothing is chosen by them."""
     targets = _test_targets(aligned)
     if not len(targets):
@@ -285,6 +285,6 @@ def _score_nested_votes(aligned: AlignedMembers) -> list[MethodScore]:
     scores = []
     for within in ("soft", "hard"):
         for across in ("soft", "hard"):
-            shares = nested_vote(aligned.test, within, across)
+            shares = nested_vote(aligned.test, within, across, "lowest_id")
             scores.append(MethodScore(f"{within}-{across}", shares, shares.argmax(1) == targets))
     return scores

@@ -5,16 +5,14 @@ is the predicted class, whatever the tie rule: a tie that mean probabilities dec
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64, Integer
 
+from inkfold.config.sections import Ballot, TieRule
 from inkfold.errors import PredictionError
 from inkfold.evaluation.predictions import softmax
 
-Ballot = Literal["soft", "hard"]
-TieRule = Literal["lowest_id", "mean_probability"]
 LEAST_PROBABILITY = 1e-7  # stands for a probability of 0 in a geometric mean, so that no member alone vetoes a class
 TIE_SHARE = 0.5  # of the least vote or gap: mean probabilities add less than that, and never overrule a vote
 TIE_TOLERANCE = 1e-12  # relative difference by rounding between sums of fractions that are equal
@@ -129,7 +127,7 @@ def hard_vote(
 
 
 def nested_vote(
-    members: Sequence[Float[np.ndarray, "folds n classes"]], within: Ballot, across: Ballot, ties: TieRule = "lowest_id"
+    members: Sequence[Float[np.ndarray, "folds n classes"]], within: Ballot, across: Ballot, ties: TieRule
 ) -> Float[np.ndarray, "n classes"]:
     """Vote over the folds of each model, then over the models, as the reference does.
 

@@ -1,7 +1,6 @@
 """Builds the description that is stored in an exported file's metadata, from a finished run's files."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
@@ -40,7 +39,7 @@ def describe(predictor: Run | Ensemble, options: GraphOptions, look: Mapping[str
         run=digest_file(predictor.path / MANIFEST),
         class_names=predictor.classes_,
         class_targets=tuple(predictor.class_targets.tolist()),
-        image=asdict(image_of(runs)),
+        image=image_of(runs).key(),
         fitted=options.fitted,
         num_features=num_features,
         backbones=tuple(backbones),

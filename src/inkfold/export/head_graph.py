@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from inkfold.config.sections import Ballot, TieRule
 from inkfold.ensemble.methods import FittedMethod
-from inkfold.ensemble.voting import LEAST_PROBABILITY, TIE_SHARE, Ballot, TieRule
+from inkfold.ensemble.voting import LEAST_PROBABILITY, TIE_SHARE
 from inkfold.export.graph import Graph
 from inkfold.heads.head import KNN_PRIOR, KNN_TEMPERATURE, LENGTH_EPS, NORM_EPS, HeadSpec, Tensors
 

@@ -183,14 +183,14 @@ def _resized(g: Graph, x: str, size: _Size, options: ImageOptions) -> str:
     whole = g.const(float(side), np.float64)
     heights = (whole, g.const(0.0, np.float64))
     widths = heights
-    if options.fit != "squash":
+    if options.resize != "squash":
         scale = g.op("Div", whole, g.op("Max", size.rows, size.columns))
         heights, widths = (_fitted(g, side_px, scale, whole) for side_px in (size.rows, size.columns))
     across, filled_columns = _weights(g, size.columns, widths, options)
     down, filled_rows = _weights(g, size.rows, heights, options)
     shrinks = (g.op("Sub", size.columns, widths[0]), g.op("Sub", size.rows, heights[0]))
     resized = _both_passes(g, x, across, down, shrinks)
-    if options.fit == "squash":
+    if options.resize == "squash":
         return resized
     filled = g.op("And", g.op("Unsqueeze", filled_rows, g.ints(1)), g.op("Unsqueeze", filled_columns, g.ints(0)))
     return g.op("Where", filled, resized, add_paper(g, x))

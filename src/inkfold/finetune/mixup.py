@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 
-from inkfold.heads.settings import TuningSettings
+from inkfold.config.sections import FinetuneSettings
 from inkfold.models.torchvision_compat import declare_missing_operators
 
 
@@ -19,7 +19,7 @@ class Mixing:
         num_classes: Of the labels.
     """
 
-    def __init__(self, settings: TuningSettings, num_classes: int) -> None:
+    def __init__(self, settings: FinetuneSettings, num_classes: int) -> None:
         declare_missing_operators()
         from timm.data import Mixup  # noqa: PLC0415 - seconds
 

@@ -6,43 +6,20 @@ one file, whatever it was trained by.
 
 import contextlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Shaped
 
+from inkfold.config.sections import FinetuneSettings
 from inkfold.errors import RecipeError, WeightsError
 from inkfold.heads.head import LENGTH_EPS, NORM_EPS, HeadSpec
 from inkfold.models.backbone import build_model
 from inkfold.models.weights import BackboneInfo
 
-Trained = Literal["last_blocks", "lora", "all"]
 Tensors = Mapping[str, torch.Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class TrainedPart:
-    """Which part of a backbone is trained; the head always is.
-
-    Attributes:
-        kind: The `last_blocks`, low-rank additions to frozen weights (`lora`), or `all`.
-        blocks: How many of the last blocks.
-        rank: Of the additions.
-        alpha: The additions are scaled by alpha / rank.
-        drop_path: Share of residual branches that a step leaves out.
-        seed: Of the additions' first matrices; their second ones begin at zero.
-
-    Source: LoRA: Hu et al., arXiv 2106.09685. Drop path: Huang et al., arXiv 1603.09382.
-    """
-
-    kind: Trained = "all"
-    blocks: int = 1
-    rank: int = 8
-    alpha: float = 16.0
-    drop_path: float = 0.0
-    seed: int = 0
 
 
 class HeadModule(torch.nn.Module):
@@ -117,18 +94,19 @@ class Network(torch.nn.Module):
 
     Args:
         info: The resolved backbone.
-        head: Its head.
-        part: What is trained; None trains nothing.
+        head: The head on it.
+        settings: Which part of the backbone is trained; None trains nothing of it.
+        seed: Seed of LoRA's first matrices; its second ones begin at zero.
 
     Raises:
         WeightsError: If the weights aren't this model's.
         RecipeError: If the model can't be built, or part of it can't be trained as asked.
     """
 
-    def __init__(self, info: BackboneInfo, head: HeadModule, part: TrainedPart | None = None) -> None:
+    def __init__(self, info: BackboneInfo, head: HeadModule, settings: FinetuneSettings | None = None, seed: int = 0) -> None:
         super().__init__()
         self.info, self.head = info, head
-        self.backbone = build_model(info) if part is None else trainable_backbone(info, part)
+        self.backbone = build_model(info) if settings is None else trainable_backbone(info, settings, seed)
 
     def forward(
         self, images: Float32[torch.Tensor, "n channels size size"]
@@ -217,12 +195,13 @@ def start_of(info: BackboneInfo, names: Tensors) -> dict[str, torch.Tensor]:
     return {name: own[name] for name in names}
 
 
-def trainable_backbone(info: BackboneInfo, part: TrainedPart) -> torch.nn.Module:
+def trainable_backbone(info: BackboneInfo, settings: FinetuneSettings, seed: int = 0) -> torch.nn.Module:
     """Build a backbone of which a part is trained.
 
     Args:
         info: The resolved backbone.
-        part: Which part.
+        settings: Which part is trained, and the share of residual branches that a step leaves out.
+        seed: Seed of LoRA's first matrices.
 
     Returns:
         The model, all else of it frozen.
@@ -231,16 +210,16 @@ def trainable_backbone(info: BackboneInfo, part: TrainedPart) -> torch.nn.Module
         WeightsError: If the weights aren't this model's.
         RecipeError: If the model can't be built, or part of it can't be trained as asked.
     """
-    model = build_model(info, part.drop_path)
-    match part.kind:
+    model = build_model(info, settings.drop_path)
+    match settings.part:
         case "all":
-            return model.requires_grad_(True)
+            model.requires_grad_(True)
         case "last_blocks":
-            for name in _last_blocks(model, info.name, part.blocks):
+            for name in _last_blocks(model, info.name, settings.blocks):
                 model.get_parameter(name).requires_grad_(True)
-            return model
         case "lora":
-            return _with_additions(model, info, part)
+            model = _with_additions(model, info, settings, seed)
+    return model
 
 
 def recompute_activations(model: torch.nn.Module, name: str) -> None:
@@ -266,7 +245,7 @@ def _last_blocks(model: torch.nn.Module, model_name: str, count: int) -> list[st
 
     matcher: Any = getattr(model, "group_matcher", None)
     if matcher is None:
-        raise RecipeError(f"backbone.train: timm doesn't know the blocks of '{model_name}'. Take lora or all.")
+        raise RecipeError(f"finetune.part: timm doesn't know the blocks of '{model_name}'. Take lora or all.")
     groups: dict[Any, list[str]] = group_parameters(model, matcher(coarse=False))
     names: list[str] = []
     for key in sorted(groups, reverse=True):
@@ -277,7 +256,7 @@ def _last_blocks(model: torch.nn.Module, model_name: str, count: int) -> list[st
     return names
 
 
-def _with_additions(model: torch.nn.Module, info: BackboneInfo, part: TrainedPart) -> torch.nn.Module:
+def _with_additions(model: torch.nn.Module, info: BackboneInfo, settings: FinetuneSettings, seed: int) -> torch.nn.Module:
     """Add low-rank matrices to every linear layer and every ungrouped convolution but the first.
 
     Not to those that are more than that, such as convolutions that standardise their weights: they couldn't be merged.
@@ -295,15 +274,15 @@ def _with_additions(model: torch.nn.Module, info: BackboneInfo, part: TrainedPar
         if hasattr(module, "qkv_bias_separate"):  # else timm takes the layer's own weights past the additions
             module.qkv_bias_separate = True
     if not names:
-        raise RecipeError(f"backbone.train: '{info.name}' has no layer that LoRA can add to. Take last_blocks or all.")
+        raise RecipeError(f"finetune.part: '{info.name}' has no layer that LoRA can add to. Take last_blocks or all.")
     config = LoraConfig(
-        r=part.rank,
-        lora_alpha=part.alpha,
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_alpha,
         target_modules=names,
         lora_dropout=0.0,
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(part.seed)
+        torch.manual_seed(seed)
         added: torch.nn.Module = inject_adapter_in_model(config, model)
     for name, values in added.named_parameters():
         values.requires_grad_(".lora_" in name)
@@ -319,27 +298,26 @@ def _merged(model: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
     ]
 
 
-def check_trainable(info: BackboneInfo, part: TrainedPart, *, checkpointing: bool) -> None:
+def check_trainable(info: BackboneInfo, settings: FinetuneSettings) -> None:
     """Build a backbone on PyTorch's `meta` device, where tensors have shapes alone, and go forwards and backwards.
 
     Args:
         info: The resolved backbone; its weights aren't read.
-        part: Which part is to be trained.
-        checkpointing: Whether activations are to be computed twice.
+        settings: Which part is to be trained, and whether activations are to be computed twice.
 
     Raises:
         RecipeError: If the model can't be built, or part of it can't be trained as asked. A model that `meta` is no place for
             passes: what is wrong with it is told when it is trained.
     """
     with torch.device("meta"), contextlib.suppress(WeightsError, RuntimeError):  # NotImplementedError among the latter
-        model = trainable_backbone(replace(info, weights_file=None, changes_file=None), part)
-        if checkpointing:
+        model = trainable_backbone(replace(info, weights_file=None, changes_file=None), settings)
+        if settings.checkpointing:
             recompute_activations(model, info.name)
         images = torch.empty(2, len(info.mean), info.image_size, info.image_size)
         model.train()(images).float().sum().backward()
         idle = [name for name, values in model.named_parameters() if ".lora_" in name and values.grad is None]
         if idle:
             raise RecipeError(
-                f"backbone.train: {len(idle)} of LoRA's additions to '{info.name}' would have no effect ({idle[0]} is one). "
+                f"finetune.part: {len(idle)} of LoRA's additions to '{info.name}' would have no effect ({idle[0]} is one). "
                 "Take last_blocks or all."
             )

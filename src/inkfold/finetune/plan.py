@@ -1,33 +1,35 @@
 """What is fine-tuned, on what and how: the same for all folds of a run."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64, Shaped
 
 from inkfold.augment.curriculum import Curriculum
+from inkfold.config.sections import FinetuneSettings, StepSchedule
 from inkfold.finetune.distillation import Teacher
 from inkfold.finetune.loader import DrawingLoader
-from inkfold.finetune.network import TrainedPart
 from inkfold.heads.head import HeadSpec
-from inkfold.heads.settings import PARTING, TuningSettings
+from inkfold.heads.settings import PARTING
 from inkfold.models.weights import BackboneInfo
 from inkfold.storage.hashing import digest, key_digest
+
+PART = ("part", "blocks", "lora_rank", "lora_alpha", "drop_path")  # settings of which part is trained
+AROUND = ("start", "teacher", "teacher_weight", "interpolate")  # settings that a fold's training knows by other means
 
 
 @dataclass(frozen=True, slots=True)
 class FinetunePlan:
-    """What is trained, on what, and how; the same for all folds.
+    """What is fine-tuned, on what, and how; the same for all folds.
 
     Attributes:
         info: The resolved backbone.
-        part: Which part of it is trained.
-        spec: The kind of head.
-        heads: Where heads start, a member a fold.
-        dropout: Of the head's hidden layers.
-        settings: How.
+        spec: The head's kind and shape.
+        heads: The tensors that heads start from, one member per fold.
+        settings: Which part of the backbone is trained, and how, the precision settled.
         curriculum: Which view each epoch learns from.
         feeder: Of all training drawings.
         targets: Their class ids.
@@ -37,11 +39,9 @@ class FinetunePlan:
     """
 
     info: BackboneInfo
-    part: TrainedPart
     spec: HeadSpec
     heads: Mapping[str, Float32[np.ndarray, "folds rows columns"]]
-    dropout: float
-    settings: TuningSettings
+    settings: FinetuneSettings
     curriculum: Curriculum
     feeder: DrawingLoader
     targets: Int64[np.ndarray, " n"]
@@ -68,19 +68,38 @@ class FinetunePlan:
         return key_digest(
             {
                 "backbone": self.info.key(),
-                "part": asdict(self.part),
+                "part": _part_key(self.settings, self.seed),
                 "head": [
-                    asdict(self.spec),
-                    self.dropout,
+                    self.spec.key(),
+                    self.spec.dropout,
                     sorted((name, _named(values)) for name, values in self.heads.items()),
                 ],
-                "settings": {**asdict(self.settings), **dict.fromkeys(PARTING)},
+                "settings": _training_key(self.settings),
                 "teacher": None if self.teacher is None else [self.teacher.key, self.teacher.weight],
                 "views": [view_keys, self.curriculum.lr_factors()],
                 "drawings": [_named(self.feeder.digests), _named(self.targets), _named(own), self.seed, fold],
                 "torch": torch.__version__,
             }
         )
+
+
+def _part_key(settings: FinetuneSettings, seed: int) -> dict[str, Any]:
+    """Name which part is trained, under the names that checkpoints have."""
+    return {
+        "kind": settings.part,
+        "blocks": settings.blocks,
+        "rank": settings.lora_rank,
+        "alpha": settings.lora_alpha,
+        "drop_path": settings.drop_path,
+        "seed": seed,
+    }
+
+
+def _training_key(settings: FinetuneSettings) -> dict[str, Any]:
+    """Name how it is trained, under the names that checkpoints have; how the work is divided is left out."""
+    step = settings.schedule if settings.schedule.kind == "step" else StepSchedule(kind="step")
+    names = {"schedule": settings.schedule.kind, "step_every": step.every, "step_gamma": step.gamma}
+    return {**settings.model_dump(exclude={*PART, *AROUND, "schedule"}), **names, **dict.fromkeys(PARTING)}
 
 
 def _named(values: np.ndarray) -> str:

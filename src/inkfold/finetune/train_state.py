@@ -13,11 +13,11 @@ import torch.distributed as dist
 from jaxtyping import Bool, Float32, Int64
 
 from inkfold.augment.views import IDENTITY
+from inkfold.config.sections import FinetuneSettings
 from inkfold.finetune.distributed import ProcessGroup
 from inkfold.finetune.fsdp import gathered, laid_as, shard, whole
 from inkfold.finetune.network import HeadModule, Network, recompute_activations
 from inkfold.finetune.plan import FinetunePlan
-from inkfold.heads.settings import TuningSettings
 from inkfold.models.backbone import NetworkInput
 from inkfold.models.depthwise import learn_quickly
 
@@ -266,14 +266,14 @@ def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.
     return {name.removeprefix(prefix): values for name, values in tensors.items() if name.startswith(prefix)}
 
 
-def _optimiser(settings: TuningSettings, groups: Sequence[dict[str, Any]], *, sharded: bool) -> torch.optim.Optimizer:
+def _optimiser(settings: FinetuneSettings, groups: Sequence[dict[str, Any]], *, sharded: bool) -> torch.optim.Optimizer:
     if settings.optimiser == "sgd":
         return torch.optim.SGD(list(groups), settings.lr, momentum=0.9, fused=not sharded)  # PyTorch 2.13 has no fused one then
     return torch.optim.AdamW(list(groups), settings.lr, fused=True)
 
 
 def _network(plan: FinetunePlan, fold: int) -> Network:
-    return Network(plan.info, HeadModule(plan.spec, plan.heads, fold, plan.dropout), plan.part)
+    return Network(plan.info, HeadModule(plan.spec, plan.heads, fold, plan.spec.dropout), plan.settings, plan.seed)
 
 
 def _averaged(network: Network, decay: float, *, together: bool) -> Any:

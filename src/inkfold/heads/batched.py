@@ -14,10 +14,10 @@ from jaxtyping import Bool, Int64
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
+from inkfold.config.sections import TrainHeadSettings
 from inkfold.heads.head import LENGTH_EPS, NORM_EPS, HeadSpec, init_heads
 from inkfold.heads.losses import Losses, Mixture, mean_losses
 from inkfold.heads.randomness import StepRandomness
-from inkfold.heads.settings import FitSettings
 
 SGD_MOMENTUM = 0.9
 ADAM_BETAS, ADAM_EPS = (0.9, 0.999), 1e-8
@@ -31,13 +31,15 @@ class HeadJob:
         trial: Which trial it belongs to.
         fold: Which of the folds' masks says what it learns from.
         start: Which of the trial's starts it is; decides the starting weights and what dropout leaves out.
-        settings: Its trial's.
+        settings: How its trial is trained.
+        dropout: Share of each hidden layer's outputs that a step sets to zero.
     """
 
     trial: int
     fold: int
     start: int
-    settings: FitSettings
+    settings: TrainHeadSettings
+    dropout: float = 0.0
 
 
 class BatchedHeads:
@@ -72,7 +74,7 @@ class BatchedHeads:
         self._losses = Losses(settings, masks, targets, sizes[1], device)
         self._alphas = [one.mixup for one in settings]
         self._dropout = (
-            torch.tensor([[[one.dropout]] for one in settings], device=device) if any(one.dropout for one in settings) else None
+            torch.tensor([[[one.dropout]] for one in members], device=device) if any(one.dropout for one in members) else None
         )
         self._rounded = settings[0].precision == "bfloat16"
         self._scaling = {name: torch.from_numpy(values).to(device) for name, values in scaling.items()}
@@ -182,7 +184,7 @@ class _Optimiser:
     Building an Optimizer would import the compiler, a second of nothing.
     """
 
-    def __init__(self, parameters: list[torch.Tensor], spans: Sequence[tuple[slice, FitSettings]]) -> None:
+    def __init__(self, parameters: list[torch.Tensor], spans: Sequence[tuple[slice, TrainHeadSettings]]) -> None:
         self._parameters, self._spans = parameters, spans
         self._means = [torch.zeros_like(parameter) for parameter in parameters]
         self._squares = [torch.zeros_like(parameter) for parameter in parameters]
@@ -199,13 +201,13 @@ class _Optimiser:
                 _sgd_update(parts, gradients, means, rate, settings.weight_decay)
             else:
                 squares = [square[span] for square in self._squares]
-                _adam_update(parts, gradients, (means, squares), self._steps, (rate, settings))
+                _adam_update(parts, gradients, means, squares, self._steps, rate, settings)
         self._steps += 1
         for parameter in self._parameters:
             parameter.grad = None
 
     def keep(
-        self, rows: Sequence[int], parameters: list[torch.Tensor], spans: Sequence[tuple[slice, FitSettings]]
+        self, rows: Sequence[int], parameters: list[torch.Tensor], spans: Sequence[tuple[slice, TrainHeadSettings]]
     ) -> "_Optimiser":
         """Go on with some members' state."""
         kept = _Optimiser(parameters, spans)
@@ -218,15 +220,17 @@ class _Optimiser:
 def _adam_update(
     parts: list[torch.Tensor],
     gradients: list[torch.Tensor],
-    moments: tuple[list[torch.Tensor], list[torch.Tensor]],
+    means: list[torch.Tensor],
+    squares: list[torch.Tensor],
     done: torch.Tensor,
-    how: tuple[float, FitSettings],
+    rate: float,
+    settings: TrainHeadSettings,
 ) -> None:
-    rate, settings = how
     adam(
         parts,
         gradients,
-        *moments,
+        means,
+        squares,
         [],
         [done.clone() for _ in parts],
         fused=True,
@@ -258,7 +262,7 @@ def _sgd_update(
     )
 
 
-def _spans(members: Sequence[HeadJob]) -> list[tuple[slice, FitSettings]]:
+def _spans(members: Sequence[HeadJob]) -> list[tuple[slice, TrainHeadSettings]]:
     """Find where each trial's members lie."""
     firsts = [i for i, one in enumerate(members) if i == 0 or one.trial != members[i - 1].trial]
     return [

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from inkfold.config.sections import TrainHeadSettings
 from inkfold.heads.batched import HeadJob
 from inkfold.heads.closed_form import compute_heads
 from inkfold.heads.epoch_selection import EpochSelection, select_epochs
 from inkfold.heads.fit_group import GroupTrainer, Record, Report, TrainingSet, held_out_count
 from inkfold.heads.head import HeadSpec, head_probs
-from inkfold.heads.settings import FitSettings, lr_factor
+from inkfold.heads.settings import lr_factor
 from inkfold.runtime.progress import Progress, silent
 
 STATE_BYTES = 16  # a weight, its gradient and the optimiser's two means
@@ -29,17 +30,15 @@ GPU_SHARE = 0.4  # of the free memory; the rest is for what a step computes on t
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One way to fit a head, in every fold.
+    """One way to train a head, in every fold.
 
     Attributes:
-        spec: The kind of head.
-        settings: How it is fitted.
-        starts: How many heads a fold, which differ in their starting weights and whose predictions are averaged.
+        spec: The head's kind and shape.
+        settings: How it is trained, the precision settled: `auto` counts as float32.
     """
 
     spec: HeadSpec
-    settings: FitSettings
-    starts: int = 1
+    settings: TrainHeadSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +122,9 @@ def _courses(
     """Group members of one shape; a trial that is reported on stays in one group."""
     by_shape: dict[tuple[object, ...], list[list[HeadJob]]] = {}
     for i, trial in enumerate(trials):
-        one = trial.settings
-        shape = (trial.spec, one.epochs, one.batch_size, one.precision, one.keep)
-        members = [HeadJob(i, fold, start, one) for fold in range(len(lessons.folds)) for start in range(trial.starts)]
+        one, dropout = trial.settings, trial.spec.dropout
+        shape = (trial.spec.without_dropout(), one.epochs, one.batch_size, one.precision, one.keep)
+        members = [HeadJob(i, fold, start, one, dropout) for fold in range(len(lessons.folds)) for start in range(one.starts)]
         if trial.spec.is_fitted_by_steps:
             by_shape.setdefault(shape, []).append(members)
     for (spec, *_), of_trials in by_shape.items():
@@ -218,7 +217,7 @@ def _computed(lessons: TrainingSet, spec: HeadSpec) -> FittedHeads:
     return FittedHeads(spec, tuple(range(len(lessons.folds))), heads, held_out_accuracy=accuracy)
 
 
-def _curve(lessons: TrainingSet, settings: FitSettings, records: Sequence[Record]) -> tuple[Epoch, ...]:
+def _curve(lessons: TrainingSet, settings: TrainHeadSettings, records: Sequence[Record]) -> tuple[Epoch, ...]:
     steps = math.ceil(len(lessons.targets) / settings.batch_size)
     count = sum(held_out_count(lessons, record) for record in records)
     curve = []

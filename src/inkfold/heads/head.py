@@ -12,22 +12,29 @@ A member is one head: of one fold and one start. Tensors have the member first:
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Shaped
 
+from inkfold.config.sections import (
+    Activation,
+    HeadKind,
+    HeadSettings,
+    KnnHeadSettings,
+    LinearHeadSettings,
+    MlpHeadSettings,
+    Norm,
+    Scaling,
+)
 from inkfold.evaluation.predictions import softmax
 
-HeadKind = Literal["linear", "mlp", "cosine", "class_mean", "knn"]
-Activation = Literal["relu", "gelu"]
-Norm = Literal["none", "layer"]
-Scaling = Literal["none", "standardise", "normalise"]
 Tensors = Mapping[str, Shaped[np.ndarray, "members rows columns"]]
 
 CHUNK_ROWS = 4096
+LINEAR, MLP_DEFAULTS, KNN_DEFAULTS = LinearHeadSettings(), MlpHeadSettings(kind="mlp"), KnnHeadSettings(kind="knn")
 NORM_EPS = 1e-5
 LENGTH_EPS = 1e-12
 COSINE_TEMPERATURE = 20.0  # where the learnt factor of cosines starts
@@ -38,25 +45,67 @@ KNN_PRIOR = 1e-6  # so that a class without a neighbour keeps a probability abov
 
 @dataclass(frozen=True, slots=True)
 class HeadSpec:
-    """The kind of head.
+    """A head's kind and shape: the recipe's section `head` with the scaling of features, which is the section `train_head`'s.
 
     Attributes:
-        kind: `linear`: multinomial logistic regression. `mlp`: with hidden layers. `cosine`: the angle to a learnt direction
-            a class, times a learnt factor. `class_mean`: the nearest mean. `knn`: the nearest drawings' classes, weighted
-            by exp(cosine / 0.07) as in DINO (arXiv 2104.14294).
-        hidden: Widths of the hidden layers of an mlp.
-        activation: What follows each hidden layer.
-        norm: `layer` normalises what goes into each activation.
-        scaling: `standardise` by each member's own training part, or `normalise` each drawing's features to length 1.
-        neighbours: How many drawings a knn asks.
+        settings: The section.
+        scaling: How features are scaled before they reach the head.
     """
 
-    kind: HeadKind = "linear"
-    hidden: tuple[int, ...] = ()
-    activation: Activation = "relu"
-    norm: Norm = "none"
+    settings: HeadSettings = LINEAR
     scaling: Scaling = "none"
-    neighbours: int = 20
+
+    @property
+    def kind(self) -> HeadKind:
+        """Kind of the head."""
+        return self.settings.kind
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """Widths of the hidden layers; none but for an mlp."""
+        return self.settings.hidden if self.settings.kind == "mlp" else ()
+
+    @property
+    def activation(self) -> Activation:
+        """Activation function after each hidden layer."""
+        return self._mlp.activation
+
+    @property
+    def norm(self) -> Norm:
+        """Whether layer normalisation stands before each activation."""
+        return self._mlp.norm
+
+    @property
+    def dropout(self) -> float:
+        """Share of each hidden layer's outputs that a training step sets to zero."""
+        return self._mlp.dropout
+
+    @property
+    def neighbours(self) -> int:
+        """How many drawings a knn takes into account."""
+        return (self.settings if self.settings.kind == "knn" else KNN_DEFAULTS).neighbours
+
+    @property
+    def _mlp(self) -> MlpHeadSettings:
+        """The section of an mlp; of another kind, one of defaults, which decides nothing without hidden layers."""
+        return self.settings if self.settings.kind == "mlp" else MLP_DEFAULTS
+
+    def without_dropout(self) -> "HeadSpec":
+        """Give the same shape for heads that differ in their dropout alone, which train side by side."""
+        if self.settings.kind != "mlp":
+            return self
+        return replace(self, settings=self.settings.model_copy(update={"dropout": 0.0}))
+
+    def key(self) -> dict[str, Any]:
+        """Name all that decides how the head predicts, under the names that checkpoints have."""
+        return {
+            "kind": self.kind,
+            "hidden": self.hidden,
+            "activation": self.activation,
+            "norm": self.norm,
+            "scaling": self.scaling,
+            "neighbours": self.neighbours,
+        }
 
     def widths(self, num_features: int, num_classes: int) -> list[int]:
         """List the widths from features to classes."""
@@ -64,7 +113,7 @@ class HeadSpec:
 
     @property
     def is_fitted_by_steps(self) -> bool:
-        """Whether it is learnt by gradient; the others are computed."""
+        """Whether it is trained by gradient steps; the others are computed."""
         return self.kind in ("linear", "mlp", "cosine")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int64
 
-from inkfold.heads.settings import FitSettings
+from inkfold.config.sections import TrainHeadSettings
 
 LEAST_DOUBT = 1e-6  # the slope of a power below 1 has no end at 0
 
@@ -43,7 +43,7 @@ class Losses:
 
     def __init__(
         self,
-        settings: Sequence[FitSettings],
+        settings: Sequence[TrainHeadSettings],
         members: Bool[np.ndarray, "members n"],
         targets: Int64[np.ndarray, " n"],
         num_classes: int,
@@ -109,7 +109,7 @@ def _column(values: Sequence[float], device: torch.device) -> torch.Tensor | Non
     return torch.tensor(values, device=device)[:, None] if any(values) else None
 
 
-def _class_weights(settings: FitSettings, targets: np.ndarray, num_classes: int) -> np.ndarray:
+def _class_weights(settings: TrainHeadSettings, targets: np.ndarray, num_classes: int) -> np.ndarray:
     if settings.class_weights == "none":
         return np.ones(num_classes, np.float32)
     counts = np.bincount(targets, minlength=num_classes)

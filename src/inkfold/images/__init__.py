@@ -1,7 +1,8 @@
 """Decodes image files, turns drawings into squares of dark ink on light paper, and draws a pen's strokes on pages."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from inkfold.lazy import lazy_names
 
 if TYPE_CHECKING:
     from inkfold.images.decode import BrokenImage as BrokenImage
@@ -9,17 +10,6 @@ if TYPE_CHECKING:
     from inkfold.images.preprocess import ImageOptions as ImageOptions
     from inkfold.images.preprocess import read_drawing as read_drawing
 
-_HOMES = {
-    "BrokenImage": "decode",
-    "ImageOptions": "preprocess",
-    "decode_image": "decode",
-    "read_drawing": "preprocess",
-}
-__all__ = ["BrokenImage", "ImageOptions", "decode_image", "read_drawing"]
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used, so that importing a module of the package imports no other."""
-    if name not in _HOMES:
-        raise AttributeError(f"module '{__name__}' has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__, __dir__ = lazy_names(
+    __name__, {"BrokenImage": "decode", "ImageOptions": "preprocess", "decode_image": "decode", "read_drawing": "preprocess"}
+)

@@ -13,12 +13,13 @@ import simplejpeg
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
+from inkfold.config.sections import Colour, ImageSettings
+
 log = logging.getLogger("inkfold.images")
 
-DEFAULT_PIXEL_LIMIT = 64_000_000
+DEFAULT_PIXEL_LIMIT = ImageSettings().pixel_limit
 
 Pixels = UInt8[np.ndarray, "h w *channels"]
-Colour = Literal["auto", "grey", "rgb"]
 Breakage = Literal["empty", "truncated", "too_large", "not_an_image", "unreadable", "changed"]
 
 PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")

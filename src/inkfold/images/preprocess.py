@@ -1,14 +1,14 @@
 """Turns any drawing into a square of dark ink on light paper: paper colour, inversion, cropping and resizing."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from inkfold.images.decode import DEFAULT_PIXEL_LIMIT, Colour, Pixels, decode_image, settle_colour, to_grey
+from inkfold.config.sections import ImageSettings, Interpolation
+from inkfold.images.decode import Pixels, decode_image, settle_colour, to_grey
 
 FITTING_VERSION = 1  # part of the cache's key: raise it whenever the bytes that come out change
 
@@ -31,26 +31,29 @@ INTERPOLATIONS = {
 }
 
 
-@dataclass(frozen=True)
-class ImageOptions:
-    """How a drawing becomes a square.
-
-    Attributes:
-        size_px: The square's side.
-        fit: `pad` keeps the aspect and fills with the paper's colour, `squash` stretches, `crop_to_ink` cuts the empty
-            page away and pads.
-        colour: `auto` gives one channel where a picture is grey, `grey` always one, `rgb` always three.
-        invert: `auto` turns light strokes on a dark ground into dark ones on a light ground.
-        interpolation: The backbone's own; all but `nearest` are antialiased, so thin lines fade but don't break.
-        pixel_limit: The most pixels that a file may announce.
-    """
+class ImageOptions(ImageSettings):
+    """The recipe's section `image` with what the backbone decides, its grey colour among that where it takes one channel."""
 
     size_px: int
-    fit: Literal["pad", "squash", "crop_to_ink"] = "pad"
-    colour: Colour = "auto"
-    invert: Literal["auto", "never"] = "auto"
-    interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"] = "bicubic"
-    pixel_limit: int = DEFAULT_PIXEL_LIMIT
+    """Side of the square, in px."""
+    interpolation: Interpolation = "bicubic"
+    """How pages are resized."""
+
+    def key(self) -> dict[str, Any]:
+        """Name all that decides the pixels, under the names that caches and exported files have."""
+        return {
+            "size_px": self.size_px,
+            "fit": self.resize,
+            "colour": self.colour,
+            "invert": self.invert,
+            "interpolation": self.interpolation,
+            "pixel_limit": self.pixel_limit,
+        }
+
+    @classmethod
+    def from_key(cls, key: Mapping[str, Any]) -> "ImageOptions":
+        """Rebuild from `key`."""
+        return cls(resize=key["fit"], **{name: value for name, value in key.items() if name != "fit"})
 
 
 def read_drawing(data: bytes, options: ImageOptions) -> Pixels:
@@ -83,7 +86,7 @@ def decode_drawing(data: bytes, options: ImageOptions) -> Pixels:
         BrokenImage: If the bytes can't be decoded, as by `decode_image`.
     """
     # What the crop leaves may be a small part of the page: it needs every pixel.
-    min_side_px = 0 if options.fit == "crop_to_ink" else int(OVERSAMPLING * options.size_px)
+    min_side_px = 0 if options.resize == "crop_to_ink" else int(OVERSAMPLING * options.size_px)
     return decode_image(data, min_side_px=min_side_px, pixel_limit=options.pixel_limit, colour=options.colour)
 
 
@@ -219,13 +222,13 @@ def on_paper(pixels: Pixels, options: ImageOptions) -> Pixels:
     """
     if options.invert == "auto" and is_light_on_dark(pixels):
         pixels = inverted(pixels)
-    return crop_to_ink(pixels) if options.fit == "crop_to_ink" else pixels
+    return crop_to_ink(pixels) if options.resize == "crop_to_ink" else pixels
 
 
 def _fit_settled(pixels: Pixels, options: ImageOptions) -> Pixels:
     pixels = on_paper(pixels, options)
     side = options.size_px
-    square = _resize(pixels, side, side, options) if options.fit == "squash" else _pad(pixels, options)
+    square = _resize(pixels, side, side, options) if options.resize == "squash" else _pad(pixels, options)
     return np.repeat(square[..., None], 3, axis=2) if options.colour == "rgb" and square.ndim == 2 else square
 
 

@@ -10,14 +10,15 @@ import contextlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from safetensors import SafetensorError, safe_open
 
+from inkfold.config.sections import BackboneSettings
 from inkfold.errors import WeightsError
 from inkfold.models import ink_small as inksmall
 from inkfold.models.hub import download, timm_config
@@ -30,31 +31,19 @@ SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 SIDECAR_KEYS = ("mean", "std", "interpolation", "image_size", "model_args")
 
 
-@dataclass(frozen=True, slots=True)
-class BackboneSpec:
-    """What the user asks for; None leaves a choice to the weights' own description, then to timm.
+class BackboneSpec(BackboneSettings):
+    """The recipe's section `backbone` with what other sections say of it, and its precision settled for the device."""
 
-    Attributes:
-        name: A timm model.
-        weights: A file, `untrained`, or None.
-        mean: Of the input in 0..1, per channel.
-        std: Of the input in 0..1, per channel.
-        interpolation: How drawings are resized.
-        image_size: Side in px.
-        model_args: Further arguments of timm's constructor.
-        precision: `float32` or `bfloat16`.
-        seed: Of untrained weights.
-    """
-
-    name: str
-    weights: str | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    interpolation: str | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the forward pass."""
     image_size: int | None = None
-    model_args: Mapping[str, Any] = field(default_factory=dict)
-    precision: str = "float32"
+    """Side of the square that it takes, in px; None takes the weights' own, then timm's."""
     seed: int = 0
+    """Seed of untrained weights."""
+
+    def key(self) -> dict[str, Any]:
+        """Name all that decides what is resolved but the weights, under the names that kept descriptions have."""
+        return self.model_dump(mode="json", exclude={"device", "batch_size", "weights"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +132,7 @@ def resolve_backbone(spec: BackboneSpec, descriptions: Path | None = None, *, re
     if file is None or descriptions is None:
         return _resolve(spec, file)
     weights_digest = digest_weights(file)
-    key = {**asdict(spec), "weights": weights_digest, "sidecar": _sidecar(file), "timm": version("timm"), "form": 1}
+    key = {**spec.key(), "weights": weights_digest, "sidecar": _sidecar(file), "timm": version("timm"), "form": 1}
     path = descriptions / f"{key_digest(key)}.json"
     with contextlib.suppress(OSError, ValueError, WeightsError):  # a damaged description is replaced
         info = BackboneInfo.from_json(json.loads(path.read_text(encoding="utf-8")))
@@ -207,7 +196,7 @@ def choose_backbone() -> str:
     Returns:
         Name of the backbone.
     """
-    spec = BackboneSpec(USUAL)
+    spec = BackboneSpec(name=USUAL)
     try:
         if find_weights_file(spec) is None:
             download(*timm_config(USUAL))

@@ -1,29 +1,32 @@
-"""Turns a recipe into the plain parameters that components take: here, and in `run`, recipes stop."""
+"""Turns a recipe into a plan, once: here, and in `run`, recipes stop, and components get their own sections, settled."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inkfold.augment.curriculum import Curriculum, Stage
-from inkfold.augment.operations import parse_operations
+from inkfold.augment.views import View
 from inkfold.config.load import load_recipe, merge_overrides, validate_recipe
+from inkfold.config.operations import parse_operations
 from inkfold.config.recipe import Recipe
-from inkfold.config.sections import FinetuneRecipe, FitRecipe, StageRecipe
+from inkfold.config.sections import FinetuneSettings, StageSettings
 from inkfold.data.dataset import DataOptions, read_dataset
 from inkfold.errors import PredictionError, RecipeError
+from inkfold.features.executors import Executor, InlineExecutor
 from inkfold.features.extractor import Extractor
 from inkfold.models.weights import AUTO, UNTRAINED, choose_backbone, resolve_backbone
 from inkfold.pipeline.prepare import ReadData, read_files
-from inkfold.pipeline.run import Run, backbone_spec, head_spec, image_options
+from inkfold.pipeline.run import Run, backbone_spec, head_spec, image_options, prediction_views
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.cache import home
 
 if TYPE_CHECKING:
-    from inkfold.finetune.network import TrainedPart
+    import torch
+
     from inkfold.heads.fit import Trial
-    from inkfold.heads.settings import TuningSettings
 
 
 def settle_recipe(
@@ -63,26 +66,24 @@ def settle_recipe(
 
 
 def data_options(recipe: Recipe) -> DataOptions:
-    """Turn the recipe's data section into the plain parameters that `read_dataset` takes."""
-    given = recipe.data.model_dump()
-    del given["root"]
-    return DataOptions(**given, group_column=recipe.folds.group_column)
+    """Put the recipe's section `data` together with its column of groups, as `read_dataset` takes it."""
+    return DataOptions(**recipe.data.model_dump(), group_column=recipe.folds.group_column)
 
 
 def read_again(run: Run, cost: Cost, progress: Progress = silent, data: str | Path | None = None) -> ReadData:
-    """Read the files of the data that a run learnt from.
+    """Read the files of the data that a run was trained on.
 
     Args:
-        run: A finished one.
-        cost: Added to.
-        progress: Told of each thousand files.
-        data: Where the drawings are, if they have moved.
+        run: A finished run.
+        cost: Seconds are added to it.
+        progress: Called after each thousand files.
+        data: Where the drawings are now, if they have moved.
 
     Returns:
         The files' digests.
 
     Raises:
-        PredictionError: If the drawings aren't those that the run learnt from.
+        PredictionError: If the drawings aren't those that the run was trained on.
         DataError: If the data can't be read any more.
     """
     root = str(run.recipe.data.root if data is None else data)
@@ -96,72 +97,97 @@ def read_again(run: Run, cost: Cost, progress: Progress = silent, data: str | Pa
     return read
 
 
-def build_extractor(recipe: Recipe) -> Extractor:
-    """Settle the backbone: its device, precision, weights and image settings; nothing is built yet."""
+@dataclass(frozen=True, slots=True)
+class TrainingPlan:
+    """What a recipe comes to on this machine: all that its sections leave to the backbone and to the device is settled.
+
+    Attributes:
+        recipe: The recipe, as the run holds it.
+        device: Device that heads and backbones are trained on.
+        extractor: The resolved backbone and image settings, and where features are computed.
+        curriculum: View and learning-rate factor of each epoch.
+        test_views: Views whose predictions are averaged.
+        trial: The head, and how it is trained.
+        finetune: Which part of the backbone is trained, and how; None where it is frozen.
+    """
+
+    recipe: Recipe
+    device: "torch.device"
+    extractor: Extractor
+    curriculum: Curriculum
+    test_views: tuple[View, ...]
+    trial: "Trial"
+    finetune: FinetuneSettings | None
+
+
+def build_plan(recipe: Recipe, executor: Executor | None = None) -> TrainingPlan:
+    """Settle everything that a recipe leaves open: weights, device, precisions, image size, views; nothing is built yet.
+
+    Args:
+        recipe: The recipe, settled.
+        executor: Computes features; None computes them in this process.
+
+    Returns:
+        The plan of a run.
+
+    Raises:
+        RecipeError: If timm has no such backbone, or this machine can't fine-tune as the recipe says.
+        WeightsError: If the backbone's weights can't be had.
+    """
     from inkfold.models.backbone import choose_device, choose_precision  # noqa: PLC0415 - torch takes a second
 
     device = choose_device(recipe.backbone.device)
-    precision = choose_precision(recipe.backbone.precision, device)
-    backbone = resolve_backbone(backbone_spec(recipe, precision), home() / "backbones")
-    return Extractor(home(), backbone, image_options(recipe, backbone), device.type, recipe.backbone.batch_size)
+    backbone = resolve_backbone(
+        backbone_spec(recipe, choose_precision(recipe.backbone.precision, device)), home() / "backbones"
+    )
+    image = image_options(recipe, backbone)
+    return TrainingPlan(
+        recipe=recipe,
+        device=device,
+        extractor=Extractor(home(), backbone, image, device.type, recipe.backbone.batch_size, executor or InlineExecutor()),
+        curriculum=build_curriculum(recipe),
+        test_views=prediction_views(recipe),
+        trial=build_trial(recipe, device),
+        finetune=settle_finetuning(recipe) if recipe.is_finetuned else None,
+    )
 
 
 def build_curriculum(recipe: Recipe) -> Curriculum:
-    """Turn the recipe's stages into epochs and views; one stage of drawings as they are if it names none."""
+    """Turn the recipe's stages into epochs and views; without stages, one stage of drawings as they are."""
     stages, start = [], 0
-    for given in recipe.curriculum or (StageRecipe(),):
-        end = given.until_epoch or recipe.epochs
-        pool = None if given.views == "per_epoch" else given.views
-        stages.append(Stage(end - start, parse_operations(given.augment), pool, given.lr_factor))
+    for stage in recipe.curriculum or (StageSettings(),):
+        end = stage.until_epoch or recipe.epochs
+        pool = None if stage.views == "per_epoch" else stage.views
+        stages.append(Stage(end - start, parse_operations(stage.augment), pool, stage.lr_factor))
         start = end
     return Curriculum(stages, recipe.seed)
 
 
-def build_trial(recipe: Recipe) -> "Trial":
-    """Turn the recipe's head and fit into the plain parameters that training takes."""
+def build_trial(recipe: Recipe, device: "torch.device") -> "Trial":
+    """Put together the recipe's head and how it is trained, the precision settled for a device."""
     from inkfold.heads.fit import Trial  # noqa: PLC0415
-    from inkfold.heads.settings import FitSettings  # noqa: PLC0415
-    from inkfold.models.backbone import choose_device, choose_precision  # noqa: PLC0415 - torch takes a second
+    from inkfold.models.backbone import choose_precision  # noqa: PLC0415 - torch takes a second
 
-    given = _plain(recipe.fit, {"scaling", "starts"})
-    given["precision"] = choose_precision(given["precision"], choose_device(recipe.backbone.device))
-    return Trial(head_spec(recipe), FitSettings(**given, dropout=dropout_of(recipe)), recipe.fit.starts)
+    precision = choose_precision(recipe.train_head.precision, device)
+    return Trial(head_spec(recipe), recipe.train_head.model_copy(update={"precision": precision}))
 
 
-def build_tuning(recipe: Recipe) -> "tuple[TrainedPart, TuningSettings]":
-    """Turn the recipe's fine-tuning into the plain parameters that it takes: which part is trained, and how.
+def settle_finetuning(recipe: Recipe) -> FinetuneSettings:
+    """Settle the precision of a recipe's fine-tuning for its device.
 
     Raises:
-        RecipeError: If that can't be done here.
+        RecipeError: If this machine can't fine-tune as the recipe says.
     """
-    from inkfold.finetune.network import TrainedPart  # noqa: PLC0415
-    from inkfold.heads.settings import TuningSettings  # noqa: PLC0415
     from inkfold.models.backbone import choose_device, choose_training_precision  # noqa: PLC0415 - torch takes a second
 
-    asked, given = recipe.backbone, _plain(recipe.finetune, {"start", "interpolate", "teacher", "teacher_weight"})
-    assert asked.train != "frozen"
-    if asked.train == "lora" and find_spec("peft") is None:
-        raise RecipeError("backbone.train: lora needs peft. Install it: pip install 'inkfold[lora]'.")
-    given["precision"] = choose_training_precision(given["precision"], choose_device(asked.device))
-    part = TrainedPart(asked.train, asked.train_blocks, asked.lora_rank, asked.lora_alpha, asked.drop_path, recipe.seed)
-    return part, TuningSettings(**given)
-
-
-def _plain(section: FitRecipe | FinetuneRecipe, others: set[str]) -> dict[str, Any]:
-    """Give a section's values but others', with its schedule flat."""
-    given = section.model_dump(exclude=others)
-    schedule = given["schedule"]
-    steps = {f"step_{name}": schedule[name] for name in ("every", "gamma") if name in schedule}
-    return {**given, "schedule": schedule["kind"], **steps}
-
-
-def dropout_of(recipe: Recipe) -> float:
-    """Give the share of a hidden layer's outputs that a step leaves out."""
-    return recipe.head.dropout if recipe.head.kind == "mlp" else 0.0
+    if recipe.finetune.part == "lora" and find_spec("peft") is None:
+        raise RecipeError("finetune.part: lora needs peft. Install it: pip install 'inkfold[lora]'.")
+    precision = choose_training_precision(recipe.finetune.precision, choose_device(recipe.backbone.device))
+    return recipe.finetune.model_copy(update={"precision": precision})
 
 
 def check_options(root: str | Path, settings: Sequence[str]) -> tuple[DataOptions, int]:
-    """Read `inkfold check`'s settings by the recipe's own grammar.
+    """Read the settings of `inkfold check` by the recipe's own grammar.
 
     Args:
         root: The folder of drawings.

@@ -1,60 +1,73 @@
-"""Everything that a recipe's heads are fitted on and asked about: decoded drawings, folds, features under every view."""
+"""Everything that heads are trained on and predict: decoded drawings, folds, features under every view."""
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool
 
-from inkfold.augment.curriculum import Curriculum
-from inkfold.augment.views import IDENTITY, View
+from inkfold.augment.views import IDENTITY
 from inkfold.config.recipe import Recipe
 from inkfold.data.splits import assign_folds
 from inkfold.errors import DataError
-from inkfold.features.executors import Executor
-from inkfold.features.extractor import Extractor, ViewFeatures
-from inkfold.pipeline.build import build_curriculum, build_extractor, build_tuning
+from inkfold.features.extractor import ViewFeatures
+from inkfold.pipeline.build import TrainingPlan
+from inkfold.pipeline.out_of_fold import FoldFeatures, features_by_fold
 from inkfold.pipeline.prepare import Prepared, ReadData, decode, find_seen, group_duplicates
-from inkfold.pipeline.run import Run, prediction_views
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress
 
 if TYPE_CHECKING:
-    from inkfold.finetune.distillation import Teacher
     from inkfold.heads.fit_group import TrainingSet
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingInputs:
-    """Everything that heads are fitted on and asked about.
+    """Everything that heads are trained on and predict.
 
     Attributes:
-        extractor: What made the features.
-        curriculum: Which view each epoch learns from.
-        test_views: Whose predictions are averaged.
+        plan: The run's plan.
         prepared: The drawings.
-        features: Of the training drawings under every view.
-        test_features: Of the test drawings that can be read; None without any.
+        features: Features of the training drawings under every view.
+        test_features: Features of the test drawings that can be read; None without any.
     """
 
-    extractor: Extractor
-    curriculum: Curriculum
-    test_views: tuple[View, ...]
+    plan: TrainingPlan
     prepared: Prepared
     features: ViewFeatures
     test_features: ViewFeatures | None
 
+    def features_by_fold(
+        self, files: Sequence[str], folds: Bool[np.ndarray, "folds n"], out: Path, *, cost: Cost, progress: Progress
+    ) -> FoldFeatures:
+        """Compute each fold's features by its own fine-tuned backbone, in the way that new drawings' will be computed.
 
-def prepare_inputs(recipe: Recipe, read: ReadData, cost: Cost, progress: Progress, launcher: Executor) -> TrainingInputs:
-    """Decode drawings and compute the features of all views that a recipe learns from and predicts by.
+        Args:
+            files: Each fold's file of changes to the backbone, below the run's directory.
+            folds: True where a fold trained on a drawing.
+            out: The run's directory.
+            cost: Forward passes and seconds are added to it.
+            progress: Called after each batch.
+
+        Returns:
+            The features that each fold's head predicts from.
+        """
+        extractor, out = self.plan.extractor, out.absolute()  # other machines' processes run in other directories
+        extractors = [replace(extractor, backbone=extractor.backbone.tuned(out / name)) for name in files]
+        views = tuple(dict.fromkeys((IDENTITY, *self.plan.test_views)))
+        return features_by_fold(extractors, self.prepared, folds, views, cost, progress)
+
+
+def prepare_inputs(plan: TrainingPlan, read: ReadData, cost: Cost, progress: Progress) -> TrainingInputs:
+    """Decode drawings and compute the features of all views that a plan trains on and predicts by.
 
     Args:
-        recipe: With its image, backbone, curriculum and test-time views.
+        plan: The plan; of a backbone that is fine-tuned, drawings as they are suffice, since it sees the other views by itself.
         read: The drawings' files.
-        cost: Added to.
-        progress: Told how far each stage is.
-        launcher: Who computes features.
+        cost: Forward passes and seconds are added to it.
+        progress: Called as each stage advances.
 
     Returns:
         The features, in the bank.
@@ -64,47 +77,38 @@ def prepare_inputs(recipe: Recipe, read: ReadData, cost: Cost, progress: Progres
         WeightsError: If the backbone's weights can't be had.
         RecipeError: If the backbone can't be trained as the recipe says.
     """
-    with cost.timed("backbone"):
-        extractor = replace(build_extractor(recipe), launcher=launcher)
-    if recipe.backbone.train != "frozen":
-        _check_trainable(recipe, extractor)
-    curriculum, test_views = build_curriculum(recipe), prediction_views(recipe)
-    views, frozen = tuple(dict.fromkeys((IDENTITY, *curriculum.views(), *test_views))), recipe.backbone.train == "frozen"
-    if not frozen:  # the head starts on drawings as they are, and the trained network will see all others by itself
-        views = (IDENTITY,)
+    recipe, extractor, frozen = plan.recipe, plan.extractor, plan.finetune is None
+    if plan.finetune is not None:
+        from inkfold.finetune.network import check_trainable  # noqa: PLC0415 - torch takes a second
+
+        check_trainable(extractor.backbone, plan.finetune)
+    views = tuple(dict.fromkeys((IDENTITY, *plan.curriculum.views(), *plan.test_views))) if frozen else (IDENTITY,)
     prepared = decode(
-        read, extractor, recipe.data.on_broken, cost, progress, views=views, test_views=test_views, pixels=not frozen
+        read, extractor, recipe.data.on_broken, cost, progress, views=views, test_views=plan.test_views, pixels=not frozen
     )
     signatures, weights = extractor.signatures(), extractor.backbone.weights_file
     if recipe.folds.group_duplicates:
         prepared = group_duplicates(prepared, signatures, cost, progress)
     prepared = find_seen(prepared, None if weights is None else Path(weights), signatures, cost, progress)
-    features = extractor.extract(prepared.digests, cost, progress, views)
-    test_features = None
+    features, test_features = extractor.extract(prepared.digests, cost, progress, views), None
     if frozen and prepared.test_digests is not None and len(prepared.test_digests):
-        test_features = extractor.extract(prepared.test_digests, cost, progress, test_views)
-    return TrainingInputs(extractor, curriculum, test_views, prepared, features, test_features)
-
-
-def _check_trainable(recipe: Recipe, extractor: Extractor) -> None:
-    from inkfold.finetune.network import check_trainable  # noqa: PLC0415 - torch takes a second
-
-    check_trainable(extractor.backbone, build_tuning(recipe)[0], checkpointing=recipe.finetune.checkpointing)
+        test_features = extractor.extract(prepared.test_digests, cost, progress, plan.test_views)
+    return TrainingInputs(plan, prepared, features, test_features)
 
 
 def assign_to_folds(recipe: Recipe, prepared: Prepared, *, grouped: bool = True) -> Bool[np.ndarray, "folds n"]:
-    """Deal the training drawings into parts, and give each fold all but its own.
+    """Divide the training drawings into parts, each of which one fold holds out.
 
     Args:
         recipe: With the kind of split; `holdout` holds out part 0, or val/ where the data have it.
         prepared: The drawings.
-        grouped: Whether copies of one drawing stay together, where they were looked for.
+        grouped: Whether copies of one drawing stay together, where they were searched for.
 
     Returns:
-        True where a fold's heads learn from a drawing.
+        True where a fold's heads train on a drawing.
 
     Raises:
-        DataError: If a fold would have nothing to learn from, or nothing is held out.
+        DataError: If a fold would have nothing to train on, or nothing is held out.
     """
     train, holdout = prepared.read.dataset.train, recipe.folds.split == "holdout"
     if holdout and train.given_val is not None:
@@ -119,53 +123,22 @@ def assign_to_folds(recipe: Recipe, prepared: Prepared, *, grouped: bool = True)
     return folds
 
 
-def build_training_set(recipe: Recipe, material: TrainingInputs, folds: Bool[np.ndarray, "folds n"]) -> "TrainingSet":
-    """Turn the material into what heads are fitted on.
+def build_training_set(inputs: TrainingInputs, folds: Bool[np.ndarray, "folds n"]) -> "TrainingSet":
+    """Put together what heads are trained on.
 
     Args:
-        recipe: Its seed.
-        material: Features under every view.
-        folds: True where a fold's heads learn from a drawing.
+        inputs: Features under every view.
+        folds: True where a fold's heads train on a drawing.
 
     Returns:
-        The lessons, with the curriculum's view for each epoch.
+        The training set, with the curriculum's view for each epoch; of a backbone that is fine-tuned, whose own training the
+        curriculum is for, drawings as they are.
     """
     from inkfold.heads.fit_group import AugmentedFeatures, TrainingSet  # noqa: PLC0415 - torch takes a second
 
-    features, curriculum = material.features, material.curriculum
-    schooling = AugmentedFeatures(lambda epoch: features.read(curriculum.view(epoch)), curriculum.lr_factors())
-    classes = len(material.prepared.read.dataset.class_names)
-    return TrainingSet(features.read(), material.prepared.targets, folds, classes, recipe.seed, schooling)
-
-
-def teacher_relations(recipe: Recipe, material: TrainingInputs, cost: Cost, progress: Progress) -> "Teacher | None":
-    """Compute what a teacher says of the training drawings, under every view that is learnt from.
-
-    Args:
-        recipe: With the teacher: a finished run, which teaches by its backbone, or by its first fold's where each has its own.
-        material: The drawings and the curriculum.
-        cost: Added to.
-        progress: Told of each batch or cell.
-
-    Returns:
-        Its features, in the bank; None where the recipe names no teacher.
-
-    Raises:
-        PredictionError: If the teacher is no finished run.
-        WeightsError: If its backbone's weights can't be had.
-    """
-    from inkfold.finetune.distillation import Teacher  # noqa: PLC0415 - torch takes a second
-
-    if recipe.finetune.teacher is None:
-        return None
-    seer = Run.load(recipe.finetune.teacher).extractors()[0][0]
-    extractor, prepared, views = (
-        replace(seer, launcher=material.extractor.launcher),
-        material.prepared,
-        material.curriculum.views(),
-    )
-    with cost.timed("teacher"):
-        extractor.decode(prepared.read.train, cost, progress, views)  # what is broken has been told by now
-        features = extractor.extract(prepared.digests, cost, progress, views)
-    key = {"backbone": extractor.backbone.key(), "image": asdict(extractor.image)}
-    return Teacher(key, features, recipe.finetune.teacher_weight)
+    features, curriculum, prepared = inputs.features, inputs.plan.curriculum, inputs.prepared
+    augmented = None
+    if inputs.plan.finetune is None:
+        augmented = AugmentedFeatures(lambda epoch: features.read(curriculum.view(epoch)), curriculum.lr_factors())
+    classes = len(prepared.read.dataset.class_names)
+    return TrainingSet(features.read(), prepared.targets, folds, classes, inputs.plan.recipe.seed, augmented)

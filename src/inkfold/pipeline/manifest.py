@@ -18,10 +18,10 @@ def read_manifest(path: Path, wanted: Collection[str] | None = None) -> dict[str
 
     Args:
         path: The run's directory.
-        wanted: The files to check, of those that it names; None checks all.
+        wanted: Names of the files to check, of those in the manifest; None checks all.
 
     Returns:
-        What `manifest.json` holds.
+        The content of `manifest.json`.
 
     Raises:
         PredictionError: If the run is not finished, or with every file that is missing or not as it was written.

@@ -1,4 +1,4 @@
-"""From a data set to drawings that are read, whole, decoded and in an order that content alone decides."""
+"""Turns a data set into drawings that are read, intact, decoded, and in an order that their content alone decides."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.hashing import key_digest
 from inkfold.storage.pixels import BrokenFile
 
-LEARNT_CHUNK = 4096
+SEEN_CHUNK = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +28,13 @@ class ReadData:
     """A data set whose files have been read once.
 
     Attributes:
-        dataset: As `read_dataset` gives it.
+        dataset: The data set, as `read_dataset` returns it.
         train: The training drawings' files and digests, in the table's order.
-        test: The test drawings', None without any.
+        test: The test drawings' files and digests; None without any.
         broken_train: Training drawings that can't be read.
         broken_test: Test drawings that can't be read.
         test_targets: True class ids of the test drawings, where they were given for measuring.
-        fingerprint: Of all that is to be learnt; the order of training rows is no part of it.
+        fingerprint: Digest of the drawings, classes and groups; the order of training rows doesn't change it.
     """
 
     dataset: Dataset
@@ -48,14 +48,14 @@ class ReadData:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Drawings that can be learnt from and predicted: decoded, in an order that content alone decides.
+    """Drawings that can be trained on and predicted: decoded, in an order that their content alone decides.
 
     Attributes:
         read: The data set and its files.
-        rows: Of the training table: the whole drawings.
+        rows: Rows of the training table whose drawings can be read.
         test_whole: Which test drawings can be read; None without a test table.
-        duplicates: Equal where usable training drawings are copies of each other; None where nobody looked.
-        learnt: Which of them the backbone's own weights learnt from before; None where nobody says.
+        duplicates: Group numbers, equal where usable training drawings are copies of each other; None if not searched for.
+        learnt: True where the backbone's weights saw a drawing in pretraining; None where that isn't known.
     """
 
     read: ReadData
@@ -73,24 +73,24 @@ class Prepared:
 
     @property
     def digests(self) -> Shaped[np.ndarray, " n"]:
-        """Of the usable training drawings' bytes."""
+        """Digests of the usable training drawings' bytes."""
         digests: np.ndarray = self.read.train.digests[self.rows]
         return digests
 
     @property
     def named_groups(self) -> Shaped[np.ndarray, " n"] | None:
-        """What the table says belongs together."""
+        """The table's own groups of drawings that belong together; None without a column of groups."""
         groups = self.read.dataset.train.groups
         return None if groups is None else groups[self.rows]
 
     @property
     def groups(self) -> Shaped[np.ndarray, " n"] | None:
-        """What stays in one fold: the table's groups, and copies of one drawing."""
+        """Groups of drawings that stay in one fold: the table's own, joined with copies of one drawing."""
         return join_groups(self.named_groups, self.duplicates)
 
     @property
     def test_digests(self) -> Shaped[np.ndarray, " m"] | None:
-        """Of the usable test drawings' bytes."""
+        """Digests of the usable test drawings' bytes; None without a test table."""
         return None if self.read.test is None else self.read.test.digests[self.test_whole]
 
     @property
@@ -109,10 +109,10 @@ def read_files(
     """Read every file of a data set once.
 
     Args:
-        dataset: As `read_dataset` gives it.
+        dataset: The data set, as `read_dataset` returns it.
         test_targets: True class ids of the test drawings, where they are known.
-        cost: Added to.
-        progress: Told of each thousand files.
+        cost: Seconds are added to it.
+        progress: Called after each thousand files.
 
     Returns:
         The files' digests and the data's fingerprint.
@@ -143,11 +143,11 @@ def decode(
         read: The files.
         extractor: Which knows the image settings and what is in the feature bank already.
         on_broken: `error` or `skip`.
-        cost: Added to.
-        progress: Told of each shard.
-        views: Of the training drawings, whose features will be wanted.
-        test_views: Of the test drawings.
-        pixels: The pixels themselves will be wanted too.
+        cost: Decoded drawings and seconds are added to it.
+        progress: Called after each shard.
+        views: Views of the training drawings whose features will be needed.
+        test_views: Views of the test drawings whose features will be needed.
+        pixels: Whether the pixels themselves will be needed too.
 
     Returns:
         The drawings that can be used.
@@ -176,12 +176,12 @@ def group_duplicates(prepared: Prepared, signatures: SignatureStore, cost: Cost,
 
     Args:
         prepared: The drawings.
-        signatures: Where their signatures are kept.
-        cost: Added to.
-        progress: Told how far it is.
+        signatures: The store of their signatures.
+        cost: Seconds are added to it.
+        progress: Called as the search advances.
 
     Returns:
-        The same drawings, with what belongs together.
+        The same drawings, with the groups of copies.
 
     Raises:
         DataError: If a file has changed since it was read.
@@ -195,17 +195,17 @@ def group_duplicates(prepared: Prepared, signatures: SignatureStore, cost: Cost,
 def find_seen(
     prepared: Prepared, weights: Path | None, signatures: SignatureStore, cost: Cost, progress: Progress = silent
 ) -> Prepared:
-    """Find the training drawings that a backbone's weights learnt from before.
+    """Find the training drawings that a backbone's weights saw in pretraining.
 
     Args:
         prepared: The drawings.
-        weights: The backbone's file; None for untrained weights.
-        signatures: Where the drawings' signatures are kept.
-        cost: Added to.
-        progress: Told how far it is.
+        weights: The file of the backbone's weights; None for untrained ones.
+        signatures: The store of the drawings' signatures.
+        cost: Seconds are added to it.
+        progress: Called as the search advances.
 
     Returns:
-        The same drawings, with what is known of them, if the weights have a list.
+        The same drawings, marked, if the weights come with a list of what they saw.
 
     Raises:
         WeightsError: If the list is broken.
@@ -216,7 +216,7 @@ def find_seen(
         return prepared
     with cost.timed("duplicates"):
         _sign(prepared, signatures, progress)
-        parts = np.array_split(prepared.digests, -(-len(prepared.digests) // LEARNT_CHUNK))
+        parts = np.array_split(prepared.digests, -(-len(prepared.digests) // SEEN_CHUNK))
         known = np.concatenate([mark_seen(signatures.read(part), learnt) for part in parts])
     return replace(prepared, learnt=known)
 

@@ -267,9 +267,8 @@ def write_predictions(path: Path, names: Sequence[str], probs: Float32[np.ndarra
 
 
 def head_spec(recipe: Recipe) -> HeadSpec:
-    """Turn the recipe's head into the plain parameters that heads take."""
-    given = recipe.head.model_dump(exclude={"dropout"})
-    return HeadSpec(**given, scaling=recipe.fit.scaling)
+    """Put the recipe's head together with how its features are scaled."""
+    return HeadSpec(recipe.head, recipe.train_head.scaling)
 
 
 def prediction_views(recipe: Recipe) -> tuple[View, ...]:
@@ -279,31 +278,18 @@ def prediction_views(recipe: Recipe) -> tuple[View, ...]:
 
 
 def backbone_spec(recipe: Recipe, precision: str) -> BackboneSpec:
-    """Turn the recipe's backbone into the plain parameters that weights take."""
-    asked = recipe.backbone
-    return BackboneSpec(
-        name=asked.name,
-        weights=asked.weights,
-        mean=asked.mean,
-        std=asked.std,
-        interpolation=asked.interpolation,
-        image_size=recipe.image.size,
-        model_args=asked.model_args,
-        precision=precision,
-        seed=recipe.seed,
-    )
+    """Put the recipe's backbone together with the image size, the seed and a precision that is settled for the device."""
+    section = recipe.backbone.model_dump() | {"precision": precision}
+    return BackboneSpec(**section, image_size=recipe.image.size, seed=recipe.seed)
 
 
 def image_options(recipe: Recipe, backbone: BackboneInfo) -> ImageOptions:
     """Settle the size, interpolation and colour by the backbone; one that takes grey drawings gets them grey."""
-    return ImageOptions(
-        size_px=recipe.image.stored_size or backbone.image_size,
-        fit=recipe.image.fit,
-        colour="grey" if len(backbone.mean) == 1 else recipe.image.colour,
-        invert=recipe.image.invert,
-        interpolation=backbone.interpolation,  # type: ignore[arg-type]
-        pixel_limit=recipe.image.pixel_limit,
-    )
+    section = recipe.image.model_dump(exclude={"size", "stored_size"})
+    if len(backbone.mean) == 1:
+        section["colour"] = "grey"
+    size_px = recipe.image.stored_size or backbone.image_size
+    return ImageOptions(**section, size_px=size_px, interpolation=backbone.interpolation)
 
 
 def _load_heads(path: Path, class_names: Sequence[str]) -> dict[str, np.ndarray]:

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from safetensors.numpy import save as to_safetensors
 
 from inkfold.config.load import dump_recipe
+from inkfold.config.renamed import renamed_recipe
 from inkfold.errors import InkfoldError, PredictionError, Problem
 from inkfold.heads.settings import PARTING
 from inkfold.pipeline.manifest import FORMAT, MANIFEST
@@ -32,9 +33,9 @@ def claimed(out: Path, recipe: BaseModel, *, first: bool = True) -> Iterator[Non
     """Hold a run's directory for one recipe and one process.
 
     Args:
-        out: Made when missing.
-        recipe: Written at once, so that a later call knows what is being made here.
-        first: Whether this is the one that writes, of processes that work together; the others hold nothing.
+        out: The directory, made when missing.
+        recipe: The recipe, written at once, so that a later call knows what is being made here.
+        first: Whether this process is the one that writes, of those that work together; the others hold nothing.
 
     Raises:
         PredictionError: If the directory holds something else, or another process is writing it.
@@ -78,8 +79,8 @@ def finished_run(out: Path, fingerprint: str) -> Run | None:
     """Load the run if it is finished.
 
     Args:
-        out: Its directory.
-        fingerprint: Of the data as they are now.
+        out: The run's directory.
+        fingerprint: Fingerprint of the data as they are now.
 
     Returns:
         The run, or None when it isn't finished.
@@ -108,12 +109,12 @@ def write_cost(out: Path, cost: Mapping[str, Any]) -> None:
 
 
 def write_manifest(out: Path, content: Mapping[str, Any], files: Sequence[str]) -> None:
-    """Finish the run: what it is, and each file's digest.
+    """Finish the run: write what it is, and each file's digest.
 
     Args:
-        out: Its directory.
+        out: The run's directory.
         content: Classes, members, backbone, data fingerprint.
-        files: Names below the directory, all written.
+        files: Names of files below the directory, all of which have been written.
     """
     versions = {name: version(name) for name in PACKAGES}
     write_json(
@@ -128,7 +129,7 @@ def write_manifest(out: Path, content: Mapping[str, Any], files: Sequence[str]) 
 
 
 def _foreign_names(out: Path) -> list[str]:
-    """Name what no run leaves; one killed before its recipe was whole leaves a lock or a temporary file."""
+    """Name files that no run leaves; one killed before its recipe was written leaves a lock or a temporary file."""
     return sorted(path.name for path in out.iterdir() if path.name != LOCK and TEMP_MARK not in path.name)
 
 
@@ -147,8 +148,8 @@ def check_recipe(path: Path, recipe: BaseModel, free: Sequence[str] = ()) -> Non
 
     Args:
         path: A directory's recipe.yaml.
-        recipe: What is asked for now.
-        free: Keys that may differ; the file has what is asked for then.
+        recipe: The recipe of now.
+        free: Dotted keys that may differ; the file is then rewritten.
 
     Raises:
         PredictionError: With every other key that differs.
@@ -157,8 +158,8 @@ def check_recipe(path: Path, recipe: BaseModel, free: Sequence[str] = ()) -> Non
         write_text(path, dump_recipe(recipe))
         return
     try:
-        there = _flat(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, ValueError) as error:
+        there = _flat(renamed_recipe(yaml.safe_load(path.read_text(encoding="utf-8"))))
+    except (yaml.YAMLError, ValueError, AttributeError) as error:
         raise PredictionError(f"{path}: not a run's recipe: {error}. Choose another out=.") from None
     asked = _flat(recipe.model_dump(mode="json"))
     other = [key for key in dict.fromkeys([*there, *asked]) if there.get(key) != asked.get(key)]

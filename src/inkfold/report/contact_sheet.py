@@ -3,15 +3,15 @@
 import io
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from inkfold.augment.operations import Operation
 from inkfold.augment.views import IDENTITY, View, render
+from inkfold.config.operations import Operation
 from inkfold.config.recipe import Recipe
 from inkfold.data.dataset import Drawings, read_dataset
 from inkfold.errors import DataError, ExportError
@@ -63,7 +63,7 @@ def write_preview(recipe: Recipe, out: Path, rows: int = 8) -> tuple[Column, ...
         raise ExportError(f"{out}: got suffix '{out.suffix}', expected one of {', '.join(FORMATS)}. Choose another --out.")
     spec = backbone_spec(recipe, "float32")
     if find_weights_file(spec) is None:
-        spec = replace(spec, weights=UNTRAINED)
+        spec = spec.model_copy(update={"weights": UNTRAINED})
     backbone = resolve_backbone(spec)
     dataset = read_dataset(str(recipe.data.root), data_options(recipe), strict=False)
     chosen = _choose(dataset.train, image_options(recipe, backbone), rows, recipe.seed)

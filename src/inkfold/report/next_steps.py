@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inkfold.config.sections import DataRecipe
+from inkfold.config.sections import DataSettings
 from inkfold.evaluation.error_analysis import ClassRow, ConfusedPair
 from inkfold.evaluation.metrics import expected_calibration_error
 from inkfold.report.run_data import RunRecord, flat_recipe
@@ -210,7 +210,7 @@ def _command(
     root = flat.get("data.root", "DATA")
     words = ["inkfold", command, *([root] if recipe is None else [recipe])]
     if recipe is not None and not own:
-        usual = flat_recipe({"data": DataRecipe().model_dump(mode="json")})
+        usual = flat_recipe({"data": DataSettings().model_dump(mode="json")})
         kept = [key for key in flat if key in KEPT or (key in usual and key != "data.root" and flat[key] != usual[key])]
         words += [f"data={root}", *(f"{key}={flat[key]}" for key in kept if flat[key] not in ("null", "{}"))]
     words += settings

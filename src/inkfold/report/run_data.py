@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from inkfold.config.renamed import renamed_recipe
 from inkfold.errors import PredictionError
 from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.manifest import AUDIT, WEAKNESS, is_below, read_manifest
@@ -152,8 +153,8 @@ def found_again(path: Path) -> str:
 def _read(path: Path, kind: str, mend: str = "Train again into another directory.") -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
-        return dict(json.loads(text) if kind == "json" else yaml.safe_load(text))
-    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        return dict(json.loads(text)) if kind == "json" else renamed_recipe(yaml.safe_load(text))
+    except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise PredictionError(f"{path}: not a run's {path.name}: {error}. {mend}") from None
 
 

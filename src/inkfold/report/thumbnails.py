@@ -122,7 +122,7 @@ def open_album(options: DataOptions, root: str | Path | None, fit: str, invert: 
     Returns:
         Their album; one without pictures, which says why, where they aren't there any more.
     """
-    image = ImageOptions(SIDE_PX, fit=fit, invert=invert)  # type: ignore[arg-type]
+    image = ImageOptions(size_px=SIDE_PX, resize=fit, invert=invert)
     if root is None:
         return Album({}, {}, image, "The run doesn't say where its drawings are.")
     try:

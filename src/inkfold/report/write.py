@@ -1,11 +1,11 @@
 """`inkfold report`: one self-contained HTML file of a finished run, or of several side by side. It only reads them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from inkfold.config.load import merge_overrides
+from inkfold.config.sections import DataSettings
 from inkfold.data.dataset import DataOptions
 from inkfold.errors import PredictionError
 from inkfold.report.compare_page import MOST_RUNS, comparison_view
@@ -64,6 +64,6 @@ def album_of(record: RunRecord, data: str | Path | None = None) -> Album:
         merge_overrides(raw, model.get("settings") or ())
         section = {**(raw.get("data") or {}), "root": section}
     image = model.get("image", {})
-    known = {field.name for field in fields(DataOptions)} - {"group_column"}
-    options = DataOptions(**{name: value for name, value in section.items() if name in known})
-    return open_album(options, data or section.get("root"), image.get("fit", "pad"), image.get("invert", "auto"))
+    options = DataOptions(**{name: value for name, value in section.items() if name in DataSettings.model_fields})
+    resize, invert = image.get("resize", "pad"), image.get("invert", "auto")
+    return open_album(options, data or section.get("root"), resize, invert)

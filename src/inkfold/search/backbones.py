@@ -21,7 +21,7 @@ from inkfold.evaluation.predictions import evaluation_mask, is_worth_reporting
 from inkfold.features.executors import INLINE, Executor, open_executor
 from inkfold.models import ink_small as inksmall
 from inkfold.models.weights import SUFFIXES, BackboneInfo, BackboneSpec, find_weights_file
-from inkfold.pipeline.build import build_trial, data_options, settle_recipe
+from inkfold.pipeline.build import build_plan, data_options, settle_recipe
 from inkfold.pipeline.inputs import assign_to_folds, build_training_set, prepare_inputs
 from inkfold.pipeline.out_of_fold import predict_held_out, shared_features
 from inkfold.pipeline.prepare import ReadData, read_files
@@ -98,7 +98,14 @@ USUAL_ON_GPU = (
 # A head that suits any backbone: it uses directions only, so the features' scale has no influence.
 RECIPE: dict[str, Any] = {
     "head": {"kind": "cosine"},
-    "fit": {"epochs": 12, "batch_size": 256, "optimiser": "adamw", "lr": 8e-3, "weight_decay": 0.1, "label_smoothing": 0.1},
+    "train_head": {
+        "epochs": 12,
+        "batch_size": 256,
+        "optimiser": "adamw",
+        "lr": 8e-3,
+        "weight_decay": 0.1,
+        "label_smoothing": 0.1,
+    },
 }
 
 
@@ -282,23 +289,23 @@ def _sampled(dataset: Dataset, count: int, seed: int) -> Dataset:
 
 def _try_out(recipe: Recipe, read: ReadData, progress: Progress, executor: Executor) -> _Trial:
     from inkfold.heads.fit import fit_trials  # noqa: PLC0415
-    from inkfold.models.backbone import choose_device, count_parameters  # noqa: PLC0415 - torch takes a second
+    from inkfold.models.backbone import count_parameters  # noqa: PLC0415 - torch takes a second
 
     cost = Cost()
-    inputs = prepare_inputs(recipe, read, cost, progress, executor)
+    plan = build_plan(recipe, executor)
+    inputs = prepare_inputs(plan, read, cost, progress)
     folds = assign_to_folds(recipe, inputs.prepared)
-    device = choose_device(recipe.backbone.device)
-    [fitted] = fit_trials(build_training_set(recipe, inputs, folds), [build_trial(recipe)], device=device, progress=progress)
+    [fitted] = fit_trials(build_training_set(inputs, folds), [plan.trial], device=plan.device, progress=progress)
     if fitted.heads is None:
-        raise RecipeError(f"fit.lr: with {recipe.fit.lr:g} the fit diverged. Lower it.")
+        raise RecipeError(f"train_head.lr: with {recipe.train_head.lr:g} the head's training diverged. Lower it.")
     predictions = predict_held_out(
-        shared_features(inputs.features, None, folds), inputs.prepared, inputs.test_views, folds, fitted
+        shared_features(inputs.features, None, folds), inputs.prepared, plan.test_views, folds, fitted
     )
     right = predictions.preds == predictions.targets
     seen = predictions.learnt
     if seen is None or not is_worth_reporting(int(seen.sum()), len(seen)):
         seen = np.zeros_like(right)
-    info = inputs.extractor.backbone
+    info = plan.extractor.backbone
     parameters = count_parameters(info)
     log.info(
         "%s: accuracy %.4f out of fold, %d forwards, %d from the bank",
@@ -312,7 +319,7 @@ def _try_out(recipe: Recipe, read: ReadData, progress: Progress, executor: Execu
         accuracy=math.nan,  # this and the next two are settled when all have been tried
         accuracy_ci95=(math.nan, math.nan),
         p_value=math.nan,
-        images_per_s=inputs.extractor.rate(),
+        images_per_s=plan.extractor.rate(),
         parameters=parameters,
         weights_bytes=parameters * (2 if info.precision == "bfloat16" else 4),
         image_size=info.image_size,

@@ -20,7 +20,7 @@ from inkfold.evaluation.metrics import paired_difference, wilson_interval
 from inkfold.evaluation.predictions import is_worth_reporting
 from inkfold.features.executors import Executor
 from inkfold.heads.head import mean_probs
-from inkfold.pipeline.build import build_trial
+from inkfold.pipeline.build import build_plan, build_trial
 from inkfold.pipeline.inputs import TrainingInputs, build_training_set, prepare_inputs
 from inkfold.pipeline.prepare import Prepared, ReadData
 from inkfold.runtime.cost import Cost
@@ -90,7 +90,7 @@ class Objective:
         results: dict[int, FittedHeads] = {}
         for indices in self._by_features(candidates):
             first = candidates[indices[0]].recipe
-            training_set = _only(build_training_set(first, self._inputs_of(first), self._folds), ~self.aside)
+            training_set = _only(build_training_set(self._inputs_of(first), self._folds), ~self.aside)
             fitted = self._fit(training_set, [candidates[i].recipe for i in indices], _report_for(indices, report))
             results |= dict(zip(indices, fitted, strict=True))
         return [results[i] for i in range(len(candidates))]
@@ -98,8 +98,8 @@ class Objective:
     def score(self, candidate: Candidate) -> Bool[np.ndarray, " aside"]:
         """Fit a candidate on all drawings that are searched on, and predict those set aside, as they are.
 
-        With `fit.keep=best` the folds' heads are averaged: each chooses its epoch by its own held-out part, not by the drawings
-        that are predicted.
+        With `train_head.keep=best` the folds' heads are averaged: each chooses its epoch by its own held-out part, not by the
+        drawings that are predicted.
 
         Args:
             candidate: The candidate.
@@ -108,10 +108,10 @@ class Objective:
             Whether each prediction is right.
         """
         recipe, inputs = candidate.recipe, self._inputs_of(candidate.recipe)
-        if recipe.fit.keep == "best":
-            training_set = _only(build_training_set(recipe, inputs, self._folds), ~self.aside)
+        if recipe.train_head.keep == "best":
+            training_set = _only(build_training_set(inputs, self._folds), ~self.aside)
         else:
-            training_set = build_training_set(recipe, inputs, ~self.aside[None])
+            training_set = build_training_set(inputs, ~self.aside[None])
         [fitted] = self._fit(training_set, [recipe], None)
         if fitted.heads is None:
             return np.zeros(int(self.aside.sum()), bool)
@@ -147,8 +147,8 @@ class Objective:
         from inkfold.heads.fit import fit_trials  # noqa: PLC0415
         from inkfold.models.backbone import choose_device  # noqa: PLC0415 - torch takes a second
 
-        trials = [build_trial(recipe) for recipe in recipes]
         device = choose_device(recipes[0].backbone.device)
+        trials = [build_trial(recipe, device) for recipe in recipes]
         return fit_trials(training_set, trials, device=device, report=report, progress=self._progress)
 
     def _by_features(self, candidates: Sequence[Candidate]) -> list[list[int]]:
@@ -161,7 +161,7 @@ class Objective:
         key = _features_key(recipe)
         if key not in self._inputs:
             as_they_are, cost = recipe.model_copy(update={"tta": ()}), Cost()
-            self._inputs[key] = prepare_inputs(as_they_are, self._read, cost, self._progress, self._executor)
+            self._inputs[key] = prepare_inputs(build_plan(as_they_are, self._executor), self._read, cost, self._progress)
             log.info("features %d: %d forwards, %d from the bank", len(self._inputs), cost.forwards, cost.forwards_cached)
         return self._inputs[key]
 
@@ -213,7 +213,7 @@ def _features_key(recipe: Recipe) -> str:
     """Digest everything in a recipe that decides which features it needs."""
     dumped = recipe.model_dump(mode="json")
     return key_digest(
-        {name: dumped[name] for name in ("image", "backbone", "curriculum", "seed")} | {"epochs": recipe.fit.epochs}
+        {name: dumped[name] for name in ("image", "backbone", "curriculum", "seed")} | {"epochs": recipe.train_head.epochs}
     )
 
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from inkfold.config.load import validate_recipe, with_values
 from inkfold.config.recipe import Recipe
-from inkfold.config.sections import SpaceRecipe
+from inkfold.config.sections import SearchRange
 from inkfold.errors import Problem, RecipeError
 
 if TYPE_CHECKING:
@@ -16,27 +16,31 @@ if TYPE_CHECKING:
 
 DIGITS = 3
 AGREE = "trials must agree on it to be compared"
+STUDY_NAMES = {"train_head": "fit", "image.resize": "image.fit"}  # in journals, so that studies begun before go on
 FIXED = {  # sections that can't be searched, and why
     **dict.fromkeys(("data", "folds", "seed", "tune"), AGREE),
     "tta": "trials are scored on drawings as they are, without test-time views; compare runs with and without it",
 }
 RATES = {
-    "fit.lr": SpaceRecipe(low=1e-4, high=1e-1, log=True),
-    "fit.weight_decay": SpaceRecipe(low=1e-4, high=1.0, log=True),
-    "fit.label_smoothing": SpaceRecipe(low=0.0, high=0.3),
-    "fit.batch_size": SpaceRecipe(choices=(32, 64, 128, 256)),
-    "fit.scaling": SpaceRecipe(choices=("none", "standardise", "normalise")),
+    "train_head.lr": SearchRange(low=1e-4, high=1e-1, log=True),
+    "train_head.weight_decay": SearchRange(low=1e-4, high=1.0, log=True),
+    "train_head.label_smoothing": SearchRange(low=0.0, high=0.3),
+    "train_head.batch_size": SearchRange(choices=(32, 64, 128, 256)),
+    "train_head.scaling": SearchRange(choices=("none", "standardise", "normalise")),
 }
-SPACE_OF_HEAD: dict[str, dict[str, SpaceRecipe]] = {
+SPACE_OF_HEAD: dict[str, dict[str, SearchRange]] = {
     "linear": RATES,
     "cosine": RATES,
-    "mlp": {**RATES, "head.dropout": SpaceRecipe(low=0.0, high=0.7), "fit.mixup": SpaceRecipe(low=0.0, high=1.0)},
-    "class_mean": {"fit.scaling": RATES["fit.scaling"]},
-    "knn": {"fit.scaling": RATES["fit.scaling"], "head.neighbours": SpaceRecipe(low=1, high=100, log=True, whole=True)},
+    "mlp": {**RATES, "head.dropout": SearchRange(low=0.0, high=0.7), "train_head.mixup": SearchRange(low=0.0, high=1.0)},
+    "class_mean": {"train_head.scaling": RATES["train_head.scaling"]},
+    "knn": {
+        "train_head.scaling": RATES["train_head.scaling"],
+        "head.neighbours": SearchRange(low=1, high=100, log=True, whole=True),
+    },
 }
 
 
-def search_space(raw: Mapping[str, Any], recipe: Recipe) -> dict[str, SpaceRecipe]:
+def search_space(raw: Mapping[str, Any], recipe: Recipe) -> dict[str, SearchRange]:
     """Give the recipe's search space, or a usual one for its head, after validating the ends of every range.
 
     Args:
@@ -63,7 +67,7 @@ def search_space(raw: Mapping[str, Any], recipe: Recipe) -> dict[str, SpaceRecip
     return dict(space)
 
 
-def suggest(trial: "optuna.trial.Trial", space: Mapping[str, SpaceRecipe], raw: Mapping[str, Any]) -> dict[str, Any]:
+def suggest(trial: "optuna.trial.Trial", space: Mapping[str, SearchRange], raw: Mapping[str, Any]) -> dict[str, Any]:
     """Let Optuna choose a value for each key that exists with the values chosen so far.
 
     Args:
@@ -77,11 +81,11 @@ def suggest(trial: "optuna.trial.Trial", space: Mapping[str, SpaceRecipe], raw: 
     values: dict[str, Any] = {}
     for key in sorted(space, key=lambda key: (key.count("."), not key.endswith(".kind"))):
         if _has_key(key, with_values(raw, values)):
-            values[key] = _value(space[key], _suggested(trial, key, space[key]))
+            values[key] = _value(space[key], _suggested(trial, study_name(key), space[key]))
     return values
 
 
-def default_values(space: Mapping[str, SpaceRecipe], raw: Mapping[str, Any]) -> dict[str, Any] | None:
+def default_values(space: Mapping[str, SearchRange], raw: Mapping[str, Any]) -> dict[str, Any] | None:
     """Give the recipe's own values as a point of the search space.
 
     Args:
@@ -100,21 +104,30 @@ def default_values(space: Mapping[str, SpaceRecipe], raw: Mapping[str, Any]) -> 
             same = [choice for choice in domain.choices if validate_recipe(with_values(raw, {key: choice})) == recipe]
             if not same:
                 return None
-            values[key] = _name(same[0])
+            values[study_name(key)] = _name(same[0])
         else:
             value = _value_of_key(resolved, key)
             if not _is_within(domain, value):
                 return None
-            values[key] = value
+            values[study_name(key)] = value
     return values
 
 
-def from_names(space: Mapping[str, SpaceRecipe], named: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn the names under which Optuna stores choices back into values."""
-    return {key: _value(space[key], value) for key, value in named.items() if key in space}
+def from_names(space: Mapping[str, SearchRange], named: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn the names under which Optuna stores keys and choices back into keys and values."""
+    keys = {study_name(key): key for key in space}
+    return {keys[name]: _value(space[keys[name]], value) for name, value in named.items() if name in keys}
 
 
-def _value(domain: SpaceRecipe, named: Any) -> Any:
+def study_name(key: str) -> str:
+    """Name a key as Optuna's journals do, whatever it is called now: its draws depend on the order of names."""
+    for new, old in STUDY_NAMES.items():
+        if f"{key}.".startswith(f"{new}."):
+            return old + key.removeprefix(new)
+    return key
+
+
+def _value(domain: SearchRange, named: Any) -> Any:
     """Read a choice's name; round a number to three digits."""
     if domain.choices:
         return json.loads(named)
@@ -126,7 +139,7 @@ def _value(domain: SpaceRecipe, named: Any) -> Any:
     return min(max(rounded, domain.low), domain.high)
 
 
-def _suggested(trial: "optuna.trial.Trial", key: str, domain: SpaceRecipe) -> Any:
+def _suggested(trial: "optuna.trial.Trial", key: str, domain: SearchRange) -> Any:
     if domain.choices:
         return trial.suggest_categorical(key, [_name(choice) for choice in domain.choices])
     assert domain.low is not None
@@ -141,7 +154,7 @@ def _name(value: Any) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
-def _ends(domain: SpaceRecipe) -> list[Any]:
+def _ends(domain: SearchRange) -> list[Any]:
     if domain.choices:
         return list(domain.choices)
     assert domain.low is not None
@@ -149,14 +162,14 @@ def _ends(domain: SpaceRecipe) -> list[Any]:
     return [round(end) if domain.whole else end for end in (domain.low, domain.high)]
 
 
-def _is_within(domain: SpaceRecipe, value: Any) -> bool:
+def _is_within(domain: SearchRange, value: Any) -> bool:
     """Whether a range contains a value; None, for which the backbone or the head chooses, is in no range."""
     if domain.low is None or domain.high is None or isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return domain.low <= value <= domain.high
 
 
-def _problems_with(raw: Mapping[str, Any], space: Mapping[str, SpaceRecipe], key: str, value: Any) -> list[Problem]:
+def _problems_with(raw: Mapping[str, Any], space: Mapping[str, SearchRange], key: str, value: Any) -> list[Problem]:
     """Validate a value of a key, with a choice of the section above it that has the key."""
     above, combinations = _deciding_key(space, key), [dict[str, Any]()]
     if above is not None:
@@ -172,7 +185,7 @@ def _problems_with(raw: Mapping[str, Any], space: Mapping[str, SpaceRecipe], key
     return []
 
 
-def _deciding_key(space: Mapping[str, SpaceRecipe], key: str) -> str | None:
+def _deciding_key(space: Mapping[str, SearchRange], key: str) -> str | None:
     """Find the nearest section above a key, or its kind, with choices of which some may not have the key."""
     parts = key.split(".")
     above = [".".join(parts[:depth]) for depth in range(len(parts) - 1, 0, -1)]

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from inkfold.config.load import dump_raw, dump_recipe, load_raw, load_recipe, merge_overrides, with_values
 from inkfold.config.recipe import Recipe, expand_shorthand
-from inkfold.config.sections import SpaceRecipe
+from inkfold.config.sections import SearchRange
 from inkfold.data.dataset import read_dataset
 from inkfold.errors import PredictionError, RecipeError
 from inkfold.evaluation.plots import plot_bars, plot_history
@@ -32,7 +32,7 @@ from inkfold.pipeline.run_dir import check_recipe
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
 from inkfold.search.objective import Candidate, Objective
-from inkfold.search.space import default_values, from_names, search_space, suggest
+from inkfold.search.space import default_values, from_names, search_space, study_name, suggest
 from inkfold.storage.files import TEMP_MARK, write_json, write_text
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class _Search:
 
     raw: Mapping[str, Any]
     recipe: Recipe
-    space: Mapping[str, SpaceRecipe]
+    space: Mapping[str, SearchRange]
 
     def candidate(self, values: Mapping[str, Any], trial: "optuna.trial.Trial | None" = None) -> Candidate:
         """Put a trial's values into the recipe."""
@@ -98,8 +98,8 @@ def tune(
     opening = open_executor(on)
     raw, out = _raw(recipe, overrides), Path(out)
     settled = settle_recipe(raw, (), data)
-    if settled.backbone.train != "frozen":
-        raise RecipeError("backbone.train: tune searches heads on a frozen backbone's features. Set backbone.train=frozen.")
+    if settled.is_finetuned:
+        raise RecipeError("finetune.part: tune searches heads on a frozen backbone's features. Set finetune.part=none.")
     raw = with_values(raw, {"backbone.name": settled.backbone.name})  # where inkfold chose it: once, for all trials
     search = _Search(raw, settled, search_space(raw, settled))
     _claim(out, settled)
@@ -197,7 +197,9 @@ def _open_study(out: Path, recipe: Recipe, fingerprint: str) -> "optuna.Study":
         study_name="tune",
         direction="maximize",
         load_if_exists=True,
-        pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=max(1, recipe.fit.epochs // RUNGS), reduction_factor=2),
+        pruner=optuna.pruners.SuccessiveHalvingPruner(
+            min_resource=max(1, recipe.train_head.epochs // RUNGS), reduction_factor=2
+        ),
     )
     finished = _count(study, running=False)
     if finished:
@@ -275,7 +277,7 @@ def _evaluate(study: "optuna.Study", objective: Objective, candidates: Sequence[
     lock = threading.Lock()
 
     def report(index: int, epoch: int, accuracy: float) -> bool:
-        trial, epochs = candidates[index].trial, candidates[index].recipe.fit.epochs
+        trial, epochs = candidates[index].trial, candidates[index].recipe.train_head.epochs
         assert trial is not None
         if not prune or epoch + 1 not in {max(1, epochs // RUNGS), max(1, epochs // RUNGS) * 2}:
             return True  # the journal is on disk: a line per epoch would take longer than the epoch
@@ -310,7 +312,7 @@ def _conclude(out: Path, study: "optuna.Study", objective: Objective, search: _S
     if baseline is None:
         [fitted] = objective.evaluate_trials([as_it_was], lambda *_: True)
         baseline = 0.0 if fitted.heads is None else fitted.held_out_accuracy
-    values, reached = {}, baseline
+    values, reached, keys = {}, baseline, {study_name(key): key for key in search.space}
     if best is not None and _value(best) > baseline:
         values, reached = from_names(search.space, best.params), _value(best)
     log.info(
@@ -321,7 +323,7 @@ def _conclude(out: Path, study: "optuna.Study", objective: Objective, search: _S
         "best": values,
         "cross_validated": {"as_it_was": baseline, "best": reached, "n": int((~objective.aside).sum())},
         "set_aside": objective.compare(as_it_was, search.candidate(values)),
-        "importance": _importance(study, complete),
+        "importance": {keys.get(name, name): value for name, value in _importance(study, complete).items()},
         "learnt_by_backbone": objective.seen_in_pretraining(),
     }
     write_text(out / BEST, BEST_HEADER + dump_raw(with_values(_without_root(search.raw), values)))

@@ -4,20 +4,13 @@ A finished run is exported once (`prepare`) and loaded in ONNX Runtime (`model`)
 which path gives what, for both `http`, inkfold's own HTTP server, and `application`, the ASGI application.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from inkfold.lazy import lazy_names
 
 if TYPE_CHECKING:
     from inkfold.serve.application import asgi as asgi
     from inkfold.serve.server import ServeOptions as ServeOptions
     from inkfold.serve.server import serve as serve
 
-_MODULES = {"ServeOptions": "server", "asgi": "application", "serve": "server"}
-__all__ = ["ServeOptions", "asgi", "serve"]
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name on its first use."""
-    if name not in _MODULES:
-        raise AttributeError(f"module 'inkfold.serve' has no attribute {name!r}")
-    return getattr(import_module(f"inkfold.serve.{_MODULES[name]}"), name)
+__getattr__, __dir__ = lazy_names(__name__, {"ServeOptions": "server", "asgi": "application", "serve": "server"})

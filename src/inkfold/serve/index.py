@@ -50,7 +50,7 @@ def write_index(path: str | Path, model: Path, data: str | Path | None = None, p
     chosen = _choose(prepared.targets)
     log.info("%s: its index holds %d of %d drawings, at most %d", path, len(chosen), len(prepared.targets), MAX_DRAWINGS)
     features = extractor.extract(prepared.digests[chosen], cost, progress).read(IDENTITY)
-    image = ImageOptions(SIDE_PX, fit=run.recipe.image.fit, invert=run.recipe.image.invert)
+    image = ImageOptions(size_px=SIDE_PX, resize=run.recipe.image.resize, invert=run.recipe.image.invert)
     index = build_index(features, prepared.targets[chosen], _thumbnails(prepared, chosen, image))
     save_index(index_path(model), index)
     return index_path(model)

@@ -47,7 +47,7 @@ class _File:
             raise ExportError(f"{path}: can't be loaded ({words}), expected an ONNX file. Export the run again.") from None
         self.about = read_about(self.session)
         image = {**self.about.image, "pixel_limit": min(int(self.about.image["pixel_limit"]), PIXEL_LIMIT)}
-        self.image = ImageOptions(**image)
+        self.image = ImageOptions.from_key(image)
         available = [output.name for output in self.session.get_outputs()]
         self.outputs = [name for name in ("probs", "features") if name in available]
 

@@ -6,7 +6,7 @@ killed run continues at the first missing shard.
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +67,12 @@ class ImageStore:
 
     Args:
         parent: Directory that holds all pixel stores.
-        options: Image options: size, fit, colour, inversion, interpolation and the pixel limit.
+        options: Image options: size, resizing, colour, inversion, interpolation and the pixel limit.
     """
 
     def __init__(self, parent: Path, options: ImageOptions) -> None:
         self.options = options
-        key = {**asdict(options), "version": FITTING_VERSION}
+        key = {**options.key(), "version": FITTING_VERSION}
         self.grey = ShardSet(parent, f"grey-{options.size_px}", {**key, "channels": 1})
         self.colour = ShardSet(parent, f"rgb-{options.size_px}", {**key, "channels": 3})
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inkfold.augment.operations import KINDS, Operation, parse_operation, parse_operations
+from inkfold.config.operations import KINDS, Operation, parse_operation, parse_operations
 from toy_operations import PAIRS, bounds, operations, probabilities
 
 NUMBERS = [name for name, kind in KINDS.items() if kind.range != "none"]

@@ -1,0 +1,112 @@
+"""Keys that recipes had under other names: they are still read, with one line per key and process that says the new name."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+log = logging.getLogger("inkfold.config")
+
+RENAMED = {  # by dotted key; a section's new name holds for all keys below it
+    "fit": "train_head",
+    "image.fit": "image.resize",
+    "backbone.train": "finetune.part",
+    "backbone.train_blocks": "finetune.blocks",
+    "backbone.lora_rank": "finetune.lora_rank",
+    "backbone.lora_alpha": "finetune.lora_alpha",
+    "backbone.drop_path": "finetune.drop_path",
+}
+RENAMED_VALUES = {("backbone.train", "frozen"): "none"}
+SECTIONS = {section for names in RENAMED.items() for section in (name.partition(".")[0] for name in names)}
+_reported: set[str] = set()
+
+
+def renamed(key: str) -> str:
+    """Give the name that a dotted key has now; an old name is logged, once per process.
+
+    Args:
+        key: Such as `fit.lr`.
+
+    Returns:
+        Such as `train_head.lr`; the key itself if it wasn't renamed.
+    """
+    for old, new in RENAMED.items():
+        if key == old or key.startswith(f"{old}."):
+            if old not in _reported:
+                _reported.add(old)
+                log.warning("recipe: '%s' is called '%s' now; the old key is still read.", old, new)
+            return new + key.removeprefix(old)
+    return key
+
+
+def renamed_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Rename values by dotted key.
+
+    Args:
+        values: Under old or new names; a whole section's value may have old names below it.
+
+    Returns:
+        The values under new names, in their order; what moved to another section comes after the section that it was in.
+
+    Raises:
+        ValueError: If a key is given under both its names.
+    """
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        moved = {}
+        if isinstance(value, Mapping):
+            moved = {f"{key}.{below}": part for below, part in value.items() if f"{key}.{below}" in RENAMED}
+            value = {below: part for below, part in value.items() if f"{key}.{below}" not in moved}  # noqa: PLW2901
+        for old, part in {key: value, **moved}.items():
+            new = renamed(old)
+            if new in found or (new != old and new in values):
+                raise ValueError(f"'{new}' is given twice, also by its old name '{old}'. Remove one of them")
+            found[new] = RENAMED_VALUES.get((old, part), part) if isinstance(part, str) else part
+    return found
+
+
+def renamed_recipe(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Rename the keys of a recipe, of one model or of an ensemble.
+
+    Args:
+        raw: Nested mappings; left as they are.
+
+    Returns:
+        Nested mappings with new names, also in `tune.space` and in the members' `set`. What isn't a mapping where one is
+        expected stays for the validation to report.
+
+    Raises:
+        ValueError: If a key is given under both its names.
+    """
+    found: dict[str, Any] = {}
+    for key, value in raw.items():
+        if isinstance(value, Mapping) and key in SECTIONS:
+            found.setdefault(renamed(key), {})
+            for below, part in value.items():
+                _put(found, f"{key}.{below}", part)
+        elif key not in found or value is not None:
+            _put(found, key, value)
+    if isinstance(found.get("tune"), Mapping) and isinstance(found["tune"].get("space"), Mapping):
+        found["tune"] = {**found["tune"], "space": renamed_values(found["tune"]["space"])}
+    if isinstance(found.get("members"), list | tuple):
+        found["members"] = [_renamed_member(member) for member in found["members"]]
+    return found
+
+
+def _put(found: dict[str, Any], old: str, value: Any) -> None:
+    """Set a section, or a key in one, under its new name."""
+    section, _, key = renamed(old).partition(".")
+    place, name = found, section
+    if key:
+        place, name = found.get(section) or {}, key
+        if not isinstance(place, dict):  # the validation reports it
+            return
+        found[section] = place
+    if name in place:
+        raise ValueError(f"'{renamed(old)}' is given twice, also by its old name. Remove one of them")
+    place[name] = RENAMED_VALUES.get((old, value), value) if isinstance(value, str) else value
+
+
+def _renamed_member(member: Any) -> Any:
+    if not isinstance(member, Mapping) or not isinstance(member.get("set"), Mapping):
+        return member
+    return {**member, "set": renamed_values(member["set"])}

@@ -1,0 +1,47 @@
+import ast
+import itertools
+from pathlib import Path
+
+import inkfold
+
+SHARED_AT_MOST = 2
+RESOLVED = {"BackboneInfo"}  # what the settings came to, as it is written to files: every value is given, none has a default
+
+
+def classes():
+    """The fields of every dataclass and pydantic model of the package, and those that have a default."""
+    found = {}
+    for path in sorted(Path(inkfold.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                fields = [part for part in node.body if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name)]
+                names = {field.target.id for field in fields}
+                found[path.parent.name, node.name] = names, {field.target.id for field in fields if field.value is not None}
+    return found
+
+
+def test_no_setting_is_defined_twice():
+    """A component takes a section, or a subclass of it: a copy of its fields has another default one day."""
+    found = {key: fields for key, fields in classes().items() if key[1] not in RESOLVED}
+    sections = {key: fields for key, fields in found.items() if key[0] == "config"}
+    others = {key: fields for key, fields in found.items() if key[0] != "config"}
+    assert {"FinetuneSettings", "ImageSettings", "DataSettings"} <= {name for _, name in sections}
+    assert {"ImageOptions", "BackboneSpec", "HeadSpec"} <= {name for _, name in others}
+    shared = {
+        (section[1], other[1]): names & copied
+        for (section, (names, _)), (other, (copied, _)) in itertools.product(sections.items(), others.items())
+    }
+    shared |= {
+        (one[1], other[1]): defaults & copied
+        for (one, (_, defaults)), (other, (_, copied)) in itertools.combinations(others.items(), 2)
+    }
+    assert {pair: sorted(names) for pair, names in shared.items() if len(names) > SHARED_AT_MOST} == {}
+
+
+def test_every_setting_says_what_it_means():
+    from inkfold.config import sections
+
+    models = [one for one in vars(sections).values() if isinstance(one, type) and issubclass(one, sections.Section)]
+    assert len(models) > 15
+    silent = [f"{one.__name__}.{name}" for one in models for name, field in one.model_fields.items() if not field.description]
+    assert silent == []
