@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from inkfold.audit import robustness as weakness
-from inkfold.audit.robustness import CHANGES, find_weaknesses, taught
+from inkfold.audit.robustness import CHANGES, add_augmentation, find_weaknesses
 from inkfold.config.load import load_recipe, validate_recipe
 from inkfold.errors import PredictionError
 from inkfold.evaluation.predictions import Predictions
@@ -111,7 +111,7 @@ def test_light_on_dark_is_to_be_learnt_only_where_reading_does_not_turn_it(tmp_p
 
 def test_an_augmentation_joins_the_stages_that_change_drawings():
     given = recipe(curriculum=[{"until_epoch": 5}, {"augment": ["hflip@0.5", "rotate(15)@0.5"]}])
-    assert taught(given, "vflip@0.5") == (
+    assert add_augmentation(given, "vflip@0.5") == (
         'curriculum=[{"until_epoch": 5}, {"augment": ["hflip@0.5", "rotate(15)@0.5", "vflip@0.5"], "views": 4}]'
     )
 
@@ -127,7 +127,7 @@ def test_an_augmentation_joins_the_stages_that_change_drawings():
     ],
 )
 def test_what_is_learnt_from_already_is_widened_or_left(there, remedy, expected):
-    setting = taught(recipe(curriculum=[{"augment": [there]}], backbone={"name": "resnet18", "train": "all"}), remedy)
+    setting = add_augmentation(recipe(curriculum=[{"augment": [there]}], backbone={"name": "resnet18", "train": "all"}), remedy)
     found = None if setting is None else json.loads(setting.removeprefix("curriculum="))
     assert found == (None if expected is None else [{"augment": expected}])
 

@@ -238,7 +238,7 @@ def test_a_vote_says_that_a_members_backbone_knows_the_drawings_and_is_judged_by
     """Those that are new may be of few classes, and what is fitted on them would forget the others."""
     for name in ("test_resnet", "test_efficientnet"):
         train(toy_recipe(tmp_path, RECIPE.replace("test_resnet", name)), data=data, out=tmp_path / name)
-    known = Predictions.load(tmp_path / "test_resnet/predictions/out_of_fold.parquet").learnt
+    known = Predictions.load(tmp_path / "test_resnet/predictions/out_of_fold.parquet").seen
     assert known.sum() == 48
     voted = vote([tmp_path / "test_resnet", tmp_path / "test_efficientnet"], {"method": "weighted"}, out=tmp_path / "vote")
     assert voted.metrics["out_of_fold"]["n"] == 72

@@ -110,8 +110,8 @@ def test_the_order_of_a_members_rows_and_columns_is_irrelevant_to_the_bit(seed, 
 
 def test_what_some_members_backbone_learnt_is_known_of_the_panel_in_its_order():
     known = np.arange(6) < 2
-    first, second = labelled(learnt=known), shuffled(labelled(1), 3)
-    second = replace(second, learnt=np.isin(second.image_paths, first.image_paths[1:3]))
+    first, second = labelled(seen=known), shuffled(labelled(1), 3)
+    second = replace(second, seen=np.isin(second.image_paths, first.image_paths[1:3]))
     panel = align_members(
         [MemberPredictions("a", first, None), MemberPredictions("b", second, None), MemberPredictions("c", labelled(2), None)]
     )

@@ -31,9 +31,9 @@ from inkfold.ensemble.submission import SubmissionFormat, form_of_data, form_of_
 from inkfold.errors import PredictionError, RecipeError
 from inkfold.features.executors import INLINE, Executor, open_executor
 from inkfold.pipeline.manifest import MANIFEST, read_manifest
-from inkfold.pipeline.results import SUBMISSION
 from inkfold.pipeline.run import Run
 from inkfold.pipeline.run_dir import claimed, write_cost, write_manifest
+from inkfold.pipeline.run_files import SUBMISSION
 from inkfold.pipeline.train import train
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
@@ -90,7 +90,7 @@ def train_any(
         return _train_ensemble(*settled, Path(out), progress, launcher)
 
 
-def vote(  # noqa: PLR0913 - one for each thing that is chosen
+def vote(
     members: Sequence[str | Path],
     how: VoteRecipe | Mapping[str, Any] | None = None,
     *,

@@ -190,7 +190,7 @@ class _Bench:
 
     def learnt(self) -> Bool[np.ndarray, " n"] | None:
         """Say which drawings some member's backbone learnt from before."""
-        told = [one.given.learnt[self.rows_of(one)] for one in self.answers if one.given.learnt is not None]
+        told = [one.given.seen[self.rows_of(one)] for one in self.answers if one.given.seen is not None]
         return np.logical_or.reduce(told) if told else None
 
     def parts(self, count: int) -> Int64[np.ndarray, " n"]:

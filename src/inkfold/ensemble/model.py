@@ -16,10 +16,10 @@ from inkfold.ensemble.voting import vote_of_folds
 from inkfold.errors import PredictionError, Problem
 from inkfold.pipeline.manifest import MANIFEST, is_below, read_manifest
 from inkfold.pipeline.run import Model, Run, files_of, load_run
+from inkfold.pipeline.run_files import VOTE
 from inkfold.runtime.progress import Progress, silent
 
 ENSEMBLE = "ensemble"
-VOTE = "vote.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +112,25 @@ def load_any(path: str | Path) -> Run | Ensemble:
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         raise PredictionError(f"{path / VOTE}: not an ensemble's vote: {error}. Vote again into another directory.") from None
     return Ensemble(path, manifest, metrics, runs, vote, FittedMethod.from_json(way, str(path / VOTE)))
+
+
+def first_run(model: Run | Ensemble, consequence: str) -> Run:
+    """Return a run itself, or the first member of an ensemble that is a run: all members share one data set.
+
+    Args:
+        model: The run or ensemble.
+        consequence: What can't be done without a run; ends the error message.
+
+    Returns:
+        The run.
+
+    Raises:
+        PredictionError: If every member of the ensemble is a mere file of predictions.
+    """
+    run = model if isinstance(model, Run) else next((member for member in model.members if member is not None), None)
+    if run is None:
+        raise PredictionError(f"{model.path}: has mere files of predictions for members, so {consequence}")
+    return run
 
 
 def named(progress: Progress, name: str) -> Progress:

@@ -22,13 +22,14 @@ from inkfold.ensemble.methods import (
     score_choice,
     score_method,
 )
-from inkfold.ensemble.model import VOTE, single_precision
+from inkfold.ensemble.model import single_precision
 from inkfold.ensemble.submission import SubmissionFormat
 from inkfold.ensemble.voting import nested_vote
 from inkfold.errors import PredictionError
 from inkfold.evaluation.metrics import measure
 from inkfold.evaluation.predictions import Predictions
-from inkfold.pipeline.results import METRICS, OUT_OF_FOLD, SUBMISSION, TEST, measure_seen
+from inkfold.pipeline.results import measure_seen
+from inkfold.pipeline.run_files import METRICS, OUT_OF_FOLD, SUBMISSION, TEST, VOTE
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.files import write_json
 
@@ -154,9 +155,7 @@ def write_selection(
         if verdict.choice is not None:
             metrics["choice"] = verdict.choice.figures(panel.targets)
         metrics["folds"] = [_fold_figures(fold, probs, held_in, panel, facts) for fold in np.unique(held_in).tolist()]
-        out_of_fold = Predictions(
-            panel.out_of_fold_paths, probs, panel.class_names, panel.targets, held_in, learnt=panel.learnt
-        )
+        out_of_fold = Predictions(panel.out_of_fold_paths, probs, panel.class_names, panel.targets, held_in, seen=panel.learnt)
         out_of_fold.save(out / OUT_OF_FOLD)
         if (told := measure_seen(out_of_fold)) is not None:
             metrics["learnt_by_backbone"] = told

@@ -108,7 +108,7 @@ def fit_weights(
     return weights
 
 
-def select_greedily(  # noqa: PLR0913 - as the paper has it
+def select_greedily(
     members: Float[np.ndarray, "members n classes"],
     targets: Int64[np.ndarray, " n"],
     *,

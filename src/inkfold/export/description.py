@@ -5,15 +5,11 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
-
 from inkfold.ensemble.model import Ensemble
-from inkfold.evaluation.metrics import confidence_bins, wilson_interval
-from inkfold.evaluation.predictions import Predictions
+from inkfold.evaluation.metrics import reliability_table, wilson_interval
 from inkfold.export.metadata import About
 from inkfold.export.model_graph import GraphOptions, image_of, runs_of
 from inkfold.pipeline.manifest import MANIFEST
-from inkfold.pipeline.results import OUT_OF_FOLD
 from inkfold.pipeline.run import Run
 from inkfold.storage.hashing import digest_file
 
@@ -68,17 +64,8 @@ def _accuracy(predictor: Run | Ensemble, *, views: bool) -> dict[str, Any] | Non
 
 def _reliability(predictor: Run | Ensemble) -> tuple[dict[str, Any], ...]:
     """Compare confidence with accuracy out of fold; of an empty bin, both are null."""
-    path = predictor.path / OUT_OF_FOLD
-    if not path.is_file():
+    held_out = predictor.files.out_of_fold
+    if held_out is None:
         return ()
-    held_out = Predictions.load(path)
     assert held_out.targets is not None
-    confidence, right = held_out.probs.max(1).astype(np.float64), held_out.preds == held_out.targets
-    which = confidence_bins(confidence, BINS)
-    found: list[dict[str, Any]] = []
-    for place in range(BINS):
-        inside = which == place
-        means = (float(values[inside].mean()) if inside.any() else None for values in (confidence, right))
-        named = dict(zip(("confidence", "accuracy"), means, strict=True))
-        found.append({"low": place / BINS, "high": (place + 1) / BINS, "count": int(inside.sum()), **named})
-    return tuple(found)
+    return tuple(asdict(one) for one in reliability_table(held_out.probs, held_out.targets, BINS))

@@ -54,7 +54,7 @@ class BatchedHeads:
         device: Where they are fitted.
     """
 
-    def __init__(  # noqa: PLR0913 - what is learnt, by what, and where
+    def __init__(
         self,
         spec: HeadSpec,
         members: Sequence[HeadJob],

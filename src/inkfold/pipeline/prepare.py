@@ -126,7 +126,7 @@ def read_files(
     return ReadData(dataset, train, test, broken_train, broken_test, test_targets, fingerprint)
 
 
-def decode(  # noqa: PLR0913 - two sorts of views
+def decode(
     read: ReadData,
     extractor: Extractor,
     on_broken: str,

@@ -291,7 +291,7 @@ def _try_out(recipe: Recipe, read: ReadData, progress: Progress, launcher: Execu
         shared_features(material.features, None, folds), material.prepared, material.test_views, folds, fitted
     )
     right = predictions.preds == predictions.targets
-    learnt = predictions.learnt
+    learnt = predictions.seen
     if learnt is None or not is_worth_reporting(int(learnt.sum()), len(learnt)):
         learnt = np.zeros_like(right)
     info = material.extractor.backbone

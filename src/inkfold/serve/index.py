@@ -8,12 +8,10 @@ from jaxtyping import Int64
 from PIL import Image
 
 from inkfold.augment.views import IDENTITY
-from inkfold.ensemble.model import Ensemble, load_any
-from inkfold.errors import PredictionError
+from inkfold.ensemble.model import first_run, load_any
 from inkfold.images.preprocess import ImageOptions, read_drawing
 from inkfold.pipeline.build import read_again
 from inkfold.pipeline.prepare import Prepared, decode
-from inkfold.pipeline.run import Run
 from inkfold.report.thumbnails import grey_png
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
@@ -42,7 +40,7 @@ def write_index(path: str | Path, model: Path, data: str | Path | None = None, p
         DataError: If the data can't be read any more.
         WeightsError: If features are missing and the backbone's weights are gone.
     """
-    run = _own_run(load_any(path))
+    run = first_run(load_any(path), "it has no features. Name a run.")
     extractor, cost = run.seers()[0][0], Cost()
     read = read_again(run, cost, progress, data)
     prepared = decode(read, extractor, run.recipe.data.on_broken, cost, progress, test_views=())
@@ -52,14 +50,6 @@ def write_index(path: str | Path, model: Path, data: str | Path | None = None, p
     index = build_nearest(features, prepared.targets[chosen], _thumbnails(prepared, chosen, image))
     save_nearest(index_path(model), index)
     return index_path(model)
-
-
-def _own_run(run: Run | Ensemble) -> Run:
-    """Give the run itself, or an ensemble's first member that is one: the model's features are its backbone's."""
-    own = run if isinstance(run, Run) else next((member for member in run.members if member is not None), None)
-    if own is None:
-        raise PredictionError(f"{run.path}: has mere files of predictions for members, so it has no features. Name a run.")
-    return own
 
 
 def _choose(targets: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " k"]:
