@@ -51,7 +51,7 @@ def evaluated_name(run: RunFiles) -> str:
 
 
 def _nested_choice(run: RunFiles) -> str:
-    """State the accuracy of choosing a vote, which the accuracy of the chosen one is optimistic about."""
+    """State the accuracy of choosing a vote on other drawings: the accuracy of the chosen vote itself is optimistic."""
     if run.vote is None or not run.vote["choice"]:
         return ""
     choice = run.vote["choice"]
