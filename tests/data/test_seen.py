@@ -195,7 +195,7 @@ def test_a_run_measures_drawings_that_are_new_to_its_backbone_apart(tmp_path, da
     assert "learnt from 48 of these 72 held-out drawings" in done.stderr
     assert "On the 24 others it is" in done.stderr
     write_report([tmp_path / "run"], tmp_path / "report.html")
-    assert "learnt from 48 of them, so this flatters" in (tmp_path / "report.html").read_text()
+    assert "pretrained on 48 of them, so this is optimistic" in (tmp_path / "report.html").read_text()
 
 
 def test_a_run_says_so_too_where_nothing_is_new(tmp_path, data, weights):
