@@ -49,9 +49,9 @@ def test_all_problems_are_in_one_report(data):
     checkup = check_data(data, k=5)
     assert not checkup.ok
     assert checkup.counts["broken"] == 2
-    told = "\n".join(str(problem) for problem in checkup.problems)
+    messages = "\n".join(str(problem) for problem in checkup.problems)
     for part in ("train apple/sketch_0.png", "test 2.png", "fish/sketch_3.png", "image path is empty", "class 'house'"):
-        assert part in told
+        assert part in messages
 
 
 def test_a_broken_drawing_that_may_be_skipped_is_a_warning(data):
@@ -112,7 +112,7 @@ def test_both_ways_of_decoding_find_the_same(data):
     assert without.counts == counts
 
 
-def test_duplicates_conflicts_and_leaks_are_warned_of(data):
+def test_duplicates_conflicts_and_leaks_are_warnings(data):
     pixels = np.asarray(Image.open(data / "train/apple/sketch_0.png"))
     for place in ("train/apple/sketch_1.png", "train/fish/sketch_1.png"):
         Image.fromarray(np.ascontiguousarray(pixels[::-1])).save(data / place)
@@ -127,13 +127,13 @@ def test_duplicates_conflicts_and_leaks_are_warned_of(data):
 def test_the_command_writes_a_page_and_refuses_one_without_a_search(data, tmp_path, capsys):
     shutil.copy(data / "train/house/sketch_0.png", data / "test/1.png")
     assert cli.main(["check", str(data), "--html", str(tmp_path / "page.html")]) == 0
-    assert "Learnt from and measured on (1)" in (tmp_path / "page.html").read_text()
+    assert "Trained on and evaluated on (1)" in (tmp_path / "page.html").read_text()
     assert "leak" in capsys.readouterr().out
     assert cli.main(["check", str(data), "--html", str(tmp_path / "page.html"), "--no-duplicates"]) == 2
     assert "--no-duplicates" in capsys.readouterr().err
 
 
-def test_a_place_that_is_no_data_set_is_told(tmp_path):
+def test_a_folder_without_a_data_set_is_an_error(tmp_path):
     with pytest.raises(DataError):
         check_data(tmp_path / "gone")
     (tmp_path / "empty").mkdir()

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from inkfold.audit.label_issues import estimate_wrong_fraction, find_confusions, find_doubts, lost_to_confusion
+from inkfold.audit.label_issues import estimate_wrong_fraction, find_confusions, find_label_issues, lost_to_confusion
 
 
 def classifier(n=600, classes=12, wrong=30, seed=0, confused=()):
@@ -23,20 +23,20 @@ def classifier(n=600, classes=12, wrong=30, seed=0, confused=()):
 
 def test_planted_wrong_labels_are_listed_with_their_true_class():
     probs, labels, truth, wrong = classifier()
-    doubts = find_doubts(probs, labels)
-    found = {doubt.row for doubt in doubts}
+    issues = find_label_issues(probs, labels)
+    found = {issue.row for issue in issues}
     assert len(found & wrong) >= 27
     assert len(found - wrong) <= 9
-    assert all(doubt.given == labels[doubt.row] for doubt in doubts)
-    assert sum(doubt.suggested == truth[doubt.row] for doubt in doubts if doubt.row in wrong) >= 25
+    assert all(issue.label == labels[issue.row] for issue in issues)
+    assert sum(issue.suggested == truth[issue.row] for issue in issues if issue.row in wrong) >= 25
 
 
 def test_the_most_doubtful_come_first():
     probs, labels, _, _ = classifier()
-    doubts = find_doubts(probs, labels)
-    scores = [doubt.score for doubt in doubts]
+    issues = find_label_issues(probs, labels)
+    scores = [issue.score for issue in issues]
     assert scores == sorted(scores)
-    assert scores == [probs[doubt.row, doubt.given] for doubt in doubts]
+    assert scores == [probs[issue.row, issue.label] for issue in issues]
 
 
 def test_the_share_of_wrong_labels_is_bounded_closely():
@@ -52,13 +52,13 @@ def test_labels_of_equal_probability_are_bounded_as_any_others():
     probs = np.where(np.arange(20) == named[:, None], 0.81, 0.01).astype(np.float32)
     wrong = float((named != labels).mean())
     assert wrong <= estimate_wrong_fraction(probs, labels) <= wrong + 0.05
-    assert {doubt.row for doubt in find_doubts(probs, labels)} == {*np.flatnonzero(named != labels).tolist()}
+    assert {issue.row for issue in find_label_issues(probs, labels)} == {*np.flatnonzero(named != labels).tolist()}
 
 
 def test_labels_that_are_all_rarer_than_others_may_all_be_wrong():
     probs, labels = np.array([[0.9, 0.1], [0.1, 0.9]], np.float32), np.array([1, 0])
     assert estimate_wrong_fraction(probs, labels) == 1.0
-    assert {doubt.row for doubt in find_doubts(probs, labels)} == {0, 1}
+    assert {issue.row for issue in find_label_issues(probs, labels)} == {0, 1}
 
 
 def test_a_classifier_that_knows_nothing_lists_little_more_than_it_must():
@@ -66,13 +66,13 @@ def test_a_classifier_that_knows_nothing_lists_little_more_than_it_must():
     probs = rng.dirichlet(np.ones(10), 500).astype(np.float32)
     labels = rng.integers(0, 10, 500)
     assert estimate_wrong_fraction(probs, labels) > 0.8  # any label may be wrong, as far as it can tell
-    assert all(doubt.suggested != doubt.given for doubt in find_doubts(probs, labels))
+    assert all(issue.suggested != issue.label for issue in find_label_issues(probs, labels))
 
 
 def test_certainty_in_the_given_labels_leaves_no_doubt():
     labels = np.arange(40) % 4
     probs = np.eye(4, dtype=np.float32)[labels]
-    assert find_doubts(probs, labels) == []
+    assert find_label_issues(probs, labels) == []
 
 
 def test_a_pair_that_nothing_tells_apart_is_found_and_no_other():

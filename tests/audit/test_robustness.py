@@ -1,16 +1,18 @@
-"""A run asked for its drawings changed: what it costs, what it finds, and what it tells one to try."""
+"""A run measured on changed drawings: what it costs, what it finds, and which command it suggests."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from inkfold.audit import robustness as weakness
-from inkfold.audit.robustness import CHANGES, find_weaknesses, taught
+from inkfold.audit.robustness import CHANGES, add_augmentation, find_weaknesses
 from inkfold.config.load import load_recipe, validate_recipe
 from inkfold.errors import PredictionError
 from inkfold.evaluation.predictions import Predictions
+from inkfold.pipeline.run import load_run
 from inkfold.pipeline.train import train
 from toy import inkfold, toy_data, toy_recipe
 
@@ -22,30 +24,42 @@ def data(tmp_path):
     return toy_data(tmp_path / "data")
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with data, a finished run and the cache that it left; trained once and only read."""
+    root = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INKFOLD_HOME", str(root / "home"))
+        train(toy_recipe(root), data=toy_data(root / "data"), out=root / "run")
+    return root
+
+
 @pytest.fixture
-def run(tmp_path, data):
-    return train(toy_recipe(tmp_path), data=data, out=tmp_path / "run")
+def run(trained, tmp_path, own_home):
+    """A copy of the finished run, with a copy of its cache."""
+    shutil.copytree(trained / "home", own_home)
+    return load_run(shutil.copytree(trained / "run", tmp_path / "run"))
 
 
 def recipe(**changes):
     return validate_recipe({"backbone": {"name": "resnet18"}, **changes})
 
 
-def told_wrong(name, real):
-    """Answer everything rightly but drawings under one view."""
+def wrong_under(name, real):
+    """Predict every drawing rightly, but those under one view wrongly."""
 
-    def answered(shown, prepared, views, folds, fitted):
-        answers = real(shown, prepared, views, folds, fitted)
-        hits = np.eye(3, dtype=np.float32)[answers.targets]
+    def predict(shown, prepared, views, folds, fitted):
+        actual = real(shown, prepared, views, folds, fitted)
+        hits = np.eye(3, dtype=np.float32)[actual.targets]
         wrong = [str(view) for view in views] == [name]
         return Predictions(
-            answers.image_paths, np.roll(hits, 1, 1) if wrong else hits, answers.class_names, answers.targets, answers.folds
+            actual.image_paths, np.roll(hits, 1, 1) if wrong else hits, actual.class_names, actual.targets, actual.folds
         )
 
-    return answered
+    return predict
 
 
-def test_drawings_as_they_are_are_answered_as_out_of_fold(run):
+def test_unchanged_drawings_are_predicted_as_out_of_fold(run):
     found = find_weaknesses(run)
     assert found == json.loads((run.path / "weakness.json").read_text())
     assert found["clean"]["accuracy"] == run.metrics["out_of_fold"]["accuracy"]
@@ -67,21 +81,21 @@ def test_folds_that_keep_copies_together_are_found_again(tmp_path, data):
     assert find_weaknesses(run)["clean"]["accuracy"] == run.metrics["out_of_fold"]["accuracy"]
 
 
-def test_a_second_look_costs_no_forward(run):
+def test_a_second_time_costs_no_forward_pass(run):
     first, second = find_weaknesses(run), find_weaknesses(run)
-    assert first["cost"]["forwards"] == 18 * len(CHANGES), "drawings as they are were in the bank"
+    assert first["cost"]["forwards"] == 18 * len(CHANGES), "unchanged drawings were in the bank"
     assert second["cost"]["forwards"] == 0
     assert first["rows"] == second["rows"]
 
 
-def test_only_held_out_drawings_are_looked_at(tmp_path, data):
+def test_only_held_out_drawings_are_predicted(tmp_path, data):
     run = train(toy_recipe(tmp_path), "folds.split=holdout", data=data, out=tmp_path / "holdout")
     found = find_weaknesses(run)
     assert found["clean"]["n"] == 6
     assert found["cost"]["forwards"] == 6 * len(CHANGES)
 
 
-def test_each_tuned_fold_answers_with_its_own_backbone(tmp_path, data):
+def test_each_finetuned_fold_predicts_with_its_own_backbone(tmp_path, data):
     run = train(toy_recipe(tmp_path), *TUNED, data=data, out=tmp_path / "tuned")
     found = find_weaknesses(run)
     assert found["clean"]["accuracy"] == run.metrics["out_of_fold"]["accuracy"]
@@ -89,7 +103,7 @@ def test_each_tuned_fold_answers_with_its_own_backbone(tmp_path, data):
 
 
 def test_a_drop_that_cannot_be_chance_names_the_command_to_try(run, monkeypatch):
-    monkeypatch.setattr(weakness, "predict_held_out", told_wrong("hflip", weakness.predict_held_out))
+    monkeypatch.setattr(weakness, "predict_held_out", wrong_under("hflip", weakness.predict_held_out))
     worst, *others = find_weaknesses(run)["rows"]
     assert (worst["name"], worst["drop"], worst["significant"]) == ("mirrored", 1.0, True)
     assert worst["augmentation"] == "hflip@0.5"
@@ -101,41 +115,40 @@ def test_a_drop_that_cannot_be_chance_names_the_command_to_try(run, monkeypatch)
 
 
 @pytest.mark.parametrize(("invert", "remedy"), [("auto", None), ("never", "invert@0.5")])
-def test_light_on_dark_is_to_be_learnt_only_where_reading_does_not_turn_it(tmp_path, data, monkeypatch, invert, remedy):
+def test_light_on_dark_needs_augmentation_only_where_reading_does_not_invert_it(tmp_path, data, monkeypatch, invert, remedy):
     run = train(toy_recipe(tmp_path), f"image.invert={invert}", data=data, out=tmp_path / "run")
     monkeypatch.setattr(weakness, "mcnemar", lambda first, second: 0.0)
-    monkeypatch.setattr(weakness, "predict_held_out", told_wrong("invert", weakness.predict_held_out))
+    monkeypatch.setattr(weakness, "predict_held_out", wrong_under("invert", weakness.predict_held_out))
     [row] = [row for row in find_weaknesses(run)["rows"] if row["name"] == "light on dark"]
     assert (row["drop"], row["augmentation"]) == (1.0, remedy)
 
 
 def test_an_augmentation_joins_the_stages_that_change_drawings():
-    given = recipe(curriculum=[{"until_epoch": 5}, {"augment": ["hflip@0.5", "rotate(15)@0.5"]}])
-    assert taught(given, "vflip@0.5") == (
+    before = recipe(curriculum=[{"until_epoch": 5}, {"augment": ["hflip@0.5", "rotate(15)@0.5"]}])
+    assert add_augmentation(before, "vflip@0.5") == (
         'curriculum=[{"until_epoch": 5}, {"augment": ["hflip@0.5", "rotate(15)@0.5", "vflip@0.5"], "views": 4}]'
     )
 
 
-@pytest.mark.parametrize(
-    ("there", "remedy", "expected"),
-    [
+def test_an_augmentation_that_is_there_is_widened_or_left():
+    for there, remedy, expected in (
         ("rotate(15)@0.5", "rotate(45)@0.5", ["rotate(45)@0.5"]),
         ("rotate(45)@0.5", "rotate(15)@0.5", None),
         ("elastic(20,4)@0.5", "elastic(30,4)@0.5", None),
         ("hflip@0.3", "hflip@0.5", None),
         ("scale(0.9,1.1)", "scale(0.6,1.1)@0.5, translate(0.15)@0.5", ["scale(0.6,1.1)@0.5", "translate(0.15)@0.5"]),
-    ],
-)
-def test_what_is_learnt_from_already_is_widened_or_left(there, remedy, expected):
-    setting = taught(recipe(curriculum=[{"augment": [there]}], backbone={"name": "resnet18", "train": "all"}), remedy)
-    found = None if setting is None else json.loads(setting.removeprefix("curriculum="))
-    assert found == (None if expected is None else [{"augment": expected}])
+    ):
+        setting = add_augmentation(
+            recipe(curriculum=[{"augment": [there]}], backbone={"name": "resnet18", "train": "all"}), remedy
+        )
+        expected_setting = None if expected is None else f"curriculum={json.dumps([{'augment': expected}])}"
+        assert setting == expected_setting, there
 
 
 def test_other_drawings_are_refused(run, data):
     next(iter((data / "train").rglob("*.png"))).write_bytes(next(iter((data / "test").rglob("*.png"))).read_bytes())
-    with pytest.raises(PredictionError, match=r"not the drawings that .* learnt from"):
-        find_weaknesses(run)
+    with pytest.raises(PredictionError, match=r"not the drawings that .* (learnt from|trained on)"):
+        find_weaknesses(run, data)
 
 
 def test_the_command_shows_every_change(run, tmp_path):
@@ -146,7 +159,7 @@ def test_the_command_shows_every_change(run, tmp_path):
     assert json.loads(inkfold("weakness", run.path, "--json", home=home).stdout)["format"] == 1
 
 
-def test_an_ensemble_is_told_to_ask_its_members(tmp_path, data, run):
+def test_an_ensemble_is_refused_with_the_names_of_its_members(tmp_path, data, run):
     other = train(toy_recipe(tmp_path), "seed=1", data=data, out=tmp_path / "other")
     home = tmp_path / "home"
     assert inkfold("vote", run.path, other.path, "--out", tmp_path / "both", home=home).returncode == 0

@@ -19,27 +19,38 @@ def mirrored(source, target):
     Image.fromarray(np.ascontiguousarray(np.asarray(Image.open(source))[:, ::-1])).save(target)
 
 
-@pytest.fixture
-def data(tmp_path):
+def data_with_duplicates(folder):
     """Toy data with a copy in the class, one in another class and one among the test drawings."""
-    root = toy_data(tmp_path / "data")
+    root = toy_data(folder)
     mirrored(root / "train/apple/sketch_0.png", root / "train/apple/sketch_1.png")
     mirrored(root / "train/fish/sketch_0.png", root / "train/house/sketch_1.png")
     mirrored(root / "train/house/sketch_0.png", root / "test/0.png")
     return root
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with data, a finished run and the cache that it left; trained once and only read."""
+    root = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INKFOLD_HOME", str(root / "home"))
+        train(toy_recipe(root), data=data_with_duplicates(root / "data"), out=root / "run")
+    return root
+
+
 @pytest.fixture
-def run(data, tmp_path):
-    return train(toy_recipe(tmp_path), data=data, out=tmp_path / "run")
+def run(trained, tmp_path, own_home):
+    """A copy of the finished run, with a copy of its cache."""
+    shutil.copytree(trained / "home", own_home)
+    return Run.load(shutil.copytree(trained / "run", tmp_path / "run"))
 
 
-def test_a_runs_audit_is_written_beside_it_and_the_run_stays_whole(run, data, tmp_path):
+def test_a_runs_audit_is_written_into_it_and_the_run_stays_whole(run, trained, tmp_path):
     audit = audit_run(run.path)
     assert json.loads((run.path / "audit.json").read_text()) == audit
     assert files_below(run.path) == RUN_FILES | {"audit.json"}
     Run.load(run.path)
-    assert train(toy_recipe(tmp_path), data=data, out=run.path).manifest == run.manifest
+    assert train(toy_recipe(tmp_path), data=trained / "data", out=run.path).manifest == run.manifest
 
 
 def test_the_schema_is_as_documented(run):
@@ -60,8 +71,8 @@ def test_the_schema_is_as_documented(run):
     assert audit["next"][-1].startswith("then train again: inkfold train ")
 
 
-def test_the_ceiling_counts_conflicts_among_all_labelled_drawings_also_where_few_are_held_out(data, tmp_path):
-    run = train(toy_recipe(tmp_path), "folds.split=holdout", data=data, out=tmp_path / "run")
+def test_the_ceiling_counts_conflicts_among_all_labelled_drawings_also_where_few_are_held_out(trained, tmp_path):
+    run = train(toy_recipe(tmp_path), "folds.split=holdout", data=trained / "data", out=tmp_path / "run")
     labels = audit_run(run.path)["labels"]
     assert labels["n"] < 18
     assert labels["ceiling"]["lost_to_conflicts"] == pytest.approx(1 / 18)
@@ -79,34 +90,35 @@ def test_a_planted_wrong_label_is_doubtful(tmp_path):
 
 
 def test_an_ensemble_is_audited_by_its_members_data(run, tmp_path):
-    how = validate_vote({"method": "soft"})
-    ensemble = vote([run.path, run.path], how, out=tmp_path / "both")
+    ensemble = vote([run.path, run.path], validate_vote({"method": "soft"}), out=tmp_path / "both")
     audit = audit_run(ensemble.path)
     assert len(audit["duplicates"]["groups"]) == 3
     assert audit["data_fingerprint"] == ensemble.manifest["data_fingerprint"]
 
 
-def test_data_that_changed_since_are_refused(run, data):
+def test_data_that_changed_since_are_refused(tmp_path):
+    data = data_with_duplicates(tmp_path / "data")
+    run = train(toy_recipe(tmp_path), data=data, out=tmp_path / "run")
     shutil.copy(data / "train/apple/sketch_2.png", data / "train/apple/sketch_3.png")
     with pytest.raises(PredictionError, match="have changed since"):
         audit_run(run.path)
     assert not (run.path / "audit.json").exists()
 
 
-def test_what_is_no_run_is_sent_to_check(data):
+def test_a_folder_that_is_no_run_is_refused_with_the_command_check(tmp_path):
     with pytest.raises(PredictionError, match="inkfold check"):
-        audit_run(data)
+        audit_run(tmp_path)
 
 
 def test_the_command_prints_what_it_found_and_what_to_do(run, capsys):
     assert cli.main(["audit", str(run.path)]) == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     for part in (
         "groups of duplicates: 1 leak, 1 across, 1 within",
         "doubtful labels:",
         "next: remove 1 drawing(s)",
         "audit.json",
     ):
-        assert part in told
+        assert part in output
     assert cli.main(["audit", str(run.path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["format"] == 1

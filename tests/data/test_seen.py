@@ -195,7 +195,7 @@ def test_a_run_measures_drawings_that_are_new_to_its_backbone_apart(tmp_path, da
     assert "learnt from 48 of these 72 held-out drawings" in done.stderr
     assert "On the 24 others it is" in done.stderr
     write_report([tmp_path / "run"], tmp_path / "report.html")
-    assert "learnt from 48 of them, so this flatters" in (tmp_path / "report.html").read_text()
+    assert "pretrained on 48 of them, so this is optimistic" in (tmp_path / "report.html").read_text()
 
 
 def test_a_run_says_so_too_where_nothing_is_new(tmp_path, data, weights):
@@ -238,7 +238,7 @@ def test_a_vote_says_that_a_members_backbone_knows_the_drawings_and_is_judged_by
     """Those that are new may be of few classes, and what is fitted on them would forget the others."""
     for name in ("test_resnet", "test_efficientnet"):
         train(toy_recipe(tmp_path, RECIPE.replace("test_resnet", name)), data=data, out=tmp_path / name)
-    known = Predictions.load(tmp_path / "test_resnet/predictions/out_of_fold.parquet").learnt
+    known = Predictions.load(tmp_path / "test_resnet/predictions/out_of_fold.parquet").seen
     assert known.sum() == 48
     voted = vote([tmp_path / "test_resnet", tmp_path / "test_efficientnet"], {"method": "weighted"}, out=tmp_path / "vote")
     assert voted.metrics["out_of_fold"]["n"] == 72

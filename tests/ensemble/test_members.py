@@ -111,8 +111,8 @@ def test_the_order_of_a_members_rows_and_columns_is_irrelevant_to_the_bit(seed, 
 
 def test_what_some_members_backbone_was_trained_on_is_known_in_the_aligned_order():
     known = np.arange(6) < 2
-    first, second = labelled(learnt=known), shuffled(labelled(1), 3)
-    second = replace(second, learnt=np.isin(second.image_paths, first.image_paths[1:3]))
+    first, second = labelled(seen=known), shuffled(labelled(1), 3)
+    second = replace(second, seen=np.isin(second.image_paths, first.image_paths[1:3]))
     aligned = align_members([member("a", first, None), member("b", second, None), member("c", labelled(2), None)])
     assert aligned.seen_in_pretraining.tolist() == [True, True, True, False, False, False]
     assert align_members([member("a", labelled(), None), member("b", labelled(1), None)]).seen_in_pretraining is None

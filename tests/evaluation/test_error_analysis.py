@@ -1,10 +1,8 @@
 import numpy as np
 import pytest
 
-from inkfold.evaluation.error_analysis import class_rows, confused_pairs, failures, reliability
-from inkfold.evaluation.metrics import expected_calibration_error
+from inkfold.evaluation.error_analysis import class_rows, confused_pairs, failures, turns_by_class
 from inkfold.evaluation.predictions import Predictions
-from toy_runs import made_up
 
 NAMES = ("cat", "dog", "sun", "none")
 # by hand: true, said, confidence
@@ -54,13 +52,8 @@ def test_failures_are_of_many_classes_before_any_comes_twice_and_the_surest_firs
     assert [one.row for one in failures(by_hand())] == [0, 3, 2, 5]
 
 
-def test_the_bins_of_the_reliability_diagram_give_the_calibration_error():
-    targets = np.random.default_rng(1).integers(0, 5, 300)
-    predictions = made_up([f"{i}" for i in range(300)], targets, "abcde")
-    bins = reliability(predictions)
-    assert sum(one["n"] for one in bins) == 300
-    gaps = sum(one["n"] * abs(one["accuracy"] - one["confidence"]) for one in bins) / 300
-    assert gaps == pytest.approx(expected_calibration_error(predictions.probs, targets), abs=1e-6)
+def test_turns_take_one_of_every_class_before_a_second_of_any():
+    assert turns_by_class([2, 0, 2, 2, 0]) == [0, 0, 1, 2, 1]
 
 
 def test_without_a_mistake_there_is_nothing_to_show():

@@ -15,6 +15,7 @@ from inkfold.evaluation.metrics import (
     mcnemar,
     measure,
     paired_difference,
+    reliability_table,
     wilson_interval,
 )
 
@@ -57,6 +58,15 @@ def test_calibration_error_by_hand():
     # ten bins: {0.95, 0.9} one of two right, {0.7} right, {0.55} wrong
     expected = (2 * abs(0.925 - 0.5) + abs(0.7 - 1) + abs(0.55 - 0)) / 4
     assert expected_calibration_error(probs, targets, bins=10) == pytest.approx(expected)
+
+
+def test_the_reliability_table_by_hand():
+    probs = np.array([[0.95, 0.05], [0.91, 0.09], [0.65, 0.35], [0.5, 0.5]])
+    table = reliability_table(probs, np.array([0, 1, 0, 0]), bins=10)
+    assert [(row.low, row.high) for row in table] == [(i / 10, (i + 1) / 10) for i in range(10)]
+    assert [row.count for row in table] == [0, 0, 0, 0, 0, 1, 1, 0, 0, 2]
+    assert (table[9].confidence, table[9].accuracy) == (pytest.approx(0.93), 0.5)
+    assert (table[0].confidence, table[0].accuracy) == (None, None)
 
 
 def test_full_confidence_falls_into_the_last_bin():

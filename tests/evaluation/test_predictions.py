@@ -36,12 +36,12 @@ def test_out_of_fold_predictions_come_back_as_they_were(tmp_path):
     assert loaded.targets.tolist() == [0, 2]
     assert loaded.folds.tolist() == [1, 0]
     assert loaded.fold_probs is None
-    assert loaded.learnt is None
+    assert loaded.seen is None
 
 
 def test_what_a_backbone_knew_comes_back(tmp_path):
-    some(learnt=np.array([False, True])).save(tmp_path / "p.parquet")
-    assert Predictions.load(tmp_path / "p.parquet").learnt.tolist() == [False, True]
+    some(seen=np.array([False, True])).save(tmp_path / "p.parquet")
+    assert Predictions.load(tmp_path / "p.parquet").seen.tolist() == [False, True]
     assert pq.read_table(tmp_path / "p.parquet")["learnt_by_backbone"].to_pylist() == [False, True]
 
 

@@ -8,7 +8,7 @@ from toy_runs import curve
 
 
 def records(data):
-    """Take a record file apart by TensorFlow's description of it."""
+    """Split a record file as TensorFlow describes the format."""
     while data:
         [length] = struct.unpack("<Q", data[:8])
         yield data[12 : 12 + length]
@@ -28,21 +28,13 @@ def test_an_event_file_holds_the_curve(tmp_path):
     assert set(figures) == {"loss/learnt_from", "loss/held_out", "accuracy/held_out", "schedule/lr", "schedule/stage"}
 
 
-def test_the_checksum_is_that_of_the_format(tmp_path):
-    """CRC-32C of nine digits is 0xe3069283 (RFC 3720, B.4), masked as TensorFlow's record format says."""
-    from tensorboardX.record_writer import masked_crc32c
-
-    crc = 0xE3069283
-    assert masked_crc32c(b"123456789") == (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
-
-
 def test_equal_curves_give_equal_bytes_whatever_the_time(tmp_path):
     write_events(tmp_path / "a", curve())
     write_events(tmp_path / "b", curve())
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_a_curve_that_grows_is_put_behind_what_is_there_in_the_same_file(tmp_path):
+def test_new_epochs_are_appended_to_the_same_file(tmp_path):
     path = tmp_path / "fold0/events"
     append_events(path, curve(1))
     first, file = path.read_bytes(), path.stat().st_ino
@@ -63,7 +55,7 @@ def test_a_file_that_was_cut_off_anywhere_is_completed_without_a_step_twice(tmp_
         assert path.read_bytes() == whole
 
 
-def test_what_is_not_the_curves_beginning_is_replaced(tmp_path):
+def test_a_file_with_another_curve_is_replaced(tmp_path):
     path = tmp_path / "events"
     append_events(path, curve(3))
     append_events(path, curve(2))
@@ -71,7 +63,7 @@ def test_what_is_not_the_curves_beginning_is_replaced(tmp_path):
     assert path.read_bytes() == (tmp_path / "two").read_bytes()
 
 
-def test_a_disk_that_cannot_be_written_is_told_with_the_file(tmp_path):
+def test_a_file_that_cannot_be_written_is_named_in_the_error(tmp_path):
     (tmp_path / "fold0").write_text("no directory")
     with pytest.raises(CacheError, match=r"fold0/events: .*run again: the run goes on from its last checkpoint"):
         append_events(tmp_path / "fold0/events", curve(2))

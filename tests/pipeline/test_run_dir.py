@@ -12,9 +12,8 @@ import pytest
 import yaml
 
 from inkfold.errors import PredictionError, WeightsError
-from inkfold.pipeline.run import load_run
+from inkfold.pipeline.run_files import open_run_files
 from inkfold.pipeline.train import train
-from inkfold.report.run_data import read_run_record
 from inkfold.storage.files import TEMP_MARK
 from inkfold.storage.hashing import digest_file
 from toy import (
@@ -272,10 +271,10 @@ def test_a_run_whose_recipe_has_old_keys_is_loaded_predicts_is_reported_and_reco
     expected = run.predict_proba(data / "test")
     with_old_keys(out)
     before = (out / "recipe.yaml").read_bytes()
-    old = load_run(out)
+    old = Run.load(out)
     assert old.recipe == run.recipe
     np.testing.assert_array_equal(old.predict_proba(data / "test"), expected)
-    assert read_run_record(out).recipe["train_head"] == run.recipe.model_dump(mode="json")["train_head"]
+    assert open_run_files(out).recipe["train_head"] == run.recipe.model_dump(mode="json")["train_head"]
     assert train(recipe, data=data, out=out).recipe == run.recipe
     with pytest.raises(PredictionError, match=r"recipe\.yaml: train_head\.lr: is .* there, 0\.5 now"):
         train(recipe, "fit.lr=0.5", data=data, out=out)

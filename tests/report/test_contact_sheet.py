@@ -25,7 +25,7 @@ def opened(path, mode=None):
 def test_the_columns_are_the_drawing_each_operation_the_stages_first_views_and_the_test_time_views(tmp_path):
     columns = preview_columns(settled(tmp_path, CURRICULUM, "tta=[identity, vflip]"))
     assert [column.title for column in columns] == [
-        "as it is",
+        "unchanged",
         "hflip",
         "rotate(15)",
         "stage 2, epochs 2-5, view 1 of 2",

@@ -10,10 +10,10 @@ from inkfold.report.thumbnails import Picture
 EMPTY = {
     "title": "<script>alert(1)</script> & Co",
     "runs": [],
-    "told": None,
-    "tests": False,
+    "answer": None,
+    "has_test": False,
     "scale": (0, 1),
-    "tested": [],
+    "tests": [],
     "difference_scale": (-1, 1),
     "curves": None,
     "reliability": None,
@@ -42,14 +42,16 @@ def test_what_comes_from_data_is_escaped():
     assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; Co" in page
 
 
-@pytest.mark.parametrize(
-    ("intervals", "scale"),
-    [([(0.41, 0.47)], (0.40, 0.50)), ([(0.0, 1.0)], (0.0, 1.0)), ([], (0.0, 1.0)), ([(0.5, 0.5)], (0.45, 0.55))],
-)
-def test_scales_are_round_and_hold_all(intervals, scale):
-    assert common_scale(intervals) == pytest.approx(scale)
+def test_scales_are_round_and_contain_all_intervals():
+    for intervals, scale in (
+        ([(0.41, 0.47)], (0.40, 0.50)),
+        ([(0.0, 1.0)], (0.0, 1.0)),
+        ([], (0.0, 1.0)),
+        ([(0.5, 0.5)], (0.45, 0.55)),
+    ):
+        assert common_scale(intervals) == pytest.approx(scale)
 
 
-def test_times_and_sizes_are_said_in_their_own_units():
+def test_durations_and_sizes_have_a_fitting_unit():
     assert [duration(seconds).replace("\u00a0", " ") for seconds in (5.25, 61, 7322)] == ["5.2 s", "1 min 1 s", "2 h 2 min"]
     assert [size(count).replace("\u00a0", " ") for count in (2**20 * 5, 2**30 * 3 // 2, None)] == ["5 MiB", "1.5 GiB", "–"]

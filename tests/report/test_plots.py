@@ -4,13 +4,13 @@ from xml.etree import ElementTree as ET
 from inkfold.report.plots import VARIABLES, draw_curves, draw_reliability
 
 BINS = [
-    {"n": 1, "confidence": 0.1, "accuracy": 1.0, "ci95": (0.2, 0.9999999)},
-    {"n": 90, "confidence": 0.8, "accuracy": 0.7, "ci95": (0.6, 0.8)},
+    {"count": 1, "confidence": 0.1, "accuracy": 1.0, "ci95": (0.2, 0.9999999)},
+    {"count": 90, "confidence": 0.8, "accuracy": 0.7, "ci95": (0.6, 0.8)},
 ]
 
 
 def drawn():
-    lines = {"learnt from": [3.0, 2.0, 1.0], "held out": [3.0, 2.5, 2.4]}
+    lines = {"training": [3.0, 2.0, 1.0], "held out": [3.0, 2.5, 2.4]}
     return [
         draw_curves(lines, "loss", "loss", [(1, 1), (2, 3)]),
         draw_curves({"held out": [0.1]}, "accuracy", "accuracy"),

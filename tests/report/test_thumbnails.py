@@ -6,8 +6,8 @@ from PIL import Image
 
 from inkfold.data.dataset import DataOptions
 from inkfold.images.preprocess import ImageOptions, read_drawing
-from inkfold.report import thumbnails as pictures
-from inkfold.report.thumbnails import SIDE_PX, Album, encode, open_album
+from inkfold.report import thumbnails
+from inkfold.report.thumbnails import SIDE_PX, encode, open_album
 from toy import break_image, toy_data
 
 
@@ -54,11 +54,11 @@ def test_what_is_gone_or_broken_is_left_out_and_counted(tmp_path):
     break_image(path)
     assert shown.show(path.relative_to(data / "train").as_posix()) is None
     assert shown.show("nowhere.png") is None
-    assert shown.gone == 2
+    assert shown.missing == 2
 
 
 def test_a_full_page_takes_no_more(tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, "MOST_BYTES", 1)
+    monkeypatch.setattr(thumbnails, "MOST_BYTES", 1)
     _, shown = album(tmp_path)
     assert len(shown.samples("fish", 3)) == 1
 
@@ -68,5 +68,5 @@ def test_drawings_that_have_moved_leave_an_album_that_says_so(tmp_path):
     assert shown.why is not None
     assert str(tmp_path / "gone") in shown.why
     assert shown.show("a.png") is None
-    assert shown.gone == 0
-    assert isinstance(open_album(DataOptions(), None, "pad", "auto"), Album)
+    assert shown.missing == 0
+    assert open_album(DataOptions(), None, "pad", "auto").why == "The run doesn't say where its drawings are."

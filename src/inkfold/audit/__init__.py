@@ -1,1 +1,18 @@
-"""TODO."""
+"""Finding problems: of a data set before training, of a run's data afterwards, and of the run itself.
+
+`check_data` decodes every drawing of a data set and reports broken files, duplicates and conflicting labels (`inkfold check`);
+`audit_run` adds doubtful labels and classes that nothing tells apart, from a run's out-of-fold predictions (`inkfold audit`);
+`find_weaknesses` measures a run on turned, bent or thinned drawings (`inkfold weakness`). The last two write a JSON file into
+the run and leave its other files as they are. Pages about all of this are written by `inkfold.report`.
+"""
+
+from typing import TYPE_CHECKING
+
+from inkfold.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from inkfold.audit.check import check_data as check_data
+    from inkfold.audit.robustness import find_weaknesses as find_weaknesses
+    from inkfold.audit.run_audit import audit_run as audit_run
+
+__getattr__, __dir__ = lazy_names(__name__, {"audit_run": "run_audit", "check_data": "check", "find_weaknesses": "robustness"})

@@ -1,5 +1,9 @@
-"""`inkfold check`: a data set read and judged, every drawing decoded; nothing is written but, for duplicates, the cache."""
+"""`inkfold check`: reads a data set, decodes every drawing, and reports all problems and duplicates.
 
+Nothing is written but the signatures by which duplicates are found, which go to the cache.
+"""
+
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,17 +24,18 @@ from inkfold.storage.hashing import DIGEST_DTYPE, digest
 from inkfold.storage.pixels import digest_files
 
 CHUNK = 64
+log = logging.getLogger("inkfold.audit")
 
 
 @dataclass(frozen=True, slots=True)
 class Checkup:
-    """What was found.
+    """Result of checking a data set.
 
     Attributes:
-        dataset: What could be read.
-        problems: All of them, errors and warnings.
-        counts: Figures for people and programs.
-        groups: Drawings that are one drawing; None where nobody looked.
+        dataset: The part of the data set that could be read.
+        problems: All errors and warnings.
+        counts: Numbers of drawings, classes, broken files and duplicates, by name.
+        groups: Groups of duplicates; None where duplicates were not searched.
     """
 
     dataset: Dataset
@@ -40,16 +45,16 @@ class Checkup:
 
     @property
     def ok(self) -> bool:
-        """Whether training could start as the data are."""
+        """Whether training can start on the data as they are: there are warnings at most."""
         return all(problem.severity == "warning" for problem in self.problems)
 
     def as_json(self) -> dict[str, Any]:
-        """Give the findings as JSON values."""
-        found = [
+        """Return the findings as JSON values."""
+        problems = [
             {"kind": one.kind, "severity": one.severity, "where": one.where, "message": one.message} for one in self.problems
         ]
         groups = {} if self.groups is None else {"duplicates": [group.as_json() for group in self.groups]}
-        return {"ok": self.ok, **self.counts, "problems": found, **groups}
+        return {"ok": self.ok, **self.counts, "problems": problems, **groups}
 
 
 def check_data(
@@ -61,22 +66,22 @@ def check_data(
     duplicates: bool = True,
     progress: Progress = silent,
 ) -> Checkup:
-    """Read a data set, decode every drawing, and find those that are one drawing.
+    """Read a data set, decode every drawing, and find duplicates.
 
     Args:
-        root: The folder, or a table.
-        options: How to read it.
-        k: Number of folds that each class should fill.
-        pixel_limit: Drawings with more pixels are broken.
-        duplicates: Whether to look for drawings that are one drawing, whose signatures go to the cache.
-        progress: Told after each chunk.
+        root: The folder of the data set, or a table in it.
+        options: How to read the data set; None for the defaults.
+        k: Number of folds; a class with fewer drawings gets a warning.
+        pixel_limit: A drawing with more pixels counts as broken.
+        duplicates: Whether to search for duplicates; their signatures are kept in the cache.
+        progress: Called after each chunk of drawings.
 
     Returns:
-        Everything that was found.
+        All problems, counts and duplicates.
 
     Raises:
-        DataError: If the root doesn't exist or holds nothing like a data set.
-        CacheError: If signatures can't be kept.
+        DataError: If the root doesn't exist or contains no data set.
+        CacheError: If signatures can't be written to the cache.
     """
     options = options or DataOptions()
     dataset = read_dataset(root, options, strict=False)
@@ -89,6 +94,7 @@ def check_data(
         decoded[name], broken = _decode(name, drawings, signatures, pixel_limit, progress)
         problems += [Problem(f"broken_{kind}", f"{name} {path}", text, options.missing) for kind, path, text in broken]
     counts = {**_counts(dataset, decoded), "broken": sum(problem.kind.startswith("broken_") for problem in problems)}
+    log.info("%s: %s layout, %d training and %d test drawings", root, counts["layout"], counts["n_train"], counts["n_test"])
     if signatures is None:
         return Checkup(dataset, tuple(problems), counts)
     groups = find_groups(dataset, list(decoded.values()), signatures, progress)
@@ -99,29 +105,33 @@ def check_data(
 def _decode(
     name: str, drawings: Drawings, signatures: SignatureStore | None, pixel_limit: int, progress: Progress
 ) -> tuple[Shaped[np.ndarray, " n"], list[tuple[str, str, str]]]:
-    """Decode each file, or sign it where that is wanted; give digests, empty where broken, and kind, path, message of those."""
+    """Decode each file, or compute its signature where there is a store for it.
+
+    Returns:
+        The files' digests, empty for broken ones, and kind, path and message of each broken one.
+    """
     present = np.flatnonzero(drawings.files != "")
     files = [str(file) for file in drawings.files[present]]
     digests = np.zeros(len(drawings), DIGEST_DTYPE)
     if signatures is None:
         tasks = [(files[i : i + CHUNK], pixel_limit) for i in range(0, len(files), CHUNK)]
         chunks = map_in_processes(_inspect, tasks, [len(task[0]) for task in tasks], f"decoding {name}", progress)
-        answers = [answer for chunk in chunks for answer in chunk]
-        digests[present] = [found for found, _, _ in answers]
-        wrong = [(int(row), kind, text) for row, (_, kind, text) in zip(present, answers, strict=True) if kind]
+        results = [result for chunk in chunks for result in chunk]
+        digests[present] = [file_digest for file_digest, _, _ in results]
+        broken = [(int(row), kind, text) for row, (_, kind, text) in zip(present, results, strict=True) if kind]
     else:
         digests[present], unread = digest_files(files, progress)
         read = np.flatnonzero(digests[present] != b"")
         undecoded = signatures.build([files[place] for place in read], digests[present[read]], progress)
-        wrong = [(int(present[one.index]), one.kind, one.message) for one in unread]
-        wrong += [(int(present[read[one.index]]), one.kind, one.message) for one in undecoded]
-        digests[[row for row, _, _ in wrong]] = b""
-    return digests, [(kind, str(drawings.image_paths[row]), text) for row, kind, text in sorted(wrong)]
+        broken = [(int(present[one.index]), one.kind, one.message) for one in unread]
+        broken += [(int(present[read[one.index]]), one.kind, one.message) for one in undecoded]
+        digests[[row for row, _, _ in broken]] = b""
+    return digests, [(kind, str(drawings.image_paths[row]), text) for row, kind, text in sorted(broken)]
 
 
 def _counts(dataset: Dataset, decoded: dict[str, Shaped[np.ndarray, " n"]]) -> dict[str, Any]:
     per_class = np.bincount(np.asarray(dataset.train.targets, np.int64), minlength=len(dataset.class_names))
-    train, test = ([found for found in decoded.get(name, np.empty(0)).tolist() if found] for name in ("train", "test"))
+    train, test = ([name for name in decoded.get(part, np.empty(0)).tolist() if name] for part in ("train", "test"))
     return {
         "root": str(dataset.root),
         "layout": dataset.layout,
@@ -129,26 +139,26 @@ def _counts(dataset: Dataset, decoded: dict[str, Shaped[np.ndarray, " n"]]) -> d
         "n_test": 0 if dataset.test is None else len(dataset.test),
         "num_classes": len(dataset.class_names),
         "drawings_per_class": {
-            "min": int(per_class.min(initial=0)) if not len(per_class) else int(per_class.min()),
+            "min": int(per_class.min()) if len(per_class) else 0,
             "median": float(np.median(per_class)) if len(per_class) else 0.0,
             "max": int(per_class.max(initial=0)),
         },
         "identical_files_in_train": len(train) - len(set(train)),
-        "test_files_also_in_train": sum(found in set(train) for found in set(test)),
+        "test_files_also_in_train": len(set(train) & set(test)),
         "class_names": list(dataset.class_names),
     }
 
 
 def _inspect(files: list[str], pixel_limit: int) -> list[tuple[str, str, str]]:
-    """Decode each file; give its digest, and what is wrong: kind and message, empty when nothing is."""
-    found = []
+    """Decode each file; return its digest, and the kind and message of its problem, both empty if it has none."""
+    results = []
     for file in files:
         try:
             data = Path(file).read_bytes()
             decode_image(data, pixel_limit=pixel_limit)
-            found.append((digest(data), "", ""))
+            results.append((digest(data), "", ""))
         except BrokenImage as error:
-            found.append(("", error.kind, str(error)))
+            results.append(("", error.kind, str(error)))
         except OSError as error:
-            found.append(("", "missing_file", f"{error.strerror}. Restore the file or leave it out."))
-    return found
+            results.append(("", "missing_file", f"{error.strerror}. Restore the file or leave it out."))
+    return results

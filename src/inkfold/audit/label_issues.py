@@ -1,9 +1,9 @@
-"""Which labels are doubtful, which classes the labels don't tell apart, and what accuracy that leaves: pure numpy.
+"""Label errors and classes that can't be told apart, found from out-of-fold probabilities with numpy alone.
 
-All from out-of-fold probabilities. Labels are ranked by the probability of the given class, cleanlab's `self_confidence`, which
-found planted wrong labels best; its normalised margin did far worse, as a classifier of hundreds of classes is often sure of a
-wrong one. Its cuts flag 37 to 60 % of Quick, Draw!'s drawings, whose classifiers are right on 0.38 and 0.46; the cut here
-estimates how much of a list is wrong. docs/audit.md has the figures.
+Labels are ranked by the probability of the label's class, cleanlab's `self_confidence`, which found planted wrong labels best;
+its normalised margin did far worse, as a classifier of hundreds of classes is often sure of a wrong one. cleanlab's cuts flag
+37 to 60 % of Quick, Draw!'s drawings, whose classifiers are right on 0.38 and 0.46; the cut here estimates how much of a list
+is wrong. docs/audit.md has the measurements.
 """
 
 from collections.abc import Sequence
@@ -16,29 +16,29 @@ from jaxtyping import Float, Int64
 from inkfold.evaluation.metrics import wilson_interval
 
 METHOD = (
-    "the least probable given label first (self-confidence), as far down as at least half of the list are estimated to be "
+    "labels with the lowest probability first (self-confidence); the list ends where less than half of it is estimated to be "
     "wrong; the most probable class is suggested"
 )
-LISTED_WRONG = 0.5  # at least, of a list: planted wrong labels were found to 0.83 so, with Quick, Draw!'s best frozen recipe
-FEWEST_BY_CHANCE = 0.2  # of labels by chance: fewer say too little
+LISTED_WRONG = 0.5  # least share of wrong labels in the list; on Quick, Draw! the best frozen recipe finds 0.83 of planted ones
+FEWEST_BY_CHANCE = 0.2  # least share of random labels that an estimate rests on
 SHIFTS = 64
-FEWEST_TO_CONFUSE = 10  # drawings of two classes together: of fewer, chance alone makes half right
+FEWEST_TO_CONFUSE = 10  # drawings of two classes together: among fewer, half are easily right by chance
 
 
 @dataclass(frozen=True, slots=True)
-class LabelDoubt:
+class LabelIssue:
     """A label that is probably wrong.
 
     Attributes:
-        row: The drawing's.
-        given: Its class id.
-        suggested: The class id that it rather is.
-        score: Quality of the label, 0 to 1: the probability of the given class.
-        suggested_probability: Of the suggested class.
+        row: Row of the drawing in the predictions.
+        label: Class id of the label.
+        suggested: Class id of the most probable class.
+        score: Quality of the label, 0 to 1: the predicted probability of its class.
+        suggested_probability: Predicted probability of the suggested class.
     """
 
     row: int
-    given: int
+    label: int
     suggested: int
     score: float
     suggested_probability: float
@@ -46,16 +46,16 @@ class LabelDoubt:
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """Two classes that can't be told apart.
+    """Two classes whose drawings the classifier tells apart no better than a coin.
 
     Attributes:
-        first: A class id.
-        second: Another.
-        n: Drawings of both.
-        accuracy: Share of these that are nearer their own label of the two.
-        accuracy_ci95: Its interval, which holds 0.5.
-        first_as_second: Drawings of the first that are nearer the second.
-        second_as_first: The other way.
+        first: Class id of the first class.
+        second: Class id of the second class.
+        n: Number of drawings of both classes.
+        accuracy: The share of these whose own label is the more probable of the two classes.
+        accuracy_ci95: 95 % interval of the accuracy, which contains 0.5.
+        first_as_second: Drawings of the first class for which the second is more probable.
+        second_as_first: Drawings of the second class for which the first is more probable.
     """
 
     first: int
@@ -67,61 +67,62 @@ class Confusion:
     second_as_first: int
 
     def as_json(self, class_names: Sequence[str]) -> dict[str, Any]:
-        """Give the pair as JSON values with names."""
+        """Return the pair as JSON values, with class names instead of ids."""
         names = {"first": class_names[self.first], "second": class_names[self.second]}
         return {**asdict(self), **names, "accuracy_ci95": list(self.accuracy_ci95)}
 
 
-def find_doubts(probs: Float[np.ndarray, "n classes"], targets: Int64[np.ndarray, " n"]) -> list[LabelDoubt]:
-    """List the labels that are probably wrong.
+def find_label_issues(probs: Float[np.ndarray, "n classes"], targets: Int64[np.ndarray, " n"]) -> list[LabelIssue]:
+    """Find the labels that are probably wrong.
 
     Args:
-        probs: Of drawings that their classifier hasn't seen.
-        targets: The given labels.
+        probs: Out-of-fold class probabilities: the classifier was not trained on the drawing.
+        targets: Class id of each label.
 
     Returns:
-        The most doubtful first.
+        The most doubtful label first.
     """
     rows, suggested = np.arange(len(targets)), probs.argmax(1)
-    given = probs[rows, targets]
-    listed = np.flatnonzero((suggested != targets) & (given <= _cut(probs, targets)[0]))
-    listed = listed[np.argsort(given[listed], kind="stable")]
+    scores = probs[rows, targets]
+    listed = np.flatnonzero((suggested != targets) & (scores <= _cut(probs, targets)[0]))
+    listed = listed[np.argsort(scores[listed], kind="stable")]
     return [
-        LabelDoubt(int(row), int(targets[row]), int(suggested[row]), float(given[row]), float(probs[row, suggested[row]]))
+        LabelIssue(int(row), int(targets[row]), int(suggested[row]), float(scores[row]), float(probs[row, suggested[row]]))
         for row in listed
     ]
 
 
 def estimate_wrong_fraction(probs: Float[np.ndarray, "n classes"], targets: Int64[np.ndarray, " n"]) -> float:
-    """Bound the share of labels that have nothing to do with their drawings from above.
+    """Compute an upper bound on the share of wrong labels: labels that have nothing to do with their drawings.
 
     Args:
-        probs: Of drawings that their classifier hasn't seen.
-        targets: The given labels.
+        probs: Out-of-fold class probabilities: the classifier was not trained on the drawing.
+        targets: Class id of each label.
 
     Returns:
-        A share, 0 to 1.
+        The upper bound, 0 to 1.
     """
     return _cut(probs, targets)[1]
 
 
 def find_confusions(probs: Float[np.ndarray, "n classes"], targets: Int64[np.ndarray, " n"]) -> list[Confusion]:
-    """List pairs of classes that can't be told apart: by which of the two is more probable, a coin does as well.
+    """Find pairs of classes that the classifier tells apart, by which of the two is more probable, no better than a coin.
 
-    Of hundreds of classes some pairs look so by chance: each must be the one to which most of the other's drawings are nearer.
+    Among hundreds of classes some pairs look so by chance. So each class must be the one that most of the other's drawings are
+    mistaken for.
 
     Args:
-        probs: Of drawings that their classifier hasn't seen.
-        targets: The given labels.
+        probs: Out-of-fold class probabilities: the classifier was not trained on the drawing.
+        targets: Class id of each label.
 
     Returns:
-        Pairs whose 95 % interval holds one half, the least accurate first.
+        Pairs whose 95 % interval of the accuracy contains 0.5, the least accurate first.
     """
     counts = np.bincount(targets, minlength=probs.shape[1])
     own = probs[np.arange(len(targets)), targets][:, None]
-    nearer = np.zeros((probs.shape[1],) * 2, np.int64)  # drawings of the row's class that are nearer the column's
+    nearer = np.zeros((probs.shape[1],) * 2, np.int64)  # drawings of the row's class for which the column's is more probable
     np.add.at(nearer, targets, probs > own)
-    found = []
+    pairs = []
     for first, second in zip(*np.triu_indices(len(counts), 1), strict=True):
         n, wrong = int(counts[first] + counts[second]), int(nearer[first, second] + nearer[second, first])
         if n < FEWEST_TO_CONFUSE or not counts[first] or not counts[second] or wrong < n / 4:
@@ -129,37 +130,37 @@ def find_confusions(probs: Float[np.ndarray, "n classes"], targets: Int64[np.nda
         low, high = wilson_interval(n - wrong, n)
         mutual = nearer[first, second] == nearer[first].max() and nearer[second, first] == nearer[second].max()
         if low <= 0.5 and mutual:
-            ways = int(nearer[first, second]), int(nearer[second, first])
-            found.append(Confusion(int(first), int(second), n, 1 - wrong / n, (low, high), *ways))
-    return sorted(found, key=lambda one: (one.accuracy, -one.n, one.first, one.second))
+            counts_each = int(nearer[first, second]), int(nearer[second, first])
+            pairs.append(Confusion(int(first), int(second), n, 1 - wrong / n, (low, high), *counts_each))
+    return sorted(pairs, key=lambda pair: (pair.accuracy, -pair.n, pair.first, pair.second))
 
 
 def lost_to_confusion(confusions: Sequence[Confusion], targets: Int64[np.ndarray, " n"]) -> int:
-    """Count the drawings that must go wrong if confused classes are one: the rarer class of each pair, each class once.
+    """Count the drawings that are lost if nothing tells confused classes apart: those of the rarer class of each pair.
 
     Args:
-        confusions: The worst first.
-        targets: The given labels.
+        confusions: Confused pairs, the least accurate first; a class counts in the first of its pairs only.
+        targets: Class id of each label.
 
     Returns:
-        A number of drawings.
+        Number of drawings.
     """
     counts = np.bincount(targets)
-    taken: set[int] = set()
+    counted: set[int] = set()
     lost = 0
-    for one in confusions:
-        if not {one.first, one.second} & taken:
-            taken |= {one.first, one.second}
-            lost += int(min(counts[one.first], counts[one.second]))
+    for pair in confusions:
+        if not {pair.first, pair.second} & counted:
+            counted |= {pair.first, pair.second}
+            lost += int(min(counts[pair.first], counts[pair.second]))
     return lost
 
 
 def _cut(probs: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
-    """Find the probability below which given labels are listed, and an upper bound on the share of wrong ones.
+    """Find the probability up to which labels are listed, and an upper bound on the share of wrong labels.
 
-    A wrong label that has nothing to do with its drawing is as probable as another drawing's label. Below any probability lie a
-    known share of such labels and a known share of the given ones: if all of these were wrong, the ratio would be the share of
-    wrong labels. The lowest ratio bounds that share, and with it goes the share of wrong ones in any list.
+    A wrong label that has nothing to do with its drawing is as probable as the label of another drawing. Below any probability
+    lie a known share of such random labels and a known share of the actual labels: if all of the latter were wrong, the ratio
+    would be the share of wrong labels. The lowest ratio bounds that share; from it follows the share of wrong ones in any list.
 
     Source: Storey, "A direct approach to false discovery rates", J. R. Stat. Soc. B 64 (2002), with right and wrong exchanged.
     """
@@ -167,12 +168,12 @@ def _cut(probs: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
     rows = np.arange(n)
     shifts = np.unique(np.linspace(1, max(n - 1, 1), SHIFTS).astype(np.int64))
     by_chance = np.sort(np.concatenate([probs[rows, targets[(rows + shift) % n]] for shift in shifts]))
-    given = np.sort(probs[rows, targets])
-    below = np.searchsorted(given, given, side="right") / n  # equal ones are below together, as those by chance are
-    below_by_chance = np.searchsorted(by_chance, given, side="right") / len(by_chance)
-    fit = np.flatnonzero(below_by_chance >= FEWEST_BY_CHANCE)
-    if not len(fit):  # all given labels are rarer than most of those by chance
-        return float(given[-1]), 1.0
-    ratios = below[fit] / below_by_chance[fit]
+    scores = np.sort(probs[rows, targets])
+    below = np.searchsorted(scores, scores, side="right") / n  # equal scores count together, as those by chance do
+    below_by_chance = np.searchsorted(by_chance, scores, side="right") / len(by_chance)
+    enough = np.flatnonzero(below_by_chance >= FEWEST_BY_CHANCE)
+    if not len(enough):  # every label is less probable than most random ones
+        return float(scores[-1]), 1.0
+    ratios = below[enough] / below_by_chance[enough]
     wrong = float(ratios.min())
-    return float(given[fit[np.flatnonzero(wrong / ratios >= LISTED_WRONG)[-1]]]), min(wrong, 1.0)
+    return float(scores[enough[np.flatnonzero(wrong / ratios >= LISTED_WRONG)[-1]]]), min(wrong, 1.0)

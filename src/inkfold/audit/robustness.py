@@ -1,10 +1,11 @@
-"""Where a run is weak: its folds answer for drawings that they haven't seen, turned, flipped, bent, thickened, half erased.
+"""`inkfold weakness RUN`: measures a run on its held-out drawings, turned, flipped, bent, thickened or half erased.
 
-Each change is a view, so its features lie in the bank: a forward a drawing the first time, none the second. A drop that can't
-be told from chance is called so; one that can names the augmentation to learn from, and the command to try it.
+Each change is a view, so its features go to the feature bank: one forward pass per drawing the first time, none the second.
+A drop in accuracy that is more than chance comes with the augmentation that would help, and the command to try it.
 """
 
 import json
+import logging
 import re
 import shlex
 from collections.abc import Sequence
@@ -26,26 +27,26 @@ from inkfold.pipeline.build import read_again
 from inkfold.pipeline.manifest import WEAKNESS
 from inkfold.pipeline.out_of_fold import features_by_fold, predict_held_out, shared_features
 from inkfold.pipeline.prepare import Prepared, decode
-from inkfold.pipeline.results import OUT_OF_FOLD
 from inkfold.pipeline.run import Run, head_spec
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.files import write_json
 
 FORMAT = 1
-SIGNIFICANT = 0.05  # divided by the number of changes that are tried (Bonferroni)
+SIGNIFICANT = 0.05  # divided by the number of changes (Bonferroni)
 _HUNDREDTHS = re.compile(r"\{(\d+)\}")
-POOL = 4  # views that a frozen backbone would be shown of each drawing, to try an augmentation
+POOL = 4  # augmented views per drawing that the suggested command computes with a frozen backbone
+log = logging.getLogger("inkfold.audit")
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A way in which drawings differ from those that were learnt from.
+    """A change of drawings under which a run is measured.
 
     Attributes:
-        name: For people.
-        view: What is done to the drawing; `{2}` is two hundredths of the network's input side, in px.
-        remedy: The augmentation that teaches it.
+        name: Name of the change in tables.
+        view: Operations that make the change; `{2}` stands for two hundredths of the network's input side, in px.
+        remedy: Augmentation that trains a model to cope with it.
     """
 
     name: str
@@ -73,18 +74,19 @@ CHANGES = (
 
 @dataclass(frozen=True, slots=True)
 class Weakness:
-    """What one change does to the accuracy.
+    """Accuracy of a run under one change.
 
     Attributes:
-        name: Of the change.
-        view: In its short form.
-        accuracy: Of the folds on their own held-out drawings, changed.
-        ci95: Its interval.
-        drop: Accuracy of the drawings as they are, minus this.
-        p_value: McNemar's, two-sided.
-        significant: Whether the drop is more than chance, by Bonferroni over all changes.
-        augmentation: What would teach it; None where there is nothing to mend, it is learnt from already, or reading undoes it.
-        command: To try that; None likewise.
+        name: Name of the change.
+        view: Operations of the change.
+        accuracy: Accuracy on the changed held-out drawings, each predicted by the fold that held it out.
+        ci95: 95 % interval of the accuracy.
+        drop: Accuracy on the unchanged drawings minus `accuracy`.
+        p_value: Two-sided p-value of McNemar's test between unchanged and changed drawings.
+        significant: Whether the drop is more than chance, with Bonferroni's correction for the number of changes.
+        augmentation: Augmentation to train with; None if the drop is not significant, the recipe has it already, or reading a
+            file undoes the change.
+        command: Command that trains with it; None where `augmentation` is.
     """
 
     name: str
@@ -99,82 +101,91 @@ class Weakness:
 
 
 def find_weaknesses(run: Run, data: str | Path | None = None, progress: Progress = silent) -> dict[str, Any]:
-    """Ask a run's folds for their held-out drawings under every change, and write `weakness.json` into it.
+    """Measure a run on its held-out drawings under every change, and write `weakness.json` into its directory.
 
-    Predictions are of each view by itself, without the recipe's test-time views.
+    Each change is predicted by itself, without the recipe's test-time views.
 
     Args:
-        run: A finished one of one model.
-        data: Where the drawings are, if they have moved.
-        progress: Told of each stage.
+        run: A finished run of one model.
+        data: Folder of the drawings, if they have moved; None for the folder in the recipe.
+        progress: Called with the progress of each stage.
 
     Returns:
-        What was written: `clean` with accuracy and ci95, `rows` (`Weakness`, the largest drop first) and `cost`.
+        The content of `weakness.json`: `clean` with accuracy and ci95, `rows` (`Weakness`, the largest drop first) and `cost`.
 
     Raises:
-        PredictionError: If the drawings aren't those that the run learnt from.
+        PredictionError: If the drawings are not those that the run was trained on.
         DataError: With every drawing that can't be read.
         WeightsError: If the backbone's weights are gone or changed.
     """
     extractors, cost = [extractor for extractor, _ in run.extractors()], Cost()
     size_px = extractors[0].backbone.image_size
-    changes = [Change(one.name, _sized(one.view, size_px), _sized(one.remedy, size_px)) for one in CHANGES]
+    changes = [Change(change.name, _sized(change.view, size_px), _sized(change.remedy, size_px)) for change in CHANGES]
     views = (IDENTITY, *(parse_view(change.view, run.recipe.seed) for change in changes))
-    read = replace(read_again(run, cost, progress, data), test=None)  # nobody asks for the test drawings
+    read = replace(read_again(run, cost, progress, data), test=None)  # test drawings aren't needed
     pixels, on_broken = len(extractors) > 1, run.recipe.data.on_broken
     prepared = decode(read, extractors[0], on_broken, cost, progress, views=views, pixels=pixels)
-    clean, *changed = _asked(run, extractors, views, prepared, (cost, progress))
-    rows = [_row(run, change, view, clean, one) for change, view, one in zip(changes, views[1:], changed, strict=True)]
+    clean, *changed = _predict_views(run, extractors, views, prepared, cost=cost, progress=progress)
+    rows = [_weakness(run, change, view, clean, each) for change, view, each in zip(changes, views[1:], changed, strict=True)]
     rows.sort(key=lambda row: -row.drop)
     assert clean.targets is not None
     figures = measure(clean.probs, clean.targets)
-    found = {
+    content = {
         "format": FORMAT,
         "data_fingerprint": run.manifest["data_fingerprint"],
         "clean": {"n": figures["n"], "accuracy": figures["accuracy"], "ci95": figures["accuracy_ci95"]},
         "rows": [asdict(row) for row in rows],
         "cost": cost.as_json(),
     }
-    write_json(run.path / WEAKNESS, found)
-    return found
+    write_json(run.path / WEAKNESS, content)
+    significant = sum(row.significant for row in rows)
+    log.info("%s: %d of %d changes lower the accuracy; %d forward passes", run.path, significant, len(rows), cost.forwards)
+    return content
 
 
-def _asked(
-    run: Run, extractors: Sequence[Extractor], views: Sequence[View], prepared: Prepared, how: tuple[Cost, Progress]
+def _predict_views(
+    run: Run,
+    extractors: Sequence[Extractor],
+    views: Sequence[View],
+    prepared: Prepared,
+    *,
+    cost: Cost,
+    progress: Progress,
 ) -> list[Predictions]:
-    """Let each fold answer for its held-out drawings, under one view after the other."""
+    """Predict all held-out drawings under each view, each drawing by the fold that held it out."""
     from inkfold.heads.fit import FittedHeads  # noqa: PLC0415 - torch takes a second
 
-    (cost, progress), folds = how, _learnt_from(run, prepared)
+    folds = _trained_on(run, prepared)
     fold_of = {member: fold for fold, members in enumerate(run.folds) for member in members}
     fitted = FittedHeads(head_spec(run.recipe), tuple(fold_of[member] for member in sorted(fold_of)), run.heads)
     if run.is_finetuned:
         shown = features_by_fold(extractors, prepared, folds, views, cost, progress)
     else:
-        asked = ~folds.all(0)
-        shown = shared_features(extractors[0].extract(prepared.digests[asked], cost, progress, views), None, folds[:, asked])
+        rows = ~folds.all(0)
+        shown = shared_features(extractors[0].extract(prepared.digests[rows], cost, progress, views), None, folds[:, rows])
     with cost.timed("predict"):
         return [predict_held_out(shown, prepared, (view,), folds, fitted) for view in views]
 
 
-def _learnt_from(run: Run, prepared: Prepared) -> Bool[np.ndarray, "folds n"]:
-    """Say which drawings each fold has learnt from, by what it was asked for when the run was made."""
-    told = Predictions.load(run.path / OUT_OF_FOLD)
-    assert told.folds is not None
-    held_in = dict(zip(told.image_paths.tolist(), told.folds.tolist(), strict=True))
+def _trained_on(run: Run, prepared: Prepared) -> Bool[np.ndarray, "folds n"]:
+    """Return which drawings each fold's model was trained on, according to the run's out-of-fold predictions."""
+    out_of_fold = run.files.out_of_fold
+    assert out_of_fold is not None
+    assert out_of_fold.folds is not None
+    fold_by_path = dict(zip(out_of_fold.image_paths.tolist(), out_of_fold.folds.tolist(), strict=True))
     paths = prepared.read.dataset.train.image_paths[prepared.rows].tolist()
-    own = np.array([held_in.get(path, -1) for path in paths])
-    learnt: np.ndarray = own != np.arange(len(run.folds))[:, None]
-    return learnt
+    held_out_in = np.array([fold_by_path.get(path, -1) for path in paths])
+    trained_on: np.ndarray = held_out_in != np.arange(len(run.folds))[:, None]
+    return trained_on
 
 
-def _row(run: Run, change: Change, view: View, clean: Predictions, changed: Predictions) -> Weakness:
+def _weakness(run: Run, change: Change, view: View, clean: Predictions, changed: Predictions) -> Weakness:
     assert clean.targets is not None
     right = [predictions.preds == clean.targets for predictions in (clean, changed)]
     figures, drop, p_value = measure(changed.probs, clean.targets), float(right[0].mean() - right[1].mean()), mcnemar(*right)
     significant = drop > 0 and p_value * len(CHANGES) < SIGNIFICANT
-    undone = change.view == "invert" and run.recipe.image.invert == "auto"  # files that are so are turned when they are read
-    curriculum = taught(run.recipe, change.remedy) if significant and not undone else None
+    undone = change.view == "invert" and run.recipe.image.invert == "auto"  # such files are inverted when they are read
+    curriculum = add_augmentation(run.recipe, change.remedy) if significant and not undone else None
     out = f"{run.path}-{parse_operations(change.remedy.split(', '))[0].name}"
     return Weakness(
         name=change.name,
@@ -189,48 +200,47 @@ def _row(run: Run, change: Change, view: View, clean: Predictions, changed: Pred
     )
 
 
-def taught(recipe: Recipe, remedy: str) -> str | None:
-    """Write a recipe's curriculum with an augmentation more, as an override.
+def add_augmentation(recipe: Recipe, remedy: str) -> str | None:
+    """Write the override that adds an augmentation to a recipe's curriculum.
 
     Args:
-        recipe: With its curriculum.
-        remedy: Operations with commas between them; they are added to the stages that show drawings changed, to all if none
-            does.
+        recipe: The recipe.
+        remedy: Operations, separated by commas. They are added to the stages that augment; to all stages if none does.
 
     Returns:
-        `curriculum=[...]`; None if it is learnt from already.
+        The override `curriculum=[...]`; None if the recipe has the augmentation already.
     """
     wanted, stages = parse_operations(remedy.split(", ")), recipe.curriculum or (StageSettings(),)
-    there = [parse_operations(stage.augment) for stage in stages]
-    joined = [_joined(operations, wanted) if operations or not any(there) else operations for operations in there]
-    if joined == there:
+    present = [parse_operations(stage.augment) for stage in stages]
+    merged = [_merge(operations, wanted) if operations or not any(present) else operations for operations in present]
+    if merged == present:
         return None
     raw = []
-    for stage, operations in zip(stages, joined, strict=True):
-        given = stage.model_dump(mode="json", exclude_defaults=True)
+    for stage, operations in zip(stages, merged, strict=True):
+        keys = stage.model_dump(mode="json", exclude_defaults=True)
         if operations:
-            given["augment"] = [str(operation) for operation in operations]
-            given |= {"views": POOL} if not recipe.is_finetuned and stage.views == "per_epoch" else {}
-        raw.append(given)
+            keys["augment"] = [str(operation) for operation in operations]
+            keys |= {"views": POOL} if not recipe.is_finetuned and stage.views == "per_epoch" else {}
+        raw.append(keys)
     return f"curriculum={json.dumps(raw)}"
 
 
-def _covers(there: Operation, wanted: Operation) -> bool:
-    """Say whether an operation goes as far as another."""
-    if there.name != wanted.name:
+def _covers(present: Operation, wanted: Operation) -> bool:
+    """Return whether an operation of a recipe covers the whole range of another operation."""
+    if present.name != wanted.name:
         return False
-    if KINDS[there.name].range == "pair":
+    if KINDS[present.name].range == "pair":
         return True
-    return not wanted.args or (there.args[0] <= wanted.args[0] and there.args[1] >= wanted.args[1])
+    return not wanted.args or (present.args[0] <= wanted.args[0] and present.args[1] >= wanted.args[1])
 
 
-def _joined(there: tuple[Operation, ...], wanted: Sequence[Operation]) -> tuple[Operation, ...]:
-    """Put operations in the place of those of their kind that go less far, and the others behind."""
-    new = [one for one in wanted if not any(_covers(old, one) for old in there)]
-    names = {one.name for one in new}
-    return (*(one for one in there if one.name not in names), *new)
+def _merge(present: tuple[Operation, ...], wanted: Sequence[Operation]) -> tuple[Operation, ...]:
+    """Append the operations that are not covered yet, and drop those with the same name but a smaller range."""
+    new = [operation for operation in wanted if not any(_covers(old, operation) for old in present)]
+    names = {operation.name for operation in new}
+    return (*(operation for operation in present if operation.name not in names), *new)
 
 
 def _sized(text: str, size_px: int) -> str:
-    """Put hundredths of the side in their place, in px."""
-    return _HUNDREDTHS.sub(lambda found: f"{int(found[1]) * size_px / 100:g}", text)
+    """Replace hundredths of the input side, such as `{2}`, by pixels."""
+    return _HUNDREDTHS.sub(lambda match: f"{int(match[1]) * size_px / 100:g}", text)

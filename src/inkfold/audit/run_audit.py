@@ -1,36 +1,37 @@
-"""`inkfold audit RUN`: what is wrong with the data that a run learnt from, written beside the run as `audit.json`.
+"""`inkfold audit RUN`: finds duplicates, label errors and confused classes in a run's data, and writes `audit.json`.
 
 `audit.json` is plain JSON; paths and names are as the data have them.
 
     format              1
-    data_fingerprint    the run's own; another one says that the file is another run's
-    n                   {train, test, unusable}: drawings; those with too little ink to compare
+    data_fingerprint    fingerprint of the run's data; a report ignores the file if it differs from the run's
+    n                   {train, test, unusable}: numbers of drawings; unusable ones have too little ink to compare
     duplicates
       counts            groups {within, across, leak}, groups with `conflicts`, `drawings` in any group
-      accuracy          the section `duplicates` of metrics.json, null where no copies would be parted
+      accuracy          the section `duplicates` of metrics.json, null where no copies would be split apart
       groups            worst first: [{kind: within | across | leak, conflict, members, pairs}]
         members         [{part: train | val | test, image_path, class_name or null}]
         pairs           [{first, second (places in members), flip, turn_deg, transform (words), identical_bytes, similarity}]:
                         the second, mirrored left to right where `flip`, then turned anticlockwise by `turn_deg`, is the first
     labels              null where the run has no out-of-fold predictions
-      n, accuracy       of the predictions that were used
+      n, accuracy       of the out-of-fold predictions
       method            how doubtful labels are ranked and cut, in words
       doubtful          most doubtful first: [{image_path, given, suggested, score, suggested_probability}]; score is the
-                        given label's probability, low is doubtful
+                        probability of the label's class; a low one is doubtful
       estimated_wrong_fraction    an upper bound on the share of wrong labels
-      confused          pairs of classes that can't be told apart, the worst first: [{first, second, n, accuracy, accuracy_ci95,
+      confused          pairs of classes that nothing tells apart, the worst first: [{first, second, n, accuracy, accuracy_ci95,
                         first_as_second, second_as_first}]
       ceiling           {accuracy, lost_to_conflicts, lost_to_confused, assumption}
-    next                what to do, in words
+    next                advice in words
 """
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from inkfold.audit.label_issues import METHOD, estimate_wrong_fraction, find_confusions, find_doubts, lost_to_confusion
+from inkfold.audit.label_issues import METHOD, estimate_wrong_fraction, find_confusions, find_label_issues, lost_to_confusion
 from inkfold.data.duplicate_groups import CopyGroup, count_groups, find_groups
 from inkfold.data.fingerprints import SignatureStore
 from inkfold.ensemble.model import first_run, load_run
@@ -39,7 +40,6 @@ from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.build import read_again
 from inkfold.pipeline.manifest import AUDIT, MANIFEST
 from inkfold.pipeline.prepare import ReadData
-from inkfold.pipeline.results import OUT_OF_FOLD
 from inkfold.pipeline.run import Run
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
@@ -48,23 +48,24 @@ from inkfold.storage.files import write_json
 
 FORMAT = 1
 ASSUMPTION = (
-    "of duplicates with different labels only the most frequent one is right, nothing tells the classes of a confused pair "
-    "apart, so that only the more frequent one of them is ever answered, and test labels are like these"
+    "of duplicates with different labels only the most frequent label is right; nothing tells the classes of a confused pair "
+    "apart, so that the more frequent one is always predicted; test labels have the same errors"
 )
+log = logging.getLogger("inkfold.audit")
 
 
 def audit_run(path: str | Path, progress: Progress = silent) -> dict[str, Any]:
-    """Find copies, doubtful labels and confused classes in a run's data, and write `audit.json` into its directory.
+    """Find duplicates, doubtful labels and confused classes in a run's data, and write `audit.json` into its directory.
 
     Args:
-        path: A finished run or ensemble.
-        progress: Told how far each stage is.
+        path: Directory of a finished run or ensemble.
+        progress: Called with the progress of each stage.
 
     Returns:
-        What was written.
+        The content of `audit.json`.
 
     Raises:
-        PredictionError: If it is no finished run, if none of an ensemble's members is a run, or if the data have changed.
+        PredictionError: If it is not a finished run, if no member of an ensemble is a run, or if the data have changed.
         DataError: If the data can't be read any more.
     """
     path = Path(path)
@@ -73,12 +74,11 @@ def audit_run(path: str | Path, progress: Progress = silent) -> dict[str, Any]:
             f"{path}: no {MANIFEST}, so this is no finished run. For a folder of drawings: inkfold check {path}"
         )
     run = load_run(path)
-    own = first_run(run)
-    read = read_again(own, Cost(), progress)
-    groups, unusable = _find_groups(own, read, progress)
-    out_of_fold = path / OUT_OF_FOLD
-    labelled = len(read.dataset.train)
-    labels = _judge_labels(Predictions.load(out_of_fold), groups, labelled) if out_of_fold.is_file() else None
+    member = first_run(run)
+    read = read_again(member, Cost(), progress)
+    groups, unusable = _find_groups(member, read, progress)
+    out_of_fold = run.files.out_of_fold
+    labels = None if out_of_fold is None else _audit_labels(out_of_fold, groups, len(read.dataset.train))
     audit = {
         "format": FORMAT,
         "data_fingerprint": run.manifest["data_fingerprint"],
@@ -96,12 +96,14 @@ def audit_run(path: str | Path, progress: Progress = silent) -> dict[str, Any]:
         "next": _next_steps(groups, labels, path),
     }
     write_json(path / AUDIT, audit)
+    doubtful = "no out-of-fold predictions" if labels is None else f"{len(labels['doubtful'])} doubtful labels"
+    log.info("%s: %d groups of duplicates, %s; %d drawings with too little ink", path / AUDIT, len(groups), doubtful, unusable)
     return audit
 
 
-def _find_groups(own: Run, read: ReadData, progress: Progress) -> tuple[list[CopyGroup], int]:
-    """Find copies in all drawings that can be read; tell how many of these have too little ink."""
-    signatures = SignatureStore(home() / "signatures", own.recipe.image.pixel_limit)
+def _find_groups(run: Run, read: ReadData, progress: Progress) -> tuple[list[CopyGroup], int]:
+    """Find duplicates among all readable drawings, and count the drawings that have too little ink to compare."""
+    signatures = SignatureStore(home() / "signatures", run.recipe.image.pixel_limit)
     digests = []
     for source in (read.train, *(() if read.test is None else (read.test,))):
         names = source.digests.copy()
@@ -114,8 +116,8 @@ def _find_groups(own: Run, read: ReadData, progress: Progress) -> tuple[list[Cop
     return groups, signatures.count_blank(everything[everything != b""])
 
 
-def _judge_labels(predictions: Predictions, groups: Sequence[CopyGroup], labelled: int) -> dict[str, Any]:
-    """Judge the labels of drawings that were held out; copies with other labels are counted among all that are labelled."""
+def _audit_labels(predictions: Predictions, groups: Sequence[CopyGroup], labelled: int) -> dict[str, Any]:
+    """Find issues in the labels of held-out drawings; conflicting labels are counted among all `labelled` drawings."""
     probs, targets = predictions.probs, predictions.targets
     assert targets is not None
     names, paths = predictions.class_names, predictions.image_paths.tolist()
@@ -127,16 +129,16 @@ def _judge_labels(predictions: Predictions, groups: Sequence[CopyGroup], labelle
         "method": METHOD,
         "doubtful": [
             {
-                "image_path": paths[doubt.row],
-                "given": names[doubt.given],
-                "suggested": names[doubt.suggested],
-                "score": doubt.score,
-                "suggested_probability": doubt.suggested_probability,
+                "image_path": paths[issue.row],
+                "given": names[issue.label],
+                "suggested": names[issue.suggested],
+                "score": issue.score,
+                "suggested_probability": issue.suggested_probability,
             }
-            for doubt in find_doubts(probs, targets)
+            for issue in find_label_issues(probs, targets)
         ],
         "estimated_wrong_fraction": estimate_wrong_fraction(probs, targets),
-        "confused": [one.as_json(names) for one in confused],
+        "confused": [pair.as_json(names) for pair in confused],
         "ceiling": {
             "accuracy": max(0.0, 1 - conflicts - pairs),
             "lost_to_conflicts": conflicts,
@@ -147,7 +149,7 @@ def _judge_labels(predictions: Predictions, groups: Sequence[CopyGroup], labelle
 
 
 def _lost_to_conflicts(groups: Sequence[CopyGroup]) -> int:
-    """Count training drawings that have another label than most of their copies."""
+    """Count training drawings whose label differs from that of most of their duplicates."""
     lost = 0
     for group in groups:
         labels = [member.class_name for member in group.members if member.part != "test"]
@@ -160,14 +162,16 @@ def _next_steps(groups: Sequence[CopyGroup], labels: dict[str, Any] | None, path
     steps = []
     if counts["leak"]:
         steps.append(
-            f"remove {counts['leak']} drawing(s) that are both learnt from and measured on: duplicates.groups, kind leak"
+            f"remove {counts['leak']} drawing(s) that are both trained on and evaluated on: duplicates.groups, kind leak"
         )
     if counts["conflicts"]:
-        steps.append(f"settle the labels of {counts['conflicts']} drawing(s) that have copies of another class: conflict true")
+        steps.append(f"correct the labels of {counts['conflicts']} drawing(s) with duplicates in another class: conflict true")
     if labels and labels["doubtful"]:
-        steps.append(f"look at {len(labels['doubtful'])} doubtful labels, the first ones first: labels.doubtful")
+        steps.append(f"look at {len(labels['doubtful'])} doubtful labels, the most doubtful first: labels.doubtful")
     if labels and labels["confused"]:
-        steps.append(f"join or define {len(labels['confused'])} pair(s) of classes that nothing tells apart: labels.confused")
+        steps.append(
+            f"merge or redefine {len(labels['confused'])} pair(s) of classes that nothing tells apart: labels.confused"
+        )
     if steps:
         steps.append(f"then train again: inkfold train {path / 'recipe.yaml'} out=NEW")
-    return steps or ["nothing to mend was found"]
+    return steps or ["no problems were found"]

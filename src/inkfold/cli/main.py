@@ -63,7 +63,7 @@ def _error_text(error: InkfoldError) -> str:
 
 def _train(given: argparse.Namespace) -> int:
     from inkfold.ensemble.build import train_any
-    from inkfold.report.run_data import read_run_record
+    from inkfold.pipeline.run_files import open_run_files
     from inkfold.report.trackers import log_run, open_tracker
 
     out, settings = _take(given.settings, "out")
@@ -73,7 +73,7 @@ def _train(given: argparse.Namespace) -> int:
     run = _with_progress(lambda progress: train_any(given.recipe, *settings, out=out, progress=progress, on=given.on))
     print_run(run)
     if tracker is not None:
-        log_run(tracker, read_run_record(out))
+        log_run(tracker, open_run_files(out))
     return 0
 
 
@@ -234,10 +234,9 @@ def _check(given: argparse.Namespace) -> int:
         lambda progress: check_data(given.data, options, k=k, duplicates=not given.no_duplicates, progress=progress)
     )
     if given.html:
-        from inkfold.audit.html import write_gallery
+        from inkfold.report.check_page import write_check_page
 
-        figures = [(key, str(value)) for key, value in checkup.counts.items() if key != "class_names"]
-        write_gallery(given.html, f"inkfold check {given.data}", figures, checkup.problems, checkup.groups or ())
+        write_check_page(given.html, checkup)
         print(f"page: {given.html}", file=sys.stderr)
     if given.json:
         _print_json(checkup.as_json())

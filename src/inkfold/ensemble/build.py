@@ -33,9 +33,9 @@ from inkfold.ensemble.submission import SubmissionFormat, format_of_data, format
 from inkfold.errors import PredictionError, RecipeError
 from inkfold.features.executors import INLINE, Executor, open_executor
 from inkfold.pipeline.manifest import MANIFEST, read_manifest
-from inkfold.pipeline.results import SUBMISSION
 from inkfold.pipeline.run import Run
 from inkfold.pipeline.run_dir import claimed, write_cost, write_manifest
+from inkfold.pipeline.run_files import SUBMISSION
 from inkfold.pipeline.train import train
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent

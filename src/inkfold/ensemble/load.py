@@ -19,8 +19,8 @@ from inkfold.errors import PredictionError, Problem, RecipeError
 from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.build import check_options
 from inkfold.pipeline.manifest import MANIFEST
-from inkfold.pipeline.results import OUT_OF_FOLD, TEST
 from inkfold.pipeline.run import Run
+from inkfold.pipeline.run_files import OUT_OF_FOLD, TEST
 from inkfold.storage.hashing import digest, key_digest
 
 VOTE_NAMES = {VotingMethod(kind, hot, ties).name for kind in METHODS for hot in (False, True) for ties in get_args(TieRule)}

@@ -192,7 +192,7 @@ class _AlignedPart:
     def seen_in_pretraining(self) -> Bool[np.ndarray, " n"] | None:
         """Give which drawings some member's backbone was trained on before."""
         flags = [
-            member.predictions.learnt[self.rows_of(member)] for member in self.members if member.predictions.learnt is not None
+            member.predictions.seen[self.rows_of(member)] for member in self.members if member.predictions.seen is not None
         ]
         return np.logical_or.reduce(flags) if flags else None
 

@@ -16,10 +16,10 @@ from inkfold.errors import PredictionError, Problem
 from inkfold.pipeline.manifest import MANIFEST, is_below, read_manifest
 from inkfold.pipeline.predict import predict_folds
 from inkfold.pipeline.run import Images, Model, Run, list_drawings
+from inkfold.pipeline.run_files import VOTE
 from inkfold.runtime.progress import Progress, silent
 
 ENSEMBLE = "ensemble"
-VOTE = "vote.json"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,13 +23,14 @@ from inkfold.ensemble.methods import (
     score_choice,
     score_method,
 )
-from inkfold.ensemble.model import VOTE, single_precision
+from inkfold.ensemble.model import single_precision
 from inkfold.ensemble.submission import SubmissionFormat
 from inkfold.ensemble.voting import nested_vote
 from inkfold.errors import PredictionError
 from inkfold.evaluation.metrics import measure
 from inkfold.evaluation.predictions import Predictions
-from inkfold.pipeline.results import METRICS, OUT_OF_FOLD, SUBMISSION, TEST, measure_seen
+from inkfold.pipeline.results import measure_seen
+from inkfold.pipeline.run_files import METRICS, OUT_OF_FOLD, SUBMISSION, TEST, VOTE
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.files import write_json
 
@@ -175,7 +176,7 @@ def write_selection(
             aligned.class_names,
             aligned.targets,
             held_in,
-            learnt=aligned.seen_in_pretraining,
+            seen=aligned.seen_in_pretraining,
         )
         out_of_fold.save(out / OUT_OF_FOLD)
         if (seen := measure_seen(out_of_fold)) is not None:

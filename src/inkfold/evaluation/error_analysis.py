@@ -1,12 +1,12 @@
-"""What predictions with known classes show: each class, the pairs that are confused, the failures, the calibration."""
+"""Analysis of a classifier's errors: the accuracy of each class, confused pairs of classes, and the most confident mistakes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 
-from inkfold.evaluation.metrics import ECE_BINS, confidence_bins, wilson_interval
+from inkfold.evaluation.metrics import wilson_interval
 from inkfold.evaluation.predictions import Predictions
 
 PAIRS = 12
@@ -15,17 +15,17 @@ FAILURES = 24
 
 @dataclass(frozen=True, slots=True)
 class ClassRow:
-    """One class.
+    """How well one class is recognised.
 
     Attributes:
-        index: Of the class.
-        name: Of the class.
-        n: Drawings of it.
-        recall: Share of them that were told; None without any.
-        ci95: Its interval; None likewise.
-        precision: Share of the drawings said to be of it that are; None if none was.
-        taken_for: The class that its drawings were most often taken for instead; None if never.
-        taken: How often.
+        index: Class id.
+        name: Class name.
+        n: Number of its drawings.
+        recall: The share of its drawings that are predicted as this class; None without drawings.
+        ci95: 95 % interval of the recall; None without drawings.
+        precision: The share of drawings predicted as this class that belong to it; None if none was predicted so.
+        taken_for: Name of the class that its drawings are most often mistaken for; None if they never are.
+        taken: How many of its drawings are mistaken for that class.
     """
 
     index: int
@@ -40,16 +40,16 @@ class ClassRow:
 
 @dataclass(frozen=True, slots=True)
 class ConfusedPair:
-    """Two classes that are taken for each other.
+    """Two classes that are mistaken for each other.
 
     Attributes:
-        first: The class whose drawings are more often taken for the other's.
-        second: The other.
-        n_first: Drawings of the first.
-        n_second: Drawings of the second.
-        first_as_second: How many of these were taken for the second.
-        second_as_first: The other way round.
-        rows: Rows of such drawings, the most confident first.
+        first: Id of the class whose drawings are more often mistaken for the other class.
+        second: Id of the other class.
+        n_first: Number of drawings of the first class.
+        n_second: Number of drawings of the second class.
+        first_as_second: How many drawings of the first class are predicted as the second.
+        second_as_first: How many drawings of the second class are predicted as the first.
+        rows: Rows of all these drawings in the predictions, the most confident mistake first.
     """
 
     first: int
@@ -62,20 +62,20 @@ class ConfusedPair:
 
     @property
     def share(self) -> float:
-        """Of the drawings of both, those that were taken for the other class."""
+        """The share of both classes' drawings that is mistaken for the other class, 0 to 1."""
         return (self.first_as_second + self.second_as_first) / max(self.n_first + self.n_second, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A drawing that was told wrong.
+    """A drawing whose predicted class is wrong.
 
     Attributes:
-        row: Of the predictions.
-        target: Its class.
-        pred: What was said.
-        confidence: The probability that was given to what was said.
-        probability: The probability that was given to its class.
+        row: Row of the drawing in the predictions.
+        target: Id of its true class.
+        pred: Id of the predicted class.
+        confidence: Probability of the predicted class.
+        probability: Probability of the true class.
     """
 
     row: int
@@ -89,18 +89,18 @@ def class_rows(predictions: Predictions) -> list[ClassRow]:
     """Measure each class by itself.
 
     Args:
-        predictions: With their targets.
+        predictions: Predictions with their true classes.
 
     Returns:
-        The weakest class first; those without drawings last.
+        One row per class, the lowest recall first; classes without drawings last.
     """
-    counts, table = _confusion(predictions)
+    counts, table = _confusion_matrix(predictions)
     rows = []
     for i, name in enumerate(predictions.class_names):
-        n, hits, said = int(counts[i]), int(table[i, i]), int(table[:, i].sum())
-        others = table[i].copy()
-        others[i] = 0
-        other = int(others.argmax())
+        n, hits, predicted = int(counts[i]), int(table[i, i]), int(table[:, i].sum())
+        mistakes = table[i].copy()
+        mistakes[i] = 0
+        other = int(mistakes.argmax())
         rows.append(
             ClassRow(
                 index=i,
@@ -108,123 +108,110 @@ def class_rows(predictions: Predictions) -> list[ClassRow]:
                 n=n,
                 recall=hits / n if n else None,
                 ci95=wilson_interval(hits, n) if n else None,
-                precision=hits / said if said else None,
-                taken_for=predictions.class_names[other] if others[other] else None,
-                taken=int(others[other]),
+                precision=hits / predicted if predicted else None,
+                taken_for=predictions.class_names[other] if mistakes[other] else None,
+                taken=int(mistakes[other]),
             )
         )
     return sorted(rows, key=lambda row: (row.recall is None, row.recall or 0.0, -row.n, row.index))
 
 
 def confused_pairs(predictions: Predictions, most: int = PAIRS) -> list[ConfusedPair]:
-    """Find the classes that are most often taken for each other.
+    """Find the pairs of classes that are most often mistaken for each other.
 
     Args:
-        predictions: With their targets.
-        most: How many pairs at most.
+        predictions: Predictions with their true classes.
+        most: Greatest number of pairs to return.
 
     Returns:
-        The pair with the most mistakes first; of equal ones that with fewer drawings.
+        The pair with the most mistakes first; of equal ones, the pair with fewer drawings.
     """
     assert predictions.targets is not None
     targets, preds = predictions.targets, predictions.preds
-    counts, table = _confusion(predictions)
+    counts, table = _confusion_matrix(predictions)
     both = np.triu(table + table.T, 1)
     first, second = np.nonzero(both)
     totals = counts[first] + counts[second]
     order = np.lexsort((second, first, totals, -both[first, second]))[:most]
     pairs = []
     for i, j in zip(first[order].tolist(), second[order].tolist(), strict=True):
-        i, j = (i, j) if table[i, j] >= table[j, i] else (j, i)  # noqa: PLW2901 - named by who is mistaken more
+        i, j = (i, j) if table[i, j] >= table[j, i] else (j, i)  # noqa: PLW2901 - the class with more mistakes comes first
         mistaken = ((targets == i) & (preds == j)) | ((targets == j) & (preds == i))
-        pairs.append(
-            ConfusedPair(
-                i, j, int(counts[i]), int(counts[j]), int(table[i, j]), int(table[j, i]), most_confident(predictions, mistaken)
-            )
-        )
+        rows = most_confident(predictions, mistaken)
+        pairs.append(ConfusedPair(i, j, int(counts[i]), int(counts[j]), int(table[i, j]), int(table[j, i]), rows))
     return pairs
 
 
 def failures(predictions: Predictions, most: int = FAILURES) -> list[Failure]:
-    """Choose drawings that were told wrong with the most confidence, a class but once before any class comes twice.
+    """Choose the most confident mistakes, taking one of every class before a second of any class.
 
     Args:
-        predictions: With their targets.
-        most: How many at most.
+        predictions: Predictions with their true classes.
+        most: Greatest number of mistakes to return.
 
     Returns:
-        The most confident first.
+        The most confident mistake first.
     """
     assert predictions.targets is not None
-    preds = predictions.preds
-    wrong = most_confident(predictions, preds != predictions.targets)
-    turns: dict[int, int] = {}
-    keyed = []
-    for place, row in enumerate(wrong):
-        target = int(predictions.targets[row])
-        keyed.append((turns.setdefault(target, 0), place, row))
-        turns[target] += 1
-    chosen = [row for _, _, row in sorted(keyed)[:most]]
-    found = [
-        Failure(
-            row,
-            int(predictions.targets[row]),
-            int(preds[row]),
-            float(predictions.probs[row].max()),
-            float(predictions.probs[row, predictions.targets[row]]),
-        )
-        for row in chosen
+    targets, preds, probs = predictions.targets, predictions.preds, predictions.probs
+    wrong = most_confident(predictions, preds != targets)
+    turns = turns_by_class(targets[list(wrong)].tolist())
+    chosen = [row for _, _, row in sorted(zip(turns, range(len(wrong)), wrong, strict=True))[:most]]
+    return [
+        Failure(row, int(targets[row]), int(preds[row]), float(probs[row].max()), float(probs[row, targets[row]]))
+        for row in sorted(chosen, key=lambda row: (-float(probs[row].max()), row))
     ]
-    return sorted(found, key=lambda one: (-one.confidence, one.row))
 
 
-def reliability(predictions: Predictions, bins: int = ECE_BINS) -> list[dict[str, Any]]:
-    """Compare confidence with accuracy, in the bins of the expected calibration error.
+def turns_by_class(targets: Sequence[int]) -> list[int]:
+    """Count, for each item of a sequence, the items of the same class before it.
+
+    Sorted by these counts, a sequence takes one item of every class before a second of any class.
 
     Args:
-        predictions: With their targets.
-        bins: How many, of equal width.
+        targets: Class id of each item.
 
     Returns:
-        Of each bin that has drawings: n, mean confidence, accuracy and its interval.
+        0 for the first item of a class, 1 for the second, and so on.
     """
-    assert predictions.targets is not None
-    confidence = predictions.probs.max(1).astype(np.float64)
-    right = predictions.preds == predictions.targets
-    which = confidence_bins(confidence, bins)
-    found = []
-    for place in np.unique(which).tolist():
-        inside = which == place
-        n, hits = int(inside.sum()), int(right[inside].sum())
-        found.append(
-            {"n": n, "confidence": float(confidence[inside].mean()), "accuracy": hits / n, "ci95": wilson_interval(hits, n)}
-        )
-    return found
+    seen: dict[int, int] = {}
+    turns = []
+    for target in targets:
+        turns.append(seen.setdefault(target, 0))
+        seen[target] += 1
+    return turns
 
 
 def part_of(predictions: Predictions) -> str:
-    """Name the part that they are of: out-of-fold drawings were held out of folds; test drawings of none."""
+    """Name the part of the data set that predictions are of.
+
+    Args:
+        predictions: Out-of-fold predictions, whose drawings were held out of folds, or predictions of test drawings.
+
+    Returns:
+        `train` or `test`.
+    """
     return "test" if predictions.folds is None else "train"
 
 
-def _confusion(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
-    """Count the drawings of each class, and how often each class (row) was called each (column)."""
-    assert predictions.targets is not None
-    k = len(predictions.class_names)
-    flat = predictions.targets * k + predictions.preds
-    return np.bincount(predictions.targets, minlength=k), np.bincount(flat, minlength=k * k).reshape(k, k)
-
-
 def most_confident(predictions: Predictions, chosen: Bool[np.ndarray, " n"]) -> tuple[int, ...]:
-    """Order drawings by how sure the answer is.
+    """Order some drawings by the confidence of their predictions.
 
     Args:
-        predictions: Of all.
-        chosen: Which are wanted.
+        predictions: Predictions of all drawings.
+        chosen: True for the drawings to return.
 
     Returns:
-        Their rows, the surest first.
+        Rows of the chosen drawings, the most confident first.
     """
     rows = np.flatnonzero(chosen)
     order = np.argsort(-predictions.probs[rows].max(1), kind="stable") if len(rows) else rows
     return tuple(rows[order].tolist())
+
+
+def _confusion_matrix(predictions: Predictions) -> tuple[Int64[np.ndarray, " classes"], Int64[np.ndarray, "classes classes"]]:
+    """Count the drawings of each class, and how often each class (row) is predicted as each class (column)."""
+    assert predictions.targets is not None
+    k = len(predictions.class_names)
+    flat = predictions.targets * k + predictions.preds
+    return np.bincount(predictions.targets, minlength=k), np.bincount(flat, minlength=k * k).reshape(k, k)

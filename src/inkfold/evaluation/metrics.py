@@ -1,7 +1,8 @@
-"""How good predictions are, in figures that carry their uncertainty."""
+"""Metrics of predictions, each with its uncertainty: accuracy, calibration, and paired tests of two classifiers."""
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,13 @@ SIGNIFICANT = 0.05
 
 
 def wilson_interval(successes: int, n: int) -> tuple[float, float]:
-    """Give the 95 % interval of a proportion.
+    """Compute the 95 % confidence interval of a proportion by Wilson's method.
 
     Unlike the normal approximation it stays within 0..1 and holds its coverage at small n and extreme proportions.
 
     Args:
-        successes: How many were right.
-        n: Of how many, at least 1.
+        successes: Number of successes, 0 to `n`.
+        n: Number of trials, at least 1.
 
     Returns:
         The lower and upper bound.
@@ -35,53 +36,79 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+@dataclass(frozen=True, slots=True)
+class ConfidenceBin:
+    """Predictions whose confidence, the probability of the predicted class, lies between two bounds.
+
+    Attributes:
+        low: Lower bound, inclusive.
+        high: Upper bound, exclusive but for the last bin.
+        count: Number of predictions.
+        confidence: Their mean confidence; None for an empty bin.
+        accuracy: The share of them that is right; None for an empty bin.
+    """
+
+    low: float
+    high: float
+    count: int
+    confidence: float | None
+    accuracy: float | None
+
+
+def reliability_table(
+    probs: Float[np.ndarray, "n classes"], targets: Int64[np.ndarray, " n"], bins: int = ECE_BINS
+) -> list[ConfidenceBin]:
+    """Compare confidence with accuracy in bins of equal width. It is the one such table: reports, exports and the ECE use it.
+
+    Args:
+        probs: Class probabilities; rows sum to 1.
+        targets: True class ids.
+        bins: Number of bins between 0 and 1.
+
+    Returns:
+        All bins in ascending order, empty ones included.
+    """
+    confidence, right = probs.max(1).astype(np.float64), probs.argmax(1) == targets
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    table = []
+    for i in range(bins):
+        inside = bin_of == i
+        confidence_mean, accuracy = (float(values[inside].mean()) if inside.any() else None for values in (confidence, right))
+        table.append(ConfidenceBin(i / bins, (i + 1) / bins, int(inside.sum()), confidence_mean, accuracy))
+    return table
+
+
 def expected_calibration_error(
     probs: Float[np.ndarray, "n classes"], targets: Int64[np.ndarray, " n"], bins: int = ECE_BINS
 ) -> float:
-    """Measure by how much confidence misses accuracy, over bins of equal width.
+    """Compute the expected calibration error (ECE): the mean gap between confidence and accuracy over bins of confidence.
 
     Args:
-        probs: Class probabilities.
+        probs: Class probabilities; rows sum to 1.
         targets: True class ids.
-        bins: Number of bins.
+        bins: Number of bins of equal width.
 
     Returns:
-        The mean absolute gap, weighted by the bins' sizes; 0 is calibrated.
+        The mean absolute gap, weighted by the number of predictions in each bin, 0 to 1; 0 is perfectly calibrated.
 
     Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
     """
-    confidence = probs.max(1).astype(np.float64)
-    correct = probs.argmax(1) == targets
-    gaps = np.bincount(confidence_bins(confidence, bins), confidence - correct, minlength=bins)
-    return float(np.abs(gaps).sum() / len(targets))
-
-
-def confidence_bins(confidence: Float[np.ndarray, " n"], bins: int = ECE_BINS) -> Int64[np.ndarray, " n"]:
-    """Put confidences into bins of equal width.
-
-    Args:
-        confidence: 0 to 1.
-        bins: Number of bins.
-
-    Returns:
-        The bin of each, from 0.
-    """
-    which: np.ndarray = np.minimum((confidence * bins).astype(int), bins - 1)
-    return which
+    table = reliability_table(probs, targets, bins)
+    return sum(one.count * abs((one.confidence or 0.0) - (one.accuracy or 0.0)) for one in table) / len(targets)
 
 
 def mcnemar(first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"]) -> float:
-    """Test whether two classifiers that answered the same questions are right equally often.
+    """Test whether two classifiers have the same accuracy, from their predictions of the same drawings (McNemar's test).
 
-    Only the questions count on which exactly one is right; if both are as good, each of these is a fair coin. The exact
-    two-sided binomial test, at any n.
+    Only the drawings count on which exactly one classifier is right; if both are equally good, each of these is a fair coin.
+    The test is the exact two-sided binomial one at any n.
 
     Args:
-        first: Where the one is right.
-        second: Where the other is.
+        first: For each drawing, whether the first classifier is right.
+        second: The same of the second classifier.
 
     Returns:
-        The probability of a difference at least so large by chance.
+        The p-value: the probability of a difference at least this large by chance.
 
     Source: McNemar, "Note on the sampling error of the difference between correlated proportions", Psychometrika 12 (1947).
     """
@@ -90,29 +117,29 @@ def mcnemar(first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"]) -> fl
     differ, fewer = int((first != second).sum()), int(min((first & ~second).sum(), (second & ~first).sum()))
     if differ == 0:
         return 1.0
-    # the chance of at most so few heads, by the incomplete beta function: Abramowitz and Stegun, 26.5.24
+    # the probability of at most so few heads, by the incomplete beta function: Abramowitz and Stegun, 26.5.24
     return min(1.0, 2 * float(betainc(differ - fewer, fewer + 1, 0.5)))
 
 
 def paired_difference(first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"]) -> dict[str, Any]:
-    """Compare the accuracy of two classifiers that answered the same questions.
+    """Compare the accuracy of two classifiers on the same drawings, with a 95 % interval of the difference.
 
-    The interval spans two: the exact one (Clopper and Pearson's of the share in which the second is right, of the questions on
-    which exactly one is), and the normal one. The exact one alone takes the number of such questions as known, and is too short
-    where nearly all favour one side; the normal one alone disagrees with the exact test where there are few. Where the test
-    finds a difference the normal one is off 0 too (by 0.2 % at the least, tried up to 60,000 such questions), so that the
-    interval holds 0 just where nothing can be told.
+    The interval is the union of two: the exact one (Clopper and Pearson's, of the share of drawings that the second classifier
+    has right among those that exactly one has right) and the normal one. The exact one alone takes the number of such drawings
+    as known, and is too short where nearly all favour one side; the normal one alone disagrees with the exact test where there
+    are few. Where the test finds a difference, the normal one excludes 0 too (by 0.2 % at the least, tried up to 60,000 such
+    drawings), so that the interval contains 0 exactly where the test finds no difference.
 
     Args:
-        first: Where the one is right.
-        second: Where the other is.
+        first: For each drawing, whether the first classifier is right.
+        second: The same of the second classifier.
 
     Returns:
-        JSON values: `difference`, second less first, `difference_ci95`, `p_value` by McNemar's exact test, and
-        `distinguishable`, whether that is below 0.05.
+        JSON values: `difference` (accuracy of the second minus that of the first), `difference_ci95`, `p_value` of McNemar's
+        exact test, and `distinguishable`, whether the p-value is below 0.05.
 
     Raises:
-        PredictionError: If there are no questions.
+        PredictionError: If there are no drawings.
 
     Source: Clopper and Pearson, Biometrika 26 (1934); the normal one: Agresti, "Categorical Data Analysis" (2013), chapter 11.
     """
@@ -136,12 +163,12 @@ def paired_difference(first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " 
 
 
 def bootstrap_interval(values: Float[np.ndarray, " n"], resamples: int = 2000, seed: int = 0) -> list[float]:
-    """Give the 95 % percentile interval of a mean.
+    """Compute the 95 % interval of a mean by the percentile bootstrap.
 
     Args:
-        values: One a drawing.
-        resamples: How often as many drawings are drawn with replacement.
-        seed: Of these draws.
+        values: One value per drawing.
+        resamples: Number of bootstrap samples, each of as many drawings as there are values.
+        seed: Seed of the random draws.
 
     Returns:
         The lower and upper bound.
@@ -165,16 +192,16 @@ def bootstrap_interval(values: Float[np.ndarray, " n"], resamples: int = 2000, s
 def measure(
     probs: Float[np.ndarray, "n classes"], targets: Int64[np.ndarray, " n"], class_names: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """Measure predictions.
+    """Measure predictions against the true classes.
 
     Args:
         probs: Class probabilities; rows sum to 1.
         targets: True class ids.
-        class_names: Given, adds a row a class.
+        class_names: Names of the classes by id; None leaves `per_class` out.
 
     Returns:
-        JSON values: n, accuracy, top5_accuracy, both with 95 % intervals, nll (nats), ece, macro_recall (over the classes
-        that occur), and per_class.
+        JSON values: n, accuracy, top5_accuracy, both with 95 % intervals, nll (nats), ece, macro_recall (mean over the classes
+        that occur), and per_class (n, recall and precision of each class).
     """
     targets = targets.astype(np.int64)
     n = len(targets)
@@ -215,7 +242,7 @@ def _per_class(
 
 
 def _exact_bounds(only_first: int, only_second: int, n: int) -> tuple[float, float]:
-    """Bound the difference by Clopper and Pearson's interval of the second's share of the questions on which one is right."""
+    """Bound the difference by Clopper and Pearson's interval of the share that the second has right where just one is right."""
     from scipy.special import betaincinv  # noqa: PLC0415 - 200 ms
 
     low = betaincinv(only_second, only_first + 1, SIGNIFICANT / 2) if only_second else 0.0
@@ -225,7 +252,7 @@ def _exact_bounds(only_first: int, only_second: int, n: int) -> tuple[float, flo
 
 
 def _rounded_off_zero(value: float) -> float:
-    """Round, but never to 0 what isn't."""
+    """Round a value, but never to 0 unless it is 0."""
     return _rounded(value) or value
 
 

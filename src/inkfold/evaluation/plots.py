@@ -1,4 +1,4 @@
-"""Plots as SVG files, by matplotlib, without a display."""
+"""Charts as SVG files, drawn by matplotlib without a display."""
 
 import io
 import math
@@ -14,13 +14,13 @@ SIZE_INCHES = (7.0, 4.0)
 
 
 def plot_history(path: Path, values: Sequence[float | None], baseline: float, title: str) -> None:
-    """Draw trials in their order, and the best so far.
+    """Draw the accuracy of each trial of a search in order, and the best so far.
 
     Args:
-        path: An .svg; replaced when it exists.
-        values: Accuracies; None for a trial that was given up.
-        baseline: The recipe's own accuracy.
-        title: Above it.
+        path: An .svg file; replaced when it exists.
+        values: Accuracy of each trial; None for one that was stopped early.
+        baseline: Accuracy of the unchanged recipe.
+        title: Text above the chart.
     """
     done = [(i, value) for i, value in enumerate(values) if value is not None]
     best: list[float] = []
@@ -38,10 +38,10 @@ def plot_bars(path: Path, values: Mapping[str, float], title: str, label: str) -
     """Draw named values as horizontal bars, the largest on top.
 
     Args:
-        path: An .svg; replaced when it exists.
-        values: By name.
-        title: Above it.
-        label: Of the values' axis.
+        path: An .svg file; replaced when it exists.
+        values: Values by name.
+        title: Text above the chart.
+        label: Text at the axis of the values.
     """
     ordered = sorted(values.items(), key=lambda item: item[1])
     with _figure(path) as axes:
@@ -50,12 +50,12 @@ def plot_bars(path: Path, values: Mapping[str, float], title: str, label: str) -
 
 
 def plot_costs(path: Path, rows: Sequence[Mapping[str, Any]], title: str) -> None:
-    """Draw accuracy with its interval against cost, a point a backbone.
+    """Draw the accuracy of backbones with its 95 % interval against their cost.
 
     Args:
-        path: An .svg; replaced when it exists.
-        rows: At least one, with `name`, `accuracy`, `accuracy_ci95` and `images_per_s`.
-        title: Above it.
+        path: An .svg file; replaced when it exists.
+        rows: One row per backbone, at least one, with `name`, `accuracy`, `accuracy_ci95` and `images_per_s`.
+        title: Text above the chart.
     """
     ordered = sorted(rows, key=lambda row: -row["images_per_s"])
     costs = [1000 / row["images_per_s"] for row in ordered]
@@ -73,13 +73,13 @@ def plot_costs(path: Path, rows: Sequence[Mapping[str, Any]], title: str) -> Non
 
 @contextmanager
 def canvas(size_inches: tuple[float, float] = SIZE_INCHES) -> Iterator[tuple[Any, io.StringIO]]:
-    """Open axes to draw on.
+    """Open matplotlib axes, and write what is drawn on them as SVG when the block ends.
 
     Args:
-        size_inches: Width and height, of 72 units each.
+        size_inches: Width and height in inches, of 72 SVG units each.
 
     Yields:
-        Matplotlib's axes, and what holds the SVG when the block has ended.
+        The axes, and a text buffer that contains the SVG once the block has ended.
     """
     import matplotlib as mpl  # noqa: PLC0415 - half a second that only plots need to pay
     from matplotlib.figure import Figure  # noqa: PLC0415

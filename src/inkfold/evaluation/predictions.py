@@ -1,6 +1,6 @@
-"""Predictions: rows named by image path, class probabilities, class names; Parquet files and the submission.
+"""Predictions of drawings: class probabilities by image path, kept as Parquet files, and the submission CSV.
 
-The class order travels with the file, so that no reader ever has to guess it.
+The class names and their order are part of the file, so that no reader has to guess them.
 """
 
 import csv
@@ -18,24 +18,25 @@ from inkfold.errors import ExportError, PredictionError, Problem
 from inkfold.storage.files import atomic_file, write_text
 
 SubmissionPart = Literal["id", "path", "target"]
-LEARNT = "learnt_by_backbone"
-# Of drawings that judge: fewer that a backbone knows change an accuracy by less than chance does, and may be mistaken ones.
-LEARNT_SHARE = 0.02
+SEEN_COLUMN = "learnt_by_backbone"
+# Of the evaluated drawings: a smaller share that a backbone has seen changes the accuracy by less than chance does, and may be
+# false matches.
+SEEN_SHARE = 0.02
 SUBMISSION_COLUMNS: Mapping[str, SubmissionPart] = {"ID": "id", "image_path": "path", "target": "target"}
 
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """What was predicted of some drawings.
+    """Class probabilities of a set of drawings.
 
     Attributes:
-        image_paths: As the source names the drawings.
+        image_paths: Names of the drawings, as the data set has them.
         probs: Class probabilities; rows sum to 1.
-        class_names: In the order of the columns of `probs`.
-        targets: True class ids, where they are known.
-        folds: The part in which each drawing was held out; None for test drawings.
-        fold_probs: Each fold's own answer on test drawings; None for out-of-fold predictions.
-        learnt: Which drawings the backbone's own weights learnt from before; None where nobody says.
+        class_names: Class names, in the order of the columns of `probs`.
+        targets: True class ids; None where they are not known.
+        folds: The fold in which each drawing was held out; None for test drawings.
+        fold_probs: Class probabilities by each fold's model, for test drawings; None for out-of-fold predictions.
+        seen: Which drawings the backbone's weights were pretrained on; None where it is not known.
     """
 
     image_paths: Shaped[np.ndarray, " n"]
@@ -44,19 +45,21 @@ class Predictions:
     targets: Int64[np.ndarray, " n"] | None = None
     folds: Int64[np.ndarray, " n"] | None = None
     fold_probs: Float[np.ndarray, "folds n classes"] | None = None
-    learnt: Bool[np.ndarray, " n"] | None = None
+    seen: Bool[np.ndarray, " n"] | None = None
 
     @property
     def preds(self) -> Int64[np.ndarray, " n"]:
-        """The most probable class's id; the lowest of equals."""
+        """Id of the most probable class of each drawing; the lowest id where several are equally probable."""
         preds: np.ndarray = self.probs.argmax(1)
         return preds
 
     def save(self, path: Path) -> None:
-        """Write Parquet: image_path, target, pred, fold, learnt_by_backbone, probs, and fold_probs (folds x classes, flat).
+        """Write a Parquet file.
+
+        Its columns are image_path, target, pred, fold, learnt_by_backbone, probs, and fold_probs (folds x classes, flat).
 
         Args:
-            path: Replaced when it exists.
+            path: The file; replaced when it exists.
         """
         import pyarrow as pa  # noqa: PLC0415 - 130 ms
         import pyarrow.parquet as pq  # noqa: PLC0415
@@ -65,8 +68,8 @@ class Predictions:
         for name, values in (("target", self.targets), ("pred", self.preds), ("fold", self.folds)):
             if values is not None:
                 columns[name] = pa.array(values, pa.int32())
-        if self.learnt is not None:
-            columns[LEARNT] = pa.array(self.learnt, pa.bool_())
+        if self.seen is not None:
+            columns[SEEN_COLUMN] = pa.array(self.seen, pa.bool_())
         columns["probs"] = _fixed_lists(self.probs)
         if self.fold_probs is not None:
             columns["fold_probs"] = _fixed_lists(np.concatenate(list(self.fold_probs), axis=1))
@@ -76,16 +79,16 @@ class Predictions:
 
     @classmethod
     def load(cls, path: Path) -> "Predictions":
-        """Read what `save` wrote.
+        """Read predictions that `save` wrote.
 
         Args:
-            path: A Parquet file.
+            path: The Parquet file.
 
         Returns:
             The predictions.
 
         Raises:
-            PredictionError: If the file is missing, broken or not of this form.
+            PredictionError: If the file is missing, broken or has other columns.
         """
         import pyarrow as pa  # noqa: PLC0415
         import pyarrow.parquet as pq  # noqa: PLC0415
@@ -97,52 +100,52 @@ class Predictions:
             probs = _matrix(table["probs"]).reshape(len(table), len(class_names))
             known = [name for name in ("target", "fold") if name in table.column_names]
             extra = {name: table[name].to_numpy().astype(np.int64) for name in known}
-            learnt = np.array(table[LEARNT].to_pylist(), bool) if LEARNT in table.column_names else None
+            seen = np.array(table[SEEN_COLUMN].to_pylist(), bool) if SEEN_COLUMN in table.column_names else None
             fold_probs = _matrix(table["fold_probs"]) if "fold_probs" in table.column_names else None
             if fold_probs is not None:
                 folds = fold_probs.shape[1] // max(len(class_names), 1)
                 fold_probs = fold_probs.reshape(len(table), folds, len(class_names)).transpose(1, 0, 2)
         except (OSError, pa.ArrowException, AttributeError, KeyError, TypeError, ValueError) as error:
             raise PredictionError(f"{path}: not predictions of inkfold: {error}. Run the training again.") from None
-        return cls(image_paths, probs, class_names, extra.get("target"), extra.get("fold"), fold_probs, learnt)
+        return cls(image_paths, probs, class_names, extra.get("target"), extra.get("fold"), fold_probs, seen)
 
 
-def is_worth_reporting(known: int, among: int) -> bool:
-    """Say whether a backbone knows so many drawings that it changes an accuracy by more than chance does.
-
-    Args:
-        known: Drawings that its weights learnt from before, some of them mistaken for such.
-        among: Drawings that judge.
-
-    Returns:
-        Whether they are known in earnest.
-    """
-    return known >= LEARNT_SHARE * among
-
-
-def evaluation_mask(learnt: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-    """Say which drawings judge, where some backbone learnt from some of them before: on those it would win by memory.
+def is_worth_reporting(seen: int, total: int) -> bool:
+    """Return whether a backbone was pretrained on so many drawings that it changes an accuracy by more than chance does.
 
     Args:
-        learnt: Which it learnt from.
+        seen: Number of evaluated drawings that its weights were pretrained on; some of them may be false matches.
+        total: Number of evaluated drawings.
 
     Returns:
-        The others; all where the known ones are too few to matter, or there are no others.
+        True from a share of 2 %.
     """
-    apart = is_worth_reporting(int(learnt.sum()), len(learnt)) and not learnt.all()
-    return ~learnt if apart else np.ones_like(learnt)
+    return seen >= SEEN_SHARE * total
+
+
+def evaluation_mask(seen: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    """Choose the drawings to evaluate on where a backbone was pretrained on some: on those it would win by memory.
+
+    Args:
+        seen: Which drawings were seen in pretraining.
+
+    Returns:
+        True for the drawings that were not seen; for all where too few were seen to matter, or all were.
+    """
+    exclude = is_worth_reporting(int(seen.sum()), len(seen)) and not seen.all()
+    return ~seen if exclude else np.ones_like(seen)
 
 
 def submission_columns(header: Sequence[str], path_column: str, target_column: str) -> Mapping[str, SubmissionPart]:
-    """Say what each column of a sample submission holds.
+    """Find out what each column of a sample submission contains.
 
     Args:
-        header: Its columns.
-        path_column: What the data call the image paths.
-        target_column: What they call the numbers of classes.
+        header: Names of its columns.
+        path_column: Name of the column of image paths in the data set's tables.
+        target_column: Name of the column of class numbers in these tables.
 
     Returns:
-        By column; whatever is neither is the id.
+        The content by name of the column; a column that is neither of these is the id.
     """
     known: dict[str, SubmissionPart] = {path_column: "path", target_column: "target"}
     return {name: known.get(name, "id") for name in header}
@@ -156,15 +159,15 @@ def write_submission(
     ids: Sequence[str] | None = None,
     columns: Mapping[str, SubmissionPart] = SUBMISSION_COLUMNS,
 ) -> None:
-    """Write the competition's CSV after checking that it has a row for each test drawing, in order and in range.
+    """Write the submission CSV, after checking that it has one row per test drawing, in order, with valid class numbers.
 
     Args:
-        path: Replaced when it exists.
-        image_paths: In the order of the test table.
-        values: The class numbers to write.
-        allowed: All class numbers.
-        ids: Of the drawings; None counts from 0.
-        columns: Name and content of each column, in the sample's order; the id may be left out.
+        path: The file; replaced when it exists.
+        image_paths: Image paths in the order of the test table.
+        values: Predicted class numbers in the same order.
+        allowed: All valid class numbers.
+        ids: Ids of the drawings; None counts from 0.
+        columns: Content by name of the column, in the order of the sample submission; the id may be left out.
 
     Raises:
         ExportError: With everything that would make the file invalid.

@@ -1,9 +1,9 @@
-"""Training curves as TensorBoard's event files: `tensorboard --logdir RUNS` shows them, and needn't be installed here."""
+"""Training curves as TensorBoard event files: `tensorboard --logdir RUNS` shows them, and needn't be installed here."""
 
 import os
-import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from inkfold.errors import CacheError
@@ -21,53 +21,53 @@ TAGS = {
 
 
 def scalars(curve: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, float]]]:
-    """Give a curve's figures by epoch, under the names that trackers show.
+    """Iterate over the epochs of a training curve, under the tags that TensorBoard and trackers show.
 
     Args:
-        curve: What `curve.json` holds.
+        curve: Content of `curve.json`.
 
     Yields:
-        The epoch, from 1, and its figures.
+        The epoch, counted from 1, and its values by tag.
     """
     for point in curve["epochs"]:
         yield point["epoch"] + 1, {tag: float(point[name]) for name, tag in TAGS.items() if point.get(name) is not None}
 
 
 def write_events(path: Path, curve: Mapping[str, Any]) -> None:
-    """Write a curve as an event file.
+    """Write a training curve as an event file.
 
-    Its clock counts epochs in seconds: equal seeds leave equal bytes, so the time of day can't be in it.
+    Its wall time is the epoch in seconds, not the time of day, so that equal seeds give equal bytes.
 
     Args:
-        path: Replaced when it exists.
-        curve: What `curve.json` holds.
+        path: The event file; replaced when it exists.
+        curve: Content of `curve.json`.
 
     Source: TensorFlow's `event.proto`, `summary.proto` and its record format, as tensorboardX 2.6.5 has them.
     """
-    write_bytes(path, _encoded(curve))
+    write_bytes(path, _encode(curve))
 
 
 def append_events(path: Path, curve: Mapping[str, Any]) -> None:
-    """Bring an event file up to a curve that grows, for those who look on.
+    """Append the new epochs of a growing training curve to its event file, for those who watch it.
 
-    What is there stays where it is the curve's beginning, also one that a kill cut off within a record, and the rest is put
-    behind it: TensorBoard keeps the file open, and would see nothing of another in its place. Any other file is replaced.
+    If the file holds the beginning of the curve, even one that a kill cut off within a record, the rest is appended in place:
+    TensorBoard keeps the file open and would not notice a replaced one. A file with other content is replaced.
 
     Args:
-        path: The file, there or not.
-        curve: All of it so far, as `curve.json` holds it.
+        path: The event file, which need not exist.
+        curve: The whole curve so far, as in `curve.json`.
 
     Raises:
-        CacheError: If the disk is full.
+        CacheError: If the disk is full or the file can't be written.
     """
-    data = _encoded(curve)
+    data = _encode(curve)
     try:
-        there = path.read_bytes() if path.is_file() else b""
-        if not there or not data.startswith(there):
+        existing = path.read_bytes() if path.is_file() else b""
+        if not existing or not data.startswith(existing):
             write_bytes(path, data)
             return
         with path.open("ab") as file:
-            file.write(data[len(there) :])
+            file.write(data[len(existing) :])
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
@@ -76,20 +76,19 @@ def append_events(path: Path, curve: Mapping[str, Any]) -> None:
         ) from None
 
 
-def _encoded(curve: Mapping[str, Any]) -> bytes:
-    from tensorboardX.proto.event_pb2 import Event  # noqa: PLC0415 - the package imports torch where that is installed
+def _encode(curve: Mapping[str, Any]) -> bytes:
+    from tensorboardX import RecordWriter  # noqa: PLC0415 - the package imports torch where that is installed
+    from tensorboardX.proto.event_pb2 import Event  # noqa: PLC0415
     from tensorboardX.proto.summary_pb2 import Summary  # noqa: PLC0415
 
     events = [Event(wall_time=0.0, file_version="brain.Event:2")]
     for epoch, figures in scalars(curve):
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in figures.items()]
         events.append(Event(wall_time=float(epoch), step=epoch, summary=Summary(value=values)))
-    return b"".join(_record(event.SerializeToString()) for event in events)
-
-
-def _record(data: bytes) -> bytes:
-    """Frame bytes: their length and its checksum, then they and theirs."""
-    from tensorboardX.record_writer import masked_crc32c  # noqa: PLC0415
-
-    length = struct.pack("<Q", len(data))
-    return length + struct.pack("<I", masked_crc32c(length)) + data + struct.pack("<I", masked_crc32c(data))
+    with TemporaryDirectory() as folder:  # RecordWriter, which frames each event with its length and checksums, wants a file
+        path = Path(folder) / "events"
+        writer = RecordWriter(str(path))
+        for event in events:
+            writer.write(event.SerializeToString())
+        writer.close()
+        return path.read_bytes()

@@ -1,18 +1,15 @@
 """Builds the description that is stored in an exported file's metadata, from a finished run's files."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
-
 from inkfold.ensemble.model import Ensemble
-from inkfold.evaluation.metrics import confidence_bins, wilson_interval
-from inkfold.evaluation.predictions import Predictions
+from inkfold.evaluation.metrics import reliability_table, wilson_interval
 from inkfold.export.metadata import About
 from inkfold.export.model_graph import GraphOptions, image_of, runs_of
 from inkfold.pipeline.manifest import MANIFEST
-from inkfold.pipeline.results import OUT_OF_FOLD
 from inkfold.pipeline.run import Run
 from inkfold.storage.hashing import digest_file
 
@@ -66,18 +63,9 @@ def _accuracy(predictor: Run | Ensemble, *, views: bool) -> dict[str, Any] | Non
 
 
 def _reliability(predictor: Run | Ensemble) -> tuple[dict[str, Any], ...]:
-    """Mean confidence and accuracy of each bin of confidence, out of fold; None for an empty bin."""
-    path = predictor.path / OUT_OF_FOLD
-    if not path.is_file():
+    """Compare confidence with accuracy out of fold; of an empty bin, both are null."""
+    held_out = predictor.files.out_of_fold
+    if held_out is None:
         return ()
-    held_out = Predictions.load(path)
     assert held_out.targets is not None
-    confidence, right = held_out.probs.max(1).astype(np.float64), held_out.preds == held_out.targets
-    bin_of = confidence_bins(confidence, BINS)
-    rows: list[dict[str, Any]] = []
-    for number in range(BINS):
-        inside = bin_of == number
-        mean_confidence, accuracy = (float(values[inside].mean()) if inside.any() else None for values in (confidence, right))
-        row = {"low": number / BINS, "high": (number + 1) / BINS, "count": int(inside.sum())}
-        rows.append({**row, "confidence": mean_confidence, "accuracy": accuracy})
-    return tuple(rows)
+    return tuple(asdict(one) for one in reliability_table(held_out.probs, held_out.targets, BINS))

@@ -10,8 +10,8 @@ from inkfold.evaluation.predictions import Predictions
 from inkfold.images.decode import BrokenImage, Pixels
 from inkfold.images.preprocess import ImageOptions, decode_drawing
 from inkfold.pipeline.build import read_again
-from inkfold.pipeline.results import OUT_OF_FOLD
 from inkfold.pipeline.run import Run
+from inkfold.pipeline.run_files import OUT_OF_FOLD
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
 

@@ -2,8 +2,8 @@
 
 Read `train` first, top to bottom. `build` turns the recipe into a plan, once; `prepare` reads, decodes and orders the drawings;
 `inputs` adds folds and features; `finetuning` is the stage that trains backbones; `out_of_fold` lets each fold answer for what
-it hasn't seen; `results` measures and writes; `run_dir` claims, locks and finishes the directory. `run` loads a finished one and
-`predict` predicts with it.
+it hasn't seen; `results` measures and writes; `run_dir` claims, locks and finishes the directory. `run` loads a finished one
+and `predict` predicts with it.
 """
 
 from typing import TYPE_CHECKING

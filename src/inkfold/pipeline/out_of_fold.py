@@ -112,7 +112,7 @@ def predict_held_out(
         dataset.class_names,
         prepared.targets[held_out],
         held_in[held_out],
-        learnt=None if prepared.learnt is None else prepared.learnt[held_out],
+        seen=None if prepared.learnt is None else prepared.learnt[held_out],
     )
 
 

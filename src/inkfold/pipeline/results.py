@@ -21,17 +21,12 @@ from inkfold.evaluation.tensorboard import EVENTS, FOLD_EVENTS, write_events
 from inkfold.pipeline.prepare import Prepared
 from inkfold.pipeline.run import HEADS
 from inkfold.pipeline.run_dir import write_heads
+from inkfold.pipeline.run_files import CURVE, METRICS, OUT_OF_FOLD, SUBMISSION, TEST
 from inkfold.storage.files import write_json
 
 if TYPE_CHECKING:
     from inkfold.finetune.train_folds import FinetunedFolds
     from inkfold.heads.fit import FittedHeads
-
-OUT_OF_FOLD = "predictions/out_of_fold.parquet"
-TEST = "predictions/test.parquet"
-SUBMISSION = "submission.csv"
-CURVE = "curve.json"
-METRICS = "metrics.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,9 +191,9 @@ def measure_seen(out_of_fold: Predictions) -> dict[str, Any] | None:
         JSON values: drawings, of, and for `learnt` and `new` n and accuracy with its 95 % interval, None without any; None
         where the weights learnt from none of them, or nobody says.
     """
-    if out_of_fold.learnt is None or not out_of_fold.learnt.any():
+    if out_of_fold.seen is None or not out_of_fold.seen.any():
         return None
-    right, learnt = out_of_fold.preds == out_of_fold.targets, out_of_fold.learnt
+    right, learnt = out_of_fold.preds == out_of_fold.targets, out_of_fold.seen
     told: dict[str, Any] = {"drawings": int(learnt.sum()), "of": len(learnt)}
     for name, rows in (("learnt", learnt), ("new", ~learnt)):
         n, hits = int(rows.sum()), int(right[rows].sum())

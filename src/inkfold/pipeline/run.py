@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import io
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from inkfold.images.preprocess import ImageOptions
 from inkfold.models.weights import BackboneInfo, BackboneSpec, resolve_backbone
 from inkfold.pipeline.manifest import MANIFEST, read_manifest
 from inkfold.pipeline.predict import predict_folds
+from inkfold.pipeline.run_files import RECIPE, RunFiles
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.cache import home
 from inkfold.storage.files import write_text
@@ -38,7 +38,13 @@ class Model(ABC):
     """What answers for drawings: a run, or an ensemble of runs."""
 
     __slots__ = ()
+    path: Path
     manifest: dict[str, Any]
+
+    @property
+    def files(self) -> RunFiles:
+        """The files of its directory, which are read when they are first needed."""
+        return RunFiles(self.path, self.manifest)
 
     @property
     def classes_(self) -> tuple[str, ...]:
@@ -119,8 +125,8 @@ class Run(Model):
         if unnamed:  # whose digests nobody has checked, and which may lie anywhere
             raise PredictionError(f"{path / MANIFEST}: tuned names {', '.join(unnamed)}, which its files don't. Train again.")
         heads = _load_heads(path / HEADS, list(manifest["class_names"]))
-        metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
-        return cls(path, load_recipe(path / "recipe.yaml"), manifest, metrics, heads)
+        metrics = RunFiles(path, manifest).metrics
+        return cls(path, load_recipe(path / RECIPE), manifest, metrics, heads)
 
     def predict_fold_proba(
         self, images: Images, progress: Progress = silent, on_broken: str = "error", *, cache: bool = False

@@ -1,122 +1,141 @@
-"""What others found about a run and left beside it, as a page shows it: the audit of its data, its weaknesses."""
+"""Sections of a page about what later commands found in a run: the audit of its data, and its weaknesses."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from inkfold.errors import PredictionError
 from inkfold.pipeline.manifest import AUDIT, WEAKNESS
+from inkfold.pipeline.run_files import RunFiles, rewrite_advice
 from inkfold.report.html import common_scale
-from inkfold.report.run_data import RunRecord, found_again
 from inkfold.report.thumbnails import Album
 
 GROUPS_PER_KIND, MEMBERS, DOUBTFUL, CONFUSED, NEXT = 6, 6, 16, 20, 6
-KINDS = {"leak": "In train and test", "across": "Across classes", "within": "Within a class"}
+DUPLICATE_TITLES = {
+    "leak": "Trained on and evaluated on",
+    "across": "One drawing, different labels",
+    "within": "One drawing, one label",
+}
 SAMPLES = 3
 
 
-def weakness_view(record: RunRecord) -> dict[str, Any] | None:
-    """Lay out the accuracy under transformations.
+def weakness_view(run: RunFiles) -> dict[str, Any] | None:
+    """Gather what the section on weaknesses shows.
 
     Args:
-        record: The run.
+        run: Files of the run.
 
     Returns:
-        Rows, clean first, then the greatest drop; None where nobody measured it.
+        Template variables with one row per change, the unchanged drawings first, then the greatest drop; None where the
+        weaknesses were not measured.
 
     Raises:
-        PredictionError: If the file isn't of the form that is expected.
+        PredictionError: If `weakness.json` has another form than expected.
     """
-    if record.weakness is None:
+    if run.weakness is None:
         return None
     try:
-        clean = {"name": "as they are", "drop": None, "augmentation": None, "command": None, **record.weakness["clean"]}
+        clean = {"name": "unchanged", "drop": None, "augmentation": None, "command": None, **run.weakness["clean"]}
         names = ("name", "accuracy", "ci95", "drop", "augmentation", "command")
-        rows = [{name: row.get(name) for name in names} for row in record.weakness["rows"]]
+        rows = [{name: row.get(name) for name in names} for row in run.weakness["rows"]]
         rows = [clean, *sorted(rows, key=lambda row: -float(row["drop"]))]
         commands = [*dict.fromkeys(str(row["command"]) for row in rows if row["command"])]
         return {"rows": rows, "scale": common_scale([row["ci95"] for row in rows]), "commands": commands}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise _unknown(record, WEAKNESS, error) from None
+        raise _unknown_form(run, WEAKNESS, error) from None
 
 
-def audit_view(record: RunRecord, album: Album) -> dict[str, Any] | None:
-    """Lay out duplicates and doubtful labels with their pictures.
+def audit_view(run: RunFiles, album: Album) -> dict[str, Any] | None:
+    """Gather what the section on duplicates and labels shows.
 
     Args:
-        record: The run.
-        album: Where its drawings are.
+        run: Files of the run.
+        album: Pictures of its drawings; those that are shown are embedded there.
 
     Returns:
-        Bounded numbers of each; None where nobody looked.
+        Template variables with bounded numbers of duplicates, doubtful labels and confused classes; None without an audit.
 
     Raises:
-        PredictionError: If the file isn't of the form that is expected.
+        PredictionError: If `audit.json` has another form than expected.
     """
-    if record.audit is None:
+    if run.audit is None:
         return None
     try:
-        duplicates, labels = record.audit["duplicates"], record.audit["labels"]
-        groups = [one for kind in KINDS for one in _of_kind(duplicates["groups"], kind)[:GROUPS_PER_KIND]]
+        duplicates, labels = run.audit["duplicates"], run.audit["labels"]
+        groups = [group for kind in DUPLICATE_TITLES for group in _of_kind(duplicates["groups"], kind)[:GROUPS_PER_KIND]]
         return {
             "counts": duplicates["counts"],
-            "drop": record.metrics.get("duplicates") or duplicates["accuracy"],
-            "groups": [_group(group, album) for group in groups],
+            "drop": run.metrics.get("duplicates") or duplicates["accuracy"],
+            "groups": [duplicate_view(group, album, MEMBERS) for group in groups],
             "more_groups": len(duplicates["groups"]) - len(groups),
             "labels": None if labels is None else _labels(labels, album),
-            "next": [str(text) for text in record.audit["next"]][:NEXT],
+            "next": [str(text) for text in run.audit["next"]][:NEXT],
         }
-    except (AttributeError, KeyError, TypeError, IndexError) as error:
-        raise _unknown(record, AUDIT, error) from None
+    except (AttributeError, KeyError, TypeError, IndexError, ValueError) as error:
+        raise _unknown_form(run, AUDIT, error) from None
+
+
+def duplicate_view(group: Mapping[str, Any], album: Album, most: int) -> dict[str, Any]:
+    """Gather what a page shows of one group of duplicates.
+
+    Args:
+        group: The group as in `audit.json`.
+        album: Pictures of the drawings.
+        most: Greatest number of drawings to show.
+
+    Returns:
+        Variables of the macro `duplicates`.
+    """
+    members = group["members"][:most]
+    captions = [f"{one['class_name'] or 'class unknown'}: {one['image_path']} ({one['part']})" for one in members]
+    pictures = [album.show(one["image_path"], album_part(one["part"])) for one in members]
+    conflict = " with different labels" if group["conflict"] and group["kind"] == "leak" else ""
+    return {
+        "title": DUPLICATE_TITLES[group["kind"]] + conflict,
+        "transforms": ", ".join(dict.fromkeys(str(pair["transform"]) for pair in group["pairs"][:most])),
+        "similarity": min(float(pair["similarity"]) for pair in group["pairs"]),
+        "pictures": [(picture, caption) for picture, caption in zip(pictures, captions, strict=True) if picture],
+        "members": captions,
+        "more": len(group["members"]) - len(members),
+    }
+
+
+def album_part(part: str) -> str:
+    """Return the part under which an album has drawings: a data set's own validation part is read with its training drawings.
+
+    Args:
+        part: `train`, `val` or `test`.
+
+    Returns:
+        `train` or `test`.
+    """
+    return "test" if part == "test" else "train"
 
 
 def _of_kind(groups: Sequence[Mapping[str, Any]], kind: str) -> list[Mapping[str, Any]]:
     return [group for group in groups if group["kind"] == kind]
 
 
-def _group(group: Mapping[str, Any], album: Album) -> dict[str, Any]:
-    members = group["members"][:MEMBERS]
-    pictures = [album.show(one["image_path"], _part(one["part"])) for one in members]
-    names = [f"{one['class_name'] or 'class unknown'}: {one['image_path']} ({one['part']})" for one in members]
-    conflict = " with different labels" if group["conflict"] and group["kind"] == "leak" else ""
-    return {
-        "title": KINDS[group["kind"]] + conflict,
-        "how": ", ".join(dict.fromkeys(str(pair["transform"]) for pair in group["pairs"][:MEMBERS])),
-        "pictures": [picture for picture in pictures if picture],
-        "members": names,
-        "more": len(group["members"]) - len(members),
-    }
-
-
 def _labels(labels: Mapping[str, Any], album: Album) -> dict[str, Any]:
-    names = ("given", "suggested", "score", "suggested_probability")
+    keys = ("given", "suggested", "score", "suggested_probability")
     doubtful = [
         {
-            **{name: one[name] for name in names},
-            "path": one["image_path"],
-            "picture": album.show(one["image_path"]),
-            "given_samples": album.samples(one["given"], SAMPLES, one["image_path"]),
-            "suggested_samples": album.samples(one["suggested"], SAMPLES, one["image_path"]),
+            **{key: issue[key] for key in keys},
+            "path": issue["image_path"],
+            "picture": album.show(issue["image_path"]),
+            "given_samples": album.samples(issue["given"], SAMPLES, issue["image_path"]),
+            "suggested_samples": album.samples(issue["suggested"], SAMPLES, issue["image_path"]),
         }
-        for one in labels["doubtful"][:DOUBTFUL]
+        for issue in labels["doubtful"][:DOUBTFUL]
     ]
-    kept = ("estimated_wrong_fraction", "method", "ceiling")
+    names = ("first", "second", "n", "accuracy", "accuracy_ci95")
     return {
-        **{name: labels[name] for name in kept},
+        **{name: labels[name] for name in ("estimated_wrong_fraction", "method", "ceiling")},
         "doubtful": doubtful,
         "more": len(labels["doubtful"][DOUBTFUL:]),
-        "confused": _confused(labels["confused"]),
+        "confused": [{name: pair[name] for name in names} for pair in labels["confused"][:CONFUSED]],
     }
 
 
-def _confused(pairs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    return [{name: one[name] for name in ("first", "second", "n", "accuracy", "accuracy_ci95")} for one in pairs[:CONFUSED]]
-
-
-def _part(part: str) -> str:
-    """A data set's own validation part is read with its training drawings."""
-    return "test" if part == "test" else "train"
-
-
-def _unknown(record: RunRecord, name: str, error: Exception) -> PredictionError:
-    where = record.path / name
-    return PredictionError(f"{where}: not what this version of inkfold writes: {error!r}. {found_again(where)}")
+def _unknown_form(run: RunFiles, name: str, error: Exception) -> PredictionError:
+    path = run.path / name
+    return PredictionError(f"{path}: not what this version of inkfold writes: {error!r}. {rewrite_advice(path)}")

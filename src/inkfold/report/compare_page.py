@@ -1,4 +1,4 @@
-"""What a page shows of several runs side by side: who is better, by paired tests, in which classes, and by which keys."""
+"""The page of several runs side by side: which is better by paired tests, in which classes, and where their recipes differ."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,166 +8,163 @@ from typing import Any
 
 import numpy as np
 
-from inkfold.evaluation.error_analysis import most_confident, part_of, reliability
+from inkfold.evaluation.error_analysis import most_confident, part_of
 from inkfold.evaluation.metrics import paired_difference
 from inkfold.evaluation.predictions import Predictions, evaluation_mask
-from inkfold.report.html import common_scale, drawn
+from inkfold.pipeline.run_files import RunFiles, flat_recipe
+from inkfold.report.html import common_scale, svg_markup
 from inkfold.report.plots import draw_curves, draw_reliability
-from inkfold.report.run_data import RunRecord, flat_recipe
-from inkfold.report.run_page import judged_view, notes_of
+from inkfold.report.run_page import evaluation_view, picture_notes, reliability_rows
 from inkfold.report.thumbnails import Album
 
 MOST_RUNS = len(ascii_uppercase)
 DRAWINGS = 8
 
 
-def comparison_view(records: Sequence[RunRecord], album: Album) -> dict[str, Any]:
+def comparison_view(runs: Sequence[RunFiles], album: Album) -> dict[str, Any]:
     """Gather everything that the page of several runs shows.
 
     Args:
-        records: Two at least, 26 at the most; the differences are those of the first and the most accurate other.
-        album: Where the drawings are.
+        runs: Files of 2 to 26 runs. The page compares the first with the most accurate of the others in detail.
+        album: Pictures of the drawings; those that are shown are embedded there.
 
     Returns:
-        What the template takes.
+        Variables of the template `comparison.html.j2`.
     """
-    runs = [_run(letter, record) for letter, record in zip(ascii_uppercase, records, strict=False)]
-    tested = _tests(records)
-    shared = _shared(records)
+    rows = [_run(letter, run) for letter, run in zip(ascii_uppercase, runs, strict=False)]
+    tests = _paired_tests(runs)
+    shared = _shared(runs)
     pair = _pair(shared) if shared else None
     letters = ("A", "B") if pair is None else (ascii_uppercase[pair[0]], ascii_uppercase[pair[1]])
     won, lost = ([], []) if pair is None else (_drawings(shared, pair, album), _drawings(shared, pair[::-1], album))
-    intervals = [figures["accuracy_ci95"] for run in runs for figures in (run["judged"], run["test"]) if figures]
-    spread = max((abs(bound) for one in tested for bound in one["difference_ci95"]), default=0.0)
-    curves = {run["letter"]: points for run, points in zip(runs, map(_curve, records), strict=True) if points}
-    bins = {run["letter"]: reliability(one.judged[1]) for run, one in zip(runs, records, strict=True) if one.judged}
+    intervals = [figures["accuracy_ci95"] for row in rows for figures in (row["evaluated"], row["test"]) if figures]
+    widest = _rounded_up(max((abs(bound) for test in tests for bound in test["difference_ci95"]), default=0.0))
+    curves = {row["letter"]: points for row, points in zip(rows, map(_curve, runs), strict=True) if points}
+    bins = {row["letter"]: reliability_rows(run.evaluated) for row, run in zip(rows, runs, strict=True) if run.evaluated}
     return {
-        "title": " · ".join(record.name for record in records),
-        "runs": runs,
-        "told": _told(runs, tested, letters),
-        "tests": any(run["test"] for run in runs),
+        "title": " · ".join(run.name for run in runs),
+        "runs": rows,
+        "answer": _answer(rows, tests, letters),
+        "has_test": any(row["test"] for row in rows),
         "scale": common_scale(intervals),
-        "tested": tested,
-        "difference_scale": (-_rounded_up(spread), _rounded_up(spread)),
-        "curves": drawn(draw_curves(curves, "held-out accuracy", "accuracy")) if curves else None,
-        "reliability": drawn(draw_reliability(bins, "reliability")) if bins else None,
+        "tests": tests,
+        "difference_scale": (-widest, widest),
+        "curves": svg_markup(draw_curves(curves, "held-out accuracy", "accuracy")) if curves else None,
+        "reliability": svg_markup(draw_reliability(bins, "reliability")) if bins else None,
         "pair": letters,
         "classes": [] if pair is None else _classes(shared, pair, album),
         "won": won,
         "lost": lost,
         "has_pictures": bool(album.pictures),
-        "keys": _keys(records),
-        "known": _known(records, shared),
-        "notes": notes_of(album),
+        "keys": _different_keys(runs),
+        "excluded": _excluded(runs, shared),
+        "notes": picture_notes(album),
     }
 
 
-def _run(letter: str, record: RunRecord) -> dict[str, Any]:
+def _run(letter: str, run: RunFiles) -> dict[str, Any]:
     return {
         "letter": letter,
-        "name": record.name,
-        "words": record.words,
-        "judged": judged_view(record),
-        "test": record.metrics.get("test"),
-        "forwards": record.cost["forwards"],
-        "seconds": record.cost["seconds"]["total"],
-        "peak": record.cost.get("peak_memory_bytes"),
+        "name": run.name,
+        "held_out_name": run.held_out_name,
+        "evaluated": evaluation_view(run),
+        "test": run.metrics.get("test"),
+        "forwards": run.cost["forwards"],
+        "seconds": run.cost["seconds"]["total"],
+        "peak": run.cost.get("peak_memory_bytes"),
     }
 
 
-def _tests(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
-    """Test every pair on the drawings that both were asked about: out of fold, and on the test."""
-    found = []
-    for i, first in enumerate(records):
-        for j, second in enumerate(records[i + 1 :], i + 1):
-            for words, one, other in (
-                ("held out", first.out_of_fold, second.out_of_fold),
-                ("of the test", first.test, second.test),
+def _paired_tests(runs: Sequence[RunFiles]) -> list[dict[str, Any]]:
+    """Test every pair of runs on the drawings that both predicted: held-out ones, and test drawings."""
+    tests = []
+    for i, first in enumerate(runs):
+        for j, second in enumerate(runs[i + 1 :], i + 1):
+            for part, predictions in (
+                ("held out", (first.out_of_fold, second.out_of_fold)),
+                ("of the test", (first.test, second.test)),
             ):
-                if (both := _on_the_same([one, other])) and len(both[0].image_paths):
-                    right = [part.preds == part.targets for part in both]
+                if (both := _align(predictions)) and len(both[0].image_paths):
+                    right = [one.preds == one.targets for one in both]
                     names = {"first": ascii_uppercase[i], "second": ascii_uppercase[j]}
-                    found.append({**names, "words": words, "n": len(right[0]), **paired_difference(*right)})
-    return found
+                    tests.append({**names, "part": part, "n": len(right[0]), **paired_difference(*right)})
+    return tests
 
 
-def _on_the_same(parts: Sequence[Predictions | None]) -> list[Predictions]:
-    """Bring predictions with known classes to the drawings that all have, in one order; nothing where classes differ.
+def _align(predictions: Sequence[Predictions | None]) -> list[Predictions]:
+    """Reduce predictions to the drawings that all have, in one order; an empty list where classes differ or aren't known.
 
-    Drawings that a run's backbone learnt from before are left out, where there are others: they would speak for that run alone.
+    Drawings that the backbone of one run saw in pretraining are left out, unless there are no others: they favour that run.
     """
-    known = [part for part in parts if part is not None and part.targets is not None]
-    if len(known) < len(parts) or len({part.class_names for part in known}) > 1:
+    labelled = [one for one in predictions if one is not None and one.targets is not None]
+    if len(labelled) < len(predictions) or len({one.class_names for one in labelled}) > 1:
         return []
-    places = [{path: row for row, path in enumerate(part.image_paths.tolist())} for part in known]
-    paths = [path for path in places[0] if all(path in place for place in places[1:])]
-    learnt = _learnt(known)
-    judged = evaluation_mask(np.array([path in learnt for path in paths], bool))
-    paths = [*compress(paths, judged)]
-    aligned = [_rows(part, [place[path] for path in paths]) for part, place in zip(known, places, strict=True)]
-    targets = [part.targets for part in aligned]
+    row_by_path = [{path: row for row, path in enumerate(one.image_paths.tolist())} for one in labelled]
+    paths = [path for path in row_by_path[0] if all(path in rows for rows in row_by_path[1:])]
+    seen = _seen_in_pretraining(labelled)
+    paths = [*compress(paths, evaluation_mask(np.array([path in seen for path in paths], bool)))]
+    aligned = [_take(one, [rows[path] for path in paths]) for one, rows in zip(labelled, row_by_path, strict=True)]
+    targets = [one.targets for one in aligned]
     return aligned if all(np.array_equal(one, targets[0]) for one in targets) else []  # type: ignore[arg-type]
 
 
-def _learnt(parts: Sequence[Predictions]) -> set[str]:
-    """Name the drawings that some run's backbone learnt from before."""
-    return {path for part in parts if part.learnt is not None for path in part.image_paths[part.learnt].tolist()}
+def _seen_in_pretraining(predictions: Sequence[Predictions]) -> set[str]:
+    """Return the paths of the drawings that the backbone of any run saw in pretraining."""
+    return {path for one in predictions if one.seen is not None for path in one.image_paths[one.seen].tolist()}
 
 
-def _rows(part: Predictions, rows: list[int]) -> Predictions:
-    assert part.targets is not None
-    folds = None if part.folds is None else part.folds[rows]
+def _take(predictions: Predictions, rows: list[int]) -> Predictions:
+    assert predictions.targets is not None
     return replace(
-        part,
-        image_paths=part.image_paths[rows],
-        probs=part.probs[rows],
-        targets=part.targets[rows],
-        folds=folds,
+        predictions,
+        image_paths=predictions.image_paths[rows],
+        probs=predictions.probs[rows],
+        targets=predictions.targets[rows],
+        folds=None if predictions.folds is None else predictions.folds[rows],
         fold_probs=None,
-        learnt=None,
+        seen=None,
     )
 
 
-def _shared(records: Sequence[RunRecord]) -> list[Predictions]:
-    """Give all runs' predictions of the drawings that all were asked about: out of fold, else on the test."""
-    for parts in ([one.out_of_fold for one in records], [one.test for one in records]):
-        if (both := _on_the_same(parts)) and len(both[0].image_paths):
-            return both
+def _shared(runs: Sequence[RunFiles]) -> list[Predictions]:
+    """Return every run's predictions of the drawings that all predicted: held-out ones, else test drawings."""
+    for predictions in ([run.out_of_fold for run in runs], [run.test for run in runs]):
+        if (aligned := _align(predictions)) and len(aligned[0].image_paths):
+            return aligned
     return []
 
 
-def _known(records: Sequence[RunRecord], shared: Sequence[Predictions]) -> int:
-    """Count the held-out drawings that the tests leave out since a run's backbone learnt from them before."""
+def _excluded(runs: Sequence[RunFiles], shared: Sequence[Predictions]) -> int:
+    """Count the held-out drawings that the tests leave out because a run's backbone saw them in pretraining."""
     if not shared or part_of(shared[0]) == "test":
         return 0
-    known = _learnt([one.out_of_fold for one in records if one.out_of_fold is not None])
-    return 0 if known & {*shared[0].image_paths.tolist()} else len(known)
+    seen = _seen_in_pretraining([run.out_of_fold for run in runs if run.out_of_fold is not None])
+    return 0 if seen & {*shared[0].image_paths.tolist()} else len(seen)
 
 
 def _pair(shared: Sequence[Predictions]) -> tuple[int, int]:
-    """Name the first run and the most accurate of the others."""
-    right = [float((one.preds == one.targets).mean()) for one in shared]
-    return 0, 1 + int(np.argmax(right[1:]))
+    """Return the places of the first run and of the most accurate other one."""
+    accuracies = [float((one.preds == one.targets).mean()) for one in shared]
+    return 0, 1 + int(np.argmax(accuracies[1:]))
 
 
 def _classes(shared: Sequence[Predictions], pair: tuple[int, int], album: Album) -> list[dict[str, Any]]:
     targets = shared[0].targets
     assert targets is not None
-    rights = [one.preds == targets for one in shared]
+    right = [one.preds == targets for one in shared]
     rows = []
     for k, name in enumerate(shared[0].class_names):
         inside = targets == k
         if inside.any():
-            told = paired_difference(rights[pair[0]][inside], rights[pair[1]][inside])
-            recall = [float(right[inside].mean()) for right in rights]
-            figures = {name: told[name] for name in ("difference", "p_value")}
-            rows.append({"name": name, "n": int(inside.sum()), "recall": recall, **figures})
+            test = paired_difference(right[pair[0]][inside], right[pair[1]][inside])
+            figures = {key: test[key] for key in ("difference", "p_value")}
+            rows.append({"name": name, "n": int(inside.sum()), "recall": [float(r[inside].mean()) for r in right], **figures})
     rows.sort(key=lambda row: (row["p_value"], -abs(row["difference"]), row["name"]))
     return [{**row, "picture": next(iter(album.samples(row["name"], 1)), None)} for row in rows]
 
 
 def _drawings(shared: Sequence[Predictions], pair: tuple[int, int], album: Album) -> list[dict[str, Any]]:
-    """Show drawings that the second alone has right, where the first is the surest."""
+    """Choose drawings that only the second of the pair recognises, the most confident mistakes of the first one first."""
     first, second = shared[pair[0]], shared[pair[1]]
     targets = first.targets
     assert targets is not None
@@ -185,25 +182,25 @@ def _drawings(shared: Sequence[Predictions], pair: tuple[int, int], album: Album
     ]
 
 
-def _told(runs: Sequence[dict[str, Any]], tested: Sequence[dict[str, Any]], letters: tuple[str, str]) -> dict[str, Any] | None:
-    """Give the test that answers which run is better; None where they have no drawings in common."""
-    one = next((one for one in tested if (one["first"], one["second"]) == letters), None)
-    if one is None:
+def _answer(rows: Sequence[dict[str, Any]], tests: Sequence[dict[str, Any]], letters: tuple[str, str]) -> dict[str, Any] | None:
+    """Return the test that answers which run is better; None where they have no drawings in common."""
+    test = next((test for test in tests if (test["first"], test["second"]) == letters), None)
+    if test is None:
         return None
-    names = {run["letter"]: run["name"] for run in runs}
-    where = "held-out" if one["words"] == "held out" else "test"
-    return {**one, "first_name": names[one["first"]], "second_name": names[one["second"]], "where": where}
+    names = {row["letter"]: row["name"] for row in rows}
+    part = "held-out" if test["part"] == "held out" else "test"
+    return {**test, "first_name": names[test["first"]], "second_name": names[test["second"]], "part": part}
 
 
-def _curve(record: RunRecord) -> list[float]:
-    return [] if record.curve is None else [point["held_out_accuracy"] for point in record.curve["epochs"]]
+def _curve(run: RunFiles) -> list[float]:
+    return [] if run.curve is None else [point["held_out_accuracy"] for point in run.curve["epochs"]]
 
 
-def _keys(records: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
-    flat = [flat_recipe(record.recipe) for record in records]
-    keys = dict.fromkeys(key for one in flat for key in one)
-    values = {key: [one.get(key, "") for one in flat] for key in keys}
-    return [(key, those) for key, those in values.items() if len({*those}) > 1]
+def _different_keys(runs: Sequence[RunFiles]) -> list[tuple[str, list[str]]]:
+    recipes = [flat_recipe(run.recipe) for run in runs]
+    keys = dict.fromkeys(key for recipe in recipes for key in recipe)
+    values = {key: [recipe.get(key, "") for recipe in recipes] for key in keys}
+    return [(key, each) for key, each in values.items() if len({*each}) > 1]
 
 
 def _rounded_up(value: float) -> float:

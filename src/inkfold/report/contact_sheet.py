@@ -1,4 +1,4 @@
-"""`inkfold augment`: a contact sheet of what a recipe shows its backbone, drawn by the very code that training uses."""
+"""`inkfold augment`: a contact sheet of drawings as a recipe augments them, rendered by the same code as in training."""
 
 import io
 import textwrap
@@ -15,6 +15,7 @@ from inkfold.config.operations import Operation
 from inkfold.config.recipe import Recipe
 from inkfold.data.dataset import Drawings, read_dataset
 from inkfold.errors import DataError, ExportError
+from inkfold.evaluation.error_analysis import turns_by_class
 from inkfold.images.decode import BrokenImage, Pixels
 from inkfold.images.preprocess import ImageOptions, read_drawing
 from inkfold.models.weights import UNTRAINED, find_weights_file, resolve_backbone
@@ -25,7 +26,7 @@ from inkfold.storage.hashing import digest
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 DRAWS_PER_STAGE = 3
-CELL_PX = 160  # the most; larger views are reduced for the sheet alone
+CELL_PX = 160  # larger views are reduced for the sheet
 GAP_PX, FONT_PX, LINE_PX = 6, 12, 15
 SHEET, INK = (236, 236, 232), (24, 24, 24)
 
@@ -35,8 +36,8 @@ class Column:
     """One column of the sheet.
 
     Attributes:
-        title: What stands above it.
-        view: What it shows of each drawing.
+        title: Text above the column.
+        view: View under which the column shows each drawing.
     """
 
     title: str
@@ -44,15 +45,15 @@ class Column:
 
 
 def write_preview(recipe: Recipe, out: Path, rows: int = 8) -> tuple[Column, ...]:
-    """Draw some drawings as each operation and each stage of a recipe shows them.
+    """Write a picture of some drawings under each operation and each stage of a recipe.
 
     Args:
-        recipe: With its data; the backbone decides the size, its weights aren't needed.
-        out: A .png, .jpg or .webp; replaced when it exists.
-        rows: How many drawings, of as many classes as there are; chosen by the recipe's seed.
+        recipe: A recipe with its data; the backbone determines the size, its weights aren't needed.
+        out: A .png, .jpg or .webp file; replaced when it exists.
+        rows: Number of drawings, of as many classes as possible; the recipe's seed chooses them.
 
     Returns:
-        The sheet's columns.
+        The columns of the sheet.
 
     Raises:
         ExportError: If the suffix is none of these.
@@ -79,16 +80,16 @@ def write_preview(recipe: Recipe, out: Path, rows: int = 8) -> tuple[Column, ...
 
 
 def preview_columns(recipe: Recipe) -> tuple[Column, ...]:
-    """List what a recipe shows: drawings as they are, each operation by itself, each stage's first views, test-time views.
+    """List the views of a recipe: unchanged drawings, each operation by itself, each stage's first views, test-time views.
 
     Args:
-        recipe: With its curriculum and test-time views.
+        recipe: A recipe with its curriculum and test-time views.
 
     Returns:
-        The columns, no view twice.
+        The columns; no view occurs twice.
     """
     curriculum = build_curriculum(recipe)
-    columns = [Column("as it is", IDENTITY)]
+    columns = [Column("unchanged", IDENTITY)]
     operations = dict.fromkeys(one for stage in curriculum.stages for one in stage.operations)
     for operation in dict.fromkeys(Operation(one.name, one.args) for one in operations):
         columns.append(Column(str(operation), View((operation,), recipe.seed)))
@@ -103,18 +104,13 @@ def preview_columns(recipe: Recipe) -> tuple[Column, ...]:
 
 
 def _choose(train: Drawings, options: ImageOptions, rows: int, seed: int) -> list[tuple[int, bytes, Pixels]]:
-    """Read drawings of different classes, then more of them, in an order that the seed and the names decide."""
+    """Read drawings of different classes, then second ones of each, in an order that seed and image paths determine."""
     assert train.targets is not None
     keys = [digest(f"{seed}|{name}".encode()) for name in train.image_paths.tolist()]
     shuffled = sorted(range(len(keys)), key=keys.__getitem__)
-    seen: dict[int, int] = {}
-    turns = []
-    for row in shuffled:
-        target = int(train.targets[row])
-        turns.append((seen.setdefault(target, 0), keys[row], row))
-        seen[target] += 1
+    turns = turns_by_class(train.targets[shuffled].tolist())
     chosen: list[tuple[int, bytes, Pixels]] = []
-    for _, _, row in sorted(turns):
+    for _, row in sorted(zip(turns, shuffled, strict=True), key=lambda pair: pair[0]):
         if len(chosen) == rows:
             break
         try:

@@ -1,4 +1,4 @@
-"""One self-contained HTML page: templates, style and script inside it, and a policy that lets nothing else in."""
+"""Renders a template as one self-contained HTML page, with a Content-Security-Policy that allows nothing from outside."""
 
 import base64
 import hashlib
@@ -16,20 +16,20 @@ from inkfold.report.thumbnails import Picture
 
 TEMPLATES = Path(__file__).parent / "templates"
 NONE = "–"
-# Styles inline: matplotlib writes them so, and intervals can't be placed without.
+# Inline styles: matplotlib writes them, and intervals are placed by them.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
 def render_page(template: str, context: Mapping[str, Any], pictures: Iterable[Picture] = ()) -> str:
-    """Fill a template.
+    """Render a template as a page.
 
     Args:
-        template: Its file's name.
-        context: What it shows; everything is escaped but Markup.
-        pictures: What it refers to by name; each is embedded once.
+        template: File name of the template.
+        context: Variables of the template; everything but `Markup` is escaped.
+        pictures: Pictures that the template refers to by name; each is embedded once.
 
     Returns:
-        HTML that refers to nothing outside itself. Its policy runs the one script that is part of inkfold, by digest.
+        HTML that refers to nothing outside itself. Its policy allows only inkfold's own script, by digest.
     """
     css, js = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     script = base64.b64encode(hashlib.sha256(js.encode()).digest()).decode()
@@ -50,13 +50,13 @@ def render_page(template: str, context: Mapping[str, Any], pictures: Iterable[Pi
 
 
 def common_scale(intervals: Iterable[Sequence[float]]) -> tuple[float, float]:
-    """Find round bounds, a twentieth apart at the least, that hold all intervals of shares.
+    """Find a round scale, multiples of 0.05, that contains all intervals.
 
     Args:
-        intervals: Lower and upper bounds.
+        intervals: Lower and upper bounds of shares, 0 to 1.
 
     Returns:
-        The scale's ends.
+        The lowest and the highest value of the scale.
     """
     bounds = [bound for interval in intervals for bound in interval]
     if not bounds:
@@ -64,8 +64,15 @@ def common_scale(intervals: Iterable[Sequence[float]]) -> tuple[float, float]:
     return max(math.floor(min(bounds) * 20 - 0.01) / 20, 0.0), min(math.ceil(max(bounds) * 20 + 0.01) / 20, 1.0)
 
 
-def drawn(svg: str) -> Markup:
-    """Let a plot stand in a page as it is; `figures` puts no text from data into it."""
+def svg_markup(svg: str) -> Markup:
+    """Mark a plot as safe to embed without escaping.
+
+    Args:
+        svg: A plot by `report.plots`, which contains no text from data.
+
+    Returns:
+        The plot as markup.
+    """
     return Markup(svg)  # noqa: S704
 
 
@@ -84,7 +91,7 @@ def _environment() -> Environment:
         points=lambda value: f"{100 * value:+.1f}".replace("-", "−"),
         count=lambda value: f"{value:,}",
         p=lambda value: "<\u00a00.001" if value < 0.001 else f"{value:.3f}",
-        p_told=p_told,
+        p_equation=p_equation,
         place=_place,
         duration=duration,
         size=size,
@@ -92,13 +99,27 @@ def _environment() -> Environment:
     return environment
 
 
-def p_told(value: float) -> str:
-    """Write a p-value as an equation."""
+def p_equation(value: float) -> str:
+    """Format a p-value as an equation, such as `p = 0.040`.
+
+    Args:
+        value: The p-value, 0 to 1.
+
+    Returns:
+        The equation, with non-breaking spaces.
+    """
     return "p\u00a0<\u00a00.001" if value < 0.001 else f"p\u00a0=\u00a0{value:.3f}"
 
 
 def duration(seconds: float) -> str:
-    """Say how long something took."""
+    """Format a duration.
+
+    Args:
+        seconds: The duration.
+
+    Returns:
+        Text such as `5.2 s`, `1 min 1 s` or `2 h 2 min`, with non-breaking spaces.
+    """
     whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f}\u00a0s"
@@ -108,7 +129,14 @@ def duration(seconds: float) -> str:
 
 
 def size(count_bytes: int | None) -> str:
-    """Say how much memory something took."""
+    """Format an amount of memory.
+
+    Args:
+        count_bytes: Number of bytes; None if it is not known.
+
+    Returns:
+        Text such as `5 MiB` or `1.5 GiB`, with a non-breaking space; a dash if it is not known.
+    """
     if count_bytes is None:
         return NONE
     return f"{count_bytes / 2**30:.1f}\u00a0GiB" if count_bytes >= 2**30 else f"{count_bytes / 2**20:.0f}\u00a0MiB"

@@ -1,6 +1,6 @@
-"""Plots that stand in a page: SVG by matplotlib that takes the page's colours, light and dark, and its typeface.
+"""Plots for a page: SVG by matplotlib in the page's colours, light and dark, and its typeface.
 
-No text from data goes into them but numbers: names are the page's to escape.
+They contain no text from data but numbers, so that only the page has names to escape.
 """
 
 import re
@@ -29,27 +29,27 @@ VARIABLES = {
 
 
 def draw_curves(lines: Mapping[str, Sequence[float]], label: str, name: str, stages: Sequence[tuple[int, int]] = ()) -> str:
-    """Draw figures by epoch.
+    """Draw curves over the epochs.
 
     Args:
-        lines: By label, a value an epoch.
-        label: Of the vertical axis.
-        name: Of the plot, unique in the page.
-        stages: First and last epoch of each stage of the curriculum, from 1.
+        lines: Values of each epoch, by label of the curve.
+        label: Label of the vertical axis.
+        name: Name of the plot, unique in the page.
+        stages: First and last epoch of each stage of the curriculum, counted from 1.
 
     Returns:
-        SVG.
+        An `svg` element.
     """
     with canvas(SIZE_INCHES) as (axes, text):
-        _settle(axes)
+        _style(axes)
         for i, (first, last) in enumerate(stages if len(stages) > 1 else ()):
             axes.axvspan(first - 0.5, last + 0.5, color=BAND if i % 2 == 0 else "none", linewidth=0, zorder=0)
             axes.text(
                 (first + last) / 2, 1.0, str(i + 1), transform=axes.get_xaxis_transform(), color=MUTED, ha="center", va="bottom"
             )
-        for i, (told, values) in enumerate(lines.items()):
+        for i, (curve, values) in enumerate(lines.items()):
             mark = {"marker": MARKERS[i % len(MARKERS)], "markersize": 3.5, "linestyle": DASHES[i % len(DASHES)]}
-            axes.plot(range(1, len(values) + 1), values, color=SERIES[i % len(SERIES)], label=told, linewidth=1.6, **mark)
+            axes.plot(range(1, len(values) + 1), values, color=SERIES[i % len(SERIES)], label=curve, linewidth=1.6, **mark)
         axes.set_xlabel("epoch", color=MUTED)
         axes.set_ylabel(label, color=MUTED)
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
@@ -60,27 +60,27 @@ def draw_curves(lines: Mapping[str, Sequence[float]], label: str, name: str, sta
 
 
 def draw_reliability(series: Mapping[str, Sequence[Mapping[str, Any]]], name: str) -> str:
-    """Draw accuracy by confidence, with intervals, against the diagonal of a calibrated model; areas show how many drawings.
+    """Draw a reliability diagram: accuracy by confidence with intervals, and the diagonal of a calibrated model.
 
     Args:
-        series: By label, bins as `exhibits.reliability` gives them.
-        name: Of the plot, unique in the page.
+        series: Bins with `count`, `confidence`, `accuracy` and `ci95`, by label of the model; areas show the counts.
+        name: Name of the plot, unique in the page.
 
     Returns:
-        SVG.
+        An `svg` element.
     """
     with canvas((SIZE_INCHES[0], 4.2)) as (axes, text):
-        _settle(axes)
+        _style(axes)
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle="--", zorder=1)
-        most = max(one["n"] for bins in series.values() for one in bins)
-        for i, (told, bins) in enumerate(series.items()):
+        most = max(one["count"] for bins in series.values() for one in bins)
+        for i, (model, bins) in enumerate(series.items()):
             colour = SERIES[i % len(SERIES)]
             x, y = [one["confidence"] for one in bins], [one["accuracy"] for one in bins]
             # Wilson's interval ends at the share itself where all or none are right, give or take the last bit.
             spread = np.maximum([[one["accuracy"] - one["ci95"][0], one["ci95"][1] - one["accuracy"]] for one in bins], 0).T
             axes.errorbar(x, y, yerr=spread, fmt="none", ecolor=colour, elinewidth=1, alpha=0.6)
-            areas = [max(SMALLEST_AREA, LARGEST_AREA * one["n"] / most) for one in bins]
-            axes.scatter(x, y, s=areas, color=colour, marker=MARKERS[i % len(MARKERS)], linewidth=0, label=told, zorder=3)
+            areas = [max(SMALLEST_AREA, LARGEST_AREA * one["count"] / most) for one in bins]
+            axes.scatter(x, y, s=areas, color=colour, marker=MARKERS[i % len(MARKERS)], linewidth=0, label=model, zorder=3)
         axes.set(xlim=(0, 1), ylim=(0, 1))
         axes.set_xlabel("confidence", color=MUTED)
         axes.set_ylabel("accuracy", color=MUTED)
@@ -91,15 +91,15 @@ def draw_reliability(series: Mapping[str, Sequence[Mapping[str, Any]]], name: st
 
 
 def embedded(svg: str, name: str, about: str) -> str:
-    """Fit a plot into a page: its own names, the page's colours, any width.
+    """Adapt a plot to a page: unique ids, the page's colours, any width.
 
     Args:
-        svg: As matplotlib writes it.
-        name: Put before every id, so that plots of a page don't take each other's parts.
-        about: What it shows, for those who hear the page.
+        svg: SVG document by matplotlib.
+        name: Prefix of every id, so that the plots of a page don't refer to each other's parts.
+        about: Description for screen readers.
 
     Returns:
-        The `svg` element.
+        An `svg` element.
     """
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)
@@ -112,14 +112,14 @@ def embedded(svg: str, name: str, about: str) -> str:
     head, rest = body.split(">", 1)
     view = re.search(r'viewBox="[^"]*"', head)
     assert view is not None
-    opened = (
+    tag = (
         f'<svg class="plot" xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" {view[0]} role="img"'
     )
-    return f'{opened} aria-label="{escape(about, quote=True)}">{rest.strip()}'
+    return f'{tag} aria-label="{escape(about, quote=True)}">{rest.strip()}'
 
 
-def _settle(axes: Any) -> None:
-    """Leave the page's own ground, and only thin lines around."""
+def _style(axes: Any) -> None:
+    """Make the background transparent, and axes and grid thin."""
     axes.figure.patch.set_alpha(0)
     axes.patch.set_alpha(0)
     axes.spines[["left", "bottom"]].set_color(LINE)

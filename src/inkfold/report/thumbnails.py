@@ -1,4 +1,4 @@
-"""Small pictures of drawings for a page: each read once, embedded once, and named by the place that it is shown from."""
+"""Small pictures of drawings for a page, each read and embedded once however often it is shown."""
 
 import base64
 import io
@@ -17,9 +17,9 @@ from inkfold.images.preprocess import ImageOptions, read_drawing
 from inkfold.storage.hashing import digest
 
 SIDE_PX = 96
-GREYS = 16  # four bits a pixel; more can't be told from it at this size
+GREYS = 16  # 4 bits per pixel; more looks the same at this size
 WEBP_QUALITY = 60
-MOST_BYTES = 3_000_000  # of all pictures as they are embedded; a page of 5 MB leaves the rest to its tables
+MOST_BYTES = 3_000_000  # of all embedded pictures; of a page of 5 MB the rest is left to tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,9 @@ class Picture:
     """One embedded picture.
 
     Attributes:
-        name: The page's own name of it.
+        name: Name by which the page refers to it.
         uri: Its bytes as a data URI.
-        grey: Whether it has no colour, so that it may follow the page's theme.
+        grey: Whether it has no colour, so that a dark page may invert it.
     """
 
     name: str
@@ -41,10 +41,10 @@ class Album:
     """The pictures of a page.
 
     Args:
-        files: Where each drawing is, by part (`train` or `test`) and image path.
+        files: File of each drawing, by part (`train` or `test`) and image path.
         by_class: Image paths of training drawings by class name, in the order in which samples are taken.
-        options: How drawings become squares.
-        why: Why there are no pictures, in words; None where there are.
+        options: How drawings are resized to squares.
+        why: Why there are no pictures, as a sentence; None if there are.
     """
 
     def __init__(
@@ -57,26 +57,26 @@ class Album:
         self.why = why
         self.pictures: dict[tuple[str, str], Picture] = {}
         self._files, self._by_class, self._options = files, by_class, options
-        self._gone: set[tuple[str, str]] = set()
+        self._missing: set[tuple[str, str]] = set()
         self._left_bytes = MOST_BYTES
 
     @property
-    def gone(self) -> int:
-        """How many drawings were asked for that couldn't be read."""
-        return len(self._gone)
+    def missing(self) -> int:
+        """Number of drawings that should be shown but couldn't be read."""
+        return len(self._missing)
 
     def show(self, path: str, part: str = "train") -> Picture | None:
         """Embed a drawing.
 
         Args:
-            path: As the data name it.
+            path: Image path of the drawing in the data set.
             part: `train` or `test`.
 
         Returns:
-            Its picture, the same one each time; None where it can't be read, or the page is full.
+            Its picture, the same one each time; None if it can't be read, or the page is full.
         """
         key = (part, path)
-        if key not in self.pictures and key not in self._gone:
+        if key not in self.pictures and key not in self._missing:
             self._embed(key)
         return self.pictures.get(key)
 
@@ -84,12 +84,12 @@ class Album:
         """Embed training drawings of a class, always the same ones.
 
         Args:
-            class_name: Which class.
-            count: How many at most.
-            avoid: A drawing that is shown beside them already.
+            class_name: Name of the class.
+            count: Greatest number of drawings.
+            avoid: Image path of a drawing to leave out, as it is shown beside them already.
 
         Returns:
-            The pictures.
+            The pictures; fewer where drawings are missing.
         """
         paths = [path for path in self._by_class.get(class_name, []) if path != avoid][:count]
         return [picture for picture in map(self.show, paths) if picture is not None]
@@ -98,12 +98,12 @@ class Album:
         file = self._files.get(key)
         if not file or self._left_bytes <= 0:
             if not file and self.why is None:
-                self._gone.add(key)
+                self._missing.add(key)
             return
         try:
             pixels = read_drawing(Path(file).read_bytes(), self._options)
         except (BrokenImage, OSError):
-            self._gone.add(key)
+            self._missing.add(key)
             return
         uri, grey = encode(pixels)
         self._left_bytes -= len(uri)
@@ -111,16 +111,16 @@ class Album:
 
 
 def open_album(options: DataOptions, root: str | Path | None, fit: str, invert: str) -> Album:
-    """Find the drawings of a run.
+    """Open an album of the drawings of a run.
 
     Args:
-        options: How its data are read.
-        root: Where they are; None where nobody knows.
-        fit: How its drawings became squares.
-        invert: Whether light strokes on a dark ground were turned.
+        options: How the data set is read.
+        root: Folder of the data set; None if it is not known.
+        fit: How the run resized drawings to squares: `pad`, `squash` or `crop_to_ink`.
+        invert: Whether the run inverted light strokes on a dark ground: `auto` or `never`.
 
     Returns:
-        Their album; one without pictures, which says why, where they aren't there any more.
+        The album; one without pictures, with the reason in `why`, if the data set can't be read.
     """
     image = ImageOptions(size_px=SIDE_PX, resize=fit, invert=invert)
     if root is None:
@@ -133,13 +133,13 @@ def open_album(options: DataOptions, root: str | Path | None, fit: str, invert: 
 
 
 def encode(pixels: Pixels) -> tuple[str, bool]:
-    """Write a square as a data URI.
+    """Encode a square picture as a data URI.
 
     Args:
         pixels: (s, s) if grey, else (s, s, 3).
 
     Returns:
-        The address, and whether it is grey. Grey ones are PNG with 16 shades, which keeps thin lines sharp; others WebP.
+        The URI, and whether it is grey. Grey pictures become PNG with 16 shades, which keeps thin lines sharp; others WebP.
     """
     if pixels.ndim == 2:
         return f"data:image/png;base64,{base64.b64encode(grey_png(pixels)).decode()}", True
@@ -149,7 +149,14 @@ def encode(pixels: Pixels) -> tuple[str, bool]:
 
 
 def grey_png(pixels: UInt8[np.ndarray, "h w"]) -> bytes:
-    """Write a grey picture as a PNG file with 16 shades."""
+    """Encode a grey picture as a PNG file with 16 shades.
+
+    Args:
+        pixels: The picture.
+
+    Returns:
+        The bytes of the file.
+    """
     shades = np.rint(pixels.astype(np.float32) / 255 * (GREYS - 1)).astype(np.uint8)
     picture = Image.fromarray(shades).convert("P")
     picture.putpalette([channel for shade in range(GREYS) for channel in [round(shade * 255 / (GREYS - 1))] * 3])
@@ -159,20 +166,19 @@ def grey_png(pixels: UInt8[np.ndarray, "h w"]) -> bytes:
 
 
 def _files(dataset: Dataset) -> dict[tuple[str, str], str]:
-    found: dict[tuple[str, str], str] = {}
-    for part, drawings in (("test", dataset.test), ("train", dataset.train)):
-        if drawings is not None:
-            found |= {
-                (part, path): file for path, file in zip(drawings.image_paths.tolist(), drawings.files.tolist(), strict=True)
-            }
-    return found
+    return {
+        (part, path): file
+        for part, drawings in (("test", dataset.test), ("train", dataset.train))
+        if drawings is not None
+        for path, file in zip(drawings.image_paths.tolist(), drawings.files.tolist(), strict=True)
+    }
 
 
 def _by_class(dataset: Dataset) -> dict[str, list[str]]:
-    """Order each class's drawings by their names' digests: a sample that nobody picked."""
+    """Order the drawings of each class by the digests of their paths, so that samples are not hand-picked."""
     targets = dataset.train.targets
     assert targets is not None
-    named: dict[str, list[str]] = {}
+    by_class: dict[str, list[str]] = {}
     for path, target in zip(dataset.train.image_paths.tolist(), targets.tolist(), strict=True):
-        named.setdefault(dataset.class_names[target], []).append(path)
-    return {name: sorted(paths, key=lambda path: digest(path.encode())) for name, paths in named.items()}
+        by_class.setdefault(dataset.class_names[target], []).append(path)
+    return {name: sorted(paths, key=lambda path: digest(path.encode())) for name, paths in by_class.items()}

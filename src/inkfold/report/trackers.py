@@ -1,5 +1,6 @@
-"""Finished runs told to an experiment tracker that is installed: Weights & Biases or MLflow. Nothing is sent unasked."""
+"""Reports finished runs to an installed experiment tracker, Weights & Biases or MLflow, when the user wants it (`--log`)."""
 
+import logging
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from types import ModuleType
@@ -7,64 +8,73 @@ from typing import Any, Protocol
 
 from inkfold.errors import ExportError
 from inkfold.evaluation.tensorboard import scalars
-from inkfold.report.run_data import RunRecord, flat_recipe
+from inkfold.pipeline.run_files import RunFiles, flat_recipe
 
 PROJECT = "inkfold"
 SUMMARY = ("accuracy", "top5_accuracy", "macro_recall", "nll", "ece")
+log = logging.getLogger("inkfold.report")
 
 
 class Tracker(Protocol):
-    """What a tracker is asked to do, in this order."""
+    """What a tracker does, in this order: start, log each epoch, finish."""
 
     def start(self, name: str, params: Mapping[str, str]) -> None:
-        """Open a run with its recipe."""
+        """Open a run of this name with the recipe's keys as parameters."""
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
-        """Tell an epoch's figures."""
+        """Log the values of one epoch by tag."""
 
     def finish(self, summary: Mapping[str, float]) -> None:
-        """Tell what came of it, and close the run."""
+        """Log the final figures, and close the run."""
 
 
 class WandbTracker:
-    """Weights & Biases; where and whether it uploads is its own settings' matter (`WANDB_MODE=offline`)."""
+    """Weights & Biases. Its own settings decide where and whether it uploads (`WANDB_MODE=offline`).
+
+    Args:
+        module: The package `wandb`.
+    """
 
     def __init__(self, module: ModuleType) -> None:
         self._wandb = module
         self._run: Any = None
 
     def start(self, name: str, params: Mapping[str, str]) -> None:
-        """Open a run with its recipe."""
+        """Open a run of this name with the recipe's keys as parameters."""
         self._run = self._wandb.init(project=PROJECT, name=name, config=dict(params))
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
-        """Tell an epoch's figures."""
+        """Log the values of one epoch by tag."""
         self._run.log(dict(figures), step=step)
 
     def finish(self, summary: Mapping[str, float]) -> None:
-        """Tell what came of it, and close the run."""
+        """Log the final figures, and close the run."""
         self._run.summary.update(dict(summary))
         self._run.finish()
 
 
 class MlflowTracker:
-    """MLflow; where it writes is its own settings' matter (`MLFLOW_TRACKING_URI`)."""
+    """MLflow. Its own settings decide where it writes (`MLFLOW_TRACKING_URI`).
+
+    Args:
+        module: The package `mlflow`.
+    """
 
     def __init__(self, module: ModuleType) -> None:
         self._mlflow = module
 
     def start(self, name: str, params: Mapping[str, str]) -> None:
-        """Open a run with its recipe."""
+        """Open a run of this name with the recipe's keys as parameters."""
         self._mlflow.set_experiment(PROJECT)
         self._mlflow.start_run(run_name=name)
         self._mlflow.log_params(dict(params))
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
-        """Tell an epoch's figures."""
+        """Log the values of one epoch by tag."""
         self._mlflow.log_metrics(dict(figures), step=step)
 
     def finish(self, summary: Mapping[str, float]) -> None:
-        """Tell what came of it, and close the run."""
+        """Log the final figures, and close the run."""
         self._mlflow.log_metrics(dict(summary))
         self._mlflow.end_run()
 
@@ -73,7 +83,7 @@ TRACKERS: dict[str, Callable[[ModuleType], Tracker]] = {"wandb": WandbTracker, "
 
 
 def open_tracker(name: str) -> Tracker:
-    """Find a tracker; called before the work, so that one that is missing is told of at once.
+    """Open a tracker. Commands call this before they start to work, so that a missing package is an error at once.
 
     Args:
         name: `wandb` or `mlflow`.
@@ -82,7 +92,7 @@ def open_tracker(name: str) -> Tracker:
         The tracker.
 
     Raises:
-        ExportError: If it isn't known, or not installed.
+        ExportError: If there is no such tracker, or it is not installed.
     """
     if name not in TRACKERS:
         raise ExportError(f"--log: got '{name}', expected one of {', '.join(TRACKERS)}.")
@@ -92,16 +102,17 @@ def open_tracker(name: str) -> Tracker:
         raise ExportError(f"--log {name}: can't be imported: {error}. Install it: pip install {name}.") from None
 
 
-def log_run(tracker: Tracker, record: RunRecord) -> None:
-    """Tell a tracker all of a finished run: its recipe, its curve, its figures and what it cost.
+def log_run(tracker: Tracker, run: RunFiles) -> None:
+    """Report a finished run to a tracker: its recipe, training curve, metrics and cost.
 
     Args:
-        tracker: An open one.
-        record: The run.
+        tracker: The tracker, just opened.
+        run: Files of the run.
     """
-    tracker.start(record.name, flat_recipe(record.recipe))
-    for step, figures in scalars(record.curve or {"epochs": []}):
+    tracker.start(run.name, flat_recipe(run.recipe))
+    for step, figures in scalars(run.curve or {"epochs": []}):
         tracker.log(step, figures)
-    parts = {part: record.metrics.get(part, {}) for part in ("out_of_fold", "test")}
-    summary = {f"{part}/{name}": float(found[name]) for part, found in parts.items() for name in SUMMARY if name in found}
-    tracker.finish({**summary, "cost/seconds": record.cost["seconds"]["total"], "cost/forwards": record.cost["forwards"]})
+    parts = {part: run.metrics.get(part, {}) for part in ("out_of_fold", "test")}
+    summary = {f"{part}/{name}": float(figures[name]) for part, figures in parts.items() for name in SUMMARY if name in figures}
+    tracker.finish({**summary, "cost/seconds": run.cost["seconds"]["total"], "cost/forwards": run.cost["forwards"]})
+    log.info("run %s reported to %s", run.name, type(tracker).__name__)

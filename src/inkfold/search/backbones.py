@@ -302,7 +302,7 @@ def _try_out(recipe: Recipe, read: ReadData, progress: Progress, executor: Execu
         shared_features(inputs.features, None, folds), inputs.prepared, plan.test_views, folds, fitted
     )
     right = predictions.preds == predictions.targets
-    seen = predictions.learnt
+    seen = predictions.seen
     if seen is None or not is_worth_reporting(int(seen.sum()), len(seen)):
         seen = np.zeros_like(right)
     info = plan.extractor.backbone

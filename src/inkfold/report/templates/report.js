@@ -1,5 +1,5 @@
 "use strict";
-// Without it every table stands in its order and every row shows.
+// Without this script tables keep their order and show all rows.
 const order = new Intl.Collator(undefined, { numeric: true });
 const valueOf = (row, column) => {
   const cell = row.cells[column];
@@ -30,12 +30,12 @@ for (const table of document.querySelectorAll("table.sortable")) {
 for (const box of document.querySelectorAll(".search")) {
   const rows = [...document.getElementById(box.dataset.table).tBodies[0].rows];
   const field = box.querySelector("input");
-  const told = box.querySelector("output");
-  const words = rows.map((row) => (row.querySelector("th") ?? row).textContent.toLowerCase()); // a class's own name
+  const count = box.querySelector("output");
+  const words = rows.map((row) => (row.querySelector("th") ?? row).textContent.toLowerCase()); // of the class or key alone
   const search = () => {
     const wanted = field.value.trim().toLowerCase();
     rows.forEach((row, i) => { row.hidden = !words[i].includes(wanted); });
-    told.textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length}`;
+    count.textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length}`;
   };
   box.hidden = false;
   field.addEventListener("input", search);

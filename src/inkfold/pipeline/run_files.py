@@ -1,0 +1,175 @@
+"""The files of a finished run, read from its directory when they are first needed, without PyTorch."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final
+
+import yaml
+
+from inkfold.config.renamed import renamed_recipe
+from inkfold.errors import PredictionError
+from inkfold.evaluation.predictions import Predictions
+from inkfold.pipeline.manifest import AUDIT, WEAKNESS, is_below, read_manifest
+
+RECIPE = "recipe.yaml"
+METRICS = "metrics.json"
+COST = "cost.json"
+CURVE = "curve.json"
+VOTE = "vote.json"
+OUT_OF_FOLD = "predictions/out_of_fold.parquet"
+TEST = "predictions/test.parquet"
+SUBMISSION = "submission.csv"
+READ = (RECIPE, METRICS, COST, CURVE, VOTE, OUT_OF_FOLD, TEST)
+TRAIN_AGAIN = "Train again into another directory."
+
+
+@final
+class RunFiles:
+    """Content of the files of a finished run or ensemble. Reading one that is broken raises PredictionError.
+
+    Args:
+        path: The directory of the run.
+        manifest: Content of `manifest.json`: classes, members, backbone, versions, and the names of the files.
+    """
+
+    def __init__(self, path: Path, manifest: Mapping[str, Any]) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    @property
+    def name(self) -> str:
+        """Name of the directory."""
+        return self.path.resolve().name
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """Content of `metrics.json`."""
+        return self._read(METRICS)
+
+    @cached_property
+    def cost(self) -> dict[str, Any]:
+        """Content of `cost.json`."""
+        return self._read(COST)
+
+    @cached_property
+    def recipe(self) -> dict[str, Any]:
+        """The resolved recipe as nested mappings, not validated; keys of earlier versions have their present names."""
+        return self._read(RECIPE)
+
+    @cached_property
+    def curve(self) -> dict[str, Any] | None:
+        """Stages and epochs of the training curve; None for an ensemble."""
+        return self._read(CURVE) if CURVE in self.manifest["files"] else None
+
+    @cached_property
+    def vote(self) -> dict[str, Any] | None:
+        """Candidates of the vote, tests of each pair, and how much the members differ; None for a run of one model."""
+        return self._read(VOTE) if VOTE in self.manifest["files"] else None
+
+    @cached_property
+    def out_of_fold(self) -> Predictions | None:
+        """Predictions of the held-out drawings; None for an ensemble over predictions of test drawings alone."""
+        return Predictions.load(self.path / OUT_OF_FOLD) if OUT_OF_FOLD in self.manifest["files"] else None
+
+    @cached_property
+    def test(self) -> Predictions | None:
+        """Predictions of the test drawings; None without any."""
+        return Predictions.load(self.path / TEST) if TEST in self.manifest["files"] else None
+
+    @cached_property
+    def audit(self) -> dict[str, Any] | None:
+        """Duplicates and doubtful labels; None where no audit was made, or one of other data."""
+        return self._read_added(AUDIT)
+
+    @cached_property
+    def weakness(self) -> dict[str, Any] | None:
+        """Accuracy on changed drawings; None where it was not measured, or measured on other data."""
+        return self._read_added(WEAKNESS)
+
+    @cached_property
+    def model_recipes(self) -> list[dict[str, Any]]:
+        """The recipes that define how drawings are read: those of an ensemble's member runs, else the run's own."""
+        members = [one["run"] for one in self.manifest["members"] if isinstance(one, Mapping) and one.get("run")]
+        names = [f"{member}/{RECIPE}" for member in members if is_below(member)]
+        return [self._read(name) for name in names if (self.path / name).is_file()] or [self.recipe]
+
+    @property
+    def evaluated_part(self) -> str | None:
+        """The part that the run is evaluated on: `out_of_fold`, else `test`; None where no true classes are known."""
+        return next((part for part in ("out_of_fold", "test") if part in self.metrics), None)
+
+    @property
+    def evaluated(self) -> Predictions | None:
+        """The predictions of the evaluated part, with their true classes; None where no true classes are known."""
+        return None if self.evaluated_part is None else self.out_of_fold if self.evaluated_part == "out_of_fold" else self.test
+
+    @property
+    def held_out_name(self) -> str:
+        """What the accuracy on held-out drawings is called: `out of fold` where every drawing was held out once."""
+        return "out of fold" if self.metrics["split"] == "kfold" else "held out"
+
+    def _read(self, name: str, advice: str = TRAIN_AGAIN) -> dict[str, Any]:
+        path = self.path / name
+        try:
+            text = path.read_text(encoding="utf-8")
+            return renamed_recipe(yaml.safe_load(text)) if path.suffix == ".yaml" else dict(json.loads(text))
+        except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
+            raise PredictionError(f"{path}: not a run's {path.name}: {error}. {advice}") from None
+
+    def _read_added(self, name: str) -> dict[str, Any] | None:
+        """Read a file that was added to the finished run, unless it is about other data."""
+        if not (self.path / name).is_file():
+            return None
+        content, own = self._read(name, rewrite_advice(self.path / name)), self.manifest["data_fingerprint"]
+        return content if content.get("data_fingerprint", own) == own else None
+
+
+def open_run_files(path: str | Path) -> RunFiles:
+    """Open the directory of a finished run or ensemble, and check the digests of the files that reports read.
+
+    Args:
+        path: The directory of the run.
+
+    Returns:
+        Its files. Heads and weights are neither checked nor read.
+
+    Raises:
+        PredictionError: If the run is not finished, or with every file that is missing or was changed.
+    """
+    return RunFiles(Path(path), read_manifest(Path(path), READ))
+
+
+def rewrite_advice(path: Path) -> str:
+    """Write what to do about a broken file that was added to a finished run.
+
+    Args:
+        path: `audit.json` or `weakness.json` of a run. Each is named after the command that writes it.
+
+    Returns:
+        A sentence that ends an error message.
+    """
+    return f"Write it again: {shlex.join(['inkfold', path.stem, str(path.parent)])}; or remove the file."
+
+
+def flat_recipe(raw: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Flatten a recipe into dotted keys.
+
+    Args:
+        raw: The recipe as nested mappings.
+        prefix: Text before every key.
+
+    Returns:
+        Values as they are typed on the command line, by dotted key; lists are YAML on one line.
+    """
+    flat: dict[str, str] = {}
+    for name, value in raw.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping) and value:
+            flat |= flat_recipe(value, f"{key}.")
+        else:
+            text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True, sort_keys=False)
+            flat[key] = text.removesuffix("...\n").strip()
+    return flat

@@ -1,0 +1,52 @@
+"""`inkfold check DATA --html FILE`: what the check of a data set found, as one self-contained HTML file with pictures."""
+
+from pathlib import Path
+from typing import Any
+
+from inkfold.audit.check import Checkup
+from inkfold.errors import problem_lines
+from inkfold.images.preprocess import ImageOptions
+from inkfold.report.audit_section import DUPLICATE_TITLES, album_part, duplicate_view
+from inkfold.report.html import render_page
+from inkfold.report.thumbnails import SIDE_PX, Album
+from inkfold.storage.files import write_text
+
+MOST_GROUPS = 200
+MOST_MEMBERS = 8
+SHOWN_AS_PICTURES = ("leak", "conflicting_labels", "duplicate")  # kinds of problems
+
+
+def write_check_page(out: Path, checkup: Checkup) -> None:
+    """Write the page of a checked data set: counts, problems, and groups of duplicates with pictures.
+
+    Args:
+        out: The HTML file; replaced when it exists.
+        checkup: What the check found; its first 200 groups of duplicates are shown.
+    """
+    groups = checkup.groups or ()
+    members = [member for group in groups for member in group.members]
+    files = {(album_part(member.part), member.image_path): member.file for member in members}
+    album = Album(files, {}, ImageOptions(size_px=SIDE_PX))
+    shown = [(group.kind, duplicate_view(group.as_json(), album, MOST_MEMBERS)) for group in groups[:MOST_GROUPS]]
+    view = {
+        "title": f"inkfold check {checkup.dataset.root}",
+        "ok": checkup.ok,
+        "counts": [(name, _text(value)) for name, value in checkup.counts.items() if name != "class_names"],
+        "problems": problem_lines([one for one in checkup.problems if one.kind not in SHOWN_AS_PICTURES]),
+        "kinds": [
+            {
+                "name": kind,
+                "title": title,
+                "count": sum(group.kind == kind for group in groups),
+                "groups": [group for own_kind, group in shown if own_kind == kind],
+            }
+            for kind, title in DUPLICATE_TITLES.items()
+        ],
+        "total": len(groups),
+        "most": MOST_GROUPS,
+    }
+    write_text(out, render_page("check.html.j2", view, album.pictures.values()))
+
+
+def _text(value: Any) -> str:
+    return ", ".join(f"{name} {one}" for name, one in value.items()) if isinstance(value, dict) else str(value)

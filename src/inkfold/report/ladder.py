@@ -1,0 +1,132 @@
+"""The table of accuracies on a run's page: the steps of one model, or the members and votes of an ensemble."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from inkfold.evaluation.metrics import wilson_interval
+from inkfold.pipeline.run_files import RunFiles
+from inkfold.report.html import common_scale, p_equation
+
+ABOUT_STEPS = "What each step gained."
+ABOUT_VOTES = "The members by themselves, and every voting method."
+
+
+def ladder_view(run: RunFiles) -> dict[str, Any]:
+    """Gather the accuracies of a model's steps, or of an ensemble's members and voting methods.
+
+    Args:
+        run: Files of the run.
+
+    Returns:
+        Template variables: rows with accuracies and intervals, and the scale that contains all intervals.
+    """
+    rows = _steps(run) if run.vote is None else _candidates(run)
+    intervals = [row[name] for row in rows for name in ("ci95", "test_ci95") if row[name] is not None]
+    intervals += [(dot, dot) for row in rows for dot in row["dots"]]
+    gain = "gain" if run.vote is None else "against the chosen vote"
+    return {
+        "title": "Steps" if run.vote is None else "Votes",
+        "rows": rows if any(row["accuracy"] is not None or row["test"] is not None for row in rows) else [],
+        "scale": common_scale(intervals),
+        "part": evaluated_name(run),
+        "test": any(row["test"] is not None for row in rows),
+        "first_column": "step" if run.vote is None else "member or vote",
+        "about": f"{ABOUT_STEPS if run.vote is None else ABOUT_VOTES} {_majority_class_baseline(run)}",
+        "gain": gain if any(row["gain"] for row in rows) else "",
+        "choice": _nested_choice(run),
+    }
+
+
+def evaluated_name(run: RunFiles) -> str:
+    """Name the drawings that a run is evaluated on.
+
+    Args:
+        run: Files of the run.
+
+    Returns:
+        `out of fold`, `held out` or `test`; empty where no true classes are known.
+    """
+    names = {"out_of_fold": run.held_out_name, "test": "test", None: ""}
+    return names[run.evaluated_part]
+
+
+def _nested_choice(run: RunFiles) -> str:
+    """State the accuracy of choosing a vote on other drawings: the accuracy of the chosen vote itself is optimistic."""
+    if run.vote is None or not run.vote["choice"]:
+        return ""
+    choice = run.vote["choice"]
+    low, high = choice["accuracy_ci95"]
+    return (
+        "The vote was chosen among these on the same drawings. With each part predicted by the vote that the other parts "
+        f"choose: {100 * choice['accuracy']:.1f} % ({100 * low:.1f}–{100 * high:.1f})."
+    )
+
+
+def _row(label: str, figures: Mapping[str, Any] | None, test: Mapping[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    empty: dict[str, Any] = {"kind": "step", "note": "", "gain": "", "dots": ()}
+    held_out, tested = figures or {}, test or {}
+    return {
+        **empty,
+        "label": label,
+        "accuracy": held_out.get("accuracy"),
+        "ci95": held_out.get("accuracy_ci95"),
+        "test": tested.get("accuracy"),
+        "test_ci95": tested.get("accuracy_ci95"),
+        **more,
+    }
+
+
+def _steps(run: RunFiles) -> list[dict[str, Any]]:
+    metrics, rows = run.metrics, []
+    if "out_of_fold" not in metrics:
+        return [_row("this run", None, metrics.get("test"), kind="main")]
+    n = metrics["out_of_fold"]["n"]
+
+    def figures(accuracy: float) -> dict[str, Any]:
+        return {"accuracy": accuracy, "accuracy_ci95": wilson_interval(round(accuracy * n), n)}
+
+    def gain(before: float, after: float, p_value: float) -> str:
+        return f"{100 * (after - before):+.1f} points, {p_equation(p_value)}"
+
+    if tuned := metrics.get("finetune"):
+        frozen, accuracy = tuned["frozen_accuracy"], tuned["accuracy"]
+        rows.append(_row("head on frozen features", figures(frozen)))
+        rows.append(_row("fine-tuned backbone", figures(accuracy), gain=gain(frozen, accuracy, tuned["p_value"])))
+    if tta := metrics.get("tta"):
+        before, after = tta["accuracy_without"], tta["accuracy_with"]
+        if not tuned:
+            rows.append(_row("unchanged drawings", figures(before)))
+        note = f"{len(tta['views'])} views"
+        rows.append(_row("mean over test-time views", figures(after), note=note, gain=gain(before, after, tta["p_value"])))
+    if len(metrics["folds"]) > 1:
+        folds = [fold["accuracy"] for fold in metrics["folds"]]
+        rows.append(_row("its folds", None, kind="part", dots=folds, note=f"{100 * min(folds):.1f}–{100 * max(folds):.1f} %"))
+    rows.append(_row("this run", metrics["out_of_fold"], metrics.get("test"), kind="main"))
+    return rows
+
+
+def _candidates(run: RunFiles) -> list[dict[str, Any]]:
+    assert run.vote is not None
+    chosen, pairs = run.vote["taken"], run.vote["pairs"] or run.vote["test_pairs"]
+    pair_with = {
+        pair["second"] if pair["first"] == chosen else pair["first"]: pair
+        for pair in pairs
+        if chosen in (pair["first"], pair["second"])
+    }
+    rows = []
+    for candidate in run.vote["candidates"]:
+        name = candidate["name"]
+        pair = pair_with.get(name)
+        test = "" if pair is None else p_equation(pair["p_value"]) if pair["distinguishable"] else "not distinguishable"
+        kind, note = ("taken", "chosen") if name == chosen else ("step", "vote" if candidate["kind"] == "vote" else "")
+        figures = candidate if "accuracy" in candidate else None
+        rows.append(_row(name, figures, candidate.get("test"), kind=kind, note=note, gain=test))
+    return rows
+
+
+def _majority_class_baseline(run: RunFiles) -> str:
+    """State the accuracy of always predicting the most frequent class."""
+    if run.evaluated_part is None:
+        return ""
+    counts = [row["n"] for row in run.metrics[run.evaluated_part]["per_class"]]
+    return f"Always predicting the most frequent class would be right on {100 * max(counts) / sum(counts):.1f} %."
