@@ -3,12 +3,12 @@ import shlex
 import numpy as np
 import pytest
 
-from inkfold.cli import main as cli
 from inkfold.evaluation.error_analysis import class_rows, confused_pairs
 from inkfold.pipeline.build import settle_recipe
 from inkfold.report.next_steps import MOST, next_steps
 from inkfold.report.run_data import read_run_record
 from inkfold.storage.files import write_json
+from toy_cli import parse
 from toy_runs import BACKBONE, audit, curve, finish, made_up, weakness, write_run
 
 N, NAMES = 200, ("a", "b", "c", "d")
@@ -34,13 +34,13 @@ def titles(steps):
 def test_frozen_features_that_end_low_call_for_fine_tuning_with_a_command_that_parses(tmp_path):
     step = steps_of(run(tmp_path))[0]
     assert step.what == "Train the backbone too"
-    assert f"ends at {100 * read_record(tmp_path / 'run').metrics['out_of_fold']['accuracy']:.1f} %" in step.why
+    assert f"ends at {100 * read_run_record(tmp_path / 'run').metrics['out_of_fold']['accuracy']:.1f} %" in step.why
     words = shlex.split(step.command)
     assert "data=some data" in words
     assert "backbone.name=test_resnet" in words
-    given = cli.build_parser(cli.COMMANDS).parse_args(words[1:])
-    settings = [text for text in given.settings if not text.startswith("out=")]
-    assert settle_recipe(given.recipe, tuple(settings)).backbone.train == "all"
+    values = parse(*words[1:])
+    settings = [text for text in values["settings"] if not text.startswith("out=")]
+    assert settle_recipe(values["recipe"], tuple(settings)).backbone.train == "all"
 
 
 @pytest.mark.parametrize(("accuracy", "train"), [(1.0, "frozen"), (0.6, "all")])

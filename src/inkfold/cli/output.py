@@ -305,3 +305,8 @@ def print_weaknesses(found: dict[str, Any], path: Path) -> None:
         print(f"if your drawings come so ({worst[0]['name']}), try:\n  {worst[0]['command']}")
     cost = found["cost"]
     print(f"{cost['forwards']} forwards, {cost['forwards_cached']} from the bank; all commands: {path / WEAKNESS}")
+
+
+def print_json(values: Any) -> None:
+    """Print values as JSON, indented, for programs and people."""
+    print(json.dumps(values, indent=2, ensure_ascii=False))
