@@ -3,25 +3,8 @@ import json
 import pytest
 
 from inkfold.cli.main import main
-from toy import CLASSES, RUN_FILES, as_folders, break_image, files_below, read_rows
+from toy import RUN_FILES, as_folders, break_image, files_below, read_rows
 from toy_cli import words
-
-
-def test_train_and_predict_say_what_they_did(tmp_path, data, recipe, capsys):
-    assert main(words("train", recipe, f"data={data}", f"out={tmp_path / 'run'}")) == 0
-    printed = capsys.readouterr()
-    assert files_below(tmp_path / "run") == RUN_FILES
-    assert "out of fold" in printed.out
-    assert "24 forwards, 0 from the bank" in printed.out
-    assert f"submission: {tmp_path / 'run/submission.csv'}" in printed.out
-    assert "fitting heads: 15/15" in printed.err
-    assert main(words("predict", tmp_path / "run", data / "test", "--out", tmp_path / "p.csv")) == 0
-    header, *rows = read_rows(tmp_path / "p.csv")
-    assert header == ["image_path", "class_name", "target", "probability"]
-    assert sorted(row[0] for row in rows) == [f"{i}.png" for i in range(6)]
-    submitted = {path: target for _, path, target in read_rows(tmp_path / "run/submission.csv")[1:]}
-    assert {row[0]: row[2] for row in rows} == submitted
-    assert all(row[1] == CLASSES[int(row[2])] for row in rows)
 
 
 def test_what_was_skipped_and_warned_of_is_printed(tmp_path, data, recipe, capsys):
@@ -116,8 +99,8 @@ def test_tune_says_what_it_found_and_where_the_recipe_is(tmp_path, data, recipe,
     assert capsys.readouterr().err == "error: out: is missing. Say where the study goes: out=STUDY.\n"
     assert main(words(*given, f"out={tmp_path / 'study'}")) == 0
     printed = capsys.readouterr().out
-    assert "set aside, never tuned on" in printed
-    assert "(flatters itself)" in printed
+    assert "set aside, never searched on" in printed
+    assert "(optimistic)" in printed
     assert f"recipe: {tmp_path / 'study'}/best.yaml" in printed
     assert main(words(*given, f"out={tmp_path / 'study'}", "tune.space={fit.lrr: {low: 1, high: 2}}")) == 2
 
@@ -180,3 +163,24 @@ def test_an_ensembles_recipe_is_refused_where_one_models_is_needed(arguments, tm
     told = f"error: recipe 'cpu-ensemble': is an ensemble's, and {arguments[0]} takes one model's. Name one"
     assert capsys.readouterr().err == f"{told}, such as its members' own: cpu-best.\n"
     assert not list(tmp_path.glob("o*"))
+
+
+def test_verbose_training_says_what_was_chosen_and_what_was_reused(tmp_path, data, recipe, capsys):
+    assert main(words("train", recipe, f"data={data}", f"out={tmp_path / 'one'}")) == 0
+    assert "inkfold." not in capsys.readouterr().err
+    assert main(words("train", "-v", recipe, f"data={data}", f"out={tmp_path / 'two'}")) == 0
+    logged = [line for line in capsys.readouterr().err.splitlines() if line.startswith("inkfold.")]
+    expected = (
+        f"inkfold.data: {data}: read as competition, 18 training drawings of 3 classes, 6 test drawings",
+        "inkfold.models: backbone test_resnet: weights untrained, as set",
+        "inkfold.features: test_resnet.r160_in1k: 18 of 18 features are in the bank, computing 0",
+        "inkfold.data: 18 drawings in 18 groups that stay together: 3 folds of 6 to 6",
+    )
+    for line in expected:
+        assert line in logged
+    assert any("are remembered in" in line for line in logged)
+    assert main(words("train", "-vv", recipe, f"data={data}", f"out={tmp_path / 'three'}", "image.size=48")) == 0
+    logged = capsys.readouterr().err
+    assert "inkfold.features: test_resnet.r160_in1k: 0 of 18 features are in the bank, computing 18" in logged
+    assert "inkfold.features: the backbone runs on cpu in float32 at 48 px, with 16 drawings in each forward pass" in logged
+    assert "inkfold.runtime: decoding: 18 drawings in this process" in logged

@@ -8,6 +8,7 @@ drawings that follow 30 patterns, one pair does by over 0.997.
 """
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -23,6 +24,8 @@ from inkfold.errors import CacheError
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.files import write_text
 from inkfold.storage.hashing import digest, key_digest
+
+log = logging.getLogger("inkfold.data")
 
 ALIKE = 0.997
 ALIKE_THIN = 0.999
@@ -107,8 +110,11 @@ def find_copies(digests: Shaped[np.ndarray, " n"], signatures: SignatureStore, p
     of = {"compared": COMPARED_VERSION, "signatures": signatures.shards.key, "drawings": digest(names.tobytes())}
     path = signatures.shards.directory / f"copies-{key_digest(of)}.json"
     found = _remembered(path, len(names))
-    if found is None:
+    if found is not None:
+        log.info("%d pairs of duplicates among %d drawings are remembered in %s", len(found), len(names), path)
+    else:
         found = _compare_all(names, signatures.read, progress)
+        log.info("%d pairs of duplicates found among %d drawings", len(found), len(names))
         rows = [[one.first, one.second, one.similarity, one.flip, one.turn_deg] for one in found]
         try:
             write_text(path, json.dumps(rows))

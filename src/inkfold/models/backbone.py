@@ -24,6 +24,8 @@ from inkfold.models import ink_small as inksmall
 from inkfold.models.torchvision_compat import declare_missing_operators
 from inkfold.models.weights import BackboneInfo, pretrained_overlay
 
+log = logging.getLogger("inkfold.models")
+
 # On a CPU as many forwards run at once as there are cores: large activations leave the caches, and glibc gives a thread's
 # pieces of over 64 MB back after each layer. On small drawings the calls of a forward would weigh more than its work.
 CPU_BATCH_SIZE, CPU_BATCH_SIZE_SMALL, SMALL_PX = 8, 32, 128
@@ -184,6 +186,7 @@ class Backbone:
                 if self.batch_size == 1:
                     raise
                 self.batch_size //= 2
+                log.info("out of memory on %s: continuing with %d drawings in each forward pass", self.device, self.batch_size)
                 torch.cuda.empty_cache()
                 continue
             except AssertionError as error:  # timm's own checks of the input

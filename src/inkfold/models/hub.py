@@ -1,6 +1,7 @@
 """What timm knows of a model, and its pretrained weights: from the hub's own cache, which answers alone without a network."""
 
 import difflib
+import logging
 import socket
 import urllib.request
 from importlib.metadata import version
@@ -11,6 +12,8 @@ from urllib.parse import urlsplit
 from inkfold.errors import RecipeError, WeightsError
 from inkfold.models import ink_small as inksmall
 from inkfold.models.torchvision_compat import declare_missing_operators
+
+log = logging.getLogger("inkfold.models")
 
 
 def timm_config(name: str) -> tuple[str, Any]:
@@ -89,8 +92,10 @@ def _from_hub(config: Any) -> Path:
     for filename in names:
         cached = try_to_load_from_cache(config.hf_hub_id, filename)
         if isinstance(cached, str):
+            log.info("%s of %s is in the hub's cache", filename, config.hf_hub_id)
             return Path(cached)
     _check_hub_has_an_address()
+    log.info("%s isn't in the hub's cache: asking the hub for it", config.hf_hub_id)
     for filename in names[:-1]:
         try:
             return Path(hf_hub_download(config.hf_hub_id, filename))
