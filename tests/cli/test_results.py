@@ -35,7 +35,10 @@ def test_weakness_takes_runs_not_ensembles_and_prints_a_table_or_json(runs, tmp_
     assert main(words("vote", *runs, "--out", tmp_path / "both")) == 0
     capsys.readouterr()
     assert main(words("weakness", tmp_path / "both")) == 2
-    assert f"Ask its members one by one: {runs[0]}, {runs[1]}." in capsys.readouterr().err
+    assert (
+        "Ask its members one by one: " + ", ".join(str(tmp_path / "both/members" / name) for name in ("0-one", "1-two"))
+        in capsys.readouterr().err
+    )
     assert main(words("weakness", runs[0])) == 0
     assert "18 held-out drawings" in capsys.readouterr().out
     assert main(words("weakness", runs[0], "--json")) == 0

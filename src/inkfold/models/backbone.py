@@ -67,12 +67,17 @@ def choose_precision(wanted: str, device: torch.device) -> str:
     if wanted != "auto":
         return wanted
     if device.type == "cuda":
-        return "bfloat16" if torch.cuda.get_device_capability(device)[0] >= 8 else "float32"
-    if device.type == "mps":
-        return "float32"
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    fast = any(getattr(torch.cpu, probe)() for probe in probes if hasattr(torch.cpu, probe))
-    return "bfloat16" if fast else "float32"
+        fast = torch.cuda.get_device_capability(device)[0] >= 8
+    elif device.type == "mps":
+        fast = False
+    else:
+        probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        fast = any(getattr(torch.cpu, probe)() for probe in probes if hasattr(torch.cpu, probe))
+    chosen = "bfloat16" if fast else "float32"
+    log.info(
+        "precision auto: %s, as this %s computes bfloat16 %s", chosen, device.type, "fast" if fast else "slowly or not at all"
+    )
+    return chosen
 
 
 def choose_batch_size(device: str, image_size: int) -> int:
