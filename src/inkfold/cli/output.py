@@ -320,9 +320,9 @@ def print_exported(files: "Sequence[Exported]") -> None:
 
 
 def _print_quantisation(check: "QuantisationCheck") -> None:
-    print(f"8-bit numbers: {check.agreement:.1%} of {check.drawings} drawings, none used to choose them, get the same class")
+    print(f"8-bit numbers: {check.agreement:.1%} of {check.drawings} drawings that no range was measured on get the same class")
     if check.difference is None:
-        print("the loss of accuracy isn't known: the model was trained on all drawings of known class")
+        print("their loss of accuracy isn't known: there are no drawings of known class that the model wasn't trained on")
         return
     of = "test drawings" if check.of == "test" else "training drawings, each by the fold that has not seen it"
     print(f"accuracy on {check.drawings} {of}: {check.accuracy_float32:.4f} before; change {_difference(check.difference)}")
