@@ -78,11 +78,10 @@ def command_line(*arguments):
     return [sys.executable, "-W", "error", "-m", "inkfold", *map(str, arguments)]
 
 
-def inkfold(*arguments, home, cwd=None):
-    """Run the command line in a process of its own."""
-    return subprocess.run(
-        command_line(*arguments), env=environment(home), cwd=cwd, capture_output=True, text=True, check=False, timeout=120
-    )
+def inkfold(*arguments, home, cwd=None, variables=None):
+    """Run the command line in a process of its own, with more environment variables."""
+    env = {**environment(home), **(variables or {})}
+    return subprocess.run(command_line(*arguments), env=env, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
 
 
 def python(code):

@@ -103,7 +103,7 @@ def test_with_neither_the_vote_is_named(ensemble, capsys):
     assert "candidates" not in printed
 
 
-def test_counts_costs_and_places_are_told(ensemble, capsys):
+def test_counts_costs_and_places_are_printed(ensemble, capsys):
     run = ensemble(some_members(), skipped={"train": 2, "test": 0}, split="holdout")
     print_run(run)
     printed = capsys.readouterr().out
@@ -114,7 +114,7 @@ def test_counts_costs_and_places_are_told(ensemble, capsys):
 
 
 @pytest.mark.parametrize("cost", [{**COST, "peak_memory_bytes": None}, {k: v for k, v in COST.items() if "peak" not in k}])
-def test_a_peak_that_is_not_known_is_not_told(ensemble, capsys, cost):
+def test_a_peak_that_is_not_known_is_left_out(ensemble, capsys, cost):
     print_run(ensemble(some_members(), cost=cost))
     assert "2.0 s (fit 1.2)\n" in capsys.readouterr().out
 
@@ -136,7 +136,7 @@ def test_tables_are_aligned_by_their_title(capsys):
     assert "│ 1   │   2 │ x    │" in titled
 
 
-def test_a_study_tells_honest_figures_from_flattering_ones(capsys):
+def test_a_search_shows_which_of_its_figures_is_optimistic(capsys):
     share = {"accuracy": 0.5, "accuracy_ci95": [0.4, 0.6]}
     aside = {
         **{"n": 40, "as_it_was": share, "best": {**share, "accuracy": 0.52}, "difference": 0.02},
@@ -148,7 +148,7 @@ def test_a_study_tells_honest_figures_from_flattering_ones(capsys):
     }
     print_search(summary, "study")
     printed = capsys.readouterr().out
-    assert "0.610 (flatters itself)" in printed
+    assert "0.610 (optimistic)" in printed
     assert "gain on drawings set aside: +0.0200 (-0.0100 to +0.0500), p = 0.4: not distinguishable from chance" in printed
     assert "9 trials, 3 given up early" in printed
     assert "best values: fit.lr=0.1" in printed
@@ -156,9 +156,10 @@ def test_a_study_tells_honest_figures_from_flattering_ones(capsys):
     printed = capsys.readouterr().out
     assert "best values: the recipe as it was" in printed
     assert "more than chance" in printed
-    assert "flatter" not in printed.replace("(flatters itself)", "")
+    assert "optimistic" not in printed.replace("(optimistic)", "")
     print_search({**summary, "learnt_by_backbone": {"drawings": 1200, "of": 4000}}, "study")
-    assert "a backbone's weights learnt from 1,200 of these 4,000 drawings" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "weights of a backbone were trained on 1,200 of these 4,000 drawings: all accuracies are optimistic" in printed
 
 
 def explored(name, p_value, **changes):
@@ -181,6 +182,6 @@ def test_backbones_say_whether_they_can_be_told_from_the_best(capsys):
     }
     assert [rows[name][1] for name in ("best", "near", "far")] == ["", "not distinguishable", "p = 0.01"]
     assert (rows["near"][2], rows["far"][2]) == ("12", "")
-    assert "learnt from" not in printed
+    assert "trained on" not in printed
     print_backbones([explored("best", 1.0), explored("near", 0.2, learnt=40)])
-    assert "the weights of near learnt from 40 of these drawings; all rows are about 60" in capsys.readouterr().out
+    assert "the weights of near were trained on 40 of these drawings; all rows are about 60" in capsys.readouterr().out

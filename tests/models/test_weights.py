@@ -231,3 +231,26 @@ def test_a_weights_file_is_read_once_until_it_changes(tmp_path, monkeypatch):
     file.write_bytes(b"another")
     assert module.digest_weights(file) == digest_file(file) != first
     assert len(reads) == 2
+
+
+def test_the_log_says_where_weights_come_from_and_why(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", logger="inkfold")
+    file = put(tmp_path / "dir", f"{NAME}.safetensors")
+    resolve_backbone(BackboneSpec(name=NAME, weights="untrained"))
+    resolve_backbone(BackboneSpec(name=NAME, weights=str(file)))
+    resolve_backbone(BackboneSpec(name="ink-small"))
+    monkeypatch.setenv("INKFOLD_WEIGHTS", str(tmp_path / "dir"))
+    resolve_backbone(BackboneSpec(name=NAME))
+    expected = (
+        "untrained, as set",
+        f"{file}, which backbone.weights names",
+        "comes with inkfold",
+        f"{file}, found in INKFOLD_WEIGHTS",
+    )
+    for message, reason in zip(caplog.messages, expected, strict=True):
+        assert message.endswith(reason)
+    monkeypatch.delenv("INKFOLD_WEIGHTS")
+    with pytest.raises(WeightsError):
+        resolve_backbone(BackboneSpec(name=NAME))
+    assert caplog.messages[-2] == f"backbone {NAME}: weights from the hub's cache or the hub, as no local file has its name"
+    assert caplog.messages[-1] == f"timm/{NAME} isn't in the hub's cache: asking the hub for it"

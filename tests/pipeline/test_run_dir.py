@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from inkfold.errors import PredictionError, WeightsError
+from inkfold.pipeline.run import Run
 from inkfold.pipeline.run_files import open_run_files
 from inkfold.pipeline.train import train
 from inkfold.storage.files import TEMP_MARK

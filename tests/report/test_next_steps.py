@@ -4,12 +4,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from inkfold.cli import main as cli
 from inkfold.evaluation.error_analysis import class_rows, confused_pairs
 from inkfold.pipeline.build import settle_recipe
 from inkfold.pipeline.run_files import open_run_files
 from inkfold.report.next_steps import MOST, next_steps
 from inkfold.storage.files import write_json
+from toy_cli import parse
 from toy_runs import BACKBONE, audit, curve, finish, made_up, weakness, write_run
 
 N, NAMES = 200, ("a", "b", "c", "d")
@@ -38,9 +38,9 @@ def test_frozen_features_that_end_low_call_for_fine_tuning_with_a_command_that_p
     words = shlex.split(step.command)
     assert "data=some data" in words
     assert "backbone.name=test_resnet" in words
-    given = cli.build_parser(cli.COMMANDS).parse_args(words[1:])
-    settings = [text for text in given.settings if not text.startswith("out=")]
-    assert settle_recipe(given.recipe, tuple(settings)).backbone.train == "all"
+    values = parse(*words[1:])
+    settings = [text for text in values["settings"] if not text.startswith("out=")]
+    assert settle_recipe(values["recipe"], tuple(settings)).backbone.train == "all"
 
 
 @pytest.mark.parametrize(("accuracy", "train"), [(1.0, "frozen"), (0.6, "all")])

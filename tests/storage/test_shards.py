@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -390,6 +392,24 @@ def test_a_lock_is_held_by_one_and_given_back_when_its_block_fails(tmp_path):
         fail_inside()
     with other.acquire(timeout=0):
         assert other.is_locked
+
+
+def test_the_log_says_when_another_run_is_waited_for(tmp_path, caplog):
+    caplog.set_level("INFO", logger="inkfold")
+    shard_set = new_set(tmp_path)
+
+    def lock_too():
+        with shard_set.lock():
+            pass
+
+    waiting = threading.Thread(target=lock_too)
+    with shard_set.lock():
+        assert not caplog.messages
+        waiting.start()
+        while not caplog.messages:
+            time.sleep(0.01)
+    waiting.join()
+    assert caplog.messages == [f"{shard_set.directory}: waiting for another run that computes the same"]
 
 
 def test_creating_sweeps_what_killed_writers_left(tmp_path):

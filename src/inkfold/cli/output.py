@@ -13,11 +13,15 @@ if TYPE_CHECKING:
     from inkfold.pipeline.run import Run
     from inkfold.search.backbones import BackboneScore
 
-SHOWN = 10
+SHOWN = 10  # of each kind of finding
 
 
 def print_run(run: "Run | Ensemble") -> None:
-    """Show accuracies, the votes or the stages, what it cost, and where it is."""
+    """Print a run's accuracies, its votes or stages, what it cost, and where it is.
+
+    Args:
+        run: A finished run or ensemble.
+    """
     metrics, rows = run.metrics, []
     if "out_of_fold" in metrics:
         rows += [("out of fold" if metrics["split"] == "kfold" else "held out", *_figures(metrics["out_of_fold"]))]
@@ -29,7 +33,7 @@ def print_run(run: "Run | Ensemble") -> None:
         _print_vote(json.loads((run.path / "vote.json").read_text(encoding="utf-8")))
     if (run.path / "curve.json").is_file():
         _print_curve(run)
-    _print_flattery(metrics.get("duplicates"))
+    _print_split_duplicates(metrics.get("duplicates"))
     skipped = {name: count for name, count in metrics["data"]["skipped"].items() if count}
     if skipped:
         print(f"left out as broken: {', '.join(f'{count} {name}' for name, count in skipped.items())}")
@@ -41,8 +45,8 @@ def print_run(run: "Run | Ensemble") -> None:
     cost = json.loads((run.path / "cost.json").read_text(encoding="utf-8"))
     seconds = ", ".join(f"{stage} {took:.1f}" for stage, took in cost["seconds"].items() if stage != "total")
     peak = cost.get("peak_memory_bytes")  # not known on every platform
-    did = f"{cost['forwards']} forwards, {cost['forwards_cached']} from the bank{_trained(cost)}"
-    print(f"{did}; {cost['seconds']['total']:.1f} s ({seconds})" + ("" if peak is None else f"; peak {peak / 2**20:.0f} MiB"))
+    work = f"{cost['forwards']} forwards, {cost['forwards_cached']} from the bank{_trained(cost)}"
+    print(f"{work}; {cost['seconds']['total']:.1f} s ({seconds})" + ("" if peak is None else f"; peak {peak / 2**20:.0f} MiB"))
     submission = run.path / "submission.csv"
     print(f"run: {run.path}" + (f"\nsubmission: {submission}" if submission.is_file() else ""))
 
@@ -52,49 +56,49 @@ def _trained(cost: dict[str, Any]) -> str:
     return "" if waited is None else f", {cost['trained']} trained on (waiting for them {waited:.1%} of the time)"
 
 
-def _print_vote(found: dict[str, Any]) -> None:
-    """Show every candidate, and what can and can't be told apart."""
-    rows, taken = [], found["taken"]
-    out_of_fold, test = _against(found["pairs"], taken), _against(found["test_pairs"], taken)
-    for one in found["candidates"]:
-        name, cells = one["name"], [one["kind"]]
-        cells += [_share(one, "accuracy"), out_of_fold[name]] if out_of_fold else []
-        cells += [_share(one["test"], "accuracy"), test[name]] if test else []
+def _print_vote(vote: dict[str, Any]) -> None:
+    """Print every candidate, and which of them can and can't be told apart."""
+    rows, taken = [], vote["taken"]
+    out_of_fold, test = _compared_with(taken, vote["pairs"]), _compared_with(taken, vote["test_pairs"])
+    for candidate in vote["candidates"]:
+        name, cells = candidate["name"], [candidate["kind"]]
+        cells += [_share(candidate, "accuracy"), out_of_fold[name]] if out_of_fold else []
+        cells += [_share(candidate["test"], "accuracy"), test[name]] if test else []
         rows.append((*cells, name))
     if rows:
-        names = [name for name, pairs in (("out of fold", "pairs"), ("test", "test_pairs")) if found[pairs]]
-        columns = [text for name in names for text in (f"{name} (95 %)", "against the vote taken")]
+        names = [name for name, pairs in (("out of fold", "pairs"), ("test", "test_pairs")) if vote[pairs]]
+        columns = [text for name in names for text in (f"{name} (95 %)", "compared with the vote taken")]
         print_table("candidates", ("", *columns, "name"), rows)
     else:
         print(f"vote: {taken}")
-    if choice := found["choice"]:
+    if choice := vote["choice"]:
         print(f"out of fold, each part by the vote that the other parts chose: {_share(choice, 'accuracy')}")
-    if nested := found["test_nested"]:
+    if nested := vote["test_nested"]:
         print("test, folds within models, then models:")
-        print("  " + ", ".join(f"{name} {_share(one, 'accuracy')}" for name, one in nested.items()))
-        print("  " + "; ".join(f"{one['first']} and {one['second']} {_told(one)}" for one in found["test_nested_pairs"]))
-    print(found["not_estimated"])
-    for pair in found.get("diversity", {}).get("pairs", []):
+        print("  " + ", ".join(f"{name} {_share(figures, 'accuracy')}" for name, figures in nested.items()))
+        print("  " + "; ".join(f"{pair['first']} and {pair['second']} {_p_value(pair)}" for pair in vote["test_nested_pairs"]))
+    print(vote["not_estimated"])
+    for pair in vote.get("diversity", {}).get("pairs", []):
         correlation = "" if pair["error_correlation"] is None else f", errors correlate by {pair['error_correlation']:.2f}"
         print(f"{pair['first']} and {pair['second']} answer differently on {pair['disagreement']:.1%}{correlation}")
 
 
-def _against(pairs: Sequence[dict[str, Any]], taken: str) -> dict[str, str]:
+def _compared_with(taken: str, pairs: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Say of each candidate whether it can be told from the one that is taken; nothing without any pairs."""
-    told = {
-        pair["second" if pair["first"] == taken else "first"]: _told(pair)
+    verdicts = {
+        pair["second" if pair["first"] == taken else "first"]: _p_value(pair)
         for pair in pairs
         if taken in (pair["first"], pair["second"])
     }
-    return {**told, taken: "taken"} if told else {}
+    return {**verdicts, taken: "taken"} if verdicts else {}
 
 
-def _told(pair: dict[str, Any]) -> str:
-    return f"p = {pair['p_value']:.2g}" if pair["distinguishable"] else "not distinguishable"
+def _p_value(pair: dict[str, Any], key: str = "distinguishable") -> str:
+    return f"p = {pair['p_value']:.2g}" if pair[key] else "not distinguishable"
 
 
 def _print_curve(run: "Run | Ensemble") -> None:
-    """Show where each stage ended, if there is more than drawings as they are."""
+    """Print where each stage ended, if any stage showed more than the drawings as they are."""
     curve = json.loads((run.path / "curve.json").read_text(encoding="utf-8"))
     if any(stage["augment"] for stage in curve["stages"]) or len(curve["stages"]) > 1:
         rows = []
@@ -112,33 +116,36 @@ def _print_curve(run: "Run | Ensemble") -> None:
                     " + ".join(stage["augment"]) or "drawings as they are",
                 )
             )
-        print_table("stages", ("epochs", "views", "loss", "held-out loss", "held-out accuracy", "what is learnt from"), rows)
+        print_table("stages", ("epochs", "views", "loss", "held-out loss", "held-out accuracy", "trained on"), rows)
     if selection := run.metrics.get("selection"):
         print(
-            f"best epochs kept: their {selection['accuracy']:.4f} flatters by {selection['optimism']:.4f}; "
+            f"best epochs kept: their accuracy of {selection['accuracy']:.4f} is optimistic by {selection['optimism']:.4f}; "
             f"on new drawings expect {selection['nested_accuracy']:.4f}"
         )
-    if tuned := run.metrics.get("finetune"):
-        _print_tuned(tuned)
+    if finetuned := run.metrics.get("finetune"):
+        _print_finetuning(finetuned)
     if gain := run.metrics.get("tta"):
         difference = gain["accuracy_with"] - gain["accuracy_without"]
-        print(f"test-time views: {difference:+.4f} out of fold, {_against_chance(gain)}")
+        print(f"test-time views: {difference:+.4f} out of fold, {_verdict(gain['p_value'], gain['p_value'] <= 0.05)}")
 
 
-def _print_tuned(tuned: dict[str, Any]) -> None:
-    difference = tuned["accuracy"] - tuned["frozen_accuracy"]
+def _print_finetuning(finetuned: dict[str, Any]) -> None:
+    frozen, trained = finetuned["frozen_accuracy"], finetuned["accuracy"]
+    verdict = _verdict(finetuned["p_value"], finetuned["p_value"] <= 0.05)
     print(
-        f"fine-tuning: {tuned['frozen_accuracy']:.4f} frozen, {tuned['accuracy']:.4f} trained ({difference:+.4f}, "
-        f"{_against_chance(tuned)}), on held-out drawings as they are"
+        f"fine-tuning: {frozen:.4f} frozen, {trained:.4f} trained ({trained - frozen:+.4f}, {verdict}), "
+        "on held-out drawings as they are"
     )
-    if way := tuned.get("interpolation"):
+    if way := finetuned.get("interpolation"):
         tried = ", ".join(f"{share:g}: {accuracy:.4f}" for share, accuracy in zip(way["shares"], way["accuracy"], strict=True))
-        print(f"share of the way from the start taken: {way['taken']:g} (flatters by {way['optimism']:.4f}); tried {tried}")
+        print(
+            f"share of the change in weights kept: {way['taken']:g}, whose accuracy is optimistic by {way['optimism']:.4f}; "
+            f"tried {tried}"
+        )
 
 
-def _against_chance(gain: dict[str, Any]) -> str:
-    verdict = "not distinguishable from chance" if gain["p_value"] > 0.05 else "more than chance"
-    return f"p = {gain['p_value']:.3g}: {verdict}"
+def _verdict(p_value: float, distinguishable: bool) -> str:
+    return f"p = {p_value:.3g}: {'more than chance' if distinguishable else 'not distinguishable from chance'}"
 
 
 def _figures(part: dict[str, Any]) -> tuple[str, ...]:
@@ -154,8 +161,8 @@ def _figures(part: dict[str, Any]) -> tuple[str, ...]:
 
 def _difference(part: dict[str, Any]) -> str:
     low, high = part["difference_ci95"]
-    verdict = "more than chance" if part["distinguishable"] else "not distinguishable from chance"
-    return f"{part['difference']:+.4f} ({low:+.4f} to {high:+.4f}), p = {part['p_value']:.3g}: {verdict}"
+    verdict = _verdict(part["p_value"], part["distinguishable"])
+    return f"{part['difference']:+.4f} ({low:+.4f} to {high:+.4f}), {verdict}"
 
 
 def _share(part: dict[str, Any], name: str) -> str:
@@ -168,7 +175,13 @@ def _with_interval(value: float, interval: Sequence[float]) -> str:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print cells in columns; with a title the first and the last are aligned to the left."""
+    """Print a table.
+
+    Args:
+        title: Stands above the table, whose first and last columns are then aligned to the left; empty for none.
+        columns: The columns' headings.
+        rows: The cells of each row, one per column.
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -183,7 +196,11 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 
 def print_backbones(rows: Sequence["BackboneScore"]) -> None:
-    """Show backbones, the most accurate first."""
+    """Print backbones and whether they can be told from the best.
+
+    Args:
+        rows: The most accurate first.
+    """
     columns = (
         "out-of-fold accuracy (95 %)",
         "from the best",
@@ -197,7 +214,7 @@ def print_backbones(rows: Sequence["BackboneScore"]) -> None:
     cells = [
         (
             _share(row.as_json(), "accuracy"),
-            "" if row is rows[0] else f"p = {row.p_value:.2g}" if row.p_value <= 0.05 else "not distinguishable",
+            "" if row is rows[0] else _p_value({"p_value": row.p_value, "distinguishable": row.p_value <= 0.05}),
             f"{row.images_per_s:.0f}" if row.images_per_s else "",
             f"{row.parameters / 1e6:.1f} M",
             f"{row.weights_bytes / 2**20:.0f} MiB",
@@ -210,59 +227,75 @@ def print_backbones(rows: Sequence["BackboneScore"]) -> None:
     print_table("", columns, cells)
     for row in rows:
         if row.learnt:
-            print(f"the weights of {row.name} learnt from {row.learnt:,} of these drawings; all rows are about {row.n:,}")
+            print(f"the weights of {row.name} were trained on {row.learnt:,} of these drawings; all rows are about {row.n:,}")
 
 
 def print_audit(audit: dict[str, Any], path: Path) -> None:
-    """Show how much was found of what, the first of each, what parted copies would flatter, and what to do."""
+    """Print the counts of each finding, its first examples, the effect of splitting duplicates apart, and what to do next.
+
+    Args:
+        audit: What `audit.run_audit` returns.
+        path: The run's directory.
+    """
     from inkfold.pipeline.manifest import AUDIT
 
     copies, labels = audit["duplicates"], audit["labels"]
     counts = ", ".join(f"{copies['counts'][kind]} {kind}" for kind in ("leak", "across", "within"))
     print(f"groups of duplicates: {counts}; {copies['counts']['drawings']} drawings")
     for group in copies["groups"][:SHOWN]:
-        named = ", ".join(
-            f"{one['part']} {one['image_path']} ({one['class_name'] or 'no label'})" for one in group["members"][:4]
+        names = ", ".join(
+            f"{member['part']} {member['image_path']} ({member['class_name'] or 'no label'})" for member in group["members"][:4]
         )
-        print(f"  {group['kind']}: {named}: {group['pairs'][0]['transform']}")
-    _print_flattery(copies["accuracy"])
+        print(f"  {group['kind']}: {names}: {group['pairs'][0]['transform']}")
+    _print_split_duplicates(copies["accuracy"])
     if labels is not None:
-        wrong = labels["estimated_wrong_fraction"]
-        print(f"doubtful labels: {len(labels['doubtful'])} of {labels['n']}; wrong are at most {wrong:.1%}")
-        for one in labels["doubtful"][:SHOWN]:
-            print(f"  {one['image_path']}: {one['given']!r}, rather {one['suggested']!r} ({one['suggested_probability']:.2f})")
-        print(f"classes that can't be told apart: {len(labels['confused'])} pairs")
-        for one in labels["confused"][:SHOWN]:
-            print(f"  {one['first']!r} and {one['second']!r}: {_share(one, 'accuracy')} right between the two, of {one['n']}")
-        print(f"accuracy to be had at most: {labels['ceiling']['accuracy']:.3f}, if {labels['ceiling']['assumption']}")
+        _print_labels(labels)
     print(f"all of it: {path / AUDIT}")
     for step in audit["next"]:
         print(f"next: {step}")
 
 
-def _print_flattery(told: dict[str, Any] | None) -> None:
-    if told is not None:
-        alone = f"on the {told['drawings']} of them {_both(told, 'accuracy_of_copies')}"
-        print(f"folds that part duplicates would say {_both(told, 'accuracy')}: {_difference(told)}; {alone}")
+def _print_labels(labels: dict[str, Any]) -> None:
+    wrong = labels["estimated_wrong_fraction"]
+    print(f"doubtful labels: {len(labels['doubtful'])} of {labels['n']}; wrong are at most {wrong:.1%}")
+    for label in labels["doubtful"][:SHOWN]:
+        suggestion = f"rather {label['suggested']!r} ({label['suggested_probability']:.2f})"
+        print(f"  {label['image_path']}: {label['given']!r}, {suggestion}")
+    print(f"classes that can't be told apart: {len(labels['confused'])} pairs")
+    for pair in labels["confused"][:SHOWN]:
+        print(f"  {pair['first']!r} and {pair['second']!r}: {_share(pair, 'accuracy')} right between the two, of {pair['n']}")
+    print(f"highest accuracy to expect: {labels['ceiling']['accuracy']:.3f}, if {labels['ceiling']['assumption']}")
 
 
-def _both(told: dict[str, Any], name: str) -> str:
-    return f"{told['parted'][name]:.4f} instead of {told['grouped'][name]:.4f}"
+def _print_split_duplicates(effect: dict[str, Any] | None) -> None:
+    """Print how optimistic folds would be that split duplicates apart; None where there are none."""
+    if effect is not None:
+        alone = f"on the {effect['drawings']} duplicates {_instead(effect, 'accuracy_of_copies')}"
+        print(f"folds that split duplicates apart would give {_instead(effect, 'accuracy')}: {_difference(effect)}; {alone}")
+
+
+def _instead(effect: dict[str, Any], name: str) -> str:
+    return f"{effect['parted'][name]:.4f} instead of {effect['grouped'][name]:.4f}"
 
 
 def print_search(summary: dict[str, Any], out: str) -> None:
-    """Show what a study found, honest figures beside flattering ones."""
+    """Print what a search for hyper-parameters gained, on the drawings that it used and on those set aside.
+
+    Args:
+        summary: What `search.study.tune` returns.
+        out: The study's directory.
+    """
     tried, aside = summary["cross_validated"], summary["set_aside"]
-    flattering = f"{tried['best']:.3f} (flatters itself)"
     judged = [_share(aside[name], "accuracy") for name in ("as_it_was", "best")]
     rows = [
-        ("cross-validated, tuned on", str(tried["n"]), f"{tried['as_it_was']:.3f}", flattering),
-        ("set aside, never tuned on", str(aside["n"]), *judged),
+        ("cross-validated, searched on", str(tried["n"]), f"{tried['as_it_was']:.3f}", f"{tried['best']:.3f} (optimistic)"),
+        ("set aside, never searched on", str(aside["n"]), *judged),
     ]
     print_table("", ("accuracy (95 %)", "drawings", "the recipe as it was", "best trial"), rows)
     print(f"gain on drawings set aside: {_difference(aside)}")
-    if (told := summary["learnt_by_backbone"]) is not None:
-        print(f"a backbone's weights learnt from {told['drawings']:,} of these {told['of']:,} drawings: all accuracies flatter")
+    if (seen := summary["learnt_by_backbone"]) is not None:
+        share = f"{seen['drawings']:,} of these {seen['of']:,} drawings"
+        print(f"the weights of a backbone were trained on {share}: all accuracies are optimistic")
     counts = summary["trials"]
     print(f"{counts['complete']} trials, {counts['given_up']} given up early")
     print("best values: " + (", ".join(f"{key}={value}" for key, value in summary["best"].items()) or "the recipe as it was"))
@@ -270,16 +303,20 @@ def print_search(summary: dict[str, Any], out: str) -> None:
 
 
 def print_exported(files: "Sequence[Exported]") -> None:
-    """Show how each file compares with its run, and the loss through 8-bit numbers."""
-    for one in files:
-        parity = one.parity
+    """Print how each exported file compares with its run, and what 8-bit numbers cost.
+
+    Args:
+        files: What `export.export_onnx` or `export.export_set` returns.
+    """
+    for file in files:
+        parity = file.parity
         same = f"{round(parity.agreement * parity.drawings)} of {parity.drawings} drawings get the same class"
         print(f"against the run in float32: {same}, largest difference of a probability {parity.largest_difference:.5f}")
-        for note in one.notes:
+        for note in file.notes:
             print(f"warning: {note}", file=sys.stderr)
-        if one.quantisation is not None:
-            _print_quantisation(one.quantisation)
-        print(f"model: {one.path} ({one.size_bytes / 1e6:.1f} MB, {one.about.precision})")
+        if file.quantisation is not None:
+            _print_quantisation(file.quantisation)
+        print(f"model: {file.path} ({file.size_bytes / 1e6:.1f} MB, {file.about.precision})")
 
 
 def _print_quantisation(check: "QuantisationCheck") -> None:
@@ -291,17 +328,32 @@ def _print_quantisation(check: "QuantisationCheck") -> None:
     print(f"accuracy on {check.drawings} {of}: {check.accuracy_float32:.4f} before; change {_difference(check.difference)}")
 
 
-def print_weaknesses(found: dict[str, Any], path: Path) -> None:
-    """Show what each change does, and what to try against those that do harm."""
+def print_weaknesses(weaknesses: dict[str, Any], path: Path) -> None:
+    """Print what each change of the drawings does to the accuracy, and what to try against the worst.
+
+    Args:
+        weaknesses: What `audit.robustness.find_weaknesses` returns.
+        path: The run's directory.
+    """
     from inkfold.pipeline.manifest import WEAKNESS
 
-    rows = [(_with_interval(found["clean"]["accuracy"], found["clean"]["ci95"]), "", "", "as they are")]
-    for row in found["rows"]:
-        against = f"p = {row['p_value']:.2g}" if row["significant"] else "not distinguishable"
-        rows.append((_with_interval(row["accuracy"], row["ci95"]), f"{-row['drop']:+.3f}", against, row["name"]))
-    print_table(f"{found['clean']['n']} held-out drawings", ("accuracy (95 %)", "change", "", "drawings"), rows)
-    worst = [row for row in found["rows"] if row["command"]]
+    clean = weaknesses["clean"]
+    rows = [(_with_interval(clean["accuracy"], clean["ci95"]), "", "", "as they are")]
+    for row in weaknesses["rows"]:
+        accuracy = _with_interval(row["accuracy"], row["ci95"])
+        rows.append((accuracy, f"{-row['drop']:+.3f}", _p_value(row, "significant"), row["name"]))
+    print_table(f"{clean['n']} held-out drawings", ("accuracy (95 %)", "change", "", "drawings"), rows)
+    worst = [row for row in weaknesses["rows"] if row["command"]]
     if worst:
-        print(f"if your drawings come so ({worst[0]['name']}), try:\n  {worst[0]['command']}")
-    cost = found["cost"]
+        print(f"if your drawings look so ({worst[0]['name']}), try:\n  {worst[0]['command']}")
+    cost = weaknesses["cost"]
     print(f"{cost['forwards']} forwards, {cost['forwards_cached']} from the bank; all commands: {path / WEAKNESS}")
+
+
+def print_json(values: Any) -> None:
+    """Print values as indented JSON.
+
+    Args:
+        values: Dictionaries, lists and plain values.
+    """
+    print(json.dumps(values, indent=2, ensure_ascii=False))

@@ -14,6 +14,7 @@ No drawing is decoded here.
     tables      CSV or Parquet -> columns of text
 """
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from inkfold.data.paths import IMAGE_SUFFIXES, list_images, names_suggest_groups
 from inkfold.data.submission import read_test_targets
 from inkfold.data.types import DataOptions, Dataset, Drawings, SampleSubmission
 from inkfold.errors import DataError, Problem
+
+log = logging.getLogger("inkfold.data")
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -69,6 +72,8 @@ def read_dataset(root: str | Path, options: DataOptions | None = None, *, strict
     if strict and any(problem.severity == "error" for problem in problems):
         raise DataError(problems)
     names, values = parts.classes.names, parts.classes.values
+    counts = (len(parts.train), len(names), 0 if parts.test is None else len(parts.test))
+    log.info("%s: read as %s, %d training drawings of %d classes, %d test drawings", place, layout, *counts)
     return Dataset(base, layout, parts.train, parts.test, names, values, parts.sample, tuple(problems))
 
 

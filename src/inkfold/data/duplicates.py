@@ -8,6 +8,7 @@ correlate by over 0.997, and of the drawings themselves no two by over 0.993, th
 """
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -23,6 +24,8 @@ from inkfold.errors import CacheError
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.files import write_text
 from inkfold.storage.hashing import digest, key_digest
+
+log = logging.getLogger("inkfold.data")
 
 ALIKE = 0.997
 ALIKE_THIN = 0.999
@@ -107,8 +110,11 @@ def find_copies(digests: Shaped[np.ndarray, " n"], signatures: SignatureStore, p
     key = {"compared": COMPARED_VERSION, "signatures": signatures.shards.key, "drawings": digest(names.tobytes())}
     path = signatures.shards.directory / f"copies-{key_digest(key)}.json"
     matches = _read_matches(path, len(names))
-    if matches is None:
+    if matches is not None:
+        log.info("%d pairs of duplicates among %d drawings are remembered in %s", len(matches), len(names), path)
+    else:
         matches = _compare_all(names, signatures.read, progress)
+        log.info("%d pairs of duplicates found among %d drawings", len(matches), len(names))
         rows = [[match.first, match.second, match.similarity, match.flip, match.turn_deg] for match in matches]
         try:
             write_text(path, json.dumps(rows))

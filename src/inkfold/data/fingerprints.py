@@ -5,6 +5,7 @@ copy's signature is the turned or mirrored signature. Signatures are kept by the
 file's bytes: a second look at the same drawings decodes nothing.
 """
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.hashing import DIGEST_DTYPE
 from inkfold.storage.pixels import BrokenFile, read_known, spread_broken
 from inkfold.storage.shards import ShardSet
+
+log = logging.getLogger("inkfold.data")
 
 SIGNATURE_VERSION = 1
 SIDE = 64
@@ -74,6 +77,7 @@ class SignatureStore:
             return []
         with self.shards.lock():
             todo = first[self.shards.missing(names)]
+            log.info("%d of %d signatures are in %s", len(names) - len(todo), len(names), self.shards.directory)
             chunks = [todo[start : start + CHUNK] for start in range(0, len(todo), CHUNK)]
             tasks = [(self, [str(files[row]) for row in rows], digests[rows], rows) for rows in chunks]
             answers = map_in_processes(_sign_chunk, tasks, list(map(len, chunks)), "signing drawings", progress, workers)

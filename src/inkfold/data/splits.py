@@ -1,11 +1,14 @@
 """Assigns drawings to folds: stratified, grouped, and as a function of content and seed alone."""
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int64, Shaped
 
 from inkfold.storage.hashing import digest
+
+log = logging.getLogger("inkfold.data")
 
 
 def assign_folds(
@@ -46,6 +49,8 @@ def assign_folds(
         totals[fold] += len(classes)
         for target in classes:
             class_counts[target][fold] += 1
+    sizes = (min(totals), max(totals))
+    log.info("%d drawings in %d groups that stay together: %d folds of %d to %d", len(folds), len(units), k, *sizes)
     return folds
 
 

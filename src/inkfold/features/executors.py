@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import logging
 import re
 import threading
 from collections import deque
@@ -14,6 +15,8 @@ from typing import Protocol
 
 from inkfold.errors import RecipeError
 from inkfold.features.tasks import Account, Chunk, FeatureJob, Worker, undisturbed
+
+log = logging.getLogger("inkfold.features")
 
 INLINE = "inline"
 RAY = re.compile(
@@ -61,6 +64,7 @@ class InlineExecutor:
 
         with undisturbed():
             lanes = min(len(cells), count_lanes(cells[0].making))
+            log.info("chunks computed in this process: %d, at once: %d", len(cells), lanes)
             if lanes == 1:
                 work()
             else:

@@ -1,6 +1,7 @@
 """From a recipe's settings and files to features: the part of the main path that training and predicting share."""
 
 import contextlib
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
@@ -16,13 +17,15 @@ from inkfold.data.fingerprints import SignatureStore
 from inkfold.errors import CacheError, DataError, Problem
 from inkfold.features.bank import FeatureBank
 from inkfold.features.executors import Executor, InlineExecutor
-from inkfold.features.tasks import Account, FeatureJob, plan_chunks
+from inkfold.features.tasks import Account, Chunk, FeatureJob, plan_chunks
 from inkfold.images.preprocess import ImageOptions
 from inkfold.models.weights import BackboneInfo
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.hashing import DIGEST_DTYPE
 from inkfold.storage.pixels import BrokenFile, ImageStore, digest_files
+
+log = logging.getLogger("inkfold.features")
 
 ATTEMPTS = 3
 
@@ -321,6 +324,8 @@ def extract(
         for attempt in range(ATTEMPTS + 1):
             missing = {view: digests[view][banks[view].shards.missing(digests[view])] for view in lacking}
             cells = plan_chunks(making, missing)
+            if attempt == 0:
+                _log_plan(making, digests, cells)
             if not cells:
                 break
             if attempt == ATTEMPTS:
@@ -333,4 +338,16 @@ def extract(
             forwards += sum(map(len, cells))
             for view, (rows, seconds) in account.spent().items():
                 banks[view].note_rate(rows, seconds, making.device)
+                log.info("view %s: %d features in %.1f s", view, rows, seconds)
     return Extraction(banks, forwards, sum(map(len, digests.values())) - forwards)
+
+
+def _log_plan(job: FeatureJob, wanted: Mapping[View, np.ndarray], chunks: Sequence[Chunk]) -> None:
+    """Log how many features the bank has, and what the forward passes for the others run on."""
+    backbone, features, forwards = job.backbone, sum(map(len, wanted.values())), sum(map(len, chunks))
+    log.info("%s: %d of %d features are in the bank, computing %d", backbone.name, features - forwards, features, forwards)
+    if chunks:
+        settings = (job.device, backbone.precision, backbone.image_size, job.batch_size)
+        log.info("the backbone runs on %s in %s at %d px, with %d drawings in each forward pass", *settings)
+    for view, digests in wanted.items():
+        log.debug("view %s: %d features, in %s", view, len(digests), job.bank(view).shards.directory)

@@ -4,6 +4,7 @@ Every process is its own small pool, so that one which is killed takes no other 
 again. All of them end with this process, however it ends.
 """
 
+import logging
 import os
 import signal
 import threading
@@ -18,6 +19,8 @@ from loky.process_executor import TerminatedWorkerError
 from inkfold.errors import CacheError
 from inkfold.features.tasks import Account, Chunk, FeatureJob, run_chunk
 from inkfold.runtime.parallel import available_cores, end_with_parent
+
+log = logging.getLogger("inkfold.features")
 
 ATTEMPTS = 3
 # loky replaces a worker that has grown by 300 MB, and takes the mapped pixel store for growth.
@@ -47,6 +50,7 @@ class PoolExecutor:
             CacheError: If the process at one cell was killed each of three times; what is done is kept.
         """
         environments = slot_environments(cells[0].making, self._wanted)[: len(cells)]
+        log.info("chunks computed by the pool: %d, processes: %d", len(cells), len(environments))
         self._slots += [_Slot(environment) for environment in environments[len(self._slots) :]]
         waiting, stop = deque(cells), threading.Event()
         with ThreadPoolExecutor(len(environments)) as threads:
@@ -97,6 +101,7 @@ class _Slot:
                         f"{cell}: the process at it was killed {attempt} times ({_reason(error)}), probably for lack of "
                         "memory. Take fewer processes or a smaller backbone.batch_size, and run again; what is done is kept."
                     ) from None
+                log.info("%s: the process was killed (%s), and is replaced", cell, _reason(error))
                 self.end()
         raise AssertionError
 

@@ -24,6 +24,8 @@ from inkfold.models import ink_small as inksmall
 from inkfold.models.torchvision_compat import declare_missing_operators
 from inkfold.models.weights import BackboneInfo, pretrained_overlay
 
+log = logging.getLogger("inkfold.models")
+
 # On a CPU as many forwards run at once as there are cores: large activations leave the caches, and glibc gives a thread's
 # pieces of over 64 MB back after each layer. On small drawings the calls of a forward would weigh more than its work.
 CPU_BATCH_SIZE, CPU_BATCH_SIZE_SMALL, SMALL_PX = 8, 32, 128
@@ -65,12 +67,17 @@ def choose_precision(wanted: str, device: torch.device) -> str:
     if wanted != "auto":
         return wanted
     if device.type == "cuda":
-        return "bfloat16" if torch.cuda.get_device_capability(device)[0] >= 8 else "float32"
-    if device.type == "mps":
-        return "float32"
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    fast = any(getattr(torch.cpu, probe)() for probe in probes if hasattr(torch.cpu, probe))
-    return "bfloat16" if fast else "float32"
+        fast = torch.cuda.get_device_capability(device)[0] >= 8
+    elif device.type == "mps":
+        fast = False
+    else:
+        probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        fast = any(getattr(torch.cpu, probe)() for probe in probes if hasattr(torch.cpu, probe))
+    chosen = "bfloat16" if fast else "float32"
+    log.info(
+        "precision auto: %s, as this %s computes bfloat16 %s", chosen, device.type, "fast" if fast else "slowly or not at all"
+    )
+    return chosen
 
 
 def choose_batch_size(device: str, image_size: int) -> int:
@@ -184,6 +191,7 @@ class Backbone:
                 if self.batch_size == 1:
                     raise
                 self.batch_size //= 2
+                log.info("out of memory on %s: continuing with %d drawings in each forward pass", self.device, self.batch_size)
                 torch.cuda.empty_cache()
                 continue
             except AssertionError as error:  # timm's own checks of the input

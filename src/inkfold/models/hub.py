@@ -1,6 +1,7 @@
 """Looks up a model's configuration in timm, and its pretrained weights in the hub's cache or on the hub."""
 
 import difflib
+import logging
 import re
 import socket
 import urllib.request
@@ -13,6 +14,7 @@ from inkfold.errors import RecipeError, WeightsError
 from inkfold.models import ink_small as inksmall
 from inkfold.models.torchvision_compat import declare_missing_operators
 
+log = logging.getLogger("inkfold.models")
 DIGEST_IN_NAME = re.compile(r"-([a-f0-9]{8,})\.")  # as in resnet18-5c106cde.pth: the first digits of its SHA-256
 
 
@@ -102,8 +104,10 @@ def _from_hub(config: Any) -> Path:
     for filename in names:
         cached = try_to_load_from_cache(config.hf_hub_id, filename)
         if isinstance(cached, str):
+            log.info("%s of %s is in the hub's cache", filename, config.hf_hub_id)
             return Path(cached)
     _check_hub_has_an_address()
+    log.info("%s isn't in the hub's cache: asking the hub for it", config.hf_hub_id)
     for filename in names[:-1]:
         try:
             return Path(hf_hub_download(config.hf_hub_id, filename))

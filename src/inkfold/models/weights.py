@@ -8,6 +8,7 @@ image_size, model_args. The recipe overrides it, and it overrides timm's own con
 
 import contextlib
 import json
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -24,6 +25,8 @@ from inkfold.models import ink_small as inksmall
 from inkfold.models.hub import download, timm_config
 from inkfold.storage.files import write_json
 from inkfold.storage.hashing import digest_file, key_digest
+
+log = logging.getLogger("inkfold.models")
 
 UNTRAINED = "untrained"
 AUTO, USUAL = "auto", "tf_efficientnet_lite0"
@@ -129,6 +132,7 @@ def resolve_backbone(spec: BackboneSpec, descriptions: Path | None = None, *, re
         WeightsError: If there are no weights (the message lists the ways to provide them), or a safetensors file is damaged.
     """
     file = find_weights_file(spec)
+    log.info("backbone %s: weights %s", spec.name, _origin(spec, file))
     if file is None or descriptions is None:
         return _resolve(spec, file)
     weights_digest = digest_weights(file)
@@ -172,6 +176,19 @@ def find_weights_file(spec: BackboneSpec) -> Path | None:
     return inksmall.WEIGHTS if spec.name == inksmall.NAME else None
 
 
+def _origin(spec: BackboneSpec, file: Path | None) -> str:
+    """Say for the log which weights are taken, and why."""
+    if file is None:
+        return (
+            "untrained, as set"
+            if spec.weights == UNTRAINED
+            else "from the hub's cache or the hub, as no local file has its name"
+        )
+    if spec.weights is not None:
+        return f"{file}, which backbone.weights names"
+    return f"{file}, which comes with inkfold" if file == inksmall.WEIGHTS else f"{file}, found in INKFOLD_WEIGHTS"
+
+
 def digest_weights(file: Path) -> str:
     """Return the digest of a weights file, which each process reads only once: some have gigabytes.
 
@@ -201,7 +218,9 @@ def choose_backbone() -> str:
         if find_weights_file(spec) is None:
             download(*timm_config(USUAL))
     except WeightsError:
+        log.info("backbone auto: %s, as there are no weights of %s", inksmall.NAME, USUAL)
         return inksmall.NAME
+    log.info("backbone auto: %s, whose weights are there", USUAL)
     return USUAL
 
 

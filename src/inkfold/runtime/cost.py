@@ -1,4 +1,4 @@
-"""TODO: the contract of this file."""
+"""What a run costs: forward passes, decoded drawings and seconds, added up by the stages and written to cost.json."""
 
 import contextlib
 import time
@@ -9,16 +9,16 @@ from typing import Any
 
 @dataclass(slots=True)
 class Cost:
-    """What a run took so far.
+    """What a run has cost so far.
 
     Attributes:
         forwards: Drawings that went through the backbone.
         forwards_cached: Drawings whose features were in the bank.
         decoded: Drawings that were decoded.
-        trained: Drawings that went through the backbone forwards and backwards.
-        waited: Share of the training's time in which it waited for drawings; None where nothing was trained.
+        trained: Drawings that training sent forwards and backwards through the backbone.
+        waited: Fraction of the training time spent waiting for drawings, 0 to 1; None where nothing was trained.
         seconds: Wall time by stage.
-        started: When, on `time.perf_counter`'s clock.
+        started: When the run began, in seconds of `time.perf_counter`.
     """
 
     forwards: int = 0
@@ -31,7 +31,11 @@ class Cost:
 
     @contextlib.contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Add the block's wall time to a stage."""
+        """Add the wall time of the block to a stage.
+
+        Args:
+            stage: The name under which `seconds` holds the sum.
+        """
         started = time.perf_counter()
         try:
             yield
@@ -39,7 +43,7 @@ class Cost:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
 
     def as_json(self) -> dict[str, Any]:
-        """Give the figures, with the total time until now."""
+        """Return the figures as JSON values, with the total time until now."""
         seconds = {**self.seconds, "total": time.perf_counter() - self.started}
         trained = {} if self.waited is None else {"trained": self.trained, "waited_for_data_fraction": self.waited}
         return {

@@ -1,9 +1,10 @@
-"""Many drawings at once: in threads ahead of whoever needs the answers, or in worker processes that end with their parent.
+"""Work on many drawings at once: in threads that run ahead of the consumer, or in worker processes that end with their parent.
 
 OpenCV and decoders work outside of Python's lock, so threads pay for them; processes are for what holds the lock.
 """
 
 import contextlib
+import logging
 import os
 import threading
 import time
@@ -18,6 +19,8 @@ from loky.process_executor import TerminatedWorkerError
 from inkfold.errors import CacheError
 from inkfold.runtime.progress import Progress, silent
 
+log = logging.getLogger("inkfold.runtime")
+
 T = TypeVar("T")
 PARENT_CHECK_S = 1.0
 KILLED = (
@@ -30,16 +33,16 @@ Task = TypeVar("Task")
 
 
 def ahead(function: Callable[[Task], T], tasks: Iterable[Task], workers: int, depth: int) -> Generator[T]:
-    """Call a function on each task, some tasks before their answers are asked for.
+    """Call a function on each task in threads, some tasks ahead of the one whose result is consumed.
 
     Args:
         function: Called from several threads.
-        tasks: Taken in the calling thread, each when a place for it is free.
-        workers: Threads.
-        depth: Tasks that are begun or wait beside the answer asked for.
+        tasks: Taken in the calling thread, each when there is room for it.
+        workers: Number of threads.
+        depth: How many tasks may be queued or running at once.
 
     Yields:
-        The answers, in the order of the tasks. What isn't begun when nobody asks any more is left.
+        The results, in the order of the tasks. When the consumer stops early, tasks that haven't begun are cancelled.
     """
     waiting = iter(tasks)
     with one_opencv_thread(), ThreadPoolExecutor(workers) as pool:
@@ -51,13 +54,13 @@ def ahead(function: Callable[[Task], T], tasks: Iterable[Task], workers: int, de
                 begun += [pool.submit(function, task) for task in islice(waiting, 1)]
                 yield answer
         finally:
-            for one in begun:
-                one.cancel()
+            for future in begun:
+                future.cancel()
 
 
 @contextlib.contextmanager
 def one_opencv_thread() -> Iterator[None]:
-    """Let OpenCV work in the calling thread alone while the block runs."""
+    """Keep OpenCV from starting threads of its own while the block runs."""
     import cv2  # noqa: PLC0415 - 160 ms that views of drawings as they are needn't pay
 
     before = cv2.getNumThreads()
@@ -79,15 +82,15 @@ def map_in_processes(
     """Call a function on each task, in processes when there is enough to do.
 
     Args:
-        function: Importable, so that a process can find it.
-        tasks: Arguments, a tuple a call.
-        counts: Drawings a task, for the progress.
-        stage: The progress's name.
-        progress: Told after each task.
-        workers: Processes; 0 takes a process a core.
+        function: An importable function, so that a process can find it.
+        tasks: The arguments of each call.
+        counts: The number of drawings in each task, for the progress.
+        stage: The name under which progress is reported.
+        progress: Called after each task.
+        workers: Number of processes; 0 starts one per core.
 
     Returns:
-        The answers, in the order of the tasks.
+        The results, in the order of the tasks.
 
     Raises:
         CacheError: If a process was killed.
@@ -95,7 +98,9 @@ def map_in_processes(
     workers = min(workers or available_cores(), len(tasks))
     total, done = sum(counts), 0
     answers: dict[int, T] = {}
-    if total < INLINE_BELOW or workers == 1:
+    inline = total < INLINE_BELOW or workers == 1
+    log.debug("%s: %d drawings in %s", stage, total, "this process" if inline else f"{workers} processes")
+    if inline:
         for i, task in enumerate(tasks):
             answers[i] = function(*task)
             done += counts[i]
@@ -121,7 +126,11 @@ def available_cores() -> int:
 
 
 def end_with_parent(parent: int) -> None:
-    """End this worker when its parent was killed: otherwise it would wait for tasks for ever."""
+    """End this worker process when its parent is gone: a killed parent would leave it waiting for tasks for ever.
+
+    Args:
+        parent: The parent's process id.
+    """
 
     def watch() -> None:
         while os.getppid() == parent:

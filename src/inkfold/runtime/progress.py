@@ -1,4 +1,4 @@
-"""How long work tells how far it is: a function of (stage, done, total), so that components need no display."""
+"""How long work reports its progress: it calls a function with (stage, done, total), and so needs no display of its own."""
 
 import contextlib
 import sys
@@ -10,15 +10,15 @@ LOG_EVERY_S = 10.0
 
 
 def silent(stage: str, done: int, total: int) -> None:
-    """Say nothing."""
+    """Ignore progress: the default of functions that take a `Progress`."""
 
 
 @contextlib.contextmanager
 def console_progress() -> Iterator[Progress]:
-    """Show bars on a terminal, and a line every ten seconds and at each stage's end where there is none.
+    """Show progress on standard error: bars on a terminal, elsewhere a line every ten seconds and at the end of each stage.
 
     Yields:
-        The function to give to the stages.
+        The function that stages call with their name, what is done and the total.
     """
     if sys.stderr.isatty():
         with _bars() as report:

@@ -1,4 +1,4 @@
-"""A connection to Ray: what the feature executor and the fine-tuning share.
+"""A connection to Ray, shared by the feature executor and fine-tuning.
 
 What is started here listens on the loopback address only, which is checked, has no dashboard and reports no usage. A cluster
 that is joined is as safe as whoever started it made it: Ray runs the code of anyone who reaches it.
@@ -6,6 +6,7 @@ that is joined is as safe as whoever started it made it: Ray runs the code of an
 
 import contextlib
 import importlib.util
+import logging
 import os
 import socket
 import warnings
@@ -15,19 +16,21 @@ from typing import Any
 from inkfold.errors import CacheError, RecipeError
 from inkfold.runtime.parallel import available_cores
 
+log = logging.getLogger("inkfold.runtime")
+
 ATTEMPTS = 3
 ANSWER_S = 5.0
 AUTO = "auto"
 LOOPBACK = "127.0.0.1"
-STORE_BYTES = 100 << 20  # nothing but digests goes through Ray, which else takes a third of the memory
+STORE_BYTES = 100 << 20  # only digests go through Ray, which would otherwise reserve a third of the memory
 SILENT: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 
 
 class RayConnection:
-    """Ray, started or joined when somebody first needs it.
+    """A connection to Ray, which is started or joined when it is first used.
 
     Args:
-        address: None starts Ray on this machine; `auto` or HOST:PORT joins a cluster.
+        address: None starts Ray on this machine; `auto` or HOST:PORT joins a running cluster.
 
     Raises:
         RecipeError: If Ray isn't installed.
@@ -41,16 +44,19 @@ class RayConnection:
 
     @contextlib.contextmanager
     def connected(self) -> Iterator[Any]:
-        """Give Ray's module, connected, and keep its own warnings from the user while the block runs.
+        """Connect to Ray, and hide its own warnings while the block runs.
+
+        Yields:
+            Ray's module.
 
         Raises:
-            CacheError: If Ray can't be started, or nobody answers at its address.
+            CacheError: If Ray can't be started, or nothing answers at the address.
         """
         with _without_warnings():
             yield self._connect()
 
     def close(self) -> None:
-        """End what was started here, or leave the cluster."""
+        """Stop the Ray that was started here, or leave the cluster."""
         if self._started:
             import ray  # noqa: PLC0415 - seconds, and only users of Ray need it
 
@@ -73,6 +79,7 @@ class RayConnection:
                 where = "on this machine" if self._address is None else f"at {self._address}"
                 why = str(error).rstrip(".")
                 raise CacheError(f"on: Ray {where}: {why}. Check `ray status` there, or take on=pool.") from None
+            log.info("Ray %s: %s", "started" if self._address is None else "joined", dict(ray.cluster_resources()))
         self._started = True
         return ray
 
@@ -91,7 +98,7 @@ LOCAL = {**QUIET, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
 def _start(ray: Any) -> None:
-    """Start Ray on this machine, for this process alone."""
+    """Start Ray on this machine, on the loopback address, for this process alone."""
     from ray._private import ray_constants  # noqa: PLC0415 - the switch that Ray has for it where firewalls ask questions
 
     before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False  # in case Ray was imported before
@@ -113,7 +120,7 @@ def _start(ray: Any) -> None:
 
 
 def _join(ray: Any, address: str) -> None:
-    """Join a cluster, if somebody answers at its address: Ray itself asks for minutes."""
+    """Join a cluster, if something answers at its address within 5 s: Ray itself tries for minutes."""
     if address != AUTO:
         host, _, port = address.rpartition(":")
         socket.create_connection((host.strip("[]"), int(port)), ANSWER_S).close()
@@ -144,6 +151,13 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def worker_losses(ray: Any) -> tuple[type[Exception], ...]:
-    """Name what Ray raises where a worker or its machine was lost."""
+    """List the exceptions that Ray raises when a worker or its machine is lost.
+
+    Args:
+        ray: Ray's module.
+
+    Returns:
+        Exception classes, for an `except` clause.
+    """
     kinds = ("WorkerCrashedError", "ObjectLostError", "NodeDiedError", "LocalRayletDiedError", "OutOfMemoryError")
     return tuple(getattr(ray.exceptions, kind) for kind in kinds)

@@ -4,6 +4,7 @@ Worker processes decode chunks and write whole shards, so that memory stays boun
 killed run continues at the first missing shard.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,6 +20,8 @@ from inkfold.runtime.parallel import available_cores, map_in_processes
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.hashing import DIGEST_DTYPE, digest
 from inkfold.storage.shards import ShardSet
+
+log = logging.getLogger("inkfold.storage")
 
 SHARD_BYTES = 64 << 20
 SHARD_ROWS = 512
@@ -115,6 +118,9 @@ class ImageStore:
         with self.grey.lock():
             _, first = np.unique(digests, return_index=True)
             todo = first[self.missing(digests[first])]  # by digest, as cells read them: a cell's drawings share few shards
+            log.info(
+                "%d of %d drawings are in %s, decoding %d", len(first) - len(todo), len(first), self.grey.directory, len(todo)
+            )
             broken = self._decode(files, digests, todo, progress, workers or available_cores())
         return spread_broken(broken, digests)
 

@@ -8,6 +8,7 @@ the directory's name, so rows with another description are never found.
 
 import contextlib
 import json
+import logging
 import math
 import zlib
 from collections import OrderedDict
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from jaxtyping import Bool, Shaped
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
@@ -25,6 +26,8 @@ from safetensors.numpy import save as to_safetensors
 from inkfold.errors import CacheError
 from inkfold.storage.files import atomic_file, sweep_temp_files, write_json
 from inkfold.storage.hashing import DIGEST_BYTES, DIGEST_DTYPE, digest, key_digest
+
+log = logging.getLogger("inkfold.storage")
 
 OPEN_SHARDS = 64  # each memory map holds a file descriptor, of which a process often has 1,024
 HEADER_LIMIT_BYTES = 1 << 20
@@ -87,7 +90,11 @@ class ShardSet:
         """Hold the lock that keeps two runs from computing the same rows; it dies with its process."""
         lock = FileLock(self.directory / "lock")
         try:
-            lock.acquire()
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                log.info("%s: waiting for another run that computes the same", self.directory)
+                lock.acquire()
         except OSError as error:
             raise CacheError(f"{self.directory}: {error.strerror}. Set INKFOLD_HOME to a directory you can write.") from None
         try:

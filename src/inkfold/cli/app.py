@@ -1,0 +1,225 @@
+"""What all commands share: registration, `-v`, `--debug`, errors as lines, exit codes, and the options that several take."""
+
+import contextlib
+import functools
+import inspect
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from inkfold.errors import InkfoldError, problem_lines
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+EXIT_PIPE_CLOSED = 141  # 128 + SIGPIPE, which Windows hasn't
+
+APP = typer.Typer(
+    name="inkfold",
+    help="Turns a folder of labelled drawings into the best classifier that your machine can afford, and proves it.",
+    rich_markup_mode=None,  # Rich's help costs 100 ms
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+Function = TypeVar("Function", bound=Callable[..., int])
+
+
+def complete_recipe(incomplete: str) -> list[str]:
+    """Complete the name of a shipped recipe.
+
+    Args:
+        incomplete: What was typed so far.
+
+    Returns:
+        The names that begin so.
+    """
+    from inkfold.config.load import shipped_recipes
+
+    return [name for name in shipped_recipes() if name.startswith(incomplete)]
+
+
+def is_setting(text: str) -> bool:
+    """Say whether a word of the command line is a setting, `key=value`."""
+    return "=" in text
+
+
+def _require_settings(words: list[str]) -> list[str]:
+    for word in words:
+        if not is_setting(word):
+            raise typer.BadParameter(f"got {word!r}, expected key=value.")
+    return words
+
+
+def settings_argument(about: str) -> Any:
+    """Describe the argument that collects settings, which may stand before and after options.
+
+    Args:
+        about: The argument's help.
+
+    Returns:
+        What `Annotated[list[str], ...]` takes.
+    """
+    return typer.Argument(metavar="key=value", default_factory=list, show_default=False, callback=_require_settings, help=about)
+
+
+RecipeName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE",
+        autocompletion=complete_recipe,
+        help="A YAML file, or the name of a shipped recipe (`inkfold recipes`).",
+    ),
+]
+RunDirectory = Annotated[Path, typer.Argument(metavar="RUN", help="The directory of a finished run or ensemble.")]
+MovedData = Annotated[Path | None, typer.Option(help="The directory of the drawings, if they have moved since the run.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Executor = Annotated[
+    str,
+    typer.Option(
+        metavar="WHERE",
+        help="Where features are computed, with the same results: inline, pool[:N] (processes) or ray[:ADDRESS][:N] "
+        "(a cluster, on which N processes fine-tune together).",
+    ),
+]
+_Verbose = Annotated[
+    int,
+    typer.Option(
+        "--verbose",
+        "-v",
+        count=True,
+        show_default=False,
+        help="Log what is chosen and why, what is reused, what it costs; -vv logs details, too.",
+    ),
+]
+_Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def command(examples: str = "") -> Callable[[Function], Function]:
+    """Register a function as the command of its name; its docstring and annotations are the command's help.
+
+    Args:
+        examples: Command lines and notes, shown as they are below the help.
+
+    Returns:
+        A decorator that leaves the function as it is, so that other commands can call it.
+    """
+
+    def register(function: Function) -> Function:
+        @functools.wraps(function)
+        def run(ctx: typer.Context, verbose: int, debug: bool, **values: Any) -> None:
+            if takes_context:
+                values["ctx"] = ctx
+            with log_to_stderr(ctx.obj + verbose):
+                raise typer.Exit(run_reporting_errors(functools.partial(function, **values), debug))
+
+        own = dict(inspect.signature(function, eval_str=True).parameters)
+        takes_context = own.pop("ctx", None) is not None
+        shared = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for name, default, annotation in (("verbose", 0, _Verbose), ("debug", False, _Debug))
+        ]
+        context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+        run.__signature__ = inspect.Signature([*own.values(), *shared, context])  # type: ignore[attr-defined]
+        APP.command(epilog=f"\b\n{examples}" if examples else None)(run)
+        return function
+
+    return register
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"inkfold {version('inkfold')}")
+        raise typer.Exit
+
+
+@APP.callback()
+def _root(
+    ctx: typer.Context,
+    verbose: _Verbose = 0,
+    _version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    ctx.obj = verbose
+
+
+def run_reporting_errors(work: Callable[[], int], debug: bool) -> int:
+    """Run a command, and turn what the user can mend into lines on standard error.
+
+    Args:
+        work: The command, with its arguments.
+        debug: Let errors through with their traceback.
+
+    Returns:
+        The exit code: the command's own, 2 for what the user can mend, 130 after Ctrl-C, 141 where nobody reads the output.
+    """
+    try:
+        return work()
+    except InkfoldError as error:
+        if debug:
+            raise
+        print("\n".join(problem_lines(error.problems)) if error.problems else f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print("interrupted; what was done is kept: the same command continues.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `inkfold ... | head` is no error
+        return EXIT_PIPE_CLOSED
+    except OSError as error:
+        if debug:
+            raise
+        text = f"{error.filename}: {error.strerror}" if error.filename else str(error) or type(error).__name__
+        print(f"error: {text}. Check the place and its free space.", file=sys.stderr)
+        return EXIT_USER_ERROR
+
+
+class _LinesOnStderr(logging.Handler):
+    """Writes to the standard error of the moment, which progress bars replace while they are shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
+
+
+@contextlib.contextmanager
+def log_to_stderr(verbosity: int) -> Iterator[None]:
+    """Print inkfold's log while the block runs.
+
+    Args:
+        verbosity: 0 prints nothing, 1 what was chosen, reused and spent, from 2 on the details too.
+
+    Yields:
+        Nothing.
+    """
+    if not verbosity:
+        yield
+        return
+    logger, handler = logging.getLogger("inkfold"), _LinesOnStderr()
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO if verbosity == 1 else logging.DEBUG)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+def take_setting(settings: Sequence[str], key: str) -> tuple[str | None, list[str]]:
+    """Take one key out of the settings.
+
+    Args:
+        settings: Each `key=value`.
+        key: The key to take.
+
+    Returns:
+        Its last value, or None, and the other settings.
+    """
+    values = [text.partition("=")[2] for text in settings if text.partition("=")[0] == key]
+    return (values[-1] if values else None), [text for text in settings if text.partition("=")[0] != key]

@@ -1,0 +1,117 @@
+"""The commands about data, recipes and the cache: check, augment, recipes, cache."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from inkfold.cli.app import AsJson, RecipeName, command, settings_argument
+from inkfold.cli.output import print_json, print_table
+from inkfold.cli.training import refuse_ensemble
+from inkfold.errors import InkfoldError, problem_lines
+from inkfold.runtime.progress import console_progress
+
+CACHE_COLUMNS = ("entry", "size", "shards", "days", "made with")
+
+
+@command()
+def check(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="The directory or table of drawings.")],
+    settings: Annotated[list[str], settings_argument("Keys of the recipe's data section, and k=FOLDS.")],
+    *,
+    as_json: AsJson = False,
+    html: Annotated[Path | None, typer.Option(help="Write a page with pictures of the duplicates.")] = None,
+    no_duplicates: Annotated[
+        bool, typer.Option("--no-duplicates", help="Don't look for duplicates; then nothing is written at all.")
+    ] = False,
+) -> int:
+    """Read and decode a data set, and list everything that is wrong. Looks for duplicates and leaks, too."""
+    from inkfold.audit.check import check_data
+    from inkfold.pipeline.build import check_options
+
+    options, k = check_options(data, settings)
+    if html and no_duplicates:
+        raise InkfoldError("check: --html shows duplicates, and --no-duplicates looks for none. Leave one of them out.")
+    with console_progress() as progress:
+        checkup = check_data(data, options, k=k, duplicates=not no_duplicates, progress=progress)
+    counts = {key: value for key, value in checkup.counts.items() if key != "class_names"}
+    if html:
+        from inkfold.report.check_page import write_check_page
+
+        write_check_page(html, checkup)
+        print(f"page: {html}", file=sys.stderr)
+    if as_json:
+        print_json(checkup.as_json())
+    else:
+        for line in problem_lines(checkup.problems):
+            print(line)
+        for key, value in counts.items():
+            print(f"{key}: {value}")
+        print("ready to train" if checkup.ok else "not ready: mend the errors, or train with data.on_broken=skip")
+    return 0 if checkup.ok else 1
+
+
+@command()
+def augment(
+    recipe: RecipeName,
+    settings: Annotated[list[str], settings_argument("data=DIR, curriculum=winner, and any key of the recipe.")],
+    *,
+    out: Annotated[Path, typer.Option(help="The picture to write: .png, .jpg or .webp.")],
+    rows: Annotated[int, typer.Option(help="How many drawings are shown.")] = 8,
+) -> int:
+    """Draw a contact sheet of a recipe's augmentation."""
+    from inkfold.pipeline.build import settle_recipe
+    from inkfold.report.contact_sheet import write_preview
+
+    refuse_ensemble("augment", recipe)
+    columns = write_preview(settle_recipe(recipe, tuple(settings)), out, max(1, rows))
+    if len(columns) == 1:
+        print("the recipe shows drawings as they are; try curriculum=winner")
+    print(f"{len(columns)} views: {out}")
+    return 0
+
+
+@command()
+def recipes() -> int:
+    """List the shipped recipes."""
+    from inkfold.config.load import shipped_recipes
+
+    for name, path in shipped_recipes().items():
+        print(f"{name:<24} {path.read_text(encoding='utf-8').splitlines()[0].removeprefix('# ')}")
+    return 0
+
+
+@command()
+def cache(
+    *,
+    action: Annotated[Literal["list", "prune"], typer.Argument(help="What to do.")] = "list",
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME",
+            default_factory=list,
+            show_default=False,
+            help="Entries to prune; none means all that are old enough.",
+        ),
+    ],
+    older_than_days: Annotated[
+        float | None, typer.Option(help="Prune only what nothing was added to for so many days.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Prune everything.")] = False,
+) -> int:
+    """List or prune decoded drawings, features and served models."""
+    from inkfold.storage.cache import home, list_cache, prune_cache
+
+    if action == "prune":
+        if not (names or everything or older_than_days is not None):
+            raise InkfoldError("cache prune: say what: NAMES, --older-than-days DAYS or --all.")
+        entries = prune_cache(home(), names, older_than_days=older_than_days)
+    else:
+        entries = list_cache(home())
+    rows = [
+        (entry.name, f"{entry.bytes / 1e6:.1f} MB", str(entry.shards), f"{entry.age_days:.1f}", entry.description)
+        for entry in entries
+    ]
+    print_table(f"{'removed from' if action == 'prune' else 'in'} {home()}", CACHE_COLUMNS, rows)
+    return 0

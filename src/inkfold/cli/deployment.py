@@ -1,0 +1,123 @@
+"""The commands that put a run to use elsewhere: serve, export."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from inkfold.cli.app import MovedData, RunDirectory, command
+from inkfold.cli.output import print_exported
+from inkfold.errors import ExportError, InkfoldError
+from inkfold.runtime.progress import console_progress
+
+SERVE_EXAMPLES = """\
+examples:
+  inkfold serve runs/best --open
+  inkfold serve model.onnx --port 9000
+
+A run is exported once, into INKFOLD_HOME. The page is at /, the interface at /docs.
+Needs extras: pip install 'inkfold[export,serve]', on a machine that serves an
+exported model 'inkfold[serve]'.
+"""
+EXPORT_EXAMPLES = """\
+examples:
+  inkfold export runs/best --out model.onnx
+  inkfold export runs/best --out small.onnx --quantise int8
+  inkfold export runs/best --safetensors model.safetensors
+  inkfold export runs/ensemble --out members --set
+
+The file takes uint8 drawings of any size, (batch, height, width, 1 or 3), and
+returns class probabilities; docs/export.md.
+"""
+
+
+@command(SERVE_EXAMPLES)
+def serve(
+    model: Annotated[Path, typer.Argument(metavar="RUN_OR_ONNX", help="A finished run, or an exported model.")],
+    *,
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; the default is reached from this machine alone.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.")] = 8000,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of each forward; by default two, or one where there is one core.")
+    ] = None,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in your browser.")] = False,
+) -> int:
+    """Serve a page to draw on, and an HTTP interface."""
+    try:
+        import h11  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import prometheus_client  # noqa: F401
+    except ImportError as error:
+        raise InkfoldError(
+            f"serve: needs {error.name}, which isn't installed: pip install 'inkfold[serve]' for exported models, "
+            "'inkfold[export,serve]' for runs too."
+        ) from None
+    from inkfold.serve.prepare import find_model
+    from inkfold.serve.server import ServeOptions
+    from inkfold.serve.server import serve as serve_model
+
+    serve_model(find_model(model, _print_now), ServeOptions(host, port, threads, open_page), _print_now)
+    return 0
+
+
+def _print_now(text: str) -> None:
+    print(text, flush=True)
+
+
+@command(EXPORT_EXAMPLES)
+def export(
+    run: RunDirectory,
+    *,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="The ONNX file; with --set, a directory.")] = None,
+    quantise: Annotated[
+        Literal["int8"] | None, typer.Option(help="Use 8-bit numbers: smaller and faster; prints what they cost.")
+    ] = None,
+    as_set: Annotated[
+        bool, typer.Option("--set", help="Write one file per member of an ensemble, and set.json with their weights.")
+    ] = False,
+    safetensors: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the network for PyTorch users, with or without --out.")
+    ] = None,
+    nearest: Annotated[
+        bool, typer.Option("--nearest", help="Write the index of training drawings that `serve` shows, too.")
+    ] = False,
+    without_tta: Annotated[bool, typer.Option("--without-tta", help="Leave test-time views out.")] = False,
+    fitted: Annotated[bool, typer.Option("--fitted", help="Take only squares made by inkfold.images.preprocess.")] = False,
+    data: MovedData = None,
+    drawings: Annotated[int, typer.Option(metavar="N", help="How many drawings the file and the run are compared on.")] = 500,
+) -> int:
+    """Write a run as one ONNX file, checked against the run. Its preprocessing is inside."""
+    from inkfold.export.export import ExportOptions, export_onnx, export_safetensors, export_set
+
+    if out is None and safetensors is None:
+        raise ExportError("export: says nowhere to write. Give --out FILE, --safetensors FILE or both.")
+    if out is None and (quantise or as_set or nearest):
+        raise ExportError("export: --quantise, --set and --nearest are about the ONNX file. Give --out too.")
+    if out is not None:
+        options = ExportOptions(
+            int8=quantise == "int8", views=not without_tta, fitted=fitted, data=data, drawings=max(1, drawings)
+        )
+        with console_progress() as progress:
+            files = export_set(run, out, options, progress) if as_set else [export_onnx(run, out, options, progress)]
+        print_exported(files)
+        if nearest:
+            _write_index(run, out, data)
+    if safetensors is not None:
+        size_bytes = export_safetensors(run, safetensors)
+        print(f"network: {safetensors} ({size_bytes / 1e6:.1f} MB)")
+    return 0
+
+
+def _write_index(run: Path, out: Path, data: Path | None) -> None:
+    """Write the index of drawings beside a model, which is of use without it."""
+    from inkfold.serve.index import write_index
+
+    try:
+        with console_progress() as progress:
+            path = write_index(run, out, data, progress)
+        print(f"nearest drawings: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    except InkfoldError as error:
+        print(f"warning: no index of drawings: {error}".splitlines()[0], file=sys.stderr)

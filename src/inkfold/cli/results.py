@@ -1,0 +1,98 @@
+"""The commands that use or examine finished runs: predict, report, weakness, audit."""
+
+import math
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from inkfold.cli.app import AsJson, MovedData, RunDirectory, command
+from inkfold.cli.output import print_audit, print_json, print_weaknesses
+from inkfold.errors import InkfoldError
+from inkfold.runtime.progress import console_progress
+
+REPORT_EXAMPLES = """\
+examples:
+  inkfold report runs/best
+  inkfold report runs/small runs/best --out comparison.html
+"""
+
+
+@command()
+def predict(
+    run: RunDirectory,
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="A drawing, or a directory of drawings.")],
+    *,
+    out: Annotated[Path, typer.Option(help="The CSV file to write.")],
+    on_broken: Annotated[
+        Literal["error", "skip"], typer.Option(help="What a drawing that can't be read does: skip leaves its cells empty.")
+    ] = "error",
+) -> int:
+    """Classify new drawings with a finished run, into a CSV."""
+    from inkfold.ensemble.model import load_run
+    from inkfold.pipeline.run import files_of, write_predictions
+
+    model = load_run(run)
+    names, files = files_of(images)
+    with console_progress() as progress:
+        probs = model.predict_proba(files, progress, on_broken)
+    write_predictions(out, names, probs, model)
+    broken = sum(math.isnan(first) for first in probs[:, 0].tolist())
+    print(f"{len(names) - broken} drawings predicted, {broken} left empty as broken: {out}")
+    return 0
+
+
+@command(REPORT_EXAMPLES)
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Finished runs or ensembles; several are compared.")],
+    *,
+    out: Annotated[
+        Path | None, typer.Option(help="The HTML file; by default RUN/report.html, or comparison.html for several.")
+    ] = None,
+    data: MovedData = None,
+) -> int:
+    """Write one HTML file that shows a run, or compares several. It holds figures, drawings and what to do next."""
+    from inkfold.report.write import write_report
+
+    page = out or (runs[0] / "report.html" if len(runs) == 1 else Path("comparison.html"))
+    pictures = write_report(runs, page, data)
+    print(f"report: {page} ({page.stat().st_size / 1e6:.1f} MB, {pictures} drawings)")
+    return 0
+
+
+@command()
+def weakness(run: RunDirectory, *, data: MovedData = None, as_json: AsJson = False) -> int:
+    """Measure a run on drawings turned, bent, thinned or half erased. Names the augmentation that may help."""
+    from inkfold.audit.robustness import find_weaknesses
+    from inkfold.ensemble.model import load_run
+    from inkfold.pipeline.run import Run
+
+    model = load_run(run)
+    if not isinstance(model, Run):
+        members = ", ".join(str(member.path) for member in model.members if member is not None)
+        raise InkfoldError(f"{run}: is an ensemble. Ask its members one by one: {members or 'runs, not mere files'}.")
+    with console_progress() as progress:
+        weaknesses = find_weaknesses(model, data, progress)
+    if as_json:
+        print_json(weaknesses)
+    else:
+        print_weaknesses(weaknesses, model.path)
+    return 0
+
+
+@command()
+def audit(
+    run: RunDirectory,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what is written to RUN/audit.json.")] = False,
+) -> int:
+    """Find duplicates, doubtful labels and confused classes of a run."""
+    from inkfold.audit.run_audit import audit_run
+
+    with console_progress() as progress:
+        findings = audit_run(run, progress)
+    if as_json:
+        print_json(findings)
+    else:
+        print_audit(findings, run)
+    return 0

@@ -1,0 +1,27 @@
+import sys
+
+from inkfold.cli.main import main
+from toy import CLASSES
+from toy_cli import words
+
+
+def test_serving_says_what_is_missing(tmp_path, capsys, monkeypatch):
+    assert main(words("serve", tmp_path / "none")) == 2
+    assert "no such file or directory, expected a finished run or an ONNX file" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert main(words("serve", tmp_path)) == 2
+    assert "pip install 'inkfold[serve]'" in capsys.readouterr().err
+
+
+def test_an_exported_run_is_served_with_its_index(tmp_path, data, recipe, capsys):
+    from inkfold.serve.predict import load_model
+
+    assert main(words("train", recipe, f"data={data}", f"out={tmp_path / 'run'}")) == 0
+    assert main(words("export", tmp_path / "run", "--out", tmp_path / "m.onnx", "--nearest")) == 0
+    assert f"nearest drawings: {tmp_path / 'm.nearest.safetensors'}" in capsys.readouterr().out
+    model, index = load_model(tmp_path / "m.onnx")
+    drawing = next((data / "train").rglob("*.png"))
+    output = model.predict([model.read(drawing.read_bytes())])
+    rows, similar = index.find(output.features, 1)
+    assert similar[0, 0] > 0.99
+    assert CLASSES[index.targets[rows[0, 0]]] == drawing.parent.name

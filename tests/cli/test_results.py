@@ -1,0 +1,45 @@
+import json
+
+from inkfold.cli.main import main
+from toy import CLASSES, RUN_FILES, files_below, read_rows
+from toy_cli import words
+
+
+def test_train_and_predict_say_what_they_did(tmp_path, data, recipe, capsys):
+    assert main(words("train", recipe, f"data={data}", f"out={tmp_path / 'run'}")) == 0
+    printed = capsys.readouterr()
+    assert files_below(tmp_path / "run") == RUN_FILES
+    assert "out of fold" in printed.out
+    assert "24 forwards, 0 from the bank" in printed.out
+    assert f"submission: {tmp_path / 'run/submission.csv'}" in printed.out
+    assert "fitting heads: 15/15" in printed.err
+    assert main(words("predict", tmp_path / "run", data / "test", "--out", tmp_path / "p.csv")) == 0
+    header, *rows = read_rows(tmp_path / "p.csv")
+    assert header == ["image_path", "class_name", "target", "probability"]
+    assert sorted(row[0] for row in rows) == [f"{i}.png" for i in range(6)]
+    submitted = {path: target for _, path, target in read_rows(tmp_path / "run/submission.csv")[1:]}
+    assert {row[0]: row[2] for row in rows} == submitted
+    assert all(row[1] == CLASSES[int(row[2])] for row in rows)
+
+
+def test_a_place_that_can_not_be_written_is_named_in_a_line(tmp_path, data, recipe, capsys):
+    assert main(words("train", recipe, f"data={data}", f"out={tmp_path / 'run'}")) == 0
+    (tmp_path / "file").write_text("")
+    capsys.readouterr()
+    assert main(words("predict", tmp_path / "run", data / "test", "--out", tmp_path / "file/p.csv")) == 2
+    [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert str(tmp_path / "file") in line
+
+
+def test_weakness_takes_runs_not_ensembles_and_prints_a_table_or_json(runs, tmp_path, capsys):
+    assert main(words("vote", *runs, "--out", tmp_path / "both")) == 0
+    capsys.readouterr()
+    assert main(words("weakness", tmp_path / "both")) == 2
+    assert (
+        "Ask its members one by one: " + ", ".join(str(tmp_path / "both/members" / name) for name in ("0-one", "1-two"))
+        in capsys.readouterr().err
+    )
+    assert main(words("weakness", runs[0])) == 0
+    assert "18 held-out drawings" in capsys.readouterr().out
+    assert main(words("weakness", runs[0], "--json")) == 0
+    assert json.loads(capsys.readouterr().out)["clean"]["n"] == 18
