@@ -36,15 +36,16 @@ import inkfold.features.tasks, inkfold.features.ray_cluster, inkfold.features.pr
 import toy_bank
 from inkfold.augment.views import IDENTITY
 from inkfold.features.extractor import extract
-from inkfold.features.executors import open_launcher
+from inkfold.features.executors import open_executor
 
 inkfold.features.tasks.CPU_CHUNK_ROWS = 32
-inkfold.features.process_pool.run_cell, inkfold.features.ray_cluster._run_on_machine = toy_bank.noted, toy_bank.noted_on_machine
+inkfold.features.process_pool.run_chunk = toy_bank.noted
+inkfold.features.ray_cluster._run_on_machine = toy_bank.noted_on_machine
 if sys.argv[2].startswith("ray"):
     import ray
     ray.cloudpickle.register_pickle_by_value(toy_bank)
 made, digests = toy_bank.real_bank(Path(sys.argv[1]), 64)
-with open_launcher(sys.argv[2]) as launcher:
+with open_executor(sys.argv[2]) as launcher:
     extract(made, {IDENTITY: digests}, launcher)
 """
 

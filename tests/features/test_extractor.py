@@ -403,7 +403,7 @@ from inkfold.features import tasks as cells
 from inkfold.augment.views import IDENTITY
 from inkfold.features.extractor import extract
 from inkfold.images.preprocess import ImageOptions
-from inkfold.features.executors import Inline
+from inkfold.features.executors import InlineExecutor
 from inkfold.models.weights import BackboneSpec, resolve_backbone
 
 home, digests, side, gate = Path(sys.argv[1]), np.load(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
@@ -425,7 +425,7 @@ cells.build_backbone = build_aloud
 print("ready", flush=True)
 while not gate.exists():
     time.sleep(0.01)
-took = extract(making, {IDENTITY: digests}, Inline(), tell)
+took = extract(making, {IDENTITY: digests}, InlineExecutor(), tell)
 print("took", took.forwards, took.cached, flush=True)
 """
 

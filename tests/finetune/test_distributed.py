@@ -1,5 +1,4 @@
 import os
-import socket
 import subprocess
 import sys
 
@@ -11,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inkfold.finetune.distributed import ProcessGroup, joined_processes
+from toy import free_port
 
 CPU = torch.device("cpu")
 MEMBER = """
 import numpy as np, torch, torch.distributed as dist
-from inkfold.finetune.distributed import joined
-with joined(torch.device("cpu")) as world:
+from inkfold.finetune.distributed import joined_processes
+with joined_processes(torch.device("cpu")) as world:
     world.wait()
     given = np.arange(3) + 10 * world.rank
     total, share = world.total(given).tolist(), world.share(np.arange(5)).tolist()
@@ -26,8 +26,8 @@ assert not dist.is_initialized()
 
 LASTING = """
 import os, time, torch
-from inkfold.finetune.distributed import joined
-with joined(torch.device("cpu")) as world:
+from inkfold.finetune.distributed import joined_processes
+with joined_processes(torch.device("cpu")) as world:
     os.write(1, b"%d\\n" % world.rank)  # at once: two processes' prints mix their line ends
     time.sleep(300)
 """
@@ -41,10 +41,7 @@ for member in members:
 
 def meeting_place():
     """Where two processes on this machine meet, as their launcher tells them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
 
 
 @given(st.integers(0, 40), st.integers(1, 9))

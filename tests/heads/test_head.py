@@ -237,8 +237,8 @@ def test_heads_without_gelu_need_no_pytorch():
     import sys
 
     program = (
-        "import sys, numpy as np; from inkfold.heads.head import HeadSpec, head_probs, init_members;"
+        "import sys, numpy as np; from inkfold.heads.head import HeadSpec, head_probs, init_heads;"
         "spec = HeadSpec('mlp', (3,), norm='layer');"
-        "head_probs(init_members(spec, 4, 2, [(0,)]), spec, np.ones((5, 4)), 0); assert 'torch' not in sys.modules"
+        "head_probs(init_heads(spec, 4, 2, [(0,)]), spec, np.ones((5, 4)), 0); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
