@@ -18,7 +18,20 @@ settings.register_profile("explore", max_examples=300, database=None, deadline=N
 settings.load_profile("suite")
 
 # Files whose tests take longest, so that no worker is left alone with one of them at the end. The others follow by name.
-LONGEST: tuple[str, ...] = ()
+LONGEST = (
+    "finetune/test_train_fold.py",
+    "serve/test_site.py",
+    "heads/test_fit.py",
+    "pipeline/test_train.py",
+    "pipeline/test_run_dir.py",
+    "features/test_ray_cluster.py",
+    "ensemble/test_build.py",
+    "search/test_study.py",
+    "features/test_process_pool.py",
+    "finetune/test_network.py",
+    "export/test_export.py",
+    "cli/test_main.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
