@@ -117,7 +117,7 @@ def job_of(code, *arguments, **variables):
 
 def python(code):
     """Run code in a fresh interpreter and give what it prints."""
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True, timeout=300)
     return done.stdout.strip()
 
 

@@ -176,7 +176,7 @@ def die(cell: Chunk) -> float:
     raise AssertionError
 
 
-def hanging_pid(home: Path, within_s: float = 120.0) -> int:
+def hanging_pid(home: Path, within_s: float = 300.0) -> int:
     """Wait for the worker that hangs."""
     until = time.monotonic() + within_s
     while not (home / "pid").exists():
@@ -235,8 +235,8 @@ def ended(home: Path, on: str, ending: signal.Signals) -> str:
             time.sleep(0.02)
         family = descendants(driver.pid)
         driver.send_signal(ending)
-        _, errors = driver.communicate(timeout=60)
-    until = time.monotonic() + 60
+        _, errors = driver.communicate(timeout=300)
+    until = time.monotonic() + 300
     while left := [pid for pid in family if is_alive(pid)]:
         assert time.monotonic() < until, f"{left} live on"
         time.sleep(0.05)

@@ -74,7 +74,7 @@ def browser():
     with sync_api.sync_playwright() as playwright:
         hasty = ["--no-sandbox", "--disable-frame-rate-limit"]  # else each movement of the hand waits for its frame
         opened = playwright.chromium.launch(executable_path=file, args=hasty)
-        sync_api.expect.set_options(timeout=10_000)
+        sync_api.expect.set_options(timeout=30_000)
         yield opened
         opened.close()
 
@@ -310,7 +310,7 @@ def test_both_languages_have_every_word_that_the_page_asks_for(opened):
     }"""
     )
     assert words[0] == words[1]
-    html = files("inkfold").joinpath("site", "index.html").read_text("utf-8")
+    html = files("inkfold.serve").joinpath("site", "index.html").read_text("utf-8")
     assert set(re.findall(r'data-(?:word|label|placeholder)="(\w+)"', html)) <= set(words[0])
 
 
