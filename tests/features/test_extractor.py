@@ -407,10 +407,10 @@ from inkfold.features.executors import InlineExecutor
 from inkfold.models.weights import BackboneSpec, resolve_backbone
 
 home, digests, side, gate = Path(sys.argv[1]), np.load(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
-cells.CPU_CELL_ROWS = 8
+cells.CPU_CHUNK_ROWS = 8
 torch.set_num_threads(1)
 info = resolve_backbone(BackboneSpec("test_resnet", weights="untrained", image_size=side))
-making = cells.Making(home, info, ImageOptions(side), "cpu", 4)
+making = cells.FeatureJob(home, info, ImageOptions(side), "cpu", 4)
 build = cells.build_backbone
 
 def tell(stage, done, total):
