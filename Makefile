@@ -23,11 +23,16 @@ browser:
 demo: install
 	$(BIN)/inkfold demo --out demo
 
-test: install
-	$(BIN)/python -m pytest
+# A file's tests stay together, so that what they share is made once; conftest.py puts the longest files first.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
+test: install
+	$(PYTEST)
+
+# With the slow tests, and with other examples each time; a failure prints how to repeat it.
 test-all: install
-	$(BIN)/python -m pytest -m 'not gpu'
+	$(PYTEST) -m 'not gpu' --hypothesis-profile explore
 
 check: install
 	$(BIN)/ruff format --check src tests benchmarks docs

@@ -33,11 +33,11 @@ from inkfold.evaluation.predictions import Predictions
 LR, WEIGHT_DECAY, SMOOTHING, BATCH, CLIP = 1e-3, 0.05, 0.1, 64, 1.0
 INKFOLD = """\
 # One side of a benchmark.
-backbone: {{name: {model}, train: all, weights: {weights}, precision: {precision}, device: cpu}}
+backbone: {{name: {model}, weights: {weights}, precision: {precision}, device: cpu}}
 image: {{size: {size}}}
 folds: {{split: holdout}}
-fit: {{epochs: 8, batch_size: 256, optimiser: adamw, lr: 8.0e-3, weight_decay: 0.1}}
-finetune: {{epochs: {epochs}, batch_size: {batch}, lr: {lr}, weight_decay: {decay}, label_smoothing: {smoothing},
+train_head: {{epochs: 8, batch_size: 256, optimiser: adamw, lr: 8.0e-3, weight_decay: 0.1}}
+finetune: {{part: all, epochs: {epochs}, batch_size: {batch}, lr: {lr}, weight_decay: {decay}, label_smoothing: {smoothing},
   clip_norm: {clip}, precision: {precision}, start: {start}}}
 curriculum:
   - {{augment: [hflip@0.5, "scale(1.0,1.19)", "translate(0.08)"]}}

@@ -30,11 +30,11 @@ from inkfold.storage.files import TEMP_MARK
 
 RECIPE = """\
 # A fine-tuning run of half a minute: three folds, averaged weights, mixup, a view an epoch.
-backbone: {name: NAME, WEIGHTStrain: all, drop_path: 0.1, device: cpu}
+backbone: {name: NAME, WEIGHTSdevice: cpu}
 image: {size: 64}
 folds: {k: 3}
-fit: {epochs: 5, batch_size: 64, lr: 1.0e-2}
-finetune: {epochs: EPOCHS, batch_size: 32, ema: 0.99, mixup: 0.2}
+train_head: {epochs: 5, batch_size: 64, lr: 1.0e-2}
+finetune: {part: all, drop_path: 0.1, epochs: EPOCHS, batch_size: 32, ema: 0.99, mixup: 0.2}
 curriculum:
   - {until_epoch: 1}
   - {augment: [hflip@0.5, "rotate(15)"]}

@@ -97,7 +97,7 @@ def run_inkfold(given: argparse.Namespace, drawings: Path, temp: Path) -> dict[s
     weights = json.dumps(str(given.weights) if given.weights else "untrained")
     recipe.write_text(
         f'{{"backbone": {{"name": "{given.backbone}", "weights": {weights}, {values}}}, "image": {{"fit": "squash"}}, '
-        f'"folds": {{"k": {given.folds}}}, "fit": {{"epochs": {given.epochs}, "schedule": {{"kind": "constant"}}}}}}'
+        f'"folds": {{"k": {given.folds}}}, "train_head": {{"epochs": {given.epochs}, "schedule": {{"kind": "constant"}}}}}}'
     )
     command = [sys.executable, "-m", "inkfold", "train", str(recipe), f"data={drawings}", f"out={out}"]
     started = time.perf_counter()

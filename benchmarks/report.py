@@ -28,7 +28,7 @@ DISTINCT = 1200
 RECIPE = {
     "backbone": {"name": "test_resnet", "weights": "untrained"},
     "image": {"size": 32},
-    "fit": {"epochs": 3, "lr": 0.01, "scaling": "standardise"},
+    "train_head": {"epochs": 3, "lr": 0.01, "scaling": "standardise"},
     "data": {"test_targets": "test_labels.csv"},
 }
 

@@ -85,10 +85,10 @@ def parse() -> argparse.Namespace:
 
 def common_settings(given: argparse.Namespace, backbone: str) -> tuple[str, ...]:
     """List what all rows of a backbone have in common."""
-    settings = [f"backbone.name={backbone}", "fit.epochs=20", *given.set]
+    settings = [f"backbone.name={backbone}", "train_head.epochs=20", *given.set]
     settings += OF_BACKBONE.get(backbone, ()) if given.weights else ["backbone.weights=untrained"]
     settings += [f"data.test_targets={given.test_targets}"] if given.test_targets else []
-    settings += ["image.size=64", "fit.epochs=4"] if given.quick else []
+    settings += ["image.size=64", "train_head.epochs=4"] if given.quick else []
     return tuple(settings)
 
 

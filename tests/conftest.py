@@ -1,11 +1,50 @@
+import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+from shared import SharedDirectories
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # the hub's client reads it once, at its import
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # toy steps on two threads wait for a busy core: a hundred times as long
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # on shared cores, threads that spin made the tests seven times slower
+
+# The same examples in every run; `make test-all` explores with others each time.
+settings.register_profile("suite", derandomize=True, database=None, deadline=None)
+settings.register_profile("explore", max_examples=300, database=None, deadline=None, print_blob=True)
+settings.load_profile("suite")
+
+# Files whose tests take longest, so that no worker is left alone with one of them at the end. The others follow by name.
+LONGEST = (
+    "finetune/test_train_fold.py",
+    "serve/test_site.py",
+    "heads/test_fit.py",
+    "pipeline/test_train.py",
+    "pipeline/test_run_dir.py",
+    "features/test_ray_cluster.py",
+    "ensemble/test_build.py",
+    "search/test_study.py",
+    "features/test_process_pool.py",
+    "finetune/test_network.py",
+    "export/test_export.py",
+    "cli/test_main.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {file: place for place, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.relative_to(Path(__file__).parent).as_posix(), len(LONGEST)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home_of_module_fixtures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what is made outside of a single test away from the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INKFOLD_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -15,6 +54,46 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
     monkeypatch.delenv("INKFOLD_WEIGHTS", raising=False)
     return home
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out fsync, a quarter of a toy training's time: no test cuts the power. Only the tests of `storage` keep it."""
+    if request.path.parent.name != "storage":
+        monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_collections() -> None:
+    """Hide what was imported so far from the garbage collector: fine-tuning collects after each fold, 0.3 s with PyTorch."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def shared_directories(tmp_path_factory: pytest.TempPathFactory) -> SharedDirectories:
+    """Give what several tests read; each directory is made once per test run, also with several workers."""
+    own = tmp_path_factory.getbasetemp()
+    return SharedDirectories((own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared")
+
+
+@pytest.fixture(scope="session")
+def frozen_run(shared_directories: SharedDirectories) -> Path:
+    """Give a directory with `data`, its recipe `toy.yaml`, the finished run `run` and the `home` that holds its features."""
+
+    def make(directory: Path) -> None:
+        from inkfold.pipeline.train import train
+        from toy import toy_data, toy_recipe
+
+        train(toy_recipe(directory), data=toy_data(directory / "data"), out=directory / "run")
+
+    return shared_directories.get("frozen run", make)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_directories_stay_as_they_are(shared_directories: SharedDirectories) -> Iterator[None]:
+    yield
+    shared_directories.check()
 
 
 @pytest.fixture

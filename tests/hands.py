@@ -22,7 +22,7 @@ def visits(browser, url):
 
     def open_page(width=1400, *, refused=(), **options):
         context = browser.new_context(**{"viewport": {"width": width, "height": 900}, "locale": "en-GB", **options})
-        context.set_default_timeout(8000)
+        context.set_default_timeout(30_000)
         context.add_init_script("document.addEventListener('securitypolicyviolation', e => console.error(e.violatedDirective))")
         contexts.append(context)
         expected.extend(refused)
@@ -114,7 +114,7 @@ def hold(page):
 
 
 def wait_for(page, held, count):
-    for _ in range(500):
+    for _ in range(1500):
         if len(held) >= count:
             break
         page.wait_for_timeout(20)

@@ -29,7 +29,7 @@ class Server:
 
     def ask(self, method, path, body=None, headers=None):
         """Give status, headers by lower-case name and body."""
-        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             client.request(method, path, body, headers or {})
             answer = client.getresponse()
@@ -46,7 +46,7 @@ class Server:
 
     def connect(self):
         """Open a bare connection."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
 
 
 def answered(connection):
@@ -83,14 +83,14 @@ def served(model, **options):
     thread = threading.Thread(target=work)
     thread.start()
     try:
-        assert ready.wait(30)
+        assert ready.wait(120)
         if errors:
             raise errors[0]
         yield Server(int(re.search(r":(\d+)/", said[-1] if "page" in said[-1] else said[-2])[1]), said)
     finally:
         if not errors:
             loops[0].call_soon_threadsafe(stopped.set)
-        thread.join(30)
+        thread.join(60)
         assert not thread.is_alive()
 
 

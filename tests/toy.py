@@ -3,12 +3,14 @@
 import csv
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import torch
 
+from forks import INKFOLD, run_together
 from inkfold.data.synthetic import write_sketches
 
 torch.set_num_threads(1)  # such small steps take a hundred times as long where threads wait for a busy core
@@ -34,7 +36,25 @@ RECIPE = f"""\
 backbone: {BACKBONE}
 image: {{size: 32}}
 folds: {{k: 3}}
-fit: {{epochs: 5, batch_size: 8, lr: 1.0e-2, precision: float32, scaling: standardise}}
+train_head: {{epochs: 5, batch_size: 8, lr: 1.0e-2, precision: float32, scaling: standardise}}
+"""
+
+# Starts the same training once per moment, in children of a process that has imported everything; a timer ends each as
+# abruptly as SIGKILL does, once it has computed for that many seconds, which a busy machine doesn't change.
+KILLED_AT_MOMENTS = """
+import os, signal, sys
+from inkfold.pipeline.train import train
+
+recipe, data, out, *moments = sys.argv[1:]
+for moment in map(float, moments):
+    child = os.fork()
+    if not child:
+        signal.setitimer(signal.ITIMER_PROF, moment)
+        train(recipe, data=data, out=out)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert status == 0 or os.WTERMSIG(status) == signal.SIGPROF, status
+    print(status)
 """
 
 
@@ -81,13 +101,32 @@ def command_line(*arguments):
 def inkfold(*arguments, home, cwd=None, variables=None):
     """Run the command line in a process of its own, with more environment variables."""
     env = {**environment(home), **(variables or {})}
-    return subprocess.run(command_line(*arguments), env=env, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
+    return run_together({**job_of(INKFOLD, *arguments), "env": env, "cwd": str(cwd or Path.cwd())})[0]
+
+
+def run_code(code, *arguments, **variables):
+    """Run code with arguments in a process of its own, which has imported inkfold and PyTorch, and give what it prints."""
+    done = run_together(job_of(code, *arguments, **variables))[0]
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout.strip()
+
+
+def job_of(code, *arguments, **variables):
+    environ = {**environment(os.environ["INKFOLD_HOME"]), **variables}
+    return {"code": code, "argv": ["-c", *map(str, arguments)], "env": environ, "cwd": str(Path.cwd())}
 
 
 def python(code):
     """Run code in a fresh interpreter and give what it prints."""
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True, timeout=300)
     return done.stdout.strip()
+
+
+def free_port():
+    """A port on which nobody listens now."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def break_image(path: Path) -> None:

@@ -36,15 +36,16 @@ import inkfold.features.tasks, inkfold.features.ray_cluster, inkfold.features.pr
 import toy_bank
 from inkfold.augment.views import IDENTITY
 from inkfold.features.extractor import extract
-from inkfold.features.executors import open_launcher
+from inkfold.features.executors import open_executor
 
 inkfold.features.tasks.CPU_CHUNK_ROWS = 32
-inkfold.features.process_pool.run_cell, inkfold.features.ray_cluster._run_on_machine = toy_bank.noted, toy_bank.noted_on_machine
+inkfold.features.process_pool.run_chunk = toy_bank.noted
+inkfold.features.ray_cluster._run_on_machine = toy_bank.noted_on_machine
 if sys.argv[2].startswith("ray"):
     import ray
     ray.cloudpickle.register_pickle_by_value(toy_bank)
 made, digests = toy_bank.real_bank(Path(sys.argv[1]), 64)
-with open_launcher(sys.argv[2]) as launcher:
+with open_executor(sys.argv[2]) as launcher:
     extract(made, {IDENTITY: digests}, launcher)
 """
 
@@ -175,7 +176,7 @@ def die(cell: Chunk) -> float:
     raise AssertionError
 
 
-def hanging_pid(home: Path, within_s: float = 120.0) -> int:
+def hanging_pid(home: Path, within_s: float = 300.0) -> int:
     """Wait for the worker that hangs."""
     until = time.monotonic() + within_s
     while not (home / "pid").exists():
@@ -234,8 +235,8 @@ def ended(home: Path, on: str, ending: signal.Signals) -> str:
             time.sleep(0.02)
         family = descendants(driver.pid)
         driver.send_signal(ending)
-        _, errors = driver.communicate(timeout=60)
-    until = time.monotonic() + 60
+        _, errors = driver.communicate(timeout=300)
+    until = time.monotonic() + 300
     while left := [pid for pid in family if is_alive(pid)]:
         assert time.monotonic() < until, f"{left} live on"
         time.sleep(0.05)

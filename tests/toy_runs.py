@@ -58,7 +58,7 @@ def write_run(out, data, out_of_fold=None, test=None, *, recipe=None, metrics=No
         "data": {"root": str(data), "test_targets": None},
         "image": {"fit": "pad", "invert": "auto"},
         "backbone": {"name": "test_resnet", "weights": None, "train": "frozen"},
-        "fit": {"lr": 0.01},
+        "train_head": {"lr": 0.01},
         "seed": 42,
     }
     write_text(out / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False))

@@ -10,8 +10,8 @@ from toy import toy_data, toy_recipe
 NAMES = ("apple", "fish", "house")
 CHANGES = {
     "linear": [],
-    "mlp": ["head={kind: mlp, hidden: [5]}", "fit.lr=0.03"],
-    "other-folds": ["seed=3", "fit.epochs=2"],
+    "mlp": ["head={kind: mlp, hidden: [5]}", "train_head.lr=0.03"],
+    "other-folds": ["seed=3", "train_head.epochs=2"],
 }
 ENSEMBLE = """\
 members:

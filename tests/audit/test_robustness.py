@@ -16,7 +16,7 @@ from inkfold.pipeline.run import load_run
 from inkfold.pipeline.train import train
 from toy import inkfold, toy_data, toy_recipe
 
-TUNED = "backbone.train=all", "finetune.epochs=1", "finetune.precision=float32"
+TUNED = "finetune.part=all", "finetune.epochs=1", "finetune.precision=float32"
 
 
 @pytest.fixture

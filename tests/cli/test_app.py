@@ -25,12 +25,12 @@ def test_settings_may_stand_before_between_and_after_options(arguments):
 
 
 def test_errors_are_lines_without_a_traceback(tmp_path, data, recipe, capsys):
-    assert main(words("train", recipe, f"data={data}", f"out={tmp_path / 'run'}", "fit.lr=0", "fold.k=2")) == 2
+    assert main(words("train", recipe, f"data={data}", f"out={tmp_path / 'run'}", "train_head.lr=0", "fold.k=2")) == 2
     printed = capsys.readouterr()
     lines = printed.err.splitlines()
     assert len(lines) == 2
     assert all(line.startswith("error: ") for line in lines)
-    assert "fit.lr" in printed.err
+    assert "train_head.lr" in printed.err
     assert "Did you mean 'folds'?" in printed.err
     assert printed.out == ""
 
@@ -46,8 +46,8 @@ def test_an_error_of_one_sentence_is_one_line(tmp_path, data, recipe, capsys):
 
 def test_debug_shows_the_traceback(tmp_path, data, recipe):
     with pytest.raises(RecipeError):
-        main(words("train", "--debug", recipe, f"data={data}", f"out={tmp_path / 'run'}", "fit.lr=0"))
-    arguments = ("train", recipe, f"data={data}", "out=run", "fit.lr=0")
+        main(words("train", "--debug", recipe, f"data={data}", f"out={tmp_path / 'run'}", "train_head.lr=0"))
+    arguments = ("train", recipe, f"data={data}", "out=run", "train_head.lr=0")
     plain, debug = (inkfold(*arguments, *more, home=tmp_path, cwd=tmp_path) for more in ((), ("--debug",)))
     assert plain.returncode == 2
     assert "Traceback" not in plain.stderr

@@ -63,7 +63,10 @@ def test_the_version_is_the_packages(capsys):
         (["augment", "cpu-small"], "Missing option '--out'"),
         (["augment", "r", "--out", "x", "late"], "got 'late', expected key=value"),
         (["explore", "d", "late"], "Got 'late', expected key=value"),
-        (["explore", "d", "--backbones", "fit.lr=1e-3"], "'--backbones' expects a name, got only the setting fit.lr=1e-3"),
+        (
+            ["explore", "d", "--backbones", "train_head.lr=1e-3"],
+            "'--backbones' expects a name, got only the setting train_head.lr=1e-3",
+        ),
         (["predict", "run", "images", "--out", "x", "--on-broken", "crash"], "'crash' is not one of 'error', 'skip'"),
     ],
 )

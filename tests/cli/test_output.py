@@ -144,14 +144,14 @@ def test_a_search_shows_which_of_its_figures_is_optimistic(capsys):
     }
     summary = {
         **{"cross_validated": {"n": 160, "as_it_was": 0.5, "best": 0.61}, "set_aside": aside},
-        **{"trials": {"complete": 9, "given_up": 3}, "best": {"fit.lr": 0.1}, "learnt_by_backbone": None},
+        **{"trials": {"complete": 9, "given_up": 3}, "best": {"train_head.lr": 0.1}, "learnt_by_backbone": None},
     }
     print_search(summary, "study")
     printed = capsys.readouterr().out
     assert "0.610 (optimistic)" in printed
     assert "gain on drawings set aside: +0.0200 (-0.0100 to +0.0500), p = 0.4: not distinguishable from chance" in printed
     assert "9 trials, 3 given up early" in printed
-    assert "best values: fit.lr=0.1" in printed
+    assert "best values: train_head.lr=0.1" in printed
     print_search({**summary, "best": {}, "set_aside": {**aside, "distinguishable": True}}, "study")
     printed = capsys.readouterr().out
     assert "best values: the recipe as it was" in printed

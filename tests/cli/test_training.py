@@ -80,9 +80,16 @@ def test_a_submission_votes_beside_a_run(tmp_path, runs, capsys):
 
 
 def test_train_takes_an_ensembles_recipe(tmp_path, data, recipe, capsys):
-    members = "members:\n  - {recipe: toy.yaml, name: one}\n  - {recipe: toy.yaml, name: two, set: {fit.lr: 0.1}}\n"
+    members = "members:\n  - {recipe: toy.yaml, name: one}\n  - {recipe: toy.yaml, name: two, set: {train_head.lr: 0.1}}\n"
     (tmp_path / "ensemble.yaml").write_text(members)
-    given = ("train", tmp_path / "ensemble.yaml", f"data={data}", f"out={tmp_path / 'both'}", "fit.epochs=2", "folds.k=3")
+    given = (
+        "train",
+        tmp_path / "ensemble.yaml",
+        f"data={data}",
+        f"out={tmp_path / 'both'}",
+        "train_head.epochs=2",
+        "folds.k=3",
+    )
     assert main(words(*given)) == 0
     printed = capsys.readouterr()
     assert "two: fitting heads: 6/6" in printed.err
@@ -93,7 +100,7 @@ def test_train_takes_an_ensembles_recipe(tmp_path, data, recipe, capsys):
 
 
 def test_tune_says_what_it_found_and_where_the_recipe_is(tmp_path, data, recipe, capsys):
-    space = "tune.space={fit.lr: {low: 1.0e-3, high: 1.0e-1, log: true}}"
+    space = "tune.space={train_head.lr: {low: 1.0e-3, high: 1.0e-1, log: true}}"
     given = ("tune", recipe, f"data={data}", "tune.trials=2", space)
     assert main(words(*given)) == 2
     assert capsys.readouterr().err == "error: out: is missing. Say where the study goes: out=STUDY.\n"
@@ -102,13 +109,13 @@ def test_tune_says_what_it_found_and_where_the_recipe_is(tmp_path, data, recipe,
     assert "set aside, never searched on" in printed
     assert "(optimistic)" in printed
     assert f"recipe: {tmp_path / 'study'}/best.yaml" in printed
-    assert main(words(*given, f"out={tmp_path / 'study'}", "tune.space={fit.lrr: {low: 1, high: 2}}")) == 2
+    assert main(words(*given, f"out={tmp_path / 'study'}", "tune.space={train_head.lrr: {low: 1, high: 2}}")) == 2
 
 
 def test_explore_prints_a_table_or_json_and_says_what_it_did_not_try(tmp_path, data, capsys, monkeypatch, write_weights):
     write_weights(tmp_path / "weights/test_resnet.safetensors", "test_resnet")
     monkeypatch.setenv("INKFOLD_WEIGHTS", str(tmp_path / "weights"))
-    small = ("image.size=32", "folds.k=3", "fit.epochs=2", "backbone.device=cpu", "backbone.precision=float32")
+    small = ("image.size=32", "folds.k=3", "train_head.epochs=2", "backbone.device=cpu", "backbone.precision=float32")
     given = ("explore", data, *small, "--backbones", "test_resnet", "test_efficientnet")
     assert main(words(*given)) == 0
     printed = capsys.readouterr()
@@ -124,10 +131,10 @@ def test_explore_prints_a_table_or_json_and_says_what_it_did_not_try(tmp_path, d
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("--backbones", "x", "fit.lr=1e-3", "y", "b=2", "--sample", "3"),
-        ("--backbones", "x", "--backbones", "y", "fit.lr=1e-3", "b=2", "--sample", "3"),
-        ("fit.lr=1e-3", "--sample", "3", "b=2", "--backbones", "x", "y"),
-        ("--backbones", "x", "--sample=3", "--backbones=y", "fit.lr=1e-3", "b=2"),
+        ("--backbones", "x", "train_head.lr=1e-3", "y", "b=2", "--sample", "3"),
+        ("--backbones", "x", "--backbones", "y", "train_head.lr=1e-3", "b=2", "--sample", "3"),
+        ("train_head.lr=1e-3", "--sample", "3", "b=2", "--backbones", "x", "y"),
+        ("--backbones", "x", "--sample=3", "--backbones=y", "train_head.lr=1e-3", "b=2"),
     ],
 )
 def test_backbones_are_repeated_or_listed_and_settings_stand_among_them(monkeypatch, arguments):
@@ -139,7 +146,7 @@ def test_backbones_are_repeated_or_listed_and_settings_stand_among_them(monkeypa
 
     monkeypatch.setattr("inkfold.search.backbones.explore", explore)
     assert main(["explore", "d", "a=1", *arguments]) == 2, "nothing was explored"
-    assert calls == [("d", ["x", "y"], ["a=1", "fit.lr=1e-3", "b=2"], 3)]
+    assert calls == [("d", ["x", "y"], ["a=1", "train_head.lr=1e-3", "b=2"], 3)]
 
 
 @pytest.mark.parametrize("command", ["train", "explore", "tune"])

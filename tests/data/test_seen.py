@@ -216,7 +216,7 @@ def test_a_backbone_without_a_list_says_nothing(tmp_path, data, weights):
 
 
 def test_backbones_are_compared_on_drawings_that_none_of_them_knows(data, weights):
-    settings = ["image.size=32", "folds.k=3", "fit.epochs=3", "backbone.device=cpu", "backbone.precision=float32"]
+    settings = ["image.size=32", "folds.k=3", "train_head.epochs=3", "backbone.device=cpu", "backbone.precision=float32"]
     rows, problems = explore(data, ["test_resnet", "test_efficientnet"], settings)
     assert problems == {}
     assert {row.name.partition(".")[0]: (row.n, row.learnt) for row in rows} == {
@@ -229,7 +229,7 @@ def test_backbones_are_compared_on_drawings_that_none_of_them_knows(data, weight
 
 
 def test_a_study_says_that_its_figures_flatter(tmp_path, data, weights):
-    study = RECIPE + "tune: {trials: 2, batch: 2, space: {fit.lr: {low: 1.0e-3, high: 1.0e-1, log: true}}}\n"
+    study = RECIPE + "tune: {trials: 2, batch: 2, space: {train_head.lr: {low: 1.0e-3, high: 1.0e-1, log: true}}}\n"
     told = tune(toy_recipe(tmp_path, study), data=data, out=tmp_path / "study")
     assert told["learnt_by_backbone"] == {"drawings": 48, "of": 72}
 

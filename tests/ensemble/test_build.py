@@ -572,7 +572,7 @@ def test_two_ensembles_give_the_same_bytes_whatever_is_in_the_bank(train_once, t
 def test_a_run_of_one_model_is_trained_as_ever(tmp_path, data):
     recipe = toy_recipe(tmp_path)
     forms = (recipe, str(recipe), load_recipe(recipe), load_raw(recipe))
-    runs = [train_any(form, "fit.epochs=2", data=data, out=tmp_path / f"run {i}") for i, form in enumerate(forms)]
+    runs = [train_any(form, "train_head.epochs=2", data=data, out=tmp_path / f"run {i}") for i, form in enumerate(forms)]
     assert {run.recipe.train_head.epochs for run in runs} == {2}
     assert not any(isinstance(run, Ensemble) for run in runs)
     assert inkfold.train is train_any
@@ -591,7 +591,7 @@ def test_an_ensembles_recipe_may_be_given_in_any_form(tmp_path, data, monkeypatc
     assert raw == load_raw(path), "the caller's keys stay as they are"
 
 
-CHANGED = ("vote.method=hard", "seed=7", "folds.k=2", "fit.epochs=2", "backbone.batch_size=5")
+CHANGED = ("vote.method=hard", "seed=7", "folds.k=2", "train_head.epochs=2", "backbone.batch_size=5")
 
 
 def test_overrides_go_to_the_ensemble_or_to_every_member(train_once):
@@ -608,12 +608,14 @@ def test_overrides_go_to_the_ensemble_or_to_every_member(train_once):
     assert one == two
     written = yaml.safe_load((ensemble.path / "recipe.yaml").read_text())
     assert (written["seed"], written["folds"]["k"], written["vote"]["method"]) == (7, 2, "hard")
-    assert [member["set"]["fit.epochs"] for member in written["members"]] == [2, 2]
+    assert [member["set"]["train_head.epochs"] for member in written["members"]] == [2, 2]
 
 
 def test_members_may_be_overridden_and_one_called_like_a_vote_keeps_its_directory(tmp_path, data):
     recipe = ensemble_recipe(tmp_path)
-    members = "members=[{recipe: toy.yaml, name: soft}, {recipe: toy.yaml, name: b, set: {fit.lr: 0.1}}, {recipe: toy.yaml}]"
+    members = (
+        "members=[{recipe: toy.yaml, name: soft}, {recipe: toy.yaml, name: b, set: {head.kind: cosine}}, {recipe: toy.yaml}]"
+    )
     ensemble = train_any(recipe, members, "vote.method=soft", data=data, out=tmp_path / "out")
     assert ensemble.manifest["members"] == [
         {"name": "soft 1", "run": "members/soft"},
@@ -634,11 +636,11 @@ def test_the_recipe_in_the_ensemble_makes_it_again_from_anywhere(train_once, tmp
 def test_another_recipe_in_the_same_place_is_refused(tmp_path, data):
     recipe = ensemble_recipe(tmp_path)
     train_any(recipe, "vote.method=soft", data=data, out=tmp_path / "out")
-    for changes in (("vote.method=hard",), ("vote.method=soft", "fit.epochs=3"), ("vote.method=soft", "seed=1"), ()):
+    for changes in (("vote.method=hard",), ("vote.method=soft", "train_head.epochs=3"), ("vote.method=soft", "seed=1"), ()):
         with pytest.raises(PredictionError, match="Choose another out"):
             train_any(recipe, *changes, data=data, out=tmp_path / "out")
     toy_recipe(tmp_path, RECIPE.replace("epochs: 5", "epochs: 4"))
-    with pytest.raises(PredictionError, match=r"one/recipe\.yaml: fit\.epochs: is 5 there, 4 now"):
+    with pytest.raises(PredictionError, match=r"one/recipe\.yaml: train_head\.epochs: is 5 there, 4 now"):
         train_any(recipe, "vote.method=soft", data=data, out=tmp_path / "out")
     with pytest.raises(PredictionError, match="Choose another out"):
         train_any(tmp_path / "toy.yaml", data=data, out=tmp_path / "out")
@@ -725,8 +727,8 @@ def test_an_ensemble_stopped_anywhere_is_finished_by_the_same_command(train_once
 
 @pytest.mark.parametrize("sign", ["members/one/recipe.yaml", "members/one/manifest.json", "members/two/recipe.yaml"])
 def test_an_ensemble_killed_by_the_system_is_finished_by_the_same_command(train_once, tmp_path, data, sign):
-    whole, out = train_once("fit.epochs=60"), tmp_path / "out"
-    recipe, settings = whole.recipe, (f"data={data}", "fit.epochs=60")
+    whole, out = train_once("train_head.epochs=60"), tmp_path / "out"
+    recipe, settings = whole.recipe, (f"data={data}", "train_head.epochs=60")
     process = subprocess.Popen(
         command_line("train", recipe, *settings, f"out={out}"),
         env=environment(tmp_path / "inkfold-home"),

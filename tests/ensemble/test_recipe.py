@@ -24,12 +24,12 @@ def problem_lines_of(raw, *overrides, **options):
 
 def test_overrides_are_read_as_values_the_last_one_winning():
     for overrides, expected in (
-        (["fit.lr=0.5", "fit.epochs=2"], {"fit.lr": 0.5, "fit.epochs": 2}),
-        (["fit.lr=1", "fit.lr=2"], {"fit.lr": 2}),
-        (["fit.lr=1", "fit={epochs: 2}"], {"fit": {"epochs": 2}}),
-        (["fit={epochs: 2}", "fit.lr=1"], {"fit": {"epochs": 2}, "fit.lr": 1}),
+        (["train_head.lr=0.5", "train_head.epochs=2"], {"train_head.lr": 0.5, "train_head.epochs": 2}),
+        (["train_head.lr=1", "train_head.lr=2"], {"train_head.lr": 2}),
+        (["train_head.lr=1", "train_head={epochs: 2}"], {"train_head": {"epochs": 2}}),
+        (["train_head={epochs: 2}", "train_head.lr=1"], {"train_head": {"epochs": 2}, "train_head.lr": 1}),
         (["head={kind: mlp, hidden: [3]}", "tta=null"], {"head": {"kind": "mlp", "hidden": [3]}, "tta": None}),
-        (["fit.lrx=1", "fit.lr=2"], {"fit.lrx": 1, "fit.lr": 2}),
+        (["fit.lrx=1", "train_head.lr=2"], {"fit.lrx": 1, "train_head.lr": 2}),
         ([], {}),
     ):
         assert read_values(overrides) == expected
@@ -37,13 +37,13 @@ def test_overrides_are_read_as_values_the_last_one_winning():
 
 def test_all_overrides_that_are_none_are_reported():
     with pytest.raises(RecipeError) as caught:
-        read_values(["fit.lr", "fit.epochs=[", "fit.x=1"])
+        read_values(["train_head.lr", "train_head.epochs=[", "fit.x=1"])
     assert len(caught.value.problems) == 2
 
 
 def test_overrides_go_before_what_members_say_of_themselves():
-    raw = two({"fit.epochs": 9, "fit.lr": 0.5}, {"fit": {"epochs": 8, "lr": 0.25}})
-    ensemble, recipes = settled(raw, "fit.epochs=2")
+    raw = two({"train_head.epochs": 9, "train_head.lr": 0.5}, {"train_head": {"epochs": 8, "lr": 0.25}})
+    ensemble, recipes = settled(raw, "train_head.epochs=2")
     assert [(recipe.train_head.epochs, recipe.train_head.lr) for recipe in recipes] == [(2, 0.5), (2, 0.25)]
     assert [member.name for member in ensemble.members] == ["a", "b"]
 
@@ -60,7 +60,7 @@ def test_an_override_of_one_key_keeps_the_rest_of_its_section():
 
 def test_an_override_of_a_section_goes_before_members_keys_in_it():
     _, recipes = settled(
-        two({"head": {"kind": "mlp", "hidden": [7]}, "fit.lr": 0.5}, {}), "head={kind: cosine}", "fit={epochs: 3}"
+        two({"head": {"kind": "mlp", "hidden": [7]}, "train_head.lr": 0.5}, {}), "head={kind: cosine}", "train_head={epochs: 3}"
     )
     assert {recipe.head.kind for recipe in recipes} == {"cosine"}
     assert {(recipe.train_head.epochs, recipe.train_head.lr) for recipe in recipes} == {(3, 1e-3)}
@@ -103,8 +103,11 @@ def test_recipes_are_found_beside_the_ensembles_file_and_named_absolutely(tmp_pa
 
 def test_what_was_settled_settles_to_the_same_from_anywhere(tmp_path, monkeypatch):
     (tmp_path / "toy.yaml").write_text(RECIPE)
-    raw = {"members": [{"recipe": "toy.yaml", "set": {"fit.lr": 0.5}}, {"recipe": "cpu-small"}], "vote": {"method": "hard"}}
-    first, recipes = settled(raw, "fit.epochs=2", "fit={epochs: 4}", base=tmp_path)
+    raw = {
+        "members": [{"recipe": "toy.yaml", "set": {"train_head.lr": 0.5}}, {"recipe": "cpu-small"}],
+        "vote": {"method": "hard"},
+    }
+    first, recipes = settled(raw, "train_head.epochs=2", "train_head={epochs: 4}", base=tmp_path)
     (tmp_path / "out").mkdir()
     monkeypatch.chdir(tmp_path / "out")
     again, same = settled(yaml.safe_load(dump_recipe(first)), base=tmp_path / "out", data=None)

@@ -24,8 +24,8 @@ def texts(path):
             {"Trials", "trial", "best so far", "the recipe as it is"},
         ),
         (
-            lambda path: plot_bars(path, {"fit.lr": 0.8, "fit.epochs": 0.2}, "What matters", "share"),
-            {"fit.lr", "fit.epochs", "share"},
+            lambda path: plot_bars(path, {"train_head.lr": 0.8, "train_head.epochs": 0.2}, "What matters", "share"),
+            {"train_head.lr", "train_head.epochs", "share"},
         ),
         (lambda path: plot_costs(path, ROWS, "Backbones"), {"small", "large <one>", "Backbones", "seconds for 1,000 drawings"}),
     ],

@@ -31,7 +31,7 @@ HEADS = {
     "knn": RECIPE + "head: {kind: knn, neighbours: 4}\n",
     "views": RECIPE + "tta: [hflip, identity, 'rotate(8,8)', 'hflip + rotate(-8,-8)']\n",
     "only flipped": RECIPE + "tta: [hflip]\n",
-    "squash": RECIPE.replace("{size: 32}", "{size: 32, fit: squash, colour: rgb, invert: never}"),
+    "squash": RECIPE.replace("{size: 32}", "{size: 32, resize: squash, colour: rgb, invert: never}"),
     "one channel": RECIPE.replace("batch_size: 16}", "batch_size: 16, model_args: {in_chans: 1}, mean: [0.5], std: [0.25]}"),
     "holdout": RECIPE.replace("{k: 3}", "{split: holdout}"),
     "tuned": TUNED,
@@ -148,7 +148,7 @@ def test_random_test_time_views_are_refused_or_left_out_with_their_measured_gain
 
 
 def test_a_crop_is_refused_unless_the_file_takes_squares(runs, tmp_path):
-    run_dir = runs("crop", RECIPE.replace("{size: 32}", "{size: 32, fit: crop_to_ink}"))
+    run_dir = runs("crop", RECIPE.replace("{size: 32}", "{size: 32, resize: crop_to_ink}"))
     with pytest.raises(ExportError, match="--fitted"):
         export_onnx(run_dir, tmp_path / "model.onnx")
     exported = export_onnx(run_dir, tmp_path / "model.onnx", ExportOptions(fitted=True))

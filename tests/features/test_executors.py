@@ -98,7 +98,7 @@ def test_as_many_cells_run_at_once_as_pytorch_has_threads(tmp_path, monkeypatch,
         def extract(self, pixels: np.ndarray) -> np.ndarray:
             if threading.get_ident() not in met:
                 met.add(threading.get_ident())
-                together.wait(20)
+                together.wait(120)
             return super().extract(pixels)
 
     use(monkeypatch, Meeting())

@@ -215,7 +215,7 @@ def test_threads_that_ask_at_once_get_the_views_rows_while_others_go(tmp_path, e
     expected = {view: features.read(view).copy() for view in SEVERAL}
 
     def ask(seed):
-        together.wait(20)
+        together.wait(120)
         order = np.random.default_rng(seed).integers(0, len(SEVERAL), 40)
         return all(np.array_equal(features.read(SEVERAL[i]), expected[SEVERAL[i]]) for i in order)
 
@@ -233,7 +233,7 @@ def test_a_view_that_threads_ask_for_at_once_is_gathered_once(tmp_path, extracto
         return gather(bank, digests)
 
     def ask(_):
-        together.wait(20)
+        together.wait(120)
         return features.read(SEVERAL[1])
 
     monkeypatch.setattr(FeatureBank, "read", slowly)
@@ -406,10 +406,10 @@ from inkfold.features.executors import InlineExecutor
 from inkfold.models.weights import BackboneSpec, resolve_backbone
 
 home, digests, side, gate = Path(sys.argv[1]), np.load(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
-cells.CPU_CELL_ROWS = 8
+cells.CPU_CHUNK_ROWS = 8
 torch.set_num_threads(1)
-info = resolve_backbone(BackboneSpec(name="test_resnet", weights="untrained", image_size=side))
-making = cells.Making(home, info, ImageOptions(size_px=side), "cpu", 4)
+info = resolve_backbone(BackboneSpec("test_resnet", weights="untrained", image_size=side))
+making = cells.FeatureJob(home, info, ImageOptions(size_px=side), "cpu", 4)
 build = cells.build_backbone
 
 def tell(stage, done, total):
@@ -678,10 +678,10 @@ def test_a_killed_run_loses_at_most_a_cell_and_ends_equal_though_two_runs_finish
 
         for process in others:
             process.send_signal(signal.SIGCONT)
-        heard = [process.communicate(timeout=60)[0].split() for process in others]
+        heard = [process.communicate(timeout=300)[0].split() for process in others]
         # another process too: this one may have been told to use other numbers of threads, which round differently
         uninterrupted = stack.enter_context(started(whole_home, digests, gate, side))
-        assert "took 60 0" in uninterrupted.communicate(timeout=60)[0]
+        assert "took 60 0" in uninterrupted.communicate(timeout=300)[0]
     forwards = sorted(int(words[words.index("took") + 1]) for words in heard)
     assert forwards == [0, left], "the lock lets one of them work, and the other finds all of it"
     assert sum(words.count("build") for words in heard) == 1

@@ -30,7 +30,7 @@ def test_a_pool_leaves_the_same_bytes_and_redoes_only_the_cell_whose_process_was
     made, digests = real_bank(tmp_path / "inline", 150)
     views = (IDENTITY, parse_view("rotate(9)", 0, 1))
     extract(made, dict.fromkeys(views, digests), InlineExecutor())
-    monkeypatch.setattr("inkfold.features.process_pool.run_cell", noted)
+    monkeypatch.setattr("inkfold.features.process_pool.run_chunk", noted)
     made, digests = real_bank(tmp_path / "pool", 150)
     begun = killed_once(made, digests, pool, victim=1)
     plan = [name_of(cell) for cell in plan_chunks(made, {IDENTITY: digests})]
@@ -43,7 +43,7 @@ def test_a_pool_leaves_the_same_bytes_and_redoes_only_the_cell_whose_process_was
 
 
 def test_a_cell_whose_process_is_killed_every_time_ends_in_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr("inkfold.features.process_pool.run_cell", die)
+    monkeypatch.setattr("inkfold.features.process_pool.run_chunk", die)
     made, digests = real_bank(tmp_path, 20)
     pool = PoolExecutor(1)
     with pytest.raises(CacheError, match=r"20 drawings of .* was killed 3 times \(SIGKILL\(-9\)\)") as caught:
@@ -61,7 +61,7 @@ def test_workers_end_with_their_parent_however_it_ends_and_what_is_done_is_kept(
 
 
 def test_a_full_disk_in_a_process_is_told_as_it_is(tmp_path, monkeypatch, pool):
-    monkeypatch.setattr("inkfold.features.process_pool.run_cell", on_full_disk)
+    monkeypatch.setattr("inkfold.features.process_pool.run_chunk", on_full_disk)
     made, digests = real_bank(tmp_path, 20)
     with pytest.raises(CacheError, match=r"safetensors: No space left on device\. Free some space or set INKFOLD_HOME"):
         extract(made, {IDENTITY: digests}, pool)

@@ -191,7 +191,7 @@ import ray
 from ray.cluster_utils import Cluster
 import inkfold.features.tasks, inkfold.features.ray_cluster
 import toy_bank
-from inkfold.features.executors import open_launcher
+from inkfold.features.executors import open_executor
 
 inkfold.features.tasks.CPU_CHUNK_ROWS = 32
 inkfold.features.ray_cluster._run_on_machine = toy_bank.noted_on_machine
@@ -206,7 +206,7 @@ def lose(pid):
     machines.remove_node(lost, allow_graceful=False)
 
 made, digests = toy_bank.real_bank(Path(sys.argv[1]), 150)
-with open_launcher(f"ray:{machines.address}") as launcher:
+with open_executor(f"ray:{machines.address}") as launcher:
     toy_bank.killed_once(made, digests, launcher, 2, lose)
 machines.shutdown()
 """

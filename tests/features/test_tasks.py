@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from inkfold.augment.views import IDENTITY, parse_view
@@ -22,7 +22,6 @@ def planned(made: FeatureJob, ids) -> list:
     return plan_chunks(made, {IDENTITY: named(ids)})
 
 
-@settings(deadline=None)
 @given(st.data(), st.integers(1, 120), st.sampled_from([1, 5, 16, 100]))
 def test_a_plan_does_not_depend_on_order_or_repetition_and_covers_every_drawing_once(tmp_path_factory, data, count, batch_size):
     made = making(tmp_path_factory.getbasetemp() / "plans", batch_size)
@@ -34,7 +33,6 @@ def test_a_plan_does_not_depend_on_order_or_repetition_and_covers_every_drawing_
     assert all(len(cell) == made.cell_rows for cell in plan[:-1])
 
 
-@settings(deadline=None)
 @given(st.sets(st.integers(0, 12)))
 def test_whole_cells_that_are_done_leave_the_others_as_they_were(tmp_path_factory, done):
     made = making(tmp_path_factory.getbasetemp() / "plans", 16)

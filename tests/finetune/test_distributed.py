@@ -1,5 +1,4 @@
 import os
-import socket
 import subprocess
 import sys
 
@@ -11,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inkfold.finetune.distributed import ProcessGroup, joined_processes
+from toy import free_port
 
 CPU = torch.device("cpu")
 MEMBER = """
 import numpy as np, torch, torch.distributed as dist
-from inkfold.finetune.distributed import joined
-with joined(torch.device("cpu")) as world:
+from inkfold.finetune.distributed import joined_processes
+with joined_processes(torch.device("cpu")) as world:
     world.wait()
     given = np.arange(3) + 10 * world.rank
     total, share = world.total(given).tolist(), world.share(np.arange(5)).tolist()
@@ -26,8 +26,8 @@ assert not dist.is_initialized()
 
 LASTING = """
 import os, time, torch
-from inkfold.finetune.distributed import joined
-with joined(torch.device("cpu")) as world:
+from inkfold.finetune.distributed import joined_processes
+with joined_processes(torch.device("cpu")) as world:
     os.write(1, b"%d\\n" % world.rank)  # at once: two processes' prints mix their line ends
     time.sleep(300)
 """
@@ -41,10 +41,7 @@ for member in members:
 
 def meeting_place():
     """Where two processes on this machine meet, as their launcher tells them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
 
 
 @given(st.integers(0, 40), st.integers(1, 9))
@@ -76,7 +73,7 @@ def test_processes_that_a_launcher_started_meet_add_up_and_part():
         subprocess.Popen([sys.executable, "-c", MEMBER], env={**os.environ, **place, "RANK": str(rank)}, stdout=subprocess.PIPE)
         for rank in range(2)
     ]
-    said = [member.communicate(timeout=60)[0].decode().strip() for member in members]
+    said = [member.communicate(timeout=300)[0].decode().strip() for member in members]
     assert said == [
         "0 2 True [0, 1, 2] [10.0, 12.0, 14.0] [0, 1, 2]",
         "1 2 False [3, 4] [10.0, 12.0, 14.0] [10, 11, 12]",
@@ -91,4 +88,4 @@ def test_processes_end_when_torchrun_was_killed():
     launcher = subprocess.Popen([sys.executable, "-c", LAUNCHER, LASTING], env={**os.environ, **place}, stdout=subprocess.PIPE)
     assert sorted(launcher.stdout.readline() for _ in range(2)) == [b"0\n", b"1\n"]
     launcher.kill()
-    assert launcher.communicate(timeout=30)[0] == b""
+    assert launcher.communicate(timeout=300)[0] == b""

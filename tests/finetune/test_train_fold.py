@@ -3,10 +3,9 @@
 import contextlib
 import json
 import os
-import signal
+import shutil
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +13,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from forks import INKFOLD, run_together
 from inkfold.config.load import validate_recipe
 from inkfold.errors import PredictionError, RecipeError
 from inkfold.evaluation.predictions import Predictions
@@ -29,7 +29,7 @@ from inkfold.pipeline.run import Run
 from inkfold.pipeline.train import train
 from inkfold.runtime.cost import Cost
 from inkfold.storage.hashing import digest_file
-from toy import RECIPE, RUN_FILES, command_line, environment, files_below, python, toy_data, toy_recipe
+from toy import KILLED_AT_MOMENTS, RECIPE, RUN_FILES, environment, files_below, free_port, job_of, python, run_code, toy_recipe
 
 torch.set_num_threads(1)
 
@@ -41,6 +41,7 @@ curriculum:
   - {{until_epoch: 1}}
   - {{augment: ["rotate(15)", hflip@0.5]}}
 """
+WHOLE = TUNED.replace("batch_size: 16}", "batch_size: 16, train: all, drop_path: 0.1}")
 RESULTS = (
     "metrics.json",
     "curve.json",
@@ -57,13 +58,23 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def data(tmp_path):
-    return toy_data(tmp_path / "data")
+def data(frozen_run):
+    return frozen_run / "data"
 
 
 @pytest.fixture
 def recipe(tmp_path):
-    return toy_recipe(tmp_path, TUNED.replace("batch_size: 16}", "batch_size: 16, train: all, drop_path: 0.1}"))
+    return toy_recipe(tmp_path, WHOLE)
+
+
+@pytest.fixture
+def whole(shared_directories, frozen_run):
+    """The finished run of `recipe` on `data`, which nothing interrupted."""
+
+    def make(directory):
+        train(toy_recipe(directory, WHOLE), data=frozen_run / "data", out=directory / "run")
+
+    return Run.load(shared_directories.get("fine-tuned run", make) / "run")
 
 
 def contents(out):
@@ -82,9 +93,9 @@ def kill_at(monkeypatch, step):
     monkeypatch.setattr(finetune.FoldTrainer, "_step", dying)
 
 
-def test_a_run_leaves_its_files_and_answers_for_new_drawings_as_for_the_test(tmp_path, data, recipe):
-    run = train(recipe, data=data, out=tmp_path / "run")
-    assert files_below(tmp_path / "run") == RUN_FILES | WEIGHTS | set(CURVES)
+def test_a_run_leaves_its_files_and_answers_for_new_drawings_as_for_the_test(data, whole):
+    run = whole
+    assert files_below(run.path) == RUN_FILES | WEIGHTS | set(CURVES)
     assert set(CURVES) < set(run.manifest["files"])
     test = Predictions.load(run.path / "predictions/test.parquet")
     again = run.predict_fold_proba([data / "test" / path for path in test.image_paths])
@@ -100,8 +111,8 @@ def test_a_run_leaves_its_files_and_answers_for_new_drawings_as_for_the_test(tmp
     assert len({point["view"] for point in curve[1:]}) == 2, "a new view an epoch"
 
 
-def test_weights_that_are_gone_changed_or_outside_the_run_are_refused(tmp_path, data, recipe):
-    run = train(recipe, data=data, out=tmp_path / "run")
+def test_weights_that_are_gone_changed_or_outside_the_run_are_refused(tmp_path, whole):
+    run = Run.load(shutil.copytree(whole.path, tmp_path / "run"))
     weights, manifest = run.path / "weights/fold1.safetensors", run.path / "manifest.json"
     whole, said = weights.read_bytes(), manifest.read_text()
     weights.write_bytes(whole[:-1] + b"x")
@@ -144,10 +155,9 @@ def test_depthwise_convolutions_learn_quickly_on_a_cpu(tmp_path, data, recipe, m
 
 
 @pytest.mark.parametrize("step", [1, 4, 8, 10])
-def test_a_run_killed_after_any_step_ends_with_the_same_bytes(tmp_path, data, recipe, monkeypatch, step):
+def test_a_run_killed_after_any_step_ends_with_the_same_bytes(tmp_path, data, recipe, whole, monkeypatch, step):
     monkeypatch.setattr(finetune, "CHECKPOINT_S", 0.0)
     monkeypatch.setattr(finetune, "CHECKPOINT_SHARE", 1e9)
-    whole = train(recipe, data=data, out=tmp_path / "whole")
     with monkeypatch.context() as patched:
         kill_at(patched, step)
         with pytest.raises(Killed):
@@ -158,19 +168,9 @@ def test_a_run_killed_after_any_step_ends_with_the_same_bytes(tmp_path, data, re
     assert trained[1] < trained[0]
 
 
-def test_a_process_killed_at_random_moments_ends_with_the_same_bytes(tmp_path, data, recipe):
-    whole, out = train(recipe, data=data, out=tmp_path / "whole"), tmp_path / "killed"
-    rng = np.random.default_rng(0)
-    for _ in range(4):
-        process = subprocess.Popen(
-            command_line("train", recipe, f"data={data}", f"out={out}"),
-            env=environment(os.environ["INKFOLD_HOME"]),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        time.sleep(float(rng.uniform(1, 7)))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+def test_a_process_killed_at_random_moments_ends_with_the_same_bytes(tmp_path, data, recipe, whole):
+    out = tmp_path / "killed"
+    run_code(KILLED_AT_MOMENTS, recipe, data, out, 0.3, 0.8, 1.2, 1.6)
     continued = train(recipe, data=data, out=out)
     for name in WEIGHTS:
         expected, got = load_file(whole.path / name), load_file(continued.path / name)
@@ -212,24 +212,23 @@ def test_when_memory_is_short_for_one_drawing_the_run_stops_and_says_what_to_set
         train(recipe, data=data, out=tmp_path / "run")
 
 
-def test_a_rehearsal_leaves_nothing_behind(tmp_path, data, recipe, monkeypatch):
-    expected, rehearsed = train(recipe, data=data, out=tmp_path / "expected"), []
+def test_a_rehearsal_leaves_nothing_behind(tmp_path, data, recipe, whole, monkeypatch):
+    rehearsed = []
 
     def rehearse(self):
         rehearsed.append(self.engine.rehearse(torch.rand(4, 3, 32, 32)))
 
     monkeypatch.setattr(finetune.FoldTrainer, "_rehearse", rehearse)
-    assert contents(train(recipe, data=data, out=tmp_path / "run").path) == contents(expected.path)
+    assert contents(train(recipe, data=data, out=tmp_path / "run").path) == contents(whole.path)
     assert rehearsed == [True] * 3, "once a fold"
 
 
-def test_a_loss_that_is_no_number_is_tried_again_once_and_goes_on(tmp_path, data, recipe, monkeypatch):
+def test_a_loss_that_is_no_number_is_tried_again_once_and_goes_on(tmp_path, data, recipe, whole, monkeypatch):
     real, calls = finetune.FoldTrainer._accumulate, iter(range(10_000))
 
     def once_broken(self, *given):
         return float("nan") if next(calls) == 5 else real(self, *given)
 
-    whole = train(recipe, data=data, out=tmp_path / "whole")
     monkeypatch.setattr(finetune.FoldTrainer, "_accumulate", once_broken)
     assert contents(train(recipe, data=data, out=tmp_path / "run").path) == contents(whole.path)
 
@@ -253,13 +252,14 @@ def test_interpolation_is_chosen_on_held_out_drawings_and_its_flattery_is_told(t
 def test_the_start_as_the_only_share_is_the_frozen_run(tmp_path, data, recipe):
     run = train(recipe, "finetune.interpolate=[0]", data=data, out=tmp_path / "run")
     assert run.metrics["out_of_fold"]["accuracy"] == pytest.approx(run.metrics["finetune"]["frozen_accuracy"])
-    frozen = train(recipe, "backbone.train=frozen", "curriculum=[]", "backbone.drop_path=0", data=data, out=tmp_path / "frozen")
+    frozen = train(recipe, "finetune.part=none", "curriculum=[]", "finetune.drop_path=0", data=data, out=tmp_path / "frozen")
     expected, got = (one.predict_proba(sorted((data / "test").rglob("*.png"))) for one in (frozen, run))
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
-def test_a_killed_run_goes_on_from_the_heads_that_it_started_from_whoever_fits_them_again(tmp_path, data, recipe, monkeypatch):
-    whole = train(recipe, data=data, out=tmp_path / "whole")
+def test_a_killed_run_goes_on_from_the_heads_that_it_started_from_whoever_fits_them_again(
+    tmp_path, data, recipe, whole, monkeypatch
+):
     real = pipeline._train_heads
 
     def fitted_elsewhere(*given):
@@ -351,7 +351,7 @@ def test_the_best_epochs_weights_are_kept_and_what_that_flatters_is_told(tmp_pat
     ("setting", "message"),
     [
         ("finetune.precision=float16", "float16 needs a GPU, and this runs on cpu. Take auto"),
-        ("backbone.train=lora", r"lora needs peft. Install it: pip install 'inkfold\[lora\]'"),
+        ("finetune.part=lora", r"lora needs peft. Install it: pip install 'inkfold\[lora\]'"),
     ],
 )
 def test_what_this_machine_cant_do_is_told_before_drawings_are_read(tmp_path, data, recipe, monkeypatch, setting, message):
@@ -373,7 +373,7 @@ def test_mixup_needs_nothing_that_this_process_did_before():
     ("changes", "message"),
     [
         ({"head": {"kind": "knn"}}, "knn can't be trained with its backbone"),
-        ({"fit": {"starts": 2}}, "has one head"),
+        ({"train_head": {"starts": 2}}, "has one head"),
         ({"curriculum": [{"until_epoch": 4}, {"until_epoch": 20}]}, r"the last one at finetune.epochs, 10"),
     ],
 )
@@ -409,8 +409,8 @@ def step(self, *given):
         assert all(isinstance(one, DTensor) for kind in kinds for one in kind)
         own, whole = (sum(count(one) for kind in kinds for one in kind) for count in (lambda one: one.to_local().numel(),
                                                                                   lambda one: one.numel()))
-        pathlib.Path(sys.argv[0]).with_name(f"share{self.world.rank}.txt").write_text(f"{own / whole:.1f}")
-        torch.distributed.barrier()  # the launcher ends the other process as soon as one has ended
+        pathlib.Path(f"share{self.world.rank}.txt").write_text(f"{own / whole:.1f}")
+        torch.distributed.barrier()  # else the other process might fail at its next exchange
         sys.exit(9)
 finetune.FoldTrainer._step, finetune.CHECKPOINT_S, finetune.CHECKPOINT_SHARE = step, 0.0, 1e9
 cli.main(sys.argv[1:])
@@ -432,16 +432,20 @@ cli.main(sys.argv[1:])
 """
 
 
-def two_processes(*command):
-    place = ["--nproc-per-node=2", "--master-addr=127.0.0.1", "--master-port=29617"]
-    return subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *place, *map(str, command)],
-        env=environment(os.environ["INKFOLD_HOME"]),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+def two_processes(code, *arguments):
+    """Run code in two processes that train together. FSDP warns of how it is used, and warnings are errors in the parent."""
+    code = f"import warnings; warnings.simplefilter('default')\n{code}"
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+    done = run_together(*(job_of(code, *arguments, **place, RANK=str(rank)) for rank in range(2)))
+    return [one.returncode for one in done], "\n".join(one.stderr[-3000:] for one in done)
+
+
+def by_torchrun(*command):
+    """Run a command in two processes that PyTorch's launcher starts."""
+    place = ["--nproc-per-node=2", "--master-addr=127.0.0.1", f"--master-port={free_port()}"]
+    line = [sys.executable, "-m", "torch.distributed.run", *place, *map(str, command)]
+    done = subprocess.run(line, env=environment(os.environ["INKFOLD_HOME"]), capture_output=True, text=True, check=False)
+    return [done.returncode], done.stderr[-3000:]
 
 
 def assert_equal_weights(run, other):
@@ -452,15 +456,25 @@ def assert_equal_weights(run, other):
 
 
 @pytest.fixture
-def alone(tmp_path, data):
-    return train(toy_recipe(tmp_path, VIT), *UNEVEN, data=data, out=tmp_path / "alone")
+def uneven(tmp_path):
+    return toy_recipe(tmp_path, VIT)
 
 
-def test_two_processes_train_as_one_does(tmp_path, data, alone):
-    arguments = ["train", tmp_path / "toy.yaml", f"data={data}", *UNEVEN]
-    for shard in ("none", "full"):
-        done = two_processes("-m", "inkfold", *arguments, f"finetune.shard={shard}", f"out={tmp_path / shard}")
-        assert done.returncode == 0, done.stderr[-3000:]
+@pytest.fixture
+def alone(shared_directories, data):
+    """The run of `uneven` that one process trained by itself."""
+
+    def make(directory):
+        train(toy_recipe(directory, VIT), *UNEVEN, data=data, out=directory / "run")
+
+    return Run.load(shared_directories.get("uneven batches", make) / "run")
+
+
+def test_two_processes_train_as_one_does(tmp_path, data, uneven, alone):
+    arguments = ["train", uneven, f"data={data}", *UNEVEN]
+    for shard, run, *start in (("none", by_torchrun, "-m", "inkfold"), ("full", two_processes, INKFOLD)):
+        codes, said = run(*start, *arguments, f"finetune.shard={shard}", f"out={tmp_path / shard}")
+        assert not any(codes), said
         assert_equal_weights(alone.path, tmp_path / shard)
         curves = [json.loads((run / "curve.json").read_text())["epochs"] for run in (alone.path, tmp_path / shard)]
         for expected, got in zip(*curves, strict=True):
@@ -469,26 +483,24 @@ def test_two_processes_train_as_one_does(tmp_path, data, alone):
 
 
 def test_where_one_of_two_processes_has_too_little_memory_both_take_fewer_drawings_at_once(tmp_path, data):
-    script, recipe, settings = (
-        tmp_path / "short.py",
-        toy_recipe(tmp_path, VIT),
-        ["finetune.batch_size=9", UNEVEN[0], *UNEVEN[3:]],
-    )
-    script.write_text(SHORT)
-    done = two_processes(script, "train", recipe, f"data={data}", *settings, f"out={tmp_path / 'run'}")
-    assert done.returncode == 0, done.stderr[-3000:]
+    recipe, settings = toy_recipe(tmp_path, VIT), ["finetune.batch_size=9", UNEVEN[0], *UNEVEN[3:]]
+    codes, said = two_processes(SHORT, "train", recipe, f"data={data}", *settings, f"out={tmp_path / 'run'}")
+    assert codes == [0, 0], said
     run = Run.load(tmp_path / "run")
     assert [text for text in run.manifest["warnings"] if "memory ran out; goes on with 2 drawings a forward" in text]
     assert_equal_weights(train(recipe, *settings, data=data, out=tmp_path / "alone").path, run.path)
 
 
-def test_a_sharded_training_that_ended_early_goes_on_in_one_process_that_shares_nothing_out(tmp_path, data, alone):
-    script, settings = tmp_path / "ending.py", [*UNEVEN, "finetune.shard=full"]
-    script.write_text(ENDING)
-    done = two_processes(script, "train", tmp_path / "toy.yaml", f"data={data}", *settings, f"out={tmp_path / 'run'}")
+def test_a_sharded_training_that_ended_early_goes_on_in_one_process_that_shares_nothing_out(
+    tmp_path, data, uneven, alone, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    settings = [*UNEVEN, "finetune.shard=full"]
+    codes, said = two_processes(ENDING, "train", uneven, f"data={data}", *settings, f"out={tmp_path / 'run'}")
     shares = {path.name: path.read_text() for path in tmp_path.glob("share*.txt")}
-    assert shares == {"share0.txt": "0.5", "share1.txt": "0.5"}, done.stderr[-3000:]
-    continued = train(tmp_path / "toy.yaml", *settings, data=data, out=tmp_path / "run")
+    assert shares == {"share0.txt": "0.5", "share1.txt": "0.5"}, said
+    assert codes == [9, 9]
+    continued = train(uneven, *settings, data=data, out=tmp_path / "run")
     assert_equal_weights(alone.path, continued.path)
     trained = [json.loads((run.path / "cost.json").read_text())["trained"] for run in (alone, continued)]
     assert trained == [18, 9], "the second epoch alone; the first was done by two"
@@ -503,23 +515,22 @@ def test_batches_too_small_for_all_processes_are_refused_instead_of_waited_for(t
 
 
 @pytest.fixture
-def taught(tmp_path, data):
+def taught(tmp_path, frozen_run):
     """A recipe with a teacher: a finished run of its own."""
-    (tmp_path / "teacher").mkdir()
-    teacher = train(toy_recipe(tmp_path / "teacher", RECIPE), data=data, out=tmp_path / "teacher/run").path
     text = TUNED.replace("batch_size: 16}", "batch_size: 16, train: all}").replace(
-        "mixup: 0.2, cutmix: 0.5", f"teacher: {teacher}"
+        "mixup: 0.2, cutmix: 0.5", f"teacher: {frozen_run / 'run'}"
     )
     return toy_recipe(tmp_path, text)
 
 
-def test_a_taught_network_finds_drawings_alike_as_its_teacher_does(tmp_path, data, taught):
+def test_a_taught_network_finds_drawings_alike_as_its_teacher_does(tmp_path, data, taught, frozen_run, own_home):
     digests = np.array([digest_file(path).encode() for path in sorted((data / "train").rglob("*.png"))])
 
     def features(run):
         return torch.from_numpy(run.extractors()[0][0].extract(digests, Cost()).read()).float()
 
-    teacher = features(Run.load(tmp_path / "teacher/run"))
+    shutil.copytree(frozen_run / "home", own_home)
+    teacher = features(Run.load(frozen_run / "run"))
     far = train(taught, "finetune.teacher=null", "finetune.epochs=6", data=data, out=tmp_path / "alone")
     near = train(taught, "finetune.teacher_weight=10", "finetune.epochs=6", data=data, out=tmp_path / "taught")
     losses = [relation_loss(features(run), teacher).item() for run in (near, far)]

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from inkfold.heads.epoch_selection import select_epochs
@@ -77,7 +77,6 @@ def nested(right):
     return total
 
 
-@settings(deadline=None)
 @given(answers_of_members)
 def test_figures_are_those_of_loops_over_drawings(right):
     selection, count = select_epochs(right), sum(one.shape[1] for one in right)
@@ -90,7 +89,6 @@ def test_figures_are_those_of_loops_over_drawings(right):
         assert selection.nested_accuracy == sum(nested(one) for one in right) / count
 
 
-@settings(deadline=None)
 @given(answers_of_members, st.randoms())
 def test_the_order_of_members_is_irrelevant(right, random):
     order = random.sample(range(len(right)), len(right))

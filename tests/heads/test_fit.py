@@ -504,7 +504,7 @@ def test_every_group_asks_for_its_own_epochs_from_any_thread(monkeypatch):
         asked.append(epoch)
         askers.add(threading.get_ident())
         if len(asked) <= 2:
-            meeting.wait(20)  # two ask at once
+            meeting.wait(120)  # two ask at once
         return views(epoch)
 
     with threads(2):

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from inkfold.heads import fit_group as course
@@ -50,7 +50,6 @@ def test_every_epoch_has_its_own_order_of_all_drawings():
     assert np.array_equal(epoch_order(30, 1, 2), orders[2])
 
 
-@settings(deadline=None)
 @given(st.integers(0, 50), st.integers(0, 2**32), st.integers(0, 10_000))
 def test_an_order_is_a_function_of_seed_and_epoch_alone(n, seed, epoch):
     order = epoch_order(n, seed, epoch)

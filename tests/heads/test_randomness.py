@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from inkfold.heads.randomness import StepRandomness
@@ -28,7 +28,6 @@ def shares_of(draws, alphas, batch=BATCH):
     return draws.mixture(alphas, torch.ones(len(alphas), batch)).shares[:, 0]
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32), st.integers(0, 10_000), st.integers(0, 10_000))
 def test_a_steps_draws_are_a_function_of_seed_epoch_and_step_alone(seed, epoch, step):
     first, again = chance(seed, epoch, step), chance(seed, epoch, step)
@@ -96,7 +95,6 @@ def test_a_smaller_share_drops_some_of_what_a_larger_one_drops():
     assert (large[small == 0] == 0).all()
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([0.0, 0.2, 0.7])), min_size=1, max_size=6), st.data())
 def test_what_is_dropped_does_not_depend_on_who_is_beside(members, data):
     starts, shares = zip(*members, strict=True)
@@ -145,7 +143,6 @@ def test_shares_follow_the_beta_distribution(alpha):
     assert (drawn <= 1).all()
 
 
-@settings(deadline=None)
 @given(st.sets(st.integers(0, BATCH - 1), min_size=1), st.integers(0, 100))
 def test_where_nobody_may_see_some_drawings_the_others_draw_as_if_they_were_there(used, step):
     places = np.sort(np.fromiter(used, np.int64))

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from inkfold.heads.settings import lr_factor
@@ -102,7 +102,6 @@ def test_warming_up_is_pytorchs_linear_lr_chained_with_the_schedule():
     assert factors("cosine", 5, 6, warmup_epochs=2) == pytest.approx(expected, abs=1e-9)
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(SCHEDULES),
     st.integers(1, 30),

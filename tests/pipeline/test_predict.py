@@ -63,8 +63,8 @@ def runs(trained):
     root = trained.path.parent
     settings = {
         "views": ("tta=[identity, hflip@0.5, 'rotate(20)']", "image.stored_size=40", "head={kind: mlp, hidden: [5]}"),
-        "knn": ("head={kind: knn}", "image.fit=crop_to_ink"),
-        "finetuned": ("backbone.train=last_blocks", "finetune.epochs=1"),
+        "knn": ("head={kind: knn}", "image.resize=crop_to_ink"),
+        "finetuned": ("finetune.part=last_blocks", "finetune.epochs=1"),
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INKFOLD_HOME", str(root / "home"))

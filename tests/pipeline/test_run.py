@@ -13,16 +13,13 @@ from inkfold.pipeline.manifest import MANIFEST
 from inkfold.pipeline.run import HEADS, Run, class_digest, files_of, prediction_views, write_predictions
 from inkfold.pipeline.train import train
 from inkfold.storage.hashing import digest_file
-from toy import CLASSES, read_rows, toy_data, toy_recipe
+from toy import CLASSES, read_rows, toy_recipe
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(frozen_run):
     """One run, never changed; its data beside it."""
-    root = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("INKFOLD_HOME", str(root / "home"))
-        return train(toy_recipe(root), data=toy_data(root / "data"), out=root / "run")
+    return Run.load(frozen_run / "run")
 
 
 @pytest.fixture
@@ -31,7 +28,8 @@ def run(trained, tmp_path):
     return Run.load(shutil.copytree(trained.path, tmp_path / "run"))
 
 
-def test_a_loaded_run_is_the_one_that_was_trained(trained):
+def test_a_loaded_run_is_the_one_that_was_trained(frozen_run, tmp_path):
+    trained = train(toy_recipe(tmp_path), data=frozen_run / "data", out=tmp_path / "run")
     loaded = Run.load(trained.path)
     assert (loaded.manifest, loaded.metrics, loaded.recipe) == (trained.manifest, trained.metrics, trained.recipe)
     assert loaded.classes_ == CLASSES

@@ -71,8 +71,8 @@ def test_a_broken_file_that_was_added_is_written_again_without_training_again(tm
 
 
 def test_a_recipe_is_flat_as_it_would_be_typed():
-    assert flat_recipe({"fit": {"lr": 0.01}, "tta": ["identity"], "seed": None, "head": {}}) == {
-        "fit.lr": "0.01",
+    assert flat_recipe({"train_head": {"lr": 0.01}, "tta": ["identity"], "seed": None, "head": {}}) == {
+        "train_head.lr": "0.01",
         "tta": "[identity]",
         "seed": "null",
         "head": "{}",

@@ -43,8 +43,9 @@ VIEWS_FORWARDS = 18 * TRAIN_VIEWS + 6 * TEST_VIEWS
 
 
 @pytest.fixture
-def data(tmp_path):
-    return toy_data(tmp_path / "data")
+def data(tmp_path, frozen_run):
+    """A copy of the toy data that a test may change."""
+    return shutil.copytree(frozen_run / "data", tmp_path / "data")
 
 
 @pytest.fixture
@@ -58,6 +59,38 @@ def with_views(tmp_path):
     return toy_recipe(tmp_path, VIEWS)
 
 
+@pytest.fixture
+def plain(frozen_run):
+    """The finished run of `recipe` on `data`, shared with other tests."""
+    return Run.load(frozen_run / "run")
+
+
+@pytest.fixture
+def viewed_run(shared_directories, frozen_run):
+    def make(directory):
+        train(toy_recipe(directory, VIEWS), data=frozen_run / "data", out=directory / "run")
+
+    return shared_directories.get("run with views", make)
+
+
+@pytest.fixture
+def viewed(viewed_run):
+    """The finished run of `with_views` on `data`, shared with other tests."""
+    return Run.load(viewed_run / "run")
+
+
+@pytest.fixture
+def plain_features(frozen_run, own_home):
+    """Put what the run `plain` computed into this test's home."""
+    shutil.copytree(frozen_run / "home", own_home)
+
+
+@pytest.fixture
+def viewed_features(viewed_run, own_home):
+    """Put what the run `viewed` computed into this test's home."""
+    shutil.copytree(viewed_run / "home", own_home)
+
+
 def cost(run):
     return json.loads((run.path / "cost.json").read_text())
 
@@ -66,16 +99,16 @@ def out_of_fold(run):
     return Predictions.load(run.path / "predictions/out_of_fold.parquet")
 
 
-def test_a_run_leaves_exactly_its_files(tmp_path, data, recipe):
-    run = train(recipe, data=data, out=tmp_path / "run")
-    assert files_below(tmp_path / "run") == RUN_FILES
+def test_a_run_leaves_exactly_its_files(plain):
+    run = plain
+    assert files_below(run.path) == RUN_FILES
     assert {*run.manifest["files"], "manifest.json"} == RUN_FILES
     assert run.manifest["members"] == ["fold 0", "fold 1", "fold 2"]
     assert run.classes_ == CLASSES
 
 
-def test_figures_agree_with_scikit_learn_on_the_tables_own_labels(tmp_path, data, recipe):
-    run = train(recipe, data=data, out=tmp_path / "run")
+def test_figures_agree_with_scikit_learn_on_the_tables_own_labels(data, plain):
+    run = plain
     found = out_of_fold(run)
     rows = read_rows(data / "train.csv")[1:]
     assert found.image_paths.tolist() == [path for _, path, _ in rows], "in the table's order"
@@ -90,8 +123,8 @@ def test_figures_agree_with_scikit_learn_on_the_tables_own_labels(tmp_path, data
         assert fold["accuracy"] == pytest.approx(accuracy_score(np.array(truth)[own], found.preds[own]), abs=1e-6)
 
 
-def test_the_submission_is_the_argmax_of_the_folds_mean(tmp_path, data, recipe):
-    run = train(recipe, data=data, out=tmp_path / "run")
+def test_the_submission_is_the_argmax_of_the_folds_mean(data, plain):
+    run = plain
     test = Predictions.load(run.path / "predictions/test.parquet")
     assert test.fold_probs.shape == (3, 6, 3)
     np.testing.assert_allclose(test.probs, test.fold_probs.astype(np.float64).mean(0), atol=1e-6)
@@ -101,8 +134,8 @@ def test_the_submission_is_the_argmax_of_the_folds_mean(tmp_path, data, recipe):
     assert [int(row[2]) for row in rows] == test.probs.argmax(1).tolist()
 
 
-def test_two_runs_give_the_same_bytes(tmp_path, data, recipe, monkeypatch):
-    first = train(recipe, data=data, out=tmp_path / "one")
+def test_two_runs_give_the_same_bytes(tmp_path, data, recipe, plain, plain_features, monkeypatch):
+    first = plain
     again = train(recipe, data=data, out=tmp_path / "two")
     monkeypatch.setenv("INKFOLD_HOME", str(tmp_path / "other home"))
     fresh = train(recipe, data=data, out=tmp_path / "three")
@@ -111,14 +144,12 @@ def test_two_runs_give_the_same_bytes(tmp_path, data, recipe, monkeypatch):
     assert forwards == [24, 0, 24]
 
 
-def test_where_features_are_computed_is_no_part_of_a_run(tmp_path, data, with_views, own_home, monkeypatch):
-    inline = train(with_views, data=data, out=tmp_path / "inline")
-    other_home = tmp_path / "other home"
-    monkeypatch.setenv("INKFOLD_HOME", str(other_home))
+def test_where_features_are_computed_is_no_part_of_a_run(tmp_path, frozen_run, with_views, viewed, viewed_run, own_home):
+    inline, data = viewed, frozen_run / "data"
     pooled = train(with_views, data=data, out=tmp_path / "pooled", on="pool:2")
     assert contents(pooled.path, (*RESULTS, "recipe.yaml")) == contents(inline.path, (*RESULTS, "recipe.yaml"))
     assert cost(pooled)["forwards"] == cost(inline)["forwards"] == VIEWS_FORWARDS
-    assert shard_files(other_home) == shard_files(own_home)
+    assert shard_files(own_home) == shard_files(viewed_run / "home")
     assert train(with_views, data=data, out=tmp_path / "pooled", on="inline").manifest == pooled.manifest, "continued elsewhere"
 
 
@@ -139,8 +170,8 @@ def test_row_order_changes_nothing(tmp_path, data, recipe):
     assert train(recipe, data=data, out=tmp_path / "one").manifest == first.manifest, "no other data"
 
 
-def test_the_seed_changes_the_folds(tmp_path, data, recipe):
-    one = out_of_fold(train(recipe, data=data, out=tmp_path / "one"))
+def test_the_seed_changes_the_folds(tmp_path, data, recipe, plain):
+    one = out_of_fold(plain)
     two = out_of_fold(train(recipe, "seed=43", data=data, out=tmp_path / "two"))
     assert not np.array_equal(one.folds, two.folds)
 
@@ -165,36 +196,32 @@ def test_a_run_without_its_manifest_is_finished_from_the_bank(tmp_path, data, re
     assert json.loads((tmp_path / "run/cost.json").read_text())["forwards"] == 0
 
 
-def test_another_head_on_the_same_features_needs_no_forward(tmp_path, data, recipe):
-    train(recipe, data=data, out=tmp_path / "one")
+def test_another_head_on_the_same_features_needs_no_forward(tmp_path, data, recipe, plain_features):
     run = train(recipe, "head={kind: mlp, hidden: [5], activation: gelu}", data=data, out=tmp_path / "two")
     assert json.loads((run.path / "cost.json").read_text())["forwards"] == 0
     assert run.heads["layers.1.weight"].shape == (3, 5, 3)
 
 
-def test_each_view_costs_one_forward_a_drawing_and_settled_views_share_them(tmp_path, data, with_views):
-    run = train(with_views, data=data, out=tmp_path / "run")
-    found = cost(run)
+def test_each_view_costs_one_forward_a_drawing_and_settled_views_share_them(viewed):
+    found = cost(viewed)
     assert (found["forwards"], found["forwards_cached"], found["decoded"]) == (VIEWS_FORWARDS, 0, 24)
 
 
-def test_other_heads_folds_and_rates_on_the_same_views_need_no_forward(tmp_path, data, with_views):
-    train(with_views, data=data, out=tmp_path / "one")
+def test_other_heads_folds_and_rates_on_the_same_views_need_no_forward(tmp_path, data, with_views, viewed_features):
     changes = [
         "head={kind: mlp, hidden: [5]}",
         "folds.k=2",
-        "fit.lr=0.1",
+        "train_head.lr=0.1",
         "curriculum=null",
         "tta=[hflip]",
-        "fit.scaling=none",
+        "train_head.scaling=none",
     ]
     for i, change in enumerate(changes):
         assert cost(train(with_views, change, data=data, out=tmp_path / f"other {i}"))["forwards"] == 0
     assert cost(train(with_views, data=data, out=tmp_path / "again"))["forwards_cached"] == VIEWS_FORWARDS
 
 
-def test_a_larger_pool_costs_its_new_views_only(tmp_path, data, with_views):
-    train(with_views, data=data, out=tmp_path / "one")
+def test_a_larger_pool_costs_its_new_views_only(tmp_path, data, with_views, viewed_features):
     with_views.write_text(VIEWS.replace("views: 2", "views: 3"))
     assert cost(train(with_views, data=data, out=tmp_path / "two"))["forwards"] == 18
 
@@ -206,8 +233,8 @@ def test_copies_cost_one_forward_a_view(tmp_path, data, with_views):
     assert forwards == VIEWS_FORWARDS - TRAIN_VIEWS - TEST_VIEWS
 
 
-def test_two_runs_with_views_give_the_same_bytes(tmp_path, data, with_views, monkeypatch):
-    first = train(with_views, data=data, out=tmp_path / "one")
+def test_two_runs_with_views_give_the_same_bytes(tmp_path, data, with_views, viewed, viewed_features, monkeypatch):
+    first = viewed
     again = train(with_views, data=data, out=tmp_path / "two")
     monkeypatch.setenv("INKFOLD_HOME", str(tmp_path / "other home"))
     header, *rows = read_rows(data / "train.csv")
@@ -239,8 +266,8 @@ def test_every_epoch_learns_from_its_own_view(tmp_path, data, with_views, monkey
         assert (last[0] == other).all(1).mean() < 0.5
 
 
-def test_the_curve_has_the_stages_and_every_epoch(tmp_path, data, with_views):
-    run = train(with_views, data=data, out=tmp_path / "run")
+def test_the_curve_has_the_stages_and_every_epoch(viewed):
+    run = viewed
     curve = json.loads((run.path / "curve.json").read_text())
     assert curve["stages"] == [
         {"stage": 0, "epochs": 1, "augment": [], "views": "per_epoch", "lr_factor": 1.0},
@@ -257,8 +284,8 @@ def test_the_curve_has_the_stages_and_every_epoch(tmp_path, data, with_views):
     assert last["held_out_accuracy"] == pytest.approx(run.metrics["tta"]["accuracy_without"])
 
 
-def test_the_curve_without_a_curriculum_is_one_stage_of_drawings_as_they_are(tmp_path, data, recipe):
-    run = train(recipe, data=data, out=tmp_path / "run")
+def test_the_curve_without_a_curriculum_is_one_stage_of_drawings_as_they_are(plain):
+    run = plain
     curve = json.loads((run.path / "curve.json").read_text())
     assert curve["stages"] == [{"stage": 0, "epochs": 5, "augment": [], "views": "per_epoch", "lr_factor": 1.0}]
     assert [(point["stage"], point["view"]) for point in curve["epochs"]] == [(0, "identity")] * 5
@@ -268,16 +295,16 @@ def test_the_curve_without_a_curriculum_is_one_stage_of_drawings_as_they_are(tmp
     assert "tta" not in run.metrics
 
 
-def test_a_curriculum_changes_the_heads_and_test_time_views_do_not(tmp_path, data, with_views):
-    runs = {
-        change: train(with_views, change, data=data, out=tmp_path / change) for change in ("seed=42", "tta=[]", "curriculum=[]")
-    }
-    heads = {change: contents(run.path, ["heads.safetensors"]) for change, run in runs.items()}
-    assert heads["seed=42"] == heads["tta=[]"] != heads["curriculum=[]"]
+def test_a_curriculum_changes_the_heads_and_test_time_views_do_not(tmp_path, data, with_views, viewed, viewed_features):
+    others = [train(with_views, change, data=data, out=tmp_path / change) for change in ("tta=[]", "curriculum=[]")]
+    heads, without_views, without_curriculum = (contents(run.path, ["heads.safetensors"]) for run in (viewed, *others))
+    assert heads == without_views != without_curriculum
 
 
-def test_what_test_time_views_bring_is_measured_against_the_same_heads_without_them(tmp_path, data, with_views):
-    run = train(with_views, data=data, out=tmp_path / "with")
+def test_what_test_time_views_bring_is_measured_against_the_same_heads_without_them(
+    tmp_path, data, with_views, viewed, viewed_features
+):
+    run = viewed
     plain = train(with_views, "tta=[]", data=data, out=tmp_path / "without")
     before, after = (out_of_fold(one).preds == out_of_fold(one).targets for one in (plain, run))
     assert run.metrics["tta"]["views"] == ["identity", "hflip", "hflip + rotate(5,5)"]
@@ -289,14 +316,16 @@ def test_what_test_time_views_bring_is_measured_against_the_same_heads_without_t
     assert "tta" not in plain.metrics
 
 
-def test_predictions_are_the_mean_over_the_test_time_views(tmp_path, data, with_views):
+def test_predictions_are_the_mean_over_the_test_time_views(tmp_path, data, with_views, viewed, viewed_features):
     def probs(tta):
-        run = train(with_views, f"tta={tta}", data=data, out=tmp_path / f"run {tta}")
+        return probs_of(train(with_views, f"tta={tta}", data=data, out=tmp_path / f"run {tta}"))
+
+    def probs_of(run):
         test = Predictions.load(run.path / "predictions/test.parquet")
         return out_of_fold(run).probs, test.probs, test.fold_probs
 
     each = [probs(tta) for tta in ("[identity]", "[hflip]", "['hflip + rotate(5,5)']")]
-    for found, *alone in zip(probs("[identity, hflip, 'hflip + rotate(5,5)']"), *each, strict=True):
+    for found, *alone in zip(probs_of(viewed), *each, strict=True):
         np.testing.assert_allclose(found, np.mean(alone, 0), atol=1e-6)
         assert not np.allclose(alone[0], alone[1], atol=1e-4)
     for found, same in zip(probs("[]"), each[0], strict=True):
@@ -323,12 +352,12 @@ def test_a_broken_test_drawing_gets_the_classes_shares_under_test_time_views_too
     np.testing.assert_allclose(probs.sum(1), 1, atol=1e-5)
 
 
-def test_pixels_may_be_stored_larger_than_the_backbone_takes_them(tmp_path, data, with_views):
+def test_pixels_may_be_stored_larger_than_the_backbone_takes_them(tmp_path, data, with_views, viewed):
     run = train(with_views, "image.stored_size=48", data=data, out=tmp_path / "run")
     assert cost(run)["forwards"] == VIEWS_FORWARDS
     given = Predictions.load(run.path / "predictions/test.parquet").probs
     np.testing.assert_allclose(run.predict_proba([data / "test" / f"{i}.png" for i in range(6)]), given, atol=1e-6)
-    assert contents(run.path) != contents(train(with_views, data=data, out=tmp_path / "usual").path)
+    assert contents(run.path) != contents(viewed.path)
 
 
 def test_the_winners_curriculum_is_5_epochs_as_they_are_5_and_10_with_a_view_each():
@@ -341,14 +370,13 @@ def test_the_winners_curriculum_is_5_epochs_as_they_are_5_and_10_with_a_view_eac
 
 
 def test_without_a_curriculum_all_epochs_learn_from_drawings_as_they_are():
-    curriculum = build_curriculum(validate_recipe({"backbone": {"name": "x"}, "fit": {"epochs": 3}}))
+    curriculum = build_curriculum(validate_recipe({"backbone": {"name": "x"}, "train_head": {"epochs": 3}}))
     assert curriculum.epochs == 3
     assert curriculum.views() == (IDENTITY,)
     assert curriculum.lr_factors() == [1.0, 1.0, 1.0]
 
 
-def test_added_drawings_cost_their_own_forwards_only(tmp_path, data, recipe):
-    train(recipe, data=data, out=tmp_path / "one")
+def test_added_drawings_cost_their_own_forwards_only(tmp_path, recipe, plain_features):
     more = toy_data(tmp_path / "more", train_per_class=8)
     run = train(recipe, data=more, out=tmp_path / "two")
     assert json.loads((run.path / "cost.json").read_text())["forwards"] == 6
@@ -363,7 +391,7 @@ def test_a_recipe_may_be_a_mapping_or_a_recipe(tmp_path, data, recipe):
     assert contents(run.path) == contents(from_recipe.path) == contents(from_mapping.path)
 
 
-def test_holdout_holds_one_part_out(tmp_path, data, recipe):
+def test_holdout_holds_one_part_out(tmp_path, data, recipe, plain_features):
     run = train(recipe, "folds.split=holdout", data=data, out=tmp_path / "run")
     assert run.manifest["members"] == ["fold 0"]
     assert run.metrics["split"] == "holdout"
@@ -404,7 +432,7 @@ def add_groups(data, group_of):
     write_rows(data / "train.csv", [[*header, "who"], *([*row, group_of(i)] for i, row in enumerate(rows))])
 
 
-def test_groups_stay_in_one_fold(tmp_path, data, recipe):
+def test_groups_stay_in_one_fold(tmp_path, data, recipe, plain_features):
     add_groups(data, lambda i: f"사람 {i % 6}")
     folds = out_of_fold(train(recipe, "folds.group_column=who", data=data, out=tmp_path / "run")).folds
     for group in range(6):
@@ -456,11 +484,10 @@ def test_the_submission_follows_a_sample_without_ids(tmp_path, data, recipe):
     assert read_rows(run.path / "submission.csv")[0] == ["image_path", "target"]
 
 
-def test_without_a_sample_ids_count_from_zero(tmp_path, data, recipe):
-    before = train(recipe, data=data, out=tmp_path / "one")
+def test_without_a_sample_ids_count_from_zero(tmp_path, data, recipe, plain, plain_features):
     (data / "sample_submission.csv").unlink()
     after = train(recipe, data=data, out=tmp_path / "two")
-    assert (before.path / "submission.csv").read_bytes() == (after.path / "submission.csv").read_bytes()
+    assert (plain.path / "submission.csv").read_bytes() == (after.path / "submission.csv").read_bytes()
 
 
 def test_broken_drawings_of_both_tables_are_told_together(tmp_path, data, recipe):
@@ -531,9 +558,9 @@ def test_given_test_targets_measure_the_test(tmp_path, data, recipe, elsewhere):
     assert run.metrics["test"]["n"] == 6
 
 
-def test_test_targets_change_nothing_but_the_measuring(tmp_path, data, recipe):
+def test_test_targets_change_nothing_but_the_measuring(tmp_path, data, recipe, plain, plain_features):
     with_targets = train(recipe, "data.test_targets=test_labels.csv", data=data, out=tmp_path / "one")
-    without = train(recipe, data=data, out=tmp_path / "two")
+    without = plain
     assert "test" not in without.metrics
     assert contents(with_targets.path, ["submission.csv", "heads.safetensors"]) == contents(
         without.path, ["submission.csv", "heads.safetensors"]
@@ -581,7 +608,7 @@ def test_identical_files_share_a_fold(tmp_path, data, recipe):
 
 def test_all_wrong_settings_are_told_before_anything_is_made(tmp_path, data, recipe):
     with pytest.raises(RecipeError) as caught:
-        train(recipe, "fit.lr=0", "fold.k=3", data=data, out=tmp_path / "run")
+        train(recipe, "train_head.lr=0", "fold.k=3", data=data, out=tmp_path / "run")
     assert len(caught.value.problems) == 2
     assert not (tmp_path / "run").exists()
 
@@ -600,9 +627,9 @@ def test_the_datas_folder_becomes_absolute_and_the_argument_goes_first(tmp_path,
 
 
 def test_settling_leaves_the_callers_mapping_alone():
-    raw = {"backbone": {"name": "resnet18"}, "fit": {"lr": 0.5}}
-    settle_recipe(raw, ("fit.lr=0.1",), "x")
-    assert raw == {"backbone": {"name": "resnet18"}, "fit": {"lr": 0.5}}
+    raw = {"backbone": {"name": "resnet18"}, "train_head": {"lr": 0.5}}
+    settle_recipe(raw, ("train_head.lr=0.1",), "x")
+    assert raw == {"backbone": {"name": "resnet18"}, "train_head": {"lr": 0.5}}
 
 
 def test_checks_settings_are_the_recipes_own(tmp_path):
@@ -620,8 +647,8 @@ def test_progress_names_every_stage(tmp_path, data, recipe):
     assert list(dict.fromkeys(ended)) == ["reading files", "decoding", "signing drawings", "features", "fitting heads"]
 
 
-def test_the_recipe_in_the_run_holds_every_key(tmp_path, data, recipe):
-    run = train(recipe, data=data, out=tmp_path / "run")
+def test_the_recipe_in_the_run_holds_every_key(plain):
+    run = plain
     assert load_recipe(run.path / "recipe.yaml") == run.recipe
     assert "scaling: standardise" in RECIPE
     assert "label_smoothing: 0.0" in (run.path / "recipe.yaml").read_text()
@@ -637,32 +664,38 @@ HEADS = [
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_every_kind_of_head_makes_a_run_that_predicts_the_same_again(tmp_path, data, recipe, head):
-    run = train(recipe, f"head={head}", "fit.starts=2", data=data, out=tmp_path / "run")
+def test_every_kind_of_head_makes_a_run_that_predicts_the_same_again(tmp_path, data, recipe, plain_features, head):
+    run = train(recipe, f"head={head}", "train_head.starts=2", data=data, out=tmp_path / "run")
     test = Predictions.load(run.path / "predictions/test.parquet")
     files = [data / "test" / name for name in test.image_paths.tolist()]
     np.testing.assert_allclose(Run.load(run.path).predict_proba(files), test.probs, atol=1e-6)
     assert run.metrics["out_of_fold"]["n"] == 18
 
 
-def test_several_starts_make_several_members_a_fold(tmp_path, data, recipe):
-    run = train(recipe, "fit.starts=3", data=data, out=tmp_path / "run")
+def test_several_starts_make_several_members_a_fold(tmp_path, data, recipe, plain_features):
+    run = train(recipe, "train_head.starts=3", data=data, out=tmp_path / "run")
     assert run.manifest["members"] == [f"fold {fold}" for fold in range(3) for _ in range(3)]
     assert len(run.heads["layers.0.weight"]) == 9
     assert len(Predictions.load(run.path / "predictions/test.parquet").fold_probs) == 3
 
 
-def test_the_best_epochs_are_told_with_what_they_flatter(tmp_path, data, recipe):
-    run = train(recipe, "fit.keep=best", data=data, out=tmp_path / "run")
+def test_the_best_epochs_are_told_with_what_they_flatter(tmp_path, data, recipe, plain_features):
+    run = train(recipe, "train_head.keep=best", data=data, out=tmp_path / "run")
     selection = run.metrics["selection"]
     assert len(selection["epochs"]) == 3
     assert selection["accuracy"] == pytest.approx(run.metrics["out_of_fold"]["accuracy"], abs=1e-6)
     assert selection["optimism"] == pytest.approx(selection["accuracy"] - selection["nested_accuracy"])
 
 
-def test_a_fit_that_diverges_is_told_with_what_to_do(tmp_path, data, recipe):
-    diverging = ("fit.lr=10", "fit.optimiser=sgd", "fit.weight_decay=10", "fit.epochs=60", "fit.scaling=none")
-    with pytest.raises(RecipeError, match=r"fit.lr: with 10 the loss was no number any more in epoch \d+. Lower fit.lr"):
+def test_a_fit_that_diverges_is_told_with_what_to_do(tmp_path, data, recipe, plain_features):
+    diverging = (
+        "train_head.lr=10",
+        "train_head.optimiser=sgd",
+        "train_head.weight_decay=10",
+        "train_head.epochs=60",
+        "train_head.scaling=none",
+    )
+    with pytest.raises(RecipeError, match=r"train_head\.lr: with 10 the loss was not finite in epoch \d+\. Lower it"):
         train(recipe, *diverging, data=data, out=tmp_path / "run")
 
 
@@ -702,10 +735,9 @@ def test_copies_may_be_left_where_they_fall(tmp_path):
     assert run.metrics["out_of_fold"]["accuracy"] == pytest.approx(grouped.metrics["duplicates"]["parted"]["accuracy"])
 
 
-def test_without_copies_nothing_is_fitted_twice(tmp_path):
-    run = train(toy_recipe(tmp_path), data=toy_data(tmp_path / "data"), out=tmp_path / "run")
-    assert "duplicates" not in run.metrics
-    assert "parted_duplicates" not in json.loads((run.path / "cost.json").read_text())["seconds"]
+def test_without_copies_nothing_is_fitted_twice(plain):
+    assert "duplicates" not in plain.metrics
+    assert "parted_duplicates" not in cost(plain)["seconds"]
 
 
 @pytest.mark.parametrize(("on", "processes"), [("inline", 1), ("inline", 2), ("pool", 1), ("pool", 2), ("ray", 2)])

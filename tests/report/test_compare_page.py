@@ -27,7 +27,7 @@ def two_runs(tmp_path, paths=None, names=NAMES, seen=None, test=False):
                 predictions, seen=np.array([int(path.split()[-1]) < seen for path in predictions.image_paths])
             )
         tested = made_up([f"test {j}" for j in range(N)], np.arange(N) % 3, NAMES, seed=i) if test else None
-        recipe = {"data": {"root": "gone"}, "fit": {"lr": 0.1 * (i + 1)}, "backbone": {"name": "x"}}
+        recipe = {"data": {"root": "gone"}, "train_head": {"lr": 0.1 * (i + 1)}, "backbone": {"name": "x"}}
         runs.append(open_run_files(write_run(tmp_path / "ab"[i], "gone", predictions, tested, recipe=recipe)))
     return runs
 
@@ -77,7 +77,7 @@ def test_runs_are_compared_on_the_drawings_that_both_predicted_whatever_their_or
 
 
 def test_only_the_keys_that_differ_are_shown(tmp_path):
-    assert view(two_runs(tmp_path))["keys"] == [("fit.lr", ["0.1", "0.2"])]
+    assert view(two_runs(tmp_path))["keys"] == [("train_head.lr", ["0.1", "0.2"])]
 
 
 def test_runs_without_common_drawings_or_classes_are_shown_without_a_test(tmp_path):

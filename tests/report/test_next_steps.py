@@ -40,7 +40,7 @@ def test_frozen_features_that_end_low_call_for_fine_tuning_with_a_command_that_p
     assert "backbone.name=test_resnet" in words
     values = parse(*words[1:])
     settings = [text for text in values["settings"] if not text.startswith("out=")]
-    assert settle_recipe(values["recipe"], tuple(settings)).backbone.train == "all"
+    assert settle_recipe(values["recipe"], tuple(settings)).finetune.part == "all"
 
 
 @pytest.mark.parametrize(("accuracy", "train"), [(1.0, "frozen"), (0.6, "all")])

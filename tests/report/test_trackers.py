@@ -56,7 +56,7 @@ def test_wandb_gets_recipe_curve_and_summary(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", fake)
     log_run(open_tracker("wandb"), run)
     assert fake.arguments["name"] == "run"
-    assert fake.arguments["config"]["fit.lr"] == "0.01"
+    assert fake.arguments["config"]["train_head.lr"] == "0.01"
     assert [step for step, _ in fake.logged] == [1, 2, 3, 4, 5, 6]
     assert fake.summary["out_of_fold/accuracy"] == run.metrics["out_of_fold"]["accuracy"]
     assert not fake.open

@@ -36,7 +36,12 @@ def hostile_run(out, data, rows, tests, *, seed=0, accuracy=0.4, **recipe):
         [path for path, _ in rows], targets, names, accuracy=accuracy, seed=seed, folds=np.arange(len(rows)) % 2
     )
     test = made_up(tests, np.arange(len(tests)) % 3, names, seed=seed)
-    keys = {"data": {"root": str(data)}, "image": {"fit": "pad"}, "backbone": {"name": "<b>x</b>", "train": "frozen"}, **recipe}
+    keys = {
+        "data": {"root": str(data)},
+        "image": {"resize": "pad"},
+        "backbone": {"name": "<b>x</b>"},
+        **recipe,
+    }
     write_run(out, data, out_of_fold, test, recipe=keys, warnings=["<img src=x onerror=alert(1)>"])
     write_json(out / "weakness.json", weakness())
     write_json(out / "audit.json", audit([path for path, _ in rows][:3], names))

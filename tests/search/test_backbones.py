@@ -12,7 +12,7 @@ from inkfold.search import backbones
 from inkfold.search.backbones import USUAL, _sampled, backbone_names, explore, published
 from toy import inkfold, toy_data
 
-SMALL = ("image.size=32", "folds.k=3", "fit.epochs=3", "backbone.device=cpu", "backbone.precision=float32")
+SMALL = ("image.size=32", "folds.k=3", "train_head.epochs=3", "backbone.device=cpu", "backbone.precision=float32")
 NAMES = ("test_resnet", "test_efficientnet")
 
 
@@ -119,7 +119,7 @@ def test_errors_of_the_data_and_of_settings_stop_it(tmp_path, weights):
     with pytest.raises(DataError):
         explore(tmp_path / "nowhere", ["test_resnet"])
     with pytest.raises(RecipeError, match="no such key"):
-        explore(tmp_path, ["test_resnet"], ["fit.lrr=1"])
+        explore(tmp_path, ["test_resnet"], ["train_head.lrr=1"])
 
 
 def test_the_command_prints_a_table_or_json_and_draws_a_plot(tmp_path, data, weights):

@@ -85,7 +85,7 @@ def test_trials_and_the_comparison_are_of_drawings_as_they_are(data):
 
 
 def test_the_best_epoch_is_not_chosen_by_the_drawings_set_aside(data, monkeypatch):
-    plain, made = objective(data, "fit.keep=best")
+    plain, made = objective(data, "train_head.keep=best")
     seen = []
     real = Objective._fit
     monkeypatch.setattr(

@@ -77,8 +77,7 @@ def test_a_key_that_can_not_be_searched_is_reported_with_the_value_that_fails():
             {"train_head.lr": {"low": 0.1, "high": 20}},
             "tune.space.train_head.lr: 20.0 does not fit: recipe: train_head.lr: got 20.0.",
         ),
-        ({"fit.lr": {"low": 0.1, "high": 20}}, "tune.space.fit.lr: 20.0 does not fit: recipe: fit.lr: got 20.0."),
-        ({"fit.scaling": {"choices": ["none", "huge"]}}, "'huge' does not fit"),
+        ({"train_head.scaling": {"choices": ["none", "huge"]}}, "'huge' does not fit"),
         ({"seed": {"choices": [1, 2]}}, "tune.space.seed: can't be searched: trials must agree on it"),
         ({"data.root": {"choices": ["a"]}}, "tune.space.data.root: can't be searched"),
         ({"tta": {"choices": [[], ["hflip"]]}}, "tune.space.tta: can't be searched: trials are scored on drawings as they are"),
@@ -94,13 +93,13 @@ def test_a_key_that_can_not_be_searched_is_reported_with_the_value_that_fails():
             {"head": {"choices": [{"kind": "linear"}]}, "head.dropout": {"low": 0, "high": 0.5}},
             "no choice of head has such a key",
         ),
-        ({"fit": {"choices": [3]}}, "3 does not fit"),
+        ({"train_head": {"choices": [3]}}, "3 does not fit"),
     ):
         assert any(message in line for line in problems(space)), problems(space)
 
 
 def test_all_problems_of_a_space_are_reported_together():
-    assert len(problems({"fit.lrr": {"low": 1, "high": 2}, "seed": {"choices": [1]}})) == 3  # both ends of the range
+    assert len(problems({"train_head.lrr": {"low": 1, "high": 2}, "seed": {"choices": [1]}})) == 3  # both ends of the range
 
 
 def test_what_is_neither_a_range_nor_choices_is_refused():
@@ -111,8 +110,8 @@ def test_what_is_neither_a_range_nor_choices_is_refused():
         {"low": 0, "high": 1, "log": True},
         {"low": 0, "high": 1, "choices": [1]},
     ):
-        with pytest.raises(RecipeError, match=r"tune.space.fit.lr"):
-            validate_recipe({**MINIMAL, "tune": {"space": {"fit.lr": where}}})
+        with pytest.raises(RecipeError, match=r"tune.space.train_head.lr"):
+            validate_recipe({**MINIMAL, "tune": {"space": {"train_head.lr": where}}})
 
 
 def test_the_recipes_own_values_are_found_as_optuna_names_them():

@@ -27,7 +27,7 @@ tune:
   batch: 4
   judge_fraction: 0.3
   space:
-    fit.lr: {low: 1.0e-4, high: 1.0e-1, log: true}
+    train_head.lr: {low: 1.0e-4, high: 1.0e-1, log: true}
     head: {choices: [{kind: linear}, {kind: mlp, hidden: [6]}, {kind: knn, neighbours: 3}]}
     head.dropout: {low: 0, high: 0.5}
 """
@@ -84,13 +84,13 @@ def test_the_recipe_as_it_is_is_the_first_trial_and_is_never_given_up(tmp_path, 
     assert f"trial 0: accuracy {first.value:.4f}: " in caplog.text
     assert caplog.text.count(": pruned: ") == summary["trials"]["given_up"]
     assert first.state == TrialState.COMPLETE
-    assert first.params == {"fit.lr": 0.01, "head": '{"kind": "linear"}'}
+    assert first.params == {"train_head.lr": 0.01, "head": '{"kind": "linear"}'}
     assert summary["cross_validated"]["as_it_was"] == first.value
     assert summary["cross_validated"]["best"] >= first.value
 
 
 def test_a_recipe_outside_its_space_is_tried_beside_it(tmp_path, data, recipe):
-    summary = tune(recipe, "fit.lr=1e-5", "tune.trials=4", data=data, out=tmp_path / "study")
+    summary = tune(recipe, "train_head.lr=1e-5", "tune.trials=4", data=data, out=tmp_path / "study")
     assert len(trials(tmp_path / "study")) == 4
     assert 0 <= summary["cross_validated"]["as_it_was"] <= summary["cross_validated"]["best"] <= 1
 
@@ -143,17 +143,17 @@ def test_a_study_of_another_recipe_is_refused(tmp_path, data, recipe):
 
 def test_a_space_that_does_not_fit_is_reported_before_any_work(tmp_path, data, recipe):
     with pytest.raises(RecipeError, match="no such key"):
-        tune(recipe, "tune.space={fit.lrr: {low: 0.1, high: 1}}", data=data, out=tmp_path / "study")
+        tune(recipe, "tune.space={train_head.lrr: {low: 0.1, high: 1}}", data=data, out=tmp_path / "study")
     assert not (tmp_path / "study").exists()
 
 
 def test_trials_that_diverge_count_as_the_worst(tmp_path, data, recipe):
-    space = "tune.space={fit.lr: {low: 9.0, high: 10.0}}"
+    space = "tune.space={train_head.lr: {low: 9.0, high: 10.0}}"
     wild = (
-        "fit.optimiser=sgd",
-        "fit.weight_decay=10",
-        "fit.epochs=60",
-        "fit.scaling=none",
+        "train_head.optimiser=sgd",
+        "train_head.weight_decay=10",
+        "train_head.epochs=60",
+        "train_head.scaling=none",
         "tune.trials=3",
         "tune.prune=false",
     )
@@ -170,7 +170,7 @@ def test_views_that_trials_share_are_computed_once(tmp_path, data, recipe, monke
     monkeypatch.setattr(
         objective, "prepare_inputs", lambda recipe, *rest: prepared.append(recipe.curriculum) or real(recipe, *rest)
     )
-    space = "tune.space={curriculum: {choices: [null, [{augment: [hflip@0.5]}]]}, fit.lr: {low: 0.001, high: 0.1, log: true}}"
+    space = "tune.space={curriculum: {choices: [null, [{augment: [hflip@0.5]}]]}, train_head.lr: {low: 0.001, high: 0.1}}"
     tune(recipe, space, data=data, out=tmp_path / "study")
     assert len(prepared) == len(set(map(str, prepared))) == 2
 
@@ -178,7 +178,7 @@ def test_views_that_trials_share_are_computed_once(tmp_path, data, recipe, monke
 def test_the_trials_of_a_killed_process_are_run_again(tmp_path, data, recipe):
     out = tmp_path / "study"
     process = subprocess.Popen(
-        command_line("tune", recipe, f"data={data}", f"out={out}", "tune.trials=20", "fit.epochs=120"),
+        command_line("tune", recipe, f"data={data}", f"out={out}", "tune.trials=20", "train_head.epochs=120"),
         env=environment(tmp_path / "inkfold-home"),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -192,7 +192,7 @@ def test_the_trials_of_a_killed_process_are_run_again(tmp_path, data, recipe):
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     interrupted = trials(out, (TrialState.RUNNING,))
-    summary = tune(recipe, "tune.trials=20", "fit.epochs=120", data=data, out=out)
+    summary = tune(recipe, "tune.trials=20", "train_head.epochs=120", data=data, out=out)
     assert not trials(out, (TrialState.RUNNING,))
     assert summary["trials"]["complete"] + summary["trials"]["given_up"] == 20
     again = [trial.params for trial in trials(out) if trial.state != TrialState.FAIL]
@@ -204,7 +204,7 @@ def test_the_trials_of_a_killed_process_are_run_again(tmp_path, data, recipe):
 def test_a_backbone_that_nobody_named_is_chosen_once_for_all_trials(tmp_path, data, monkeypatch):
     chosen = []
     monkeypatch.setattr("inkfold.pipeline.build.choose_backbone", lambda: chosen.append("ink-small") or "ink-small")
-    tune({"folds": {"k": 3}, "fit": {"epochs": 2}}, "tune.trials=3", data=data, out=tmp_path / "study")
+    tune({"folds": {"k": 3}, "train_head": {"epochs": 2}}, "tune.trials=3", data=data, out=tmp_path / "study")
     assert chosen == ["ink-small"]
     assert load_recipe(tmp_path / "study/best.yaml").backbone.name == "ink-small"
 
@@ -222,7 +222,7 @@ def test_two_processes_work_on_one_study(tmp_path, data, recipe):
     results, seen = [], []
 
     def work():
-        results.append(tune(recipe, "tune.trials=16", "fit.epochs=40", data=data, out=out))
+        results.append(tune(recipe, "tune.trials=16", "train_head.epochs=40", data=data, out=out))
 
     threads = [threading.Thread(target=work) for _ in range(2)]
     for thread in threads:

@@ -64,7 +64,7 @@ def test_a_run_is_exported_once(run, tmp_path):
 def test_a_run_that_crops_to_the_ink_is_exported_for_squares_that_the_server_fits(tmp_path, monkeypatch):
     monkeypatch.setenv("INKFOLD_HOME", str(tmp_path / "home"))
     data, exporter = toy_data(tmp_path / "data"), Exporter()
-    run = train(toy_recipe(tmp_path), "image.fit=crop_to_ink", data=data, out=tmp_path / "run").path
+    run = train(toy_recipe(tmp_path), "image.resize=crop_to_ink", data=data, out=tmp_path / "run").path
     find_model(run, print, exporter)
     assert exporter.calls[0][-1] == "--fitted"
 
