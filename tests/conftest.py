@@ -21,6 +21,7 @@ settings.load_profile("suite")
 LONGEST = (
     "finetune/test_train_fold.py",
     "serve/test_site.py",
+    "test_readme.py",
     "heads/test_fit.py",
     "pipeline/test_train.py",
     "pipeline/test_run_dir.py",
