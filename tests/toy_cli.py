@@ -2,7 +2,7 @@
 
 import typer.main
 
-from inkfold.cli.app import APP
+from inkfold.cli.main import APP  # which has registered the commands
 
 
 def words(*arguments):

@@ -57,7 +57,7 @@ def write_run(out, data, out_of_fold=None, test=None, *, recipe=None, metrics=No
     recipe = recipe or {
         "data": {"root": str(data), "test_targets": None},
         "image": {"fit": "pad", "invert": "auto"},
-        "backbone": {"name": "test_resnet", "weights": None, "train": "frozen"},
+        "backbone": {"name": "test_resnet", "weights": None},
         "train_head": {"lr": 0.01},
         "seed": 42,
     }

@@ -12,7 +12,7 @@ from inkfold.audit.robustness import CHANGES, add_augmentation, find_weaknesses
 from inkfold.config.load import load_recipe, validate_recipe
 from inkfold.errors import PredictionError
 from inkfold.evaluation.predictions import Predictions
-from inkfold.pipeline.run import load_run
+from inkfold.pipeline.run import Run
 from inkfold.pipeline.train import train
 from toy import inkfold, toy_data, toy_recipe
 
@@ -38,7 +38,7 @@ def trained(tmp_path_factory):
 def run(trained, tmp_path, own_home):
     """A copy of the finished run, with a copy of its cache."""
     shutil.copytree(trained / "home", own_home)
-    return load_run(shutil.copytree(trained / "run", tmp_path / "run"))
+    return Run.load(shutil.copytree(trained / "run", tmp_path / "run"))
 
 
 def recipe(**changes):

@@ -452,7 +452,7 @@ def test_files_alone_without_data_number_their_classes_from_0(toys, voted, tmp_p
     pure = voted(method="soft")
     assert targets == {row[1]: NAMES[int(row[2])] for row in read_rows(pure.path / "submission.csv")[1:]}
     assert ensemble.class_targets.tolist() == [0, 1, 2]
-    with pytest.raises(PredictionError, match="mere files"):
+    with pytest.raises(PredictionError, match="only files of predictions"):
         ensemble.predict_proba(toys["data"] / "test")
 
 
@@ -669,7 +669,7 @@ def test_wrong_keys_are_reported_before_anything_is_made(tmp_path, data):
         (["vote.methd=hard"], "vote.methd: no such key. Did you mean 'method'?"),
         (["vot.method=hard"], "override 'vot.method': no such key. Did you mean 'vote'?"),
         (["folds.kk=3"], "folds.kk: no such key. Did you mean 'k'?"),
-        (["fit.epoch=3"], "members: two: fit.epoch: no such key. Did you mean 'epochs'?"),
+        (["train_head.epoch=3"], "members: two: train_head.epoch: no such key. Did you mean 'epochs'?"),
         (["vote.method=best"], "'greedy' or 'stack'"),
         (["members=[{recipe: toy.yaml}]"], "members"),
         (["members=[{recipe: toy.yaml, nam: a}, {recipe: toy.yaml}]"], "members.0.nam: no such key. Did you mean 'name'?"),

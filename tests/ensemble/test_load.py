@@ -120,7 +120,7 @@ def test_columns_are_called_as_in_the_runs_data(tmp_path):
 
 def test_data_are_named_with_settings_long_or_short(data):
     named = read_named_data(data, ["test_targets=test_labels.csv", "data.on_broken=skip"])
-    assert named.options == DataOptions(test_targets="test_labels.csv", on_broken="skip")
+    assert named.options == DataOptions(root=str(data), test_targets="test_labels.csv", on_broken="skip")
     assert named.classes.names == NAMES
     assert named.dataset.test.targets is not None
     assert read_named_data(None, []) is None

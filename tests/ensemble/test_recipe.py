@@ -29,7 +29,7 @@ def test_overrides_are_read_as_values_the_last_one_winning():
         (["train_head.lr=1", "train_head={epochs: 2}"], {"train_head": {"epochs": 2}}),
         (["train_head={epochs: 2}", "train_head.lr=1"], {"train_head": {"epochs": 2}, "train_head.lr": 1}),
         (["head={kind: mlp, hidden: [3]}", "tta=null"], {"head": {"kind": "mlp", "hidden": [3]}, "tta": None}),
-        (["fit.lrx=1", "train_head.lr=2"], {"fit.lrx": 1, "train_head.lr": 2}),
+        (["fit.lrx=1", "train_head.lr=2"], {"train_head.lrx": 1, "train_head.lr": 2}),
         ([], {}),
     ):
         assert read_values(overrides) == expected
@@ -93,10 +93,10 @@ def test_recipes_are_found_beside_the_ensembles_file_and_named_absolutely(tmp_pa
     monkeypatch.chdir(tmp_path)
     raw = {"members": [{"recipe": "toy.yaml"}, {"recipe": "cpu-best"}]}
     ensemble, recipes = settled(raw, base=tmp_path / "sub")
-    assert recipes[0].fit.epochs == 5
+    assert recipes[0].train_head.epochs == 5
     assert [member.recipe for member in ensemble.members] == [str(tmp_path / "sub/toy.yaml"), "cpu-best"]
     assert ensemble.names == ("toy", "cpu-best")
-    assert settled(raw)[1][0].fit.epochs == 50, "keys without a file start from where one is"
+    assert settled(raw)[1][0].train_head.epochs == 50, "keys without a file start from where one is"
     up = {"members": [{"recipe": "../toy.yaml"}, {"recipe": "sub/toy.yaml", "name": "other"}]}
     assert [recipe.train_head.epochs for recipe in settled(up, base=tmp_path / "sub")[1]] == [50, 5]
 
@@ -116,12 +116,12 @@ def test_what_was_settled_settles_to_the_same_from_anywhere(tmp_path, monkeypatc
 
 
 def test_all_problems_of_all_members_are_reported_together():
-    raw = two({"fit.epoch": 3, "head": {"kind": "mpl"}}, {"seed": 1})
+    raw = two({"train_head.epoch": 3, "head": {"kind": "mpl"}}, {"seed": 1})
     raw["members"].append({"recipe": "nowhere"})
     lines = problem_lines_of(raw, "bakbone.name=x", "nonsense=1")
     assert lines[0] == "override 'bakbone.name': no such key. Did you mean 'backbone'?"
     assert lines[1].startswith("override 'nonsense': no such key. Expected one of: data, folds, members, vote, seed, image")
-    assert any(line.startswith("members: a: fit.epoch: no such key. Did you mean 'epochs'?") for line in lines)
+    assert any(line.startswith("members: a: train_head.epoch: no such key. Did you mean 'epochs'?") for line in lines)
     assert any(line.startswith("members: a: head") for line in lines)
     assert any(line.startswith("members: b: seed: is the same") for line in lines)
     assert any(line.startswith("members: nowhere: recipe 'nowhere' is neither a file nor shipped") for line in lines)

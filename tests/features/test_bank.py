@@ -94,7 +94,7 @@ def spec_with_weights(directory: Path, first: int = 0, **options: object) -> Bac
         ({"model_args": {"drop_rate": 0.1}}, {}),
         ({"image_size": 64}, {}),
         ({}, {"size_px": 64}),
-        ({}, {"fit": "squash"}),
+        ({}, {"resize": "squash"}),
         ({}, {"colour": "rgb"}),
         ({}, {"invert": "never"}),
         ({}, {"interpolation": "lanczos"}),

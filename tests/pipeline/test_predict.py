@@ -6,10 +6,10 @@ import weakref
 
 import numpy as np
 import pytest
-from inkfold.augment.operations import parse_operations
 from PIL import Image, ImageOps
 
 from inkfold.augment.views import IDENTITY, View
+from inkfold.config.operations import parse_operations
 from inkfold.data.synthetic import draw_sketch
 from inkfold.errors import DataError, PredictionError, WeightsError
 from inkfold.features.in_memory import InMemoryExtractor

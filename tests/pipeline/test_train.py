@@ -633,7 +633,7 @@ def test_settling_leaves_the_callers_mapping_alone():
 
 
 def test_checks_settings_are_the_recipes_own(tmp_path):
-    assert check_options(tmp_path, []) == (DataOptions(), 5)
+    assert check_options(tmp_path, []) == (DataOptions(root=str(tmp_path)), 5)
     options, k = check_options(tmp_path, ["k=3", "group_column=who", "on_broken=skip", "data.label_column=word"])
     assert (options.group_column, options.on_broken, options.label_column, k) == ("who", "skip", "word", 3)
     with pytest.raises(RecipeError, match="Did you mean 'label_column'"):

@@ -21,8 +21,9 @@ def steps_of(out):
     return next_steps(opened, class_rows(opened.evaluated), confused_pairs(opened.evaluated))
 
 
-def run(tmp_path, *, accuracy=0.6, train="frozen", **more):
-    recipe = {"data": {"root": "some data"}, "backbone": {"name": "test_resnet", "weights": None, "train": train}, "image": {}}
+def run(tmp_path, *, accuracy=0.6, part="none", **more):
+    backbone = {"name": "test_resnet", "weights": None}
+    recipe = {"data": {"root": "some data"}, "backbone": backbone, "finetune": {"part": part}, "image": {}}
     predictions = made_up(PATHS, TARGETS, NAMES, accuracy=accuracy, folds=np.arange(N) % 5)
     return write_run(tmp_path / "run", "some data", predictions, recipe=recipe, **more)
 
@@ -43,9 +44,9 @@ def test_frozen_features_that_end_low_call_for_fine_tuning_with_a_command_that_p
     assert settle_recipe(values["recipe"], tuple(settings)).finetune.part == "all"
 
 
-@pytest.mark.parametrize(("accuracy", "train"), [(1.0, "frozen"), (0.6, "all")])
-def test_a_backbone_that_is_trained_or_good_enough_needs_none(tmp_path, accuracy, train):
-    assert "Fine-tune the backbone" not in titles(steps_of(run(tmp_path, accuracy=accuracy, train=train)))
+@pytest.mark.parametrize(("accuracy", "part"), [(1.0, "none"), (0.6, "all")])
+def test_a_backbone_that_is_trained_or_good_enough_needs_none(tmp_path, accuracy, part):
+    assert "Fine-tune the backbone" not in titles(steps_of(run(tmp_path, accuracy=accuracy, part=part)))
 
 
 def test_random_weights_come_first(tmp_path):
@@ -69,7 +70,7 @@ def test_overfitting_calls_for_augmentation_unless_there_is_some(tmp_path):
 
 
 def test_the_greatest_weakness_gives_its_own_command(tmp_path):
-    out = run(tmp_path, train="all")
+    out = run(tmp_path, part="all")
     write_json(out / "weakness.json", weakness())
     step = steps_of(out)[0]
     assert step.what == "Augment with vflip@0.5"

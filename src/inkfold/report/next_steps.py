@@ -70,10 +70,10 @@ def _by_backbone(run: RunFiles) -> Iterator[Step]:
         yield Step(
             "Use a backbone with trained weights",
             "Its weights are random: the accuracy shows that the pipeline works, not what is possible with these drawings.",
-            _command(run, "explore", None, ["--backbones", "tf_efficientnet_lite0", "mobilenetv2_100"]),
+            _command(run, "explore", None, ["--backbones", "tf_efficientnet_lite0", "--backbones", "mobilenetv2_100"]),
         )
     elif _accuracy(run) < HIGH_ACCURACY and all(
-        recipe.get("backbone", {}).get("train") == "frozen" for recipe in run.model_recipes
+        recipe.get("finetune", {}).get("part", "none") == "none" for recipe in run.model_recipes
     ):
         yield Step(
             "Fine-tune the backbone",

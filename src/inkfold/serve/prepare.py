@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from inkfold.config.load import load_raw
+from inkfold.config.renamed import renamed_recipe
 from inkfold.errors import ExportError
 from inkfold.export.metadata import FORMAT, SET
 from inkfold.pipeline.manifest import MANIFEST, read_manifest
@@ -79,8 +80,8 @@ def _export(run: Path, place: Path, export: Export, say: Callable[[str], None]) 
 def _fitted_flag(run: Path) -> list[str]:
     """Request a file that takes squares where ONNX can't do the resizing; the server preprocesses drawings itself."""
     recipe = run / "recipe.yaml"  # an ensemble of runs has none of its own
-    image = (load_raw(recipe).get("image") if recipe.is_file() else None) or {}
-    return ["--fitted"] if image.get("fit") == "crop_to_ink" else []
+    image = (renamed_recipe(load_raw(recipe)).get("image") if recipe.is_file() else None) or {}
+    return ["--fitted"] if image.get("resize") == "crop_to_ink" else []
 
 
 def _run_process(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
