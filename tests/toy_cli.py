@@ -2,7 +2,7 @@
 
 import typer.main
 
-from inkfold.cli.app import APP
+from inkfold.cli.main import APP
 
 
 def words(*arguments):

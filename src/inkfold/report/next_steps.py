@@ -73,7 +73,7 @@ def _by_backbone(run: RunFiles) -> Iterator[Step]:
             _command(run, "explore", None, ["--backbones", "tf_efficientnet_lite0", "mobilenetv2_100"]),
         )
     elif _accuracy(run) < HIGH_ACCURACY and all(
-        recipe.get("backbone", {}).get("train") == "frozen" for recipe in run.model_recipes
+        recipe.get("finetune", {}).get("part", "none") == "none" for recipe in run.model_recipes
     ):
         yield Step(
             "Fine-tune the backbone",
