@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 DIGITS = 3
 AGREE = "trials must agree on it to be compared"
-STUDY_NAMES = {"train_head": "fit", "image.resize": "image.resize"}  # in journals, so that studies begun before go on
+STUDY_NAMES = {"train_head": "fit", "image.resize": "image.fit"}  # in journals, so that studies begun before go on
 FIXED = {  # sections that can't be searched, and why
     **dict.fromkeys(("data", "folds", "seed", "tune"), AGREE),
     "tta": "trials are scored on drawings as they are, without test-time views; compare runs with and without it",
