@@ -84,7 +84,7 @@ def test_the_recipe_as_it_is_is_the_first_trial_and_is_never_given_up(tmp_path, 
     assert f"trial 0: accuracy {first.value:.4f}: " in caplog.text
     assert caplog.text.count(": pruned: ") == summary["trials"]["given_up"]
     assert first.state == TrialState.COMPLETE
-    assert first.params == {"train_head.lr": 0.01, "head": '{"kind": "linear"}'}
+    assert first.params == {"fit.lr": 0.01, "head": '{"kind": "linear"}'}
     assert summary["cross_validated"]["as_it_was"] == first.value
     assert summary["cross_validated"]["best"] >= first.value
 
