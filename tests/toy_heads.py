@@ -1,4 +1,5 @@
 import dataclasses
+from typing import get_args
 
 import numpy as np
 import torch
@@ -7,13 +8,7 @@ from inkfold.config import sections
 from inkfold.heads.closed_form import compute_heads, fold_scaling
 from inkfold.heads.head import HeadSpec, init_heads
 
-HEADS = {
-    "linear": sections.LinearHeadSettings,
-    "mlp": sections.MlpHeadSettings,
-    "cosine": sections.CosineHeadSettings,
-    "class_mean": sections.ClassMeanHeadSettings,
-    "knn": sections.KnnHeadSettings,
-}
+HEADS = {get_args(section.model_fields["kind"].annotation)[0]: section for section in get_args(sections.HeadSettings)}
 SCHEDULES = {
     "step": sections.StepSchedule,
     "cosine": sections.CosineSchedule,
@@ -61,7 +56,9 @@ MLPS = [
 SCALINGS = ["none", "standardise", "normalise"]
 
 
-STEPPED, EVERY_KIND = [LINEAR, *MLPS, COSINE], [LINEAR, *MLPS, COSINE, CLASS_MEAN, KNN]
+STEPPED = [LINEAR, *MLPS, *(head_spec(kind) for kind in sections.TRAINED_HEADS if kind not in ("linear", "mlp"))]
+COMPUTED = [KNN if kind == "knn" else head_spec(kind) for kind in HEADS if kind not in sections.TRAINED_HEADS]
+EVERY_KIND = [*STEPPED, *COMPUTED]
 
 
 N, D, CLASSES, FOLDS = 60, 5, 3, 3

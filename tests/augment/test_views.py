@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inkfold.augment import geometric as warp_module
-from inkfold.augment.views import AUGMENT_VERSION, IDENTITY, View, parse_view, render, render_batch
+from inkfold.augment.views import AUGMENT_VERSION, GATE_BYTES, IDENTITY, View, _gates, parse_view, render, render_batch
 from inkfold.config.operations import KINDS, parse_operation
 
 SIDE_PX = 64
@@ -73,6 +73,10 @@ def shown(text: str, drawing: bytes = b"one", *, seed: int = 0, index: int = 0, 
 
 def test_every_operation_is_covered_here():
     assert list(FORMS) == list(KINDS)
+
+
+def test_every_operation_has_random_bits_of_its_own_for_its_probability():
+    assert len(KINDS) * GATE_BYTES <= len(_gates(b"")), "a digest has no room for another operation"
 
 
 @pytest.mark.parametrize("coloured", [False, True])

@@ -14,9 +14,15 @@ def test_check_prints_a_report_and_tells_by_its_exit_code(data, capsys):
     printed = capsys.readouterr().out
     assert "error: train apple/sketch_0.png" in printed
     assert "warning: class 'fish'" in printed
-    assert "not ready" in printed
+    assert printed.endswith("not ready: correct the errors, or train with data.on_broken=skip\n")
     assert main(words("check", data, "on_broken=skip")) == 0
     assert main(words("check", data / "gone")) == 2
+
+
+def test_skipping_is_no_advice_where_it_would_not_help(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert main(words("check", tmp_path / "empty")) == 1
+    assert capsys.readouterr().out.endswith("not ready: correct the errors\n")
 
 
 def test_checks_json_is_json(data, capsys):

@@ -1,9 +1,12 @@
+from typing import get_args
+
 import optuna
 import pytest
 
 from inkfold.config.load import validate_recipe, with_values
+from inkfold.config.sections import HeadKind
 from inkfold.errors import RecipeError
-from inkfold.search.space import SPACE_OF_HEAD, default_values, from_names, search_space, study_name, suggest
+from inkfold.search.space import SCALING, SPACE_OF_HEAD, default_values, from_names, search_space, study_name, suggest
 
 MINIMAL = {"backbone": {"name": "resnet18"}}
 HEADS = {"choices": [{"kind": "linear"}, {"kind": "mlp", "hidden": [8]}]}
@@ -28,9 +31,9 @@ def problems(space, **raw):
 
 
 def test_without_a_space_there_is_one_that_suits_the_head():
-    for kind in SPACE_OF_HEAD:
+    for kind in get_args(HeadKind):
         raw, space = spaced({}, head={"kind": kind})
-        assert space == SPACE_OF_HEAD[kind]
+        assert space == SPACE_OF_HEAD.get(kind, SCALING)
         for values in suggested(space, raw, 5):
             assert set(values) == set(space)
 

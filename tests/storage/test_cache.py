@@ -46,7 +46,7 @@ def test_entries_tell_their_size_shards_age_and_what_made_them(filled):
     assert pixels.bytes == sum(path.stat().st_size for path in pixels.path.iterdir())
     assert pixels.age_days < 0.1
     assert abs(features.age_days - 3) < 0.1
-    assert pixels.description == "32 px, fit squash, colour auto, 1 channel(s)"
+    assert pixels.description == "32 px, resize squash, colour auto, channels 1"
     assert features.description == "toy/net.v1 32 px float32, squash"
 
 

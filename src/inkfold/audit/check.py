@@ -48,6 +48,12 @@ class Checkup:
         """Whether training can start on the data as they are: there are warnings at most."""
         return all(problem.severity == "warning" for problem in self.problems)
 
+    @property
+    def can_skip(self) -> bool:
+        """Whether `data.on_broken=skip` would leave out all that hinders training."""
+        errors = [problem for problem in self.problems if problem.severity == "error"]
+        return all(problem.kind.startswith("broken_") or problem.kind == "missing_file" for problem in errors)
+
     def as_json(self) -> dict[str, Any]:
         """Return the findings as JSON values."""
         problems = [

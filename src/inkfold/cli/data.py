@@ -48,7 +48,8 @@ def check(
             print(line)
         for key, value in counts.items():
             print(f"{key}: {value}")
-        print("ready to train" if checkup.ok else "not ready: mend the errors, or train with data.on_broken=skip")
+        advice = "correct the errors" + (", or train with data.on_broken=skip" if checkup.can_skip else "")
+        print("ready to train" if checkup.ok else f"not ready: {advice}")
     return 0 if checkup.ok else 1
 
 

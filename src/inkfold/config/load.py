@@ -8,27 +8,14 @@ import copy
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from inkfold.config.recipe import SHORTHANDS, EnsembleRecipe, Recipe, expand_shorthand
 from inkfold.config.renamed import renamed_recipe, renamed_values
-from inkfold.config.sections import (
-    ClassMeanHeadSettings,
-    ConstantSchedule,
-    CosineHeadSettings,
-    CosineSchedule,
-    KnnHeadSettings,
-    LinearHeadSettings,
-    MemberSettings,
-    MlpHeadSettings,
-    OneCycleSchedule,
-    StageSettings,
-    StepSchedule,
-    VoteSettings,
-)
+from inkfold.config.sections import HeadSettings, MemberSettings, Schedule, StageSettings, VoteSettings
 from inkfold.errors import Problem, RecipeError
 
 
@@ -266,34 +253,36 @@ def _problem(source: str, details: Any, schema: type[BaseModel] = Recipe) -> Pro
     path = [str(part) for part in details["loc"]]
     where = f"{source}: {'.'.join(_without_tags(path)) or 'recipe'}"
     if details["type"] == "extra_forbidden":
-        known = _known_keys(path[:-1], schema)
-        near = difflib.get_close_matches(path[-1], known, n=1)
-        hint = f"Did you mean '{near[0]}'?" if near else f"Expected one of: {', '.join(known)}."
-        return Problem("recipe", where, f"no such key. {hint}")
+        return Problem("recipe", where, f"no such key. {_hint(path[-1], _known_keys(path[:-1], schema))}")
     if not path:
         return Problem("recipe", source, f"{details['msg'].removeprefix('Value error, ')}.")
-    if details["type"] == "missing":
-        return Problem("recipe", where, "is missing. Add it to the recipe or as key=value.")
-    if details["type"] == "union_tag_not_found":
-        kinds = ", ".join(_BY_KIND[path[-1]])
-        return Problem("recipe", where, f"got {details['input']!r} without a kind. Add {path[-1]}.kind: one of {kinds}.")
-    return Problem("recipe", where, f"got {details['input']!r}. {details['msg'].removeprefix('Value error, ')}.")
+    where += ".kind" if details["type"] == "union_tag_invalid" else ""
+    return Problem("recipe", where, _what_is_wrong(path, details, schema))
+
+
+def _what_is_wrong(path: list[str], details: Any, schema: type[BaseModel]) -> str:
+    match details["type"]:
+        case "missing":
+            return "is missing. Add it to the recipe or as key=value."
+        case "union_tag_not_found":
+            kinds = ", ".join(_BY_KIND[path[-1]])
+            return f"got {details['input']!r} without a kind. Add {path[-1]}.kind: one of {kinds}."
+        case "union_tag_invalid":
+            kind = str(details["ctx"]["tag"])
+            return f"got {kind!r}. {_hint(kind, list(_BY_KIND[path[-1]]))}"
+        case "model_type":
+            return f"got {details['input']!r}, expected keys. They are: {', '.join(_known_keys(path, schema))}."
+    return f"got {details['input']!r}. {details['msg'].removeprefix('Value error, ')}."
+
+
+def _hint(given: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(given, known, n=1)
+    return f"Did you mean '{near[0]}'?" if near else f"Expected one of: {', '.join(known)}."
 
 
 _BY_KIND: dict[str, dict[str, type[BaseModel]]] = {
-    "head": {
-        "linear": LinearHeadSettings,
-        "mlp": MlpHeadSettings,
-        "cosine": CosineHeadSettings,
-        "class_mean": ClassMeanHeadSettings,
-        "knn": KnnHeadSettings,
-    },
-    "schedule": {
-        "step": StepSchedule,
-        "cosine": CosineSchedule,
-        "one_cycle": OneCycleSchedule,
-        "constant": ConstantSchedule,
-    },
+    name: {get_args(schema.model_fields["kind"].annotation)[0]: schema for schema in get_args(union)}
+    for name, union in (("head", HeadSettings), ("schedule", get_args(Schedule)[0]))
 }
 
 

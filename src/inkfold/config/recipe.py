@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from inkfold.config.operations import parse_operations
 from inkfold.config.renamed import renamed_recipe
 from inkfold.config.sections import (
+    TRAINED_HEADS,
     BackboneSettings,
     DataSettings,
     FinetuneSettings,
@@ -89,7 +90,7 @@ class Recipe(Section):
     def _head_can_be_trained(self) -> "Recipe":
         if not self.is_finetuned:
             return self
-        if self.head.kind in ("class_mean", "knn"):
+        if self.head.kind not in TRAINED_HEADS:
             raise ValueError(f"head.kind: {self.head.kind} can't be trained with its backbone. Take linear, mlp or cosine")
         if self.train_head.starts > 1:
             raise ValueError(

@@ -17,6 +17,7 @@ Resize = Literal["pad", "squash", "crop_to_ink"]
 Colour = Literal["auto", "grey", "rgb"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 HeadKind = Literal["linear", "mlp", "cosine", "class_mean", "knn"]
+TRAINED_HEADS: tuple[HeadKind, ...] = ("linear", "mlp", "cosine")  # by gradient steps; the others are computed
 Activation = Literal["relu", "gelu"]
 Norm = Literal["none", "layer"]
 Scaling = Literal["none", "standardise", "normalise"]

@@ -7,7 +7,7 @@ A member is one head: of one fold and one start. Tensors have the member first:
     mean, scale (members, 1, d)                                            standardised features
     neighbours (1, n, d), targets (1, 1, n), seen (members, 1, n)          knn, with classes (1, 1, 1)
 
-`head_probs` needs numpy alone; `members` fits the same tensors with PyTorch, `baselines` those that need no fitting.
+`head_probs` needs NumPy alone; `batched` fits the same tensors with PyTorch, `closed_form` computes those that need no steps.
 """
 
 import math
@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Shaped
 
 from inkfold.config.sections import (
+    TRAINED_HEADS,
     Activation,
     HeadKind,
     HeadSettings,
@@ -114,7 +115,7 @@ class HeadSpec:
     @property
     def is_fitted_by_steps(self) -> bool:
         """Whether it is trained by gradient steps; the others are computed."""
-        return self.kind in ("linear", "mlp", "cosine")
+        return self.kind in TRAINED_HEADS
 
 
 def init_heads(

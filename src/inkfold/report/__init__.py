@@ -3,8 +3,8 @@
 `write_report` writes the page of a run or of several side by side (`inkfold report`), `write_check_page` that of a checked data
 set (`inkfold check --html`), and `write_preview` a picture of a recipe's augmentation (`inkfold augment`). A page is a view
 function, which gathers plain values from the files of a run, and a template in `templates/`. To add a section: gather its
-values in a module of its own, add them to `run_page.run_view` and `run_page.SECTIONS`, and show them in
-`templates/run.html.j2`. Reading runs needs no PyTorch.
+values in `run_page`, or in a module of its own if that is long, add them to `run_page.run_view` and `run_page.SECTIONS`, and
+show them in `templates/run.html.j2`. Reading runs needs no PyTorch.
 """
 
 from typing import TYPE_CHECKING

@@ -31,6 +31,7 @@ def write_check_page(out: Path, checkup: Checkup) -> None:
     view = {
         "title": f"inkfold check {checkup.dataset.root}",
         "ok": checkup.ok,
+        "can_skip": checkup.can_skip,
         "counts": [(name, _text(value)) for name, value in checkup.counts.items() if name != "class_names"],
         "problems": problem_lines([one for one in checkup.problems if one.kind not in SHOWN_AS_PICTURES]),
         "kinds": [

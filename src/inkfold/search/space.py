@@ -28,15 +28,12 @@ RATES = {
     "train_head.batch_size": SearchRange(choices=(32, 64, 128, 256)),
     "train_head.scaling": SearchRange(choices=("none", "standardise", "normalise")),
 }
-SPACE_OF_HEAD: dict[str, dict[str, SearchRange]] = {
+SCALING = {"train_head.scaling": RATES["train_head.scaling"]}
+SPACE_OF_HEAD: dict[str, dict[str, SearchRange]] = {  # other heads: only how features are scaled
     "linear": RATES,
     "cosine": RATES,
     "mlp": {**RATES, "head.dropout": SearchRange(low=0.0, high=0.7), "train_head.mixup": SearchRange(low=0.0, high=1.0)},
-    "class_mean": {"train_head.scaling": RATES["train_head.scaling"]},
-    "knn": {
-        "train_head.scaling": RATES["train_head.scaling"],
-        "head.neighbours": SearchRange(low=1, high=100, log=True, whole=True),
-    },
+    "knn": {**SCALING, "head.neighbours": SearchRange(low=1, high=100, log=True, whole=True)},
 }
 
 
@@ -53,7 +50,7 @@ def search_space(raw: Mapping[str, Any], recipe: Recipe) -> dict[str, SearchRang
     Raises:
         RecipeError: With every key that can't be searched, is unknown, or has values that don't validate.
     """
-    space = recipe.tune.space or SPACE_OF_HEAD[recipe.head.kind]
+    space = recipe.tune.space or SPACE_OF_HEAD.get(recipe.head.kind, SCALING)
     problems = []
     for key, domain in space.items():
         if key.partition(".")[0] in FIXED:

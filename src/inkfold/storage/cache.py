@@ -95,7 +95,7 @@ def _describe(path: Path) -> str:
         return f"the exported model of {key['served']}"
     if "signature" in key:
         return f"{key.get('side')} px, ink centred and scaled"
-    return f"{key.get('size_px')} px, fit {key.get('fit')}, colour {key.get('colour')}, {key.get('channels')} channel(s)"
+    return f"{key.get('size_px')} px, resize {key.get('fit')}, colour {key.get('colour')}, channels {key.get('channels')}"
 
 
 def home() -> Path:
