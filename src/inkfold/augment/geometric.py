@@ -100,9 +100,6 @@ def affine(size_px: int, linear: Sequence[Sequence[float]], shift: tuple[float, 
         size_px: The picture's side.
         linear: 2 x 2, forward.
         shift: Right and down, px.
-
-    Returns:
-        The motion.
     """
     (a, b), (c, d) = linear
     determinant, centre = a * d - b * c, (size_px - 1) / 2
@@ -126,9 +123,6 @@ def perspective(size_px: int, inset: Sequence[Sequence[float]]) -> Projective:
     Args:
         size_px: The picture's side.
         inset: How far the four points lie inside the corners in x and y, from the top left clockwise; fractions of the side.
-
-    Returns:
-        The motion.
     """
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float64)
     points = np.abs(corners - np.array(inset)) * size_px - 0.5

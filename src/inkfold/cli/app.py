@@ -30,14 +30,7 @@ Function = TypeVar("Function", bound=Callable[..., int])
 
 
 def complete_recipe(incomplete: str) -> list[str]:
-    """Complete the name of a shipped recipe.
-
-    Args:
-        incomplete: What was typed so far.
-
-    Returns:
-        The names that begin so.
-    """
+    """List the shipped recipes whose names begin with what was typed so far."""
     from inkfold.config.load import shipped_recipes
 
     return [name for name in shipped_recipes() if name.startswith(incomplete)]

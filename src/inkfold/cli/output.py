@@ -17,11 +17,7 @@ SHOWN = 10  # of each kind of finding
 
 
 def print_run(run: "Run | Ensemble") -> None:
-    """Print a run's accuracies, its votes or stages, what it cost, and where it is.
-
-    Args:
-        run: A finished run or ensemble.
-    """
+    """Print a finished run's accuracies, its votes or stages, what it cost, and where it is."""
     metrics, rows = run.metrics, []
     if "out_of_fold" in metrics:
         rows += [("out of fold" if metrics["split"] == "kfold" else "held out", *_figures(metrics["out_of_fold"]))]
@@ -196,11 +192,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 
 def print_backbones(rows: Sequence["BackboneScore"]) -> None:
-    """Print backbones and whether they can be told from the best.
-
-    Args:
-        rows: The most accurate first.
-    """
+    """Print backbones, the most accurate first, and whether they can be told from the best."""
     columns = (
         "out-of-fold accuracy (95 %)",
         "from the best",
@@ -303,11 +295,7 @@ def print_search(summary: dict[str, Any], out: str) -> None:
 
 
 def print_exported(files: "Sequence[Exported]") -> None:
-    """Print how each exported file compares with its run, and what 8-bit numbers cost.
-
-    Args:
-        files: What `export.export_onnx` or `export.export_set` returns.
-    """
+    """Print how each exported file compares with its run, and what 8-bit numbers cost."""
     for file in files:
         parity = file.parity
         same = f"{round(parity.agreement * parity.drawings)} of {parity.drawings} drawings get the same class"
@@ -351,9 +339,5 @@ def print_weaknesses(weaknesses: dict[str, Any], path: Path) -> None:
 
 
 def print_json(values: Any) -> None:
-    """Print values as indented JSON.
-
-    Args:
-        values: Dictionaries, lists and plain values.
-    """
+    """Print a value as indented JSON."""
     print(json.dumps(values, indent=2, ensure_ascii=False))

@@ -44,9 +44,6 @@ def detect_layout(place: Path, options: DataOptions) -> Layout:
         place: Absolute path of a directory or a table.
         options: The user's options, which may name the layout or the table.
 
-    Returns:
-        The layout.
-
     Raises:
         DataError: If the path doesn't exist or can't have the layout that the options name.
     """
@@ -73,9 +70,6 @@ def read_parts(place: Path, layout: Layout, options: DataOptions, problems: list
         layout: The layout, from `detect_layout`.
         options: How to read it.
         problems: Problems of the data are appended; bad rows are left out.
-
-    Returns:
-        The parts.
     """
     if layout == "folder":
         train, classes, test = read_folders(place, options, problems)
@@ -261,15 +255,12 @@ def read_folders(root: Path, options: DataOptions, problems: list[Problem]) -> t
 
 
 def list_drawings(part: Path, root: Path, problems: list[Problem]) -> Drawings:
-    """List the drawings of a part whose folders aren't classes.
+    """List the drawings of a part whose folders aren't classes, without targets.
 
     Args:
         part: Absolute path of the part's directory.
         root: The directory that links may not lead out of.
         problems: Problems of the data are appended.
-
-    Returns:
-        The drawings, without targets.
     """
     paths, faulty = list_images(part, root)
     problems += faulty

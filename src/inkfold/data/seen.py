@@ -28,14 +28,7 @@ CHUNK = 256
 
 
 def seen_list_file(weights: Path) -> Path:
-    """Return the path of a weights file's list of pretraining drawings, which need not exist.
-
-    Args:
-        weights: Path of the backbone's weights file.
-
-    Returns:
-        `NAME.learnt.npy` in the same directory.
-    """
+    """Return the path of a weights file's list of pretraining drawings, `NAME.learnt.npy` beside it, which need not exist."""
     return weights.with_suffix(SUFFIX)
 
 

@@ -96,15 +96,7 @@ def connected(first: Int64[np.ndarray, " rows"], second: Int64[np.ndarray, " row
 
 
 def count_split_groups(groups: Shaped[np.ndarray, " n"], parts: Int64[np.ndarray, " n"]) -> int:
-    """Count the groups that are split over several folds.
-
-    Args:
-        groups: Each row's group.
-        parts: Each row's fold.
-
-    Returns:
-        Number of groups with rows in more than one fold.
-    """
+    """Count the groups, of which each row has one, that have rows in more than one fold."""
     _, of_group = np.unique(groups, return_inverse=True)
     pairs = np.unique(np.stack([of_group, parts]), axis=1)
     return int((np.bincount(pairs[0]) > 1).sum())

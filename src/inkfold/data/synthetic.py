@@ -175,16 +175,13 @@ def render_strokes(strokes: Strokes, size_px: int, pen_px: float, ink: int = 0) 
 
 
 def draw_sketch(class_name: str, seed: int, index: int, size_px: int = 256) -> UInt8[np.ndarray, "size size"]:
-    """Draw one picture: 3 in 100 are light on dark, 5 in 100 on grey or speckled paper.
+    """Draw one grey picture: 3 in 100 are light on dark, 5 in 100 on grey or speckled paper.
 
     Args:
         class_name: One of `CLASS_NAMES`.
         seed: Seed of the set of drawings, 0 to 2**32 - 1.
         index: Number of the drawing within its class, 0 to 2**32 - 1; no drawing depends on another.
         size_px: Both sides of the picture; strokes are the same at every size.
-
-    Returns:
-        The picture, grey.
 
     Raises:
         DataError: If the class is unknown or a number is out of range.
@@ -351,14 +348,8 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
 
 
 def prepare_demo(out: Path, *, per_class: int = 40, seed: int = 0) -> Path:
-    """Write the demo's drawings, unless they exist.
+    """Write the demo's drawings to `out/drawings`, unless they exist, and return that directory.
 
-    Args:
-        out: The demo's directory; the drawings go to `drawings` below it.
-        per_class: Training drawings per class; a quarter as many test drawings are added.
-        seed: Seed of the set of drawings.
-
-    Returns:
-        The drawings' directory, in the competition's layout.
+    There are a quarter as many test drawings as training drawings; the layout is the competition's.
     """
     return write_sketches(out / "drawings", train_per_class=per_class, test_per_class=max(1, per_class // 4), seed=seed)

@@ -75,14 +75,11 @@ class NamedData:
 
 
 def read_named_data(data: str | Path | None, settings: Sequence[str]) -> NamedData | None:
-    """Read the data that a vote names.
+    """Read the data that a vote names; None if it names none.
 
     Args:
         data: The data's folder or table; None if the vote names none.
         settings: `data.key=value`, or `key=value`: how the data are read.
-
-    Returns:
-        The data, or None.
 
     Raises:
         RecipeError: If the settings don't validate, or there are settings but no data.
@@ -150,9 +147,6 @@ def member_of_run(run: Run, name: str) -> LoadedMember:
         run: The run, of one model.
         name: The member's name, for tables and messages.
 
-    Returns:
-        The member.
-
     Raises:
         PredictionError: If its predictions can't be read.
     """
@@ -176,9 +170,6 @@ def with_labels(member: MemberPredictions, dataset: Dataset) -> MemberPrediction
     Args:
         member: The member's predictions.
         dataset: The data.
-
-    Returns:
-        The predictions with labels.
 
     Raises:
         PredictionError: If the member's classes or drawings aren't the data's.

@@ -90,9 +90,6 @@ def align_members(members: Sequence[MemberPredictions], num_parts: int = 5) -> A
         members: The members' predictions; two members at least.
         num_parts: Number of the second level's parts, at least 2, where no member says in which fold a drawing was held out.
 
-    Returns:
-        The aligned members.
-
     Raises:
         PredictionError: With everything that doesn't fit.
     """

@@ -154,9 +154,6 @@ class FittedMethod:
             raw: JSON values of any origin; they are checked.
             where: What error messages call the source, such as the file's name.
 
-        Returns:
-            The same method with the same numbers.
-
         Raises:
             PredictionError: With every key that is missing, unknown or has a value that `as_json` doesn't write.
         """
@@ -211,9 +208,6 @@ def fit_method(
         method: The method; one with nothing to fit is returned without numbers.
         members: Class probabilities of drawings that the members were not trained on.
         targets: True class ids.
-
-    Returns:
-        The method with its numbers.
 
     Raises:
         PredictionError: If there is something to fit, but there are no members or no drawings.
@@ -307,9 +301,6 @@ def score_choice(scores: Sequence[MethodScore], parts: Int64[np.ndarray, " n"]) 
     Args:
         scores: The candidates on the same drawings, the simplest first.
         parts: The part that each drawing belongs to; two parts at least.
-
-    Returns:
-        The predictions of the chosen candidates.
 
     Raises:
         PredictionError: If there is no candidate, or there are fewer than two parts.

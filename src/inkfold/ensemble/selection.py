@@ -112,9 +112,6 @@ def select_vote(aligned: AlignedMembers, vote_recipe: VoteSettings, seed: int = 
         seed: Seed of greedy selection's random bags, at least 0.
         progress: Receives the number of methods scored so far.
 
-    Returns:
-        All scores, and the fitted methods.
-
     Raises:
         PredictionError: If the recipe names a method that is fitted, and there are no out-of-fold predictions.
     """

@@ -183,27 +183,12 @@ def turns_by_class(targets: Sequence[int]) -> list[int]:
 
 
 def part_of(predictions: Predictions) -> str:
-    """Name the part of the data set that predictions are of.
-
-    Args:
-        predictions: Out-of-fold predictions, whose drawings were held out of folds, or predictions of test drawings.
-
-    Returns:
-        `train` or `test`.
-    """
+    """Name the part of the data set that predictions are of: `train` where drawings were held out of folds, else `test`."""
     return "test" if predictions.folds is None else "train"
 
 
 def most_confident(predictions: Predictions, chosen: Bool[np.ndarray, " n"]) -> tuple[int, ...]:
-    """Order some drawings by the confidence of their predictions.
-
-    Args:
-        predictions: Predictions of all drawings.
-        chosen: True for the drawings to return.
-
-    Returns:
-        Rows of the chosen drawings, the most confident first.
-    """
+    """Return the rows of the chosen drawings, the most confident prediction first."""
     rows = np.flatnonzero(chosen)
     order = np.argsort(-predictions.probs[rows].max(1), kind="stable") if len(rows) else rows
     return tuple(rows[order].tolist())

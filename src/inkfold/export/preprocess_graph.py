@@ -34,15 +34,7 @@ DOWN_FIRST_FROM = 2.0  # Pillow 13: where the height shrinks by more than twice 
 
 
 def add_channels(g: Graph, images: str) -> str:
-    """Bring drawings to three channels of float32.
-
-    Args:
-        g: The graph that nodes are added to.
-        images: Name of the input, uint8 (n, h, w, 1 or 3).
-
-    Returns:
-        Name of the drawings, (n, 3, h, w), 0 to 255.
-    """
+    """Bring uint8 drawings, (n, h, w, 1 or 3), to three channels of float32, (n, 3, h, w), 0 to 255."""
     first = g.op("Transpose", images, perm=[0, 3, 1, 2])
     return g.op("Expand", g.op("Cast", first, to=1), g.ints(1, 3, 1, 1))
 
@@ -68,29 +60,13 @@ def add_fitting(g: Graph, drawings: str, options: ImageOptions) -> str:
 
 
 def add_paper(g: Graph, x: str) -> str:
-    """Add each drawing's paper colour: the border's median, rounded down.
-
-    Args:
-        g: The graph that nodes are added to.
-        x: Name of the drawings, (n, 3, h, w).
-
-    Returns:
-        Name of the colours, (n, 3, 1, 1).
-    """
+    """Add each drawing's paper colour, (n, 3, 1, 1): the border's median, rounded down."""
     middle = g.op("ReduceSum", _middle(g, _border(g, x, _Size(g, x), channels=3)), g.ints(2))
     return g.op("Unsqueeze", g.op("Floor", g.op("Mul", middle, g.const(0.5, np.float32))), g.ints(3))
 
 
 def add_luma(g: Graph, x: str) -> str:
-    """Reduce drawings to their luma, as `images.decode.to_grey` does.
-
-    Args:
-        g: The graph that nodes are added to.
-        x: Name of the drawings, (n, 3, h, w).
-
-    Returns:
-        Name of the luma, (n, 1, h, w).
-    """
+    """Reduce drawings to their luma, (n, 1, h, w), as `images.decode.to_grey` does."""
     parts = g.op("Mul", x, g.const(np.array(LUMA, np.float32).reshape(1, 3, 1, 1)))
     total = g.op("Add", g.op("ReduceSum", parts, g.ints(1)), g.const(32768.0, np.float32))
     return g.op("Floor", g.op("Mul", total, g.const(1 / 65536, np.float32)))
@@ -199,15 +175,8 @@ def _resized(g: Graph, x: str, size: _Size, options: ImageOptions) -> str:
 def _both_passes(g: Graph, x: str, across: str, down: str, shrinks: tuple[str, str]) -> str:
     """Resize the width and the height in Pillow's order, which matters as values are rounded and clipped in between.
 
-    Args:
-        g: The graph that nodes are added to.
-        x: Name of the drawings, (n, 3, h, w).
-        across: Name of the columns' weights, (size, w).
-        down: Name of the rows' weights, (size, h).
-        shrinks: Names of the numbers of pixels by which the width and the height shrink.
-
-    Returns:
-        Name of the squares, (n, 3, size, size).
+    `across` and `down` are the weights of the columns, (size, w), and of the rows, (size, h); `shrinks` are the numbers of
+    pixels by which the width and the height shrink.
     """
     columns = g.op("Transpose", across, perm=[1, 0])
     usual, other = g.branch(), g.branch()
@@ -244,16 +213,9 @@ def _fitted(g: Graph, side: str, scale: str, whole: str) -> tuple[str, str]:
 
 
 def _weights(g: Graph, side: str, place: tuple[str, str], options: ImageOptions) -> tuple[str, str]:
-    """Build Pillow's weights of every source pixel (columns) for every pixel of the square (rows).
+    """Build Pillow's weights of every source pixel (columns) for every pixel of the square (rows), and the mask of filled rows.
 
-    Args:
-        g: The graph that nodes are added to.
-        side: Name of the drawing's side in pixels.
-        place: Names of the number of the square's pixels that it fills, and of the first of them.
-        options: The square's side and the interpolation.
-
-    Returns:
-        Names of the weights, float32 (size, side), and of the mask of the rows that are filled.
+    `place` is the number of the square's pixels that the drawing's side fills, and the first of them.
 
     Source: Pillow's Resample.c, `precompute_coeffs` and `normalize_coeffs_8bpc`.
     """

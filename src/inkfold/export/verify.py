@@ -89,9 +89,6 @@ def in_float32(predictor: Run | Ensemble, *, views: bool = True) -> Run | Ensemb
     Args:
         predictor: A run or an ensemble of runs.
         views: Whether the copy averages over the run's test-time views.
-
-    Returns:
-        A copy that shares the run's directory.
     """
     if isinstance(predictor, Ensemble):
         members = [None if run is None else _run_in_float32(run, views=views) for run in predictor.members]

@@ -100,14 +100,7 @@ def duplicate_view(group: Mapping[str, Any], album: Album, most: int) -> dict[st
 
 
 def album_part(part: str) -> str:
-    """Return the part under which an album has drawings: a data set's own validation part is read with its training drawings.
-
-    Args:
-        part: `train`, `val` or `test`.
-
-    Returns:
-        `train` or `test`.
-    """
+    """Return the part, `train` or `test`, under which an album has drawings: `val` is read with the training drawings."""
     return "test" if part == "test" else "train"
 
 

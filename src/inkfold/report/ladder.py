@@ -38,14 +38,7 @@ def ladder_view(run: RunFiles) -> dict[str, Any]:
 
 
 def evaluated_name(run: RunFiles) -> str:
-    """Name the drawings that a run is evaluated on.
-
-    Args:
-        run: Files of the run.
-
-    Returns:
-        `out of fold`, `held out` or `test`; empty where no true classes are known.
-    """
+    """Name the drawings that a run is evaluated on, such as `out of fold`; empty where no true classes are known."""
     names = {"out_of_fold": run.held_out_name, "test": "test", None: ""}
     return names[run.evaluated_part]
 

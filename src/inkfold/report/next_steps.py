@@ -198,13 +198,8 @@ def _command(
 ) -> str:
     """Write a command that uses the run's own data and weights.
 
-    Args:
-        run: Files of the run.
-        command: Command of inkfold.
-        recipe: Recipe to train; None for a command that takes the data instead.
-        settings: Further arguments.
-        suffix: Suffix of the new run's directory.
-        own: Whether the recipe is the run's own, which contains data and weights already.
+    Without a recipe it takes the data instead; the run's own recipe (`own`) has data and weights already; `suffix` is of the
+    new run's directory.
     """
     flat = flat_recipe(run.model_recipes[0])
     root = flat.get("data.root", "DATA")

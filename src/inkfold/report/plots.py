@@ -29,16 +29,13 @@ VARIABLES = {
 
 
 def draw_curves(lines: Mapping[str, Sequence[float]], label: str, name: str, stages: Sequence[tuple[int, int]] = ()) -> str:
-    """Draw curves over the epochs.
+    """Draw curves over the epochs, as an `svg` element.
 
     Args:
         lines: Values of each epoch, by label of the curve.
         label: Label of the vertical axis.
         name: Name of the plot, unique in the page.
         stages: First and last epoch of each stage of the curriculum, counted from 1.
-
-    Returns:
-        An `svg` element.
     """
     with canvas(SIZE_INCHES) as (axes, text):
         _style(axes)
@@ -91,15 +88,12 @@ def draw_reliability(series: Mapping[str, Sequence[Mapping[str, Any]]], name: st
 
 
 def embedded(svg: str, name: str, about: str) -> str:
-    """Adapt a plot to a page: unique ids, the page's colours, any width.
+    """Adapt a plot to a page, as an `svg` element: unique ids, the page's colours, any width.
 
     Args:
         svg: SVG document by matplotlib.
         name: Prefix of every id, so that the plots of a page don't refer to each other's parts.
         about: Description for screen readers.
-
-    Returns:
-        An `svg` element.
     """
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)

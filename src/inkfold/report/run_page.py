@@ -80,26 +80,12 @@ def run_view(run: RunFiles, album: Album) -> dict[str, Any]:
 
 
 def evaluation_view(run: RunFiles) -> dict[str, Any] | None:
-    """Take the figures of the part that a run is evaluated on from its metrics.
-
-    Args:
-        run: Files of the run.
-
-    Returns:
-        Figures as `metrics.measure` gives them, and `name`, what to call the drawings; None where no classes are known.
-    """
+    """Take the figures of the part that a run is evaluated on, and its `name`; None where no true classes are known."""
     return None if run.evaluated_part is None else {"name": evaluated_name(run), **run.metrics[run.evaluated_part]}
 
 
 def picture_notes(album: Album) -> list[str]:
-    """Write which pictures are missing, and what to do about it.
-
-    Args:
-        album: Pictures after the page was filled.
-
-    Returns:
-        One sentence or two; nothing if no picture is missing.
-    """
+    """Write which pictures of a filled page are missing, and what to do about it; nothing if none is missing."""
     if album.why is not None:
         return [f"Without pictures: {album.why} If the drawings have moved, give their folder: --data DIR."]
     if album.missing:

@@ -88,9 +88,6 @@ def open_tracker(name: str) -> Tracker:
     Args:
         name: `wandb` or `mlflow`.
 
-    Returns:
-        The tracker.
-
     Raises:
         ExportError: If there is no such tracker, or it is not installed.
     """

@@ -229,13 +229,10 @@ def _rank(trials: Sequence[_Trial]) -> list[BackboneScore]:
 
 
 def backbone_names(patterns: Sequence[str]) -> list[str]:
-    """List the backbones that patterns match.
+    """List the backbones that patterns match, each once.
 
     Args:
         patterns: timm's names, also with `*`; none gives local weights and usual backbones.
-
-    Returns:
-        The backbones' names, each once.
 
     Raises:
         RecipeError: If a pattern matches nothing.

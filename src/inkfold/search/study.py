@@ -52,13 +52,7 @@ BEST_HEADER = "# The best trial of a study by inkfold tune; tune.json beside it 
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """The recipe and the space that a study's trials come from.
-
-    Attributes:
-        raw: The recipe's keys as they are written.
-        recipe: The validated recipe.
-        space: Each key's range or choices, by dotted key.
-    """
+    """The recipe as written and as validated, and the range or choices of each dotted key that a study's trials come from."""
 
     raw: Mapping[str, Any]
     recipe: Recipe

@@ -35,9 +35,6 @@ def write_index(path: str | Path, model: Path, data: str | Path | None = None, p
         data: Where the drawings are now; None takes the place that the run recorded.
         progress: Called as each stage goes on.
 
-    Returns:
-        The index's file.
-
     Raises:
         PredictionError: If the drawings aren't those that the run was trained on.
         DataError: If the data can't be read any more.

@@ -164,9 +164,6 @@ def load_model(model: Path, threads: int | None = None) -> tuple[OnnxModel, Near
         model: An ONNX file or a set's directory.
         threads: Threads of each forward pass; None takes two at most.
 
-    Returns:
-        The model and its index.
-
     Raises:
         ExportError: If either is damaged or they don't belong together.
     """

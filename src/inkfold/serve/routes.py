@@ -53,9 +53,6 @@ class Service:
             threads: Threads of each forward pass; None takes two at most.
             queue: How many drawings may wait, and how long.
 
-        Returns:
-            What answers for drawings.
-
         Raises:
             ExportError: If the model or its index is damaged, or they don't belong together.
         """
@@ -74,14 +71,11 @@ class Service:
             await self.predictor.close()
 
     async def answer(self, request: Request, *, check_host: bool) -> Response:
-        """Answer a whole request; nothing is raised.
+        """Answer a whole request, with the security headers; nothing is raised.
 
         Args:
             request: The request as it arrived.
             check_host: Whether requests of foreign hosts and origins are refused.
-
-        Returns:
-            The answer, with the security headers.
         """
         started = time.perf_counter()
         try:

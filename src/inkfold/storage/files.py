@@ -58,14 +58,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def sweep_temp_files(directory: Path, older_than_s: float = STALE_AFTER_S) -> int:
-    """Remove the temporary files that killed writers left in a directory.
+    """Remove the temporary files that killed writers left in a directory, and count them.
 
     Args:
         directory: The directory, searched without its subdirectories.
         older_than_s: Younger files are kept, since another process may be writing them; seconds.
-
-    Returns:
-        Number of removed files.
     """
     removed = 0
     for path in directory.glob(f"*{TEMP_MARK}*"):

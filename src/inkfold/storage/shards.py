@@ -135,14 +135,11 @@ class ShardSet:
     def read(
         self, digests: Shaped[np.ndarray, " n"], empty: Callable[[tuple[int, ...], np.dtype[Any]], np.ndarray] = np.empty
     ) -> Shaped[np.ndarray, "n ..."]:
-        """Read rows.
+        """Read copies of rows, in the order of the digests.
 
         Args:
             digests: Digests of the sources; all have rows, as `missing` has returned before.
             empty: Creates the array that the rows are copied to, of a shape and a type, for example on disk.
-
-        Returns:
-            A copy of the rows, in the order of the digests.
 
         Raises:
             CacheError: If a row is absent.
