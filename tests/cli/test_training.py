@@ -95,8 +95,8 @@ def test_train_takes_an_ensembles_recipe(tmp_path, data, recipe, capsys):
     assert "two: fitting heads: 6/6" in printed.err
     assert "24 forwards, 24 from the bank" in printed.out
     assert "not distinguishable" in printed.out
-    assert main(words(*given, "fitt.lr=1")) == 2
-    assert capsys.readouterr().err == "error: override 'fitt.lr': no such key. Did you mean 'fit'?\n"
+    assert main(words(*given, "train_heed.lr=1")) == 2
+    assert capsys.readouterr().err == "error: override 'train_heed.lr': no such key. Did you mean 'train_head'?\n"
 
 
 def test_tune_says_what_it_found_and_where_the_recipe_is(tmp_path, data, recipe, capsys):
