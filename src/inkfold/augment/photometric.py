@@ -98,10 +98,6 @@ def _erase(pixels: Pixels, amount: float, paper: Paper, draws: Draws) -> Pixels:
     return _papered(pixels, blank, paper)
 
 
-def _blur(pixels: Pixels, amount: float, paper: Paper, draws: Draws) -> Pixels:
-    return _smoothed(pixels, amount)
-
-
 def _sharpen(pixels: Pixels, amount: float, paper: Paper, draws: Draws) -> Pixels:
     weight = round(amount * 2**FRACTION_BITS)
     values = pixels.astype(np.int32)
@@ -113,10 +109,6 @@ def _contrast(pixels: Pixels, amount: float, paper: Paper, draws: Draws) -> Pixe
     weight = round(amount * 2**FRACTION_BITS)
     values = pixels.astype(np.int32) - paper
     return _as_pixels(((values * weight) >> FRACTION_BITS) + paper)
-
-
-def _invert(pixels: Pixels, amount: float, paper: Paper, draws: Draws) -> Pixels:
-    return 255 - pixels
 
 
 def _noise(pixels: Pixels, amount: float, paper: Paper, draws: Draws) -> Pixels:
@@ -148,10 +140,10 @@ _OPERATIONS: dict[str, Callable[[Pixels, float, Paper, Draws], Pixels]] = {
     "thicken": _thicken,
     "stroke_dropout": _stroke_dropout,
     "erase": _erase,
-    "blur": _blur,
+    "blur": lambda pixels, amount, paper, draws: _smoothed(pixels, amount),
     "sharpen": _sharpen,
     "contrast": _contrast,
-    "invert": _invert,
+    "invert": lambda pixels, amount, paper, draws: 255 - pixels,
     "noise": _noise,
     "jpeg": _jpeg,
 }

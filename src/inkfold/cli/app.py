@@ -49,15 +49,13 @@ def _require_settings(words: list[str]) -> list[str]:
 
 
 def settings_argument(about: str) -> Any:
-    """Describe the argument that collects settings, which may stand before and after options.
+    """Describe the argument that collects settings, which may stand before and after options."""
+    return typer.Argument(callback=_require_settings, help=about, **any_number("key=value"))
 
-    Args:
-        about: The argument's help.
 
-    Returns:
-        What `Annotated[list[str], ...]` takes.
-    """
-    return typer.Argument(metavar="key=value", default_factory=list, show_default=False, callback=_require_settings, help=about)
+def any_number(metavar: str) -> dict[str, Any]:
+    """Give what Typer must know of an argument or option that may be absent or repeated."""
+    return {"metavar": metavar, "default_factory": list, "show_default": False}
 
 
 RecipeName = Annotated[
@@ -204,15 +202,9 @@ def log_to_stderr(verbosity: int) -> Iterator[None]:
         logger.setLevel(before)
 
 
-def take_setting(settings: Sequence[str], key: str) -> tuple[str | None, list[str]]:
-    """Take one key out of the settings.
-
-    Args:
-        settings: Each `key=value`.
-        key: The key to take.
-
-    Returns:
-        Its last value, or None, and the other settings.
-    """
-    values = [text.partition("=")[2] for text in settings if text.partition("=")[0] == key]
-    return (values[-1] if values else None), [text for text in settings if text.partition("=")[0] != key]
+def take_out(settings: Sequence[str], what: str) -> tuple[str, list[str]]:
+    """Take the last value of `out` from the settings, where `what` goes, and return it and the other settings."""
+    values = [text.partition("=")[2] for text in settings if text.partition("=")[0] == "out"]
+    if not values:
+        raise InkfoldError(f"out: is missing. Say where the {what} goes: out={what.upper()}.")
+    return values[-1], [text for text in settings if text.partition("=")[0] != "out"]

@@ -73,25 +73,6 @@ class Match:
     identical: bool = False
 
 
-def find_matches(
-    digests: Shaped[np.ndarray, " n"],
-    read: ReadSignatures,
-    progress: Progress = silent,
-) -> list[Match]:
-    """Find copies among drawings.
-
-    Args:
-        digests: Digests of the files' bytes; each has a signature.
-        read: Returns the signatures of digests.
-        progress: Called with the number of compared candidates.
-
-    Returns:
-        Matches, in the order of their first drawing's digest. The order of the drawings changes nothing but the row numbers.
-    """
-    names = np.unique(digests)
-    return _spread(digests, _compare_all(names, read, progress))
-
-
 def find_copies(digests: Shaped[np.ndarray, " n"], signatures: SignatureStore, progress: Progress = silent) -> list[Match]:
     """Find copies among drawings, or read the stored matches if the same drawings were compared before.
 
@@ -101,7 +82,7 @@ def find_copies(digests: Shaped[np.ndarray, " n"], signatures: SignatureStore, p
         progress: Called with the number of compared candidates.
 
     Returns:
-        The matches, as `find_matches` returns them.
+        Matches, in the order of their first drawing's digest. The order of the drawings changes nothing but the row numbers.
 
     Raises:
         CacheError: If the disk is full.
@@ -175,7 +156,7 @@ def group_matches(n: int, matches: Sequence[Match]) -> Int64[np.ndarray, " n"]:
 
 
 def describe(
-    names: Shaped[np.ndarray, " n"], read: Callable[[Shaped[np.ndarray, " m"]], Signatures]
+    names: Shaped[np.ndarray, " n"], read: ReadSignatures
 ) -> tuple[Int64[np.ndarray, " usable"], Float64[np.ndarray, "usable 30"]]:
     """Compute descriptors that no turn and no flip changes: the magnitudes of circular harmonics.
 

@@ -150,7 +150,8 @@ def _train_of_table(
         problems.append(missing_column(table.name, table.available, wanted, remedy))
         table = None
     if table is None:
-        return _no_drawings(), Classes((), np.empty(0, np.int64))
+        no_ids, no_names = np.empty(0, np.int64), np.empty(0, STRING)
+        return Drawings(no_names, no_names, no_ids), Classes((), no_ids)
     paths = table.columns[options.path_column]
     base = choose_base(finder, tables.train_bases, paths)
     files, faulty = find_files(paths, finder, base, table.where, options.missing)
@@ -190,10 +191,6 @@ def _test_of_table(
         problems += faults
         good &= labelled
     return Drawings(paths, files, targets).select(good)
-
-
-def _no_drawings() -> Drawings:
-    return Drawings(np.empty(0, STRING), np.empty(0, STRING), np.empty(0, np.int64))
 
 
 def _empty_cells(column: Strings, what: str, where: Where) -> list[Problem]:

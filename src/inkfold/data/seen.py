@@ -96,7 +96,8 @@ def code(signatures: UInt8[np.ndarray, "n 64 64"]) -> UInt64[np.ndarray, "n 2"]:
     Source: Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions" (2010), on centred and scaled ink.
     """
     rows, columns = _lowest_frequencies()
-    waves = _cosines(int(max(rows.max(), columns.max())) + 1)
+    frequencies = np.arange(int(max(rows.max(), columns.max())) + 1)[:, None]
+    waves = np.cos(np.pi * frequencies * (2 * np.arange(SIDE) + 1) / (2 * SIDE))
     coefficients = np.einsum("fy,nyx,gx->nfg", waves, signatures.astype(np.float64), waves, optimize=True)[:, rows, columns]
     packed = np.packbits(np.ascontiguousarray(coefficients > 0), axis=1, bitorder="little")
     return packed.view("<u8").astype(np.uint64)
@@ -125,10 +126,6 @@ def _lowest_frequencies() -> tuple[np.ndarray, np.ndarray]:
     places = sorted((row + column, row, column) for row in range(BITS) for column in range(BITS) if 0 < row + column < 16)
     _, rows, columns = np.array(places[:BITS]).T
     return rows, columns
-
-
-def _cosines(count: int) -> np.ndarray:
-    return np.cos(np.pi * np.arange(count)[:, None] * (2 * np.arange(SIDE) + 1) / (2 * SIDE))
 
 
 def _again(weights: Path) -> str:

@@ -1,7 +1,6 @@
 """Assigns drawings to folds: stratified, grouped, and as a function of content and seed alone."""
 
 import logging
-from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int64, Shaped
@@ -44,7 +43,10 @@ def assign_folds(
     for unit in order:
         classes = [int(target) for target in targets[units[unit]]]
         turn = int(lots[unit][:8], 16)
-        fold = min(range(k), key=lambda part: _crowding(part, classes, class_counts, totals, turn))
+        crowding = [
+            (sum(class_counts[target][part] for target in classes), totals[part], (part + turn) % k) for part in range(k)
+        ]
+        fold = crowding.index(min(crowding))
         folds[units[unit]] = fold
         totals[fold] += len(classes)
         for target in classes:
@@ -100,12 +102,6 @@ def count_split_groups(groups: Shaped[np.ndarray, " n"], parts: Int64[np.ndarray
     _, of_group = np.unique(groups, return_inverse=True)
     pairs = np.unique(np.stack([of_group, parts]), axis=1)
     return int((np.bincount(pairs[0]) > 1).sum())
-
-
-def _crowding(
-    part: int, classes: Sequence[int], class_counts: list[list[int]], totals: list[int], turn: int
-) -> tuple[int, int, int]:
-    return sum(class_counts[target][part] for target in classes), totals[part], (part + turn) % len(totals)
 
 
 def _units(digests: np.ndarray, groups: np.ndarray | None) -> list[np.ndarray]:

@@ -190,14 +190,10 @@ def _check_readable(path: Path) -> None:
         raise DataError([Problem("unreadable_table", str(path), text)]) from error
 
 
-def _csv_encoding(path: Path) -> str:
-    with path.open("rb") as file:
-        return "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-
-
 def _csv_rows(path: Path) -> Iterator[list[str]]:
     """The lines of a CSV file that aren't blank, header first; every way to break one becomes a DataError."""
-    encoding = _csv_encoding(path)
+    with path.open("rb") as raw:
+        encoding = "utf-16" if raw.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     with path.open(encoding=encoding, newline="") as file:
         reader = csv.reader(_lines_without_nul(file, path.name), strict=True)
         try:

@@ -118,7 +118,9 @@ def load_members(paths: Sequence[Path], data: NamedData | None = None) -> list[L
             problems += _problems(path, error)
     classes = None if data is None else data.classes
     if classes is None and runs:
-        classes = _classes_of(next(iter(runs.values())))
+        first = next(iter(runs.values()))
+        columns = first.recipe.data
+        classes = Classes(first.classes_, first.class_targets, columns.path_column, columns.target_column)
     members = []
     for path in paths:
         if path not in runs and (path / MANIFEST).is_file():
@@ -211,11 +213,6 @@ def digest_member(path: Path) -> str:
 
 def _problems(path: Path, error: PredictionError) -> Sequence[Problem]:
     return error.problems or [Problem("member", str(path), str(error).removeprefix(f"{path}: "))]
-
-
-def _classes_of(run: Run) -> Classes:
-    data = run.recipe.data
-    return Classes(run.classes_, run.class_targets, data.path_column, data.target_column)
 
 
 def _drawing_problems(where: str, predictions: Predictions, drawings: Drawings, *, whole: bool) -> list[Problem]:

@@ -38,7 +38,8 @@ def comparison_view(runs: Sequence[RunFiles], album: Album) -> dict[str, Any]:
     letters = ("A", "B") if pair is None else (ascii_uppercase[pair[0]], ascii_uppercase[pair[1]])
     won, lost = ([], []) if pair is None else (_drawings(shared, pair, album), _drawings(shared, pair[::-1], album))
     intervals = [figures["accuracy_ci95"] for row in rows for figures in (row["evaluated"], row["test"]) if figures]
-    widest = _rounded_up(max((abs(bound) for test in tests for bound in test["difference_ci95"]), default=0.0))
+    largest = max((abs(bound) for test in tests for bound in test["difference_ci95"]), default=0.0)
+    widest = max(float(np.ceil(largest * 50)) / 50, 0.02)
     curves = {row["letter"]: points for row, points in zip(rows, map(_curve, runs), strict=True) if points}
     bins = {row["letter"]: reliability_rows(run.evaluated) for row, run in zip(rows, runs, strict=True) if run.evaluated}
     return {
@@ -50,7 +51,7 @@ def comparison_view(runs: Sequence[RunFiles], album: Album) -> dict[str, Any]:
         "tests": tests,
         "difference_scale": (-widest, widest),
         "curves": svg_markup(draw_curves(curves, "held-out accuracy", "accuracy")) if curves else None,
-        "reliability": svg_markup(draw_reliability(bins, "reliability")) if bins else None,
+        "reliability": svg_markup(draw_reliability(bins)) if bins else None,
         "pair": letters,
         "classes": [] if pair is None else _classes(shared, pair, album),
         "won": won,
@@ -201,7 +202,3 @@ def _different_keys(runs: Sequence[RunFiles]) -> list[tuple[str, list[str]]]:
     keys = dict.fromkeys(key for recipe in recipes for key in recipe)
     values = {key: [recipe.get(key, "") for recipe in recipes] for key in keys}
     return [(key, each) for key, each in values.items() if len({*each}) > 1]
-
-
-def _rounded_up(value: float) -> float:
-    return max(float(np.ceil(value * 50)) / 50, 0.02)

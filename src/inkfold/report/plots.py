@@ -56,15 +56,11 @@ def draw_curves(lines: Mapping[str, Sequence[float]], label: str, name: str, sta
     return embedded(text.getvalue(), name, f"{label} by epoch")
 
 
-def draw_reliability(series: Mapping[str, Sequence[Mapping[str, Any]]], name: str) -> str:
-    """Draw a reliability diagram: accuracy by confidence with intervals, and the diagonal of a calibrated model.
+def draw_reliability(series: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Draw a reliability diagram, as an `svg` element: accuracy by confidence with intervals, and the calibrated diagonal.
 
     Args:
         series: Bins with `count`, `confidence`, `accuracy` and `ci95`, by label of the model; areas show the counts.
-        name: Name of the plot, unique in the page.
-
-    Returns:
-        An `svg` element.
     """
     with canvas((SIZE_INCHES[0], 4.2)) as (axes, text):
         _style(axes)
@@ -84,7 +80,7 @@ def draw_reliability(series: Mapping[str, Sequence[Mapping[str, Any]]], name: st
         if len(series) > 1:
             for handle in axes.legend(frameon=False, labelcolor=INK).legend_handles:
                 handle.set_sizes([LEGEND_AREA])
-    return embedded(text.getvalue(), name, "accuracy by confidence")
+    return embedded(text.getvalue(), "reliability", "accuracy by confidence")
 
 
 def embedded(svg: str, name: str, about: str) -> str:

@@ -244,7 +244,7 @@ def _failures(predictions: Predictions, album: Album) -> list[dict[str, Any]]:
 
 def _reliability(predictions: Predictions) -> dict[str, Any]:
     rows = reliability_rows(predictions)
-    svg = svg_markup(draw_reliability({"": rows}, "reliability"))
+    svg = svg_markup(draw_reliability({"": rows}))
     return {"svg": svg, "confidence": float(predictions.probs.max(1).mean()), "bins": rows}
 
 

@@ -150,7 +150,7 @@ class Predictor:
             return []
         names, targets, rows = self.about.class_names, self.index.targets, prediction.rows[:count].tolist()
         similarities = [round(similarity, 4) for similarity in prediction.similarities[:count].tolist()]
-        images = [_data_uri(self.index.thumbnail(row)) for row in rows]
+        images = [f"data:image/png;base64,{base64.b64encode(self.index.thumbnail(row)).decode()}" for row in rows]
         return [
             Neighbour(class_name=names[targets[row]], similarity=similarity, image=image)
             for row, similarity, image in zip(rows, similarities, images, strict=True)
@@ -174,7 +174,3 @@ def load_model(model: Path, threads: int | None = None) -> tuple[OnnxModel, Near
 
 def _to_ms(seconds: float) -> float:
     return round(1000 * seconds, 2)
-
-
-def _data_uri(data: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(data).decode()

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 from inkfold.serve.batching import QueueLimits
@@ -81,7 +82,8 @@ class Service:
         try:
             if check_host:
                 check_origin(request.headers)
-            response = _secured(await self._route(request))
+            response = await self._route(request)
+            response = replace(response, headers=(*response.headers, *HEADERS))
         except Refusal as refusal:
             response = self.refuse(refusal)
         except Exception:
@@ -160,7 +162,3 @@ class Service:
         if self.predictor is None:
             raise Refusal(503, "loading", "the model is being loaded", "a loaded one", "Wait a second and try again.")
         return self.predictor
-
-
-def _secured(response: Response) -> Response:
-    return Response(response.status, response.body, response.content_type, (*response.headers, *HEADERS))
