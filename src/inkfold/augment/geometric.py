@@ -135,15 +135,12 @@ def perspective(size_px: int, inset: Sequence[Sequence[float]]) -> Projective:
 
 
 def grid(size_px: int, x_weights: Sequence[float], y_weights: Sequence[float]) -> Grid:
-    """Move grid lines, as albumentations' GridDistortion with `normalized` does.
+    """Move grid lines, but not the picture's edges, as albumentations' GridDistortion with `normalized` does.
 
     Args:
         size_px: The picture's side.
         x_weights: The source widths of the columns, relative to each other.
         y_weights: The source heights of the rows.
-
-    Returns:
-        The motion; the picture's edges stay.
     """
 
     def lines(weights: Sequence[float]) -> np.ndarray:

@@ -115,15 +115,12 @@ def resampling() -> dict[str, Any]:
 
 
 def parse_view(text: str, seed: int = 0, index: int = 0) -> View:
-    """Parse a view's short form.
+    """Parse a view's short form; a view without random numbers has neither seed nor index.
 
     Args:
         text: Operations with ` + ` between them, or `identity`.
         seed: Seed of its random numbers.
         index: Number of the view.
-
-    Returns:
-        The view; without seed and index if it has no random numbers.
 
     Raises:
         ValueError: If an operation can't be parsed.

@@ -223,12 +223,7 @@ def print_backbones(rows: Sequence["BackboneScore"]) -> None:
 
 
 def print_audit(audit: dict[str, Any], path: Path) -> None:
-    """Print the counts of each finding, its first examples, the effect of splitting duplicates apart, and what to do next.
-
-    Args:
-        audit: What `audit.run_audit` returns.
-        path: The run's directory.
-    """
+    """Print an audit: counts of each finding, its first examples, what splitting duplicates apart changes, what to do next."""
     from inkfold.pipeline.manifest import AUDIT
 
     copies, labels = audit["duplicates"], audit["labels"]
@@ -271,12 +266,7 @@ def _instead(effect: dict[str, Any], name: str) -> str:
 
 
 def print_search(summary: dict[str, Any], out: str) -> None:
-    """Print what a search for hyper-parameters gained, on the drawings that it used and on those set aside.
-
-    Args:
-        summary: What `search.study.tune` returns.
-        out: The study's directory.
-    """
+    """Print what `search.study.tune` gained, on the drawings that it used and on those set aside."""
     tried, aside = summary["cross_validated"], summary["set_aside"]
     judged = [_share(aside[name], "accuracy") for name in ("as_it_was", "best")]
     rows = [
@@ -317,12 +307,7 @@ def _print_quantisation(check: "QuantisationCheck") -> None:
 
 
 def print_weaknesses(weaknesses: dict[str, Any], path: Path) -> None:
-    """Print what each change of the drawings does to the accuracy, and what to try against the worst.
-
-    Args:
-        weaknesses: What `audit.robustness.find_weaknesses` returns.
-        path: The run's directory.
-    """
+    """Print what each change of the drawings does to the accuracy, and what to try against the worst."""
     from inkfold.pipeline.manifest import WEAKNESS
 
     clean = weaknesses["clean"]

@@ -140,15 +140,7 @@ def _spread(digests: Shaped[np.ndarray, " n"], matches: Sequence[Match]) -> list
 
 
 def group_matches(n: int, matches: Sequence[Match]) -> Int64[np.ndarray, " n"]:
-    """Join matching drawings to groups.
-
-    Args:
-        n: Number of drawings.
-        matches: Matches between them.
-
-    Returns:
-        For each drawing, the lowest row number of its group; its own row number if it has no match.
-    """
+    """Return for each of n drawings the lowest row number of its group, which matches join; its own if it has no match."""
     ends = np.array([(match.first, match.second) for match in matches], np.int64).reshape(-1, 2)
     group = np.arange(n)
     group[ends.ravel()] = connected(ends.ravel(), np.repeat(np.arange(len(ends)), 2))

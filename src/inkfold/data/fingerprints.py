@@ -59,14 +59,7 @@ class SignatureStore:
     ) -> list[BrokenFile]:
         """Compute the signatures that are missing.
 
-        Args:
-            files: Absolute paths of the drawings.
-            digests: Digests of the files' bytes.
-            progress: Called after each chunk.
-            workers: Number of processes; 0 takes one per core.
-
-        Returns:
-            The drawings that can't be decoded, with their row numbers in `files`.
+        Takes and returns the same as `ImageStore.build`, which decodes drawings.
 
         Raises:
             CacheError: If the disk is full, or a worker was killed.

@@ -116,9 +116,6 @@ def find_gaps(where: str, classes: Classes) -> list[Problem]:
     Args:
         where: Name of the table or folder, for the message.
         classes: The classes of the data.
-
-    Returns:
-        One warning or none.
     """
     count = len(classes.values)
     if not count or classes.values[-1] == count - 1:

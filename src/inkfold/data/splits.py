@@ -59,15 +59,7 @@ def assign_folds(
 def join_groups(
     first: Shaped[np.ndarray, " n"] | None, second: Shaped[np.ndarray, " n"] | None
 ) -> Shaped[np.ndarray, " n"] | None:
-    """Join two groupings to one, in which rows share a group if they do in either of the two.
-
-    Args:
-        first: Each row's group in the first grouping; None for no grouping.
-        second: Each row's group in the second grouping; None for no grouping.
-
-    Returns:
-        Each row's joined group; None if both groupings are None.
-    """
+    """Join two groupings to one, in which rows share a group if they do in either of the two; None is no grouping."""
     if first is None or second is None:
         return second if first is None else first
     places = [np.unique(groups, return_inverse=True)[1] for groups in (first, second)]

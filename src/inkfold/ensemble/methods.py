@@ -259,13 +259,10 @@ def score_method(
 
 
 def choose(scores: Sequence[MethodScore]) -> int:
-    """Choose the simplest candidate that is not significantly less accurate than the most accurate one.
+    """Choose the index of the simplest candidate that is not significantly less accurate than the most accurate one.
 
     Args:
         scores: The candidates on the same drawings, the simplest first.
-
-    Returns:
-        The chosen candidate's index.
 
     Raises:
         PredictionError: If there are no candidates or no drawings.

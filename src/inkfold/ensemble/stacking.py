@@ -60,14 +60,11 @@ def tempered(probs: Float[np.ndarray, "n classes"], temperature: float) -> Float
 def all_tempered(
     members: Float[np.ndarray, "members n classes"], temperatures: Float[np.ndarray, " members"]
 ) -> Float32[np.ndarray, "members n classes"]:
-    """Divide every member's log-probabilities by its temperature, in single precision to need half the memory.
+    """Divide every member's log-probabilities by its temperature; rows sum to 1, in single precision to halve the memory.
 
     Args:
         members: Class probabilities; every row sums to 1.
         temperatures: Each member's temperature, above 0.
-
-    Returns:
-        The tempered probabilities; rows sum to 1.
     """
     whole = np.empty(members.shape, np.float32)
     for result, probs, temperature in zip(whole, members, temperatures, strict=True):

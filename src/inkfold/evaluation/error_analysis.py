@@ -86,14 +86,7 @@ class Failure:
 
 
 def class_rows(predictions: Predictions) -> list[ClassRow]:
-    """Measure each class by itself.
-
-    Args:
-        predictions: Predictions with their true classes.
-
-    Returns:
-        One row per class, the lowest recall first; classes without drawings last.
-    """
+    """Measure each class of predictions with true classes: the lowest recall first, classes without drawings last."""
     counts, table = _confusion_matrix(predictions)
     rows = []
     for i, name in enumerate(predictions.class_names):
@@ -167,12 +160,6 @@ def turns_by_class(targets: Sequence[int]) -> list[int]:
     """Count, for each item of a sequence, the items of the same class before it.
 
     Sorted by these counts, a sequence takes one item of every class before a second of any class.
-
-    Args:
-        targets: Class id of each item.
-
-    Returns:
-        0 for the first item of a class, 1 for the second, and so on.
     """
     seen: dict[int, int] = {}
     turns = []

@@ -12,7 +12,7 @@ from inkfold.pipeline.run import Run, head_spec
 
 
 def network_bytes(run: Run, about: str) -> bytes:
-    """Serialise a run's backbones and heads.
+    """Serialise a run's backbones and heads as a safetensors file.
 
     Tensors are `backbone.*` in timm's own names, or `backbone0.*`, `backbone1.*` where each fold has its own, and
     `heads.*` with the member first, as `inkfold.heads.head` describes them.
@@ -20,9 +20,6 @@ def network_bytes(run: Run, about: str) -> bytes:
     Args:
         run: A finished run.
         about: The file's description as JSON, stored in its metadata.
-
-    Returns:
-        The bytes of a safetensors file.
     """
     import torch  # noqa: PLC0415
 

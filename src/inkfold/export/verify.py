@@ -42,15 +42,7 @@ class Parity:
 
 
 def open_session(model: bytes, threads: int = 0) -> onnxruntime.InferenceSession:
-    """Load a model into ONNX Runtime on the CPU, silently.
-
-    Args:
-        model: The file's bytes.
-        threads: Threads within an operator; 0 leaves the number to ONNX Runtime.
-
-    Returns:
-        A session that runs on the CPU.
-    """
+    """Load a model's bytes into ONNX Runtime on the CPU, silently; 0 leaves the number of threads to it."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads

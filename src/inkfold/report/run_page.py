@@ -94,14 +94,7 @@ def picture_notes(album: Album) -> list[str]:
 
 
 def reliability_rows(predictions: Predictions) -> list[dict[str, Any]]:
-    """Compare confidence with accuracy in the bins of the expected calibration error.
-
-    Args:
-        predictions: Predictions with their true classes.
-
-    Returns:
-        For each bin that has drawings, what `ConfidenceBin` has, and `ci95`, the interval of the accuracy.
-    """
+    """Compare confidence with accuracy, and its interval `ci95`, in each bin of the ECE that has drawings."""
     assert predictions.targets is not None
     table = reliability_table(predictions.probs, predictions.targets)
     return [

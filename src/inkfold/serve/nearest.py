@@ -70,15 +70,12 @@ class NearestIndex:
 
 
 def build_index(features: Float[np.ndarray, "n d"], targets: Int64[np.ndarray, " n"], thumbnails: list[bytes]) -> NearestIndex:
-    """Build an index from features.
+    """Build an index from features, in one byte per feature.
 
     Args:
         features: One row per training drawing.
         targets: The drawings' class ids.
         thumbnails: The drawings' thumbnails as PNG files.
-
-    Returns:
-        The index, in one byte per feature.
     """
     rows = np.asarray(features, np.float32)
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
