@@ -140,14 +140,9 @@ def _root(
 
 
 def run_reporting_errors(work: Callable[[], int], debug: bool) -> int:
-    """Run a command, and turn what the user can mend into lines on standard error.
+    """Run a command, turn what the user can mend into lines on standard error, and return the exit code.
 
-    Args:
-        work: The command, with its arguments.
-        debug: Let errors through with their traceback.
-
-    Returns:
-        The exit code: the command's own, 2 for what the user can mend, 130 after Ctrl-C, 141 where nobody reads the output.
+    It is the command's own, 2 for what the user can mend, 130 after Ctrl-C, 141 where nobody reads the output.
     """
     try:
         return work()
@@ -179,14 +174,7 @@ class _LinesOnStderr(logging.Handler):
 
 @contextlib.contextmanager
 def log_to_stderr(verbosity: int) -> Iterator[None]:
-    """Print inkfold's log while the block runs.
-
-    Args:
-        verbosity: 0 prints nothing, 1 what was chosen, reused and spent, from 2 on the details too.
-
-    Yields:
-        Nothing.
-    """
+    """Print inkfold's log while the block runs: at 1 what was chosen, reused and spent, from 2 on details too, at 0 nothing."""
     if not verbosity:
         yield
         return

@@ -224,13 +224,7 @@ SPLIT_NAMES = frozenset({*VAL_NAMES, "test"})
 def read_folders(root: Path, options: DataOptions, problems: list[Problem]) -> tuple[Drawings, Classes, Drawings | None]:
     """Read class folders, in the root or in its parts `train` and `val`, and a `test` part.
 
-    Args:
-        root: Absolute path of the directory.
-        options: How to read it.
-        problems: Problems of the data are appended.
-
-    Returns:
-        The labelled drawings, their classes, and the drawings to predict.
+    Returns the labelled drawings, their classes, and the drawings to predict.
     """
     if options.group_column is not None:
         text = "class folders have no group column. Write a table, or leave `folds.group_column` out."

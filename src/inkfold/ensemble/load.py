@@ -167,11 +167,7 @@ def tell_apart(names: Sequence[str]) -> list[str]:
 
 
 def with_labels(member: MemberPredictions, dataset: Dataset) -> MemberPredictions:
-    """Add the data's true labels to predictions that have none.
-
-    Args:
-        member: The member's predictions.
-        dataset: The data.
+    """Add the data's true labels to a member's predictions that have none.
 
     Raises:
         PredictionError: If the member's classes or drawings aren't the data's.

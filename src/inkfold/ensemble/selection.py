@@ -192,14 +192,8 @@ def write_selection(
 def vote_json(aligned: AlignedMembers, selection: Selection, vote_recipe: VoteSettings) -> dict[str, Any]:
     """Give the content of vote.json.
 
-    Args:
-        aligned: The members.
-        selection: The scores, and the chosen method.
-        vote_recipe: The method's settings; `within` and `ties` decide how a member's folds vote on test drawings.
-
-    Returns:
-        JSON values: the chosen method with its fitted numbers; every candidate's figures, out of fold and on test drawings
-        of known class; the comparison of every pair; what can't be estimated; how the members differ.
+    That is the chosen method with its fitted numbers; every candidate's figures, out of fold and on test drawings of known
+    class; the comparison of every pair; what can't be estimated; how the members differ.
     """
     scores = [*selection.member_scores, *selection.method_scores]
     tested, nested = _score_on_test(aligned, selection, vote_recipe), _score_nested_votes(aligned)

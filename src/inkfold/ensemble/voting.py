@@ -181,15 +181,6 @@ def hard_preds(preds: Integer[np.ndarray, "members n"]) -> Int64[np.ndarray, " n
     """Find the class that most members predict, the lowest class id among equals: `hard_vote` without its shares.
 
     No array has a column per class, so many files are voted over in milliseconds.
-
-    Args:
-        preds: Each member's predicted class ids.
-
-    Returns:
-        The class ids with most votes.
-
-    Raises:
-        PredictionError: If there are no members.
     """
     _weights(None, len(preds))
     winners: np.ndarray = preds[0].astype(np.int64)

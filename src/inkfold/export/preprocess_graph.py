@@ -40,15 +40,9 @@ def add_channels(g: Graph, images: str) -> str:
 
 
 def add_fitting(g: Graph, drawings: str, options: ImageOptions) -> str:
-    """Settle the drawings' colour and polarity and resize them to squares.
+    """Settle the colour and polarity of drawings, (n, 3, h, w), and resize them to squares, (n, 3, size, size).
 
-    Args:
-        g: The graph that nodes are added to.
-        drawings: Name of the drawings, (n, 3, h, w).
-        options: How drawings become squares; `crop_to_ink` isn't possible in a graph.
-
-    Returns:
-        Name of the squares, (n, 3, size, size); drawings that have this size already aren't resized.
+    Drawings that have this size already aren't resized; `crop_to_ink` isn't possible in a graph.
     """
     size = _Size(g, drawings)
     x = _settle_colour(g, drawings, size, options)
@@ -277,16 +271,7 @@ def _to_levels(g: Graph, x: str) -> str:
 
 
 def add_view(g: Graph, squares: str, view: View, size_px: int) -> str:
-    """Apply a test-time view to squares.
-
-    Args:
-        g: The graph that nodes are added to.
-        squares: Name of the squares, (n, 3, size, size).
-        view: Flips, and rotations by fixed angles.
-        size_px: The squares' side.
-
-    Returns:
-        Name of the result, of the same shape.
+    """Apply a test-time view to squares, (n, 3, size, size): flips, and rotations by fixed angles.
 
     Raises:
         ExportError: If the view has any other operation.
