@@ -174,15 +174,7 @@ def describe(
 
 
 def compare(first: Signatures, second: Signatures) -> list[Match | None]:
-    """Turn each second signature onto its first, and decide whether they are copies.
-
-    Args:
-        first: Signatures with ink.
-        second: Signatures with ink, as many as in `first`.
-
-    Returns:
-        For each pair a match with the row numbers 0 and 1, or None if they are different drawings.
-    """
+    """Turn each second signature onto its first: a match with the row numbers 0 and 1, or None for different drawings."""
     turns = _likely_turns(_harmonics(first, *ALIGNMENT), _harmonics(second, *ALIGNMENT))
     return [_match_of(*pair) for pair in zip(first, second, turns, strict=True)]
 

@@ -246,13 +246,7 @@ def read_folders(root: Path, options: DataOptions, problems: list[Problem]) -> t
 
 
 def list_drawings(part: Path, root: Path, problems: list[Problem]) -> Drawings:
-    """List the drawings of a part whose folders aren't classes, without targets.
-
-    Args:
-        part: Absolute path of the part's directory.
-        root: The directory that links may not lead out of.
-        problems: Problems of the data are appended.
-    """
+    """List the drawings of a part whose folders aren't classes, without targets; links may not lead out of the root."""
     paths, faulty = list_images(part, root)
     problems += faulty
     return Drawings(paths, _files_below(part, paths))

@@ -87,11 +87,7 @@ def write_seen_list(data: str | Path, weights: Path) -> int:
 def code(signatures: UInt8[np.ndarray, "n 64 64"]) -> UInt64[np.ndarray, "n 2"]:
     """Reduce signatures to 128-bit codes: the signs of their lowest frequencies.
 
-    Args:
-        signatures: Signatures from `fingerprints.sign`.
-
-    Returns:
-        Codes; those of copies differ in few bits, those of different drawings in about half of them.
+    Those of copies differ in few bits, those of different drawings in about half of them.
 
     Source: Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions" (2010), on centred and scaled ink.
     """

@@ -69,12 +69,7 @@ def join_groups(
 def connected(first: Int64[np.ndarray, " rows"], second: Int64[np.ndarray, " rows"]) -> Int64[np.ndarray, " rows"]:
     """Label the components of rows that share a value of either array, by repeated minimum.
 
-    Args:
-        first: Each row's first value, 0 or above.
-        second: Each row's second value, 0 or above.
-
-    Returns:
-        The lowest value of `first` in each row's component.
+    The label is the lowest value of `first` in the component; values are 0 or above.
     """
     if not len(first):
         return first

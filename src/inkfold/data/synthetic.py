@@ -347,9 +347,9 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
     write_text(path, text.getvalue())
 
 
-def prepare_demo(out: Path, *, per_class: int = 40, seed: int = 0) -> Path:
+def prepare_demo(out: Path, *, per_class: int = 40) -> Path:
     """Write the demo's drawings to `out/drawings`, unless they exist, and return that directory.
 
     There are a quarter as many test drawings as training drawings; the layout is the competition's.
     """
-    return write_sketches(out / "drawings", train_per_class=per_class, test_per_class=max(1, per_class // 4), seed=seed)
+    return write_sketches(out / "drawings", train_per_class=per_class, test_per_class=max(1, per_class // 4))

@@ -97,17 +97,7 @@ def read_table(path: Path, required: Mapping[str, str], optional: Sequence[str] 
 
 
 def try_table(path: Path, required: Mapping[str, str], optional: Sequence[str], problems: list[Problem]) -> Table | None:
-    """Read a table as `read_table` does, but collect its errors.
-
-    Args:
-        path: Path of the table.
-        required: Required columns and their options, as for `read_table`.
-        optional: Optional columns, as for `read_table`.
-        problems: Problems of the table are appended.
-
-    Returns:
-        The table, or None if it can't be read at all.
-    """
+    """Read a table as `read_table` does, but append its errors to `problems`; None if it can't be read at all."""
     try:
         table = read_table(path, required, optional)
     except DataError as error:
@@ -137,14 +127,7 @@ def empty_cell(where: str, what: str) -> Problem:
 
 
 def find_repeats(keys: Strings) -> list[tuple[int, int]]:
-    """Find every row whose key an earlier row has.
-
-    Args:
-        keys: The key of each row.
-
-    Returns:
-        The index of each such row and of the first row with its key; in row order.
-    """
+    """Find every row whose key an earlier row has: its index and that of the first row with its key, in row order."""
     # Hashes first: copying and sorting a million paths would double what reading a table takes.
     hashes = np.fromiter(map(hash, keys), np.int64, len(keys))
     _, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)

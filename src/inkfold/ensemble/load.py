@@ -192,14 +192,7 @@ def with_labels(member: MemberPredictions, dataset: Dataset) -> MemberPrediction
 
 
 def digest_member(path: Path) -> str:
-    """Digest everything that a member's predictions come from.
-
-    Args:
-        path: A run's directory, a file, or a directory of files.
-
-    Returns:
-        A digest that changes when the predictions do.
-    """
+    """Digest everything that the predictions of a run's directory, a file, or a directory of files come from."""
     if (path / MANIFEST).is_file():
         return digest((path / MANIFEST).read_bytes())
     beside = [path.with_suffix(".csv")] if path.suffix.lower() == ".npy" else []  # it names the array's rows

@@ -274,13 +274,9 @@ def choose(scores: Sequence[MethodScore]) -> int:
 
 
 def compare(scores: Sequence[MethodScore]) -> list[dict[str, Any]]:
-    """Compare the accuracy of every pair of candidates.
+    """Compare the accuracy of every pair of candidates on the same drawings.
 
-    Args:
-        scores: The candidates on the same drawings.
-
-    Returns:
-        For each pair both names, the difference with its interval, the p-value, and whether the difference is significant.
+    For each pair both names, the difference with its interval, the p-value, and whether the difference is significant.
     """
     return [
         {"first": first.name, "second": second.name, **paired_difference(first.right, second.right)}

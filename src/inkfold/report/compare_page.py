@@ -22,14 +22,9 @@ DRAWINGS = 8
 
 
 def comparison_view(runs: Sequence[RunFiles], album: Album) -> dict[str, Any]:
-    """Gather everything that the page of several runs shows.
+    """Gather everything that the template `comparison.html.j2` shows of 2 to 26 runs.
 
-    Args:
-        runs: Files of 2 to 26 runs. The page compares the first with the most accurate of the others in detail.
-        album: Pictures of the drawings; those that are shown are embedded there.
-
-    Returns:
-        Variables of the template `comparison.html.j2`.
+    It compares the first with the most accurate of the others in detail; the pictures that it shows are embedded in the album.
     """
     rows = [_run(letter, run) for letter, run in zip(ascii_uppercase, runs, strict=False)]
     tests = _paired_tests(runs)

@@ -36,15 +36,9 @@ class Step:
 
 
 def next_steps(run: RunFiles, classes: Sequence[ClassRow], pairs: Sequence[ConfusedPair]) -> list[Step]:
-    """Advise what to do next.
+    """Advise what to do next: at most five steps, the most promising first.
 
-    Args:
-        run: Files of the run.
-        classes: Its classes, the lowest recall first.
-        pairs: Its confused pairs of classes.
-
-    Returns:
-        At most five steps, the most promising first.
+    The classes come with the lowest recall first.
     """
     if run.evaluated is None:
         return [Step("Add the drawings' classes", "Without true classes nothing can be measured.", None)]

@@ -35,15 +35,7 @@ ALWAYS = ("weakness", "audit", "recipe")
 
 
 def run_view(run: RunFiles, album: Album) -> dict[str, Any]:
-    """Gather everything that the page of one run shows.
-
-    Args:
-        run: Files of the run.
-        album: Pictures of its drawings; those that are shown are embedded there.
-
-    Returns:
-        Variables of the template `run.html.j2`.
-    """
+    """Gather everything that the template `run.html.j2` shows of a run; pictures that it shows are embedded in the album."""
     figures, predictions = evaluation_view(run), run.evaluated
     classes = [] if predictions is None else class_rows(predictions)
     pairs = [] if predictions is None else confused_pairs(predictions)

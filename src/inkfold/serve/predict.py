@@ -64,13 +64,7 @@ class Predictor:
         return self._decoding + len(self._batcher)
 
     async def predict(self, request: Request) -> Response:
-        """Answer a request for predictions.
-
-        Args:
-            request: A request with drawings in its body.
-
-        Returns:
-            JSON with one answer per drawing, in their order.
+        """Answer a request for predictions: JSON with one answer per drawing, in their order.
 
         Raises:
             Refusal: If the drawings can't be read, too many wait, or the time is over.
