@@ -37,8 +37,7 @@ def apply_ink(name: str, pixels: Pixels, amount: float, paper: Paper, draws: Dra
     Returns:
         Pixels of the same shape; `pixels` itself if nothing changes.
     """
-    changed: Pixels = _OPERATIONS[name](pixels, amount, paper, draws)
-    return changed
+    return _OPERATIONS[name](pixels, amount, paper, draws)
 
 
 def _thin(pixels: Pixels, amount: float, paper: Paper, draws: Draws) -> Pixels:
@@ -164,8 +163,7 @@ def _smoothed(pixels: Pixels, sigma: float) -> Pixels:
     if sigma < 0.1:
         return pixels
     taps = 2 * math.ceil(3 * sigma) + 1
-    smooth: Pixels = cv2.GaussianBlur(pixels, (taps, taps), sigma, borderType=cv2.BORDER_REPLICATE)
-    return smooth
+    return cv2.GaussianBlur(pixels, (taps, taps), sigma, borderType=cv2.BORDER_REPLICATE)
 
 
 def _grain(draws: Draws, side: int) -> np.ndarray:

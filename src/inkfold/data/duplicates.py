@@ -252,8 +252,7 @@ def _match_of(first: np.ndarray, second: np.ndarray, turns: np.ndarray) -> Match
 
 
 def _soft(signature: np.ndarray) -> np.ndarray:
-    soft: np.ndarray = cv2.GaussianBlur(signature.astype(np.float32), (0, 0), BLUR)
-    return soft
+    return cv2.GaussianBlur(signature.astype(np.float32), (0, 0), BLUR)
 
 
 def _correlation(fixed: np.ndarray, moving: np.ndarray, place: np.ndarray) -> float:

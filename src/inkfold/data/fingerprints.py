@@ -159,8 +159,7 @@ def _inked(ink: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _scaled(ink: np.ndarray, factor: float, interpolation: int) -> np.ndarray:
     height, width = ink.shape
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    scaled: np.ndarray = cv2.resize(ink, size, interpolation=interpolation)
-    return scaled
+    return cv2.resize(ink, size, interpolation=interpolation)
 
 
 def moments(

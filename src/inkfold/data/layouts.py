@@ -253,8 +253,7 @@ def list_drawings(part: Path, root: Path, problems: list[Problem]) -> Drawings:
 
 
 def _files_below(folder: Path, paths: Strings) -> Strings:
-    files: Strings = np.strings.add(np.array(f"{folder.as_posix()}/", STRING), paths)
-    return files
+    return np.strings.add(np.array(f"{folder.as_posix()}/", STRING), paths)
 
 
 def _class_folders(part: Path, root: Path, skip: frozenset[str], problems: list[Problem]) -> tuple[Strings, Strings, Strings]:

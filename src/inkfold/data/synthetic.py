@@ -131,8 +131,7 @@ def _warped(points: np.ndarray, rng: Rng) -> np.ndarray:
     """Bend the whole drawing smoothly, so that its parts change proportion but stay joined."""
     waves = rng.uniform(-4.5, 4.5, (2, 2))
     strength = rng.normal(0, 0.022, (2, 2))
-    warped: np.ndarray = points + np.sin(points @ waves + rng.uniform(0, 2 * np.pi, 2)) @ strength
-    return warped
+    return points + np.sin(points @ waves + rng.uniform(0, 2 * np.pi, 2)) @ strength
 
 
 def _placed(points: np.ndarray, rng: Rng) -> np.ndarray:
@@ -170,8 +169,7 @@ def render_strokes(strokes: Strokes, size_px: int, pen_px: float, ink: int = 0) 
     lines = [np.rint((stroke * side - 0.5) * (1 << FIXED_POINT_BITS)).astype(np.int32) for stroke in strokes]
     thickness = max(1, round(pen_px * times))
     cv2.polylines(page, lines, False, ink, thickness, cv2.LINE_8, FIXED_POINT_BITS)
-    small: np.ndarray = cv2.resize(page, (size_px, size_px), interpolation=cv2.INTER_AREA)
-    return small
+    return cv2.resize(page, (size_px, size_px), interpolation=cv2.INTER_AREA)
 
 
 def draw_sketch(class_name: str, seed: int, index: int, size_px: int = 256) -> UInt8[np.ndarray, "size size"]:

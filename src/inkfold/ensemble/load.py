@@ -219,5 +219,4 @@ def _labels(predictions: Predictions, drawings: Drawings, class_names: Sequence[
     assert drawings.targets is not None
     target_of = dict(zip(path_keys(drawings.image_paths.tolist()), drawings.targets.tolist(), strict=True))
     columns = np.array([predictions.class_names.index(name) for name in class_names], np.int64)
-    labels: np.ndarray = columns[[target_of[key] for key in path_keys(predictions.image_paths.tolist())]]
-    return labels
+    return columns[[target_of[key] for key in path_keys(predictions.image_paths.tolist())]]

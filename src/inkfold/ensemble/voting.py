@@ -75,8 +75,7 @@ def rank_vote(members: Float[np.ndarray, "members n classes"]) -> Float[np.ndarr
     Source: Borda, "Mémoire sur les élections au scrutin" (1781).
     """
     classes, ranks = members.shape[2], _pooled(members, None, _ranks)
-    shares: np.ndarray = ranks / (classes * (classes - 1) / 2) if classes > 1 else np.ones(ranks.shape)
-    return shares
+    return ranks / (classes * (classes - 1) / 2) if classes > 1 else np.ones(ranks.shape)
 
 
 def hard_vote(

@@ -39,8 +39,7 @@ def network_bytes(run: Run, about: str) -> bytes:
         "head": {name: getattr(spec, name) for name in ("kind", "hidden", "activation", "norm", "scaling", "neighbours")},
         "folds": run.folds,
     }
-    data: bytes = to_safetensors(_unshared(tensors), metadata={"inkfold": about, "network": json.dumps(described)})
-    return data
+    return to_safetensors(_unshared(tensors), metadata={"inkfold": about, "network": json.dumps(described)})
 
 
 def _unshared(tensors: dict[str, Any]) -> dict[str, Any]:
