@@ -166,8 +166,8 @@ def test_broken_drawings_found_by_processes_keep_their_places(tmp_path, workers)
     "other",
     [
         {"size_px": 25},
-        {"fit": "squash"},
-        {"fit": "crop_to_ink"},
+        {"resize": "squash"},
+        {"resize": "crop_to_ink"},
         {"colour": "grey"},
         {"invert": "never"},
         {"interpolation": "bilinear"},
