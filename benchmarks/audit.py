@@ -31,7 +31,7 @@ from PIL import Image, ImageOps
 
 import inkfold
 from inkfold.audit.run_audit import audit_run
-from inkfold.data.duplicates import find_matches
+from inkfold.data.duplicates import find_copies
 from inkfold.data.fingerprints import SignatureStore
 from inkfold.data.synthetic import write_sketches
 from inkfold.images.preprocess import paper_colour
@@ -273,8 +273,10 @@ def search(root: Path) -> dict[str, float]:
         digests, _ = digest_files(files)
         store = SignatureStore(root / "signatures")
         store.build(files, digests)
-        matches = find_matches(digests, store.read)
+        matches = find_copies(digests, store)
         took.append(time.perf_counter() - started)
+        for path in store.shards.directory.glob("copies-*.json"):
+            path.unlink()  # so that the second pass compares again
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     told = {"n": len(files), "first_s": took[0], "again_s": took[1], "peak_mib": peak, "worker_mib": workers}

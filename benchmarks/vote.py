@@ -125,9 +125,8 @@ def greedy(root: Path, shape: tuple[int, int, int]) -> dict[str, float]:
     print(f"  {'':<44}{'seconds':>10}{'MiB more':>10}")
     result: dict[str, float] = {}
     for name, side in (
-        ("inkfold, nll, 20 bags", "nll"),
-        ("inkfold, accuracy, 1 bag", "accuracy"),
-        ("whole tables, nll, 1 bag", "plain"),
+        ("inkfold, 20 bags", "nll"),
+        ("whole tables, 1 bag", "plain"),
     ):
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             seconds, mib = pool.submit(greedy_side, side, root).result()
@@ -145,8 +144,6 @@ def greedy_side(side: str, root: Path) -> tuple[float, float]:
         started = time.perf_counter()
         if side == "nll":
             select_greedily(members, targets, rounds=50)
-        elif side == "accuracy":
-            select_greedily(members, targets, rounds=50, bags=1, metric="accuracy")
         else:
             plain_rounds(members, targets, 2)
         seconds = time.perf_counter() - started

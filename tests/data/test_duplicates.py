@@ -1,4 +1,5 @@
 import errno
+import tempfile
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from copies import COPIES, as_jpeg, drawing, turned
 from inkfold.data import duplicates
 from inkfold.data.duplicate_groups import in_words
-from inkfold.data.duplicates import ALIKE, compare, describe, find_copies, find_matches, group_matches
+from inkfold.data.duplicates import ALIKE, compare, describe, find_copies, group_matches
 from inkfold.data.fingerprints import SignatureStore, sign
 from inkfold.data.synthetic import CLASS_NAMES
 from inkfold.errors import CacheError
@@ -25,10 +26,16 @@ WORDS = {
 
 
 def matches_of(*pictures):
-    """Matches among pictures, whose digests rise with their place unless they are equal."""
-    signatures = {f"{digest(pixels.tobytes())}".encode(): sign(pixels) for pixels in map(np.ascontiguousarray, pictures)}
-    digests = np.array([digest(np.ascontiguousarray(pixels).tobytes()).encode() for pixels in pictures])
-    return find_matches(digests, lambda names: np.stack([signatures[name] for name in names]))
+    """Matches among pictures, whose signatures are stored for the time of the search."""
+    signatures = {digest(pixels.tobytes()).encode(): sign(pixels) for pixels in map(np.ascontiguousarray, pictures)}
+    digests = np.array([digest(np.ascontiguousarray(pixels).tobytes()).encode() for pixels in pictures], "S32")
+    with tempfile.TemporaryDirectory() as directory:
+        store = SignatureStore(Path(directory))
+        store.shards.create()
+        if signatures:
+            store.shards.append(np.array([*signatures]), np.stack([*signatures.values()]))
+            store.shards.look()
+        return find_copies(digests, store)
 
 
 @pytest.mark.parametrize("change", COPIES)
@@ -87,7 +94,7 @@ def test_equal_files_match_whatever_is_on_them():
 
 
 def test_nothing_and_one_drawing_have_no_copies():
-    assert find_matches(np.empty(0, "S32"), lambda _: np.empty((0, 64, 64), np.uint8)) == []
+    assert matches_of() == []
     assert matches_of(drawing()) == []
 
 
@@ -117,14 +124,15 @@ def test_drawings_that_were_compared_are_not_compared_again(kept, monkeypatch):
     store, digests = kept
     first = find_copies(digests, store)
     assert {(match.first, match.second, match.identical) for match in first} == {(0, 3, False), (1, 4, True)}
-    assert first == find_matches(digests, store.read)
     reads = watched(store, monkeypatch)
     assert find_copies(digests, store) == first
     order = np.array([3, 4, 0, 2, 1])
-    assert find_copies(digests[order], store) == find_matches(digests[order], kept[0].read)
-    reads.clear()
-    assert find_copies(digests[order], store)
+    in_order = find_copies(digests[order], store)
     assert reads == []
+    [path] = store.shards.directory.glob("copies-*.json")
+    path.unlink()
+    assert find_copies(digests[order], store) == in_order
+    assert reads
 
 
 def test_other_drawings_are_compared_anew(kept, monkeypatch):

@@ -203,7 +203,7 @@ def test_twins_share_one_weight():
     assert twins.sum() == pytest.approx(second, abs=0.01)
 
 
-def hill_climbed(members, targets, metric, rounds=50):
+def hill_climbed(members, targets, rounds=50):
     """Caruana's forward selection with replacement, by loops; the first of equal members, the smallest of equal sets.
 
     Caruana, Niculescu-Mizil, Crew and Ksikes, "Ensemble Selection from Libraries of Models", ICML 2004, sections 2 and 2.2: all
@@ -211,8 +211,6 @@ def hill_climbed(members, targets, metric, rounds=50):
     """
 
     def score(rows, count):
-        if metric == "accuracy":
-            return sum(row.index(max(row)) == target for row, target in zip(rows, targets, strict=True))
         return math.fsum(math.log(max(row[target] / count, 1e-7)) for row, target in zip(rows, targets, strict=True))
 
     def added(rows, member):
@@ -232,27 +230,22 @@ def hill_climbed(members, targets, metric, rounds=50):
 @given(seed=st.integers(0, 2**32 - 1))
 def test_one_bag_is_caruanas_algorithm_by_loops(seed):
     for rounds in (1, 3, 30):
-        for metric in ("nll", "accuracy"):
-            generator = np.random.default_rng(seed)
-            count = generator.integers(1, 6)
-            members, targets = panel(generator.uniform(0, 1.5, count), 12, generator, classes=3)
-            if metric == "accuracy":  # eighths: ties are frequent, and sums are exact in every order
-                members = np.stack([generator.multinomial(8, row) / 8 for row in members.reshape(-1, 3)]).reshape(members.shape)
-            found = select_greedily(members, targets, rounds=rounds, bags=1, metric=metric)
-            assert found.tolist() == pytest.approx(hill_climbed(members.tolist(), targets.tolist(), metric, rounds), abs=1e-12)
+        generator = np.random.default_rng(seed)
+        count = generator.integers(1, 6)
+        members, targets = panel(generator.uniform(0, 1.5, count), 12, generator, classes=3)
+        found = select_greedily(members, targets, rounds=rounds, bags=1)
+        assert found.tolist() == pytest.approx(hill_climbed(members.tolist(), targets.tolist(), rounds), abs=1e-12)
 
 
-@pytest.mark.parametrize("metric", ["nll", "accuracy"])
-def test_a_perfect_member_is_chosen_alone(metric):
+def test_a_perfect_member_is_chosen_alone():
     members, targets = panel([1.0, 1.0, 2.0, 0.5])
     members[1] = np.eye(CLASSES)[targets]
-    assert select_greedily(members, targets, bags=1, metric=metric).tolist() == [0, 1, 0, 0]
+    assert select_greedily(members, targets, bags=1).tolist() == [0, 1, 0, 0]
 
 
-@pytest.mark.parametrize("metric", ["nll", "accuracy"])
-def test_a_greedy_selection_is_a_function_of_its_seed(metric):
+def test_a_greedy_selection_is_a_function_of_its_seed():
     members, targets = panel([1.0, 1.2, 0.8, 1.1, 0.9, 1.0] * 2)
-    weights = [select_greedily(members, targets, bags=5, metric=metric, seed=seed) for seed in (0, 0, 1)]
+    weights = [select_greedily(members, targets, bags=5, seed=seed) for seed in (0, 0, 1)]
     assert np.array_equal(weights[0], weights[1])
     assert not np.array_equal(weights[0], weights[2])
     for one in weights:
@@ -260,47 +253,34 @@ def test_a_greedy_selection_is_a_function_of_its_seed(metric):
         assert one.sum() == pytest.approx(1)
 
 
-@pytest.mark.parametrize("metric", ["nll", "accuracy"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_mapped_members_are_selected_alike(metric, dtype, tmp_path):
+def test_mapped_members_are_selected_alike(dtype, tmp_path):
     members, targets = panel([1.0, 1.2, 0.8, 1.1] * 3)
     members = members.astype(dtype)
     from_disk = mapped(members, tmp_path)
     for bags in (1, 3):
-        expected = select_greedily(members, targets, bags=bags, metric=metric)
-        assert np.array_equal(select_greedily(from_disk, targets, bags=bags, metric=metric), expected)
+        expected = select_greedily(members, targets, bags=bags)
+        assert np.array_equal(select_greedily(from_disk, targets, bags=bags), expected)
     assert np.array_equal(fit_weights(from_disk, targets), fit_weights(members, targets))
 
 
-def test_right_answers_are_counted_over_more_drawings_than_are_held_at_once():
-    members, targets = panel([0.5, 1.0, 1.0], 8 * CHUNK_ROWS + 5)
-    targets[: 4 * CHUNK_ROWS] = 0  # the last rows decide
-    alone = [select_greedily(members, targets, rounds=1, bags=1, metric="accuracy").argmax()]
-    assert alone == [np.argmax((members.argmax(2) == targets).sum(1))]
-    two = select_greedily(members, targets, rounds=2, bags=1, metric="accuracy")
-    right = [((members[alone[0]] + one).argmax(1) == targets).sum() for one in members]
-    assert two[np.argmax(right)] >= 0.5
-
-
-@pytest.mark.parametrize("metric", ["nll", "accuracy"])
-def test_bags_are_weighed_alike_and_drawn_from_ten_members_on(metric):
+def test_bags_are_weighed_alike_and_drawn_from_ten_members_on():
     members, targets = panel([2.0, 1.0, 0.8, 1.1, 0.0, 0.5, 0.0, 0.3, 1.5, 1.2], 100)
     generator = np.random.Generator(np.random.Philox(np.random.SeedSequence([7, 5])))
     expected = np.zeros(10)
     for _ in range(3):
         bag = np.sort(generator.choice(10, 5, replace=False))
-        alone = select_greedily(members[bag], targets, metric=metric)  # five are one bag
+        alone = select_greedily(members[bag], targets)  # five are one bag
         assert alone.sum() == pytest.approx(1)
         expected[bag] += alone / 3
-    np.testing.assert_allclose(select_greedily(members, targets, bags=3, metric=metric, seed=7), expected, rtol=1e-12)
+    np.testing.assert_allclose(select_greedily(members, targets, bags=3, seed=7), expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("metric", ["nll", "accuracy"])
-def test_few_members_are_one_bag_whatever_the_seed(metric):
+def test_few_members_are_one_bag_whatever_the_seed():
     members, targets = panel([1.0, 1.2, 0.8, 1.1, 1.0, 0.9, 1.0, 1.1, 1.2])
-    once = select_greedily(members, targets, bags=1, metric=metric)
+    once = select_greedily(members, targets, bags=1)
     for seed in range(3):
-        assert np.array_equal(select_greedily(members, targets, metric=metric, seed=seed), once)
+        assert np.array_equal(select_greedily(members, targets, seed=seed), once)
 
 
 @pytest.mark.parametrize("wrong", [{"rounds": 0}, {"bags": 0}])
@@ -354,15 +334,6 @@ def test_a_greedy_selection_of_few_members_is_nearly_as_likely_as_the_best_weigh
         assert nll(soft_vote(members, found), targets) == pytest.approx(nll(soft_vote(members, best), targets), abs=5e-4)
 
 
-def test_drawings_that_all_answer_alike_have_no_say_in_accuracy_and_others_do():
-    # all are right or wrong alike on the first three drawings; the last decides for the second member
-    first = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.6, 0.4]])
-    second = np.array([[0.7, 0.3], [0.9, 0.1], [0.4, 0.6], [0.4, 0.6]])
-    members = np.stack([first, second])
-    assert select_greedily(members, np.array([0, 0, 0, 1]), metric="accuracy").tolist() == [0, 1]
-    assert select_greedily(members[:, :3], np.array([0, 0, 0]), metric="accuracy").tolist() == [1, 0], "the first of equals"
-
-
 def test_fitting_needs_members_and_drawings_whose_class_is_known():
     for members, n in ((0, 4), (2, 0), (2, 3)):
         for fit in (fit_weights, select_greedily, fit_stack):
@@ -377,8 +348,7 @@ def test_fitting_needs_members_and_drawings_whose_class_is_known():
 def test_one_class_alone_can_be_fitted():
     members, targets = np.ones((3, 5, 1)), np.zeros(5, np.int64)
     assert fit_weights(members, targets) == pytest.approx(np.full(3, 1 / 3))
-    for metric in ("nll", "accuracy"):
-        assert select_greedily(members, targets, metric=metric).tolist() == [1, 0, 0], "the first of equals"
+    assert select_greedily(members, targets).tolist() == [1, 0, 0], "the first of equals"
     weights, bias = fit_stack(members, targets)
     assert np.isfinite([*weights, *bias]).all()
     assert stacked(members, weights, bias).tolist() == [[1.0]] * 5
@@ -414,7 +384,6 @@ def test_a_single_member_has_all_the_weight():
     members, targets = panel([1.0])
     assert fit_weights(members, targets).tolist() == pytest.approx([1])
     assert select_greedily(members, targets).tolist() == [1]
-    assert select_greedily(members, targets, bags=1, metric="accuracy").tolist() == [1]
 
 
 def penalised(members, targets, l2):

@@ -2,7 +2,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from inkfold.evaluation.plots import plot_bars, plot_costs, plot_history
+from inkfold.evaluation.plots import plot_costs, plot_history, plot_importance
 
 ROWS = [
     {"name": "small", "accuracy": 0.4, "accuracy_ci95": [0.38, 0.42], "images_per_s": 200.0},
@@ -20,14 +20,17 @@ def texts(path):
     ("draw", "words"),
     [
         (
-            lambda path: plot_history(path, [0.4, None, 0.45], 0.41, "Trials"),
+            lambda path: plot_history(path, [0.4, None, 0.45], 0.41),
             {"Trials", "trial", "best so far", "the recipe as it is"},
         ),
         (
-            lambda path: plot_bars(path, {"train_head.lr": 0.8, "train_head.epochs": 0.2}, "What matters", "share"),
-            {"train_head.lr", "train_head.epochs", "share"},
+            lambda path: plot_importance(path, {"train_head.lr": 0.8, "train_head.epochs": 0.2}),
+            {"train_head.lr", "train_head.epochs", "importance for being among the best tenth"},
         ),
-        (lambda path: plot_costs(path, ROWS, "Backbones"), {"small", "large <one>", "Backbones", "seconds for 1,000 drawings"}),
+        (
+            lambda path: plot_costs(path, ROWS),
+            {"small", "large <one>", "Backbones on these drawings", "seconds for 1,000 drawings"},
+        ),
     ],
     ids=["history", "bars", "costs"],
 )
@@ -39,5 +42,5 @@ def test_a_plot_is_an_svg_whose_text_is_text_and_whose_bytes_are_a_function_of_t
 
 
 def test_a_history_of_trials_that_were_all_given_up_is_drawn_too(tmp_path):
-    plot_history(tmp_path / "none.svg", [None, None], 0.3, "Trials")
+    plot_history(tmp_path / "none.svg", [None, None], 0.3)
     assert "Trials" in texts(tmp_path / "none.svg")

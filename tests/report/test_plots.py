@@ -14,7 +14,7 @@ def drawn():
     return [
         draw_curves(lines, "loss", "loss", [(1, 1), (2, 3)]),
         draw_curves({"held out": [0.1]}, "accuracy", "accuracy"),
-        draw_reliability({"A": BINS, "B": BINS}, "reliability"),
+        draw_reliability({"A": BINS, "B": BINS}),
     ]
 
 

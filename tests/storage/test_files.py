@@ -45,8 +45,9 @@ def test_a_writer_killed_in_mid_write_leaves_the_old_file(tmp_path):
     assert path.read_bytes() == b"old"
     left = [name for name in names(tmp_path) if TEMP_MARK in name]
     assert len(left) == 1
-    assert sweep_temp_files(tmp_path) == 0  # it may be another process's work in hand
-    assert sweep_temp_files(tmp_path, older_than_s=0) == 1
+    sweep_temp_files(tmp_path)
+    assert len(names(tmp_path)) == 2  # it may be another process's work in hand
+    sweep_temp_files(tmp_path, older_than_s=0)
     assert names(tmp_path) == ["a.bin"]
 
 
@@ -104,7 +105,7 @@ def test_the_sweep_removes_only_stale_temporary_files(tmp_path):
         path.write_bytes(b"")
     for path in (kept, stale, deeper):
         os.utime(path, (time.time() - 25 * 3600,) * 2)
-    assert sweep_temp_files(tmp_path) == 1
+    sweep_temp_files(tmp_path)
     assert [path.exists() for path in (kept, young, stale, deeper)] == [True, True, False, True]
 
 

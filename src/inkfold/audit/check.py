@@ -113,8 +113,7 @@ def _decode(
 ) -> tuple[Shaped[np.ndarray, " n"], list[tuple[str, str, str]]]:
     """Decode each file, or compute its signature where there is a store for it.
 
-    Returns:
-        The files' digests, empty for broken ones, and kind, path and message of each broken one.
+    Returns the files' digests, empty for broken ones, and kind, path and message of each broken one.
     """
     present = np.flatnonzero(drawings.files != "")
     files = [str(file) for file in drawings.files[present]]

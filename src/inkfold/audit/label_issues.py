@@ -93,15 +93,7 @@ def find_label_issues(probs: Float[np.ndarray, "n classes"], targets: Int64[np.n
 
 
 def estimate_wrong_fraction(probs: Float[np.ndarray, "n classes"], targets: Int64[np.ndarray, " n"]) -> float:
-    """Compute an upper bound on the share of wrong labels: labels that have nothing to do with their drawings.
-
-    Args:
-        probs: Out-of-fold class probabilities: the classifier was not trained on the drawing.
-        targets: Class id of each label.
-
-    Returns:
-        The upper bound, 0 to 1.
-    """
+    """Compute an upper bound, 0 to 1, on the share of labels that have nothing to do with their drawings."""
     return _cut(probs, targets)[1]
 
 
@@ -141,9 +133,6 @@ def lost_to_confusion(confusions: Sequence[Confusion], targets: Int64[np.ndarray
     Args:
         confusions: Confused pairs, the least accurate first; a class counts in the first of its pairs only.
         targets: Class id of each label.
-
-    Returns:
-        Number of drawings.
     """
     counts = np.bincount(targets)
     counted: set[int] = set()

@@ -201,14 +201,9 @@ def _weakness(run: Run, change: Change, view: View, clean: Predictions, changed:
 
 
 def add_augmentation(recipe: Recipe, remedy: str) -> str | None:
-    """Write the override that adds an augmentation to a recipe's curriculum.
+    """Write the override `curriculum=[...]` that adds operations to a recipe; None if the recipe has them already.
 
-    Args:
-        recipe: The recipe.
-        remedy: Operations, separated by commas. They are added to the stages that augment; to all stages if none does.
-
-    Returns:
-        The override `curriculum=[...]`; None if the recipe has the augmentation already.
+    They are added to the stages that augment; to all stages if none does.
     """
     wanted, stages = parse_operations(remedy.split(", ")), recipe.curriculum or (StageSettings(),)
     present = [parse_operations(stage.augment) for stage in stages]

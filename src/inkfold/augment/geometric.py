@@ -100,9 +100,6 @@ def affine(size_px: int, linear: Sequence[Sequence[float]], shift: tuple[float, 
         size_px: The picture's side.
         linear: 2 x 2, forward.
         shift: Right and down, px.
-
-    Returns:
-        The motion.
     """
     (a, b), (c, d) = linear
     determinant, centre = a * d - b * c, (size_px - 1) / 2
@@ -126,9 +123,6 @@ def perspective(size_px: int, inset: Sequence[Sequence[float]]) -> Projective:
     Args:
         size_px: The picture's side.
         inset: How far the four points lie inside the corners in x and y, from the top left clockwise; fractions of the side.
-
-    Returns:
-        The motion.
     """
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float64)
     points = np.abs(corners - np.array(inset)) * size_px - 0.5
@@ -141,15 +135,12 @@ def perspective(size_px: int, inset: Sequence[Sequence[float]]) -> Projective:
 
 
 def grid(size_px: int, x_weights: Sequence[float], y_weights: Sequence[float]) -> Grid:
-    """Move grid lines, as albumentations' GridDistortion with `normalized` does.
+    """Move grid lines, but not the picture's edges, as albumentations' GridDistortion with `normalized` does.
 
     Args:
         size_px: The picture's side.
         x_weights: The source widths of the columns, relative to each other.
         y_weights: The source heights of the rows.
-
-    Returns:
-        The motion; the picture's edges stay.
     """
 
     def lines(weights: Sequence[float]) -> np.ndarray:
@@ -383,5 +374,4 @@ def _antialiased(pixels: Pixels, reduction: float) -> Pixels:
     taps = 2 * math.ceil(2.5 * sigma - 0.5) + 1
     if BINOMIAL[0] <= reduction <= BINOMIAL[1]:
         sigma, taps = 0.0, 3  # OpenCV's name for 1-2-1, whose deviation is 0.71 px: twice as fast as other Gaussians
-    blurred: Pixels = cv2.GaussianBlur(pixels, (taps, taps), sigma, borderType=cv2.BORDER_REPLICATE)
-    return blurred
+    return cv2.GaussianBlur(pixels, (taps, taps), sigma, borderType=cv2.BORDER_REPLICATE)

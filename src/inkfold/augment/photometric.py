@@ -37,8 +37,7 @@ def apply_ink(name: str, pixels: Pixels, amount: float, paper: Paper, draws: Dra
     Returns:
         Pixels of the same shape; `pixels` itself if nothing changes.
     """
-    changed: Pixels = _OPERATIONS[name](pixels, amount, paper, draws)
-    return changed
+    return _OPERATIONS[name](pixels, amount, paper, draws)
 
 
 def _thin(pixels: Pixels, amount: float, paper: Paper, draws: Draws) -> Pixels:
@@ -98,10 +97,6 @@ def _erase(pixels: Pixels, amount: float, paper: Paper, draws: Draws) -> Pixels:
     return _papered(pixels, blank, paper)
 
 
-def _blur(pixels: Pixels, amount: float, paper: Paper, draws: Draws) -> Pixels:
-    return _smoothed(pixels, amount)
-
-
 def _sharpen(pixels: Pixels, amount: float, paper: Paper, draws: Draws) -> Pixels:
     weight = round(amount * 2**FRACTION_BITS)
     values = pixels.astype(np.int32)
@@ -113,10 +108,6 @@ def _contrast(pixels: Pixels, amount: float, paper: Paper, draws: Draws) -> Pixe
     weight = round(amount * 2**FRACTION_BITS)
     values = pixels.astype(np.int32) - paper
     return _as_pixels(((values * weight) >> FRACTION_BITS) + paper)
-
-
-def _invert(pixels: Pixels, amount: float, paper: Paper, draws: Draws) -> Pixels:
-    return 255 - pixels
 
 
 def _noise(pixels: Pixels, amount: float, paper: Paper, draws: Draws) -> Pixels:
@@ -148,10 +139,10 @@ _OPERATIONS: dict[str, Callable[[Pixels, float, Paper, Draws], Pixels]] = {
     "thicken": _thicken,
     "stroke_dropout": _stroke_dropout,
     "erase": _erase,
-    "blur": _blur,
+    "blur": lambda pixels, amount, paper, draws: _smoothed(pixels, amount),
     "sharpen": _sharpen,
     "contrast": _contrast,
-    "invert": _invert,
+    "invert": lambda pixels, amount, paper, draws: 255 - pixels,
     "noise": _noise,
     "jpeg": _jpeg,
 }
@@ -172,8 +163,7 @@ def _smoothed(pixels: Pixels, sigma: float) -> Pixels:
     if sigma < 0.1:
         return pixels
     taps = 2 * math.ceil(3 * sigma) + 1
-    smooth: Pixels = cv2.GaussianBlur(pixels, (taps, taps), sigma, borderType=cv2.BORDER_REPLICATE)
-    return smooth
+    return cv2.GaussianBlur(pixels, (taps, taps), sigma, borderType=cv2.BORDER_REPLICATE)
 
 
 def _grain(draws: Draws, side: int) -> np.ndarray:

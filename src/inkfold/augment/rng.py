@@ -38,5 +38,4 @@ class Draws:
 
     def bytes(self, count: int) -> UInt8[np.ndarray, " count"]:
         """Draw `count` uniformly distributed bytes."""
-        drawn: np.ndarray = self._stream.random_raw(-(-count // 8)).astype("<u8", copy=False).view(np.uint8)[:count]
-        return drawn
+        return self._stream.random_raw(-(-count // 8)).astype("<u8", copy=False).view(np.uint8)[:count]

@@ -89,7 +89,7 @@ class View:
         for operation in self.operations:
             occurrence = seen[operation.name] = seen.get(operation.name, -1) + 1
             if operation.p < 1 and occurrence not in gates:
-                gates[occurrence] = _gates(self._stream(drawing, f"gates {occurrence}"))
+                gates[occurrence] = hashlib.blake2b(self._stream(drawing, f"gates {occurrence}"), digest_size=64).digest()
             first = GATE_BYTES * _SLOT[operation.name]
             gate = int.from_bytes(gates[occurrence][first : first + GATE_BYTES], "little") if operation.p < 1 else 0
             if gate < operation.p * 2 ** (8 * GATE_BYTES):
@@ -115,15 +115,12 @@ def resampling() -> dict[str, Any]:
 
 
 def parse_view(text: str, seed: int = 0, index: int = 0) -> View:
-    """Parse a view's short form.
+    """Parse a view's short form; a view without random numbers has neither seed nor index.
 
     Args:
         text: Operations with ` + ` between them, or `identity`.
         seed: Seed of its random numbers.
         index: Number of the view.
-
-    Returns:
-        The view; without seed and index if it has no random numbers.
 
     Raises:
         ValueError: If an operation can't be parsed.
@@ -214,7 +211,3 @@ def _motion(operation: Operation, size_px: int, draws: Draws) -> Any:  # noqa: P
             weights = [1 + draws.uniform(-high, high) for _ in range(2 * steps)]
             return warp.grid(size_px, weights[:steps], weights[steps:])
     raise AssertionError(operation.name)
-
-
-def _gates(stream: bytes) -> bytes:
-    return hashlib.blake2b(stream, digest_size=64).digest()

@@ -30,14 +30,7 @@ Function = TypeVar("Function", bound=Callable[..., int])
 
 
 def complete_recipe(incomplete: str) -> list[str]:
-    """Complete the name of a shipped recipe.
-
-    Args:
-        incomplete: What was typed so far.
-
-    Returns:
-        The names that begin so.
-    """
+    """List the shipped recipes whose names begin with what was typed so far."""
     from inkfold.config.load import shipped_recipes
 
     return [name for name in shipped_recipes() if name.startswith(incomplete)]
@@ -56,15 +49,13 @@ def _require_settings(words: list[str]) -> list[str]:
 
 
 def settings_argument(about: str) -> Any:
-    """Describe the argument that collects settings, which may stand before and after options.
+    """Describe the argument that collects settings, which may stand before and after options."""
+    return typer.Argument(callback=_require_settings, help=about, **any_number("key=value"))
 
-    Args:
-        about: The argument's help.
 
-    Returns:
-        What `Annotated[list[str], ...]` takes.
-    """
-    return typer.Argument(metavar="key=value", default_factory=list, show_default=False, callback=_require_settings, help=about)
+def any_number(metavar: str) -> dict[str, Any]:
+    """Give what Typer must know of an argument or option that may be absent or repeated."""
+    return {"metavar": metavar, "default_factory": list, "show_default": False}
 
 
 RecipeName = Annotated[
@@ -149,14 +140,9 @@ def _root(
 
 
 def run_reporting_errors(work: Callable[[], int], debug: bool) -> int:
-    """Run a command, and turn what the user can mend into lines on standard error.
+    """Run a command, turn what the user can mend into lines on standard error, and return the exit code.
 
-    Args:
-        work: The command, with its arguments.
-        debug: Let errors through with their traceback.
-
-    Returns:
-        The exit code: the command's own, 2 for what the user can mend, 130 after Ctrl-C, 141 where nobody reads the output.
+    It is the command's own, 2 for what the user can mend, 130 after Ctrl-C, 141 where nobody reads the output.
     """
     try:
         return work()
@@ -188,14 +174,7 @@ class _LinesOnStderr(logging.Handler):
 
 @contextlib.contextmanager
 def log_to_stderr(verbosity: int) -> Iterator[None]:
-    """Print inkfold's log while the block runs.
-
-    Args:
-        verbosity: 0 prints nothing, 1 what was chosen, reused and spent, from 2 on the details too.
-
-    Yields:
-        Nothing.
-    """
+    """Print inkfold's log while the block runs: at 1 what was chosen, reused and spent, from 2 on details too, at 0 nothing."""
     if not verbosity:
         yield
         return
@@ -211,15 +190,9 @@ def log_to_stderr(verbosity: int) -> Iterator[None]:
         logger.setLevel(before)
 
 
-def take_setting(settings: Sequence[str], key: str) -> tuple[str | None, list[str]]:
-    """Take one key out of the settings.
-
-    Args:
-        settings: Each `key=value`.
-        key: The key to take.
-
-    Returns:
-        Its last value, or None, and the other settings.
-    """
-    values = [text.partition("=")[2] for text in settings if text.partition("=")[0] == key]
-    return (values[-1] if values else None), [text for text in settings if text.partition("=")[0] != key]
+def take_out(settings: Sequence[str], what: str) -> tuple[str, list[str]]:
+    """Take the last value of `out` from the settings, where `what` goes, and return it and the other settings."""
+    values = [text.partition("=")[2] for text in settings if text.partition("=")[0] == "out"]
+    if not values:
+        raise InkfoldError(f"out: is missing. Say where the {what} goes: out={what.upper()}.")
+    return values[-1], [text for text in settings if text.partition("=")[0] != "out"]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from inkfold.cli.app import AsJson, RecipeName, command, settings_argument
+from inkfold.cli.app import AsJson, RecipeName, any_number, command, settings_argument
 from inkfold.cli.output import print_json, print_table
 from inkfold.cli.training import refuse_ensemble
 from inkfold.errors import InkfoldError, problem_lines
@@ -88,13 +88,7 @@ def cache(
     *,
     action: Annotated[Literal["list", "prune"], typer.Argument(help="What to do.")] = "list",
     names: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="NAME",
-            default_factory=list,
-            show_default=False,
-            help="Entries to prune; none means all that are old enough.",
-        ),
+        list[str], typer.Argument(help="Entries to prune; none means all that are old enough.", **any_number("NAME"))
     ],
     older_than_days: Annotated[
         float | None, typer.Option(help="Prune only what nothing was added to for so many days.")

@@ -17,11 +17,7 @@ SHOWN = 10  # of each kind of finding
 
 
 def print_run(run: "Run | Ensemble") -> None:
-    """Print a run's accuracies, its votes or stages, what it cost, and where it is.
-
-    Args:
-        run: A finished run or ensemble.
-    """
+    """Print a finished run's accuracies, its votes or stages, what it cost, and where it is."""
     metrics, rows = run.metrics, []
     if "out_of_fold" in metrics:
         rows += [("out of fold" if metrics["split"] == "kfold" else "held out", *_figures(metrics["out_of_fold"]))]
@@ -196,11 +192,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 
 def print_backbones(rows: Sequence["BackboneScore"]) -> None:
-    """Print backbones and whether they can be told from the best.
-
-    Args:
-        rows: The most accurate first.
-    """
+    """Print backbones, the most accurate first, and whether they can be told from the best."""
     columns = (
         "out-of-fold accuracy (95 %)",
         "from the best",
@@ -231,12 +223,7 @@ def print_backbones(rows: Sequence["BackboneScore"]) -> None:
 
 
 def print_audit(audit: dict[str, Any], path: Path) -> None:
-    """Print the counts of each finding, its first examples, the effect of splitting duplicates apart, and what to do next.
-
-    Args:
-        audit: What `audit.run_audit` returns.
-        path: The run's directory.
-    """
+    """Print an audit: counts of each finding, its first examples, what splitting duplicates apart changes, what to do next."""
     from inkfold.pipeline.manifest import AUDIT
 
     copies, labels = audit["duplicates"], audit["labels"]
@@ -279,12 +266,7 @@ def _instead(effect: dict[str, Any], name: str) -> str:
 
 
 def print_search(summary: dict[str, Any], out: str) -> None:
-    """Print what a search for hyper-parameters gained, on the drawings that it used and on those set aside.
-
-    Args:
-        summary: What `search.study.tune` returns.
-        out: The study's directory.
-    """
+    """Print what `search.study.tune` gained, on the drawings that it used and on those set aside."""
     tried, aside = summary["cross_validated"], summary["set_aside"]
     judged = [_share(aside[name], "accuracy") for name in ("as_it_was", "best")]
     rows = [
@@ -303,11 +285,7 @@ def print_search(summary: dict[str, Any], out: str) -> None:
 
 
 def print_exported(files: "Sequence[Exported]") -> None:
-    """Print how each exported file compares with its run, and what 8-bit numbers cost.
-
-    Args:
-        files: What `export.export_onnx` or `export.export_set` returns.
-    """
+    """Print how each exported file compares with its run, and what 8-bit numbers cost."""
     for file in files:
         parity = file.parity
         same = f"{round(parity.agreement * parity.drawings)} of {parity.drawings} drawings get the same class"
@@ -329,12 +307,7 @@ def _print_quantisation(check: "QuantisationCheck") -> None:
 
 
 def print_weaknesses(weaknesses: dict[str, Any], path: Path) -> None:
-    """Print what each change of the drawings does to the accuracy, and what to try against the worst.
-
-    Args:
-        weaknesses: What `audit.robustness.find_weaknesses` returns.
-        path: The run's directory.
-    """
+    """Print what each change of the drawings does to the accuracy, and what to try against the worst."""
     from inkfold.pipeline.manifest import WEAKNESS
 
     clean = weaknesses["clean"]
@@ -351,9 +324,5 @@ def print_weaknesses(weaknesses: dict[str, Any], path: Path) -> None:
 
 
 def print_json(values: Any) -> None:
-    """Print values as indented JSON.
-
-    Args:
-        values: Dictionaries, lists and plain values.
-    """
+    """Print a value as indented JSON."""
     print(json.dumps(values, indent=2, ensure_ascii=False))

@@ -12,13 +12,14 @@ from inkfold.cli.app import (
     AsJson,
     Executor,
     RecipeName,
+    any_number,
     command,
     is_setting,
     settings_argument,
-    take_setting,
+    take_out,
 )
 from inkfold.cli.output import print_backbones, print_run, print_search
-from inkfold.errors import InkfoldError, RecipeError
+from inkfold.errors import RecipeError
 from inkfold.runtime.progress import console_progress
 
 TRAIN_EXAMPLES = """\
@@ -71,9 +72,7 @@ def train(
     from inkfold.pipeline.run_files import open_run_files
     from inkfold.report.trackers import log_run, open_tracker
 
-    out, others = take_setting(settings, "out")
-    if out is None:
-        raise InkfoldError("out: is missing. Say where the run goes: out=RUN.")
+    out, others = take_out(settings, "run")
     tracker = open_tracker(log) if log else None
     with console_progress() as progress:
         run = train_any(recipe, *others, out=out, progress=progress, on=on)
@@ -87,21 +86,11 @@ def train(
 def explore(
     ctx: typer.Context,
     data: Annotated[Path, typer.Argument(metavar="DATA", help="The directory or table of labelled drawings.")],
-    words: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="key=value", default_factory=list, show_default=False, help="Keys of the recipe that all backbones share."
-        ),
-    ],
+    words: Annotated[list[str], typer.Argument(help="Keys of the recipe that all backbones share.", **any_number("key=value"))],
     *,
     backbones: Annotated[
         list[str],
-        typer.Option(
-            metavar="NAME",
-            default_factory=list,
-            show_default=False,
-            help="A name that timm knows, or a pattern such as 'vit_tiny*'; repeat it.",
-        ),
+        typer.Option(help="A name that timm knows, or a pattern such as 'vit_tiny*'; repeat it.", **any_number("NAME")),
     ],
     sample: Annotated[
         int | None, typer.Option(help="Take about so many drawings, at least one of each class, for a quick first pass.")
@@ -127,7 +116,7 @@ def explore(
     if plot and measured:
         from inkfold.evaluation.plots import plot_costs
 
-        plot_costs(plot, measured, "Backbones on these drawings")
+        plot_costs(plot, measured)
         print(f"plot: {plot}", file=sys.stderr)
     elif plot:
         print("no plot: what the features cost is not known, as none were computed by this version", file=sys.stderr)
@@ -157,9 +146,7 @@ def tune(
     """Search hyper-parameters, and measure what they gain. The gain is measured on drawings that the search never saw."""
     from inkfold.search.study import tune as tune_recipe
 
-    out, others = take_setting(settings, "out")
-    if out is None:
-        raise InkfoldError("out: is missing. Say where the study goes: out=STUDY.")
+    out, others = take_out(settings, "study")
     refuse_ensemble("tune", recipe)
     with console_progress() as progress:
         summary = tune_recipe(recipe, *others, out=out, progress=progress, on=on)
@@ -174,11 +161,7 @@ def vote(
     settings: Annotated[
         list[str],
         typer.Option(
-            "--set",
-            metavar="key=value",
-            default_factory=list,
-            show_default=False,
-            help="How the data are read, such as data.test_targets=labels.csv; repeat it.",
+            "--set", help="How the data are read, such as data.test_targets=labels.csv; repeat it.", **any_number("key=value")
         ),
     ],
     out: Annotated[Path, typer.Option(help="The ensemble's directory.")],

@@ -73,25 +73,6 @@ class Match:
     identical: bool = False
 
 
-def find_matches(
-    digests: Shaped[np.ndarray, " n"],
-    read: ReadSignatures,
-    progress: Progress = silent,
-) -> list[Match]:
-    """Find copies among drawings.
-
-    Args:
-        digests: Digests of the files' bytes; each has a signature.
-        read: Returns the signatures of digests.
-        progress: Called with the number of compared candidates.
-
-    Returns:
-        Matches, in the order of their first drawing's digest. The order of the drawings changes nothing but the row numbers.
-    """
-    names = np.unique(digests)
-    return _spread(digests, _compare_all(names, read, progress))
-
-
 def find_copies(digests: Shaped[np.ndarray, " n"], signatures: SignatureStore, progress: Progress = silent) -> list[Match]:
     """Find copies among drawings, or read the stored matches if the same drawings were compared before.
 
@@ -101,7 +82,7 @@ def find_copies(digests: Shaped[np.ndarray, " n"], signatures: SignatureStore, p
         progress: Called with the number of compared candidates.
 
     Returns:
-        The matches, as `find_matches` returns them.
+        Matches, in the order of their first drawing's digest. The order of the drawings changes nothing but the row numbers.
 
     Raises:
         CacheError: If the disk is full.
@@ -159,15 +140,7 @@ def _spread(digests: Shaped[np.ndarray, " n"], matches: Sequence[Match]) -> list
 
 
 def group_matches(n: int, matches: Sequence[Match]) -> Int64[np.ndarray, " n"]:
-    """Join matching drawings to groups.
-
-    Args:
-        n: Number of drawings.
-        matches: Matches between them.
-
-    Returns:
-        For each drawing, the lowest row number of its group; its own row number if it has no match.
-    """
+    """Return for each of n drawings the lowest row number of its group, which matches join; its own if it has no match."""
     ends = np.array([(match.first, match.second) for match in matches], np.int64).reshape(-1, 2)
     group = np.arange(n)
     group[ends.ravel()] = connected(ends.ravel(), np.repeat(np.arange(len(ends)), 2))
@@ -175,7 +148,7 @@ def group_matches(n: int, matches: Sequence[Match]) -> Int64[np.ndarray, " n"]:
 
 
 def describe(
-    names: Shaped[np.ndarray, " n"], read: Callable[[Shaped[np.ndarray, " m"]], Signatures]
+    names: Shaped[np.ndarray, " n"], read: ReadSignatures
 ) -> tuple[Int64[np.ndarray, " usable"], Float64[np.ndarray, "usable 30"]]:
     """Compute descriptors that no turn and no flip changes: the magnitudes of circular harmonics.
 
@@ -201,15 +174,7 @@ def describe(
 
 
 def compare(first: Signatures, second: Signatures) -> list[Match | None]:
-    """Turn each second signature onto its first, and decide whether they are copies.
-
-    Args:
-        first: Signatures with ink.
-        second: Signatures with ink, as many as in `first`.
-
-    Returns:
-        For each pair a match with the row numbers 0 and 1, or None if they are different drawings.
-    """
+    """Turn each second signature onto its first: a match with the row numbers 0 and 1, or None for different drawings."""
     turns = _likely_turns(_harmonics(first, *ALIGNMENT), _harmonics(second, *ALIGNMENT))
     return [_match_of(*pair) for pair in zip(first, second, turns, strict=True)]
 
@@ -287,8 +252,7 @@ def _match_of(first: np.ndarray, second: np.ndarray, turns: np.ndarray) -> Match
 
 
 def _soft(signature: np.ndarray) -> np.ndarray:
-    soft: np.ndarray = cv2.GaussianBlur(signature.astype(np.float32), (0, 0), BLUR)
-    return soft
+    return cv2.GaussianBlur(signature.astype(np.float32), (0, 0), BLUR)
 
 
 def _correlation(fixed: np.ndarray, moving: np.ndarray, place: np.ndarray) -> float:

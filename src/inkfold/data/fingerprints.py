@@ -59,14 +59,7 @@ class SignatureStore:
     ) -> list[BrokenFile]:
         """Compute the signatures that are missing.
 
-        Args:
-            files: Absolute paths of the drawings.
-            digests: Digests of the files' bytes.
-            progress: Called after each chunk.
-            workers: Number of processes; 0 takes one per core.
-
-        Returns:
-            The drawings that can't be decoded, with their row numbers in `files`.
+        Takes and returns the same as `ImageStore.build`, which decodes drawings.
 
         Raises:
             CacheError: If the disk is full, or a worker was killed.
@@ -166,8 +159,7 @@ def _inked(ink: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _scaled(ink: np.ndarray, factor: float, interpolation: int) -> np.ndarray:
     height, width = ink.shape
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    scaled: np.ndarray = cv2.resize(ink, size, interpolation=interpolation)
-    return scaled
+    return cv2.resize(ink, size, interpolation=interpolation)
 
 
 def moments(

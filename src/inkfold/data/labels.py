@@ -111,15 +111,7 @@ def encode_with(
 
 
 def find_gaps(where: str, classes: Classes) -> list[Problem]:
-    """Warn when target values aren't 0, 1, 2, ...
-
-    Args:
-        where: Name of the table or folder, for the message.
-        classes: The classes of the data.
-
-    Returns:
-        One warning or none.
-    """
+    """Warn when the classes' target values aren't 0, 1, 2, ...; `where` names the table or folder."""
     count = len(classes.values)
     if not count or classes.values[-1] == count - 1:
         return []

@@ -44,9 +44,6 @@ def detect_layout(place: Path, options: DataOptions) -> Layout:
         place: Absolute path of a directory or a table.
         options: The user's options, which may name the layout or the table.
 
-    Returns:
-        The layout.
-
     Raises:
         DataError: If the path doesn't exist or can't have the layout that the options name.
     """
@@ -73,9 +70,6 @@ def read_parts(place: Path, layout: Layout, options: DataOptions, problems: list
         layout: The layout, from `detect_layout`.
         options: How to read it.
         problems: Problems of the data are appended; bad rows are left out.
-
-    Returns:
-        The parts.
     """
     if layout == "folder":
         train, classes, test = read_folders(place, options, problems)
@@ -156,7 +150,8 @@ def _train_of_table(
         problems.append(missing_column(table.name, table.available, wanted, remedy))
         table = None
     if table is None:
-        return _no_drawings(), Classes((), np.empty(0, np.int64))
+        no_ids, no_names = np.empty(0, np.int64), np.empty(0, STRING)
+        return Drawings(no_names, no_names, no_ids), Classes((), no_ids)
     paths = table.columns[options.path_column]
     base = choose_base(finder, tables.train_bases, paths)
     files, faulty = find_files(paths, finder, base, table.where, options.missing)
@@ -198,10 +193,6 @@ def _test_of_table(
     return Drawings(paths, files, targets).select(good)
 
 
-def _no_drawings() -> Drawings:
-    return Drawings(np.empty(0, STRING), np.empty(0, STRING), np.empty(0, np.int64))
-
-
 def _empty_cells(column: Strings, what: str, where: Where) -> list[Problem]:
     return [empty_cell(where(i), what) for i, cell in enumerate(column) if not cell.strip()]
 
@@ -233,13 +224,7 @@ SPLIT_NAMES = frozenset({*VAL_NAMES, "test"})
 def read_folders(root: Path, options: DataOptions, problems: list[Problem]) -> tuple[Drawings, Classes, Drawings | None]:
     """Read class folders, in the root or in its parts `train` and `val`, and a `test` part.
 
-    Args:
-        root: Absolute path of the directory.
-        options: How to read it.
-        problems: Problems of the data are appended.
-
-    Returns:
-        The labelled drawings, their classes, and the drawings to predict.
+    Returns the labelled drawings, their classes, and the drawings to predict.
     """
     if options.group_column is not None:
         text = "class folders have no group column. Write a table, or leave `folds.group_column` out."
@@ -261,24 +246,14 @@ def read_folders(root: Path, options: DataOptions, problems: list[Problem]) -> t
 
 
 def list_drawings(part: Path, root: Path, problems: list[Problem]) -> Drawings:
-    """List the drawings of a part whose folders aren't classes.
-
-    Args:
-        part: Absolute path of the part's directory.
-        root: The directory that links may not lead out of.
-        problems: Problems of the data are appended.
-
-    Returns:
-        The drawings, without targets.
-    """
+    """List the drawings of a part whose folders aren't classes, without targets; links may not lead out of the root."""
     paths, faulty = list_images(part, root)
     problems += faulty
     return Drawings(paths, _files_below(part, paths))
 
 
 def _files_below(folder: Path, paths: Strings) -> Strings:
-    files: Strings = np.strings.add(np.array(f"{folder.as_posix()}/", STRING), paths)
-    return files
+    return np.strings.add(np.array(f"{folder.as_posix()}/", STRING), paths)
 
 
 def _class_folders(part: Path, root: Path, skip: frozenset[str], problems: list[Problem]) -> tuple[Strings, Strings, Strings]:

@@ -28,14 +28,7 @@ CHUNK = 256
 
 
 def seen_list_file(weights: Path) -> Path:
-    """Return the path of a weights file's list of pretraining drawings, which need not exist.
-
-    Args:
-        weights: Path of the backbone's weights file.
-
-    Returns:
-        `NAME.learnt.npy` in the same directory.
-    """
+    """Return the path of a weights file's list of pretraining drawings, `NAME.learnt.npy` beside it, which need not exist."""
     return weights.with_suffix(SUFFIX)
 
 
@@ -94,16 +87,13 @@ def write_seen_list(data: str | Path, weights: Path) -> int:
 def code(signatures: UInt8[np.ndarray, "n 64 64"]) -> UInt64[np.ndarray, "n 2"]:
     """Reduce signatures to 128-bit codes: the signs of their lowest frequencies.
 
-    Args:
-        signatures: Signatures from `fingerprints.sign`.
-
-    Returns:
-        Codes; those of copies differ in few bits, those of different drawings in about half of them.
+    Those of copies differ in few bits, those of different drawings in about half of them.
 
     Source: Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions" (2010), on centred and scaled ink.
     """
     rows, columns = _lowest_frequencies()
-    waves = _cosines(int(max(rows.max(), columns.max())) + 1)
+    frequencies = np.arange(int(max(rows.max(), columns.max())) + 1)[:, None]
+    waves = np.cos(np.pi * frequencies * (2 * np.arange(SIDE) + 1) / (2 * SIDE))
     coefficients = np.einsum("fy,nyx,gx->nfg", waves, signatures.astype(np.float64), waves, optimize=True)[:, rows, columns]
     packed = np.packbits(np.ascontiguousarray(coefficients > 0), axis=1, bitorder="little")
     return packed.view("<u8").astype(np.uint64)
@@ -132,10 +122,6 @@ def _lowest_frequencies() -> tuple[np.ndarray, np.ndarray]:
     places = sorted((row + column, row, column) for row in range(BITS) for column in range(BITS) if 0 < row + column < 16)
     _, rows, columns = np.array(places[:BITS]).T
     return rows, columns
-
-
-def _cosines(count: int) -> np.ndarray:
-    return np.cos(np.pi * np.arange(count)[:, None] * (2 * np.arange(SIDE) + 1) / (2 * SIDE))
 
 
 def _again(weights: Path) -> str:

@@ -1,7 +1,6 @@
 """Assigns drawings to folds: stratified, grouped, and as a function of content and seed alone."""
 
 import logging
-from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int64, Shaped
@@ -44,7 +43,10 @@ def assign_folds(
     for unit in order:
         classes = [int(target) for target in targets[units[unit]]]
         turn = int(lots[unit][:8], 16)
-        fold = min(range(k), key=lambda part: _crowding(part, classes, class_counts, totals, turn))
+        crowding = [
+            (sum(class_counts[target][part] for target in classes), totals[part], (part + turn) % k) for part in range(k)
+        ]
+        fold = crowding.index(min(crowding))
         folds[units[unit]] = fold
         totals[fold] += len(classes)
         for target in classes:
@@ -57,15 +59,7 @@ def assign_folds(
 def join_groups(
     first: Shaped[np.ndarray, " n"] | None, second: Shaped[np.ndarray, " n"] | None
 ) -> Shaped[np.ndarray, " n"] | None:
-    """Join two groupings to one, in which rows share a group if they do in either of the two.
-
-    Args:
-        first: Each row's group in the first grouping; None for no grouping.
-        second: Each row's group in the second grouping; None for no grouping.
-
-    Returns:
-        Each row's joined group; None if both groupings are None.
-    """
+    """Join two groupings to one, in which rows share a group if they do in either of the two; None is no grouping."""
     if first is None or second is None:
         return second if first is None else first
     places = [np.unique(groups, return_inverse=True)[1] for groups in (first, second)]
@@ -75,12 +69,7 @@ def join_groups(
 def connected(first: Int64[np.ndarray, " rows"], second: Int64[np.ndarray, " rows"]) -> Int64[np.ndarray, " rows"]:
     """Label the components of rows that share a value of either array, by repeated minimum.
 
-    Args:
-        first: Each row's first value, 0 or above.
-        second: Each row's second value, 0 or above.
-
-    Returns:
-        The lowest value of `first` in each row's component.
+    The label is the lowest value of `first` in the component; values are 0 or above.
     """
     if not len(first):
         return first
@@ -96,24 +85,10 @@ def connected(first: Int64[np.ndarray, " rows"], second: Int64[np.ndarray, " row
 
 
 def count_split_groups(groups: Shaped[np.ndarray, " n"], parts: Int64[np.ndarray, " n"]) -> int:
-    """Count the groups that are split over several folds.
-
-    Args:
-        groups: Each row's group.
-        parts: Each row's fold.
-
-    Returns:
-        Number of groups with rows in more than one fold.
-    """
+    """Count the groups, of which each row has one, that have rows in more than one fold."""
     _, of_group = np.unique(groups, return_inverse=True)
     pairs = np.unique(np.stack([of_group, parts]), axis=1)
     return int((np.bincount(pairs[0]) > 1).sum())
-
-
-def _crowding(
-    part: int, classes: Sequence[int], class_counts: list[list[int]], totals: list[int], turn: int
-) -> tuple[int, int, int]:
-    return sum(class_counts[target][part] for target in classes), totals[part], (part + turn) % len(totals)
 
 
 def _units(digests: np.ndarray, groups: np.ndarray | None) -> list[np.ndarray]:

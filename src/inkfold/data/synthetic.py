@@ -131,8 +131,7 @@ def _warped(points: np.ndarray, rng: Rng) -> np.ndarray:
     """Bend the whole drawing smoothly, so that its parts change proportion but stay joined."""
     waves = rng.uniform(-4.5, 4.5, (2, 2))
     strength = rng.normal(0, 0.022, (2, 2))
-    warped: np.ndarray = points + np.sin(points @ waves + rng.uniform(0, 2 * np.pi, 2)) @ strength
-    return warped
+    return points + np.sin(points @ waves + rng.uniform(0, 2 * np.pi, 2)) @ strength
 
 
 def _placed(points: np.ndarray, rng: Rng) -> np.ndarray:
@@ -170,21 +169,17 @@ def render_strokes(strokes: Strokes, size_px: int, pen_px: float, ink: int = 0) 
     lines = [np.rint((stroke * side - 0.5) * (1 << FIXED_POINT_BITS)).astype(np.int32) for stroke in strokes]
     thickness = max(1, round(pen_px * times))
     cv2.polylines(page, lines, False, ink, thickness, cv2.LINE_8, FIXED_POINT_BITS)
-    small: np.ndarray = cv2.resize(page, (size_px, size_px), interpolation=cv2.INTER_AREA)
-    return small
+    return cv2.resize(page, (size_px, size_px), interpolation=cv2.INTER_AREA)
 
 
 def draw_sketch(class_name: str, seed: int, index: int, size_px: int = 256) -> UInt8[np.ndarray, "size size"]:
-    """Draw one picture: 3 in 100 are light on dark, 5 in 100 on grey or speckled paper.
+    """Draw one grey picture: 3 in 100 are light on dark, 5 in 100 on grey or speckled paper.
 
     Args:
         class_name: One of `CLASS_NAMES`.
         seed: Seed of the set of drawings, 0 to 2**32 - 1.
         index: Number of the drawing within its class, 0 to 2**32 - 1; no drawing depends on another.
         size_px: Both sides of the picture; strokes are the same at every size.
-
-    Returns:
-        The picture, grey.
 
     Raises:
         DataError: If the class is unknown or a number is out of range.
@@ -350,15 +345,9 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
     write_text(path, text.getvalue())
 
 
-def prepare_demo(out: Path, *, per_class: int = 40, seed: int = 0) -> Path:
-    """Write the demo's drawings, unless they exist.
+def prepare_demo(out: Path, *, per_class: int = 40) -> Path:
+    """Write the demo's drawings to `out/drawings`, unless they exist, and return that directory.
 
-    Args:
-        out: The demo's directory; the drawings go to `drawings` below it.
-        per_class: Training drawings per class; a quarter as many test drawings are added.
-        seed: Seed of the set of drawings.
-
-    Returns:
-        The drawings' directory, in the competition's layout.
+    There are a quarter as many test drawings as training drawings; the layout is the competition's.
     """
-    return write_sketches(out / "drawings", train_per_class=per_class, test_per_class=max(1, per_class // 4), seed=seed)
+    return write_sketches(out / "drawings", train_per_class=per_class, test_per_class=max(1, per_class // 4))

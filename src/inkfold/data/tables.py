@@ -97,17 +97,7 @@ def read_table(path: Path, required: Mapping[str, str], optional: Sequence[str] 
 
 
 def try_table(path: Path, required: Mapping[str, str], optional: Sequence[str], problems: list[Problem]) -> Table | None:
-    """Read a table as `read_table` does, but collect its errors.
-
-    Args:
-        path: Path of the table.
-        required: Required columns and their options, as for `read_table`.
-        optional: Optional columns, as for `read_table`.
-        problems: Problems of the table are appended.
-
-    Returns:
-        The table, or None if it can't be read at all.
-    """
+    """Read a table as `read_table` does, but append its errors to `problems`; None if it can't be read at all."""
     try:
         table = read_table(path, required, optional)
     except DataError as error:
@@ -137,14 +127,7 @@ def empty_cell(where: str, what: str) -> Problem:
 
 
 def find_repeats(keys: Strings) -> list[tuple[int, int]]:
-    """Find every row whose key an earlier row has.
-
-    Args:
-        keys: The key of each row.
-
-    Returns:
-        The index of each such row and of the first row with its key; in row order.
-    """
+    """Find every row whose key an earlier row has: its index and that of the first row with its key, in row order."""
     # Hashes first: copying and sorting a million paths would double what reading a table takes.
     hashes = np.fromiter(map(hash, keys), np.int64, len(keys))
     _, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
@@ -190,14 +173,10 @@ def _check_readable(path: Path) -> None:
         raise DataError([Problem("unreadable_table", str(path), text)]) from error
 
 
-def _csv_encoding(path: Path) -> str:
-    with path.open("rb") as file:
-        return "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-
-
 def _csv_rows(path: Path) -> Iterator[list[str]]:
     """The lines of a CSV file that aren't blank, header first; every way to break one becomes a DataError."""
-    encoding = _csv_encoding(path)
+    with path.open("rb") as raw:
+        encoding = "utf-16" if raw.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     with path.open(encoding=encoding, newline="") as file:
         reader = csv.reader(_lines_without_nul(file, path.name), strict=True)
         try:

@@ -75,14 +75,11 @@ class NamedData:
 
 
 def read_named_data(data: str | Path | None, settings: Sequence[str]) -> NamedData | None:
-    """Read the data that a vote names.
+    """Read the data that a vote names; None if it names none.
 
     Args:
         data: The data's folder or table; None if the vote names none.
         settings: `data.key=value`, or `key=value`: how the data are read.
-
-    Returns:
-        The data, or None.
 
     Raises:
         RecipeError: If the settings don't validate, or there are settings but no data.
@@ -121,7 +118,9 @@ def load_members(paths: Sequence[Path], data: NamedData | None = None) -> list[L
             problems += _problems(path, error)
     classes = None if data is None else data.classes
     if classes is None and runs:
-        classes = _classes_of(next(iter(runs.values())))
+        first = next(iter(runs.values()))
+        columns = first.recipe.data
+        classes = Classes(first.classes_, first.class_targets, columns.path_column, columns.target_column)
     members = []
     for path in paths:
         if path not in runs and (path / MANIFEST).is_file():
@@ -150,9 +149,6 @@ def member_of_run(run: Run, name: str) -> LoadedMember:
         run: The run, of one model.
         name: The member's name, for tables and messages.
 
-    Returns:
-        The member.
-
     Raises:
         PredictionError: If its predictions can't be read.
     """
@@ -171,14 +167,7 @@ def tell_apart(names: Sequence[str]) -> list[str]:
 
 
 def with_labels(member: MemberPredictions, dataset: Dataset) -> MemberPredictions:
-    """Add the data's true labels to predictions that have none.
-
-    Args:
-        member: The member's predictions.
-        dataset: The data.
-
-    Returns:
-        The predictions with labels.
+    """Add the data's true labels to a member's predictions that have none.
 
     Raises:
         PredictionError: If the member's classes or drawings aren't the data's.
@@ -203,14 +192,7 @@ def with_labels(member: MemberPredictions, dataset: Dataset) -> MemberPrediction
 
 
 def digest_member(path: Path) -> str:
-    """Digest everything that a member's predictions come from.
-
-    Args:
-        path: A run's directory, a file, or a directory of files.
-
-    Returns:
-        A digest that changes when the predictions do.
-    """
+    """Digest everything that the predictions of a run's directory, a file, or a directory of files come from."""
     if (path / MANIFEST).is_file():
         return digest((path / MANIFEST).read_bytes())
     beside = [path.with_suffix(".csv")] if path.suffix.lower() == ".npy" else []  # it names the array's rows
@@ -220,11 +202,6 @@ def digest_member(path: Path) -> str:
 
 def _problems(path: Path, error: PredictionError) -> Sequence[Problem]:
     return error.problems or [Problem("member", str(path), str(error).removeprefix(f"{path}: "))]
-
-
-def _classes_of(run: Run) -> Classes:
-    data = run.recipe.data
-    return Classes(run.classes_, run.class_targets, data.path_column, data.target_column)
 
 
 def _drawing_problems(where: str, predictions: Predictions, drawings: Drawings, *, whole: bool) -> list[Problem]:
@@ -242,5 +219,4 @@ def _labels(predictions: Predictions, drawings: Drawings, class_names: Sequence[
     assert drawings.targets is not None
     target_of = dict(zip(path_keys(drawings.image_paths.tolist()), drawings.targets.tolist(), strict=True))
     columns = np.array([predictions.class_names.index(name) for name in class_names], np.int64)
-    labels: np.ndarray = columns[[target_of[key] for key in path_keys(predictions.image_paths.tolist())]]
-    return labels
+    return columns[[target_of[key] for key in path_keys(predictions.image_paths.tolist())]]

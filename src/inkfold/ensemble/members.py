@@ -60,15 +60,7 @@ class AlignedMembers:
     warnings: tuple[Problem, ...] = ()
 
     def test_members(self, within: Ballot, ties: TieRule) -> Float[np.ndarray, "members n classes"]:
-        """Pool each member's folds into one prediction of the test drawings.
-
-        Args:
-            within: Whether a member's folds are averaged (soft) or counted (hard).
-            ties: How equal counts of a hard vote are decided.
-
-        Returns:
-            Each member's class probabilities or shares of votes.
-        """
+        """Pool each member's folds into one prediction of the test drawings, by their mean (soft) or their votes (hard)."""
         assert self.test is not None
         members = np.empty((len(self.test), *self.test[0].shape[1:]))
         for member, folds in zip(members, self.test, strict=True):
@@ -89,9 +81,6 @@ def align_members(members: Sequence[MemberPredictions], num_parts: int = 5) -> A
     Args:
         members: The members' predictions; two members at least.
         num_parts: Number of the second level's parts, at least 2, where no member says in which fold a drawing was held out.
-
-    Returns:
-        The aligned members.
 
     Raises:
         PredictionError: With everything that doesn't fit.

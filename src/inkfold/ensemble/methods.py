@@ -154,9 +154,6 @@ class FittedMethod:
             raw: JSON values of any origin; they are checked.
             where: What error messages call the source, such as the file's name.
 
-        Returns:
-            The same method with the same numbers.
-
         Raises:
             PredictionError: With every key that is missing, unknown or has a value that `as_json` doesn't write.
         """
@@ -212,9 +209,6 @@ def fit_method(
         members: Class probabilities of drawings that the members were not trained on.
         targets: True class ids.
 
-    Returns:
-        The method with its numbers.
-
     Raises:
         PredictionError: If there is something to fit, but there are no members or no drawings.
     """
@@ -265,13 +259,10 @@ def score_method(
 
 
 def choose(scores: Sequence[MethodScore]) -> int:
-    """Choose the simplest candidate that is not significantly less accurate than the most accurate one.
+    """Choose the index of the simplest candidate that is not significantly less accurate than the most accurate one.
 
     Args:
         scores: The candidates on the same drawings, the simplest first.
-
-    Returns:
-        The chosen candidate's index.
 
     Raises:
         PredictionError: If there are no candidates or no drawings.
@@ -283,13 +274,9 @@ def choose(scores: Sequence[MethodScore]) -> int:
 
 
 def compare(scores: Sequence[MethodScore]) -> list[dict[str, Any]]:
-    """Compare the accuracy of every pair of candidates.
+    """Compare the accuracy of every pair of candidates on the same drawings.
 
-    Args:
-        scores: The candidates on the same drawings.
-
-    Returns:
-        For each pair both names, the difference with its interval, the p-value, and whether the difference is significant.
+    For each pair both names, the difference with its interval, the p-value, and whether the difference is significant.
     """
     return [
         {"first": first.name, "second": second.name, **paired_difference(first.right, second.right)}
@@ -307,9 +294,6 @@ def score_choice(scores: Sequence[MethodScore], parts: Int64[np.ndarray, " n"]) 
     Args:
         scores: The candidates on the same drawings, the simplest first.
         parts: The part that each drawing belongs to; two parts at least.
-
-    Returns:
-        The predictions of the chosen candidates.
 
     Raises:
         PredictionError: If there is no candidate, or there are fewer than two parts.

@@ -106,9 +106,6 @@ def first_run(model: Run | Ensemble) -> Run:
     Args:
         model: A finished run or ensemble.
 
-    Returns:
-        The run.
-
     Raises:
         PredictionError: If all members are files of predictions.
     """

@@ -112,9 +112,6 @@ def select_vote(aligned: AlignedMembers, vote_recipe: VoteSettings, seed: int = 
         seed: Seed of greedy selection's random bags, at least 0.
         progress: Receives the number of methods scored so far.
 
-    Returns:
-        All scores, and the fitted methods.
-
     Raises:
         PredictionError: If the recipe names a method that is fitted, and there are no out-of-fold predictions.
     """
@@ -163,20 +160,18 @@ def write_selection(
     Returns:
         The written files' names, relative to the directory.
     """
-    metrics, files = _data_figures(aligned, data), [METRICS, VOTE]
+    counts = {"n_train": data.n_train, "n_test": len(aligned.test_paths), "num_classes": len(aligned.class_names)}
+    metrics: dict[str, Any] = {"data": {**counts, "skipped": dict(data.skipped)}, "split": data.split}
+    files = [METRICS, VOTE]
     if selection.method_scores:
-        probs, held_in = single_precision(selection.method_scores[selection.chosen].probs), _held_in(aligned, data)
+        probs = single_precision(selection.method_scores[selection.chosen].probs)
+        held_in = np.zeros_like(aligned.parts) if data.split == "holdout" else aligned.parts  # the fold of each drawing
         metrics["out_of_fold"] = measure(probs, aligned.targets, aligned.class_names)
         if selection.choice is not None:
             metrics["choice"] = selection.choice.figures(aligned.targets)
         metrics["folds"] = [_fold_figures(fold, probs, held_in, aligned, data) for fold in np.unique(held_in).tolist()]
         out_of_fold = Predictions(
-            aligned.out_of_fold_paths,
-            probs,
-            aligned.class_names,
-            aligned.targets,
-            held_in,
-            seen=aligned.seen_in_pretraining,
+            aligned.out_of_fold_paths, probs, aligned.class_names, aligned.targets, held_in, seen=aligned.seen_in_pretraining
         )
         out_of_fold.save(out / OUT_OF_FOLD)
         if (seen := measure_seen(out_of_fold)) is not None:
@@ -197,14 +192,8 @@ def write_selection(
 def vote_json(aligned: AlignedMembers, selection: Selection, vote_recipe: VoteSettings) -> dict[str, Any]:
     """Give the content of vote.json.
 
-    Args:
-        aligned: The members.
-        selection: The scores, and the chosen method.
-        vote_recipe: The method's settings; `within` and `ties` decide how a member's folds vote on test drawings.
-
-    Returns:
-        JSON values: the chosen method with its fitted numbers; every candidate's figures, out of fold and on test drawings
-        of known class; the comparison of every pair; what can't be estimated; how the members differ.
+    That is the chosen method with its fitted numbers; every candidate's figures, out of fold and on test drawings of known
+    class; the comparison of every pair; what can't be estimated; how the members differ.
     """
     scores = [*selection.member_scores, *selection.method_scores]
     tested, nested = _score_on_test(aligned, selection, vote_recipe), _score_nested_votes(aligned)
@@ -234,16 +223,6 @@ def vote_json(aligned: AlignedMembers, selection: Selection, vote_recipe: VoteSe
     if aligned.out_of_fold is not None:
         content["diversity"] = measure_diversity(aligned.names, aligned.out_of_fold, aligned.targets, aligned.class_names)
     return content
-
-
-def _data_figures(aligned: AlignedMembers, data: DataSummary) -> dict[str, Any]:
-    counts = {"n_train": data.n_train, "n_test": len(aligned.test_paths), "num_classes": len(aligned.class_names)}
-    return {"data": {**counts, "skipped": dict(data.skipped)}, "split": data.split}
-
-
-def _held_in(aligned: AlignedMembers, data: DataSummary) -> np.ndarray:
-    """Give the fold of each drawing: its part of the second level, or 0 for all where a single part was held out."""
-    return np.zeros_like(aligned.parts) if data.split == "holdout" else aligned.parts
 
 
 def _fold_figures(

@@ -6,7 +6,6 @@ second level of cross-validation. Members may be memory-mapped: whatever needs a
 
 import math
 from collections.abc import Iterator
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Float32, Int64
@@ -15,7 +14,6 @@ from inkfold.ensemble.voting import LEAST_PROBABILITY, log_probs
 from inkfold.errors import PredictionError
 from inkfold.evaluation.predictions import softmax
 
-Metric = Literal["nll", "accuracy"]
 EM_STEPS, EM_TOLERANCE = 500, 1e-9
 TEMPERATURE_RANGE = (0.05, 20.0)
 STACK_L2 = 1.0  # strength of the pull towards equal weights and no bias, in drawings
@@ -60,14 +58,11 @@ def tempered(probs: Float[np.ndarray, "n classes"], temperature: float) -> Float
 def all_tempered(
     members: Float[np.ndarray, "members n classes"], temperatures: Float[np.ndarray, " members"]
 ) -> Float32[np.ndarray, "members n classes"]:
-    """Divide every member's log-probabilities by its temperature, in single precision to need half the memory.
+    """Divide every member's log-probabilities by its temperature; rows sum to 1, in single precision to halve the memory.
 
     Args:
         members: Class probabilities; every row sums to 1.
         temperatures: Each member's temperature, above 0.
-
-    Returns:
-        The tempered probabilities; rows sum to 1.
     """
     whole = np.empty(members.shape, np.float32)
     for result, probs, temperature in zip(whole, members, temperatures, strict=True):
@@ -116,14 +111,13 @@ def select_greedily(
     rounds: int = 50,
     bags: int = 20,
     bag_fraction: float = 0.5,
-    metric: Metric = "nll",
     seed: int = 0,
 ) -> Float[np.ndarray, " members"]:
     """Select members one by one, with replacement, each time the one that helps most; average over bags of members.
 
-    A member that deserves a small share helps only once others were taken several times, so all rounds are run. Every bag
-    weighs the same. Fewer than 10 members are one bag. 30 members and 15,021 drawings take less than a second by `nll`; by
-    `accuracy`, where the sums of all classes are compared, about a minute with 500 classes.
+    The mean log-likelihood decides what helps. A member that deserves a small share helps only once others were taken several
+    times, so all rounds are run. Every bag weighs the same. Fewer than 10 members are one bag. 30 members and 15,021 drawings
+    take less than a second.
 
     Args:
         members: Class probabilities of drawings that the members were not trained on. May be memory-mapped:
@@ -132,7 +126,6 @@ def select_greedily(
         rounds: Number of members added, at least 1; the best of the sets on the way is kept.
         bags: Number of selections, at least 1, each from a random part of the members; 1 selects once from all of them.
         bag_fraction: Share of the members that are in a bag, 0 to 1.
-        metric: The figure that an added member improves: mean log-likelihood or accuracy.
         seed: Seed of the random bags, at least 0.
 
     Returns:
@@ -146,15 +139,10 @@ def select_greedily(
     _check(members, targets)
     if rounds < 1 or bags < 1:
         raise PredictionError(f"greedy selection: got {rounds} rounds and {bags} bags, expected 1 of each at least.")
-    answers = np.stack([probs.argmax(1) for probs in members]) if metric == "accuracy" else np.empty((0, 0), np.int64)
-    likelihoods = _likelihoods(members, targets) if metric == "nll" else np.empty((0, 0))
-    weights = np.zeros(len(members))
+    likelihoods, weights = _likelihoods(members, targets), np.zeros(len(members))
     chosen = _bags(len(members), bags, bag_fraction, seed)
     for bag in chosen:
-        if metric == "nll":
-            taken = _taken_by_nll(likelihoods[bag], rounds)
-        else:
-            taken = _taken_by_accuracy(members, targets, bag, answers[bag], rounds)
+        taken = _taken(likelihoods[bag], rounds)
         weights[bag] += np.bincount(taken, minlength=len(bag)) / len(taken) / len(chosen)
     return weights
 
@@ -244,7 +232,7 @@ def _bags(members: int, bags: int, fraction: float, seed: int) -> list[Int64[np.
     return [np.sort(rng.choice(members, size, replace=False)) for _ in range(bags)]
 
 
-def _taken_by_nll(likelihoods: Float[np.ndarray, "bag n"], rounds: int) -> list[int]:
+def _taken(likelihoods: Float[np.ndarray, "bag n"], rounds: int) -> list[int]:
     """Select members by log-likelihood; give their places in the bag, in order."""
     taken, heights, total, logs = [], [], np.zeros(likelihoods.shape[1]), np.empty_like(likelihoods)
     for count in range(1, rounds + 1):
@@ -252,24 +240,6 @@ def _taken_by_nll(likelihoods: Float[np.ndarray, "bag n"], rounds: int) -> list[
         taken.append(int(means.argmax()))
         heights.append(means.max() - math.log(count))
         total += likelihoods[taken[-1]]
-    return taken[: int(np.argmax(heights)) + 1]
-
-
-def _taken_by_accuracy(
-    members: np.ndarray, targets: np.ndarray, bag: np.ndarray, answers: Int64[np.ndarray, "bag n"], rounds: int
-) -> list[int]:
-    """Select members by accuracy; give their places in the bag. Where all members agree, every sum of them does too."""
-    rows = np.flatnonzero((answers != answers[0]).any(0))
-    taken, heights, total = [], [], np.zeros((len(rows), members.shape[2]), np.float32)
-    for _ in range(rounds):
-        right = np.zeros(len(bag), np.int64)
-        for part in _parts(len(rows)):
-            for i, member in enumerate(bag):
-                sums = total[part] + np.asarray(members[member, rows[part]], np.float32)
-                right[i] += np.count_nonzero(sums.argmax(1) == targets[rows[part]])
-        taken.append(int(right.argmax()))
-        heights.append(right.max())
-        total += members[bag[taken[-1]], rows]
     return taken[: int(np.argmax(heights)) + 1]
 
 

@@ -54,9 +54,6 @@ def format_of_submission(
         path_column: The data's name for the column of image paths.
         target_column: The data's name for the column of class numbers.
         class_targets: The number that stands for each class, by class id.
-
-    Returns:
-        The file's columns, and each row's image path and id.
     """
     if not submission.is_file():
         return SubmissionFormat(class_targets)
@@ -70,15 +67,12 @@ def format_of_submission(
 
 
 def format_of_data(dataset: Dataset, options: DataOptions, class_names: Sequence[str]) -> SubmissionFormat:
-    """Take the format of the data's sample submission.
+    """Take the format of the data's sample submission, or inkfold's own, with the test table's rows.
 
     Args:
         dataset: The data, with or without a sample submission.
         options: The names of the data's columns.
         class_names: Class names, in the order of the class ids.
-
-    Returns:
-        The sample's columns and ids, or inkfold's own, and the test table's rows.
     """
     targets = dataset.class_targets[[dataset.class_names.index(name) for name in class_names]]
     if dataset.test is None:

@@ -7,15 +7,15 @@ is the predicted class, whatever the tie rule: a tie that mean probabilities dec
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64, Integer
+from jaxtyping import Float, Int64, Integer
 
 from inkfold.config.sections import Ballot, TieRule
 from inkfold.errors import PredictionError
 from inkfold.evaluation.predictions import softmax
 
 LEAST_PROBABILITY = 1e-7  # stands for a probability of 0 in a geometric mean, so that no member alone vetoes a class
-TIE_SHARE = 0.5  # of the least vote or gap: mean probabilities add less than that, and never overrule a vote
-TIE_TOLERANCE = 1e-12  # relative difference by rounding between sums of fractions that are equal
+TIE_SHARE = 0.5  # of a vote: mean probabilities add no more, and never overrule one
+TIE_TOLERANCE = 1e-12  # relative difference by rounding between means that are equal
 
 
 def soft_vote(
@@ -40,9 +40,7 @@ def soft_vote(
     return _pooled(members, weights, np.asarray)
 
 
-def geometric_vote(
-    members: Float[np.ndarray, "members n classes"], weights: Float[np.ndarray, " members"] | None = None
-) -> Float[np.ndarray, "n classes"]:
+def geometric_vote(members: Float[np.ndarray, "members n classes"]) -> Float[np.ndarray, "n classes"]:
     """Average the members' log-probabilities.
 
     It is sharper than the arithmetic mean where members agree; a member that is sure of a drawing's not being a class weighs
@@ -50,78 +48,66 @@ def geometric_vote(
 
     Args:
         members: Class probabilities; every row sums to 1, and 0 counts as 1e-7.
-        weights: Non-negative weight of each member; None weighs all alike.
 
     Returns:
         The pooled probabilities; rows sum to 1.
 
     Raises:
-        PredictionError: If there are no members, or a weight is negative or all are zero.
+        PredictionError: If there are no members.
 
     Source: Genest and Zidek, "Combining Probability Distributions", Stat. Sci. 1 (1986).
     """
-    return softmax(_pooled(members, weights, log_probs))
+    return softmax(_pooled(members, None, log_probs))
 
 
-def rank_vote(
-    members: Float[np.ndarray, "members n classes"], weights: Float[np.ndarray, " members"] | None = None
-) -> Float[np.ndarray, "n classes"]:
+def rank_vote(members: Float[np.ndarray, "members n classes"]) -> Float[np.ndarray, "n classes"]:
     """Average the classes' ranks within each drawing (Borda count), so that confidence has no influence.
 
     Args:
         members: Class probabilities; equal ones share the mean of their ranks.
-        weights: Non-negative weight of each member; None weighs all alike.
 
     Returns:
         Mean ranks, 0 for the least probable class, scaled to sum to 1: shares, not probabilities.
 
     Raises:
-        PredictionError: If there are no members, or a weight is negative or all are zero.
+        PredictionError: If there are no members.
 
     Source: Borda, "Mémoire sur les élections au scrutin" (1781).
     """
-    classes, ranks = members.shape[2], _pooled(members, weights, _ranks)
-    shares: np.ndarray = ranks / (classes * (classes - 1) / 2) if classes > 1 else np.ones(ranks.shape)
-    return shares
+    classes, ranks = members.shape[2], _pooled(members, None, _ranks)
+    return ranks / (classes * (classes - 1) / 2) if classes > 1 else np.ones(ranks.shape)
 
 
 def hard_vote(
-    preds: Integer[np.ndarray, "members n"],
-    num_classes: int,
-    probs: Float[np.ndarray, "n classes"] | None = None,
-    weights: Float[np.ndarray, " members"] | None = None,
+    preds: Integer[np.ndarray, "members n"], num_classes: int, probs: Float[np.ndarray, "n classes"] | None = None
 ) -> Float[np.ndarray, "n classes"]:
     """Count the members' predicted classes.
 
-    The counts decide, then `probs`, then the lowest class id, and the shares show it: `probs` add too little to the counts to
-    overrule a vote, however unequal the weights are. Sums of weights that differ by rounding only are a tie, so that 0.1 and
-    0.2 are as much as 0.3, whatever the weights' size and the members' order.
+    The counts decide, then `probs`, then the lowest class id, and the shares show it: `probs` add half a vote at most, which is
+    too little to overrule one.
 
     Args:
         preds: Each member's predicted class ids.
         num_classes: Number of classes.
         probs: Mean class probabilities, which decide ties; None leaves ties to the lowest class id, as the reference does.
-        weights: Non-negative weight of each member; None weighs all alike.
 
     Returns:
         Shares of the votes; rows sum to 1.
 
     Raises:
-        PredictionError: If there are no members, a weight is negative or all are zero, or a prediction is no class's id.
+        PredictionError: If there are no members, or a prediction is no class's id.
     """
-    scaled = _weights(weights, len(preds))
+    _weights(None, len(preds))
     if preds.size and not 0 <= preds.min() <= preds.max() < num_classes:
         raise PredictionError(
             f"votes: got class ids {preds.min()} to {preds.max()}, expected 0 to {num_classes - 1}. "
             "Give all members the same classes."
         )
     counts, rows = np.zeros((preds.shape[1], num_classes)), np.arange(preds.shape[1])
-    for member in np.argsort(scaled, kind="stable"):  # in an order of their own, sums don't depend on the members' order
-        counts[rows, preds[member]] += scaled[member]
-    leads = _leads(counts)
-    counts = np.where(leads, counts.max(1, keepdims=True), counts)
+    for own in preds:
+        counts[rows, own] += 1
     if probs is not None:
-        counts = _decided(counts, leads, probs, scaled[scaled > 0])
+        counts = _decided(counts, probs)
     shares: np.ndarray = counts / counts.sum(1, keepdims=True)
     return shares
 
@@ -181,15 +167,6 @@ def hard_preds(preds: Integer[np.ndarray, "members n"]) -> Int64[np.ndarray, " n
     """Find the class that most members predict, the lowest class id among equals: `hard_vote` without its shares.
 
     No array has a column per class, so many files are voted over in milliseconds.
-
-    Args:
-        preds: Each member's predicted class ids.
-
-    Returns:
-        The class ids with most votes.
-
-    Raises:
-        PredictionError: If there are no members.
     """
     _weights(None, len(preds))
     winners: np.ndarray = preds[0].astype(np.int64)
@@ -236,27 +213,11 @@ def _weights(weights: np.ndarray | None, members: int) -> Float[np.ndarray, " me
     return scaled
 
 
-def _leads(values: Float[np.ndarray, "n classes"]) -> Bool[np.ndarray, "n classes"]:
-    """Find the entries that equal their row's largest value, but for rounding."""
-    leads: np.ndarray = values >= values.max(1, keepdims=True) * (1 - TIE_TOLERANCE)
-    return leads
-
-
-def _decided(
-    counts: Float[np.ndarray, "n classes"],
-    leads: Bool[np.ndarray, "n classes"],
-    probs: Float[np.ndarray, "n classes"],
-    weights: Float[np.ndarray, " voters"],
-) -> Float[np.ndarray, "n classes"]:
+def _decided(counts: Float[np.ndarray, "n classes"], probs: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n classes"]:
     """Let probabilities decide between the classes that lead, and order the others."""
-    bonus: np.ndarray = np.full((len(counts), 1), weights.min())
-    if weights.min() < 1:  # sums of unequal weights may be closer to each other than the least weight is to 0
-        ordered = np.sort(counts, axis=1)
-        gaps = np.diff(ordered, axis=1)
-        real = gaps > TIE_TOLERANCE * ordered[:, -1:]
-        bonus = np.minimum(bonus, gaps.min(1, initial=np.inf, where=real, keepdims=True))
-    mixed: np.ndarray = counts + TIE_SHARE * bonus * probs
-    winners = _leads(np.where(leads, probs, -np.inf)).argmax(1)
+    mixed: np.ndarray = counts + TIE_SHARE * probs
+    leading = np.where(counts == counts.max(1, keepdims=True), probs, -np.inf)
+    winners = (leading >= leading.max(1, keepdims=True) * (1 - TIE_TOLERANCE)).argmax(1)
     beaten = np.flatnonzero(mixed.argmax(1) != winners)  # by rounding: what a tiny gap leaves to add vanishes beside the counts
     mixed[beaten, winners[beaten]] = mixed[beaten].max(1) * (1 + TIE_TOLERANCE)
     return mixed

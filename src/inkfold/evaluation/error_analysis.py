@@ -86,14 +86,7 @@ class Failure:
 
 
 def class_rows(predictions: Predictions) -> list[ClassRow]:
-    """Measure each class by itself.
-
-    Args:
-        predictions: Predictions with their true classes.
-
-    Returns:
-        One row per class, the lowest recall first; classes without drawings last.
-    """
+    """Measure each class of predictions with true classes: the lowest recall first, classes without drawings last."""
     counts, table = _confusion_matrix(predictions)
     rows = []
     for i, name in enumerate(predictions.class_names):
@@ -167,12 +160,6 @@ def turns_by_class(targets: Sequence[int]) -> list[int]:
     """Count, for each item of a sequence, the items of the same class before it.
 
     Sorted by these counts, a sequence takes one item of every class before a second of any class.
-
-    Args:
-        targets: Class id of each item.
-
-    Returns:
-        0 for the first item of a class, 1 for the second, and so on.
     """
     seen: dict[int, int] = {}
     turns = []
@@ -183,27 +170,12 @@ def turns_by_class(targets: Sequence[int]) -> list[int]:
 
 
 def part_of(predictions: Predictions) -> str:
-    """Name the part of the data set that predictions are of.
-
-    Args:
-        predictions: Out-of-fold predictions, whose drawings were held out of folds, or predictions of test drawings.
-
-    Returns:
-        `train` or `test`.
-    """
+    """Name the part of the data set that predictions are of: `train` where drawings were held out of folds, else `test`."""
     return "test" if predictions.folds is None else "train"
 
 
 def most_confident(predictions: Predictions, chosen: Bool[np.ndarray, " n"]) -> tuple[int, ...]:
-    """Order some drawings by the confidence of their predictions.
-
-    Args:
-        predictions: Predictions of all drawings.
-        chosen: True for the drawings to return.
-
-    Returns:
-        Rows of the chosen drawings, the most confident first.
-    """
+    """Return the rows of the chosen drawings, the most confident prediction first."""
     rows = np.flatnonzero(chosen)
     order = np.argsort(-predictions.probs[rows].max(1), kind="stable") if len(rows) else rows
     return tuple(rows[order].tolist())

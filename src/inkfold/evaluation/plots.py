@@ -13,14 +13,13 @@ INK, SHADE, ACCENT = "#1b1b1b", "#9a9a9a", "#0072b2"  # Okabe and Ito's blue: to
 SIZE_INCHES = (7.0, 4.0)
 
 
-def plot_history(path: Path, values: Sequence[float | None], baseline: float, title: str) -> None:
+def plot_history(path: Path, values: Sequence[float | None], baseline: float) -> None:
     """Draw the accuracy of each trial of a search in order, and the best so far.
 
     Args:
         path: An .svg file; replaced when it exists.
         values: Accuracy of each trial; None for one that was stopped early.
         baseline: Accuracy of the unchanged recipe.
-        title: Text above the chart.
     """
     done = [(i, value) for i, value in enumerate(values) if value is not None]
     best: list[float] = []
@@ -30,32 +29,29 @@ def plot_history(path: Path, values: Sequence[float | None], baseline: float, ti
         axes.axhline(baseline, color=SHADE, linewidth=1, linestyle="--", label="the recipe as it is")
         axes.scatter([i for i, _ in done], [value for _, value in done], s=14, color=SHADE, label="trials")
         axes.step([i for i, _ in done], best, where="post", color=ACCENT, label="best so far")
-        axes.set(xlabel="trial", ylabel="accuracy in cross-validation", title=title)
+        axes.set(xlabel="trial", ylabel="accuracy in cross-validation", title="Trials")
         axes.legend(frameon=False)
 
 
-def plot_bars(path: Path, values: Mapping[str, float], title: str, label: str) -> None:
-    """Draw named values as horizontal bars, the largest on top.
+def plot_importance(path: Path, importance: Mapping[str, float]) -> None:
+    """Draw how much each hyper-parameter matters, as horizontal bars, the largest on top.
 
     Args:
         path: An .svg file; replaced when it exists.
-        values: Values by name.
-        title: Text above the chart.
-        label: Text at the axis of the values.
+        importance: Importance by key.
     """
-    ordered = sorted(values.items(), key=lambda item: item[1])
+    ordered = sorted(importance.items(), key=lambda item: item[1])
     with _figure(path) as axes:
         axes.barh([name for name, _ in ordered], [value for _, value in ordered], color=ACCENT)
-        axes.set(xlabel=label, title=title)
+        axes.set(xlabel="importance for being among the best tenth", title="What matters")
 
 
-def plot_costs(path: Path, rows: Sequence[Mapping[str, Any]], title: str) -> None:
+def plot_costs(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Draw the accuracy of backbones with its 95 % interval against their cost.
 
     Args:
         path: An .svg file; replaced when it exists.
         rows: One row per backbone, at least one, with `name`, `accuracy`, `accuracy_ci95` and `images_per_s`.
-        title: Text above the chart.
     """
     ordered = sorted(rows, key=lambda row: -row["images_per_s"])
     costs = [1000 / row["images_per_s"] for row in ordered]
@@ -68,7 +64,8 @@ def plot_costs(path: Path, rows: Sequence[Mapping[str, Any]], title: str) -> Non
             side, shift = ("left", 5) if seconds <= middle else ("right", -5)  # names stay inside
             place = {"xytext": (shift, 4 if i % 2 else -10), "textcoords": "offset points", "ha": side, "fontsize": 8}
             axes.annotate(row["name"], (seconds, row["accuracy"]), **place).set_in_layout(False)
-        axes.set(xscale="log", xlabel="seconds for 1,000 drawings", ylabel="out-of-fold accuracy (95 %)", title=title)
+        axes.set(xscale="log", xlabel="seconds for 1,000 drawings", ylabel="out-of-fold accuracy (95 %)")
+        axes.set_title("Backbones on these drawings")
 
 
 @contextmanager

@@ -84,9 +84,6 @@ class Predictions:
         Args:
             path: The Parquet file.
 
-        Returns:
-            The predictions.
-
         Raises:
             PredictionError: If the file is missing, broken or has other columns.
         """
@@ -111,15 +108,7 @@ class Predictions:
 
 
 def is_worth_reporting(seen: int, total: int) -> bool:
-    """Return whether a backbone was pretrained on so many drawings that it changes an accuracy by more than chance does.
-
-    Args:
-        seen: Number of evaluated drawings that its weights were pretrained on; some of them may be false matches.
-        total: Number of evaluated drawings.
-
-    Returns:
-        True from a share of 2 %.
-    """
+    """Return whether a backbone was pretrained on so many of the evaluated drawings, 2 %, that it changes an accuracy."""
     return seen >= SEEN_SHARE * total
 
 
@@ -137,16 +126,7 @@ def evaluation_mask(seen: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
 
 
 def submission_columns(header: Sequence[str], path_column: str, target_column: str) -> Mapping[str, SubmissionPart]:
-    """Find out what each column of a sample submission contains.
-
-    Args:
-        header: Names of its columns.
-        path_column: Name of the column of image paths in the data set's tables.
-        target_column: Name of the column of class numbers in these tables.
-
-    Returns:
-        The content by name of the column; a column that is neither of these is the id.
-    """
+    """Find out what each column of a sample submission contains; one with neither paths nor targets is the id."""
     known: dict[str, SubmissionPart] = {path_column: "path", target_column: "target"}
     return {name: known.get(name, "id") for name in header}
 

@@ -21,14 +21,7 @@ TAGS = {
 
 
 def scalars(curve: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, float]]]:
-    """Iterate over the epochs of a training curve, under the tags that TensorBoard and trackers show.
-
-    Args:
-        curve: Content of `curve.json`.
-
-    Yields:
-        The epoch, counted from 1, and its values by tag.
-    """
+    """Iterate over the epochs of `curve.json`, counted from 1, with values by the tags that TensorBoard and trackers show."""
     for point in curve["epochs"]:
         yield point["epoch"] + 1, {tag: float(point[name]) for name, tag in TAGS.items() if point.get(name) is not None}
 

@@ -18,16 +18,13 @@ PACKAGES = ("inkfold", "torch", "timm", "onnx")
 
 
 def describe(predictor: Run | Ensemble, options: GraphOptions, look: Mapping[str, Any], num_features: int) -> About:
-    """Describe a float32 file.
+    """Describe a float32 file; the description of the quantised file differs in its precision only.
 
     Args:
         predictor: The run or ensemble that was exported.
         options: What became part of the graph.
         look: The training drawings' line style, from `line_style.measure_line_style`.
         num_features: Width of the first backbone's features.
-
-    Returns:
-        The description, which is also that of the quantised file but for its precision.
     """
     runs = runs_of(predictor)
     backbones = dict.fromkeys(extractor.backbone.name for run in runs for extractor, _ in run.extractors())

@@ -35,15 +35,12 @@ class Graph:
         self._root: Graph = self if outer is None else outer._root
 
     def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node with one output.
+        """Add a node with one output, whose name is returned.
 
         Args:
             kind: ONNX's operator.
             inputs: Names of values; an empty name omits an optional input.
             attributes: The operator's attributes.
-
-        Returns:
-            The output's name.
         """
         return self.ops(kind, 1, *inputs, **attributes)[0]
 
@@ -54,14 +51,11 @@ class Graph:
         return names
 
     def const(self, value: Any, dtype: Any = None) -> str:
-        """Add a constant; equal constants are stored once.
+        """Add a constant, whose name is returned; equal constants are stored once.
 
         Args:
             value: An array, a number or a sequence of numbers.
             dtype: NumPy's data type; None keeps that of the value.
-
-        Returns:
-            The constant's name.
         """
         array = np.ascontiguousarray(np.asarray(value, dtype)).reshape(np.shape(value))
         key = (str(array.dtype), array.shape, array.tobytes())
@@ -80,29 +74,23 @@ class Graph:
         return Graph(self)
 
     def choose(self, condition: str, yes: "Graph", no: "Graph", results: tuple[str, str]) -> str:
-        """Add an `If` with one output.
+        """Add an `If` with one output, whose name is returned.
 
         Args:
             condition: Name of a single boolean value.
             yes: The branch that is taken if it is true.
             no: The branch that is taken if it is false.
             results: Names of the branches' outputs, that of `yes` first.
-
-        Returns:
-            The output's name.
         """
         bodies = [branch._body(result) for branch, result in zip((yes, no), results, strict=True)]
         return self.op("If", condition, then_branch=bodies[0], else_branch=bodies[1])
 
     def inline(self, model: onnx.ModelProto, inputs: Mapping[str, str]) -> list[str]:
-        """Add all nodes and weights of a model.
+        """Add all nodes and weights of a model, and return its outputs' names in this graph.
 
         Args:
             model: A model of the same opset, without branches.
             inputs: Maps the names of the model's inputs to names of this graph's values.
-
-        Returns:
-            Names of the model's outputs in this graph.
         """
         mark, named = self._name("part"), dict(inputs)
         named[""] = ""
@@ -143,9 +131,6 @@ class Graph:
             outputs: Shape of each output, by its name; all are float32.
             metadata: Texts that are stored in the model's metadata.
             domains: Further operator sets that inlined models use.
-
-        Returns:
-            The model.
         """
         input_infos = [
             helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(np.dtype(t)), s) for n, (t, s) in inputs.items()

@@ -14,17 +14,7 @@ UNSEEN = -4.0  # below every cosine, so far that its weight vanishes
 
 
 def add_heads(g: Graph, features: str, tensors: Tensors, spec: HeadSpec) -> str:
-    """Add the class probabilities of every head.
-
-    Args:
-        g: The graph that nodes are added to.
-        features: Name of the features, (n, d).
-        tensors: The fitted heads' tensors, with the head on the first axis.
-        spec: Kind and shape of the heads.
-
-    Returns:
-        Name of the class probabilities, (heads, n, classes).
-    """
+    """Add the class probabilities of every head, (heads, n, classes), from features, (n, d)."""
     x = _scaled(g, g.op("Unsqueeze", features, g.ints(0)), tensors, spec)
     if spec.kind == "knn":
         return _knn_probs(g, x, tensors, spec)
@@ -51,16 +41,7 @@ def add_fold_vote(g: Graph, folds: str, within: Ballot, ties: TieRule) -> str:
 
 
 def add_pool(g: Graph, members: str, fitted: FittedMethod) -> str:
-    """Pool the members of an ensemble as `ensemble.methods.FittedMethod.pool` does.
-
-    Args:
-        g: The graph that nodes are added to.
-        members: Name of the members' class probabilities, (members, n, classes).
-        fitted: The fitted voting method.
-
-    Returns:
-        Name of the pooled class probabilities, (n, classes).
-    """
+    """Pool the members, (members, n, classes), as `ensemble.methods.FittedMethod.pool` does: (n, classes)."""
     if fitted.temperatures is not None:
         inverse = (1 / fitted.temperatures).astype(np.float32).reshape(-1, 1, 1)
         members = g.op("Softmax", g.op("Mul", _logs(g, members), g.const(inverse)), axis=-1)

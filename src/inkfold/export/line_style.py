@@ -36,15 +36,10 @@ def measure_line_style(drawings: Iterable[Pixels], options: ImageOptions) -> dic
 
 
 def line_width_px(ink: np.ndarray) -> float:
-    """Estimate the width of lines from how far ink lies from paper on average.
+    """Estimate the width of lines, px, from how far ink lies from paper on average.
 
-    Across a line of w pixels the distances to paper are 1, 2, ... and back; their mean is (w + 1)^2 / (4 w).
-
-    Args:
-        ink: Mask, (h, w), True where there is ink; neither empty nor full.
-
-    Returns:
-        The width in pixels.
+    Across a line of w pixels the distances to paper are 1, 2, ... and back; their mean is (w + 1)^2 / (4 w). The mask of the
+    ink is neither empty nor full.
     """
     import cv2  # noqa: PLC0415 - 160 ms
 

@@ -64,9 +64,6 @@ class About:
             text: The JSON text.
             where: The file's name, for the message.
 
-        Returns:
-            The description.
-
         Raises:
             ExportError: If the text is no description, or has another format version.
         """
@@ -86,9 +83,6 @@ def read_about(model: Any) -> About:
 
     Args:
         model: Path of an ONNX file, its bytes, or an ONNX Runtime session of it.
-
-    Returns:
-        The description.
 
     Raises:
         ExportError: If it isn't an ONNX file that inkfold exported.

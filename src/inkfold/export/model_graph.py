@@ -48,7 +48,7 @@ def build_graph(
     classes: Sequence[str] | None = None,
     folds: bool = False,
 ) -> onnx.ModelProto:
-    """Build the whole graph.
+    """Build the whole graph, without metadata.
 
     Args:
         predictor: A finished run or ensemble.
@@ -56,9 +56,6 @@ def build_graph(
         tracer: Returns a backbone's ONNX model; `trace_backbone`, or one that quantises it as well.
         classes: Class names in the order of the probabilities; None takes the predictor's order.
         folds: Whether the output `fold_probs`, (folds, batch, classes), each fold's own probabilities, is added; for runs only.
-
-    Returns:
-        The model, without metadata.
 
     Raises:
         ExportError: If the run has something that no graph can compute; the message names the alternative.

@@ -34,29 +34,15 @@ DOWN_FIRST_FROM = 2.0  # Pillow 13: where the height shrinks by more than twice 
 
 
 def add_channels(g: Graph, images: str) -> str:
-    """Bring drawings to three channels of float32.
-
-    Args:
-        g: The graph that nodes are added to.
-        images: Name of the input, uint8 (n, h, w, 1 or 3).
-
-    Returns:
-        Name of the drawings, (n, 3, h, w), 0 to 255.
-    """
+    """Bring uint8 drawings, (n, h, w, 1 or 3), to three channels of float32, (n, 3, h, w), 0 to 255."""
     first = g.op("Transpose", images, perm=[0, 3, 1, 2])
     return g.op("Expand", g.op("Cast", first, to=1), g.ints(1, 3, 1, 1))
 
 
 def add_fitting(g: Graph, drawings: str, options: ImageOptions) -> str:
-    """Settle the drawings' colour and polarity and resize them to squares.
+    """Settle the colour and polarity of drawings, (n, 3, h, w), and resize them to squares, (n, 3, size, size).
 
-    Args:
-        g: The graph that nodes are added to.
-        drawings: Name of the drawings, (n, 3, h, w).
-        options: How drawings become squares; `crop_to_ink` isn't possible in a graph.
-
-    Returns:
-        Name of the squares, (n, 3, size, size); drawings that have this size already aren't resized.
+    Drawings that have this size already aren't resized; `crop_to_ink` isn't possible in a graph.
     """
     size = _Size(g, drawings)
     x = _settle_colour(g, drawings, size, options)
@@ -68,29 +54,13 @@ def add_fitting(g: Graph, drawings: str, options: ImageOptions) -> str:
 
 
 def add_paper(g: Graph, x: str) -> str:
-    """Add each drawing's paper colour: the border's median, rounded down.
-
-    Args:
-        g: The graph that nodes are added to.
-        x: Name of the drawings, (n, 3, h, w).
-
-    Returns:
-        Name of the colours, (n, 3, 1, 1).
-    """
+    """Add each drawing's paper colour, (n, 3, 1, 1): the border's median, rounded down."""
     middle = g.op("ReduceSum", _middle(g, _border(g, x, _Size(g, x), channels=3)), g.ints(2))
     return g.op("Unsqueeze", g.op("Floor", g.op("Mul", middle, g.const(0.5, np.float32))), g.ints(3))
 
 
 def add_luma(g: Graph, x: str) -> str:
-    """Reduce drawings to their luma, as `images.decode.to_grey` does.
-
-    Args:
-        g: The graph that nodes are added to.
-        x: Name of the drawings, (n, 3, h, w).
-
-    Returns:
-        Name of the luma, (n, 1, h, w).
-    """
+    """Reduce drawings to their luma, (n, 1, h, w), as `images.decode.to_grey` does."""
     parts = g.op("Mul", x, g.const(np.array(LUMA, np.float32).reshape(1, 3, 1, 1)))
     total = g.op("Add", g.op("ReduceSum", parts, g.ints(1)), g.const(32768.0, np.float32))
     return g.op("Floor", g.op("Mul", total, g.const(1 / 65536, np.float32)))
@@ -199,15 +169,8 @@ def _resized(g: Graph, x: str, size: _Size, options: ImageOptions) -> str:
 def _both_passes(g: Graph, x: str, across: str, down: str, shrinks: tuple[str, str]) -> str:
     """Resize the width and the height in Pillow's order, which matters as values are rounded and clipped in between.
 
-    Args:
-        g: The graph that nodes are added to.
-        x: Name of the drawings, (n, 3, h, w).
-        across: Name of the columns' weights, (size, w).
-        down: Name of the rows' weights, (size, h).
-        shrinks: Names of the numbers of pixels by which the width and the height shrink.
-
-    Returns:
-        Name of the squares, (n, 3, size, size).
+    `across` and `down` are the weights of the columns, (size, w), and of the rows, (size, h); `shrinks` are the numbers of
+    pixels by which the width and the height shrink.
     """
     columns = g.op("Transpose", across, perm=[1, 0])
     usual, other = g.branch(), g.branch()
@@ -244,16 +207,9 @@ def _fitted(g: Graph, side: str, scale: str, whole: str) -> tuple[str, str]:
 
 
 def _weights(g: Graph, side: str, place: tuple[str, str], options: ImageOptions) -> tuple[str, str]:
-    """Build Pillow's weights of every source pixel (columns) for every pixel of the square (rows).
+    """Build Pillow's weights of every source pixel (columns) for every pixel of the square (rows), and the mask of filled rows.
 
-    Args:
-        g: The graph that nodes are added to.
-        side: Name of the drawing's side in pixels.
-        place: Names of the number of the square's pixels that it fills, and of the first of them.
-        options: The square's side and the interpolation.
-
-    Returns:
-        Names of the weights, float32 (size, side), and of the mask of the rows that are filled.
+    `place` is the number of the square's pixels that the drawing's side fills, and the first of them.
 
     Source: Pillow's Resample.c, `precompute_coeffs` and `normalize_coeffs_8bpc`.
     """
@@ -315,16 +271,7 @@ def _to_levels(g: Graph, x: str) -> str:
 
 
 def add_view(g: Graph, squares: str, view: View, size_px: int) -> str:
-    """Apply a test-time view to squares.
-
-    Args:
-        g: The graph that nodes are added to.
-        squares: Name of the squares, (n, 3, size, size).
-        view: Flips, and rotations by fixed angles.
-        size_px: The squares' side.
-
-    Returns:
-        Name of the result, of the same shape.
+    """Apply a test-time view to squares, (n, 3, size, size): flips, and rotations by fixed angles.
 
     Raises:
         ExportError: If the view has any other operation.

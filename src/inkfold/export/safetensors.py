@@ -12,7 +12,7 @@ from inkfold.pipeline.run import Run, head_spec
 
 
 def network_bytes(run: Run, about: str) -> bytes:
-    """Serialise a run's backbones and heads.
+    """Serialise a run's backbones and heads as a safetensors file.
 
     Tensors are `backbone.*` in timm's own names, or `backbone0.*`, `backbone1.*` where each fold has its own, and
     `heads.*` with the member first, as `inkfold.heads.head` describes them.
@@ -20,9 +20,6 @@ def network_bytes(run: Run, about: str) -> bytes:
     Args:
         run: A finished run.
         about: The file's description as JSON, stored in its metadata.
-
-    Returns:
-        The bytes of a safetensors file.
     """
     import torch  # noqa: PLC0415
 
@@ -42,8 +39,7 @@ def network_bytes(run: Run, about: str) -> bytes:
         "head": {name: getattr(spec, name) for name in ("kind", "hidden", "activation", "norm", "scaling", "neighbours")},
         "folds": run.folds,
     }
-    data: bytes = to_safetensors(_unshared(tensors), metadata={"inkfold": about, "network": json.dumps(described)})
-    return data
+    return to_safetensors(_unshared(tensors), metadata={"inkfold": about, "network": json.dumps(described)})
 
 
 def _unshared(tensors: dict[str, Any]) -> dict[str, Any]:

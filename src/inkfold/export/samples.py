@@ -115,15 +115,12 @@ class RunSamples:
 
 
 def collect_samples(run: Run, data: str | Path | None = None, progress: Progress = silent) -> RunSamples:
-    """Find the drawings that a run was trained and tested on.
+    """Find the drawings that a run was trained and tested on, of those whose files exist.
 
     Args:
         run: A finished run.
         data: The drawings' present directory; None takes the one that the run was trained on.
         progress: Called after each thousand files.
-
-    Returns:
-        The drawings whose files exist.
 
     Raises:
         PredictionError: If the data isn't what the run was trained on.

@@ -42,15 +42,7 @@ class Parity:
 
 
 def open_session(model: bytes, threads: int = 0) -> onnxruntime.InferenceSession:
-    """Load a model into ONNX Runtime on the CPU, silently.
-
-    Args:
-        model: The file's bytes.
-        threads: Threads within an operator; 0 leaves the number to ONNX Runtime.
-
-    Returns:
-        A session that runs on the CPU.
-    """
+    """Load a model's bytes into ONNX Runtime on the CPU, silently; 0 leaves the number of threads to it."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads
@@ -84,15 +76,7 @@ def predict_in_batches(
 
 
 def in_float32(predictor: Run | Ensemble, *, views: bool = True) -> Run | Ensemble:
-    """Copy a run so that it predicts in float32 on the CPU, as an exported file does.
-
-    Args:
-        predictor: A run or an ensemble of runs.
-        views: Whether the copy averages over the run's test-time views.
-
-    Returns:
-        A copy that shares the run's directory.
-    """
+    """Copy a run so that it predicts in float32 on the CPU, as an exported file does, with or without its test-time views."""
     if isinstance(predictor, Ensemble):
         members = [None if run is None else _run_in_float32(run, views=views) for run in predictor.members]
         return replace(predictor, members=tuple(members))
@@ -185,10 +169,6 @@ def measure_quantisation(
 
 def check_quantisation(check: QuantisationCheck, run: str) -> None:
     """Refuse a quantised file that lost too much accuracy.
-
-    Args:
-        check: The measured loss.
-        run: The run's path, for the message.
 
     Raises:
         ExportError: If the whole 95 % interval of the loss lies above 5 points of accuracy.

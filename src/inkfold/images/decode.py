@@ -99,14 +99,7 @@ def decode_image(
 
 
 def is_grey(pixels: Pixels) -> bool:
-    """Return whether a picture looks grey.
-
-    Args:
-        pixels: (h, w), or (h, w, 3) in RGB.
-
-    Returns:
-        True if fewer than 0.1 % of the pixels have channels more than 16 levels apart.
-    """
+    """Return whether fewer than 0.1 % of a picture's pixels have channels more than 16 levels apart."""
     if pixels.ndim == 2:
         return True
     height, width, _ = pixels.shape
@@ -121,29 +114,14 @@ def is_grey(pixels: Pixels) -> bool:
 
 
 def to_grey(pixels: Pixels) -> UInt8[np.ndarray, "h w"]:
-    """Reduce a picture to its luma (ITU-R 601, as Pillow and JPEG have it).
-
-    Args:
-        pixels: (h, w), or (h, w, 3) in RGB.
-
-    Returns:
-        The luma, (h, w); the array itself if it was grey already.
-    """
+    """Reduce a picture, in RGB order, to its luma (ITU-R 601, as Pillow and JPEG have it); a grey one is returned itself."""
     if pixels.ndim == 2:
         return pixels
     return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).convert("L"))
 
 
 def settle_colour(pixels: Pixels, colour: Colour) -> Pixels:
-    """Reduce a picture to grey where it has no colour, or where the user wants grey.
-
-    Args:
-        pixels: (h, w), or (h, w, 3) in RGB.
-        colour: As in `decode_image`.
-
-    Returns:
-        (h, w), or (h, w, 3) if there is colour to keep.
-    """
+    """Reduce a picture, in RGB order, to grey where it has no colour, or where `colour` says so, as in `decode_image`."""
     if pixels.ndim == 2 or colour == "rgb":
         return pixels
     if _channels_are_equal(pixels):

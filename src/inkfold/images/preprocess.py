@@ -91,41 +91,19 @@ def decode_drawing(data: bytes, options: ImageOptions) -> Pixels:
 
 
 def preprocess(pixels: Pixels, options: ImageOptions) -> Pixels:
-    """Turn a decoded picture into a square with the colour and polarity of the options.
-
-    Args:
-        pixels: (h, w), or (h, w, 3) in RGB order.
-        options: Size, colour, polarity, fit and interpolation of the square.
-
-    Returns:
-        (S, S) if grey, otherwise (S, S, 3) in RGB order.
-    """
+    """Turn a decoded picture, in RGB order, into a square with the colour, polarity, fit and interpolation of the options."""
     return _fit_settled(settle_colour(pixels, options.colour), options)
 
 
 def stack_squares(squares: Sequence[Pixels]) -> UInt8[np.ndarray, "n size size *channels"]:
-    """Stack squares into one array; grey ones get three channels only if others have colour.
-
-    Args:
-        squares: At least one square; all of one size.
-
-    Returns:
-        (n, S, S) if all are grey, otherwise (n, S, S, 3).
-    """
+    """Stack squares of one size into one array; grey ones get three channels only if others have colour."""
     if len({square.ndim for square in squares}) > 1:
         squares = [square if square.ndim == 3 else np.repeat(square[..., None], 3, 2) for square in squares]
     return np.stack(squares)
 
 
 def paper_colour(pixels: Pixels) -> UInt8[np.ndarray, "*channels"]:
-    """Estimate the paper's colour as the median of the border, channel by channel.
-
-    Args:
-        pixels: (h, w), or (h, w, 3).
-
-    Returns:
-        One value per channel; a scalar array for grey.
-    """
+    """Estimate the paper's colour as the median of the border, channel by channel."""
     border = _border(pixels)[0]
     return (
         np.array(_median(border), np.uint8)
@@ -145,12 +123,6 @@ def is_light_on_dark(pixels: Pixels) -> bool:
 
     Both the border's median luma and that of the whole picture must be dark: a heavily filled drawing has a light
     border, and a dark frame has a light middle. An all-black picture counts as dark ground without strokes.
-
-    Args:
-        pixels: (h, w), or (h, w, 3) in RGB.
-
-    Returns:
-        True if the picture should be inverted.
     """
     if np.median(to_grey(_border(pixels))) >= DARK_LUMA:
         return False
@@ -159,14 +131,7 @@ def is_light_on_dark(pixels: Pixels) -> bool:
 
 
 def inverted(pixels: Pixels) -> Pixels:
-    """Swap light and dark and keep the hue.
-
-    Args:
-        pixels: (h, w), or (h, w, 3) in RGB.
-
-    Returns:
-        255 - x for grey; x + 255 - (max + min of the pixel's channels) for RGB, HSL's lightness mirrored.
-    """
+    """Swap light and dark and keep the hue: 255 - x for grey; for RGB x + 255 - (max + min), HSL's lightness mirrored."""
     if pixels.ndim == 2:
         return 255 - pixels
     lowest, highest = pixels.min(axis=2, keepdims=True), pixels.max(axis=2, keepdims=True)
@@ -175,15 +140,7 @@ def inverted(pixels: Pixels) -> Pixels:
 
 
 def ink_depth(pixels: Pixels, paper: UInt8[np.ndarray, "*channels"]) -> UInt8[np.ndarray, "h w"]:
-    """Measure how far each pixel is from the paper in its most distant channel; faint differences are paper.
-
-    Args:
-        pixels: (h, w), or (h, w, 3).
-        paper: The paper's colour.
-
-    Returns:
-        0 for paper, at least 32 for ink.
-    """
+    """Measure how far each pixel is from the paper in its most distant channel: 0 for paper, at least 32 for ink."""
     distance = np.maximum(pixels, paper) - np.minimum(pixels, paper)
     if distance.ndim == 3:
         distance = distance.max(axis=2)
@@ -191,16 +148,10 @@ def ink_depth(pixels: Pixels, paper: UInt8[np.ndarray, "*channels"]) -> UInt8[np
 
 
 def crop_to_ink(pixels: Pixels) -> Pixels:
-    """Cut away the empty page around the drawing.
+    """Cut away the empty page around the drawing; a blank page stays whole.
 
     The box holds the connected components with the most ink, as many as make up 99.5 % of all ink, so that specks of
     dust far from the drawing don't keep the page; around it stays a margin of 5 % of its longer side.
-
-    Args:
-        pixels: (h, w), or (h, w, 3); dark on light or light on dark.
-
-    Returns:
-        A view of the part with the drawing; all of it if the page is blank.
     """
     box = _ink_box(ink_depth(pixels, paper_colour(pixels)))
     if box is None:
@@ -211,15 +162,7 @@ def crop_to_ink(pixels: Pixels) -> Pixels:
 
 
 def on_paper(pixels: Pixels, options: ImageOptions) -> Pixels:
-    """Turn a picture to dark ink on light paper, and crop it to the ink if the options say so.
-
-    Args:
-        pixels: (h, w), or (h, w, 3).
-        options: Only inversion and fit are used; the size isn't changed yet.
-
-    Returns:
-        The page, which is then resized to a square.
-    """
+    """Turn a picture to dark ink on light paper, and crop it to the ink if the options say so; its size isn't changed yet."""
     if options.invert == "auto" and is_light_on_dark(pixels):
         pixels = inverted(pixels)
     return crop_to_ink(pixels) if options.resize == "crop_to_ink" else pixels

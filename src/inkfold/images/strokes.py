@@ -75,8 +75,7 @@ def draw_page(sketch: Sketch, look: Mapping[str, Any]) -> UInt8[np.ndarray, "sid
         for stroke in sketch.strokes:
             wide = _eraser(sketch, stroke) * scale if stroke.erase else line * _pen_ratio(sketch, stroke)
             _draw(page, stroke.points * scale + shift, wide, paper if stroke.erase else ink)
-    reduced: UInt8[np.ndarray, "side side"] = cv2.resize(page, (PAGE_PX, PAGE_PX), interpolation=cv2.INTER_AREA)
-    return reduced
+    return cv2.resize(page, (PAGE_PX, PAGE_PX), interpolation=cv2.INTER_AREA)
 
 
 def _placing(box: Box, margin: float, line: float, side: int, extent: float) -> tuple[float, Float64[np.ndarray, " 2"]]:

@@ -83,12 +83,7 @@ def choose_precision(wanted: str, device: torch.device) -> str:
 def choose_batch_size(device: str, image_size: int) -> int:
     """Choose the number of drawings per forward pass.
 
-    Args:
-        device: `cpu`, `cuda` or `mps`.
-        image_size: Side of the input in px.
-
-    Returns:
-        The batch size. It depends on nothing else, since it can change the last bit of a few features.
+    It depends on nothing else, since it can change the last bit of a few features.
     """
     if device != "cpu":
         return GPU_BATCH_SIZE

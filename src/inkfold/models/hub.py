@@ -19,13 +19,10 @@ DIGEST_IN_NAME = re.compile(r"-([a-f0-9]{8,})\.")  # as in resnet18-5c106cde.pth
 
 
 def timm_config(name: str) -> tuple[str, Any]:
-    """Look up a model's image size, mean, std and interpolation in timm.
+    """Look up a model's full name in timm, and its image size, mean, std and interpolation.
 
     Args:
         name: The model's name, with or without a tag.
-
-    Returns:
-        timm's full name and its configuration.
 
     Raises:
         RecipeError: If timm has no such model or no such weights.

@@ -86,15 +86,12 @@ def _configurations() -> Any:
     return generate_default_cfgs({f"{TIMM_NAME}.inkfold": configuration})
 
 
-def write_weights(changes: Path, out: Path) -> int:
+def write_weights(changes: Path, out: Path) -> None:
     """Write the weights of a trained `ink-small` in the package's format: float16, including the norms' statistics.
 
     Args:
         changes: A fold's weights in the run that trained it from scratch, `weights/fold0.safetensors`.
         out: Path of the file; an existing one is replaced.
-
-    Returns:
-        The file's size in bytes.
 
     Raises:
         WeightsError: If a value doesn't fit into float16.
@@ -106,7 +103,6 @@ def write_weights(changes: Path, out: Path) -> int:
     if lost:
         raise WeightsError(f"{changes}: {', '.join(lost[:5])}: too large for float16. Train again with a lower finetune.lr.")
     write_bytes(out, save(tensors, {"name": NAME}))
-    return out.stat().st_size
 
 
 if __name__ == "__main__":

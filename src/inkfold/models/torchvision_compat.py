@@ -14,11 +14,7 @@ _kept_alive: list[torch.library.Library] = []  # a Library's declarations go whe
 
 
 def declare_missing_operators() -> bool:
-    """Declare torchvision's operators when importing it fails on them; call it before `import timm`.
-
-    Returns:
-        Whether they had to be declared.
-    """
+    """Declare torchvision's operators when importing it fails on them, and return whether; call it before `import timm`."""
     if _kept_alive:
         return True
     try:

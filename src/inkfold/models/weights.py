@@ -124,9 +124,6 @@ def resolve_backbone(spec: BackboneSpec, descriptions: Path | None = None, *, re
         descriptions: Directory in which results are stored, so that a second run needn't import timm; None stores nothing.
         remember: Whether a new result is stored there; False writes nothing.
 
-    Returns:
-        The resolved backbone.
-
     Raises:
         RecipeError: If timm has no such model.
         WeightsError: If there are no weights (the message lists the ways to provide them), or a safetensors file is damaged.
@@ -190,13 +187,9 @@ def _origin(spec: BackboneSpec, file: Path | None) -> str:
 
 
 def digest_weights(file: Path) -> str:
-    """Return the digest of a weights file, which each process reads only once: some have gigabytes.
+    """Return BLAKE2b of a weights file.
 
-    Args:
-        file: Path of the weights file.
-
-    Returns:
-        BLAKE2b of its bytes; read again if its inode, size or modification time has changed.
+    Each process reads a file, which may have gigabytes, again only if its inode, size or modification time has changed.
     """
     status = file.stat()
     return _digest_once(file.absolute(), status.st_ino, status.st_size, status.st_mtime_ns)
@@ -208,11 +201,7 @@ def _digest_once(file: Path, *_: int) -> str:
 
 
 def choose_backbone() -> str:
-    """Choose the backbone of a recipe that names none: EfficientNet-Lite0 if its weights can be had, otherwise `ink-small`.
-
-    Returns:
-        Name of the backbone.
-    """
+    """Choose the backbone of a recipe that names none: EfficientNet-Lite0 if its weights can be had, otherwise `ink-small`."""
     spec = BackboneSpec(name=USUAL)
     try:
         if find_weights_file(spec) is None:

@@ -19,14 +19,7 @@ SAMPLES = 3
 
 
 def weakness_view(run: RunFiles) -> dict[str, Any] | None:
-    """Gather what the section on weaknesses shows.
-
-    Args:
-        run: Files of the run.
-
-    Returns:
-        Template variables with one row per change, the unchanged drawings first, then the greatest drop; None where the
-        weaknesses were not measured.
+    """Gather a row per change of the drawings, the unchanged ones first, then the greatest drop; None if none was measured.
 
     Raises:
         PredictionError: If `weakness.json` has another form than expected.
@@ -45,14 +38,7 @@ def weakness_view(run: RunFiles) -> dict[str, Any] | None:
 
 
 def audit_view(run: RunFiles, album: Album) -> dict[str, Any] | None:
-    """Gather what the section on duplicates and labels shows.
-
-    Args:
-        run: Files of the run.
-        album: Pictures of its drawings; those that are shown are embedded there.
-
-    Returns:
-        Template variables with bounded numbers of duplicates, doubtful labels and confused classes; None without an audit.
+    """Gather bounded numbers of duplicates, doubtful labels and confused classes; None without an audit.
 
     Raises:
         PredictionError: If `audit.json` has another form than expected.
@@ -75,16 +61,7 @@ def audit_view(run: RunFiles, album: Album) -> dict[str, Any] | None:
 
 
 def duplicate_view(group: Mapping[str, Any], album: Album, most: int) -> dict[str, Any]:
-    """Gather what a page shows of one group of duplicates.
-
-    Args:
-        group: The group as in `audit.json`.
-        album: Pictures of the drawings.
-        most: Greatest number of drawings to show.
-
-    Returns:
-        Variables of the macro `duplicates`.
-    """
+    """Gather what the macro `duplicates` shows of a group as `audit.json` has it: of `most` drawings at the most."""
     members = group["members"][:most]
     captions = [f"{one['class_name'] or 'class unknown'}: {one['image_path']} ({one['part']})" for one in members]
     pictures = [album.show(one["image_path"], album_part(one["part"])) for one in members]
@@ -100,14 +77,7 @@ def duplicate_view(group: Mapping[str, Any], album: Album, most: int) -> dict[st
 
 
 def album_part(part: str) -> str:
-    """Return the part under which an album has drawings: a data set's own validation part is read with its training drawings.
-
-    Args:
-        part: `train`, `val` or `test`.
-
-    Returns:
-        `train` or `test`.
-    """
+    """Return the part, `train` or `test`, under which an album has drawings: `val` is read with the training drawings."""
     return "test" if part == "test" else "train"
 
 

@@ -22,14 +22,9 @@ DRAWINGS = 8
 
 
 def comparison_view(runs: Sequence[RunFiles], album: Album) -> dict[str, Any]:
-    """Gather everything that the page of several runs shows.
+    """Gather everything that the template `comparison.html.j2` shows of 2 to 26 runs.
 
-    Args:
-        runs: Files of 2 to 26 runs. The page compares the first with the most accurate of the others in detail.
-        album: Pictures of the drawings; those that are shown are embedded there.
-
-    Returns:
-        Variables of the template `comparison.html.j2`.
+    It compares the first with the most accurate of the others in detail; the pictures that it shows are embedded in the album.
     """
     rows = [_run(letter, run) for letter, run in zip(ascii_uppercase, runs, strict=False)]
     tests = _paired_tests(runs)
@@ -38,7 +33,8 @@ def comparison_view(runs: Sequence[RunFiles], album: Album) -> dict[str, Any]:
     letters = ("A", "B") if pair is None else (ascii_uppercase[pair[0]], ascii_uppercase[pair[1]])
     won, lost = ([], []) if pair is None else (_drawings(shared, pair, album), _drawings(shared, pair[::-1], album))
     intervals = [figures["accuracy_ci95"] for row in rows for figures in (row["evaluated"], row["test"]) if figures]
-    widest = _rounded_up(max((abs(bound) for test in tests for bound in test["difference_ci95"]), default=0.0))
+    largest = max((abs(bound) for test in tests for bound in test["difference_ci95"]), default=0.0)
+    widest = max(float(np.ceil(largest * 50)) / 50, 0.02)
     curves = {row["letter"]: points for row, points in zip(rows, map(_curve, runs), strict=True) if points}
     bins = {row["letter"]: reliability_rows(run.evaluated) for row, run in zip(rows, runs, strict=True) if run.evaluated}
     return {
@@ -50,7 +46,7 @@ def comparison_view(runs: Sequence[RunFiles], album: Album) -> dict[str, Any]:
         "tests": tests,
         "difference_scale": (-widest, widest),
         "curves": svg_markup(draw_curves(curves, "held-out accuracy", "accuracy")) if curves else None,
-        "reliability": svg_markup(draw_reliability(bins, "reliability")) if bins else None,
+        "reliability": svg_markup(draw_reliability(bins)) if bins else None,
         "pair": letters,
         "classes": [] if pair is None else _classes(shared, pair, album),
         "won": won,
@@ -201,7 +197,3 @@ def _different_keys(runs: Sequence[RunFiles]) -> list[tuple[str, list[str]]]:
     keys = dict.fromkeys(key for recipe in recipes for key in recipe)
     values = {key: [recipe.get(key, "") for recipe in recipes] for key in keys}
     return [(key, each) for key, each in values.items() if len({*each}) > 1]
-
-
-def _rounded_up(value: float) -> float:
-    return max(float(np.ceil(value * 50)) / 50, 0.02)

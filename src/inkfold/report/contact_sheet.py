@@ -45,15 +45,12 @@ class Column:
 
 
 def write_preview(recipe: Recipe, out: Path, rows: int = 8) -> tuple[Column, ...]:
-    """Write a picture of some drawings under each operation and each stage of a recipe.
+    """Write a picture of some drawings under each operation and each stage of a recipe, and return its columns.
 
     Args:
         recipe: A recipe with its data; the backbone determines the size, its weights aren't needed.
         out: A .png, .jpg or .webp file; replaced when it exists.
         rows: Number of drawings, of as many classes as possible; the recipe's seed chooses them.
-
-    Returns:
-        The columns of the sheet.
 
     Raises:
         ExportError: If the suffix is none of these.
@@ -80,13 +77,10 @@ def write_preview(recipe: Recipe, out: Path, rows: int = 8) -> tuple[Column, ...
 
 
 def preview_columns(recipe: Recipe) -> tuple[Column, ...]:
-    """List the views of a recipe: unchanged drawings, each operation by itself, each stage's first views, test-time views.
+    """List the views of a recipe, none twice: unchanged drawings, each operation, each stage's first views, test-time views.
 
     Args:
         recipe: A recipe with its curriculum and test-time views.
-
-    Returns:
-        The columns; no view occurs twice.
     """
     curriculum = build_curriculum(recipe)
     columns = [Column("unchanged", IDENTITY)]

@@ -50,14 +50,7 @@ def render_page(template: str, context: Mapping[str, Any], pictures: Iterable[Pi
 
 
 def common_scale(intervals: Iterable[Sequence[float]]) -> tuple[float, float]:
-    """Find a round scale, multiples of 0.05, that contains all intervals.
-
-    Args:
-        intervals: Lower and upper bounds of shares, 0 to 1.
-
-    Returns:
-        The lowest and the highest value of the scale.
-    """
+    """Find the ends of a round scale, multiples of 0.05, that contains all intervals of shares, 0 to 1."""
     bounds = [bound for interval in intervals for bound in interval]
     if not bounds:
         return 0.0, 1.0
@@ -65,14 +58,7 @@ def common_scale(intervals: Iterable[Sequence[float]]) -> tuple[float, float]:
 
 
 def svg_markup(svg: str) -> Markup:
-    """Mark a plot as safe to embed without escaping.
-
-    Args:
-        svg: A plot by `report.plots`, which contains no text from data.
-
-    Returns:
-        The plot as markup.
-    """
+    """Mark a plot by `report.plots`, which contains no text from data, as safe to embed without escaping."""
     return Markup(svg)  # noqa: S704
 
 
@@ -100,26 +86,12 @@ def _environment() -> Environment:
 
 
 def p_equation(value: float) -> str:
-    """Format a p-value as an equation, such as `p = 0.040`.
-
-    Args:
-        value: The p-value, 0 to 1.
-
-    Returns:
-        The equation, with non-breaking spaces.
-    """
+    """Format a p-value as an equation, such as `p = 0.040`, with non-breaking spaces."""
     return "p\u00a0<\u00a00.001" if value < 0.001 else f"p\u00a0=\u00a0{value:.3f}"
 
 
 def duration(seconds: float) -> str:
-    """Format a duration.
-
-    Args:
-        seconds: The duration.
-
-    Returns:
-        Text such as `5.2 s`, `1 min 1 s` or `2 h 2 min`, with non-breaking spaces.
-    """
+    """Format seconds as `5.2 s`, `1 min 1 s` or `2 h 2 min`, with non-breaking spaces."""
     whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f}\u00a0s"
@@ -129,14 +101,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count_bytes: int | None) -> str:
-    """Format an amount of memory.
-
-    Args:
-        count_bytes: Number of bytes; None if it is not known.
-
-    Returns:
-        Text such as `5 MiB` or `1.5 GiB`, with a non-breaking space; a dash if it is not known.
-    """
+    """Format bytes of memory as `5 MiB` or `1.5 GiB`, with a non-breaking space; a dash if the number is not known."""
     if count_bytes is None:
         return NONE
     return f"{count_bytes / 2**30:.1f}\u00a0GiB" if count_bytes >= 2**30 else f"{count_bytes / 2**20:.0f}\u00a0MiB"

@@ -12,14 +12,7 @@ ABOUT_VOTES = "The members by themselves, and every voting method."
 
 
 def ladder_view(run: RunFiles) -> dict[str, Any]:
-    """Gather the accuracies of a model's steps, or of an ensemble's members and voting methods.
-
-    Args:
-        run: Files of the run.
-
-    Returns:
-        Template variables: rows with accuracies and intervals, and the scale that contains all intervals.
-    """
+    """Gather the accuracies of a model's steps, or of an ensemble's members and votes, with a scale for all of them."""
     rows = _steps(run) if run.vote is None else _candidates(run)
     intervals = [row[name] for row in rows for name in ("ci95", "test_ci95") if row[name] is not None]
     intervals += [(dot, dot) for row in rows for dot in row["dots"]]
@@ -38,14 +31,7 @@ def ladder_view(run: RunFiles) -> dict[str, Any]:
 
 
 def evaluated_name(run: RunFiles) -> str:
-    """Name the drawings that a run is evaluated on.
-
-    Args:
-        run: Files of the run.
-
-    Returns:
-        `out of fold`, `held out` or `test`; empty where no true classes are known.
-    """
+    """Name the drawings that a run is evaluated on, such as `out of fold`; empty where no true classes are known."""
     names = {"out_of_fold": run.held_out_name, "test": "test", None: ""}
     return names[run.evaluated_part]
 

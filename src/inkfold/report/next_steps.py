@@ -36,15 +36,9 @@ class Step:
 
 
 def next_steps(run: RunFiles, classes: Sequence[ClassRow], pairs: Sequence[ConfusedPair]) -> list[Step]:
-    """Advise what to do next.
+    """Advise what to do next: at most five steps, the most promising first.
 
-    Args:
-        run: Files of the run.
-        classes: Its classes, the lowest recall first.
-        pairs: Its confused pairs of classes.
-
-    Returns:
-        At most five steps, the most promising first.
+    The classes come with the lowest recall first.
     """
     if run.evaluated is None:
         return [Step("Add the drawings' classes", "Without true classes nothing can be measured.", None)]
@@ -198,13 +192,8 @@ def _command(
 ) -> str:
     """Write a command that uses the run's own data and weights.
 
-    Args:
-        run: Files of the run.
-        command: Command of inkfold.
-        recipe: Recipe to train; None for a command that takes the data instead.
-        settings: Further arguments.
-        suffix: Suffix of the new run's directory.
-        own: Whether the recipe is the run's own, which contains data and weights already.
+    Without a recipe it takes the data instead; the run's own recipe (`own`) has data and weights already; `suffix` is of the
+    new run's directory.
     """
     flat = flat_recipe(run.model_recipes[0])
     root = flat.get("data.root", "DATA")

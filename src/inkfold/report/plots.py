@@ -29,16 +29,13 @@ VARIABLES = {
 
 
 def draw_curves(lines: Mapping[str, Sequence[float]], label: str, name: str, stages: Sequence[tuple[int, int]] = ()) -> str:
-    """Draw curves over the epochs.
+    """Draw curves over the epochs, as an `svg` element.
 
     Args:
         lines: Values of each epoch, by label of the curve.
         label: Label of the vertical axis.
         name: Name of the plot, unique in the page.
         stages: First and last epoch of each stage of the curriculum, counted from 1.
-
-    Returns:
-        An `svg` element.
     """
     with canvas(SIZE_INCHES) as (axes, text):
         _style(axes)
@@ -59,15 +56,11 @@ def draw_curves(lines: Mapping[str, Sequence[float]], label: str, name: str, sta
     return embedded(text.getvalue(), name, f"{label} by epoch")
 
 
-def draw_reliability(series: Mapping[str, Sequence[Mapping[str, Any]]], name: str) -> str:
-    """Draw a reliability diagram: accuracy by confidence with intervals, and the diagonal of a calibrated model.
+def draw_reliability(series: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Draw a reliability diagram, as an `svg` element: accuracy by confidence with intervals, and the calibrated diagonal.
 
     Args:
         series: Bins with `count`, `confidence`, `accuracy` and `ci95`, by label of the model; areas show the counts.
-        name: Name of the plot, unique in the page.
-
-    Returns:
-        An `svg` element.
     """
     with canvas((SIZE_INCHES[0], 4.2)) as (axes, text):
         _style(axes)
@@ -87,19 +80,16 @@ def draw_reliability(series: Mapping[str, Sequence[Mapping[str, Any]]], name: st
         if len(series) > 1:
             for handle in axes.legend(frameon=False, labelcolor=INK).legend_handles:
                 handle.set_sizes([LEGEND_AREA])
-    return embedded(text.getvalue(), name, "accuracy by confidence")
+    return embedded(text.getvalue(), "reliability", "accuracy by confidence")
 
 
 def embedded(svg: str, name: str, about: str) -> str:
-    """Adapt a plot to a page: unique ids, the page's colours, any width.
+    """Adapt a plot to a page, as an `svg` element: unique ids, the page's colours, any width.
 
     Args:
         svg: SVG document by matplotlib.
         name: Prefix of every id, so that the plots of a page don't refer to each other's parts.
         about: Description for screen readers.
-
-    Returns:
-        An `svg` element.
     """
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)

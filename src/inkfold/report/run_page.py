@@ -35,15 +35,7 @@ ALWAYS = ("weakness", "audit", "recipe")
 
 
 def run_view(run: RunFiles, album: Album) -> dict[str, Any]:
-    """Gather everything that the page of one run shows.
-
-    Args:
-        run: Files of the run.
-        album: Pictures of its drawings; those that are shown are embedded there.
-
-    Returns:
-        Variables of the template `run.html.j2`.
-    """
+    """Gather everything that the template `run.html.j2` shows of a run; pictures that it shows are embedded in the album."""
     figures, predictions = evaluation_view(run), run.evaluated
     classes = [] if predictions is None else class_rows(predictions)
     pairs = [] if predictions is None else confused_pairs(predictions)
@@ -80,26 +72,12 @@ def run_view(run: RunFiles, album: Album) -> dict[str, Any]:
 
 
 def evaluation_view(run: RunFiles) -> dict[str, Any] | None:
-    """Take the figures of the part that a run is evaluated on from its metrics.
-
-    Args:
-        run: Files of the run.
-
-    Returns:
-        Figures as `metrics.measure` gives them, and `name`, what to call the drawings; None where no classes are known.
-    """
+    """Take the figures of the part that a run is evaluated on, and its `name`; None where no true classes are known."""
     return None if run.evaluated_part is None else {"name": evaluated_name(run), **run.metrics[run.evaluated_part]}
 
 
 def picture_notes(album: Album) -> list[str]:
-    """Write which pictures are missing, and what to do about it.
-
-    Args:
-        album: Pictures after the page was filled.
-
-    Returns:
-        One sentence or two; nothing if no picture is missing.
-    """
+    """Write which pictures of a filled page are missing, and what to do about it; nothing if none is missing."""
     if album.why is not None:
         return [f"Without pictures: {album.why} If the drawings have moved, give their folder: --data DIR."]
     if album.missing:
@@ -108,14 +86,7 @@ def picture_notes(album: Album) -> list[str]:
 
 
 def reliability_rows(predictions: Predictions) -> list[dict[str, Any]]:
-    """Compare confidence with accuracy in the bins of the expected calibration error.
-
-    Args:
-        predictions: Predictions with their true classes.
-
-    Returns:
-        For each bin that has drawings, what `ConfidenceBin` has, and `ci95`, the interval of the accuracy.
-    """
+    """Compare confidence with accuracy, and its interval `ci95`, in each bin of the ECE that has drawings."""
     assert predictions.targets is not None
     table = reliability_table(predictions.probs, predictions.targets)
     return [
@@ -258,7 +229,7 @@ def _failures(predictions: Predictions, album: Album) -> list[dict[str, Any]]:
 
 def _reliability(predictions: Predictions) -> dict[str, Any]:
     rows = reliability_rows(predictions)
-    svg = svg_markup(draw_reliability({"": rows}, "reliability"))
+    svg = svg_markup(draw_reliability({"": rows}))
     return {"svg": svg, "confidence": float(predictions.probs.max(1).mean()), "bins": rows}
 
 

@@ -66,31 +66,14 @@ class Album:
         return len(self._missing)
 
     def show(self, path: str, part: str = "train") -> Picture | None:
-        """Embed a drawing.
-
-        Args:
-            path: Image path of the drawing in the data set.
-            part: `train` or `test`.
-
-        Returns:
-            Its picture, the same one each time; None if it can't be read, or the page is full.
-        """
+        """Embed a drawing of the part `train` or `test`, once; None if it can't be read, or the page is full."""
         key = (part, path)
         if key not in self.pictures and key not in self._missing:
             self._embed(key)
         return self.pictures.get(key)
 
     def samples(self, class_name: str, count: int, avoid: str = "") -> list[Picture]:
-        """Embed training drawings of a class, always the same ones.
-
-        Args:
-            class_name: Name of the class.
-            count: Greatest number of drawings.
-            avoid: Image path of a drawing to leave out, as it is shown beside them already.
-
-        Returns:
-            The pictures; fewer where drawings are missing.
-        """
+        """Embed training drawings of a class, always the same ones but `avoid`, which is shown beside them already."""
         paths = [path for path in self._by_class.get(class_name, []) if path != avoid][:count]
         return [picture for picture in map(self.show, paths) if picture is not None]
 
@@ -149,14 +132,7 @@ def encode(pixels: Pixels) -> tuple[str, bool]:
 
 
 def grey_png(pixels: UInt8[np.ndarray, "h w"]) -> bytes:
-    """Encode a grey picture as a PNG file with 16 shades.
-
-    Args:
-        pixels: The picture.
-
-    Returns:
-        The bytes of the file.
-    """
+    """Encode a grey picture as a PNG file with 16 shades."""
     shades = np.rint(pixels.astype(np.float32) / 255 * (GREYS - 1)).astype(np.uint8)
     picture = Image.fromarray(shades).convert("P")
     picture.putpalette([channel for shade in range(GREYS) for channel in [round(shade * 255 / (GREYS - 1))] * 3])

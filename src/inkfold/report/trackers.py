@@ -88,9 +88,6 @@ def open_tracker(name: str) -> Tracker:
     Args:
         name: `wandb` or `mlflow`.
 
-    Returns:
-        The tracker.
-
     Raises:
         ExportError: If there is no such tracker, or it is not installed.
     """
@@ -103,12 +100,7 @@ def open_tracker(name: str) -> Tracker:
 
 
 def log_run(tracker: Tracker, run: RunFiles) -> None:
-    """Report a finished run to a tracker: its recipe, training curve, metrics and cost.
-
-    Args:
-        tracker: The tracker, just opened.
-        run: Files of the run.
-    """
+    """Report a finished run to a tracker that was just opened: its recipe, training curve, metrics and cost."""
     tracker.start(run.name, flat_recipe(run.recipe))
     for step, figures in scalars(run.curve or {"epochs": []}):
         tracker.log(step, figures)

@@ -20,15 +20,12 @@ log = logging.getLogger("inkfold.report")
 
 
 def write_report(runs: Sequence[str | Path], out: str | Path, data: str | Path | None = None) -> int:
-    """Write the report of a run, or the comparison of several.
+    """Write the report of a run, or the comparison of several, and count its pictures of drawings.
 
     Args:
         runs: Directories of 1 to 26 finished runs and ensembles.
         out: The HTML file, whose name ends in .html; replaced when it exists.
         data: Folder of the drawings, if they have moved; None for the folder in the recipe.
-
-    Returns:
-        Number of pictures of drawings in the report.
 
     Raises:
         PredictionError: If `out` doesn't end in .html, there are too many runs, a run is not finished, or its files were
@@ -57,9 +54,6 @@ def open_album_of(run: RunFiles, data: str | Path | None = None) -> Album:
     Args:
         run: Files of the run; of an ensemble, the recipe of its first member that is a run decides.
         data: Folder of the drawings, if they have moved; None for the folder in the recipe.
-
-    Returns:
-        The album.
     """
     recipe = run.model_recipes[0]
     section = recipe.get("data")

@@ -229,13 +229,10 @@ def _rank(trials: Sequence[_Trial]) -> list[BackboneScore]:
 
 
 def backbone_names(patterns: Sequence[str]) -> list[str]:
-    """List the backbones that patterns match.
+    """List the backbones that patterns match, each once.
 
     Args:
         patterns: timm's names, also with `*`; none gives local weights and usual backbones.
-
-    Returns:
-        The backbones' names, each once.
 
     Raises:
         RecipeError: If a pattern matches nothing.
@@ -333,14 +330,9 @@ def _try_out(recipe: Recipe, read: ReadData, progress: Progress, executor: Execu
 
 
 def published(info: BackboneInfo, spec: BackboneSpec) -> float | None:
-    """Look up a backbone's published accuracy on ImageNet-Sketch.
+    """Look up a backbone's published accuracy on ImageNet-Sketch: top-1, percent.
 
-    Args:
-        info: The backbone.
-        spec: The specification from which it was resolved.
-
-    Returns:
-        Top-1 accuracy, percent; None if it is not published, or the weights may be others: untrained, or a local file.
+    None if there is none, or the weights may be others: untrained, or a local file.
     """
     own = info.init_seed is not None or find_weights_file(spec) is not None
     return None if own else IMAGENET_SKETCH_TOP1.get(info.name)

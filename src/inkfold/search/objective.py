@@ -78,14 +78,11 @@ class Objective:
         log.info("%d drawings are set aside, %d searched on", self.aside.sum(), (~self.aside).sum())
 
     def evaluate_trials(self, candidates: Sequence[Candidate], report: "Report") -> list["FittedHeads"]:
-        """Cross-validate candidates on the drawings that are searched on.
+        """Cross-validate candidates on the drawings that are searched on, and return the fitted heads in their order.
 
         Args:
             candidates: The candidates; those that need the same features are fitted in one program.
             report: Receives a candidate's index, epoch and accuracy after each epoch; returns whether it continues.
-
-        Returns:
-            The fitted heads, in the order of the candidates.
         """
         results: dict[int, FittedHeads] = {}
         for indices in self._by_features(candidates):
@@ -96,16 +93,10 @@ class Objective:
         return [results[i] for i in range(len(candidates))]
 
     def score(self, candidate: Candidate) -> Bool[np.ndarray, " aside"]:
-        """Fit a candidate on all drawings that are searched on, and predict those set aside, as they are.
+        """Fit a candidate on all drawings that are searched on, and return which of those set aside it predicts right.
 
         With `train_head.keep=best` the folds' heads are averaged: each chooses its epoch by its own held-out part, not by the
         drawings that are predicted.
-
-        Args:
-            candidate: The candidate.
-
-        Returns:
-            Whether each prediction is right.
         """
         recipe, inputs = candidate.recipe, self._inputs_of(candidate.recipe)
         if recipe.train_head.keep == "best":

@@ -24,7 +24,7 @@ from inkfold.config.recipe import Recipe, expand_shorthand
 from inkfold.config.sections import SearchRange
 from inkfold.data.dataset import read_dataset
 from inkfold.errors import PredictionError, RecipeError
-from inkfold.evaluation.plots import plot_bars, plot_history
+from inkfold.evaluation.plots import plot_history, plot_importance
 from inkfold.features.executors import INLINE, Executor, open_executor
 from inkfold.pipeline.build import data_options, settle_recipe
 from inkfold.pipeline.prepare import read_files
@@ -52,13 +52,7 @@ BEST_HEADER = "# The best trial of a study by inkfold tune; tune.json beside it 
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """The recipe and the space that a study's trials come from.
-
-    Attributes:
-        raw: The recipe's keys as they are written.
-        recipe: The validated recipe.
-        space: Each key's range or choices, by dotted key.
-    """
+    """The recipe as written and as validated, and the range or choices of each dotted key that a study's trials come from."""
 
     raw: Mapping[str, Any]
     recipe: Recipe
@@ -107,7 +101,8 @@ def tune(
     read = read_files(dataset, None, Cost(), progress)
     with _alone(out):
         study = _open_study(out, settled, read.fingerprint)
-        _enqueue_as_it_is(study, default_values(search.space, raw))
+        if (values := default_values(search.space, raw)) is not None:
+            study.enqueue_trial(values, user_attrs={AS_IT_IS: True}, skip_if_exists=True)
     with opening as executor:
         objective = Objective(settled, read, progress, executor)
         _run_trials(out, study, objective, search, progress)
@@ -213,11 +208,6 @@ def _open_study(out: Path, recipe: Recipe, fingerprint: str) -> "optuna.Study":
             )
         study.set_user_attr(FINGERPRINT, fingerprint)
     return study
-
-
-def _enqueue_as_it_is(study: "optuna.Study", values: Mapping[str, Any] | None) -> None:
-    if values is not None:
-        study.enqueue_trial(dict(values), user_attrs={AS_IT_IS: True}, skip_if_exists=True)
 
 
 def _take_over(study: "optuna.Study", out: Path) -> None:
@@ -327,9 +317,9 @@ def _conclude(out: Path, study: "optuna.Study", objective: Objective, search: _S
         "learnt_by_backbone": objective.seen_in_pretraining(),
     }
     write_text(out / BEST, BEST_HEADER + dump_raw(with_values(_without_root(search.raw), values)))
-    plot_history(out / HISTORY, [_value(trial) if trial in complete else None for trial in trials], baseline, "Trials")
+    plot_history(out / HISTORY, [_value(trial) if trial in complete else None for trial in trials], baseline)
     if summary["importance"]:
-        plot_bars(out / IMPORTANCE, summary["importance"], "What matters", "importance for being among the best tenth")
+        plot_importance(out / IMPORTANCE, summary["importance"])
     write_json(out / SUMMARY, summary)
     return summary
 

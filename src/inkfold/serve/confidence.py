@@ -28,14 +28,9 @@ BLANK = _unmeasured("blank", "there is nothing to recognise")
 
 
 def measured_confidence(probability: float, reliability: Sequence[Mapping[str, Any]]) -> Confidence:
-    """Look up how often answers with a probability were right.
+    """Look up how often answers with a probability were right in bins of held-out drawings: `low`, `high`, `count`, `accuracy`.
 
-    Args:
-        probability: The probability of the best class.
-        reliability: Bins of held-out drawings, each with `low`, `high`, `count` and `accuracy`.
-
-    Returns:
-        The words that the lower end of the 95 % interval allows; `guess` where nothing was measured.
+    The words are those that the lower end of the 95 % interval allows; `guess` where nothing was measured.
     """
     n, hits = _count(probability, reliability)
     if not n:

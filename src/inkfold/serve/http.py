@@ -89,15 +89,7 @@ class HttpServer:
         return len(self._tasks)
 
     async def open(self, host: str, port: int) -> int:
-        """Start to listen.
-
-        Args:
-            host: The address to listen on.
-            port: The port to listen on; 0 takes a free one.
-
-        Returns:
-            The port that the server listens on.
-        """
+        """Start to listen at an address, on a free port where it is 0, and return the port."""
         self._server = await asyncio.start_server(self._serve, host, port, limit=READ_BYTES, backlog=1024)
         return int(self._server.sockets[0].getsockname()[1])
 

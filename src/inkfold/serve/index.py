@@ -10,9 +10,10 @@ from PIL import Image
 
 from inkfold.augment.views import IDENTITY
 from inkfold.ensemble.model import first_run, load_run
+from inkfold.evaluation.error_analysis import turns_by_class
 from inkfold.images.preprocess import ImageOptions, read_drawing
 from inkfold.pipeline.build import read_again
-from inkfold.pipeline.prepare import Prepared, decode
+from inkfold.pipeline.prepare import decode
 from inkfold.report.thumbnails import grey_png
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
@@ -35,9 +36,6 @@ def write_index(path: str | Path, model: Path, data: str | Path | None = None, p
         data: Where the drawings are now; None takes the place that the run recorded.
         progress: Called as each stage goes on.
 
-    Returns:
-        The index's file.
-
     Raises:
         PredictionError: If the drawings aren't those that the run was trained on.
         DataError: If the data can't be read any more.
@@ -51,23 +49,15 @@ def write_index(path: str | Path, model: Path, data: str | Path | None = None, p
     log.info("%s: its index holds %d of %d drawings, at most %d", path, len(chosen), len(prepared.targets), MAX_DRAWINGS)
     features = extractor.extract(prepared.digests[chosen], cost, progress).read(IDENTITY)
     image = ImageOptions(size_px=SIDE_PX, resize=run.recipe.image.resize, invert=run.recipe.image.invert)
-    index = build_index(features, prepared.targets[chosen], _thumbnails(prepared, chosen, image))
+    thumbnails = [_png(Path(file), image) for file in prepared.read.train.files[prepared.rows[chosen]].tolist()]
+    index = build_index(features, prepared.targets[chosen], thumbnails)
     save_index(index_path(model), index)
     return index_path(model)
 
 
 def _choose(targets: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " k"]:
     """Take equally many drawings of each class, as many as fit; their order is by content, so the choice is arbitrary."""
-    turn = np.empty(len(targets), np.int64)
-    for target in np.unique(targets):
-        of_class = np.flatnonzero(targets == target)
-        turn[of_class] = np.arange(len(of_class))
-    return np.sort(np.argsort(turn, kind="stable")[:MAX_DRAWINGS])
-
-
-def _thumbnails(prepared: Prepared, chosen: Int64[np.ndarray, " k"], image: ImageOptions) -> list[bytes]:
-    files = prepared.read.train.files[prepared.rows[chosen]]
-    return [_png(Path(file), image) for file in files.tolist()]
+    return np.sort(np.argsort(turns_by_class(targets.tolist()), kind="stable")[:MAX_DRAWINGS])
 
 
 def _png(file: Path, image: ImageOptions) -> bytes:

@@ -77,16 +77,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, which the service sends
 
 
 def json_response(value: Any, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Response:
-    """Return a value as JSON; NaN is refused, since browsers don't read it.
-
-    Args:
-        value: A value of JSON's types.
-        status: HTTP's status code.
-        headers: Further headers; names in lower case.
-
-    Returns:
-        The answer, which caches may not keep.
-    """
+    """Return a value as JSON that caches may not keep; NaN is refused, since browsers don't read it."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     body = text.encode(errors="replace")  # half a surrogate pair, which clients can write in JSON, is no text
     return Response(status, body, JSON, (("cache-control", "no-store"), *headers))

@@ -33,13 +33,7 @@ class ServerMetrics:
         self.add_gauge("inkfold_resident_bytes", "Memory of this process.", resident_bytes)
 
     def add_gauge(self, name: str, description: str, read: Callable[[], float]) -> None:
-        """Add a value that is read whenever the figures are collected.
-
-        Args:
-            name: The figure's name, with its unit.
-            description: One sentence for whoever reads the figures.
-            read: Returns the current value.
-        """
+        """Add a value that is read whenever the figures are collected; its name ends with its unit."""
         Gauge(name, description, registry=self._registry).set_function(read)
 
     def response(self) -> Response:

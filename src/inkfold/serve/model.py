@@ -87,13 +87,10 @@ class OnnxModel:
         return self._files[0].image
 
     def read(self, data: bytes) -> Squares:
-        """Decode a picture file and turn the drawing into squares.
+        """Decode a picture file and turn the drawing into one square per file of the model.
 
         Args:
             data: The bytes of a JPEG, PNG, WebP, BMP, TIFF or GIF file.
-
-        Returns:
-            One square per file of the model.
 
         Raises:
             BrokenImage: If it can't be decoded, or has too many pixels.
@@ -105,14 +102,7 @@ class OnnxModel:
         return tuple(preprocess(pixels, file.image) for file in self._files)
 
     def predict(self, drawings: Sequence[Squares]) -> ModelOutput:
-        """Run a batch.
-
-        Args:
-            drawings: At least one drawing, as `read` and `preprocess` return them.
-
-        Returns:
-            One row per drawing.
-        """
+        """Run a batch of one drawing at least, as `read` and `preprocess` return them; the output has one row per drawing."""
         outputs = [file.run(squares) for file, squares in zip(self._files, zip(*drawings, strict=True), strict=True)]
         probs = sum(weight * output[0] for weight, output in zip(self._weights, outputs, strict=True))
         return ModelOutput(np.asarray(probs, np.float32), outputs[0][1] if len(outputs[0]) > 1 else None)

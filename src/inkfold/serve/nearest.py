@@ -70,15 +70,12 @@ class NearestIndex:
 
 
 def build_index(features: Float[np.ndarray, "n d"], targets: Int64[np.ndarray, " n"], thumbnails: list[bytes]) -> NearestIndex:
-    """Build an index from features.
+    """Build an index from features, in one byte per feature.
 
     Args:
         features: One row per training drawing.
         targets: The drawings' class ids.
         thumbnails: The drawings' thumbnails as PNG files.
-
-    Returns:
-        The index, in one byte per feature.
     """
     rows = np.asarray(features, np.float32)
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
@@ -122,7 +119,7 @@ def load_index(path: Path, num_classes: int, num_features: int) -> NearestIndex:
     n, ends = len(index.targets), index.offsets
     shapes = index.features.shape == (n, num_features) and index.scale.shape == (n,) and ends.shape == (n + 1,)
     types = index.features.dtype == np.int8 and index.targets.dtype.kind == "i" and index.thumbnails.dtype == np.uint8
-    if not (n and shapes and types and _within(index.targets, num_classes - 1)):
+    if not (n and shapes and types and 0 <= index.targets.min() <= index.targets.max() < num_classes):
         got = f"{n} drawings with {index.features.shape} features"
         raise ExportError(f"{path}: {got}, expected {num_features} features and {num_classes} classes. Export the run again.")
     if ends[0] != 0 or ends[-1] != len(index.thumbnails) or np.any(np.diff(ends) < 0):
@@ -130,7 +127,3 @@ def load_index(path: Path, num_classes: int, num_features: int) -> NearestIndex:
     if index.features.size * 4 <= UNPACKED_BYTES:
         return replace(index, features=index.features.astype(np.float32))
     return index
-
-
-def _within(values: np.ndarray, highest: int) -> bool:
-    return not len(values) or (int(values.min()) >= 0 and int(values.max()) <= highest)

@@ -71,14 +71,7 @@ def describe(limits: HttpLimits, root_path: str = "") -> dict[str, Any]:
 
 
 def docs_page(document: Mapping[str, Any]) -> Response:
-    """Show a description as a page.
-
-    Args:
-        document: What `describe` returned.
-
-    Returns:
-        HTML whose style sheet is at `/docs.css`.
-    """
+    """Show the description by `describe` as a page, whose style sheet is at `/docs.css`."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

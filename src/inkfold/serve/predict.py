@@ -64,13 +64,7 @@ class Predictor:
         return self._decoding + len(self._batcher)
 
     async def predict(self, request: Request) -> Response:
-        """Answer a request for predictions.
-
-        Args:
-            request: A request with drawings in its body.
-
-        Returns:
-            JSON with one answer per drawing, in their order.
+        """Answer a request for predictions: JSON with one answer per drawing, in their order.
 
         Raises:
             Refusal: If the drawings can't be read, too many wait, or the time is over.
@@ -150,7 +144,7 @@ class Predictor:
             return []
         names, targets, rows = self.about.class_names, self.index.targets, prediction.rows[:count].tolist()
         similarities = [round(similarity, 4) for similarity in prediction.similarities[:count].tolist()]
-        images = [_data_uri(self.index.thumbnail(row)) for row in rows]
+        images = [f"data:image/png;base64,{base64.b64encode(self.index.thumbnail(row)).decode()}" for row in rows]
         return [
             Neighbour(class_name=names[targets[row]], similarity=similarity, image=image)
             for row, similarity, image in zip(rows, similarities, images, strict=True)
@@ -164,9 +158,6 @@ def load_model(model: Path, threads: int | None = None) -> tuple[OnnxModel, Near
         model: An ONNX file or a set's directory.
         threads: Threads of each forward pass; None takes two at most.
 
-    Returns:
-        The model and its index.
-
     Raises:
         ExportError: If either is damaged or they don't belong together.
     """
@@ -177,7 +168,3 @@ def load_model(model: Path, threads: int | None = None) -> tuple[OnnxModel, Near
 
 def _to_ms(seconds: float) -> float:
     return round(1000 * seconds, 2)
-
-
-def _data_uri(data: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(data).decode()

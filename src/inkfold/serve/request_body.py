@@ -42,13 +42,7 @@ class Upload:
 
 
 def read_uploads(request: Request) -> list[Upload]:
-    """Read the drawings in a request's body.
-
-    Args:
-        request: The whole request.
-
-    Returns:
-        The drawings in their order, at least one.
+    """Read the drawings in a request's body in their order, at least one.
 
     Raises:
         Refusal: With 400, 413, 415 or 422 if there is none that can be read.

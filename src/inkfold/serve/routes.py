@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 from inkfold.serve.batching import QueueLimits
@@ -53,9 +54,6 @@ class Service:
             threads: Threads of each forward pass; None takes two at most.
             queue: How many drawings may wait, and how long.
 
-        Returns:
-            What answers for drawings.
-
         Raises:
             ExportError: If the model or its index is damaged, or they don't belong together.
         """
@@ -74,20 +72,18 @@ class Service:
             await self.predictor.close()
 
     async def answer(self, request: Request, *, check_host: bool) -> Response:
-        """Answer a whole request; nothing is raised.
+        """Answer a whole request, with the security headers; nothing is raised.
 
         Args:
             request: The request as it arrived.
             check_host: Whether requests of foreign hosts and origins are refused.
-
-        Returns:
-            The answer, with the security headers.
         """
         started = time.perf_counter()
         try:
             if check_host:
                 check_origin(request.headers)
-            response = _secured(await self._route(request))
+            response = await self._route(request)
+            response = replace(response, headers=(*response.headers, *HEADERS))
         except Refusal as refusal:
             response = self.refuse(refusal)
         except Exception:
@@ -166,7 +162,3 @@ class Service:
         if self.predictor is None:
             raise Refusal(503, "loading", "the model is being loaded", "a loaded one", "Wait a second and try again.")
         return self.predictor
-
-
-def _secured(response: Response) -> Response:
-    return Response(response.status, response.body, response.content_type, (*response.headers, *HEADERS))

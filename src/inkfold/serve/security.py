@@ -36,9 +36,6 @@ def check_origin(headers: Mapping[str, str]) -> None:
     A page can let its own domain point to 127.0.0.1 and then read this server's answers (DNS rebinding); the browser's Host
     header still has that domain, never an IP address. Requests of other pages carry those pages' origin.
 
-    Args:
-        headers: The request's headers, by lower-case name.
-
     Raises:
         Refusal: With 400 if the host is a domain other than localhost, or the origin isn't this server.
     """

@@ -36,28 +36,18 @@ class CacheEntry:
 
 
 def list_cache(home: Path) -> list[CacheEntry]:
-    """List the cache's directories by name.
-
-    Args:
-        home: inkfold's directory.
-
-    Returns:
-        One entry per directory; none if there is no cache.
-    """
+    """List the directories of the cache in `home` by name; none if there is no cache."""
     directories = [path for sort in SORTS for path in sorted((home / sort).glob("*")) if path.is_dir()]
     return [_entry(home, path) for path in directories]
 
 
 def prune_cache(home: Path, names: Sequence[str] = (), *, older_than_days: float | None = None) -> list[CacheEntry]:
-    """Remove directories from the cache. What is removed is computed again when it is needed.
+    """Remove directories from the cache, and return their entries. What is removed is computed again when it is needed.
 
     Args:
         home: inkfold's directory.
         names: Names of the entries to remove, with or without `features/`; empty for all that are old enough.
         older_than_days: Entries are kept if something was added within so many days; None removes entries of any age.
-
-    Returns:
-        The entries that were removed.
     """
     chosen = [
         entry
@@ -99,10 +89,6 @@ def _describe(path: Path) -> str:
 
 
 def home() -> Path:
-    """Return inkfold's cache directory.
-
-    Returns:
-        `INKFOLD_HOME` if it is set, otherwise the platform's cache directory; it need not exist yet.
-    """
+    """Return inkfold's cache directory, `INKFOLD_HOME` or else the platform's, which need not exist yet."""
     configured = os.environ.get("INKFOLD_HOME")
     return Path(configured).expanduser() if configured else platformdirs.user_cache_path("inkfold", appauthor=False)

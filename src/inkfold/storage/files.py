@@ -57,23 +57,17 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def sweep_temp_files(directory: Path, older_than_s: float = STALE_AFTER_S) -> int:
+def sweep_temp_files(directory: Path, older_than_s: float = STALE_AFTER_S) -> None:
     """Remove the temporary files that killed writers left in a directory.
 
     Args:
         directory: The directory, searched without its subdirectories.
         older_than_s: Younger files are kept, since another process may be writing them; seconds.
-
-    Returns:
-        Number of removed files.
     """
-    removed = 0
     for path in directory.glob(f"*{TEMP_MARK}*"):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime >= older_than_s:
                 path.unlink()
-                removed += 1
-    return removed
 
 
 def _fsync_directory(directory: Path) -> None:

@@ -196,15 +196,7 @@ def read_known(
 
 
 def spread_broken(broken: Sequence[BrokenFile], digests: Shaped[np.ndarray, " n"]) -> list[BrokenFile]:
-    """Extend a list of broken files to all files with the same bytes.
-
-    Args:
-        broken: Broken files, of which one stands for all with the same digest.
-        digests: Digests of all files.
-
-    Returns:
-        All broken files, in the files' order.
-    """
+    """Extend a list of broken files to all files with the same digests, in the files' order."""
     by_digest = {digests[file.index]: file for file in broken}
     return [replace(by_digest[name], index=index) for index, name in enumerate(digests) if name in by_digest]
 

@@ -115,7 +115,7 @@ class ShardSet:
             True for sources without a row.
         """
         while True:
-            self._index()
+            self.look()
             found, position = self._locate(digests)
             wanted = np.unique(self._shard_of[position[found]])
             damaged = [shard for shard in (self._shards[i] for i in wanted) if not self._check(shard)]
@@ -126,7 +126,26 @@ class ShardSet:
 
     def look(self) -> None:
         """Read the directory again without verifying checksums, for workers whose driver has called `missing`."""
-        self._index()
+        known = {shard.path for shard in self._shards}
+        current = set(self.directory.glob("*.safetensors"))
+        if current == known:
+            return
+        self._shards, digests, shard_of, row_of = [], [], [], []
+        self._open.clear()
+        for path in sorted(current):
+            shard, names = _read_header(path)
+            if shard is None:
+                _remove(path)
+                continue
+            shard_of.append(np.full(len(names), len(self._shards), np.int32))
+            row_of.append(np.arange(len(names), dtype=np.int32))
+            self._shards.append(shard)
+            digests.append(names)
+        names = np.concatenate([np.empty(0, DIGEST_DTYPE), *digests])
+        order = np.argsort(names, kind="stable")
+        self._digests = names[order]
+        self._shard_of = np.concatenate([np.empty(0, np.int32), *shard_of])[order]
+        self._row_of = np.concatenate([np.empty(0, np.int32), *row_of])[order]
 
     def present(self, digests: Shaped[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
         """Return which rows were there when the directory was last read."""
@@ -135,14 +154,11 @@ class ShardSet:
     def read(
         self, digests: Shaped[np.ndarray, " n"], empty: Callable[[tuple[int, ...], np.dtype[Any]], np.ndarray] = np.empty
     ) -> Shaped[np.ndarray, "n ..."]:
-        """Read rows.
+        """Read copies of rows, in the order of the digests.
 
         Args:
             digests: Digests of the sources; all have rows, as `missing` has returned before.
             empty: Creates the array that the rows are copied to, of a shape and a type, for example on disk.
-
-        Returns:
-            A copy of the rows, in the order of the digests.
 
         Raises:
             CacheError: If a row is absent.
@@ -185,28 +201,6 @@ class ShardSet:
                 file.write(to_safetensors({"digests": table, "rows": rows}, metadata=metadata))
         except OSError as error:
             raise CacheError(f"{path}: {error.strerror}. Free some space or set INKFOLD_HOME; finished work is kept.") from None
-
-    def _index(self) -> None:
-        known = {shard.path for shard in self._shards}
-        current = set(self.directory.glob("*.safetensors"))
-        if current == known:
-            return
-        self._shards, digests, shard_of, row_of = [], [], [], []
-        self._open.clear()
-        for path in sorted(current):
-            shard, names = _read_header(path)
-            if shard is None:
-                _remove(path)
-                continue
-            shard_of.append(np.full(len(names), len(self._shards), np.int32))
-            row_of.append(np.arange(len(names), dtype=np.int32))
-            self._shards.append(shard)
-            digests.append(names)
-        names = np.concatenate([np.empty(0, DIGEST_DTYPE), *digests])
-        order = np.argsort(names, kind="stable")
-        self._digests = names[order]
-        self._shard_of = np.concatenate([np.empty(0, np.int32), *shard_of])[order]
-        self._row_of = np.concatenate([np.empty(0, np.int32), *row_of])[order]
 
     def _locate(self, digests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if not len(self._digests):
