@@ -30,12 +30,12 @@ def everybody(features):
 def test_held_out_drawings_have_no_influence(spec, scaling):
     spec, (features, targets, folds) = replace(spec, scaling=scaling), toy()
     before = compute_heads(spec, features, targets, folds, CLASSES)
-    for member, own in enumerate(folds):
+    for head, own in enumerate(folds):
         other, others = features.copy(), targets.copy()
         other[~own] = 77.0
         others[~own] = (targets[~own] + 1) % CLASSES
         after = compute_heads(spec, other, others, folds, CLASSES)
-        assert np.array_equal(head_probs(before, spec, features, member), head_probs(after, spec, features, member))
+        assert np.array_equal(head_probs(before, spec, features, head), head_probs(after, spec, features, head))
 
 
 @pytest.mark.parametrize("scaling", SCALINGS)
@@ -43,10 +43,10 @@ def test_held_out_drawings_have_no_influence(spec, scaling):
 def test_the_head_of_a_fold_is_the_one_of_its_own_drawings_alone(spec, scaling):
     spec, (features, targets, folds) = replace(spec, scaling=scaling), toy()
     together = compute_heads(spec, features, targets, folds, CLASSES)
-    for member, own in enumerate(folds):
+    for head, own in enumerate(folds):
         alone = compute_heads(spec, features[own], targets[own], everybody(features[own]), CLASSES)
         expected = head_probs(alone, spec, features, 0)
-        np.testing.assert_allclose(head_probs(together, spec, features, member), expected, atol=1e-6)
+        np.testing.assert_allclose(head_probs(together, spec, features, head), expected, atol=1e-6)
 
 
 def test_scaling_is_sklearns_of_the_folds_own_drawings():
@@ -65,7 +65,7 @@ MANY = 30_000
 
 @pytest.mark.parametrize("n", [2, 50, MANY])
 @pytest.mark.parametrize("value", [0.1, 100.3, -1000.7])
-def test_a_constant_feature_says_nothing(value, n):
+def test_a_constant_feature_has_no_influence(value, n):
     features = np.random.default_rng(0).normal(0, 1, (n, 2)).astype(np.float16)
     features[:, 1] = value
     scaling = fold_scaling(features, everybody(features))
@@ -82,7 +82,7 @@ def test_scaling_is_exact_far_from_zero(n):
     np.testing.assert_allclose(scaling["scale"][0, 0], 1 / exact.std(0), rtol=1e-4)
 
 
-def test_a_neighbours_head_holds_every_drawing_once_and_says_whom_each_fold_has_seen():
+def test_a_neighbours_head_holds_every_drawing_once_and_says_on_which_each_fold_is_trained():
     features, targets, folds = toy()
     tensors = compute_heads(KNN, features, targets, folds, CLASSES + 1)
     assert {name: (values.shape, values.dtype.name) for name, values in tensors.items()} == {
@@ -101,8 +101,8 @@ def test_a_drawing_is_its_own_nearest_neighbour():
     features, targets, folds = toy()
     spec = replace(KNN, neighbours=1)
     tensors = compute_heads(spec, features, targets, folds, CLASSES)
-    for member, own in enumerate(folds):
-        probs = head_probs(tensors, spec, features[own], member)
+    for head, own in enumerate(folds):
+        probs = head_probs(tensors, spec, features[own], head)
         assert np.array_equal(probs.argmax(1), targets[own])
         np.testing.assert_allclose(probs.max(1), 1, atol=1e-5)
 
@@ -150,7 +150,7 @@ def test_the_nearest_mean_by_hand():
     np.testing.assert_allclose(probs[:, 0], expected, rtol=1e-6)
 
 
-def test_a_class_that_a_fold_has_not_seen_is_no_answer_of_it():
+def test_a_class_that_a_fold_is_not_trained_on_is_never_predicted_by_it():
     features, targets, folds = toy()
     folds[1, targets == 2] = False
     tensors = compute_heads(CLASS_MEAN, features, targets, folds, CLASSES + 1)
@@ -162,14 +162,14 @@ def test_a_class_that_a_fold_has_not_seen_is_no_answer_of_it():
 
 @pytest.mark.parametrize("scaling", SCALINGS)
 @pytest.mark.parametrize("spec", [CLASS_MEAN, KNN], ids=str)
-def test_drawings_that_are_all_the_same_are_answered_by_the_classes_alike(spec, scaling):
+def test_drawings_that_are_all_the_same_have_the_same_probability_for_each_class(spec, scaling):
     spec, features, targets = replace(spec, scaling=scaling), np.full((4, D), 2, np.float16), np.array([0, 1, 0, 1])
     tensors = compute_heads(spec, features, targets, everybody(features), 2)
     np.testing.assert_allclose(head_probs(tensors, spec, features, 0), 0.5, atol=1e-5)
 
 
 @pytest.mark.parametrize("spec", [CLASS_MEAN, KNN], ids=str)
-def test_a_single_class_is_the_only_answer(spec):
+def test_a_single_class_is_the_only_prediction(spec):
     features = toy()[0]
     tensors = compute_heads(spec, features, np.ones(N, np.int64), everybody(features), 3)
     np.testing.assert_allclose(head_probs(tensors, spec, features, 0), np.tile([0, 1, 0], (N, 1)), atol=1e-5)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 
-from inkfold.heads import head as heads
+from inkfold.heads import head as head_module
 from inkfold.heads.closed_form import compute_heads
 from inkfold.heads.head import CHUNK_ROWS, KNN_PRIOR, KNN_TEMPERATURE, head_probs, init_heads, mean_probs
 from toy_heads import (
@@ -38,13 +38,13 @@ from toy_heads import (
 def test_probabilities_are_those_of_a_plain_pytorch_model(spec, scaling):
     spec = replace(spec, scaling=scaling)
     tensors, drawn, features = heads_of(spec), init_heads(spec, D, CLASSES, [(1, i) for i in range(FOLDS)]), unseen()
-    for member, own in enumerate(toy()[2]):
-        # the members' own drawings decide the scaling of unseen ones
+    for head, own in enumerate(toy()[2]):
+        # the heads' own drawings decide the scaling of unseen ones
         every = np.concatenate([toy()[0], features])
         x = scaled_by_torch(spec, every, np.concatenate([own, np.zeros(len(features), bool)]))[N:]
         with torch.no_grad():
-            expected = plain_model(spec, drawn, member)(x).softmax(1).numpy()
-        np.testing.assert_allclose(head_probs(tensors, spec, features, member), expected, atol=2e-6)
+            expected = plain_model(spec, drawn, head)(x).softmax(1).numpy()
+        np.testing.assert_allclose(head_probs(tensors, spec, features, head), expected, atol=2e-6)
 
 
 def test_norms_that_were_learnt_scale_and_shift():
@@ -65,14 +65,14 @@ def test_neighbours_vote_as_in_sklearns_classifier(neighbours, scaling):
     spec, (features, targets, folds) = head_spec("knn", scaling=scaling, neighbours=neighbours), toy()
     tensors = compute_heads(spec, features, targets, folds, CLASSES)
     every = np.concatenate([features, unseen()])
-    for member, own in enumerate(folds):
+    for head, own in enumerate(folds):
         x = scaled_by_torch(spec, every, np.concatenate([own, np.zeros(20, bool)])).double().numpy()
         # scikit-learn's distance is 1 - cosine
         classifier = KNeighborsClassifier(
             min(neighbours, own.sum()), metric="cosine", weights=lambda distance: np.exp(-distance / KNN_TEMPERATURE)
         ).fit(x[:N][own], targets[own])
         expected = (classifier.predict_proba(x[N:]) + KNN_PRIOR) / (1 + CLASSES * KNN_PRIOR)
-        np.testing.assert_allclose(head_probs(tensors, spec, unseen(), member), expected, atol=2e-5)
+        np.testing.assert_allclose(head_probs(tensors, spec, unseen(), head), expected, atol=2e-5)
 
 
 def test_neighbours_by_hand():
@@ -91,10 +91,10 @@ def test_the_nearest_mean_is_sklearns_nearest_centroid(separation, scaling):
     spec, (features, targets, folds) = replace(CLASS_MEAN, scaling=scaling), toy(separation)
     tensors = compute_heads(spec, features, targets, folds, CLASSES)
     every = np.concatenate([features, unseen(200)])
-    for member, own in enumerate(folds):
+    for head, own in enumerate(folds):
         x = scaled_by_torch(spec, every, np.concatenate([own, np.zeros(200, bool)])).double().numpy()
         expected = NearestCentroid().fit(x[:N][own], targets[own]).predict(x)
-        assert np.array_equal(head_probs(tensors, spec, every, member).argmax(1), expected)
+        assert np.array_equal(head_probs(tensors, spec, every, head).argmax(1), expected)
 
 
 def test_the_nearest_means_probabilities_sharpen_with_separable_classes():
@@ -122,7 +122,7 @@ def test_every_kind_gives_a_distribution_a_drawing_however_the_drawings_are_cut(
     assert (whole >= 0).all()
     np.testing.assert_allclose(whole.sum(1), 1, atol=1e-6)
     for rows in (1, 8, 33):
-        monkeypatch.setattr(heads, "CHUNK_ROWS", rows)
+        monkeypatch.setattr(head_module, "CHUNK_ROWS", rows)
         np.testing.assert_allclose(head_probs(tensors, spec, features, 1), whole, atol=1e-6)
 
 
@@ -132,14 +132,14 @@ def test_every_kind_answers_alike_whatever_the_order_of_its_members(spec, scalin
     spec = replace(spec, scaling=scaling)
     tensors, features, order = heads_of(spec), unseen(), [2, 0, 1]
     turned = {name: values[order] if len(values) == FOLDS else values for name, values in tensors.items()}
-    probs = [head_probs(tensors, spec, features, member) for member in range(FOLDS)]
+    probs = [head_probs(tensors, spec, features, head) for head in range(FOLDS)]
     assert len({one.tobytes() for one in probs}) == FOLDS
-    for place, member in enumerate(order):
-        np.testing.assert_array_equal(head_probs(turned, spec, features, place), probs[member])
-    for members in ([0, 1, 2], [2, 1, 0], [1], [0, 2]):
-        mean = mean_probs(tensors, spec, features, members)
+    for place, head in enumerate(order):
+        np.testing.assert_array_equal(head_probs(turned, spec, features, place), probs[head])
+    for heads in ([0, 1, 2], [2, 1, 0], [1], [0, 2]):
+        mean = mean_probs(tensors, spec, features, heads)
         assert mean.dtype == np.float32
-        np.testing.assert_allclose(mean, np.mean([probs[member] for member in members], axis=0), atol=1e-6)
+        np.testing.assert_allclose(mean, np.mean([probs[head] for head in heads], axis=0), atol=1e-6)
 
 
 @settings(deadline=None, max_examples=60)
@@ -222,7 +222,7 @@ def test_norms_start_as_pytorchs_and_cosines_at_a_factor_of_20_without_a_bias():
 
 
 @pytest.mark.parametrize("spec", STEPPED, ids=str)
-def test_a_members_starting_weights_are_its_seeds_alone(spec):
+def test_a_heads_starting_weights_are_its_seeds_alone(spec):
     three = init_heads(spec, 3, 2, [(7, 1, 0), (7, 1, 1), (7, 1, 2)])
     alone = init_heads(spec, 3, 2, [(7, 1, 1)])
     assert all(np.array_equal(three[name][1], alone[name][0]) for name in three)

@@ -251,8 +251,8 @@ def test_every_epoch_learns_from_its_own_view(tmp_path, data, with_views, monkey
     real, shown, factors = training.fit_trials, [], []
 
     def watched(lessons, *arguments, **options):
-        shown.extend([lessons.features, *(lessons.schooling.features(epoch) for epoch in range(6))])
-        factors.extend(lessons.schooling.lr_factors)
+        shown.extend([lessons.features, *(lessons.augmented.features(epoch) for epoch in range(6))])
+        factors.extend(lessons.augmented.lr_factors)
         return real(lessons, *arguments, **options)
 
     monkeypatch.setattr(training, "fit_trials", watched)
