@@ -1,3 +1,4 @@
+import logging
 import math
 import threading
 from contextlib import contextmanager
@@ -748,6 +749,28 @@ def test_progress_rises_over_all_groups_to_their_end_even_where_trials_stop(monk
         fit_trials(training_set(), trials, report=lambda trial, *_: trial > 0, progress=lambda *report: reported.append(report))
     total = 5 * 4 + 2
     assert reported == [("fitting heads", done, total) for done in range(1, total + 1)]
+
+
+PRECISIONS = ("bfloat16", "float32")
+
+
+def test_the_log_says_how_heads_are_grouped_what_diverged_and_which_epochs_are_kept(caplog):
+    caplog.set_level(logging.INFO, "inkfold.heads")
+    wild = Trial(LINEAR, settings_of(epochs=8, batch_size=8, lr=1e38, optimiser="sgd", schedule="constant", keep="best"))
+    best, _ = fit_trials(training_set(), [Trial(LINEAR, replace(BEST, precision="bfloat16")), wild])
+    kept = ", ".join(str(epoch + 1) for epoch in best.selection.epochs)
+    reason = "the weights and optimiser states of a group fit 16 MiB of cache, and its heads hold out the same fold"
+    expected = [
+        f"fitting 3 linear heads on cpu in {name}, at most 1 at once in each of 3 groups: {reason}" for name in PRECISIONS
+    ]
+    assert caplog.messages[:2] == expected
+    assert "trial 1 diverged in epoch 1 of fold 0, at the rate 1e+38" in caplog.messages
+    assert caplog.messages[-1] == f"best epochs kept: {kept} of 8"
+    caplog.clear()
+    fit_trials(training_set(), [Trial(LINEAR, PLAIN)] * 2, report=lambda *_: True)
+    assert caplog.messages == [
+        "fitting 6 linear heads on cpu in float32, at most 6 at once in each of 1 groups: trials that may be stopped stay whole"
+    ]
 
 
 @pytest.mark.gpu

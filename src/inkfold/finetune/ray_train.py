@@ -91,7 +91,8 @@ def share_out(nodes: Sequence[Mapping[str, Any]], wanted: int | None, device: st
             return count, each
     raise RecipeError(
         f"on: Ray has {sum(cores)} cores and {sum(gpus)} GPUs on {len(machines)} machines, which is no room for {count} "
-        f"processes that train on {device} together. Take fewer of them, as in on=ray:1 or on=ray:HOST:PORT:1, or start more nodes."
+        f"processes that train on {device} together. Take fewer of them, as in on=ray:1 or on=ray:HOST:PORT:1, or start more "
+        "nodes."
     )
 
 

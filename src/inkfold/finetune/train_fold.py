@@ -341,7 +341,7 @@ class FoldTrainer:
         if checkpoint is None:
             return
         tensors, plain = checkpoint
-        log.info("fold %d: resumes after %d epochs and %d steps from %s", self.fold, epoch, step, self.last)
+        log.info("fold %d: resumes after %d epochs and %d steps of the next from %s", self.fold, epoch, step, self.last)
         self.train_state.restore(tensors, plain["scaler"])
         self.fold_state = FoldState.from_checkpoint(tensors["right"], plain)
         self.fold_state.micro_batch = min(self.fold_state.micro_batch, self._micro_batch)

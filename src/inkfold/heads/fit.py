@@ -145,20 +145,21 @@ def _groups(
 
 
 def _log_groups(spec: HeadSpec, groups: Sequence[Sequence[HeadJob]], device: torch.device, *, keep_trials: bool) -> None:
-    reason = f"the weights and optimiser states of a group fit {GPU_SHARE:.0%} of the GPU's free memory"
-    if device.type == "cpu":
-        reason = f"those of a group fit {CACHE_BYTES >> 20} MiB of cache" + (
-            "" if keep_trials else " and hold out the same fold"
-        )
+    memory = f"{CACHE_BYTES >> 20} MiB of cache" if device.type == "cpu" else f"{GPU_SHARE:.0%} of the GPU's free memory"
+    reason = f"the weights and optimiser states of a group fit {memory}"
+    if keep_trials:
+        reason = "trials that may be stopped stay whole"
+    elif device.type == "cpu":
+        reason += ", and its heads hold out the same fold"
     log.info(
-        "fitting %d %s heads on %s in %s, in %d groups of at most %d: %s",
+        "fitting %d %s heads on %s in %s, at most %d at once in each of %d groups: %s",
         sum(map(len, groups)),
         spec.kind,
         device,
         groups[0][0].settings.precision,
-        len(groups),
         max(map(len, groups)),
-        "trials that may be stopped stay whole, and " + reason if keep_trials else reason,
+        len(groups),
+        reason,
     )
 
 
