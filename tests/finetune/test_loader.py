@@ -19,14 +19,14 @@ def loader_of(home, ids=range(6), **options) -> DrawingLoader:
     return DrawingLoader(ImageStore(home / "pixels", OPTIONS), fill(home, ids), 8, **{"on_cpu": True, **options})
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_batches_come_in_their_order_under_their_view_from_any_number_of_workers(tmp_path, workers):
-    loader = loader_of(tmp_path, workers=workers)
-    for view in (IDENTITY, TURNED):
-        rendered = list(loader.batches(ROWS, view))
-        for rows, pixels in zip(ROWS, rendered, strict=True):
-            np.testing.assert_array_equal(pixels, render_batch(pictures(rows), view, named(rows).tolist(), 8))
-    assert not np.array_equal(rendered[0], pictures(ROWS[0])), "the last view turns"
+def test_batches_come_in_their_order_under_their_view_from_any_number_of_workers(tmp_path):
+    for workers in [1, 3]:
+        loader = loader_of(tmp_path, workers=workers)
+        for view in (IDENTITY, TURNED):
+            rendered = list(loader.batches(ROWS, view))
+            for rows, pixels in zip(ROWS, rendered, strict=True):
+                np.testing.assert_array_equal(pixels, render_batch(pictures(rows), view, named(rows).tolist(), 8))
+        assert not np.array_equal(rendered[0], pictures(ROWS[0])), "the last view turns"
 
 
 def test_a_drawing_looks_the_same_in_any_company(tmp_path):
@@ -43,12 +43,9 @@ def test_larger_pixels_are_rendered_at_the_networks_size(tmp_path):
     assert pixels.shape == (3, 8, 8)
 
 
-@pytest.mark.parametrize(
-    ("rows", "batches"),
-    [(1, 12), (400, 12), (2**30 // (3 * 64 * 5), 5), (2**30, 2)],
-)
-def test_no_more_batches_lie_ready_than_a_gibibyte_holds_but_two(tmp_path, rows, batches):
-    assert loader_of(tmp_path, workers=6)._depth(rows) == batches
+def test_no_more_batches_lie_ready_than_a_gibibyte_holds_but_two(tmp_path):
+    for rows, batches in [(1, 12), (400, 12), (2**30 // (3 * 64 * 5), 5), (2**30, 2)]:
+        assert loader_of(tmp_path, workers=6)._depth(rows) == batches
 
 
 def test_processes_of_one_machine_share_its_cores(tmp_path, monkeypatch):

@@ -71,33 +71,33 @@ def everything():
     return torch.from_numpy(toy()[0]).float()
 
 
-@pytest.mark.parametrize("scaling", SCALINGS)
 @pytest.mark.parametrize("spec", SPECS, ids=str)
-def test_scores_are_those_of_plain_pytorch_models(spec, scaling):
-    spec, (features, _, folds) = replace(spec, scaling=scaling), toy()
-    jobs = every_job([settings_of()], starts=2)
-    built, drawn = build(spec, jobs), init_heads(spec, D, CLASSES, [(SEED, 1, job.fold, job.start) for job in jobs])
-    with torch.no_grad():
-        scores = built.scores(everything())
-        some = built.scores(everything(), only=[4, 1])
-        for i, job in enumerate(jobs):
-            expected = plain_model(spec, drawn, i)(scaled_by_torch(spec, features, folds[job.fold]))
-            np.testing.assert_allclose(scores[i], expected, atol=1e-5)
-    np.testing.assert_allclose(some, scores[[4, 1]], atol=1e-5)
+def test_scores_are_those_of_plain_pytorch_models(spec):
+    for scaling in SCALINGS:
+        spec, (features, _, folds) = replace(spec, scaling=scaling), toy()
+        jobs = every_job([settings_of()], starts=2)
+        built, drawn = build(spec, jobs), init_heads(spec, D, CLASSES, [(SEED, 1, job.fold, job.start) for job in jobs])
+        with torch.no_grad():
+            scores = built.scores(everything())
+            some = built.scores(everything(), only=[4, 1])
+            for i, job in enumerate(jobs):
+                expected = plain_model(spec, drawn, i)(scaled_by_torch(spec, features, folds[job.fold]))
+                np.testing.assert_allclose(scores[i], expected, atol=1e-5)
+        np.testing.assert_allclose(some, scores[[4, 1]], atol=1e-5)
 
 
-@pytest.mark.parametrize("scaling", SCALINGS)
 @pytest.mark.parametrize("spec", SPECS, ids=str)
-def test_fitted_heads_predict_in_numpy_as_they_score_in_pytorch(spec, scaling):
-    spec = replace(spec, scaling=scaling)
-    built = build(spec, every_job(ADAM))
-    train(built, range(4))
-    with torch.no_grad():
-        expected = built.scores(everything()).softmax(-1).numpy()
-    heads, some = built.fitted(), built.fitted([7, 2])
-    for i in range(len(built.jobs)):
-        np.testing.assert_allclose(head_probs(heads, spec, toy()[0], i), expected[i], atol=2e-6)
-    close(some, {name: values[[7, 2]] for name, values in heads.items()}, atol=1e-7)
+def test_fitted_heads_predict_in_numpy_as_they_score_in_pytorch(spec):
+    for scaling in SCALINGS:
+        spec = replace(spec, scaling=scaling)
+        built = build(spec, every_job(ADAM))
+        train(built, range(4))
+        with torch.no_grad():
+            expected = built.scores(everything()).softmax(-1).numpy()
+        heads, some = built.fitted(), built.fitted([7, 2])
+        for i in range(len(built.jobs)):
+            np.testing.assert_allclose(head_probs(heads, spec, toy()[0], i), expected[i], atol=2e-6)
+        close(some, {name: values[[7, 2]] for name, values in heads.items()}, atol=1e-7)
 
 
 def test_fitted_heads_are_copies():
@@ -109,19 +109,19 @@ def test_fitted_heads_are_copies():
     assert not np.array_equal(built.fitted()["layers.0.weight"], kept["layers.0.weight"])
 
 
-@pytest.mark.parametrize("scaling", SCALINGS)
 @pytest.mark.parametrize("spec", SPECS, ids=str)
-def test_every_head_is_trained_as_it_is_alone(spec, scaling):
-    spec = replace(spec, scaling=scaling)
-    jobs = every_job(ADAM, starts=2)
-    together = build(spec, jobs)
-    losses = train(together, range(6))
-    for i, job in enumerate(jobs[1::4]):
-        alone, place = build(spec, [job]), 1 + 4 * i
-        for (sums, weights), (own_sums, own_weights) in zip(losses, train(alone, range(6)), strict=True):
-            assert sums[place].item() == pytest.approx(own_sums.item(), rel=1e-4, abs=1e-5)
-            assert weights[place].item() == pytest.approx(own_weights.item(), rel=1e-5)
-        close(alone.fitted(), together.fitted([place]))
+def test_every_head_is_trained_as_it_is_alone(spec):
+    for scaling in SCALINGS:
+        spec = replace(spec, scaling=scaling)
+        jobs = every_job(ADAM, starts=2)
+        together = build(spec, jobs)
+        losses = train(together, range(6))
+        for i, job in enumerate(jobs[1::4]):
+            alone, place = build(spec, [job]), 1 + 4 * i
+            for (sums, weights), (own_sums, own_weights) in zip(losses, train(alone, range(6)), strict=True):
+                assert sums[place].item() == pytest.approx(own_sums.item(), rel=1e-4, abs=1e-5)
+                assert weights[place].item() == pytest.approx(own_weights.item(), rel=1e-5)
+            close(alone.fitted(), together.fitted([place]))
 
 
 @pytest.mark.parametrize("optimiser", ["adam", "adamw", "sgd"])
@@ -153,18 +153,18 @@ def mixture(heads):
     return Mixture(torch.from_numpy(generator.permutation(N)), shares)
 
 
-@pytest.mark.parametrize("scaling", SCALINGS)
 @pytest.mark.parametrize("spec", [LINEAR, *MLPS], ids=str)
-def test_mixing_what_leaves_the_first_layer_is_mixing_scaled_features(spec, scaling):
-    spec, (features, _, folds) = replace(spec, scaling=scaling), toy()
-    built = build(spec, every_job([settings_of()]))
-    drawn, mixed = init_heads(spec, D, CLASSES, [(SEED, 1, fold, 0) for fold in range(FOLDS)]), mixture(FOLDS)
-    with torch.no_grad():
-        scores = built.scores(everything(), mixed)
-        for fold in range(FOLDS):
-            x, share = scaled_by_torch(spec, features, folds[fold]), mixed.shares[fold, :, None]
-            expected = plain_model(spec, drawn, fold)(share * x + (1 - share) * x[mixed.partners])
-            np.testing.assert_allclose(scores[fold], expected, atol=1e-5)
+def test_mixing_what_leaves_the_first_layer_is_mixing_scaled_features(spec):
+    for scaling in SCALINGS:
+        spec, (features, _, folds) = replace(spec, scaling=scaling), toy()
+        built = build(spec, every_job([settings_of()]))
+        drawn, mixed = init_heads(spec, D, CLASSES, [(SEED, 1, fold, 0) for fold in range(FOLDS)]), mixture(FOLDS)
+        with torch.no_grad():
+            scores = built.scores(everything(), mixed)
+            for fold in range(FOLDS):
+                x, share = scaled_by_torch(spec, features, folds[fold]), mixed.shares[fold, :, None]
+                expected = plain_model(spec, drawn, fold)(share * x + (1 - share) * x[mixed.partners])
+                np.testing.assert_allclose(scores[fold], expected, atol=1e-5)
 
 
 def test_dropout_follows_each_hidden_activation_by_hand():
@@ -190,25 +190,25 @@ def test_nothing_is_dropped_in_predictions():
         assert torch.equal(built.scores(everything()), plain.scores(everything()))
 
 
-@pytest.mark.parametrize("scaling", ["none", "standardise"])
-def test_bfloat16_rounds_what_goes_into_products_and_nothing_else(scaling):
-    spec, (features, _, folds) = head_spec("mlp", (7,), scaling=scaling), toy()
-    built = build(spec, every_job([settings_of(precision="bfloat16")]))
-    drawn = init_heads(spec, D, CLASSES, [(SEED, 1, fold, 0) for fold in range(FOLDS)])
+def test_bfloat16_rounds_what_goes_into_products_and_nothing_else():
+    for scaling in ["none", "standardise"]:
+        spec, (features, _, folds) = head_spec("mlp", (7,), scaling=scaling), toy()
+        built = build(spec, every_job([settings_of(precision="bfloat16")]))
+        drawn = init_heads(spec, D, CLASSES, [(SEED, 1, fold, 0) for fold in range(FOLDS)])
 
-    def rounded(values):
-        return values.bfloat16().double()
+        def rounded(values):
+            return values.bfloat16().double()
 
-    with torch.no_grad():
-        scores = built.scores(everything())
-        assert scores.dtype == torch.float32
-        for fold in range(FOLDS):
-            first, last = (plain_model(spec, drawn, fold)[i] for i in (0, 2))
-            x = rounded(scaled_by_torch(spec, features, folds[fold]))
-            hidden = (x @ rounded(first.weight.T)).bfloat16().float() + first.bias
-            expected = (rounded(hidden.relu()) @ rounded(last.weight.T)).bfloat16().float() + last.bias
-            # a sum may fall to the other side of a rounding
-            assert np.isclose(scores[fold], expected, atol=1e-6).mean() > 0.9
+        with torch.no_grad():
+            scores = built.scores(everything())
+            assert scores.dtype == torch.float32
+            for fold in range(FOLDS):
+                first, last = (plain_model(spec, drawn, fold)[i] for i in (0, 2))
+                x = rounded(scaled_by_torch(spec, features, folds[fold]))
+                hidden = (x @ rounded(first.weight.T)).bfloat16().float() + first.bias
+                expected = (rounded(hidden.relu()) @ rounded(last.weight.T)).bfloat16().float() + last.bias
+                # a sum may fall to the other side of a rounding
+                assert np.isclose(scores[fold], expected, atol=1e-6).mean() > 0.9
 
 
 def test_heads_of_equal_fold_and_start_begin_alike_whatever_their_trial():

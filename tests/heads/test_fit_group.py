@@ -87,29 +87,29 @@ def test_every_epoch_is_reported_and_leaves_a_figure_of_each_member():
         assert record.tensors["layers.0.weight"].shape == (1, D, CLASSES)
 
 
-@pytest.mark.parametrize("scaling", ["none", "standardise"])
-def test_held_out_figures_are_those_of_the_heads_answers(scaling):
-    spec, own_set = head_spec("mlp", (6,), scaling=scaling), training_set()
-    for record in run(GOOD, spec=spec):
-        held_out = ~own_set.folds[record.job.fold]
-        y = own_set.targets[held_out]
-        probs = head_probs(record.tensors, spec, own_set.features[held_out], 0)
-        assert record.held_out[-1][0] == pytest.approx(-np.log(probs[np.arange(len(y)), y]).sum(), rel=1e-5)
-        assert record.held_out[-1][1] == (probs.argmax(1) == y).sum()
+def test_held_out_figures_are_those_of_the_heads_answers():
+    for scaling in ["none", "standardise"]:
+        spec, own_set = head_spec("mlp", (6,), scaling=scaling), training_set()
+        for record in run(GOOD, spec=spec):
+            held_out = ~own_set.folds[record.job.fold]
+            y = own_set.targets[held_out]
+            probs = head_probs(record.tensors, spec, own_set.features[held_out], 0)
+            assert record.held_out[-1][0] == pytest.approx(-np.log(probs[np.arange(len(y)), y]).sum(), rel=1e-5)
+            assert record.held_out[-1][1] == (probs.argmax(1) == y).sum()
 
 
-@pytest.mark.parametrize("rows", [1, 3, 10])
-def test_held_out_drawings_may_be_epochs_read_in_any_number_of_parts(rows, monkeypatch):
+def test_held_out_drawings_may_be_predicted_in_any_number_of_parts(monkeypatch):
     best = settings_of(epochs=4, batch_size=8, lr=0.03, keep="best")
     whole = run(best)
-    monkeypatch.setattr(fit_group, "HELD_OUT_ROWS", rows)
-    for one, other in zip(whole, run(best), strict=True):
-        assert [right for _, right in one.held_out] == [right for _, right in other.held_out]
-        assert [loss for loss, _ in one.held_out] == pytest.approx([loss for loss, _ in other.held_out], rel=1e-5)
-        assert np.array_equal(np.stack(one.right), np.stack(other.right))
+    for rows in [1, 3, 10]:
+        monkeypatch.setattr(fit_group, "HELD_OUT_ROWS", rows)
+        for one, other in zip(whole, run(best), strict=True):
+            assert [right for _, right in one.held_out] == [right for _, right in other.held_out]
+            assert [loss for loss, _ in one.held_out] == pytest.approx([loss for loss, _ in other.held_out], rel=1e-5)
+            assert np.array_equal(np.stack(one.right), np.stack(other.right))
 
 
-def test_answers_are_kept_where_the_best_epoch_is_and_the_first_of_equals_is_taken():
+def test_predictions_are_kept_where_the_best_epoch_is_and_the_first_of_equals_is_taken():
     spec, own_set, constant = head_spec(), training_set(), {"batch_size": 8, "lr": 0.05, "schedule": "constant"}
     records = run(settings_of(epochs=6, keep="best", **constant))
     shorter = [run(settings_of(epochs=epochs, **constant)) for epochs in range(1, 7)]
@@ -122,7 +122,7 @@ def test_answers_are_kept_where_the_best_epoch_is_and_the_first_of_equals_is_tak
         assert all(np.array_equal(record.tensors[name], shorter[best][i].tensors[name]) for name in record.tensors)
 
 
-def test_each_epoch_asks_once_for_its_features_and_they_are_in_the_drawings_order():
+def test_each_epochs_features_are_read_once_and_they_are_in_the_drawings_order():
     epochs_read = []
 
     def features(epoch):
@@ -145,7 +145,7 @@ def test_an_epochs_factor_multiplies_every_trials_rate():
         np.testing.assert_allclose(one.tensors["layers.0.weight"], other.tensors["layers.0.weight"], atol=1e-6)
 
 
-def test_a_trial_that_isnt_wanted_any_more_leaves_and_the_others_go_on():
+def test_a_trial_that_is_stopped_leaves_and_the_others_continue():
     reported = []
 
     def report(trial, epoch, reached):
@@ -167,7 +167,7 @@ def test_a_trial_that_isnt_wanted_any_more_leaves_and_the_others_go_on():
             np.testing.assert_allclose(record.tensors["layers.0.weight"], end.tensors["layers.0.weight"], atol=1e-5)
 
 
-def test_when_nobody_is_wanted_the_rest_is_reported_without_work():
+def test_when_no_trial_continues_the_rest_is_reported_without_work():
     reported, epochs_read = [], []
 
     def features(epoch):

@@ -208,23 +208,15 @@ def test_going_on_with_some_heads_leaves_them_as_they_are():
         assert torch.equal(one, third)
 
 
-@pytest.mark.parametrize(
-    "gamma",
-    [
-        0.0,
-        0.5,
-        1.0,
-        2.0,
-        5.0,
-    ],
-)
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_certainty_right_or_wrong_leaves_every_gradient_finite(gamma, smoothing):
-    settings = [settings_of(focal_gamma=gamma, label_smoothing=smoothing), settings_of(focal_gamma=3.0)]
-    scores = torch.tensor([[[200.0, 0.0], [200.0, 0.0]]]).repeat(2, 1, 1).requires_grad_()
-    losses = Losses(settings, np.ones((2, 2), bool), np.array([0, 1]), 2, CPU)
-    sums, weights = losses.of(scores, torch.tensor([0, 1]), torch.ones(2, 2))
-    mean_losses(sums, weights).sum().backward()
-    assert torch.isfinite(sums).all()
-    assert torch.isfinite(scores.grad).all()
-    np.testing.assert_allclose(scores.grad[:, 1], [[(1 - smoothing / 2) / 2, (smoothing / 2 - 1) / 2], [0.5, -0.5]], atol=1e-6)
+def test_certainty_right_or_wrong_leaves_every_gradient_finite():
+    for gamma, smoothing in itertools.product([0.0, 0.5, 1.0, 2.0, 5.0], [0.0, 0.1]):
+        settings = [settings_of(focal_gamma=gamma, label_smoothing=smoothing), settings_of(focal_gamma=3.0)]
+        scores = torch.tensor([[[200.0, 0.0], [200.0, 0.0]]]).repeat(2, 1, 1).requires_grad_()
+        losses = Losses(settings, np.ones((2, 2), bool), np.array([0, 1]), 2, CPU)
+        sums, weights = losses.of(scores, torch.tensor([0, 1]), torch.ones(2, 2))
+        mean_losses(sums, weights).sum().backward()
+        assert torch.isfinite(sums).all()
+        assert torch.isfinite(scores.grad).all()
+        np.testing.assert_allclose(
+            scores.grad[:, 1], [[(1 - smoothing / 2) / 2, (smoothing / 2 - 1) / 2], [0.5, -0.5]], atol=1e-6
+        )
