@@ -126,17 +126,17 @@ def test_weights_that_are_gone_changed_or_outside_the_run_are_refused(tmp_path, 
 
 
 def test_each_folds_curve_can_be_read_while_it_is_trained(tmp_path, data, recipe):
-    seen = []
+    curve_bytes = []
 
     def watch(stage, done, total):
         if stage == "fine-tuning fold 2":
             path = tmp_path / "run" / CURVES[1]
-            seen.append(path.stat().st_size if path.is_file() else 0)
+            curve_bytes.append(path.stat().st_size if path.is_file() else 0)
 
     train(recipe, data=data, out=tmp_path / "run", progress=watch)
-    sizes = sorted({*seen})
+    sizes = sorted({*curve_bytes})
     assert len(sizes) == 3, "nothing, one epoch, two; the third is written after its last step"
-    assert seen == sorted(seen)
+    assert curve_bytes == sorted(curve_bytes)
     assert sizes[0] == 0
     assert (tmp_path / "run" / CURVES[1]).stat().st_size > sizes[2]
 
@@ -168,11 +168,8 @@ def test_a_run_killed_after_several_steps_ends_with_the_same_bytes(tmp_path, dat
     assert contents(continued.path) == contents(whole.path)
     trained = [json.loads((run.path / "cost.json").read_text())["trained"] for run in (whole, continued)]
     assert trained[1] < trained[0]
-    resumed = [line.partition(" from ")[0] for line in caplog.messages if "resumes" in line]
-    assert resumed[:3] == [
-        f"fold 0: resumes after {done} of the next"
-        for done in ("0 epochs and 1 steps", "1 epochs and 1 steps", "2 epochs and 2 steps")
-    ]
+    resumed = [line.partition(" after ")[2] for line in caplog.messages if line.startswith("fold 0: continues")]
+    assert resumed[:3] == ["0 epochs and 1 steps", "1 epochs and 1 steps", "2 epochs and 2 steps"]
 
 
 def test_a_process_killed_at_random_moments_ends_with_the_same_bytes(tmp_path, data, recipe, whole):
@@ -259,7 +256,7 @@ def test_interpolation_is_chosen_on_held_out_drawings_and_its_optimism_is_report
     run = train(recipe, "finetune.interpolate=[0,0.5,1]", data=data, out=tmp_path / "run")
     way = run.metrics["finetune"]["interpolation"]
     assert way["accuracy"][way["shares"].index(way["taken"])] == max(way["accuracy"])
-    assert f"took a share of {way['taken']:g} of the way" in caplog.messages[-1]
+    assert any(line.startswith(f"took a share of {way['taken']:g} of the way") for line in caplog.messages)
     assert way["accuracy"][0] == pytest.approx(run.metrics["finetune"]["frozen_accuracy"]), "a share of 0 is the frozen run"
     assert run.metrics["finetune"]["accuracy"] == pytest.approx(max(way["accuracy"]), abs=1e-6)
 
@@ -329,15 +326,15 @@ def test_an_unfinished_run_resumes_with_a_smaller_micro_batch(tmp_path, data, re
 
 def test_other_machines_find_the_trained_weights_wherever_they_run(tmp_path, data, recipe, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    asked = []
+    files = []
 
     class Elsewhere(InlineExecutor):
         def run(self, cells, account):
-            asked.extend(cell.making.backbone.changes_file for cell in cells)
+            files.extend(cell.making.backbone.changes_file for cell in cells)
             super().run(cells, account)
 
     train(recipe, data=data, out="run", on=Elsewhere())
-    assert {path for path in asked if path} == {str(tmp_path / "run" / name) for name in WEIGHTS}
+    assert {path for path in files if path} == {str(tmp_path / "run" / name) for name in WEIGHTS}
 
 
 def test_the_best_weights_so_far_stay_until_the_checkpoint_knows_of_better_ones(tmp_path, data, recipe, monkeypatch):
@@ -431,7 +428,7 @@ def step(self, *arguments):
         torch.distributed.barrier()  # else the other process might fail at its next exchange
         sys.exit(9)
 train_fold.FoldTrainer._step, train_fold.CHECKPOINT_S, train_fold.CHECKPOINT_SHARE = step, 0.0, 1e9
-cli.main(sys.argv[1:])
+sys.exit(cli.main(sys.argv[1:]))
 """
 
 # Two processes, of which the second has memory for two drawings at once.
@@ -446,7 +443,7 @@ def forward(self, images):
         raise torch.OutOfMemoryError("CUDA out of memory")
     return real(self, images)
 network.Network.forward = forward
-cli.main(sys.argv[1:])
+sys.exit(cli.main(sys.argv[1:]))
 """
 
 

@@ -13,7 +13,7 @@ def answers(*epochs):
     return np.array([[letter == "1" for letter in epoch] for epoch in epochs])
 
 
-answers_of_members = st.integers(1, 6).flatmap(
+answers_of_heads = st.integers(1, 6).flatmap(
     lambda epochs: st.lists(
         st.integers(0, 7)
         .flatmap(lambda rows: st.lists(st.lists(st.booleans(), min_size=rows, max_size=rows), min_size=epochs, max_size=epochs))
@@ -77,7 +77,7 @@ def nested(right):
     return total
 
 
-@given(answers_of_members)
+@given(answers_of_heads)
 def test_figures_are_those_of_loops_over_drawings(right):
     selection, count = select_epochs(right), sum(one.shape[1] for one in right)
     best = [max(one.sum(1)) for one in right]
@@ -89,7 +89,7 @@ def test_figures_are_those_of_loops_over_drawings(right):
         assert selection.nested_accuracy == sum(nested(one) for one in right) / count
 
 
-@given(answers_of_members, st.randoms())
+@given(answers_of_heads, st.randoms())
 def test_the_order_of_heads_is_irrelevant(right, random):
     order = random.sample(range(len(right)), len(right))
     one, other = select_epochs(right), select_epochs([right[i] for i in order])

@@ -488,30 +488,30 @@ def test_augmented_features_that_are_the_plain_ones_change_nothing():
 
 
 def test_every_fold_reads_each_epochs_features_once():
-    asked = []
+    epochs_read = []
 
     def features(epoch):
-        asked.append(epoch)
+        epochs_read.append(epoch)
         return views(epoch)
 
     fit(augmented=AugmentedFeatures(features, FACTORS))
-    assert sorted(asked) == sorted([0, 1, 2, 3] * FOLDS)
+    assert sorted(epochs_read) == sorted([0, 1, 2, 3] * FOLDS)
 
 
 def test_every_group_reads_its_own_epochs_features_from_any_thread(monkeypatch):
     monkeypatch.setattr(training, "CACHE_BYTES", 1)
-    asked, readers, meeting = [], set(), threading.Barrier(2)
+    epochs_read, readers, meeting = [], set(), threading.Barrier(2)
 
     def features(epoch):
-        asked.append(epoch)
+        epochs_read.append(epoch)
         readers.add(threading.get_ident())
-        if len(asked) <= 2:
+        if len(epochs_read) <= 2:
             meeting.wait(120)  # two read at once
         return views(epoch)
 
     with threads(2):
         fitted = fit(augmented=AugmentedFeatures(features, FACTORS), starts=2)
-    assert sorted(asked) == sorted([0, 1, 2, 3] * FOLDS * 2)
+    assert sorted(epochs_read) == sorted([0, 1, 2, 3] * FOLDS * 2)
     assert len(readers) == 2
     check_alike(fitted, replace(fit(augmented=AUGMENTED, starts=2)))
 
@@ -614,8 +614,8 @@ def test_a_trial_that_is_stopped_stops_alone(monkeypatch, cache_bytes, count):
         undisturbed, fitted = fit_trials(training_set(), REPORTED), fit_trials(training_set(), REPORTED, report=report)
     for trial, (one, expected) in enumerate(zip(fitted, undisturbed, strict=True)):
         epochs = {1: 2, 2: 1}.get(trial, 4)
-        asked = min(epochs, 3)  # after the last epoch there is nothing to decide
-        assert reported[trial] == [(epoch, one.curve[epoch].held_out_accuracy) for epoch in range(asked)]
+        decided = min(epochs, 3)  # after the last epoch there is nothing to decide
+        assert reported[trial] == [(epoch, one.curve[epoch].held_out_accuracy) for epoch in range(decided)]
         if trial not in (1, 2):
             check_alike(one, expected)
             continue

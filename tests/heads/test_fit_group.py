@@ -75,7 +75,7 @@ def test_accuracy_by_hand():
     assert math.isnan(held_out_accuracy(training_set(folds=np.ones((3, N), bool)), [JobRecord(head[2], held_out=[(0.0, 0)])]))
 
 
-def test_every_epoch_is_reported_and_leaves_a_figure_of_each_member():
+def test_every_epoch_is_reported_and_leaves_a_figure_of_each_head():
     reported = []
     records = run(GOOD, BAD, starts=2, epoch_done=lambda: reported.append(1))
     assert len(reported) == 4
@@ -180,7 +180,7 @@ def test_when_no_trial_continues_the_rest_is_reported_without_work():
     assert all(record.tensors is None and len(record.losses) == 1 for record in records)
 
 
-def test_a_trial_that_diverges_leaves_in_that_epoch_with_all_its_members():
+def test_a_trial_that_diverges_leaves_in_that_epoch_with_all_its_heads():
     wild = settings_of(epochs=4, batch_size=8, lr=1e38, optimiser="sgd", schedule="constant")
     tame = settings_of(epochs=4, batch_size=8, lr=0.1, optimiser="sgd", schedule="constant")
     reported = []

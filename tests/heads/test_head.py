@@ -47,7 +47,7 @@ def test_probabilities_are_those_of_a_plain_pytorch_model(spec):
             np.testing.assert_allclose(head_probs(tensors, spec, features, head), expected, atol=2e-6)
 
 
-def test_norms_that_were_learnt_scale_and_shift():
+def test_trained_norms_scale_and_shift():
     spec = MLPS[3]
     tensors, generator = init_heads(spec, D, CLASSES, [(0,), (1,)]), np.random.default_rng(0)
     tensors |= {name: generator.normal(0, 1, values.shape).astype(np.float32) for name, values in tensors.items()}
@@ -127,7 +127,7 @@ def test_every_kind_gives_a_distribution_a_drawing_however_the_drawings_are_cut(
 
 
 @pytest.mark.parametrize("spec", EVERY_KIND, ids=str)
-def test_every_kind_answers_alike_whatever_the_order_of_its_members(spec):
+def test_every_kind_predicts_alike_whatever_the_order_of_its_heads(spec):
     for scaling in SCALINGS:
         spec = replace(spec, scaling=scaling)
         tensors, features, order = heads_of(spec), unseen(), [2, 0, 1]
@@ -169,8 +169,8 @@ def test_features_are_standardised_first():
     features = np.random.default_rng(0).normal(3, 2, (9, 4)).astype(np.float32)
     mean, scale = np.float32([[[1, 2, 3, 4]], [[5, 6, 7, 8]]]), np.float32([[[1, 2, 3, 4]], [[0.5, 0, 1, 2]]])
     by_hand = (features - mean[1, 0]) * scale[1, 0]
-    found = head_probs({**tensors, "mean": mean, "scale": scale}, head_spec(scaling="standardise"), features, 1)
-    np.testing.assert_allclose(found, head_probs(tensors, head_spec(), by_hand, 1), atol=1e-6)
+    probs = head_probs({**tensors, "mean": mean, "scale": scale}, head_spec(scaling="standardise"), features, 1)
+    np.testing.assert_allclose(probs, head_probs(tensors, head_spec(), by_hand, 1), atol=1e-6)
 
 
 @pytest.mark.parametrize("spec", EVERY_KIND, ids=str)
@@ -178,25 +178,25 @@ def test_float16_features_are_counted_in_float32(spec):
     tensors, features = heads_of(spec), unseen()
     exact = features.astype(np.float32)
     assert np.array_equal(head_probs(tensors, spec, features, 0), head_probs(tensors, spec, exact, 0))
-    assert features.tobytes() == unseen().tobytes(), "what was given stays"
+    assert features.tobytes() == unseen().tobytes(), "the input is not changed"
     assert exact.tobytes() == unseen().astype(np.float32).tobytes()
 
 
 def test_large_scores_do_not_overflow():
     tensors = {"layers.0.weight": np.eye(3, dtype=np.float32)[None] * 1e4, "layers.0.bias": np.zeros((1, 1, 3), np.float32)}
-    found = head_probs(tensors, head_spec(), np.float32([[1, 0, 0], [-1, -1, 0]]), 0)
-    assert found.tolist() == [[1, 0, 0], [0, 0, 1]]
+    probs = head_probs(tensors, head_spec(), np.float32([[1, 0, 0], [-1, -1, 0]]), 0)
+    assert probs.tolist() == [[1, 0, 0], [0, 0, 1]]
 
 
-def test_any_number_of_drawings_is_answered():
+def test_any_number_of_drawings_can_be_predicted():
     for n in [0, 1, CHUNK_ROWS, CHUNK_ROWS + 1]:
         tensors = init_heads(head_spec(), 2, 3, [(0,)])
         features = np.random.default_rng(0).normal(0, 1, (n, 2)).astype(np.float32)
-        found = head_probs(tensors, head_spec(), features, 0)
-        assert found.shape == (n, 3)
-        np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
+        probs = head_probs(tensors, head_spec(), features, 0)
+        assert probs.shape == (n, 3)
+        np.testing.assert_allclose(probs.sum(1), 1, atol=1e-6)
         if n:
-            np.testing.assert_allclose(found[-1:], head_probs(tensors, head_spec(), features[-1:], 0), atol=1e-6)
+            np.testing.assert_allclose(probs[-1:], head_probs(tensors, head_spec(), features[-1:], 0), atol=1e-6)
 
 
 def test_starting_weights_are_uniform_within_one_by_the_root_of_the_inputs():

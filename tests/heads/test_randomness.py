@@ -96,7 +96,7 @@ def test_a_smaller_share_drops_some_of_what_a_larger_one_drops():
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([0.0, 0.2, 0.7])), min_size=1, max_size=6), st.data())
-def test_what_is_dropped_does_not_depend_on_who_is_beside(heads, data):
+def test_what_is_dropped_does_not_depend_on_the_heads_beside(heads, data):
     starts, shares = zip(*heads, strict=True)
     together = dropped(randomness(), starts, shares)
     some = data.draw(st.lists(st.integers(0, len(heads) - 1), min_size=1, unique=True))
@@ -114,7 +114,7 @@ def test_partners_are_all_drawings_of_the_minibatch_once():
     assert partners.tolist() != list(range(BATCH))
 
 
-def test_only_drawings_that_a_head_may_both_see_are_mixed():
+def test_only_pairs_of_drawings_that_a_head_is_trained_on_are_mixed():
     mask = torch.from_numpy(np.random.default_rng(0).random((3, BATCH)) < 0.6).float()
     mixture = randomness().mixture([0.5, 0.0, 2.0], mask)
     expected = shares_of(randomness(), [0.5, 0.0, 2.0])
@@ -125,7 +125,7 @@ def test_only_drawings_that_a_head_may_both_see_are_mixed():
     assert expected[1] == 1
 
 
-def test_heads_of_equal_alpha_mix_alike_whoever_is_beside():
+def test_heads_of_equal_alpha_mix_alike_whichever_heads_are_beside():
     shares = shares_of(randomness(), [0.5, 2.0, 0.5, 0.0, 1.0])
     assert shares[0] == shares[2]
     assert len(set(shares.tolist())) == 4
@@ -144,7 +144,7 @@ def test_shares_follow_the_beta_distribution():
 
 
 @given(st.sets(st.integers(0, BATCH - 1), min_size=1), st.integers(0, 100))
-def test_where_nobody_may_see_some_drawings_the_others_draw_as_if_they_were_there(used, step):
+def test_drawings_that_no_head_is_trained_on_leave_the_others_draws_unchanged(used, step):
     places = np.sort(np.fromiter(used, np.int64))
     fewer = randomness(step=step, used=places)
     left = fewer.dropped(torch.ones(2, len(places), WIDTH), 1, [0, 1], column(0.3, 0.6))

@@ -56,7 +56,7 @@ class FinetunePlan:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes that the heads tell apart."""
+        """Number of classes that the heads predict."""
         return int(self.heads[f"layers.{len(self.spec.hidden)}.weight"].shape[2])
 
     def identity(self, own: Int64[np.ndarray, " own"], fold: int) -> str:

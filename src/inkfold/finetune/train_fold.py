@@ -100,7 +100,8 @@ class FoldTrainer:
         with keep_freed_memory():
             self._resume()
             self._find_micro_batch()
-            self._log_settings()
+            if self.fold_state.epoch < self.settings.epochs:
+                self._log_settings()
             while self.fold_state.epoch < self.settings.epochs:
                 try:
                     self._epoch()
@@ -333,15 +334,15 @@ class FoldTrainer:
         """Continue from the last checkpoint of this training, if there is one."""
         checkpoint = load_checkpoint(self.last)
         if checkpoint is not None and checkpoint[1].get("identity") != self.identity:
-            note = "the checkpoint there was of another training (other data, weights or PyTorch), so this one began anew"
-            self.fold_state.notes.append(f"fold {self.fold}: {note}")
+            reason = "the checkpoint there was of another training (other data, weights or PyTorch)"
+            self.fold_state.notes.append(f"fold {self.fold}: {reason}, so it is trained from the beginning")
             checkpoint = None
         epoch, step = (-1, -1) if checkpoint is None else (checkpoint[1]["epoch"], checkpoint[1]["step"])
         self._check_agreement(epoch, step)
         if checkpoint is None:
             return
         tensors, plain = checkpoint
-        log.info("fold %d: resumes after %d epochs and %d steps of the next from %s", self.fold, epoch, step, self.last)
+        log.info("fold %d: continues %s after %d epochs and %d steps", self.fold, self.last, epoch, step)
         self.train_state.restore(tensors, plain["scaler"])
         self.fold_state = FoldState.from_checkpoint(tensors["right"], plain)
         self.fold_state.micro_batch = min(self.fold_state.micro_batch, self._micro_batch)

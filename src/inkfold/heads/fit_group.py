@@ -42,7 +42,7 @@ class JobRecord:
     diverged: int | None = None
 
 
-class Stopped(Exception):  # noqa: N818 - ends a thread after `stopping` was set, which nobody outside sees
+class Stopped(Exception):  # noqa: N818 - ends a thread after `stopping` was set; caught by no caller
     """The group was stopped because another one failed."""
 
 
