@@ -544,8 +544,8 @@ def test_a_distilled_network_finds_drawings_alike_as_its_teacher_does(tmp_path, 
 
     shutil.copytree(frozen_run / "home", own_home)
     teacher = features(Run.load(frozen_run / "run"))
-    far = train(distilled, "finetune.teacher=null", "finetune.epochs=6", data=data, out=tmp_path / "alone")
-    near = train(distilled, "finetune.teacher_weight=10", "finetune.epochs=6", data=data, out=tmp_path / "distilled")
+    far = train(distilled, "finetune.teacher=null", "folds.split=holdout", data=data, out=tmp_path / "alone")
+    near = train(distilled, "finetune.teacher_weight=10", "folds.split=holdout", data=data, out=tmp_path / "distilled")
     losses = [relation_loss(features(run), teacher).item() for run in (near, far)]
     assert losses[0] < 0.9 * losses[1]
     assert json.loads((near.path / "cost.json").read_text())["seconds"]["teacher"] > 0
