@@ -25,8 +25,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from inkfold.config.sections import MlpHeadSettings, StepSchedule, TrainHeadSettings
 from inkfold.heads.fit import FittedHeads, Trial, fit_trials
-from inkfold.heads.fit_group import TrainingSet
 from inkfold.heads.head import HeadSpec, mean_probs
+from inkfold.heads.training_set import TrainingSet
 from inkfold.models.backbone import choose_device, choose_precision
 
 SPECS = {"linear": HeadSpec(), "mlp 1024": HeadSpec(MlpHeadSettings(kind="mlp"))}

@@ -121,12 +121,12 @@ def member(given: argparse.Namespace) -> None:
 
 def take_step(engine: TrainState, plan: FinetunePlan, world: ProcessGroup, step: int) -> float:
     """Learn from one batch of random images, the same in each case; give its mean loss."""
-    engine.forget()
+    engine.zero_grad()
     size = plan.info.image_size
     images = torch.randn(len(plan.targets), 3, size, size, generator=torch.Generator().manual_seed(step))
     mine = world.share(np.arange(len(images)))
     wanted = torch.from_numpy(plan.targets[mine])
-    loss = torch.nn.functional.cross_entropy(engine.answer(images[mine])[0], wanted, reduction="sum")
+    loss = torch.nn.functional.cross_entropy(engine.forward(images[mine])[0], wanted, reduction="sum")
     engine.backward(loss * world.size / len(images))
     engine.update(1e-3, step)
     return float(world.total(np.array(float(loss.detach())))) / len(images)
@@ -140,7 +140,7 @@ def held(engine: TrainState) -> dict[str, float]:
         "parameters": [*engine.network.state_dict().values()],
         "gradients": [one.grad for one in parameters if one.grad is not None],
         "moments": moments,
-        "average": [*engine.answering.state_dict().values()],
+        "average": [*engine.prediction_network.state_dict().values()],
     }
     return {name: float(sum(_bytes(one) for one in tensors)) for name, tensors in kinds.items()}
 

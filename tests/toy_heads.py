@@ -43,16 +43,12 @@ def replace(value, **changes):
 
 
 LINEAR, COSINE, CLASS_MEAN, KNN = head_spec(), head_spec("cosine"), head_spec("class_mean"), head_spec("knn", neighbours=5)
-
-
 MLPS = [
     head_spec("mlp", (7,)),
     head_spec("mlp", (7, 4), "gelu"),
     head_spec("mlp", (7,), norm="layer"),
     head_spec("mlp", (7, 4), "gelu", "layer"),
 ]
-
-
 SCALINGS = ["none", "standardise", "normalise"]
 
 
@@ -65,7 +61,7 @@ N, D, CLASSES, FOLDS = 60, 5, 3, 3
 
 
 class Cosine(torch.nn.Module):
-    """The angle to each class's direction, times a factor that is learnt by its logarithm."""
+    """The angle to each class's direction, times a factor whose logarithm is trained."""
 
     def __init__(self, weight, log_factor):
         super().__init__()
@@ -75,9 +71,9 @@ class Cosine(torch.nn.Module):
         return torch.cosine_similarity(x[:, None], self.weight[None], dim=2) * self.log_factor.exp()
 
 
-def plain_model(spec, tensors, member):
+def plain_model(spec, tensors, head):
     """A head that was drawn, as a plain PyTorch model."""
-    drawn = {name: torch.from_numpy(values[member].copy()) for name, values in tensors.items()}
+    drawn = {name: torch.from_numpy(values[head].copy()) for name, values in tensors.items()}
     if spec.kind == "cosine":
         return Cosine(drawn["layers.0.weight"].T.contiguous(), drawn["temperature"])
     layers = []
@@ -101,7 +97,7 @@ def as_fitted(spec, tensors):
 
 
 def scaled_by_torch(spec, features, own):
-    """A member's features as PyTorch would scale them."""
+    """A head's features as PyTorch would scale them."""
     x, own = torch.from_numpy(features).float(), torch.from_numpy(own)
     if spec.scaling == "standardise":
         return (x - x[own].mean(0)) / x[own].std(0, correction=0)
@@ -117,7 +113,7 @@ def toy(separation=1.0):
 
 
 def heads_of(spec):
-    """A head a fold: computed, or as it was drawn."""
+    """One head per fold: computed, or as it was drawn."""
     features, targets, folds = toy()
     if not spec.is_fitted_by_steps:
         return compute_heads(spec, features, targets, folds, CLASSES)

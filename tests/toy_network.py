@@ -21,4 +21,4 @@ def images_for(info, n=4):
 
 def heads_for(info, spec=MLP):
     width = build_model(info)(images_for(info, 1)).shape[1]
-    return init_heads(spec, width, CLASSES, [(1, member) for member in range(2)])
+    return init_heads(spec, width, CLASSES, [(1, head) for head in range(2)])

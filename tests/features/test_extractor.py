@@ -260,7 +260,7 @@ def test_features_that_stay_on_disk_are_the_same(tmp_path, extractor, own_home, 
 
 def test_heads_are_fitted_alike_on_features_that_stay_on_disk(tmp_path, extractor, monkeypatch):
     from inkfold.heads.fit import Trial, fit_trials
-    from inkfold.heads.fit_group import AugmentedFeatures, TrainingSet
+    from inkfold.heads.training_set import AugmentedFeatures, TrainingSet
 
     source, targets = read(sample(tmp_path)), np.array([0, 1, 2, 0, 1, 2])
     kinds = [head_spec(scaling="standardise"), head_spec("knn"), head_spec("class_mean")]

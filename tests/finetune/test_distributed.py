@@ -9,38 +9,39 @@ import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forks import run_together
 from inkfold.finetune.distributed import ProcessGroup, joined_processes
-from toy import free_port
+from toy import free_port, job_of
 
 CPU = torch.device("cpu")
-MEMBER = """
+PARTICIPANT = """
 import numpy as np, torch, torch.distributed as dist
 from inkfold.finetune.distributed import joined_processes
-with joined_processes(torch.device("cpu")) as world:
-    world.wait()
-    given = np.arange(3) + 10 * world.rank
-    total, share = world.total(given).tolist(), world.share(np.arange(5)).tolist()
-    print(world.rank, world.size, world.is_first, share, total, given.tolist())
+with joined_processes(torch.device("cpu")) as group:
+    group.wait()
+    values = np.arange(3) + 10 * group.rank
+    total, share = group.total(values).tolist(), group.share(np.arange(5)).tolist()
+    print(group.rank, group.size, group.is_first, share, total, values.tolist())
 assert not dist.is_initialized()
 """
 
 LASTING = """
 import os, time, torch
 from inkfold.finetune.distributed import joined_processes
-with joined_processes(torch.device("cpu")) as world:
-    os.write(1, b"%d\\n" % world.rank)  # at once: two processes' prints mix their line ends
+with joined_processes(torch.device("cpu")) as group:
+    os.write(1, b"%d\\n" % group.rank)  # at once: two processes' prints mix their line ends
     time.sleep(300)
 """
 LAUNCHER = """
 import os, subprocess, sys
-members = [subprocess.Popen([sys.executable, "-c", sys.argv[1]], env={**os.environ, "RANK": str(rank)}) for rank in range(2)]
-for member in members:
-    member.wait()
+processes = [subprocess.Popen([sys.executable, "-c", sys.argv[1]], env={**os.environ, "RANK": str(rank)}) for rank in range(2)]
+for process in processes:
+    process.wait()
 """
 
 
 def meeting_place():
-    """Where two processes on this machine meet, as their launcher tells them."""
+    """Where two processes on this machine meet, as their launcher would set it."""
     return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
 
 
@@ -55,10 +56,10 @@ def test_the_parts_of_all_processes_are_the_batch_in_its_order(drawings, size):
 def test_one_process_alone_waits_for_nobody_and_starts_nothing(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with joined_processes(CPU) as world:
-        assert (world.rank, world.size, world.device, world.is_first) == (0, 1, CPU, True)
-        world.wait()
-        np.testing.assert_array_equal(world.total(np.array([1.5, 2.0])), [1.5, 2.0])
+    with joined_processes(CPU) as group:
+        assert (group.rank, group.size, group.device, group.is_first) == (0, 1, CPU, True)
+        group.wait()
+        np.testing.assert_array_equal(group.total(np.array([1.5, 2.0])), [1.5, 2.0])
         assert not dist.is_initialized()
 
 
@@ -69,16 +70,12 @@ def test_the_first_process_alone_writes():
 @pytest.mark.skipif(not dist.is_available(), reason="PyTorch was built without torch.distributed")
 def test_processes_that_a_launcher_started_meet_add_up_and_part():
     place = meeting_place()
-    members = [
-        subprocess.Popen([sys.executable, "-c", MEMBER], env={**os.environ, **place, "RANK": str(rank)}, stdout=subprocess.PIPE)
-        for rank in range(2)
-    ]
-    said = [member.communicate(timeout=300)[0].decode().strip() for member in members]
-    assert said == [
+    done = run_together(*(job_of(PARTICIPANT, **place, RANK=str(rank)) for rank in range(2)))
+    assert [one.stdout.strip() for one in done] == [
         "0 2 True [0, 1, 2] [10.0, 12.0, 14.0] [0, 1, 2]",
         "1 2 False [3, 4] [10.0, 12.0, 14.0] [10, 11, 12]",
     ]
-    assert [member.returncode for member in members] == [0, 0]
+    assert [one.returncode for one in done] == [0, 0]
 
 
 @pytest.mark.skipif(not dist.is_available(), reason="PyTorch was built without torch.distributed")

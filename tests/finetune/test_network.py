@@ -9,7 +9,7 @@ from inkfold.finetune.network import (
     Network,
     check_trainable,
     interpolated,
-    start_of,
+    pretrained_values,
     trainable_backbone,
 )
 from inkfold.heads.head import head_probs, init_heads, start_heads
@@ -84,7 +84,7 @@ def test_lora_trains_a_small_part_and_the_head():
     pytest.importorskip("peft", reason="LoRA needs the extra inkfold[lora]")
     info = info_of("test_vit")
     network = Network(info, HeadModule(MLP, heads_for(info)), LORA)
-    names = [name for name, one in network.named_parameters() if one.requires_grad]
+    names = [name for name, values in network.named_parameters() if values.requires_grad]
     assert all(".lora_" in name or name.startswith("head.") for name in names)
     assert any(".lora_" in name for name in names)
     again, other = (Network(info, HeadModule(MLP, heads_for(info)), LORA, seed) for seed in (0, 1))
@@ -134,7 +134,7 @@ def test_rates_fall_from_layer_to_layer_and_norms_and_biases_have_no_decay():
 
 @pytest.mark.parametrize("scaling", ["none", "standardise", "normalise"])
 @pytest.mark.parametrize("spec", [head_spec(), MLP, head_spec("mlp", (8,), activation="gelu"), head_spec("cosine")], ids=str)
-def test_a_head_as_a_module_answers_as_in_numpy(spec, scaling):
+def test_a_head_as_a_module_predicts_as_in_numpy(spec, scaling):
     rng = np.random.default_rng(0)
     spec = replace(spec, scaling=scaling)
     fitted = init_heads(spec, 6, CLASSES, [(1,), (2,)])
@@ -143,18 +143,18 @@ def test_a_head_as_a_module_answers_as_in_numpy(spec, scaling):
     if scaling == "standardise":
         fitted |= {name: rng.uniform(0.5, 2, (2, 1, 6)).astype(np.float32) for name in ("mean", "scale")}
     heads, features = start_heads(spec, fitted, [(1,), (2,)]), rng.normal(size=(7, 6)).astype(np.float32)
-    for member in range(2):
-        module = HeadModule(spec, heads, member).eval()
+    for head in range(2):
+        module = HeadModule(spec, heads, head).eval()
         with torch.no_grad():
             probs = module(torch.from_numpy(features)).softmax(1).numpy()
-        np.testing.assert_allclose(probs, head_probs(heads, spec, features, member), atol=2e-6)
+        np.testing.assert_allclose(probs, head_probs(heads, spec, features, head), atol=2e-6)
         np.testing.assert_allclose(head_probs(module.tensors(), spec, features, 0), probs, atol=2e-6)
 
 
 def test_interpolation_ends_where_it_says():
     info, network = trained("test_resnet", "all")
     changes = {name: values.clone() for name, values in network.changes().items()}
-    start = start_of(info, changes)
+    start = pretrained_values(info, changes)
     own = build_model(info).state_dict()
     for name, values in interpolated(start, changes, 1.0).items():
         assert torch.equal(values, changes[name])
@@ -189,7 +189,7 @@ def untrained_info(name):
         ("vgg11", FinetuneSettings(part="all", drop_path=0.1), False, "can't be built with {'drop_path_rate': 0.1}"),
     ],
 )
-def test_what_a_backbone_cant_be_trained_for_is_told(name, part, checkpointing, message):
+def test_what_a_backbone_cant_be_trained_for_is_refused(name, part, checkpointing, message):
     if message is None:
         check_trainable(untrained_info(name), part.model_copy(update={"checkpointing": checkpointing}))
         return
@@ -208,14 +208,14 @@ def test_what_can_be_trained_passes(name, kind):
 def test_additions_that_nothing_goes_through_are_refused(monkeypatch):
     pytest.importorskip("peft", reason="LoRA needs the extra inkfold[lora]")
 
-    def past_the_additions(info, part):
+    def bypassing_the_additions(info, part):
         model = trainable_backbone(info, part)
         for module in model.modules():
             if hasattr(module, "qkv_bias_separate"):
                 module.qkv_bias_separate = False
         return model
 
-    monkeypatch.setattr("inkfold.finetune.network.trainable_backbone", past_the_additions)
+    monkeypatch.setattr("inkfold.finetune.network.trainable_backbone", bypassing_the_additions)
     with pytest.raises(RecipeError, match=r"24 of LoRA's additions to 'beit_base.* \(blocks\.0\.attn\.qkv\.lora_A"):
         check_trainable(untrained_info(BEIT), FinetuneSettings(part="lora"))
 

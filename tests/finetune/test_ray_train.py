@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from inkfold.errors import CacheError, RecipeError
-from inkfold.finetune.ray_train import _noting, share_out, train_folds_on_ray
+from inkfold.finetune.ray_train import _progress_writer, share_out, train_folds_on_ray
 from inkfold.finetune.train_folds import FinetunedFolds, FinetuneJob
 from inkfold.runtime.ray import worker_losses
 
@@ -45,14 +45,14 @@ def test_all_processes_have_room_at_once_or_none_starts(nodes, wanted, device, e
         assert share_out(nodes, wanted, device) == expected
 
 
-def test_each_way_in_which_ray_tells_of_a_lost_machine_is_known():
+def test_every_exception_of_ray_for_a_lost_machine_is_known():
     ray = pytest.importorskip("ray", reason="Ray is the extra inkfold[ray]")
     assert [kind.__name__ for kind in worker_losses(ray)] == list(LOSSES)
     assert all(issubclass(kind, ray.exceptions.RayError) for kind in worker_losses(ray))
 
 
 class Ray:
-    """Answers as Ray would whose processes end with one outcome after the other."""
+    """Behaves as Ray would whose processes end with one outcome after the other."""
 
     class LostError(Exception):
         pass
@@ -60,7 +60,7 @@ class Ray:
     exceptions = SimpleNamespace(**dict.fromkeys(LOSSES, LostError))
 
     def __init__(self, *outcomes) -> None:
-        self.outcomes, self.given, self.cancelled, self.looks = list(outcomes), [], [], iter(range(1000))
+        self.outcomes, self.arguments, self.cancelled, self.polls = list(outcomes), [], [], iter(range(1000))
         self.done = False
 
     def nodes(self):
@@ -68,14 +68,14 @@ class Ray:
 
     def remote(self, **needs):
         assert needs == {"num_cpus": 0, "max_retries": 0}, "what only waits takes no core from those that train"
-        return lambda function: SimpleNamespace(remote=self.begin)
+        return lambda function: SimpleNamespace(remote=self.start)
 
-    def begin(self, *given):
-        self.given.append(given[1:])
-        return len(self.given)
+    def start(self, *arguments):
+        self.arguments.append(arguments[1:])
+        return len(self.arguments)
 
     def wait(self, tasks, timeout):
-        self.done = self.done if timeout == 0 else bool(next(self.looks) % 2)
+        self.done = self.done if timeout == 0 else bool(next(self.polls) % 2)
         return (tasks, []) if self.done else ([], tasks)
 
     def get(self, task):
@@ -93,25 +93,23 @@ def job(tmp_path):
     return FinetuneJob(None, np.ones((1, 2), bool), tmp_path, (1.0,), "cpu")
 
 
-def test_processes_that_were_lost_are_begun_anew(job):
+def test_processes_that_were_lost_are_started_again(job):
     ray = Ray("a worker died", Ray.LostError("the machine went"), DONE)
     assert train_folds_on_ray(ray, job, 2) is DONE
-    assert ray.given == [(2, 1)] * 3
+    assert ray.arguments == [(2, 1)] * 3
     assert ray.cancelled == [], "Ray aborts this process when a task that is done is cancelled"
 
 
-def test_the_third_loss_is_told_with_what_the_processes_said(job):
-    with pytest.raises(
-        CacheError, match=r"ended 3 times before they were done\. Run again: .* The last of them said: no luck 3"
-    ):
+def test_the_third_loss_is_an_error_with_the_last_message(job):
+    with pytest.raises(CacheError, match=r"ended 3 times before they were done\. Run again: .* The last error was: no luck 3"):
         train_folds_on_ray(Ray("no luck 1", "no luck 2", "no luck 3"), job, None)
 
 
-def test_what_the_user_can_mend_is_told_at_once(job):
+def test_what_the_user_can_mend_is_raised_at_once(job):
     ray = Ray(RecipeError("finetune.lr: lower it"), DONE)
     with pytest.raises(RecipeError, match=r"finetune\.lr: lower it"):
         train_folds_on_ray(ray, job, None)
-    assert len(ray.given) == 1
+    assert len(ray.arguments) == 1
 
 
 def test_ctrl_c_ends_the_processes(job):
@@ -137,11 +135,11 @@ def test_what_is_done_is_not_cancelled_whatever_it_ended_with(job):
 def test_progress_crosses_by_a_file_but_not_after_every_step(job, monkeypatch):
     path, clock = job.out / "checkpoints/progress.json", iter([5.0, 5.2, 9.0, 9.1])
     monkeypatch.setattr("inkfold.finetune.ray_train.time.monotonic", lambda: next(clock))
-    note, left = _noting(path), []
+    note, left = _progress_writer(path), []
     for done in (1, 2, 3, 4):
         note("fine-tuning fold 1", done, 4)
         left.append(json.loads(path.read_text())[1])
     assert left == [1, 1, 3, 4]
-    told = []
-    train_folds_on_ray(Ray(DONE), job, None, lambda *report: told.append(report))
-    assert told == [("fine-tuning fold 1", 4, 4)]
+    reported = []
+    train_folds_on_ray(Ray(DONE), job, None, lambda *report: reported.append(report))
+    assert reported == [("fine-tuning fold 1", 4, 4)]

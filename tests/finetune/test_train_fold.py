@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -19,7 +20,7 @@ from inkfold.errors import PredictionError, RecipeError
 from inkfold.evaluation.predictions import Predictions
 from inkfold.evaluation.tensorboard import FOLD_EVENTS
 from inkfold.features.executors import InlineExecutor
-from inkfold.finetune import train_fold as finetune
+from inkfold.finetune import train_fold
 from inkfold.finetune.distillation import relation_loss
 from inkfold.finetune.distributed import ProcessGroup
 from inkfold.finetune.plan import FinetunePlan
@@ -35,13 +36,13 @@ torch.set_num_threads(1)
 
 WEIGHTS = {f"weights/fold{fold}.safetensors" for fold in range(3)}
 CURVES = [FOLD_EVENTS.format(fold) for fold in range(3)]
-TUNED = f"""{RECIPE}
+FINETUNED = f"""{RECIPE}
 finetune: {{epochs: 3, batch_size: 5, lr: 3.0e-3, ema: 0.9, mixup: 0.2, cutmix: 0.5, precision: float32, warmup_epochs: 0.5}}
 curriculum:
   - {{until_epoch: 1}}
   - {{augment: ["rotate(15)", hflip@0.5]}}
 """
-WHOLE = TUNED.replace("batch_size: 16}", "batch_size: 16, train: all, drop_path: 0.1}")
+WHOLE = FINETUNED.replace("batch_size: 16}", "batch_size: 16, train: all, drop_path: 0.1}")
 RESULTS = (
     "metrics.json",
     "curve.json",
@@ -83,17 +84,17 @@ def contents(out):
 
 def kill_at(monkeypatch, step):
     """Die just after a step, counted over all folds."""
-    real, done = finetune.FoldTrainer._step, iter(range(10_000))
+    real, done = train_fold.FoldTrainer._step, iter(range(10_000))
 
-    def dying(self, *given):
-        real(self, *given)
+    def dying(self, *arguments):
+        real(self, *arguments)
         if next(done) == step:
             raise Killed
 
-    monkeypatch.setattr(finetune.FoldTrainer, "_step", dying)
+    monkeypatch.setattr(train_fold.FoldTrainer, "_step", dying)
 
 
-def test_a_run_leaves_its_files_and_answers_for_new_drawings_as_for_the_test(data, whole):
+def test_a_run_writes_its_files_and_predicts_new_drawings_as_the_test_drawings(data, whole):
     run = whole
     assert files_below(run.path) == RUN_FILES | WEIGHTS | set(CURVES)
     assert set(CURVES) < set(run.manifest["files"])
@@ -114,58 +115,61 @@ def test_a_run_leaves_its_files_and_answers_for_new_drawings_as_for_the_test(dat
 def test_weights_that_are_gone_changed_or_outside_the_run_are_refused(tmp_path, whole):
     run = Run.load(shutil.copytree(whole.path, tmp_path / "run"))
     weights, manifest = run.path / "weights/fold1.safetensors", run.path / "manifest.json"
-    whole, said = weights.read_bytes(), manifest.read_text()
+    whole, output = weights.read_bytes(), manifest.read_text()
     weights.write_bytes(whole[:-1] + b"x")
     with pytest.raises(PredictionError, match=r"fold1\.safetensors: is missing or not as it was written"):
         Run.load(run.path)
     weights.write_bytes(whole)
-    manifest.write_text(said.replace('"tuned": [', '"tuned": ["../elsewhere.safetensors", '))
+    manifest.write_text(output.replace('"tuned": [', '"tuned": ["../elsewhere.safetensors", '))
     with pytest.raises(PredictionError, match=r"tuned names \.\./elsewhere\.safetensors"):
         Run.load(run.path)
 
 
-def test_each_folds_curve_is_there_for_those_who_look_on_while_it_is_trained(tmp_path, data, recipe):
-    seen = []
+def test_each_folds_curve_can_be_read_while_it_is_trained(tmp_path, data, recipe):
+    curve_bytes = []
 
-    def look(stage, done, total):
+    def watch(stage, done, total):
         if stage == "fine-tuning fold 2":
             path = tmp_path / "run" / CURVES[1]
-            seen.append(path.stat().st_size if path.is_file() else 0)
+            curve_bytes.append(path.stat().st_size if path.is_file() else 0)
 
-    train(recipe, data=data, out=tmp_path / "run", progress=look)
-    sizes = sorted({*seen})
+    train(recipe, data=data, out=tmp_path / "run", progress=watch)
+    sizes = sorted({*curve_bytes})
     assert len(sizes) == 3, "nothing, one epoch, two; the third is written after its last step"
-    assert seen == sorted(seen)
+    assert curve_bytes == sorted(curve_bytes)
     assert sizes[0] == 0
     assert (tmp_path / "run" / CURVES[1]).stat().st_size > sizes[2]
 
 
-def test_depthwise_convolutions_learn_quickly_on_a_cpu(tmp_path, data, recipe, monkeypatch):
-    real, found = finetune.FoldTrainer._step, []
+def test_depthwise_convolutions_are_trained_quickly_on_a_cpu(tmp_path, data, recipe, monkeypatch):
+    real, found = train_fold.FoldTrainer._step, []
 
-    def look(self, *given):
-        found.append(sum(isinstance(module, DepthwiseConv2d) for module in self.engine.network.backbone.modules()))
-        real(self, *given)
+    def watch(self, *arguments):
+        found.append(sum(isinstance(module, DepthwiseConv2d) for module in self.train_state.network.backbone.modules()))
+        real(self, *arguments)
         raise Killed
 
-    monkeypatch.setattr(finetune.FoldTrainer, "_step", look)
+    monkeypatch.setattr(train_fold.FoldTrainer, "_step", watch)
     with pytest.raises(Killed):
         train(recipe, "backbone.name=test_efficientnet", data=data, out=tmp_path / "run")
     assert found[0] > 0
 
 
-@pytest.mark.parametrize("step", [1, 4, 8, 10])
-def test_a_run_killed_after_any_step_ends_with_the_same_bytes(tmp_path, data, recipe, whole, monkeypatch, step):
-    monkeypatch.setattr(finetune, "CHECKPOINT_S", 0.0)
-    monkeypatch.setattr(finetune, "CHECKPOINT_SHARE", 1e9)
-    with monkeypatch.context() as patched:
-        kill_at(patched, step)
-        with pytest.raises(Killed):
-            train(recipe, data=data, out=tmp_path / "killed")
+def test_a_run_killed_after_several_steps_ends_with_the_same_bytes(tmp_path, data, recipe, whole, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "inkfold.finetune")
+    monkeypatch.setattr(train_fold, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(train_fold, "CHECKPOINT_SHARE", 1e9)
+    for step in (1, 3, 4, 2):  # each counted from the step that was lost: within epochs, in the first and last, of two folds
+        with monkeypatch.context() as patched:
+            kill_at(patched, step)
+            with pytest.raises(Killed):
+                train(recipe, data=data, out=tmp_path / "killed")
     continued = train(recipe, data=data, out=tmp_path / "killed")
     assert contents(continued.path) == contents(whole.path)
     trained = [json.loads((run.path / "cost.json").read_text())["trained"] for run in (whole, continued)]
     assert trained[1] < trained[0]
+    resumed = [line.partition(" after ")[2] for line in caplog.messages if line.startswith("fold 0: continues")]
+    assert resumed[:3] == ["0 epochs and 1 steps", "1 epochs and 1 steps", "2 epochs and 2 steps"]
 
 
 def test_a_process_killed_at_random_moments_ends_with_the_same_bytes(tmp_path, data, recipe, whole):
@@ -188,63 +192,71 @@ def test_batches_of_another_micro_size_agree_where_nothing_depends_on_a_batchs_c
         np.testing.assert_allclose(got[name], values, atol=2e-4)
 
 
-def test_when_memory_runs_out_the_micro_batch_is_halved_and_said_once(tmp_path, data, recipe, monkeypatch):
-    real = finetune.FoldTrainer._loss
+def test_when_memory_runs_out_the_micro_batch_is_halved_and_reported_once(tmp_path, data, recipe, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "inkfold.finetune")
+    real = train_fold.FoldTrainer._loss
 
-    def short_of_memory(self, images, wanted, taught):
+    def short_of_memory(self, images, labels, teacher_features):
         if len(images) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(self, images, wanted, taught)
+        return real(self, images, labels, teacher_features)
 
-    monkeypatch.setattr(finetune.FoldTrainer, "_loss", short_of_memory)
+    monkeypatch.setattr(train_fold.FoldTrainer, "_loss", short_of_memory)
     run = train(recipe, data=data, out=tmp_path / "run")
-    said = [text for text in run.manifest["warnings"] if "memory ran out" in text]
-    assert len(said) == 3, "once a fold"
-    assert "goes on with 2 drawings a forward" in said[0]
+    notes = [text for text in run.manifest["warnings"] if "memory ran out" in text]
+    assert len(notes) == 3, "once a fold"
+    assert "continues with 2 drawings per forward pass" in notes[0]
+    settings = "12 drawings, 6 held out; 3 epochs of 3 steps in float32, batches of 4, at most 5 drawings a forward pass"
+    folds = [line for fold, note in enumerate(notes) for line in (f"fold {fold}: {settings}", note)]
+    assert caplog.messages == ["fine-tuning on cpu in one process", *folds]
 
 
-def test_when_memory_is_short_for_one_drawing_the_run_stops_and_says_what_to_set(tmp_path, data, recipe, monkeypatch):
-    def short_of_memory(self, images, wanted, taught):
+def test_when_memory_is_short_for_one_drawing_the_error_says_what_to_set(tmp_path, data, recipe, monkeypatch):
+    def short_of_memory(self, images, labels, teacher_features):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(finetune.FoldTrainer, "_loss", short_of_memory)
-    with pytest.raises(RecipeError, match=r"fold 0: out of memory at 1 drawings a forward\. Set .*checkpointing=true"):
+    monkeypatch.setattr(train_fold.FoldTrainer, "_loss", short_of_memory)
+    with pytest.raises(RecipeError, match=r"fold 0: out of memory at 1 drawings per forward pass\. Set .*checkpointing=true"):
         train(recipe, data=data, out=tmp_path / "run")
 
 
-def test_a_rehearsal_leaves_nothing_behind(tmp_path, data, recipe, whole, monkeypatch):
-    rehearsed = []
+def test_trying_whether_memory_suffices_changes_nothing(tmp_path, data, recipe, whole, monkeypatch):
+    fitted = []
 
-    def rehearse(self):
-        rehearsed.append(self.engine.rehearse(torch.rand(4, 3, 32, 32)))
+    def try_step(self):
+        fitted.append(self.train_state.fits_memory(torch.rand(4, 3, 32, 32)))
 
-    monkeypatch.setattr(finetune.FoldTrainer, "_rehearse", rehearse)
+    monkeypatch.setattr(train_fold.FoldTrainer, "_find_micro_batch", try_step)
     assert contents(train(recipe, data=data, out=tmp_path / "run").path) == contents(whole.path)
-    assert rehearsed == [True] * 3, "once a fold"
+    assert fitted == [True] * 3, "once a fold"
 
 
-def test_a_loss_that_is_no_number_is_tried_again_once_and_goes_on(tmp_path, data, recipe, whole, monkeypatch):
-    real, calls = finetune.FoldTrainer._accumulate, iter(range(10_000))
+def test_a_loss_that_is_not_finite_is_tried_again_once(tmp_path, data, recipe, whole, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "inkfold.finetune")
+    real, calls = train_fold.FoldTrainer._accumulate, iter(range(10_000))
 
-    def once_broken(self, *given):
-        return float("nan") if next(calls) == 5 else real(self, *given)
+    def once_broken(self, *arguments):
+        return float("nan") if next(calls) == 5 else real(self, *arguments)
 
-    monkeypatch.setattr(finetune.FoldTrainer, "_accumulate", once_broken)
+    monkeypatch.setattr(train_fold.FoldTrainer, "_accumulate", once_broken)
     assert contents(train(recipe, data=data, out=tmp_path / "run").path) == contents(whole.path)
+    assert "fold 0: a loss or gradient was not finite; trying again from the last checkpoint" in caplog.messages
 
 
-def test_a_loss_that_stays_no_number_stops_the_run_and_names_step_rate_and_drawings(tmp_path, data, recipe, monkeypatch):
-    monkeypatch.setattr(finetune.FoldTrainer, "_accumulate", lambda self, *given: float("inf"))
+def test_a_loss_that_stays_not_finite_stops_the_run_and_names_step_rate_and_drawings(tmp_path, data, recipe, monkeypatch):
+    monkeypatch.setattr(train_fold.FoldTrainer, "_accumulate", lambda self, *arguments: float("inf"))
     with pytest.raises(
         RecipeError, match=r"loss was not finite, twice: epoch 1, step 1 of 3, at the rate .*, with .*/sketch_.*png"
     ):
         train(recipe, data=data, out=tmp_path / "run")
 
 
-def test_interpolation_is_chosen_on_held_out_drawings_and_its_flattery_is_told(tmp_path, data, recipe):
+def test_interpolation_is_chosen_on_held_out_drawings_and_its_optimism_is_reported(tmp_path, data, recipe, caplog):
+    caplog.set_level(logging.INFO, "inkfold.finetune")
     run = train(recipe, "finetune.interpolate=[0,0.5,1]", data=data, out=tmp_path / "run")
     way = run.metrics["finetune"]["interpolation"]
     assert way["accuracy"][way["shares"].index(way["taken"])] == max(way["accuracy"])
+    assert any(line.startswith(f"took a share of {way['taken']:g} of the way") for line in caplog.messages)
     assert way["accuracy"][0] == pytest.approx(run.metrics["finetune"]["frozen_accuracy"]), "a share of 0 is the frozen run"
     assert run.metrics["finetune"]["accuracy"] == pytest.approx(max(way["accuracy"]), abs=1e-6)
 
@@ -257,13 +269,13 @@ def test_the_start_as_the_only_share_is_the_frozen_run(tmp_path, data, recipe):
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
-def test_a_killed_run_goes_on_from_the_heads_that_it_started_from_whoever_fits_them_again(
+def test_a_killed_run_resumes_from_the_heads_that_it_started_from_although_they_are_fitted_again(
     tmp_path, data, recipe, whole, monkeypatch
 ):
     real = pipeline._train_heads
 
-    def fitted_elsewhere(*given):
-        fitted = real(*given)
+    def fitted_elsewhere(*arguments):
+        fitted = real(*arguments)
         return replace(fitted, heads={name: values * np.float32(1 + 1e-6) for name, values in fitted.heads.items()})
 
     with monkeypatch.context() as patched:
@@ -277,12 +289,12 @@ def test_a_killed_run_goes_on_from_the_heads_that_it_started_from_whoever_fits_t
     assert json.loads((continued.path / "cost.json").read_text())["trained"] < 3 * 3 * 12, "not all of it again"
 
 
-def test_a_checkpoint_of_another_training_is_not_gone_on_from_and_that_is_told(tmp_path, data, recipe, monkeypatch):
+def test_a_checkpoint_of_another_training_is_not_continued_and_that_is_reported(tmp_path, data, recipe, monkeypatch):
     with monkeypatch.context() as patched:
         kill_at(patched, 5)
         with pytest.raises(Killed):
             train(recipe, data=data, out=tmp_path / "run")
-    monkeypatch.setattr(FinetunePlan, "identity", lambda *given: "another PyTorch's")
+    monkeypatch.setattr(FinetunePlan, "identity", lambda *arguments: "another PyTorch's")
     run = train(recipe, data=data, out=tmp_path / "run")
     assert [
         text for text in run.manifest["warnings"] if text.startswith("fold 0: the checkpoint there was of another training")
@@ -290,21 +302,21 @@ def test_a_checkpoint_of_another_training_is_not_gone_on_from_and_that_is_told(t
     assert json.loads((run.path / "cost.json").read_text())["trained"] == 3 * 3 * 12
 
 
-def test_an_unfinished_run_goes_on_with_a_smaller_micro_batch(tmp_path, data, recipe, monkeypatch):
+def test_an_unfinished_run_resumes_with_a_smaller_micro_batch(tmp_path, data, recipe, monkeypatch):
     settings = "finetune.mixup=0", "finetune.cutmix=0"
     with monkeypatch.context() as patched:
         kill_at(patched, 5)
         with pytest.raises(Killed):
             train(recipe, *settings, data=data, out=tmp_path / "run")
-    sizes, real = set(), finetune.FoldTrainer._loss
+    sizes, real = set(), train_fold.FoldTrainer._loss
 
-    def look(self, images, *given):
+    def watch(self, images, *arguments):
         sizes.add(len(images))
-        return real(self, images, *given)
+        return real(self, images, *arguments)
 
-    monkeypatch.setattr(finetune.FoldTrainer, "_loss", look)
-    given = *settings, "finetune.micro_batch=2", "finetune.checkpointing=true"
-    run = train(recipe, *given, data=data, out=tmp_path / "run")
+    monkeypatch.setattr(train_fold.FoldTrainer, "_loss", watch)
+    smaller = "finetune.micro_batch=2", "finetune.checkpointing=true"
+    run = train(recipe, *settings, *smaller, data=data, out=tmp_path / "run")
     assert sizes == {2}
     assert "micro_batch: 2" in (run.path / "recipe.yaml").read_text()
     assert json.loads((run.path / "cost.json").read_text())["trained"] < 3 * 3 * 12, "not all of it again"
@@ -314,37 +326,41 @@ def test_an_unfinished_run_goes_on_with_a_smaller_micro_batch(tmp_path, data, re
 
 def test_other_machines_find_the_trained_weights_wherever_they_run(tmp_path, data, recipe, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    asked = []
+    files = []
 
     class Elsewhere(InlineExecutor):
         def run(self, cells, account):
-            asked.extend(cell.making.backbone.changes_file for cell in cells)
+            files.extend(cell.making.backbone.changes_file for cell in cells)
             super().run(cells, account)
 
     train(recipe, data=data, out="run", on=Elsewhere())
-    assert {path for path in asked if path} == {str(tmp_path / "run" / name) for name in WEIGHTS}
+    assert {path for path in files if path} == {str(tmp_path / "run" / name) for name in WEIGHTS}
 
 
 def test_the_best_weights_so_far_stay_until_the_checkpoint_knows_of_better_ones(tmp_path, data, recipe, monkeypatch):
-    real, there = finetune.FoldTrainer._save, []
+    real, there = train_fold.FoldTrainer._save, []
 
-    def look(self):
+    def watch(self):
         before = sorted(path.name for path in self._directory.glob("fold*.best*"))
         real(self)
-        there.append((self.state.best, before))
+        there.append((self.fold_state.best, before))
 
-    monkeypatch.setattr(finetune.FoldTrainer, "_save", look)
-    monkeypatch.setattr(finetune.FoldTrainer, "_save_now_and_then", lambda self: None)
-    monkeypatch.setattr(finetune, "examine", lambda *given: (0.0, np.arange(6) < len(there) + 1))
+    monkeypatch.setattr(train_fold.FoldTrainer, "_save", watch)
+    monkeypatch.setattr(train_fold.FoldTrainer, "_save_if_due", lambda self: None)
+    monkeypatch.setattr(train_fold, "evaluate", lambda *arguments: (0.0, np.arange(6) < len(there) + 1))
     train(recipe, "finetune.keep=best", "folds.split=holdout", data=data, out=tmp_path / "run")
     assert [best for best, _ in there] == [0, 1, 2]
     assert there[2][1] == ["fold0.best1.safetensors", "fold0.best2.safetensors"]
 
 
-def test_the_best_epochs_weights_are_kept_and_what_that_flatters_is_told(tmp_path, data, recipe):
+def test_the_best_epochs_weights_are_kept_and_their_optimism_is_reported(tmp_path, data, recipe, caplog):
+    caplog.set_level(logging.INFO, "inkfold.finetune")
     run = train(recipe, "finetune.keep=best", "finetune.ema=0", data=data, out=tmp_path / "run")
-    assert {"epochs", "nested_accuracy", "optimism"} <= {*run.metrics["selection"]}
-    assert run.metrics["selection"]["accuracy"] == pytest.approx(run.metrics["out_of_fold"]["accuracy"])
+    selection = run.metrics["selection"]
+    assert {"epochs", "nested_accuracy", "optimism"} <= {*selection}
+    kept = [f"fold {fold}: kept the weights of epoch {epoch + 1} of 3" for fold, epoch in enumerate(selection["epochs"])]
+    assert [line for line in caplog.messages if "kept" in line] == kept
+    assert selection["accuracy"] == pytest.approx(run.metrics["out_of_fold"]["accuracy"])
 
 
 @pytest.mark.parametrize(
@@ -354,7 +370,7 @@ def test_the_best_epochs_weights_are_kept_and_what_that_flatters_is_told(tmp_pat
         ("finetune.part=lora", r"lora needs peft. Install it: pip install 'inkfold\[lora\]'"),
     ],
 )
-def test_what_this_machine_cant_do_is_told_before_drawings_are_read(tmp_path, data, recipe, monkeypatch, setting, message):
+def test_what_this_machine_cant_do_is_refused_before_drawings_are_read(tmp_path, data, recipe, monkeypatch, setting, message):
     monkeypatch.setattr("inkfold.pipeline.build.find_spec", lambda name: None)
     with pytest.raises(RecipeError, match=message):
         train(recipe, setting, "backbone.device=cpu", data=data, out=tmp_path / "run")
@@ -383,7 +399,7 @@ def test_recipes_that_cannot_be_fine_tuned_are_refused(changes, message):
 
 
 VIT = RECIPE.replace("name: test_resnet", "name: test_vit, train: all").replace("size: 32", "size: 160").replace("k: 3", "k: 2")
-UNEVEN = (  # 9 drawings in batches of 5 and 4, of which processes have 3, 2 and 2, by 2 a forward; 9 others to look at
+UNEVEN = (  # 9 drawings in batches of 5 and 4, of which processes have 3, 2 and 2, 2 per forward pass; 9 are held out
     "finetune.epochs=2",
     "finetune.batch_size=5",
     "finetune.micro_batch=2",
@@ -397,23 +413,22 @@ ENDING = """
 import pathlib, sys
 import torch
 from inkfold.cli import main as cli
-from inkfold.finetune import train_fold as finetune
+from inkfold.finetune import train_fold
 from torch.distributed.tensor import DTensor
-real, done = finetune.FoldTrainer._step, iter(range(1000))
-def step(self, *given):
-    real(self, *given)
+real, done = train_fold.FoldTrainer._step, iter(range(1000))
+def step(self, *arguments):
+    real(self, *arguments)
     if next(done) == 2:
-        engine = self.engine
-        kinds = ([*engine.network.parameters()], [*engine.answering.parameters()], [one.grad for one in engine._parameters],
-                 [of["exp_avg"] for of in engine._optimiser.state.values()])
-        assert all(isinstance(one, DTensor) for kind in kinds for one in kind)
-        own, whole = (sum(count(one) for kind in kinds for one in kind) for count in (lambda one: one.to_local().numel(),
-                                                                                  lambda one: one.numel()))
-        pathlib.Path(f"share{self.world.rank}.txt").write_text(f"{own / whole:.1f}")
+        state = self.train_state
+        tensors = [*state.network.parameters(), *state.prediction_network.parameters()]
+        tensors += [one.grad for one in state._parameters] + [one["exp_avg"] for one in state._optimiser.state.values()]
+        assert all(isinstance(one, DTensor) for one in tensors)
+        own, whole = sum(one.to_local().numel() for one in tensors), sum(one.numel() for one in tensors)
+        pathlib.Path(f"share{self.process_group.rank}.txt").write_text(f"{own / whole:.1f}")
         torch.distributed.barrier()  # else the other process might fail at its next exchange
         sys.exit(9)
-finetune.FoldTrainer._step, finetune.CHECKPOINT_S, finetune.CHECKPOINT_SHARE = step, 0.0, 1e9
-cli.main(sys.argv[1:])
+train_fold.FoldTrainer._step, train_fold.CHECKPOINT_S, train_fold.CHECKPOINT_SHARE = step, 0.0, 1e9
+sys.exit(cli.main(sys.argv[1:]))
 """
 
 # Two processes, of which the second has memory for two drawings at once.
@@ -428,7 +443,7 @@ def forward(self, images):
         raise torch.OutOfMemoryError("CUDA out of memory")
     return real(self, images)
 network.Network.forward = forward
-cli.main(sys.argv[1:])
+sys.exit(cli.main(sys.argv[1:]))
 """
 
 
@@ -473,8 +488,8 @@ def alone(shared_directories, data):
 def test_two_processes_train_as_one_does(tmp_path, data, uneven, alone):
     arguments = ["train", uneven, f"data={data}", *UNEVEN]
     for shard, run, *start in (("none", by_torchrun, "-m", "inkfold"), ("full", two_processes, INKFOLD)):
-        codes, said = run(*start, *arguments, f"finetune.shard={shard}", f"out={tmp_path / shard}")
-        assert not any(codes), said
+        codes, output = run(*start, *arguments, f"finetune.shard={shard}", f"out={tmp_path / shard}")
+        assert not any(codes), output
         assert_equal_weights(alone.path, tmp_path / shard)
         curves = [json.loads((run / "curve.json").read_text())["epochs"] for run in (alone.path, tmp_path / shard)]
         for expected, got in zip(*curves, strict=True):
@@ -484,21 +499,19 @@ def test_two_processes_train_as_one_does(tmp_path, data, uneven, alone):
 
 def test_where_one_of_two_processes_has_too_little_memory_both_take_fewer_drawings_at_once(tmp_path, data):
     recipe, settings = toy_recipe(tmp_path, VIT), ["finetune.batch_size=9", UNEVEN[0], *UNEVEN[3:]]
-    codes, said = two_processes(SHORT, "train", recipe, f"data={data}", *settings, f"out={tmp_path / 'run'}")
-    assert codes == [0, 0], said
+    codes, output = two_processes(SHORT, "train", recipe, f"data={data}", *settings, f"out={tmp_path / 'run'}")
+    assert codes == [0, 0], output
     run = Run.load(tmp_path / "run")
-    assert [text for text in run.manifest["warnings"] if "memory ran out; goes on with 2 drawings a forward" in text]
+    assert [text for text in run.manifest["warnings"] if "memory ran out; continues with 2 drawings per forward pass" in text]
     assert_equal_weights(train(recipe, *settings, data=data, out=tmp_path / "alone").path, run.path)
 
 
-def test_a_sharded_training_that_ended_early_goes_on_in_one_process_that_shares_nothing_out(
-    tmp_path, data, uneven, alone, monkeypatch
-):
+def test_a_sharded_training_that_ended_early_resumes_in_one_process_without_shards(tmp_path, data, uneven, alone, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = [*UNEVEN, "finetune.shard=full"]
-    codes, said = two_processes(ENDING, "train", uneven, f"data={data}", *settings, f"out={tmp_path / 'run'}")
+    codes, output = two_processes(ENDING, "train", uneven, f"data={data}", *settings, f"out={tmp_path / 'run'}")
     shares = {path.name: path.read_text() for path in tmp_path.glob("share*.txt")}
-    assert shares == {"share0.txt": "0.5", "share1.txt": "0.5"}, said
+    assert shares == {"share0.txt": "0.5", "share1.txt": "0.5"}, output
     assert codes == [9, 9]
     continued = train(uneven, *settings, data=data, out=tmp_path / "run")
     assert_equal_weights(alone.path, continued.path)
@@ -515,15 +528,15 @@ def test_batches_too_small_for_all_processes_are_refused_instead_of_waited_for(t
 
 
 @pytest.fixture
-def taught(tmp_path, frozen_run):
+def distilled(tmp_path, frozen_run):
     """A recipe with a teacher: a finished run of its own."""
-    text = TUNED.replace("batch_size: 16}", "batch_size: 16, train: all}").replace(
+    text = FINETUNED.replace("batch_size: 16}", "batch_size: 16, train: all}").replace(
         "mixup: 0.2, cutmix: 0.5", f"teacher: {frozen_run / 'run'}"
     )
     return toy_recipe(tmp_path, text)
 
 
-def test_a_taught_network_finds_drawings_alike_as_its_teacher_does(tmp_path, data, taught, frozen_run, own_home):
+def test_a_distilled_network_finds_drawings_alike_as_its_teacher_does(tmp_path, data, distilled, frozen_run, own_home):
     digests = np.array([digest_file(path).encode() for path in sorted((data / "train").rglob("*.png"))])
 
     def features(run):
@@ -531,25 +544,25 @@ def test_a_taught_network_finds_drawings_alike_as_its_teacher_does(tmp_path, dat
 
     shutil.copytree(frozen_run / "home", own_home)
     teacher = features(Run.load(frozen_run / "run"))
-    far = train(taught, "finetune.teacher=null", "finetune.epochs=6", data=data, out=tmp_path / "alone")
-    near = train(taught, "finetune.teacher_weight=10", "finetune.epochs=6", data=data, out=tmp_path / "taught")
+    far = train(distilled, "finetune.teacher=null", "folds.split=holdout", data=data, out=tmp_path / "alone")
+    near = train(distilled, "finetune.teacher_weight=10", "folds.split=holdout", data=data, out=tmp_path / "distilled")
     losses = [relation_loss(features(run), teacher).item() for run in (near, far)]
     assert losses[0] < 0.9 * losses[1]
     assert json.loads((near.path / "cost.json").read_text())["seconds"]["teacher"] > 0
 
 
-def test_a_killed_run_with_a_teacher_ends_with_the_same_bytes(tmp_path, data, taught, monkeypatch):
-    whole = contents(train(taught, data=data, out=tmp_path / "whole").path)
-    monkeypatch.setattr(finetune, "CHECKPOINT_S", 0.0)
+def test_a_killed_run_with_a_teacher_ends_with_the_same_bytes(tmp_path, data, distilled, monkeypatch):
+    whole = contents(train(distilled, data=data, out=tmp_path / "whole").path)
+    monkeypatch.setattr(train_fold, "CHECKPOINT_S", 0.0)
     with monkeypatch.context() as patched:
         kill_at(patched, 4)
         with pytest.raises(Killed):
-            train(taught, data=data, out=tmp_path / "killed")
-    assert contents(train(taught, data=data, out=tmp_path / "killed").path) == whole
+            train(distilled, data=data, out=tmp_path / "killed")
+    assert contents(train(distilled, data=data, out=tmp_path / "killed").path) == whole
 
 
-def test_a_teacher_that_is_no_finished_run_is_refused(tmp_path, data, taught):
+def test_a_teacher_that_is_no_finished_run_is_refused(tmp_path, data, distilled):
     with pytest.raises(PredictionError, match="no such directory"):
-        train(taught, f"finetune.teacher={tmp_path / 'nowhere'}", data=data, out=tmp_path / "run")
+        train(distilled, f"finetune.teacher={tmp_path / 'nowhere'}", data=data, out=tmp_path / "run")
     with pytest.raises(RecipeError, match="saw whole drawings"):
-        train(taught, "finetune.mixup=0.2", data=data, out=tmp_path / "run")
+        train(distilled, "finetune.mixup=0.2", data=data, out=tmp_path / "run")

@@ -3,10 +3,10 @@ import pytest
 import torch
 
 from inkfold.heads.batched import BatchedHeads, HeadJob
-from inkfold.heads.closed_form import fold_scaling
 from inkfold.heads.head import head_probs, init_heads
 from inkfold.heads.losses import Mixture
 from inkfold.heads.randomness import StepRandomness
+from inkfold.heads.training_set import TrainingSet
 from toy_heads import COSINE, LINEAR, MLPS, SCALINGS, head_spec, plain_model, replace, scaled_by_torch, settings_of
 
 torch.set_num_threads(1)  # such small steps take a hundred times as long where threads wait for a busy core
@@ -29,7 +29,7 @@ def toy():
     return features, targets, np.stack([fold != i for i in range(FOLDS)])
 
 
-def every_member(settings, starts=1, dropouts=(0.0, 0.0, 0.3)):
+def every_job(settings, starts=1, dropouts=(0.0, 0.0, 0.3)):
     """Those of a trial lie together."""
     return [
         HeadJob(trial, fold, start, one, dropouts[trial])
@@ -39,36 +39,26 @@ def every_member(settings, starts=1, dropouts=(0.0, 0.0, 0.3)):
     ]
 
 
-def build(spec, members):
-    features, targets, folds = toy()
-    of = [member.fold for member in members]
-    scaling = fold_scaling(features, folds) if spec.scaling == "standardise" else {}
-    return BatchedHeads(
-        spec,
-        members,
-        {name: values[of] for name, values in scaling.items()},
-        targets,
-        folds[of],
-        sizes=(D, CLASSES),
-        seed=SEED,
-        device=CPU,
-    )
+def build(spec, jobs):
+    return BatchedHeads(spec, jobs, TrainingSet(*toy(), CLASSES, SEED), CPU)
 
 
 def minibatch(step):
     return np.random.default_rng(step).permutation(N)[:BATCH]
 
 
-def learn(built, steps):
-    """Go through some minibatches, each trial with its own rate."""
+def train(built, steps):
+    """Train on some minibatches, each trial with its own rate."""
     features, targets, _ = toy()
-    told = []
+    losses = []
     for step in steps:
         rows = torch.from_numpy(minibatch(step))
-        rates = list({member.trial: member.settings.lr for member in built.members}.values())
+        rates = list({job.trial: job.settings.lr for job in built.jobs}.values())
         x, y = torch.from_numpy(features).float()[rows], torch.from_numpy(targets)[rows]
-        told.append(built.step(x, y, built.mask[:, rows], rates, StepRandomness((SEED, 0, step), len(rows), CPU)))
-    return told
+        losses.append(
+            built.step(x, y, built.mask[:, rows], rates, StepRandomness(SEED, 0, step, batch_size=len(rows), device=CPU))
+        )
+    return losses
 
 
 def close(one, other, atol=2e-5):
@@ -81,148 +71,148 @@ def everything():
     return torch.from_numpy(toy()[0]).float()
 
 
-@pytest.mark.parametrize("scaling", SCALINGS)
 @pytest.mark.parametrize("spec", SPECS, ids=str)
-def test_scores_are_those_of_plain_pytorch_models(spec, scaling):
-    spec, (features, _, folds) = replace(spec, scaling=scaling), toy()
-    members = every_member([settings_of()], starts=2)
-    built, drawn = build(spec, members), init_heads(spec, D, CLASSES, [(SEED, 1, one.fold, one.start) for one in members])
-    with torch.no_grad():
-        scores = built.scores(everything())
-        some = built.scores(everything(), only=[4, 1])
-        for i, member in enumerate(members):
-            expected = plain_model(spec, drawn, i)(scaled_by_torch(spec, features, folds[member.fold]))
-            np.testing.assert_allclose(scores[i], expected, atol=1e-5)
-    np.testing.assert_allclose(some, scores[[4, 1]], atol=1e-5)
+def test_scores_are_those_of_plain_pytorch_models(spec):
+    for scaling in SCALINGS:
+        spec, (features, _, folds) = replace(spec, scaling=scaling), toy()
+        jobs = every_job([settings_of()], starts=2)
+        built, drawn = build(spec, jobs), init_heads(spec, D, CLASSES, [(SEED, 1, job.fold, job.start) for job in jobs])
+        with torch.no_grad():
+            scores = built.scores(everything())
+            some = built.scores(everything(), only=[4, 1])
+            for i, job in enumerate(jobs):
+                expected = plain_model(spec, drawn, i)(scaled_by_torch(spec, features, folds[job.fold]))
+                np.testing.assert_allclose(scores[i], expected, atol=1e-5)
+        np.testing.assert_allclose(some, scores[[4, 1]], atol=1e-5)
 
 
-@pytest.mark.parametrize("scaling", SCALINGS)
 @pytest.mark.parametrize("spec", SPECS, ids=str)
-def test_fitted_heads_answer_in_numpy_as_they_score_in_pytorch(spec, scaling):
-    spec = replace(spec, scaling=scaling)
-    built = build(spec, every_member(ADAM))
-    learn(built, range(4))
-    with torch.no_grad():
-        expected = built.scores(everything()).softmax(-1).numpy()
-    heads, some = built.fitted(), built.fitted([7, 2])
-    for i in range(len(built.members)):
-        np.testing.assert_allclose(head_probs(heads, spec, toy()[0], i), expected[i], atol=2e-6)
-    close(some, {name: values[[7, 2]] for name, values in heads.items()}, atol=1e-7)
+def test_fitted_heads_predict_in_numpy_as_they_score_in_pytorch(spec):
+    for scaling in SCALINGS:
+        spec = replace(spec, scaling=scaling)
+        built = build(spec, every_job(ADAM))
+        train(built, range(4))
+        with torch.no_grad():
+            expected = built.scores(everything()).softmax(-1).numpy()
+        heads, some = built.fitted(), built.fitted([7, 2])
+        for i in range(len(built.jobs)):
+            np.testing.assert_allclose(head_probs(heads, spec, toy()[0], i), expected[i], atol=2e-6)
+        close(some, {name: values[[7, 2]] for name, values in heads.items()}, atol=1e-7)
 
 
 def test_fitted_heads_are_copies():
-    built = build(LINEAR, every_member(ADAM[:1]))
+    built = build(LINEAR, every_job(ADAM[:1]))
     before = built.fitted()
     kept = {name: values.copy() for name, values in before.items()}
-    learn(built, range(2))
+    train(built, range(2))
     assert all(np.array_equal(before[name], kept[name]) for name in kept)
     assert not np.array_equal(built.fitted()["layers.0.weight"], kept["layers.0.weight"])
 
 
-@pytest.mark.parametrize("scaling", SCALINGS)
 @pytest.mark.parametrize("spec", SPECS, ids=str)
-def test_every_member_learns_as_it_does_alone(spec, scaling):
-    spec = replace(spec, scaling=scaling)
-    members = every_member(ADAM, starts=2)
-    together = build(spec, members)
-    told = learn(together, range(6))
-    for i, member in enumerate(members[1::4]):
-        alone, place = build(spec, [member]), 1 + 4 * i
-        for (sums, weights), (own_sums, own_weights) in zip(told, learn(alone, range(6)), strict=True):
-            assert sums[place].item() == pytest.approx(own_sums.item(), rel=1e-4, abs=1e-5)
-            assert weights[place].item() == pytest.approx(own_weights.item(), rel=1e-5)
-        close(alone.fitted(), together.fitted([place]))
+def test_every_head_is_trained_as_it_is_alone(spec):
+    for scaling in SCALINGS:
+        spec = replace(spec, scaling=scaling)
+        jobs = every_job(ADAM, starts=2)
+        together = build(spec, jobs)
+        losses = train(together, range(6))
+        for i, job in enumerate(jobs[1::4]):
+            alone, place = build(spec, [job]), 1 + 4 * i
+            for (sums, weights), (own_sums, own_weights) in zip(losses, train(alone, range(6)), strict=True):
+                assert sums[place].item() == pytest.approx(own_sums.item(), rel=1e-4, abs=1e-5)
+                assert weights[place].item() == pytest.approx(own_weights.item(), rel=1e-5)
+            close(alone.fitted(), together.fitted([place]))
 
 
 @pytest.mark.parametrize("optimiser", ["adam", "adamw", "sgd"])
-def test_members_that_go_on_without_others_keep_their_optimisers_state(optimiser):
+def test_heads_that_continue_without_others_keep_their_optimisers_state(optimiser):
     settings = [replace(one, optimiser=optimiser) for one in ADAM]
-    members = every_member(settings)
-    built, undisturbed = build(MLPS[2], members), build(MLPS[2], members)
-    learn(undisturbed, range(9))
-    learn(built, range(3))
+    jobs = every_job(settings)
+    built, undisturbed = build(MLPS[2], jobs), build(MLPS[2], jobs)
+    train(undisturbed, range(9))
+    train(built, range(3))
     for kept, steps in (([0, 1, 2, 6, 7, 8], range(3, 6)), ([3, 4, 5], range(6, 9))):
         built.keep(kept)
-        learn(built, steps)
-    assert [member.trial for member in built.members] == [2, 2, 2]
+        train(built, steps)
+    assert [job.trial for job in built.jobs] == [2, 2, 2]
     close(built.fitted(), undisturbed.fitted([6, 7, 8]))
 
 
 def test_each_trial_has_its_own_rate_and_a_rate_of_zero_is_none():
-    built = build(LINEAR, every_member([replace(ADAM[0], lr=lr) for lr in (0.0, 0.01, 0.1)]))
+    built = build(LINEAR, every_job([replace(ADAM[0], lr=lr) for lr in (0.0, 0.01, 0.1)]))
     before = built.fitted()["layers.0.weight"]
-    learn(built, [0])
+    train(built, [0])
     moved = np.abs(built.fitted()["layers.0.weight"] - before).max((1, 2)).reshape(3, FOLDS)
     # Adam's first step is the rate, whatever the gradient
     np.testing.assert_allclose(moved, np.repeat([[0], [0.01], [0.1]], FOLDS, 1), rtol=1e-3)
 
 
-def mixture(members):
+def mixture(heads):
     generator = np.random.default_rng(0)
-    shares = torch.from_numpy(generator.random((members, N)).astype(np.float32))
+    shares = torch.from_numpy(generator.random((heads, N)).astype(np.float32))
     return Mixture(torch.from_numpy(generator.permutation(N)), shares)
 
 
-@pytest.mark.parametrize("scaling", SCALINGS)
 @pytest.mark.parametrize("spec", [LINEAR, *MLPS], ids=str)
-def test_mixing_what_leaves_the_first_layer_is_mixing_scaled_features(spec, scaling):
-    spec, (features, _, folds) = replace(spec, scaling=scaling), toy()
-    built = build(spec, every_member([settings_of()]))
-    drawn, mixed = init_heads(spec, D, CLASSES, [(SEED, 1, fold, 0) for fold in range(FOLDS)]), mixture(FOLDS)
-    with torch.no_grad():
-        scores = built.scores(everything(), mixed)
-        for fold in range(FOLDS):
-            x, share = scaled_by_torch(spec, features, folds[fold]), mixed.shares[fold, :, None]
-            expected = plain_model(spec, drawn, fold)(share * x + (1 - share) * x[mixed.partners])
-            np.testing.assert_allclose(scores[fold], expected, atol=1e-5)
+def test_mixing_what_leaves_the_first_layer_is_mixing_scaled_features(spec):
+    for scaling in SCALINGS:
+        spec, (features, _, folds) = replace(spec, scaling=scaling), toy()
+        built = build(spec, every_job([settings_of()]))
+        drawn, mixed = init_heads(spec, D, CLASSES, [(SEED, 1, fold, 0) for fold in range(FOLDS)]), mixture(FOLDS)
+        with torch.no_grad():
+            scores = built.scores(everything(), mixed)
+            for fold in range(FOLDS):
+                x, share = scaled_by_torch(spec, features, folds[fold]), mixed.shares[fold, :, None]
+                expected = plain_model(spec, drawn, fold)(share * x + (1 - share) * x[mixed.partners])
+                np.testing.assert_allclose(scores[fold], expected, atol=1e-5)
 
 
 def test_dropout_follows_each_hidden_activation_by_hand():
     spec = MLPS[3]
-    members = every_member([settings_of()] * 2, starts=2, dropouts=(0.5, 0.2))
-    built, chance = build(spec, members), StepRandomness((SEED, 1, 2), N, CPU)
-    drawn = init_heads(spec, D, CLASSES, [(SEED, 1, one.fold, one.start) for one in members])
+    jobs = every_job([settings_of()] * 2, starts=2, dropouts=(0.5, 0.2))
+    built, randomness = build(spec, jobs), StepRandomness(SEED, 1, 2, batch_size=N, device=CPU)
+    drawn = init_heads(spec, D, CLASSES, [(SEED, 1, job.fold, job.start) for job in jobs])
     with torch.no_grad():
-        scores = built.scores(everything(), chance=chance)
-        for i, member in enumerate(members):
+        scores = built.scores(everything(), randomness=randomness)
+        for i, job in enumerate(jobs):
             *hidden, last = plain_model(spec, drawn, i)
-            x, share = everything(), torch.tensor([[[member.dropout]]])
+            x, share = everything(), torch.tensor([[[job.dropout]]])
             for layer in (1, 2):
                 for module in hidden[3 * layer - 3 : 3 * layer]:
                     x = module(x)
-                x = x * chance.dropped(torch.ones(1, *x.shape), layer, [member.start], share)[0]
+                x = x * randomness.dropped(torch.ones(1, *x.shape), layer, [job.start], share)[0]
             np.testing.assert_allclose(scores[i], last(x), atol=1e-5)
 
 
-def test_nothing_is_dropped_when_members_are_asked():
-    built, plain = (build(MLPS[1], every_member([settings_of()], dropouts=[share])) for share in (0.5, 0.0))
+def test_nothing_is_dropped_in_predictions():
+    built, plain = (build(MLPS[1], every_job([settings_of()], dropouts=[share])) for share in (0.5, 0.0))
     with torch.no_grad():
         assert torch.equal(built.scores(everything()), plain.scores(everything()))
 
 
-@pytest.mark.parametrize("scaling", ["none", "standardise"])
-def test_bfloat16_rounds_what_goes_into_products_and_nothing_else(scaling):
-    spec, (features, _, folds) = head_spec("mlp", (7,), scaling=scaling), toy()
-    built = build(spec, every_member([settings_of(precision="bfloat16")]))
-    drawn = init_heads(spec, D, CLASSES, [(SEED, 1, fold, 0) for fold in range(FOLDS)])
+def test_bfloat16_rounds_what_goes_into_products_and_nothing_else():
+    for scaling in ["none", "standardise"]:
+        spec, (features, _, folds) = head_spec("mlp", (7,), scaling=scaling), toy()
+        built = build(spec, every_job([settings_of(precision="bfloat16")]))
+        drawn = init_heads(spec, D, CLASSES, [(SEED, 1, fold, 0) for fold in range(FOLDS)])
 
-    def rounded(values):
-        return values.bfloat16().double()
+        def rounded(values):
+            return values.bfloat16().double()
 
-    with torch.no_grad():
-        scores = built.scores(everything())
-        assert scores.dtype == torch.float32
-        for fold in range(FOLDS):
-            first, last = (plain_model(spec, drawn, fold)[i] for i in (0, 2))
-            x = rounded(scaled_by_torch(spec, features, folds[fold]))
-            hidden = (x @ rounded(first.weight.T)).bfloat16().float() + first.bias
-            expected = (rounded(hidden.relu()) @ rounded(last.weight.T)).bfloat16().float() + last.bias
-            # a sum may fall to the other side of a rounding
-            assert np.isclose(scores[fold], expected, atol=1e-6).mean() > 0.9
+        with torch.no_grad():
+            scores = built.scores(everything())
+            assert scores.dtype == torch.float32
+            for fold in range(FOLDS):
+                first, last = (plain_model(spec, drawn, fold)[i] for i in (0, 2))
+                x = rounded(scaled_by_torch(spec, features, folds[fold]))
+                hidden = (x @ rounded(first.weight.T)).bfloat16().float() + first.bias
+                expected = (rounded(hidden.relu()) @ rounded(last.weight.T)).bfloat16().float() + last.bias
+                # a sum may fall to the other side of a rounding
+                assert np.isclose(scores[fold], expected, atol=1e-6).mean() > 0.9
 
 
-def test_members_of_equal_fold_and_start_begin_alike_whatever_their_trial():
-    heads = build(LINEAR, every_member(ADAM, starts=2)).fitted()["layers.0.weight"]
+def test_heads_of_equal_fold_and_start_begin_alike_whatever_their_trial():
+    heads = build(LINEAR, every_job(ADAM, starts=2)).fitted()["layers.0.weight"]
     for trial in (1, 2):
         assert np.array_equal(heads[:6], heads[6 * trial : 6 * trial + 6])
     assert len({one.tobytes() for one in heads}) == 6

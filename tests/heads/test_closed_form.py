@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
@@ -25,28 +27,28 @@ def everybody(features):
     return np.ones((1, len(features)), bool)
 
 
-@pytest.mark.parametrize("scaling", SCALINGS)
 @pytest.mark.parametrize("spec", [CLASS_MEAN, KNN], ids=str)
-def test_held_out_drawings_have_no_influence(spec, scaling):
-    spec, (features, targets, folds) = replace(spec, scaling=scaling), toy()
-    before = compute_heads(spec, features, targets, folds, CLASSES)
-    for member, own in enumerate(folds):
-        other, others = features.copy(), targets.copy()
-        other[~own] = 77.0
-        others[~own] = (targets[~own] + 1) % CLASSES
-        after = compute_heads(spec, other, others, folds, CLASSES)
-        assert np.array_equal(head_probs(before, spec, features, member), head_probs(after, spec, features, member))
+def test_held_out_drawings_have_no_influence(spec):
+    for scaling in SCALINGS:
+        spec, (features, targets, folds) = replace(spec, scaling=scaling), toy()
+        before = compute_heads(spec, features, targets, folds, CLASSES)
+        for head, own in enumerate(folds):
+            other, others = features.copy(), targets.copy()
+            other[~own] = 77.0
+            others[~own] = (targets[~own] + 1) % CLASSES
+            after = compute_heads(spec, other, others, folds, CLASSES)
+            assert np.array_equal(head_probs(before, spec, features, head), head_probs(after, spec, features, head))
 
 
-@pytest.mark.parametrize("scaling", SCALINGS)
 @pytest.mark.parametrize("spec", [CLASS_MEAN, KNN], ids=str)
-def test_the_head_of_a_fold_is_the_one_of_its_own_drawings_alone(spec, scaling):
-    spec, (features, targets, folds) = replace(spec, scaling=scaling), toy()
-    together = compute_heads(spec, features, targets, folds, CLASSES)
-    for member, own in enumerate(folds):
-        alone = compute_heads(spec, features[own], targets[own], everybody(features[own]), CLASSES)
-        expected = head_probs(alone, spec, features, 0)
-        np.testing.assert_allclose(head_probs(together, spec, features, member), expected, atol=1e-6)
+def test_the_head_of_a_fold_is_the_one_of_its_own_drawings_alone(spec):
+    for scaling in SCALINGS:
+        spec, (features, targets, folds) = replace(spec, scaling=scaling), toy()
+        together = compute_heads(spec, features, targets, folds, CLASSES)
+        for head, own in enumerate(folds):
+            alone = compute_heads(spec, features[own], targets[own], everybody(features[own]), CLASSES)
+            expected = head_probs(alone, spec, features, 0)
+            np.testing.assert_allclose(head_probs(together, spec, features, head), expected, atol=1e-6)
 
 
 def test_scaling_is_sklearns_of_the_folds_own_drawings():
@@ -63,26 +65,25 @@ def test_scaling_is_sklearns_of_the_folds_own_drawings():
 MANY = 30_000
 
 
-@pytest.mark.parametrize("n", [2, 50, MANY])
-@pytest.mark.parametrize("value", [0.1, 100.3, -1000.7])
-def test_a_constant_feature_says_nothing(value, n):
-    features = np.random.default_rng(0).normal(0, 1, (n, 2)).astype(np.float16)
-    features[:, 1] = value
-    scaling = fold_scaling(features, everybody(features))
-    assert scaling["scale"][0, 0, 1] == 0
-    assert scaling["scale"][0, 0, 0] > 0
-    assert scaling["mean"][0, 0, 1] == np.float16(value)
+def test_a_constant_feature_has_no_influence():
+    for n, value in itertools.product([2, 50, MANY], [0.1, 100.3, -1000.7]):
+        features = np.random.default_rng(0).normal(0, 1, (n, 2)).astype(np.float16)
+        features[:, 1] = value
+        scaling = fold_scaling(features, everybody(features))
+        assert scaling["scale"][0, 0, 1] == 0
+        assert scaling["scale"][0, 0, 0] > 0
+        assert scaling["mean"][0, 0, 1] == np.float16(value)
 
 
-@pytest.mark.parametrize("n", [50, MANY])
-def test_scaling_is_exact_far_from_zero(n):
-    features = np.random.default_rng(0).normal(100, 1, (n, 2)).astype(np.float16)
-    scaling, exact = fold_scaling(features, everybody(features)), features.astype(np.float64)
-    np.testing.assert_allclose(scaling["mean"][0, 0], exact.mean(0), atol=1e-4)
-    np.testing.assert_allclose(scaling["scale"][0, 0], 1 / exact.std(0), rtol=1e-4)
+def test_scaling_is_exact_far_from_zero():
+    for n in [50, MANY]:
+        features = np.random.default_rng(0).normal(100, 1, (n, 2)).astype(np.float16)
+        scaling, exact = fold_scaling(features, everybody(features)), features.astype(np.float64)
+        np.testing.assert_allclose(scaling["mean"][0, 0], exact.mean(0), atol=1e-4)
+        np.testing.assert_allclose(scaling["scale"][0, 0], 1 / exact.std(0), rtol=1e-4)
 
 
-def test_a_neighbours_head_holds_every_drawing_once_and_says_whom_each_fold_has_seen():
+def test_a_neighbours_head_holds_every_drawing_once_and_says_on_which_each_fold_is_trained():
     features, targets, folds = toy()
     tensors = compute_heads(KNN, features, targets, folds, CLASSES + 1)
     assert {name: (values.shape, values.dtype.name) for name, values in tensors.items()} == {
@@ -101,8 +102,8 @@ def test_a_drawing_is_its_own_nearest_neighbour():
     features, targets, folds = toy()
     spec = replace(KNN, neighbours=1)
     tensors = compute_heads(spec, features, targets, folds, CLASSES)
-    for member, own in enumerate(folds):
-        probs = head_probs(tensors, spec, features[own], member)
+    for head, own in enumerate(folds):
+        probs = head_probs(tensors, spec, features[own], head)
         assert np.array_equal(probs.argmax(1), targets[own])
         np.testing.assert_allclose(probs.max(1), 1, atol=1e-5)
 
@@ -113,33 +114,32 @@ def sharpness_of(tensors, means):
     return np.median((weight[:, 1:] - weight[:, :1]) / (2 * (means[1:] - means[:1]).T))
 
 
-def left_out_loss(sharpness, x, targets):
+def left_out_loss(log_sharpness, x, targets):
     """The mean loss of drawings against class means that they are left out of, by loops."""
     losses = []
     for row in range(len(x)):
         others = np.arange(len(x)) != row
         if (targets[others] == targets[row]).any():
             means = np.array([x[others & (targets == one)].mean(0) for one in range(CLASSES)])
-            scores = -sharpness * ((x[row] - means) ** 2).sum(1)
+            scores = -np.exp(log_sharpness) * ((x[row] - means) ** 2).sum(1)
             losses.append(np.log(np.exp(scores - scores[targets[row]]).sum()))
     return np.mean(losses)
 
 
-@pytest.mark.parametrize("lone", [False, True])
-@pytest.mark.parametrize("spread", [0.3, 1.0])
-def test_the_nearest_means_sharpness_is_the_likeliest_for_drawings_that_are_left_out(spread, lone):
-    generator = np.random.default_rng(3)
-    targets = np.arange(N) % CLASSES
-    if lone:
-        targets[targets == 3] = 2
-        targets[7] = 3  # a class of one drawing, which can't be left out
-    x = generator.normal(0, 1, (N, D)) * spread + np.eye(CLASSES, D)[targets]
-    means = np.array([x[targets == one].mean(0) for one in range(CLASSES)])
-    tensors = compute_heads(CLASS_MEAN, x.astype(np.float32), targets, everybody(x), CLASSES)
-    best = minimize_scalar(lambda log: left_out_loss(np.exp(log), x, targets), bounds=(-5, 6), method="bounded").x
-    # the grid of factors is so fine
-    step = np.log(TEMPERATURES[1] / TEMPERATURES[0])
-    assert abs(np.log(sharpness_of(tensors, means)) - best) <= step
+def test_the_nearest_means_sharpness_is_the_likeliest_for_drawings_that_are_left_out():
+    for lone, spread in itertools.product([False, True], [0.3, 1.0]):
+        generator = np.random.default_rng(3)
+        targets = np.arange(N) % CLASSES
+        if lone:
+            targets[targets == 3] = 2
+            targets[7] = 3  # a class of one drawing, which can't be left out
+        x = generator.normal(0, 1, (N, D)) * spread + np.eye(CLASSES, D)[targets]
+        means = np.array([x[targets == one].mean(0) for one in range(CLASSES)])
+        tensors = compute_heads(CLASS_MEAN, x.astype(np.float32), targets, everybody(x), CLASSES)
+        best = minimize_scalar(left_out_loss, bounds=(-5, 6), args=(x, targets), method="bounded").x
+        # the grid of factors is so fine
+        step = np.log(TEMPERATURES[1] / TEMPERATURES[0])
+        assert abs(np.log(sharpness_of(tensors, means)) - best) <= step
 
 
 def test_the_nearest_mean_by_hand():
@@ -150,7 +150,7 @@ def test_the_nearest_mean_by_hand():
     np.testing.assert_allclose(probs[:, 0], expected, rtol=1e-6)
 
 
-def test_a_class_that_a_fold_has_not_seen_is_no_answer_of_it():
+def test_a_class_that_a_fold_is_not_trained_on_is_never_predicted_by_it():
     features, targets, folds = toy()
     folds[1, targets == 2] = False
     tensors = compute_heads(CLASS_MEAN, features, targets, folds, CLASSES + 1)
@@ -160,16 +160,16 @@ def test_a_class_that_a_fold_has_not_seen_is_no_answer_of_it():
     assert head_probs(tensors, CLASS_MEAN, features, 0)[:, 2].max() > 0.1
 
 
-@pytest.mark.parametrize("scaling", SCALINGS)
 @pytest.mark.parametrize("spec", [CLASS_MEAN, KNN], ids=str)
-def test_drawings_that_are_all_the_same_are_answered_by_the_classes_alike(spec, scaling):
-    spec, features, targets = replace(spec, scaling=scaling), np.full((4, D), 2, np.float16), np.array([0, 1, 0, 1])
-    tensors = compute_heads(spec, features, targets, everybody(features), 2)
-    np.testing.assert_allclose(head_probs(tensors, spec, features, 0), 0.5, atol=1e-5)
+def test_drawings_that_are_all_the_same_have_the_same_probability_for_each_class(spec):
+    for scaling in SCALINGS:
+        spec, features, targets = replace(spec, scaling=scaling), np.full((4, D), 2, np.float16), np.array([0, 1, 0, 1])
+        tensors = compute_heads(spec, features, targets, everybody(features), 2)
+        np.testing.assert_allclose(head_probs(tensors, spec, features, 0), 0.5, atol=1e-5)
 
 
 @pytest.mark.parametrize("spec", [CLASS_MEAN, KNN], ids=str)
-def test_a_single_class_is_the_only_answer(spec):
+def test_a_single_class_is_the_only_prediction(spec):
     features = toy()[0]
     tensors = compute_heads(spec, features, np.ones(N, np.int64), everybody(features), 3)
     np.testing.assert_allclose(head_probs(tensors, spec, features, 0), np.tile([0, 1, 0], (N, 1)), atol=1e-5)
@@ -178,12 +178,12 @@ def test_a_single_class_is_the_only_answer(spec):
 FAR = 50.0
 
 
-@pytest.mark.parametrize("distance", [0.0, 2.0, FAR])
-def test_means_far_from_zero_decide_as_sklearns_nearest_centroid(distance):
-    generator = np.random.default_rng(0)
-    targets = np.arange(400) % CLASSES
-    features = (distance + generator.normal(0, 0.5, (400, 64)) + 0.5 * np.eye(CLASSES, 64)[targets]).astype(np.float32)
-    tensors = compute_heads(CLASS_MEAN, features, targets, everybody(features), CLASSES)
-    exact = features.astype(np.float64)
-    expected = NearestCentroid().fit(exact, targets).predict(exact)
-    assert (head_probs(tensors, CLASS_MEAN, features, 0).argmax(1) == expected).mean() > 0.995
+def test_means_far_from_zero_decide_as_sklearns_nearest_centroid():
+    for distance in [0.0, 2.0, FAR]:
+        generator = np.random.default_rng(0)
+        targets = np.arange(400) % CLASSES
+        features = (distance + generator.normal(0, 0.5, (400, 64)) + 0.5 * np.eye(CLASSES, 64)[targets]).astype(np.float32)
+        tensors = compute_heads(CLASS_MEAN, features, targets, everybody(features), CLASSES)
+        exact = features.astype(np.float64)
+        expected = NearestCentroid().fit(exact, targets).predict(exact)
+        assert (head_probs(tensors, CLASS_MEAN, features, 0).argmax(1) == expected).mean() > 0.995

@@ -1,3 +1,4 @@
+import logging
 import math
 import threading
 from contextlib import contextmanager
@@ -13,9 +14,10 @@ from sklearn.utils.class_weight import compute_class_weight
 from inkfold.heads import fit as training
 from inkfold.heads.closed_form import compute_heads
 from inkfold.heads.fit import Trial, fit_trials
-from inkfold.heads.fit_group import AugmentedFeatures, TrainingSet, epoch_order
+from inkfold.heads.fit_group import epoch_order
 from inkfold.heads.head import head_probs, init_heads, mean_probs
 from inkfold.heads.randomness import StepRandomness
+from inkfold.heads.training_set import AugmentedFeatures, TrainingSet
 from toy_heads import (
     CLASS_MEAN,
     COSINE,
@@ -97,7 +99,7 @@ def toy():
     return features, targets, np.stack([folds != fold for fold in range(FOLDS)])
 
 
-def lessons(**changes):
+def training_set(**changes):
     features, targets, folds = toy()
     given = {"features": features, "targets": targets, "folds": folds, "num_classes": CLASSES, "seed": SEED}
     return TrainingSet(**{**given, **changes})
@@ -105,7 +107,7 @@ def lessons(**changes):
 
 def fit(settings=PLAIN, spec=LINEAR, starts=1, **changes):
     """Fit one trial."""
-    [fitted] = fit_trials(lessons(**changes), [Trial(spec, replace(settings, starts=starts))])
+    [fitted] = fit_trials(training_set(**changes), [Trial(spec, replace(settings, starts=starts))])
     return fitted
 
 
@@ -119,7 +121,7 @@ def views(epoch):
 
 
 FACTORS = (1.0, 0.5, 0.5, 2.0, 0.1)
-SCHOOLING = AugmentedFeatures(views, FACTORS)
+AUGMENTED = AugmentedFeatures(views, FACTORS)
 
 
 def same(one, other):
@@ -178,11 +180,11 @@ def plain_loss(one, scores, y, weight):
     return losses * (1 - scores.softmax(1)[torch.arange(len(y)), y]) ** one.focal_gamma
 
 
-def plain_step(one, scores_of, lesson, batch, chance):
-    """The mean loss of a member's own drawings of a minibatch."""
+def plain_step(one, scores_of, lesson, batch, randomness):
+    """The mean loss of a head's own drawings of a minibatch."""
     x, y, own, weight = lesson
     mine, rows = own[batch], batch[own[batch]]
-    mixture = chance.mixture([one.mixup], mine[None].float())
+    mixture = randomness.mixture([one.mixup], mine[None].float())
     if not len(rows):
         return scores_of(x[rows]).sum()  # a step without a gradient
     if mixture is None and not one.focal_gamma:
@@ -206,15 +208,15 @@ def plain_scores(model, x, kept):
     return x
 
 
-def kept_of(trial, start, mine, chance):
-    """What dropout leaves of a member's drawings after each activation: it is drawn for the whole minibatch."""
+def kept_of(trial, start, mine, randomness):
+    """What dropout leaves of a head's drawings after each activation: it is drawn for the whole minibatch."""
     share = torch.tensor([[[trial.spec.dropout]]])
     widths = enumerate(trial.spec.hidden if trial.spec.dropout else (), 1)
-    return [chance.dropped(torch.ones(1, len(mine), width), layer, [start], share)[0, mine] for layer, width in widths]
+    return [randomness.dropped(torch.ones(1, len(mine), width), layer, [start], share)[0, mine] for layer, width in widths]
 
 
-def plain_fit(trial, fold, start, schooling=None):
-    """The textbook loop for one member, with PyTorch's own layers, loss, optimisers and schedules."""
+def plain_fit(trial, fold, start, augmented=None):
+    """The textbook loop for one head, with PyTorch's own layers, loss, optimisers and schedules."""
     (features, targets, folds), spec, one = toy(), trial.spec, trial.settings
     y, own = torch.from_numpy(targets), torch.from_numpy(folds[fold])
     model = plain_model(spec, init_heads(spec, D, CLASSES, [(SEED, 1, fold, start)]), 0)
@@ -226,16 +228,16 @@ def plain_fit(trial, fold, start, schooling=None):
         every = compute_class_weight("balanced", classes=np.arange(CLASSES), y=targets[folds[fold]])
         weight = torch.from_numpy(every).float()
     for epoch in range(one.epochs):
-        shown = features if schooling is None else schooling.features(epoch)
+        shown = features if augmented is None else augmented.features(epoch)
         # features as they are decide the scaling
         x = scaled_by_torch(spec, np.concatenate([shown, features]), np.concatenate([np.zeros(N, bool), folds[fold]]))[:N]
         for step, batch in enumerate(torch.from_numpy(epoch_order(N, SEED, epoch)).split(one.batch_size)):
-            chance = StepRandomness((SEED, epoch, step), len(batch), torch.device("cpu"))
-            kept = kept_of(trial, start, own[batch], chance)
+            randomness = StepRandomness(SEED, epoch, step, batch_size=len(batch), device=torch.device("cpu"))
+            kept = kept_of(trial, start, own[batch], randomness)
             optimiser.zero_grad()
-            plain_step(one, partial(plain_scores, model, kept=kept), (x, y, own, weight), batch, chance).backward()
+            plain_step(one, partial(plain_scores, model, kept=kept), (x, y, own, weight), batch, randomness).backward()
             scheduled = optimiser.param_groups[0]["lr"]
-            optimiser.param_groups[0]["lr"] = scheduled * (1 if schooling is None else schooling.lr_factors[epoch])
+            optimiser.param_groups[0]["lr"] = scheduled * (1 if augmented is None else augmented.lr_factors[epoch])
             optimiser.step()
             optimiser.param_groups[0]["lr"] = scheduled
             for schedule in schedules:
@@ -257,28 +259,28 @@ def as_heads(model):
     }
 
 
-def check_against_plain(fitted, trial, schooling=None):
-    members = list(product(range(FOLDS), range(trial.settings.starts)))
-    assert fitted.folds == tuple(fold for fold, _ in members)
-    for i, (fold, start) in enumerate(members):
+def check_against_plain(fitted, trial, augmented=None):
+    heads = list(product(range(FOLDS), range(trial.settings.starts)))
+    assert fitted.folds == tuple(fold for fold, _ in heads)
+    for i, (fold, start) in enumerate(heads):
         found = {name: values[i] for name, values in fitted.heads.items() if name not in ("mean", "scale")}
-        check_close(found, as_heads(plain_fit(trial, fold, start, schooling)))
+        check_close(found, as_heads(plain_fit(trial, fold, start, augmented)))
 
 
 @pytest.fixture(scope="module")
 def together():
     """All trials, fitted in one program."""
-    return dict(zip(EVERY_TRIAL, fit_trials(lessons(), list(EVERY_TRIAL.values())), strict=True))
+    return dict(zip(EVERY_TRIAL, fit_trials(training_set(), list(EVERY_TRIAL.values())), strict=True))
 
 
 @pytest.mark.parametrize("name", TRIALS)
-def test_every_member_of_every_trial_ends_as_a_plain_pytorch_loop_does(together, name):
+def test_every_head_of_every_trial_ends_as_a_plain_pytorch_loop_does(together, name):
     check_against_plain(together[name], TRIALS[name])
 
 
 @pytest.mark.parametrize("name", EVERY_TRIAL)
 def test_every_trial_ends_among_others_as_it_does_alone(together, name):
-    [alone] = fit_trials(lessons(), [EVERY_TRIAL[name]])
+    [alone] = fit_trials(training_set(), [EVERY_TRIAL[name]])
     check_alike(together[name], alone)
 
 
@@ -287,17 +289,17 @@ def test_trials_end_alike_whatever_the_size_of_groups_and_the_number_of_threads(
     monkeypatch.setattr(training, "CACHE_BYTES", cache_bytes)
     order = list(EVERY_TRIAL)[::-1]
     with threads(count):
-        fitted = fit_trials(lessons(), [EVERY_TRIAL[name] for name in order])
+        fitted = fit_trials(training_set(), [EVERY_TRIAL[name] for name in order])
     for name, one in zip(order, fitted, strict=True):
         check_alike(one, together[name])
 
 
 @pytest.mark.parametrize("trials", [[], [Trial(KNN, PLAIN)]])
 def test_programs_without_anything_to_fit_by_steps(trials):
-    assert len(fit_trials(lessons(), trials, report=lambda *_: True)) == len(trials)
+    assert len(fit_trials(training_set(), trials, report=lambda *_: True)) == len(trials)
 
 
-def test_batches_of_two_in_which_a_member_may_have_no_row_agree_with_a_plain_loop_too():
+def test_batches_of_two_in_which_a_head_may_have_no_row_agree_with_a_plain_loop_too():
     folds = toy()[2]
     batches = epoch_order(N, SEED, 0).reshape(-1, 2)
     assert not folds[:, batches].any(2).all(), "the case is there"
@@ -310,7 +312,7 @@ def test_batches_of_two_in_which_a_member_may_have_no_row_agree_with_a_plain_loo
 @pytest.mark.parametrize("spec", [LINEAR, STANDARDISED, NORMED, COSINE], ids=str)
 def test_a_curriculums_features_and_rates_agree_with_a_plain_loop_too(settings, spec):
     trial = Trial(spec, replace(settings, epochs=5))
-    check_against_plain(fit(trial.settings, spec, schooling=SCHOOLING), trial, SCHOOLING)
+    check_against_plain(fit(trial.settings, spec, augmented=AUGMENTED), trial, AUGMENTED)
 
 
 @pytest.mark.parametrize("spec", [LINEAR, replace(LINEAR, scaling="standardise"), MLP, STANDARDISED, NORMED, COSINE], ids=str)
@@ -327,7 +329,7 @@ def test_fitting_twice_gives_the_same_bytes(monkeypatch):
         EVERY_TRIAL[name] for name in ("dropout", "more dropout, and mixed", "the best epoch", "cosine", "several starts")
     ]
     with threads(2):
-        once, again = fit_trials(lessons(), trials), fit_trials(lessons(), trials)
+        once, again = fit_trials(training_set(), trials), fit_trials(training_set(), trials)
     for one, other in zip(once, again, strict=True):
         assert same(one.heads, other.heads)
         assert (one.curve, one.selection) == (other.curve, other.selection)
@@ -351,10 +353,10 @@ def test_fitting_does_not_touch_pytorchs_random_state_or_settings(count):
         raise ValueError("mine")
 
     with threads(count):
-        fit_trials(lessons(), trials)
+        fit_trials(training_set(), trials)
         assert (torch.get_num_threads(), threads_elsewhere()) == (count, count)
         with pytest.raises(ValueError, match="mine"):
-            fit_trials(lessons(), trials, progress=fail)
+            fit_trials(training_set(), trials, progress=fail)
         assert (torch.get_num_threads(), threads_elsewhere()) == (count, count)
     assert torch.equal(state, torch.get_rng_state())
     assert np.array_equal(numpys, np.random.get_state()[1])  # noqa: NPY002
@@ -382,26 +384,26 @@ def test_held_out_drawings_have_no_influence(name):
     spec, settings = HELD_OUT_CASES[name]
     features, targets, folds = toy()
     before = fit_heads(settings, spec)
-    for member in range(FOLDS):
-        held_out = ~folds[member]
+    for head in range(FOLDS):
+        held_out = ~folds[head]
         other, others = features.copy(), targets.copy()
         other[held_out] = 77.0
         others[held_out] = (targets[held_out] + 1) % CLASSES
         after = fit_heads(settings, spec, features=other, targets=others)
-        assert all(before[name][member].tobytes() == after[name][member].tobytes() for name in before)
+        assert all(before[name][head].tobytes() == after[name][head].tobytes() for name in before)
         assert not same(before, after)
 
 
-def test_standardising_uses_the_members_own_drawings():
+def test_standardising_uses_the_heads_own_drawings():
     features, _, folds = toy()
     heads = fit_heads(replace(PLAIN, epochs=1), replace(LINEAR, scaling="standardise"), starts=2)
-    for member, own in enumerate(folds.repeat(2, 0)):
+    for head, own in enumerate(folds.repeat(2, 0)):
         expected = features[own].astype(np.float64)
-        np.testing.assert_allclose(heads["mean"][member, 0], expected.mean(0), atol=1e-5)
-        np.testing.assert_allclose(heads["scale"][member, 0], 1 / expected.std(0), rtol=1e-4)
+        np.testing.assert_allclose(heads["mean"][head, 0], expected.mean(0), atol=1e-5)
+        np.testing.assert_allclose(heads["scale"][head, 0], 1 / expected.std(0), rtol=1e-4)
 
 
-def test_a_constant_feature_says_nothing():
+def test_a_constant_feature_has_no_influence():
     features, spec = toy()[0].copy(), replace(LINEAR, scaling="standardise")
     features[:, 2] = 3.0
     heads = fit_heads(replace(PLAIN, epochs=2), spec, features=features)
@@ -412,13 +414,13 @@ def test_a_constant_feature_says_nothing():
     assert np.array_equal(head_probs(heads, spec, moved, 0), head_probs(heads, spec, features[:5], 0))
 
 
-LEARNERS = {"linear": LINEAR, "mlp": NORMED, "cosine": COSINE, "class_mean": CLASS_MEAN, "knn": KNN}
+SEPARATING = {"linear": LINEAR, "mlp": NORMED, "cosine": COSINE, "class_mean": CLASS_MEAN, "knn": KNN}
 LONGER = settings_of(epochs=30, batch_size=8, lr=0.05)
 
 
-@pytest.mark.parametrize("kind", LEARNERS)
+@pytest.mark.parametrize("kind", SEPARATING)
 def test_classes_without_drawings_get_little_probability(kind):
-    (features, _, folds), spec = toy(), LEARNERS[kind]
+    (features, _, folds), spec = toy(), SEPARATING[kind]
     probs = head_probs(fit_heads(LONGER, spec, num_classes=CLASSES + 2), spec, features, 0)
     assert probs.shape == (N, CLASSES + 2)
     assert probs[folds[0], CLASSES:].mean() < 0.02
@@ -426,8 +428,8 @@ def test_classes_without_drawings_get_little_probability(kind):
 
 
 @pytest.mark.parametrize(("kind", "share"), [("linear", 0.8), ("mlp", 0.8), ("cosine", 0.7), ("class_mean", 0.6), ("knn", 0.6)])
-def test_heads_learn_what_can_be_learnt(kind, share):
-    (features, targets, folds), spec = toy(), LEARNERS[kind]
+def test_heads_fit_what_is_separable(kind, share):
+    (features, targets, folds), spec = toy(), SEPARATING[kind]
     own = folds[0]
     assert (head_probs(fit_heads(LONGER, spec), spec, features[own], 0).argmax(1) == targets[own]).mean() > share
 
@@ -439,7 +441,7 @@ def test_bfloat16_products_stay_close_to_float32():
     assert not same(exact, rough)
 
 
-def test_heads_that_are_computed_are_those_of_baselines_a_fold_each_without_a_curve(together):
+def test_computed_heads_are_the_closed_forms_one_per_fold_without_a_curve(together):
     for name in ("class means", "neighbours"):
         fitted = together[name]
         assert same(fitted.heads, compute_heads(fitted.spec, *toy(), CLASSES))
@@ -458,7 +460,7 @@ def test_starts_are_different_heads_of_which_the_first_is_there_without_the_othe
 
 def test_the_mean_over_starts_is_their_folds_answer(together):
     heads = together["several starts"].heads
-    expected = np.mean([head_probs(heads, LINEAR, toy()[0], member) for member in (3, 4, 5)], axis=0)
+    expected = np.mean([head_probs(heads, LINEAR, toy()[0], head) for head in (3, 4, 5)], axis=0)
     np.testing.assert_allclose(mean_probs(heads, LINEAR, toy()[0], [3, 4, 5]), expected, atol=1e-6)
 
 
@@ -467,67 +469,67 @@ def test_dropout_and_mixing_make_a_difference_and_none_of_them_is_none(name, wit
     trial = TRIALS[name]
     part = "spec" if name == "dropout" else "settings"
     nothing = replace(trial, **{part: replace(getattr(trial, part), **without)})
-    with_it, without_it = fit_trials(lessons(), [trial, nothing])
-    [alone] = fit_trials(lessons(), [nothing])
+    with_it, without_it = fit_trials(training_set(), [trial, nothing])
+    [alone] = fit_trials(training_set(), [nothing])
     check_alike(without_it, alone)
     assert np.abs(with_it.heads["layers.0.weight"] - alone.heads["layers.0.weight"]).max() > 0.01
 
 
 def test_equal_trials_end_equal_and_dropout_differs_between_starts_alone():
-    first, second = fit_trials(lessons(), [TRIALS["dropout"]] * 2)
+    first, second = fit_trials(training_set(), [TRIALS["dropout"]] * 2)
     check_alike(first, second)
     assert not np.allclose(first.heads["layers.0.weight"][0], first.heads["layers.0.weight"][1], atol=1e-2)
 
 
-def test_schooling_in_the_drawings_as_they_are_changes_nothing():
-    plain, schooled = fit(), fit(schooling=AugmentedFeatures(lambda _: toy()[0], [1.0] * 4))
-    assert same(plain.heads, schooled.heads)
-    assert plain.curve == schooled.curve
+def test_augmented_features_that_are_the_plain_ones_change_nothing():
+    plain, augmented_fit = fit(), fit(augmented=AugmentedFeatures(lambda _: toy()[0], [1.0] * 4))
+    assert same(plain.heads, augmented_fit.heads)
+    assert plain.curve == augmented_fit.curve
 
 
-def test_every_fold_asks_once_for_each_epochs_own_features():
-    asked = []
+def test_every_fold_reads_each_epochs_features_once():
+    epochs_read = []
 
     def features(epoch):
-        asked.append(epoch)
+        epochs_read.append(epoch)
         return views(epoch)
 
-    fit(schooling=AugmentedFeatures(features, FACTORS))
-    assert sorted(asked) == sorted([0, 1, 2, 3] * FOLDS)
+    fit(augmented=AugmentedFeatures(features, FACTORS))
+    assert sorted(epochs_read) == sorted([0, 1, 2, 3] * FOLDS)
 
 
-def test_every_group_asks_for_its_own_epochs_from_any_thread(monkeypatch):
+def test_every_group_reads_its_own_epochs_features_from_any_thread(monkeypatch):
     monkeypatch.setattr(training, "CACHE_BYTES", 1)
-    asked, askers, meeting = [], set(), threading.Barrier(2)
+    epochs_read, readers, meeting = [], set(), threading.Barrier(2)
 
     def features(epoch):
-        asked.append(epoch)
-        askers.add(threading.get_ident())
-        if len(asked) <= 2:
-            meeting.wait(120)  # two ask at once
+        epochs_read.append(epoch)
+        readers.add(threading.get_ident())
+        if len(epochs_read) <= 2:
+            meeting.wait(120)  # two read at once
         return views(epoch)
 
     with threads(2):
-        fitted = fit(schooling=AugmentedFeatures(features, FACTORS), starts=2)
-    assert sorted(asked) == sorted([0, 1, 2, 3] * FOLDS * 2)
-    assert len(askers) == 2
-    check_alike(fitted, replace(fit(schooling=SCHOOLING, starts=2)))
+        fitted = fit(augmented=AugmentedFeatures(features, FACTORS), starts=2)
+    assert sorted(epochs_read) == sorted([0, 1, 2, 3] * FOLDS * 2)
+    assert len(readers) == 2
+    check_alike(fitted, replace(fit(augmented=AUGMENTED, starts=2)))
 
 
 def held_out_probs(heads, spec, features):
-    """What each drawing's own member, which has not seen it, says."""
+    """What each drawing's own head, which was not trained on it, predicts."""
     probs = np.zeros((N, CLASSES))
-    for member, seen in enumerate(toy()[2]):
-        probs[~seen] = head_probs(heads, spec, features[~seen], member)
+    for head, own in enumerate(toy()[2]):
+        probs[~own] = head_probs(heads, spec, features[~own], head)
     return probs
 
 
-@pytest.mark.parametrize("schooling", [None, SCHOOLING], ids=["plain", "schooling"])
+@pytest.mark.parametrize("augmented", [None, AUGMENTED], ids=["plain", "augmented"])
 @pytest.mark.parametrize("spec", [LINEAR, STANDARDISED, NORMED, COSINE], ids=str)
-def test_the_curve_ends_with_the_figures_of_the_held_out_drawings_as_they_are(spec, schooling):
+def test_the_curve_ends_with_the_figures_of_the_held_out_drawings_as_they_are(spec, augmented):
     settings = settings_of(epochs=5, batch_size=8, mixup=0.5, label_smoothing=0.1, focal_gamma=1.0)
     spec = replace(spec, dropout=0.3) if spec.kind == "mlp" else spec
-    fitted = fit(settings, spec, schooling=schooling)
+    fitted = fit(settings, spec, augmented=augmented)
     features, targets, _ = toy()
     probs = held_out_probs(fitted.heads, spec, features)
     # scikit-learn's figures
@@ -538,19 +540,19 @@ def test_the_curve_ends_with_the_figures_of_the_held_out_drawings_as_they_are(sp
 
 def test_each_point_of_the_curve_is_where_a_shorter_fit_ends():
     settings = replace(PLAIN, schedule=schedule_of("constant"), mixup=0.4)
-    curve = fit(settings, schooling=SCHOOLING).curve
+    curve = fit(settings, augmented=AUGMENTED).curve
     for epochs in (1, 2, 3):
-        assert fit(replace(settings, epochs=epochs), schooling=SCHOOLING).curve == curve[:epochs]
+        assert fit(replace(settings, epochs=epochs), augmented=AUGMENTED).curve == curve[:epochs]
 
 
 def test_the_curves_figures_by_hand():
-    # Two drawings, a member for each; features of 0 leave the biases, and a rate of next to nothing leaves those as drawn.
+    # Two drawings, a head for each; features of 0 leave the biases, and a rate of next to nothing leaves those as drawn.
     targets, folds = np.array([0, 1]), np.array([[True, False], [False, True]])
     settings = settings_of(epochs=2, batch_size=2, lr=1e-12)
     [fitted] = fit_trials(TrainingSet(np.zeros((2, 3), np.float32), targets, folds, 2, SEED), [Trial(LINEAR, settings)])
     bias = fitted.heads["layers.0.bias"][:, 0].astype(float)
-    own = [math.log(1 + math.exp(bias[member, 1 - target] - bias[member, target])) for member, target in ((0, 0), (1, 1))]
-    others = [math.log(1 + math.exp(bias[member, 1 - target] - bias[member, target])) for member, target in ((0, 1), (1, 0))]
+    own = [math.log(1 + math.exp(bias[head, 1 - target] - bias[head, target])) for head, target in ((0, 0), (1, 1))]
+    others = [math.log(1 + math.exp(bias[head, 1 - target] - bias[head, target])) for head, target in ((0, 1), (1, 0))]
     right = [bias[0, 1] > bias[0, 0], bias[1, 0] >= bias[1, 1]]
     for point in fitted.curve:
         assert point.loss == pytest.approx(sum(own) / 2, rel=1e-5)
@@ -558,9 +560,9 @@ def test_the_curves_figures_by_hand():
         assert point.held_out_accuracy == sum(right) / 2
 
 
-def test_the_curves_loss_is_the_mean_of_the_members_losses_while_they_learn():
+def test_the_curves_loss_is_the_mean_of_the_heads_losses_while_they_are_trained():
     (_, targets, folds), settings = toy(), settings_of(epochs=2, batch_size=N, lr=0.01, label_smoothing=0.1)
-    curve = fit(settings, schooling=SCHOOLING, starts=2).curve
+    curve = fit(settings, augmented=AUGMENTED, starts=2).curve
     losses = []
     for fold, start in product(range(FOLDS), range(2)):
         model, own = plain_model(LINEAR, init_heads(LINEAR, D, CLASSES, [(SEED, 1, fold, start)]), 0), folds[fold]
@@ -572,8 +574,8 @@ def test_the_curves_loss_is_the_mean_of_the_members_losses_while_they_learn():
 def test_the_curves_rate_is_the_schedules_at_the_epochs_start_times_the_epochs_factor():
     step = settings_of(epochs=5, batch_size=8, lr=0.1, schedule="step", every=2, gamma=0.5)
     assert [point.lr for point in fit(step).curve] == pytest.approx([0.1, 0.1, 0.05, 0.05, 0.025])
-    schooled = [point.lr for point in fit(step, schooling=SCHOOLING).curve]
-    assert schooled == pytest.approx([0.1, 0.05, 0.025, 0.1, 0.0025])
+    augmented_fit = [point.lr for point in fit(step, augmented=AUGMENTED).curve]
+    assert augmented_fit == pytest.approx([0.1, 0.05, 0.025, 0.1, 0.0025])
     cosine = [point.lr for point in fit(settings_of(epochs=4, lr=0.1)).curve]
     assert cosine == pytest.approx([0.1, 0.05 + 0.1 * 0.5**1.5, 0.05, 0.05 - 0.1 * 0.5**1.5])
 
@@ -588,7 +590,7 @@ def test_without_held_out_drawings_the_curve_has_no_held_out_figures():
     assert point.loss > 0
 
 
-def test_a_member_that_holds_nothing_out_leaves_the_others_figures_alone():
+def test_a_head_that_holds_nothing_out_leaves_the_others_figures_alone():
     folds = toy()[2]
     plain, more = (fit(folds=given).curve for given in (folds, np.vstack([folds, np.ones((1, N), bool)])))
     for one, other in zip(plain, more, strict=True):
@@ -600,20 +602,20 @@ REPORTED = [TRIALS[name] for name in ("without decay", "mixed", "several starts"
 
 
 @pytest.mark.parametrize(("cache_bytes", "count"), [(1, 1), (1, 2), (1 << 24, 1)])
-def test_a_trial_that_is_told_to_stop_stops_alone(monkeypatch, cache_bytes, count):
+def test_a_trial_that_is_stopped_stops_alone(monkeypatch, cache_bytes, count):
     monkeypatch.setattr(training, "CACHE_BYTES", cache_bytes)
-    told = {}
+    reported = {}
 
     def report(trial, epoch, accuracy):
-        told.setdefault(trial, []).append((epoch, accuracy))
+        reported.setdefault(trial, []).append((epoch, accuracy))
         return (trial, epoch) not in {(1, 1), (2, 0)}
 
     with threads(count):
-        undisturbed, fitted = fit_trials(lessons(), REPORTED), fit_trials(lessons(), REPORTED, report=report)
+        undisturbed, fitted = fit_trials(training_set(), REPORTED), fit_trials(training_set(), REPORTED, report=report)
     for trial, (one, expected) in enumerate(zip(fitted, undisturbed, strict=True)):
         epochs = {1: 2, 2: 1}.get(trial, 4)
-        asked = min(epochs, 3)  # after the last epoch there is nothing to decide
-        assert told[trial] == [(epoch, one.curve[epoch].held_out_accuracy) for epoch in range(asked)]
+        decided = min(epochs, 3)  # after the last epoch there is nothing to decide
+        assert reported[trial] == [(epoch, one.curve[epoch].held_out_accuracy) for epoch in range(decided)]
         if trial not in (1, 2):
             check_alike(one, expected)
             continue
@@ -628,7 +630,7 @@ def test_a_trial_that_is_told_to_stop_stops_alone(monkeypatch, cache_bytes, coun
 
 def test_a_trial_that_keeps_its_best_epoch_has_no_head_when_it_is_stopped():
     best = replace(PLAIN, keep="best")
-    one, other = fit_trials(lessons(), [Trial(LINEAR, best)] * 2, report=lambda trial, epoch, _: trial == 0 or epoch < 2)
+    one, other = fit_trials(training_set(), [Trial(LINEAR, best)] * 2, report=lambda trial, epoch, _: trial == 0 or epoch < 2)
     assert (other.heads, other.selection, len(other.curve)) == (None, None, 3)
     check_alike(one, fit(best))
 
@@ -638,11 +640,11 @@ TAME = settings_of(epochs=6, batch_size=8, lr=0.05, optimiser="sgd", schedule="c
 
 @pytest.mark.parametrize("cache_bytes", [1, 1 << 24])
 @pytest.mark.parametrize(("spec", "decay"), [(LINEAR, 100.0), (NORMED, 10.0)], ids=["linear", "mlp"])
-def test_a_trial_that_diverges_is_told_and_leaves_the_others_alone(monkeypatch, cache_bytes, spec, decay):
+def test_a_trial_that_diverges_is_reported_and_leaves_the_others_alone(monkeypatch, cache_bytes, spec, decay):
     monkeypatch.setattr(training, "CACHE_BYTES", cache_bytes)
     high = replace(TAME, lr=0.5, weight_decay=decay)
     trials = [Trial(spec, TAME), Trial(spec, replace(high, starts=2)), Trial(spec, replace(TAME, lr=0.01))]
-    before, wild, after = fit_trials(lessons(), trials)
+    before, wild, after = fit_trials(training_set(), trials)
     for one, trial in ((before, trials[0]), (after, trials[2])):
         check_alike(one, fit(trial.settings, spec))
     assert 0 < wild.diverged < 5, "the case is there"
@@ -659,7 +661,7 @@ def test_a_trial_that_diverges_is_told_and_leaves_the_others_alone(monkeypatch, 
     "cache_bytes",
     [1 << 24, 1],
 )
-def test_the_first_epoch_in_which_a_member_diverges_is_told_whatever_the_size_of_groups(monkeypatch, cache_bytes):
+def test_the_first_epoch_in_which_a_head_diverges_is_reported_whatever_the_size_of_groups(monkeypatch, cache_bytes):
     monkeypatch.setattr(training, "CACHE_BYTES", cache_bytes)
     features = toy()[0].astype(np.float32)
     features[:20] *= 1e12  # one of two folds doesn't see these, and takes longer to diverge
@@ -679,16 +681,16 @@ def test_the_best_epochs_head_is_that_of_a_fit_that_was_stopped_there(spec):
     fitted = fit(BEST, spec, starts=2)
     stopped = [fit(replace(BEST, epochs=epochs + 1, keep="last"), spec, starts=2).heads for epochs in range(8)]
     hits, nested = 0, 0
-    for member, own in enumerate(folds.repeat(2, 0)):
+    for head, own in enumerate(folds.repeat(2, 0)):
         held_out = np.flatnonzero(~own)
-        right = [head_probs(heads, spec, features[held_out], member).argmax(1) == targets[held_out] for heads in stopped]
+        right = [head_probs(heads, spec, features[held_out], head).argmax(1) == targets[held_out] for heads in stopped]
         counts = [one.sum() for one in right]
         best = counts.index(max(counts))
-        assert fitted.selection.epochs[member] == best
-        probs = head_probs(fitted.heads, spec, features, member)
-        np.testing.assert_allclose(probs, head_probs(stopped[best], spec, features, member), atol=1e-6)
+        assert fitted.selection.epochs[head] == best
+        probs = head_probs(fitted.heads, spec, features, head)
+        np.testing.assert_allclose(probs, head_probs(stopped[best], spec, features, head), atol=1e-6)
         hits += max(counts)
-        # each half of the held-out drawings is judged in the epoch that is best on the other half
+        # each half of the held-out drawings is scored in the epoch that is best on the other half
         for half in (0, 1):
             on_half, on_other = ([one[start::2].sum() for one in right] for start in (half, 1 - half))
             nested += on_half[on_other.index(max(on_other))]
@@ -696,7 +698,7 @@ def test_the_best_epochs_head_is_that_of_a_fit_that_was_stopped_there(spec):
     assert fitted.selection.accuracy == hits / count
     assert fitted.held_out_accuracy == fitted.selection.nested_accuracy == nested / count
     assert fitted.selection.optimism == pytest.approx((hits - nested) / count)
-    assert len(set(fitted.selection.epochs)) > 1, "the case is there: members have their own epochs"
+    assert len(set(fitted.selection.epochs)) > 1, "the case is there: heads have their own epochs"
 
 
 def test_the_last_epochs_head_needs_no_selection(together):
@@ -706,13 +708,13 @@ def test_the_last_epochs_head_needs_no_selection(together):
     assert not same(last.heads, best.heads)
 
 
-def test_a_member_that_holds_nothing_out_keeps_its_last_epoch():
+def test_a_head_that_holds_nothing_out_keeps_its_last_epoch():
     folds = np.vstack([toy()[2], np.ones((1, N), bool)])
     best, last = (fit_heads(replace(BEST, keep=keep), folds=folds) for keep in ("best", "last"))
     assert all(np.array_equal(best[name][FOLDS], last[name][FOLDS]) for name in best)
 
 
-def test_on_labels_that_are_noise_the_best_epoch_flatters_and_its_nested_accuracy_does_not():
+def test_on_labels_that_are_noise_the_best_epochs_accuracy_is_optimistic_and_the_nested_one_is_not():
     selections = []
     for seed in range(8):
         generator = np.random.default_rng(seed)
@@ -726,27 +728,49 @@ def test_on_labels_that_are_noise_the_best_epoch_flatters_and_its_nested_accurac
         )
         settings = settings_of(epochs=12, batch_size=30, lr=0.3, schedule="constant", keep="best")
         selections.append(fit_trials(noise, [Trial(LINEAR, settings)])[0].selection)
-    # 720 judged drawings: the deviation is 0.016
+    # 720 scored drawings: the deviation is 0.016
     assert np.mean([one.nested_accuracy for one in selections]) == pytest.approx(1 / CLASSES, abs=0.065)
     assert np.mean([one.optimism for one in selections]) > 0.02
     assert np.mean([one.accuracy for one in selections]) > 1 / CLASSES + 0.02
 
 
-def test_progress_is_told_after_each_epoch():
-    told = []
-    fit_trials(lessons(), [Trial(LINEAR, replace(PLAIN, epochs=3))], progress=lambda *report: told.append(report))
+def test_progress_is_reported_after_each_epoch():
+    reported = []
+    fit_trials(training_set(), [Trial(LINEAR, replace(PLAIN, epochs=3))], progress=lambda *report: reported.append(report))
     total = 3 * FOLDS  # on a CPU each fold is fitted by itself
-    assert told == [("fitting heads", done, total) for done in range(1, total + 1)]
+    assert reported == [("fitting heads", done, total) for done in range(1, total + 1)]
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_progress_rises_over_all_groups_to_their_end_even_where_trials_stop(monkeypatch, count):
     monkeypatch.setattr(training, "CACHE_BYTES", 1)
-    told, trials = [], [*REPORTED, Trial(LINEAR, replace(PLAIN, epochs=2)), Trial(KNN, PLAIN)]
+    reported, trials = [], [*REPORTED, Trial(LINEAR, replace(PLAIN, epochs=2)), Trial(KNN, PLAIN)]
     with threads(count):
-        fit_trials(lessons(), trials, report=lambda trial, *_: trial > 0, progress=lambda *report: told.append(report))
+        fit_trials(training_set(), trials, report=lambda trial, *_: trial > 0, progress=lambda *report: reported.append(report))
     total = 5 * 4 + 2
-    assert told == [("fitting heads", done, total) for done in range(1, total + 1)]
+    assert reported == [("fitting heads", done, total) for done in range(1, total + 1)]
+
+
+PRECISIONS = ("bfloat16", "float32")
+
+
+def test_the_log_says_how_heads_are_grouped_what_diverged_and_which_epochs_are_kept(caplog):
+    caplog.set_level(logging.INFO, "inkfold.heads")
+    wild = Trial(LINEAR, settings_of(epochs=8, batch_size=8, lr=1e38, optimiser="sgd", schedule="constant", keep="best"))
+    best, _ = fit_trials(training_set(), [Trial(LINEAR, replace(BEST, precision="bfloat16")), wild])
+    kept = ", ".join(str(epoch + 1) for epoch in best.selection.epochs)
+    reason = "the weights and optimiser states of a group fit 16 MiB of cache, and its heads hold out the same fold"
+    expected = [
+        f"fitting 3 linear heads on cpu in {name}, at most 1 at once in each of 3 groups: {reason}" for name in PRECISIONS
+    ]
+    assert caplog.messages[:2] == expected
+    assert "trial 1 diverged in epoch 1 of fold 0, at the rate 1e+38" in caplog.messages
+    assert caplog.messages[-1] == f"best epochs kept: {kept} of 8"
+    caplog.clear()
+    fit_trials(training_set(), [Trial(LINEAR, PLAIN)] * 2, report=lambda *_: True)
+    assert caplog.messages == [
+        "fitting 6 linear heads on cpu in float32, at most 6 at once in each of 1 groups: trials that may be stopped stay whole"
+    ]
 
 
 @pytest.mark.gpu
@@ -754,7 +778,7 @@ def test_progress_rises_over_all_groups_to_their_end_even_where_trials_stop(monk
 def test_a_gpu_gives_the_processors_heads(together):
     # dropout's draws are a device's own
     names = [name for name, trial in TRIALS.items() if not trial.spec.dropout]
-    fitted = fit_trials(lessons(), [TRIALS[name] for name in names], device=torch.device("cuda"))
+    fitted = fit_trials(training_set(), [TRIALS[name] for name in names], device=torch.device("cuda"))
     for name, one in zip(names, fitted, strict=True):
         for part in one.heads:
             np.testing.assert_allclose(one.heads[part], together[name].heads[part], atol=1e-3, rtol=1e-2)
@@ -762,4 +786,4 @@ def test_a_gpu_gives_the_processors_heads(together):
 
 def test_a_device_without_doubles_leaves_heads_to_the_processor():
     trial = Trial(LINEAR, replace(PLAIN, epochs=1))
-    assert same(*(fit_trials(lessons(), [trial], device=device)[0].heads for device in (torch.device("mps"), None)))
+    assert same(*(fit_trials(training_set(), [trial], device=device)[0].heads for device in (torch.device("mps"), None)))

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 
-from inkfold.heads import head as heads
+from inkfold.heads import head as head_module
 from inkfold.heads.closed_form import compute_heads
 from inkfold.heads.head import CHUNK_ROWS, KNN_PRIOR, KNN_TEMPERATURE, head_probs, init_heads, mean_probs
 from toy_heads import (
@@ -33,21 +33,21 @@ from toy_heads import (
 )
 
 
-@pytest.mark.parametrize("scaling", SCALINGS)
 @pytest.mark.parametrize("spec", STEPPED, ids=str)
-def test_probabilities_are_those_of_a_plain_pytorch_model(spec, scaling):
-    spec = replace(spec, scaling=scaling)
-    tensors, drawn, features = heads_of(spec), init_heads(spec, D, CLASSES, [(1, i) for i in range(FOLDS)]), unseen()
-    for member, own in enumerate(toy()[2]):
-        # the members' own drawings decide the scaling of unseen ones
-        every = np.concatenate([toy()[0], features])
-        x = scaled_by_torch(spec, every, np.concatenate([own, np.zeros(len(features), bool)]))[N:]
-        with torch.no_grad():
-            expected = plain_model(spec, drawn, member)(x).softmax(1).numpy()
-        np.testing.assert_allclose(head_probs(tensors, spec, features, member), expected, atol=2e-6)
+def test_probabilities_are_those_of_a_plain_pytorch_model(spec):
+    for scaling in SCALINGS:
+        spec = replace(spec, scaling=scaling)
+        tensors, drawn, features = heads_of(spec), init_heads(spec, D, CLASSES, [(1, i) for i in range(FOLDS)]), unseen()
+        for head, own in enumerate(toy()[2]):
+            # the heads' own drawings decide the scaling of unseen ones
+            every = np.concatenate([toy()[0], features])
+            x = scaled_by_torch(spec, every, np.concatenate([own, np.zeros(len(features), bool)]))[N:]
+            with torch.no_grad():
+                expected = plain_model(spec, drawn, head)(x).softmax(1).numpy()
+            np.testing.assert_allclose(head_probs(tensors, spec, features, head), expected, atol=2e-6)
 
 
-def test_norms_that_were_learnt_scale_and_shift():
+def test_trained_norms_scale_and_shift():
     spec = MLPS[3]
     tensors, generator = init_heads(spec, D, CLASSES, [(0,), (1,)]), np.random.default_rng(0)
     tensors |= {name: generator.normal(0, 1, values.shape).astype(np.float32) for name, values in tensors.items()}
@@ -59,20 +59,20 @@ def test_norms_that_were_learnt_scale_and_shift():
     np.testing.assert_allclose(head_probs(tensors, spec, unseen(), 1), expected, atol=2e-6)
 
 
-@pytest.mark.parametrize("scaling", SCALINGS)
-@pytest.mark.parametrize("neighbours", [1, 5, 1000])
-def test_neighbours_vote_as_in_sklearns_classifier(neighbours, scaling):
-    spec, (features, targets, folds) = head_spec("knn", scaling=scaling, neighbours=neighbours), toy()
-    tensors = compute_heads(spec, features, targets, folds, CLASSES)
-    every = np.concatenate([features, unseen()])
-    for member, own in enumerate(folds):
-        x = scaled_by_torch(spec, every, np.concatenate([own, np.zeros(20, bool)])).double().numpy()
-        # scikit-learn's distance is 1 - cosine
-        classifier = KNeighborsClassifier(
-            min(neighbours, own.sum()), metric="cosine", weights=lambda distance: np.exp(-distance / KNN_TEMPERATURE)
-        ).fit(x[:N][own], targets[own])
-        expected = (classifier.predict_proba(x[N:]) + KNN_PRIOR) / (1 + CLASSES * KNN_PRIOR)
-        np.testing.assert_allclose(head_probs(tensors, spec, unseen(), member), expected, atol=2e-5)
+def test_neighbours_vote_as_in_sklearns_classifier():
+    for neighbours in [1, 5, 1000]:
+        for scaling in SCALINGS:
+            spec, (features, targets, folds) = head_spec("knn", scaling=scaling, neighbours=neighbours), toy()
+            tensors = compute_heads(spec, features, targets, folds, CLASSES)
+            every = np.concatenate([features, unseen()])
+            for head, own in enumerate(folds):
+                x = scaled_by_torch(spec, every, np.concatenate([own, np.zeros(20, bool)])).double().numpy()
+                # scikit-learn's distance is 1 - cosine
+                classifier = KNeighborsClassifier(
+                    min(neighbours, own.sum()), metric="cosine", weights=lambda distance: np.exp(-distance / KNN_TEMPERATURE)
+                ).fit(x[:N][own], targets[own])
+                expected = (classifier.predict_proba(x[N:]) + KNN_PRIOR) / (1 + CLASSES * KNN_PRIOR)
+                np.testing.assert_allclose(head_probs(tensors, spec, unseen(), head), expected, atol=2e-5)
 
 
 def test_neighbours_by_hand():
@@ -85,16 +85,16 @@ def test_neighbours_by_hand():
     np.testing.assert_allclose(head_probs(tensors, spec, np.float16([[7, 0]]), 0), [expected], rtol=1e-5)
 
 
-@pytest.mark.parametrize("scaling", SCALINGS)
-@pytest.mark.parametrize("separation", [0.3, 1.0, 3.0])
-def test_the_nearest_mean_is_sklearns_nearest_centroid(separation, scaling):
-    spec, (features, targets, folds) = replace(CLASS_MEAN, scaling=scaling), toy(separation)
-    tensors = compute_heads(spec, features, targets, folds, CLASSES)
-    every = np.concatenate([features, unseen(200)])
-    for member, own in enumerate(folds):
-        x = scaled_by_torch(spec, every, np.concatenate([own, np.zeros(200, bool)])).double().numpy()
-        expected = NearestCentroid().fit(x[:N][own], targets[own]).predict(x)
-        assert np.array_equal(head_probs(tensors, spec, every, member).argmax(1), expected)
+def test_the_nearest_mean_is_sklearns_nearest_centroid():
+    for separation in [0.3, 1.0, 3.0]:
+        for scaling in SCALINGS:
+            spec, (features, targets, folds) = replace(CLASS_MEAN, scaling=scaling), toy(separation)
+            tensors = compute_heads(spec, features, targets, folds, CLASSES)
+            every = np.concatenate([features, unseen(200)])
+            for head, own in enumerate(folds):
+                x = scaled_by_torch(spec, every, np.concatenate([own, np.zeros(200, bool)])).double().numpy()
+                expected = NearestCentroid().fit(x[:N][own], targets[own]).predict(x)
+                assert np.array_equal(head_probs(tensors, spec, every, head).argmax(1), expected)
 
 
 def test_the_nearest_means_probabilities_sharpen_with_separable_classes():
@@ -109,37 +109,37 @@ def test_the_nearest_means_probabilities_sharpen_with_separable_classes():
     assert certainties[-1] > 0.999
 
 
-@pytest.mark.parametrize("scaling", SCALINGS)
 @pytest.mark.parametrize("spec", EVERY_KIND, ids=str)
 @pytest.mark.parametrize("n", [0, 1, 33])
-def test_every_kind_gives_a_distribution_a_drawing_however_the_drawings_are_cut(spec, scaling, n, monkeypatch):
-    spec = replace(spec, scaling=scaling)
-    tensors, features = heads_of(spec), unseen(33)[:n]
-    whole = head_probs(tensors, spec, features, 1)
-    assert whole.shape == (n, CLASSES)
-    assert whole.dtype == np.float32
-    assert np.isfinite(whole).all()
-    assert (whole >= 0).all()
-    np.testing.assert_allclose(whole.sum(1), 1, atol=1e-6)
-    for rows in (1, 8, 33):
-        monkeypatch.setattr(heads, "CHUNK_ROWS", rows)
-        np.testing.assert_allclose(head_probs(tensors, spec, features, 1), whole, atol=1e-6)
+def test_every_kind_gives_a_distribution_a_drawing_however_the_drawings_are_cut(spec, n, monkeypatch):
+    for scaling in SCALINGS:
+        spec = replace(spec, scaling=scaling)
+        tensors, features = heads_of(spec), unseen(33)[:n]
+        whole = head_probs(tensors, spec, features, 1)
+        assert whole.shape == (n, CLASSES)
+        assert whole.dtype == np.float32
+        assert np.isfinite(whole).all()
+        assert (whole >= 0).all()
+        np.testing.assert_allclose(whole.sum(1), 1, atol=1e-6)
+        for rows in (1, 8, 33):
+            monkeypatch.setattr(head_module, "CHUNK_ROWS", rows)
+            np.testing.assert_allclose(head_probs(tensors, spec, features, 1), whole, atol=1e-6)
 
 
-@pytest.mark.parametrize("scaling", SCALINGS)
 @pytest.mark.parametrize("spec", EVERY_KIND, ids=str)
-def test_every_kind_answers_alike_whatever_the_order_of_its_members(spec, scaling):
-    spec = replace(spec, scaling=scaling)
-    tensors, features, order = heads_of(spec), unseen(), [2, 0, 1]
-    turned = {name: values[order] if len(values) == FOLDS else values for name, values in tensors.items()}
-    probs = [head_probs(tensors, spec, features, member) for member in range(FOLDS)]
-    assert len({one.tobytes() for one in probs}) == FOLDS
-    for place, member in enumerate(order):
-        np.testing.assert_array_equal(head_probs(turned, spec, features, place), probs[member])
-    for members in ([0, 1, 2], [2, 1, 0], [1], [0, 2]):
-        mean = mean_probs(tensors, spec, features, members)
-        assert mean.dtype == np.float32
-        np.testing.assert_allclose(mean, np.mean([probs[member] for member in members], axis=0), atol=1e-6)
+def test_every_kind_predicts_alike_whatever_the_order_of_its_heads(spec):
+    for scaling in SCALINGS:
+        spec = replace(spec, scaling=scaling)
+        tensors, features, order = heads_of(spec), unseen(), [2, 0, 1]
+        turned = {name: values[order] if len(values) == FOLDS else values for name, values in tensors.items()}
+        probs = [head_probs(tensors, spec, features, head) for head in range(FOLDS)]
+        assert len({one.tobytes() for one in probs}) == FOLDS
+        for place, head in enumerate(order):
+            np.testing.assert_array_equal(head_probs(turned, spec, features, place), probs[head])
+        for heads in ([0, 1, 2], [2, 1, 0], [1], [0, 2]):
+            mean = mean_probs(tensors, spec, features, heads)
+            assert mean.dtype == np.float32
+            np.testing.assert_allclose(mean, np.mean([probs[head] for head in heads], axis=0), atol=1e-6)
 
 
 @settings(deadline=None, max_examples=60)
@@ -169,8 +169,8 @@ def test_features_are_standardised_first():
     features = np.random.default_rng(0).normal(3, 2, (9, 4)).astype(np.float32)
     mean, scale = np.float32([[[1, 2, 3, 4]], [[5, 6, 7, 8]]]), np.float32([[[1, 2, 3, 4]], [[0.5, 0, 1, 2]]])
     by_hand = (features - mean[1, 0]) * scale[1, 0]
-    found = head_probs({**tensors, "mean": mean, "scale": scale}, head_spec(scaling="standardise"), features, 1)
-    np.testing.assert_allclose(found, head_probs(tensors, head_spec(), by_hand, 1), atol=1e-6)
+    probs = head_probs({**tensors, "mean": mean, "scale": scale}, head_spec(scaling="standardise"), features, 1)
+    np.testing.assert_allclose(probs, head_probs(tensors, head_spec(), by_hand, 1), atol=1e-6)
 
 
 @pytest.mark.parametrize("spec", EVERY_KIND, ids=str)
@@ -178,25 +178,25 @@ def test_float16_features_are_counted_in_float32(spec):
     tensors, features = heads_of(spec), unseen()
     exact = features.astype(np.float32)
     assert np.array_equal(head_probs(tensors, spec, features, 0), head_probs(tensors, spec, exact, 0))
-    assert features.tobytes() == unseen().tobytes(), "what was given stays"
+    assert features.tobytes() == unseen().tobytes(), "the input is not changed"
     assert exact.tobytes() == unseen().astype(np.float32).tobytes()
 
 
 def test_large_scores_do_not_overflow():
     tensors = {"layers.0.weight": np.eye(3, dtype=np.float32)[None] * 1e4, "layers.0.bias": np.zeros((1, 1, 3), np.float32)}
-    found = head_probs(tensors, head_spec(), np.float32([[1, 0, 0], [-1, -1, 0]]), 0)
-    assert found.tolist() == [[1, 0, 0], [0, 0, 1]]
+    probs = head_probs(tensors, head_spec(), np.float32([[1, 0, 0], [-1, -1, 0]]), 0)
+    assert probs.tolist() == [[1, 0, 0], [0, 0, 1]]
 
 
-@pytest.mark.parametrize("n", [0, 1, CHUNK_ROWS, CHUNK_ROWS + 1])
-def test_any_number_of_drawings_is_answered(n):
-    tensors = init_heads(head_spec(), 2, 3, [(0,)])
-    features = np.random.default_rng(0).normal(0, 1, (n, 2)).astype(np.float32)
-    found = head_probs(tensors, head_spec(), features, 0)
-    assert found.shape == (n, 3)
-    np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
-    if n:
-        np.testing.assert_allclose(found[-1:], head_probs(tensors, head_spec(), features[-1:], 0), atol=1e-6)
+def test_any_number_of_drawings_can_be_predicted():
+    for n in [0, 1, CHUNK_ROWS, CHUNK_ROWS + 1]:
+        tensors = init_heads(head_spec(), 2, 3, [(0,)])
+        features = np.random.default_rng(0).normal(0, 1, (n, 2)).astype(np.float32)
+        probs = head_probs(tensors, head_spec(), features, 0)
+        assert probs.shape == (n, 3)
+        np.testing.assert_allclose(probs.sum(1), 1, atol=1e-6)
+        if n:
+            np.testing.assert_allclose(probs[-1:], head_probs(tensors, head_spec(), features[-1:], 0), atol=1e-6)
 
 
 def test_starting_weights_are_uniform_within_one_by_the_root_of_the_inputs():
@@ -222,7 +222,7 @@ def test_norms_start_as_pytorchs_and_cosines_at_a_factor_of_20_without_a_bias():
 
 
 @pytest.mark.parametrize("spec", STEPPED, ids=str)
-def test_a_members_starting_weights_are_its_seeds_alone(spec):
+def test_a_heads_starting_weights_are_its_seeds_alone(spec):
     three = init_heads(spec, 3, 2, [(7, 1, 0), (7, 1, 1), (7, 1, 2)])
     alone = init_heads(spec, 3, 2, [(7, 1, 1)])
     assert all(np.array_equal(three[name][1], alone[name][0]) for name in three)

@@ -17,21 +17,21 @@ SETTINGS = [
     for smoothing, gamma, weights in itertools.product((0.0, 0.1, 0.7), (0.0, 1.0, 2.5), ("none", "balanced"))
 ]
 
-MEMBERS = len(SETTINGS)
+HEADS = len(SETTINGS)
 
 
-def toy(members=MEMBERS):
-    """Targets of all drawings, who may learn from which, a minibatch of drawings, and scores of each member."""
+def toy(heads=HEADS):
+    """Targets of all drawings, which head is trained on which, a minibatch of drawings, and scores of each head."""
     generator = np.random.default_rng(0)
     targets = generator.choice(CLASSES, N, p=[0.4, 0.3, 0.15, 0.1, 0.05])
-    masks = generator.random((members, N)) < 0.7
+    masks = generator.random((heads, N)) < 0.7
     rows = generator.permutation(N)[:BATCH]
-    scores = torch.from_numpy(generator.normal(0, 2, (members, BATCH, CLASSES)).astype(np.float32))
+    scores = torch.from_numpy(generator.normal(0, 2, (heads, BATCH, CLASSES)).astype(np.float32))
     return targets, masks, rows, scores.requires_grad_()
 
 
 def class_weights(one, targets):
-    """scikit-learn's; those of classes without a drawing are never asked."""
+    """scikit-learn's; those of classes without a drawing never count."""
     weights = np.ones(CLASSES)
     if one.class_weights == "balanced":
         present = np.unique(targets)
@@ -56,49 +56,49 @@ def found(settings, targets, masks, rows, scores, mixture=None):
 
 
 def check(mean, gradient, expected, scores):
-    """Compare one member's loss and gradient with a loss that was computed in float64."""
+    """Compare one head's loss and gradient with a loss that was computed in float64."""
     [expected_gradient] = torch.autograd.grad(expected, scores)
     assert mean == pytest.approx(expected.item(), rel=2e-6)
     np.testing.assert_allclose(gradient, expected_gradient.numpy(), rtol=2e-5, atol=1e-7)
 
 
-def own_double(scores, member):
-    return scores.detach()[member].double().requires_grad_()
+def own_double(scores, head):
+    return scores.detach()[head].double().requires_grad_()
 
 
-def test_members_that_differ_in_every_number_have_their_own_losses_and_gradients():
+def test_heads_that_differ_in_every_number_have_their_own_losses_and_gradients():
     targets, masks, rows, scores = toy()
     means, gradients = found(SETTINGS, targets, masks, rows, scores)
-    for member, one in enumerate(SETTINGS):
-        own, exact = masks[member, rows], own_double(scores, member)
-        y, weights = torch.from_numpy(targets[rows]), class_weights(one, targets[masks[member]])
+    for head, one in enumerate(SETTINGS):
+        own, exact = masks[head, rows], own_double(scores, head)
+        y, weights = torch.from_numpy(targets[rows]), class_weights(one, targets[masks[head]])
         expected = by_formula(one, exact, y, weights)[own].sum() / weights[y[own]].sum()
-        check(means[member], gradients[member], expected, exact)
+        check(means[head], gradients[head], expected, exact)
 
 
 def test_without_a_focal_factor_the_loss_is_pytorchs_cross_entropy():
     settings = [one for one in SETTINGS if not one.focal_gamma]
     targets, masks, rows, scores = toy(len(settings))
     means, gradients = found(settings, targets, masks, rows, scores)
-    for member, one in enumerate(settings):
-        own, exact = masks[member, rows], own_double(scores, member)
+    for head, one in enumerate(settings):
+        own, exact = masks[head, rows], own_double(scores, head)
         expected = cross_entropy(
             exact[own],
             torch.from_numpy(targets[rows])[own],
-            weight=class_weights(one, targets[masks[member]]),
+            weight=class_weights(one, targets[masks[head]]),
             label_smoothing=one.label_smoothing,
         )
-        check(means[member], gradients[member], expected, exact)
+        check(means[head], gradients[head], expected, exact)
 
 
-def test_every_member_has_the_same_loss_alone():
+def test_every_head_has_the_same_loss_alone():
     targets, masks, rows, scores = toy()
     means, gradients = found(SETTINGS, targets, masks, rows, scores)
-    for member, one in enumerate(SETTINGS):
-        alone = scores.detach()[[member]].requires_grad_()
-        mean, gradient = found([one], targets, masks[[member]], rows, alone)
-        np.testing.assert_allclose(mean, means[[member]], rtol=1e-6)
-        np.testing.assert_allclose(gradient, gradients[[member]], rtol=1e-6, atol=1e-8)
+    for head, one in enumerate(SETTINGS):
+        alone = scores.detach()[[head]].requires_grad_()
+        mean, gradient = found([one], targets, masks[[head]], rows, alone)
+        np.testing.assert_allclose(mean, means[[head]], rtol=1e-6)
+        np.testing.assert_allclose(gradient, gradients[[head]], rtol=1e-6, atol=1e-8)
 
 
 def test_the_focal_loss_by_hand():
@@ -120,52 +120,52 @@ def test_balanced_weights_by_hand():
     assert sums.item() == pytest.approx(np.log(3) * (2 / 3 + 2))
 
 
-def test_a_member_without_an_own_drawing_in_the_minibatch_has_neither_loss_nor_gradient():
+def test_a_head_without_an_own_drawing_in_the_minibatch_has_neither_loss_nor_gradient():
     targets, masks, rows, scores = toy()
     masks[::3][:, rows] = False
     means, gradients = found(SETTINGS, targets, masks, rows, scores)
     assert (means[::3] == 0).all()
     assert (gradients[::3] == 0).all()
-    assert (np.abs(gradients).sum((1, 2)) > 0).tolist() == [member % 3 > 0 for member in range(MEMBERS)]
+    assert (np.abs(gradients).sum((1, 2)) > 0).tolist() == [head % 3 > 0 for head in range(HEADS)]
 
 
 def test_drawings_of_others_have_no_influence():
     targets, masks, rows, scores = toy()
     means, gradients = found(SETTINGS, targets, masks, rows, scores)
-    for member in range(MEMBERS):
-        foreign = ~masks[member]
+    for head in range(HEADS):
+        foreign = ~masks[head]
         others = np.where(foreign, (targets + 1) % CLASSES, targets)
         moved = scores.detach().clone()
-        moved[member, torch.from_numpy(foreign[rows])] += 3
+        moved[head, torch.from_numpy(foreign[rows])] += 3
         after, after_gradients = found(SETTINGS, others, masks, rows, moved.requires_grad_())
-        assert after[member] == means[member]
-        own = masks[member, rows]
-        assert np.array_equal(after_gradients[member, own], gradients[member, own])
-        assert (after_gradients[member, ~own] == 0).all()
+        assert after[head] == means[head]
+        own = masks[head, rows]
+        assert np.array_equal(after_gradients[head, own], gradients[head, own])
+        assert (after_gradients[head, ~own] == 0).all()
 
 
-def mixture_of(members, masks):
-    """Every drawing keeps a member's own share of itself, all of it where either isn't the member's."""
+def mixture_of(heads, masks):
+    """Every drawing keeps a head's own share of itself, all of it where either isn't the head's."""
     partners = torch.from_numpy(np.random.default_rng(1).permutation(BATCH))
-    shares = torch.linspace(0, 1, members)[:, None].expand(-1, BATCH)
+    shares = torch.linspace(0, 1, heads)[:, None].expand(-1, BATCH)
     both = torch.from_numpy(masks) & torch.from_numpy(masks)[:, partners]
     return Mixture(partners, torch.where(both, shares, 1.0))
 
 
 def test_mixed_drawings_have_the_mixture_of_both_losses_and_of_both_weights():
     targets, masks, rows, scores = toy()
-    mixture = mixture_of(MEMBERS, masks[:, rows])
+    mixture = mixture_of(HEADS, masks[:, rows])
     means, gradients = found(SETTINGS, targets, masks, rows, scores, mixture)
     y = torch.from_numpy(targets[rows])
-    for member, one in enumerate(SETTINGS):
-        own, exact = masks[member, rows], own_double(scores, member)
-        weights = class_weights(one, targets[masks[member]])
-        share = mixture.shares[member].double()
+    for head, one in enumerate(SETTINGS):
+        own, exact = masks[head, rows], own_double(scores, head)
+        weights = class_weights(one, targets[masks[head]])
+        share = mixture.shares[head].double()
         losses, divisor = 0, 0
         for kept, labels in ((share, y), (1 - share, y[mixture.partners])):
             losses = losses + (kept * by_formula(one, exact, labels, weights))[own].sum()
             divisor = divisor + (kept * weights[labels])[own].sum()
-        check(means[member], gradients[member], losses / divisor, exact)
+        check(means[head], gradients[head], losses / divisor, exact)
 
 
 def test_mixed_cross_entropy_is_pytorchs_with_mixed_labels():
@@ -174,17 +174,17 @@ def test_mixed_cross_entropy_is_pytorchs_with_mixed_labels():
     mixture = mixture_of(len(settings), masks[:, rows])
     means, gradients = found(settings, targets, masks, rows, scores, mixture)
     labels = one_hot(torch.from_numpy(targets[rows]), CLASSES).double()
-    for member, one in enumerate(settings):
-        own, exact = masks[member, rows], own_double(scores, member)
-        share = mixture.shares[member, :, None].double()
+    for head, one in enumerate(settings):
+        own, exact = masks[head, rows], own_double(scores, head)
+        share = mixture.shares[head, :, None].double()
         mixed = share * labels + (1 - share) * labels[mixture.partners]
         expected = cross_entropy(exact[own], mixed[own], label_smoothing=one.label_smoothing)
-        check(means[member], gradients[member], expected, exact)
+        check(means[head], gradients[head], expected, exact)
 
 
 def test_a_mixture_that_keeps_everything_is_none():
     targets, masks, rows, scores = toy()
-    everything = Mixture(torch.arange(BATCH).flip(0), torch.ones(MEMBERS, BATCH))
+    everything = Mixture(torch.arange(BATCH).flip(0), torch.ones(HEADS, BATCH))
     plain, mixed = found(SETTINGS, targets, masks, rows, scores), found(SETTINGS, targets, masks, rows, scores, everything)
     for one, other in zip(plain, mixed, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -196,7 +196,7 @@ def test_features_are_mixed_with_their_partners_by_hand():
     assert mixed.tolist() == [[[1.5, 15.0], [3.0, 30.0]], [[3.0, 30.0], [2.0, 20.0]]]
 
 
-def test_going_on_with_some_members_leaves_them_as_they_are():
+def test_going_on_with_some_heads_leaves_them_as_they_are():
     targets, masks, rows, scores = toy()
     kept = [1, 4, 5, 11, 16]
     losses = Losses(SETTINGS, masks, targets, CLASSES, CPU)
@@ -208,23 +208,15 @@ def test_going_on_with_some_members_leaves_them_as_they_are():
         assert torch.equal(one, third)
 
 
-@pytest.mark.parametrize(
-    "gamma",
-    [
-        0.0,
-        0.5,
-        1.0,
-        2.0,
-        5.0,
-    ],
-)
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_certainty_right_or_wrong_leaves_every_gradient_finite(gamma, smoothing):
-    settings = [settings_of(focal_gamma=gamma, label_smoothing=smoothing), settings_of(focal_gamma=3.0)]
-    scores = torch.tensor([[[200.0, 0.0], [200.0, 0.0]]]).repeat(2, 1, 1).requires_grad_()
-    losses = Losses(settings, np.ones((2, 2), bool), np.array([0, 1]), 2, CPU)
-    sums, weights = losses.of(scores, torch.tensor([0, 1]), torch.ones(2, 2))
-    mean_losses(sums, weights).sum().backward()
-    assert torch.isfinite(sums).all()
-    assert torch.isfinite(scores.grad).all()
-    np.testing.assert_allclose(scores.grad[:, 1], [[(1 - smoothing / 2) / 2, (smoothing / 2 - 1) / 2], [0.5, -0.5]], atol=1e-6)
+def test_certainty_right_or_wrong_leaves_every_gradient_finite():
+    for gamma, smoothing in itertools.product([0.0, 0.5, 1.0, 2.0, 5.0], [0.0, 0.1]):
+        settings = [settings_of(focal_gamma=gamma, label_smoothing=smoothing), settings_of(focal_gamma=3.0)]
+        scores = torch.tensor([[[200.0, 0.0], [200.0, 0.0]]]).repeat(2, 1, 1).requires_grad_()
+        losses = Losses(settings, np.ones((2, 2), bool), np.array([0, 1]), 2, CPU)
+        sums, weights = losses.of(scores, torch.tensor([0, 1]), torch.ones(2, 2))
+        mean_losses(sums, weights).sum().backward()
+        assert torch.isfinite(sums).all()
+        assert torch.isfinite(scores.grad).all()
+        np.testing.assert_allclose(
+            scores.grad[:, 1], [[(1 - smoothing / 2) / 2, (smoothing / 2 - 1) / 2], [0.5, -0.5]], atol=1e-6
+        )

@@ -10,8 +10,8 @@ CPU = torch.device("cpu")
 BATCH, WIDTH = 16, 400
 
 
-def chance(seed=0, epoch=0, step=0, batch=BATCH, places=None):
-    return StepRandomness((seed, epoch, step), batch, CPU, places)
+def randomness(seed=0, epoch=0, step=0, batch=BATCH, used=None):
+    return StepRandomness(seed, epoch, step, batch_size=batch, device=CPU, used_positions=used)
 
 
 def column(*shares):
@@ -24,16 +24,16 @@ def dropped(draws, starts, shares, layer=1):
 
 
 def shares_of(draws, alphas, batch=BATCH):
-    """What each member keeps of the minibatch's first drawing where it may see all of them."""
+    """What each head keeps of the minibatch's first drawing where it may see all of them."""
     return draws.mixture(alphas, torch.ones(len(alphas), batch)).shares[:, 0]
 
 
 @given(st.integers(0, 2**32), st.integers(0, 10_000), st.integers(0, 10_000))
 def test_a_steps_draws_are_a_function_of_seed_epoch_and_step_alone(seed, epoch, step):
-    first, again = chance(seed, epoch, step), chance(seed, epoch, step)
+    first, again = randomness(seed, epoch, step), randomness(seed, epoch, step)
     mask = torch.ones(2, BATCH)
     mixture, left = first.mixture([0.4, 2.0], mask), dropped(first, [0, 3], [0.5, 0.1])
-    others = [chance(seed + 1, epoch, step), chance(seed, epoch + 1, step), chance(seed, epoch, step + 1)]
+    others = [randomness(seed + 1, epoch, step), randomness(seed, epoch + 1, step), randomness(seed, epoch, step + 1)]
     for _ in range(2):  # the other way around, and twice
         assert torch.equal(dropped(again, [0, 3], [0.5, 0.1]), left)
         assert torch.equal(again.mixture([0.4, 2.0], mask).partners, mixture.partners)
@@ -45,45 +45,45 @@ def test_a_steps_draws_are_a_function_of_seed_epoch_and_step_alone(seed, epoch, 
 
 
 def test_seed_epoch_and_step_are_not_added_up():
-    left = [dropped(chance(*numbers), [0], [0.5]) for numbers in ((1, 2, 3), (1, 3, 2), (2, 1, 3), (6, 0, 0), (0, 0, 6))]
+    left = [dropped(randomness(*numbers), [0], [0.5]) for numbers in ((1, 2, 3), (1, 3, 2), (2, 1, 3), (6, 0, 0), (0, 0, 6))]
     assert len({one.numpy().tobytes() for one in left}) == 5
 
 
 def test_drawing_leaves_the_global_generators_alone():
     before, numpys = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002 - the legacy state is what is looked at
-    shares_of(chance(), [0.3])
-    dropped(chance(), [0], [0.3])
+    shares_of(randomness(), [0.3])
+    dropped(randomness(), [0], [0.3])
     assert torch.equal(torch.get_rng_state(), before)
     assert np.array_equal(np.random.get_state()[1], numpys)  # noqa: NPY002
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_the_share_of_dropped_outputs_is_the_one_asked_for_and_the_others_are_scaled_up(share):
-    left = dropped(chance(), [0], [share])
-    values, counts = left.unique(return_counts=True)
-    assert values.tolist() == pytest.approx([0, 1 / (1 - share)])
-    deviation = (share * (1 - share) / left.numel()) ** 0.5
-    assert counts[0].item() / left.numel() == pytest.approx(share, abs=5 * deviation)
+def test_the_share_of_dropped_outputs_is_the_wanted_one_and_the_others_are_scaled_up():
+    for share in [0.1, 0.5, 0.9]:
+        left = dropped(randomness(), [0], [share])
+        values, counts = left.unique(return_counts=True)
+        assert values.tolist() == pytest.approx([0, 1 / (1 - share)])
+        deviation = (share * (1 - share) / left.numel()) ** 0.5
+        assert counts[0].item() / left.numel() == pytest.approx(share, abs=5 * deviation)
 
 
 def test_dropping_multiplies_what_was_there():
     z = torch.randn(2, BATCH, WIDTH, generator=torch.Generator().manual_seed(0))
-    left = chance().dropped(z, 1, [0, 1], column(0.2, 0.5))
-    np.testing.assert_allclose(left, z * dropped(chance(), [0, 1], [0.2, 0.5]), rtol=1e-6)
+    left = randomness().dropped(z, 1, [0, 1], column(0.2, 0.5))
+    np.testing.assert_allclose(left, z * dropped(randomness(), [0, 1], [0.2, 0.5]), rtol=1e-6)
 
 
-def test_nothing_is_dropped_where_nothing_is_asked_for():
+def test_nothing_is_dropped_at_a_share_of_zero():
     z = torch.randn(2, BATCH, WIDTH, generator=torch.Generator().manual_seed(0))
-    assert chance().dropped(z, 1, [0, 1], None) is z
-    left = chance().dropped(z, 1, [0, 1], column(0.0, 0.5))
+    assert randomness().dropped(z, 1, [0, 1], None) is z
+    left = randomness().dropped(z, 1, [0, 1], column(0.0, 0.5))
     assert torch.equal(left[0], z[0])
     assert not torch.equal(left[1], z[1])
 
 
 def test_equal_starts_drop_alike_and_other_starts_and_layers_do_not():
-    left = dropped(chance(), [0, 1, 0, 2], [0.5] * 4)
+    left = dropped(randomness(), [0, 1, 0, 2], [0.5] * 4)
     assert torch.equal(left[0], left[2])
-    different = [left[0], left[1], left[3], dropped(chance(), [0], [0.5], layer=2)[0]]
+    different = [left[0], left[1], left[3], dropped(randomness(), [0], [0.5], layer=2)[0]]
     for i, one in enumerate(different):
         for other in different[:i]:
             # independent halves agree in half of all outputs
@@ -91,67 +91,67 @@ def test_equal_starts_drop_alike_and_other_starts_and_layers_do_not():
 
 
 def test_a_smaller_share_drops_some_of_what_a_larger_one_drops():
-    small, large = dropped(chance(), [0, 0], [0.2, 0.6])
+    small, large = dropped(randomness(), [0, 0], [0.2, 0.6])
     assert (large[small == 0] == 0).all()
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([0.0, 0.2, 0.7])), min_size=1, max_size=6), st.data())
-def test_what_is_dropped_does_not_depend_on_who_is_beside(members, data):
-    starts, shares = zip(*members, strict=True)
-    together = dropped(chance(), starts, shares)
-    some = data.draw(st.lists(st.integers(0, len(members) - 1), min_size=1, unique=True))
-    alone = dropped(chance(), [starts[i] for i in some], [shares[i] for i in some])
+def test_what_is_dropped_does_not_depend_on_the_heads_beside(heads, data):
+    starts, shares = zip(*heads, strict=True)
+    together = dropped(randomness(), starts, shares)
+    some = data.draw(st.lists(st.integers(0, len(heads) - 1), min_size=1, unique=True))
+    alone = dropped(randomness(), [starts[i] for i in some], [shares[i] for i in some])
     assert torch.equal(alone, together[some])
 
 
 def test_without_an_alpha_nothing_is_mixed():
-    assert chance().mixture([0.0, 0.0], torch.ones(2, BATCH)) is None
+    assert randomness().mixture([0.0, 0.0], torch.ones(2, BATCH)) is None
 
 
 def test_partners_are_all_drawings_of_the_minibatch_once():
-    partners = chance().mixture([0.3], torch.ones(1, BATCH)).partners
+    partners = randomness().mixture([0.3], torch.ones(1, BATCH)).partners
     assert sorted(partners.tolist()) == list(range(BATCH))
     assert partners.tolist() != list(range(BATCH))
 
 
-def test_only_drawings_that_a_member_may_both_see_are_mixed():
+def test_only_pairs_of_drawings_that_a_head_is_trained_on_are_mixed():
     mask = torch.from_numpy(np.random.default_rng(0).random((3, BATCH)) < 0.6).float()
-    mixture = chance().mixture([0.5, 0.0, 2.0], mask)
-    expected = shares_of(chance(), [0.5, 0.0, 2.0])
-    for member in range(3):
+    mixture = randomness().mixture([0.5, 0.0, 2.0], mask)
+    expected = shares_of(randomness(), [0.5, 0.0, 2.0])
+    for head in range(3):
         for i, j in enumerate(mixture.partners.tolist()):
-            may = mask[member, i] and mask[member, j]
-            assert mixture.shares[member, i] == (expected[member] if may else 1)
+            may = mask[head, i] and mask[head, j]
+            assert mixture.shares[head, i] == (expected[head] if may else 1)
     assert expected[1] == 1
 
 
-def test_members_of_equal_alpha_mix_alike_whoever_is_beside():
-    shares = shares_of(chance(), [0.5, 2.0, 0.5, 0.0, 1.0])
+def test_heads_of_equal_alpha_mix_alike_whichever_heads_are_beside():
+    shares = shares_of(randomness(), [0.5, 2.0, 0.5, 0.0, 1.0])
     assert shares[0] == shares[2]
     assert len(set(shares.tolist())) == 4
-    assert shares_of(chance(), [0.5]) == shares[0]
-    assert shares_of(chance(), [1.0, 0.0]).tolist() == shares[[4, 3]].tolist()
+    assert shares_of(randomness(), [0.5]) == shares[0]
+    assert shares_of(randomness(), [1.0, 0.0]).tolist() == shares[[4, 3]].tolist()
 
 
-@pytest.mark.parametrize("alpha", [0.2, 1.0, 5.0])
-def test_shares_follow_the_beta_distribution(alpha):
-    # of mean 1/2 and variance 1 / (4 (2 alpha + 1)); their deviation over 2,000 steps is below 0.012
-    drawn = np.array([shares_of(chance(step=step, batch=2), [alpha], 2).item() for step in range(2000)])
-    assert drawn.mean() == pytest.approx(0.5, abs=0.05)
-    assert drawn.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.15)
-    assert (drawn >= 0).all()
-    assert (drawn <= 1).all()
+def test_shares_follow_the_beta_distribution():
+    for alpha in [0.2, 1.0, 5.0]:
+        # of mean 1/2 and variance 1 / (4 (2 alpha + 1)); their deviation over 2,000 steps is below 0.012
+        drawn = np.array([shares_of(randomness(step=step, batch=2), [alpha], 2).item() for step in range(2000)])
+        assert drawn.mean() == pytest.approx(0.5, abs=0.05)
+        assert drawn.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.15)
+        assert (drawn >= 0).all()
+        assert (drawn <= 1).all()
 
 
 @given(st.sets(st.integers(0, BATCH - 1), min_size=1), st.integers(0, 100))
-def test_where_nobody_may_see_some_drawings_the_others_draw_as_if_they_were_there(used, step):
+def test_drawings_that_no_head_is_trained_on_leave_the_others_draws_unchanged(used, step):
     places = np.sort(np.fromiter(used, np.int64))
-    fewer = chance(step=step, places=places)
+    fewer = randomness(step=step, used=places)
     left = fewer.dropped(torch.ones(2, len(places), WIDTH), 1, [0, 1], column(0.3, 0.6))
-    assert torch.equal(left, dropped(chance(step=step), [0, 1], [0.3, 0.6])[:, places])
+    assert torch.equal(left, dropped(randomness(step=step), [0, 1], [0.3, 0.6])[:, places])
     mask = torch.zeros(1, BATCH)
     mask[:, places] = 1
-    every, some = chance(step=step).mixture([0.7], mask), fewer.mixture([0.7], mask[:, places])
+    every, some = randomness(step=step).mixture([0.7], mask), fewer.mixture([0.7], mask[:, places])
     assert torch.equal(some.shares, every.shares[:, places])
     for i, place in enumerate(places):
         if every.shares[0, place] < 1:

@@ -251,8 +251,8 @@ def test_every_epoch_learns_from_its_own_view(tmp_path, data, with_views, monkey
     real, shown, factors = training.fit_trials, [], []
 
     def watched(lessons, *arguments, **options):
-        shown.extend([lessons.features, *(lessons.schooling.features(epoch) for epoch in range(6))])
-        factors.extend(lessons.schooling.lr_factors)
+        shown.extend([lessons.features, *(lessons.augmented.features(epoch) for epoch in range(6))])
+        factors.extend(lessons.augmented.lr_factors)
         return real(lessons, *arguments, **options)
 
     monkeypatch.setattr(training, "fit_trials", watched)
@@ -744,9 +744,9 @@ def test_without_copies_nothing_is_fitted_twice(plain):
 def test_processes_that_were_started_together_fine_tune_by_themselves(monkeypatch, on, processes):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: "there")
     monkeypatch.setattr("inkfold.finetune.train_folds.train_folds", lambda *given: given)
-    world = ProcessGroup(0, processes, torch.device("cpu"))
+    group = ProcessGroup(0, processes, torch.device("cpu"))
     with open_executor(on) as launcher:
-        assert train_where_started("job", world, launcher, silent) == ("job", world, silent)
+        assert train_where_started("job", group, launcher, silent) == ("job", group, silent)
 
 
 def test_one_process_that_computes_features_on_ray_fine_tunes_there_too(monkeypatch):

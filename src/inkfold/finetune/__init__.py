@@ -1,9 +1,9 @@
-"""Training the backbone itself, whole, its last blocks or low-rank additions, on the same folds as heads.
+"""Training of the backbone itself, whole, its last blocks or low-rank additions, on the same folds as heads.
 
-`train_folds` trains one network per fold and chooses how far to go from its start; `train_fold` is one fold, step by step;
-`train_state` holds the network, optimiser and moving average; `network` joins backbone and head into one module. `checkpoint`
-saves all that a killed training needs to end with the same bytes. `distributed`, `fsdp` and `ray_train` let several processes
-train together.
+`train_folds` trains one network per fold and chooses how far to go from the start's weights; `train_fold` trains one fold step
+by step; `train_state` holds the network, optimiser and moving average; `network` joins backbone and head into one module.
+`checkpoint` saves all that a killed training needs to end with the same bytes. `distributed`, `fsdp` and `ray_train` let
+several processes train together; `distillation` trains a network to find drawings similar as a finished run's does.
 """
 
 from typing import TYPE_CHECKING

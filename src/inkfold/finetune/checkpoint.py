@@ -1,6 +1,6 @@
-"""Checkpoints: everything that training goes on from, in one safetensors file that is whole or absent.
+"""Checkpoints: everything that a training continues from, in one safetensors file that is whole or absent.
 
-Plain values lie in the file's header as JSON. Nothing random is kept: each draw is a function of seed, epoch and step.
+Plain values lie in the file's header as JSON. No random state is kept: each draw is a function of seed, epoch and step.
 """
 
 import json
@@ -21,17 +21,17 @@ from inkfold.errors import CacheError
 from inkfold.heads.fit import Epoch
 from inkfold.storage.files import atomic_file
 
-PROGRESS = ("epoch", "step", "sums", "best", "micro_batch", "notes")
+PLAIN_FIELDS = ("epoch", "step", "sums", "best", "micro_batch", "notes")
 PLAIN = "plain"
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, torch.Tensor], plain: Mapping[str, Any]) -> None:
-    """Write a checkpoint in the old one's place.
+    """Replace a checkpoint by a new one.
 
     Args:
         path: The file; a kill at any moment leaves the old one or the new one.
-        tensors: By name, on any device.
-        plain: JSON values.
+        tensors: Tensors by name, on any device.
+        plain: JSON values by name.
 
     Raises:
         CacheError: If the disk is full or can't be written; the old file stays.
@@ -44,7 +44,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, torch.Tensor], plain: Mapp
             file.write(data)
     except OSError as error:
         raise CacheError(
-            f"{path}: {error.strerror}. Free some space and run again: the run goes on from its last checkpoint."
+            f"{path}: {error.strerror}. Free some space and run again: the run continues from its last checkpoint."
         ) from None
 
 
@@ -55,7 +55,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]
         path: The file.
 
     Returns:
-        Tensors on the CPU, and the plain values; None where there is no file, or not a whole and intact one.
+        Tensors on the CPU, and the plain values; None where there is no file, or it is incomplete or damaged.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -77,20 +77,20 @@ def _checksum(tensors: Mapping[str, torch.Tensor]) -> int:
 
 @dataclass(slots=True)
 class FoldState:
-    """What became of a fold, and, while it is trained, how far it is.
+    """How far the training of a fold is, and at its end what came out of it.
 
     Attributes:
-        epoch: Of the next step.
-        step: The next one in it.
-        sums: Losses and drawings of the epoch so far.
-        curve: A point an epoch.
-        right: Who of the held-out drawings was named rightly after each epoch.
-        best: The epoch whose weights are kept, where the best one is.
-        micro_batch: Drawings a forward.
-        notes: What the user should know.
+        epoch: Epoch of the next step, from 0.
+        step: The next step in it, from 0.
+        sums: Sum of losses and number of drawings of the epoch so far.
+        curve: One point per finished epoch.
+        right: Whether each held-out drawing was predicted rightly, after each finished epoch.
+        best: The epoch whose weights are kept; None unless the best one is.
+        micro_batch: Drawings per forward pass.
+        notes: Warnings for the user.
         trained: Drawings that went forwards and backwards in this call.
-        changes: What training changed of the backbone, in its own names.
-        head: With one member.
+        changes: Tensors that training changed of the backbone, under the backbone's own names; filled at the end.
+        head: The trained head's tensors, with a first axis of 1; filled at the end.
     """
 
     epoch: int = 0
@@ -105,21 +105,22 @@ class FoldState:
     changes: dict[str, torch.Tensor] = field(default_factory=dict)
     head: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def kept(self, rows: int) -> tuple[UInt8[torch.Tensor, "epochs rows"], dict[str, Any]]:
-        """Give what a checkpoint holds of it.
+    def to_checkpoint(self, held_out: int) -> tuple[UInt8[torch.Tensor, "epochs rows"], dict[str, Any]]:
+        """Return what a checkpoint holds of the state.
 
         Args:
-            rows: Held-out drawings.
+            held_out: Number of held-out drawings.
 
         Returns:
-            Who was named rightly, and the rest as JSON values.
+            The field `right` as a tensor, and the other fields that training continues from as JSON values.
         """
-        right = torch.from_numpy(np.array(self.right, np.uint8).reshape(len(self.right), rows))
-        curve = [[None if math.isnan(value) else value for value in asdict(one).values()] for one in self.curve]
-        return right, {"curve": curve, **{name: getattr(self, name) for name in PROGRESS}}
+        right = torch.from_numpy(np.array(self.right, np.uint8).reshape(len(self.right), held_out))
+        curve = [[None if math.isnan(value) else value for value in asdict(point).values()] for point in self.curve]
+        return right, {"curve": curve, **{name: getattr(self, name) for name in PLAIN_FIELDS}}
 
     @classmethod
-    def of(cls, right: UInt8[torch.Tensor, "epochs rows"], plain: Mapping[str, Any]) -> "FoldState":
-        """Rebuild from what `kept` gave."""
-        curve = [Epoch(*(math.nan if value is None else value for value in one)) for one in plain["curve"]]
-        return cls(**{name: plain[name] for name in PROGRESS}, curve=curve, right=[one.astype(bool) for one in right.numpy()])
+    def from_checkpoint(cls, right: UInt8[torch.Tensor, "epochs rows"], plain: Mapping[str, Any]) -> "FoldState":
+        """Rebuild a state from what `to_checkpoint` returned."""
+        curve = [Epoch(*(math.nan if value is None else value for value in point)) for point in plain["curve"]]
+        fields = {name: plain[name] for name in PLAIN_FIELDS}
+        return cls(**fields, curve=curve, right=[epoch.astype(bool) for epoch in right.numpy()])

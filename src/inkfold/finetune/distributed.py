@@ -1,6 +1,7 @@
-"""The processes that train one network together: one alone, or those that `torchrun` started."""
+"""The processes that train one network together: a single one, or those that `torchrun` or Ray Train started."""
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,16 +13,17 @@ import torch.distributed as dist
 from inkfold.runtime.parallel import end_with_parent
 
 TORCHRUN = "TORCHELASTIC_RUN_ID"  # set for the processes that torchrun starts
+log = logging.getLogger("inkfold.finetune")
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessGroup:
-    """Which of how many processes this is.
+    """The processes that train together, as one of them sees them.
 
     Attributes:
-        rank: From 0; the first one alone writes files.
-        size: How many.
-        device: Where this one computes.
+        rank: Number of this process, from 0; only the first one writes files.
+        size: Number of processes, at least 1.
+        device: Where this process computes.
     """
 
     rank: int
@@ -30,20 +32,20 @@ class ProcessGroup:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that writes."""
+        """Whether this is the process that writes files."""
         return self.rank == 0
 
     def share(self, rows: np.ndarray) -> np.ndarray:
-        """Give this process's part of a batch; the parts of all are the batch, in its order."""
+        """Return this process's part of a batch; the parts of all processes are the batch, in its order."""
         return np.array_split(rows, self.size)[self.rank]
 
     def wait(self) -> None:
-        """Wait for all."""
+        """Wait until all processes have come here."""
         if self.size > 1:
             dist.barrier()
 
     def total(self, values: np.ndarray) -> np.ndarray:
-        """Add up all processes' arrays of one shape."""
+        """Add up the arrays of all processes, which have one shape."""
         if self.size == 1:
             return values
         tensor = torch.from_numpy(np.array(values, np.float64)).to(self.device)
@@ -53,29 +55,31 @@ class ProcessGroup:
 
 
 def processes_here() -> int:
-    """Say how many processes of this training share this machine, as their launcher told them."""
+    """Return how many processes of this training run on this machine, by the launcher's environment variables."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 @contextlib.contextmanager
 def joined_processes(device: torch.device) -> Iterator[ProcessGroup]:
-    """Meet the other processes, if there are any, and part when the block ends.
+    """Connect to the other processes, if there are any, until the block ends.
 
     Args:
-        device: The kind that is computed on; of several GPUs each process takes the one of its local rank.
+        device: Kind of device to compute on; of several GPUs each process takes the one of its local rank.
 
     Yields:
-        This process's place.
+        The process group as this process sees it.
     """
-    rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))  # as the launcher told them
+    rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))  # set by the launcher
     if size == 1:
+        log.info("fine-tuning on %s in one process", device)
         yield ProcessGroup(0, 1, device)
         return
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
+    log.info("fine-tuning on %s in process %d of %d", device, rank + 1, size)
     started = not dist.is_initialized()
-    if TORCHRUN in os.environ:  # killed itself, it leaves its processes behind: they hold the run and its devices
+    if TORCHRUN in os.environ:  # a killed torchrun leaves its processes behind: they hold the run and its devices
         end_with_parent(os.getppid())
     if started:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")

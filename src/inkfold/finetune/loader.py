@@ -1,6 +1,6 @@
-"""Drawings on their way to training: read from the pixel store and shown under an epoch's view, ahead of the device.
+"""Loads batches of drawings for training: pixels from the store, rendered under an epoch's view by threads ahead of the device.
 
-Which view belongs to a batch travels with it, so a new stage of the curriculum reaches every worker with its first batch.
+The view is passed along with each batch, so a new stage of the curriculum reaches every worker with its first batch.
 """
 
 import contextlib
@@ -18,20 +18,23 @@ from inkfold.finetune.distributed import processes_here
 from inkfold.runtime.parallel import ahead, available_cores
 from inkfold.storage.pixels import ImageStore
 
-AHEAD = 2  # batches a worker
-MEMORY = 2**30  # B that batches may take that are shown and wait
+AHEAD = 2  # batches per worker
+MEMORY = 2**30  # B that rendered batches may take while they wait
 
 
 class DrawingLoader:
-    """Shows batches of drawings.
+    """Loads batches of drawings in the order in which they are trained on.
 
     Args:
-        store: Holds the drawings' pixels.
-        digests: Of all drawings' bytes.
-        size_px: Side of what the network takes.
-        workers: Threads; OpenCV works outside of Python's lock. 0 takes one beside a CPU's training, else a core each, the
-            machine's cores shared among its processes.
+        store: The store with the drawings' pixels.
+        digests: Digests of all drawings' bytes, under which their pixels are stored.
+        size_px: Side of the squares that the network takes, in px.
+        workers: Number of threads; OpenCV works outside of Python's lock. 0 takes one where training needs the CPU itself, else
+            this process's share of the machine's cores.
         on_cpu: Whether training runs on the CPU too.
+
+    Attributes:
+        waited_s: Seconds that training waited for drawings.
     """
 
     def __init__(
@@ -42,38 +45,38 @@ class DrawingLoader:
         self.waited_s = 0.0
         self._again = partial(DrawingLoader, store, digests, size_px, workers, on_cpu=on_cpu)
         self._lock = threading.Lock()
-        store.look()  # whoever decoded them has read their checksums
+        store.look()  # checksums were read when the drawings were decoded
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Begin anew in another process, with as many threads as are right there."""
+        """Build a new loader when unpickled in another process, with as many threads as suit that one."""
         return self._again, ()
 
     def batches(self, rows: Sequence[np.ndarray], view: View) -> Generator[UInt8[np.ndarray, "n size size *channels"]]:
-        """Show batches in their order.
+        """Load batches in their order.
 
         Args:
-            rows: Of the drawings, a batch each.
-            view: How they are shown.
+            rows: Rows of the drawings of each batch.
+            view: The view that all of them are rendered under.
 
         Yields:
-            Their pixels; how long the next one had to be waited for is added to `waited_s`.
+            The pixels of a batch; the time that the caller waits for the next one is added to `waited_s`.
         """
         depth = self._depth(max(map(len, rows), default=0))
-        shown = ahead(lambda batch: self._show(batch, view), rows, min(self.workers, depth), depth)
-        with contextlib.closing(shown):
+        rendered = ahead(lambda batch: self._render(batch, view), rows, min(self.workers, depth), depth)
+        with contextlib.closing(rendered):
             while True:
                 started = time.perf_counter()
-                pixels = next(shown, None)
+                pixels = next(rendered, None)
                 self.waited_s += time.perf_counter() - started
                 if pixels is None:
                     return
                 yield pixels
 
     def _depth(self, rows: int) -> int:
-        """Say how many batches of so many drawings, in colour, may lie ready."""
+        """Return how many batches of so many drawings, in colour, may wait at once."""
         return max(2, min(AHEAD * self.workers, MEMORY // max(1, 3 * rows * self.size_px**2)))
 
-    def _show(self, rows: np.ndarray, view: View) -> np.ndarray:
+    def _render(self, rows: np.ndarray, view: View) -> np.ndarray:
         digests = self.digests[rows]
         with self._lock:
             pixels = self.store.read(digests)

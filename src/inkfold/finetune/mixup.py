@@ -1,4 +1,4 @@
-"""Mixup and cutmix of the drawings of a batch, timm's, for any number of drawings."""
+"""timm's mixup and cutmix of the drawings of a batch, for even and odd numbers of drawings."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -15,8 +15,8 @@ class Mixing:
     """Mixes drawings and their labels in pairs.
 
     Args:
-        settings: How much, and by how much labels are smoothed.
-        num_classes: Of the labels.
+        settings: How much drawings are mixed and labels smoothed: `mixup`, `cutmix` and `label_smoothing`.
+        num_classes: Number of classes.
     """
 
     def __init__(self, settings: FinetuneSettings, num_classes: int) -> None:
@@ -29,27 +29,27 @@ class Mixing:
     def mixed(
         self, images: Float32[torch.Tensor, "n channels size size"], targets: Int64[torch.Tensor, " n"]
     ) -> tuple[Float32[torch.Tensor, "n channels size size"], Float32[torch.Tensor, "n classes"]]:
-        """Mix drawings in pairs; of an odd number the last one stays alone.
+        """Mix drawings in pairs; of an odd number the last one stays as it is.
 
         Args:
-            images: Normalised; they are changed in place.
+            images: Normalised drawings; they are changed in place.
             targets: Their class ids.
 
         Returns:
-            The mixed drawings, and how much each class has of them, smoothed.
+            The mixed drawings, and each class's share of their labels, smoothed; rows sum to 1.
         """
         even = len(images) // 2 * 2
         alone = torch.nn.functional.one_hot(targets[even:], self._num_classes)
         alone = alone * (1 - self._smoothing) + self._smoothing / self._num_classes
-        mixed, wanted = self._mixup(images[:even], targets[:even]) if even else (images[:0], alone[:0])
-        return torch.cat([mixed, images[even:]]), torch.cat([wanted, alone.to(wanted.dtype)])
+        mixed, labels = self._mixup(images[:even], targets[:even]) if even else (images[:0], alone[:0])
+        return torch.cat([mixed, images[even:]]), torch.cat([labels, alone.to(labels.dtype)])
 
 
 @contextlib.contextmanager
 def seeded(entropy: Sequence[int], device: torch.device) -> Iterator[None]:
-    """Let PyTorch and numpy draw from `entropy` while the block runs, and leave their own generators as they were."""
+    """Seed PyTorch's and NumPy's global generators with `entropy` while the block runs, and restore them at its end."""
     seed, other = np.random.SeedSequence(list(entropy)).generate_state(2, np.uint64).tolist()
-    before = np.random.get_state()  # noqa: NPY002 - timm's mixup draws there
+    before = np.random.get_state()  # noqa: NPY002 - timm's mixup draws from it
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed >> 1)
         np.random.seed(other % 2**32)  # noqa: NPY002

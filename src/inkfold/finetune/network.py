@@ -1,7 +1,7 @@
 """A backbone and a head as one PyTorch network: which parts of it are trained, at which rates, and what training changed.
 
-What is changed is told in the backbone's own names, LoRA merged, so that a trained network is its backbone's weights plus
-one file, whatever it was trained by.
+Changes are named as in the backbone itself, with LoRA merged, so that a trained network is its backbone's weights plus one
+file, however it was trained.
 """
 
 import contextlib
@@ -23,27 +23,27 @@ Tensors = Mapping[str, torch.Tensor]
 
 
 class HeadModule(torch.nn.Module):
-    """A head that is fitted by steps, as a module.
+    """A head that is trained by steps, as a PyTorch module.
 
     Args:
-        spec: Its kind.
-        tensors: As `heads.head_probs` takes them.
-        member: Which of them.
-        dropout: Share of each hidden layer's outputs that a step leaves out.
+        spec: The head's kind and shape.
+        tensors: Tensors in the form that `heads.head_probs` predicts with.
+        head: Number of the head among them, from 0.
+        dropout: Share of each hidden layer's outputs that a training step sets to zero, in 0..1.
     """
 
     mean: torch.Tensor | None
     scale: torch.Tensor | None
 
     def __init__(
-        self, spec: HeadSpec, tensors: Mapping[str, Shaped[np.ndarray, "..."]], member: int = 0, dropout: float = 0.0
+        self, spec: HeadSpec, tensors: Mapping[str, Shaped[np.ndarray, "..."]], head: int = 0, dropout: float = 0.0
     ) -> None:
         super().__init__()
         self.spec, self.dropout = spec, dropout
-        own = {name: torch.from_numpy(np.array(values[member])) for name, values in tensors.items()}
+        own = {name: torch.from_numpy(np.array(values[head])) for name, values in tensors.items()}
         for name in ("mean", "scale"):
             self.register_buffer(name, own.pop(name, None))
-        if spec.kind == "cosine":  # a fitted head's directions are as long as its factor
+        if spec.kind == "cosine":  # in a fitted head the directions have the factor's length
             factor = own["layers.0.weight"].norm(dim=0).mean()
             own["layers.0.weight"] = own["layers.0.weight"] / factor
             own["temperature"] = factor.log().view(1, 1)
@@ -52,7 +52,7 @@ class HeadModule(torch.nn.Module):
         )
 
     def forward(self, x: Float32[torch.Tensor, "n d"]) -> Float32[torch.Tensor, "n classes"]:
-        """Score features."""
+        """Compute class scores of features."""
         if self.mean is not None and self.scale is not None:
             x = (x - self.mean) * self.scale
         if self.spec.scaling == "normalise" or self.spec.kind == "cosine":
@@ -66,7 +66,7 @@ class HeadModule(torch.nn.Module):
         return x
 
     def tensors(self) -> dict[str, Float32[np.ndarray, "1 rows columns"]]:
-        """Copy it as `heads.head_probs` takes it, with one member."""
+        """Copy the head in the form that `heads.head_probs` predicts with, with a first axis of 1."""
         own = {name.replace("_", "."): values for name, values in self.values.items() if name != "temperature"}
         if self.spec.kind == "cosine":
             own["layers.0.weight"] = self._weight(0)
@@ -85,8 +85,8 @@ class HeadModule(torch.nn.Module):
             x = torch.nn.functional.layer_norm(x, x.shape[-1:], eps=NORM_EPS)
             x = x * self.values[f"norms_{layer}_scale"] + self.values[f"norms_{layer}_shift"]
         x = torch.relu(x) if self.spec.activation == "relu" else torch.nn.functional.gelu(x)
-        left: torch.Tensor = torch.nn.functional.dropout(x, self.dropout, self.training)
-        return left
+        dropped: torch.Tensor = torch.nn.functional.dropout(x, self.dropout, self.training)
+        return dropped
 
 
 class Network(torch.nn.Module):
@@ -95,12 +95,12 @@ class Network(torch.nn.Module):
     Args:
         info: The resolved backbone.
         head: The head on it.
-        settings: Which part of the backbone is trained; None trains nothing of it.
-        seed: Seed of LoRA's first matrices; its second ones begin at zero.
+        settings: Which part of the backbone is trained; None freezes all of it.
+        seed: Seed of LoRA's first matrices; its second ones start at zero.
 
     Raises:
         WeightsError: If the weights aren't this model's.
-        RecipeError: If the model can't be built, or part of it can't be trained as asked.
+        RecipeError: If the model can't be built, or its part that the settings name can't be trained.
     """
 
     def __init__(self, info: BackboneInfo, head: HeadModule, settings: FinetuneSettings | None = None, seed: int = 0) -> None:
@@ -111,48 +111,49 @@ class Network(torch.nn.Module):
     def forward(
         self, images: Float32[torch.Tensor, "n channels size size"]
     ) -> tuple[Float32[torch.Tensor, "n classes"], Float32[torch.Tensor, "n d"]]:
-        """Score normalised drawings, and give the features that the scores are of."""
+        """Compute class scores of normalised drawings, and the features that the scores come from."""
         features = self.backbone(images).float()
         with torch.autocast(images.device.type, enabled=False):
             scores: torch.Tensor = self.head(features)
         return scores, features
 
     def train(self, mode: bool = True) -> "Network":
-        """Set the mode; what is frozen stays as it predicts: its statistics don't move and nothing of it is left out."""
+        """Set the mode; frozen modules stay in evaluation mode, so that their statistics don't move and they drop nothing."""
         super().train(mode)
         if mode:
             for module in self.backbone.modules():
-                if any(True for _ in module.parameters()) and not any(one.requires_grad for one in module.parameters()):
+                if any(True for _ in module.parameters()) and not any(values.requires_grad for values in module.parameters()):
                     module.eval()
         return self
 
-    def moving(self) -> dict[str, torch.Tensor]:
-        """Give what training changes, as it lies in the network: trained parameters, and statistics beside them."""
+    def trained_tensors(self) -> dict[str, torch.Tensor]:
+        """Return the tensors that training changes, by their names in the network: parameters and batch norms' statistics."""
         trained = {name: values.detach() for name, values in self.named_parameters() if values.requires_grad}
         statistics = {
             f"{prefix}.{name}": values
             for prefix, module in self.named_modules()
-            if any(one.requires_grad for one in module.parameters(recurse=False))
+            if any(values.requires_grad for values in module.parameters(recurse=False))
             for name, values in module.named_buffers(recurse=False)
             if name not in module._non_persistent_buffers_set
         }
         return {**trained, **statistics}
 
     def changes(self) -> dict[str, torch.Tensor]:
-        """Give what training changes of the backbone, in the backbone's own names."""
-        own = {name.removeprefix("backbone."): values for name, values in self.moving().items() if name.startswith("backbone.")}
+        """Return what training changes of the backbone, under the backbone's own names, with LoRA merged."""
+        tensors = self.trained_tensors().items()
+        own = {name.removeprefix("backbone."): values for name, values in tensors if name.startswith("backbone.")}
         return {**{name: values for name, values in own.items() if ".lora_" not in name}, **dict(_merged(self.backbone))}
 
     def parameter_groups(self, weight_decay: float, layer_decay: float, head_lr_factor: float) -> list[dict[str, Any]]:
-        """Group what is trained by rate and decay, in an order that only the network decides.
+        """Group the trained parameters by learning rate and weight decay, in an order that depends on the network alone.
 
         Args:
-            weight_decay: Of matrices and kernels; norms and biases have none.
-            layer_decay: Factor of the rate from each layer to the one before it.
-            head_lr_factor: The head's factor.
+            weight_decay: Weight decay of matrices and kernels, at least 0; norms and biases have none.
+            layer_decay: Factor of the learning rate from each layer to the one before it, in 0..1.
+            head_lr_factor: Factor of the learning rate for the head, above 0.
 
         Returns:
-            What PyTorch's optimisers take, with `lr_scale` beside.
+            Parameter groups of PyTorch's optimisers, each with its factor of the learning rate as `lr_scale`.
         """
         from timm.optim import param_groups_layer_decay  # noqa: PLC0415 - seconds
 
@@ -163,7 +164,7 @@ class Network(torch.nn.Module):
         )
         values = dict(self.head.named_parameters())
         for decayed in (True, False):
-            own = [one for name, one in values.items() if name.endswith("_weight") == decayed]
+            own = [parameter for name, parameter in values.items() if name.endswith("_weight") == decayed]
             if own:
                 decay = weight_decay if decayed else 0.0
                 groups.append({"params": own, "weight_decay": decay, "lr_scale": head_lr_factor})
@@ -171,15 +172,15 @@ class Network(torch.nn.Module):
 
 
 def interpolated(start: Tensors, end: Tensors, share: float) -> dict[str, torch.Tensor]:
-    """Go a share of the way from one set of weights to another.
+    """Interpolate between two sets of weights.
 
     Args:
-        start: Has all names of `end`.
-        end: Where a share of 1 ends.
-        share: 0 stays at the start.
+        start: Weights before training; has all names of `end`.
+        end: Weights after training.
+        share: Share of the way, in 0..1: 0 is the start, 1 the end.
 
     Returns:
-        Whole-number tensors, such as counters, are the end's.
+        The weights by name; whole-number tensors, such as counters, are the end's.
 
     Source: Wortsman et al., "WiSE-FT", arXiv 2109.01903.
     """
@@ -189,8 +190,8 @@ def interpolated(start: Tensors, end: Tensors, share: float) -> dict[str, torch.
     }
 
 
-def start_of(info: BackboneInfo, names: Tensors) -> dict[str, torch.Tensor]:
-    """Give the backbone's own values of some tensors."""
+def pretrained_values(info: BackboneInfo, names: Iterable[str]) -> dict[str, torch.Tensor]:
+    """Load the named tensors of a backbone as they were before training."""
     own = build_model(info).state_dict()
     return {name: own[name] for name in names}
 
@@ -204,11 +205,11 @@ def trainable_backbone(info: BackboneInfo, settings: FinetuneSettings, seed: int
         seed: Seed of LoRA's first matrices.
 
     Returns:
-        The model, all else of it frozen.
+        The model; all parameters outside of that part are frozen.
 
     Raises:
         WeightsError: If the weights aren't this model's.
-        RecipeError: If the model can't be built, or part of it can't be trained as asked.
+        RecipeError: If the model can't be built, or the part can't be trained.
     """
     model = build_model(info, settings.drop_path)
     match settings.part:
@@ -223,24 +224,24 @@ def trainable_backbone(info: BackboneInfo, settings: FinetuneSettings, seed: int
 
 
 def recompute_activations(model: torch.nn.Module, name: str) -> None:
-    """Let a model compute activations a second time instead of keeping them.
+    """Make a model compute activations a second time for the backward pass instead of keeping them.
 
     Args:
-        model: timm's.
-        name: For the message.
+        model: timm's model, changed in place.
+        name: The backbone's name, for the message.
 
     Raises:
-        RecipeError: If timm has no such way for it.
+        RecipeError: If timm can't do so with this model.
     """
     switchable: Any = model
     try:
         switchable.set_grad_checkpointing(True)
-    except (AssertionError, AttributeError):  # timm's own answer, or it has none
+    except (AssertionError, AttributeError):  # timm refuses, or the model has no such method
         raise RecipeError(f"finetune.checkpointing: timm can't do so with '{name}'. Take a smaller micro_batch.") from None
 
 
 def _last_blocks(model: torch.nn.Module, model_name: str, count: int) -> list[str]:
-    """Name the parameters of the last blocks and of all that follows them; a group of norms alone is no block."""
+    """List the parameters of the last blocks and of all that follows them; a group of norms alone is no block."""
     from timm.models import group_parameters  # noqa: PLC0415 - seconds
 
     matcher: Any = getattr(model, "group_matcher", None)
@@ -259,7 +260,7 @@ def _last_blocks(model: torch.nn.Module, model_name: str, count: int) -> list[st
 def _with_additions(model: torch.nn.Module, info: BackboneInfo, settings: FinetuneSettings, seed: int) -> torch.nn.Module:
     """Add low-rank matrices to every linear layer and every ungrouped convolution but the first.
 
-    Not to those that are more than that, such as convolutions that standardise their weights: they couldn't be merged.
+    Layers with more than that, such as convolutions that standardise their weights, are left out: they couldn't be merged.
     """
     from peft import LoraConfig, inject_adapter_in_model  # noqa: PLC0415 - an extra, and seconds
     from timm.layers import Conv2dSame  # noqa: PLC0415 - seconds
@@ -271,7 +272,7 @@ def _with_additions(model: torch.nn.Module, info: BackboneInfo, settings: Finetu
     ][1:]
     modules: Iterable[Any] = model.modules()
     for module in modules:
-        if hasattr(module, "qkv_bias_separate"):  # else timm takes the layer's own weights past the additions
+        if hasattr(module, "qkv_bias_separate"):  # else timm uses the layer's own weights and bypasses the additions
             module.qkv_bias_separate = True
     if not names:
         raise RecipeError(f"finetune.part: '{info.name}' has no layer that LoRA can add to. Take last_blocks or all.")
@@ -290,7 +291,7 @@ def _with_additions(model: torch.nn.Module, info: BackboneInfo, settings: Finetu
 
 
 def _merged(model: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
-    """Give weights with their additions; none without LoRA."""
+    """Return weights with LoRA's additions merged; empty without LoRA."""
     return [
         (f"{name}.weight", (module.base_layer.weight + module.get_delta_weight("default")).detach())
         for name, module in model.named_modules()
@@ -299,17 +300,17 @@ def _merged(model: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
 
 
 def check_trainable(info: BackboneInfo, settings: FinetuneSettings) -> None:
-    """Build a backbone on PyTorch's `meta` device, where tensors have shapes alone, and go forwards and backwards.
+    """Check that a backbone can be trained, by a step on PyTorch's `meta` device, where tensors have shapes alone.
 
     Args:
         info: The resolved backbone; its weights aren't read.
         settings: Which part is to be trained, and whether activations are to be computed twice.
 
     Raises:
-        RecipeError: If the model can't be built, or part of it can't be trained as asked. A model that `meta` is no place for
-            passes: what is wrong with it is told when it is trained.
+        RecipeError: If the model can't be built, or the part can't be trained. Models that can't run on `meta` pass this check,
+            and raise only when they are trained.
     """
-    with torch.device("meta"), contextlib.suppress(WeightsError, RuntimeError):  # NotImplementedError among the latter
+    with torch.device("meta"), contextlib.suppress(WeightsError, RuntimeError):  # NotImplementedError is a RuntimeError
         model = trainable_backbone(replace(info, weights_file=None, changes_file=None), settings)
         if settings.checkpointing:
             recompute_activations(model, info.name)

@@ -1,4 +1,4 @@
-"""What is fine-tuned, on what and how: the same for all folds of a run."""
+"""The plan of a fine-tuning: network, drawings and settings, the same for all folds of a run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,29 +13,34 @@ from inkfold.config.sections import FinetuneSettings, StepSchedule
 from inkfold.finetune.distillation import Teacher
 from inkfold.finetune.loader import DrawingLoader
 from inkfold.heads.head import HeadSpec
-from inkfold.heads.settings import PARTING
+from inkfold.heads.settings import WORK_DIVISION
 from inkfold.models.weights import BackboneInfo
 from inkfold.storage.hashing import digest, key_digest
 
-PART = ("part", "blocks", "lora_rank", "lora_alpha", "drop_path")  # settings of which part is trained
-AROUND = ("start", "teacher", "teacher_weight", "interpolate")  # settings that a fold's training knows by other means
+PART = ("part", "blocks", "lora_rank", "lora_alpha", "drop_path")  # settings that say which part is trained
+OUTSIDE = (
+    "start",
+    "teacher",
+    "teacher_weight",
+    "interpolate",
+)  # settings that act outside of a fold's training or are named elsewhere
 
 
 @dataclass(frozen=True, slots=True)
 class FinetunePlan:
-    """What is fine-tuned, on what, and how; the same for all folds.
+    """What is fine-tuned, on which drawings, and how; the same for all folds.
 
     Attributes:
         info: The resolved backbone.
         spec: The head's kind and shape.
-        heads: The tensors that heads start from, one member per fold.
-        settings: Which part of the backbone is trained, and how, the precision settled.
-        curriculum: Which view each epoch learns from.
-        feeder: Of all training drawings.
-        targets: Their class ids.
-        names: Of the drawings, for messages.
-        seed: Of all that is drawn.
-        teacher: Whose relations between drawings are learnt beside the labels.
+        heads: Tensors of the heads that training starts from, one head per fold.
+        settings: Which part of the backbone is trained, and how; the precision `auto` is resolved.
+        curriculum: Which view each epoch trains on.
+        loader: Loads the training drawings.
+        targets: Class ids of the training drawings, from 0.
+        names: Names of the training drawings, for messages.
+        seed: Seed of all random draws.
+        teacher: The run that the network is distilled from; None trains on labels alone.
     """
 
     info: BackboneInfo
@@ -43,7 +48,7 @@ class FinetunePlan:
     heads: Mapping[str, Float32[np.ndarray, "folds rows columns"]]
     settings: FinetuneSettings
     curriculum: Curriculum
-    feeder: DrawingLoader
+    loader: DrawingLoader
     targets: Int64[np.ndarray, " n"]
     names: Shaped[np.ndarray, " n"]
     seed: int
@@ -51,18 +56,18 @@ class FinetunePlan:
 
     @property
     def num_classes(self) -> int:
-        """Outputs of the heads."""
+        """Number of classes that the heads predict."""
         return int(self.heads[f"layers.{len(self.spec.hidden)}.weight"].shape[2])
 
     def identity(self, own: Int64[np.ndarray, " own"], fold: int) -> str:
-        """Name all that decides what comes out of a fold, so that a checkpoint of another training is not gone on from.
+        """Digest all that decides the result of a fold, so that no checkpoint of another training is continued.
 
         Args:
-            own: The drawings that it learns from.
-            fold: Its number.
+            own: Rows of the drawings that the fold is trained on.
+            fold: Number of the fold, from 0.
 
         Returns:
-            A digest; how the work is parted is not in it.
+            The digest; settings that only divide the work differently don't change it.
         """
         view_keys = [self.curriculum.view(epoch).key() for epoch in range(self.settings.epochs)]
         return key_digest(
@@ -72,19 +77,19 @@ class FinetunePlan:
                 "head": [
                     self.spec.key(),
                     self.spec.dropout,
-                    sorted((name, _named(values)) for name, values in self.heads.items()),
+                    sorted((name, _digest_of(values)) for name, values in self.heads.items()),
                 ],
                 "settings": _training_key(self.settings),
                 "teacher": None if self.teacher is None else [self.teacher.key, self.teacher.weight],
                 "views": [view_keys, self.curriculum.lr_factors()],
-                "drawings": [_named(self.feeder.digests), _named(self.targets), _named(own), self.seed, fold],
+                "drawings": [_digest_of(self.loader.digests), _digest_of(self.targets), _digest_of(own), self.seed, fold],
                 "torch": torch.__version__,
             }
         )
 
 
 def _part_key(settings: FinetuneSettings, seed: int) -> dict[str, Any]:
-    """Name which part is trained, under the names that checkpoints have."""
+    """Return which part is trained, under the names that checkpoints have."""
     return {
         "kind": settings.part,
         "blocks": settings.blocks,
@@ -96,11 +101,11 @@ def _part_key(settings: FinetuneSettings, seed: int) -> dict[str, Any]:
 
 
 def _training_key(settings: FinetuneSettings) -> dict[str, Any]:
-    """Name how it is trained, under the names that checkpoints have; how the work is divided is left out."""
+    """Return how it is trained, under the names that checkpoints have; how the work is divided is left out."""
     step = settings.schedule if settings.schedule.kind == "step" else StepSchedule(kind="step")
     names = {"schedule": settings.schedule.kind, "step_every": step.every, "step_gamma": step.gamma}
-    return {**settings.model_dump(exclude={*PART, *AROUND, "schedule"}), **names, **dict.fromkeys(PARTING)}
+    return {**settings.model_dump(exclude={*PART, *OUTSIDE, "schedule"}), **names, **dict.fromkeys(WORK_DIVISION)}
 
 
-def _named(values: np.ndarray) -> str:
+def _digest_of(values: np.ndarray) -> str:
     return digest(np.ascontiguousarray(values).tobytes())

@@ -1,5 +1,6 @@
-"""Fine-tunes every fold, chooses how far to go from the start's weights, and leaves a file of changes a fold."""
+"""Fine-tunes every fold, chooses how far to go from the start's weights, and writes each fold's changes to a file."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -12,29 +13,29 @@ from safetensors.torch import save as to_safetensors
 from inkfold.errors import CacheError
 from inkfold.finetune.checkpoint import FoldState, load_checkpoint, save_checkpoint
 from inkfold.finetune.distributed import ProcessGroup
-from inkfold.finetune.network import HeadModule, Network, interpolated, start_of
+from inkfold.finetune.network import HeadModule, Network, interpolated, pretrained_values
 from inkfold.finetune.plan import FinetunePlan
 from inkfold.finetune.train_fold import CHECKPOINTS, FoldTrainer
-from inkfold.finetune.train_state import examine, release_memory
+from inkfold.finetune.train_state import evaluate, release_memory
 from inkfold.heads.epoch_selection import EpochSelection, select_epochs
 from inkfold.heads.fit import Epoch, FittedHeads
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.files import write_bytes
 
 WEIGHTS, START = "weights/fold{}.safetensors", f"{CHECKPOINTS}/start.safetensors"
-
-Weights = tuple[dict[str, torch.Tensor], dict[str, np.ndarray]]  # a backbone's changed tensors, and a head
+log = logging.getLogger("inkfold.finetune")
 
 
 @dataclass(frozen=True, slots=True)
 class Interpolation:
-    """How far from the start's weights to the trained ones was gone.
+    """How far training's weights were taken from the start's.
 
     Attributes:
-        shares: That were tried; 0 is the start, with the head that was fitted on frozen features.
-        accuracy: Of each, on the drawings that folds hold out.
+        shares: The shares of the way that were tried, in 0..1; 0 is the start, with the head fitted on frozen features.
+        accuracy: Accuracy of each share on the held-out drawings of all folds, in 0..1.
         taken: The share that was taken.
-        nested_accuracy: Where half of the drawings choose for the other half: what the choice is worth on new drawings.
+        nested_accuracy: Accuracy where each half of the drawings chooses the share for the other half: an estimate of the
+            choice's accuracy on new drawings.
     """
 
     shares: tuple[float, ...]
@@ -44,19 +45,19 @@ class Interpolation:
 
     @property
     def optimism(self) -> float:
-        """By how much the accuracy of the share that was taken flatters."""
+        """By how much the accuracy of the share that was taken is optimistic."""
         return self.accuracy[self.shares.index(self.taken)] - self.nested_accuracy
 
 
 @dataclass(frozen=True, slots=True)
 class FinetuneJob:
-    """What all processes that train together do.
+    """A fine-tuning, as each of the processes that train together gets it.
 
     Attributes:
-        plan: What is trained, on what, and how.
-        folds: True where a fold learns from a drawing.
+        plan: What is trained, on which drawings, and how.
+        folds: True where a fold trains on a drawing; the others are held out from it.
         out: The run's directory, which all machines see under this path.
-        shares: Of the way from the start's weights to the trained ones.
+        shares: Shares of the way from the start's weights to the trained ones that are tried, in 0..1.
         device: `cpu` or `cuda`, for processes that are still to be started.
     """
 
@@ -69,15 +70,15 @@ class FinetuneJob:
 
 @dataclass(frozen=True, slots=True)
 class FinetunedFolds:
-    """What became of all folds.
+    """The result of fine-tuning every fold.
 
     Attributes:
-        fitted: Their heads and curves.
-        files: Of changes to the backbone, below the run's directory.
-        interpolation: Where more than one share was tried.
-        notes: What the user should know.
+        fitted: The trained heads and the mean of the folds' curves.
+        files: Each fold's file with the changes to the backbone, relative to the run's directory.
+        interpolation: Which share of the way was taken; None unless several were tried.
+        notes: Warnings for the user.
         trained: Drawings that went forwards and backwards in this call.
-        waited_s: For drawings, in the first process.
+        waited_s: Seconds that training waited for drawings, in the first process.
     """
 
     fitted: FittedHeads
@@ -89,15 +90,17 @@ class FinetunedFolds:
 
 
 def settle_start(
-    out: Path, heads: Mapping[str, Shaped[np.ndarray, "folds ..."]], made_of: str, world: ProcessGroup
+    out: Path, heads: Mapping[str, Shaped[np.ndarray, "folds ..."]], source: str, process_group: ProcessGroup
 ) -> dict[str, np.ndarray]:
-    """Take the heads that a training first started from: fitted again elsewhere, they would differ in their last bits.
+    """Keep the heads that training starts from, and return the kept ones when it resumes.
+
+    Heads that are fitted again on another machine could differ in their last bits.
 
     Args:
         out: The run's directory.
-        heads: As they were fitted now.
-        made_of: Names what they were fitted on.
-        world: All processes take those of the first one.
+        heads: The heads as they were fitted now, one per fold.
+        source: Digest of what they were fitted on; kept heads of another source are replaced.
+        process_group: The processes that train together; all of them start from the first one's heads.
 
     Returns:
         The heads to start from.
@@ -105,116 +108,118 @@ def settle_start(
     Raises:
         CacheError: If the disk is full, or this process doesn't see the first one's files.
     """
-    path, mark = out / START, {"made_of": made_of}
-    found = load_checkpoint(path)
-    if world.is_first and (found is None or found[1] != mark):
+    path, mark = out / START, {"made_of": source}
+    kept = load_checkpoint(path)
+    if process_group.is_first and (kept is None or kept[1] != mark):
         save_checkpoint(path, {name: torch.from_numpy(np.array(values)) for name, values in heads.items()}, mark)
-    world.wait()
-    found = load_checkpoint(path)
-    if found is None or found[1] != mark:
+    process_group.wait()
+    kept = load_checkpoint(path)
+    if kept is None or kept[1] != mark:
         raise CacheError(f"{path}: isn't what the first process wrote. out= must lie on a directory that all machines see.")
-    return {name: values.numpy() for name, values in found[0].items()}
+    return {name: values.numpy() for name, values in kept[0].items()}
 
 
-def train_folds(job: FinetuneJob, world: ProcessGroup, progress: Progress = silent) -> FinetunedFolds:
-    """Train every fold, or go on where a killed call was.
+def train_folds(job: FinetuneJob, process_group: ProcessGroup, progress: Progress = silent) -> FinetunedFolds:
+    """Train every fold, from the last checkpoint where an earlier call was killed.
 
     Args:
-        job: What to do.
-        world: The processes that train together.
-        progress: Told after each step.
+        job: What is trained, and where its files lie.
+        process_group: The processes that train together; the first one writes the files.
+        progress: Called after each step.
 
     Returns:
-        What became of them; the files are written by the first process.
+        The trained heads, the files with the changes to the backbone, and what was chosen.
 
     Raises:
-        RecipeError: If a loss isn't a number, or memory doesn't suffice.
+        RecipeError: If a loss isn't finite, or memory doesn't suffice.
         CacheError: If the disk is full.
     """
-    plan, folds, out, shares = job.plan, job.folds, job.out, job.shares
+    plan, folds, shares = job.plan, job.folds, job.shares
 
     def trained(fold: int) -> FoldState:
-        outcome = FoldTrainer(plan, folds[fold], fold, out, world, _of_fold(progress, fold, len(folds))).run()
-        release_memory(world.device)
-        return outcome
+        fold_progress = _progress_of_fold(progress, fold, len(folds))
+        state = FoldTrainer(plan, folds[fold], fold, job.out, process_group, fold_progress).run()
+        release_memory(process_group.device)
+        return state
 
-    outcomes: list[FoldState] = []
+    states: list[FoldState] = []
     right: list[np.ndarray] = []
     for fold, own in enumerate(folds):
-        outcome = trained(fold)
+        state = trained(fold)
         if len(shares) > 1:
-            right.append(_right_at(plan, outcome, fold, ~own, shares, world))
+            right.append(_right_by_share(job, state, fold, np.flatnonzero(~own), process_group))
         else:
-            outcome.head = _write(plan, outcome, fold, shares[0], out, world)
-        outcomes.append(outcome)
-        outcome.changes = {}  # they lie on the disk, and are large
+            state.head = _write(job, state, fold, shares[0], process_group)
+        states.append(state)
+        state.changes = {}  # they are large, and on the disk
     interpolation = _chosen(shares, right) if len(shares) > 1 else None
     if interpolation is not None:
-        for fold, outcome in enumerate(outcomes):
-            outcome.head = _write(plan, trained(fold), fold, interpolation.taken, out, world)
-    world.wait()
-    files = tuple(WEIGHTS.format(fold) for fold in range(len(folds)))
-    notes = tuple(note for outcome in outcomes for note in outcome.notes)
-    count = sum(outcome.trained for outcome in outcomes)
-    return FinetunedFolds(_as_fitted(plan, outcomes), files, interpolation, notes, count, plan.feeder.waited_s)
+        for fold, state in enumerate(states):
+            state.head = _write(job, trained(fold), fold, interpolation.taken, process_group)
+    process_group.wait()
+    return FinetunedFolds(
+        fitted=_as_fitted(plan, states),
+        files=tuple(WEIGHTS.format(fold) for fold in range(len(folds))),
+        interpolation=interpolation,
+        notes=tuple(note for state in states for note in state.notes),
+        trained=sum(state.trained for state in states),
+        waited_s=plan.loader.waited_s,
+    )
 
 
-def _of_fold(progress: Progress, fold: int, folds: int) -> Progress:
-    """Tell one bar over all folds."""
+def _progress_of_fold(progress: Progress, fold: int, folds: int) -> Progress:
+    """Report a fold's steps as part of all folds' steps."""
     return lambda stage, done, total: progress(stage, fold * total + done, folds * total)
 
 
-def _start(plan: FinetunePlan, outcome: FoldState, fold: int) -> Weights:
-    """Give what the fold started from, of all that training changed."""
-    return start_of(plan.info, outcome.changes), HeadModule(plan.spec, plan.heads, fold).tensors()
+class _Way:
+    """The way from a fold's start to its trained weights: the backbone's changed tensors, and the head."""
+
+    def __init__(self, plan: FinetunePlan, state: FoldState, fold: int) -> None:
+        self._end_changes, self._end_head = state.changes, state.head
+        self._changes = pretrained_values(plan.info, state.changes)
+        self._head = HeadModule(plan.spec, plan.heads, fold).tensors()
+
+    def at_share(self, share: float) -> tuple[dict[str, torch.Tensor], dict[str, np.ndarray]]:
+        if share == 1.0:
+            return self._end_changes, self._end_head
+        head = {name: self._head[name] + np.float32(share) * (end - self._head[name]) for name, end in self._end_head.items()}
+        return interpolated(self._changes, self._end_changes, share), head
 
 
-def _between(start: Weights, outcome: FoldState, share: float) -> Weights:
-    """Give changes and head a share of the way from the start."""
-    changes, head = start
-    return interpolated(changes, outcome.changes, share), {
-        name: head[name] + np.float32(share) * (values - head[name]) for name, values in outcome.head.items()
-    }
-
-
-def _right_at(
-    plan: FinetunePlan,
-    outcome: FoldState,
-    fold: int,
-    held_out: Bool[np.ndarray, " n"],
-    shares: Sequence[float],
-    world: ProcessGroup,
+def _right_by_share(
+    job: FinetuneJob, state: FoldState, fold: int, rows: np.ndarray, process_group: ProcessGroup
 ) -> Bool[np.ndarray, "shares rows"]:
-    """Say who is named rightly at each share."""
-    rows, start = np.flatnonzero(held_out), _start(plan, outcome, fold)
-    network = Network(plan.info, HeadModule(plan.spec, outcome.head))
-    network = network.to(device=world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    answers = []
-    for share in shares:
-        changes, head = (outcome.changes, outcome.head) if share == 1.0 else _between(start, outcome, share)
+    """Return which held-out drawings are predicted rightly at each share of the way."""
+    plan, way = job.plan, _Way(job.plan, state, fold)
+    network = Network(plan.info, HeadModule(plan.spec, state.head))
+    network = network.to(device=process_group.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    right = []
+    for share in job.shares:
+        changes, head = way.at_share(share)
         network.backbone.load_state_dict(changes, strict=False)
-        network.head = HeadModule(plan.spec, head).to(world.device)
-        answers.append(examine(network, plan, rows, world)[1])
-    return np.stack(answers)
+        network.head = HeadModule(plan.spec, head).to(process_group.device)
+        right.append(evaluate(network, plan, rows, process_group)[1])
+    return np.stack(right)
 
 
 def _chosen(shares: Sequence[float], right: Sequence[Bool[np.ndarray, "shares rows"]]) -> Interpolation:
-    """Take one share for all folds, by all held-out drawings."""
+    """Choose one share for all folds, by the held-out drawings of all of them."""
     together = np.concatenate(right, axis=1)
     selection = select_epochs([together])
-    accuracy = tuple(float(one) for one in together.mean(1))
-    return Interpolation(tuple(shares), accuracy, shares[selection.epochs[0]], selection.nested_accuracy)
+    accuracy = tuple(float(mean) for mean in together.mean(1))
+    taken = shares[selection.epochs[0]]
+    log.info(
+        "took a share of %g of the way from the start's weights, of %s with the accuracy %s", taken, [*shares], [*accuracy]
+    )
+    return Interpolation(tuple(shares), accuracy, taken, selection.nested_accuracy)
 
 
-def _write(
-    plan: FinetunePlan, outcome: FoldState, fold: int, share: float, out: Path, world: ProcessGroup
-) -> dict[str, np.ndarray]:
-    """Write a fold's changes; give its head."""
-    changes, head = outcome.changes, outcome.head
-    if share != 1.0:
-        changes, head = _between(_start(plan, outcome, fold), outcome, share)
-    path = out / WEIGHTS.format(fold)
-    if world.is_first:
+def _write(job: FinetuneJob, state: FoldState, fold: int, share: float, process_group: ProcessGroup) -> dict[str, np.ndarray]:
+    """Write a fold's changes at a share of the way; return its head there."""
+    changes, head = (state.changes, state.head) if share == 1.0 else _Way(job.plan, state, fold).at_share(share)
+    path = job.out / WEIGHTS.format(fold)
+    if process_group.is_first:
         data = to_safetensors({name: values.contiguous() for name, values in changes.items()})
         try:
             write_bytes(path, data)
@@ -223,15 +228,15 @@ def _write(
     return head
 
 
-def _as_fitted(plan: FinetunePlan, outcomes: Sequence[FoldState]) -> FittedHeads:
+def _as_fitted(plan: FinetunePlan, states: Sequence[FoldState]) -> FittedHeads:
     """Put the folds' heads and curves together."""
-    heads = {name: np.concatenate([outcome.head[name] for outcome in outcomes]) for name in outcomes[0].head}
-    curve = [_mean([outcome.curve[epoch] for outcome in outcomes]) for epoch in range(plan.settings.epochs)]
+    heads = {name: np.concatenate([state.head[name] for state in states]) for name in states[0].head}
+    curve = [_mean([state.curve[epoch] for state in states]) for epoch in range(plan.settings.epochs)]
     selection: EpochSelection | None = None
     if plan.settings.keep == "best":
-        selection = select_epochs([np.stack(outcome.right) for outcome in outcomes])
+        selection = select_epochs([np.stack(state.right) for state in states])
     last = curve[-1].held_out_accuracy if selection is None else selection.nested_accuracy
-    return FittedHeads(plan.spec, tuple(range(len(outcomes))), heads, tuple(curve), selection, held_out_accuracy=last)
+    return FittedHeads(plan.spec, tuple(range(len(states))), heads, tuple(curve), selection, held_out_accuracy=last)
 
 
 def _mean(points: Sequence[Epoch]) -> Epoch:

@@ -1,7 +1,7 @@
 """Heads of one shape, side by side in PyTorch: one minibatch goes through all of them in one matrix product.
 
-The first layer's weights lie as (members x outputs, inputs), so that the product serves all members, and each member's part
-is contiguous, so that each trial has its own rate. Members share no parameter.
+The first layer's weights lie as (heads x outputs, inputs), so that one product serves all heads, and each head's part is
+contiguous, so that each trial has its own rate. Heads share no parameter.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int64
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
 from inkfold.config.sections import TrainHeadSettings
+from inkfold.heads.closed_form import fold_scaling
 from inkfold.heads.head import LENGTH_EPS, NORM_EPS, HeadSpec, init_heads
 from inkfold.heads.losses import Losses, Mixture, mean_losses
 from inkfold.heads.randomness import StepRandomness
+from inkfold.heads.training_set import TrainingSet
 
 SGD_MOMENTUM = 0.9
 ADAM_BETAS, ADAM_EPS = (0.9, 0.999), 1e-8
@@ -25,14 +26,14 @@ ADAM_BETAS, ADAM_EPS = (0.9, 0.999), 1e-8
 
 @dataclass(frozen=True, slots=True)
 class HeadJob:
-    """What tells one head of a program from the others.
+    """One head to fit, beside others of its shape.
 
     Attributes:
-        trial: Which trial it belongs to.
-        fold: Which of the folds' masks says what it learns from.
-        start: Which of the trial's starts it is; decides the starting weights and what dropout leaves out.
+        trial: Number of the trial that it belongs to.
+        fold: Row of the training set's `folds` that says which drawings it is trained on.
+        start: Number of the trial's start in this fold; decides the starting weights and what dropout sets to zero.
         settings: How its trial is trained.
-        dropout: Share of each hidden layer's outputs that a step sets to zero.
+        dropout: Share of each hidden layer's outputs that a step sets to zero, in 0..1.
     """
 
     trial: int
@@ -46,59 +47,49 @@ class BatchedHeads:
     """Heads of one shape while they are fitted.
 
     Args:
-        spec: Their kind.
-        members: Those of a trial lie together.
-        scaling: What standardises each member's features: `mean` and `scale`, (members, 1, d); empty without.
-        targets: Class ids of all drawings.
-        masks: True where a member may learn from a drawing.
-        sizes: Features and classes.
-        seed: Of starts, and of what is random in a step.
+        spec: Kind and shape of all of them.
+        jobs: The heads to fit; those of one trial lie next to each other.
+        training_set: What they are trained on.
         device: Where they are fitted.
+
+    Attributes:
+        mask: (heads, n), 1 where a head is trained on a drawing.
     """
 
-    def __init__(
-        self,
-        spec: HeadSpec,
-        members: Sequence[HeadJob],
-        scaling: Mapping[str, np.ndarray],
-        targets: Int64[np.ndarray, " n"],
-        masks: Bool[np.ndarray, "members n"],
-        *,
-        sizes: tuple[int, int],
-        seed: int,
-        device: torch.device,
-    ) -> None:
-        self.spec, self.members, self.device = spec, list(members), device
-        settings = [member.settings for member in members]
+    def __init__(self, spec: HeadSpec, jobs: Sequence[HeadJob], training_set: TrainingSet, device: torch.device) -> None:
+        self.spec, self.jobs, self.device = spec, list(jobs), device
+        folds, settings, num_classes = [job.fold for job in jobs], [job.settings for job in jobs], training_set.num_classes
+        scaling = fold_scaling(training_set.features, training_set.folds) if spec.scaling == "standardise" else {}
+        masks = training_set.folds[folds]
         self.mask = torch.from_numpy(masks).float().to(device)
-        self._losses = Losses(settings, masks, targets, sizes[1], device)
-        self._alphas = [one.mixup for one in settings]
-        self._dropout = (
-            torch.tensor([[[one.dropout]] for one in members], device=device) if any(one.dropout for one in members) else None
-        )
+        self._losses = Losses(settings, masks, training_set.targets, num_classes, device)
+        self._alphas = [own.mixup for own in settings]
+        dropouts = [[[job.dropout]] for job in jobs]
+        self._dropout = torch.tensor(dropouts, device=device) if any(job.dropout for job in jobs) else None
         self._rounded = settings[0].precision == "bfloat16"
-        self._scaling = {name: torch.from_numpy(values).to(device) for name, values in scaling.items()}
-        start = init_heads(spec, *sizes, [(seed, 1, member.fold, member.start) for member in members])
-        self._parameters = {name: _for_fitting(name, values, device) for name, values in start.items()}
-        self._optimiser = _Optimiser(list(self._parameters.values()), _spans(members))
+        self._scaling = {name: torch.from_numpy(values[folds]).to(device) for name, values in scaling.items()}
+        seeds = [(training_set.seed, 1, job.fold, job.start) for job in jobs]
+        weights = init_heads(spec, training_set.features.shape[1], num_classes, seeds)
+        self._parameters = {name: _for_fitting(name, values, device) for name, values in weights.items()}
+        self._optimiser = _Optimiser(list(self._parameters.values()), _trial_slices(jobs))
 
     def step(
-        self, x: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor, rates: Sequence[float], chance: StepRandomness
+        self, x: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor, rates: Sequence[float], randomness: StepRandomness
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Learn from one minibatch.
+        """Train all heads on one minibatch.
 
         Args:
             x: Features (batch, d).
-            targets: (batch).
-            mask: (members, batch), 1 where the member may see the drawing.
-            rates: One a trial.
-            chance: What is random in this step.
+            targets: Class ids (batch).
+            mask: (heads, batch), 1 where the head is trained on the drawing.
+            rates: Learning rate of each trial, in the order of the jobs.
+            randomness: Draws mixup and dropout of this step.
 
         Returns:
-            Each member's sum of losses and sum of weights, (members).
+            Each head's sum of losses and sum of weights, (heads).
         """
-        mixture = chance.mixture(self._alphas, mask)
-        sums, weights = self._losses.of(self.scores(x, mixture, chance), targets, mask, mixture)
+        mixture = randomness.mixture(self._alphas, mask)
+        sums, weights = self._losses.of(self.scores(x, mixture, randomness), targets, mask, mixture)
         mean_losses(sums, weights).sum().backward()  # type: ignore[no-untyped-call]
         self._optimiser.step(rates)
         return sums.detach(), weights.detach()
@@ -107,19 +98,19 @@ class BatchedHeads:
         self,
         x: torch.Tensor,
         mixture: Mixture | None = None,
-        chance: StepRandomness | None = None,
+        randomness: StepRandomness | None = None,
         only: Sequence[int] | None = None,
     ) -> torch.Tensor:
-        """Score drawings.
+        """Score drawings with every head.
 
         Args:
             x: Features (batch, d).
-            mixture: Mixes what comes out of the first layer: as that is linear, it is a mixture of features.
-            chance: Drops outputs of hidden layers; None drops none.
-            only: Some members; None takes all.
+            mixture: Mixes the first layer's outputs, which is mixing features, as that layer is linear; None mixes nothing.
+            randomness: Drops outputs of hidden layers; None drops none.
+            only: Positions of the heads to score with; None takes all.
 
         Returns:
-            Scores (members, batch, classes).
+            Scores (heads, batch, classes).
         """
         tensors = {**self._parameters, **self._scaling}
         if only is not None:
@@ -128,21 +119,22 @@ class BatchedHeads:
         z = z if mixture is None else mixture.of(z)
         for i in range(1, len(self.spec.hidden) + 1):
             z = self._activated(z, tensors, i - 1)
-            if chance is not None:
-                z = chance.dropped(z, i, [member.start for member in self.members], self._dropout)
+            if randomness is not None:
+                z = randomness.dropped(z, i, [job.start for job in self.jobs], self._dropout)
             z = linear(z, tensors[f"layers.{i}.weight"], rounded=self._rounded) + tensors[f"layers.{i}.bias"]
         return z
 
     def fitted(self, only: Sequence[int] | None = None) -> dict[str, np.ndarray]:
-        """Copy the heads as `heads.head_probs` takes them.
+        """Copy the heads in the form that `heads.head_probs` predicts with.
 
         Args:
-            only: Some members; None takes all.
+            only: Positions of the heads to copy; None takes all.
+
+        Returns:
+            NumPy arrays by name, one row per head.
         """
-        tensors = {**self._parameters, **self._scaling}
-        tensors = {
-            name: values.detach()[range(len(self.members)) if only is None else list(only)] for name, values in tensors.items()
-        }
+        rows = range(len(self.jobs)) if only is None else list(only)
+        tensors = {name: values.detach()[rows] for name, values in {**self._parameters, **self._scaling}.items()}
         if self.spec.kind == "cosine":
             tensors["layers.0.weight"] = _unit_length(tensors["layers.0.weight"]) * tensors.pop("temperature").exp()
         return {
@@ -150,20 +142,21 @@ class BatchedHeads:
             for name, values in tensors.items()
         }
 
-    def keep(self, rows: Sequence[int]) -> None:
-        """Go on with some members only; those of a trial go together."""
-        self.members = [self.members[row] for row in rows]
-        self.mask, self._losses = self.mask[list(rows)], self._losses.keep(rows)
+    def keep(self, only: Sequence[int]) -> None:
+        """Continue with the heads at these positions; those of one trial must stay or leave together."""
+        rows = list(only)
+        self.jobs = [self.jobs[row] for row in rows]
+        self.mask, self._losses = self.mask[rows], self._losses.keep(rows)
         self._alphas = [self._alphas[row] for row in rows]
-        self._dropout = None if self._dropout is None else self._dropout[list(rows)]
-        self._scaling = {name: values[list(rows)] for name, values in self._scaling.items()}
-        self._parameters = {name: values.detach()[list(rows)].requires_grad_() for name, values in self._parameters.items()}
-        self._optimiser = self._optimiser.keep(rows, list(self._parameters.values()), _spans(self.members))
+        self._dropout = None if self._dropout is None else self._dropout[rows]
+        self._scaling = {name: values[rows] for name, values in self._scaling.items()}
+        self._parameters = {name: values.detach()[rows].requires_grad_() for name, values in self._parameters.items()}
+        self._optimiser = self._optimiser.keep(rows, list(self._parameters.values()), _trial_slices(self.jobs))
 
     def _first_layer(self, x: torch.Tensor, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
         weight = tensors["layers.0.weight"]
         if self.spec.scaling == "standardise":
-            x = (x - tensors["mean"]) * tensors["scale"]  # (members, batch, d)
+            x = (x - tensors["mean"]) * tensors["scale"]  # (heads, batch, d)
         if self.spec.scaling == "normalise" or self.spec.kind == "cosine":
             x = _unit_length(x)
         if self.spec.kind == "cosine":
@@ -179,95 +172,77 @@ class BatchedHeads:
 
 
 class _Optimiser:
-    """PyTorch's own updates, by their functional form: each trial has numbers of its own.
+    """PyTorch's own updates in their functional form, so that each trial has its own rate, decay and optimiser.
 
-    Building an Optimizer would import the compiler, a second of nothing.
+    Building a torch.optim.Optimizer would import PyTorch's compiler, which takes a second.
     """
 
-    def __init__(self, parameters: list[torch.Tensor], spans: Sequence[tuple[slice, TrainHeadSettings]]) -> None:
-        self._parameters, self._spans = parameters, spans
+    def __init__(self, parameters: list[torch.Tensor], trials: Sequence[tuple[slice, TrainHeadSettings]]) -> None:
+        self._parameters, self._trials = parameters, trials
         self._means = [torch.zeros_like(parameter) for parameter in parameters]
         self._squares = [torch.zeros_like(parameter) for parameter in parameters]
         self._steps = torch.zeros((), device=parameters[0].device)
 
     @torch.no_grad()
     def step(self, rates: Sequence[float]) -> None:
-        """Update every trial's part by its rate, and forget the gradients."""
-        for (span, settings), rate in zip(self._spans, rates, strict=True):
-            parts = [parameter[span] for parameter in self._parameters]
-            gradients = [parameter.grad[span] for parameter in self._parameters if parameter.grad is not None]
-            means = [mean[span] for mean in self._means]
-            if settings.optimiser == "sgd":
-                _sgd_update(parts, gradients, means, rate, settings.weight_decay)
-            else:
-                squares = [square[span] for square in self._squares]
-                _adam_update(parts, gradients, means, squares, self._steps, rate, settings)
+        """Update every trial's part by its rate, and drop the gradients."""
+        for (part, settings), rate in zip(self._trials, rates, strict=True):
+            self._update(part, settings, rate)
         self._steps += 1
         for parameter in self._parameters:
             parameter.grad = None
 
     def keep(
-        self, rows: Sequence[int], parameters: list[torch.Tensor], spans: Sequence[tuple[slice, TrainHeadSettings]]
+        self, rows: list[int], parameters: list[torch.Tensor], trials: Sequence[tuple[slice, TrainHeadSettings]]
     ) -> "_Optimiser":
-        """Go on with some members' state."""
-        kept = _Optimiser(parameters, spans)
-        kept._means = [mean[list(rows)] for mean in self._means]
-        kept._squares = [square[list(rows)] for square in self._squares]
+        """Continue with the state of some heads."""
+        kept = _Optimiser(parameters, trials)
+        kept._means = [mean[rows] for mean in self._means]
+        kept._squares = [square[rows] for square in self._squares]
         kept._steps = self._steps
         return kept
 
-
-def _adam_update(
-    parts: list[torch.Tensor],
-    gradients: list[torch.Tensor],
-    means: list[torch.Tensor],
-    squares: list[torch.Tensor],
-    done: torch.Tensor,
-    rate: float,
-    settings: TrainHeadSettings,
-) -> None:
-    adam(
-        parts,
-        gradients,
-        means,
-        squares,
-        [],
-        [done.clone() for _ in parts],
-        fused=True,
-        decoupled_weight_decay=settings.optimiser == "adamw",
-        amsgrad=False,
-        beta1=ADAM_BETAS[0],
-        beta2=ADAM_BETAS[1],
-        lr=rate,
-        weight_decay=settings.weight_decay,
-        eps=ADAM_EPS,
-        maximize=False,
-    )
-
-
-def _sgd_update(
-    parts: list[torch.Tensor], gradients: list[torch.Tensor], means: list[torch.Tensor], rate: float, decay: float
-) -> None:
-    sgd(
-        parts,
-        gradients,
-        list[torch.Tensor | None](means),
-        fused=True,
-        weight_decay=decay,
-        momentum=SGD_MOMENTUM,
-        lr=rate,
-        dampening=0.0,
-        nesterov=False,
-        maximize=False,
-    )
+    def _update(self, part: slice, settings: TrainHeadSettings, rate: float) -> None:
+        parameters = [parameter[part] for parameter in self._parameters]
+        gradients = [parameter.grad[part] for parameter in self._parameters if parameter.grad is not None]
+        means, decay = [mean[part] for mean in self._means], settings.weight_decay
+        if settings.optimiser == "sgd":
+            sgd(
+                parameters,
+                gradients,
+                list[torch.Tensor | None](means),
+                fused=True,
+                weight_decay=decay,
+                momentum=SGD_MOMENTUM,
+                lr=rate,
+                dampening=0.0,
+                nesterov=False,
+                maximize=False,
+            )
+            return
+        adam(
+            parameters,
+            gradients,
+            means,
+            [square[part] for square in self._squares],
+            [],
+            [self._steps.clone() for _ in parameters],
+            fused=True,
+            decoupled_weight_decay=settings.optimiser == "adamw",
+            amsgrad=False,
+            beta1=ADAM_BETAS[0],
+            beta2=ADAM_BETAS[1],
+            lr=rate,
+            weight_decay=decay,
+            eps=ADAM_EPS,
+            maximize=False,
+        )
 
 
-def _spans(members: Sequence[HeadJob]) -> list[tuple[slice, TrainHeadSettings]]:
-    """Find where each trial's members lie."""
-    firsts = [i for i, one in enumerate(members) if i == 0 or one.trial != members[i - 1].trial]
-    return [
-        (slice(first, end), members[first].settings) for first, end in zip(firsts, [*firsts[1:], len(members)], strict=True)
-    ]
+def _trial_slices(jobs: Sequence[HeadJob]) -> list[tuple[slice, TrainHeadSettings]]:
+    """Find where each trial's heads lie."""
+    firsts = [i for i, job in enumerate(jobs) if i == 0 or job.trial != jobs[i - 1].trial]
+    return [(slice(first, end), jobs[first].settings) for first, end in zip(firsts, [*firsts[1:], len(jobs)], strict=True)]
 
 
 def _unit_length(x: torch.Tensor) -> torch.Tensor:
@@ -281,15 +256,15 @@ def _for_fitting(name: str, values: np.ndarray, device: torch.device) -> torch.T
 
 
 def linear(x: torch.Tensor, weight: torch.Tensor, *, rounded: bool) -> torch.Tensor:
-    """Multiply each member's inputs with its weights.
+    """Multiply each head's inputs with its weights.
 
     Args:
-        x: (batch, in), the same for all members, or (members, batch, in).
-        weight: (members, out, in).
-        rounded: Round what is multiplied to bfloat16; results go on in float32.
+        x: (batch, in), the same for all heads, or (heads, batch, in).
+        weight: (heads, out, in).
+        rounded: Round inputs and weights to bfloat16; the product is float32 in any case.
 
     Returns:
-        (members, batch, out), float32.
+        (heads, batch, out), float32.
     """
     product: torch.Tensor = _Linear.apply(x, weight, torch.bfloat16 if rounded else torch.float32)  # type: ignore[no-untyped-call]
     return product
@@ -298,31 +273,31 @@ def linear(x: torch.Tensor, weight: torch.Tensor, *, rounded: bool) -> torch.Ten
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        members, outputs, inputs = weight.shape
+        heads, outputs, inputs = weight.shape
         x, weight = x.to(dtype), weight.to(dtype)
         ctx.save_for_backward(x, weight)
-        if x.ndim == 2:  # one product for all members
-            return (x @ weight.view(-1, inputs).T).view(-1, members, outputs).transpose(0, 1).float()
+        if x.ndim == 2:  # one product for all heads
+            return (x @ weight.view(-1, inputs).T).view(-1, heads, outputs).transpose(0, 1).float()
         return _products(x, weight.transpose(1, 2)).float()
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor, None]:
         x, weight = ctx.saved_tensors
-        members, outputs, inputs = weight.shape
+        heads, outputs, inputs = weight.shape
         gradient = gradients[0].to(x.dtype)
         if x.ndim == 2:
-            together = gradient.transpose(0, 1).reshape(-1, members * outputs)
-            of_weight = (together.T @ x).view(members, outputs, inputs)
+            together = gradient.transpose(0, 1).reshape(-1, heads * outputs)
+            of_weight = (together.T @ x).view(heads, outputs, inputs)
             return (together @ weight.view(-1, inputs)).float() if ctx.needs_input_grad[0] else None, of_weight.float(), None
         of_weight = _products(gradient.transpose(1, 2), x)
         return _products(gradient, weight).float() if ctx.needs_input_grad[0] else None, of_weight.float(), None
 
 
 def _products(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Multiply (members, a, b) with (members, b, c)."""
+    """Multiply (heads, a, b) with (heads, b, c)."""
     if first.device.type != "cpu":
         return torch.bmm(first, second)
     result = torch.empty(len(first), first.shape[1], second.shape[2], dtype=first.dtype)
-    for one, other, out in zip(first, second, result, strict=True):
-        torch.mm(one, other, out=out)
+    for left, right, out in zip(first, second, result, strict=True):
+        torch.mm(left, right, out=out)
     return result

@@ -1,4 +1,4 @@
-"""Heads that are computed, not fitted by steps: the nearest class mean and the nearest drawings."""
+"""Heads that are computed instead of trained: the nearest class mean and the nearest drawings."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
@@ -16,17 +16,17 @@ def compute_heads(
     folds: Bool[np.ndarray, "folds n"],
     num_classes: int,
 ) -> dict[str, np.ndarray]:
-    """Compute one head a fold.
+    """Compute one head per fold.
 
     Args:
-        spec: `class_mean` or `knn`.
-        features: Of all drawings.
-        targets: Class ids.
+        spec: Kind of the heads, `class_mean` or `knn`, and the scaling of features.
+        features: Features of all drawings.
+        targets: Class ids, from 0.
         folds: True where the fold's head may use the drawing.
-        num_classes: Outputs.
+        num_classes: Number of classes; classes without a drawing are allowed.
 
     Returns:
-        The tensors, as `heads.head_probs` takes them.
+        The tensors in the form that `heads.head_probs` predicts with.
     """
     scaling = fold_scaling(features, folds) if spec.scaling == "standardise" else {}
     if spec.kind == "knn":
@@ -48,26 +48,26 @@ def compute_heads(
 
 
 def fold_scaling(features: Float[np.ndarray, "n d"], folds: Bool[np.ndarray, "folds n"]) -> dict[str, np.ndarray]:
-    """Measure each fold's own rows.
+    """Measure mean and deviation of each feature over each fold's own training drawings.
 
     Args:
-        features: Of all drawings.
-        folds: True where the fold may look.
+        features: Features of all drawings.
+        folds: True where the fold may use the drawing.
 
     Returns:
-        `mean` and `scale`, the inverse deviation, (folds, 1, d); a constant feature keeps scale 0, so it says nothing.
+        `mean` and `scale`, the inverse deviation, (folds, 1, d); a constant feature has scale 0, so it has no influence.
     """
     means, scales = [], []
     for own in folds:
         x = features[own].astype(np.float32)
-        deviation = x.std(0, dtype=np.float64)  # in single precision, thousands of equal numbers seem to differ
+        deviation = x.std(0, dtype=np.float64)  # in float32, thousands of equal numbers have a deviation above 0
         means.append(x.mean(0, dtype=np.float64)[None])
         scales.append(np.where(deviation > MIN_SCALE, 1 / np.maximum(deviation, MIN_SCALE), 0)[None])
     return {"mean": np.stack(means).astype(np.float32), "scale": np.stack(scales).astype(np.float32)}
 
 
 def _class_means(x: np.ndarray, targets: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Squared distances to class means as a linear layer: their part that differs between classes is linear in x."""
+    """Express squared distances to class means as a linear layer: their part that differs between classes is linear in x."""
     counts = np.bincount(targets, minlength=num_classes)
     sums = np.zeros((num_classes, x.shape[1]), np.float64)
     np.add.at(sums, targets, x)
@@ -75,20 +75,22 @@ def _class_means(x: np.ndarray, targets: np.ndarray, num_classes: int) -> tuple[
     squares = (means**2).sum(1)
     distances = (x.astype(np.float64) ** 2).sum(1)[:, None] - 2 * x @ means.T + squares
     sharpness = _sharpness(distances, targets, counts)
-    centre = means[counts > 0].mean(0)  # what is the same for all classes is taken out: less to cancel in single precision
+    centre = means[counts > 0].mean(0)  # subtracting what all classes share leaves less to cancel in float32
     weight, bias = 2 * sharpness * (means - centre).T, -sharpness * (squares - (centre**2).sum())
     bias[counts == 0] = -1e9
     return weight.astype(np.float32), bias[None].astype(np.float32)
 
 
 def _sharpness(distances: np.ndarray, targets: np.ndarray, counts: np.ndarray) -> float:
-    """Choose the factor of squared distances by the likelihood of drawings that are left out of their own class's mean."""
+    """Choose the factor of squared distances by the likelihood of drawings when each is left out of its own class's mean."""
     rows = np.flatnonzero(counts[targets] > 1)
     if not len(rows):
         return 1.0
     own = counts[targets[rows]]
     left_out = distances[rows].copy()
-    left_out[np.arange(len(rows)), targets[rows]] *= (own / (own - 1)) ** 2  # the mean without it lies so much farther away
+    left_out[np.arange(len(rows)), targets[rows]] *= (
+        own / (own - 1)
+    ) ** 2  # the class's mean without this drawing is so much farther away
     left_out[:, counts == 0] = np.inf
     left_out -= left_out.min(1, keepdims=True)
     scale = np.mean(left_out[np.isfinite(left_out)]) or 1.0

@@ -1,4 +1,4 @@
-"""Which epoch's head to keep, and how much the choice flatters: pure numpy on who was right when."""
+"""Chooses each head's best epoch by held-out predictions, and estimates how optimistic the accuracy of that choice is."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,13 @@ from jaxtyping import Bool
 
 @dataclass(frozen=True, slots=True)
 class EpochSelection:
-    """Which epochs were kept.
+    """Which epochs were kept, with the accuracy of that choice.
 
     Attributes:
-        epochs: Of each member, from 0.
-        accuracy: On the members' own held-out parts, by which the epochs were chosen.
-        nested_accuracy: The same where half of a part chooses for the other half: what the choice is worth on new drawings.
+        epochs: Epoch of each head, from 0.
+        accuracy: On the heads' own held-out parts, by which the epochs were chosen; in 0..1, optimistic.
+        nested_accuracy: The same where each half of a held-out part chooses the epoch for the other half: an estimate for new
+            drawings.
     """
 
     epochs: tuple[int, ...]
@@ -22,28 +23,29 @@ class EpochSelection:
 
     @property
     def optimism(self) -> float:
-        """By how much the accuracy flatters."""
+        """By how much the accuracy is optimistic: its difference to the nested one."""
         return self.accuracy - self.nested_accuracy
 
 
 def select_epochs(right: list[Bool[np.ndarray, "epochs rows"]]) -> EpochSelection:
-    """Take each member's best epoch, the first of equals; the last where nothing is held out.
+    """Choose each head's best epoch, the first of equals; the last where nothing is held out.
 
     Args:
-        right: For each member, who was right on its held-out rows after each epoch; rows in an order that says nothing.
+        right: For each head, whether each held-out drawing was predicted rightly after each epoch; the order of drawings must
+            not depend on their classes.
 
     Returns:
-        The epochs and both estimates; NaN where nothing is held out.
+        The epochs and both accuracies, which are NaN where nothing is held out.
     """
     epochs, hits, nested, count = [], 0, 0, 0
-    for answers in right:
-        best = int(answers.sum(1).argmax()) if answers.shape[1] else len(answers) - 1
+    for own in right:
+        best = int(own.sum(1).argmax()) if own.shape[1] else len(own) - 1
         epochs.append(best)
-        hits += int(answers[best].sum())
-        count += answers.shape[1]
-        halves = answers[:, ::2], answers[:, 1::2]
-        for chooser, judge in (halves, halves[::-1]):
-            nested += int(judge[chooser.sum(1).argmax()].sum())
+        hits += int(own[best].sum())
+        count += own.shape[1]
+        halves = own[:, ::2], own[:, 1::2]
+        for chosen_on, scored_on in (halves, halves[::-1]):
+            nested += int(scored_on[chosen_on.sum(1).argmax()].sum())
     if not count:
         return EpochSelection(tuple(epochs), float("nan"), float("nan"))
     return EpochSelection(tuple(epochs), hits / count, nested / count)

@@ -1,13 +1,13 @@
-"""Heads: what turns features into class scores. Many members of one kind stand side by side in one set of tensors.
+"""Heads, which turn features into class scores. Many heads of one kind lie side by side in one set of tensors.
 
-A member is one head: of one fold and one start. Tensors have the member first:
+Each head belongs to one fold and one start. The first axis of a tensor counts heads:
 
-    layers.i.weight (members, in, out), layers.i.bias (members, 1, out)    linear, mlp, class_mean; cosine without bias
-    norms.i.scale, norms.i.shift (members, 1, width)                       mlp with norm
-    mean, scale (members, 1, d)                                            standardised features
-    neighbours (1, n, d), targets (1, 1, n), seen (members, 1, n)          knn, with classes (1, 1, 1)
+    layers.i.weight (heads, in, out), layers.i.bias (heads, 1, out)    linear, mlp, class_mean; cosine without bias
+    norms.i.scale, norms.i.shift (heads, 1, width)                     mlp with norm
+    mean, scale (heads, 1, d)                                          standardised features
+    neighbours (1, n, d), targets (1, 1, n), seen (heads, 1, n)        knn, with classes (1, 1, 1)
 
-`head_probs` needs NumPy alone; `batched` fits the same tensors with PyTorch, `closed_form` computes those that need no steps.
+`head_probs` needs NumPy alone; `batched` fits the same tensors with PyTorch, `closed_form` computes those without training.
 """
 
 import math
@@ -32,24 +32,24 @@ from inkfold.config.sections import (
 )
 from inkfold.evaluation.predictions import softmax
 
-Tensors = Mapping[str, Shaped[np.ndarray, "members rows columns"]]
+Tensors = Mapping[str, Shaped[np.ndarray, "heads rows columns"]]
 
 CHUNK_ROWS = 4096
 LINEAR, MLP_DEFAULTS, KNN_DEFAULTS = LinearHeadSettings(), MlpHeadSettings(kind="mlp"), KnnHeadSettings(kind="knn")
 NORM_EPS = 1e-5
 LENGTH_EPS = 1e-12
-COSINE_TEMPERATURE = 20.0  # where the learnt factor of cosines starts
+COSINE_TEMPERATURE = 20.0  # the trained factor of cosines starts here
 KNN_TEMPERATURE = 0.07
-KNN_COSINES = 1 << 25  # that are held at once
+KNN_COSINES = 1 << 25  # at most so many are in memory at once
 KNN_PRIOR = 1e-6  # so that a class without a neighbour keeps a probability above 0
 
 
 @dataclass(frozen=True, slots=True)
 class HeadSpec:
-    """A head's kind and shape: the recipe's section `head` with the scaling of features, which is the section `train_head`'s.
+    """A head's kind and shape: the recipe's section `head`, and the scaling of features from its section `train_head`.
 
     Attributes:
-        settings: The section.
+        settings: The recipe's section `head`.
         scaling: How features are scaled before they reach the head.
     """
 
@@ -63,7 +63,7 @@ class HeadSpec:
 
     @property
     def hidden(self) -> tuple[int, ...]:
-        """Widths of the hidden layers; none but for an mlp."""
+        """Widths of the hidden layers; empty unless the head is an mlp."""
         return self.settings.hidden if self.settings.kind == "mlp" else ()
 
     @property
@@ -83,7 +83,7 @@ class HeadSpec:
 
     @property
     def neighbours(self) -> int:
-        """How many drawings a knn takes into account."""
+        """How many of the nearest drawings vote in a knn."""
         return (self.settings if self.settings.kind == "knn" else KNN_DEFAULTS).neighbours
 
     @property
@@ -92,13 +92,13 @@ class HeadSpec:
         return self.settings if self.settings.kind == "mlp" else MLP_DEFAULTS
 
     def without_dropout(self) -> "HeadSpec":
-        """Give the same shape for heads that differ in their dropout alone, which train side by side."""
+        """Return the spec with dropout 0: heads that differ in dropout alone are fitted side by side."""
         if self.settings.kind != "mlp":
             return self
         return replace(self, settings=self.settings.model_copy(update={"dropout": 0.0}))
 
     def key(self) -> dict[str, Any]:
-        """Name all that decides how the head predicts, under the names that checkpoints have."""
+        """Return all that decides how the head predicts, under the names that checkpoints have."""
         return {
             "kind": self.kind,
             "hidden": self.hidden,
@@ -109,28 +109,28 @@ class HeadSpec:
         }
 
     def widths(self, num_features: int, num_classes: int) -> list[int]:
-        """List the widths from features to classes."""
+        """List the widths of all layers, from the number of features to the number of classes."""
         return [num_features, *self.hidden, num_classes]
 
     @property
     def is_fitted_by_steps(self) -> bool:
-        """Whether it is trained by gradient steps; the others are computed."""
+        """Whether the head is trained by gradient steps; the other kinds are computed."""
         return self.kind in TRAINED_HEADS
 
 
 def init_heads(
     spec: HeadSpec, num_features: int, num_classes: int, seeds: Sequence[Sequence[int]]
-) -> dict[str, Float32[np.ndarray, "members rows columns"]]:
+) -> dict[str, Float32[np.ndarray, "heads rows columns"]]:
     """Draw starting weights as `torch.nn.Linear` does: uniform within 1 / sqrt(inputs).
 
     Args:
-        spec: A kind that is fitted by steps.
-        num_features: Inputs.
-        num_classes: Outputs.
-        seeds: A member's own entropy; equal seeds make equal members.
+        spec: Kind and shape of the heads; a kind that is fitted by steps.
+        num_features: Width of the features.
+        num_classes: Number of classes.
+        seeds: Entropy of each head; equal entropy makes equal heads.
 
     Returns:
-        The layers' tensors; a cosine head's factor as `temperature`, its logarithm, (members, 1, 1).
+        The layers' tensors; of a cosine head also `temperature`, the logarithm of its factor, (heads, 1, 1).
     """
     widths = spec.widths(num_features, num_classes)
     generators = [np.random.Generator(np.random.Philox(np.random.SeedSequence(list(seed)))) for seed in seeds]
@@ -150,15 +150,15 @@ def init_heads(
 
 
 def start_heads(spec: HeadSpec, fitted: Tensors, seeds: Sequence[Sequence[int]]) -> dict[str, np.ndarray]:
-    """Draw heads of the same sizes and scaling as fitted ones, as `head_probs` takes them.
+    """Draw untrained heads of the same sizes and scaling as fitted ones.
 
     Args:
-        spec: Their kind.
-        fitted: Heads whose scaling is taken.
-        seeds: A member's own entropy.
+        spec: Kind and shape of the heads.
+        fitted: Heads whose sizes and scaling are taken over.
+        seeds: Entropy of each head.
 
     Returns:
-        Heads that know nothing.
+        Tensors in the form that `head_probs` predicts with.
     """
     first, last = fitted["layers.0.weight"], fitted[f"layers.{len(spec.hidden)}.weight"]
     drawn: dict[str, np.ndarray] = init_heads(spec, first.shape[1], last.shape[2], seeds)
@@ -170,85 +170,95 @@ def start_heads(spec: HeadSpec, fitted: Tensors, seeds: Sequence[Sequence[int]])
 
 
 def head_probs(
-    tensors: Tensors, spec: HeadSpec, features: Float[np.ndarray, "n d"], member: int
+    tensors: Tensors, spec: HeadSpec, features: Float[np.ndarray, "n d"], head: int
 ) -> Float32[np.ndarray, "n classes"]:
-    """Predict with one member.
+    """Predict the classes of drawings with one head.
 
     Args:
         tensors: Fitted heads.
-        spec: Their kind.
-        features: Of the drawings.
-        member: Which head.
+        spec: Kind and shape of the heads.
+        features: Features of the drawings.
+        head: Number of the head, from 0.
 
     Returns:
         Class probabilities; rows sum to 1.
     """
     if spec.kind == "knn":
-        return _knn_probs(tensors, spec, features, member)
-    parts, rows = [], rows_at_once(tensors, spec, member)
+        return _knn_probs(tensors, spec, features, head)
+    parts, rows = [], rows_at_once(tensors, spec, head)
     for start in range(0, max(len(features), 1), rows):
         x = features[start : start + rows].astype(np.float32)
-        parts.append(_layer_probs(tensors, spec, _scaled(tensors, spec, x, member), member))
+        parts.append(_layer_probs(tensors, spec, _scaled(tensors, spec, x, head), head))
     return np.concatenate(parts)
 
 
-def rows_at_once(tensors: Tensors, spec: HeadSpec, member: int) -> int:
-    """Say how many drawings go through a head in one matrix product, which changes the last bit of a few probabilities.
+def rows_at_once(tensors: Tensors, spec: HeadSpec, head: int) -> int:
+    """Return how many drawings go through a head in one matrix product, which changes the last bit of a few probabilities.
 
     Args:
         tensors: Fitted heads.
-        spec: Their kind.
-        member: Which head.
+        spec: Kind and shape of the heads.
+        head: Number of the head, from 0.
 
     Returns:
-        Rows: predicting so many at a time gives the same bits as predicting all at once.
+        Number of drawings, at least 1: predicting so many at a time gives the same bits as predicting all at once.
     """
     if spec.kind == "knn":
-        return max(1, KNN_COSINES // int(np.count_nonzero(tensors["seen"][member, 0])))
+        return max(1, KNN_COSINES // int(np.count_nonzero(tensors["seen"][head, 0])))
     return CHUNK_ROWS
 
 
 def mean_probs(
-    tensors: Tensors, spec: HeadSpec, features: Float[np.ndarray, "n d"], members: Sequence[int]
+    tensors: Tensors, spec: HeadSpec, features: Float[np.ndarray, "n d"], heads: Sequence[int]
 ) -> Float32[np.ndarray, "n classes"]:
-    """Predict with several members, and average."""
-    total = sum(head_probs(tensors, spec, features, member) for member in members)
-    return np.asarray(total / len(members), np.float32)
+    """Average the class probabilities of several heads.
+
+    Args:
+        tensors: Fitted heads.
+        spec: Kind and shape of the heads.
+        features: Features of the drawings.
+        heads: Numbers of the heads, from 0; at least one.
+
+    Returns:
+        Class probabilities; rows sum to 1.
+    """
+    total = sum(head_probs(tensors, spec, features, head) for head in heads)
+    return np.asarray(total / len(heads), np.float32)
 
 
 def unit_length(x: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
-    """Scale rows to length 1; rows of zeros stay."""
+    """Scale each drawing's features to length 1; rows of zeros stay zeros."""
     lengths = np.sqrt(np.einsum("nd,nd->n", x, x))[:, None]
     scaled: np.ndarray = x / np.maximum(lengths, LENGTH_EPS)
     return scaled
 
 
-def _scaled(tensors: Tensors, spec: HeadSpec, x: np.ndarray, member: int) -> np.ndarray:
+def _scaled(tensors: Tensors, spec: HeadSpec, x: np.ndarray, head: int) -> np.ndarray:
     if spec.scaling == "standardise":
-        x = (x - tensors["mean"][member]) * tensors["scale"][member]
+        x = (x - tensors["mean"][head]) * tensors["scale"][head]
     return unit_length(x) if spec.scaling == "normalise" or spec.kind in ("cosine", "knn") else x
 
 
-def _layer_probs(tensors: Tensors, spec: HeadSpec, x: np.ndarray, member: int) -> np.ndarray:
+def _layer_probs(tensors: Tensors, spec: HeadSpec, x: np.ndarray, head: int) -> np.ndarray:
     for i in range(len(spec.hidden) + 1):
-        x = x @ tensors[f"layers.{i}.weight"][member]
+        x = x @ tensors[f"layers.{i}.weight"][head]
         if f"layers.{i}.bias" in tensors:
-            x += tensors[f"layers.{i}.bias"][member]
+            x += tensors[f"layers.{i}.bias"][head]
         if i < len(spec.hidden):
             if spec.norm == "layer":
-                x = _layer_normed(x) * tensors[f"norms.{i}.scale"][member] + tensors[f"norms.{i}.shift"][member]
+                x = _layer_normed(x) * tensors[f"norms.{i}.scale"][head] + tensors[f"norms.{i}.shift"][head]
             x = np.maximum(x, 0) if spec.activation == "relu" else _gelu(x)
     return softmax(x)
 
 
-def _knn_probs(tensors: Tensors, spec: HeadSpec, features: np.ndarray, member: int) -> np.ndarray:
-    seen = np.flatnonzero(tensors["seen"][member, 0])
-    neighbours = _scaled(tensors, spec, tensors["neighbours"][0, seen].astype(np.float32), member)
+def _knn_probs(tensors: Tensors, spec: HeadSpec, features: np.ndarray, head: int) -> np.ndarray:
+    seen = np.flatnonzero(tensors["seen"][head, 0])
+    neighbours = _scaled(tensors, spec, tensors["neighbours"][0, seen].astype(np.float32), head)
     targets, classes = tensors["targets"][0, 0, seen], int(tensors["classes"][0, 0, 0])
-    k, rows = min(spec.neighbours, len(seen)), rows_at_once(tensors, spec, member)
+    k, rows = min(spec.neighbours, len(seen)), rows_at_once(tensors, spec, head)
     votes = np.full((len(features), classes), KNN_PRIOR, np.float64)
     for start in range(0, len(features), rows):
-        x = _scaled(tensors, spec, features[start : start + rows].astype(np.float32), member)
+        x = _scaled(tensors, spec, features[start : start + rows].astype(np.float32), head)
         cosines = x @ neighbours.T
         nearest = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
         weights = np.exp((np.take_along_axis(cosines, nearest, 1) - 1) / KNN_TEMPERATURE)
@@ -265,6 +275,6 @@ def _layer_normed(x: np.ndarray) -> np.ndarray:
 
 
 def _gelu(x: np.ndarray) -> np.ndarray:
-    import torch  # noqa: PLC0415 - numpy has no erf; PyTorch's exact GELU is the one that was trained with
+    import torch  # noqa: PLC0415 - NumPy has no erf; training used PyTorch's exact GELU
 
     return torch.nn.functional.gelu(torch.from_numpy(x)).numpy()

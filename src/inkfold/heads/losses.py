@@ -1,4 +1,4 @@
-"""The loss of many members on one minibatch; each member's gradient is that of its own mean over its own drawings."""
+"""The loss of many heads on one minibatch; each head's gradient is that of the mean loss over its own training drawings."""
 
 import copy
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float32, Int64
 
 from inkfold.config.sections import TrainHeadSettings
 
-LEAST_DOUBT = 1e-6  # the slope of a power below 1 has no end at 0
+LEAST_DOUBT = 1e-6  # the slope of x^gamma for gamma below 1 is infinite at 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,57 +18,57 @@ class Mixture:
     """How a step mixes each drawing with a partner.
 
     Attributes:
-        partners: Places in the minibatch.
-        shares: What each member keeps of the drawing itself, (members, batch); 1 where the member may not see the partner.
+        partners: Each drawing's partner, as a position in the minibatch, (batch).
+        shares: Share of the drawing itself in its mixture, 0..1, (heads, batch); 1 where a head isn't trained on the partner.
     """
 
     partners: torch.Tensor
     shares: torch.Tensor
 
     def of(self, values: torch.Tensor) -> torch.Tensor:
-        """Mix (members, batch, width)."""
+        """Mix values (heads, batch, width) with those of their partners."""
         return torch.lerp(values[:, self.partners], values, self.shares[:, :, None])
 
 
 class Losses:
-    """The losses of members that differ in their numbers.
+    """The losses of heads whose label smoothing, focal exponent and class weights may differ.
 
     Args:
-        settings: One a member.
-        members: True where a member may learn from a drawing.
-        targets: Class ids of all drawings.
-        num_classes: Outputs.
+        settings: How each head is trained.
+        masks: True where a head is trained on a drawing.
+        targets: Class ids of all drawings, from 0.
+        num_classes: Number of classes.
         device: Where the scores are.
     """
 
     def __init__(
         self,
         settings: Sequence[TrainHeadSettings],
-        members: Bool[np.ndarray, "members n"],
+        masks: Bool[np.ndarray, "heads n"],
         targets: Int64[np.ndarray, " n"],
         num_classes: int,
         device: torch.device,
     ) -> None:
-        self._smoothing = _column([one.label_smoothing for one in settings], device)
-        self._gamma = _column([one.focal_gamma for one in settings], device)
+        self._smoothing = _column([own.label_smoothing for own in settings], device)
+        self._gamma = _column([own.focal_gamma for own in settings], device)
         self._weights = None
-        if any(one.class_weights == "balanced" for one in settings):
-            rows = [_class_weights(one, targets[own], num_classes) for one, own in zip(settings, members, strict=True)]
+        if any(own.class_weights == "balanced" for own in settings):
+            rows = [_class_weights(own, targets[mask], num_classes) for own, mask in zip(settings, masks, strict=True)]
             self._weights = torch.from_numpy(np.stack(rows)).to(device)
 
     def of(
         self, scores: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor, mixture: Mixture | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Give each member's sum of weighted losses, and the sum of weights that its mean divides by.
+        """Compute each head's sum of weighted losses, and the sum of weights that its mean divides by.
 
         Args:
-            scores: (members, batch, classes).
-            targets: (batch).
-            mask: (members, batch), 1 where the member learns.
-            mixture: What was mixed.
+            scores: Class scores (heads, batch, classes).
+            targets: Class ids (batch).
+            mask: (heads, batch), 1 where the head is trained on the drawing.
+            mixture: How drawings were mixed; None if they weren't.
 
         Returns:
-            Both (members).
+            Both sums, (heads) each.
         """
         log_probs = torch.log_softmax(scores, -1)
         losses, weights = self._single(log_probs, targets)
@@ -78,16 +78,16 @@ class Losses:
             weights = torch.lerp(other_weights, weights, mixture.shares)
         return (losses * mask).sum(1), (weights * mask).sum(1)
 
-    def keep(self, rows: Sequence[int]) -> "Losses":
-        """Go on with some members only."""
+    def keep(self, only: Sequence[int]) -> "Losses":
+        """Return the losses of the heads at these positions."""
         kept = copy.copy(self)
         for name in ("_smoothing", "_gamma", "_weights"):
             values = getattr(self, name)
-            setattr(kept, name, None if values is None else values[list(rows)])
+            setattr(kept, name, None if values is None else values[list(only)])
         return kept
 
     def _single(self, log_probs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Give the weighted loss of each drawing, and its weight; (members, batch) both."""
+        """Compute the weighted loss of each drawing, and its weight; (heads, batch) both."""
         index = targets[None, :, None].expand(len(log_probs), -1, 1)
         log_prob = log_probs.gather(2, index)[..., 0]
         weights = torch.ones_like(log_prob) if self._weights is None else self._weights[:, targets]
@@ -100,8 +100,8 @@ class Losses:
         return losses, weights
 
 
-def mean_losses(sums: Float32[torch.Tensor, " members"], weights: Float32[torch.Tensor, " members"]) -> torch.Tensor:
-    """Divide; a member without a drawing in the minibatch has loss 0."""
+def mean_losses(sums: Float32[torch.Tensor, " heads"], weights: Float32[torch.Tensor, " heads"]) -> torch.Tensor:
+    """Divide sums of losses by sums of weights; a head without a drawing in the minibatch has loss 0."""
     return sums / torch.where(weights > 0, weights, 1)
 
 

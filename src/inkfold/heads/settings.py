@@ -1,15 +1,15 @@
-"""The learning rate's schedules, and which settings change nothing but rounding."""
+"""Learning rate schedules, and the settings that change results by rounding alone."""
 
 import math
 
 from inkfold.config.sections import FinetuneSettings, TrainHeadSettings
 
 ONE_CYCLE_RISE, ONE_CYCLE_START, ONE_CYCLE_END = 0.3, 1 / 25, 1 / 25e4  # PyTorch's OneCycleLR
-PARTING = ("micro_batch", "shard", "checkpointing")  # how a fine-tuning's work is divided: results differ by rounding alone
+WORK_DIVISION = ("micro_batch", "shard", "checkpointing")  # of a fine-tuning: results differ by rounding alone
 
 
 def lr_factor(settings: TrainHeadSettings | FinetuneSettings, step: int, steps_per_epoch: int) -> float:
-    """Give the schedule's factor of the learning rate.
+    """Compute the schedule's factor of the learning rate, warm-up included.
 
     Args:
         settings: The section with the schedule, its epochs and its warm-up.

@@ -137,14 +137,14 @@ def _finetune_plan(
     extractor, prepared, heads, seed = plan.extractor, inputs.prepared, fitted.heads, plan.recipe.seed
     if plan.finetune.start == "random":
         heads = start_heads(fitted.spec, heads, [(seed, 1, fold, 0) for fold in fitted.folds])
-    made_of = key_digest({"data": prepared.read.fingerprint, "backbone": extractor.backbone.key()})
+    source = key_digest({"data": prepared.read.fingerprint, "backbone": extractor.backbone.key()})
     return FinetunePlan(
         info=extractor.backbone,
         spec=fitted.spec,
-        heads=settle_start(out, heads, made_of, group),
+        heads=settle_start(out, heads, source, group),
         settings=plan.finetune,
         curriculum=plan.curriculum,
-        feeder=DrawingLoader(
+        loader=DrawingLoader(
             extractor.store(), prepared.digests, extractor.backbone.image_size, on_cpu=extractor.device == "cpu"
         ),
         targets=prepared.targets,

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool
@@ -13,14 +12,12 @@ from inkfold.config.recipe import Recipe
 from inkfold.data.splits import assign_folds
 from inkfold.errors import DataError
 from inkfold.features.extractor import ViewFeatures
+from inkfold.heads.training_set import AugmentedFeatures, TrainingSet
 from inkfold.pipeline.build import TrainingPlan
 from inkfold.pipeline.out_of_fold import FoldFeatures, features_by_fold
 from inkfold.pipeline.prepare import Prepared, ReadData, decode, find_seen, group_duplicates
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress
-
-if TYPE_CHECKING:
-    from inkfold.heads.fit_group import TrainingSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +120,7 @@ def assign_to_folds(recipe: Recipe, prepared: Prepared, *, grouped: bool = True)
     return folds
 
 
-def build_training_set(inputs: TrainingInputs, folds: Bool[np.ndarray, "folds n"]) -> "TrainingSet":
+def build_training_set(inputs: TrainingInputs, folds: Bool[np.ndarray, "folds n"]) -> TrainingSet:
     """Put together what heads are trained on.
 
     Args:
@@ -134,8 +131,6 @@ def build_training_set(inputs: TrainingInputs, folds: Bool[np.ndarray, "folds n"
         The training set, with the curriculum's view for each epoch; of a backbone that is fine-tuned, whose own training the
         curriculum is for, drawings as they are.
     """
-    from inkfold.heads.fit_group import AugmentedFeatures, TrainingSet  # noqa: PLC0415 - torch takes a second
-
     features, curriculum, prepared = inputs.features, inputs.plan.curriculum, inputs.prepared
     augmented = None
     if inputs.plan.finetune is None:

@@ -18,7 +18,7 @@ from safetensors.numpy import save as to_safetensors
 from inkfold.config.load import dump_recipe
 from inkfold.config.renamed import renamed_recipe
 from inkfold.errors import InkfoldError, PredictionError, Problem
-from inkfold.heads.settings import PARTING
+from inkfold.heads.settings import WORK_DIVISION
 from inkfold.pipeline.manifest import FORMAT, MANIFEST
 from inkfold.pipeline.run import HEADS, Run, class_digest
 from inkfold.storage.files import TEMP_MARK, sweep_temp_files, write_bytes, write_json, write_text
@@ -62,7 +62,7 @@ def claimed(out: Path, recipe: BaseModel, *, first: bool = True) -> Iterator[Non
             sweep_temp_files(directory, older_than_s=0)
         is_new = not (out / "recipe.yaml").is_file()
         check_recipe(
-            out / "recipe.yaml", recipe, () if (out / MANIFEST).is_file() else [f"finetune.{name}" for name in PARTING]
+            out / "recipe.yaml", recipe, () if (out / MANIFEST).is_file() else [f"finetune.{name}" for name in WORK_DIVISION]
         )
         try:
             yield

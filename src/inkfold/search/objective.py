@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     import optuna
 
     from inkfold.heads.fit import FittedHeads
-    from inkfold.heads.fit_group import Report, TrainingSet
+    from inkfold.heads.fit_group import Report
+    from inkfold.heads.training_set import TrainingSet
 
 log = logging.getLogger("inkfold.search")
 
@@ -210,8 +211,8 @@ def _features_key(recipe: Recipe) -> str:
 
 def _only(training_set: "TrainingSet", rows: Bool[np.ndarray, " n"]) -> "TrainingSet":
     """Keep only some rows of everything but the folds, which have only these rows already."""
-    augmented = training_set.schooling
+    augmented = training_set.augmented
     if augmented is not None:
         features_of = augmented.features
         augmented = replace(augmented, features=lambda epoch: features_of(epoch)[rows])
-    return replace(training_set, features=training_set.features[rows], targets=training_set.targets[rows], schooling=augmented)
+    return replace(training_set, features=training_set.features[rows], targets=training_set.targets[rows], augmented=augmented)

@@ -1,0 +1,53 @@
+"""What heads are trained on: features, class ids and folds, and other features for each epoch where drawings are augmented."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentedFeatures:
+    """What each epoch trains on where that isn't the drawings as they are.
+
+    Attributes:
+        features: Returns an epoch's features, in the order of the drawings; called from several threads.
+        lr_factors: Factor of the learning rate in each epoch, above 0; multiplies the schedule's.
+    """
+
+    features: Callable[[int], Float[np.ndarray, "n d"]]
+    lr_factors: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSet:
+    """The drawings that heads are trained on, as features.
+
+    Attributes:
+        features: Features of all drawings as they are; their order must depend on the data's content alone.
+        targets: Class ids, from 0.
+        folds: True where a fold's heads train on a drawing; the others are held out from them.
+        num_classes: Number of classes, at least 2; classes without a drawing are allowed.
+        seed: Seed of starting weights, the order of drawings, dropout and mixup.
+        augmented: What each epoch trains on; None trains every epoch on the drawings as they are.
+    """
+
+    features: Float[np.ndarray, "n d"]
+    targets: Int64[np.ndarray, " n"]
+    folds: Bool[np.ndarray, "folds n"]
+    num_classes: int
+    seed: int = 0
+    augmented: AugmentedFeatures | None = None
+
+    def epoch_features(self, epoch: int) -> Float[np.ndarray, "n d"]:
+        """Return the features that an epoch, counted from 0, trains on."""
+        return self.features if self.augmented is None else self.augmented.features(epoch)
+
+    def epoch_lr_factor(self, epoch: int) -> float:
+        """Return the factor of the learning rate in an epoch, beside the schedule's."""
+        return 1.0 if self.augmented is None else self.augmented.lr_factors[epoch]
+
+    def held_out_count(self, fold: int) -> int:
+        """Count the drawings that a fold's heads aren't trained on."""
+        return int((~self.folds[fold]).sum())
