@@ -745,14 +745,14 @@ def test_processes_that_were_started_together_fine_tune_by_themselves(monkeypatc
     monkeypatch.setattr("importlib.util.find_spec", lambda name: "there")
     monkeypatch.setattr("inkfold.finetune.train_folds.train_folds", lambda *given: given)
     world = ProcessGroup(0, processes, torch.device("cpu"))
-    with open_executor(on) as launcher:
-        assert train_where_started("job", world, launcher, silent) == ("job", world, silent)
+    with open_executor(on) as executor:
+        assert train_where_started("job", world, executor, silent) == ("job", world, silent)
 
 
 def test_one_process_that_computes_features_on_ray_fine_tunes_there_too(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: "there")
     monkeypatch.setattr("inkfold.runtime.ray.RayConnection._connect", lambda self: "ray")
     monkeypatch.setattr("inkfold.finetune.ray_train.train_folds_on_ray", lambda *given: given)
-    with open_executor("ray:3") as launcher:
+    with open_executor("ray:3") as executor:
         alone = ProcessGroup(0, 1, torch.device("cpu"))
-        assert train_where_started("job", alone, launcher, silent) == ("ray", "job", 3, silent)
+        assert train_where_started("job", alone, executor, silent) == ("ray", "job", 3, silent)

@@ -94,7 +94,7 @@ def finetune_folds(
         _finetune_plan(plan, inputs, heads, teacher, out, group), folds, out.absolute(), settings.interpolate, group.device.type
     )
     with cost.timed("finetune"):
-        finetuned = train_where_started(job, group, plan.extractor.launcher, progress)
+        finetuned = train_where_started(job, group, plan.extractor.executor, progress)
     cost.trained += finetuned.trained
     cost.waited = round(finetuned.waited_s / max(cost.seconds["finetune"], 1e-9), 4)
     return finetuned
@@ -165,7 +165,7 @@ def _teacher(plan: TrainingPlan, inputs: TrainingInputs, cost: Cost, progress: P
     if settings.teacher is None:
         return None
     first, _ = Run.load(settings.teacher).extractors()[0]
-    extractor, prepared, views = replace(first, launcher=plan.extractor.launcher), inputs.prepared, plan.curriculum.views()
+    extractor, prepared, views = replace(first, executor=plan.extractor.executor), inputs.prepared, plan.curriculum.views()
     with cost.timed("teacher"):
         extractor.decode(prepared.read.train, cost, progress, views)  # what is broken has been reported by now
         features = extractor.extract(prepared.digests, cost, progress, views)
