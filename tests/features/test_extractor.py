@@ -408,7 +408,7 @@ from inkfold.models.weights import BackboneSpec, resolve_backbone
 home, digests, side, gate = Path(sys.argv[1]), np.load(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
 tasks.CPU_CHUNK_ROWS = 8
 torch.set_num_threads(1)
-info = resolve_backbone(BackboneSpec("test_resnet", weights="untrained", image_size=side))
+info = resolve_backbone(BackboneSpec(name="test_resnet", weights="untrained", image_size=side))
 job = tasks.FeatureJob(home, info, ImageOptions(size_px=side), "cpu", 4)
 build = tasks.build_backbone
 
