@@ -1,4 +1,5 @@
 import json
+import logging
 import shutil
 
 import numpy as np
@@ -91,6 +92,19 @@ def viewed_features(viewed_run, own_home):
     shutil.copytree(viewed_run / "home", own_home)
 
 
+@pytest.fixture
+def pipeline_log(caplog):
+    """Return what this package has logged since the last call."""
+    caplog.set_level(logging.INFO, "inkfold")
+
+    def messages():
+        logged = [record.getMessage() for record in caplog.records if record.name == "inkfold.pipeline"]
+        caplog.clear()
+        return logged
+
+    return messages
+
+
 def cost(run):
     return json.loads((run.path / "cost.json").read_text())
 
@@ -176,24 +190,30 @@ def test_the_seed_changes_the_folds(tmp_path, data, recipe, plain):
     assert not np.array_equal(first.folds, second.folds)
 
 
-def test_a_finished_run_is_returned_without_any_work(tmp_path, data, recipe, monkeypatch):
+def test_a_finished_run_is_returned_without_any_work(tmp_path, data, recipe, monkeypatch, pipeline_log):
     first = train(recipe, data=data, out=tmp_path / "run")
+    assert (
+        "split kfold: each of 3 parts is held out by one fold; files of equal bytes, copies of a drawing stay in one part"
+        in (pipeline_log())
+    )
     before = {name: (first.path / name).stat().st_mtime_ns for name in RUN_FILES}
     shutil.rmtree(tmp_path / "inkfold-home")
     monkeypatch.setattr("inkfold.models.backbone.Backbone.__init__", None)
     monkeypatch.setattr("inkfold.storage.pixels.read_drawing", None)
     again = train(recipe, data=data, out=tmp_path / "run")
+    assert pipeline_log() == [f"{tmp_path / 'run'}: is finished, and is returned as it is"]
     assert again.manifest == first.manifest
     assert {name: (first.path / name).stat().st_mtime_ns for name in RUN_FILES} == before
     assert files_below(first.path) == RUN_FILES
 
 
-def test_a_run_without_its_manifest_is_finished_from_the_bank(tmp_path, data, recipe):
+def test_a_run_without_its_manifest_is_finished_from_the_bank(tmp_path, data, recipe, pipeline_log):
     first = contents(train(recipe, data=data, out=tmp_path / "run").path)
     (tmp_path / "run/manifest.json").unlink()
     (tmp_path / "run/submission.csv").unlink()
     assert contents(train(recipe, data=data, out=tmp_path / "run").path) == first
     assert json.loads((tmp_path / "run/cost.json").read_text())["forwards"] == 0
+    assert f"{tmp_path / 'run'}: holds an unfinished run, which is continued" in pipeline_log()
 
 
 def test_another_head_on_the_same_features_needs_no_forward(tmp_path, data, recipe, plain_features):
@@ -408,8 +428,9 @@ def with_val(data, root):
     return root
 
 
-def test_holdout_takes_the_datas_own_validation_part(tmp_path, data, recipe):
+def test_holdout_takes_the_datas_own_validation_part(tmp_path, data, recipe, pipeline_log):
     run = train(recipe, "folds.split=holdout", data=with_val(data, tmp_path / "folders"), out=tmp_path / "run")
+    assert "split holdout: the data's own val/ is held out" in pipeline_log()
     assert sorted(out_of_fold(run).image_paths.tolist()) == [f"{name}/mine.png" for name in CLASSES]
     assert run.metrics["folds"][0]["n_train"] == 15
 
@@ -502,10 +523,11 @@ def test_broken_drawings_of_both_tables_are_reported_together(tmp_path, data, re
     assert not (tmp_path / "run/manifest.json").exists()
 
 
-def test_skipping_counts_the_broken_and_still_predicts_every_test_row(tmp_path, data, recipe):
+def test_skipping_counts_the_broken_and_still_predicts_every_test_row(tmp_path, data, recipe, pipeline_log):
     for name in ("train/apple/sketch_0.png", "train/house/sketch_3.png", "test/2.png"):
         break_image(data / name)
     run = train(recipe, "data.on_broken=skip", data=data, out=tmp_path / "run")
+    assert "3 broken drawings are left out: data.on_broken is skip" in pipeline_log()
     assert run.metrics["data"] == {"n_train": 16, "n_test": 6, "num_classes": 3, "skipped": {"train": 2, "test": 1}}
     assert run.metrics["out_of_fold"]["n"] == 16
     rows = read_rows(run.path / "submission.csv")[1:]
@@ -633,7 +655,7 @@ def test_settling_leaves_the_callers_mapping_alone():
 
 
 def test_checks_settings_are_the_recipes_own(tmp_path):
-    assert check_options(tmp_path, []) == (DataOptions(), 5)
+    assert check_options(tmp_path, []) == (DataOptions(root=str(tmp_path)), 5)
     options, k = check_options(tmp_path, ["k=3", "group_column=who", "on_broken=skip", "data.label_column=word"])
     assert (options.group_column, options.on_broken, options.label_column, k) == ("who", "skip", "word", 3)
     with pytest.raises(RecipeError, match="Did you mean 'label_column'"):

@@ -47,13 +47,13 @@ class InMemoryExtractor:
         Returns:
             One array for each view, in the order of the digests.
         """
-        wanted = {view: digests[rows] for view, rows in by_settled_view(digests, views).items()}
+        needed = {view: digests[rows] for view, rows in by_settled_view(digests, views).items()}
         self._squares = squares
         try:
             if self._cache:
-                features = ViewFeatures(digests, extract(self._job, wanted, self._executor, progress).banks)
+                features = ViewFeatures(digests, extract(self._job, needed, self._executor, progress).banks)
                 return [features.read(view) for view in views]
-            chunks = plan_chunks(self._job, wanted)
+            chunks = plan_chunks(self._job, needed)
             self._executor.run(chunks, ChunkTracker(chunks, progress))
             return [self._gather(digests, view) for view in views]
         finally:

@@ -104,7 +104,6 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
     """
     out_of_fold, test = results.out_of_fold, results.test
     assert out_of_fold.targets is not None
-    assert out_of_fold.folds is not None
     metrics: dict[str, Any] = {
         "data": {
             "n_train": len(prepared.rows),
@@ -134,6 +133,7 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
 def _fold_metrics(out_of_fold: Predictions, num_folds: int, num_drawings: int) -> list[dict[str, Any]]:
     """Measure each fold that held a drawing out."""
     assert out_of_fold.targets is not None
+    assert out_of_fold.folds is not None
     metrics = []
     for fold in range(num_folds):
         rows = out_of_fold.folds == fold

@@ -23,7 +23,7 @@ from inkfold.pipeline.build import TrainingPlan, build_plan, data_options, settl
 from inkfold.pipeline.finetuning import finetune_folds, joined_processes, wait_for_run
 from inkfold.pipeline.inputs import TrainingInputs, assign_to_folds, build_training_set, prepare_inputs
 from inkfold.pipeline.out_of_fold import predict_held_out, predict_test, shared_features
-from inkfold.pipeline.prepare import read_files
+from inkfold.pipeline.prepare import Prepared, ReadData, read_files
 from inkfold.pipeline.results import Results, warn_of_choices, warn_of_seen, write_results
 from inkfold.pipeline.run import Run
 from inkfold.pipeline.run_dir import claimed, finished_run, write_cost, write_manifest
@@ -31,6 +31,7 @@ from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from inkfold.finetune.distributed import ProcessGroup
     from inkfold.heads.fit import FittedHeads
 
 
@@ -64,9 +65,9 @@ def train(
     """
     executor_context = open_executor(on)
     recipe = settle_recipe(recipe, overrides, data)
-    dataset = read_dataset(str(recipe.data.root), data_options(recipe))
     out = Path(out)
     cost = Cost()
+    dataset = read_dataset(str(recipe.data.root), data_options(recipe))
     with (
         executor_context as executor,
         joined_processes(recipe) as group,
@@ -75,39 +76,46 @@ def train(
         read = read_files(dataset, cost, progress)
         if (run := finished_run(out, read.fingerprint)) is not None:
             return run
-
-        # Features
         with cost.timed("backbone"):
             plan = build_plan(recipe, executor)
-        inputs = prepare_inputs(plan, read, cost, progress)
-        folds = assign_to_folds(recipe, inputs.prepared)
-        features = shared_features(inputs.features, inputs.test_features, folds)
+        return _run_stages(plan, read, out, group=group, cost=cost, progress=progress)
 
-        # Heads, one per fold
-        with cost.timed("fit"):
-            fitted = _train_heads(plan, inputs, folds, progress)
 
-        # Fine-tuning, if the recipe asks for it: a backbone per fold, with a head of its own
-        frozen = finetuned = None
-        if group is not None:
-            frozen = predict_held_out(features, inputs.prepared, (IDENTITY,), folds, fitted)
-            finetuned = finetune_folds(plan, inputs, folds, fitted, out, group=group, cost=cost, progress=progress)
-            if not group.is_first:
-                return wait_for_run(out, read.fingerprint)
-            fitted = finetuned.fitted
-            features = inputs.features_by_fold(finetuned.files, folds, out, cost=cost, progress=progress)
+def _run_stages(
+    plan: TrainingPlan, read: ReadData, out: Path, *, group: "ProcessGroup | None", cost: Cost, progress: Progress
+) -> Run:
+    """Train, predict and write a run, stage by stage."""
+    # Features of the drawings, and the folds
+    inputs = prepare_inputs(plan, read, cost, progress)
+    prepared = inputs.prepared
+    folds = assign_to_folds(plan.recipe, prepared)
+    features = shared_features(inputs.features, inputs.test_features, folds)
 
-        # Predictions
-        with cost.timed("predict"):
-            out_of_fold = predict_held_out(features, inputs.prepared, plan.test_views, folds, fitted)
-            test = predict_test(features, inputs.prepared, plan.test_views, len(folds), fitted)
-            without_tta = predict_held_out(features, inputs.prepared, (IDENTITY,), folds, fitted) if recipe.tta else None
-        split_apart = _predict_with_copies_split(plan, inputs, cost, progress) if group is None else None
+    # Heads on the frozen backbone's features
+    with cost.timed("fit"):
+        fitted = _train_heads(plan, inputs, folds, progress)
 
-        # Files
-        results = Results(len(folds), fitted, out_of_fold, test, without_tta, frozen, finetuned, split_apart)
-        files = write_results(out, recipe, plan.curriculum, inputs.prepared, results)
-        _finish(out, plan, inputs, results, files, cost)
+    # Fine-tuning, if the recipe asks for it: every fold gets a backbone and a head of its own
+    frozen = finetuned = None
+    if group is not None:
+        frozen = predict_held_out(features, prepared, (IDENTITY,), folds, fitted)
+        finetuned = finetune_folds(plan, inputs, folds, fitted, out, group=group, cost=cost, progress=progress)
+        if not group.is_first:
+            return wait_for_run(out, read.fingerprint)
+        fitted = finetuned.fitted
+        features = inputs.features_by_fold(finetuned.files, folds, out, cost=cost, progress=progress)
+
+    # Predictions
+    with cost.timed("predict"):
+        out_of_fold = predict_held_out(features, prepared, plan.test_views, folds, fitted)
+        test = predict_test(features, prepared, plan.test_views, len(folds), fitted)
+        without_tta = predict_held_out(features, prepared, (IDENTITY,), folds, fitted) if plan.recipe.tta else None
+    split_apart = _predict_with_copies_split(plan, inputs, cost, progress) if group is None else None
+
+    # Files, the manifest last
+    results = Results(len(folds), fitted, out_of_fold, test, without_tta, frozen, finetuned, split_apart)
+    files = write_results(out, plan.recipe, plan.curriculum, prepared, results)
+    _finish(out, plan, prepared, results, files, cost)
     return Run.load(out)
 
 
@@ -130,7 +138,7 @@ def _train_heads(
 def _predict_with_copies_split(
     plan: TrainingPlan, inputs: TrainingInputs, cost: Cost, progress: Progress
 ) -> Predictions | None:
-    """Train once more on folds that split copies apart, to measure how optimistic they are; None if they'd split none."""
+    """Train once more on folds that split copies apart, to measure how optimistic they are; None if they split none."""
     prepared = inputs.prepared
     if prepared.duplicates is None or plan.recipe.folds.split != "kfold":  # a holdout would hold out other drawings
         return None
@@ -142,10 +150,10 @@ def _predict_with_copies_split(
         return predict_held_out(shared_features(inputs.features, None, folds), prepared, plan.test_views, folds, fitted)
 
 
-def _finish(out: Path, plan: TrainingPlan, inputs: TrainingInputs, results: Results, files: list[str], cost: Cost) -> None:
+def _finish(out: Path, plan: TrainingPlan, prepared: Prepared, results: Results, files: list[str], cost: Cost) -> None:
     """Write the cost and, last of all, the manifest; then remove the checkpoints."""
     backbone = plan.extractor.backbone
-    dataset = inputs.prepared.read.dataset
+    dataset = prepared.read.dataset
     finetuned = results.finetuned
     weights = [] if finetuned is None else list(finetuned.files)
     notes = () if finetuned is None else finetuned.notes
@@ -159,7 +167,7 @@ def _finish(out: Path, plan: TrainingPlan, inputs: TrainingInputs, results: Resu
             "members": [f"fold {fold}" for fold in results.fitted.folds],
             "backbone": backbone.as_json(),
             **({} if finetuned is None else {"tuned": weights}),
-            "data_fingerprint": inputs.prepared.read.fingerprint,
+            "data_fingerprint": prepared.read.fingerprint,
             "warnings": [*map(str, warnings), *warn_of_seen(results.out_of_fold), *warn_of_choices(results)],
         },
         ["recipe.yaml", "cost.json", *files, *weights],
