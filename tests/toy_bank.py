@@ -44,9 +44,9 @@ inkfold.features.ray_cluster._run_on_machine = toy_bank.noted_on_machine
 if sys.argv[2].startswith("ray"):
     import ray
     ray.cloudpickle.register_pickle_by_value(toy_bank)
-made, digests = toy_bank.real_bank(Path(sys.argv[1]), 64)
-with open_executor(sys.argv[2]) as launcher:
-    extract(made, {IDENTITY: digests}, launcher)
+job, digests = toy_bank.real_bank(Path(sys.argv[1]), 64)
+with open_executor(sys.argv[2]) as executor:
+    extract(job, {IDENTITY: digests}, executor)
 """
 
 
@@ -68,7 +68,7 @@ class Stub:
 def use(monkeypatch, stub: Stub) -> Stub:
     """Take a stub wherever a backbone would be built."""
 
-    def build(making: FeatureJob) -> Stub:
+    def build(job: FeatureJob) -> Stub:
         stub.builds += 1
         return stub
 
@@ -100,14 +100,14 @@ def info(side: int = 8) -> BackboneInfo:
     return resolve_backbone(BackboneSpec(name="test_resnet", weights="untrained", image_size=side))
 
 
-def making(home: Path, batch_size: int = 16, side: int = 8, stored: int | None = None) -> FeatureJob:
+def toy_job(home: Path, batch_size: int = 16, side: int = 8, stored: int | None = None) -> FeatureJob:
     return FeatureJob(home, info(side), ImageOptions(size_px=stored or side), "cpu", batch_size)
 
 
-def fill_bank(made: FeatureJob, digests, view=IDENTITY, progress=silent) -> tuple[Extraction, FeatureBank]:
+def fill_bank(job: FeatureJob, digests, view=IDENTITY, progress=silent) -> tuple[Extraction, FeatureBank]:
     """Compute what is missing of one view, inline."""
-    took = extract(made, {view: digests}, InlineExecutor(), progress)
-    return took, took.banks[view]
+    extraction = extract(job, {view: digests}, InlineExecutor(), progress)
+    return extraction, extraction.banks[view]
 
 
 def shard_files(home: Path) -> dict[str, bytes]:
@@ -116,27 +116,27 @@ def shard_files(home: Path) -> dict[str, bytes]:
 
 
 def real_bank(home: Path, drawings: int, rows: int = 32) -> tuple[FeatureJob, np.ndarray]:
-    """Pixels for a real network, which worker processes can build; a batch is half a cell where cells have `rows`."""
+    """Pixels for a real network, which worker processes can build; a batch is half a chunk where chunks have `rows`."""
     digests = fill(home, range(drawings), ImageOptions(size_px=32))
-    return making(home, rows // 2, side=32), digests
+    return toy_job(home, rows // 2, side=32), digests
 
 
-def name_of(cell: Chunk) -> str:
-    return cell.drawings[0].decode()
+def name_of(chunk: Chunk) -> str:
+    return chunk.drawings[0].decode()
 
 
-def noted(cell: Chunk) -> float:
-    """Run a cell as a worker does, note its beginning, and hang where the test wants to kill."""
-    home = cell.making.home
+def noted(chunk: Chunk) -> float:
+    """Run a chunk as a worker does, note its beginning, and hang where the test wants to kill."""
+    home = chunk.job.home
     with (home / "begun").open("a", encoding="utf-8") as file:
-        file.write(f"{name_of(cell)}\n")
+        file.write(f"{name_of(chunk)}\n")
     victim = home / "victim"
-    if victim.is_file() and victim.read_text(encoding="utf-8") == name_of(cell):
+    if victim.is_file() and victim.read_text(encoding="utf-8") == name_of(chunk):
         victim.unlink()
         (home / "pid.new").write_text(str(os.getpid()), encoding="utf-8")
         (home / "pid.new").rename(home / "pid")
         time.sleep(600)
-    return run_chunk(cell)
+    return run_chunk(chunk)
 
 
 @contextlib.contextmanager
@@ -153,24 +153,24 @@ def full_disk() -> Iterator[None]:
         os.fsync = real
 
 
-def on_full_disk(cell: Chunk) -> float:
+def on_full_disk(chunk: Chunk) -> float:
     with full_disk():
-        return run_chunk(cell)
+        return run_chunk(chunk)
 
 
-def on_machine_with_full_disk(cell: Chunk, witness: str) -> object:
+def on_machine_with_full_disk(chunk: Chunk, marker: str) -> object:
     """The same in Ray's worker, where no change of the driver's modules arrives."""
     with full_disk():
-        return cluster._run_on_machine(cell, witness)
+        return cluster._run_on_machine(chunk, marker)
 
 
-def noted_on_machine(cell: Chunk, witness: str) -> float:
+def noted_on_machine(chunk: Chunk, marker: str) -> float:
     """The same in Ray's worker."""
-    assert (cell.making.home / witness).is_file()
-    return noted(cell)
+    assert (chunk.job.home / marker).is_file()
+    return noted(chunk)
 
 
-def die(cell: Chunk) -> float:
+def die(chunk: Chunk) -> float:
     """Be a process that the system kills at every attempt."""
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
@@ -180,7 +180,7 @@ def hanging_pid(home: Path, within_s: float = 300.0) -> int:
     """Wait for the worker that hangs."""
     until = time.monotonic() + within_s
     while not (home / "pid").exists():
-        assert time.monotonic() < until, "no worker came to the cell"
+        assert time.monotonic() < until, "no worker came to the chunk"
         time.sleep(0.02)
     return int((home / "pid").read_text(encoding="utf-8"))
 
@@ -190,17 +190,17 @@ def kill(pid: int) -> None:
 
 
 def killed_once(
-    made: FeatureJob, digests: np.ndarray, launcher: Executor, victim: int, end: Callable[[int], None] = kill
+    job: FeatureJob, digests: np.ndarray, executor: Executor, victim: int, end: Callable[[int], None] = kill
 ) -> list[str]:
-    """Carry out a plan while the worker at one of its cells is ended; give the cells' names as they were begun."""
-    plan = plan_chunks(made, {IDENTITY: digests})
-    (made.home / "victim").write_text(name_of(plan[victim]), encoding="utf-8")
-    killer = threading.Thread(target=lambda: end(hanging_pid(made.home)), daemon=True)
+    """Compute a plan while the worker at one of its chunks is ended; give the chunks' names as they were begun."""
+    plan = plan_chunks(job, {IDENTITY: digests})
+    (job.home / "victim").write_text(name_of(plan[victim]), encoding="utf-8")
+    killer = threading.Thread(target=lambda: end(hanging_pid(job.home)), daemon=True)
     killer.start()
-    took = extract(made, {IDENTITY: digests}, launcher)
+    extraction = extract(job, {IDENTITY: digests}, executor)
     killer.join()
-    assert took.forwards == len(digests)
-    return (made.home / "begun").read_text(encoding="utf-8").split()
+    assert extraction.forwards == len(digests)
+    return (job.home / "begun").read_text(encoding="utf-8").split()
 
 
 def is_alive(pid: int) -> bool:
@@ -223,9 +223,9 @@ def descendants(pid: int) -> set[int]:
 
 
 def ended(home: Path, on: str, ending: signal.Signals) -> str:
-    """End a driver while the worker at its second cell hangs and the first one is done, see that all its processes are gone."""
-    made, digests = real_bank(home, 64)
-    second = plan_chunks(made, {IDENTITY: digests})[1]
+    """End a driver while its second chunk hangs and the first one is done; wait until all its processes are gone."""
+    job, digests = real_bank(home, 64)
+    second = plan_chunks(job, {IDENTITY: digests})[1]
     (home / "victim").write_text(name_of(second), encoding="utf-8")
     command = [sys.executable, "-c", DRIVER, str(home), on]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}

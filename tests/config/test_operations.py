@@ -95,7 +95,7 @@ def test_any_text_is_read_or_refused(text):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("rotatee(5)", "'rotatee(5)': no operation 'rotatee'; did you mean 'rotate'?"),
         ("Rotate(5)@0.5", "'Rotate(5)@0.5': no operation 'Rotate'; did you mean 'rotate'?"),
@@ -139,31 +139,31 @@ def test_any_text_is_read_or_refused(text):
         ("hflip, vflip", "'hflip, vflip' is no operation"),
     ],
 )
-def test_what_can_not_be_read_is_told_with_what_is_expected(text, told):
-    with pytest.raises(ValueError, match=re.escape(told)):
+def test_what_can_not_be_read_is_reported_with_what_is_expected(text, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         parse_operation(text)
 
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_every_number_has_its_own_bounds(name):
     (first_low, first_high), (second_low, second_high) = bounds(name)
-    told = r"expected -?[0-9.]+ to [0-9.]+ \("
+    message = r"expected -?[0-9.]+ to [0-9.]+ \("
     assert parse_operation(f"{name}({first_low},{second_high})").args == (first_low, second_high)
     for first, second in ((first_low - 0.5, second_high), (first_low, second_high + 0.5)):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             parse_operation(f"{name}({first},{second})")
     if name in PAIRS:
         for first, second in ((first_high + 1, second_low), (first_high, second_low - 0.5)):
-            with pytest.raises(ValueError, match=told):
+            with pytest.raises(ValueError, match=message):
                 parse_operation(f"{name}({first},{second})")
 
 
-def test_all_forms_that_can_not_be_read_are_told_together():
+def test_all_forms_that_can_not_be_read_are_reported_together():
     for several in (["hflp", "vflip", "rotate(500)", "hflip@2"], "hflp + vflip + rotate(500) + hflip@2"):
         with pytest.raises(ValueError, match="hflp") as caught:
             parse_operations(several)
-        told = str(caught.value).split("; ")
-        assert [text.split(":")[0] for text in told if ":" in text] == ["'hflp'", "'rotate(500)'", "'hflip@2'"]
+        messages = str(caught.value).split("; ")
+        assert [text.split(":")[0] for text in messages if ":" in text] == ["'hflp'", "'rotate(500)'", "'hflip@2'"]
         assert "vflip" not in str(caught.value)
 
 

@@ -75,13 +75,13 @@ def test_a_value_may_hold_an_equals_sign():
     assert recipe("data=a=b").data.root == "a=b"
 
 
-def test_overrides_leave_the_mappings_that_they_were_given_alone():
+def test_overrides_leave_the_mappings_alone():
     section = {"lr": 0.5}
     merged("train_head.lr=0.1", raw={**MINIMAL, "train_head": section})
     assert section == {"lr": 0.5}
 
 
-def test_texts_that_are_no_override_are_told_together():
+def test_texts_that_are_no_override_are_reported_together():
     with pytest.raises(RecipeError) as caught:
         merged("seed", "=3", "fit..lr=3", "head=[1", "seed=7")
     assert [problem.where for problem in caught.value.problems] == [
@@ -131,7 +131,7 @@ def test_a_text_in_place_of_a_stage_says_which_keys_a_stage_has():
     assert line == ("recipe: curriculum.0: got 'rotate(15)', expected keys. They are: until_epoch, augment, views, lr_factor.")
 
 
-def test_all_problems_are_told_at_once_with_dotted_paths():
+def test_all_problems_are_reported_at_once_with_dotted_paths():
     lines = problems("train_head.lr=0", "folds.k=1", "image.resize=stretch", "backbone.std=[1, 0, 1]", "nonsense=1", raw={})
     places = {line.split(": ")[1] for line in lines}
     assert places == {"train_head.lr", "folds.k", "image.resize", "backbone.std", "nonsense"}
@@ -142,7 +142,7 @@ def test_a_backbone_is_chosen_where_none_is_named():
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("train_head.lr=fast", "train_head.lr: got 'fast'"),
         ("train_head.lr=.inf", "train_head.lr: got inf"),
@@ -155,8 +155,8 @@ def test_a_backbone_is_chosen_where_none_is_named():
         ("data.on_broken=maybe", "data.on_broken: got 'maybe'"),
     ],
 )
-def test_a_wrong_value_is_told_with_its_place(override, told):
-    assert any(told in line for line in problems(override))
+def test_a_wrong_value_is_reported_with_its_place(override, message):
+    assert any(message in line for line in problems(override))
 
 
 UNICODE_BREAKS = "\x85\u2028\u2029"  # PyYAML writes them as they are with allow_unicode, and reads them as ends of lines
@@ -253,7 +253,7 @@ def test_a_named_curriculum_fits_any_number_of_epochs(name, epochs):
     assert ends[-1] == epochs
 
 
-def test_a_curriculum_of_an_unknown_name_is_told_with_the_known_ones():
+def test_a_curriculum_of_an_unknown_name_is_reported_with_the_known_ones():
     [line] = problems("curriculum=loser")
     assert line == "recipe: curriculum: got 'loser'. expected stages, or a name (winner), alone or with views and lr_factor."
     for text in ("{name: loser, views: 4}", "{name: [winner]}", "{name: winner, augment: [hflip]}"):
@@ -296,16 +296,16 @@ def test_operations_are_written_in_one_form():
     assert recipe("tta=[identity, hflip@1, ' hflip+rotate( 5,5 )']").tta == ("identity", "hflip", "hflip + rotate(5,5)")
 
 
-def test_operations_that_can_not_be_read_are_told_together_in_stages_and_in_test_time_views():
+def test_operations_that_can_not_be_read_are_reported_together_in_stages_and_in_test_time_views():
     given_stages = [{"until_epoch": 5, "augment": ["rotat(5)", "hflip", "grid(2.5,0.1)"]}, {"augment": ["hflip@2"]}]
     lines = problems("train_head.lr=0", raw={**MINIMAL, "curriculum": given_stages, "tta": ["identity", "vflip + rotate(400)"]})
-    told = {line.split(": ")[1]: line for line in lines}
-    assert len(told) == len(lines) == 4
-    assert set(told) == {"train_head.lr", "curriculum.0.augment", "curriculum.1.augment", "tta"}
-    assert "did you mean 'rotate'?" in told["curriculum.0.augment"]
-    assert "2.5 steps, expected a whole number" in told["curriculum.0.augment"]
-    assert "probability 2, expected above 0 and at most 1" in told["curriculum.1.augment"]
-    assert "400, expected 0 to 360" in told["tta"]
+    messages = {line.split(": ")[1]: line for line in lines}
+    assert len(messages) == len(lines) == 4
+    assert set(messages) == {"train_head.lr", "curriculum.0.augment", "curriculum.1.augment", "tta"}
+    assert "did you mean 'rotate'?" in messages["curriculum.0.augment"]
+    assert "2.5 steps, expected a whole number" in messages["curriculum.0.augment"]
+    assert "probability 2, expected above 0 and at most 1" in messages["curriculum.1.augment"]
+    assert "400, expected 0 to 360" in messages["tta"]
     [line] = problems("tta=[hflp, 'rotate(400)']")
     assert "did you mean 'hflip'?" in line
     assert "400, expected 0 to 360" in line

@@ -10,21 +10,21 @@ RESOLVED = {"BackboneInfo"}  # what the settings came to, as it is written to fi
 
 def classes():
     """The fields of every dataclass and pydantic model of the package, and those that have a default."""
-    found = {}
+    fields_of = {}
     for path in sorted(Path(inkfold.__file__).parent.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ClassDef):
                 fields = [part for part in node.body if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name)]
                 names = {field.target.id for field in fields}
-                found[path.parent.name, node.name] = names, {field.target.id for field in fields if field.value is not None}
-    return found
+                fields_of[path.parent.name, node.name] = names, {field.target.id for field in fields if field.value is not None}
+    return fields_of
 
 
 def test_no_setting_is_defined_twice():
     """A component takes a section, or a subclass of it: a copy of its fields has another default one day."""
-    found = {key: fields for key, fields in classes().items() if key[1] not in RESOLVED}
-    sections = {key: fields for key, fields in found.items() if key[0] == "config"}
-    others = {key: fields for key, fields in found.items() if key[0] != "config"}
+    settings = {key: fields for key, fields in classes().items() if key[1] not in RESOLVED}
+    sections = {key: fields for key, fields in settings.items() if key[0] == "config"}
+    others = {key: fields for key, fields in settings.items() if key[0] != "config"}
     assert {"FinetuneSettings", "ImageSettings", "DataSettings"} <= {name for _, name in sections}
     assert {"ImageOptions", "BackboneSpec", "HeadSpec"} <= {name for _, name in others}
     shared = {
@@ -32,8 +32,8 @@ def test_no_setting_is_defined_twice():
         for (section, (names, _)), (other, (copied, _)) in itertools.product(sections.items(), others.items())
     }
     shared |= {
-        (one[1], other[1]): defaults & copied
-        for (one, (_, defaults)), (other, (_, copied)) in itertools.combinations(others.items(), 2)
+        (first[1], second[1]): defaults & copied
+        for (first, (_, defaults)), (second, (_, copied)) in itertools.combinations(others.items(), 2)
     }
     assert {pair: sorted(names) for pair, names in shared.items() if len(names) > SHARED_AT_MOST} == {}
 
@@ -41,7 +41,9 @@ def test_no_setting_is_defined_twice():
 def test_every_setting_says_what_it_means():
     from inkfold.config import sections
 
-    models = [one for one in vars(sections).values() if isinstance(one, type) and issubclass(one, sections.Section)]
+    models = [value for value in vars(sections).values() if isinstance(value, type) and issubclass(value, sections.Section)]
     assert len(models) > 15
-    silent = [f"{one.__name__}.{name}" for one in models for name, field in one.model_fields.items() if not field.description]
+    silent = [
+        f"{model.__name__}.{name}" for model in models for name, field in model.model_fields.items() if not field.description
+    ]
     assert silent == []

@@ -5,7 +5,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from inkfold.augment.views import IDENTITY, parse_view
-from inkfold.features import bank as features_module
+from inkfold.features import bank as bank_module
 from inkfold.features.bank import FeatureBank
 from inkfold.images.preprocess import ImageOptions
 from inkfold.models.weights import BackboneSpec, resolve_backbone
@@ -30,9 +30,9 @@ def filled_bank(home: Path, ids) -> FeatureBank:
 def test_more_features_than_fit_well_into_memory_stay_on_disk_and_leave_no_file(tmp_path, monkeypatch):
     digests, bank, ids = named(range(40)), filled_bank(tmp_path, range(40)), np.random.default_rng(0).permutation(40)
     before = sorted(bank.shards.directory.iterdir())
-    monkeypatch.setattr(features_module, "MAPPED_FROM_BYTES", 40 * 3 * 2)
+    monkeypatch.setattr(bank_module, "MAPPED_FROM_BYTES", 40 * 3 * 2)
     in_memory = bank.read(named(ids))
-    monkeypatch.setattr(features_module, "MAPPED_FROM_BYTES", 40 * 3 * 2 - 1)
+    monkeypatch.setattr(bank_module, "MAPPED_FROM_BYTES", 40 * 3 * 2 - 1)
     on_disk, others = bank.read(named(ids)), bank.read(digests)
     assert [isinstance(rows, np.memmap) for rows in (in_memory, on_disk, others)] == [False, True, True]
     assert sorted(bank.shards.directory.iterdir()) == before
@@ -44,7 +44,7 @@ def test_more_features_than_fit_well_into_memory_stay_on_disk_and_leave_no_file(
 
 
 def test_features_on_disk_outlive_their_bank(tmp_path, monkeypatch):
-    monkeypatch.setattr(features_module, "MAPPED_FROM_BYTES", 0)
+    monkeypatch.setattr(bank_module, "MAPPED_FROM_BYTES", 0)
     digests, bank = named(range(5)), filled_bank(tmp_path, range(5))
     rows = bank.read(digests)
     for path in bank.shards.directory.iterdir():
@@ -54,7 +54,7 @@ def test_features_on_disk_outlive_their_bank(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("limit", [0, 1 << 30])
 def test_room_of_every_shape_can_be_filled(tmp_path, monkeypatch, limit):
-    monkeypatch.setattr(features_module, "MAPPED_FROM_BYTES", limit)
+    monkeypatch.setattr(bank_module, "MAPPED_FROM_BYTES", limit)
     bank = new_bank(tmp_path)
     bank.shards.create()
     for shape, dtype in (((3, 4), np.float16), ((7,), np.uint8), ((0, 4), np.float16)):

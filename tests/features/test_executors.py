@@ -8,10 +8,10 @@ import torch
 
 from inkfold.augment.views import IDENTITY, parse_view
 from inkfold.errors import RecipeError
-from inkfold.features.executors import InlineExecutor, count_lanes, open_executor
+from inkfold.features.executors import InlineExecutor, count_concurrent, open_executor
 from inkfold.features.extractor import extract
 from inkfold.features.process_pool import PoolExecutor
-from toy_bank import Stub, expected, fill, fill_bank, making, named, real_bank, shard_files, use
+from toy_bank import Stub, expected, fill, fill_bank, named, real_bank, shard_files, toy_job, use
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ UNKNOWN_OF_RAY = ("ray:", "ray:host", "ray:a b:1", "ray:http://host:1", "ray:0",
 
 
 @pytest.mark.parametrize("on", [*UNKNOWN, *UNKNOWN_OF_RAY])
-def test_what_is_no_launcher_is_told_with_those_that_there_are(on):
+def test_what_is_no_executor_is_refused_with_the_list_of_executors(on):
     with pytest.raises(
         RecipeError, match=r"expected inline, pool, pool:N with N from 1, ray, ray:auto or ray:HOST:PORT"
     ) as caught:
@@ -44,7 +44,7 @@ def test_without_ray_its_installation_is_named(monkeypatch, on):
         open_executor(on)
 
 
-def test_launchers_are_chosen_by_their_short_form():
+def test_executors_are_chosen_by_their_short_form():
     with open_executor() as here:
         assert isinstance(here, InlineExecutor)
     for on in ("pool", "pool:3"):
@@ -53,7 +53,7 @@ def test_launchers_are_chosen_by_their_short_form():
 
 
 @pytest.mark.parametrize(
-    ("on", "given"),
+    ("on", "address_and_workers"),
     [
         ("ray", (None, None)),
         ("ray:4", (None, 4)),
@@ -64,19 +64,19 @@ def test_launchers_are_chosen_by_their_short_form():
         ("ray:[::1]:6379:2", ("[::1]:6379", 2)),
     ],
 )
-def test_rays_address_and_its_processes_are_told_apart(monkeypatch, on, given):
-    found = []
+def test_rays_address_and_its_processes_are_distinguished(monkeypatch, on, address_and_workers):
+    created = []
 
     class Named(InlineExecutor):
-        def __init__(self, *told: object) -> None:
-            found.append(told)
+        def __init__(self, *arguments: object) -> None:
+            created.append(arguments)
 
     monkeypatch.setattr("inkfold.features.ray_cluster.RayExecutor", Named)
     with open_executor(on):
-        assert found == [given]
+        assert created == [address_and_workers]
 
 
-def test_a_launcher_is_closed_by_who_opened_it(monkeypatch):
+def test_an_executor_is_closed_by_who_opened_it(monkeypatch):
     closed = []
 
     def close(self: InlineExecutor) -> None:
@@ -90,8 +90,8 @@ def test_a_launcher_is_closed_by_who_opened_it(monkeypatch):
     assert closed == [mine]
 
 
-def test_as_many_cells_run_at_once_as_pytorch_has_threads(tmp_path, monkeypatch, two_threads):
-    assert count_lanes(making(tmp_path)) == 2
+def test_as_many_chunks_run_at_once_as_pytorch_has_threads(tmp_path, monkeypatch, two_threads):
+    assert count_concurrent(toy_job(tmp_path)) == 2
     together, met = threading.Barrier(2), set()
 
     class Meeting(Stub):
@@ -102,39 +102,39 @@ def test_as_many_cells_run_at_once_as_pytorch_has_threads(tmp_path, monkeypatch,
             return super().extract(pixels)
 
     use(monkeypatch, Meeting())
-    _, bank = fill_bank(making(tmp_path), fill(tmp_path, range(300)))
+    _, bank = fill_bank(toy_job(tmp_path), fill(tmp_path, range(300)))
     np.testing.assert_array_equal(bank.read(named(range(300))), expected(range(300)))
 
 
-def test_one_cell_at_once_and_two_leave_the_same_bytes(tmp_path, monkeypatch, two_threads):
+def test_one_chunk_at_once_and_two_leave_the_same_bytes(tmp_path, monkeypatch, two_threads):
     views = (IDENTITY, parse_view("rotate(9)", 0, 1))
-    for lanes in (1, 2):
-        monkeypatch.setattr("inkfold.features.executors.count_lanes", lambda made, lanes=lanes: lanes)
-        made, digests = real_bank(tmp_path / str(lanes), 150)
-        extract(made, dict.fromkeys(views, digests), InlineExecutor())
+    for concurrent in (1, 2):
+        monkeypatch.setattr("inkfold.features.executors.count_concurrent", lambda job, concurrent=concurrent: concurrent)
+        job, digests = real_bank(tmp_path / str(concurrent), 150)
+        extract(job, dict.fromkeys(views, digests), InlineExecutor())
     assert len(shard_files(tmp_path / "1")) == 6
     assert shard_files(tmp_path / "1") == shard_files(tmp_path / "2")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_an_error_in_one_lane_ends_the_others_after_their_batch(tmp_path, monkeypatch, two_threads, error):
+def test_an_error_in_one_thread_ends_the_others_after_their_batch(tmp_path, monkeypatch, two_threads, error):
     class Slow(Stub):
         def extract(self, pixels: np.ndarray) -> np.ndarray:
             time.sleep(0.01)
             return super().extract(pixels)
 
-    def tell(stage: str, done: int, total: int) -> None:
+    def report(stage: str, done: int, total: int) -> None:
         if done >= 160:
             raise error
 
     stub = use(monkeypatch, Slow())
     with pytest.raises(error):
-        fill_bank(making(tmp_path), fill(tmp_path, range(2000)), progress=tell)
+        fill_bank(toy_job(tmp_path), fill(tmp_path, range(2000)), progress=report)
     assert stub.forwards < 400
     assert threading.active_count() < 10
 
 
-def test_lanes_on_an_accelerator_take_turns_at_forwards(tmp_path, monkeypatch):
+def test_threads_on_an_accelerator_take_turns_at_forwards(tmp_path, monkeypatch):
     class Alone(Stub):
         at_work = 0
 
@@ -147,8 +147,8 @@ def test_lanes_on_an_accelerator_take_turns_at_forwards(tmp_path, monkeypatch):
 
     monkeypatch.setattr("inkfold.features.tasks.CHUNK_ROWS", 64)
     use(monkeypatch, Alone())
-    made = replace(making(tmp_path), device="cuda")
-    assert count_lanes(made) == 2
-    took = extract(made, {parse_view("rotate(9)", 0, 1): fill(tmp_path, range(300))}, InlineExecutor())
-    assert took.forwards == 300
+    job = replace(toy_job(tmp_path), device="cuda")
+    assert count_concurrent(job) == 2
+    extraction = extract(job, {parse_view("rotate(9)", 0, 1): fill(tmp_path, range(300))}, InlineExecutor())
+    assert extraction.forwards == 300
     assert len(shard_files(tmp_path)) == 5

@@ -24,7 +24,7 @@ from inkfold.images.preprocess import ImageOptions
 from inkfold.models.weights import BackboneSpec, resolve_backbone
 from inkfold.runtime.cost import Cost
 from inkfold.storage.pixels import BrokenFile, ImageStore
-from toy_bank import Stub, expected, fill, fill_bank, info, making, named, pictures, use
+from toy_bank import Stub, expected, fill, fill_bank, info, named, pictures, toy_job, use
 from toy_heads import head_spec, settings_of
 
 
@@ -50,14 +50,14 @@ def read(files, names=None) -> DrawingFiles:
     return read_drawing_files([Path(file).name for file in files] if names is None else names, files)[0]
 
 
-def test_a_source_keeps_names_and_places_and_tells_what_can_not_be_read(tmp_path):
+def test_a_source_keeps_names_and_places_and_reports_what_can_not_be_read(tmp_path):
     files = [draw(tmp_path / "a.png", 1), "", str(tmp_path / "gone.png"), draw(tmp_path / "copy.png", 1)]
     source, broken = read_drawing_files(["a", "b", "c", "d"], files)
     assert source.names.tolist() == ["a", "b", "c", "d"]
     assert source.files.tolist() == files
     assert [name != b"" for name in source.digests] == [True, False, False, True]
     assert source.digests[0] == source.digests[3]
-    assert [(one.index, one.kind) for one in broken] == [(2, "missing_file")]
+    assert [(file.index, file.kind) for file in broken] == [(2, "missing_file")]
 
 
 def test_an_empty_source_is_empty():
@@ -127,15 +127,15 @@ FLIP_OR_NOT = [View(parse_operations("hflip@0.5"), seed=1, index=index) for inde
 
 
 def test_flipping_half_of_the_drawings_costs_at_most_two_forwards_a_drawing_however_often_it_is_drawn(tmp_path, extractor):
-    source, cost, told = read(sample(tmp_path, 8)), Cost(), []
+    source, cost, reports = read(sample(tmp_path, 8)), Cost(), []
     different = sum(len(set(views)) for views in zip(*(settled_views(view, source) for view in FLIP_OR_NOT), strict=True))
     extractor.decode(source, cost, views=FLIP_OR_NOT)
-    extractor.extract(source.digests, cost, lambda *report: told.append(report), FLIP_OR_NOT)
+    extractor.extract(source.digests, cost, lambda *report: reports.append(report), FLIP_OR_NOT)
     assert cost.forwards == different == 2 * 8, "of 24 draws, each drawing was flipped in some and not in others"
     assert cost.decoded == 8
-    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
-    assert {total for *_, total in told} == {16}
-    assert told[-1] == ("features", 16, 16)
+    assert [done for _, done, _ in reports] == sorted(done for _, done, _ in reports)
+    assert {total for *_, total in reports} == {16}
+    assert reports[-1] == ("features", 16, 16)
     again = Cost()
     extractor.extract(source.digests, again, views=[*FLIP_OR_NOT, IDENTITY, parse_view("hflip")])
     assert (again.forwards, again.forwards_cached) == (0, 16)
@@ -177,7 +177,7 @@ def test_the_views_that_were_read_last_are_kept_as_far_as_they_fit(tmp_path, ext
     monkeypatch.setattr("inkfold.features.extractor.KEPT_BYTES", held * VIEW_BYTES)
     features = extracted(extractor, read(sample(tmp_path)), SEVERAL)
     first = [features.read(view) for view in SEVERAL[:held]]
-    assert all(features.read(view) is one for view, one in zip(SEVERAL, first, strict=False))
+    assert all(features.read(view) is rows for view, rows in zip(SEVERAL, first, strict=False))
     features.read(SEVERAL[0])
     features.read(SEVERAL[held])  # the one that was read longest ago goes
     gone = 1 if held > 1 else 0
@@ -239,7 +239,7 @@ def test_a_view_that_threads_ask_for_at_once_is_gathered_once(tmp_path, extracto
     monkeypatch.setattr(FeatureBank, "read", slowly)
     with ThreadPoolExecutor(4) as pool:
         first, *others = pool.map(ask, range(4))
-    assert all(one is first for one in others)
+    assert all(rows is first for rows in others)
     assert gathered == [SEVERAL[1]]
 
 
@@ -269,7 +269,7 @@ def test_heads_are_fitted_alike_on_features_that_stay_on_disk(tmp_path, extracto
         features = extracted(extractor, source, SEVERAL)
         schooling = AugmentedFeatures(lambda epoch: features.read(SEVERAL[epoch]), [1.0] * 4)
         lessons = TrainingSet(features.read(), targets, np.arange(6) // 3 != np.arange(2)[:, None], 3, 0, schooling)
-        return [one.heads for one in fit_trials(lessons, [Trial(spec, settings_of(4, batch_size=2)) for spec in kinds])]
+        return [fitted.heads for fitted in fit_trials(lessons, [Trial(spec, settings_of(4, batch_size=2)) for spec in kinds])]
 
     expected = heads()
     monkeypatch.setattr("inkfold.features.bank.MAPPED_FROM_BYTES", 0)
@@ -343,14 +343,14 @@ def test_the_rate_is_that_of_drawings_as_they_are(tmp_path, extractor):
     assert extractor.rate() > 0
 
 
-def test_broken_drawings_are_told_by_their_place_and_not_counted_as_decoded(tmp_path, extractor):
+def test_broken_drawings_are_reported_by_their_place_and_not_counted_as_decoded(tmp_path, extractor):
     files = sample(tmp_path, 3)
     for name in ("broken.png", "copy.png", "third.png"):
         (tmp_path / name).write_bytes(b"no image")
     files = [str(tmp_path / "broken.png"), "", *files, str(tmp_path / "copy.png"), str(tmp_path / "third.png")]
     source, cost = read(files, list("abcdefg")), Cost()
     broken = extractor.decode(source, cost)
-    assert [(one.index, one.kind) for one in broken] == [(0, "not_an_image"), (5, "not_an_image"), (6, "not_an_image")]
+    assert [(file.index, file.kind) for file in broken] == [(0, "not_an_image"), (5, "not_an_image"), (6, "not_an_image")]
     assert whole_drawings(source, broken).tolist() == [False, False, True, True, True, False, False]
     assert cost.decoded == 3
 
@@ -398,7 +398,7 @@ import sys, time
 from pathlib import Path
 import numpy as np
 import torch
-from inkfold.features import tasks as cells
+from inkfold.features import tasks
 from inkfold.augment.views import IDENTITY
 from inkfold.features.extractor import extract
 from inkfold.images.preprocess import ImageOptions
@@ -406,68 +406,68 @@ from inkfold.features.executors import InlineExecutor
 from inkfold.models.weights import BackboneSpec, resolve_backbone
 
 home, digests, side, gate = Path(sys.argv[1]), np.load(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
-cells.CPU_CHUNK_ROWS = 8
+tasks.CPU_CHUNK_ROWS = 8
 torch.set_num_threads(1)
-info = resolve_backbone(BackboneSpec("test_resnet", weights="untrained", image_size=side))
-making = cells.FeatureJob(home, info, ImageOptions(size_px=side), "cpu", 4)
-build = cells.build_backbone
+info = resolve_backbone(BackboneSpec(name="test_resnet", weights="untrained", image_size=side))
+job = tasks.FeatureJob(home, info, ImageOptions(size_px=side), "cpu", 4)
+build = tasks.build_backbone
 
-def tell(stage, done, total):
+def report(stage, done, total):
     print(done, flush=True)
     time.sleep(0.02)  # else the reader hears of the first batch after the last one is done
 
-def build_aloud(making):
+def build_aloud(job):
     print("build", flush=True)
-    return build(making)
+    return build(job)
 
-cells.build_backbone = build_aloud
+tasks.build_backbone = build_aloud
 print("ready", flush=True)
 while not gate.exists():
     time.sleep(0.01)
-took = extract(making, {IDENTITY: digests}, InlineExecutor(), tell)
-print("took", took.forwards, took.cached, flush=True)
+extraction = extract(job, {IDENTITY: digests}, InlineExecutor(), report)
+print("extraction", extraction.forwards, extraction.cached, flush=True)
 """
 
 
 @pytest.fixture(autouse=True)
-def one_lane(monkeypatch):
-    monkeypatch.setattr("inkfold.features.executors.count_lanes", lambda making: 1)
+def one_chunk_at_once(monkeypatch):
+    monkeypatch.setattr("inkfold.features.executors.count_concurrent", lambda job: 1)
 
 
 def test_100_added_drawings_cost_exactly_100_forwards(tmp_path, monkeypatch):
-    told = []
+    reports = []
     fill(tmp_path, range(230))
     first = use(monkeypatch, Stub())
-    fill_bank(making(tmp_path), named(range(130)))
+    fill_bank(toy_job(tmp_path), named(range(130)))
     second = use(monkeypatch, Stub())
-    took, bank = fill_bank(making(tmp_path), named(range(230)), progress=lambda *report: told.append(report))
+    extraction, bank = fill_bank(toy_job(tmp_path), named(range(230)), progress=lambda *report: reports.append(report))
     assert first.forwards == 130
-    assert (second.forwards, took.forwards, took.cached) == (100, 100, 130)
-    assert told[0] == ("features", 16, 100)
-    assert told[-1] == ("features", 100, 100)
+    assert (second.forwards, extraction.forwards, extraction.cached) == (100, 100, 130)
+    assert reports[0] == ("features", 16, 100)
+    assert reports[-1] == ("features", 100, 100)
     np.testing.assert_array_equal(bank.read(named(range(230))), expected(range(230)))
 
 
 def test_a_second_call_costs_nothing_and_builds_no_backbone(tmp_path, monkeypatch):
     digests, stub = fill(tmp_path, range(20)), use(monkeypatch, Stub())
-    fill_bank(making(tmp_path), digests)
-    took, bank = fill_bank(making(tmp_path), digests[::-1])
-    assert (took.forwards, took.cached, stub.builds, stub.forwards) == (0, 20, 1, 20)
+    fill_bank(toy_job(tmp_path), digests)
+    extraction, bank = fill_bank(toy_job(tmp_path), digests[::-1])
+    assert (extraction.forwards, extraction.cached, stub.builds, stub.forwards) == (0, 20, 1, 20)
     np.testing.assert_array_equal(bank.read(digests[::-1]), expected(range(20))[::-1])
 
 
 def test_copies_of_one_drawing_cost_one_forward(tmp_path, monkeypatch):
     digests, stub = fill(tmp_path, [1, 2]), use(monkeypatch, Stub())
-    asked = digests[[0, 1, 0, 0]]
-    _, bank = fill_bank(making(tmp_path), asked)
+    repeated = digests[[0, 1, 0, 0]]
+    _, bank = fill_bank(toy_job(tmp_path), repeated)
     assert stub.forwards == 2
-    np.testing.assert_array_equal(bank.read(asked), expected([1, 2, 1, 1]))
+    np.testing.assert_array_equal(bank.read(repeated), expected([1, 2, 1, 1]))
 
 
-def test_nothing_asked_costs_nothing(tmp_path, monkeypatch):
+def test_no_drawings_cost_nothing(tmp_path, monkeypatch):
     stub = use(monkeypatch, Stub())
-    assert fill_bank(making(tmp_path), named([]))[0].forwards == 0
-    assert extract(making(tmp_path), {}, InlineExecutor()).forwards == 0
+    assert fill_bank(toy_job(tmp_path), named([]))[0].forwards == 0
+    assert extract(toy_job(tmp_path), {}, InlineExecutor()).forwards == 0
     assert stub.builds == 0
 
 
@@ -482,21 +482,21 @@ def test_coloured_and_grey_drawings_keep_their_places(tmp_path, monkeypatch):
     add_colour(tmp_path, range(10, 20))
     use(monkeypatch, Stub(3))
     ids = np.random.default_rng(0).permutation(20)
-    _, bank = fill_bank(making(tmp_path, 3), named(ids))
+    _, bank = fill_bank(toy_job(tmp_path, 3), named(ids))
     np.testing.assert_array_equal(bank.read(named(ids)), expected(ids))
 
 
-@pytest.mark.parametrize("cell_rows", [1, 7, 16, 1000])
-def test_cells_of_every_size_hold_each_row_once(tmp_path, monkeypatch, cell_rows):
-    monkeypatch.setattr("inkfold.features.tasks.CPU_CHUNK_ROWS", cell_rows)
+@pytest.mark.parametrize("chunk_rows", [1, 7, 16, 1000])
+def test_chunks_of_every_size_hold_each_row_once(tmp_path, monkeypatch, chunk_rows):
+    monkeypatch.setattr("inkfold.features.tasks.CPU_CHUNK_ROWS", chunk_rows)
     use(monkeypatch, Stub(6))
-    _, bank = fill_bank(making(tmp_path, 6), fill(tmp_path, range(50)))
+    _, bank = fill_bank(toy_job(tmp_path, 6), fill(tmp_path, range(50)))
     # the nearest number of whole batches of 6: 1, 1, 3 and 167 of them, of 9 in all
-    assert len(list(bank.shards.directory.glob("*.safetensors"))) == {1: 9, 7: 9, 16: 3, 1000: 1}[cell_rows]
+    assert len(list(bank.shards.directory.glob("*.safetensors"))) == {1: 9, 7: 9, 16: 3, 1000: 1}[chunk_rows]
     np.testing.assert_array_equal(bank.read(named(range(50))), expected(range(50)))
 
 
-def test_a_backbone_that_fails_loses_only_the_cell_in_hand(tmp_path, monkeypatch):
+def test_a_backbone_that_fails_loses_only_the_chunk_in_hand(tmp_path, monkeypatch):
     monkeypatch.setattr("inkfold.features.tasks.CPU_CHUNK_ROWS", 8)
 
     class Failing(Stub):
@@ -508,9 +508,9 @@ def test_a_backbone_that_fails_loses_only_the_cell_in_hand(tmp_path, monkeypatch
     digests = fill(tmp_path, range(40))
     use(monkeypatch, Failing(4))
     with pytest.raises(RuntimeError, match="out of power"):
-        fill_bank(making(tmp_path, 4), digests)
+        fill_bank(toy_job(tmp_path, 4), digests)
     stub = use(monkeypatch, Stub(4))
-    _, bank = fill_bank(making(tmp_path, 4), digests)
+    _, bank = fill_bank(toy_job(tmp_path, 4), digests)
     assert stub.forwards == 40 - 16
     np.testing.assert_array_equal(bank.read(digests), expected(range(40)))
 
@@ -519,14 +519,14 @@ def test_a_damaged_shard_costs_its_own_forwards_again(tmp_path, monkeypatch):
     monkeypatch.setattr("inkfold.features.tasks.CPU_CHUNK_ROWS", 8)
     digests = fill(tmp_path, range(32))
     use(monkeypatch, Stub(8))
-    _, bank = fill_bank(making(tmp_path, 8), digests)
+    _, bank = fill_bank(toy_job(tmp_path, 8), digests)
     path = next(bank.shards.directory.glob("*.safetensors"))
     whole = path.read_bytes()
     data = bytearray(whole)
     data[8 + int.from_bytes(data[:8], "little")] ^= 1  # the first byte after the header belongs to the rows
     path.write_bytes(data)
     stub = use(monkeypatch, Stub(8))
-    _, fresh = fill_bank(making(tmp_path, 8), digests)
+    _, fresh = fill_bank(toy_job(tmp_path, 8), digests)
     assert stub.forwards == 8
     assert path.read_bytes() == whole
     np.testing.assert_array_equal(fresh.read(digests), expected(range(32)))
@@ -536,29 +536,29 @@ def test_features_that_never_appear_end_in_an_error_that_names_their_directory(t
     digests, runs = fill(tmp_path, range(5)), []
 
     class Idle:
-        def run(self, cells, account) -> None:
-            runs.append(len(cells))
+        def run(self, chunks, tracker) -> None:
+            runs.append(len(chunks))
 
         def close(self) -> None:
             pass
 
     with pytest.raises(CacheError, match=r"features/test_resnet[^:]+: 5 features are still missing after 3 plans") as caught:
-        extract(making(tmp_path), {IDENTITY: digests}, Idle())
+        extract(toy_job(tmp_path), {IDENTITY: digests}, Idle())
     assert "all must share one INKFOLD_HOME" in str(caught.value)
     assert runs == [1, 1, 1]
 
 
-def test_what_one_launcher_left_undone_is_planned_again(tmp_path, monkeypatch):
+def test_what_one_executor_left_undone_is_planned_again(tmp_path, monkeypatch):
     monkeypatch.setattr("inkfold.features.tasks.CPU_CHUNK_ROWS", 8)
     digests, stub, plans = fill(tmp_path, range(20)), use(monkeypatch, Stub(4)), []
 
     class Half(InlineExecutor):
-        def run(self, cells, account) -> None:
-            plans.append(cells)
-            super().run(cells[:1] if len(plans) == 1 else cells, account)
+        def run(self, chunks, tracker) -> None:
+            plans.append(chunks)
+            super().run(chunks[:1] if len(plans) == 1 else chunks, tracker)
 
-    extract(making(tmp_path, 4), {IDENTITY: digests}, Half())
-    assert plans[1] == plans[0][1:], "the same cells, but for the one that is done"
+    extract(toy_job(tmp_path, 4), {IDENTITY: digests}, Half())
+    assert plans[1] == plans[0][1:], "the same chunks, but for the one that is done"
     assert stub.forwards == 20
 
 
@@ -567,7 +567,7 @@ def test_the_backbone_sees_drawings_as_the_view_has_them(tmp_path, monkeypatch):
     fill(tmp_path, range(10))
     add_colour(tmp_path, range(10, 20))
     use(monkeypatch, Stub(3))
-    banks = extract(making(tmp_path, 3), {view: named(ids), IDENTITY: named(ids)}, InlineExecutor()).banks
+    banks = extract(toy_job(tmp_path, 3), {view: named(ids), IDENTITY: named(ids)}, InlineExecutor()).banks
     np.testing.assert_array_equal(banks[view].read(named(ids)), Stub(20).extract(pictures(ids)[:, :, ::-1]))
     np.testing.assert_array_equal(banks[IDENTITY].read(named(ids)), expected(ids))
 
@@ -576,7 +576,7 @@ def test_the_backbone_sees_drawings_as_the_view_has_them(tmp_path, monkeypatch):
 def test_every_drawing_has_its_own_draws_whatever_its_batch(tmp_path, monkeypatch, batch_size):
     view, digests = parse_view("rotate(40) + noise(20)", seed=5, index=2), fill(tmp_path, range(7))
     use(monkeypatch, Stub(batch_size))
-    _, bank = fill_bank(making(tmp_path, batch_size), digests[::-1], view)
+    _, bank = fill_bank(toy_job(tmp_path, batch_size), digests[::-1], view)
     alone = [render(picture, view, name, 8) for picture, name in zip(pictures(range(7)), digests.tolist(), strict=True)]
     np.testing.assert_array_equal(bank.read(digests), Stub().extract(np.stack(alone)))
 
@@ -599,7 +599,7 @@ def test_larger_pixels_are_shown_at_the_backbones_size(tmp_path, monkeypatch, st
             return super().extract(pixels)
 
     use(monkeypatch, Watching(3))
-    _, bank = fill_bank(making(tmp_path, 3, stored=stored), named(range(3)), parse_view(text))
+    _, bank = fill_bank(toy_job(tmp_path, 3, stored=stored), named(range(3)), parse_view(text))
     assert [pixels.shape for pixels in seen] == [(3, 8, 8)]
     mean, first, last = bank.read(named(range(3))).astype(float).T
     sides = [[0, 20, 90], [255, 235, 165]]
@@ -622,10 +622,10 @@ def test_extraction_leaves_opencvs_and_pytorchs_threads_as_they_were(tmp_path, m
     try:
         use(monkeypatch, Failing(2))
         with pytest.raises(RuntimeError, match="out of power"):
-            fill_bank(making(tmp_path, 2), digests, view)
+            fill_bank(toy_job(tmp_path, 2), digests, view)
         assert (cv2.getNumThreads(), torch.get_num_threads()) == (3, 2)
         use(monkeypatch, Stub(2))
-        fill_bank(making(tmp_path, 2), digests, view)
+        fill_bank(toy_job(tmp_path, 2), digests, view)
         assert (cv2.getNumThreads(), torch.get_num_threads()) == (3, 2)
     finally:
         cv2.setNumThreads(before[0])
@@ -655,7 +655,7 @@ def read_bank(home: Path, side: int) -> FeatureBank:
     return FeatureJob(home, info(side), ImageOptions(size_px=side), "cpu", 4).bank(IDENTITY)
 
 
-def test_a_killed_run_loses_at_most_a_cell_and_ends_equal_though_two_runs_finish_it(tmp_path):
+def test_a_killed_run_loses_at_most_a_chunk_and_ends_equal_though_two_runs_finish_it(tmp_path):
     side, gate = 32, tmp_path / "gate"
     killed_home, whole_home = tmp_path / "killed", tmp_path / "whole"
     for home in (killed_home, whole_home):
@@ -671,18 +671,18 @@ def test_a_killed_run_loses_at_most_a_cell_and_ends_equal_though_two_runs_finish
         gate.touch()
         wait_for(killed, "36")
         killed.send_signal(signal.SIGKILL)
-        told = [36, *(int(line) for line in killed.stdout.read().split())]
+        reports = [36, *(int(line) for line in killed.stdout.read().split())]
         killed.wait()
         left = int(bank.shards.missing(digests).sum())
-        assert 0 < left <= 60 - told[-1] + 8
+        assert 0 < left <= 60 - reports[-1] + 8
 
         for process in others:
             process.send_signal(signal.SIGCONT)
         heard = [process.communicate(timeout=300)[0].split() for process in others]
-        # another process too: this one may have been told to use other numbers of threads, which round differently
+        # another process too: this one may use other numbers of threads, which round differently
         uninterrupted = stack.enter_context(started(whole_home, digests, gate, side))
-        assert "took 60 0" in uninterrupted.communicate(timeout=300)[0]
-    forwards = sorted(int(words[words.index("took") + 1]) for words in heard)
+        assert "extraction 60 0" in uninterrupted.communicate(timeout=300)[0]
+    forwards = sorted(int(words[words.index("extraction") + 1]) for words in heard)
     assert forwards == [0, left], "the lock lets one of them work, and the other finds all of it"
     assert sum(words.count("build") for words in heard) == 1
     assert not bank.shards.missing(digests).any()

@@ -11,11 +11,11 @@ from inkfold.features.executors import InlineExecutor
 from inkfold.features.extractor import extract
 from inkfold.features.process_pool import PoolExecutor, cuda_devices, slot_environments
 from inkfold.features.tasks import plan_chunks
-from toy_bank import die, ended, killed_once, making, name_of, noted, on_full_disk, real_bank, shard_files
+from toy_bank import die, ended, killed_once, name_of, noted, on_full_disk, real_bank, shard_files, toy_job
 
 
 @pytest.fixture(autouse=True)
-def small_cells(monkeypatch):
+def small_chunks(monkeypatch):
     monkeypatch.setattr("inkfold.features.tasks.CPU_CHUNK_ROWS", 32)
 
 
@@ -26,29 +26,29 @@ def pool():
     opened.close()
 
 
-def test_a_pool_leaves_the_same_bytes_and_redoes_only_the_cell_whose_process_was_killed(tmp_path, monkeypatch, pool):
-    made, digests = real_bank(tmp_path / "inline", 150)
+def test_a_pool_leaves_the_same_bytes_and_redoes_only_the_chunk_whose_process_was_killed(tmp_path, monkeypatch, pool):
+    job, digests = real_bank(tmp_path / "inline", 150)
     views = (IDENTITY, parse_view("rotate(9)", 0, 1))
-    extract(made, dict.fromkeys(views, digests), InlineExecutor())
+    extract(job, dict.fromkeys(views, digests), InlineExecutor())
     monkeypatch.setattr("inkfold.features.process_pool.run_chunk", noted)
-    made, digests = real_bank(tmp_path / "pool", 150)
-    begun = killed_once(made, digests, pool, victim=1)
-    plan = [name_of(cell) for cell in plan_chunks(made, {IDENTITY: digests})]
+    job, digests = real_bank(tmp_path / "pool", 150)
+    begun = killed_once(job, digests, pool, victim=1)
+    plan = [name_of(chunk) for chunk in plan_chunks(job, {IDENTITY: digests})]
     assert Counter(begun) == Counter([*plan, plan[1]])
-    told = []
-    extract(made, {views[1]: digests}, pool, lambda *report: told.append(report))
-    assert (len(told), told[-1]) == (5, ("features", 150, 150))
+    reports = []
+    extract(job, {views[1]: digests}, pool, lambda *report: reports.append(report))
+    assert (len(reports), reports[-1]) == (5, ("features", 150, 150))
     assert shard_files(tmp_path / "pool") == shard_files(tmp_path / "inline")
-    assert made.bank(IDENTITY).rate() > 0
+    assert job.bank(IDENTITY).rate() > 0
 
 
-def test_a_cell_whose_process_is_killed_every_time_ends_in_an_error(tmp_path, monkeypatch):
+def test_a_chunk_whose_process_is_killed_every_time_ends_in_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr("inkfold.features.process_pool.run_chunk", die)
-    made, digests = real_bank(tmp_path, 20)
+    job, digests = real_bank(tmp_path, 20)
     pool = PoolExecutor(1)
     with pytest.raises(CacheError, match=r"20 drawings of .* was killed 3 times \(SIGKILL\(-9\)\)") as caught:
-        extract(made, {IDENTITY: digests}, pool)
-    assert "what is done is kept" in str(caught.value)
+        extract(job, {IDENTITY: digests}, pool)
+    assert "finished chunks are kept" in str(caught.value)
     pool.close()
 
 
@@ -57,41 +57,41 @@ def test_a_cell_whose_process_is_killed_every_time_ends_in_an_error(tmp_path, mo
 def test_workers_end_with_their_parent_however_it_ends_and_what_is_done_is_kept(tmp_path, ending):
     errors = ended(tmp_path, "pool:1", ending)
     assert errors.strip().endswith("KeyboardInterrupt") or ending == signal.SIGKILL
-    assert len(shard_files(tmp_path)) == 1, "the cell before the one that hung"
+    assert len(shard_files(tmp_path)) == 1, "the chunk before the one that hung"
 
 
-def test_a_full_disk_in_a_process_is_told_as_it_is(tmp_path, monkeypatch, pool):
+def test_a_full_disk_in_a_process_is_reported_as_it_is(tmp_path, monkeypatch, pool):
     monkeypatch.setattr("inkfold.features.process_pool.run_chunk", on_full_disk)
-    made, digests = real_bank(tmp_path, 20)
+    job, digests = real_bank(tmp_path, 20)
     with pytest.raises(CacheError, match=r"safetensors: No space left on device\. Free some space or set INKFOLD_HOME"):
-        extract(made, {IDENTITY: digests}, pool)
+        extract(job, {IDENTITY: digests}, pool)
     assert shard_files(tmp_path) == {}
     monkeypatch.undo()
-    extract(made, {IDENTITY: digests}, pool)
+    extract(job, {IDENTITY: digests}, pool)
     assert len(shard_files(tmp_path)) == 1, "the same processes go on when there is room"
 
 
 def test_processes_times_threads_are_no_more_than_the_cores(tmp_path, monkeypatch):
     monkeypatch.setattr("inkfold.features.process_pool.available_cores", lambda: 8)
-    made = making(tmp_path)
+    job = toy_job(tmp_path)
     counts = [
-        len(slot_environments(replace(made, threads=threads), wanted))
-        for threads, wanted in [(1, None), (1, 3), (1, 99), (2, None), (3, None), (16, None)]
+        len(slot_environments(replace(job, threads=threads), workers))
+        for threads, workers in [(1, None), (1, 3), (1, 99), (2, None), (3, None), (16, None)]
     ]
     assert counts == [8, 3, 8, 4, 2, 1]
-    assert slot_environments(replace(made, threads=2), 1)[0]["OMP_NUM_THREADS"] == "2"
+    assert slot_environments(replace(job, threads=2), 1)[0]["OMP_NUM_THREADS"] == "2"
 
 
 def test_each_cuda_device_has_a_process_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setattr("inkfold.features.process_pool.available_cores", lambda: 8)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
-    made = replace(making(tmp_path), device="cuda")
+    job = replace(toy_job(tmp_path), device="cuda")
 
-    def shown(wanted):
-        return [environment["CUDA_VISIBLE_DEVICES"] for environment in slot_environments(made, wanted)]
+    def devices(workers):
+        return [environment["CUDA_VISIBLE_DEVICES"] for environment in slot_environments(job, workers)]
 
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert [shown(None), shown(2), shown(4)] == [["0", "1", "2"], ["0", "1"], ["0", "1", "2", "0"]]
+    assert [devices(None), devices(2), devices(4)] == [["0", "1", "2"], ["0", "1"], ["0", "1", "2", "0"]]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a, GPU-b,GPU-c")
     assert cuda_devices() == ["GPU-a", "GPU-b", "GPU-c"]
-    assert "CUDA_VISIBLE_DEVICES" not in slot_environments(replace(made, device="mps"), None)[0]
+    assert "CUDA_VISIBLE_DEVICES" not in slot_environments(replace(job, device="mps"), None)[0]

@@ -36,36 +36,38 @@ def cluster():
 
 
 @pytest.fixture(autouse=True)
-def small_cells(monkeypatch):
+def small_chunks(monkeypatch):
     monkeypatch.setattr("inkfold.features.tasks.CPU_CHUNK_ROWS", 32)
 
 
-def test_an_address_where_nobody_answers_is_told_at_once(tmp_path):
-    made, digests = real_bank(tmp_path, 20)
+def test_an_address_where_nobody_answers_is_reported_at_once(tmp_path):
+    job, digests = real_bank(tmp_path, 20)
     with socket.socket() as taken:
         taken.bind((LOOPBACK, 0))  # and not listening
         address = f"{LOOPBACK}:{taken.getsockname()[1]}"
         with pytest.raises(CacheError, match=rf"on: Ray at {address}: .*refused\. Check `ray status` there, or take on=pool"):
-            extract(made, {IDENTITY: digests}, RayExecutor(address))
+            extract(job, {IDENTITY: digests}, RayExecutor(address))
 
 
 def test_ray_leaves_the_same_bytes_as_this_process(tmp_path, cluster):
-    for name, launcher in (("inline", InlineExecutor()), ("ray", cluster)):
-        made, digests = real_bank(tmp_path / name, 150)
-        told = []
-        took = extract(made, dict.fromkeys(VIEWS, digests), launcher, lambda *report, told=told: told.append(report))
-        assert (took.forwards, told[-1]) == (300, ("features", 300, 300))
+    for name, executor in (("inline", InlineExecutor()), ("ray", cluster)):
+        job, digests = real_bank(tmp_path / name, 150)
+        reports = []
+        extraction = extract(
+            job, dict.fromkeys(VIEWS, digests), executor, lambda *report, reports=reports: reports.append(report)
+        )
+        assert (extraction.forwards, reports[-1]) == (300, ("features", 300, 300))
     assert len(shard_files(tmp_path / "inline")) == 10
     assert shard_files(tmp_path / "ray") == shard_files(tmp_path / "inline")
-    assert [path.name for path in (tmp_path / "ray").iterdir() if path.is_file()] == [], "no witness is left"
+    assert [path.name for path in (tmp_path / "ray").iterdir() if path.is_file()] == [], "no marker is left"
 
 
-def test_only_the_cell_whose_worker_was_killed_is_done_again(tmp_path, cluster, monkeypatch):
+def test_only_the_chunk_whose_worker_was_killed_is_done_again(tmp_path, cluster, monkeypatch):
     ray.cloudpickle.register_pickle_by_value(toy_bank)  # Ray's workers don't find the tests' modules
     monkeypatch.setattr("inkfold.features.ray_cluster._run_on_machine", toy_bank.noted_on_machine)
-    made, digests = real_bank(tmp_path, 150)
-    begun = killed_once(made, digests, cluster, victim=2)
-    plan = [name_of(cell) for cell in plan_chunks(made, {IDENTITY: digests})]
+    job, digests = real_bank(tmp_path, 150)
+    begun = killed_once(job, digests, cluster, victim=2)
+    plan = [name_of(chunk) for chunk in plan_chunks(job, {IDENTITY: digests})]
     assert Counter(begun) == Counter([*plan, plan[2]])
     assert len(shard_files(tmp_path)) == 5
 
@@ -86,8 +88,8 @@ def test_processes_that_train_on_ray_agree_with_one_though_one_of_them_is_killed
             killed.append([pid for pid in descendants(os.getpid()) if "RayTrainWorker" in command_of(pid)])
             os.kill(killed[0][1], signal.SIGKILL)
 
-    def noted(*given):
-        shares.append(share_out(*given))
+    def noted(*arguments):
+        shares.append(share_out(*arguments))
         return shares[-1]
 
     monkeypatch.setattr("inkfold.finetune.ray_train.share_out", noted)
@@ -116,8 +118,8 @@ def sockets_of(pid: int) -> set[str]:
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads listening sockets from /proc")
 def test_ray_listens_on_the_loopback_address_only_and_has_no_dashboard(tmp_path, cluster):
-    made, digests = real_bank(tmp_path, 40)
-    extract(made, {IDENTITY: digests}, cluster)
+    job, digests = real_bank(tmp_path, 40)
+    extract(job, {IDENTITY: digests}, cluster)
     assert {node["NodeManagerAddress"] for node in ray.nodes()} == {LOOPBACK}
     family = descendants(os.getpid())
     inodes = set().union(*map(sockets_of, family))
@@ -130,36 +132,36 @@ def test_ray_listens_on_the_loopback_address_only_and_has_no_dashboard(tmp_path,
     assert any("raylet" in command for command in commands)
     # Ray keeps a process of that name for its usage figures, without a page and, as the sockets say, without a port
     assert all("--disable-frontend" in command for command in commands if "dashboard/dashboard.py" in command)
-    assert "RAY_USAGE_STATS_ENABLED" not in os.environ, "what Ray was told is not left in this process"
+    assert "RAY_USAGE_STATS_ENABLED" not in os.environ, "what Ray was given is not left in this process"
 
 
 def test_a_machine_that_does_not_see_the_directory_or_the_weights_says_so(tmp_path):
-    made, digests = real_bank(tmp_path, 20)
-    [cell] = plan_chunks(made, {IDENTITY: digests})
-    refused = _run_on_machine(cell, ".witness-gone")
+    job, digests = real_bank(tmp_path, 20)
+    [chunk] = plan_chunks(job, {IDENTITY: digests})
+    refused = _run_on_machine(chunk, ".marker-gone")
     assert isinstance(refused, CacheError)
     assert "doesn't see" in str(refused)
-    assert ".witness-gone" in str(refused)
+    assert ".marker-gone" in str(refused)
     assert "INKFOLD_HOME and the weights must lie in a directory that all see under one path" in str(refused)
-    (tmp_path / ".witness-there").touch()
-    elsewhere = replace(cell, making=replace(made, backbone=replace(made.backbone, weights_file=str(tmp_path / "w.pth"))))
-    assert "w.pth" in str(_run_on_machine(elsewhere, ".witness-there"))
+    (tmp_path / ".marker-there").touch()
+    elsewhere = replace(chunk, job=replace(job, backbone=replace(job.backbone, weights_file=str(tmp_path / "w.pth"))))
+    assert "w.pth" in str(_run_on_machine(elsewhere, ".marker-there"))
 
 
-def test_an_error_in_a_worker_is_told_as_it_is(tmp_path, cluster):
-    made, digests = real_bank(tmp_path, 40)
+def test_an_error_in_a_worker_is_reported_as_it_is(tmp_path, cluster):
+    job, digests = real_bank(tmp_path, 40)
     for path in (tmp_path / "pixels").rglob("*.safetensors"):
         path.unlink()
     with pytest.raises(CacheError, match=r"has no rows|rows are gone"):
-        extract(made, {IDENTITY: digests}, cluster)
+        extract(job, {IDENTITY: digests}, cluster)
 
 
-def test_a_full_disk_in_a_worker_is_told_as_it_is(tmp_path, cluster, monkeypatch):
+def test_a_full_disk_in_a_worker_is_reported_as_it_is(tmp_path, cluster, monkeypatch):
     ray.cloudpickle.register_pickle_by_value(toy_bank)
     monkeypatch.setattr("inkfold.features.ray_cluster._run_on_machine", toy_bank.on_machine_with_full_disk)
-    made, digests = real_bank(tmp_path, 20)
+    job, digests = real_bank(tmp_path, 20)
     with pytest.raises(CacheError, match=r"safetensors: No space left on device\. Free some space or set INKFOLD_HOME"):
-        extract(made, {IDENTITY: digests}, cluster)
+        extract(job, {IDENTITY: digests}, cluster)
     assert shard_files(tmp_path) == {}
 
 
@@ -168,20 +170,20 @@ def test_a_full_disk_in_a_worker_is_told_as_it_is(tmp_path, cluster, monkeypatch
 def test_ctrl_c_ends_ray_and_its_workers_and_what_is_done_is_kept(tmp_path):
     assert ended(tmp_path, "ray", signal.SIGINT).strip().endswith("KeyboardInterrupt")
     assert len(shard_files(tmp_path)) == 1
-    assert list(tmp_path.glob("witness*")) == []
+    assert list(tmp_path.glob("marker*")) == []
 
 
 def test_another_cluster_than_the_one_that_was_joined_is_refused(tmp_path, cluster):
-    made, digests = real_bank(tmp_path, 20)
-    extract(made, {IDENTITY: digests[:10]}, cluster)
+    job, digests = real_bank(tmp_path, 20)
+    extract(job, {IDENTITY: digests[:10]}, cluster)
     with pytest.raises(CacheError, match=r"has joined Ray at 127\.0\.0\.1:\d+ before, not at 10\.0\.0\.1:6379"):
-        extract(made, {IDENTITY: digests}, RayExecutor("10.0.0.1:6379"))
+        extract(job, {IDENTITY: digests}, RayExecutor("10.0.0.1:6379"))
 
 
-def test_a_cluster_without_the_wanted_device_is_told(tmp_path, cluster):
-    made, digests = real_bank(tmp_path, 20)
+def test_a_cluster_without_the_wanted_device_is_reported(tmp_path, cluster):
+    job, digests = real_bank(tmp_path, 20)
     with pytest.raises(CacheError, match="the Ray cluster has no GPU to work on"):
-        extract(replace(made, device="cuda"), {IDENTITY: digests}, cluster)
+        extract(replace(job, device="cuda"), {IDENTITY: digests}, cluster)
 
 
 LOST = """
@@ -205,21 +207,21 @@ def lose(pid):
     [lost] = [one for one in machines.worker_nodes if raylet in [it.process.pid for it in one.all_processes["raylet"]]]
     machines.remove_node(lost, allow_graceful=False)
 
-made, digests = toy_bank.real_bank(Path(sys.argv[1]), 150)
-with open_executor(f"ray:{machines.address}") as launcher:
-    toy_bank.killed_once(made, digests, launcher, 2, lose)
+job, digests = toy_bank.real_bank(Path(sys.argv[1]), 150)
+with open_executor(f"ray:{machines.address}") as executor:
+    toy_bank.killed_once(job, digests, executor, 2, lose)
 machines.shutdown()
 """
 
 
 @pytest.mark.slow  # a head and two nodes, each a set of daemons
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the node of a process in /proc")
-def test_only_the_cells_of_a_lost_node_are_done_again(tmp_path):
+def test_only_the_chunks_of_a_lost_node_are_done_again(tmp_path):
     environment = {**os.environ, **LOCAL, "PYTHONPATH": str(Path(__file__).parents[1])}
     command = [sys.executable, "-c", LOST, str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    made, digests = real_bank(tmp_path / "plan", 150)
-    plan = [name_of(cell) for cell in plan_chunks(made, {IDENTITY: digests})]
+    job, digests = real_bank(tmp_path / "plan", 150)
+    plan = [name_of(chunk) for chunk in plan_chunks(job, {IDENTITY: digests})]
     assert Counter((tmp_path / "begun").read_text().split()) == Counter([*plan, plan[2]])
     assert len(shard_files(tmp_path)) == 5

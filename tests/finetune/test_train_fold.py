@@ -329,9 +329,9 @@ def test_other_machines_find_the_trained_weights_wherever_they_run(tmp_path, dat
     files = []
 
     class Elsewhere(InlineExecutor):
-        def run(self, cells, account):
-            files.extend(cell.making.backbone.changes_file for cell in cells)
-            super().run(cells, account)
+        def run(self, chunks, tracker):
+            files.extend(chunk.job.backbone.changes_file for chunk in chunks)
+            super().run(chunks, tracker)
 
     train(recipe, data=data, out="run", on=Elsewhere())
     assert {path for path in files if path} == {str(tmp_path / "run" / name) for name in WEIGHTS}

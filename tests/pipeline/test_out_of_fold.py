@@ -37,7 +37,7 @@ def prepared(test_whole=(True, False, True)) -> Prepared:
     dataset = Dataset(Path(), "table", train, test, CLASSES, np.arange(3), None, ())
     tests = None if test is None else DrawingFiles(test.image_paths, test.files, np.array([b"a", b"", b"c"], "S32"))
     names = DrawingFiles(train.image_paths, train.files, np.array([b"%d" % i for i in range(5)], "S32"))
-    read = ReadData(dataset, names, tests, [], [], None, "")
+    read = ReadData(dataset, names, tests, [], [], "")
     return Prepared(read, ROWS, None if test_whole is None else np.array(test_whole))
 
 
@@ -46,63 +46,65 @@ def fitted(folds=(0, 1)) -> FittedHeads:
     return FittedHeads(head_spec(), folds, {"layers.0.weight": weights})
 
 
-def probs_of(one: FittedHeads, features: np.ndarray, *members: int) -> np.ndarray:
-    return mean_probs(one.heads, one.spec, features, members)
+def probs_of(fitted: FittedHeads, features: np.ndarray, *members: int) -> np.ndarray:
+    return mean_probs(fitted.heads, fitted.spec, features, members)
 
 
-def shown() -> FoldFeatures:
+def fold_features() -> FoldFeatures:
     return shared_features(Read(FEATURES), Read(TESTS), FOLDS)
 
 
-def test_each_drawing_is_answered_by_the_fold_that_has_not_seen_it_in_the_tables_order():
+def test_each_drawing_is_predicted_by_the_fold_that_held_it_out_in_the_tables_order():
     heads = fitted()
-    answers = predict_held_out(shown(), prepared(), (IDENTITY,), FOLDS, heads)
-    assert answers.image_paths.tolist() == ["0.png", "1.png", "3.png", "4.png"]
-    assert answers.targets.tolist() == [0, 1, 2, 0]
-    assert answers.folds.tolist() == [1, 0, 0, 1]
-    # by content the drawings are 3, 0, 4, 1: fold 0 answers for the first and the last one
+    predictions = predict_held_out(fold_features(), prepared(), (IDENTITY,), FOLDS, heads)
+    assert predictions.image_paths.tolist() == ["0.png", "1.png", "3.png", "4.png"]
+    assert predictions.targets.tolist() == [0, 1, 2, 0]
+    assert predictions.folds.tolist() == [1, 0, 0, 1]
+    # by content the drawings are 3, 0, 4, 1: fold 0 held out the first and the last one
     expected = [probs_of(heads, FEATURES[IDENTITY], fold)[place] for place, fold in ((1, 1), (3, 0), (0, 0), (2, 1))]
-    np.testing.assert_allclose(answers.probs, expected, atol=1e-6)
+    np.testing.assert_allclose(predictions.probs, expected, atol=1e-6)
 
 
 def test_views_are_averaged_as_probabilities():
     heads = fitted()
-    answers = predict_held_out(shown(), prepared(), (IDENTITY, HFLIP), FOLDS, heads)
+    predictions = predict_held_out(fold_features(), prepared(), (IDENTITY, HFLIP), FOLDS, heads)
     first = np.mean([probs_of(heads, FEATURES[view], 1)[1] for view in (IDENTITY, HFLIP)], axis=0)
-    np.testing.assert_allclose(answers.probs[0], first, atol=1e-6)
+    np.testing.assert_allclose(predictions.probs[0], first, atol=1e-6)
 
 
-def test_a_fold_with_several_heads_answers_with_their_mean():
+def test_a_fold_with_several_heads_predicts_by_their_mean():
     heads = fitted((0, 0, 1))
-    answers = predict_held_out(shown(), prepared(), (IDENTITY,), FOLDS, heads)
-    np.testing.assert_allclose(answers.probs[2], probs_of(heads, FEATURES[IDENTITY], 0, 1)[0], atol=1e-6)
+    predictions = predict_held_out(fold_features(), prepared(), (IDENTITY,), FOLDS, heads)
+    np.testing.assert_allclose(predictions.probs[2], probs_of(heads, FEATURES[IDENTITY], 0, 1)[0], atol=1e-6)
 
 
-def test_drawings_that_every_fold_has_seen_have_no_answer():
+def test_drawings_that_no_fold_held_out_have_no_prediction():
     holdout = FOLDS[:1]
-    answers = predict_held_out(shared_features(Read(FEATURES), None, holdout), prepared(), (IDENTITY,), holdout, fitted((0,)))
-    assert answers.image_paths.tolist() == ["1.png", "3.png"]
+    predictions = predict_held_out(
+        shared_features(Read(FEATURES), None, holdout), prepared(), (IDENTITY,), holdout, fitted((0,))
+    )
+    assert predictions.image_paths.tolist() == ["1.png", "3.png"]
 
 
-def test_all_folds_answer_for_the_test_and_a_broken_drawing_gets_the_classes_shares():
+def test_all_folds_predict_the_test_drawings_and_a_broken_drawing_gets_the_classes_shares():
     heads = fitted()
-    answers = predict_test(shown(), prepared(), (IDENTITY,), 2, heads)
-    np.testing.assert_allclose(answers.fold_probs[:, 1], [[0.5, 0.25, 0.25]] * 2)  # of the four that can be read
+    predictions = predict_test(fold_features(), prepared(), (IDENTITY,), 2, heads)
+    np.testing.assert_allclose(predictions.fold_probs[:, 1], [[0.5, 0.25, 0.25]] * 2)  # of the four that can be read
     each = [probs_of(heads, TESTS[IDENTITY], fold) for fold in range(2)]
-    np.testing.assert_allclose(answers.fold_probs[:, [0, 2]], each, atol=1e-6)
-    np.testing.assert_allclose(answers.probs[[0, 2]], np.mean(each, axis=0), atol=1e-6)
-    assert answers.targets is None
+    np.testing.assert_allclose(predictions.fold_probs[:, [0, 2]], each, atol=1e-6)
+    np.testing.assert_allclose(predictions.probs[[0, 2]], np.mean(each, axis=0), atol=1e-6)
+    assert predictions.targets is None
 
 
-def test_without_test_drawings_there_is_no_answer_and_where_none_can_be_read_there_are_shares():
-    assert predict_test(shown(), prepared(None), (IDENTITY,), 2, fitted()) is None
-    answers = predict_test(FoldFeatures(shown().held_out, None), prepared((False,) * 3), (IDENTITY,), 2, fitted())
-    np.testing.assert_allclose(answers.probs, [[0.5, 0.25, 0.25]] * 3)
+def test_without_test_drawings_there_is_no_prediction_and_where_none_can_be_read_there_are_shares():
+    assert predict_test(fold_features(), prepared(None), (IDENTITY,), 2, fitted()) is None
+    predictions = predict_test(FoldFeatures(fold_features().held_out, None), prepared((False,) * 3), (IDENTITY,), 2, fitted())
+    np.testing.assert_allclose(predictions.probs, [[0.5, 0.25, 0.25]] * 3)
 
 
 @pytest.mark.parametrize("with_test", [True, False])
-def test_each_fold_sees_through_its_own_backbone_only_what_it_is_asked(with_test):
-    asked = []
+def test_each_fold_extracts_by_its_own_backbone_only_what_it_predicts(with_test):
+    extracted = []
 
     class Own:
         """An extractor whose features name it and the drawing."""
@@ -111,7 +113,7 @@ def test_each_fold_sees_through_its_own_backbone_only_what_it_is_asked(with_test
             self.name = name
 
         def extract(self, digests, cost, progress, views):
-            asked.append((self.name, digests.tolist(), views))
+            extracted.append((self.name, digests.tolist(), views))
             return Read({view: np.full((len(digests), 1), self.name) for view in views})
 
     views = (IDENTITY, HFLIP)
@@ -119,7 +121,7 @@ def test_each_fold_sees_through_its_own_backbone_only_what_it_is_asked(with_test
         [Own(0), Own(1)], prepared((True, False, True) if with_test else None), FOLDS, views, Cost(), silent
     )
     held_out = [(0, [b"3", b"1"], views), (1, [b"0", b"4"], views)]
-    assert asked == [*held_out, *([(fold, [b"a", b"c"], views) for fold in range(2)] if with_test else [])]
+    assert extracted == [*held_out, *([(fold, [b"a", b"c"], views) for fold in range(2)] if with_test else [])]
     assert [seen.held_out(fold, HFLIP).tolist() for fold in range(2)] == [[[0], [0]], [[1], [1]]]
     assert (seen.test is not None) == with_test
     if with_test:

@@ -287,15 +287,15 @@ def test_a_drawings_prediction_under_drawn_views_depends_on_no_other_drawing(tra
 def test_predicting_needs_the_test_time_views_alone(trained, tmp_path, monkeypatch):
     settings = ("tta=[identity, hflip]", "curriculum=[{augment: ['rotate(9)']}]")
     run = train(trained.recipe, *settings, out=tmp_path / "run")
-    real, shown = InMemoryExtractor.extract, []
+    real, extracted = InMemoryExtractor.extract, []
 
     def watched(extractor, squares, digests, views, progress):
-        shown.append(views)
+        extracted.append(views)
         return real(extractor, squares, digests, views, progress)
 
     monkeypatch.setattr(InMemoryExtractor, "extract", watched)
     run.predict_proba(trained.path.parent / "data/test")
-    assert shown == [(IDENTITY, View(parse_operations("hflip")))]
+    assert extracted == [(IDENTITY, View(parse_operations("hflip")))]
 
 
 def test_new_drawings_get_class_names(trained):

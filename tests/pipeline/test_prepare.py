@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ def data(tmp_path):
 
 
 def read(data, on_broken="error", test_targets=None):
-    return read_files(read_dataset(data, DataOptions(on_broken=on_broken)), test_targets, Cost())
+    dataset = read_dataset(data, DataOptions(on_broken=on_broken))
+    return read_files(replace(dataset, test=replace(dataset.test, targets=test_targets)) if dataset.test else dataset, Cost())
 
 
 def prepare(tmp_path, data, on_broken="error"):
@@ -41,7 +43,7 @@ def test_drawings_come_in_an_order_that_their_bytes_decide(tmp_path, data):
     assert before.rows.tolist() != after.rows.tolist()
 
 
-def test_the_fingerprint_is_of_what_is_learnt_and_not_of_row_order(data):
+def test_the_fingerprint_is_of_the_drawings_and_not_of_row_order(data):
     before = read(data).fingerprint
     shuffle(data, "train.csv")
     assert read(data).fingerprint == before

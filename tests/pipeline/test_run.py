@@ -39,8 +39,8 @@ def test_a_loaded_run_is_the_one_that_was_trained(frozen_run, tmp_path):
 
 def test_predicting_the_test_drawings_gives_what_training_gave(trained):
     files = [trained.path.parent / "data/test" / f"{i}.png" for i in range(6)]
-    given = Predictions.load(trained.path / "predictions/test.parquet")
-    np.testing.assert_allclose(trained.predict_proba(files), given.probs, atol=1e-6)
+    expected = Predictions.load(trained.path / "predictions/test.parquet")
+    np.testing.assert_allclose(trained.predict_proba(files), expected.probs, atol=1e-6)
 
 
 def views_of(*tta, seed=3):
@@ -84,7 +84,7 @@ def test_predictions_are_written_as_a_table(trained, tmp_path):
     assert len(read_rows(tmp_path / "p.csv")) == 3
 
 
-def test_every_changed_or_missing_file_is_told(run):
+def test_every_changed_or_missing_file_is_reported(run):
     (run.path / "metrics.json").write_text("{}")
     (run.path / "submission.csv").unlink()
     heads = bytearray((run.path / HEADS).read_bytes())
@@ -117,7 +117,7 @@ def test_heads_of_another_class_order_are_refused(run):
         Run.load(run.path)
 
 
-def test_class_names_that_join_to_the_same_text_are_told_apart():
+def test_class_names_that_join_to_the_same_text_have_different_digests():
     assert len({class_digest(names) for names in (["ab", "c"], ["a", "bc"], ["abc"], ["c", "ab"])}) == 4
 
 
@@ -143,8 +143,8 @@ def test_a_run_of_another_format_is_refused(run):
 
 def test_an_unfinished_run_is_refused(run, tmp_path):
     (run.path / MANIFEST).unlink()
-    for path, told in ((run.path, "no finished run"), (tmp_path / "nowhere", "no such directory")):
-        with pytest.raises(PredictionError, match=told):
+    for path, message in ((run.path, "no finished run"), (tmp_path / "nowhere", "no such directory")):
+        with pytest.raises(PredictionError, match=message):
             Run.load(path)
 
 

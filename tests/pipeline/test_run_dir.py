@@ -115,8 +115,8 @@ def test_interrupting_exits_with_130_keeps_others_out_meanwhile_and_can_be_conti
     with subprocess.Popen(
         command, env=environment(tmp_path / "home"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as child:
-        told = iter(child.stderr.readline, "")
-        assert any(line == "features: 6/6\n" for line in told)
+        lines = iter(child.stderr.readline, "")
+        assert any(line == "features: 6/6\n" for line in lines)
         with pytest.raises(PredictionError, match="another process is writing this run"):
             train(recipe, data=data, out=tmp_path / "run")
         child.send_signal(signal.SIGINT)
@@ -133,9 +133,9 @@ def test_another_recipe_in_the_same_directory_is_refused_key_by_key(tmp_path, da
     train(recipe, data=data, out=tmp_path / "run")
     with pytest.raises(PredictionError) as caught:
         train(recipe, "train_head.lr=0.5", "head={kind: mlp, hidden: [3]}", data=data, out=tmp_path / "run")
-    told = {problem.where.split(": ")[1]: problem.message for problem in caught.value.problems}
-    assert set(told) == {"train_head.lr", "head.kind", "head.hidden", "head.activation", "head.norm", "head.dropout"}
-    assert told["train_head.lr"].startswith("is 0.01 there, 0.5 now.")
+    messages = {problem.where.split(": ")[1]: problem.message for problem in caught.value.problems}
+    assert set(messages) == {"train_head.lr", "head.kind", "head.hidden", "head.activation", "head.norm", "head.dropout"}
+    assert messages["train_head.lr"].startswith("is 0.01 there, 0.5 now.")
 
 
 def test_another_recipe_in_an_unfinished_run_is_refused_too(tmp_path, data, recipe):
@@ -226,7 +226,7 @@ def test_what_killed_writers_leave_is_swept(tmp_path, data, recipe):
 
 
 @pytest.mark.parametrize("place", ["file", "file/below"])
-def test_an_out_that_can_not_be_made_is_told_in_a_line(tmp_path, data, recipe, place):
+def test_an_out_that_can_not_be_made_is_reported_in_a_line(tmp_path, data, recipe, place):
     (tmp_path / "file").write_text("")
     with pytest.raises(PredictionError, match=r"Choose an(other)? out="):
         train(recipe, data=data, out=tmp_path / place)

@@ -1,4 +1,5 @@
 import json
+import logging
 import shutil
 
 import numpy as np
@@ -91,6 +92,19 @@ def viewed_features(viewed_run, own_home):
     shutil.copytree(viewed_run / "home", own_home)
 
 
+@pytest.fixture
+def pipeline_log(caplog):
+    """Return what this package has logged since the last call."""
+    caplog.set_level(logging.INFO, "inkfold")
+
+    def messages():
+        logged = [record.getMessage() for record in caplog.records if record.name == "inkfold.pipeline"]
+        caplog.clear()
+        return logged
+
+    return messages
+
+
 def cost(run):
     return json.loads((run.path / "cost.json").read_text())
 
@@ -109,18 +123,18 @@ def test_a_run_leaves_exactly_its_files(plain):
 
 def test_figures_agree_with_scikit_learn_on_the_tables_own_labels(data, plain):
     run = plain
-    found = out_of_fold(run)
+    predictions = out_of_fold(run)
     rows = read_rows(data / "train.csv")[1:]
-    assert found.image_paths.tolist() == [path for _, path, _ in rows], "in the table's order"
+    assert predictions.image_paths.tolist() == [path for _, path, _ in rows], "in the table's order"
     truth = [int(target) for *_, target in rows]
-    assert found.targets.tolist() == truth
+    assert predictions.targets.tolist() == truth
     figures = run.metrics["out_of_fold"]
-    assert figures["accuracy"] == pytest.approx(accuracy_score(truth, found.preds), abs=1e-6)
-    assert figures["macro_recall"] == pytest.approx(recall_score(truth, found.preds, average="macro"), abs=1e-6)
+    assert figures["accuracy"] == pytest.approx(accuracy_score(truth, predictions.preds), abs=1e-6)
+    assert figures["macro_recall"] == pytest.approx(recall_score(truth, predictions.preds, average="macro"), abs=1e-6)
     assert [(fold["n"], fold["n_train"]) for fold in run.metrics["folds"]] == [(6, 12)] * 3
     for fold in run.metrics["folds"]:
-        own = found.folds == fold["fold"]
-        assert fold["accuracy"] == pytest.approx(accuracy_score(np.array(truth)[own], found.preds[own]), abs=1e-6)
+        own = predictions.folds == fold["fold"]
+        assert fold["accuracy"] == pytest.approx(accuracy_score(np.array(truth)[own], predictions.preds[own]), abs=1e-6)
 
 
 def test_the_submission_is_the_argmax_of_the_folds_mean(data, plain):
@@ -153,7 +167,7 @@ def test_where_features_are_computed_is_no_part_of_a_run(tmp_path, frozen_run, w
     assert train(with_views, data=data, out=tmp_path / "pooled", on="inline").manifest == pooled.manifest, "continued elsewhere"
 
 
-def test_an_unknown_place_for_features_is_told_before_anything_is_read(tmp_path, recipe):
+def test_an_unknown_place_for_features_is_reported_before_anything_is_read(tmp_path, recipe):
     with pytest.raises(RecipeError, match=r"on: got 'moon', expected inline, pool"):
         train(recipe, data=tmp_path / "no data", out=tmp_path / "run", on="moon")
     assert not (tmp_path / "run").exists()
@@ -171,29 +185,35 @@ def test_row_order_changes_nothing(tmp_path, data, recipe):
 
 
 def test_the_seed_changes_the_folds(tmp_path, data, recipe, plain):
-    one = out_of_fold(plain)
-    two = out_of_fold(train(recipe, "seed=43", data=data, out=tmp_path / "two"))
-    assert not np.array_equal(one.folds, two.folds)
+    first = out_of_fold(plain)
+    second = out_of_fold(train(recipe, "seed=43", data=data, out=tmp_path / "two"))
+    assert not np.array_equal(first.folds, second.folds)
 
 
-def test_a_finished_run_is_returned_without_any_work(tmp_path, data, recipe, monkeypatch):
+def test_a_finished_run_is_returned_without_any_work(tmp_path, data, recipe, monkeypatch, pipeline_log):
     first = train(recipe, data=data, out=tmp_path / "run")
+    assert (
+        "split kfold: each of 3 parts is held out by one fold; files of equal bytes, copies of a drawing stay in one part"
+        in (pipeline_log())
+    )
     before = {name: (first.path / name).stat().st_mtime_ns for name in RUN_FILES}
     shutil.rmtree(tmp_path / "inkfold-home")
     monkeypatch.setattr("inkfold.models.backbone.Backbone.__init__", None)
     monkeypatch.setattr("inkfold.storage.pixels.read_drawing", None)
     again = train(recipe, data=data, out=tmp_path / "run")
+    assert pipeline_log() == [f"{tmp_path / 'run'}: is finished, and is returned as it is"]
     assert again.manifest == first.manifest
     assert {name: (first.path / name).stat().st_mtime_ns for name in RUN_FILES} == before
     assert files_below(first.path) == RUN_FILES
 
 
-def test_a_run_without_its_manifest_is_finished_from_the_bank(tmp_path, data, recipe):
+def test_a_run_without_its_manifest_is_finished_from_the_bank(tmp_path, data, recipe, pipeline_log):
     first = contents(train(recipe, data=data, out=tmp_path / "run").path)
     (tmp_path / "run/manifest.json").unlink()
     (tmp_path / "run/submission.csv").unlink()
     assert contents(train(recipe, data=data, out=tmp_path / "run").path) == first
     assert json.loads((tmp_path / "run/cost.json").read_text())["forwards"] == 0
+    assert f"{tmp_path / 'run'}: holds an unfinished run, which is continued" in pipeline_log()
 
 
 def test_another_head_on_the_same_features_needs_no_forward(tmp_path, data, recipe, plain_features):
@@ -203,8 +223,8 @@ def test_another_head_on_the_same_features_needs_no_forward(tmp_path, data, reci
 
 
 def test_each_view_costs_one_forward_a_drawing_and_settled_views_share_them(viewed):
-    found = cost(viewed)
-    assert (found["forwards"], found["forwards_cached"], found["decoded"]) == (VIEWS_FORWARDS, 0, 24)
+    costs = cost(viewed)
+    assert (costs["forwards"], costs["forwards_cached"], costs["decoded"]) == (VIEWS_FORWARDS, 0, 24)
 
 
 def test_other_heads_folds_and_rates_on_the_same_views_need_no_forward(tmp_path, data, with_views, viewed_features):
@@ -245,20 +265,20 @@ def test_two_runs_with_views_give_the_same_bytes(tmp_path, data, with_views, vie
     assert files_below(first.path) == RUN_FILES
 
 
-def test_every_epoch_learns_from_its_own_view(tmp_path, data, with_views, monkeypatch):
-    from inkfold.heads import fit as training
+def test_every_epoch_trains_on_its_own_view(tmp_path, data, with_views, monkeypatch):
+    from inkfold.heads import fit
 
-    real, shown, factors = training.fit_trials, [], []
+    real, epochs, factors = fit.fit_trials, [], []
 
     def watched(lessons, *arguments, **options):
-        shown.extend([lessons.features, *(lessons.augmented.features(epoch) for epoch in range(6))])
+        epochs.extend([lessons.features, *(lessons.augmented.features(epoch) for epoch in range(6))])
         factors.extend(lessons.augmented.lr_factors)
         return real(lessons, *arguments, **options)
 
-    monkeypatch.setattr(training, "fit_trials", watched)
+    monkeypatch.setattr(fit, "fit_trials", watched)
     train(with_views, data=data, out=tmp_path / "run")
     assert factors == [1, 1, 1, 0.5, 0.5, 0.5]
-    plain, first, second, third, *last = shown
+    plain, first, second, third, *last = epochs
     np.testing.assert_array_equal(first, plain)
     assert not np.array_equal(second, third), "other drawings are flipped"
     np.testing.assert_array_equal(last[0], last[2])
@@ -306,7 +326,7 @@ def test_what_test_time_views_bring_is_measured_against_the_same_heads_without_t
 ):
     run = viewed
     plain = train(with_views, "tta=[]", data=data, out=tmp_path / "without")
-    before, after = (out_of_fold(one).preds == out_of_fold(one).targets for one in (plain, run))
+    before, after = (out_of_fold(each).preds == out_of_fold(each).targets for each in (plain, run))
     assert run.metrics["tta"]["views"] == ["identity", "hflip", "hflip + rotate(5,5)"]
     assert run.metrics["tta"]["accuracy_without"] == pytest.approx(plain.metrics["out_of_fold"]["accuracy"], abs=1e-6)
     assert run.metrics["tta"]["accuracy_with"] == pytest.approx(run.metrics["out_of_fold"]["accuracy"], abs=1e-6)
@@ -325,11 +345,11 @@ def test_predictions_are_the_mean_over_the_test_time_views(tmp_path, data, with_
         return out_of_fold(run).probs, test.probs, test.fold_probs
 
     each = [probs(tta) for tta in ("[identity]", "[hflip]", "['hflip + rotate(5,5)']")]
-    for found, *alone in zip(probs_of(viewed), *each, strict=True):
-        np.testing.assert_allclose(found, np.mean(alone, 0), atol=1e-6)
+    for together, *alone in zip(probs_of(viewed), *each, strict=True):
+        np.testing.assert_allclose(together, np.mean(alone, 0), atol=1e-6)
         assert not np.allclose(alone[0], alone[1], atol=1e-4)
-    for found, same in zip(probs("[]"), each[0], strict=True):
-        assert np.array_equal(found, same)
+    for without, same in zip(probs("[]"), each[0], strict=True):
+        assert np.array_equal(without, same)
 
 
 @pytest.mark.parametrize(
@@ -337,11 +357,11 @@ def test_predictions_are_the_mean_over_the_test_time_views(tmp_path, data, with_
 )
 def test_a_loaded_run_predicts_the_test_drawings_as_training_did_under_the_same_views(tmp_path, data, with_views, tta):
     path = train(with_views, f"tta={tta}", data=data, out=tmp_path / "run").path
-    given = Predictions.load(path / "predictions/test.parquet").probs
+    expected = Predictions.load(path / "predictions/test.parquet").probs
     files = [data / "test" / f"{i}.png" for i in range(6)]
     run = Run.load(path)
-    np.testing.assert_allclose(run.predict_proba(files), given, atol=1e-6)
-    np.testing.assert_allclose(run.predict_proba(files[4]), given[4:5], atol=1e-6)
+    np.testing.assert_allclose(run.predict_proba(files), expected, atol=1e-6)
+    np.testing.assert_allclose(run.predict_proba(files[4]), expected[4:5], atol=1e-6)
 
 
 def test_a_broken_test_drawing_gets_the_classes_shares_under_test_time_views_too(tmp_path, data, with_views):
@@ -355,8 +375,8 @@ def test_a_broken_test_drawing_gets_the_classes_shares_under_test_time_views_too
 def test_pixels_may_be_stored_larger_than_the_backbone_takes_them(tmp_path, data, with_views, viewed):
     run = train(with_views, "image.stored_size=48", data=data, out=tmp_path / "run")
     assert cost(run)["forwards"] == VIEWS_FORWARDS
-    given = Predictions.load(run.path / "predictions/test.parquet").probs
-    np.testing.assert_allclose(run.predict_proba([data / "test" / f"{i}.png" for i in range(6)]), given, atol=1e-6)
+    expected = Predictions.load(run.path / "predictions/test.parquet").probs
+    np.testing.assert_allclose(run.predict_proba([data / "test" / f"{i}.png" for i in range(6)]), expected, atol=1e-6)
     assert contents(run.path) != contents(viewed.path)
 
 
@@ -364,12 +384,12 @@ def test_the_winners_curriculum_is_5_epochs_as_they_are_5_and_10_with_a_view_eac
     curriculum = build_curriculum(validate_recipe({"backbone": {"name": "x"}, "curriculum": "winner", "seed": 7}))
     flips = parse_operations(["hflip@0.5", "vflip@0.5", "rotate(10)@0.5"])
     warps = parse_operations(["hflip@0.5", "vflip@0.5", "rotate(15)@0.5", "elastic(30,4)@0.5", "grid(4,0.2)@0.5"])
-    shown = [curriculum.view(epoch) for epoch in range(curriculum.epochs)]
-    assert shown == [IDENTITY] * 5 + [View(flips, 7, i) for i in range(5)] + [View(warps, 7, i) for i in range(10)]
+    views = [curriculum.view(epoch) for epoch in range(curriculum.epochs)]
+    assert views == [IDENTITY] * 5 + [View(flips, 7, i) for i in range(5)] + [View(warps, 7, i) for i in range(10)]
     assert len(curriculum.views()) == 16
 
 
-def test_without_a_curriculum_all_epochs_learn_from_drawings_as_they_are():
+def test_without_a_curriculum_all_epochs_train_on_drawings_as_they_are():
     curriculum = build_curriculum(validate_recipe({"backbone": {"name": "x"}, "train_head": {"epochs": 3}}))
     assert curriculum.epochs == 3
     assert curriculum.views() == (IDENTITY,)
@@ -408,8 +428,9 @@ def with_val(data, root):
     return root
 
 
-def test_holdout_takes_the_datas_own_validation_part(tmp_path, data, recipe):
+def test_holdout_takes_the_datas_own_validation_part(tmp_path, data, recipe, pipeline_log):
     run = train(recipe, "folds.split=holdout", data=with_val(data, tmp_path / "folders"), out=tmp_path / "run")
+    assert "split holdout: the data's own val/ is held out" in pipeline_log()
     assert sorted(out_of_fold(run).image_paths.tolist()) == [f"{name}/mine.png" for name in CLASSES]
     assert run.metrics["folds"][0]["n_train"] == 15
 
@@ -490,7 +511,7 @@ def test_without_a_sample_ids_count_from_zero(tmp_path, data, recipe, plain, pla
     assert (plain.path / "submission.csv").read_bytes() == (after.path / "submission.csv").read_bytes()
 
 
-def test_broken_drawings_of_both_tables_are_told_together(tmp_path, data, recipe):
+def test_broken_drawings_of_both_tables_are_reported_together(tmp_path, data, recipe):
     for name in ("train/apple/sketch_0.png", "train/house/sketch_3.png", "test/2.png"):
         break_image(data / name)
     (data / "test/4.png").write_bytes(b"")
@@ -502,10 +523,11 @@ def test_broken_drawings_of_both_tables_are_told_together(tmp_path, data, recipe
     assert not (tmp_path / "run/manifest.json").exists()
 
 
-def test_skipping_counts_the_broken_and_still_answers_every_test_row(tmp_path, data, recipe):
+def test_skipping_counts_the_broken_and_still_predicts_every_test_row(tmp_path, data, recipe, pipeline_log):
     for name in ("train/apple/sketch_0.png", "train/house/sketch_3.png", "test/2.png"):
         break_image(data / name)
     run = train(recipe, "data.on_broken=skip", data=data, out=tmp_path / "run")
+    assert "3 broken drawings are left out: data.on_broken is skip" in pipeline_log()
     assert run.metrics["data"] == {"n_train": 16, "n_test": 6, "num_classes": 3, "skipped": {"train": 2, "test": 1}}
     assert run.metrics["out_of_fold"]["n"] == 16
     rows = read_rows(run.path / "submission.csv")[1:]
@@ -547,7 +569,7 @@ def test_skipping_all_but_one_class_is_refused(tmp_path, data, recipe):
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
-def test_given_test_targets_measure_the_test(tmp_path, data, recipe, elsewhere):
+def test_test_targets_measure_the_test(tmp_path, data, recipe, elsewhere):
     labels = data / "test_labels.csv"
     if elsewhere:
         labels = labels.rename(tmp_path / "labels.csv")
@@ -601,12 +623,12 @@ def test_a_class_with_fewer_drawings_than_folds_is_warned_of(tmp_path, data, rec
 
 def test_identical_files_share_a_fold(tmp_path, data, recipe):
     shutil.copy(data / "train/apple/sketch_0.png", data / "train/apple/sketch_1.png")
-    found = out_of_fold(train(recipe, data=data, out=tmp_path / "run"))
-    assert found.folds[0] == found.folds[1]
-    assert np.array_equal(found.probs[0], found.probs[1])
+    predictions = out_of_fold(train(recipe, data=data, out=tmp_path / "run"))
+    assert predictions.folds[0] == predictions.folds[1]
+    assert np.array_equal(predictions.probs[0], predictions.probs[1])
 
 
-def test_all_wrong_settings_are_told_before_anything_is_made(tmp_path, data, recipe):
+def test_all_wrong_settings_are_reported_before_anything_is_written(tmp_path, data, recipe):
     with pytest.raises(RecipeError) as caught:
         train(recipe, "train_head.lr=0", "fold.k=3", data=data, out=tmp_path / "run")
     assert len(caught.value.problems) == 2
@@ -618,7 +640,7 @@ def test_data_must_be_named(tmp_path, recipe):
         train(recipe, out=tmp_path / "run")
 
 
-def test_the_datas_folder_becomes_absolute_and_the_argument_goes_first(tmp_path, recipe, monkeypatch):
+def test_the_datas_folder_becomes_absolute_and_the_argument_overrides_the_recipe(tmp_path, recipe, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settled = settle_recipe(recipe, ("data=here", "backbone.weights=mine/w.safetensors"))
     assert settled.data.root == str(tmp_path / "here")
@@ -679,7 +701,7 @@ def test_several_starts_make_several_members_a_fold(tmp_path, data, recipe, plai
     assert len(Predictions.load(run.path / "predictions/test.parquet").fold_probs) == 3
 
 
-def test_the_best_epochs_are_told_with_what_they_flatter(tmp_path, data, recipe, plain_features):
+def test_the_choice_of_the_best_epochs_is_reported_with_its_optimism(tmp_path, data, recipe, plain_features):
     run = train(recipe, "train_head.keep=best", data=data, out=tmp_path / "run")
     selection = run.metrics["selection"]
     assert len(selection["epochs"]) == 3
@@ -687,7 +709,7 @@ def test_the_best_epochs_are_told_with_what_they_flatter(tmp_path, data, recipe,
     assert selection["optimism"] == pytest.approx(selection["accuracy"] - selection["nested_accuracy"])
 
 
-def test_a_fit_that_diverges_is_told_with_what_to_do(tmp_path, data, recipe, plain_features):
+def test_training_that_diverges_is_reported_with_what_to_do(tmp_path, data, recipe, plain_features):
     diverging = (
         "train_head.lr=10",
         "train_head.optimiser=sgd",
@@ -707,7 +729,7 @@ def with_copies(data):
             Image.fromarray(np.ascontiguousarray(pixels[:, ::-1])).save(data / f"train/{name}/sketch_{place + 1}.png")
 
 
-def test_copies_stay_in_one_fold_and_what_parting_them_flatters_is_told(tmp_path):
+def test_copies_stay_in_one_fold_and_the_optimism_of_splitting_them_apart_is_measured(tmp_path):
     data = toy_data(tmp_path / "data")
     with_copies(data)
     run = train(toy_recipe(tmp_path), data=data, out=tmp_path / "run")
@@ -716,11 +738,13 @@ def test_copies_stay_in_one_fold_and_what_parting_them_flatters_is_told(tmp_path
     for name in CLASSES:
         for place in range(0, PER_CLASS, 2):
             assert folds[f"{name}/sketch_{place}.png"] == folds[f"{name}/sketch_{place + 1}.png"]
-    told = run.metrics["duplicates"]
-    assert (told["groups"], told["drawings"]) == (9, 18)
-    assert told["grouped"]["accuracy"] == pytest.approx(run.metrics["out_of_fold"]["accuracy"])
-    assert told["difference"] == pytest.approx(told["grouped"]["accuracy"] - told["parted"]["accuracy"], abs=1e-6)
-    assert told["parted"]["accuracy_of_copies"] == told["parted"]["accuracy"]  # all are copies
+    duplicates = run.metrics["duplicates"]
+    assert (duplicates["groups"], duplicates["drawings"]) == (9, 18)
+    assert duplicates["grouped"]["accuracy"] == pytest.approx(run.metrics["out_of_fold"]["accuracy"])
+    assert duplicates["difference"] == pytest.approx(
+        duplicates["grouped"]["accuracy"] - duplicates["parted"]["accuracy"], abs=1e-6
+    )
+    assert duplicates["parted"]["accuracy_of_copies"] == duplicates["parted"]["accuracy"]  # all are copies
     cost = json.loads((run.path / "cost.json").read_text())
     assert {"duplicates", "parted_duplicates"} <= set(cost["seconds"])
 
@@ -743,16 +767,16 @@ def test_without_copies_nothing_is_fitted_twice(plain):
 @pytest.mark.parametrize(("on", "processes"), [("inline", 1), ("inline", 2), ("pool", 1), ("pool", 2), ("ray", 2)])
 def test_processes_that_were_started_together_fine_tune_by_themselves(monkeypatch, on, processes):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: "there")
-    monkeypatch.setattr("inkfold.finetune.train_folds.train_folds", lambda *given: given)
+    monkeypatch.setattr("inkfold.finetune.train_folds.train_folds", lambda *arguments: arguments)
     group = ProcessGroup(0, processes, torch.device("cpu"))
-    with open_executor(on) as launcher:
-        assert train_where_started("job", group, launcher, silent) == ("job", group, silent)
+    with open_executor(on) as executor:
+        assert train_where_started("job", group, executor, silent) == ("job", group, silent)
 
 
 def test_one_process_that_computes_features_on_ray_fine_tunes_there_too(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: "there")
     monkeypatch.setattr("inkfold.runtime.ray.RayConnection._connect", lambda self: "ray")
-    monkeypatch.setattr("inkfold.finetune.ray_train.train_folds_on_ray", lambda *given: given)
-    with open_executor("ray:3") as launcher:
+    monkeypatch.setattr("inkfold.finetune.ray_train.train_folds_on_ray", lambda *arguments: arguments)
+    with open_executor("ray:3") as executor:
         alone = ProcessGroup(0, 1, torch.device("cpu"))
-        assert train_where_started("job", alone, launcher, silent) == ("ray", "job", 3, silent)
+        assert train_where_started("job", alone, executor, silent) == ("ray", "job", 3, silent)

@@ -7,7 +7,7 @@ from inkfold.runtime.parallel import ahead
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_answers_come_in_the_order_of_the_tasks(workers):
+def test_results_come_in_the_order_of_the_tasks(workers):
     assert list(ahead(lambda task: task**2, range(20), workers, workers + 1)) == [n**2 for n in range(20)]
     assert list(ahead(str, [], workers, 2)) == []
 

@@ -27,7 +27,7 @@ def objective(data, *overrides, **columns):
     recipe = settle_recipe(yaml.safe_load(RECIPE), overrides, data)
     dataset = replace(read_dataset(str(data), data_options(recipe)), test=None)
     dataset = replace(dataset, train=replace(dataset.train, **columns))
-    return recipe, Objective(recipe, read_files(dataset, None, Cost(), silent), silent, InlineExecutor())
+    return recipe, Objective(recipe, read_files(dataset, Cost(), silent), silent, InlineExecutor())
 
 
 def test_the_wanted_share_is_set_aside(data):

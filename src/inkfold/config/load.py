@@ -1,6 +1,6 @@
 """Recipes as files: read, merged with overrides, validated, written; all problems are reported at once, with dotted paths.
 
-One override grammar serves the command line, the tuner and the tests: `head.hidden=[512]`, `train_head.lr=3e-4`, `seed=7`.
+One override grammar serves the command line, the search and the tests: `head.hidden=[512]`, `train_head.lr=3e-4`, `seed=7`.
 Overrides are merged raw, the last one winning, then everything is validated once. YAML holds what differs from the defaults.
 """
 
@@ -58,7 +58,7 @@ def validate_recipe(raw: Mapping[str, Any], source: str = "recipe") -> Recipe:
 
     Args:
         raw: Nested mappings as YAML gives them.
-        source: What to name in errors.
+        source: Name of the recipe in error messages.
 
     Returns:
         The validated recipe.
@@ -81,7 +81,7 @@ def validate_ensemble(raw: Mapping[str, Any], source: str = "recipe") -> Ensembl
 
 
 def validate_vote(raw: Mapping[str, Any]) -> VoteSettings:
-    """Turn raw keys into an ensemble's way of voting; see `validate_recipe`."""
+    """Turn raw keys into the settings of an ensemble's vote; see `validate_recipe`."""
     try:
         return VoteSettings.model_validate(raw)
     except ValidationError as error:
@@ -89,31 +89,31 @@ def validate_vote(raw: Mapping[str, Any]) -> VoteSettings:
 
 
 def dump_recipe(recipe: BaseModel) -> str:
-    """Write the resolved recipe as YAML, every key included, so that defaults that change later don't change it."""
+    """Write a recipe as YAML with every key, so that later changes of the defaults don't change it."""
     return dump_raw(recipe.model_dump(mode="json"))
 
 
 def dump_raw(raw: Mapping[str, Any]) -> str:
-    """Write keys as YAML."""
+    """Write nested mappings as YAML, their keys in their order."""
     return yaml.dump(dict(raw), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """Name the recipes inside the package, by file name without suffix."""
+    """List the recipes that are shipped with inkfold: paths by file name without suffix."""
     return {path.stem: path for path in sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))}
 
 
 def find_recipe(source: str | Path) -> Path:
-    """Find a recipe file: as given, or shipped under that name.
+    """Find a recipe's file: a path, or a recipe that is shipped with inkfold.
 
     Args:
         source: A path, or a shipped recipe's name with or without `recipes/` and `.yaml`.
 
     Returns:
-        A file that exists.
+        Path of a file that exists.
 
     Raises:
-        RecipeError: If there is neither.
+        RecipeError: If there is no such file and no shipped recipe of that name.
     """
     path = Path(source)
     if path.is_file():
@@ -125,11 +125,11 @@ def find_recipe(source: str | Path) -> Path:
 
 
 def merge_overrides(raw: dict[str, Any], overrides: Iterable[str]) -> None:
-    """Merge `dotted.key=value` texts into raw keys, the last one winning.
+    """Merge `dotted.key=value` overrides into a recipe's keys; the last one of a key wins.
 
     Args:
-        raw: Nested mappings; changed in place, old keys to their new names.
-        overrides: The value is YAML: `train_head.lr=3e-4`, `head={kind: mlp}`, `image.size=null`.
+        raw: The recipe's keys as nested mappings. Changed in place; old keys get their new names.
+        overrides: Texts whose values are YAML: `train_head.lr=3e-4`, `head={kind: mlp}`, `image.size=null`.
 
     Raises:
         RecipeError: With every text that has no `=`, whose value is not YAML, or that gives a key by its old name where another
@@ -172,17 +172,17 @@ def read_override(text: str) -> dict[str, Any]:
 
 
 def with_values(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Set dotted keys.
+    """Set values in a recipe's keys.
 
     Args:
-        raw: Nested mappings; left as they are.
-        values: By dotted key; a section's own value is set before those of keys below it.
+        raw: The recipe's keys as nested mappings; they aren't changed.
+        values: Values by dotted key; a section's own value is set before those of keys below it.
 
     Returns:
-        Nested mappings.
+        A copy of the keys with the values.
 
     Raises:
-        RecipeError: If a key is below something that has none, or is given under an old and its new name.
+        RecipeError: If a key is below a value that is no section, or has values under its old and its new name.
     """
     changed = copy.deepcopy(_with_new_names(raw))
     try:

@@ -192,11 +192,11 @@ def _section_of_curriculum(finetune: FinetuneSettings) -> str:
 
 
 def _named_curriculum(raw: Mapping[str, Any]) -> Any:
-    """Put a name's stages in its place, stretched to the epochs; anything else is left for the validation."""
+    """Replace a curriculum's name by its stages, stretched to the epochs; anything else is left for the validation."""
     curriculum = raw["curriculum"]
-    wanted = dict(curriculum) if isinstance(curriculum, Mapping) else {"name": curriculum}
-    name = wanted.pop("name", None)
-    if not isinstance(name, str) or name not in NAMED_CURRICULA or not {*wanted} <= {"views", "lr_factor"}:
+    options = dict(curriculum) if isinstance(curriculum, Mapping) else {"name": curriculum}
+    name = options.pop("name", None)
+    if not isinstance(name, str) or name not in NAMED_CURRICULA or not {*options} <= {"views", "lr_factor"}:
         return () if curriculum is None else curriculum
     try:
         finetune = FinetuneSettings.model_validate(raw.get("finetune") or {})
@@ -207,7 +207,7 @@ def _named_curriculum(raw: Mapping[str, Any]) -> Any:
     stages = [(round(share * epochs), augment) for share, augment in NAMED_CURRICULA[name]]
     starts = [0, *(end for end, _ in stages)]
     return [
-        {"until_epoch": end, **(wanted if augment else {}), "augment": augment}
+        {"until_epoch": end, **(options if augment else {}), "augment": augment}
         for start, (end, augment) in zip(starts, stages, strict=False)
         if end > start
     ]

@@ -1,4 +1,4 @@
-"""Keys that recipes had under other names: they are still read, with one line per key and process that says the new name."""
+"""Reads keys that recipes had under other names, and logs the new name once per key and process."""
 
 import logging
 from collections.abc import Mapping
@@ -21,13 +21,13 @@ _reported: set[str] = set()
 
 
 def renamed(key: str) -> str:
-    """Give the name that a dotted key has now; an old name is logged, once per process.
+    """Return the present name of a dotted key; an old name is logged, once per process.
 
     Args:
-        key: Such as `fit.lr`.
+        key: Dotted key under its old or present name, such as `fit.lr`.
 
     Returns:
-        Such as `train_head.lr`; the key itself if it wasn't renamed.
+        The present name, such as `train_head.lr`; the key itself if it wasn't renamed.
     """
     for old, new in RENAMED.items():
         if key == old or key.startswith(f"{old}."):
@@ -42,7 +42,7 @@ def renamed_values(values: Mapping[str, Any]) -> dict[str, Any]:
     """Rename values by dotted key.
 
     Args:
-        values: Under old or new names; a whole section's value may have old names below it.
+        values: Values by dotted key under old or new names; a section's value may have old names below it.
 
     Returns:
         The values under new names, in their order; what moved to another section comes after the section that it was in.
@@ -50,7 +50,7 @@ def renamed_values(values: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: If a key is given under both its names.
     """
-    found: dict[str, Any] = {}
+    current: dict[str, Any] = {}
     for key, value in values.items():
         moved = {}
         if isinstance(value, Mapping):
@@ -58,17 +58,17 @@ def renamed_values(values: Mapping[str, Any]) -> dict[str, Any]:
             value = {below: part for below, part in value.items() if f"{key}.{below}" not in moved}  # noqa: PLW2901
         for old, part in {key: value, **moved}.items():
             new = renamed(old)
-            if new in found or (new != old and new in values):
+            if new in current or (new != old and new in values):
                 raise ValueError(f"'{new}' is given twice, also by its old name '{old}'. Remove one of them")
-            found[new] = RENAMED_VALUES.get((old, part), part) if isinstance(part, str) else part
-    return found
+            current[new] = RENAMED_VALUES.get((old, part), part) if isinstance(part, str) else part
+    return current
 
 
 def renamed_recipe(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Rename the keys of a recipe, of one model or of an ensemble.
 
     Args:
-        raw: Nested mappings; left as they are.
+        raw: The recipe's keys as nested mappings; they aren't changed.
 
     Returns:
         Nested mappings with new names, also in `tune.space` and in the members' `set`. What isn't a mapping where one is
@@ -77,33 +77,33 @@ def renamed_recipe(raw: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: If a key is given under both its names.
     """
-    found: dict[str, Any] = {}
+    current: dict[str, Any] = {}
     for key, value in raw.items():
         if isinstance(value, Mapping) and key in SECTIONS:
-            found.setdefault(renamed(key), {})
+            current.setdefault(renamed(key), {})
             for below, part in value.items():
-                _put(found, f"{key}.{below}", part)
-        elif key not in found or value is not None:
-            _put(found, key, value)
-    if isinstance(found.get("tune"), Mapping) and isinstance(found["tune"].get("space"), Mapping):
-        found["tune"] = {**found["tune"], "space": renamed_values(found["tune"]["space"])}
-    if isinstance(found.get("members"), list | tuple):
-        found["members"] = [_renamed_member(member) for member in found["members"]]
-    return found
+                _put(current, f"{key}.{below}", part)
+        elif key not in current or value is not None:
+            _put(current, key, value)
+    if isinstance(current.get("tune"), Mapping) and isinstance(current["tune"].get("space"), Mapping):
+        current["tune"] = {**current["tune"], "space": renamed_values(current["tune"]["space"])}
+    if isinstance(current.get("members"), list | tuple):
+        current["members"] = [_renamed_member(member) for member in current["members"]]
+    return current
 
 
-def _put(found: dict[str, Any], old: str, value: Any) -> None:
+def _put(current: dict[str, Any], old: str, value: Any) -> None:
     """Set a section, or a key in one, under its new name."""
     section, _, key = renamed(old).partition(".")
-    place, name = found, section
+    target, name = current, section
     if key:
-        place, name = found.get(section) or {}, key
-        if not isinstance(place, dict):  # the validation reports it
+        target, name = current.get(section) or {}, key
+        if not isinstance(target, dict):  # the validation reports it
             return
-        found[section] = place
-    if name in place:
+        current[section] = target
+    if name in target:
         raise ValueError(f"'{renamed(old)}' is given twice, also by its old name. Remove one of them")
-    place[name] = RENAMED_VALUES.get((old, value), value) if isinstance(value, str) else value
+    target[name] = RENAMED_VALUES.get((old, value), value) if isinstance(value, str) else value
 
 
 def _renamed_member(member: Any) -> Any:

@@ -138,7 +138,7 @@ class MlpHeadSettings(Section):
 
 
 class CosineHeadSettings(Section):
-    """The cosine between features and one learnt direction per class, times a learnt factor."""
+    """The cosine between features and one trained direction per class, times a trained factor."""
 
     kind: Literal["cosine"]
     """This head."""
@@ -296,7 +296,7 @@ class FinetuneSettings(Section):
     """How the head starts: as the section train_head trains it on the frozen features, or with random weights."""
     teacher: str | None = None
     """A finished run whose backbone's relations between drawings are imitated beside the labels (distillation), so that a small
-    network sees as a large one does; its classes may be others."""
+    network represents drawings as a large one does; its classes may be others."""
     teacher_weight: float = Field(1.0, gt=0, le=1000)
     """Weight of the loss of relations; the labels' loss weighs 1."""
     interpolate: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field((1.0,), min_length=1)

@@ -133,9 +133,9 @@ def collect_samples(run: Run, data: str | Path | None = None, progress: Progress
     folds = np.array([fold_of.get(name, -1) for name in read.dataset.train.image_paths.tolist()], np.int64)
     readable = np.flatnonzero(read.train.digests != b"")
     train = Samples(read.train.files, read.dataset.train.targets, folds).select(readable)
-    if read.test is None:
+    if read.test is None or read.dataset.test is None:
         return RunSamples(train, None)
-    test = Samples(read.test.files, read.test_targets)
+    test = Samples(read.test.files, read.dataset.test.targets)
     return RunSamples(train, test.select(np.flatnonzero(read.test.digests != b"")))
 
 

@@ -1,8 +1,8 @@
 """The feature bank: each (backbone, view, drawing) goes through the network once, and its vector stays on disk.
 
-The key names everything that made a vector: the drawing's bytes, decoding, size, fit, view, the backbone's name, weights
-digest, normalisation, arguments and precision. A stale feature is impossible; 100 added drawings cost 100 forwards. What is
-missing is computed by `cells`.
+The key names everything that made a vector: the drawing's bytes, decoding, size, resizing, view, the backbone's name, weights
+digest, normalisation, arguments and precision. A stale feature is impossible, and 100 added drawings cost 100 forward passes.
+`extractor` computes what is missing.
 """
 
 import json
@@ -22,17 +22,17 @@ from inkfold.storage.pixels import ImageStore
 from inkfold.storage.shards import ShardSet
 
 MAPPED_FROM_BYTES = 2 << 30
-RATE, RATED_FROM = "rate.json", 64  # fewer drawings say little
+RATE, RATED_FROM = "rate.json", 64  # the rate of fewer drawings says little
 
 
 class FeatureBank:
     """The features of one backbone for one view.
 
     Args:
-        parent: Directory of all banks.
-        backbone: The resolved backbone's key.
-        store: The drawings' pixels.
-        view: How they are shown to the backbone.
+        parent: Directory that holds all banks.
+        backbone: Key of the resolved backbone; see `BackboneInfo.key`.
+        store: Pixel store of the drawings.
+        view: View under which the backbone sees the drawings.
     """
 
     def __init__(self, parent: Path, backbone: dict[str, Any], store: ImageStore, view: View = IDENTITY) -> None:
@@ -47,31 +47,38 @@ class FeatureBank:
         self.store = store
 
     def read(self, digests: Shaped[np.ndarray, " n"]) -> Float16[np.ndarray, "n d"]:
-        """Gather features that `shards.missing` has found; more than fit well into memory stay on disk."""
+        """Read features of drawings in their order; more than 2 GiB of them stay on disk, as a memory-mapped array.
+
+        Args:
+            digests: Digests of drawings whose features `shards.missing` has just found to be there.
+
+        Returns:
+            One row per digest.
+        """
         try:
             return self.shards.read(digests, self.empty)
         finally:
             self.shards.close()  # a curriculum has dozens of banks, and a process about a thousand file descriptors
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
-        """Make room, in memory or on disk."""
+        """Create an array that isn't filled, in memory or, if it is large, on disk."""
         if math.prod(shape) * dtype.itemsize <= MAPPED_FROM_BYTES:
             return np.empty(shape, dtype)
         try:
-            with tempfile.TemporaryFile(dir=self.shards.directory) as file:  # it goes with the last one who reads it
-                if hasattr(os, "posix_fallocate"):  # a full disk is told now, not by a signal when pages are written
+            with tempfile.TemporaryFile(dir=self.shards.directory) as file:  # it is gone when the last array on it is
+                if hasattr(os, "posix_fallocate"):  # a full disk is reported now, not by a signal when pages are written
                     os.posix_fallocate(file.fileno(), 0, math.prod(shape) * dtype.itemsize)
                 return np.memmap(file, dtype, "w+", shape=shape)
         except OSError as error:
             raise CacheError(f"{self.shards.directory}: {error.strerror}. Free some space or set INKFOLD_HOME.") from None
 
     def note_rate(self, rows: int, seconds: float, device: str) -> None:
-        """Keep how fast these features were computed; fewer drawings than say something are passed over."""
+        """Store how fast these features were computed, unless fewer than 64 of them were."""
         if rows >= RATED_FROM and seconds > 0:
             write_json(self.shards.directory / RATE, {"images_per_s": round(rows / seconds, 2), "device": device})
 
     def rate(self) -> float | None:
-        """Give the drawings a second that went through the backbone when these features were computed, if that is known."""
+        """Return how many drawings per second went through the backbone for these features; None if that isn't known."""
         try:
             return float(json.loads((self.shards.directory / RATE).read_text(encoding="utf-8"))["images_per_s"])
         except (OSError, ValueError, KeyError, TypeError):

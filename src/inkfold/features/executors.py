@@ -1,6 +1,6 @@
-"""Where the cells of a plan are carried out: here, in processes of this machine, or on Ray. Nothing of it is in a result.
+"""Where a plan's chunks are computed: in this process, in processes of this machine, or on Ray. Each leaves the same bytes.
 
-`inline`, `pool`, `pool:4`, `ray`, `ray:auto`, `ray:10.0.0.1:6379`. Each leaves the same bytes.
+An executor is chosen by its short form: `inline`, `pool`, `pool:4`, `ray`, `ray:auto`, `ray:10.0.0.1:6379`.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from functools import partial
 from typing import Protocol
 
 from inkfold.errors import RecipeError
-from inkfold.features.tasks import Account, Chunk, FeatureJob, Worker, undisturbed
+from inkfold.features.tasks import Chunk, ChunkTracker, FeatureJob, Worker, worker_settings
 
 log = logging.getLogger("inkfold.features")
 
@@ -22,36 +22,39 @@ INLINE = "inline"
 RAY = re.compile(
     r"ray(?P<address>:auto|:[^\s:/]+:[1-9]\d{0,4}|:\[[0-9a-fA-F:]+\]:[1-9]\d{0,4})?(?P<workers>:[1-9]\d{0,3})?", re.ASCII
 )
-DEVICE_LANES = 2  # one reads, shows and writes while the other has the device
+CONCURRENT_ON_DEVICE = 2  # one reads, renders and writes while the other has the device
 
 
 class Executor(Protocol):
-    """Carries out cells, all of them or with an error."""
+    """Computes chunks, all of them or with an error."""
 
-    def run(self, cells: Sequence[Chunk], account: Account) -> None:
-        """Carry out cells of one making, at least one, and tell the account."""
+    def run(self, chunks: Sequence[Chunk], tracker: ChunkTracker) -> None:
+        """Compute the chunks of one job, at least one, and count them in the tracker."""
 
     def close(self) -> None:
-        """Give back what was started."""
+        """End the processes and connections that were started."""
 
 
 class InlineExecutor:
-    """This process: on the CPU as many cells at once as PyTorch has threads, each with its own share of them.
+    """Computes chunks in this process: on the CPU as many at once as PyTorch has threads, each with its share of them.
 
     Args:
-        worker: Makes the cells, and keeps the backbone from plan to plan; None builds one for each plan.
+        worker: Computes the chunks, and keeps the backbone from plan to plan; None creates one for each plan.
     """
 
     def __init__(self, worker: Worker | None = None) -> None:
         self._worker = worker
 
-    def run(self, cells: Sequence[Chunk], account: Account) -> None:
-        """Carry out cells; see `Worker.run` for what may go wrong."""
-        workshop, waiting, stop = self._worker or Worker(cells[0].making), deque(cells), threading.Event()
+    def run(self, chunks: Sequence[Chunk], tracker: ChunkTracker) -> None:
+        """Compute chunks; see `Worker.run` for the errors."""
+        job = chunks[0].job
+        worker = self._worker or Worker(job)
+        waiting = deque(chunks)
+        stop = threading.Event()
         take_device = _same_device()
 
-        def tell(rows: int) -> None:
-            account.advance(rows)
+        def on_batch(rows: int) -> None:
+            tracker.advance(rows)
             if stop.is_set():
                 raise _Stopped
 
@@ -59,23 +62,23 @@ class InlineExecutor:
             take_device()
             with contextlib.suppress(IndexError):  # none is left
                 while not stop.is_set():
-                    cell = waiting.popleft()
-                    account.finish(cell, workshop.run(cell, tell))
+                    chunk = waiting.popleft()
+                    tracker.finish(chunk, worker.run(chunk, on_batch))
 
-        with undisturbed():
-            lanes = min(len(cells), count_lanes(cells[0].making))
-            log.info("chunks computed in this process: %d, at once: %d", len(cells), lanes)
-            if lanes == 1:
+        with worker_settings():
+            concurrent = min(len(chunks), count_concurrent(job))
+            log.info("chunks computed in this process: %d, at once: %d", len(chunks), concurrent)
+            if concurrent == 1:
                 work()
             else:
-                _in_threads(lanes, work, stop)
+                _in_threads(concurrent, work, stop)
 
     def close(self) -> None:
         """Nothing was started."""
 
 
 def _same_device() -> Callable[[], None]:
-    """Give what makes another thread take this one's GPU: threads begin with the first one."""
+    """Return a function that lets another thread use this thread's GPU: new threads use the first one."""
     import torch  # noqa: PLC0415 - seconds
 
     if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
@@ -84,46 +87,46 @@ def _same_device() -> Callable[[], None]:
 
 
 class _Stopped(Exception):  # noqa: N818 - no error
-    """Another lane failed, or the user wants an end."""
+    """Another thread failed, or the user pressed Ctrl-C."""
 
 
-def _in_threads(lanes: int, work: Callable[[], None], stop: threading.Event) -> None:
-    with ThreadPoolExecutor(lanes) as threads:
+def _in_threads(concurrent: int, work: Callable[[], None], stop: threading.Event) -> None:
+    with ThreadPoolExecutor(concurrent) as threads:
         try:
-            working = [threads.submit(work) for _ in range(lanes)]
+            working = [threads.submit(work) for _ in range(concurrent)]
             for done in wait(working, return_when="FIRST_EXCEPTION").done:
                 done.result()
         finally:
             stop.set()
 
 
-def count_lanes(making: FeatureJob) -> int:
-    """Say how many cells run at once in this process.
+def count_concurrent(job: FeatureJob) -> int:
+    """Count how many chunks this process computes at once.
 
     Args:
-        making: Says what they run on.
+        job: Names the device, and the threads of a forward pass.
 
     Returns:
-        On the CPU as many as fit into PyTorch's threads, which OMP_NUM_THREADS limits.
+        On the CPU as many as fit into PyTorch's threads, which OMP_NUM_THREADS limits; 2 on an accelerator.
     """
     import torch  # noqa: PLC0415 - seconds
 
-    return max(1, torch.get_num_threads() // making.threads) if making.on_cpu else DEVICE_LANES
+    return max(1, torch.get_num_threads() // job.threads) if job.on_cpu else CONCURRENT_ON_DEVICE
 
 
 def open_executor(on: str | Executor = INLINE) -> contextlib.AbstractContextManager[Executor]:
-    """Choose a launcher; nothing is started before it has something to do.
+    """Choose an executor. It starts nothing before it has chunks to compute.
 
     Args:
         on: `inline`; `pool` or `pool:N` with at most N processes; `ray` on this machine, `ray:auto` or `ray:HOST:PORT` on a
-            cluster that is there, each also with `:N` for N processes that fine-tune together; or a launcher that is
-            somebody else's to close.
+            cluster that is there, each also with `:N` for N processes that fine-tune together; or an executor that
+            the caller closes.
 
     Returns:
-        It, closed when the block ends.
+        A context manager that gives the executor, and closes it when the block ends if it was opened here.
 
     Raises:
-        RecipeError: At once, if there is no such form, or Ray isn't installed.
+        RecipeError: At once, if there is no such executor, or Ray isn't installed.
     """
     return contextlib.closing(_new(on)) if isinstance(on, str) else contextlib.nullcontext(on)
 
@@ -136,10 +139,10 @@ def _new(on: str) -> Executor:
         from inkfold.features.process_pool import PoolExecutor  # noqa: PLC0415 - loky, which inline needn't have
 
         return PoolExecutor(int(rest) if rest else None)
-    if given := RAY.fullmatch(on):
+    if match := RAY.fullmatch(on):
         from inkfold.features.ray_cluster import RayExecutor  # noqa: PLC0415
 
-        address, workers = ((part or "")[1:] for part in given.groups())
+        address, workers = ((part or "")[1:] for part in match.groups())
         return RayExecutor(address or None, int(workers) if workers else None)
     raise RecipeError(
         f"on: got '{on}', expected inline, pool, pool:N with N from 1, ray, ray:auto or ray:HOST:PORT, "

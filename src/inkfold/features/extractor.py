@@ -1,11 +1,11 @@
-"""From a recipe's settings and files to features: the part of the main path that training and predicting share."""
+"""From files of drawings to features: reads and decodes drawings, and computes the features that the bank lacks."""
 
 import contextlib
 import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from inkfold.data.fingerprints import SignatureStore
 from inkfold.errors import CacheError, DataError, Problem
 from inkfold.features.bank import FeatureBank
 from inkfold.features.executors import Executor, InlineExecutor
-from inkfold.features.tasks import Account, Chunk, FeatureJob, plan_chunks
+from inkfold.features.tasks import Chunk, ChunkTracker, FeatureJob, plan_chunks
 from inkfold.images.preprocess import ImageOptions
 from inkfold.models.weights import BackboneInfo
 from inkfold.runtime.cost import Cost
@@ -29,17 +29,17 @@ log = logging.getLogger("inkfold.features")
 
 ATTEMPTS = 3
 
-KEPT_BYTES, KEPT_FILES = 1 << 30, 4  # of features of views in memory, and of those that are too large for it on disk
+KEPT_BYTES, KEPT_FILES = 1 << 30, 4  # limits of the views that are kept: bytes in memory, and files of larger ones on disk
 
 
 @dataclass(frozen=True, slots=True)
 class DrawingFiles:
-    """Drawings whose bytes have been read once.
+    """Drawings whose files have been read once.
 
     Attributes:
-        names: As the data name the drawings, for messages.
-        files: Absolute paths; empty where there is none.
-        digests: Of the bytes; empty where there is no file.
+        names: Names of the drawings in the data, for messages.
+        files: Absolute paths; empty where there is no file.
+        digests: Digests of the files' bytes; empty where there is no file or it can't be read.
     """
 
     names: Shaped[np.ndarray, " n"]
@@ -52,12 +52,12 @@ class Extractor:
     """Everything that turns files into features.
 
     Attributes:
-        home: inkfold's directory for what can be computed again.
+        home: inkfold's directory of caches.
         backbone: The resolved backbone.
         image: How drawings become pixels.
-        device: Where the backbone runs.
-        batch_size: Images a forward; None chooses.
-        launcher: Who computes features; nothing of it is in them.
+        device: Device that the backbone runs on: `auto`, `cpu`, `cuda` or `mps`.
+        batch_size: Drawings per forward pass, at least 1; None chooses for the device.
+        executor: Computes the features; it changes nothing in them.
     """
 
     home: Path
@@ -65,7 +65,7 @@ class Extractor:
     image: ImageOptions
     device: str = "auto"
     batch_size: int | None = None
-    launcher: Executor = field(default_factory=InlineExecutor)
+    executor: Executor = field(default_factory=InlineExecutor)
 
     def decode(
         self,
@@ -76,17 +76,17 @@ class Extractor:
         *,
         pixels: bool = False,
     ) -> list[BrokenFile]:
-        """Bring the drawings into the pixel store.
+        """Decode drawings into the pixel store.
 
         Args:
-            source: The drawings; those without a file are passed over.
-            cost: Added to.
-            progress: Told of each shard.
-            views: Whose features will be wanted; drawings whose features are all in the bank aren't decoded.
-            pixels: The pixels themselves will be wanted too.
+            source: The drawings; those without a digest are ignored.
+            cost: Decoded drawings and seconds are added to it.
+            progress: Called after each shard.
+            views: Views whose features will be needed; drawings whose features are all in the bank aren't decoded.
+            pixels: Whether the pixels themselves will be needed, whatever the bank has.
 
         Returns:
-            The drawings that can't be decoded, by their place in the source.
+            The drawings that can't be decoded, by their row in the source.
         """
         store = self.store()
         present = np.flatnonzero(source.digests != b"")
@@ -94,12 +94,13 @@ class Extractor:
         missing[present] = pixels
         for view, rows in by_settled_view(source.digests[present], () if pixels else views).items():
             missing[present[rows]] |= self._bank(store, view).shards.missing(source.digests[present[rows]])
-        wanted = np.flatnonzero(missing)
+        needed = np.flatnonzero(missing)
+        digests = source.digests[needed]
         with cost.timed("decode"):
-            cost.decoded += int(store.missing(np.unique(source.digests[wanted])).sum()) if len(wanted) else 0
-            broken = store.build(source.files[wanted].tolist(), source.digests[wanted], progress)
-        cost.decoded -= len({source.digests[wanted[one.index]] for one in broken})
-        return [BrokenFile(int(wanted[one.index]), one.kind, one.message) for one in broken]
+            cost.decoded += int(store.missing(np.unique(digests)).sum()) if len(needed) else 0
+            broken = store.build(source.files[needed].tolist(), digests, progress)
+        cost.decoded -= len({digests[file.index] for file in broken})
+        return _with_rows(broken, needed)
 
     def extract(
         self,
@@ -108,26 +109,26 @@ class Extractor:
         progress: Progress = silent,
         views: Sequence[View] = (IDENTITY,),
     ) -> "ViewFeatures":
-        """Compute the features of decoded drawings that are missing.
+        """Compute the features of drawings that the bank lacks.
 
         Args:
-            digests: Of the drawings' bytes.
-            cost: Added to.
-            progress: Told of each batch or cell, over all views.
-            views: How the drawings are shown.
+            digests: Digests of drawings that have been decoded, or whose features are in the bank.
+            cost: Forward passes and seconds are added to it.
+            progress: Called after each batch or chunk, with the number of drawings done over all views.
+            views: Views under which the backbone sees the drawings.
 
         Returns:
-            All of them, read when they are asked for.
+            The features of all drawings, which are read from the bank when they are first needed.
         """
         with cost.timed("features"):
-            wanted = {view: digests[rows] for view, rows in by_settled_view(digests, views).items()}
-            took = extract(self.job(), wanted, self.launcher, progress)
-            cost.forwards += took.forwards
-            cost.forwards_cached += took.cached
-        return ViewFeatures(digests, took.banks)
+            needed = {view: digests[rows] for view, rows in by_settled_view(digests, views).items()}
+            extraction = extract(self.job(), needed, self.executor, progress)
+            cost.forwards += extraction.forwards
+            cost.forwards_cached += extraction.cached
+        return ViewFeatures(digests, extraction.banks)
 
     def job(self) -> FeatureJob:
-        """Settle the device and the batch size, which with the backbone and the image settings decide every feature."""
+        """Choose the device and the batch size, which with the backbone and the image options decide every feature."""
         from inkfold.models.backbone import choose_batch_size, choose_device  # noqa: PLC0415 - torch takes a second
 
         device = choose_device(self.device).type
@@ -135,15 +136,15 @@ class Extractor:
         return FeatureJob(self.home.absolute(), self.backbone, self.image, device, batch_size)
 
     def store(self) -> ImageStore:
-        """Give the store of the drawings' pixels."""
+        """Open the store of the drawings' pixels."""
         return ImageStore(self.home / "pixels", self.image)
 
     def signatures(self) -> SignatureStore:
-        """Give the store of what tells copies of a drawing."""
+        """Open the store of the signatures by which copies of a drawing are found."""
         return SignatureStore(self.home / "signatures", self.image.pixel_limit)
 
     def rate(self) -> float | None:
-        """Give the drawings a second that went through the backbone as they are, when that was computed; None if unknown."""
+        """Return how many drawings per second went through the backbone as they are; None if that isn't known."""
         return self._bank(self.store(), IDENTITY).rate()
 
     def _bank(self, store: ImageStore, view: View) -> FeatureBank:
@@ -151,11 +152,11 @@ class Extractor:
 
 
 class ViewFeatures:
-    """The features of some drawings under several views, on disk until they are asked for.
+    """The features of some drawings under several views, on disk until they are first read.
 
     Args:
-        digests: Of the drawings' bytes.
-        banks: By settled view, each with what was extracted.
+        digests: Digests of the drawings' bytes.
+        banks: Feature banks by settled view, which have the features of every drawing that needs that view.
     """
 
     def __init__(self, digests: Shaped[np.ndarray, " n"], banks: Mapping[View, FeatureBank]) -> None:
@@ -164,28 +165,28 @@ class ViewFeatures:
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Begin anew in another process, with nothing kept."""
+        """Go to another process without the features that are in memory."""
         return ViewFeatures, (self._digests, self._banks)
 
     def read(self, view: View = IDENTITY) -> Float16[np.ndarray, "n d"]:
-        """Gather the features of one view; some views' are kept. Threads may ask at once.
+        """Read the features of one view; those of the last few views stay in memory. Several threads may call it at once.
 
         Args:
-            view: One of those that were extracted.
+            view: One of the views that were extracted.
 
         Returns:
-            In the order of the drawings.
+            The features, in the order of the drawings.
         """
         with self._lock:
             if view not in self._kept:
                 self._kept[view] = self._gather(view)
             self._kept.move_to_end(view)
-            while len(self._kept) > 1 and _is_much(self._kept.values()):
+            while len(self._kept) > 1 and _too_large(self._kept.values()):
                 self._kept.popitem(last=False)
             return self._kept[view]
 
     def _gather(self, view: View) -> np.ndarray:
-        groups = self._groups(view)
+        groups = list(by_settled_view(self._digests, [view]).items())
         parts = [(rows, self._banks[settled].read(self._digests[rows])) for settled, rows in groups]
         if len(parts) == 1:
             return parts[0][1]
@@ -194,21 +195,23 @@ class ViewFeatures:
             features[rows] = part
         return features
 
-    def _groups(self, view: View) -> list[tuple[View, np.ndarray]]:
-        return list(by_settled_view(self._digests, [view]).items())
 
-
-def _is_much(kept: Collection[np.ndarray]) -> bool:
+def _too_large(kept: Collection[np.ndarray]) -> bool:
     files = sum(isinstance(features, np.memmap) for features in kept)
-    return sum(map(_held_bytes, kept)) > KEPT_BYTES or files > KEPT_FILES
-
-
-def _held_bytes(features: np.ndarray) -> int:
-    return 0 if isinstance(features, np.memmap) else features.nbytes
+    in_memory = sum(features.nbytes for features in kept if not isinstance(features, np.memmap))
+    return in_memory > KEPT_BYTES or files > KEPT_FILES
 
 
 def by_settled_view(digests: Shaped[np.ndarray, " n"], views: Sequence[View]) -> dict[View, Int64[np.ndarray, " rows"]]:
-    """Say which drawings each settled view is needed for; rows rise."""
+    """Find the settled views that drawings need: a view that is applied by chance is settled for each drawing.
+
+    Args:
+        digests: Digests of the drawings.
+        views: Views under which every drawing is needed.
+
+    Returns:
+        By settled view, the rows of the drawings that need it, in ascending order.
+    """
     everything = np.arange(len(digests))
     rows_of: dict[View, list[np.ndarray]] = {}
     for view in views:
@@ -226,21 +229,26 @@ def by_settled_view(digests: Shaped[np.ndarray, " n"], views: Sequence[View]) ->
 def read_drawing_files(
     names: Sequence[str] | np.ndarray, files: Sequence[str] | np.ndarray, progress: Progress = silent
 ) -> tuple[DrawingFiles, list[BrokenFile]]:
-    """Read every file once and name it by its bytes.
+    """Read every file once and compute its digest.
 
     Args:
-        names: As the data name the drawings.
-        files: Absolute paths; empty where there is none.
-        progress: Told of each thousand.
+        names: Names of the drawings in the data.
+        files: Absolute paths; empty where there is no file.
+        progress: Called after each thousand files.
 
     Returns:
-        The source, and the files that can't be read.
+        The drawings, and the files that can't be read, by their row.
     """
     names, files = np.asarray(names), np.asarray(files)
     present = np.flatnonzero(files != "")
     digests = np.zeros(len(files), DIGEST_DTYPE)
     digests[present], broken = digest_files([str(file) for file in files[present]], progress)
-    return DrawingFiles(names, files, digests), [BrokenFile(int(present[one.index]), one.kind, one.message) for one in broken]
+    return DrawingFiles(names, files, digests), _with_rows(broken, present)
+
+
+def _with_rows(broken: Sequence[BrokenFile], rows: np.ndarray) -> list[BrokenFile]:
+    """Replace the indices of broken files, which count some rows only, by those rows."""
+    return [replace(file, index=int(rows[file.index])) for file in broken]
 
 
 def refuse_broken(
@@ -248,20 +256,20 @@ def refuse_broken(
     on_broken: str,
     advice: str = "data.on_broken",
 ) -> None:
-    """Stop at broken drawings unless they may be left out.
+    """Raise an error for broken drawings, unless they may be left out.
 
     Args:
-        tables: For each: its name in messages, the names of its drawings, and those that can't be read.
+        tables: For each table its name in messages, the names of its drawings, and those that can't be read.
         on_broken: `error` or `skip`.
-        advice: What the user sets to `skip`.
+        advice: Name of the setting or argument that the user can set to `skip`.
 
     Raises:
         DataError: With every broken drawing of all tables, when `on_broken` is `error`.
     """
     problems = [
-        Problem(f"broken_{one.kind}", f"{name} {drawings[one.index]}", one.message)
+        Problem(f"broken_{file.kind}", f"{name} {drawings[file.index]}", file.message)
         for name, drawings, broken in tables
-        for one in broken
+        for file in broken
     ]
     if problems and on_broken == "error":
         text = "set it to skip to leave broken drawings out and count them."
@@ -269,20 +277,20 @@ def refuse_broken(
 
 
 def whole_drawings(source: DrawingFiles, broken: Sequence[BrokenFile]) -> Bool[np.ndarray, " n"]:
-    """Tell which drawings have a file that can be read."""
+    """Return which drawings have a file that can be read and decoded."""
     whole: np.ndarray = source.digests != b""
-    whole[[one.index for one in broken]] = False
+    whole[[file.index for file in broken]] = False
     return whole
 
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """The banks, and what it took to have the features in them.
+    """The banks that have the features, and how many had to be computed.
 
     Attributes:
-        banks: By view.
-        forwards: Drawings that went through the backbone now.
-        cached: Drawings whose features were there.
+        banks: Feature banks by view.
+        forwards: Number of drawings that went through the backbone.
+        cached: Number of drawings whose features were in the bank.
     """
 
     banks: Mapping[View, FeatureBank]
@@ -291,29 +299,29 @@ class Extraction:
 
 
 def extract(
-    making: FeatureJob,
-    wanted: Mapping[View, Shaped[np.ndarray, " rows"]],
-    launcher: Executor,
+    job: FeatureJob,
+    needed: Mapping[View, Shaped[np.ndarray, " rows"]],
+    executor: Executor,
     progress: Progress = silent,
 ) -> Extraction:
-    """Compute the features that are missing.
+    """Compute the features that the bank lacks.
 
-    Another run that computes any of the same banks is waited for, and what it left is taken.
+    If another run is computing features of the same views, this waits for it and computes what is still missing.
 
     Args:
-        making: What makes features.
-        wanted: By view, digests of drawings that are in the pixel store or whose features are there.
-        launcher: Who carries the plan out.
-        progress: Told of drawings, over all views.
+        job: Backbone, image options and device.
+        needed: By view, digests of drawings that are in the pixel store or whose features are in the bank.
+        executor: Computes the chunks of the plan.
+        progress: Called with the number of drawings done, over all views.
 
     Returns:
-        The banks.
+        The banks, in which all features are.
 
     Raises:
-        CacheError: If features are still missing after three plans, or what the launcher raises.
+        CacheError: If features are still missing after three plans, or what the executor raises.
     """
-    digests = {view: np.unique(rows) for view, rows in wanted.items()}
-    banks = {view: making.bank(view) for view in digests}
+    digests = {view: np.unique(rows) for view, rows in needed.items()}
+    banks = {view: job.bank(view) for view in digests}
     for bank in banks.values():
         bank.shards.create()
     lacking = [view for view, bank in banks.items() if bank.shards.missing(digests[view]).any()]
@@ -323,31 +331,31 @@ def extract(
             locks.enter_context(banks[view].shards.lock())
         for attempt in range(ATTEMPTS + 1):
             missing = {view: digests[view][banks[view].shards.missing(digests[view])] for view in lacking}
-            cells = plan_chunks(making, missing)
+            chunks = plan_chunks(job, missing)
             if attempt == 0:
-                _log_plan(making, digests, cells)
-            if not cells:
+                _log_plan(job, digests, chunks)
+            if not chunks:
                 break
             if attempt == ATTEMPTS:
                 raise CacheError(
-                    f"{cells[0].directory}: {sum(map(len, cells))} features are still missing after {ATTEMPTS} plans that were "
-                    "carried out. Their files went, or workers write elsewhere: all must share one INKFOLD_HOME."
+                    f"{chunks[0].directory}: {sum(map(len, chunks))} features are still missing after {ATTEMPTS} plans were "
+                    "carried out. Their files were removed, or workers write elsewhere: all must share one INKFOLD_HOME."
                 )
-            account = Account(cells, progress)
-            launcher.run(cells, account)
-            forwards += sum(map(len, cells))
-            for view, (rows, seconds) in account.spent().items():
-                banks[view].note_rate(rows, seconds, making.device)
+            tracker = ChunkTracker(chunks, progress)
+            executor.run(chunks, tracker)
+            forwards += sum(map(len, chunks))
+            for view, (rows, seconds) in tracker.spent().items():
+                banks[view].note_rate(rows, seconds, job.device)
                 log.info("view %s: %d features in %.1f s", view, rows, seconds)
     return Extraction(banks, forwards, sum(map(len, digests.values())) - forwards)
 
 
-def _log_plan(job: FeatureJob, wanted: Mapping[View, np.ndarray], chunks: Sequence[Chunk]) -> None:
+def _log_plan(job: FeatureJob, needed: Mapping[View, np.ndarray], chunks: Sequence[Chunk]) -> None:
     """Log how many features the bank has, and what the forward passes for the others run on."""
-    backbone, features, forwards = job.backbone, sum(map(len, wanted.values())), sum(map(len, chunks))
+    backbone, features, forwards = job.backbone, sum(map(len, needed.values())), sum(map(len, chunks))
     log.info("%s: %d of %d features are in the bank, computing %d", backbone.name, features - forwards, features, forwards)
     if chunks:
         settings = (job.device, backbone.precision, backbone.image_size, job.batch_size)
         log.info("the backbone runs on %s in %s at %d px, with %d drawings in each forward pass", *settings)
-    for view, digests in wanted.items():
+    for view, digests in needed.items():
         log.debug("view %s: %d features, in %s", view, len(digests), job.bank(view).shards.directory)

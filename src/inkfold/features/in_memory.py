@@ -1,4 +1,4 @@
-"""Features of drawings that are in memory, by the very plan, batches and threads of the cached path, so with the same bits."""
+"""Features of drawings that are in memory: plan, batches and threads are those of the cached path, so the bits are the same."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,17 +8,17 @@ from jaxtyping import Float16, Shaped
 from inkfold.augment.views import View
 from inkfold.features.executors import InlineExecutor
 from inkfold.features.extractor import Extractor, ViewFeatures, by_settled_view, extract
-from inkfold.features.tasks import Account, Chunk, Worker, plan_chunks
+from inkfold.features.tasks import Chunk, ChunkTracker, Worker, plan_chunks
 from inkfold.images.decode import Pixels
 from inkfold.images.preprocess import stack_squares
 from inkfold.runtime.progress import Progress, silent
 
 
 class InMemoryExtractor:
-    """One backbone that turns squares into features, and is kept from call to call.
+    """Computes the features of drawings in memory, and keeps the backbone from call to call.
 
     Args:
-        extractor: The backbone, the image settings of the squares, and the device.
+        extractor: Names the backbone, the image options of the squares, and the device.
         cache: Whether features are taken from the feature bank where it has them, and new ones are stored there. Otherwise
             no file is read or written.
     """
@@ -39,22 +39,22 @@ class InMemoryExtractor:
         """Compute the features of some drawings.
 
         Args:
-            squares: Every drawing's pixels by its digest.
-            digests: At least one; a drawing may come several times and goes through the backbone once.
-            views: How the drawings are shown.
-            progress: Called with the drawings done, over all views.
+            squares: Every drawing's square of pixels, by its digest.
+            digests: Digests of the drawings, at least one; a drawing that occurs several times goes through the backbone once.
+            views: Views under which the backbone sees the drawings.
+            progress: Called with the number of drawings done, over all views.
 
         Returns:
             One array for each view, in the order of the digests.
         """
-        wanted = {view: digests[rows] for view, rows in by_settled_view(digests, views).items()}
+        needed = {view: digests[rows] for view, rows in by_settled_view(digests, views).items()}
         self._squares = squares
         try:
             if self._cache:
-                features = ViewFeatures(digests, extract(self._job, wanted, self._executor, progress).banks)
+                features = ViewFeatures(digests, extract(self._job, needed, self._executor, progress).banks)
                 return [features.read(view) for view in views]
-            chunks = plan_chunks(self._job, wanted)
-            self._executor.run(chunks, Account(chunks, progress))
+            chunks = plan_chunks(self._job, needed)
+            self._executor.run(chunks, ChunkTracker(chunks, progress))
             return [self._gather(digests, view) for view in views]
         finally:
             self._squares, self._rows = {}, {}

@@ -1,4 +1,4 @@
-"""Features computed by Ray: on this machine, or on all machines of a cluster that is there."""
+"""Computes chunks with Ray: on this machine, or on all machines of a running cluster."""
 
 import contextlib
 import os
@@ -9,22 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from inkfold.errors import CacheError, InkfoldError
-from inkfold.features.tasks import Account, Chunk, FeatureJob, run_chunk
+from inkfold.features.tasks import Chunk, ChunkTracker, FeatureJob, run_chunk
 from inkfold.runtime.ray import ATTEMPTS, RayConnection, worker_losses
 from inkfold.storage.files import TEMP_MARK, sweep_temp_files
 
-AHEAD = 2  # cells a place that are handed to Ray before one is done: none waits for this process
-FEWEST_AHEAD = 8  # and a cluster that grows by demand sees some
-LOOK_S = 1.0
+AHEAD = 2  # chunks that Ray has for each one that it can run at once, so that no worker waits for this process
+FEWEST_AHEAD = 8  # so that a cluster that grows by demand sees a demand
+WAIT_S = 1.0
 STALE_AFTER_S = 7 * 24 * 3600.0
 
 
 class RayExecutor:
-    """Ray's workers. Ray is started or joined when there is something to do.
+    """Computes chunks in Ray's workers. Ray is started or joined when the first chunks come.
 
     Args:
-        address: None starts Ray on this machine; `auto` or HOST:PORT joins a cluster.
-        workers: Processes that fine-tune together; None: one per GPU, or one on the CPU. Features take all there are.
+        address: None starts Ray on this machine; `auto` or HOST:PORT joins a running cluster.
+        workers: Number of processes that fine-tune together, at least 1; None takes one per GPU, or one on the CPU. Features
+            are computed by all workers that there are.
 
     Raises:
         RecipeError: If Ray isn't installed.
@@ -33,90 +34,90 @@ class RayExecutor:
     def __init__(self, address: str | None = None, workers: int | None = None) -> None:
         self.connection, self.workers = RayConnection(address), workers
 
-    def run(self, cells: Sequence[Chunk], account: Account) -> None:
-        """Carry out cells.
+    def run(self, chunks: Sequence[Chunk], tracker: ChunkTracker) -> None:
+        """Compute chunks.
 
         Args:
-            cells: Of one making.
-            account: Told of each cell when it is done.
+            chunks: Chunks of one job, at least one.
+            tracker: Each chunk is counted in it when it is done.
 
         Raises:
-            CacheError: If no machine of the cluster suits, one doesn't see inkfold's directory, or the workers at one cell
-                were killed each of three times; what is done is kept.
+            CacheError: If the cluster has no suitable device, a machine doesn't see inkfold's directory, or a chunk's worker
+                was lost three times; finished chunks are kept.
         """
         with self.connection.connected() as ray:
-            making = cells[0].making
-            needs = {"num_cpus": making.threads, "num_gpus": 0 if making.on_cpu else 1}
+            job = chunks[0].job
+            needs = {"num_cpus": job.threads, "num_gpus": 0 if job.on_cpu else 1}
             task = ray.remote(max_retries=ATTEMPTS - 1, **needs)(_run_on_machine)
             running: dict[Any, Chunk] = {}
-            with _witness(making.home) as witness:
+            with _shared_marker(job.home) as marker:
                 try:
-                    waiting = deque(cells)
+                    waiting = deque(chunks)
                     while waiting or running:
-                        for _ in range(max(FEWEST_AHEAD, AHEAD * _places(ray, making)) - len(running)):
+                        for _ in range(max(FEWEST_AHEAD, AHEAD * _capacity(ray, job)) - len(running)):
                             if waiting:
-                                cell = waiting.popleft()
-                                running[task.remote(cell, witness)] = cell
-                        for done in ray.wait([*running], num_returns=1, timeout=LOOK_S)[0]:
-                            cell = running.pop(done)
-                            seconds = _outcome(ray, done, cell)
-                            account.advance(len(cell))
-                            account.finish(cell, seconds)
+                                chunk = waiting.popleft()
+                                running[task.remote(chunk, marker)] = chunk
+                        for done in ray.wait([*running], num_returns=1, timeout=WAIT_S)[0]:
+                            chunk = running.pop(done)
+                            seconds = _result(ray, done, chunk)
+                            tracker.advance(len(chunk))
+                            tracker.finish(chunk, seconds)
                 finally:
-                    for left in running:
-                        ray.cancel(left, force=True)
+                    for task_id in running:
+                        ray.cancel(task_id, force=True)
 
     def close(self) -> None:
         """End what was started here, or leave the cluster."""
         self.connection.close()
 
 
-def _places(ray: Any, making: FeatureJob) -> int:
-    """Count the cells that the cluster has room for at once."""
-    there = ray.cluster_resources()
-    places = int(there.get("CPU", 0) // making.threads if making.on_cpu else there.get("GPU", 0))
-    if not places:
+def _capacity(ray: Any, job: FeatureJob) -> int:
+    """Count the chunks that the cluster can run at once."""
+    resources = ray.cluster_resources()
+    capacity = int(resources.get("CPU", 0) // job.threads if job.on_cpu else resources.get("GPU", 0))
+    if not capacity:
         raise CacheError(
-            f"on: the Ray cluster has no {'core' if making.on_cpu else 'GPU'} to work on, but {dict(there)}. Start its nodes "
+            f"on: the Ray cluster has no {'core' if job.on_cpu else 'GPU'} to work on, but {dict(resources)}. Start its nodes "
             "with --num-cpus or --num-gpus, or set backbone.device."
         )
-    return places
+    return capacity
 
 
-def _run_on_machine(cell: Chunk, witness: str) -> float | InkfoldError:
-    """Run a cell in Ray's worker; what the user can mend comes back as a value, without Ray's traceback around it."""
-    backbone = cell.making.backbone
+def _run_on_machine(chunk: Chunk, marker: str) -> float | InkfoldError:
+    """Compute a chunk in Ray's worker; the user's errors are returned, so that Ray wraps no traceback around them."""
+    backbone = chunk.job.backbone
     files = [Path(file) for file in (backbone.weights_file, backbone.changes_file) if file is not None]
-    for path in (cell.making.home / witness, *files):
+    for path in (chunk.job.home / marker, *files):
         if not path.is_file():
             return CacheError(
-                f"machine '{os.uname().nodename}': doesn't see {path}, which the planning machine has. With Ray on several "
-                "machines, INKFOLD_HOME and the weights must lie in a directory that all see under one path."
+                f"machine '{os.uname().nodename}': doesn't see {path}, which the machine that started the run has. With Ray on "
+                "several machines, INKFOLD_HOME and the weights must lie in a directory that all see under one path."
             )
     try:
-        return run_chunk(cell)
+        return run_chunk(chunk)
     except InkfoldError as error:
         return type(error)(str(error))
 
 
-def _outcome(ray: Any, done: Any, cell: Chunk) -> float:
+def _result(ray: Any, done: Any, chunk: Chunk) -> float:
     try:
-        outcome: float | InkfoldError = ray.get(done)
+        result: float | InkfoldError = ray.get(done)
     except (ray.exceptions.RaySystemError, *worker_losses(ray)) as error:
         raise CacheError(
-            f"{cell}: the worker at it was lost {ATTEMPTS} times: {str(error).splitlines()[0]} Give the workers more memory or "
-            "take a smaller backbone.batch_size, and run again; what is done is kept."
+            f"{chunk}: the worker that computed them was lost {ATTEMPTS} times: {str(error).splitlines()[0]} Give the workers "
+            "more memory or take a smaller backbone.batch_size, and run again; finished chunks are kept."
         ) from None
-    if isinstance(outcome, InkfoldError):
-        raise outcome
-    return outcome
+    if isinstance(result, InkfoldError):
+        raise result
+    return result
 
 
 @contextlib.contextmanager
-def _witness(home: Path) -> Iterator[str]:
-    """Leave a file in the directory that all machines must share, so that one which doesn't is found out."""
+def _shared_marker(home: Path) -> Iterator[str]:
+    """Leave a file in the directory that all machines must share while the block runs, to detect one that doesn't see it."""
     sweep_temp_files(home, STALE_AFTER_S)
-    name = f"witness{TEMP_MARK}{uuid.uuid4().hex}"
+    name = f"marker{TEMP_MARK}{uuid.uuid4().hex}"
     try:
         (home / name).touch()
         yield name

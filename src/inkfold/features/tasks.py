@@ -1,7 +1,8 @@
-"""The heavy work as a plan of cells: some drawings under one view, each cell giving one file that is whole or absent.
+"""The plan of an extraction: chunks of drawings under one view, each of which becomes one file that is whole or absent.
 
-A plan is a function of what is missing, never of time, of how many work or of who they are. A cell fixes the batch size and
-the thread count, which change the last bit of a few values: the same plan leaves the same bytes inline, in a pool and on Ray.
+A plan depends only on which features are missing: not on time, nor on how many workers there are or where they run. A chunk
+fixes the batch size and the thread count, which change the last bit of a few values: the same plan leaves the same bytes
+inline, in a pool and on Ray.
 """
 
 import contextlib
@@ -29,26 +30,26 @@ from inkfold.storage.pixels import ImageStore
 if TYPE_CHECKING:
     from inkfold.models.backbone import Backbone
 
-# About so many drawings a cell, to the nearest whole batch: what a killed worker loses at most, and what a file holds. On a
-# core of a CPU 64 are a second of EfficientNet-Lite0 and a minute of ViT-B; on an accelerator, which takes ten seconds to a
-# minute for 2048 of the largest backbones, ten million drawings are 4,900 files.
+# Drawings per chunk, to the nearest whole batch: what a killed worker loses at most, and what one file holds. On a core of a
+# CPU 64 take a second with EfficientNet-Lite0 and a minute with ViT-B; an accelerator takes ten seconds to a minute for 2048
+# with the largest backbones, and ten million drawings make 4,900 files.
 CPU_CHUNK_ROWS, CHUNK_ROWS = 64, 2048
-# Of one forward. More threads in one forward gain less than as many forwards at once, and would tie the result to the machine.
+# Of one forward pass. More gain less than as many passes at once, and would tie the result to the machine.
 THREADS = 1
-RENDERERS = 8  # threads that show drawings to an accelerator
+RENDERERS = 8  # threads that render views for an accelerator
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureJob:
-    """What makes features, besides the drawings and the view.
+    """Everything that decides features, besides the drawings and the view.
 
     Attributes:
-        home: inkfold's directory; for several machines one that all of them see under this path.
+        home: inkfold's directory; on several machines, all of them see it under this path.
         backbone: The resolved backbone.
-        image: How drawings became pixels.
+        image: Image options of the pixel store that the drawings are read from.
         device: `cpu`, `cuda` or `mps`.
-        batch_size: Images a forward.
-        threads: Of a forward on the CPU.
+        batch_size: Drawings per forward pass, at least 1.
+        threads: Threads of a forward pass on the CPU, at least 1.
     """
 
     home: Path
@@ -60,12 +61,12 @@ class FeatureJob:
 
     @property
     def on_cpu(self) -> bool:
-        """Whether processor cores do the work."""
+        """Whether the backbone runs on the CPU."""
         return self.device == "cpu"
 
     @property
-    def cell_rows(self) -> int:
-        """How many drawings a cell has: whole batches."""
+    def chunk_rows(self) -> int:
+        """Number of drawings in a chunk: whole batches."""
         rows = CPU_CHUNK_ROWS if self.on_cpu else CHUNK_ROWS
         return self.batch_size * max(1, round(rows / self.batch_size))
 
@@ -80,16 +81,16 @@ class FeatureJob:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of work that is done whole or not at all.
+    """Drawings under one view, whose features are computed whole or not at all.
 
     Attributes:
-        making: What makes the features.
-        view: How the drawings are shown.
-        directory: Where the driver expects the file.
-        drawings: Digests, sorted.
+        job: Backbone, image options and device.
+        view: View under which the drawings are rendered.
+        directory: Where the process that planned the chunk expects its file.
+        drawings: Digests of the drawings' bytes, sorted.
     """
 
-    making: FeatureJob
+    job: FeatureJob
     view: View
     directory: Path
     drawings: tuple[bytes, ...]
@@ -98,124 +99,124 @@ class Chunk:
         return len(self.drawings)
 
     def __str__(self) -> str:
-        return f"{len(self)} drawings of '{self.making.backbone.name}' under {self.view}, the first {self.drawings[0].decode()}"
+        return f"{len(self)} drawings of '{self.job.backbone.name}' under {self.view}, the first {self.drawings[0].decode()}"
 
 
-def plan_chunks(making: FeatureJob, missing: Mapping[View, Shaped[np.ndarray, " rows"]]) -> list[Chunk]:
-    """Cut what is missing into cells.
+def plan_chunks(job: FeatureJob, missing: Mapping[View, Shaped[np.ndarray, " rows"]]) -> list[Chunk]:
+    """Divide the missing features into chunks.
 
-    Whole cells that are done leave the others as they were: sorted drawings are cut at whole batches, and only the last cell
-    is smaller.
+    Chunks that are done don't change the others: sorted drawings are cut at whole batches, and only the last chunk is smaller.
 
     Args:
-        making: What makes the features.
-        missing: Digests by view, in any order, with or without repetitions.
+        job: Backbone, image options and device.
+        missing: By view, the digests of the drawings whose features are missing, in any order; they may repeat.
 
     Returns:
-        View by view; each drawing of a view in one cell.
+        The chunks, view by view; each drawing of a view is in one of them.
     """
-    cells = []
+    chunks = []
     for view, digests in missing.items():
         drawings = sorted(set(digests.tolist()))
-        directory = making.bank(view).shards.directory
-        for start in range(0, len(drawings), making.cell_rows):
-            cells.append(Chunk(making, view, directory, tuple(drawings[start : start + making.cell_rows])))
-    return cells
+        directory = job.bank(view).shards.directory
+        for start in range(0, len(drawings), job.chunk_rows):
+            chunks.append(Chunk(job, view, directory, tuple(drawings[start : start + job.chunk_rows])))
+    return chunks
 
 
-class Account:
-    """What is done of a plan; threads may tell it at once.
+class ChunkTracker:
+    """Counts what is done of a plan. Several threads may call it at once.
 
     Args:
-        cells: The plan.
-        progress: Told of drawings.
+        chunks: The plan.
+        progress: Called with the number of drawings done.
     """
 
-    def __init__(self, cells: Sequence[Chunk], progress: Progress = silent) -> None:
-        self._total, self._done, self._progress = sum(map(len, cells)), 0, progress
+    def __init__(self, chunks: Sequence[Chunk], progress: Progress = silent) -> None:
+        self._total, self._done, self._progress = sum(map(len, chunks)), 0, progress
         self._lock = threading.Lock()
         self._rows: dict[View, int] = {}
         self._seconds: dict[View, float] = {}
         self._first, self._last = float("inf"), 0.0
 
     def advance(self, rows: int) -> None:
-        """Tell that so many drawings more went through the backbone."""
+        """Count drawings that went through the backbone."""
         with self._lock:
             self._done += rows
             self._progress("features", min(self._done, self._total), self._total)
 
-    def finish(self, cell: Chunk, seconds: float) -> None:
-        """Tell that a cell's file is there, and what it took whoever made it."""
+    def finish(self, chunk: Chunk, seconds: float) -> None:
+        """Count a chunk whose file is complete, with the seconds that its worker took."""
         with self._lock:
             now = time.perf_counter()
             self._first, self._last = min(self._first, now - seconds), max(self._last, now)
-            self._rows[cell.view] = self._rows.get(cell.view, 0) + len(cell)
-            self._seconds[cell.view] = self._seconds.get(cell.view, 0.0) + seconds
+            self._rows[chunk.view] = self._rows.get(chunk.view, 0) + len(chunk)
+            self._seconds[chunk.view] = self._seconds.get(chunk.view, 0.0) + seconds
 
     def spent(self) -> dict[View, tuple[int, float]]:
-        """Give each view's drawings, and its share of the wall time from the first cell's start to the last one's end."""
+        """Return each view's drawings, and its share of the wall time from the first chunk's start to the last one's end."""
         share = (self._last - self._first) / (sum(self._seconds.values()) or 1.0)
         return {view: (rows, self._seconds[view] * share) for view, rows in self._rows.items()}
 
 
 class Worker:
-    """What a process keeps from cell to cell: the backbone once it is built, and the index of the pixel store.
+    """Computes the chunks of one job, and keeps the backbone and the index of the pixel store from chunk to chunk.
 
-    Threads may work in it at once; on an accelerator their forwards take turns, and reading, showing and writing run beside.
+    Several threads may call `run` at once; on an accelerator their forward passes take turns, while others read, render and
+    write.
 
     Args:
-        making: Of all its cells.
-        read: Gives the pixels of drawings by their digests, to several threads at once; None reads the pixel store.
-        write: Takes each cell and its features, from several threads at once; None writes them to the feature bank.
+        job: The job that all its chunks belong to.
+        read: Returns the pixels of drawings by their digests; called from several threads. None reads the pixel store.
+        write: Stores a chunk's features; called from several threads. None writes them to the feature bank.
     """
 
     def __init__(
         self,
-        making: FeatureJob,
+        job: FeatureJob,
         read: Callable[[Shaped[np.ndarray, " n"]], UInt8[np.ndarray, "n size size *channels"]] | None = None,
         write: Callable[[Chunk, Float16[np.ndarray, "n d"]], None] | None = None,
     ) -> None:
-        self._making = making
+        self._job = job
         self._backbone: Backbone | None = None
-        self._store = making.store()
+        self._store = job.store()
         self._read, self._write = read or self._read_store, write or _write_bank
         self._building, self._reading = threading.Lock(), threading.Lock()
-        self._turn = contextlib.nullcontext() if making.on_cpu else threading.Lock()
+        self._turn = contextlib.nullcontext() if job.on_cpu else threading.Lock()
 
-    def run(self, cell: Chunk, tell: Callable[[int], None] | None = None) -> float:
-        """Make a cell's file.
+    def run(self, chunk: Chunk, on_batch: Callable[[int], None] | None = None) -> float:
+        """Compute a chunk's features and store them.
 
         Args:
-            cell: Of this making; its drawings are in the pixel store.
-            tell: Told how many drawings each batch has.
+            chunk: A chunk of this worker's job.
+            on_batch: Called after each batch with its number of drawings.
 
         Returns:
-            Seconds, building the backbone left out.
+            Seconds that it took, without building the backbone.
 
         Raises:
-            CacheError: If a drawing's pixels are gone, the disk is full, or this machine's libraries make other features.
-            WeightsError: If the backbone can't be built, or gives what is no number.
+            CacheError: If a drawing's pixels are gone, the disk is full, or this machine's libraries give other features.
+            WeightsError: If the backbone can't be built, or returns values that are not finite.
             RecipeError: If a batch is too large for the device's memory.
         """
         import torch  # noqa: PLC0415 - seconds
 
-        _refuse_other_libraries(cell)
+        _refuse_other_libraries(chunk)
         backbone = self._build()
-        torch.set_num_threads(cell.making.threads)
+        torch.set_num_threads(chunk.job.threads)
         started, parts = time.perf_counter(), []
-        with contextlib.closing(self._shown(cell)) as batches:
+        with contextlib.closing(self._rendered(chunk)) as batches:
             for pixels in batches:
                 with self._turn:
-                    parts.append(_forward(backbone, pixels, cell))
-                if tell is not None:
-                    tell(len(pixels))
-        self._write(cell, np.concatenate(parts))
+                    parts.append(_forward(backbone, pixels, chunk))
+                if on_batch is not None:
+                    on_batch(len(pixels))
+        self._write(chunk, np.concatenate(parts))
         return time.perf_counter() - started
 
     def _build(self) -> "Backbone":
         with self._building:
             if self._backbone is None:
-                self._backbone = build_backbone(self._making)
+                self._backbone = build_backbone(self._job)
             return self._backbone
 
     def _read_store(self, batch: np.ndarray) -> np.ndarray:
@@ -224,82 +225,85 @@ class Worker:
                 self._store.look()
             return self._store.read(batch)
 
-    def _shown(self, cell: Chunk) -> Generator[np.ndarray, None, None]:
-        """Show batches as the view has them, on an accelerator ahead of it and beside it, in threads."""
-        making, names = cell.making, np.array(cell.drawings, DIGEST_DTYPE)
-        size_px, step = making.backbone.image_size, making.batch_size
+    def _rendered(self, chunk: Chunk) -> Generator[np.ndarray, None, None]:
+        """Render the chunk's batches under its view; for an accelerator in threads, ahead of its forward passes."""
+        job, names = chunk.job, np.array(chunk.drawings, DIGEST_DTYPE)
+        size_px, step = job.backbone.image_size, job.batch_size
         batches = (names[start : start + step] for start in range(0, len(names), step))
         tasks = ((self._read(batch), batch.tolist()) for batch in batches)
 
-        def show(task: tuple[np.ndarray, list[bytes]]) -> np.ndarray:
-            return render_batch(task[0], cell.view, task[1], size_px)
+        def render_task(task: tuple[np.ndarray, list[bytes]]) -> np.ndarray:
+            return render_batch(task[0], chunk.view, task[1], size_px)
 
-        if making.on_cpu or (not cell.view.operations and making.image.size_px == size_px):
-            yield from map(show, tasks)  # other cells keep the cores busy meanwhile
+        if job.on_cpu or (not chunk.view.operations and job.image.size_px == size_px):
+            yield from map(render_task, tasks)  # other chunks keep the cores busy meanwhile
             return
         workers = min(RENDERERS, available_cores())
-        yield from ahead(show, tasks, workers, workers + 1)
+        yield from ahead(render_task, tasks, workers, workers + 1)
 
 
-def _write_bank(cell: Chunk, features: np.ndarray) -> None:
-    cell.making.bank(cell.view).shards.append(np.array(cell.drawings, DIGEST_DTYPE), features)
+def _write_bank(chunk: Chunk, features: np.ndarray) -> None:
+    chunk.job.bank(chunk.view).shards.append(np.array(chunk.drawings, DIGEST_DTYPE), features)
 
 
-def _forward(backbone: "Backbone", pixels: np.ndarray, cell: Chunk) -> np.ndarray:
+def _forward(backbone: "Backbone", pixels: np.ndarray, chunk: Chunk) -> np.ndarray:
     import torch  # noqa: PLC0415 - seconds
 
     try:
         return backbone.extract(pixels)
     except torch.OutOfMemoryError:
         raise RecipeError(
-            f"{cell}: out of memory at {backbone.batch_size} drawings a forward. Free the device for it, or take a smaller "
-            "backbone, a smaller image.size or backbone.precision=bfloat16."
+            f"{chunk}: out of memory with {backbone.batch_size} drawings per forward pass. Free the device for it, or take a "
+            "smaller backbone, a smaller image.size or backbone.precision=bfloat16."
         ) from None
 
 
-def build_backbone(making: FeatureJob) -> "Backbone":
-    """Build the backbone on the device.
+def build_backbone(job: FeatureJob) -> "Backbone":
+    """Build a job's backbone on its device.
 
     Args:
-        making: Names both.
+        job: Names the backbone, the device and the batch size.
 
     Returns:
-        It, ready to extract.
+        The backbone with its weights.
 
     Raises:
         WeightsError: If the weights aren't this model's.
     """
     from inkfold.models.backbone import Backbone, choose_device  # noqa: PLC0415 - torch takes a second
 
-    return Backbone(making.backbone, choose_device(making.device), making.batch_size)
+    return Backbone(job.backbone, choose_device(job.device), job.batch_size)
 
 
-_kept: dict[str, Worker] = {}  # of a worker process: the workshop of its last cell
-_for_ever = contextlib.ExitStack()
+_last_worker: dict[str, Worker] = {}  # of this worker process, by the job of its last chunk
+_process_lifetime = contextlib.ExitStack()
 
 
-def run_chunk(cell: Chunk) -> float:
-    """Make a cell's file in a worker process, which keeps the backbone for the cells that follow.
+def run_chunk(chunk: Chunk) -> float:
+    """Compute a chunk in a worker process, which keeps the backbone for the next chunks of the same job.
 
     Args:
-        cell: What to do.
+        chunk: A chunk of any job.
 
     Returns:
-        Seconds, see `Worker.run`.
+        Seconds that it took; see `Worker.run`.
     """
-    making = cell.making
-    name = key_digest({**making.backbone.as_json(), "home": str(making.home), "image": str(making.image), "on": making.device})
-    if name not in _kept:
-        if not _kept:
-            _for_ever.enter_context(undisturbed())
-        _kept.clear()
-        _kept[name] = Worker(making)
-    return _kept[name].run(cell)
+    job = chunk.job
+    name = key_digest({**job.backbone.as_json(), "home": str(job.home), "image": str(job.image), "on": job.device})
+    if name not in _last_worker:
+        if not _last_worker:
+            _process_lifetime.enter_context(worker_settings())
+        _last_worker.clear()
+        _last_worker[name] = Worker(job)
+    return _last_worker[name].run(chunk)
 
 
 @contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """Let cells run in this process: memory is kept, OpenCV and PyTorch leave threads to the cells, and get theirs back."""
+def worker_settings() -> Iterator[None]:
+    """Prepare this process for chunks while the block runs: freed memory is kept, and OpenCV starts no threads of its own.
+
+    PyTorch's thread count, which each chunk sets, is restored at the end.
+    """
     import torch  # noqa: PLC0415 - seconds
 
     from inkfold.models.backbone import keep_freed_memory  # noqa: PLC0415 - torch
@@ -312,11 +316,12 @@ def undisturbed() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _refuse_other_libraries(cell: Chunk) -> None:
-    directory = cell.making.bank(cell.view).shards.directory
-    wanted, found = cell.making.backbone.timm_version, version("timm")
-    if directory != cell.directory or found != wanted:
+def _refuse_other_libraries(chunk: Chunk) -> None:
+    directory = chunk.job.bank(chunk.view).shards.directory
+    expected, installed = chunk.job.backbone.timm_version, version("timm")
+    if directory != chunk.directory or installed != expected:
         raise CacheError(
-            f"{cell}: this machine's libraries would make other features than the one's that planned them: directory "
-            f"{directory.name}, expected {cell.directory.name}; timm {found}, expected {wanted}. Install the same versions."
+            f"{chunk}: this machine's libraries would give other features than those of the machine that planned them: "
+            f"directory {directory.name}, expected {chunk.directory.name}; timm {installed}, expected {expected}. Install "
+            "the same versions."
         )

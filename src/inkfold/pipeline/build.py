@@ -1,5 +1,6 @@
-"""Turns a recipe into a plan, once: here, and in `run`, recipes stop, and components get their own sections, settled."""
+"""Turns a recipe into a plan, once: below this package, components take their own sections and no recipe."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -28,22 +29,24 @@ if TYPE_CHECKING:
 
     from inkfold.heads.fit import Trial
 
+log = logging.getLogger("inkfold.pipeline")
+
 
 def settle_recipe(
     recipe: Recipe | Mapping[str, Any] | str | Path, overrides: tuple[str, ...] = (), data: str | Path | None = None
 ) -> Recipe:
-    """Validate a recipe in any of its forms, with the data's folder made absolute and a backbone chosen if it names none.
+    """Validate a recipe in any of its forms, make its paths absolute, and choose a backbone if it names none.
 
     Args:
-        recipe: A recipe, its raw keys, a YAML file, or a shipped recipe's name.
-        overrides: `dotted.key=value`.
-        data: The folder of drawings.
+        recipe: A recipe, its keys as nested mappings, a YAML file, or a shipped recipe's name.
+        overrides: `dotted.key=value`; the last one of a key wins.
+        data: The folder of drawings; None takes the recipe's.
 
     Returns:
-        The recipe that the run will hold.
+        The recipe as it is written into the run.
 
     Raises:
-        RecipeError: With every problem.
+        RecipeError: With every problem of the recipe, or if no folder of drawings is named.
     """
     if isinstance(recipe, Recipe):
         recipe = recipe.model_dump(mode="json")
@@ -56,31 +59,32 @@ def settle_recipe(
     root = settled.data.root if data is None else str(data)
     if root is None:
         raise RecipeError("data: is missing. Say where the drawings are: data=DIR.")
-    backbone, chosen = settled.backbone, dict[str, str]()
+    backbone = settled.backbone
     if backbone.name == AUTO:
-        chosen["name"] = choose_backbone()
+        backbone = backbone.model_copy(update={"name": choose_backbone()})
     if backbone.weights is not None and backbone.weights != UNTRAINED:
-        chosen["weights"] = str(Path(backbone.weights).expanduser().absolute())
-    settled = settled.model_copy(update={"backbone": backbone.model_copy(update=chosen)})
-    return settled.model_copy(update={"data": settled.data.model_copy(update={"root": str(Path(root).absolute())})})
+        weights = Path(backbone.weights).expanduser().absolute()
+        backbone = backbone.model_copy(update={"weights": str(weights)})
+    data_settings = settled.data.model_copy(update={"root": str(Path(root).absolute())})
+    return settled.model_copy(update={"backbone": backbone, "data": data_settings})
 
 
 def data_options(recipe: Recipe) -> DataOptions:
-    """Put the recipe's section `data` together with its column of groups, as `read_dataset` takes it."""
+    """Combine the recipe's section `data` with its column of groups, for `read_dataset`."""
     return DataOptions(**recipe.data.model_dump(), group_column=recipe.folds.group_column)
 
 
 def read_again(run: Run, cost: Cost, progress: Progress = silent, data: str | Path | None = None) -> ReadData:
-    """Read the files of the data that a run was trained on.
+    """Read the files of the drawings that a run was trained on.
 
     Args:
         run: A finished run.
         cost: Seconds are added to it.
         progress: Called after each thousand files.
-        data: Where the drawings are now, if they have moved.
+        data: The folder where the drawings are now; None if they haven't moved.
 
     Returns:
-        The files' digests.
+        The data set and its files.
 
     Raises:
         PredictionError: If the drawings aren't those that the run was trained on.
@@ -88,27 +92,27 @@ def read_again(run: Run, cost: Cost, progress: Progress = silent, data: str | Pa
     """
     root = str(run.recipe.data.root if data is None else data)
     dataset = read_dataset(root, data_options(run.recipe))
-    read = read_files(dataset, None if dataset.test is None else dataset.test.targets, cost, progress)
+    read = read_files(dataset, cost, progress)
     if read.fingerprint != run.manifest["data_fingerprint"]:
         raise PredictionError(
-            f"{root}: these are not the drawings that {run.path} learnt from: some have changed since, come or gone. "
-            "Restore them, say where those are (--data DIR), or train again."
+            f"{root}: these are not the drawings that {run.path} was trained on: some were changed, added or removed. "
+            "Restore them, name the folder that has them (--data DIR), or train again."
         )
     return read
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
-    """What a recipe comes to on this machine: all that its sections leave to the backbone and to the device is settled.
+    """A recipe on this machine: what its settings leave open (`auto`, None) is chosen.
 
     Attributes:
-        recipe: The recipe, as the run holds it.
+        recipe: The recipe as it is written into the run.
         device: Device that heads and backbones are trained on.
-        extractor: The resolved backbone and image settings, and where features are computed.
+        extractor: Computes features: the resolved backbone, the image options and the executor.
         curriculum: View and learning-rate factor of each epoch.
-        test_views: Views whose predictions are averaged.
-        trial: The head, and how it is trained.
-        finetune: Which part of the backbone is trained, and how; None where it is frozen.
+        test_views: Views whose predictions are averaged; at least one.
+        trial: The kind of head, and how it is trained.
+        finetune: Settings of the fine-tuning; None if the backbone stays frozen.
     """
 
     recipe: Recipe
@@ -121,10 +125,10 @@ class TrainingPlan:
 
 
 def build_plan(recipe: Recipe, executor: Executor | None = None) -> TrainingPlan:
-    """Settle everything that a recipe leaves open: weights, device, precisions, image size, views; nothing is built yet.
+    """Choose what a recipe leaves open: weights, device, precisions, image size, views. No network is built yet.
 
     Args:
-        recipe: The recipe, settled.
+        recipe: A recipe from `settle_recipe`.
         executor: Computes features; None computes them in this process.
 
     Returns:
@@ -137,10 +141,12 @@ def build_plan(recipe: Recipe, executor: Executor | None = None) -> TrainingPlan
     from inkfold.models.backbone import choose_device, choose_precision  # noqa: PLC0415 - torch takes a second
 
     device = choose_device(recipe.backbone.device)
-    backbone = resolve_backbone(
-        backbone_spec(recipe, choose_precision(recipe.backbone.precision, device)), home() / "backbones"
-    )
+    precision = choose_precision(recipe.backbone.precision, device)
+    backbone = resolve_backbone(backbone_spec(recipe, precision), home() / "backbones")
     image = image_options(recipe, backbone)
+    log.info(
+        "plan: %s on %s in %s, drawings of %d px, head %s", backbone.name, device, precision, image.size_px, recipe.head.kind
+    )
     return TrainingPlan(
         recipe=recipe,
         device=device,
@@ -153,7 +159,7 @@ def build_plan(recipe: Recipe, executor: Executor | None = None) -> TrainingPlan
 
 
 def build_curriculum(recipe: Recipe) -> Curriculum:
-    """Turn the recipe's stages into epochs and views; without stages, one stage of drawings as they are."""
+    """Turn the recipe's stages into a curriculum; without stages, all epochs train on drawings as they are."""
     stages, start = [], 0
     for stage in recipe.curriculum or (StageSettings(),):
         end = stage.until_epoch or recipe.epochs
@@ -164,7 +170,7 @@ def build_curriculum(recipe: Recipe) -> Curriculum:
 
 
 def build_trial(recipe: Recipe, device: "torch.device") -> "Trial":
-    """Put together the recipe's head and how it is trained, the precision settled for a device."""
+    """Combine the recipe's head and its training's settings, with the precision chosen for a device."""
     from inkfold.heads.fit import Trial  # noqa: PLC0415
     from inkfold.models.backbone import choose_precision  # noqa: PLC0415 - torch takes a second
 
@@ -173,7 +179,7 @@ def build_trial(recipe: Recipe, device: "torch.device") -> "Trial":
 
 
 def settle_finetuning(recipe: Recipe) -> FinetuneSettings:
-    """Settle the precision of a recipe's fine-tuning for its device.
+    """Return the settings of a recipe's fine-tuning, with the precision chosen for its device.
 
     Raises:
         RecipeError: If this machine can't fine-tune as the recipe says.
@@ -187,20 +193,22 @@ def settle_finetuning(recipe: Recipe) -> FinetuneSettings:
 
 
 def check_options(root: str | Path, settings: Sequence[str]) -> tuple[DataOptions, int]:
-    """Read the settings of `inkfold check` by the recipe's own grammar.
+    """Read the settings of `inkfold check`, which are a recipe's; those of the section `data` may omit its name.
 
     Args:
         root: The folder of drawings.
-        settings: `on_broken=skip`, `data.label_column=word`, `folds.group_column=who`, `k=5`.
+        settings: Such as `on_broken=skip`, `data.label_column=word`, `folds.group_column=who`, `k=5`.
 
     Returns:
-        The options and the number of folds.
+        The options of the data, and the number of folds.
 
     Raises:
-        RecipeError: With every problem.
+        RecipeError: With every problem of the settings.
     """
-    sections = {"k": "folds.k", "group_column": "folds.group_column"}
-    named = [f"{sections.get(text.partition('=')[0], text.partition('=')[0])}={text.partition('=')[2]}" for text in settings]
-    dotted = [text if "." in text.partition("=")[0] else f"data.{text}" for text in named]
-    recipe = settle_recipe({"backbone": {"name": "none"}}, tuple(dotted), root)
+    overrides = []
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        section = "folds." if key in ("k", "group_column") else "" if "." in key else "data."
+        overrides.append(f"{section}{key}={value}")
+    recipe = settle_recipe({"backbone": {"name": "none"}}, tuple(overrides), root)
     return data_options(recipe), recipe.folds.k

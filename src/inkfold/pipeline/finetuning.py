@@ -1,6 +1,7 @@
-"""Fine-tuning as a stage of a run: who trains together, what each fold starts from, and the teacher that it imitates."""
+"""The stage that fine-tunes a run's backbone: which processes train together, where each fold starts, and the teacher."""
 
 import contextlib
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -29,18 +30,20 @@ if TYPE_CHECKING:
     from inkfold.finetune.train_folds import FinetunedFolds, FinetuneJob
     from inkfold.heads.fit import FittedHeads
 
+log = logging.getLogger("inkfold.pipeline")
+
 WAIT_S = 0.2
 
 
 @contextlib.contextmanager
 def joined_processes(recipe: Recipe) -> "Iterator[ProcessGroup | None]":
-    """Join the processes that fine-tune together.
+    """Join the processes that fine-tune together, such as those that `torchrun` started.
 
     Args:
-        recipe: The recipe, settled.
+        recipe: A recipe from `settle_recipe`.
 
     Yields:
-        This process's place among them; None where nothing is fine-tuned.
+        The group that this process is in, perhaps alone; None if the recipe fine-tunes nothing.
 
     Raises:
         RecipeError: If this machine can't fine-tune as the recipe says, before any drawing is read.
@@ -60,7 +63,7 @@ def finetune_folds(
     plan: TrainingPlan,
     inputs: TrainingInputs,
     folds: Bool[np.ndarray, "folds n"],
-    heads: "FittedHeads",
+    fitted: "FittedHeads",
     out: Path,
     *,
     group: "ProcessGroup",
@@ -71,37 +74,49 @@ def finetune_folds(
 
     Args:
         plan: The run's plan.
-        inputs: Its drawings.
+        inputs: The run's drawings.
         folds: True where a fold trains on a drawing.
-        heads: Heads that were trained on the frozen features, which the training starts from.
+        fitted: Heads that were trained on the frozen features, which the training starts from.
         out: The run's directory.
         group: The processes that train together.
-        cost: Drawings that went forwards and backwards, and seconds, are added to it.
+        cost: Drawings that training sent forwards and backwards, and seconds, are added to it.
         progress: Called after each step.
 
     Returns:
-        The trained heads, and the files with what changed of the backbone.
+        The trained heads, and the files with each fold's changes to the backbone.
 
     Raises:
-        RecipeError: If a loss isn't finite, or memory doesn't suffice.
+        RecipeError: If a loss isn't finite, or the memory is too small.
         CacheError: If the disk is full.
     """
     from inkfold.finetune.train_folds import FinetuneJob  # noqa: PLC0415 - torch takes a second
 
-    settings = plan.recipe.finetune
     teacher = _teacher(plan, inputs, cost, progress)
-    job = FinetuneJob(
-        _finetune_plan(plan, inputs, heads, teacher, out, group), folds, out.absolute(), settings.interpolate, group.device.type
-    )
+    finetune_plan = _finetune_plan(plan, inputs, fitted, teacher, out, group)
+    job = FinetuneJob(finetune_plan, folds, out.absolute(), plan.recipe.finetune.interpolate, group.device.type)
     with cost.timed("finetune"):
-        finetuned = train_where_started(job, group, plan.extractor.launcher, progress)
+        finetuned = train_where_started(job, group, plan.extractor.executor, progress)
     cost.trained += finetuned.trained
     cost.waited = round(finetuned.waited_s / max(cost.seconds["finetune"], 1e-9), 4)
     return finetuned
 
 
 def train_where_started(job: "FinetuneJob", group: "ProcessGroup", executor: Executor, progress: Progress) -> "FinetunedFolds":
-    """Train here, with the processes that were started together, or let Ray start them where it computes the features."""
+    """Train in the processes that were started together, or else in processes that Ray starts.
+
+    Args:
+        job: What is trained.
+        group: The processes that were started together; Ray starts others only if this process is alone.
+        executor: Where features are computed; Ray's processes are started if they are computed on Ray.
+        progress: Called after each step.
+
+    Returns:
+        The fine-tuned folds.
+
+    Raises:
+        RecipeError: If a loss isn't finite, or the memory is too small.
+        CacheError: If the disk is full, or Ray's processes were lost.
+    """
     from inkfold.finetune.train_folds import train_folds  # noqa: PLC0415 - torch takes a second
 
     if isinstance(executor, RayExecutor) and group.size == 1:
@@ -113,7 +128,15 @@ def train_where_started(job: "FinetuneJob", group: "ProcessGroup", executor: Exe
 
 
 def wait_for_run(out: Path, fingerprint: str) -> Run:
-    """Wait until the first process has written the manifest, and load the run."""
+    """Wait until the first process has written the manifest, and load the run.
+
+    Args:
+        out: The run's directory.
+        fingerprint: Fingerprint of the data; see `ReadData`.
+
+    Returns:
+        The finished run.
+    """
     while (run := finished_run(out, fingerprint)) is None:
         time.sleep(WAIT_S)
     return run
@@ -127,14 +150,15 @@ def _finetune_plan(
     out: Path,
     group: "ProcessGroup",
 ) -> "FinetunePlan":
-    """Put together what is fine-tuned, on what, and how."""
+    """Combine the network, the drawings and the settings of the fine-tuning."""
     from inkfold.finetune.loader import DrawingLoader  # noqa: PLC0415
     from inkfold.finetune.plan import FinetunePlan  # noqa: PLC0415 - torch takes a second
     from inkfold.finetune.train_folds import settle_start  # noqa: PLC0415
 
     assert fitted.heads is not None
     assert plan.finetune is not None
-    extractor, prepared, heads, seed = plan.extractor, inputs.prepared, fitted.heads, plan.recipe.seed
+    extractor, prepared, seed = plan.extractor, inputs.prepared, plan.recipe.seed
+    heads = fitted.heads
     if plan.finetune.start == "random":
         heads = start_heads(fitted.spec, heads, [(seed, 1, fold, 0) for fold in fitted.folds])
     source = key_digest({"data": prepared.read.fingerprint, "backbone": extractor.backbone.key()})
@@ -157,7 +181,7 @@ def _finetune_plan(
 def _teacher(plan: TrainingPlan, inputs: TrainingInputs, cost: Cost, progress: Progress) -> "Teacher | None":
     """Compute the teacher's features of the training drawings under every view of the curriculum; None without a teacher.
 
-    A run teaches by its backbone, or, where each fold has a backbone of its own, by its first fold's.
+    The teacher is a run's backbone; that of the first fold if each fold has one of its own.
     """
     from inkfold.finetune.distillation import Teacher  # noqa: PLC0415 - torch takes a second
 
@@ -165,9 +189,11 @@ def _teacher(plan: TrainingPlan, inputs: TrainingInputs, cost: Cost, progress: P
     if settings.teacher is None:
         return None
     first, _ = Run.load(settings.teacher).extractors()[0]
-    extractor, prepared, views = replace(first, launcher=plan.extractor.launcher), inputs.prepared, plan.curriculum.views()
+    extractor = replace(first, executor=plan.extractor.executor)
+    prepared, views = inputs.prepared, plan.curriculum.views()
+    log.info("teacher %s: backbone %s", settings.teacher, extractor.backbone.name)
     with cost.timed("teacher"):
-        extractor.decode(prepared.read.train, cost, progress, views)  # what is broken has been reported by now
+        extractor.decode(prepared.read.train, cost, progress, views)  # broken drawings have been reported by now
         features = extractor.extract(prepared.digests, cost, progress, views)
     key = {"backbone": extractor.backbone.key(), "image": extractor.image.key()}
     return Teacher(key, features, settings.teacher_weight)

@@ -1,5 +1,6 @@
-"""Everything that heads are trained on and predict: decoded drawings, folds, features under every view."""
+"""Puts together what heads are trained on and predict: decoded drawings, features under every view, folds."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,16 +20,18 @@ from inkfold.pipeline.prepare import Prepared, ReadData, decode, find_seen, grou
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress
 
+log = logging.getLogger("inkfold.pipeline")
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingInputs:
-    """Everything that heads are trained on and predict.
+    """Drawings and features that heads are trained on and predict.
 
     Attributes:
         plan: The run's plan.
         prepared: The drawings.
         features: Features of the training drawings under every view.
-        test_features: Features of the test drawings that can be read; None without any.
+        test_features: Features of the test drawings that can be read; None if there are none or backbones are fine-tuned.
     """
 
     plan: TrainingPlan
@@ -39,10 +42,10 @@ class TrainingInputs:
     def features_by_fold(
         self, files: Sequence[str], folds: Bool[np.ndarray, "folds n"], out: Path, *, cost: Cost, progress: Progress
     ) -> FoldFeatures:
-        """Compute each fold's features by its own fine-tuned backbone, in the way that new drawings' will be computed.
+        """Compute each fold's features by its own fine-tuned backbone, as those of new drawings will be computed.
 
         Args:
-            files: Each fold's file of changes to the backbone, below the run's directory.
+            files: Each fold's file of changes to the backbone, relative to the run's directory.
             folds: True where a fold trained on a drawing.
             out: The run's directory.
             cost: Forward passes and seconds are added to it.
@@ -51,30 +54,35 @@ class TrainingInputs:
         Returns:
             The features that each fold's head predicts from.
         """
-        extractor, out = self.plan.extractor, out.absolute()  # other machines' processes run in other directories
-        extractors = [replace(extractor, backbone=extractor.backbone.tuned(out / name)) for name in files]
+        extractor = self.plan.extractor
+        paths = [out.absolute() / name for name in files]  # processes of other machines run in other directories
+        extractors = [replace(extractor, backbone=extractor.backbone.tuned(path)) for path in paths]
         views = tuple(dict.fromkeys((IDENTITY, *self.plan.test_views)))
         return features_by_fold(extractors, self.prepared, folds, views, cost, progress)
 
 
 def prepare_inputs(plan: TrainingPlan, read: ReadData, cost: Cost, progress: Progress) -> TrainingInputs:
-    """Decode drawings and compute the features of all views that a plan trains on and predicts by.
+    """Decode the drawings, and compute their features under all views that a plan needs.
+
+    Features of a backbone that will be fine-tuned are computed of drawings as they are only: its training renders the other
+    views itself.
 
     Args:
-        plan: The plan; of a backbone that is fine-tuned, drawings as they are suffice, since it sees the other views by itself.
-        read: The drawings' files.
+        plan: The run's plan.
+        read: The data set and its files.
         cost: Forward passes and seconds are added to it.
         progress: Called as each stage advances.
 
     Returns:
-        The features, in the bank.
+        The drawings and their features, which are in the bank.
 
     Raises:
         DataError: If drawings can't be read.
         WeightsError: If the backbone's weights can't be had.
         RecipeError: If the backbone can't be trained as the recipe says.
     """
-    recipe, extractor, frozen = plan.recipe, plan.extractor, plan.finetune is None
+    recipe, extractor = plan.recipe, plan.extractor
+    frozen = plan.finetune is None
     if plan.finetune is not None:
         from inkfold.finetune.network import check_trainable  # noqa: PLC0415 - torch takes a second
 
@@ -83,12 +91,16 @@ def prepare_inputs(plan: TrainingPlan, read: ReadData, cost: Cost, progress: Pro
     prepared = decode(
         read, extractor, recipe.data.on_broken, cost, progress, views=views, test_views=plan.test_views, pixels=not frozen
     )
-    signatures, weights = extractor.signatures(), extractor.backbone.weights_file
+
+    signatures = extractor.signatures()
     if recipe.folds.group_duplicates:
         prepared = group_duplicates(prepared, signatures, cost, progress)
+    weights = extractor.backbone.weights_file
     prepared = find_seen(prepared, None if weights is None else Path(weights), signatures, cost, progress)
-    features, test_features = extractor.extract(prepared.digests, cost, progress, views), None
-    if frozen and prepared.test_digests is not None and len(prepared.test_digests):
+
+    features = extractor.extract(prepared.digests, cost, progress, views)
+    test_features = None
+    if frozen and prepared.test_digests is not None:
         test_features = extractor.extract(prepared.test_digests, cost, progress, plan.test_views)
     return TrainingInputs(plan, prepared, features, test_features)
 
@@ -97,9 +109,9 @@ def assign_to_folds(recipe: Recipe, prepared: Prepared, *, grouped: bool = True)
     """Divide the training drawings into parts, each of which one fold holds out.
 
     Args:
-        recipe: With the kind of split; `holdout` holds out part 0, or val/ where the data have it.
+        recipe: Names the split; `holdout` holds out part 0 of k, or val/ where the data have it.
         prepared: The drawings.
-        grouped: Whether copies of one drawing stay together, where they were searched for.
+        grouped: Whether copies of one drawing stay together, if they were searched for.
 
     Returns:
         True where a fold's heads train on a drawing.
@@ -107,33 +119,46 @@ def assign_to_folds(recipe: Recipe, prepared: Prepared, *, grouped: bool = True)
     Raises:
         DataError: If a fold would have nothing to train on, or nothing is held out.
     """
-    train, holdout = prepared.read.dataset.train, recipe.folds.split == "holdout"
-    if holdout and train.given_val is not None:
-        parts = np.where(train.given_val[prepared.rows], 0, 1)
+    dataset, split, k = prepared.read.dataset, recipe.folds.split, recipe.folds.k
+    own_val = dataset.train.given_val if split == "holdout" else None
+    if own_val is not None:
+        log.info("split holdout: the data's own val/ is held out")
+        parts = np.where(own_val[prepared.rows], 0, 1)
     else:
         groups = prepared.groups if grouped else prepared.named_groups
-        parts = assign_folds(prepared.targets, prepared.digests, recipe.folds.k, recipe.seed, groups)
-    folds = np.stack([parts != fold for fold in range(1 if holdout else recipe.folds.k)])
+        _log_split(recipe, prepared, grouped=grouped)
+        parts = assign_folds(prepared.targets, prepared.digests, k, recipe.seed, groups)
+    folds = np.stack([parts != fold for fold in range(1 if split == "holdout" else k)])
     if folds.all() or not folds.any(1).all():
-        what = "no drawing is held out" if folds.all() else "all drawings are held out at once, so none is learnt from"
-        raise DataError(f"{prepared.read.dataset.root}: {what}. Add drawings or groups, or choose another folds.split.")
+        problem = "no drawing is held out" if folds.all() else "all drawings are held out at once, so none is left to train on"
+        raise DataError(f"{dataset.root}: {problem}. Add drawings or groups, or choose another folds.split.")
     return folds
+
+
+def _log_split(recipe: Recipe, prepared: Prepared, *, grouped: bool) -> None:
+    """Log the kind of split, and what stays together in it."""
+    split, k, column = recipe.folds.split, recipe.folds.k, recipe.folds.group_column
+    together = ["files of equal bytes"]
+    together += [f"values of {column}"] if column is not None else []
+    together += ["copies of a drawing"] if grouped and prepared.duplicates is not None else []
+    held_out = f"each of {k} parts is held out by one fold" if split == "kfold" else f"one of {k} parts is held out"
+    log.info("split %s: %s; %s stay in one part", split, held_out, ", ".join(together))
 
 
 def build_training_set(inputs: TrainingInputs, folds: Bool[np.ndarray, "folds n"]) -> TrainingSet:
     """Put together what heads are trained on.
 
     Args:
-        inputs: Features under every view.
+        inputs: Drawings and their features under every view.
         folds: True where a fold's heads train on a drawing.
 
     Returns:
-        The training set, with the curriculum's view for each epoch; of a backbone that is fine-tuned, whose own training the
-        curriculum is for, drawings as they are.
+        The training set, with the features of the curriculum's view for each epoch. Without them where the backbone is
+        fine-tuned: the curriculum is for that training.
     """
     features, curriculum, prepared = inputs.features, inputs.plan.curriculum, inputs.prepared
     augmented = None
     if inputs.plan.finetune is None:
         augmented = AugmentedFeatures(lambda epoch: features.read(curriculum.view(epoch)), curriculum.lr_factors())
-    classes = len(prepared.read.dataset.class_names)
-    return TrainingSet(features.read(), prepared.targets, folds, classes, inputs.plan.recipe.seed, augmented)
+    num_classes = len(prepared.read.dataset.class_names)
+    return TrainingSet(features.read(), prepared.targets, folds, num_classes, inputs.plan.recipe.seed, augmented)

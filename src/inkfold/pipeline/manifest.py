@@ -9,7 +9,7 @@ from inkfold.errors import PredictionError, Problem
 from inkfold.storage.hashing import digest_file
 
 MANIFEST = "manifest.json"
-AUDIT, WEAKNESS = "audit.json", "weakness.json"  # may be added to a finished run, and are none of its files
+AUDIT, WEAKNESS = "audit.json", "weakness.json"  # may be added to a finished run; the manifest doesn't name them
 FORMAT = 1
 
 
@@ -48,9 +48,9 @@ def read_manifest(path: Path, wanted: Collection[str] | None = None) -> dict[str
     return manifest
 
 
-def is_below(place: Any) -> bool:
-    """Say whether a place that a file names stays inside the directory that it is relative to."""
-    return isinstance(place, str) and not Path(place).is_absolute() and ".." not in Path(place).parts
+def is_below(name: Any) -> bool:
+    """Return whether a path that a file names stays inside the directory that it is relative to."""
+    return isinstance(name, str) and not Path(name).is_absolute() and ".." not in Path(name).parts
 
 
 def _is_whole(path: Path, name: str, expected: str) -> bool:

@@ -1,4 +1,4 @@
-"""Out-of-fold predictions, by the fold that held each drawing out, and test predictions, the mean over all folds."""
+"""Predicts the held-out drawings by the fold that didn't train on them, and the test drawings by the mean over all folds."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ class FoldFeatures:
     """The features that each fold's heads predict from.
 
     Attributes:
-        held_out: Gives the features of the drawings that a fold held out, by the fold's number and the view.
-        test: Gives the features of the test drawings that can be read; None without any.
+        held_out: Returns the features of the drawings that a fold held out, by the fold's number and the view.
+        test: Returns the features of the test drawings that can be read, by fold and view; None if there are none.
     """
 
     held_out: FeaturesOf
@@ -35,19 +35,19 @@ class FoldFeatures:
 
 
 def shared_features(features: ViewFeatures, test: ViewFeatures | None, folds: Bool[np.ndarray, "folds n"]) -> FoldFeatures:
-    """Give every fold the features of one backbone.
+    """Use the features of one backbone in every fold.
 
     Args:
         features: Features of the training drawings.
-        test: Features of the test drawings that can be read; None without any.
-        folds: True where a fold trained on a drawing.
+        test: Features of the test drawings that can be read; None if there are none.
+        folds: True where a fold trains on a drawing.
 
     Returns:
         The features that each fold's heads predict from.
     """
     return FoldFeatures(
-        lambda fold, view: features.read(view)[~folds[fold]],
-        None if test is None else (lambda fold, view: test.read(view)),
+        held_out=lambda fold, view: features.read(view)[~folds[fold]],
+        test=None if test is None else (lambda fold, view: test.read(view)),
     )
 
 
@@ -62,48 +62,50 @@ def features_by_fold(
     """Compute each fold's features by a backbone of its own.
 
     Args:
-        extractors: One per fold.
+        extractors: The extractor of each fold's backbone.
         prepared: The drawings, decoded.
-        folds: True where a fold trained on a drawing.
-        views: Views that will be read.
+        folds: True where a fold trains on a drawing.
+        views: Views under which the features will be read.
         cost: Forward passes and seconds are added to it.
         progress: Called after each batch.
 
     Returns:
-        The features, which are computed here.
+        The features that each fold's heads predict from, all of them computed by now.
     """
     held_out = [
-        extractor.extract(prepared.digests[~own], cost, progress, views)
-        for extractor, own in zip(extractors, folds, strict=True)
+        extractor.extract(prepared.digests[~trained_on], cost, progress, views)
+        for extractor, trained_on in zip(extractors, folds, strict=True)
     ]
-    if prepared.test_digests is None or not len(prepared.test_digests):
-        return FoldFeatures(lambda fold, view: held_out[fold].read(view), None)
-    test = [extractor.extract(prepared.test_digests, cost, progress, views) for extractor in extractors]
-    return FoldFeatures(lambda fold, view: held_out[fold].read(view), lambda fold, view: test[fold].read(view))
+    tests = prepared.test_digests
+    test = None if tests is None else [extractor.extract(tests, cost, progress, views) for extractor in extractors]
+    return FoldFeatures(
+        held_out=lambda fold, view: held_out[fold].read(view),
+        test=None if test is None else (lambda fold, view: test[fold].read(view)),
+    )
 
 
 def predict_held_out(
     features: FoldFeatures, prepared: Prepared, views: Sequence[View], folds: Bool[np.ndarray, "folds n"], fitted: "FittedHeads"
 ) -> Predictions:
-    """Predict each held-out drawing by the fold that held it out, the mean over views.
+    """Predict each held-out drawing by the fold that held it out, as the mean over views.
 
     Args:
-        features: Features under these views.
+        features: The features that each fold's heads predict from.
         prepared: The drawings.
         views: Views whose predictions are averaged.
         folds: True where a fold's heads trained on a drawing.
-        fitted: The heads.
+        fitted: The heads of all folds.
 
     Returns:
         Class probabilities in the table's order, without the drawings that no fold held out.
     """
     dataset = prepared.read.dataset
     probs = np.zeros((len(prepared.rows), len(dataset.class_names)), np.float32)
-    held_in = np.zeros(len(prepared.rows), np.int64)
+    fold_of = np.zeros(len(prepared.rows), np.int64)
     for view in views:
-        for fold, seen in enumerate(folds):
-            probs[~seen] += _fold_probs(fitted, features.held_out(fold, view), fold) / len(views)
-            held_in[~seen] = fold
+        for fold, trained_on in enumerate(folds):
+            probs[~trained_on] += _fold_probs(fitted, features.held_out(fold, view), fold) / len(views)
+            fold_of[~trained_on] = fold
     held_out = np.flatnonzero(~folds.all(0))
     held_out = held_out[np.argsort(prepared.rows[held_out])]
     return Predictions(
@@ -111,26 +113,26 @@ def predict_held_out(
         probs[held_out],
         dataset.class_names,
         prepared.targets[held_out],
-        held_in[held_out],
-        seen=None if prepared.learnt is None else prepared.learnt[held_out],
+        fold_of[held_out],
+        seen=None if prepared.seen is None else prepared.seen[held_out],
     )
 
 
 def predict_test(
     features: FoldFeatures, prepared: Prepared, views: Sequence[View], folds: int, fitted: "FittedHeads"
 ) -> Predictions | None:
-    """Predict the test drawings by every fold, and average.
+    """Predict the test drawings by every fold, and average the folds' probabilities.
 
     Args:
-        features: Features under these views.
+        features: The features that each fold's heads predict from.
         prepared: The drawings.
         views: Views whose predictions are averaged.
         folds: Number of folds.
-        fitted: The heads.
+        fitted: The heads of all folds.
 
     Returns:
-        Class probabilities, and each fold's; a drawing that can't be read gets the classes' shares in training. None without
-        test drawings.
+        Class probabilities, the mean and each fold's; a drawing that can't be read gets the classes' shares of the training
+        drawings. None without a test table.
     """
     dataset = prepared.read.dataset
     if dataset.test is None:
@@ -144,11 +146,11 @@ def predict_test(
             for fold in range(folds):
                 fold_probs[fold, prepared.test_whole] += _fold_probs(fitted, features.test(fold, view), fold) / len(views)
     return Predictions(
-        dataset.test.image_paths, fold_probs.mean(0), dataset.class_names, prepared.read.test_targets, fold_probs=fold_probs
+        dataset.test.image_paths, fold_probs.mean(0), dataset.class_names, dataset.test.targets, fold_probs=fold_probs
     )
 
 
 def _fold_probs(fitted: "FittedHeads", features: np.ndarray, fold: int) -> np.ndarray:
     """Average the predictions of a fold's heads."""
     assert fitted.heads is not None
-    return mean_probs(fitted.heads, fitted.spec, features, [i for i, of_fold in enumerate(fitted.folds) if of_fold == fold])
+    return mean_probs(fitted.heads, fitted.spec, features, [i for i, head_fold in enumerate(fitted.folds) if head_fold == fold])

@@ -1,4 +1,4 @@
-"""Drawings in, each fold's class probabilities out: one path for files, their bytes and arrays, and for runs and ensembles.
+"""Predicts drawings by each fold of finished runs: one path for files, their bytes and arrays, and for runs and ensembles.
 
 Each drawing is read once, in batches of bounded size, and leaves nothing behind unless the caller wants its features cached.
 Its probabilities depend on no other drawing and on no batch: backbones and heads take rows in steps that never change.
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("inkfold.pipeline")
 
-# Squares in a batch; as many of the next one are read meanwhile. 256 MB are 1,783 colour drawings of 224 px.
+# Drawings in a batch; as many of the next one are read meanwhile. 256 MB are 1,783 coloured drawings of 224 px.
 BATCH_ROWS, BATCH_BYTES = 4096, 256 << 20
 KEPT_WEIGHTS_BYTES = 2 << 30  # backbones of more weights are built again for each batch, one in memory at a time
 
-Square = tuple[bytes, Pixels]  # with the digest that decides its random views: of the file, or of an array's square
+Square = tuple[bytes, Pixels]  # the digest, of the file or of an array's square, decides its random views
 
 
 def predict_folds(
@@ -49,26 +49,26 @@ def predict_folds(
     """Predict drawings with every fold of every run.
 
     Args:
-        runs: At least one. Each drawing is read once for all of them.
+        runs: Finished runs, at least one. Each drawing is read once for all of them.
         images: Files, files' bytes, uint8 arrays (h, w) or (h, w, 3), or Pillow images.
-        progress: Called with the forward passes done.
-        on_broken: `error` raises when all drawings are read; `skip` leaves rows of NaN.
+        progress: Called with the number of forward passes done.
+        on_broken: `error` raises an error when all drawings have been read; `skip` leaves rows of NaN.
         cache: Whether features are looked up in the feature bank and stored there.
 
     Returns:
-        For each run, probabilities by fold; rows of NaN for drawings that the run can't read.
+        For each run, class probabilities by fold; rows of NaN for drawings that can't be read.
 
     Raises:
-        DataError: With every drawing that can't be read, or the first array of another form.
-        WeightsError: If a backbone's weights are gone or changed.
+        DataError: With every drawing that can't be read, or the first array of another type or shape.
+        WeightsError: If a backbone's weights are missing or have changed.
     """
     if not len(images):
         return [np.empty((len(run.folds), 0, len(run.classes_)), np.float32) for run in runs]
     predictors = [_RunPredictor(run, len(images), cache=cache) for run in runs]
-    options = list(dict.fromkeys(one.image for one in predictors))
+    options = list(dict.fromkeys(predictor.image for predictor in predictors))
     rows = _batch_rows(predictors, options)
     keep = len(images) > rows and sum(map(_weights_bytes, predictors)) <= KEPT_WEIGHTS_BYTES
-    forwards = _Forwards(progress, len(images) * sum(one.forwards for one in predictors))
+    forwards = _ForwardCounter(progress, len(images) * sum(predictor.forwards for predictor in predictors))
     log.info("predicting %d drawings, %d at a time, %s the cache", len(images), rows, "with" if cache else "without")
     broken: list[BrokenFile] = []
     reading = ahead(partial(_read, options=options), enumerate(images), min(available_cores(), len(images)), rows)
@@ -76,71 +76,72 @@ def predict_folds(
         for start in range(0, len(images), rows):
             batch = list(islice(drawings, rows))
             broken += filter(None, map(_broken, batch))
-            if not broken or on_broken != "error":  # otherwise the others that are broken are still to be reported
-                for one in predictors:
-                    place = options.index(one.image)
-                    one.predict(start, [drawing[place] for drawing in batch], forwards, keep=keep)
+            if not broken or on_broken != "error":  # else only the other broken drawings are of interest
+                for predictor in predictors:
+                    option = options.index(predictor.image)
+                    predictor.predict(start, [drawing[option] for drawing in batch], forwards, keep=keep)
             del batch  # before the next one is gathered: no more than two batches are in memory
     names = [str(image) if isinstance(image, str | Path) else f"images[{i}]" for i, image in enumerate(images)]
     refuse_broken([("drawing", names, broken)], on_broken, "on_broken")
-    return [one.finish() for one in predictors]
+    return [predictor.finish() for predictor in predictors]
 
 
 class _RunPredictor:
-    """One run's probabilities, which fill up batch by batch."""
+    """Fills the array of one run's probabilities, batch by batch."""
 
     def __init__(self, run: "Run", count: int, *, cache: bool) -> None:
         self.views, self.extractors = run.views, run.extractors(remember=cache)
         self.image: ImageOptions = self.extractors[0][0].image
         self.probs = np.full((len(run.folds), count, len(run.classes_)), np.nan, np.float32)
-        self._cache, self._kept = cache, dict[int, InMemoryExtractor]()
-        self._heads = [_Heads(run, folds, self.probs) for _, folds in self.extractors]
+        self._cache, self._backbones = cache, dict[int, InMemoryExtractor]()
+        self._heads = [_StepwiseHeads(run, folds, self.probs) for _, folds in self.extractors]
 
     @property
     def forwards(self) -> int:
-        """Forward passes for each drawing."""
+        """Number of forward passes for each drawing."""
         return len(self.extractors) * len(self.views)
 
-    def predict(self, start: int, squares: Sequence[Square | BrokenFile], forwards: "_Forwards", *, keep: bool) -> None:
-        """Predict a batch that begins at this place among all drawings; keep the backbones for the next one or don't."""
+    def predict(self, start: int, squares: Sequence[Square | BrokenFile], forwards: "_ForwardCounter", *, keep: bool) -> None:
+        """Predict the batch that begins with drawing number `start`; `keep` holds the backbones for the next batch."""
         whole = [(row, square) for row, square in enumerate(squares, start) if not isinstance(square, BrokenFile)]
-        rows, digests = np.array([row for row, _ in whole]), np.array([name for _, (name, _) in whole], DIGEST_DTYPE)
+        rows = np.array([row for row, _ in whole])
+        digests = np.array([name for _, (name, _) in whole], DIGEST_DTYPE)
         pixels = dict(square for _, square in whole)
         for number, (extractor, _) in enumerate(self.extractors):
             if whole:
-                backbone = self._kept.get(number) or InMemoryExtractor(extractor, cache=self._cache)
+                backbone = self._backbones.get(number) or InMemoryExtractor(extractor, cache=self._cache)
                 if keep:
-                    self._kept[number] = backbone
+                    self._backbones[number] = backbone
                 self._heads[number].predict(rows, backbone.extract(pixels, digests, self.views, forwards.report))
             forwards.add(len(squares) * len(self.views))
 
     def finish(self) -> np.ndarray:
-        """Predict what still waits for a whole step, and give all probabilities."""
+        """Predict the drawings that wait for a whole step, and return all probabilities."""
         for heads in self._heads:
             heads.finish()
         return self.probs
 
 
-class _Forwards:
-    """How many forward passes are done, over all batches and backbones."""
+class _ForwardCounter:
+    """Counts the forward passes over all batches and backbones."""
 
     def __init__(self, progress: Progress, total: int) -> None:
         self._progress, self._done, self._reported, self._total = progress, 0, 0, total
 
     def report(self, stage: str, done: int, total: int) -> None:
-        """Report what one backbone has done of its batch."""
+        """Report the forward passes that a backbone has done of its batch."""
         self._reported = self._done + done
         self._progress("predicting", self._reported, self._total)
 
     def add(self, count: int) -> None:
-        """Count a batch that one backbone has done."""
+        """Count the forward passes of a batch that a backbone has done."""
         self._done += count
         if self._reported < self._done:  # drawings that were equal, broken or in the cache
             self.report("predicting", 0, 0)
 
 
-class _Heads:
-    """The heads of some folds, which take features in whole steps wherever batches end: steps decide the last bits."""
+class _StepwiseHeads:
+    """The heads of some folds. They take features in whole steps wherever batches end: steps decide the last bits."""
 
     def __init__(self, run: "Run", folds: Sequence[int], probs: np.ndarray) -> None:
         self._run, self._probs = run, probs
@@ -149,45 +150,43 @@ class _Heads:
         self._rows, self._features = np.empty(0, np.int64), list[np.ndarray]()
 
     def predict(self, rows: np.ndarray, features: Sequence[np.ndarray]) -> None:
-        """Take features of drawings with these places, an array for each view, and predict the whole steps."""
+        """Add the features of drawings with these row numbers, an array for each view, and predict the whole steps."""
         self._rows = np.concatenate([self._rows, rows])
-        self._features = [
-            np.concatenate(pair) for pair in zip(self._features or [one[:0] for one in features], features, strict=True)
-        ]
-        taken = self._dropped + len(self._rows)
-        self._predict_until({fold: taken // step * step for fold, step in self._steps.items()})
+        waiting = self._features or [view[:0] for view in features]
+        self._features = [np.concatenate(pair) for pair in zip(waiting, features, strict=True)]
+        received = self._dropped + len(self._rows)
+        self._predict_until({fold: received // step * step for fold, step in self._steps.items()})
 
     def finish(self) -> None:
-        """Predict the rest."""
+        """Predict the drawings that are left."""
         self._predict_until(dict.fromkeys(self._steps, self._dropped + len(self._rows)))
 
     def _predict_until(self, ends: Mapping[int, int]) -> None:
         for fold, end in ends.items():
             ready = slice(self._predicted[fold] - self._dropped, end - self._dropped)
             if end > self._predicted[fold]:
-                self._probs[fold, self._rows[ready]] = self._run.fold_probs([one[ready] for one in self._features], fold)
+                self._probs[fold, self._rows[ready]] = self._run.fold_probs([view[ready] for view in self._features], fold)
                 self._predicted[fold] = end
         done = min(self._predicted.values()) - self._dropped
-        self._rows, self._features, self._dropped = (
-            self._rows[done:],
-            [one[done:] for one in self._features],
-            self._dropped + done,
-        )
+        self._rows = self._rows[done:]
+        self._features = [view[done:] for view in self._features]
+        self._dropped += done
 
 
 def _batch_rows(predictors: Sequence[_RunPredictor], options: Sequence[ImageOptions]) -> int:
-    """Say how many drawings a batch has: whole forwards."""
-    batch_size = max(one.extractors[0][0].job().batch_size for one in predictors)
+    """Compute how many drawings a batch has: whole forward passes."""
+    batch_size = max(predictor.extractors[0][0].job().batch_size for predictor in predictors)
     rows = min(BATCH_ROWS, BATCH_BYTES // sum(3 * image.size_px**2 for image in options))
     return max(1, rows // batch_size) * batch_size
 
 
 def _weights_bytes(predictor: _RunPredictor) -> int:
-    return sum(Path(one.backbone.weights_file or os.devnull).stat().st_size for one, _ in predictor.extractors)
+    files = [extractor.backbone.weights_file or os.devnull for extractor, _ in predictor.extractors]
+    return sum(Path(file).stat().st_size for file in files)
 
 
 def _broken(drawing: Sequence[Square | BrokenFile]) -> BrokenFile | None:
-    return next((one for one in drawing if isinstance(one, BrokenFile)), None)
+    return next((square for square in drawing if isinstance(square, BrokenFile)), None)
 
 
 def _read(task: tuple[int, Any], options: Sequence[ImageOptions]) -> list[Square | BrokenFile]:
@@ -195,13 +194,13 @@ def _read(task: tuple[int, Any], options: Sequence[ImageOptions]) -> list[Square
     index, image = task
     if not isinstance(image, str | Path | bytes):
         pixels = _as_array(image, index)
-        return [(digest(square.tobytes()).encode(), square) for square in (preprocess(pixels, one) for one in options)]
+        return [(digest(square.tobytes()).encode(), square) for square in (preprocess(pixels, option) for option in options)]
     try:
         data = image if isinstance(image, bytes) else Path(image).read_bytes()
     except OSError as error:
         return [missing_file(index, error)] * len(options)
     name = digest(data).encode()
-    return [_square(data, name, index, one) for one in options]
+    return [_square(data, name, index, option) for option in options]
 
 
 def _square(data: bytes, name: bytes, index: int, options: ImageOptions) -> Square | BrokenFile:

@@ -1,5 +1,6 @@
-"""Turns a data set into drawings that are read, intact, decoded, and in an order that their content alone decides."""
+"""Reads and decodes a data set's drawings, leaves broken ones out, and sorts the others by content: row order is irrelevant."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,9 @@ from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.hashing import key_digest
 from inkfold.storage.pixels import BrokenFile
 
-SEEN_CHUNK = 4096
+log = logging.getLogger("inkfold.pipeline")
+
+SIGNATURES_AT_ONCE = 4096  # of 4 KB each
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +34,8 @@ class ReadData:
         dataset: The data set, as `read_dataset` returns it.
         train: The training drawings' files and digests, in the table's order.
         test: The test drawings' files and digests; None without any.
-        broken_train: Training drawings that can't be read.
-        broken_test: Test drawings that can't be read.
-        test_targets: True class ids of the test drawings, where they were given for measuring.
+        broken_train: Training files that can't be read, by their row.
+        broken_test: Test files that can't be read, by their row.
         fingerprint: Digest of the drawings, classes and groups; the order of training rows doesn't change it.
     """
 
@@ -42,7 +44,6 @@ class ReadData:
     test: DrawingFiles | None
     broken_train: Sequence[BrokenFile]
     broken_test: Sequence[BrokenFile]
-    test_targets: Int64[np.ndarray, " tests"] | None
     fingerprint: str
 
 
@@ -52,17 +53,17 @@ class Prepared:
 
     Attributes:
         read: The data set and its files.
-        rows: Rows of the training table whose drawings can be read.
-        test_whole: Which test drawings can be read; None without a test table.
+        rows: Rows of the training table whose drawings can be read and decoded.
+        test_whole: True where a test drawing can be read and decoded; None without a test table.
         duplicates: Group numbers, equal where usable training drawings are copies of each other; None if not searched for.
-        learnt: True where the backbone's weights saw a drawing in pretraining; None where that isn't known.
+        seen: True where the backbone's weights were pretrained on a drawing; None where that isn't known.
     """
 
     read: ReadData
     rows: Int64[np.ndarray, " n"]
     test_whole: Bool[np.ndarray, " tests"] | None
     duplicates: Int64[np.ndarray, " n"] | None = None
-    learnt: Bool[np.ndarray, " n"] | None = None
+    seen: Bool[np.ndarray, " n"] | None = None
 
     @property
     def targets(self) -> Int64[np.ndarray, " n"]:
@@ -90,12 +91,15 @@ class Prepared:
 
     @property
     def test_digests(self) -> Shaped[np.ndarray, " m"] | None:
-        """Digests of the usable test drawings' bytes; None without a test table."""
-        return None if self.read.test is None else self.read.test.digests[self.test_whole]
+        """Digests of the usable test drawings' bytes; None if there are none."""
+        if self.read.test is None or self.test_whole is None or not self.test_whole.any():
+            return None
+        digests: np.ndarray = self.read.test.digests[self.test_whole]
+        return digests
 
     @property
     def skipped(self) -> dict[str, int]:
-        """How many drawings were left out, by table."""
+        """Number of drawings that were left out, by table."""
         tests = 0 if self.test_whole is None else int((~self.test_whole).sum())
         missing = sum(problem.kind == "missing_file" for problem in self.read.dataset.problems) - sum(
             file == "" for file in (self.read.test.files.tolist() if self.read.test else [])
@@ -103,14 +107,11 @@ class Prepared:
         return {"train": len(self.read.train.digests) - len(self.rows) + max(missing, 0), "test": tests}
 
 
-def read_files(
-    dataset: Dataset, test_targets: Int64[np.ndarray, " tests"] | None, cost: Cost, progress: Progress = silent
-) -> ReadData:
+def read_files(dataset: Dataset, cost: Cost, progress: Progress = silent) -> ReadData:
     """Read every file of a data set once.
 
     Args:
         dataset: The data set, as `read_dataset` returns it.
-        test_targets: True class ids of the test drawings, where they are known.
         cost: Seconds are added to it.
         progress: Called after each thousand files.
 
@@ -122,8 +123,7 @@ def read_files(
         test, broken_test = None, list[BrokenFile]()
         if dataset.test is not None:
             test, broken_test = read_drawing_files(dataset.test.image_paths, dataset.test.files, progress)
-    fingerprint = _fingerprint(dataset, train, test, test_targets)
-    return ReadData(dataset, train, test, broken_train, broken_test, test_targets, fingerprint)
+    return ReadData(dataset, train, test, broken_train, broken_test, _fingerprint(dataset, train, test))
 
 
 def decode(
@@ -137,23 +137,23 @@ def decode(
     test_views: Sequence[View] = (IDENTITY,),
     pixels: bool = False,
 ) -> Prepared:
-    """Bring all drawings into the pixel store.
+    """Decode all drawings into the pixel store.
 
     Args:
-        read: The files.
-        extractor: Which knows the image settings and what is in the feature bank already.
-        on_broken: `error` or `skip`.
+        read: The data set and its files.
+        extractor: Has the image options, and knows which features are in the bank already.
+        on_broken: `error` raises an error for broken drawings, `skip` leaves them out.
         cost: Decoded drawings and seconds are added to it.
         progress: Called after each shard.
         views: Views of the training drawings whose features will be needed.
         test_views: Views of the test drawings whose features will be needed.
-        pixels: Whether the pixels themselves will be needed too.
+        pixels: Whether the pixels themselves will be needed, whatever the bank has.
 
     Returns:
-        The drawings that can be used.
+        The drawings that can be used, the training drawings sorted by content.
 
     Raises:
-        DataError: With every broken drawing, or if none is left.
+        DataError: With every broken drawing, or if fewer than two classes are left.
     """
     broken_train = [*read.broken_train, *extractor.decode(read.train, cost, progress, views, pixels=pixels)]
     tables = [("train", read.train.names, broken_train)]
@@ -167,6 +167,8 @@ def decode(
     assert read.dataset.train.targets is not None
     if len(np.unique(read.dataset.train.targets[whole])) < 2:
         raise DataError(f"{read.dataset.root}: fewer than two classes have a drawing that can be read.")
+    if broken_count := sum(len(broken) for _, _, broken in tables):
+        log.info("%d broken drawings are left out: data.on_broken is skip", broken_count)
     order = np.lexsort((read.dataset.train.targets[whole], read.train.digests[whole]))
     return Prepared(read, whole[order], test_whole)
 
@@ -176,12 +178,12 @@ def group_duplicates(prepared: Prepared, signatures: SignatureStore, cost: Cost,
 
     Args:
         prepared: The drawings.
-        signatures: The store of their signatures.
+        signatures: Store of the drawings' signatures.
         cost: Seconds are added to it.
         progress: Called as the search advances.
 
     Returns:
-        The same drawings, with the groups of copies.
+        The drawings, with the groups of copies.
 
     Raises:
         DataError: If a file has changed since it was read.
@@ -195,44 +197,47 @@ def group_duplicates(prepared: Prepared, signatures: SignatureStore, cost: Cost,
 def find_seen(
     prepared: Prepared, weights: Path | None, signatures: SignatureStore, cost: Cost, progress: Progress = silent
 ) -> Prepared:
-    """Find the training drawings that a backbone's weights saw in pretraining.
+    """Find the training drawings that a backbone's weights were pretrained on.
 
     Args:
         prepared: The drawings.
-        weights: The file of the backbone's weights; None for untrained ones.
-        signatures: The store of the drawings' signatures.
+        weights: File of the backbone's weights; None for untrained ones.
+        signatures: Store of the drawings' signatures.
         cost: Seconds are added to it.
         progress: Called as the search advances.
 
     Returns:
-        The same drawings, marked, if the weights come with a list of what they saw.
+        The drawings, marked if a list of the pretraining drawings lies beside the weights.
 
     Raises:
         WeightsError: If the list is broken.
         DataError: If a file has changed since it was read.
     """
-    learnt = None if weights is None else read_seen_list(weights)
-    if learnt is None:
+    seen_list = None if weights is None else read_seen_list(weights)
+    if seen_list is None:
         return prepared
     with cost.timed("duplicates"):
         _sign(prepared, signatures, progress)
-        parts = np.array_split(prepared.digests, -(-len(prepared.digests) // SEEN_CHUNK))
-        known = np.concatenate([mark_seen(signatures.read(part), learnt) for part in parts])
-    return replace(prepared, learnt=known)
+        parts = np.array_split(prepared.digests, -(-len(prepared.digests) // SIGNATURES_AT_ONCE))
+        seen = np.concatenate([mark_seen(signatures.read(part), seen_list) for part in parts])
+    log.info("the backbone was pretrained on %d of %d training drawings", seen.sum(), len(seen))
+    return replace(prepared, seen=seen)
 
 
 def _sign(prepared: Prepared, signatures: SignatureStore, progress: Progress) -> None:
-    files, names = (values[prepared.rows] for values in (prepared.read.train.files, prepared.read.train.names))
-    signatures.build_all(files.tolist(), names.tolist(), prepared.digests, progress)  # each was decoded before
+    """Compute the signatures that are missing; every drawing was decoded before."""
+    train, rows = prepared.read.train, prepared.rows
+    signatures.build_all(train.files[rows].tolist(), train.names[rows].tolist(), prepared.digests, progress)
 
 
-def _fingerprint(dataset: Dataset, train: DrawingFiles, test: DrawingFiles | None, test_targets: np.ndarray | None) -> str:
+def _fingerprint(dataset: Dataset, train: DrawingFiles, test: DrawingFiles | None) -> str:
     columns = [train.names.tolist(), train.digests.astype(str).tolist()]
     columns += [
         values.tolist()
         for values in (dataset.train.targets, dataset.train.groups, dataset.train.given_val)
         if values is not None
     ]
+    test_targets = None if dataset.test is None else dataset.test.targets
     tests = [] if test is None else [test.names.tolist(), test.digests.astype(str).tolist()]
     return key_digest(
         {

@@ -1,6 +1,5 @@
-"""What a run found, as files: heads, predictions, metrics, the training curve, the submission."""
+"""Measures a run's predictions, and writes its files: heads, predictions, metrics, training curve, submission."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,41 +30,42 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What was fitted and predicted.
+    """The fitted heads of a run, and their predictions.
 
     Attributes:
-        folds: How many.
+        num_folds: Number of folds.
         fitted: The heads of all folds.
-        out_of_fold: What they say of drawings that they have not seen.
-        test: What they say of the test drawings; None without any.
-        plain: Out of fold without test-time views; None where there are none.
-        before: Out of fold by heads on the frozen backbone, drawings as they are; None where nothing was fine-tuned.
-        tuned: What became of the fine-tuning.
-        parted: Out of fold with folds that part copies of one drawing; None where none are parted.
+        out_of_fold: Predictions of each drawing by the fold that held it out.
+        test: Predictions of the test drawings; None without a test table.
+        without_tta: Out-of-fold predictions without test-time views; None if the recipe has none.
+        frozen: Out-of-fold predictions of the heads on the frozen backbone, without test-time views; None if nothing was
+            fine-tuned.
+        finetuned: The fine-tuned folds; None if nothing was fine-tuned.
+        split_apart: Out-of-fold predictions with folds that split copies of a drawing apart; None if they would split none.
     """
 
-    folds: int
+    num_folds: int
     fitted: "FittedHeads"
     out_of_fold: Predictions
     test: Predictions | None
-    plain: Predictions | None
-    before: Predictions | None = None
-    tuned: "FinetunedFolds | None" = None
-    parted: Predictions | None = None
+    without_tta: Predictions | None
+    frozen: Predictions | None = None
+    finetuned: "FinetunedFolds | None" = None
+    split_apart: Predictions | None = None
 
 
 def write_results(out: Path, recipe: Recipe, curriculum: Curriculum, prepared: Prepared, results: Results) -> list[str]:
-    """Write all files but the cost and the manifest.
+    """Write all files of a run but the cost and the manifest.
 
     Args:
         out: The run's directory.
-        recipe: Its recipe.
-        curriculum: Its epochs.
-        prepared: Its drawings.
-        results: What was found.
+        recipe: The run's recipe.
+        curriculum: The curriculum of the training whose curve is written.
+        prepared: The run's drawings.
+        results: The fitted heads and their predictions.
 
     Returns:
-        The files' names below the directory.
+        Names of the files, relative to the directory.
     """
     assert results.fitted.heads is not None
     dataset, test = prepared.read.dataset, results.test
@@ -76,15 +76,15 @@ def write_results(out: Path, recipe: Recipe, curriculum: Curriculum, prepared: P
     write_json(out / CURVE, curve)
     write_events(out / EVENTS, curve)
     files = [HEADS, OUT_OF_FOLD, METRICS, CURVE, EVENTS]
-    if results.tuned is not None:
-        files += [FOLD_EVENTS.format(fold) for fold in range(results.folds)]
+    if results.finetuned is not None:
+        files += [FOLD_EVENTS.format(fold) for fold in range(results.num_folds)]
     if test is None:
         return files
     test.save(out / TEST)
     sample = dataset.sample_submission
-    ids = None if sample is None else sample.ids.tolist()
-    columns = SUBMISSION_COLUMNS
+    ids, columns = None, SUBMISSION_COLUMNS
     if sample is not None:
+        ids = sample.ids.tolist()
         columns = submission_columns(sample.columns, recipe.data.path_column, recipe.data.target_column)
     values = dataset.class_targets[test.preds]
     write_submission(out / SUBMISSION, test.image_paths, values, dataset.class_targets, ids, columns)
@@ -92,27 +92,19 @@ def write_results(out: Path, recipe: Recipe, curriculum: Curriculum, prepared: P
 
 
 def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[str, Any]:
-    """Measure everything.
+    """Measure all predictions of a run.
 
     Args:
-        recipe: Its split and test-time views.
-        prepared: The drawings.
-        results: What was predicted of them.
+        recipe: Names the split and the test-time views.
+        prepared: The run's drawings.
+        results: The fitted heads and their predictions.
 
     Returns:
-        JSON values.
+        The content of `metrics.json`.
     """
     out_of_fold, test = results.out_of_fold, results.test
     assert out_of_fold.targets is not None
-    assert out_of_fold.folds is not None
-    folds = []
-    for fold in range(results.folds):
-        rows = out_of_fold.folds == fold
-        if rows.any():
-            figures = measure(out_of_fold.probs[rows], out_of_fold.targets[rows])
-            held_out = len(rows) if recipe.folds.split == "kfold" else len(prepared.rows)
-            folds.append({"fold": fold, "n_train": int(held_out - rows.sum()), **figures})
-    metrics = {
+    metrics: dict[str, Any] = {
         "data": {
             "n_train": len(prepared.rows),
             "n_test": 0 if test is None else len(test.probs),
@@ -121,25 +113,38 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
         },
         "split": recipe.folds.split,
         "out_of_fold": measure(out_of_fold.probs, out_of_fold.targets, out_of_fold.class_names),
-        "folds": folds,
+        "folds": _fold_metrics(out_of_fold, results.num_folds, len(prepared.rows)),
     }
     if (selection := results.fitted.selection) is not None:
         metrics["selection"] = {**asdict(selection), "epochs": list(selection.epochs), "optimism": selection.optimism}
-    if results.plain is not None:
-        metrics["tta"] = {"views": list(recipe.tta), **_gain(results.plain, out_of_fold)}
-    if results.parted is not None and prepared.duplicates is not None:
-        metrics["duplicates"] = _flattery(prepared, out_of_fold, results.parted)
-    if (told := measure_seen(out_of_fold)) is not None:
-        metrics["learnt_by_backbone"] = told
-    if results.before is not None and results.tuned is not None:
-        metrics["finetune"] = _finetune(results.before, results.plain or out_of_fold, results.tuned)
+    if results.without_tta is not None:
+        metrics["tta"] = {"views": list(recipe.tta), **_gain(results.without_tta, out_of_fold)}
+    if results.split_apart is not None:
+        metrics["duplicates"] = _optimism_of_copies(prepared, out_of_fold, results.split_apart)
+    if (seen := measure_seen(out_of_fold)) is not None:
+        metrics["learnt_by_backbone"] = seen
+    if results.frozen is not None and results.finetuned is not None:
+        metrics["finetune"] = _gain_of_finetuning(results.frozen, results.without_tta or out_of_fold, results.finetuned)
     if test is not None and test.targets is not None:
         metrics["test"] = measure(test.probs, test.targets, test.class_names)
     return metrics
 
 
+def _fold_metrics(out_of_fold: Predictions, num_folds: int, num_drawings: int) -> list[dict[str, Any]]:
+    """Measure each fold that held a drawing out."""
+    assert out_of_fold.targets is not None
+    assert out_of_fold.folds is not None
+    metrics = []
+    for fold in range(num_folds):
+        rows = out_of_fold.folds == fold
+        if rows.any():
+            figures = measure(out_of_fold.probs[rows], out_of_fold.targets[rows])
+            metrics.append({"fold": fold, "n_train": int(num_drawings - rows.sum()), **figures})
+    return metrics
+
+
 def curve_json(curriculum: Curriculum, fitted: "FittedHeads") -> dict[str, Any]:
-    """Give the training curve with its stages as JSON values."""
+    """Return the training curve with the curriculum's stages as JSON values."""
     stages = [
         {
             "stage": number,
@@ -157,100 +162,109 @@ def curve_json(curriculum: Curriculum, fitted: "FittedHeads") -> dict[str, Any]:
     return {"stages": stages, "epochs": points}
 
 
-def _finetune(before: Predictions, after: Predictions, tuned: "FinetunedFolds") -> dict[str, Any]:
-    """Say what fine-tuning gave, drawings as they are."""
-    gain = _gain(before, after)
-    told = {"frozen_accuracy": gain["accuracy_without"], "accuracy": gain["accuracy_with"], "p_value": gain["p_value"]}
-    if (way := tuned.interpolation) is not None:
-        told["interpolation"] = {**asdict(way), "optimism": way.optimism}
-    return told
+def _gain_of_finetuning(frozen: Predictions, finetuned: Predictions, folds: "FinetunedFolds") -> dict[str, Any]:
+    """Compare the accuracies of the frozen and the fine-tuned backbones, both without test-time views."""
+    gain = _gain(frozen, finetuned)
+    figures: dict[str, Any] = {
+        "frozen_accuracy": gain["accuracy_without"],
+        "accuracy": gain["accuracy_with"],
+        "p_value": gain["p_value"],
+    }
+    if (interpolation := folds.interpolation) is not None:
+        figures["interpolation"] = {**asdict(interpolation), "optimism": interpolation.optimism}
+    return figures
 
 
-def _flattery(prepared: Prepared, grouped: Predictions, parted: Predictions) -> dict[str, Any]:
-    """Say by how much folds that part copies flatter: over all drawings, and over the copies alone."""
+def _optimism_of_copies(prepared: Prepared, grouped: Predictions, split_apart: Predictions) -> dict[str, Any]:
+    """Measure how optimistic folds are that split copies apart: over all drawings, and over the copies alone."""
     assert prepared.duplicates is not None
-    assert grouped.targets is not None
     groups = prepared.duplicates[np.argsort(prepared.rows)]  # in the predictions' order
     copied = np.bincount(groups, minlength=len(groups))[groups] > 1
-    told: dict[str, Any] = {"groups": len(np.unique(groups[copied])), "drawings": int(copied.sum())}
-    right = {name: one.preds == grouped.targets for name, one in (("parted", parted), ("grouped", grouped))}
-    for name, rows in right.items():
-        interval = list(wilson_interval(int(rows.sum()), len(rows)))
-        of_copies = float(rows[copied].mean())
-        told[name] = {"accuracy": float(rows.mean()), "accuracy_ci95": interval, "accuracy_of_copies": of_copies}
-    return {**told, **paired_difference(right["parted"], right["grouped"])}
+    figures: dict[str, Any] = {"groups": len(np.unique(groups[copied])), "drawings": int(copied.sum())}
+    correct = {"parted": split_apart.preds == grouped.targets, "grouped": grouped.preds == grouped.targets}
+    for name, rows in correct.items():
+        figures[name] = {
+            "accuracy": float(rows.mean()),
+            "accuracy_ci95": list(wilson_interval(int(rows.sum()), len(rows))),
+            "accuracy_of_copies": float(rows[copied].mean()),
+        }
+    return {**figures, **paired_difference(correct["parted"], correct["grouped"])}
 
 
 def measure_seen(out_of_fold: Predictions) -> dict[str, Any] | None:
-    """Measure the held-out drawings that the backbone's weights learnt from apart from those that are new to it.
+    """Measure the held-out drawings that the backbone was pretrained on apart from those that are new to it.
 
     Args:
-        out_of_fold: With true classes, and which drawings the weights learnt from.
+        out_of_fold: Predictions with true classes, marked where the backbone was pretrained on the drawing.
 
     Returns:
-        JSON values: drawings, of, and for `learnt` and `new` n and accuracy with its 95 % interval, None without any; None
-        where the weights learnt from none of them, or nobody says.
+        JSON values: `drawings`, the number of seen ones; `of`, the number of all; and for `learnt` (seen) and `new`, n and
+        accuracy with its 95 % interval, or None if there are no such drawings. None if no drawing is known to have been seen.
     """
-    if out_of_fold.seen is None or not out_of_fold.seen.any():
+    seen = out_of_fold.seen
+    if seen is None or not seen.any():
         return None
-    right, learnt = out_of_fold.preds == out_of_fold.targets, out_of_fold.seen
-    told: dict[str, Any] = {"drawings": int(learnt.sum()), "of": len(learnt)}
-    for name, rows in (("learnt", learnt), ("new", ~learnt)):
-        n, hits = int(rows.sum()), int(right[rows].sum())
-        told[name] = {"n": n, "accuracy": hits / n, "accuracy_ci95": list(wilson_interval(hits, n))} if n else None
-    return told
+    correct = out_of_fold.preds == out_of_fold.targets
+    figures: dict[str, Any] = {"drawings": int(seen.sum()), "of": len(seen)}
+    for name, rows in (("learnt", seen), ("new", ~seen)):
+        n, hits = int(rows.sum()), int(correct[rows].sum())
+        figures[name] = {"n": n, "accuracy": hits / n, "accuracy_ci95": list(wilson_interval(hits, n))} if n else None
+    return figures
 
 
 def warn_of_seen(out_of_fold: Predictions) -> list[str]:
-    """Say in words that a backbone knows the drawings that it is judged by.
+    """Write a warning if a backbone is evaluated on drawings that it was pretrained on.
 
     Args:
-        out_of_fold: As above.
+        out_of_fold: Predictions with true classes, marked where the backbone was pretrained on the drawing.
 
     Returns:
-        A sentence or two; nothing where too few drawings are known to make a difference.
+        One warning; none if so few drawings were seen that they make no difference.
     """
-    told = measure_seen(out_of_fold)
-    if told is None or not is_worth_reporting(told["drawings"], told["of"]):
+    figures = measure_seen(out_of_fold)
+    if figures is None or not is_worth_reporting(figures["drawings"], figures["of"]):
         return []
-    honest = "Judge it by a test set that its weights didn't learn from"
-    if (new := told["new"]) is not None:
+    advice = "Evaluate it on a test set that its weights were not trained on"
+    if (new := figures["new"]) is not None:
         low, high = new["accuracy_ci95"]
-        honest = f"On the {new['n']:,} others it is {new['accuracy']:.3f} ({low:.3f}-{high:.3f}); a test set tells most"
+        advice = (
+            f"On the {new['n']:,} others it is {new['accuracy']:.3f} ({low:.3f}-{high:.3f}); a test set is the best measure"
+        )
     return [
-        f"the backbone's weights learnt from {told['drawings']:,} of these {told['of']:,} held-out drawings, and the "
-        f"accuracy of {told['learnt']['accuracy']:.3f} on them flatters. {honest}. backbone.name chooses other weights."
+        f"the backbone's weights were trained on {figures['drawings']:,} of these {figures['of']:,} held-out drawings, and the "
+        f"accuracy of {figures['learnt']['accuracy']:.3f} on them is optimistic. {advice}. backbone.name chooses other weights."
     ]
 
 
 def warn_of_choices(results: Results) -> list[str]:
-    """Say in words that something was chosen by the very drawings that the accuracy is measured on.
+    """Write a warning for each choice that was made by the same drawings that the accuracy is measured on.
 
     Args:
-        results: With the choice of epochs, and of how far fine-tuned weights go.
+        results: Has the selection of epochs, and of how far fine-tuned weights are interpolated.
 
     Returns:
-        A sentence each; nothing where a choice flatters by nothing.
+        The warnings; none for a choice that isn't optimistic.
     """
-    tuned = results.tuned
-    chosen = {
+    choices = {
         "the epochs that are kept (keep=best)": results.fitted.selection,
-        "the shares of the way to the trained weights (finetune.interpolate)": None if tuned is None else tuned.interpolation,
+        "the shares of the way to the trained weights (finetune.interpolate)": (
+            None if results.finetuned is None else results.finetuned.interpolation
+        ),
     }
     return [
-        f"{what} were chosen by the held-out drawings, whose accuracy flatters by {one.optimism:.4f}: "
-        f"on new drawings expect {one.nested_accuracy:.4f}"
-        for what, one in chosen.items()
-        if one is not None and one.optimism > 0
+        f"{name} were chosen by the held-out drawings, whose accuracy is optimistic by {choice.optimism:.4f}: "
+        f"on new drawings expect {choice.nested_accuracy:.4f}"
+        for name, choice in choices.items()
+        if choice is not None and choice.optimism > 0
     ]
 
 
 def _gain(before: Predictions, after: Predictions) -> dict[str, Any]:
-    """Say what a change did to the accuracy out of fold, and whether it could be chance."""
-    assert before.targets is not None
-    right: Sequence[np.ndarray] = [predictions.preds == before.targets for predictions in (before, after)]
+    """Compare two accuracies on the same drawings, and test whether they differ."""
+    before_correct = before.preds == before.targets
+    after_correct = after.preds == before.targets
     return {
-        "accuracy_without": float(right[0].mean()),
-        "accuracy_with": float(right[1].mean()),
-        "p_value": mcnemar(right[0], right[1]),
+        "accuracy_without": float(before_correct.mean()),
+        "accuracy_with": float(after_correct.mean()),
+        "p_value": mcnemar(before_correct, after_correct),
     }

@@ -35,7 +35,7 @@ PREDICTION_COLUMNS = ("image_path", "class_name", "target", "probability")
 
 
 class Model(ABC):
-    """What answers for drawings: a run, or an ensemble of runs."""
+    """What predicts drawings: a run, or an ensemble of runs."""
 
     __slots__ = ()
     path: Path
@@ -43,7 +43,7 @@ class Model(ABC):
 
     @property
     def files(self) -> RunFiles:
-        """The files of its directory, which are read when they are first needed."""
+        """The files in its directory, which are read when they are first needed."""
         return RunFiles(self.path, self.manifest)
 
     @property
@@ -77,7 +77,7 @@ class Model(ABC):
 
         Raises:
             DataError: With every drawing that can't be read, or the first array of another type or shape.
-            WeightsError: If a backbone's weights are gone or changed.
+            WeightsError: If a backbone's weights are missing or have changed.
             PredictionError: If the model is an ensemble with a member that is only a file of predictions.
         """
 
@@ -91,11 +91,11 @@ class Run(Model):
     """A finished run.
 
     Attributes:
-        path: Its directory.
-        recipe: As it was resolved.
-        manifest: Files with digests, classes, backbone, versions.
-        metrics: What `metrics.json` holds.
-        heads: The fitted tensors, a member a fold.
+        path: The run's directory.
+        recipe: The recipe that it was trained by.
+        manifest: Content of `manifest.json`: files with digests, classes, backbone, versions.
+        metrics: Content of `metrics.json`.
+        heads: The fitted tensors by name; their first axis is the number of heads over all folds.
     """
 
     path: Path
@@ -148,9 +148,9 @@ class Run(Model):
 
     @property
     def folds(self) -> tuple[tuple[int, ...], ...]:
-        """The members of each fold."""
-        of_member = self.manifest["members"]
-        return tuple(tuple(i for i, one in enumerate(of_member) if one == fold) for fold in dict.fromkeys(of_member))
+        """The numbers of each fold's heads, from 0."""
+        fold_of_head = self.manifest["members"]
+        return tuple(tuple(i for i, name in enumerate(fold_of_head) if name == fold) for fold in dict.fromkeys(fold_of_head))
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -161,22 +161,22 @@ class Run(Model):
         """Predict with one fold's heads.
 
         Args:
-            features: Of the drawings, one array for each of `views`.
-            fold: From 0.
+            features: The drawings' features, one array for each of `views`.
+            fold: Number of the fold, from 0.
 
         Returns:
-            The mean over the heads and the views.
+            Class probabilities, the mean over the fold's heads and the views.
         """
-        spec, members = head_spec(self.recipe), self.folds[fold]
-        probs: np.ndarray = np.mean([mean_probs(self.heads, spec, one, members) for one in features], axis=0)
+        spec, heads = head_spec(self.recipe), self.folds[fold]
+        probs: np.ndarray = np.mean([mean_probs(self.heads, spec, view, heads) for view in features], axis=0)
         return probs
 
     def rows_at_once(self, fold: int) -> int:
-        """Say how many drawings go through a fold's heads at once; see `heads.head.rows_at_once`."""
+        """Return how many drawings go through a fold's heads at once; see `heads.head.rows_at_once`."""
         return rows_at_once(self.heads, head_spec(self.recipe), self.folds[fold][0])
 
     def extractors(self, *, remember: bool = True) -> list[tuple[Extractor, list[int]]]:
-        """Give each backbone with the folds that use it: one for all folds, or one per fold where they were fine-tuned.
+        """Return each backbone with the folds that use it: one for all folds, or one per fold if they were fine-tuned.
 
         Args:
             remember: Whether a description of the backbone may be written into inkfold's directory; see `resolve_backbone`.
@@ -193,32 +193,32 @@ class Run(Model):
     def _extractor(self, *, remember: bool) -> Extractor:
         trained = BackboneInfo.from_json(self.manifest["backbone"])
         spec = backbone_spec(self.recipe, trained.precision)
-        found = resolve_backbone(spec, home() / "backbones", remember=remember)
-        now, then = found.key(), trained.key()
-        changed = [name for name in now if now[name] != then[name] and name != "timm_version"]
+        backbone = resolve_backbone(spec, home() / "backbones", remember=remember)
+        key, trained_key = backbone.key(), trained.key()
+        changed = [name for name in key if key[name] != trained_key[name] and name != "timm_version"]
         if changed:
             raise PredictionError(
                 f"{self.path}: the backbone is not the one that this run was trained with; changed: {', '.join(changed)}. "
-                f"Trained with {trained.weights_source}; found {found.weights_source}. Put the old weights back or train again."
+                f"Trained with {trained.weights_source}; found {backbone.weights_source}. Put the old weights back "
+                "or train again."
             )
-        return Extractor(
-            home(), found, image_options(self.recipe, found), self.recipe.backbone.device, self.recipe.backbone.batch_size
-        )
+        settings = self.recipe.backbone
+        return Extractor(home(), backbone, image_options(self.recipe, backbone), settings.device, settings.batch_size)
 
 
 def class_digest(class_names: Sequence[str]) -> str:
-    """Name a class order, so that heads and names that don't belong together are told apart."""
+    """Compute a digest of a class order, by which heads that were fitted for another one are found."""
     return hashlib.blake2b("\0".join(class_names).encode(), digest_size=16).hexdigest()
 
 
 def list_drawings(images: Images) -> Sequence[Any]:
-    """Give what there is to predict as a sequence, whichever way it comes.
+    """Turn the drawings to predict into a sequence.
 
     Args:
-        images: As `Model.predict_proba` takes them.
+        images: Drawings in any form that `Model.predict_proba` takes.
 
     Returns:
-        The drawings; a file's and a directory's as paths.
+        The drawings; files and a directory's drawings as paths.
 
     Raises:
         DataError: If a path is neither a file nor a directory with drawings.
@@ -229,16 +229,16 @@ def list_drawings(images: Images) -> Sequence[Any]:
 
 
 def files_of(path: Path) -> tuple[list[str], list[str]]:
-    """List what there is to predict.
+    """List a directory's drawings.
 
     Args:
-        path: A drawing or a directory of drawings.
+        path: A directory of drawings, or a single drawing.
 
     Returns:
-        Names relative to the directory, and files.
+        Names of the drawings relative to the directory, and paths of their files.
 
     Raises:
-        DataError: If there is none.
+        DataError: If there are no drawings.
     """
     if path.is_file():
         return [path.name], [str(path)]
@@ -254,13 +254,13 @@ def files_of(path: Path) -> tuple[list[str], list[str]]:
 
 
 def write_predictions(path: Path, names: Sequence[str], probs: Float32[np.ndarray, "n classes"], run: Model) -> None:
-    """Write a CSV with image_path, class_name, target and probability of the best class; empty for rows of NaN.
+    """Write predictions as CSV: image_path, and class_name, target and probability of the most probable class.
 
     Args:
-        path: Replaced when it exists.
-        names: Of the drawings.
-        probs: A row a drawing.
-        run: Whose class names and numbers to write.
+        path: The CSV file; replaced if it exists.
+        names: Names of the drawings.
+        probs: Class probabilities of each drawing; a row of NaN leaves the class, number and probability empty.
+        run: The model that predicted them; its class names and numbers are written.
     """
     best = probs.argmax(1)
     text = io.StringIO()
@@ -273,24 +273,24 @@ def write_predictions(path: Path, names: Sequence[str], probs: Float32[np.ndarra
 
 
 def head_spec(recipe: Recipe) -> HeadSpec:
-    """Put the recipe's head together with how its features are scaled."""
+    """Combine the recipe's head with the scaling of its features."""
     return HeadSpec(recipe.head, recipe.train_head.scaling)
 
 
 def prediction_views(recipe: Recipe) -> tuple[View, ...]:
-    """Give the views whose predictions are averaged; drawings as they are if the recipe names none."""
+    """Return the views whose predictions are averaged; drawings as they are if the recipe names none."""
     views = [parse_view(text, recipe.seed, index) for index, text in enumerate(recipe.tta)]
     return tuple(dict.fromkeys(views)) or (IDENTITY,)
 
 
 def backbone_spec(recipe: Recipe, precision: str) -> BackboneSpec:
-    """Put the recipe's backbone together with the image size, the seed and a precision that is settled for the device."""
+    """Combine the recipe's backbone with the image size, the seed and the precision that was chosen for the device."""
     section = recipe.backbone.model_dump() | {"precision": precision}
     return BackboneSpec(**section, image_size=recipe.image.size, seed=recipe.seed)
 
 
 def image_options(recipe: Recipe, backbone: BackboneInfo) -> ImageOptions:
-    """Settle the size, interpolation and colour by the backbone; one that takes grey drawings gets them grey."""
+    """Choose the size, interpolation and colour that the recipe leaves to the backbone; a grey backbone gets grey drawings."""
     section = recipe.image.model_dump(exclude={"size", "stored_size"})
     if len(backbone.mean) == 1:
         section["colour"] = "grey"

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,21 +25,23 @@ from inkfold.pipeline.run import HEADS, Run, class_digest
 from inkfold.storage.files import TEMP_MARK, sweep_temp_files, write_bytes, write_json, write_text
 from inkfold.storage.hashing import digest_file
 
+log = logging.getLogger("inkfold.pipeline")
+
 LOCK = ".lock"
 PACKAGES = ("inkfold", "torch", "timm", "numpy", "pillow", "simplejpeg")
 
 
 @contextlib.contextmanager
 def claimed(out: Path, recipe: BaseModel, *, first: bool = True) -> Iterator[None]:
-    """Hold a run's directory for one recipe and one process.
+    """Hold a run's directory for one recipe and one process while the block runs.
 
     Args:
-        out: The directory, made when missing.
-        recipe: The recipe, written at once, so that a later call knows what is being made here.
-        first: Whether this process is the one that writes, of those that work together; the others hold nothing.
+        out: The directory; created if it doesn't exist.
+        recipe: The run's recipe. It is written at once, so that a later call finds which run is unfinished.
+        first: Whether this process is the one that writes, of the processes that work together; the others hold nothing.
 
     Raises:
-        PredictionError: If the directory holds something else, or another process is writing it.
+        PredictionError: If the directory holds another run or other files, or another process is writing it.
     """
     if not first:
         yield
@@ -61,13 +64,14 @@ def claimed(out: Path, recipe: BaseModel, *, first: bool = True) -> Iterator[Non
         for directory in (out, out / "predictions", out / "weights", out / "checkpoints", events, *events.glob("fold*")):
             sweep_temp_files(directory, older_than_s=0)
         is_new = not (out / "recipe.yaml").is_file()
-        check_recipe(
-            out / "recipe.yaml", recipe, () if (out / MANIFEST).is_file() else [f"finetune.{name}" for name in WORK_DIVISION]
-        )
+        is_finished = (out / MANIFEST).is_file()
+        if not is_new and not is_finished:
+            log.info("%s: holds an unfinished run, which is continued", out)
+        check_recipe(out / "recipe.yaml", recipe, () if is_finished else [f"finetune.{name}" for name in WORK_DIVISION])
         try:
             yield
         except InkfoldError:
-            if is_new and _foreign_names(out) == ["recipe.yaml"]:  # nothing was made: another recipe may be tried here
+            if is_new and _foreign_names(out) == ["recipe.yaml"]:  # nothing else was written: another recipe may be tried here
                 (out / "recipe.yaml").unlink()
             raise
     finally:
@@ -76,45 +80,57 @@ def claimed(out: Path, recipe: BaseModel, *, first: bool = True) -> Iterator[Non
 
 
 def finished_run(out: Path, fingerprint: str) -> Run | None:
-    """Load the run if it is finished.
+    """Load a run if it is finished.
 
     Args:
         out: The run's directory.
-        fingerprint: Fingerprint of the data as they are now.
+        fingerprint: Fingerprint of the data as they are now; see `ReadData`.
 
     Returns:
-        The run, or None when it isn't finished.
+        The run; None if it isn't finished.
 
     Raises:
-        PredictionError: If it was made from other data.
+        PredictionError: If it was trained on other data.
     """
     if not (out / MANIFEST).is_file():
         return None
     run = Run.load(out)
     if run.manifest["data_fingerprint"] != fingerprint:
         raise PredictionError(f"{out}: is finished, but the data have changed since. Choose another out= for the new data.")
+    log.info("%s: is finished, and is returned as it is", out)
     return run
 
 
 def write_heads(out: Path, heads: Mapping[str, np.ndarray], class_names: Sequence[str]) -> None:
-    """Write the fitted tensors with the digest of the class order that they were fitted for."""
+    """Write the fitted heads with the digest of the class order that they were fitted for.
+
+    Args:
+        out: The run's directory.
+        heads: Tensors of all heads, by name.
+        class_names: Class names in the order of the heads' outputs.
+    """
     tensors = {name: np.ascontiguousarray(values) for name, values in heads.items()}
     write_bytes(out / HEADS, to_safetensors(tensors, metadata={"classes": class_digest(class_names)}))
 
 
 def write_cost(out: Path, cost: Mapping[str, Any]) -> None:
-    """Write what the run took, with the peak memory of this process and of its largest worker, or that of `cost` if larger."""
+    """Write `cost.json`, with the peak memory of this process and of its largest worker.
+
+    Args:
+        out: The run's directory.
+        cost: JSON values; a peak in them is kept if it is larger.
+    """
     known = {name: [peak for peak in (own, cost.get(name)) if peak is not None] for name, own in _peak_memory().items()}
     write_json(out / "cost.json", {**cost, **{name: max(peaks, default=None) for name, peaks in known.items()}})
 
 
 def write_manifest(out: Path, content: Mapping[str, Any], files: Sequence[str]) -> None:
-    """Finish the run: write what it is, and each file's digest.
+    """Finish a run: write its manifest with the versions of packages and each file's digest.
 
     Args:
         out: The run's directory.
-        content: Classes, members, backbone, data fingerprint.
-        files: Names of files below the directory, all of which have been written.
+        content: Further keys and JSON values: classes, members, backbone, data fingerprint.
+        files: Names of the run's files, relative to the directory; all of them exist.
     """
     versions = {name: version(name) for name in PACKAGES}
     write_json(
@@ -129,7 +145,7 @@ def write_manifest(out: Path, content: Mapping[str, Any], files: Sequence[str]) 
 
 
 def _foreign_names(out: Path) -> list[str]:
-    """Name files that no run leaves; one killed before its recipe was written leaves a lock or a temporary file."""
+    """List files but the lock and temporary ones, which a run that was killed at its start leaves."""
     return sorted(path.name for path in out.iterdir() if path.name != LOCK and TEMP_MARK not in path.name)
 
 
@@ -144,11 +160,11 @@ def _peak_memory() -> dict[str, int | None]:
 
 
 def check_recipe(path: Path, recipe: BaseModel, free: Sequence[str] = ()) -> None:
-    """Write a recipe where none is, or compare it with the one that is there.
+    """Write a recipe if the file doesn't exist, else compare it with the file.
 
     Args:
-        path: A directory's recipe.yaml.
-        recipe: The recipe of now.
+        path: A directory's `recipe.yaml`.
+        recipe: The recipe of this call.
         free: Dotted keys that may differ; the file is then rewritten.
 
     Raises:
@@ -158,13 +174,15 @@ def check_recipe(path: Path, recipe: BaseModel, free: Sequence[str] = ()) -> Non
         write_text(path, dump_recipe(recipe))
         return
     try:
-        there = _flat(renamed_recipe(yaml.safe_load(path.read_text(encoding="utf-8"))))
+        written = _flat(renamed_recipe(yaml.safe_load(path.read_text(encoding="utf-8"))))
     except (yaml.YAMLError, ValueError, AttributeError) as error:
         raise PredictionError(f"{path}: not a run's recipe: {error}. Choose another out=.") from None
-    asked = _flat(recipe.model_dump(mode="json"))
-    other = [key for key in dict.fromkeys([*there, *asked]) if there.get(key) != asked.get(key)]
+    wanted = _flat(recipe.model_dump(mode="json"))
+    other = [key for key in dict.fromkeys([*written, *wanted]) if written.get(key) != wanted.get(key)]
     problems = [
-        Problem("other_recipe", f"{path}: {key}", f"is {there.get(key)!r} there, {asked.get(key)!r} now. Choose another out=.")
+        Problem(
+            "other_recipe", f"{path}: {key}", f"is {written.get(key)!r} there, {wanted.get(key)!r} now. Choose another out=."
+        )
         for key in other
         if key not in free
     ]

@@ -92,8 +92,8 @@ class RunFiles:
     @cached_property
     def model_recipes(self) -> list[dict[str, Any]]:
         """The recipes that define how drawings are read: those of an ensemble's member runs, else the run's own."""
-        members = [one["run"] for one in self.manifest["members"] if isinstance(one, Mapping) and one.get("run")]
-        names = [f"{member}/{RECIPE}" for member in members if is_below(member)]
+        members = [member for member in self.manifest["members"] if isinstance(member, Mapping)]
+        names = [f"{member['run']}/{RECIPE}" for member in members if member.get("run") and is_below(member["run"])]
         return [self._read(name) for name in names if (self.path / name).is_file()] or [self.recipe]
 
     @property

@@ -22,6 +22,7 @@ from inkfold.runtime.progress import Progress, silent
 log = logging.getLogger("inkfold.runtime")
 
 T = TypeVar("T")
+Task = TypeVar("Task")
 PARENT_CHECK_S = 1.0
 KILLED = (
     "a decoding process was killed, probably for lack of memory. Lower image.pixel_limit and run again; what is done is kept."
@@ -29,15 +30,13 @@ KILLED = (
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 INLINE_BELOW = 96  # starting processes takes about as long as decoding so many
 
-Task = TypeVar("Task")
-
 
 def ahead(function: Callable[[Task], T], tasks: Iterable[Task], workers: int, depth: int) -> Generator[T]:
     """Call a function on each task in threads, some tasks ahead of the one whose result is consumed.
 
     Args:
         function: Called from several threads.
-        tasks: Taken in the calling thread, each when there is room for it.
+        tasks: Arguments of the calls; taken in the calling thread, each when it can be queued.
         workers: Number of threads.
         depth: How many tasks may be queued or running at once.
 
@@ -50,9 +49,9 @@ def ahead(function: Callable[[Task], T], tasks: Iterable[Task], workers: int, de
         try:
             begun += [pool.submit(function, task) for task in islice(waiting, depth)]
             while begun:
-                answer = begun.pop(0).result()
+                result = begun.pop(0).result()
                 begun += [pool.submit(function, task) for task in islice(waiting, 1)]
-                yield answer
+                yield result
         finally:
             for future in begun:
                 future.cancel()
@@ -97,27 +96,27 @@ def map_in_processes(
     """
     workers = min(workers or available_cores(), len(tasks))
     total, done = sum(counts), 0
-    answers: dict[int, T] = {}
+    results: dict[int, T] = {}
     inline = total < INLINE_BELOW or workers == 1
     log.debug("%s: %d drawings in %s", stage, total, "this process" if inline else f"{workers} processes")
     if inline:
         for i, task in enumerate(tasks):
-            answers[i] = function(*task)
+            results[i] = function(*task)
             done += counts[i]
             progress(stage, done, total)
-        return list(answers.values())
+        return list(results.values())
     pool = loky.ProcessPoolExecutor(workers, initializer=end_with_parent, initargs=(os.getpid(),), env=ONE_THREAD)
     try:
         futures = {pool.submit(function, *task): i for i, task in enumerate(tasks)}
         for future in as_completed(futures):
-            answers[futures[future]] = future.result()
+            results[futures[future]] = future.result()
             done += counts[futures[future]]
             progress(stage, done, total)
     except TerminatedWorkerError:
         raise CacheError(KILLED) from None
     finally:
         pool.shutdown(wait=True, kill_workers=True)
-    return [answers[i] for i in range(len(tasks))]
+    return [results[i] for i in range(len(tasks))]
 
 
 def available_cores() -> int:

@@ -192,7 +192,7 @@ def explore(
     dataset = read_dataset(str(first.data.root), data_options(first))
     dataset = dataset if sample is None else _sampled(dataset, sample, first.seed)
     cost = Cost()
-    read = read_files(replace(dataset, test=None), None, cost, progress)
+    read = read_files(replace(dataset, test=None), cost, progress)
     trials: dict[str, _Trial] = {}
     problems: dict[str, str] = {}
     with opening as executor:

@@ -130,7 +130,7 @@ class Objective:
 
     def seen_in_pretraining(self) -> dict[str, int] | None:
         """Count the drawings that a tried backbone's weights were trained on before; None where they are too few to matter."""
-        flags = [inputs.prepared.learnt for inputs in self._inputs.values()]
+        flags = [inputs.prepared.seen for inputs in self._inputs.values()]
         counts = [int(seen.sum()) for seen in flags if seen is not None]
         drawings, n = max(counts, default=0), len(self.aside)
         return {"drawings": drawings, "of": n} if is_worth_reporting(drawings, n) else None

@@ -98,7 +98,7 @@ def tune(
     search = _Search(raw, settled, search_space(raw, settled))
     _claim(out, settled)
     dataset = replace(read_dataset(str(settled.data.root), data_options(settled)), test=None)
-    read = read_files(dataset, None, Cost(), progress)
+    read = read_files(dataset, Cost(), progress)
     with _alone(out):
         study = _open_study(out, settled, read.fingerprint)
         if (values := default_values(search.space, raw)) is not None:

@@ -117,7 +117,9 @@ class ImageStore:
             return []
         with self.grey.lock():
             _, first = np.unique(digests, return_index=True)
-            todo = first[self.missing(digests[first])]  # by digest, as cells read them: a cell's drawings share few shards
+            todo = first[
+                self.missing(digests[first])
+            ]  # by digest, as chunks of features do, whose drawings then share few shards
             log.info(
                 "%d of %d drawings are in %s, decoding %d", len(first) - len(todo), len(first), self.grey.directory, len(todo)
             )
