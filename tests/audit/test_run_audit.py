@@ -100,7 +100,7 @@ def test_data_that_changed_since_are_refused(tmp_path):
     data = data_with_duplicates(tmp_path / "data")
     run = train(toy_recipe(tmp_path), data=data, out=tmp_path / "run")
     shutil.copy(data / "train/apple/sketch_2.png", data / "train/apple/sketch_3.png")
-    with pytest.raises(PredictionError, match="have changed since"):
+    with pytest.raises(PredictionError, match="some were changed, added or removed"):
         audit_run(run.path)
     assert not (run.path / "audit.json").exists()
 

@@ -168,7 +168,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def weights(tmp_path, monkeypatch, write_weights, data):
-    """Two backbones, one of which learnt from two of the three classes."""
+    """Two backbones, one of which was trained on two of the three classes."""
     folder = tmp_path / "weights"
     for name in ("test_resnet", "test_efficientnet"):
         write_weights(folder / f"{name}.safetensors", name)
@@ -180,7 +180,7 @@ def weights(tmp_path, monkeypatch, write_weights, data):
     return folder
 
 
-RECIPE = f"backbone: {BACKBONE.replace('weights: untrained, ', '')}\nimage: {{size: 32}}\nfolds: {{k: 3}}\nfit: {{epochs: 3}}\n"
+RECIPE = f"backbone: {BACKBONE.replace('weights: untrained, ', '')}\nimage: {{size: 32}}\nfolds: {{k: 3}}\ntrain_head: {{epochs: 3}}\n"
 
 
 def test_a_run_measures_drawings_that_are_new_to_its_backbone_apart(tmp_path, data, weights):
@@ -192,7 +192,7 @@ def test_a_run_measures_drawings_that_are_new_to_its_backbone_apart(tmp_path, da
     rows = json.loads((tmp_path / "run/metrics.json").read_text())["out_of_fold"]["per_class"]
     house = next(row for row in rows if row["class_name"] == "house")
     assert told["new"]["accuracy"] == pytest.approx(house["recall"], abs=1e-4)
-    assert "learnt from 48 of these 72 held-out drawings" in done.stderr
+    assert "trained on 48 of these 72 held-out drawings" in done.stderr
     assert "On the 24 others it is" in done.stderr
     write_report([tmp_path / "run"], tmp_path / "report.html")
     assert "pretrained on 48 of them, so this is optimistic" in (tmp_path / "report.html").read_text()
@@ -203,7 +203,7 @@ def test_a_run_says_so_too_where_nothing_is_new(tmp_path, data, weights):
     recipe = toy_recipe(tmp_path, RECIPE.replace("{k: 3}", "{k: 3, group_duplicates: false}"))
     done = inkfold("train", recipe, f"data={data}", f"out={tmp_path / 'run'}", home=tmp_path / "home")
     assert done.returncode == 0, done.stderr
-    assert "learnt from 72 of these 72 held-out drawings" in done.stderr
+    assert "trained on 72 of these 72 held-out drawings" in done.stderr
     assert "Judge it by a test set" in done.stderr
 
 
@@ -242,5 +242,5 @@ def test_a_vote_says_that_a_members_backbone_knows_the_drawings_and_is_judged_by
     assert known.sum() == 48
     voted = vote([tmp_path / "test_resnet", tmp_path / "test_efficientnet"], {"method": "weighted"}, out=tmp_path / "vote")
     assert voted.metrics["out_of_fold"]["n"] == 72
-    assert any("learnt from 48 of these 72" in text for text in voted.manifest["warnings"])
+    assert any("trained on 48 of these 72" in text for text in voted.manifest["warnings"])
     write_report([tmp_path / "vote"], tmp_path / "vote.html")

@@ -19,7 +19,7 @@ from inkfold.images.decode import Pixels
 from inkfold.images.preprocess import paper_colour
 
 AUGMENT_VERSION = 1  # part of the feature key: raise it whenever the bytes that come out change
-GATE_BYTES = 3
+GATE_BYTES, GATES_BYTES = 3, 64  # for each kind of operation, and for all: BLAKE2b gives no more than 64
 _SLOT = {name: slot for slot, name in enumerate(KINDS)}
 
 
@@ -89,7 +89,9 @@ class View:
         for operation in self.operations:
             occurrence = seen[operation.name] = seen.get(operation.name, -1) + 1
             if operation.p < 1 and occurrence not in gates:
-                gates[occurrence] = hashlib.blake2b(self._stream(drawing, f"gates {occurrence}"), digest_size=64).digest()
+                gates[occurrence] = hashlib.blake2b(
+                    self._stream(drawing, f"gates {occurrence}"), digest_size=GATES_BYTES
+                ).digest()
             first = GATE_BYTES * _SLOT[operation.name]
             gate = int.from_bytes(gates[occurrence][first : first + GATE_BYTES], "little") if operation.p < 1 else 0
             if gate < operation.p * 2 ** (8 * GATE_BYTES):
