@@ -180,7 +180,8 @@ def weights(tmp_path, monkeypatch, write_weights, data):
     return folder
 
 
-RECIPE = f"backbone: {BACKBONE.replace('weights: untrained, ', '')}\nimage: {{size: 32}}\nfolds: {{k: 3}}\ntrain_head: {{epochs: 3}}\n"
+TRAINED_BACKBONE = BACKBONE.replace("weights: untrained, ", "")
+RECIPE = f"backbone: {TRAINED_BACKBONE}\nimage: {{size: 32}}\nfolds: {{k: 3}}\ntrain_head: {{epochs: 3}}\n"
 
 
 def test_a_run_measures_drawings_that_are_new_to_its_backbone_apart(tmp_path, data, weights):
@@ -204,7 +205,7 @@ def test_a_run_says_so_too_where_nothing_is_new(tmp_path, data, weights):
     done = inkfold("train", recipe, f"data={data}", f"out={tmp_path / 'run'}", home=tmp_path / "home")
     assert done.returncode == 0, done.stderr
     assert "trained on 72 of these 72 held-out drawings" in done.stderr
-    assert "Judge it by a test set" in done.stderr
+    assert "Evaluate it on a test set that its weights were not trained on" in done.stderr
 
 
 def test_a_backbone_without_a_list_says_nothing(tmp_path, data, weights):
