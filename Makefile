@@ -44,7 +44,7 @@ pictures: install browser
 	$(BIN)/python docs/pictures/make.py
 
 bench: install
-	for script in decode extract cells augment heads vote reference_procedure report export serve depthwise; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in decode extract chunks augment heads vote reference_procedure report export serve depthwise; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 # The newest versions of all dependencies, in an environment of its own: needs a network.
 newest:

@@ -27,7 +27,7 @@ class Problem:
         kind: A stable word for programs, such as `missing_file`.
         where: The place, such as `train.csv row 812`.
         message: Got, expected, and what to do.
-        severity: An `error` stops the work, a `warning` is told and lived with.
+        severity: An `error` stops the work, a `warning` is reported, and the work goes on.
     """
 
     kind: str

@@ -50,7 +50,7 @@ def test_the_version_is_the_packages(capsys):
     [
         (["serve"], "Missing argument 'RUN_OR_ONNX'"),
         (["serve", "run", "--threads", "0"], "'--threads'"),
-        ([], "Missing command"),
+        ([], "Usage: inkfold [OPTIONS] COMMAND [ARGS]..."),
         (["fly"], "No such command 'fly'."),
         (["trian", "cpu-small"], "Did you mean 'train'?"),
         (["predict", "run"], "Missing argument 'IMAGES'"),

@@ -24,6 +24,7 @@ APP = typer.Typer(
     help="Turns a folder of labelled drawings into the best classifier that your machine can afford, and proves it.",
     rich_markup_mode=None,  # Rich's help costs 100 ms
     pretty_exceptions_enable=False,
+    no_args_is_help=True,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
 Function = TypeVar("Function", bound=Callable[..., int])

@@ -70,7 +70,7 @@ def weakness(run: RunDirectory, *, data: MovedData = None, as_json: AsJson = Fal
     model = load_run(run)
     if not isinstance(model, Run):
         members = ", ".join(str(member.path) for member in model.members if member is not None)
-        raise InkfoldError(f"{run}: is an ensemble. Ask its members one by one: {members or 'runs, not mere files'}.")
+        raise InkfoldError(f"{run}: is an ensemble. Ask its members one by one: {members or 'runs, not files of predictions'}.")
     with console_progress() as progress:
         weaknesses = find_weaknesses(model, data, progress)
     if as_json:

@@ -22,7 +22,7 @@ from inkfold.storage.pixels import digest_files
 
 SUFFIX = ".learnt.npy"
 BITS = 128
-# 99 % of copies in other sizes and formats differ by that at the most, 99.5 % of other drawings by more: benchmarks/learnt.py.
+# 99 % of copies in other sizes and formats differ by that at the most, 99.5 % of other drawings by more: benchmarks/seen.py.
 NEAR_BITS = 8
 CHUNK = 256
 

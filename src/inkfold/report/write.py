@@ -57,7 +57,7 @@ def open_album_of(run: RunFiles, data: str | Path | None = None) -> Album:
     """
     recipe = run.model_recipes[0]
     section = recipe.get("data")
-    if not isinstance(section, Mapping):  # an ensemble of mere files of predictions
+    if not isinstance(section, Mapping):  # an ensemble of files of predictions alone
         raw: dict[str, Any] = {}
         merge_overrides(raw, recipe.get("settings") or ())
         section = {**(raw.get("data") or {}), "root": section}

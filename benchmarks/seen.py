@@ -1,6 +1,6 @@
 """How surely a drawing that a backbone learnt from is recognised when it comes back, and how often another one is taken for it.
 
-    .venv/bin/python benchmarks/learnt.py --data DIR [--count 600]
+    .venv/bin/python benchmarks/seen.py --data DIR [--count 600]
 
 DIR is in the competition's layout. Its training drawings are listed; some of them come back changed, and the test drawings are
 the others.

@@ -6,7 +6,7 @@ a worker is killed at a third of the plan, but for inline, which has none. What 
 which workers have kept. `ratio` is the plan's seconds inline over those of the first side; `identical` says whether all files
 of all sides have the same bytes.
 
-    .venv/bin/python benchmarks/cells.py [--sides pool:2 ray] [--backbone NAME] [--drawings N] [--quick]
+    .venv/bin/python benchmarks/chunks.py [--sides pool:2 ray] [--backbone NAME] [--drawings N] [--quick]
 """
 
 import argparse
