@@ -60,3 +60,18 @@ def test_the_makefile_has_what_the_readme_and_ci_call(target):
 def test_every_benchmark_that_the_readme_names_is_there():
     for script in re.findall(r"`(benchmarks/\w+\.py)", README):
         assert (Path(__file__).parent.parent / script).is_file(), script
+
+
+def test_every_file_and_package_that_the_guides_name_is_there():
+    root = Path(__file__).parent.parent
+    source = root / "src/inkfold"
+    for guide in ("README.md", "CONTRIBUTING.md", "docs/architecture.md"):
+        text = (root / guide).read_text(encoding="utf-8")
+        for name in re.findall(r"`((?:[\w-]+/)+[\w-]+\.(?:py|j2|md|yaml))`", text):
+            if not name.endswith("NAME.py") and not name.endswith("NAME.yaml"):
+                assert (root / name).is_file() or (source / name).is_file(), f"{guide}: {name}"
+        for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+            assert (root / guide).parent.joinpath(link).exists(), f"{guide}: {link}"
+    architecture = (root / "docs/architecture.md").read_text(encoding="utf-8")
+    for package in source.glob("*/__init__.py"):
+        assert f"| `{package.parent.name}` |" in architecture
