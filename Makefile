@@ -24,7 +24,8 @@ demo: install
 	$(BIN)/inkfold demo --out demo
 
 # A file's tests stay together, so that what they share is made once; conftest.py puts the longest files first.
-WORKERS ?= 2
+# Three workers for two cores: tests that wait (for kills, browsers, servers) leave a core free.
+WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: install

@@ -14,6 +14,7 @@ def test_what_was_skipped_and_warned_of_is_printed(tmp_path, data, recipe, capsy
     assert main(words("train", recipe, *settings)) == 0
     printed = capsys.readouterr()
     assert "left out as broken: 1 train" in printed.out
+    assert "backbone: test_resnet" in printed.out, "what auto or a short name stands for is said"
     assert "warning: class 'apple'" in printed.err
     assert "submission" not in printed.out
 

@@ -36,6 +36,8 @@ def print_run(run: "Run | Ensemble") -> None:
     backbone = run.manifest.get("backbone", {})
     if backbone.get("name") == "ink-small" and backbone["init_seed"] is None:
         print("backbone: ink-small, which comes with inkfold; `inkfold explore DATA` compares it with others")
+    elif backbone:
+        print(f"backbone: {backbone['name']}")
     for warning in run.manifest["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)
     cost = json.loads((run.path / "cost.json").read_text(encoding="utf-8"))
