@@ -1,7 +1,6 @@
 """A run measured on changed drawings: what it costs, what it finds, and which command it suggests."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from inkfold.audit.robustness import CHANGES, add_augmentation, find_weaknesses
 from inkfold.config.load import load_recipe, validate_recipe
 from inkfold.errors import PredictionError
 from inkfold.evaluation.predictions import Predictions
-from inkfold.pipeline.run import Run
 from inkfold.pipeline.train import train
 from toy import inkfold, toy_data, toy_recipe
 
@@ -24,21 +22,9 @@ def data(tmp_path):
     return toy_data(tmp_path / "data")
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A folder with data, a finished run and the cache that it left; trained once and only read."""
-    root = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("INKFOLD_HOME", str(root / "home"))
-        train(toy_recipe(root), data=toy_data(root / "data"), out=root / "run")
-    return root
-
-
 @pytest.fixture
-def run(trained, tmp_path, own_home):
-    """A copy of the finished run, with a copy of its cache."""
-    shutil.copytree(trained / "home", own_home)
-    return Run.load(shutil.copytree(trained / "run", tmp_path / "run"))
+def trained(frozen_run):
+    return frozen_run
 
 
 def recipe(**changes):

@@ -38,13 +38,6 @@ def trained(tmp_path_factory):
     return root
 
 
-@pytest.fixture
-def run(trained, tmp_path, own_home):
-    """A copy of the finished run, with a copy of its cache."""
-    shutil.copytree(trained / "home", own_home)
-    return Run.load(shutil.copytree(trained / "run", tmp_path / "run"))
-
-
 def test_a_runs_audit_is_written_into_it_and_the_run_stays_whole(run, trained, tmp_path):
     audit = audit_run(run.path)
     assert json.loads((run.path / "audit.json").read_text()) == audit

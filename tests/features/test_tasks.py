@@ -52,7 +52,7 @@ def test_a_chunk_has_whole_batches(tmp_path, device, batch_size, rows):
 
 def test_a_chunk_survives_pickling_and_says_what_it_is(tmp_path):
     chunk = plan_chunks(toy_job(tmp_path), {HFLIP: named(range(3))})[0]
-    assert pickle.loads(pickle.dumps(chunk)) == chunk  # as a pool's pipe does, with what this process job
+    assert pickle.loads(pickle.dumps(chunk)) == chunk  # as a pool's pipe does, with what this process made
     assert str(chunk).startswith("3 drawings of 'test_resnet.r160_in1k' under hflip, the first ")
 
 
