@@ -8,6 +8,7 @@ from inkfold.cli.output import print_backbones, print_run, print_search, print_t
 from inkfold.config.sections import VoteSettings
 from inkfold.ensemble.selection import DataSummary, select_vote, write_selection
 from inkfold.ensemble.submission import SubmissionFormat
+from inkfold.pipeline.run_files import RunFiles
 from toy_votes import some_members, some_probs, without_out_of_fold
 
 COST = {"forwards": 3, "forwards_cached": 4, "decoded": 1, "seconds": {"fit": 1.25, "total": 2.0}, "peak_memory_bytes": 5 << 20}
@@ -20,10 +21,11 @@ def ensemble(tmp_path):
     def build(panel, warnings=(), cost=COST, skipped=None, split="kfold", **how):
         recipe = VoteSettings(**how)
         facts = DataSummary(60, skipped or {"train": 0, "test": 0}, split)
-        write_selection(tmp_path, panel, select_vote(panel, recipe), recipe, SubmissionFormat(np.arange(3)), facts)
+        written = write_selection(tmp_path, panel, select_vote(panel, recipe), recipe, SubmissionFormat(np.arange(3)), facts)
         (tmp_path / "cost.json").write_text(json.dumps(cost))
         metrics = json.loads((tmp_path / "metrics.json").read_text())
-        return SimpleNamespace(path=tmp_path, metrics=metrics, manifest={"warnings": [*warnings]})
+        manifest = {"warnings": [*warnings], "files": dict.fromkeys([*written, "cost.json"], "")}
+        return SimpleNamespace(path=tmp_path, metrics=metrics, manifest=manifest, files=RunFiles(tmp_path, manifest))
 
     return build
 

@@ -18,17 +18,17 @@ SHOWN = 10  # of each kind of finding
 
 def print_run(run: "Run | Ensemble") -> None:
     """Print a finished run's accuracies, its votes or stages, what it cost, and where it is."""
-    metrics, rows = run.metrics, []
+    metrics, files, rows = run.metrics, run.files, []
     if "out_of_fold" in metrics:
         rows += [("out of fold" if metrics["split"] == "kfold" else "held out", *_figures(metrics["out_of_fold"]))]
         rows += [(f"  fold {fold['fold']}", *_figures(fold)) for fold in metrics["folds"]]
     rows += [("test", *_figures(metrics["test"]))] if "test" in metrics else []
     if rows:
         print_table("", ("", "drawings", "accuracy (95 %)", "top-5 (95 %)", "macro recall", "nll", "ece"), rows)
-    if (run.path / "vote.json").is_file():
-        _print_vote(json.loads((run.path / "vote.json").read_text(encoding="utf-8")))
-    if (run.path / "curve.json").is_file():
-        _print_curve(run)
+    if files.vote is not None:
+        _print_vote(files.vote)
+    if files.curve is not None:
+        _print_curve(files.curve, metrics)
     _print_split_duplicates(metrics.get("duplicates"))
     skipped = {name: count for name, count in metrics["data"]["skipped"].items() if count}
     if skipped:
@@ -40,7 +40,7 @@ def print_run(run: "Run | Ensemble") -> None:
         print(f"backbone: {backbone['name']}")
     for warning in run.manifest["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)
-    cost = json.loads((run.path / "cost.json").read_text(encoding="utf-8"))
+    cost = files.cost
     seconds = ", ".join(f"{stage} {took:.1f}" for stage, took in cost["seconds"].items() if stage != "total")
     peak = cost.get("peak_memory_bytes")  # not known on every platform
     work = f"{cost['forwards']} forwards, {cost['forwards_cached']} from the bank{_trained(cost)}"
@@ -95,9 +95,8 @@ def _p_value(pair: dict[str, Any], key: str = "distinguishable") -> str:
     return f"p = {pair['p_value']:.2g}" if pair[key] else "not distinguishable"
 
 
-def _print_curve(run: "Run | Ensemble") -> None:
+def _print_curve(curve: dict[str, Any], metrics: dict[str, Any]) -> None:
     """Print where each stage ended, if any stage showed more than the drawings as they are."""
-    curve = json.loads((run.path / "curve.json").read_text(encoding="utf-8"))
     if any(stage["augment"] for stage in curve["stages"]) or len(curve["stages"]) > 1:
         rows = []
         for stage in curve["stages"]:
@@ -115,14 +114,14 @@ def _print_curve(run: "Run | Ensemble") -> None:
                 )
             )
         print_table("stages", ("epochs", "views", "loss", "held-out loss", "held-out accuracy", "trained on"), rows)
-    if selection := run.metrics.get("selection"):
+    if selection := metrics.get("selection"):
         print(
             f"best epochs kept: their accuracy of {selection['accuracy']:.4f} is optimistic by {selection['optimism']:.4f}; "
             f"on new drawings expect {selection['nested_accuracy']:.4f}"
         )
-    if finetuned := run.metrics.get("finetune"):
+    if finetuned := metrics.get("finetune"):
         _print_finetuning(finetuned)
-    if gain := run.metrics.get("tta"):
+    if gain := metrics.get("tta"):
         difference = gain["accuracy_with"] - gain["accuracy_without"]
         print(f"test-time views: {difference:+.4f} out of fold, {_verdict(gain['p_value'], gain['p_value'] <= 0.05)}")
 
