@@ -14,6 +14,7 @@ MOST_VIEWS = 10_000
 Layout = Literal["auto", "competition", "folder", "table"]
 OnBroken = Literal["error", "skip"]
 Resize = Literal["pad", "squash", "crop_to_ink"]
+Paper = Literal["auto", "flatten", "keep"]
 Colour = Literal["auto", "grey", "rgb"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 HeadKind = Literal["linear", "mlp", "cosine", "class_mean", "knn"]
@@ -65,9 +66,13 @@ class ImageSettings(Section):
     """Side of the square that the backbone takes, in px; None takes the backbone's own."""
     stored_size: int | None = Field(None, ge=16, le=2048)
     """Side of the stored squares in px, from which views are rendered; None takes `size`."""
-    resize: Resize = "pad"
+    resize: Resize | Literal["auto"] = "auto"
     """How a page becomes a square: `pad` keeps its aspect and fills up with the paper's colour, `squash` stretches it,
-    `crop_to_ink` cuts the empty page away and pads."""
+    `crop_to_ink` cuts the empty page away and pads; `auto` takes `crop_to_ink` unless `pad` is better on the training
+    drawings."""
+    paper: Paper = "auto"
+    """What is done about the paper: `flatten` divides out its light, straightens it, and removes grain and ruled lines; `auto`
+    does so for photographed and scanned pages and leaves drawings made on a screen as they are; `keep` leaves all."""
     colour: Colour = "auto"
     """Channels: `auto` takes one where a drawing is grey and three where it is coloured, `grey` always one, `rgb` three."""
     invert: Literal["auto", "never"] = "auto"

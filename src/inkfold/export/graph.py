@@ -1,6 +1,6 @@
 """Builds an ONNX graph node by node; every value gets a unique name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,6 +85,35 @@ class Graph:
         bodies = [branch._body(result) for branch, result in zip((yes, no), results, strict=True)]
         return self.op("If", condition, then_branch=bodies[0], else_branch=bodies[1])
 
+    def each(self, count: str, build: Callable[["Graph", str], str]) -> str:
+        """Add a `Loop` over 0, 1, ... with the results stacked along a new first axis; returns the stack's name.
+
+        Args:
+            count: Name of the number of rounds, a single whole number.
+            build: Adds one round's nodes to the given body and returns its result; it is passed the round's number.
+        """
+        body = self.branch()
+        number, before = body._name("round"), body._name("before")
+        result = build(body, number)
+        after = body.op("Identity", before)
+        graph = body._loop([number, before], [(after, onnx.TensorProto.BOOL)], [result])
+        return self.op("Loop", count, self.const(True), body=graph)
+
+    def settle(self, start: str, build: Callable[["Graph", str], str]) -> str:
+        """Add a `Loop` that replaces a float32 value until a round leaves it as it is; returns the last value's name.
+
+        Args:
+            start: Name of the value before the first round.
+            build: Adds one round's nodes to the given body and returns the new value; it is passed the value before.
+        """
+        body = self.branch()
+        number, before, value = (body._name(kind) for kind in ("round", "before", "value"))
+        replaced = build(body, value)
+        changed = body.op("ReduceMax", body.op("Cast", body.op("Not", body.op("Equal", replaced, value)), to=6), keepdims=0)
+        more = body.op("Cast", changed, to=9)
+        graph = body._loop([number, before, value], [(more, onnx.TensorProto.BOOL)], [replaced])
+        return self.op("Loop", "", self.const(True), start, body=graph)
+
     def inline(self, model: onnx.ModelProto, inputs: Mapping[str, str]) -> list[str]:
         """Add all nodes and weights of a model, and return its outputs' names in this graph.
 
@@ -145,6 +174,15 @@ class Graph:
     def _name(self, kind: str) -> str:
         self._names[0] += 1
         return f"{kind}_{self._names[0]}"
+
+    def _loop(self, inputs: Sequence[str], typed: Sequence[tuple[str, int]], results: Sequence[str]) -> onnx.GraphProto:
+        """Make a loop's body: a round's number, whether to go on, and carried float32 values; the same out of it."""
+        kinds = (onnx.TensorProto.INT64, onnx.TensorProto.BOOL)
+        taken = [helper.make_tensor_value_info(name, kind, []) for name, kind in zip(inputs, kinds, strict=False)]
+        taken += [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in inputs[2:]]
+        given = [helper.make_tensor_value_info(name, kind, []) for name, kind in typed]
+        given += [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in results]
+        return helper.make_graph(self.nodes, self._name("body"), taken, given)
 
     def _body(self, result: str) -> onnx.GraphProto:
         made = {name for node in self.nodes for name in node.output}

@@ -20,6 +20,7 @@ from PIL import Image
 
 from inkfold.augment.views import View
 from inkfold.errors import ExportError
+from inkfold.export.crop_graph import add_crop
 from inkfold.export.graph import Graph
 from inkfold.images.decode import COLOURED_FRACTION, GREY_SPREAD
 from inkfold.images.preprocess import BORDER_FRACTION, DARK_LUMA, ImageOptions
@@ -42,21 +43,49 @@ def add_channels(g: Graph, images: str) -> str:
 def add_fitting(g: Graph, drawings: str, options: ImageOptions) -> str:
     """Settle the colour and polarity of drawings, (n, 3, h, w), and resize them to squares, (n, 3, size, size).
 
-    Drawings that have this size already aren't resized; `crop_to_ink` isn't possible in a graph.
+    Drawings that have this size already aren't resized, unless they are cropped to their ink. The paper of photographed pages
+    isn't flattened.
     """
     size = _Size(g, drawings)
     x = _settle_colour(g, drawings, size, options)
     if options.invert == "auto":
         x = _turn_dark_on_light(g, x, size)
+    if options.resize == "crop_to_ink":
+        return _each_cropped(g, x, options)
     yes, no = g.branch(), g.branch()
     square = g.op("And", *(g.op("Equal", side, g.const(options.size_px, np.int64)) for side in (size.height, size.width)))
     return g.choose(square, yes, no, (x, _resized(no, x, size, options)))
 
 
+def _each_cropped(g: Graph, x: str, options: ImageOptions) -> str:
+    """Crop the drawings of a batch to their ink, one after another since their boxes differ, and resize them."""
+
+    def crop_one(body: Graph, number: str) -> str:
+        one = body.op("Unsqueeze", body.op("Gather", x, number), body.ints(0))
+        cropped = add_crop(body, one, _page_colour(body, one))
+        return _resized(body, cropped, _Size(body, cropped), options)
+
+    count = g.op("Gather", g.op("Shape", x), g.const(0, np.int64))
+    return g.op("Squeeze", g.each(count, crop_one), g.ints(1))
+
+
+def _page_colour(g: Graph, x: str) -> str:
+    """Add each drawing's paper colour where the page may be surrounded, as `images.preprocess.page_colour` does."""
+    border = add_paper(g, x)
+    middle = _half_sum(g, _middle(g, _sampled(g, x, _Size(g, x), channels=3)))
+    sums = [g.op("ReduceSum", colour, g.ints(1)) for colour in (middle, border)]
+    return g.op("Where", g.op("Greater", *sums), middle, border)
+
+
 def add_paper(g: Graph, x: str) -> str:
     """Add each drawing's paper colour, (n, 3, 1, 1): the border's median, rounded down."""
-    middle = g.op("ReduceSum", _middle(g, _border(g, x, _Size(g, x), channels=3)), g.ints(2))
-    return g.op("Unsqueeze", g.op("Floor", g.op("Mul", middle, g.const(0.5, np.float32))), g.ints(3))
+    return _half_sum(g, _middle(g, _border(g, x, _Size(g, x), channels=3)))
+
+
+def _half_sum(g: Graph, middle: str) -> str:
+    """Halve the sum of two middle values, rounded down: (n, c, 2) gives (n, c, 1, 1)."""
+    half = g.op("Mul", g.op("ReduceSum", middle, g.ints(2)), g.const(0.5, np.float32))
+    return g.op("Unsqueeze", g.op("Floor", half), g.ints(3))
 
 
 def add_luma(g: Graph, x: str) -> str:
@@ -95,7 +124,7 @@ def _turn_dark_on_light(g: Graph, x: str, size: _Size) -> str:
     luma = add_luma(g, x)
     dark_border = _is_dark(g, _border(g, luma, size, channels=1))
     some, none = g.branch(), g.branch()
-    inner = some.op("And", dark_border, _is_dark(some, _sampled(some, luma, size)))
+    inner = some.op("And", dark_border, _is_dark(some, _sampled(some, luma, size, channels=1)))
     axis = some.ints(1)
     ends = some.op("Add", some.op("ReduceMax", x, axis), some.op("ReduceMin", x, axis))
     turned = some.op("Add", x, some.op("Sub", some.const(255.0, np.float32), ends))
@@ -126,13 +155,13 @@ def _middle(g: Graph, values: str) -> str:
     return level
 
 
-def _sampled(g: Graph, luma: str, size: _Size) -> str:
-    """Take evenly spaced rows and columns of the luma, about 256 of the shorter side: (n, 1, values)."""
+def _sampled(g: Graph, x: str, size: _Size, channels: int) -> str:
+    """Take evenly spaced rows and columns, about 256 of the shorter side: (n, channels, values)."""
     shorter = g.op("Min", size.height, size.width)
     step = g.op("Max", g.op("Div", shorter, g.const(SAMPLED_PX, np.int64)), g.const(1, np.int64))
     steps = g.op("Expand", step, g.ints(2))
-    some = g.op("Slice", luma, g.ints(0, 0), g.ints(2**31, 2**31), g.ints(2, 3), steps)
-    return g.op("Reshape", some, g.ints(0, 1, -1))
+    some = g.op("Slice", x, g.ints(0, 0), g.ints(2**31, 2**31), g.ints(2, 3), steps)
+    return g.op("Reshape", some, g.ints(0, channels, -1))
 
 
 def _border(g: Graph, x: str, size: _Size, channels: int) -> str:

@@ -7,10 +7,11 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from inkfold.config.sections import ImageSettings, Interpolation
+from inkfold.config.sections import ImageSettings, Interpolation, Resize
 from inkfold.images.decode import Pixels, decode_image, settle_colour, to_grey
+from inkfold.images.ink_box import find_ink_box
 
-FITTING_VERSION = 1  # part of the cache's key: raise it whenever the bytes that come out change
+FITTING_VERSION = 2  # part of the cache's key: raise it whenever the bytes that come out change
 
 # JPEGs are decoded at 1/2 where that leaves 1.5 times the final size. At 800 px for 224 (ten line drawings) the result
 # is then 42.4 to 42.9 dB PSNR from that of the full decode; 5/8, what a factor of 2 asks for, gave 43.9 to 44.5 dB and
@@ -19,9 +20,7 @@ OVERSAMPLING = 1.5
 BORDER_FRACTION = 0.02
 DARK_LUMA = 100
 INK_CONTRAST = 32
-INK_KEPT_FRACTION = 0.995
 CROP_MARGIN_FRACTION = 0.05
-COMPONENT_SIDE_PX = 2048  # larger pages are searched for ink on a reduced copy
 
 INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
@@ -36,6 +35,8 @@ class ImageOptions(ImageSettings):
 
     size_px: int
     """Side of the square, in px."""
+    resize: Resize = "pad"
+    """How a page becomes a square: `image.resize` with `auto` settled."""
     interpolation: Interpolation = "bicubic"
     """How pages are resized."""
 
@@ -48,12 +49,13 @@ class ImageOptions(ImageSettings):
             "invert": self.invert,
             "interpolation": self.interpolation,
             "pixel_limit": self.pixel_limit,
+            "paper": self.paper,
         }
 
     @classmethod
     def from_key(cls, key: Mapping[str, Any]) -> "ImageOptions":
-        """Rebuild from `key`."""
-        return cls(resize=key["fit"], **{name: value for name, value in key.items() if name != "fit"})
+        """Rebuild from `key`; keys from before paper was read keep it."""
+        return cls(resize=key["fit"], **{"paper": "keep", **{name: value for name, value in key.items() if name != "fit"}})
 
 
 def read_drawing(data: bytes, options: ImageOptions) -> Pixels:
@@ -126,7 +128,7 @@ def is_light_on_dark(pixels: Pixels) -> bool:
     """
     if np.median(to_grey(_border(pixels))) >= DARK_LUMA:
         return False
-    step = max(1, min(pixels.shape[:2]) // 256)
+    step = sampling_step(pixels)
     return bool(np.median(to_grey(pixels[::step, ::step])) < DARK_LUMA)
 
 
@@ -141,19 +143,19 @@ def inverted(pixels: Pixels) -> Pixels:
 
 def ink_depth(pixels: Pixels, paper: UInt8[np.ndarray, "*channels"]) -> UInt8[np.ndarray, "h w"]:
     """Measure how far each pixel is from the paper in its most distant channel: 0 for paper, at least 32 for ink."""
-    distance = np.maximum(pixels, paper) - np.minimum(pixels, paper)
-    if distance.ndim == 3:
-        distance = distance.max(axis=2)
+    distance = paper_distance(pixels, paper)
     return np.where(distance >= INK_CONTRAST, distance, np.uint8(0))
 
 
-def crop_to_ink(pixels: Pixels) -> Pixels:
-    """Cut away the empty page around the drawing; a blank page stays whole.
+def paper_distance(pixels: Pixels, paper: UInt8[np.ndarray, "*channels"]) -> UInt8[np.ndarray, "h w"]:
+    """Measure how far each pixel is from the paper in its most distant channel, in levels."""
+    distance: np.ndarray = np.maximum(pixels, paper) - np.minimum(pixels, paper)
+    return distance.max(axis=2) if distance.ndim == 3 else distance
 
-    The box holds the connected components with the most ink, as many as make up 99.5 % of all ink, so that specks of
-    dust far from the drawing don't keep the page; around it stays a margin of 5 % of its longer side.
-    """
-    box = _ink_box(ink_depth(pixels, paper_colour(pixels)))
+
+def crop_to_ink(pixels: Pixels) -> Pixels:
+    """Cut away the empty page around the drawing, as `ink_box` finds it, with a margin of 5 %; a blank page stays whole."""
+    box = find_ink_box(paper_distance(pixels, page_colour(pixels)))
     if box is None:
         return pixels
     top, left, bottom, right = box
@@ -161,11 +163,37 @@ def crop_to_ink(pixels: Pixels) -> Pixels:
     return pixels[max(0, top - margin) : bottom + margin, max(0, left - margin) : right + margin]
 
 
+def page_colour(pixels: Pixels) -> UInt8[np.ndarray, "*channels"]:
+    """Estimate the paper's colour where a dark table or a scanner's lid may surround it.
+
+    It is the lighter one of the border's median and the whole page's: a heavily filled drawing has a light border, and a
+    surrounded page has a light middle.
+    """
+    border, step = paper_colour(pixels), sampling_step(pixels)
+    sampled = pixels[::step, ::step].reshape(-1, *pixels.shape[2:])
+    middle = np.array([_median(channel) for channel in sampled.reshape(len(sampled), -1).T], np.uint8).reshape(border.shape)
+    return middle if int(middle.sum()) > int(border.sum()) else border
+
+
+def sampling_step(pixels: Pixels) -> int:
+    """Return how many rows and columns apart a page is sampled, so that about 256 of its shorter side are taken."""
+    return max(1, min(pixels.shape[:2]) // 256)
+
+
 def on_paper(pixels: Pixels, options: ImageOptions) -> Pixels:
-    """Turn a picture to dark ink on light paper, and crop it to the ink if the options say so; its size isn't changed yet."""
+    """Turn a picture to dark ink on light paper, and crop it to the ink if the options say so; it isn't resized yet."""
+    if options.paper != "keep":
+        pixels = _flattened(pixels, options)
     if options.invert == "auto" and is_light_on_dark(pixels):
         pixels = inverted(pixels)
     return crop_to_ink(pixels) if options.resize == "crop_to_ink" else pixels
+
+
+def _flattened(pixels: Pixels, options: ImageOptions) -> Pixels:
+    """Flatten the paper of photographed pages, or of all pages if the options say so."""
+    from inkfold.images.paper import flatten_paper, is_photographed  # noqa: PLC0415 - OpenCV: 160 ms
+
+    return flatten_paper(pixels) if options.paper == "flatten" or is_photographed(pixels) else pixels
 
 
 def _fit_settled(pixels: Pixels, options: ImageOptions) -> Pixels:
@@ -202,29 +230,3 @@ def _border(pixels: Pixels) -> UInt8[np.ndarray, "1 n *channels"]:
     rows, columns = (max(1, round(BORDER_FRACTION * side)) for side in (height, width))
     edges = (pixels[:rows], pixels[-rows:], pixels[:, :columns], pixels[:, -columns:])
     return np.concatenate([edge.reshape(1, -1, *pixels.shape[2:]) for edge in edges], axis=1)
-
-
-def _ink_box(ink: UInt8[np.ndarray, "h w"]) -> tuple[int, int, int, int] | None:
-    """Top, left, bottom, right of the components that hold the ink; None without ink."""
-    import cv2  # noqa: PLC0415 - 160 ms that only this fit needs to pay
-
-    height, width = ink.shape
-    factor = -(-max(ink.shape) // COMPONENT_SIDE_PX)
-    if factor > 1:
-        ink = _block_maxima(ink, factor)
-    count, labels, boxes, _ = cv2.connectedComponentsWithStats((ink > 0).astype(np.uint8), connectivity=8)
-    if count == 1:
-        return None
-    amounts = np.bincount(labels.ravel(), weights=ink.ravel(), minlength=count)[1:]
-    by_amount = np.argsort(-amounts, kind="stable")
-    enough = int(np.searchsorted(np.cumsum(amounts[by_amount]), INK_KEPT_FRACTION * amounts.sum())) + 1
-    kept = boxes[1:][by_amount[:enough]] * factor
-    left, top = kept[:, cv2.CC_STAT_LEFT], kept[:, cv2.CC_STAT_TOP]
-    bottom, right = top + kept[:, cv2.CC_STAT_HEIGHT], left + kept[:, cv2.CC_STAT_WIDTH]
-    return int(top.min()), int(left.min()), min(height, int(bottom.max())), min(width, int(right.max()))
-
-
-def _block_maxima(ink: UInt8[np.ndarray, "h w"], factor: int) -> UInt8[np.ndarray, "rows columns"]:
-    """Keep the darkest pixel of each block, so that thin lines stay whole."""
-    across = np.maximum.reduceat(ink, np.arange(0, ink.shape[1], factor), axis=1)
-    return np.maximum.reduceat(across, np.arange(0, ink.shape[0], factor), axis=0)

@@ -1,0 +1,63 @@
+"""Removes the lines that paper comes with: ruled and squared paper."""
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from inkfold.images.decode import Pixels
+
+PIECE_FRACTION = 1 / 14  # of the page: strokes are seldom straight, level and dark over so long a piece
+PIECE_LEAST_PX = 12
+RULE_FRACTION = 0.55  # of the page: the least length of a rule
+FEWEST_RULES = 4  # in one direction: no drawing has as many lines across most of the page
+FAINTEST = 12  # levels
+DEPTH_FACTOR, DEPTH_MARGIN = 1.5, 12  # a rule's own unevenness
+DEEPEST_WASHED_OUT = 150  # levels: up to this depth all that is as faint as the rules goes with them
+
+
+def without_ruled_lines(page: Pixels) -> Pixels:
+    """Remove ruled lines from a flattened page.
+
+    Args:
+        page: (h, w), or (h, w, 3): ink on white paper.
+
+    Returns:
+        The page without lines that cross most of it, where it has at least four of them in one direction; otherwise the page
+        itself. Strokes that are darker than the lines stay whole where they cross them.
+    """
+    depth = 255 - (page if page.ndim == 2 else page.min(axis=2))
+    rules = [found for found in (_rules(depth), _turned(_rules(_turned(depth)))) if found is not None]
+    if not rules:
+        return page
+    mask = np.any(rules, axis=0)
+    usual = float(np.median(depth[mask & (depth >= FAINTEST)]))
+    limit = DEPTH_FACTOR * usual + DEPTH_MARGIN
+    if limit <= DEEPEST_WASHED_OUT:
+        levels = 255 - np.clip((255 - np.arange(256.0) - limit) * (255 / (255 - limit)), 0, 255)
+        page = cv2.LUT(page, np.rint(levels).astype(np.uint8))
+    else:
+        page = page.copy()
+    page[mask & (depth <= limit)] = 255
+    return page
+
+
+def _turned(page: np.ndarray | None) -> np.ndarray | None:
+    return None if page is None else np.ascontiguousarray(page.T)
+
+
+def _rules(depth: UInt8[np.ndarray, "h w"]) -> np.ndarray | None:
+    """Mark the pixels of nearly level lines across most of the page; None if there are too few lines."""
+    width = depth.shape[1]
+    piece = max(PIECE_LEAST_PX, round(PIECE_FRACTION * width))
+    level = np.ones((1, piece), np.uint8)
+    thick = cv2.dilate(depth, np.ones((3, 1), np.uint8))
+    pieces = (cv2.erode(cv2.dilate(thick, np.ones((1, 3), np.uint8)), level) >= FAINTEST).astype(np.uint8)
+    joined = cv2.dilate(pieces, np.ones((1, 2 * piece + 1), np.uint8))
+    _, labels, boxes, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
+    boxes = boxes[1:]
+    drift = np.maximum(5, boxes[:, cv2.CC_STAT_WIDTH] // 12)
+    long = (boxes[:, cv2.CC_STAT_WIDTH] >= RULE_FRACTION * width) & (boxes[:, cv2.CC_STAT_HEIGHT] <= drift)
+    if int(long.sum()) < FEWEST_RULES:
+        return None
+    marked: np.ndarray = np.concatenate([[False], long])[labels]
+    return marked
