@@ -149,7 +149,7 @@ def expose(picture: Sheet, settings: CameraSettings, draws: Draws) -> Pixels:
     grain = draws.uniform(*settings.grain)
     if grain > 0:
         picture = picture + grain * _sensor_noise((height, width), draws.uniform(*settings.spots), draws)
-    pixels = np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+    pixels: Pixels = np.clip(np.rint(picture), 0, 255).astype(np.uint8)
     if settings.jpeg is None:
         return pixels
     coded = simplejpeg.encode_jpeg(
