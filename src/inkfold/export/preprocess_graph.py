@@ -23,14 +23,13 @@ from inkfold.errors import ExportError
 from inkfold.export.crop_graph import add_crop
 from inkfold.export.graph import Graph
 from inkfold.images.decode import COLOURED_FRACTION, GREY_SPREAD
-from inkfold.images.preprocess import BORDER_FRACTION, DARK_LUMA, ImageOptions
+from inkfold.images.preprocess import BORDER_FRACTION, DARK_LUMA, PAGE_SAMPLED_PX, POLARITY_SAMPLED_PX, ImageOptions
 
 LUMA = (19595.0, 38470.0, 7471.0)  # of 65536: Pillow's ITU-R 601; all sums stay below 2^24
 COEFFICIENT = 2.0**22  # Pillow's weights are whole multiples of its inverse
 SUPPORT = {"nearest": 0.0, "bilinear": 1.0, "bicubic": 2.0, "lanczos": 3.0}
 CUBIC = -0.5
 TIE_WIDTH = 2.0**-15  # Pillow's sums are exact and go up from a half; in single precision a half may come out a little less
-SAMPLED_PX = 256
 DOWN_FIRST_FROM = 2.0  # Pillow 13: where the height shrinks by more than twice what the width does (3,000 sizes tried)
 
 
@@ -72,7 +71,7 @@ def _each_cropped(g: Graph, x: str, options: ImageOptions) -> str:
 def _page_colour(g: Graph, x: str) -> str:
     """Add each drawing's paper colour where the page may be surrounded, as `images.preprocess.page_colour` does."""
     border = add_paper(g, x)
-    middle = _half_sum(g, _middle(g, _sampled(g, x, _Size(g, x), channels=3)))
+    middle = _half_sum(g, _middle(g, _sampled(g, x, _Size(g, x), PAGE_SAMPLED_PX, channels=3)))
     sums = [g.op("ReduceSum", colour, g.ints(1)) for colour in (middle, border)]
     return g.op("Where", g.op("Greater", *sums), middle, border)
 
@@ -124,7 +123,7 @@ def _turn_dark_on_light(g: Graph, x: str, size: _Size) -> str:
     luma = add_luma(g, x)
     dark_border = _is_dark(g, _border(g, luma, size, channels=1))
     some, none = g.branch(), g.branch()
-    inner = some.op("And", dark_border, _is_dark(some, _sampled(some, luma, size, channels=1)))
+    inner = some.op("And", dark_border, _is_dark(some, _sampled(some, luma, size, POLARITY_SAMPLED_PX, channels=1)))
     axis = some.ints(1)
     ends = some.op("Add", some.op("ReduceMax", x, axis), some.op("ReduceMin", x, axis))
     turned = some.op("Add", x, some.op("Sub", some.const(255.0, np.float32), ends))
@@ -155,10 +154,10 @@ def _middle(g: Graph, values: str) -> str:
     return level
 
 
-def _sampled(g: Graph, x: str, size: _Size, channels: int) -> str:
-    """Take evenly spaced rows and columns, about 256 of the shorter side: (n, channels, values)."""
+def _sampled(g: Graph, x: str, size: _Size, sampled_px: int, channels: int) -> str:
+    """Take evenly spaced rows and columns, about so many of the shorter side: (n, channels, values)."""
     shorter = g.op("Min", size.height, size.width)
-    step = g.op("Max", g.op("Div", shorter, g.const(SAMPLED_PX, np.int64)), g.const(1, np.int64))
+    step = g.op("Max", g.op("Div", shorter, g.const(sampled_px, np.int64)), g.const(1, np.int64))
     steps = g.op("Expand", step, g.ints(2))
     some = g.op("Slice", x, g.ints(0, 0), g.ints(2**31, 2**31), g.ints(2, 3), steps)
     return g.op("Reshape", some, g.ints(0, channels, -1))

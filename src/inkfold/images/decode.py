@@ -120,6 +120,14 @@ def to_grey(pixels: Pixels) -> UInt8[np.ndarray, "h w"]:
     return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).convert("L"))
 
 
+def lowest_channel(pixels: Pixels) -> UInt8[np.ndarray, "h w"]:
+    """Take the darkest channel of each pixel, in which ink of any colour is dark; a grey picture is returned itself."""
+    if pixels.ndim == 2:
+        return pixels
+    darkest: np.ndarray = np.minimum(np.minimum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
+    return darkest
+
+
 def settle_colour(pixels: Pixels, colour: Colour) -> Pixels:
     """Reduce a picture, in RGB order, to grey where it has no colour, or where `colour` says so, as in `decode_image`."""
     if pixels.ndim == 2 or colour == "rgb":

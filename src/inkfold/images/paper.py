@@ -8,9 +8,8 @@ Source of dividing by a closing of the page: Gonzalez and Woods, Digital Image P
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
 
-from inkfold.images.decode import Pixels, settle_colour, to_grey
+from inkfold.images.decode import Pixels, is_grey, lowest_channel, settle_colour, to_grey
 from inkfold.images.page_edge import cut_out_sheet
 from inkfold.images.ruled_lines import without_ruled_lines
 
@@ -18,17 +17,20 @@ MOST_SIDE_PX = 1280  # larger pages are reduced: ten levels of grain become five
 SAMPLED_PX = 128  # a page is judged by evenly spaced rows and columns, about this many of the shorter side
 FLAT_LEVELS, FLAT_APART, FLAT_SHARE = 4, 3, 0.5  # a screen's page: four levels, so far apart, hold this share of it
 
-LIGHT_SIDE_PX = 128  # the page's light is estimated on a copy of this size
+LIGHT_SIDE_PX = 96  # the page's light is estimated on a copy of this size
 LIGHT_KERNEL_FRACTION = 1 / 8  # of the side: wider than a stroke, narrower than a shadow
 DEEPEST_SHADOW = 0.45  # of the light around it: what is darker over a large area is filled with ink
 PAPER_SHARE = 0.4  # of a page's pixels must be near its light: otherwise it is no drawing on paper
 PAPER_NEAR = 40  # levels below the light
 
+BOARD_KERNEL_FRACTION, BOARD_CONTRAST, BOARD_FACTOR = 1 / 8, 24, 2.0
+
 GRAIN_BLURS = ((3.0, 3), (9.0, 5), (20.0, 7))  # from this grain in levels, blur by a kernel of so many px
 GRAIN_KEPT = 3.0  # standard deviations of grain that are taken for paper
+LEAST_GRAIN = 6.0  # levels
 LEAST_DEPTH = 10  # levels between paper and ink
-INK_PERCENTILE = 30.0  # of the pixels with ink: this level becomes black
-LEAST_INK_FRACTION = 0.0002
+DEEPEST_INK_FRACTION = 0.0015  # of the page: what is at least half as deep as this part is ink, its median becomes black
+FAINT_FRACTION = 0.15  # of the ink's depth: what is fainter becomes white
 
 
 def is_photographed(pixels: Pixels) -> bool:
@@ -54,13 +56,16 @@ def flatten_paper(pixels: Pixels) -> Pixels:
     """
     page = cut_out_sheet(_reduced(pixels))
     light = page_light(page)
-    if _is_board(page, light):
+    if _is_board(page):
         page = 255 - page
         light = page_light(page)
     flat = cv2.divide(page, light, scale=255.0)
-    if np.mean(_lowest(_sampled(flat)) >= 255 - PAPER_NEAR) < PAPER_SHARE:
+    if np.mean(lowest_channel(_sampled(flat)) >= 255 - PAPER_NEAR) < PAPER_SHARE:
         return pixels
-    return settle_colour(without_ruled_lines(_stretched(_without_grain(flat))), "auto")
+    smooth = _without_grain(flat)
+    if is_grey(_sampled(smooth)):
+        smooth = to_grey(smooth)
+    return settle_colour(without_ruled_lines(_stretched(smooth)), "auto")
 
 
 def page_light(page: Pixels) -> Pixels:
@@ -73,10 +78,11 @@ def page_light(page: Pixels) -> Pixels:
         The paper's own level at each pixel and channel, at least 1.
     """
     height, width = page.shape[:2]
+    step = max(1, max(height, width) // (2 * LIGHT_SIDE_PX))
     scale = LIGHT_SIDE_PX / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(page, size, interpolation=cv2.INTER_AREA)
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_odd(LIGHT_KERNEL_FRACTION * LIGHT_SIDE_PX),) * 2)
+    small = cv2.resize(np.ascontiguousarray(page[::step, ::step]), size, interpolation=cv2.INTER_AREA)
+    kernel = np.ones((_odd(LIGHT_KERNEL_FRACTION * LIGHT_SIDE_PX),) * 2, np.uint8)
     closed = cv2.morphologyEx(small, cv2.MORPH_CLOSE, kernel, borderType=cv2.BORDER_REPLICATE)
     around = cv2.dilate(small, np.ones((_odd(LIGHT_SIDE_PX / 2),) * 2, np.uint8), borderType=cv2.BORDER_REPLICATE)
     around = cv2.blur(around, (_odd(LIGHT_SIDE_PX / 4),) * 2, borderType=cv2.BORDER_REPLICATE)
@@ -85,11 +91,12 @@ def page_light(page: Pixels) -> Pixels:
     return np.maximum(cv2.resize(smooth, (width, height), interpolation=cv2.INTER_LINEAR), 1)
 
 
-def _is_board(page: Pixels, light: Pixels) -> bool:
-    """Return whether strokes are lighter than the ground around them."""
-    grey = _sampled(to_grey(page)).astype(np.int16)
-    middle = np.median(grey)
-    return bool(middle < 128 and (np.percentile(grey, 99) - middle) > 1.5 * (middle - np.percentile(grey, 1)))
+def _is_board(page: Pixels) -> bool:
+    """Return whether strokes are lighter than the ground around them, as chalk on a board."""
+    grey = to_grey(_sampled(page))
+    step = grey.astype(np.int16) - cv2.medianBlur(grey, _odd(BOARD_KERNEL_FRACTION * min(grey.shape)))
+    lighter, darker = (np.maximum(side - BOARD_CONTRAST, 0).sum(dtype=np.int64) for side in (step, -step))
+    return bool(lighter > BOARD_FACTOR * darker)
 
 
 def _without_grain(flat: Pixels) -> Pixels:
@@ -100,7 +107,7 @@ def _without_grain(flat: Pixels) -> Pixels:
 
 def measure_grain(page: Pixels) -> float:
     """Estimate the standard deviation of a page's grain, in levels, from neighbouring pixels."""
-    grey = to_grey(page)[:: max(1, page.shape[0] // 64)].astype(np.int16)
+    grey = to_grey(page[:: max(1, page.shape[0] // 64)]).astype(np.int16)
     steps = np.abs(np.diff(grey, axis=1))
     # The median of |N(0, 2 sigma^2)|; steps are whole numbers, so the mean of the smaller half is steadier than the median.
     small = np.sort(steps, axis=None)[: steps.size * 3 // 4]
@@ -109,17 +116,23 @@ def measure_grain(page: Pixels) -> float:
 
 def _stretched(flat: Pixels) -> Pixels:
     """Make paper white and ink black: everything within the grain around the paper's level becomes 255."""
-    lowest = _lowest(flat)
-    sampled = _sampled(lowest).astype(np.float32)
-    paper = float(np.median(sampled))
-    grain = 1.4826 * float(np.median(np.abs(sampled - paper)))
-    white = paper - max(6.0, GRAIN_KEPT * grain)
-    inked = lowest[lowest < white - LEAST_DEPTH]
-    if len(inked) < LEAST_INK_FRACTION * lowest.size:
+    counts = np.bincount(lowest_channel(flat).ravel(), minlength=256)
+    paper = _percentile(counts, 50)
+    deviations = np.bincount(np.abs(np.arange(256) - paper), weights=counts, minlength=256)
+    grain = 1.4826 * _percentile(deviations, 50)
+    white = paper - max(LEAST_GRAIN, GRAIN_KEPT * grain)
+    deepest = _percentile(counts, 100 * DEEPEST_INK_FRACTION)
+    if deepest > white - LEAST_DEPTH:
         return np.full_like(flat, 255)
-    black = float(np.percentile(inked, INK_PERCENTILE))
+    black = _percentile(counts[: int(deepest + white) // 2], 50)
+    white -= FAINT_FRACTION * (white - black)
     levels = (np.arange(256, dtype=np.float32) - black) * (255 / (white - black))
     return cv2.LUT(flat, np.clip(np.rint(levels), 0, 255).astype(np.uint8))
+
+
+def _percentile(counts: np.ndarray, percent: float) -> int:
+    """The level below which so many percent of the counted pixels are."""
+    return int(np.searchsorted(np.cumsum(counts), percent / 100 * counts.sum()))
 
 
 def _reduced(pixels: Pixels) -> Pixels:
@@ -133,11 +146,6 @@ def _reduced(pixels: Pixels) -> Pixels:
 def _sampled(pixels: Pixels) -> Pixels:
     step = max(1, min(pixels.shape[:2]) // SAMPLED_PX)
     return np.ascontiguousarray(pixels[::step, ::step])
-
-
-def _lowest(pixels: Pixels) -> UInt8[np.ndarray, "h w"]:
-    """The channel most distant from white paper."""
-    return pixels if pixels.ndim == 2 else pixels.min(axis=2)
 
 
 def _odd(length: float) -> int:

@@ -4,10 +4,11 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from inkfold.images.decode import Pixels
+from inkfold.images.decode import Pixels, lowest_channel
 
-PIECE_FRACTION = 1 / 14  # of the page: strokes are seldom straight, level and dark over so long a piece
-PIECE_LEAST_PX = 12
+PIECES = 16  # a page's width: strokes are seldom straight, level and dark over so long a piece
+LEAST_PIECE_PX = 8
+STEEPEST = 0.08  # of the page's width: how much a rule may rise across it
 RULE_FRACTION = 0.55  # of the page: the least length of a rule
 FEWEST_RULES = 4  # in one direction: no drawing has as many lines across most of the page
 FAINTEST = 12  # levels
@@ -25,13 +26,13 @@ def without_ruled_lines(page: Pixels) -> Pixels:
         The page without lines that cross most of it, where it has at least four of them in one direction; otherwise the page
         itself. Strokes that are darker than the lines stay whole where they cross them.
     """
-    depth = 255 - (page if page.ndim == 2 else page.min(axis=2))
+    depth = 255 - lowest_channel(page)
     rules = [found for found in (_rules(depth), _turned(_rules(_turned(depth)))) if found is not None]
     if not rules:
         return page
     mask = np.any(rules, axis=0)
     usual = float(np.median(depth[mask & (depth >= FAINTEST)]))
-    limit = DEPTH_FACTOR * usual + DEPTH_MARGIN
+    limit = DEPTH_FACTOR * len(rules) * usual + DEPTH_MARGIN  # where two lines cross, they are deeper
     if limit <= DEEPEST_WASHED_OUT:
         levels = 255 - np.clip((255 - np.arange(256.0) - limit) * (255 / (255 - limit)), 0, 255)
         page = cv2.LUT(page, np.rint(levels).astype(np.uint8))
@@ -48,16 +49,17 @@ def _turned(page: np.ndarray | None) -> np.ndarray | None:
 def _rules(depth: UInt8[np.ndarray, "h w"]) -> np.ndarray | None:
     """Mark the pixels of nearly level lines across most of the page; None if there are too few lines."""
     width = depth.shape[1]
-    piece = max(PIECE_LEAST_PX, round(PIECE_FRACTION * width))
-    level = np.ones((1, piece), np.uint8)
-    thick = cv2.dilate(depth, np.ones((3, 1), np.uint8))
-    pieces = (cv2.erode(cv2.dilate(thick, np.ones((1, 3), np.uint8)), level) >= FAINTEST).astype(np.uint8)
-    joined = cv2.dilate(pieces, np.ones((1, 2 * piece + 1), np.uint8))
-    _, labels, boxes, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
-    boxes = boxes[1:]
-    drift = np.maximum(5, boxes[:, cv2.CC_STAT_WIDTH] // 12)
-    long = (boxes[:, cv2.CC_STAT_WIDTH] >= RULE_FRACTION * width) & (boxes[:, cv2.CC_STAT_HEIGHT] <= drift)
-    if int(long.sum()) < FEWEST_RULES:
+    piece = width // PIECES
+    if piece < LEAST_PIECE_PX:
         return None
-    marked: np.ndarray = np.concatenate([[False], long])[labels]
-    return marked
+    thick = cv2.dilate(depth, np.ones((3, 1), np.uint8))
+    pieces = np.minimum.reduceat(thick[:, : PIECES * piece], np.arange(0, PIECES * piece, piece), axis=1) >= FAINTEST
+    joined = cv2.dilate(pieces.view(np.uint8), np.ones((3, 3), np.uint8))
+    _, labels, boxes, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
+    wide, high = boxes[:, cv2.CC_STAT_WIDTH], boxes[:, cv2.CC_STAT_HEIGHT]
+    rules = (wide >= RULE_FRACTION * PIECES) & (high <= STEEPEST * width + 5)
+    rules[0] = False
+    if int(rules.sum()) < FEWEST_RULES:
+        return None
+    marked = np.repeat(rules[labels], piece, axis=1)
+    return np.pad(marked, ((0, 0), (0, width - marked.shape[1])), mode="edge")
