@@ -31,8 +31,8 @@ class LabelIssue:
 
     Attributes:
         row: Row of the drawing in the predictions.
-        label: Class id of the label.
-        suggested: Class id of the most probable class.
+        label: Id of the class that the data give the drawing: its column in the predictions, from 0.
+        suggested: Id of the class that the predictions find most probable; it differs from `label`.
         score: Quality of the label, 0 to 1: the predicted probability of its class.
         suggested_probability: Predicted probability of the suggested class.
     """

@@ -77,7 +77,7 @@ class Weakness:
     """Accuracy of a run under one change.
 
     Attributes:
-        name: Name of the change.
+        name: What is done to the drawings, in words, such as `turned by 15 degrees`; no two changes share it.
         view: Operations of the change.
         accuracy: Accuracy on the changed held-out drawings, each predicted by the fold that held it out.
         ci95: 95 % interval of the accuracy.

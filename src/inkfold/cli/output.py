@@ -176,7 +176,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
     Args:
         title: Stands above the table, whose first and last columns are then aligned to the left; empty for none.
-        columns: The columns' headings.
+        columns: The heading of each column, from the left; an empty one leaves the heading blank.
         rows: The cells of each row, one per column.
     """
     from rich.console import Console

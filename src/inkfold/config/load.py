@@ -40,7 +40,7 @@ def load_raw(source: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any
 
     Args:
         source: A YAML file, or the name of a shipped recipe.
-        overrides: `dotted.key=value`.
+        overrides: Changes to the file's keys, each as `dotted.key=value` with the value in YAML; the last one of a key wins.
 
     Returns:
         Nested mappings.
@@ -156,7 +156,7 @@ def read_override(text: str) -> dict[str, Any]:
     """Read one override.
 
     Args:
-        text: `dotted.key=value`.
+        text: One change of a recipe as `dotted.key=value`, such as `train_head.lr=3e-4`; the value is YAML.
 
     Returns:
         The value by its key's new name; more than one where a section's value has keys that moved to another section.

@@ -74,7 +74,7 @@ class Operation:
     """One operation with its numbers and its probability.
 
     Attributes:
-        name: A key of `KINDS`.
+        name: What is done, such as `rotate`: a key of `KINDS`, which describes its numbers.
         args: Low and high, or a pair; empty for operations without numbers.
         p: Probability that it is applied to a drawing, above 0 and at most 1.
     """

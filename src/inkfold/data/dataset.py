@@ -82,7 +82,7 @@ def few_drawings(dataset: Dataset, k: int) -> list[Problem]:
 
     Args:
         dataset: The dataset; drawings of its own validation part aren't counted.
-        k: The number of folds.
+        k: Number of folds, at least 2; with fewer drawings of a class, some fold holds none of it out.
 
     Returns:
         A warning for every class with fewer than `k` drawings, another kind for those with none.

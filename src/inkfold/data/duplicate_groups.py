@@ -141,7 +141,7 @@ def group_problems(groups: Sequence[CopyGroup]) -> list[Problem]:
     """Describe each group's problems as warnings.
 
     Args:
-        groups: Groups of copies.
+        groups: Groups of copies, as `find_groups` returns them; the warnings have their order.
 
     Returns:
         Problems of the kinds `leak`, `conflicting_labels` and `duplicate`.

@@ -24,9 +24,9 @@ def assign_folds(
     StratifiedGroupKFold is not used: its shuffling has known faults (issue 32540), and it depends on row order.
 
     Args:
-        targets: Class ids.
-        digests: Digests of the files' bytes.
-        k: Number of folds.
+        targets: Class id of each drawing, from 0.
+        digests: Digest of each drawing's file, in the order of `targets`; the same bytes have the same digest.
+        k: Number of folds, at least 2.
         seed: Seed of the order in which units are assigned.
         groups: Each drawing's group, which stays in one fold; None for no groups.
 

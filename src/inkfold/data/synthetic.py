@@ -43,7 +43,7 @@ def draw_strokes(class_name: str, rng: Rng) -> Strokes:
     """Draw one object as a hand would, somewhere on the unit square.
 
     Args:
-        class_name: One of `CLASS_NAMES`.
+        class_name: What is drawn, such as `house`: one of `CLASS_NAMES`.
         rng: Source of all randomness; it advances.
 
     Returns:
@@ -176,7 +176,7 @@ def draw_sketch(class_name: str, seed: int, index: int, size_px: int = 256) -> U
     """Draw one grey picture: 3 in 100 are light on dark, 5 in 100 on grey or speckled paper.
 
     Args:
-        class_name: One of `CLASS_NAMES`.
+        class_name: What is drawn, such as `house`: one of `CLASS_NAMES`.
         seed: Seed of the set of drawings, 0 to 2**32 - 1.
         index: Number of the drawing within its class, 0 to 2**32 - 1; no drawing depends on another.
         size_px: Both sides of the picture; strokes are the same at every size.

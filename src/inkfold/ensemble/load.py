@@ -46,8 +46,8 @@ class NamedData:
     """The data that a vote takes class names and true labels from.
 
     Attributes:
-        dataset: The data.
-        options: The options they were read with.
+        dataset: Its classes, their numbers, and the paths and labels of its drawings.
+        options: The options that the dataset was read with, among them the names of the tables' columns.
     """
 
     dataset: Dataset
@@ -146,8 +146,8 @@ def member_of_run(run: Run, name: str) -> LoadedMember:
     """Read a finished run's predictions.
 
     Args:
-        run: The run, of one model.
-        name: The member's name, for tables and messages.
+        run: A finished run of one model; an ensemble can't be a member.
+        name: What tables and messages call the member; no two members of a vote may share it.
 
     Raises:
         PredictionError: If its predictions can't be read.

@@ -29,7 +29,7 @@ def read_values(overrides: Sequence[str]) -> dict[str, Any]:
     """Read overrides as values.
 
     Args:
-        overrides: `dotted.key=value`.
+        overrides: Changes to recipes, each as `dotted.key=value` with the value in YAML.
 
     Returns:
         The value of each dotted key; where one is below another or the same, the last one wins.
@@ -51,7 +51,7 @@ def settle_members(
     """Find, change and validate all members' recipes.
 
     Args:
-        ensemble: The ensemble's recipe.
+        ensemble: Names the members' recipes, and has the data, folds and seed that all of them share.
         values: Values by dotted key that all members get; they override what the ensemble's recipe sets for single members.
         base: Directory of the ensemble's file, where members' recipes are looked for first; None for keys without a file.
         data: The folder of drawings; overrides the recipe's `data`.

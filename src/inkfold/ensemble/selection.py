@@ -89,7 +89,7 @@ def refuse_unfit(aligned: AlignedMembers, vote_recipe: VoteSettings) -> None:
     """Refuse a voting method that needs out-of-fold predictions where some members have none.
 
     Args:
-        aligned: The members.
+        aligned: All members' predictions; `out_of_fold` is None where some member has none.
         vote_recipe: The method and its settings.
 
     Raises:
@@ -106,7 +106,7 @@ def select_vote(aligned: AlignedMembers, vote_recipe: VoteSettings, seed: int = 
     """Score every voting method, and fit the one that the recipe names or that is chosen.
 
     Args:
-        aligned: The members.
+        aligned: All members' predictions; methods are scored on their out-of-fold part.
         vote_recipe: The method, or `auto`: the simplest that is not significantly less accurate than the most accurate one;
             soft where nothing can be scored.
         seed: Seed of greedy selection's random bags, at least 0.
@@ -150,8 +150,8 @@ def write_selection(
     """Write the ensemble's predictions, metrics, vote.json and submission.
 
     Args:
-        out: The ensemble's directory.
-        aligned: The members.
+        out: The ensemble's directory; files of the same names are replaced.
+        aligned: The members' predictions that `selection` was made on.
         selection: The scores, and the chosen method.
         vote_recipe: The method's settings; `within` and `ties` decide how a member's folds vote on test drawings.
         submission: Columns, rows and ids of the submission.

@@ -38,7 +38,7 @@ def plot_importance(path: Path, importance: Mapping[str, float]) -> None:
 
     Args:
         path: An .svg file; replaced when it exists.
-        importance: Importance by key.
+        importance: Importance of each hyper-parameter, 0 to 1 and together 1, by its dotted key in the recipe.
     """
     ordered = sorted(importance.items(), key=lambda item: item[1])
     with _figure(path) as axes:

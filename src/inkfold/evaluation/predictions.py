@@ -82,7 +82,7 @@ class Predictions:
         """Read predictions that `save` wrote.
 
         Args:
-            path: The Parquet file.
+            path: The Parquet file, whose metadata hold the class names in the order of the probabilities.
 
         Raises:
             PredictionError: If the file is missing, broken or has other columns.

@@ -78,7 +78,7 @@ class Exported:
     """A file that was written.
 
     Attributes:
-        path: The file's path.
+        path: Where the ONNX file was written.
         size_bytes: The file's size in bytes.
         about: The description that is stored in the file's metadata.
         parity: Agreement of the float32 file's predictions with the run's.

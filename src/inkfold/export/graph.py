@@ -38,7 +38,7 @@ class Graph:
         """Add a node with one output, whose name is returned.
 
         Args:
-            kind: ONNX's operator.
+            kind: Name of the ONNX operator, such as `MatMul`.
             inputs: Names of values; an empty name omits an optional input.
             attributes: The operator's attributes.
         """

@@ -18,7 +18,7 @@ class About:
     """An exported file's description.
 
     Attributes:
-        name: Name of the run's directory.
+        name: Name of the directory of the run that was exported, without its path.
         run: Digest of the run's manifest.
         class_names: Names of the classes, in the order of the probabilities.
         class_targets: Each class's number in the data's tables.
@@ -27,7 +27,7 @@ class About:
         num_features: Width of the `features` output.
         backbones: timm's names of the backbones.
         folds: Number of models that vote: the folds of one run, or of all members together.
-        precision: `float32` or `int8`.
+        precision: Precision of the backbone's weights and activations: `float32` or `int8`.
         accuracy: The run's accuracy (also in an 8-bit file): value, 95 % interval, and the drawings that it was measured on;
             None if it wasn't measured.
         reliability: The run's calibration out of fold, in ten bins of confidence: low, high, count, mean confidence, accuracy.
@@ -61,7 +61,7 @@ class About:
         """Rebuild from `as_json`.
 
         Args:
-            text: The JSON text.
+            text: What `as_json` returned: the value that is stored in the file's metadata.
             where: The file's name, for the message.
 
         Raises:

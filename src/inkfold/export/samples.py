@@ -118,7 +118,7 @@ def collect_samples(run: Run, data: str | Path | None = None, progress: Progress
     """Find the drawings that a run was trained and tested on, of those whose files exist.
 
     Args:
-        run: A finished run.
+        run: A finished run of one model; its out-of-fold predictions say which fold held a drawing out.
         data: The drawings' present directory; None takes the one that the run was trained on.
         progress: Called after each thousand files.
 

@@ -53,7 +53,7 @@ class Extractor:
 
     Attributes:
         home: inkfold's directory of caches.
-        backbone: The resolved backbone.
+        backbone: The network, its weights and the normalisation of its input.
         image: How drawings become pixels.
         device: Device that the backbone runs on: `auto`, `cpu`, `cuda` or `mps`.
         batch_size: Drawings per forward pass, at least 1; None chooses for the device.
@@ -260,7 +260,7 @@ def refuse_broken(
 
     Args:
         tables: For each table its name in messages, the names of its drawings, and those that can't be read.
-        on_broken: `error` or `skip`.
+        on_broken: `error` raises; `skip` does nothing, and the caller leaves broken drawings out.
         advice: Name of the setting or argument that the user can set to `skip`.
 
     Raises:
@@ -288,7 +288,7 @@ class Extraction:
     """The banks that have the features, and how many had to be computed.
 
     Attributes:
-        banks: Feature banks by view.
+        banks: The bank of each view that was requested; it has the features of all requested drawings under it.
         forwards: Number of drawings that went through the backbone.
         cached: Number of drawings whose features were in the bank.
     """

@@ -31,7 +31,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, torch.Tensor], plain: Mapp
     Args:
         path: The file; a kill at any moment leaves the old one or the new one.
         tensors: Tensors by name, on any device.
-        plain: JSON values by name.
+        plain: Everything else that the training continues from, by name: finite JSON values.
 
     Raises:
         CacheError: If the disk is full or can't be written; the old file stays.
@@ -52,7 +52,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]
     """Read a checkpoint.
 
     Args:
-        path: The file.
+        path: A file that `save_checkpoint` wrote; it need not exist.
 
     Returns:
         Tensors on the CPU, and the plain values; None where there is no file, or it is incomplete or damaged.
@@ -86,8 +86,8 @@ class FoldState:
         curve: One point per finished epoch.
         right: Whether each held-out drawing was predicted rightly, after each finished epoch.
         best: The epoch whose weights are kept; None unless the best one is.
-        micro_batch: Drawings per forward pass.
-        notes: Warnings for the user.
+        micro_batch: Drawings per forward pass, at least 1 while it trains; halved where the memory ran out.
+        notes: Sentences for the user about what training changed by itself, such as smaller forward passes; empty without any.
         trained: Drawings that went forwards and backwards in this call.
         changes: Tensors that training changed of the backbone, under the backbone's own names; filled at the end.
         head: The trained head's tensors, with a first axis of 1; filled at the end.

@@ -93,8 +93,8 @@ class Network(torch.nn.Module):
     """A backbone with a head on it.
 
     Args:
-        info: The resolved backbone.
-        head: The head on it.
+        info: The backbone's name, its weights and the normalisation of its input.
+        head: Turns the backbone's features into class scores.
         settings: Which part of the backbone is trained; None freezes all of it.
         seed: Seed of LoRA's first matrices; its second ones start at zero.
 
@@ -200,7 +200,7 @@ def trainable_backbone(info: BackboneInfo, settings: FinetuneSettings, seed: int
     """Build a backbone of which a part is trained.
 
     Args:
-        info: The resolved backbone.
+        info: The backbone's name, its weights and the normalisation of its input.
         settings: Which part is trained, and the share of residual branches that a step leaves out.
         seed: Seed of LoRA's first matrices.
 

@@ -31,7 +31,7 @@ class FinetunePlan:
     """What is fine-tuned, on which drawings, and how; the same for all folds.
 
     Attributes:
-        info: The resolved backbone.
+        info: The backbone's name, the weights that training starts from, and the normalisation of its input.
         spec: The head's kind and shape.
         heads: Tensors of the heads that training starts from, one head per fold.
         settings: Which part of the backbone is trained, and how; the precision `auto` is resolved.

@@ -76,7 +76,7 @@ class FinetunedFolds:
         fitted: The trained heads and the mean of the folds' curves.
         files: Each fold's file with the changes to the backbone, relative to the run's directory.
         interpolation: Which share of the way was taken; None unless several were tried.
-        notes: Warnings for the user.
+        notes: Sentences for the user about what training changed by itself, in the order of the folds; empty without any.
         trained: Drawings that went forwards and backwards in this call.
         waited_s: Seconds that training waited for drawings, in the first process.
     """
@@ -97,7 +97,7 @@ def settle_start(
     Heads that are fitted again on another machine could differ in their last bits.
 
     Args:
-        out: The run's directory.
+        out: The run's directory, in which the heads are kept; all processes see it.
         heads: The heads as they were fitted now, one per fold.
         source: Digest of what they were fitted on; kept heads of another source are replaced.
         process_group: The processes that train together; all of them start from the first one's heads.

@@ -33,7 +33,7 @@ class TrainState:
         process_group: The processes that train it together.
 
     Attributes:
-        network: The trained network.
+        network: The backbone with its head, on the device, with the weights of the latest step.
         sharded: Whether each process holds only a share of the network.
     """
 

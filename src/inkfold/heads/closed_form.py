@@ -20,8 +20,8 @@ def compute_heads(
 
     Args:
         spec: Kind of the heads, `class_mean` or `knn`, and the scaling of features.
-        features: Features of all drawings.
-        targets: Class ids, from 0.
+        features: Features of all drawings, not yet scaled.
+        targets: Class id of each drawing, 0 to `num_classes` - 1.
         folds: True where the fold's head may use the drawing.
         num_classes: Number of classes; classes without a drawing are allowed.
 

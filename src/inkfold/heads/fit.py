@@ -67,7 +67,7 @@ class FittedHeads:
 
     Attributes:
         spec: Kind and shape of the heads.
-        folds: Fold of each head.
+        folds: The fold that each head belongs to, from 0, in the order of the tensors' first axis.
         heads: The fitted tensors in the form that `heads.head_probs` predicts with; None if the trial was stopped or diverged.
         curve: One point per epoch; empty for heads that are computed.
         selection: Which epochs were kept; None unless the best ones are.

@@ -26,7 +26,7 @@ class JobRecord:
     """What is kept of one head while and after it is fitted.
 
     Attributes:
-        job: The head.
+        job: The fold, start and trial of the head, and how it is trained.
         losses: Sum of losses and sum of weights of each epoch.
         held_out: Sum of losses and number of right predictions on the held-out drawings after each epoch.
         right: Which held-out drawings were predicted rightly after each epoch; empty unless the best epoch is kept.
@@ -53,7 +53,7 @@ class GroupTrainer:
         training_set: What they are trained on.
         spec: Kind and shape of all of them.
         jobs: The heads; those of one trial lie next to each other, and all have the same epochs and batch size.
-        device: Where they are fitted.
+        device: Where heads and features lie and are computed: a CPU or a GPU.
         report: Called after each epoch but the last with each trial's number, epoch and held-out accuracy; returns whether
             the trial continues. None lets all of them continue.
     """
@@ -184,9 +184,9 @@ def epoch_order(n: int, seed: int, epoch: int) -> Int64[np.ndarray, " n"]:
     """Shuffle rows as a function of seed and epoch alone, so that a resumed training continues in the same order.
 
     Args:
-        n: Number of rows.
-        seed: The run's seed.
-        epoch: The epoch, from 0.
+        n: Number of rows to shuffle, at least 0.
+        seed: The recipe's seed, 0 to 2**32 - 1.
+        epoch: Number of the epoch, from 0; each has an order of its own.
 
     Returns:
         Each row's number once.

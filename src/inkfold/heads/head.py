@@ -125,9 +125,9 @@ def init_heads(
 
     Args:
         spec: Kind and shape of the heads; a kind that is fitted by steps.
-        num_features: Width of the features.
-        num_classes: Number of classes.
-        seeds: Entropy of each head; equal entropy makes equal heads.
+        num_features: Number of features of a drawing: the first layer's inputs.
+        num_classes: Number of classes: the last layer's outputs.
+        seeds: Integers at least 0 that seed each head's random numbers; equal ones make equal heads.
 
     Returns:
         The layers' tensors; of a cosine head also `temperature`, the logarithm of its factor, (heads, 1, 1).
@@ -155,7 +155,7 @@ def start_heads(spec: HeadSpec, fitted: Tensors, seeds: Sequence[Sequence[int]])
     Args:
         spec: Kind and shape of the heads.
         fitted: Heads whose sizes and scaling are taken over.
-        seeds: Entropy of each head.
+        seeds: Integers at least 0 that seed each head's random numbers; equal ones make equal heads.
 
     Returns:
         Tensors in the form that `head_probs` predicts with.
@@ -175,9 +175,9 @@ def head_probs(
     """Predict the classes of drawings with one head.
 
     Args:
-        tensors: Fitted heads.
+        tensors: Fitted tensors by name, as `heads.safetensors` holds them; their first axis is the head.
         spec: Kind and shape of the heads.
-        features: Features of the drawings.
+        features: Features of the drawings, not yet scaled.
         head: Number of the head, from 0.
 
     Returns:
@@ -196,7 +196,7 @@ def rows_at_once(tensors: Tensors, spec: HeadSpec, head: int) -> int:
     """Return how many drawings go through a head in one matrix product, which changes the last bit of a few probabilities.
 
     Args:
-        tensors: Fitted heads.
+        tensors: Fitted tensors by name, as `heads.safetensors` holds them; their first axis is the head.
         spec: Kind and shape of the heads.
         head: Number of the head, from 0.
 
@@ -214,9 +214,9 @@ def mean_probs(
     """Average the class probabilities of several heads.
 
     Args:
-        tensors: Fitted heads.
+        tensors: Fitted tensors by name, as `heads.safetensors` holds them; their first axis is the head.
         spec: Kind and shape of the heads.
-        features: Features of the drawings.
+        features: Features of the drawings, not yet scaled.
         heads: Numbers of the heads, from 0; at least one.
 
     Returns:

@@ -15,10 +15,10 @@ class StepRandomness:
     """Mixup and dropout of one step.
 
     Args:
-        seed: The run's seed.
-        epoch: The epoch, from 0.
-        step: The step in the epoch, from 0.
-        batch_size: Drawings in the minibatch.
+        seed: The recipe's seed, 0 to 2**32 - 1.
+        epoch: Number of the epoch, from 0.
+        step: Number of the step in its epoch, from 0.
+        batch_size: How many drawings the minibatch has, those included that no head is trained on.
         device: Where the draws are used.
         used_positions: Positions in the minibatch of the drawings that some head is trained on; None uses all. The others are
             drawn for too, so that leaving them out changes nothing for these.

@@ -74,7 +74,7 @@ def decode_image(
     with pixels 52 levels off on average.
 
     Args:
-        data: The file's bytes.
+        data: All bytes of an image file; its name and suffix play no part.
         min_side_px: A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as both sides keep this many pixels;
             0 decodes in full.
         pixel_limit: The most pixels that the header may announce; checked before anything is decoded.

@@ -58,7 +58,7 @@ def draw_page(sketch: Sketch, look: Mapping[str, Any]) -> UInt8[np.ndarray, "sid
     thinner only where a stroke's pen differs from the usual one. Erasers keep their place and size relative to the sketch.
 
     Args:
-        sketch: The strokes.
+        sketch: The page's size and its strokes in the order in which they were drawn; later ones cover earlier ones.
         look: The training drawings' style: `line_width_fraction` and `margin_fraction` of the page's side, `ink` and `paper` as
             grey values.
 

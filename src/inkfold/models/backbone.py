@@ -95,7 +95,7 @@ def choose_training_precision(wanted: str, device: torch.device) -> str:
 
     Args:
         wanted: `auto`, `float32`, `bfloat16` or `float16`.
-        device: Device of the network.
+        device: Where the network is trained; its kind, and a GPU's support of bfloat16, decide.
 
     Returns:
         `float32`, `bfloat16` or `float16`.
@@ -214,7 +214,7 @@ def build_model(info: BackboneInfo, drop_path: float = 0.0) -> torch.nn.Module:
     """Build timm's model without a classifier, and load its weights and the parameters that fine-tuning changed.
 
     Args:
-        info: The resolved backbone.
+        info: The model's name in timm, its arguments, image size and weights.
         drop_path: Share of residual branches that training skips, 0 to 1.
 
     Returns:

@@ -120,7 +120,7 @@ def resolve_backbone(spec: BackboneSpec, descriptions: Path | None = None, *, re
     """Find the weights and determine everything that decides the features.
 
     Args:
-        spec: The user's choices.
+        spec: The backbone's name, weights file, image size and precision, as far as the recipe says them.
         descriptions: Directory in which results are stored, so that a second run needn't import timm; None stores nothing.
         remember: Whether a new result is stored there; False writes nothing.
 
@@ -148,7 +148,7 @@ def find_weights_file(spec: BackboneSpec) -> Path | None:
     """Find a local weights file.
 
     Args:
-        spec: The user's choices.
+        spec: The backbone's name and, where the recipe says it, its weights file.
 
     Returns:
         The file that the recipe names, otherwise one in INKFOLD_WEIGHTS named after the model, otherwise the one that comes

@@ -78,7 +78,7 @@ def read_again(run: Run, cost: Cost, progress: Progress = silent, data: str | Pa
     """Read the files of the drawings that a run was trained on.
 
     Args:
-        run: A finished run.
+        run: A finished run; its recipe says where its drawings lay and how they were read.
         cost: Seconds are added to it.
         progress: Called after each thousand files.
         data: The folder where the drawings are now; None if they haven't moved.

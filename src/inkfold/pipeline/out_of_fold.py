@@ -63,7 +63,7 @@ def features_by_fold(
 
     Args:
         extractors: The extractor of each fold's backbone.
-        prepared: The drawings, decoded.
+        prepared: The drawings, whose pixels are in the pixel store already.
         folds: True where a fold trains on a drawing.
         views: Views under which the features will be read.
         cost: Forward passes and seconds are added to it.
@@ -91,7 +91,7 @@ def predict_held_out(
 
     Args:
         features: The features that each fold's heads predict from.
-        prepared: The drawings.
+        prepared: The drawings, with their classes and their rows in the data's table.
         views: Views whose predictions are averaged.
         folds: True where a fold's heads trained on a drawing.
         fitted: The heads of all folds.
@@ -125,9 +125,9 @@ def predict_test(
 
     Args:
         features: The features that each fold's heads predict from.
-        prepared: The drawings.
+        prepared: The drawings; test drawings are predicted in the order of the test table.
         views: Views whose predictions are averaged.
-        folds: Number of folds.
+        folds: How many folds were trained: each of them predicts all test drawings.
         fitted: The heads of all folds.
 
     Returns:

@@ -91,7 +91,7 @@ class Run(Model):
     """A finished run.
 
     Attributes:
-        path: The run's directory.
+        path: The directory that training wrote, in which all files of the run lie.
         recipe: The recipe that it was trained by.
         manifest: Content of `manifest.json`: files with digests, classes, backbone, versions.
         metrics: Content of `metrics.json`.
@@ -109,7 +109,7 @@ class Run(Model):
         """Load a finished run of one model; `inkfold.load_run` loads ensembles too.
 
         Args:
-            path: The run's directory.
+            path: The directory that training wrote.
 
         Returns:
             The run.
@@ -258,7 +258,7 @@ def write_predictions(path: Path, names: Sequence[str], probs: Float32[np.ndarra
 
     Args:
         path: The CSV file; replaced if it exists.
-        names: Names of the drawings.
+        names: Name of each drawing, which becomes its `image_path`, in the order of `probs`.
         probs: Class probabilities of each drawing; a row of NaN leaves the class, number and probability empty.
         run: The model that predicted them; its class names and numbers are written.
     """

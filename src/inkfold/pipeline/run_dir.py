@@ -83,7 +83,7 @@ def finished_run(out: Path, fingerprint: str) -> Run | None:
     """Load a run if it is finished.
 
     Args:
-        out: The run's directory.
+        out: Directory of the run, which need not exist.
         fingerprint: Fingerprint of the data as they are now; see `ReadData`.
 
     Returns:
@@ -105,8 +105,8 @@ def write_heads(out: Path, heads: Mapping[str, np.ndarray], class_names: Sequenc
     """Write the fitted heads with the digest of the class order that they were fitted for.
 
     Args:
-        out: The run's directory.
-        heads: Tensors of all heads, by name.
+        out: The run's directory, which gets `heads.safetensors`.
+        heads: Fitted tensors by name; their first axis is the number of heads over all folds.
         class_names: Class names in the order of the heads' outputs.
     """
     tensors = {name: np.ascontiguousarray(values) for name, values in heads.items()}
@@ -117,7 +117,7 @@ def write_cost(out: Path, cost: Mapping[str, Any]) -> None:
     """Write `cost.json`, with the peak memory of this process and of its largest worker.
 
     Args:
-        out: The run's directory.
+        out: The run's directory, which gets `cost.json`.
         cost: JSON values; a peak in them is kept if it is larger.
     """
     known = {name: [peak for peak in (own, cost.get(name)) if peak is not None] for name, own in _peak_memory().items()}
@@ -128,7 +128,7 @@ def write_manifest(out: Path, content: Mapping[str, Any], files: Sequence[str]) 
     """Finish a run: write its manifest with the versions of packages and each file's digest.
 
     Args:
-        out: The run's directory.
+        out: The run's directory, which gets `manifest.json`.
         content: Further keys and JSON values: classes, members, backbone, data fingerprint.
         files: Names of the run's files, relative to the directory; all of them exist.
     """

@@ -159,7 +159,7 @@ def flat_recipe(raw: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
     Args:
         raw: The recipe as nested mappings.
-        prefix: Text before every key.
+        prefix: Put before every key as it is, such as `finetune.`; empty for a whole recipe.
 
     Returns:
         Values as they are typed on the command line, by dotted key; lists are YAML on one line.

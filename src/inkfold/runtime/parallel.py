@@ -37,7 +37,7 @@ def ahead(function: Callable[[Task], T], tasks: Iterable[Task], workers: int, de
     Args:
         function: Called from several threads.
         tasks: Arguments of the calls; taken in the calling thread, each when it can be queued.
-        workers: Number of threads.
+        workers: How many threads call the function, at least 1.
         depth: How many tasks may be queued or running at once.
 
     Yields:

@@ -114,7 +114,7 @@ class BackboneScore:
     """How one backbone does on a data set.
 
     Attributes:
-        name: timm's full name.
+        name: The backbone's full name in timm, with the tag of its weights, such as `resnet18.a1_in1k`.
         accuracy: Out-of-fold accuracy, 0 to 1.
         accuracy_ci95: Wilson's 95 % interval of the accuracy.
         p_value: P-value of the difference from the best backbone, by McNemar's test; 1 for the best itself.

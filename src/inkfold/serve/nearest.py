@@ -101,7 +101,7 @@ def load_index(path: Path, num_classes: int, num_features: int) -> NearestIndex:
     """Read an index and check that it fits its model.
 
     Args:
-        path: The index's file.
+        path: The index that `inkfold export --nearest` wrote beside an exported model.
         num_classes: How many classes the model knows.
         num_features: How many features the model gives.
 

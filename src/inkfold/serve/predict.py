@@ -39,7 +39,7 @@ class Predictor:
     """Answers requests with drawings.
 
     Args:
-        model: The model.
+        model: The exported model that predicts; drawings are prepared as its description says.
         index: Training drawings of which the nearest are shown; None without any.
         metrics: Batches and waiting drawings are counted there.
         queue: How many drawings may wait, and how long.

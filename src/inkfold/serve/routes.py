@@ -26,7 +26,7 @@ class Service:
     """What the server and the ASGI application have in common: a model, the routes to it, and their figures.
 
     Args:
-        static_files: The page's files.
+        static_files: Answers requests for the files of the page to draw on.
         metrics: Every answer is counted there.
         limits: How much clients can hold; the description of the interface names it.
     """

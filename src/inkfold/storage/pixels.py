@@ -46,7 +46,7 @@ def digest_files(files: Sequence[str], progress: Progress = silent) -> tuple[Sha
     """Compute each file's digest. All bytes are read each time, since modification times aren't reliable.
 
     Args:
-        files: Absolute paths.
+        files: Absolute path of each file; the results have their order.
         progress: Called after each thousand files.
 
     Returns:
@@ -174,7 +174,7 @@ def read_known(
     """Read files whose digests are known.
 
     Args:
-        files: Absolute paths.
+        files: Absolute path of each file, in the order of `digests`.
         digests: Digests that the files' bytes had.
         indices: The files' row numbers among all requested files.
         read: Turns a file's bytes into pixels, or raises `BrokenImage`.
