@@ -28,7 +28,21 @@ from inkfold.config.sections import (
 SHORTHANDS = {"data": "root"}  # `data=DIR` means `data.root=DIR`
 
 
-class Recipe(Section):
+class _WholeRecipe(Section):
+    """A recipe as people write it: keys may have earlier names and short forms."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_shorthands(cls, raw: Any) -> Any:
+        if not isinstance(raw, Mapping):
+            return raw
+        raw = renamed_recipe(raw)
+        return {
+            key: _named_curriculum(raw) if key == "curriculum" else expand_shorthand(key, value) for key, value in raw.items()
+        }
+
+
+class Recipe(_WholeRecipe):
     """Everything that decides a run of one model."""
 
     data: DataSettings = DataSettings()
@@ -53,16 +67,6 @@ class Recipe(Section):
     """What `inkfold tune` tries; `inkfold train` ignores it."""
     seed: int = Field(42, ge=0, le=2**32 - 1)
     """Seed of every random choice."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _expand_shorthands(cls, raw: Any) -> Any:
-        if not isinstance(raw, Mapping):
-            return raw
-        raw = renamed_recipe(raw)
-        return {
-            key: _named_curriculum(raw) if key == "curriculum" else expand_shorthand(key, value) for key, value in raw.items()
-        }
 
     @field_validator("curriculum", mode="before")
     @classmethod
@@ -122,7 +126,7 @@ class Recipe(Section):
         return tuple(texts)
 
 
-class EnsembleRecipe(Section):
+class EnsembleRecipe(_WholeRecipe):
     """Several models that are trained on the same folds and vote."""
 
     data: DataSettings = DataSettings()
@@ -135,13 +139,6 @@ class EnsembleRecipe(Section):
     """How they vote."""
     seed: int = Field(42, ge=0, le=2**32 - 1)
     """Seed of every random choice."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _expand_shorthands(cls, raw: Any) -> Any:
-        if not isinstance(raw, Mapping):
-            return raw
-        return {key: expand_shorthand(key, value) for key, value in renamed_recipe(raw).items()}
 
     @model_validator(mode="after")
     def _names_differ(self) -> "EnsembleRecipe":
