@@ -3,7 +3,6 @@
 members -> aligned predictions -> methods, scored by a second level of cross-validation -> the chosen one, fitted -> predictions
 """
 
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -175,7 +174,7 @@ def _train_ensemble(
             for run, name, shown_name in zip(runs, ensemble.names, tell_apart(ensemble.names), strict=True)
         ]
         aligned = align_members([member.predictions for member in loaded])
-        costs = [json.loads((run.path / "cost.json").read_text(encoding="utf-8")) for run in runs]
+        costs = [run.files.cost for run in runs]
         _finish(out, ensemble, aligned, loaded, _submission_format(aligned, loaded, None), fingerprint, costs, progress)
     return _loaded(out)
 

@@ -16,7 +16,7 @@ from inkfold.errors import PredictionError, Problem
 from inkfold.pipeline.manifest import MANIFEST, is_below, read_manifest
 from inkfold.pipeline.predict import predict_folds
 from inkfold.pipeline.run import Images, Model, Run, list_drawings
-from inkfold.pipeline.run_files import VOTE
+from inkfold.pipeline.run_files import VOTE, RunFiles
 from inkfold.runtime.progress import Progress, silent
 
 ENSEMBLE = "ensemble"
@@ -91,13 +91,13 @@ def load_run(path: str | Path) -> Run | Ensemble:
     if problems:
         raise PredictionError(problems)
     runs = tuple(None if directory is None else Run.load(path / directory) for directory in directories)
+    files = RunFiles(path, manifest)
+    raw = files.vote or {}
     try:
-        raw = json.loads((path / VOTE).read_text(encoding="utf-8"))
-        metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
         vote, fitted = VoteSettings(**raw["vote"]), raw["way"]
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+    except (KeyError, TypeError, ValidationError) as error:
         raise PredictionError(f"{path / VOTE}: not an ensemble's vote: {error}. Vote again into another directory.") from None
-    return Ensemble(path, manifest, metrics, runs, vote, FittedMethod.from_json(fitted, str(path / VOTE)))
+    return Ensemble(path, manifest, files.metrics, runs, vote, FittedMethod.from_json(fitted, str(path / VOTE)))
 
 
 def first_run(model: Run | Ensemble) -> Run:
