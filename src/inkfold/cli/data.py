@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from inkfold.cli.app import AsJson, RecipeName, any_number, command, settings_argument
-from inkfold.cli.output import print_json, print_table
+from inkfold.cli.output import print_counts, print_json, print_table
 from inkfold.cli.training import refuse_ensemble
 from inkfold.errors import InkfoldError, problem_lines
 from inkfold.runtime.progress import console_progress
@@ -35,7 +35,6 @@ def check(
         raise InkfoldError("check: --html shows duplicates, and --no-duplicates looks for none. Leave one of them out.")
     with console_progress() as progress:
         checkup = check_data(data, options, k=k, duplicates=not no_duplicates, progress=progress)
-    counts = {key: value for key, value in checkup.counts.items() if key != "class_names"}
     if html:
         from inkfold.report.check_page import write_check_page
 
@@ -46,8 +45,7 @@ def check(
     else:
         for line in problem_lines(checkup.problems):
             print(line)
-        for key, value in counts.items():
-            print(f"{key}: {value}")
+        print_counts({name: value for name, value in checkup.counts.items() if name != "class_names"})
         advice = "correct the errors" + (", or train with data.on_broken=skip" if checkup.can_skip else "")
         print("ready to train" if checkup.ok else f"not ready: {advice}")
     return 0 if checkup.ok else 1
