@@ -77,7 +77,7 @@ def find_label_issues(probs: Float[np.ndarray, "n classes"], targets: Int64[np.n
 
     Args:
         probs: Out-of-fold class probabilities: the classifier was not trained on the drawing.
-        targets: Class id of each label.
+        targets: Class id that the data give each drawing, in the order of the probabilities' rows.
 
     Returns:
         The most doubtful label first.
@@ -105,7 +105,7 @@ def find_confusions(probs: Float[np.ndarray, "n classes"], targets: Int64[np.nda
 
     Args:
         probs: Out-of-fold class probabilities: the classifier was not trained on the drawing.
-        targets: Class id of each label.
+        targets: Class id that the data give each drawing, in the order of the probabilities' rows.
 
     Returns:
         Pairs whose 95 % interval of the accuracy contains 0.5, the least accurate first.
@@ -132,7 +132,7 @@ def lost_to_confusion(confusions: Sequence[Confusion], targets: Int64[np.ndarray
 
     Args:
         confusions: Confused pairs, the least accurate first; a class counts in the first of its pairs only.
-        targets: Class id of each label.
+        targets: Class id that the data give each drawing, from 0.
     """
     counts = np.bincount(targets)
     counted: set[int] = set()

@@ -169,7 +169,7 @@ def warp(pixels: Pixels, size_px: int, motions: Sequence[Motion], paper: UInt8[n
         pixels: A square, (s, s) or (s, s, 3).
         size_px: Side of the result; the motions' px refer to it.
         motions: The motions, in the order in which they are applied.
-        paper: Colour outside the picture.
+        paper: Grey value or RGB colour, 0 to 255, of what comes in from outside the picture.
 
     Returns:
         (size_px, size_px) or (size_px, size_px, 3).

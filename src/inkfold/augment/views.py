@@ -121,7 +121,7 @@ def parse_view(text: str, seed: int = 0, index: int = 0) -> View:
 
     Args:
         text: Operations with ` + ` between them, or `identity`.
-        seed: Seed of its random numbers.
+        seed: Seed of its random numbers, at least 0; a view without any gets 0.
         index: Number of the view, from 0, among those of one seed: another number draws other random numbers.
 
     Raises:

@@ -45,7 +45,7 @@ def read_dataset(root: str | Path, options: DataOptions | None = None, *, strict
     """Read a dataset of drawings: a competition's tables, class folders, or any CSV or Parquet table.
 
     Args:
-        root: Path of a directory or a table.
+        root: Path of the directory that holds the tables or class folders, or of one table.
         options: How to read it; None takes the defaults.
         strict: Whether errors are raised; otherwise they are collected in `Dataset.problems` and bad rows are left out.
 

@@ -166,7 +166,7 @@ class FileFinder:
 
         Args:
             base: The absolute folder that relative paths start from.
-            named: The path as the table has it.
+            named: A path as the table writes it, with either kind of slash.
 
         Returns:
             The file's absolute path and "", or "" and the fault: `missing_file` or `outside_root`.

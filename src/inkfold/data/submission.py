@@ -66,7 +66,7 @@ def read_test_targets(
         path: A CSV or Parquet table with one row for each test drawing, in any order.
         test: The test drawings, whose order the result has.
         class_targets: The target value of each class index.
-        path_column: Name of the column of image paths.
+        path_column: Heading of the column with the image paths.
         target_column: Name of the column of target values.
 
     Returns:

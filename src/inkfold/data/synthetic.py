@@ -155,9 +155,9 @@ def render_strokes(strokes: Strokes, size_px: int, pen_px: float, ink: int = 0) 
 
     Args:
         strokes: On the unit square, as `draw_strokes` gives them.
-        size_px: Both sides of the page.
+        size_px: Width and height of the page in px, on which the unit square is stretched.
         pen_px: The pen's width; widths go in steps of a quarter or half a pixel.
-        ink: The ink's grey, 0 is black.
+        ink: Grey value of the ink, 0 for black to 255 for white.
 
     Returns:
         The page; 255 is paper.
@@ -244,7 +244,7 @@ def write_sketches(
         test_per_class: Test drawings of each class, 0 for none.
         classes: Names of the classes; None takes all. Targets follow the names' code points, whatever their order here.
         size_px: Side of the square pictures, px.
-        seed: Seed of the set of drawings.
+        seed: Seed of the set of drawings, 0 to 2**32 - 1; another seed draws other objects.
 
     Returns:
         `root`.

@@ -20,7 +20,7 @@ class ClassRow:
     Attributes:
         index: Class id, from 0: the class's column in the probabilities.
         name: Class name, as the data have it.
-        n: Number of its drawings.
+        n: How many drawings have this true class; 0 if none.
         recall: The share of its drawings that are predicted as this class; None without drawings.
         ci95: 95 % interval of the recall; None without drawings.
         precision: The share of drawings predicted as this class that belong to it; None if none was predicted so.

@@ -41,7 +41,7 @@ class ConfidenceBin:
     """Predictions whose confidence, the probability of the predicted class, lies between two bounds.
 
     Attributes:
-        low: Lower bound, inclusive.
+        low: Lower bound of the confidence, 0 to 1, inclusive.
         high: Upper bound, exclusive but for the last bin.
         count: How many predictions have a confidence in this bin; 0 for an empty one.
         confidence: Their mean confidence; None for an empty bin.
@@ -105,7 +105,7 @@ def mcnemar(first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"]) -> fl
 
     Args:
         first: For each drawing, whether the first classifier is right.
-        second: The same of the second classifier.
+        second: Whether each prediction of the second classifier is right, in the same order of drawings.
 
     Returns:
         The p-value: the probability of a difference at least this large by chance.
@@ -132,7 +132,7 @@ def paired_difference(first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " 
 
     Args:
         first: For each drawing, whether the first classifier is right.
-        second: The same of the second classifier.
+        second: Whether each prediction of the second classifier is right, in the same order of drawings.
 
     Returns:
         JSON values: `difference` (accuracy of the second minus that of the first), `difference_ci95`, `p_value` of McNemar's

@@ -19,7 +19,7 @@ def plot_history(path: Path, values: Sequence[float | None], baseline: float) ->
     Args:
         path: An .svg file; replaced when it exists.
         values: Accuracy of each trial; None for one that was stopped early.
-        baseline: Accuracy of the unchanged recipe.
+        baseline: Accuracy of the recipe before the search, 0 to 1, drawn as a line.
     """
     done = [(i, value) for i, value in enumerate(values) if value is not None]
     best: list[float] = []

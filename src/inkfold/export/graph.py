@@ -40,7 +40,7 @@ class Graph:
         Args:
             kind: Name of the ONNX operator, such as `MatMul`.
             inputs: Names of values; an empty name omits an optional input.
-            attributes: The operator's attributes.
+            attributes: The operator's ONNX attributes by name, such as `axis=1`.
         """
         return self.ops(kind, 1, *inputs, **attributes)[0]
 
@@ -77,7 +77,7 @@ class Graph:
         """Add an `If` with one output, whose name is returned.
 
         Args:
-            condition: Name of a single boolean value.
+            condition: Name of a boolean scalar that decides which branch is computed.
             yes: The branch that is taken if it is true.
             no: The branch that is taken if it is false.
             results: Names of the branches' outputs, that of `yes` first.

@@ -19,12 +19,12 @@ class About:
 
     Attributes:
         name: Name of the directory of the run that was exported, without its path.
-        run: Digest of the run's manifest.
+        run: Digest of the run's manifest, by which a file is found to be of this run.
         class_names: Names of the classes, in the order of the probabilities.
         class_targets: Each class's number in the data's tables.
         image: How drawings become squares: the fields of `images.preprocess.ImageOptions`.
         fitted: Whether the file takes only squares from `images.preprocess.preprocess`; otherwise drawings of any size.
-        num_features: Width of the `features` output.
+        num_features: Width of the file's `features` output: of the first backbone's features.
         backbones: timm's names of the backbones.
         folds: Number of models that vote: the folds of one run, or of all members together.
         precision: Precision of the backbone's weights and activations: `float32` or `int8`.

@@ -25,7 +25,7 @@ class Samples:
     """Drawings' files with their classes and folds.
 
     Attributes:
-        files: Paths of the image files.
+        files: Absolute path of each drawing's image file.
         targets: True class ids; None if they aren't known.
         folds: For each drawing, the fold that held it out of training, -1 for none; None if no fold was trained on any.
     """
@@ -52,7 +52,7 @@ class Samples:
         Where all pixels would take more than 1 GiB, only every second, fourth, ... drawing is kept.
 
         Args:
-            image: The run's image options.
+            image: How the run reads drawings: size, colour, polarity and the like.
 
         Returns:
             The drawings that were decoded, and their pixels before they are resized.

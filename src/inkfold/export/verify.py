@@ -93,7 +93,7 @@ def check_parity(parity: Parity, predictor: Run | Ensemble) -> None:
     """Refuse a file whose predictions differ from its run's.
 
     Args:
-        parity: The file's agreement with its run.
+        parity: How far the file's predictions agree with the run's.
         predictor: The run or ensemble, whose head and vote decide the tolerance.
 
     Raises:

@@ -31,7 +31,7 @@ class FeatureBank:
     Args:
         parent: Directory that holds all banks.
         backbone: Key of the resolved backbone; see `BackboneInfo.key`.
-        store: Pixel store of the drawings.
+        store: Pixel store whose settings, among others, name the bank's directory.
         view: View under which the backbone sees the drawings.
     """
 

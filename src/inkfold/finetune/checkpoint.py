@@ -30,7 +30,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, torch.Tensor], plain: Mapp
 
     Args:
         path: The file; a kill at any moment leaves the old one or the new one.
-        tensors: Tensors by name, on any device.
+        tensors: The tensors that the training continues from, by name, on any device.
         plain: Everything else that the training continues from, by name: finite JSON values.
 
     Raises:
@@ -81,9 +81,9 @@ class FoldState:
 
     Attributes:
         epoch: Epoch of the next step, from 0.
-        step: The next step in it, from 0.
+        step: Number of the next step in its epoch, from 0.
         sums: Sum of losses and number of drawings of the epoch so far.
-        curve: One point per finished epoch.
+        curve: Losses and held-out accuracy of each finished epoch, in order.
         right: Whether each held-out drawing was predicted rightly, after each finished epoch.
         best: The epoch whose weights are kept; None unless the best one is.
         micro_batch: Drawings per forward pass, at least 1 while it trains; halved where the memory ran out.

@@ -33,7 +33,7 @@ class Interpolation:
     Attributes:
         shares: The shares of the way that were tried, in 0..1; 0 is the start, with the head fitted on frozen features.
         accuracy: Accuracy of each share on the held-out drawings of all folds, in 0..1.
-        taken: The share that was taken.
+        taken: The share that was taken: 0 is the weights before training, 1 those after it.
         nested_accuracy: Accuracy where each half of the drawings chooses the share for the other half: an estimate of the
             choice's accuracy on new drawings.
     """

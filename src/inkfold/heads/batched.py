@@ -32,7 +32,7 @@ class HeadJob:
         trial: Number of the trial that it belongs to.
         fold: Row of the training set's `folds` that says which drawings it is trained on.
         start: Number of the trial's start in this fold; decides the starting weights and what dropout sets to zero.
-        settings: How its trial is trained.
+        settings: Learning rate, epochs, losses and the like of its trial.
         dropout: Share of each hidden layer's outputs that a step sets to zero, in 0..1.
     """
 
@@ -47,9 +47,9 @@ class BatchedHeads:
     """Heads of one shape while they are fitted.
 
     Args:
-        spec: Kind and shape of all of them.
+        spec: Kind, widths and scaling that all of the heads have.
         jobs: The heads to fit; those of one trial lie next to each other.
-        training_set: What they are trained on.
+        training_set: The features, class ids and folds that they are trained on.
         device: Where their tensors lie, and where every later argument must lie: a CPU or a GPU.
 
     Attributes:

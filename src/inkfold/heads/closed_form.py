@@ -51,7 +51,7 @@ def fold_scaling(features: Float[np.ndarray, "n d"], folds: Bool[np.ndarray, "fo
     """Measure mean and deviation of each feature over each fold's own training drawings.
 
     Args:
-        features: Features of all drawings.
+        features: Features of all drawings, in the order of the folds' columns.
         folds: True where the fold may use the drawing.
 
     Returns:

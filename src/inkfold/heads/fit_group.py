@@ -50,8 +50,8 @@ class GroupTrainer:
     """Fits one group of heads of one shape.
 
     Args:
-        training_set: What they are trained on.
-        spec: Kind and shape of all of them.
+        training_set: The features, class ids and folds that the heads are trained on.
+        spec: Kind, widths and scaling that all of the heads have.
         jobs: The heads; those of one trial lie next to each other, and all have the same epochs and batch size.
         device: Where heads and features lie and are computed: a CPU or a GPU.
         report: Called after each epoch but the last with each trial's number, epoch and held-out accuracy; returns whether

@@ -49,7 +49,7 @@ class HeadSpec:
     """A head's kind and shape: the recipe's section `head`, and the scaling of features from its section `train_head`.
 
     Attributes:
-        settings: The recipe's section `head`.
+        settings: The recipe's section `head`: kind, hidden layers, activation.
         scaling: How features are scaled before they reach the head.
     """
 
@@ -153,7 +153,7 @@ def start_heads(spec: HeadSpec, fitted: Tensors, seeds: Sequence[Sequence[int]])
     """Draw untrained heads of the same sizes and scaling as fitted ones.
 
     Args:
-        spec: Kind and shape of the heads.
+        spec: Kind, widths and scaling of the heads; a kind that is fitted by steps.
         fitted: Heads whose sizes and scaling are taken over.
         seeds: Integers at least 0 that seed each head's random numbers; equal ones make equal heads.
 
@@ -176,7 +176,7 @@ def head_probs(
 
     Args:
         tensors: Fitted tensors by name, as `heads.safetensors` holds them; their first axis is the head.
-        spec: Kind and shape of the heads.
+        spec: Kind, widths and scaling of the heads, as they were fitted.
         features: Features of the drawings, not yet scaled.
         head: Number of the head, from 0.
 
@@ -197,7 +197,7 @@ def rows_at_once(tensors: Tensors, spec: HeadSpec, head: int) -> int:
 
     Args:
         tensors: Fitted tensors by name, as `heads.safetensors` holds them; their first axis is the head.
-        spec: Kind and shape of the heads.
+        spec: Kind, widths and scaling of the heads, as they were fitted.
         head: Number of the head, from 0.
 
     Returns:
@@ -215,7 +215,7 @@ def mean_probs(
 
     Args:
         tensors: Fitted tensors by name, as `heads.safetensors` holds them; their first axis is the head.
-        spec: Kind and shape of the heads.
+        spec: Kind, widths and scaling of the heads, as they were fitted.
         features: Features of the drawings, not yet scaled.
         heads: Numbers of the heads, from 0; at least one.
 

@@ -36,7 +36,7 @@ class Losses:
     Args:
         settings: Training settings of each head, in the order of the scores' first axis; only those of the loss are used.
         masks: True where a head is trained on a drawing.
-        targets: Class ids of all drawings, from 0.
+        targets: Class id of each drawing, 0 to `num_classes` - 1; balanced class weights are counted from them.
         num_classes: Number of classes: the width of the scores.
         device: Where the scores lie, and where the class weights are kept: a CPU or a GPU.
     """

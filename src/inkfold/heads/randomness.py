@@ -19,7 +19,7 @@ class StepRandomness:
         epoch: Number of the epoch, from 0.
         step: Number of the step in its epoch, from 0.
         batch_size: How many drawings the minibatch has, those included that no head is trained on.
-        device: Where the draws are used.
+        device: Where the random numbers are used: a CPU or a GPU.
         used_positions: Positions in the minibatch of the drawings that some head is trained on; None uses all. The others are
             drawn for too, so that leaving them out changes nothing for these.
     """
@@ -67,7 +67,7 @@ class StepRandomness:
         """Set outputs of a hidden layer to zero, and scale the others up.
 
         Args:
-            z: Outputs (heads, batch, width).
+            z: Outputs of the hidden layer, (heads, batch, width).
             layer: Number of the hidden layer, from 1.
             starts: Number of each head's start; equal starts drop the same outputs.
             shares: Share of each head's outputs that is dropped, (heads, 1, 1), in 0..1; None drops nothing.

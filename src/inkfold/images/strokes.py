@@ -26,7 +26,7 @@ class Stroke:
     Attributes:
         points: Positions, x to the right and y down, in any unit.
         pen: Width of the pen in this unit; None stands for the sketch's usual width.
-        erase: Whether the stroke removes ink.
+        erase: Whether the stroke removes ink instead of drawing it.
     """
 
     points: Float64[np.ndarray, "n 2"]

@@ -59,7 +59,7 @@ def choose_precision(wanted: str, device: torch.device) -> str:
 
     Args:
         wanted: `auto`, `float32` or `bfloat16`.
-        device: Device of the backbone.
+        device: Where the backbone runs; its kind and its instructions decide.
 
     Returns:
         `float32` or `bfloat16`.
@@ -114,7 +114,7 @@ class NetworkInput:
 
     Args:
         info: The backbone, which has mean and std.
-        device: Device of the normalised drawings.
+        device: Where the normalised drawings are put: a CPU or a GPU.
     """
 
     def __init__(self, info: BackboneInfo, device: torch.device) -> None:
@@ -144,7 +144,7 @@ class Backbone:
 
     Args:
         info: The resolved backbone, from `weights.resolve_backbone`.
-        device: Device that it runs on.
+        device: Where it runs: a CPU or a GPU.
         batch_size: Drawings per forward pass; None chooses for the device.
 
     Raises:

@@ -49,7 +49,7 @@ def learn_quickly(model: torch.nn.Module) -> None:
     """Replace a model's depthwise convolutions by `DepthwiseConv2d`, in place; names and parameters stay.
 
     Args:
-        model: A model that is trained on a CPU.
+        model: A model that is trained on a CPU; it is changed in place.
     """
     from timm.layers import Conv2dSame  # noqa: PLC0415 - seconds
 

@@ -59,7 +59,7 @@ class BackboneInfo:
         weights_file: Present path of the weights file; not part of the key.
         weights_source: Origin of the weights, for people; not part of the key.
         init_seed: Seed of untrained weights; None for a weights file.
-        image_size: Side of the input in px.
+        image_size: Side of the square input in px.
         resize_embeddings: Whether the model is built for this size, as vision transformers need.
         mean: Mean of the input in 0..1, per channel; one value for a network of grey drawings.
         std: Standard deviation of the input in 0..1, per channel.

@@ -40,7 +40,7 @@ def joined_processes(recipe: Recipe) -> "Iterator[ProcessGroup | None]":
     """Join the processes that fine-tune together, such as those that `torchrun` started.
 
     Args:
-        recipe: A recipe from `settle_recipe`.
+        recipe: A recipe as `settle_recipe` returns it: with a backbone and absolute paths.
 
     Yields:
         The group that this process is in, perhaps alone; None if the recipe fine-tunes nothing.

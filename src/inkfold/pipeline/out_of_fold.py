@@ -38,7 +38,7 @@ def shared_features(features: ViewFeatures, test: ViewFeatures | None, folds: Bo
     """Use the features of one backbone in every fold.
 
     Args:
-        features: Features of the training drawings.
+        features: Features of the training drawings, in the order of the folds' columns.
         test: Features of the test drawings that can be read; None if there are none.
         folds: True where a fold trains on a drawing.
 
@@ -94,7 +94,7 @@ def predict_held_out(
         prepared: The drawings, with their classes and their rows in the data's table.
         views: Views whose predictions are averaged.
         folds: True where a fold's heads trained on a drawing.
-        fitted: The heads of all folds.
+        fitted: The heads of all folds, as `fit_trials` or fine-tuning returned them.
 
     Returns:
         Class probabilities in the table's order, without the drawings that no fold held out.
@@ -128,7 +128,7 @@ def predict_test(
         prepared: The drawings; test drawings are predicted in the order of the test table.
         views: Views whose predictions are averaged.
         folds: How many folds were trained: each of them predicts all test drawings.
-        fitted: The heads of all folds.
+        fitted: The heads of all folds, as `fit_trials` or fine-tuning returned them.
 
     Returns:
         Class probabilities, the mean and each fold's; a drawing that can't be read gets the classes' shares of the training

@@ -34,7 +34,7 @@ class Results:
 
     Attributes:
         num_folds: How many folds were trained: 1 for a holdout.
-        fitted: The heads of all folds.
+        fitted: The heads of all folds, with their training curve.
         out_of_fold: Predictions of each drawing by the fold that held it out.
         test: Predictions of the test drawings; None without a test table.
         without_tta: Out-of-fold predictions without test-time views; None if the recipe has none.

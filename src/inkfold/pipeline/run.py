@@ -92,9 +92,9 @@ class Run(Model):
 
     Attributes:
         path: The directory that training wrote, in which all files of the run lie.
-        recipe: The recipe that it was trained by.
+        recipe: The recipe that the run was trained by, with every key written out.
         manifest: Content of `manifest.json`: files with digests, classes, backbone, versions.
-        metrics: Content of `metrics.json`.
+        metrics: Content of `metrics.json`: accuracies and other figures by part of the data.
         heads: The fitted tensors by name; their first axis is the number of heads over all folds.
     """
 
@@ -162,7 +162,7 @@ class Run(Model):
 
         Args:
             features: The drawings' features, one array for each of `views`.
-            fold: Number of the fold, from 0.
+            fold: Number of the fold, from 0, whose heads predict.
 
         Returns:
             Class probabilities, the mean over the fold's heads and the views.

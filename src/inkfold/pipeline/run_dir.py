@@ -163,8 +163,8 @@ def check_recipe(path: Path, recipe: BaseModel, free: Sequence[str] = ()) -> Non
     """Write a recipe if the file doesn't exist, else compare it with the file.
 
     Args:
-        path: A directory's `recipe.yaml`.
-        recipe: The recipe of this call.
+        path: The `recipe.yaml` of a run's or a study's directory, which need not exist.
+        recipe: The recipe that this call was given, validated.
         free: Dotted keys that may differ; the file is then rewritten.
 
     Raises:

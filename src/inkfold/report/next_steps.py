@@ -25,7 +25,7 @@ class Step:
     """One thing to do.
 
     Attributes:
-        what: The step in a few words.
+        what: What to do, in a few words: the step's heading.
         why: The figures of the run that call for it.
         command: Command to type; None where it is done by hand.
     """

@@ -46,7 +46,7 @@ class Candidate:
     Attributes:
         trial: Optuna's trial; None for the recipe as it was.
         values: The values that the trial changes, by dotted key.
-        recipe: The recipe with these values.
+        recipe: The recipe with the values that are tried.
     """
 
     trial: "optuna.trial.Trial | None"

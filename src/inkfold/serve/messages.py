@@ -15,7 +15,7 @@ class Request:
     """One whole request.
 
     Attributes:
-        method: The method's name in capitals.
+        method: HTTP method in capitals, such as `POST`.
         path: The path, decoded, without the query.
         query: The last value of each name in the query.
         headers: The last value of each header, by lower-case name.

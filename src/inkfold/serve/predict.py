@@ -155,7 +155,7 @@ def load_model(model: Path, threads: int | None = None) -> tuple[OnnxModel, Near
     """Load a model, and the index of training drawings beside it if there is one.
 
     Args:
-        model: An ONNX file or a set's directory.
+        model: The exported ONNX file, or the directory of an exported set.
         threads: Threads of each forward pass; None takes two at most.
 
     Raises:

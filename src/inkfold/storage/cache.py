@@ -22,9 +22,9 @@ class CacheEntry:
         name: `pixels/NAME`, `features/NAME`, `signatures/NAME` or `served/NAME`.
         path: Absolute path of the directory.
         bytes: Size of all its files on disk, in bytes.
-        shards: Number of files with rows.
+        shards: Number of files that hold rows: pixels, features or signatures.
         age_days: Days since something was last added.
-        description: A short description of the rows.
+        description: What the rows are and how they were made, in a few words.
     """
 
     name: str

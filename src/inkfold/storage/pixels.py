@@ -101,7 +101,7 @@ class ImageStore:
 
         Args:
             files: Absolute paths of the drawings.
-            digests: Digests of the files' bytes.
+            digests: Digest of each file's bytes, in the order of `files`.
             progress: Called after each shard.
             workers: Number of processes; 0 takes one per core.
 
@@ -175,7 +175,7 @@ def read_known(
 
     Args:
         files: Absolute path of each file, in the order of `digests`.
-        digests: Digests that the files' bytes had.
+        digests: Digest that each file's bytes had when it was first read.
         indices: The files' row numbers among all requested files.
         read: Turns a file's bytes into pixels, or raises `BrokenImage`.
 

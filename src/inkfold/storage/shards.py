@@ -109,7 +109,7 @@ class ShardSet:
         computed again.
 
         Args:
-            digests: Digests of the sources.
+            digests: Digest of each row's source; the result has their order.
 
         Returns:
             True for sources without a row.
@@ -185,7 +185,7 @@ class ShardSet:
         """Write one shard.
 
         Args:
-            digests: Digests of the rows' sources.
+            digests: Digest of each row's source, in the order of the rows.
             rows: The rows, uint8 or float16, all of one shape.
 
         Raises:
