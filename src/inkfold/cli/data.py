@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from inkfold.cli.app import AsJson, RecipeName, any_number, command, settings_argument
-from inkfold.cli.output import print_counts, print_json, print_table
+from inkfold.cli.output import print_json, print_table
 from inkfold.cli.training import refuse_ensemble
 from inkfold.errors import InkfoldError, problem_lines
 from inkfold.runtime.progress import console_progress
@@ -45,7 +45,8 @@ def check(
     else:
         for line in problem_lines(checkup.problems):
             print(line)
-        print_counts({name: value for name, value in checkup.counts.items() if name != "class_names"})
+        for name, words in checkup.lines.items():
+            print(f"{name}: {words}")
         advice = "correct the errors" + (", or train with data.on_broken=skip" if checkup.can_skip else "")
         print("ready to train" if checkup.ok else f"not ready: {advice}")
     return 0 if checkup.ok else 1

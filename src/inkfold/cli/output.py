@@ -14,11 +14,6 @@ if TYPE_CHECKING:
     from inkfold.search.backbones import BackboneScore
 
 SHOWN = 10  # of each kind of finding
-DUPLICATES = {
-    "leak": "in several of train, val and test",
-    "across": "with different labels",
-    "within": "with one label",
-}
 
 
 def print_run(run: "Run | Ensemble", *, was_finished: bool = False) -> None:
@@ -243,38 +238,22 @@ def print_backbones(rows: Sequence["BackboneScore"]) -> None:
 
 def print_audit(audit: dict[str, Any], path: Path) -> None:
     """Print an audit: counts of each finding, its first examples, what splitting duplicates apart changes, what to do next."""
+    from inkfold.data.duplicate_groups import KINDS, counts_in_words
     from inkfold.pipeline.manifest import AUDIT
 
     copies, labels = audit["duplicates"], audit["labels"]
-    print(f"groups of duplicates: {_duplicates(copies['counts'])}")
+    print(f"duplicates: {counts_in_words(copies['counts'])}")
     for group in copies["groups"][:SHOWN]:
         names = ", ".join(
             f"{member['part']} {member['image_path']} ({member['class_name'] or 'no label'})" for member in group["members"][:4]
         )
-        print(f"  {DUPLICATES[group['kind']]}: {names}: {group['pairs'][0]['transform']}")
+        print(f"  {KINDS[group['kind']]}: {names}: {group['pairs'][0]['transform']}")
     _print_split_duplicates(copies["accuracy"])
     if labels is not None:
         _print_labels(labels)
     print(f"all of it: {path / AUDIT}")
     for step in audit["next"]:
         print(f"next: {step}")
-
-
-def print_counts(counts: dict[str, Any]) -> None:
-    """Print what `inkfold check` counted, one line per name."""
-    for name, value in counts.items():
-        print(f"{name}: {_count(name, value)}")
-
-
-def _count(name: str, value: Any) -> str:
-    if name == "duplicates_found":
-        return f"groups {_duplicates(value)}"
-    return ", ".join(f"{part} {number:g}" for part, number in value.items()) if isinstance(value, dict) else str(value)
-
-
-def _duplicates(counts: dict[str, int]) -> str:
-    groups = ", ".join(f"{counts[kind]} {words}" for kind, words in DUPLICATES.items())
-    return f"{groups}; {counts['drawings']} drawings"
 
 
 def _print_labels(labels: dict[str, Any]) -> None:
