@@ -153,7 +153,7 @@ def merge_overrides(raw: dict[str, Any], overrides: Iterable[str]) -> None:
 
 
 def read_override(text: str) -> dict[str, Any]:
-    """Read one override.
+    """Read one change of a recipe as it is typed on the command line.
 
     Args:
         text: One change of a recipe as `dotted.key=value`, such as `train_head.lr=3e-4`; the value is YAML.
@@ -172,7 +172,7 @@ def read_override(text: str) -> dict[str, Any]:
 
 
 def with_values(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Set values in a recipe's keys.
+    """Copy a recipe's raw keys and set values in the copy.
 
     Args:
         raw: The recipe's keys as nested mappings; they aren't changed.

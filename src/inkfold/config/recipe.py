@@ -80,7 +80,7 @@ class Recipe(_WholeRecipe):
     def _stages_fill_the_epochs(cls, stages: tuple[StageSettings, ...], info: ValidationInfo) -> tuple[StageSettings, ...]:
         if not {"train_head", "finetune"} <= {*info.data}:
             return stages
-        section = _section_of_curriculum(info.data["finetune"])
+        section = "train_head" if info.data["finetune"].part == "none" else "finetune"
         epochs: int = info.data[section].epochs
         ends = [stage.until_epoch or epochs for stage in stages]
         if ends and (ends != sorted(set(ends)) or ends[-1] != epochs):
@@ -181,11 +181,6 @@ NAMED_CURRICULA: dict[str, tuple[tuple[float, tuple[str, ...]], ...]] = {
 def expand_shorthand(key: str, value: Any) -> Any:
     """Write `data: DIR` out as `data: {root: DIR}`."""
     return {SHORTHANDS[key]: str(value)} if key in SHORTHANDS and isinstance(value, str | int | float) else value
-
-
-def _section_of_curriculum(finetune: FinetuneSettings) -> str:
-    """Name the section whose epochs the curriculum's stages fill."""
-    return "train_head" if finetune.part == "none" else "finetune"
 
 
 def _named_curriculum(raw: Mapping[str, Any]) -> Any:
