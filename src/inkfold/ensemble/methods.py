@@ -172,7 +172,7 @@ class MethodScore:
     """How a member or a voting method does on labelled drawings.
 
     Attributes:
-        name: The name shown in tables.
+        name: What tables call the member or voting method; unique among those compared.
         probs: Class probabilities of each drawing, by numbers that were not fitted on it.
         right: Whether the most probable class is the true one, for each drawing.
     """

@@ -27,9 +27,9 @@ class Ensemble(Model):
     """A finished ensemble, which predicts as a run does.
 
     Attributes:
-        path: The ensemble's directory.
+        path: The directory that training or voting wrote, in which all files of the ensemble lie.
         manifest: Content of manifest.json: files with digests, classes, members.
-        metrics: Content of metrics.json.
+        metrics: Content of metrics.json: accuracies of the vote, by part of the data.
         members: The members' runs; None for a member that is a file of predictions.
         vote: The voting method's settings; `within` and `ties` decide how a member's folds vote.
         fitted: The voting method with the numbers that were fitted for it.
@@ -104,7 +104,7 @@ def first_run(model: Run | Ensemble) -> Run:
     """Give a run itself, or the first member of an ensemble that is a run: all members were trained on the same drawings.
 
     Args:
-        model: A finished run or ensemble.
+        model: A run of one model, or an ensemble of runs and files of predictions.
 
     Raises:
         PredictionError: If all members are files of predictions.

@@ -146,7 +146,7 @@ def vote_of_folds(folds: Float[np.ndarray, "folds n classes"], within: Ballot, t
     """Pool the folds of one model.
 
     Args:
-        folds: Each fold's class probabilities.
+        folds: Class probabilities by each fold of one model; rows sum to 1.
         within: Whether the folds are averaged (soft) or counted (hard).
         ties: What decides equal counts of a hard vote.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 from pydantic import BaseModel
 from safetensors.numpy import save as to_safetensors
 
@@ -46,19 +46,7 @@ def claimed(out: Path, recipe: BaseModel, *, first: bool = True) -> Iterator[Non
     if not first:
         yield
         return
-    if out.exists() and not out.is_dir():
-        raise PredictionError(f"{out}: is a file. Choose another out=.")
-    lock = FileLock(out / LOCK, timeout=0)
-    try:
-        foreign = [] if (out / "recipe.yaml").is_file() or not out.is_dir() else _foreign_names(out)
-        if foreign:
-            raise PredictionError(f"{out}: holds other files ({', '.join(foreign[:5])}). Choose another out=, or empty it.")
-        out.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise PredictionError(f"{out}: another process is writing this run. Wait for it or choose another out=.") from None
-    except OSError as error:
-        raise PredictionError(f"{out}: {error.strerror}. Choose an out= that you can write to.") from None
+    lock = _locked(out)
     try:
         events = out / "events"
         for directory in (out, out / "predictions", out / "weights", out / "checkpoints", events, *events.glob("fold*")):
@@ -142,6 +130,24 @@ def write_manifest(out: Path, content: Mapping[str, Any], files: Sequence[str]) 
             "files": {name: digest_file(out / name) for name in files},
         },
     )
+
+
+def _locked(out: Path) -> BaseFileLock:
+    """Create the directory, unless it is there and holds a run, and lock it for this process."""
+    if out.exists() and not out.is_dir():
+        raise PredictionError(f"{out}: is a file. Choose another out=.")
+    lock = FileLock(out / LOCK, timeout=0)
+    try:
+        foreign = [] if (out / "recipe.yaml").is_file() or not out.is_dir() else _foreign_names(out)
+        if foreign:
+            raise PredictionError(f"{out}: holds other files ({', '.join(foreign[:5])}). Choose another out=, or empty it.")
+        out.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise PredictionError(f"{out}: another process is writing this run. Wait for it or choose another out=.") from None
+    except OSError as error:
+        raise PredictionError(f"{out}: {error.strerror}. Choose an out= that you can write to.") from None
+    return lock
 
 
 def _foreign_names(out: Path) -> list[str]:
