@@ -67,7 +67,7 @@ def join_groups(
 
 
 def connected(first: Int64[np.ndarray, " rows"], second: Int64[np.ndarray, " rows"]) -> Int64[np.ndarray, " rows"]:
-    """Label the components of rows that share a value of either array, by repeated minimum.
+    """Number the groups of rows that are connected by sharing a value of either array.
 
     The label is the lowest value of `first` in the component; values are 0 or above.
     """

@@ -40,7 +40,7 @@ class ClassRow:
 
 @dataclass(frozen=True, slots=True)
 class ConfusedPair:
-    """Two classes that are mistaken for each other.
+    """Two classes whose drawings are mistaken for each other, and how often.
 
     Attributes:
         first: Id of the class whose drawings are more often mistaken for the other class.

@@ -113,7 +113,7 @@ class Graph:
         return [rename(output.name) for output in model.graph.output]
 
     def call(self, value: str, name: str) -> str:
-        """Name a value as users of the file see it."""
+        """Give a value the name under which users of the file read it."""
         self.nodes.append(helper.make_node("Identity", [value], [name]))
         return name
 
@@ -124,7 +124,7 @@ class Graph:
         metadata: Mapping[str, str],
         domains: Sequence[onnx.OperatorSetIdProto] = (),
     ) -> onnx.ModelProto:
-        """Turn the graph into a model.
+        """Turn the graph into an ONNX model with inputs and outputs.
 
         Args:
             inputs: Data type and shape of each input, by its name.

@@ -58,7 +58,7 @@ class About:
 
     @classmethod
     def from_json(cls, text: str, where: str = "model") -> "About":
-        """Rebuild from `as_json`.
+        """Rebuild a description from the text that `as_json` returned.
 
         Args:
             text: What `as_json` returned: the value that is stored in the file's metadata.

@@ -26,7 +26,7 @@ RATE, RATED_FROM = "rate.json", 64  # the rate of fewer drawings says little
 
 
 class FeatureBank:
-    """The features of one backbone for one view.
+    """Features on disk of all drawings that one backbone has seen under one view.
 
     Args:
         parent: Directory that holds all banks.

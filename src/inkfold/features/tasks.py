@@ -75,7 +75,7 @@ class FeatureJob:
         return ImageStore(self.home / "pixels", self.image)
 
     def bank(self, view: View) -> FeatureBank:
-        """Open the bank of one view."""
+        """Open the feature bank of this job's backbone under one view."""
         return FeatureBank(self.home / "features", self.backbone.key(), self.store(), view)
 
 

@@ -71,7 +71,7 @@ class GroupTrainer:
         self.steps = math.ceil(len(training_set.targets) / self.settings.batch_size)
 
     def run(self, epoch_done: Callable[[], None]) -> list[JobRecord]:
-        """Fit the heads.
+        """Fit the heads from the first epoch to the last.
 
         Args:
             epoch_done: Called after each epoch, also where no head is left to fit.

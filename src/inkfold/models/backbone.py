@@ -124,7 +124,7 @@ class NetworkInput:
         self._shift = (-255 * torch.tensor(info.mean) * scale).view(1, -1, 1, 1).to(device)
 
     def of(self, pixels: UInt8[np.ndarray, "n size size *channels"]) -> Float32[torch.Tensor, "n channels size size"]:
-        """Normalise drawings.
+        """Scale pixels and normalise them by the network's mean and standard deviation.
 
         Args:
             pixels: Grey (n, size, size) or RGB (n, size, size, 3).
@@ -161,7 +161,7 @@ class Backbone:
         self._input = NetworkInput(info, device)
 
     def extract(self, pixels: UInt8[np.ndarray, "n size size *channels"]) -> Float16[np.ndarray, "n d"]:
-        """Compute features.
+        """Compute the features of drawings, in their order.
 
         All forward passes have the same shape, the last one is padded, so that a drawing's features don't depend on the
         other drawings.

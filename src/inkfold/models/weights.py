@@ -51,7 +51,7 @@ class BackboneSpec(BackboneSettings):
 
 @dataclass(frozen=True, slots=True)
 class BackboneInfo:
-    """A resolved backbone.
+    """A backbone with all that decides its features: its weights, input size, normalisation and precision.
 
     Attributes:
         name: timm's full name, tag included.
@@ -105,7 +105,7 @@ class BackboneInfo:
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> "BackboneInfo":
-        """Rebuild from `as_json`.
+        """Rebuild a backbone from the values that `as_json` returned.
 
         Raises:
             WeightsError: If a field is missing or unknown.

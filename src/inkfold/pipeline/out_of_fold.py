@@ -35,7 +35,7 @@ class FoldFeatures:
 
 
 def shared_features(features: ViewFeatures, test: ViewFeatures | None, folds: Bool[np.ndarray, "folds n"]) -> FoldFeatures:
-    """Use the features of one backbone in every fold.
+    """Give every fold the features of the same backbone.
 
     Args:
         features: Features of the training drawings, in the order of the folds' columns.

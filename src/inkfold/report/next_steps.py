@@ -22,7 +22,7 @@ KEPT = ("folds.group_column", "backbone.weights", "backbone.mean", "backbone.std
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing to do.
+    """A piece of advice: what to do next, why, and the command for it.
 
     Attributes:
         what: What to do, in a few words: the step's heading.

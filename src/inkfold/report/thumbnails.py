@@ -24,7 +24,7 @@ MOST_BYTES = 3_000_000  # of all embedded pictures; of a page of 5 MB the rest i
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One embedded picture.
+    """A picture whose bytes are part of the page.
 
     Attributes:
         name: Name by which the page refers to it.

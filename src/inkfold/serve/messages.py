@@ -12,7 +12,7 @@ NOT_MODIFIED = 304
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One whole request.
+    """An HTTP request whose head and body have arrived whole.
 
     Attributes:
         method: HTTP method in capitals, such as `POST`.
@@ -33,7 +33,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One whole answer.
+    """An HTTP answer that is sent whole: status, headers and body.
 
     Attributes:
         status: HTTP status code, 200 to 599.
