@@ -20,7 +20,7 @@ def print_run(run: "Run | Ensemble", *, was_finished: bool = False) -> None:
     """Print a finished run's accuracies, its votes or stages, what it cost, and where it is.
 
     Args:
-        run: The run or ensemble.
+        run: A finished run of one model, or an ensemble; its files are read from its directory.
         was_finished: Whether this command found it finished, so that it computed nothing and the cost is an earlier command's.
     """
     metrics, files, rows = run.metrics, run.files, []
