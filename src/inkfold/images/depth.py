@@ -150,10 +150,14 @@ def read_deep(data: bytes) -> np.ndarray | None:
     """
     import cv2  # noqa: PLC0415 - 160 ms that only such files need to pay
 
+    logging = cv2.utils.logging
+    log_level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)  # damage shows in the result, not on the terminal
     try:
         pixels = cv2.imdecode(np.frombuffer(without_orientation(data), np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         return None
+    finally:
+        logging.setLogLevel(log_level)
     if pixels is None or pixels.size == 0 or pixels.ndim not in (2, 3):
         return None
     values: np.ndarray = pixels

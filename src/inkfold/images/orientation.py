@@ -11,11 +11,12 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from inkfold.images.jpeg_segments import header_segments
+
 ORIENTATION_TAG = 0x0112
 UPRIGHT = 1
 INTEGER_TYPES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}
 MAX_ENTRIES = 4096
-MAX_SEGMENTS = 4096  # a colour profile has at most 255, XMP extended over as many would be 270 MB
 MAX_BLOCKS = 16
 
 EXIF_MARKS = re.compile(rb"(?:Exif\x00[\x00\xff]){0,2}")
@@ -23,9 +24,6 @@ TIFF_HEADER = re.compile(rb"II\*\x00|MM\x00\*")
 XMP_MARK = b"http://ns.adobe.com/xap/1.0/\x00"
 XMP_PREFIX = re.compile(rb"xmlns:([A-Za-z_][\w.-]{0,40})\s{0,16}=\s{0,16}[\"']http://ns\.adobe\.com/tiff/1\.0/[\"']")
 XMP_VALUE = rb":Orientation(?:\s{0,64}=\s{0,64}[\"']|(?:\s[^<>]{0,200})?>)\s{0,64}([1-8])\s{0,64}[\"'<]"
-JPEG_MARKER = re.compile(rb"\xff[^\x00\xff]")
-WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
-END_OF_HEADERS = frozenset({0xD9, 0xDA})
 APP1 = 0xE1
 
 
@@ -39,7 +37,7 @@ def jpeg_orientation(data: bytes) -> int:
         1 to 8 as in TIFF 6.0; 1 where neither Exif nor XMP says anything.
     """
     exif, xmp = [], []
-    for marker, start, end in _jpeg_segments(data):
+    for marker, start, end in header_segments(data):
         if marker == APP1 and data.startswith(b"Exif\x00", start):
             exif.append(data[start + 6 : end])
         elif marker == APP1 and data.startswith(XMP_MARK, start):
@@ -145,20 +143,6 @@ def _first_orientation(exif: list[bytes], xmp: list[bytes]) -> int:
         if value := xmp_orientation(packet):
             return value
     return UPRIGHT
-
-
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and end of each segment's body; bytes between segments are skipped, as libjpeg does."""
-    place = 2
-    for _ in range(MAX_SEGMENTS):
-        found = JPEG_MARKER.search(data, place)
-        if found is None or data[found.start() + 1] in END_OF_HEADERS:
-            return
-        marker, place = data[found.start() + 1], found.end()
-        if marker not in WITHOUT_LENGTH:
-            end = place + max(2, int.from_bytes(data[place : place + 2], "big"))
-            yield marker, place + 2, end
-            place = end
 
 
 def _as_bytes(value: object) -> bytes:
