@@ -101,6 +101,8 @@ def test_floats_that_are_no_numbers_and_those_of_a_network_are_read():
     np.testing.assert_array_equal(scale_to_8_bits(odd), [[0, 255, 0, 255, 0]])
     assert not scale_to_8_bits(np.full((2, 2), np.nan, np.float32)).any()
     assert_close(scale_to_8_bits(RAMP / 127.5 - 1), RAMP)
+    assert not scale_to_8_bits(np.full((2, 2), -5.0)).any()
+    assert not scale_to_8_bits(np.full((2, 2), -5)).any()
 
 
 @pytest.mark.parametrize("bits", FACTORS)

@@ -72,7 +72,7 @@ def scale_to_8_bits(values: np.ndarray, *, white_is_zero: bool = False) -> UInt8
         lowest, full_scale = _float_range(float(values.min()), float(values.max()))
     else:
         lowest, full_scale = _integer_range(int(values.min()), int(values.max()), signed=values.dtype == np.int16)
-        values = values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
+        values = values.astype(np.float32)
     shifted = values - lowest if lowest else values
     levels = np.clip(np.rint(shifted / full_scale * 255), 0, 255).astype(np.uint8)
     return 255 - levels if white_is_zero else levels
@@ -91,18 +91,19 @@ def _float_range(lowest: float, largest: float) -> tuple[float, float]:
     """Return the value that becomes 0, and the width of the range that becomes 255."""
     full_scale = next((float(full) for full in (1, *FULL_SCALES) if largest <= full * (1 + OVERSHOOT)), largest)
     if lowest < -OVERSHOOT * max(largest, BLACK):
-        return lowest, largest - lowest
+        return lowest, largest - lowest or 1.0
     if BLACK < largest < FAINT * full_scale:
         return 0.0, largest
     return 0.0, full_scale
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
+    values = values.astype(np.float64 if values.dtype.itemsize > np.dtype(np.float32).itemsize else np.float32)
     finite = np.isfinite(values)
     if finite.all():
-        return values.astype(np.float64)
+        return values
     kept = values[finite] if finite.any() else np.zeros(1)
-    return np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=float(kept.max()), neginf=float(kept.min()))
+    return np.nan_to_num(values, nan=0.0, posinf=float(kept.max()), neginf=float(kept.min()))
 
 
 def _or_indices(image: Image.Image, pixels: Pixels) -> Pixels:

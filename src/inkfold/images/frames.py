@@ -37,10 +37,8 @@ class _Ink:
         """Return whether nearly all of an earlier frame's ink is still there."""
         if self.places.shape != earlier.places.shape:
             return False
-        ink = np.count_nonzero(earlier.places)
-        return (
-            ink < SPECK_FRACTION * earlier.places.size or np.count_nonzero(self.places & earlier.places) >= HELD_FRACTION * ink
-        )
+        ink, held = int(np.count_nonzero(earlier.places)), int(np.count_nonzero(self.places & earlier.places))
+        return ink < SPECK_FRACTION * earlier.places.size or held >= HELD_FRACTION * ink
 
 
 def read_frame(image: Image.Image, first: Pixels, read: Callable[[], Pixels]) -> Pixels:
