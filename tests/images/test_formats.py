@@ -55,7 +55,7 @@ def test_a_format_is_known_by_its_first_bytes(head, name):
 
 
 def test_a_heic_without_a_decoder_says_what_to_install(no_heif):
-    with pytest.raises(BrokenImage, match="pip install pillow-heif") as caught:
+    with pytest.raises(BrokenImage, match="`pip install pi-heif`, or `pillow-heif`") as caught:
         decode_image(HEIC)
     assert caught.value.kind == "unsupported"
 

@@ -103,7 +103,8 @@ def _finite(values: np.ndarray) -> np.ndarray:
     if finite.all():
         return values
     kept = values[finite] if finite.any() else np.zeros(1)
-    return np.nan_to_num(values, nan=0.0, posinf=float(kept.max()), neginf=float(kept.min()))
+    finite_only: np.ndarray = np.nan_to_num(values, nan=0.0, posinf=float(kept.max()), neginf=float(kept.min()))
+    return finite_only
 
 
 def _or_indices(image: Image.Image, pixels: Pixels) -> Pixels:

@@ -56,8 +56,8 @@ def format_of(data: bytes) -> str | None:
 def open_image(data: bytes) -> Image.Image:
     """Open a file with Pillow, which reads its header only.
 
-    HEIC is read by the package pillow-heif (or pi-heif, which only decodes), AVIF by Pillow from 11.3 on or by the
-    package pillow-avif-plugin.
+    HEIC is read by the package pillow-heif or by pi-heif, which only decodes and whose wheels hold no GPL library; AVIF
+    by Pillow from 11.3 on, or by the package pillow-avif-plugin.
 
     Args:
         data: The file's bytes.
@@ -93,7 +93,7 @@ def _need_heif() -> None:
         except ImportError:
             continue
         return
-    remedy = "Install one (`pip install pillow-heif`, or `pi-heif`, which only decodes) or convert it to JPEG or PNG."
+    remedy = "Install one (`pip install pi-heif`, or `pillow-heif`) or convert it to JPEG or PNG."
     raise BrokenImage("unsupported", f"is a HEIC picture, expected a decoder for it to be installed. {remedy}")
 
 
