@@ -21,7 +21,7 @@ from PIL import Image
 from inkfold.augment.views import View
 from inkfold.errors import ExportError
 from inkfold.export.graph import Graph
-from inkfold.images.decode import COLOURED_FRACTION, GREY_SPREAD
+from inkfold.images.colour import COLOURED_FRACTION, GREY_SPREAD
 from inkfold.images.preprocess import BORDER_FRACTION, DARK_LUMA, ImageOptions
 
 LUMA = (19595.0, 38470.0, 7471.0)  # of 65536: Pillow's ITU-R 601; all sums stay below 2^24
