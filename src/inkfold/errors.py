@@ -26,7 +26,7 @@ class Problem:
     Attributes:
         kind: A stable word for programs, such as `missing_file`.
         where: The place, such as `train.csv row 812`.
-        message: Got, expected, and what to do.
+        message: What was found there, what was expected, and what to do, as sentences.
         severity: An `error` stops the work, a `warning` is reported, and the work goes on.
     """
 

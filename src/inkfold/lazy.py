@@ -9,7 +9,7 @@ def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str]
     """Make a package's `__getattr__` and `__dir__` (PEP 562).
 
     Args:
-        package: The package's `__name__`.
+        package: The package's own `__name__`, below which the modules are.
         modules: The module of the package that defines each public name; `module:other` where it is called `other` there.
 
     Returns:

@@ -107,7 +107,8 @@ def test_the_command_prints_what_it_found_and_what_to_do(run, capsys):
     assert cli.main(["audit", str(run.path)]) == 0
     output = capsys.readouterr().out
     for part in (
-        "groups of duplicates: 1 leak, 1 across, 1 within",
+        "duplicates: groups 1 in several of train, val and test, 1 with different labels, 1 with one label",
+        "  with different labels: train ",
         "doubtful labels:",
         "next: remove 1 drawing(s)",
         "audit.json",

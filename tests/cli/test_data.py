@@ -8,7 +8,11 @@ from toy_cli import words
 
 def test_check_prints_a_report_and_tells_by_its_exit_code(data, capsys):
     assert main(words("check", data)) == 0
-    assert "ready to train" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "ready to train" in printed
+    assert "drawings_per_class: min 6, median 6, max 6\n" in printed
+    no_groups = "0 in several of train, val and test, 0 with different labels, 0 with one label; 0 drawings"
+    assert f"duplicates_found: groups {no_groups}\n" in printed
     break_image(data / "train/apple/sketch_0.png")
     assert main(words("check", data, "k=7")) == 1
     printed = capsys.readouterr().out

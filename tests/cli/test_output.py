@@ -159,6 +159,9 @@ def test_a_search_shows_which_of_its_figures_is_optimistic(capsys):
     assert "best values: the recipe as it was" in printed
     assert "more than chance" in printed
     assert "optimistic" not in printed.replace("(optimistic)", "")
+    nothing = {**aside, "difference": -0.00004, "difference_ci95": [-0.00006, 0.00001]}
+    print_search({**summary, "set_aside": nothing}, "study")
+    assert "gain on drawings set aside: 0.0000 (-0.0001 to 0.0000), p = 0.4" in capsys.readouterr().out
     print_search({**summary, "learnt_by_backbone": {"drawings": 1200, "of": 4000}}, "study")
     printed = capsys.readouterr().out
     assert "weights of a backbone were trained on 1,200 of these 4,000 drawings: all accuracies are optimistic" in printed

@@ -29,7 +29,9 @@ def test_vote_says_what_can_and_can_not_be_told_apart_and_predicts(tmp_path, dat
     assert f"run: {out}\nsubmission: {out / 'submission.csv'}" in printed.out
     assert "voting methods: 7/7" in printed.err
     assert main(words("vote", *runs, "--out", out)) == 0
-    assert "voting methods" not in capsys.readouterr().err, "it is finished"
+    again = capsys.readouterr()
+    assert "voting methods" not in again.err, "it is finished"
+    assert ("was finished before: nothing was computed" in printed.out, "was finished before" in again.out) == (False, True)
     assert main(words("predict", out, data / "test", "--out", tmp_path / "p.csv")) == 0
     submitted = {path: target for _, path, target in read_rows(out / "submission.csv")[1:]}
     assert {row[0]: row[2] for row in read_rows(tmp_path / "p.csv")[1:]} == submitted

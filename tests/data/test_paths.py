@@ -44,6 +44,14 @@ def test_other_files_are_counted_in_one_warning(tmp_path):
     assert "2 file(s)" in problem.message
 
 
+def test_pictures_that_may_need_another_decoder_or_a_conversion_are_not_left_out(tmp_path):
+    names = ["a.HEIC", "b.heif", "c.avif", "d.svg", "e.svgz", "f.jfif", "g.jpe", "h.tif", "i.webp", "j.apng", "k.dib"]
+    put(tmp_path, *names)
+    files, problems = list_images(tmp_path)
+    assert files.tolist() == names
+    assert not problems
+
+
 def test_a_folder_that_is_named_like_an_image_is_a_folder(tmp_path):
     put(tmp_path, "a.png/1.png")
     assert list_images(tmp_path)[0].tolist() == ["a.png/1.png"]

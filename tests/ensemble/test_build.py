@@ -313,12 +313,12 @@ class Killed(BaseException):
 
 def test_a_vote_killed_anywhere_is_finished_by_the_same_command(toys, voted, tmp_path, monkeypatch):
     members, out = [toys["linear"], toys["mlp"]], tmp_path / "out"
-    for stage in ("_copy_run", "select_vote", "write_selection", "write_cost", "write_manifest"):
+    for stage in ("_copied", "select_vote", "write_selection", "write_cost", "write_manifest"):
         calls, real = [], getattr(build, stage)
 
         def killed(*arguments, stage=stage, calls=calls, real=real):
             calls.append(1)
-            if len(calls) == (2 if stage == "_copy_run" else 1):
+            if len(calls) == (2 if stage == "_copied" else 1):
                 raise Killed
             return real(*arguments)
 

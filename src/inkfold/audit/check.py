@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from inkfold.data.dataset import DataOptions, Dataset, few_drawings, read_dataset
-from inkfold.data.duplicate_groups import CopyGroup, count_groups, find_groups, group_problems
+from inkfold.data.duplicate_groups import CopyGroup, count_groups, counts_in_words, find_groups, group_problems
 from inkfold.data.fingerprints import SignatureStore
 from inkfold.data.types import Drawings
 from inkfold.errors import Problem
@@ -29,11 +29,11 @@ log = logging.getLogger("inkfold.audit")
 
 @dataclass(frozen=True, slots=True)
 class Checkup:
-    """Result of checking a data set.
+    """What the check of a data set found.
 
     Attributes:
         dataset: The part of the data set that could be read.
-        problems: All errors and warnings.
+        problems: Everything that is wrong: errors, which hinder training, and warnings, which don't.
         counts: Numbers of drawings, classes, broken files and duplicates, by name.
         groups: Groups of duplicates; None where duplicates were not searched.
     """
@@ -53,6 +53,15 @@ class Checkup:
         """Whether `data.on_broken=skip` would leave out all that hinders training."""
         errors = [problem for problem in self.problems if problem.severity == "error"]
         return all(problem.kind.startswith("broken_") or problem.kind == "missing_file" for problem in errors)
+
+    @property
+    def lines(self) -> dict[str, str]:
+        """The counts in words, by their names; without the names of classes."""
+        words = {
+            "drawings_per_class": lambda counts: ", ".join(f"{name} {count:g}" for name, count in counts.items()),
+            "duplicates_found": counts_in_words,
+        }
+        return {name: words.get(name, str)(count) for name, count in self.counts.items() if name != "class_names"}
 
     def as_json(self) -> dict[str, Any]:
         """Return the findings as JSON values."""

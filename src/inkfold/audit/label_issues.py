@@ -31,8 +31,8 @@ class LabelIssue:
 
     Attributes:
         row: Row of the drawing in the predictions.
-        label: Class id of the label.
-        suggested: Class id of the most probable class.
+        label: Id of the class that the data give the drawing: its column in the predictions, from 0.
+        suggested: Id of the class that the predictions find most probable; it differs from `label`.
         score: Quality of the label, 0 to 1: the predicted probability of its class.
         suggested_probability: Predicted probability of the suggested class.
     """
@@ -77,7 +77,7 @@ def find_label_issues(probs: Float[np.ndarray, "n classes"], targets: Int64[np.n
 
     Args:
         probs: Out-of-fold class probabilities: the classifier was not trained on the drawing.
-        targets: Class id of each label.
+        targets: Class id that the data give each drawing, in the order of the probabilities' rows.
 
     Returns:
         The most doubtful label first.
@@ -105,7 +105,7 @@ def find_confusions(probs: Float[np.ndarray, "n classes"], targets: Int64[np.nda
 
     Args:
         probs: Out-of-fold class probabilities: the classifier was not trained on the drawing.
-        targets: Class id of each label.
+        targets: Class id that the data give each drawing, in the order of the probabilities' rows.
 
     Returns:
         Pairs whose 95 % interval of the accuracy contains 0.5, the least accurate first.
@@ -132,7 +132,7 @@ def lost_to_confusion(confusions: Sequence[Confusion], targets: Int64[np.ndarray
 
     Args:
         confusions: Confused pairs, the least accurate first; a class counts in the first of its pairs only.
-        targets: Class id of each label.
+        targets: Class id that the data give each drawing, from 0.
     """
     counts = np.bincount(targets)
     counted: set[int] = set()

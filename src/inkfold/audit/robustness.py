@@ -77,10 +77,10 @@ class Weakness:
     """Accuracy of a run under one change.
 
     Attributes:
-        name: Name of the change.
-        view: Operations of the change.
+        name: What is done to the drawings, in words, such as `turned by 15 degrees`; no two changes share it.
+        view: The operations that make the change, in the short form of a recipe, such as `rotate(15,15)`.
         accuracy: Accuracy on the changed held-out drawings, each predicted by the fold that held it out.
-        ci95: 95 % interval of the accuracy.
+        ci95: Lower and upper bound of the accuracy's 95 % interval, 0 to 1.
         drop: Accuracy on the unchanged drawings minus `accuracy`.
         p_value: Two-sided p-value of McNemar's test between unchanged and changed drawings.
         significant: Whether the drop is more than chance, with Bonferroni's correction for the number of changes.

@@ -17,7 +17,7 @@ class Stage:
     """Consecutive epochs that are trained on one kind of view.
 
     Attributes:
-        epochs: Number of epochs.
+        epochs: How many epochs the stage lasts, at least 1.
         operations: Augmentations of the drawings; empty leaves them as they are.
         views: Size of the pool of views; None takes a new view for each epoch.
         lr_factor: Factor of the learning rate, beside the schedule's.

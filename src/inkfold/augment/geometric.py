@@ -97,9 +97,10 @@ def affine(size_px: int, linear: Sequence[Sequence[float]], shift: tuple[float, 
     """Apply a matrix about the centre, then a shift.
 
     Args:
-        size_px: The picture's side.
-        linear: 2 x 2, forward.
-        shift: Right and down, px.
+        size_px: Side of the square picture, px, at least 1; its centre is the origin of the matrix.
+        linear: Rows of the 2 x 2 matrix that takes a source point (x right, y down) to where it is drawn; it must have an
+            inverse.
+        shift: How far the picture moves to the right and down after the matrix, px; negative moves left and up.
     """
     (a, b), (c, d) = linear
     determinant, centre = a * d - b * c, (size_px - 1) / 2
@@ -121,7 +122,7 @@ def perspective(size_px: int, inset: Sequence[Sequence[float]]) -> Projective:
     points' distance, which pushes parts of the drawing out of the picture.
 
     Args:
-        size_px: The picture's side.
+        size_px: Side of the square picture, px, at least 1.
         inset: How far the four points lie inside the corners in x and y, from the top left clockwise; fractions of the side.
     """
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float64)
@@ -138,9 +139,9 @@ def grid(size_px: int, x_weights: Sequence[float], y_weights: Sequence[float]) -
     """Move grid lines, but not the picture's edges, as albumentations' GridDistortion with `normalized` does.
 
     Args:
-        size_px: The picture's side.
-        x_weights: The source widths of the columns, relative to each other.
-        y_weights: The source heights of the rows.
+        size_px: Side of the square picture, px, at least 1.
+        x_weights: Source width of each column of the grid from the left, above 0; only their ratios matter.
+        y_weights: Source height of each row of the grid from the top, above 0; only their ratios matter.
     """
 
     def lines(weights: Sequence[float]) -> np.ndarray:
@@ -168,7 +169,7 @@ def warp(pixels: Pixels, size_px: int, motions: Sequence[Motion], paper: UInt8[n
         pixels: A square, (s, s) or (s, s, 3).
         size_px: Side of the result; the motions' px refer to it.
         motions: The motions, in the order in which they are applied.
-        paper: Colour outside the picture.
+        paper: Grey value or RGB colour, 0 to 255, of what comes in from outside the picture.
 
     Returns:
         (size_px, size_px) or (size_px, size_px, 3).
@@ -185,8 +186,8 @@ def source_map(source_px: int, size_px: int, motions: Sequence[Motion]) -> XY:
     """Compute where each final pixel is read.
 
     Args:
-        source_px: Side of the source picture.
-        size_px: Side of the result.
+        source_px: Side of the square source picture, px.
+        size_px: Side of the square result, px, which may differ from the source's; the motions' px refer to it.
         motions: The motions, in the order in which they are applied.
 
     Returns:

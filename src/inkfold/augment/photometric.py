@@ -29,10 +29,10 @@ def apply_ink(name: str, pixels: Pixels, amount: float, paper: Paper, draws: Dra
 
     Args:
         name: An operation of `operations.KINDS` that isn't geometric.
-        pixels: (s, s) or (s, s, 3).
+        pixels: The drawing, 0 to 255, (s, s) or (s, s, 3) in RGB order; it isn't changed.
         amount: Strength drawn from the operation's range, in its unit; ignored by operations without a number.
-        paper: The paper's colour.
-        draws: Source of further random numbers.
+        paper: The paper's grey value or RGB colour, 0 to 255; it says whether ink is darker or lighter, and replaces lost ink.
+        draws: Random numbers of this operation on this drawing, such as where ink is lost.
 
     Returns:
         Pixels of the same shape; `pixels` itself if nothing changes.

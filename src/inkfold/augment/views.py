@@ -66,7 +66,7 @@ class View:
         features of two views are enough. A view that applies anything continuous is returned itself.
 
         Args:
-            drawing: The drawing's digest.
+            drawing: Digest of the drawing's file, by which chance decides which operations are applied.
 
         Returns:
             A view without seed and index if nothing continuous is applied to the drawing, otherwise this view.
@@ -80,7 +80,7 @@ class View:
         """Decide which operations are applied to a drawing, by one hash with three bytes for each kind of operation.
 
         Args:
-            drawing: The drawing's digest.
+            drawing: Digest of the drawing's file, by which chance decides which operations are applied.
 
         Returns:
             Each applied operation with its number among the view's operations of this kind, from 0.
@@ -121,8 +121,8 @@ def parse_view(text: str, seed: int = 0, index: int = 0) -> View:
 
     Args:
         text: Operations with ` + ` between them, or `identity`.
-        seed: Seed of its random numbers.
-        index: Number of the view.
+        seed: Seed of its random numbers, at least 0; a view without any gets 0.
+        index: Number of the view, from 0, among those of one seed: another number draws other random numbers.
 
     Raises:
         ValueError: If an operation can't be parsed.
@@ -136,7 +136,7 @@ def render(pixels: Pixels, view: View, drawing: bytes, size_px: int) -> Pixels:
 
     Args:
         pixels: Pixels from the pixel store, (s, s) or (s, s, 3).
-        view: The view to apply.
+        view: The operations, and the seed and number by which their random numbers are drawn.
         drawing: The drawing's digest, which decides its random numbers.
         size_px: Side of the result; the operations' px refer to it.
 

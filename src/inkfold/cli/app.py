@@ -192,7 +192,7 @@ def log_to_stderr(verbosity: int) -> Iterator[None]:
 
 
 def take_out(settings: Sequence[str], what: str) -> tuple[str, list[str]]:
-    """Take the last value of `out` from the settings, where `what` goes, and return it and the other settings."""
+    """Take `out=PLACE`, of which the last one counts, out of the settings, and return the place and the other settings."""
     values = [text.partition("=")[2] for text in settings if text.partition("=")[0] == "out"]
     if not values:
         raise InkfoldError(f"out: is missing. Say where the {what} goes: out={what.upper()}.")

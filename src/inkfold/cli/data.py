@@ -35,7 +35,6 @@ def check(
         raise InkfoldError("check: --html shows duplicates, and --no-duplicates looks for none. Leave one of them out.")
     with console_progress() as progress:
         checkup = check_data(data, options, k=k, duplicates=not no_duplicates, progress=progress)
-    counts = {key: value for key, value in checkup.counts.items() if key != "class_names"}
     if html:
         from inkfold.report.check_page import write_check_page
 
@@ -46,8 +45,8 @@ def check(
     else:
         for line in problem_lines(checkup.problems):
             print(line)
-        for key, value in counts.items():
-            print(f"{key}: {value}")
+        for name, words in checkup.lines.items():
+            print(f"{name}: {words}")
         advice = "correct the errors" + (", or train with data.on_broken=skip" if checkup.can_skip else "")
         print("ready to train" if checkup.ok else f"not ready: {advice}")
     return 0 if checkup.ok else 1

@@ -16,8 +16,13 @@ if TYPE_CHECKING:
 SHOWN = 10  # of each kind of finding
 
 
-def print_run(run: "Run | Ensemble") -> None:
-    """Print a finished run's accuracies, its votes or stages, what it cost, and where it is."""
+def print_run(run: "Run | Ensemble", *, was_finished: bool = False) -> None:
+    """Print a finished run's accuracies, its votes or stages, what it cost, and where it is.
+
+    Args:
+        run: A finished run of one model, or an ensemble; its files are read from its directory.
+        was_finished: Whether this command found it finished, so that it computed nothing and the cost is an earlier command's.
+    """
     metrics, files, rows = run.metrics, run.files, []
     if "out_of_fold" in metrics:
         rows += [("out of fold" if metrics["split"] == "kfold" else "held out", *_figures(metrics["out_of_fold"]))]
@@ -40,6 +45,8 @@ def print_run(run: "Run | Ensemble") -> None:
         print(f"backbone: {backbone['name']}")
     for warning in run.manifest["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)
+    if was_finished:
+        print("this run was finished before: nothing was computed, and what it cost is what it cost then")
     cost = files.cost
     seconds = ", ".join(f"{stage} {took:.1f}" for stage, took in cost["seconds"].items() if stage != "total")
     peak = cost.get("peak_memory_bytes")  # not known on every platform
@@ -123,14 +130,14 @@ def _print_curve(curve: dict[str, Any], metrics: dict[str, Any]) -> None:
         _print_finetuning(finetuned)
     if gain := metrics.get("tta"):
         difference = gain["accuracy_with"] - gain["accuracy_without"]
-        print(f"test-time views: {difference:+.4f} out of fold, {_verdict(gain['p_value'], gain['p_value'] <= 0.05)}")
+        print(f"test-time views: {_signed(difference)} out of fold, {_verdict(gain['p_value'], gain['p_value'] <= 0.05)}")
 
 
 def _print_finetuning(finetuned: dict[str, Any]) -> None:
     frozen, trained = finetuned["frozen_accuracy"], finetuned["accuracy"]
     verdict = _verdict(finetuned["p_value"], finetuned["p_value"] <= 0.05)
     print(
-        f"fine-tuning: {frozen:.4f} frozen, {trained:.4f} trained ({trained - frozen:+.4f}, {verdict}), "
+        f"fine-tuning: {frozen:.4f} frozen, {trained:.4f} trained ({_signed(trained - frozen)}, {verdict}), "
         "on held-out drawings as they are"
     )
     if way := finetuned.get("interpolation"):
@@ -159,7 +166,13 @@ def _figures(part: dict[str, Any]) -> tuple[str, ...]:
 def _difference(part: dict[str, Any]) -> str:
     low, high = part["difference_ci95"]
     verdict = _verdict(part["p_value"], part["distinguishable"])
-    return f"{part['difference']:+.4f} ({low:+.4f} to {high:+.4f}), {verdict}"
+    return f"{_signed(part['difference'])} ({_signed(low)} to {_signed(high)}), {verdict}"
+
+
+def _signed(difference: float, digits: int = 4) -> str:
+    """Write a difference with its sign, which what rounds to zero doesn't have."""
+    text = f"{difference:+.{digits}f}"
+    return text if float(text) else text[1:]
 
 
 def _share(part: dict[str, Any], name: str) -> str:
@@ -176,7 +189,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
     Args:
         title: Stands above the table, whose first and last columns are then aligned to the left; empty for none.
-        columns: The columns' headings.
+        columns: The heading of each column, from the left; an empty one leaves the heading blank.
         rows: The cells of each row, one per column.
     """
     from rich.console import Console
@@ -225,16 +238,16 @@ def print_backbones(rows: Sequence["BackboneScore"]) -> None:
 
 def print_audit(audit: dict[str, Any], path: Path) -> None:
     """Print an audit: counts of each finding, its first examples, what splitting duplicates apart changes, what to do next."""
+    from inkfold.data.duplicate_groups import KINDS, counts_in_words
     from inkfold.pipeline.manifest import AUDIT
 
     copies, labels = audit["duplicates"], audit["labels"]
-    counts = ", ".join(f"{copies['counts'][kind]} {kind}" for kind in ("leak", "across", "within"))
-    print(f"groups of duplicates: {counts}; {copies['counts']['drawings']} drawings")
+    print(f"duplicates: {counts_in_words(copies['counts'])}")
     for group in copies["groups"][:SHOWN]:
         names = ", ".join(
             f"{member['part']} {member['image_path']} ({member['class_name'] or 'no label'})" for member in group["members"][:4]
         )
-        print(f"  {group['kind']}: {names}: {group['pairs'][0]['transform']}")
+        print(f"  {KINDS[group['kind']]}: {names}: {group['pairs'][0]['transform']}")
     _print_split_duplicates(copies["accuracy"])
     if labels is not None:
         _print_labels(labels)
@@ -315,7 +328,7 @@ def print_weaknesses(weaknesses: dict[str, Any], path: Path) -> None:
     rows = [(_with_interval(clean["accuracy"], clean["ci95"]), "", "", "as they are")]
     for row in weaknesses["rows"]:
         accuracy = _with_interval(row["accuracy"], row["ci95"])
-        rows.append((accuracy, f"{-row['drop']:+.3f}", _p_value(row, "significant"), row["name"]))
+        rows.append((accuracy, _signed(-row["drop"], 3), _p_value(row, "significant"), row["name"]))
     print_table(f"{clean['n']} held-out drawings", ("accuracy (95 %)", "change", "", "drawings"), rows)
     worst = [row for row in weaknesses["rows"] if row["command"]]
     if worst:

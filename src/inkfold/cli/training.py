@@ -74,9 +74,10 @@ def train(
 
     out, others = take_out(settings, "run")
     tracker = open_tracker(log) if log else None
+    was_finished = _is_finished(out)
     with console_progress() as progress:
         run = train_any(recipe, *others, out=out, progress=progress, on=on)
-    print_run(run)
+    print_run(run, was_finished=was_finished)
     if tracker is not None:
         log_run(tracker, open_run_files(out))
     return 0
@@ -185,6 +186,7 @@ def vote(
     # `--set a=1 b=2` is read as `--set a=1 --set b=2`
     more = [str(path) for path in members if settings and is_setting(str(path)) and not path.exists()]
     recipe = validate_vote({"method": method, "within": within, "ties": ties, "calibrate": calibrate})
+    was_finished = _is_finished(out)
     with console_progress() as progress:
         run = build_ensemble(
             [path for path in members if str(path) not in more],
@@ -195,7 +197,7 @@ def vote(
             seed=seed,
             progress=progress,
         )
-    print_run(run)
+    print_run(run, was_finished=was_finished)
     return 0
 
 
@@ -216,9 +218,10 @@ def demo(
     print(f"drew the sample: {data}")
     print("backbone: ink-small, which has seen other drawings of these classes by the same hand: expect less of your own.")
     settings = [f"data={data}", "data.test_targets=test_labels.csv"]
+    was_finished = _is_finished(out / "run")
     with console_progress() as progress:
         run = train_recipe(RECIPE, *settings, out=out / "run", progress=progress)
-    print_run(run)
+    print_run(run, was_finished=was_finished)
     write_report([run.path], out / "report.html")
     print(f"report: {out / 'report.html'}")
     if serve:
@@ -226,6 +229,12 @@ def demo(
     program = sys.argv[0] if os.path.basename(sys.argv[0]).startswith("inkfold") else "inkfold"  # noqa: PTH119
     print(f"draw, and see what it says: {program} serve {run.path} --open")
     return 0
+
+
+def _is_finished(out: str | Path) -> bool:
+    from inkfold.pipeline.manifest import MANIFEST
+
+    return (Path(out) / MANIFEST).is_file()
 
 
 def refuse_ensemble(name: str, recipe: str) -> None:

@@ -40,7 +40,7 @@ def load_raw(source: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any
 
     Args:
         source: A YAML file, or the name of a shipped recipe.
-        overrides: `dotted.key=value`.
+        overrides: Changes to the file's keys, each as `dotted.key=value` with the value in YAML; the last one of a key wins.
 
     Returns:
         Nested mappings.
@@ -153,10 +153,10 @@ def merge_overrides(raw: dict[str, Any], overrides: Iterable[str]) -> None:
 
 
 def read_override(text: str) -> dict[str, Any]:
-    """Read one override.
+    """Read one change of a recipe as it is typed on the command line.
 
     Args:
-        text: `dotted.key=value`.
+        text: One change of a recipe as `dotted.key=value`, such as `train_head.lr=3e-4`; the value is YAML.
 
     Returns:
         The value by its key's new name; more than one where a section's value has keys that moved to another section.
@@ -172,7 +172,7 @@ def read_override(text: str) -> dict[str, Any]:
 
 
 def with_values(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Set values in a recipe's keys.
+    """Copy a recipe's raw keys and set values in the copy.
 
     Args:
         raw: The recipe's keys as nested mappings; they aren't changed.

@@ -74,7 +74,7 @@ class Operation:
     """One operation with its numbers and its probability.
 
     Attributes:
-        name: A key of `KINDS`.
+        name: What is done, such as `rotate`: a key of `KINDS`, which describes its numbers.
         args: Low and high, or a pair; empty for operations without numbers.
         p: Probability that it is applied to a drawing, above 0 and at most 1.
     """
@@ -119,7 +119,8 @@ def parse_operation(text: str) -> Operation:
     name = match["name"]
     if name not in KINDS:
         near = difflib.get_close_matches(name.lower(), KINDS, 1)
-        raise ValueError(f"'{text}': no operation '{name}'; " + (f"did you mean '{near[0]}'?" if near else _known()))
+        hint = f"did you mean '{near[0]}'?" if near else f"expected one of {', '.join(KINDS)}"
+        raise ValueError(f"'{text}': no operation '{name}'; {hint}")
     p = _number(text, match["p"]) if match["p"] is not None else 1.0
     if not 0 < p <= 1:
         raise ValueError(f"'{text}': probability {p:g}, expected above 0 and at most 1")
@@ -156,10 +157,6 @@ def parse_operations(texts: str | Sequence[str]) -> tuple[Operation, ...]:
 def _text(value: float) -> str:
     """Write a number so that it is parsed as the same number."""
     return str(int(value)) if value == int(value) else repr(value)
-
-
-def _known() -> str:
-    return f"expected one of {', '.join(KINDS)}"
 
 
 def _number(text: str, part: str) -> float:

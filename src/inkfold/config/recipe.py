@@ -28,7 +28,21 @@ from inkfold.config.sections import (
 SHORTHANDS = {"data": "root"}  # `data=DIR` means `data.root=DIR`
 
 
-class Recipe(Section):
+class _WholeRecipe(Section):
+    """A recipe as people write it: keys may have earlier names and short forms."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_shorthands(cls, raw: Any) -> Any:
+        if not isinstance(raw, Mapping):
+            return raw
+        raw = renamed_recipe(raw)
+        return {
+            key: _named_curriculum(raw) if key == "curriculum" else expand_shorthand(key, value) for key, value in raw.items()
+        }
+
+
+class Recipe(_WholeRecipe):
     """Everything that decides a run of one model."""
 
     data: DataSettings = DataSettings()
@@ -54,16 +68,6 @@ class Recipe(Section):
     seed: int = Field(42, ge=0, le=2**32 - 1)
     """Seed of every random choice."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _expand_shorthands(cls, raw: Any) -> Any:
-        if not isinstance(raw, Mapping):
-            return raw
-        raw = renamed_recipe(raw)
-        return {
-            key: _named_curriculum(raw) if key == "curriculum" else expand_shorthand(key, value) for key, value in raw.items()
-        }
-
     @field_validator("curriculum", mode="before")
     @classmethod
     def _name_is_known(cls, value: Any) -> Any:
@@ -76,7 +80,7 @@ class Recipe(Section):
     def _stages_fill_the_epochs(cls, stages: tuple[StageSettings, ...], info: ValidationInfo) -> tuple[StageSettings, ...]:
         if not {"train_head", "finetune"} <= {*info.data}:
             return stages
-        section = _section_of_curriculum(info.data["finetune"])
+        section = "train_head" if info.data["finetune"].part == "none" else "finetune"
         epochs: int = info.data[section].epochs
         ends = [stage.until_epoch or epochs for stage in stages]
         if ends and (ends != sorted(set(ends)) or ends[-1] != epochs):
@@ -122,7 +126,7 @@ class Recipe(Section):
         return tuple(texts)
 
 
-class EnsembleRecipe(Section):
+class EnsembleRecipe(_WholeRecipe):
     """Several models that are trained on the same folds and vote."""
 
     data: DataSettings = DataSettings()
@@ -135,13 +139,6 @@ class EnsembleRecipe(Section):
     """How they vote."""
     seed: int = Field(42, ge=0, le=2**32 - 1)
     """Seed of every random choice."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _expand_shorthands(cls, raw: Any) -> Any:
-        if not isinstance(raw, Mapping):
-            return raw
-        return {key: expand_shorthand(key, value) for key, value in renamed_recipe(raw).items()}
 
     @model_validator(mode="after")
     def _names_differ(self) -> "EnsembleRecipe":
@@ -184,11 +181,6 @@ NAMED_CURRICULA: dict[str, tuple[tuple[float, tuple[str, ...]], ...]] = {
 def expand_shorthand(key: str, value: Any) -> Any:
     """Write `data: DIR` out as `data: {root: DIR}`."""
     return {SHORTHANDS[key]: str(value)} if key in SHORTHANDS and isinstance(value, str | int | float) else value
-
-
-def _section_of_curriculum(finetune: FinetuneSettings) -> str:
-    """Name the section whose epochs the curriculum's stages fill."""
-    return "train_head" if finetune.part == "none" else "finetune"
 
 
 def _named_curriculum(raw: Mapping[str, Any]) -> Any:

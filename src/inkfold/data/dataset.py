@@ -45,7 +45,7 @@ def read_dataset(root: str | Path, options: DataOptions | None = None, *, strict
     """Read a dataset of drawings: a competition's tables, class folders, or any CSV or Parquet table.
 
     Args:
-        root: Path of a directory or a table.
+        root: Path of the directory that holds the tables or class folders, or of one table.
         options: How to read it; None takes the defaults.
         strict: Whether errors are raised; otherwise they are collected in `Dataset.problems` and bad rows are left out.
 
@@ -82,7 +82,7 @@ def few_drawings(dataset: Dataset, k: int) -> list[Problem]:
 
     Args:
         dataset: The dataset; drawings of its own validation part aren't counted.
-        k: The number of folds.
+        k: Number of folds, at least 2; with fewer drawings of a class, some fold holds none of it out.
 
     Returns:
         A warning for every class with fewer than `k` drawings, another kind for those with none.

@@ -1,6 +1,6 @@
 """Groups of copies as findings that a user can act on: which drawings, how they differ, and what is wrong with it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -14,7 +14,11 @@ from inkfold.errors import Problem
 from inkfold.runtime.progress import Progress, silent
 
 Kind = Literal["leak", "across", "within"]
-KINDS: tuple[Kind, ...] = ("leak", "across", "within")  # worst first
+KINDS: dict[Kind, str] = {  # worst first
+    "leak": "in several of train, val and test",
+    "across": "with different labels",
+    "within": "with one label",
+}
 STILL_DEG = 1.0
 
 
@@ -98,10 +102,10 @@ def find_groups(
     """Find copies among all drawings of a data set.
 
     Args:
-        dataset: Training and test drawings.
+        dataset: The data set whose training and test drawings are compared with each other.
         digests: Digests of the training files' bytes and, if there is a test part, of the test files'; empty for unreadable
             files. All others have a signature in the store.
-        signatures: The store of the signatures.
+        signatures: Store that has a signature of each drawing with a digest.
         progress: Called with the number of compared candidates.
 
     Returns:
@@ -124,7 +128,8 @@ def find_groups(
         number_of = {place: number for number, place in enumerate(places)}
         moved = tuple(replace(match, first=number_of[match.first], second=number_of[match.second]) for match in own)
         groups.append(CopyGroup(tuple(members[place] for place in places), moved))
-    return sorted(groups, key=lambda group: (KINDS.index(group.kind), -group.similarity, group.members[0].image_path))
+    worst = [*KINDS]
+    return sorted(groups, key=lambda group: (worst.index(group.kind), -group.similarity, group.members[0].image_path))
 
 
 def count_groups(groups: Sequence[CopyGroup]) -> dict[str, int]:
@@ -137,11 +142,16 @@ def count_groups(groups: Sequence[CopyGroup]) -> dict[str, int]:
     }
 
 
+def counts_in_words(counts: Mapping[str, int]) -> str:
+    """Write the counts of `count_groups` as people read them."""
+    return f"groups {', '.join(f'{counts[kind]} {words}' for kind, words in KINDS.items())}; {counts['drawings']} drawings"
+
+
 def group_problems(groups: Sequence[CopyGroup]) -> list[Problem]:
     """Describe each group's problems as warnings.
 
     Args:
-        groups: Groups of copies.
+        groups: Groups of copies, as `find_groups` returns them; the warnings have their order.
 
     Returns:
         Problems of the kinds `leak`, `conflicting_labels` and `duplicate`.

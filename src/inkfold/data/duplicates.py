@@ -57,7 +57,7 @@ class Match:
     """Two copies of one drawing.
 
     Attributes:
-        first: Row number of one copy.
+        first: Row number of one copy, which the other is turned onto.
         second: Row number of the other copy, above `first`.
         similarity: Correlation of their ink, 0 to 1.
         flip: Whether the second has to be mirrored left to right to match the first.
@@ -153,8 +153,8 @@ def describe(
     """Compute descriptors that no turn and no flip changes: the magnitudes of circular harmonics.
 
     Args:
-        names: Digests of the drawings.
-        read: Returns the signatures of digests.
+        names: Digest of each drawing's file; the descriptors have their order.
+        read: Called with some of the digests; returns their signatures in the same order.
 
     Returns:
         The rows with enough ink to compare, and their descriptors, each of length 1.

@@ -168,8 +168,8 @@ def moments(
     """Compute the moments of the ink.
 
     Args:
-        ys: Rows of the pixels with ink.
-        xs: Columns of the pixels with ink.
+        ys: Row of each pixel with ink, from 0 at the top.
+        xs: Column of each pixel with ink, from 0 at the left.
         depths: Depth of the ink of each pixel, above 0.
 
     Returns:

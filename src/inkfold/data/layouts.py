@@ -67,8 +67,8 @@ def read_parts(place: Path, layout: Layout, options: DataOptions, problems: list
 
     Args:
         place: Absolute path of a directory or a table.
-        layout: The layout, from `detect_layout`.
-        options: How to read it.
+        layout: How the drawings are stored, as `detect_layout` found it.
+        options: Names of tables and columns, what to do with broken rows, and which table has the labels.
         problems: Problems of the data are appended; bad rows are left out.
     """
     if layout == "folder":

@@ -21,7 +21,11 @@ from jaxtyping import Int64
 from inkfold.data.tables import STRING, Strings, Where
 from inkfold.errors import Problem
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
+# The last line's files may be unreadable here; they are counted all the same, so that each is refused with its remedy.
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"}
+    | {".heic", ".heif", ".hif", ".avif", ".svg", ".svgz"}
+)
 JUNK_NAMES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"})
 PROBE_ROWS = 50
 SEPARATE_FAULTS = 20
@@ -166,7 +170,7 @@ class FileFinder:
 
         Args:
             base: The absolute folder that relative paths start from.
-            named: The path as the table has it.
+            named: A path as the table writes it, with either kind of slash.
 
         Returns:
             The file's absolute path and "", or "" and the fault: `missing_file` or `outside_root`.

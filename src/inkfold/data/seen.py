@@ -62,7 +62,7 @@ def write_seen_list(data: str | Path, weights: Path) -> int:
 
     Args:
         data: The dataset whose training drawings the weights were trained on.
-        weights: Path of the weights file.
+        weights: The weights file beside which the list is written.
 
     Returns:
         Number of listed drawings; those with too little ink to be recognised are left out.

@@ -24,9 +24,9 @@ def assign_folds(
     StratifiedGroupKFold is not used: its shuffling has known faults (issue 32540), and it depends on row order.
 
     Args:
-        targets: Class ids.
-        digests: Digests of the files' bytes.
-        k: Number of folds.
+        targets: Class id of each drawing, from 0.
+        digests: Digest of each drawing's file, in the order of `targets`; the same bytes have the same digest.
+        k: Number of folds, at least 2.
         seed: Seed of the order in which units are assigned.
         groups: Each drawing's group, which stays in one fold; None for no groups.
 
@@ -67,7 +67,7 @@ def join_groups(
 
 
 def connected(first: Int64[np.ndarray, " rows"], second: Int64[np.ndarray, " rows"]) -> Int64[np.ndarray, " rows"]:
-    """Label the components of rows that share a value of either array, by repeated minimum.
+    """Number the groups of rows that are connected by sharing a value of either array.
 
     The label is the lowest value of `first` in the component; values are 0 or above.
     """

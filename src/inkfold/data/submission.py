@@ -16,9 +16,9 @@ def read_sample(path: Path, test: Drawings, options: DataOptions, problems: list
     """Read the sample submission, with its ids brought into the test rows' order.
 
     Args:
-        path: Path of the table.
-        test: The test drawings.
-        options: The columns' names.
+        path: The table, CSV or Parquet: a column of ids, one of image paths and one of targets.
+        test: The test drawings, in whose order the ids are brought; each needs exactly one row of the table.
+        options: Names of the columns with image paths and with targets; the remaining column has the ids.
         problems: Problems of the table are appended.
 
     Returns:
@@ -63,10 +63,10 @@ def read_test_targets(
     """Read the true targets of the test drawings, matched by image path and never by position.
 
     Args:
-        path: Path of a CSV or Parquet table.
-        test: The test drawings.
+        path: A CSV or Parquet table with one row for each test drawing, in any order.
+        test: The test drawings, whose order the result has.
         class_targets: The target value of each class index.
-        path_column: Name of the column of image paths.
+        path_column: Heading of the column with the image paths.
         target_column: Name of the column of target values.
 
     Returns:

@@ -43,7 +43,7 @@ def draw_strokes(class_name: str, rng: Rng) -> Strokes:
     """Draw one object as a hand would, somewhere on the unit square.
 
     Args:
-        class_name: One of `CLASS_NAMES`.
+        class_name: What is drawn, such as `house`: one of `CLASS_NAMES`.
         rng: Source of all randomness; it advances.
 
     Returns:
@@ -155,9 +155,9 @@ def render_strokes(strokes: Strokes, size_px: int, pen_px: float, ink: int = 0) 
 
     Args:
         strokes: On the unit square, as `draw_strokes` gives them.
-        size_px: Both sides of the page.
+        size_px: Width and height of the page in px, on which the unit square is stretched.
         pen_px: The pen's width; widths go in steps of a quarter or half a pixel.
-        ink: The ink's grey, 0 is black.
+        ink: Grey value of the ink, 0 for black to 255 for white.
 
     Returns:
         The page; 255 is paper.
@@ -176,7 +176,7 @@ def draw_sketch(class_name: str, seed: int, index: int, size_px: int = 256) -> U
     """Draw one grey picture: 3 in 100 are light on dark, 5 in 100 on grey or speckled paper.
 
     Args:
-        class_name: One of `CLASS_NAMES`.
+        class_name: What is drawn, such as `house`: one of `CLASS_NAMES`.
         seed: Seed of the set of drawings, 0 to 2**32 - 1.
         index: Number of the drawing within its class, 0 to 2**32 - 1; no drawing depends on another.
         size_px: Both sides of the picture; strokes are the same at every size.
@@ -244,7 +244,7 @@ def write_sketches(
         test_per_class: Test drawings of each class, 0 for none.
         classes: Names of the classes; None takes all. Targets follow the names' code points, whatever their order here.
         size_px: Side of the square pictures, px.
-        seed: Seed of the set of drawings.
+        seed: Seed of the set of drawings, 0 to 2**32 - 1; another seed draws other objects.
 
     Returns:
         `root`.

@@ -72,7 +72,7 @@ class SampleSubmission:
     """The format of a submission.
 
     Attributes:
-        columns: Names of its columns, in order.
+        columns: Headings of its columns, in the table's order.
         ids: The id of every test row, in the test rows' order; all "" if there is no id column.
     """
 

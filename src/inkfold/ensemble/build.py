@@ -3,7 +3,6 @@
 members -> aligned predictions -> methods, scored by a second level of cross-validation -> the chosen one, fitted -> predictions
 """
 
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -144,11 +143,7 @@ def vote(
         fingerprint = _fingerprint(vote_recipe, [digest_member(path) for path in paths], named_data)
         if (done := _finished(out, fingerprint)) is not None:
             return done
-        for i, member in enumerate(loaded):
-            if member.run is not None:
-                directory = f"{MEMBERS}/{i}-{paths[i].resolve().name}"
-                _copy_run(member.run.path, out / directory)
-                loaded[i] = replace(member, directory=directory)
+        loaded = [_copied(member, f"{MEMBERS}/{i}-{paths[i].resolve().name}", out) for i, member in enumerate(loaded)]
         _finish(out, recipe, aligned, loaded, _submission_format(aligned, loaded, named_data), fingerprint, (), progress)
     return _loaded(out)
 
@@ -175,7 +170,7 @@ def _train_ensemble(
             for run, name, shown_name in zip(runs, ensemble.names, tell_apart(ensemble.names), strict=True)
         ]
         aligned = align_members([member.predictions for member in loaded])
-        costs = [json.loads((run.path / "cost.json").read_text(encoding="utf-8")) for run in runs]
+        costs = [run.files.cost for run in runs]
         _finish(out, ensemble, aligned, loaded, _submission_format(aligned, loaded, None), fingerprint, costs, progress)
     return _loaded(out)
 
@@ -200,13 +195,17 @@ def _loaded(out: Path) -> Ensemble:
     return loaded
 
 
-def _copy_run(source: Path, target: Path) -> None:
-    """Copy a finished run, its manifest last."""
+def _copied(member: LoadedMember, directory: str, out: Path) -> LoadedMember:
+    """Copy a member's run, its manifest last, into a directory below the ensemble's; a file of predictions isn't copied."""
+    if member.run is None:
+        return member
+    source, target = member.run.path, out / directory
     log.info("%s: copied to %s", source, target)
     for name in [*read_manifest(source)["files"], MANIFEST]:
         if (target / name).parent.is_dir():
             sweep_temp_files((target / name).parent, older_than_s=0)
         write_bytes(target / name, (source / name).read_bytes())
+    return replace(member, directory=directory)
 
 
 def _finish(

@@ -20,9 +20,9 @@ def measure_diversity(
     """Measure how members differ on drawings that they were not trained on.
 
     Args:
-        names: The members' names.
+        names: Name of each member, in the order of `members`; they name its figures in the result.
         members: Each member's class probabilities of one drawing at least.
-        targets: True class ids.
+        targets: True class id of each drawing, in the order of the probabilities' rows.
         class_names: Class names, by class id.
 
     Returns:

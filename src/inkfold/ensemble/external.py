@@ -51,7 +51,7 @@ class Classes:
 
 
 def read_member(path: Path, classes: Classes | None) -> MemberPredictions:
-    """Read the predictions of a member that is not a run.
+    """Read the predictions of a member that is no run but files in other formats.
 
     Args:
         path: A file of test predictions, or a directory with out_of_fold.* or test.* or both; test-0.* and so on are the

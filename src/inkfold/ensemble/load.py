@@ -31,7 +31,7 @@ class LoadedMember:
     """A member of an ensemble, with the run that it comes from.
 
     Attributes:
-        predictions: The member's predictions.
+        predictions: Its out-of-fold and test predictions, with its name.
         run: The run, which can predict new drawings; None for a file of predictions.
         directory: The run's directory, relative to the ensemble's; None for a file, and for a run that isn't below it yet.
     """
@@ -46,8 +46,8 @@ class NamedData:
     """The data that a vote takes class names and true labels from.
 
     Attributes:
-        dataset: The data.
-        options: The options they were read with.
+        dataset: Its classes, their numbers, and the paths and labels of its drawings.
+        options: The options that the dataset was read with, among them the names of the tables' columns.
     """
 
     dataset: Dataset
@@ -107,15 +107,7 @@ def load_members(paths: Sequence[Path], data: NamedData | None = None) -> list[L
         PredictionError: With every problem of every member.
     """
     problems: list[Problem] = []
-    runs: dict[Path, Run] = {}
-    for path in dict.fromkeys(path for path in paths if (path / MANIFEST).is_file()):
-        try:
-            loaded = load_run(path)
-            if isinstance(loaded, Ensemble):
-                raise PredictionError(f"{path}: is an ensemble, expected a run of one model. Name its members instead.")
-            runs[path] = loaded
-        except PredictionError as error:
-            problems += _problems(path, error)
+    runs = _load_runs(paths, problems)
     classes = None if data is None else data.classes
     if classes is None and runs:
         first = next(iter(runs.values()))
@@ -142,12 +134,26 @@ def load_members(paths: Sequence[Path], data: NamedData | None = None) -> list[L
     ]
 
 
+def _load_runs(paths: Sequence[Path], problems: list[Problem]) -> dict[Path, Run]:
+    """Load each finished run among the members once; what can't be loaded is appended to the problems."""
+    runs: dict[Path, Run] = {}
+    for path in dict.fromkeys(path for path in paths if (path / MANIFEST).is_file()):
+        try:
+            loaded = load_run(path)
+            if isinstance(loaded, Ensemble):
+                raise PredictionError(f"{path}: is an ensemble, expected a run of one model. Name its members instead.")
+            runs[path] = loaded
+        except PredictionError as error:
+            problems += _problems(path, error)
+    return runs
+
+
 def member_of_run(run: Run, name: str) -> LoadedMember:
-    """Read a finished run's predictions.
+    """Make a member of a vote out of a finished run: its out-of-fold and test predictions.
 
     Args:
-        run: The run, of one model.
-        name: The member's name, for tables and messages.
+        run: A finished run of one model; an ensemble can't be a member.
+        name: What tables and messages call the member; no two members of a vote may share it.
 
     Raises:
         PredictionError: If its predictions can't be read.
@@ -157,7 +163,7 @@ def member_of_run(run: Run, name: str) -> LoadedMember:
 
 
 def tell_apart(names: Sequence[str]) -> list[str]:
-    """Number the names that occur twice, and those that a voting method has."""
+    """Make members' names unique by numbers behind those that occur twice or that a voting method has."""
     distinct: list[str] = []
     for name in names:
         alone = names.count(name) == 1 and name not in VOTE_NAMES
@@ -192,7 +198,7 @@ def with_labels(member: MemberPredictions, dataset: Dataset) -> MemberPrediction
 
 
 def digest_member(path: Path) -> str:
-    """Digest everything that the predictions of a run's directory, a file, or a directory of files come from."""
+    """Digest the source of a member's predictions: a run's manifest, a file, or all files of a directory."""
     if (path / MANIFEST).is_file():
         return digest((path / MANIFEST).read_bytes())
     beside = [path.with_suffix(".csv")] if path.suffix.lower() == ".npy" else []  # it names the array's rows

@@ -71,9 +71,10 @@ class PartPredictions:
     """One member's predictions of one part of the data, the training or the test drawings.
 
     Attributes:
-        name: The member's name.
+        name: What tables and messages call the member; unique in its vote.
         where: The member's name and the part, for messages.
-        predictions: The predictions.
+        predictions: The member's probabilities or class ids of this part, as they were read, in their own order of rows and
+            columns.
         keys: The key of each row's image path; see `path_keys`.
         is_run: Whether the member is a run of this data, not a file from elsewhere.
     """

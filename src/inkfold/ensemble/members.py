@@ -33,7 +33,7 @@ class AlignedMembers:
     """All members' predictions, with rows and columns in one order.
 
     Attributes:
-        names: The members' names.
+        names: Name of each member, in the order of the probabilities' first axis.
         class_names: Class names, in the order of the columns.
         out_of_fold: Each member's class probabilities of the training drawings; None unless all members have them.
         out_of_fold_paths: Image paths of the training drawings, in the order of the rows.

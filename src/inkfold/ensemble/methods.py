@@ -79,7 +79,7 @@ class FittedMethod:
     """A voting method with the numbers that were fitted for it.
 
     Attributes:
-        method: The method.
+        method: How members are pooled: its kind, tie rule and whether they are calibrated first.
         temperatures: Each member's temperature; None for a method that is not calibrated.
         weights: Each member's weight; None weighs all members alike.
         bias: Each class's bias, for `stack`; None for the other kinds.
@@ -172,7 +172,7 @@ class MethodScore:
     """How a member or a voting method does on labelled drawings.
 
     Attributes:
-        name: The name shown in tables.
+        name: What tables call the member or voting method; unique among those compared.
         probs: Class probabilities of each drawing, by numbers that were not fitted on it.
         right: Whether the most probable class is the true one, for each drawing.
     """
@@ -185,7 +185,7 @@ class MethodScore:
         """Measure accuracy with Wilson's 95 % interval and negative log-likelihood with a bootstrap's.
 
         Args:
-            targets: True class ids.
+            targets: True class id of each drawing, in the order of `probs`.
 
         Returns:
             JSON values: `accuracy`, `accuracy_ci95`, `nll` in nats, and `nll_ci95`.
@@ -207,7 +207,7 @@ def fit_method(
     Args:
         method: The method; one with nothing to fit is returned without numbers.
         members: Class probabilities of drawings that the members were not trained on.
-        targets: True class ids.
+        targets: True class id of each drawing, in the order of the probabilities' rows.
 
     Raises:
         PredictionError: If there is something to fit, but there are no members or no drawings.
@@ -236,10 +236,10 @@ def score_method(
     """Score a voting method by a second level of cross-validation; one with nothing to fit is simply applied.
 
     Args:
-        method: The method.
+        method: How members are pooled; each part's predictions are made without its own labels.
         members: Class probabilities of drawings that the members were not trained on. May be memory-mapped; for a method with
             something to fit, one copy of the other parts is held at a time.
-        targets: True class ids.
+        targets: True class id of each drawing, in the order of the probabilities' rows.
         parts: The part that each drawing belongs to, by any number; a method with something to fit needs two parts at least.
 
     Returns:

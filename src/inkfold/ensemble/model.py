@@ -16,7 +16,7 @@ from inkfold.errors import PredictionError, Problem
 from inkfold.pipeline.manifest import MANIFEST, is_below, read_manifest
 from inkfold.pipeline.predict import predict_folds
 from inkfold.pipeline.run import Images, Model, Run, list_drawings
-from inkfold.pipeline.run_files import VOTE
+from inkfold.pipeline.run_files import VOTE, RunFiles
 from inkfold.runtime.progress import Progress, silent
 
 ENSEMBLE = "ensemble"
@@ -27,9 +27,9 @@ class Ensemble(Model):
     """A finished ensemble, which predicts as a run does.
 
     Attributes:
-        path: The ensemble's directory.
+        path: The directory that training or voting wrote, in which all files of the ensemble lie.
         manifest: Content of manifest.json: files with digests, classes, members.
-        metrics: Content of metrics.json.
+        metrics: Content of metrics.json: accuracies of the vote, by part of the data.
         members: The members' runs; None for a member that is a file of predictions.
         vote: The voting method's settings; `within` and `ties` decide how a member's folds vote.
         fitted: The voting method with the numbers that were fitted for it.
@@ -91,20 +91,20 @@ def load_run(path: str | Path) -> Run | Ensemble:
     if problems:
         raise PredictionError(problems)
     runs = tuple(None if directory is None else Run.load(path / directory) for directory in directories)
+    files = RunFiles(path, manifest)
+    raw = files.vote or {}
     try:
-        raw = json.loads((path / VOTE).read_text(encoding="utf-8"))
-        metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
         vote, fitted = VoteSettings(**raw["vote"]), raw["way"]
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+    except (KeyError, TypeError, ValidationError) as error:
         raise PredictionError(f"{path / VOTE}: not an ensemble's vote: {error}. Vote again into another directory.") from None
-    return Ensemble(path, manifest, metrics, runs, vote, FittedMethod.from_json(fitted, str(path / VOTE)))
+    return Ensemble(path, manifest, files.metrics, runs, vote, FittedMethod.from_json(fitted, str(path / VOTE)))
 
 
 def first_run(model: Run | Ensemble) -> Run:
     """Give a run itself, or the first member of an ensemble that is a run: all members were trained on the same drawings.
 
     Args:
-        model: A finished run or ensemble.
+        model: A run of one model, or an ensemble of runs and files of predictions.
 
     Raises:
         PredictionError: If all members are files of predictions.

@@ -33,7 +33,7 @@ def read_npz(path: Path, num_classes: int | None) -> dict[str, Shaped[np.ndarray
     """Read an archive of predictions.
 
     Args:
-        path: The NPZ file.
+        path: An archive as `numpy.savez` writes it, of arrays without Python objects.
         num_classes: Number of classes; needed if the archive has no `class_names`.
 
     Returns:
@@ -66,7 +66,7 @@ def read_npy(path: Path, num_rows: int, num_classes: int | None) -> Float32[np.n
     """Read an array of predictions.
 
     Args:
-        path: The NPY file.
+        path: An array as `numpy.save` writes it, (n, classes) or (folds, n, classes), without Python objects.
         num_rows: Number of drawings that the array must have.
         num_classes: Number of classes; None is an error, reported together with others.
 

@@ -26,10 +26,10 @@ MEMBER_NAME = re.compile(r"\w([\w .+-]*\w)?")  # becomes a directory, on every p
 
 
 def read_values(overrides: Sequence[str]) -> dict[str, Any]:
-    """Read overrides as values.
+    """Read changes of recipes, `dotted.key=value`, into values by their dotted keys.
 
     Args:
-        overrides: `dotted.key=value`.
+        overrides: Changes to recipes, each as `dotted.key=value` with the value in YAML.
 
     Returns:
         The value of each dotted key; where one is below another or the same, the last one wins.
@@ -48,10 +48,10 @@ def read_values(overrides: Sequence[str]) -> dict[str, Any]:
 def settle_members(
     ensemble: EnsembleRecipe, values: Mapping[str, Any], base: Path | None, data: str | Path | None
 ) -> tuple[EnsembleRecipe, list[Recipe]]:
-    """Find, change and validate all members' recipes.
+    """Find the recipes of an ensemble's members, apply all changes to them, and validate them.
 
     Args:
-        ensemble: The ensemble's recipe.
+        ensemble: Names the members' recipes, and has the data, folds and seed that all of them share.
         values: Values by dotted key that all members get; they override what the ensemble's recipe sets for single members.
         base: Directory of the ensemble's file, where members' recipes are looked for first; None for keys without a file.
         data: The folder of drawings; overrides the recipe's `data`.
@@ -72,11 +72,7 @@ def settle_members(
     members, recipes = [], []
     for member, name in zip(ensemble.members, ensemble.names, strict=True):
         where = f"members: {name}"
-        problems += [
-            Problem("recipe", f"{where}: {key}", "is the same for all members. Set it beside `members`, not below.")
-            for key in member.set
-            if key.partition(".")[0] in SHARED_KEYS
-        ]
+        problems += _shared_key_problems(where, member)
         try:
             settled_name, file = _find_member(member.recipe, base)
             changes = {**_outside(member.set, values), **values}
@@ -114,6 +110,15 @@ def _unknown_keys(values: Mapping[str, Any]) -> dict[str, Problem]:
             hint = f"Did you mean '{near[0]}'?" if near else f"Expected one of: {', '.join(known)}."
             problems[key] = Problem("recipe", f"override '{key}'", f"no such key. {hint}")
     return problems
+
+
+def _shared_key_problems(where: str, member: MemberSettings) -> list[Problem]:
+    """Find the keys that a member sets, and that all members of an ensemble share."""
+    return [
+        Problem("recipe", f"{where}: {key}", "is the same for all members. Set it beside `members`, not below.")
+        for key in member.set
+        if key.partition(".")[0] in SHARED_KEYS
+    ]
 
 
 def _name_problems(names: Sequence[str]) -> list[Problem]:

@@ -75,7 +75,7 @@ class DataSummary:
     """Counts and split of the data that the members were trained on.
 
     Attributes:
-        n_train: Number of training drawings.
+        n_train: Number of training drawings that the members were trained on.
         skipped: Number of drawings left out as broken, by table (`train`, `test`).
         split: `holdout` where only one part of the training drawings was held out.
     """
@@ -89,8 +89,8 @@ def refuse_unfit(aligned: AlignedMembers, vote_recipe: VoteSettings) -> None:
     """Refuse a voting method that needs out-of-fold predictions where some members have none.
 
     Args:
-        aligned: The members.
-        vote_recipe: The method and its settings.
+        aligned: All members' predictions; `out_of_fold` is None where some member has none.
+        vote_recipe: The voting method, and whether members are calibrated first.
 
     Raises:
         PredictionError: If the method has something to fit, and not all members have out-of-fold predictions.
@@ -106,7 +106,7 @@ def select_vote(aligned: AlignedMembers, vote_recipe: VoteSettings, seed: int = 
     """Score every voting method, and fit the one that the recipe names or that is chosen.
 
     Args:
-        aligned: The members.
+        aligned: All members' predictions; methods are scored on their out-of-fold part.
         vote_recipe: The method, or `auto`: the simplest that is not significantly less accurate than the most accurate one;
             soft where nothing can be scored.
         seed: Seed of greedy selection's random bags, at least 0.
@@ -150,9 +150,9 @@ def write_selection(
     """Write the ensemble's predictions, metrics, vote.json and submission.
 
     Args:
-        out: The ensemble's directory.
-        aligned: The members.
-        selection: The scores, and the chosen method.
+        out: The ensemble's directory; files of the same names are replaced.
+        aligned: The members' predictions that `selection` was made on.
+        selection: The scores of all members and methods, and the fitted method that was chosen.
         vote_recipe: The method's settings; `within` and `ties` decide how a member's folds vote on test drawings.
         submission: Columns, rows and ids of the submission.
         data: Counts and split of the members' data.
@@ -164,18 +164,7 @@ def write_selection(
     metrics: dict[str, Any] = {"data": {**counts, "skipped": dict(data.skipped)}, "split": data.split}
     files = [METRICS, VOTE]
     if selection.method_scores:
-        probs = single_precision(selection.method_scores[selection.chosen].probs)
-        held_in = np.zeros_like(aligned.parts) if data.split == "holdout" else aligned.parts  # the fold of each drawing
-        metrics["out_of_fold"] = measure(probs, aligned.targets, aligned.class_names)
-        if selection.choice is not None:
-            metrics["choice"] = selection.choice.figures(aligned.targets)
-        metrics["folds"] = [_fold_figures(fold, probs, held_in, aligned, data) for fold in np.unique(held_in).tolist()]
-        out_of_fold = Predictions(
-            aligned.out_of_fold_paths, probs, aligned.class_names, aligned.targets, held_in, seen=aligned.seen_in_pretraining
-        )
-        out_of_fold.save(out / OUT_OF_FOLD)
-        if (seen := measure_seen(out_of_fold)) is not None:
-            metrics["learnt_by_backbone"] = seen
+        metrics |= _write_out_of_fold(out / OUT_OF_FOLD, aligned, selection, data)
         files.append(OUT_OF_FOLD)
     if aligned.test is not None:
         shares = single_precision(selection.taken.pool(aligned.test_members(vote_recipe.within, vote_recipe.ties)))
@@ -187,6 +176,22 @@ def write_selection(
     write_json(out / METRICS, metrics)
     write_json(out / VOTE, vote_json(aligned, selection, vote_recipe))
     return files
+
+
+def _write_out_of_fold(path: Path, aligned: AlignedMembers, selection: Selection, data: DataSummary) -> dict[str, Any]:
+    """Write the chosen method's predictions of the training drawings, and measure them."""
+    probs = single_precision(selection.method_scores[selection.chosen].probs)
+    held_in = np.zeros_like(aligned.parts) if data.split == "holdout" else aligned.parts  # the fold of each drawing
+    metrics: dict[str, Any] = {"out_of_fold": measure(probs, aligned.targets, aligned.class_names)}
+    if selection.choice is not None:
+        metrics["choice"] = selection.choice.figures(aligned.targets)
+    metrics["folds"] = [_fold_figures(fold, probs, held_in, aligned, data) for fold in np.unique(held_in).tolist()]
+    predictions = Predictions(
+        aligned.out_of_fold_paths, probs, aligned.class_names, aligned.targets, held_in, seen=aligned.seen_in_pretraining
+    )
+    predictions.save(path)
+    seen = measure_seen(predictions)
+    return metrics if seen is None else {**metrics, "learnt_by_backbone": seen}
 
 
 def vote_json(aligned: AlignedMembers, selection: Selection, vote_recipe: VoteSettings) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def fit_temperature(probs: Float[np.ndarray, "n classes"], targets: Int64[np.nda
 
     Args:
         probs: Class probabilities of drawings that the member was not trained on.
-        targets: True class ids.
+        targets: True class id of each drawing, in the order of the probabilities' rows.
 
     Returns:
         The temperature, 0.05 to 20, that makes the targets most likely; above 1 where the member is over-confident.
@@ -80,7 +80,7 @@ def fit_weights(
 
     Args:
         members: Class probabilities of drawings that the members were not trained on.
-        targets: True class ids.
+        targets: True class id of each drawing, in the order of the probabilities' rows.
 
     Returns:
         Weights that sum to 1; useless members end near 0.
@@ -122,7 +122,7 @@ def select_greedily(
     Args:
         members: Class probabilities of drawings that the members were not trained on. May be memory-mapped:
             little of it is held.
-        targets: True class ids.
+        targets: True class id of each drawing, in the order of the probabilities' rows.
         rounds: Number of members added, at least 1; the best of the sets on the way is kept.
         bags: Number of selections, at least 1, each from a random part of the members; 1 selects once from all of them.
         bag_fraction: Share of the members that are in a bag, 0 to 1.
@@ -157,7 +157,7 @@ def fit_stack(
 
     Args:
         members: Class probabilities of drawings that the members were not trained on.
-        targets: True class ids.
+        targets: True class id of each drawing, in the order of the probabilities' rows.
         l2: Strength of the pull of weights towards 1 / members and of biases towards 0, in drawings; at least 0.
 
     Returns:

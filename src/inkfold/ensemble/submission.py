@@ -35,7 +35,7 @@ class SubmissionFormat:
         Args:
             path: The file; it is replaced when it exists.
             image_paths: Image paths of the same drawings as `paths`, in any order and spelling.
-            preds: Each drawing's predicted class id.
+            preds: Predicted class id of each drawing, from 0, in the order of the paths.
         """
         if self.paths is not None:
             row_of = {key: row for row, key in enumerate(path_keys(image_paths.tolist()))}
@@ -71,7 +71,7 @@ def format_of_data(dataset: Dataset, options: DataOptions, class_names: Sequence
 
     Args:
         dataset: The data, with or without a sample submission.
-        options: The names of the data's columns.
+        options: The options that the data were read with; they name the submission's columns.
         class_names: Class names, in the order of the class ids.
     """
     targets = dataset.class_targets[[dataset.class_names.index(name) for name in class_names]]

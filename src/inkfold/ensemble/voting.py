@@ -87,8 +87,8 @@ def hard_vote(
     too little to overrule one.
 
     Args:
-        preds: Each member's predicted class ids.
-        num_classes: Number of classes.
+        preds: Class id that each member predicts for each drawing, 0 to `num_classes` - 1.
+        num_classes: Number of classes, also of those that no member predicts.
         probs: Mean class probabilities, which decide ties; None leaves ties to the lowest class id, as the reference does.
 
     Returns:
@@ -146,7 +146,7 @@ def vote_of_folds(folds: Float[np.ndarray, "folds n classes"], within: Ballot, t
     """Pool the folds of one model.
 
     Args:
-        folds: Each fold's class probabilities.
+        folds: Class probabilities by each fold of one model; rows sum to 1.
         within: Whether the folds are averaged (soft) or counted (hard).
         ties: What decides equal counts of a hard vote.
 

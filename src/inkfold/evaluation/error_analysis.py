@@ -18,9 +18,9 @@ class ClassRow:
     """How well one class is recognised.
 
     Attributes:
-        index: Class id.
-        name: Class name.
-        n: Number of its drawings.
+        index: Class id, from 0: the class's column in the probabilities.
+        name: Class name, as the data have it.
+        n: How many drawings have this true class; 0 if none.
         recall: The share of its drawings that are predicted as this class; None without drawings.
         ci95: 95 % interval of the recall; None without drawings.
         precision: The share of drawings predicted as this class that belong to it; None if none was predicted so.
@@ -40,11 +40,11 @@ class ClassRow:
 
 @dataclass(frozen=True, slots=True)
 class ConfusedPair:
-    """Two classes that are mistaken for each other.
+    """Two classes whose drawings are mistaken for each other, and how often.
 
     Attributes:
         first: Id of the class whose drawings are more often mistaken for the other class.
-        second: Id of the other class.
+        second: Id of the class that they are mistaken for.
         n_first: Number of drawings of the first class.
         n_second: Number of drawings of the second class.
         first_as_second: How many drawings of the first class are predicted as the second.
@@ -72,8 +72,8 @@ class Failure:
 
     Attributes:
         row: Row of the drawing in the predictions.
-        target: Id of its true class.
-        pred: Id of the predicted class.
+        target: Id of its true class, from 0.
+        pred: Id of the predicted class, which differs from `target`.
         confidence: Probability of the predicted class.
         probability: Probability of the true class.
     """

@@ -41,9 +41,9 @@ class ConfidenceBin:
     """Predictions whose confidence, the probability of the predicted class, lies between two bounds.
 
     Attributes:
-        low: Lower bound, inclusive.
+        low: Lower bound of the confidence, 0 to 1, inclusive.
         high: Upper bound, exclusive but for the last bin.
-        count: Number of predictions.
+        count: How many predictions have a confidence in this bin; 0 for an empty one.
         confidence: Their mean confidence; None for an empty bin.
         accuracy: The share of them that is right; None for an empty bin.
     """
@@ -62,7 +62,7 @@ def reliability_table(
 
     Args:
         probs: Class probabilities; rows sum to 1.
-        targets: True class ids.
+        targets: True class id of each drawing, in the order of the probabilities' rows.
         bins: Number of bins between 0 and 1.
 
     Returns:
@@ -85,7 +85,7 @@ def expected_calibration_error(
 
     Args:
         probs: Class probabilities; rows sum to 1.
-        targets: True class ids.
+        targets: True class id of each drawing, in the order of the probabilities' rows.
         bins: Number of bins of equal width.
 
     Returns:
@@ -105,7 +105,7 @@ def mcnemar(first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"]) -> fl
 
     Args:
         first: For each drawing, whether the first classifier is right.
-        second: The same of the second classifier.
+        second: Whether each prediction of the second classifier is right, in the same order of drawings.
 
     Returns:
         The p-value: the probability of a difference at least this large by chance.
@@ -132,7 +132,7 @@ def paired_difference(first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " 
 
     Args:
         first: For each drawing, whether the first classifier is right.
-        second: The same of the second classifier.
+        second: Whether each prediction of the second classifier is right, in the same order of drawings.
 
     Returns:
         JSON values: `difference` (accuracy of the second minus that of the first), `difference_ci95`, `p_value` of McNemar's
@@ -166,7 +166,7 @@ def bootstrap_interval(values: Float[np.ndarray, " n"], resamples: int = 2000, s
     """Compute the 95 % interval of a mean by the percentile bootstrap.
 
     Args:
-        values: One value per drawing.
+        values: One finite number per drawing, such as its loss, or 1 for a right and 0 for a wrong prediction.
         resamples: Number of bootstrap samples, each of as many drawings as there are values.
         seed: Seed of the random draws.
 
@@ -196,7 +196,7 @@ def measure(
 
     Args:
         probs: Class probabilities; rows sum to 1.
-        targets: True class ids.
+        targets: True class id of each drawing, in the order of the probabilities' rows.
         class_names: Names of the classes by id; None leaves `per_class` out.
 
     Returns:

@@ -19,7 +19,7 @@ def plot_history(path: Path, values: Sequence[float | None], baseline: float) ->
     Args:
         path: An .svg file; replaced when it exists.
         values: Accuracy of each trial; None for one that was stopped early.
-        baseline: Accuracy of the unchanged recipe.
+        baseline: Accuracy of the recipe before the search, 0 to 1, drawn as a line.
     """
     done = [(i, value) for i, value in enumerate(values) if value is not None]
     best: list[float] = []
@@ -38,7 +38,7 @@ def plot_importance(path: Path, importance: Mapping[str, float]) -> None:
 
     Args:
         path: An .svg file; replaced when it exists.
-        importance: Importance by key.
+        importance: Importance of each hyper-parameter, 0 to 1 and together 1, by its dotted key in the recipe.
     """
     ordered = sorted(importance.items(), key=lambda item: item[1])
     with _figure(path) as axes:

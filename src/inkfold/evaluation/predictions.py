@@ -82,7 +82,7 @@ class Predictions:
         """Read predictions that `save` wrote.
 
         Args:
-            path: The Parquet file.
+            path: The Parquet file, whose metadata hold the class names in the order of the probabilities.
 
         Raises:
             PredictionError: If the file is missing, broken or has other columns.
@@ -145,7 +145,7 @@ def write_submission(
         path: The file; replaced when it exists.
         image_paths: Image paths in the order of the test table.
         values: Predicted class numbers in the same order.
-        allowed: All valid class numbers.
+        allowed: All class numbers of the data; another one is refused.
         ids: Ids of the drawings; None counts from 0.
         columns: Content by name of the column, in the order of the sample submission; the id may be left out.
 

@@ -33,7 +33,7 @@ def write_events(path: Path, curve: Mapping[str, Any]) -> None:
 
     Args:
         path: The event file; replaced when it exists.
-        curve: Content of `curve.json`.
+        curve: Content of `curve.json`: stages, and a point per epoch.
 
     Source: TensorFlow's `event.proto`, `summary.proto` and its record format, as tensorboardX 2.6.5 has them.
     """

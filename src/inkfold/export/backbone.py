@@ -27,7 +27,7 @@ def trace(info: BackboneInfo) -> onnx.ModelProto:
     """Export a backbone's computation in float32.
 
     Args:
-        info: The resolved backbone.
+        info: The backbone's name, image size, mean and std, and the file of its weights.
 
     Returns:
         A model of `images`, float32 (batch, 3, size, size), that gives `features`, (batch, d).

@@ -4,7 +4,7 @@ Components are found by spreading each cell's number to its neighbours until not
 the longest component has cells along its strokes, at most some hundred.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -46,7 +46,7 @@ def _ink_box(g: Graph, inked: str) -> Mapping[str, str]:
     block = _divided_up(g, g.op("ReduceMax", shape, keepdims=0), g.const(rules.GRID, np.int64))
     cells = _divided_up(g, shape, block)
     areas = _areas(g, inked, shape, cells, block)
-    kept = _kept_cells(g, areas, cells, block, _is_surrounded(g, inked))
+    kept = _kept_cells(g, areas, cells, block, inked)
     for axis in (0, 1):
         length = g.op("Gather", shape, g.const(axis, np.int64))
         places = g.op("Div", g.op("Range", g.const(0, np.int64), length, g.const(1, np.int64)), block)
@@ -72,40 +72,51 @@ def _areas(g: Graph, inked: str, shape: str, cells: str, block: str) -> str:
     return g.op("ReduceSum", blocks, g.ints(1, 3), keepdims=0)
 
 
-def _is_surrounded(g: Graph, inked: str) -> str:
-    ends = [(g.ints(0), g.ints(1)), (g.ints(-1), g.ints(END))]
-    lines = [g.op("Reshape", g.op("Slice", inked, *end, g.ints(axis)), g.ints(-1)) for axis in (0, 1) for end in ends]
-    ring = g.op("Cast", g.op("Concat", *lines, axis=0), to=INT64)
-    count = g.op("ReduceSum", ring, keepdims=0)
-    total = g.op("Squeeze", g.op("Shape", ring))
-    return _at_least(g, g.op("Mul", count, _int(g, 100)), g.op("Mul", total, _int(g, rules.SURROUND_PERCENT)))
-
-
-def _kept_cells(g: Graph, areas: str, cells: str, block: str, surrounded: str) -> str:
+def _kept_cells(g: Graph, areas: str, cells: str, block: str, inked: str) -> str:
     """Mark the cells of the components that belong to the drawing: (rows, columns) of 0.0 and 1.0."""
-    labels = g.op("Reshape", _labels(g, areas, cells), g.ints(-1))
+    square = g.op("Reshape", _labels(g, areas, cells), cells)
+    labels = g.op("Reshape", square, g.ints(-1))
     rows, columns = (g.op("Gather", cells, _int(g, i)) for i in (0, 1))
     place = g.op("Range", _int(g, 0), g.op("Mul", rows, columns), _int(g, 1))
     row = g.op("Div", place, columns)
     column = g.op("Sub", place, g.op("Mul", row, columns))
     flat = g.op("Cast", g.op("Reshape", areas, g.ints(-1)), to=INT64)
 
-    def gathered(values: str, reduction: str, start: int) -> str:
-        return g.op("ScatterElements", g.const(np.full(CELLS + 1, start, np.int64)), labels, values, reduction=reduction)
+    def gathered(values: str, reduction: str, start: int, at_cells: str = labels) -> str:
+        return g.op("ScatterElements", g.const(np.full(CELLS + 1, start, np.int64)), at_cells, values, reduction=reduction)
 
     one = _int(g, 1)
+    margins = [g.op("Add", line, one) for line in (row, column)]
+    margins += [g.op("Sub", count, line) for count, line in ((rows, row), (columns, column))]
+    outermost = g.op("Mul", g.op("Min", *margins), _int(g, 100))
+    band = _at_least(g, _times(g, g.op("Max", rows, columns), rules.STRIP_BAND), outermost)
+    lines, sides = _lines(g, inked), []
+    for line, along in zip(lines, _lines(g, square), strict=True):
+        places = g.op("Div", g.op("Range", _int(g, 0), _length(g, line), one), block)
+        sides.append(gathered(g.op("Cast", line, to=INT64), "add", 0, g.op("Gather", along, places)))
     page = {
         "rows": rows,
         "columns": columns,
         "block": block,
         "area": gathered(flat, "add", 0),
+        "band_area": gathered(g.op("Mul", flat, g.op("Cast", band, to=INT64)), "add", 0),
         "top": gathered(row, "min", END),
         "left": gathered(column, "min", END),
         "bottom": gathered(g.op("Add", row, one), "max", 0),
         "right": gathered(g.op("Add", column, one), "max", 0),
     }
-    kept = g.op("Cast", g.op("And", _belongs(g, page, surrounded), g.const(np.arange(CELLS + 1) > 0)), to=FLOAT)
+    measured = [(side, _length(g, line)) for side, line in zip(sides, lines, strict=True)]
+    kept = g.op("Cast", g.op("And", _belongs(g, page, measured), g.const(np.arange(CELLS + 1) > 0)), to=FLOAT)
     return g.op("Reshape", g.op("Gather", kept, labels), cells)
+
+
+def _lines(g: Graph, page: str) -> list[str]:
+    """The outermost lines of a page (rows, columns): top, bottom, left, right."""
+    return [g.op("Gather", page, _int(g, place), axis=axis) for axis in (0, 1) for place in (0, -1)]
+
+
+def _length(g: Graph, line: str) -> str:
+    return g.op("Squeeze", g.op("Shape", line))
 
 
 def _labels(g: Graph, areas: str, cells: str) -> str:
@@ -123,7 +134,7 @@ def _labels(g: Graph, areas: str, cells: str) -> str:
     return g.op("Cast", g.settle(start, spread), to=INT64)
 
 
-def _belongs(g: Graph, page: Mapping[str, str], surrounded: str) -> str:
+def _belongs(g: Graph, page: Mapping[str, str], sides: Sequence[tuple[str, str]]) -> str:
     """Decide which components are the drawing, as `images.ink_box._belongs` does, rule by rule."""
     area = page["area"]
     longer = g.op("Max", page["rows"], page["columns"])
@@ -142,13 +153,17 @@ def _belongs(g: Graph, page: Mapping[str, str], surrounded: str) -> str:
     def without(chosen: str) -> str:
         return g.op("Not", chosen)
 
-    zero = _int(g, 0)
-    touched = [g.op("Equal", page["top"], zero), g.op("Equal", page["left"], zero)]
-    touched += [g.op("Equal", page["bottom"], page["rows"]), g.op("Equal", page["right"], page["columns"])]
-    all_edges, some_edge = all_of(*touched), _any(g, *touched)
+    def covers(percent: int) -> list[str]:
+        return [_at_least(g, _times(g, pixels, 100), _times(g, length, percent)) for pixels, length in sides]
+
+    along = covers(rules.STRIP_COVER)
+    ends_only = all_of(*(_any(g, side, without(end)) for side, end in zip(along, covers(rules.STRIP_ENDS), strict=True)))
+    count = g.op("Sum", *(g.op("Cast", side, to=FLOAT) for side in along))
+    few_sides = all_of(*(g.op(op, count, g.const(n, np.float32)) for op, n in (("GreaterOrEqual", 1), ("LessOrEqual", 2))))
     height, width = g.op("Sub", page["bottom"], page["top"]), g.op("Sub", page["right"], page["left"])
-    surround = all_of(all_edges, surrounded)
-    strip = all_of(in_band(rules.STRIP_BAND), some_edge, without(all_edges))
+    surround = all_of(*covers(rules.SURROUND_COVER))
+    inside = _at_least(g, _times(g, page["band_area"], 100), _times(g, area, rules.STRIP_INSIDE))
+    strip = all_of(exists, inside, few_sides, ends_only)
     covered = g.op("Mul", g.op("Mul", height, width), g.op("Mul", page["block"], page["block"]))
     filled = _at_least(g, _times(g, area, 100), _times(g, covered, rules.HOLE_FILLED))
     small = all_of(within(height, rules.HOLE_SIDE), within(width, rules.HOLE_SIDE))
@@ -159,7 +174,8 @@ def _belongs(g: Graph, page: Mapping[str, str], surrounded: str) -> str:
     slight = _at_least(g, _times(g, largest, rules.MARGIN_AREA), _times(g, area, 100))
     marginal = all_of(solid, without(speck), in_band(rules.MARGIN_BAND), slight)
     anchors = all_of(solid, without(speck), without(marginal))
-    gaps = _gaps(g, page, anchors)
+    gaps, distances = _gaps(g, page, anchors)
+    clear = all_of(*(_any(g, without(a), without(within(d, rules.STRIP_GAP))) for a, d in zip(along, distances, strict=True)))
     drawn = _sum(g, area, all_of(exists, without(_any(g, surround, strip))))
 
     def far(chosen: str, percent: int) -> str:
@@ -172,7 +188,7 @@ def _belongs(g: Graph, page: Mapping[str, str], surrounded: str) -> str:
     dropped = _any(
         g,
         surround,
-        far(strip, rules.STRIP_GAP),
+        all_of(strip, clear),
         far(hole, rules.HOLE_GAP),
         few(far(speck, rules.SPECK_GAP), rules.SPECKS_IN_ALL),
         few(far(marginal, rules.MARGIN_GAP), rules.MARGINS_IN_ALL),
@@ -181,8 +197,8 @@ def _belongs(g: Graph, page: Mapping[str, str], surrounded: str) -> str:
     return all_of(exists, without(all_of(dropped, any_anchor)))
 
 
-def _gaps(g: Graph, page: Mapping[str, str], anchors: str) -> str:
-    """Measure how far each component is from the box around some of them, in cells."""
+def _gaps(g: Graph, page: Mapping[str, str], anchors: str) -> tuple[str, list[str]]:
+    """Measure how far each component is from the box around some of them, and that box from the page's sides, in cells."""
     nothing, end = _int(g, 0), _int(g, END)
     first = {side: g.op("ReduceMin", g.op("Where", anchors, page[side], end), keepdims=0) for side in ("top", "left")}
     last = {side: g.op("ReduceMax", g.op("Where", anchors, page[side], nothing), keepdims=0) for side in ("bottom", "right")}
@@ -192,7 +208,8 @@ def _gaps(g: Graph, page: Mapping[str, str], anchors: str) -> str:
         g.op("Sub", first["left"], page["right"]),
         g.op("Sub", page["left"], last["right"]),
     )
-    return g.op("Max", *gaps, nothing)
+    ends = (g.op("Sub", page["rows"], last["bottom"]), g.op("Sub", page["columns"], last["right"]))
+    return g.op("Max", *gaps, nothing), [first["top"], ends[0], first["left"], ends[1]]
 
 
 def _int(g: Graph, value: int) -> str:

@@ -22,7 +22,7 @@ def describe(predictor: Run | Ensemble, options: GraphOptions, look: Mapping[str
 
     Args:
         predictor: The run or ensemble that was exported.
-        options: What became part of the graph.
+        options: What became part of the file: test-time views, and whether preprocessing did.
         look: The training drawings' line style, from `line_style.measure_line_style`.
         num_features: Width of the first backbone's features.
     """

@@ -78,8 +78,8 @@ class Exported:
     """A file that was written.
 
     Attributes:
-        path: The file's path.
-        size_bytes: The file's size in bytes.
+        path: Where the ONNX file was written.
+        size_bytes: Size of the file in bytes.
         about: The description that is stored in the file's metadata.
         parity: Agreement of the float32 file's predictions with the run's.
         quantisation: Loss through quantisation; None for a float32 file.
@@ -98,7 +98,7 @@ def export_onnx(run_dir: Path, out: Path, options: ExportOptions = ExportOptions
     """Write a run or an ensemble as one ONNX file.
 
     Args:
-        run_dir: A finished run's directory.
+        run_dir: Directory of a finished run or ensemble.
         out: Path of the file; an existing one is replaced.
         options: What is exported, and how it is checked.
         progress: Called with the stage, the number of finished items and their total.
@@ -125,7 +125,7 @@ def export_set(
     """Write an ensemble as a directory with one ONNX file per member and `set.json`, which holds their weights.
 
     Args:
-        run_dir: A finished ensemble's directory.
+        run_dir: Directory of a finished ensemble, all of whose members are runs.
         out: Path of the directory; files of an older set are replaced or removed.
         options: What is exported, and how it is checked.
         progress: Called with the stage, the number of finished items and their total.
@@ -172,7 +172,7 @@ def export_safetensors(run_dir: Path, out: Path) -> int:
     """Write a run's network as a safetensors file, for PyTorch users.
 
     Args:
-        run_dir: A finished run's directory.
+        run_dir: Directory of a finished run of one model.
         out: Path of the file; an existing one is replaced.
 
     Returns:

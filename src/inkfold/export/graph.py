@@ -38,9 +38,9 @@ class Graph:
         """Add a node with one output, whose name is returned.
 
         Args:
-            kind: ONNX's operator.
+            kind: Name of the ONNX operator, such as `MatMul`.
             inputs: Names of values; an empty name omits an optional input.
-            attributes: The operator's attributes.
+            attributes: The operator's ONNX attributes by name, such as `axis=1`.
         """
         return self.ops(kind, 1, *inputs, **attributes)[0]
 
@@ -77,7 +77,7 @@ class Graph:
         """Add an `If` with one output, whose name is returned.
 
         Args:
-            condition: Name of a single boolean value.
+            condition: Name of a boolean scalar that decides which branch is computed.
             yes: The branch that is taken if it is true.
             no: The branch that is taken if it is false.
             results: Names of the branches' outputs, that of `yes` first.
@@ -142,7 +142,7 @@ class Graph:
         return [rename(output.name) for output in model.graph.output]
 
     def call(self, value: str, name: str) -> str:
-        """Name a value as users of the file see it."""
+        """Give a value the name under which users of the file read it."""
         self.nodes.append(helper.make_node("Identity", [value], [name]))
         return name
 
@@ -153,7 +153,7 @@ class Graph:
         metadata: Mapping[str, str],
         domains: Sequence[onnx.OperatorSetIdProto] = (),
     ) -> onnx.ModelProto:
-        """Turn the graph into a model.
+        """Turn the graph into an ONNX model with inputs and outputs.
 
         Args:
             inputs: Data type and shape of each input, by its name.

@@ -16,7 +16,7 @@ def measure_line_style(drawings: Iterable[Pixels], options: ImageOptions) -> dic
     """Measure drawings in the polarity and crop that the network sees, at their original size.
 
     Args:
-        drawings: Decoded pictures.
+        drawings: Decoded pictures, (h, w) or (h, w, 3) in RGB order, of any sizes; blank ones are left out.
         options: How drawings become squares; only colour, polarity and crop matter here.
 
     Returns:

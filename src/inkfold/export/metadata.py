@@ -18,16 +18,16 @@ class About:
     """An exported file's description.
 
     Attributes:
-        name: Name of the run's directory.
-        run: Digest of the run's manifest.
+        name: Name of the directory of the run that was exported, without its path.
+        run: Digest of the run's manifest, by which a file is found to be of this run.
         class_names: Names of the classes, in the order of the probabilities.
         class_targets: Each class's number in the data's tables.
         image: How drawings become squares: the fields of `images.preprocess.ImageOptions`.
         fitted: Whether the file takes only squares from `images.preprocess.preprocess`; otherwise drawings of any size.
-        num_features: Width of the `features` output.
+        num_features: Width of the file's `features` output: of the first backbone's features.
         backbones: timm's names of the backbones.
         folds: Number of models that vote: the folds of one run, or of all members together.
-        precision: `float32` or `int8`.
+        precision: Precision of the backbone's weights and activations: `float32` or `int8`.
         accuracy: The run's accuracy (also in an 8-bit file): value, 95 % interval, and the drawings that it was measured on;
             None if it wasn't measured.
         reliability: The run's calibration out of fold, in ten bins of confidence: low, high, count, mean confidence, accuracy.
@@ -58,10 +58,10 @@ class About:
 
     @classmethod
     def from_json(cls, text: str, where: str = "model") -> "About":
-        """Rebuild from `as_json`.
+        """Rebuild a description from the text that `as_json` returned.
 
         Args:
-            text: The JSON text.
+            text: What `as_json` returned: the value that is stored in the file's metadata.
             where: The file's name, for the message.
 
         Raises:

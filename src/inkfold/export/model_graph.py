@@ -52,7 +52,7 @@ def build_graph(
 
     Args:
         predictor: A finished run or ensemble.
-        options: What becomes part of the graph.
+        options: Whether preprocessing and test-time views become part of the graph.
         tracer: Returns a backbone's ONNX model; `trace_backbone`, or one that quantises it as well.
         classes: Class names in the order of the probabilities; None takes the predictor's order.
         folds: Whether the output `fold_probs`, (folds, batch, classes), each fold's own probabilities, is added; for runs only.

@@ -22,7 +22,7 @@ from inkfold.augment.views import View
 from inkfold.errors import ExportError
 from inkfold.export.crop_graph import add_crop
 from inkfold.export.graph import Graph
-from inkfold.images.decode import COLOURED_FRACTION, GREY_SPREAD
+from inkfold.images.colour import COLOURED_FRACTION, GREY_SPREAD
 from inkfold.images.preprocess import BORDER_FRACTION, DARK_LUMA, PAGE_SAMPLED_PX, POLARITY_SAMPLED_PX, ImageOptions
 
 LUMA = (19595.0, 38470.0, 7471.0)  # of 65536: Pillow's ITU-R 601; all sums stay below 2^24

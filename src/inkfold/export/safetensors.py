@@ -18,7 +18,7 @@ def network_bytes(run: Run, about: str) -> bytes:
     `heads.*` with the member first, as `inkfold.heads.head` describes them.
 
     Args:
-        run: A finished run.
+        run: A finished run of one model, whose weights are still where it found them.
         about: The file's description as JSON, stored in its metadata.
     """
     import torch  # noqa: PLC0415

@@ -25,7 +25,7 @@ class Samples:
     """Drawings' files with their classes and folds.
 
     Attributes:
-        files: Paths of the image files.
+        files: Absolute path of each drawing's image file.
         targets: True class ids; None if they aren't known.
         folds: For each drawing, the fold that held it out of training, -1 for none; None if no fold was trained on any.
     """
@@ -52,7 +52,7 @@ class Samples:
         Where all pixels would take more than 1 GiB, only every second, fourth, ... drawing is kept.
 
         Args:
-            image: The run's image options.
+            image: How the run reads drawings: size, colour, polarity and the like.
 
         Returns:
             The drawings that were decoded, and their pixels before they are resized.
@@ -118,7 +118,7 @@ def collect_samples(run: Run, data: str | Path | None = None, progress: Progress
     """Find the drawings that a run was trained and tested on, of those whose files exist.
 
     Args:
-        run: A finished run.
+        run: A finished run of one model; its out-of-fold predictions say which fold held a drawing out.
         data: The drawings' present directory; None takes the one that the run was trained on.
         progress: Called after each thousand files.
 

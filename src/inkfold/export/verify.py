@@ -55,7 +55,7 @@ def predict_in_batches(
     """Run a file on drawings of any sizes; neighbours of the same shape go through it in one batch.
 
     Args:
-        session: The file's session.
+        session: The exported file, opened in ONNX Runtime; its input is named `images`.
         drawings: Pixels, (h, w) or (h, w, 3) each.
         output: Name of the output; its last axis but one is the batch.
         progress: Called after each batch.
@@ -93,7 +93,7 @@ def check_parity(parity: Parity, predictor: Run | Ensemble) -> None:
     """Refuse a file whose predictions differ from its run's.
 
     Args:
-        parity: The file's agreement with its run.
+        parity: How far the file's predictions agree with the run's.
         predictor: The run or ensemble, whose head and vote decide the tolerance.
 
     Raises:

@@ -26,12 +26,12 @@ RATE, RATED_FROM = "rate.json", 64  # the rate of fewer drawings says little
 
 
 class FeatureBank:
-    """The features of one backbone for one view.
+    """Features on disk of all drawings that one backbone has seen under one view.
 
     Args:
         parent: Directory that holds all banks.
         backbone: Key of the resolved backbone; see `BackboneInfo.key`.
-        store: Pixel store of the drawings.
+        store: Pixel store whose settings, among others, name the bank's directory.
         view: View under which the backbone sees the drawings.
     """
 

@@ -53,8 +53,8 @@ class Extractor:
 
     Attributes:
         home: inkfold's directory of caches.
-        backbone: The resolved backbone.
-        image: How drawings become pixels.
+        backbone: The network, its weights and the normalisation of its input.
+        image: How drawings become pixels: size, colour, polarity, resizing.
         device: Device that the backbone runs on: `auto`, `cpu`, `cuda` or `mps`.
         batch_size: Drawings per forward pass, at least 1; None chooses for the device.
         executor: Computes the features; it changes nothing in them.
@@ -155,7 +155,7 @@ class ViewFeatures:
     """The features of some drawings under several views, on disk until they are first read.
 
     Args:
-        digests: Digests of the drawings' bytes.
+        digests: Digest of each drawing's file; `read` returns rows in their order.
         banks: Feature banks by settled view, which have the features of every drawing that needs that view.
     """
 
@@ -206,7 +206,7 @@ def by_settled_view(digests: Shaped[np.ndarray, " n"], views: Sequence[View]) ->
     """Find the settled views that drawings need: a view that is applied by chance is settled for each drawing.
 
     Args:
-        digests: Digests of the drawings.
+        digests: Digest of each drawing's file, by which chance decides what is applied to it.
         views: Views under which every drawing is needed.
 
     Returns:
@@ -232,7 +232,7 @@ def read_drawing_files(
     """Read every file once and compute its digest.
 
     Args:
-        names: Names of the drawings in the data.
+        names: Path of each drawing as the data have it, for messages.
         files: Absolute paths; empty where there is no file.
         progress: Called after each thousand files.
 
@@ -260,7 +260,7 @@ def refuse_broken(
 
     Args:
         tables: For each table its name in messages, the names of its drawings, and those that can't be read.
-        on_broken: `error` or `skip`.
+        on_broken: `error` raises; `skip` does nothing, and the caller leaves broken drawings out.
         advice: Name of the setting or argument that the user can set to `skip`.
 
     Raises:
@@ -288,7 +288,7 @@ class Extraction:
     """The banks that have the features, and how many had to be computed.
 
     Attributes:
-        banks: Feature banks by view.
+        banks: The bank of each view that was requested; it has the features of all requested drawings under it.
         forwards: Number of drawings that went through the backbone.
         cached: Number of drawings whose features were in the bank.
     """

@@ -43,7 +43,7 @@ class PoolExecutor:
         """Compute chunks.
 
         Args:
-            chunks: Chunks of one job, at least one.
+            chunks: Chunks of one job, at least one, in any order.
             tracker: Each chunk is counted in it when it is done.
 
         Raises:

@@ -45,9 +45,9 @@ class FeatureJob:
 
     Attributes:
         home: inkfold's directory; on several machines, all of them see it under this path.
-        backbone: The resolved backbone.
+        backbone: The network, its weights and the normalisation of its input.
         image: Image options of the pixel store that the drawings are read from.
-        device: `cpu`, `cuda` or `mps`.
+        device: Where the backbone runs: `cpu`, `cuda` or `mps`.
         batch_size: Drawings per forward pass, at least 1.
         threads: Threads of a forward pass on the CPU, at least 1.
     """
@@ -75,7 +75,7 @@ class FeatureJob:
         return ImageStore(self.home / "pixels", self.image)
 
     def bank(self, view: View) -> FeatureBank:
-        """Open the bank of one view."""
+        """Open the feature bank of this job's backbone under one view."""
         return FeatureBank(self.home / "features", self.backbone.key(), self.store(), view)
 
 
@@ -127,7 +127,7 @@ class ChunkTracker:
     """Counts what is done of a plan. Several threads may call it at once.
 
     Args:
-        chunks: The plan.
+        chunks: All chunks of the plan; their numbers of drawings add up to the total that `progress` gets.
         progress: Called with the number of drawings done.
     """
 
@@ -283,7 +283,7 @@ def run_chunk(chunk: Chunk) -> float:
     """Compute a chunk in a worker process, which keeps the backbone for the next chunks of the same job.
 
     Args:
-        chunk: A chunk of any job.
+        chunk: The drawings, the view and the job, which may differ from the job of the last call.
 
     Returns:
         Seconds that it took; see `Worker.run`.

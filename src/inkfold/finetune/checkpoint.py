@@ -30,8 +30,8 @@ def save_checkpoint(path: Path, tensors: Mapping[str, torch.Tensor], plain: Mapp
 
     Args:
         path: The file; a kill at any moment leaves the old one or the new one.
-        tensors: Tensors by name, on any device.
-        plain: JSON values by name.
+        tensors: The tensors that the training continues from, by name, on any device.
+        plain: Everything else that the training continues from, by name: finite JSON values.
 
     Raises:
         CacheError: If the disk is full or can't be written; the old file stays.
@@ -52,7 +52,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]
     """Read a checkpoint.
 
     Args:
-        path: The file.
+        path: A file that `save_checkpoint` wrote; it need not exist.
 
     Returns:
         Tensors on the CPU, and the plain values; None where there is no file, or it is incomplete or damaged.
@@ -81,13 +81,13 @@ class FoldState:
 
     Attributes:
         epoch: Epoch of the next step, from 0.
-        step: The next step in it, from 0.
+        step: Number of the next step in its epoch, from 0.
         sums: Sum of losses and number of drawings of the epoch so far.
-        curve: One point per finished epoch.
+        curve: Losses and held-out accuracy of each finished epoch, in order.
         right: Whether each held-out drawing was predicted rightly, after each finished epoch.
         best: The epoch whose weights are kept; None unless the best one is.
-        micro_batch: Drawings per forward pass.
-        notes: Warnings for the user.
+        micro_batch: Drawings per forward pass, at least 1 while it trains; halved where the memory ran out.
+        notes: Sentences for the user about what training changed by itself, such as smaller forward passes; empty without any.
         trained: Drawings that went forwards and backwards in this call.
         changes: Tensors that training changed of the backbone, under the backbone's own names; filled at the end.
         head: The trained head's tensors, with a first axis of 1; filled at the end.

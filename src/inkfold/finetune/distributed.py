@@ -23,7 +23,7 @@ class ProcessGroup:
     Attributes:
         rank: Number of this process, from 0; only the first one writes files.
         size: Number of processes, at least 1.
-        device: Where this process computes.
+        device: What this process computes on: the CPU, or a GPU of its own.
     """
 
     rank: int

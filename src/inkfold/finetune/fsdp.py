@@ -22,7 +22,7 @@ def shard(network: Network, process_group: ProcessGroup, precision: str) -> None
     Args:
         network: The network on the CPU, the same in all processes but for its head, which the first process sends the others;
             changed in place, and moved to the process's device a block at a time.
-        process_group: The processes that share it.
+        process_group: The processes, each of which then holds a share of every parameter.
         precision: Precision of the forward and backward pass, in which parameters are sent; gradients are sent in float32. With
             batch norms parameters are sent in float32 too, as theirs must have the type of their statistics.
 
@@ -102,7 +102,7 @@ def shard_like(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
     Args:
         values: The full tensor, the same in all processes.
-        like: A tensor that is sharded or not.
+        like: A tensor of the same shape, sharded or not, whose form the result has.
 
     Returns:
         The values on the device and in the type of `like`, this process's share of them where that is sharded; nothing is sent.

@@ -52,7 +52,7 @@ class DrawingLoader:
         return self._again, ()
 
     def batches(self, rows: Sequence[np.ndarray], view: View) -> Generator[UInt8[np.ndarray, "n size size *channels"]]:
-        """Load batches in their order.
+        """Load batches of drawings, rendered under one view, in the order of their rows.
 
         Args:
             rows: Rows of the drawings of each batch.

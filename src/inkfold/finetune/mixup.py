@@ -16,7 +16,7 @@ class Mixing:
 
     Args:
         settings: How much drawings are mixed and labels smoothed: `mixup`, `cutmix` and `label_smoothing`.
-        num_classes: Number of classes.
+        num_classes: Number of classes, which is the width of the mixed labels.
     """
 
     def __init__(self, settings: FinetuneSettings, num_classes: int) -> None:
@@ -33,7 +33,7 @@ class Mixing:
 
         Args:
             images: Normalised drawings; they are changed in place.
-            targets: Their class ids.
+            targets: Class id of each drawing, in the order of `images`.
 
         Returns:
             The mixed drawings, and each class's share of their labels, smoothed; rows sum to 1.

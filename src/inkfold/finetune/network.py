@@ -26,7 +26,7 @@ class HeadModule(torch.nn.Module):
     """A head that is trained by steps, as a PyTorch module.
 
     Args:
-        spec: The head's kind and shape.
+        spec: The head's kind, widths, activation and scaling.
         tensors: Tensors in the form that `heads.head_probs` predicts with.
         head: Number of the head among them, from 0.
         dropout: Share of each hidden layer's outputs that a training step sets to zero, in 0..1.
@@ -93,8 +93,8 @@ class Network(torch.nn.Module):
     """A backbone with a head on it.
 
     Args:
-        info: The resolved backbone.
-        head: The head on it.
+        info: The backbone's name, its weights and the normalisation of its input.
+        head: Turns the backbone's features into class scores.
         settings: Which part of the backbone is trained; None freezes all of it.
         seed: Seed of LoRA's first matrices; its second ones start at zero.
 
@@ -176,7 +176,7 @@ def interpolated(start: Tensors, end: Tensors, share: float) -> dict[str, torch.
 
     Args:
         start: Weights before training; has all names of `end`.
-        end: Weights after training.
+        end: Weights after training, by the names that `start` has.
         share: Share of the way, in 0..1: 0 is the start, 1 the end.
 
     Returns:
@@ -200,9 +200,9 @@ def trainable_backbone(info: BackboneInfo, settings: FinetuneSettings, seed: int
     """Build a backbone of which a part is trained.
 
     Args:
-        info: The resolved backbone.
+        info: The backbone's name, its weights and the normalisation of its input.
         settings: Which part is trained, and the share of residual branches that a step leaves out.
-        seed: Seed of LoRA's first matrices.
+        seed: Seed of LoRA's first matrices, at least 0; used by the part `lora` only.
 
     Returns:
         The model; all parameters outside of that part are frozen.
@@ -227,7 +227,7 @@ def recompute_activations(model: torch.nn.Module, name: str) -> None:
     """Make a model compute activations a second time for the backward pass instead of keeping them.
 
     Args:
-        model: timm's model, changed in place.
+        model: A model that timm built; it is changed in place.
         name: The backbone's name, for the message.
 
     Raises:

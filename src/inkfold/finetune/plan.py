@@ -31,15 +31,15 @@ class FinetunePlan:
     """What is fine-tuned, on which drawings, and how; the same for all folds.
 
     Attributes:
-        info: The resolved backbone.
-        spec: The head's kind and shape.
+        info: The backbone's name, the weights that training starts from, and the normalisation of its input.
+        spec: The head's kind, widths, activation and scaling.
         heads: Tensors of the heads that training starts from, one head per fold.
         settings: Which part of the backbone is trained, and how; the precision `auto` is resolved.
-        curriculum: Which view each epoch trains on.
-        loader: Loads the training drawings.
+        curriculum: Which augmentation each epoch trains on; its epochs are the settings'.
+        loader: Loads the training drawings' pixels, rendered under an epoch's view.
         targets: Class ids of the training drawings, from 0.
         names: Names of the training drawings, for messages.
-        seed: Seed of all random draws.
+        seed: The recipe's seed, on which all random draws depend.
         teacher: The run that the network is distilled from; None trains on labels alone.
     """
 

@@ -73,7 +73,7 @@ def share_out(nodes: Sequence[Mapping[str, Any]], wanted: int | None, device: st
     Args:
         nodes: The cluster's machines, as `ray.nodes()` returns them.
         wanted: Number of processes; None takes one per GPU, or a single one on CPUs.
-        device: `cpu` or `cuda`.
+        device: What each process computes on: `cpu`, or `cuda` for one GPU each.
 
     Returns:
         The number of processes, and of cores for each of them.

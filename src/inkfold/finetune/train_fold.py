@@ -44,7 +44,7 @@ class _NotFinite(Exception):  # noqa: N818 - handled here
 
 
 class FoldTrainer:
-    """Trains one fold.
+    """Fine-tunes a backbone and its head on the training drawings of one fold.
 
     Args:
         plan: What is trained, on which drawings, and how.

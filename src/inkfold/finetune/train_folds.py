@@ -33,7 +33,7 @@ class Interpolation:
     Attributes:
         shares: The shares of the way that were tried, in 0..1; 0 is the start, with the head fitted on frozen features.
         accuracy: Accuracy of each share on the held-out drawings of all folds, in 0..1.
-        taken: The share that was taken.
+        taken: The share that was taken: 0 is the weights before training, 1 those after it.
         nested_accuracy: Accuracy where each half of the drawings chooses the share for the other half: an estimate of the
             choice's accuracy on new drawings.
     """
@@ -76,7 +76,7 @@ class FinetunedFolds:
         fitted: The trained heads and the mean of the folds' curves.
         files: Each fold's file with the changes to the backbone, relative to the run's directory.
         interpolation: Which share of the way was taken; None unless several were tried.
-        notes: Warnings for the user.
+        notes: Sentences for the user about what training changed by itself, in the order of the folds; empty without any.
         trained: Drawings that went forwards and backwards in this call.
         waited_s: Seconds that training waited for drawings, in the first process.
     """
@@ -97,7 +97,7 @@ def settle_start(
     Heads that are fitted again on another machine could differ in their last bits.
 
     Args:
-        out: The run's directory.
+        out: The run's directory, in which the heads are kept; all processes see it.
         heads: The heads as they were fitted now, one per fold.
         source: Digest of what they were fitted on; kept heads of another source are replaced.
         process_group: The processes that train together; all of them start from the first one's heads.

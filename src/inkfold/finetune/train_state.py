@@ -28,12 +28,12 @@ class TrainState:
     """One fold's network, optimiser and moving average while the fold is trained.
 
     Args:
-        plan: What is trained, and how.
+        plan: Network, drawings and settings, the same for all folds.
         fold: Number of the fold, from 0, whose head the network starts with.
         process_group: The processes that train it together.
 
     Attributes:
-        network: The trained network.
+        network: The backbone with its head, on the device, with the weights of the latest step.
         sharded: Whether each process holds only a share of the network.
     """
 
@@ -180,7 +180,7 @@ class TrainState:
         The optimiser's moments must lie in memory as their parameters do, or fused updates mix them up.
 
         Args:
-            tensors: The full tensors by name.
+            tensors: The full tensors by name, as `save` returned them.
             scaler: State of float16's scaler; ignored in other precisions.
         """
         self._load(self.network, _below("network.", tensors))
@@ -233,7 +233,7 @@ def evaluate(
     Args:
         network: The network, on the process's device.
         plan: Has the drawings, their classes and the precision.
-        rows: Rows of the drawings to predict.
+        rows: Row of each drawing to predict, among the training drawings.
         process_group: The processes; each predicts its share.
         batch_size: Drawings per forward pass, at least 1.
 

@@ -32,7 +32,7 @@ class HeadJob:
         trial: Number of the trial that it belongs to.
         fold: Row of the training set's `folds` that says which drawings it is trained on.
         start: Number of the trial's start in this fold; decides the starting weights and what dropout sets to zero.
-        settings: How its trial is trained.
+        settings: Learning rate, epochs, losses and the like of its trial.
         dropout: Share of each hidden layer's outputs that a step sets to zero, in 0..1.
     """
 
@@ -47,10 +47,10 @@ class BatchedHeads:
     """Heads of one shape while they are fitted.
 
     Args:
-        spec: Kind and shape of all of them.
+        spec: Kind, widths and scaling that all of the heads have.
         jobs: The heads to fit; those of one trial lie next to each other.
-        training_set: What they are trained on.
-        device: Where they are fitted.
+        training_set: The features, class ids and folds that they are trained on.
+        device: Where their tensors lie, and where every later argument must lie: a CPU or a GPU.
 
     Attributes:
         mask: (heads, n), 1 where a head is trained on a drawing.
@@ -79,8 +79,8 @@ class BatchedHeads:
         """Train all heads on one minibatch.
 
         Args:
-            x: Features (batch, d).
-            targets: Class ids (batch).
+            x: Features of the minibatch's drawings, float32 (batch, d), not yet scaled.
+            targets: Class id of each drawing of the minibatch, (batch), from 0.
             mask: (heads, batch), 1 where the head is trained on the drawing.
             rates: Learning rate of each trial, in the order of the jobs.
             randomness: Draws mixup and dropout of this step.
@@ -104,7 +104,7 @@ class BatchedHeads:
         """Score drawings with every head.
 
         Args:
-            x: Features (batch, d).
+            x: Features of the drawings, float32 (batch, d), not yet scaled.
             mixture: Mixes the first layer's outputs, which is mixing features, as that layer is linear; None mixes nothing.
             randomness: Drops outputs of hidden layers; None drops none.
             only: Positions of the heads to score with; None takes all.
@@ -260,7 +260,7 @@ def linear(x: torch.Tensor, weight: torch.Tensor, *, rounded: bool) -> torch.Ten
 
     Args:
         x: (batch, in), the same for all heads, or (heads, batch, in).
-        weight: (heads, out, in).
+        weight: Weights of each head's layer, float32 (heads, out, in).
         rounded: Round inputs and weights to bfloat16; the product is float32 in any case.
 
     Returns:

@@ -20,8 +20,8 @@ def compute_heads(
 
     Args:
         spec: Kind of the heads, `class_mean` or `knn`, and the scaling of features.
-        features: Features of all drawings.
-        targets: Class ids, from 0.
+        features: Features of all drawings, not yet scaled.
+        targets: Class id of each drawing, 0 to `num_classes` - 1.
         folds: True where the fold's head may use the drawing.
         num_classes: Number of classes; classes without a drawing are allowed.
 
@@ -51,7 +51,7 @@ def fold_scaling(features: Float[np.ndarray, "n d"], folds: Bool[np.ndarray, "fo
     """Measure mean and deviation of each feature over each fold's own training drawings.
 
     Args:
-        features: Features of all drawings.
+        features: Features of all drawings, in the order of the folds' columns.
         folds: True where the fold may use the drawing.
 
     Returns:

@@ -11,7 +11,7 @@ class EpochSelection:
     """Which epochs were kept, with the accuracy of that choice.
 
     Attributes:
-        epochs: Epoch of each head, from 0.
+        epochs: The epoch, from 0, whose weights each head keeps.
         accuracy: On the heads' own held-out parts, by which the epochs were chosen; in 0..1, optimistic.
         nested_accuracy: The same where each half of a held-out part chooses the epoch for the other half: an estimate for new
             drawings.

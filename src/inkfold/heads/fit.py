@@ -36,7 +36,7 @@ class Trial:
     """A head and how it is trained, in every fold.
 
     Attributes:
-        spec: The head's kind and shape.
+        spec: The head's kind, widths, activation and scaling.
         settings: How it is trained; the precision `auto` must be resolved, else it counts as float32.
     """
 
@@ -66,8 +66,8 @@ class FittedHeads:
     """The fitted heads of a trial, or of a fine-tuning.
 
     Attributes:
-        spec: Kind and shape of the heads.
-        folds: Fold of each head.
+        spec: The heads' kind, widths, activation and scaling.
+        folds: The fold that each head belongs to, from 0, in the order of the tensors' first axis.
         heads: The fitted tensors in the form that `heads.head_probs` predicts with; None if the trial was stopped or diverged.
         curve: One point per epoch; empty for heads that are computed.
         selection: Which epochs were kept; None unless the best ones are.

@@ -26,7 +26,7 @@ class JobRecord:
     """What is kept of one head while and after it is fitted.
 
     Attributes:
-        job: The head.
+        job: The fold, start and trial of the head, and how it is trained.
         losses: Sum of losses and sum of weights of each epoch.
         held_out: Sum of losses and number of right predictions on the held-out drawings after each epoch.
         right: Which held-out drawings were predicted rightly after each epoch; empty unless the best epoch is kept.
@@ -50,10 +50,10 @@ class GroupTrainer:
     """Fits one group of heads of one shape.
 
     Args:
-        training_set: What they are trained on.
-        spec: Kind and shape of all of them.
+        training_set: The features, class ids and folds that the heads are trained on.
+        spec: Kind, widths and scaling that all of the heads have.
         jobs: The heads; those of one trial lie next to each other, and all have the same epochs and batch size.
-        device: Where they are fitted.
+        device: Where heads and features lie and are computed: a CPU or a GPU.
         report: Called after each epoch but the last with each trial's number, epoch and held-out accuracy; returns whether
             the trial continues. None lets all of them continue.
     """
@@ -71,7 +71,7 @@ class GroupTrainer:
         self.steps = math.ceil(len(training_set.targets) / self.settings.batch_size)
 
     def run(self, epoch_done: Callable[[], None]) -> list[JobRecord]:
-        """Fit the heads.
+        """Fit the heads from the first epoch to the last.
 
         Args:
             epoch_done: Called after each epoch, also where no head is left to fit.
@@ -184,9 +184,9 @@ def epoch_order(n: int, seed: int, epoch: int) -> Int64[np.ndarray, " n"]:
     """Shuffle rows as a function of seed and epoch alone, so that a resumed training continues in the same order.
 
     Args:
-        n: Number of rows.
-        seed: The run's seed.
-        epoch: The epoch, from 0.
+        n: Number of rows to shuffle, at least 0.
+        seed: The recipe's seed, 0 to 2**32 - 1.
+        epoch: Number of the epoch, from 0; each has an order of its own.
 
     Returns:
         Each row's number once.

@@ -49,7 +49,7 @@ class HeadSpec:
     """A head's kind and shape: the recipe's section `head`, and the scaling of features from its section `train_head`.
 
     Attributes:
-        settings: The recipe's section `head`.
+        settings: The recipe's section `head`: kind, hidden layers, activation.
         scaling: How features are scaled before they reach the head.
     """
 
@@ -125,9 +125,9 @@ def init_heads(
 
     Args:
         spec: Kind and shape of the heads; a kind that is fitted by steps.
-        num_features: Width of the features.
-        num_classes: Number of classes.
-        seeds: Entropy of each head; equal entropy makes equal heads.
+        num_features: Number of features of a drawing: the first layer's inputs.
+        num_classes: Number of classes: the last layer's outputs.
+        seeds: Integers at least 0 that seed each head's random numbers; equal ones make equal heads.
 
     Returns:
         The layers' tensors; of a cosine head also `temperature`, the logarithm of its factor, (heads, 1, 1).
@@ -153,9 +153,9 @@ def start_heads(spec: HeadSpec, fitted: Tensors, seeds: Sequence[Sequence[int]])
     """Draw untrained heads of the same sizes and scaling as fitted ones.
 
     Args:
-        spec: Kind and shape of the heads.
+        spec: Kind, widths and scaling of the heads; a kind that is fitted by steps.
         fitted: Heads whose sizes and scaling are taken over.
-        seeds: Entropy of each head.
+        seeds: Integers at least 0 that seed each head's random numbers; equal ones make equal heads.
 
     Returns:
         Tensors in the form that `head_probs` predicts with.
@@ -175,9 +175,9 @@ def head_probs(
     """Predict the classes of drawings with one head.
 
     Args:
-        tensors: Fitted heads.
-        spec: Kind and shape of the heads.
-        features: Features of the drawings.
+        tensors: Fitted tensors by name, as `heads.safetensors` holds them; their first axis is the head.
+        spec: Kind, widths and scaling of the heads, as they were fitted.
+        features: Features of the drawings, not yet scaled.
         head: Number of the head, from 0.
 
     Returns:
@@ -196,8 +196,8 @@ def rows_at_once(tensors: Tensors, spec: HeadSpec, head: int) -> int:
     """Return how many drawings go through a head in one matrix product, which changes the last bit of a few probabilities.
 
     Args:
-        tensors: Fitted heads.
-        spec: Kind and shape of the heads.
+        tensors: Fitted tensors by name, as `heads.safetensors` holds them; their first axis is the head.
+        spec: Kind, widths and scaling of the heads, as they were fitted.
         head: Number of the head, from 0.
 
     Returns:
@@ -214,9 +214,9 @@ def mean_probs(
     """Average the class probabilities of several heads.
 
     Args:
-        tensors: Fitted heads.
-        spec: Kind and shape of the heads.
-        features: Features of the drawings.
+        tensors: Fitted tensors by name, as `heads.safetensors` holds them; their first axis is the head.
+        spec: Kind, widths and scaling of the heads, as they were fitted.
+        features: Features of the drawings, not yet scaled.
         heads: Numbers of the heads, from 0; at least one.
 
     Returns:

@@ -34,11 +34,11 @@ class Losses:
     """The losses of heads whose label smoothing, focal exponent and class weights may differ.
 
     Args:
-        settings: How each head is trained.
+        settings: Training settings of each head, in the order of the scores' first axis; only those of the loss are used.
         masks: True where a head is trained on a drawing.
-        targets: Class ids of all drawings, from 0.
-        num_classes: Number of classes.
-        device: Where the scores are.
+        targets: Class id of each drawing, 0 to `num_classes` - 1; balanced class weights are counted from them.
+        num_classes: Number of classes: the width of the scores.
+        device: Where the scores lie, and where the class weights are kept: a CPU or a GPU.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Losses:
 
         Args:
             scores: Class scores (heads, batch, classes).
-            targets: Class ids (batch).
+            targets: Class id of each drawing of the minibatch, (batch), from 0.
             mask: (heads, batch), 1 where the head is trained on the drawing.
             mixture: How drawings were mixed; None if they weren't.
 

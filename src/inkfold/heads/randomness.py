@@ -15,11 +15,11 @@ class StepRandomness:
     """Mixup and dropout of one step.
 
     Args:
-        seed: The run's seed.
-        epoch: The epoch, from 0.
-        step: The step in the epoch, from 0.
-        batch_size: Drawings in the minibatch.
-        device: Where the draws are used.
+        seed: The recipe's seed, 0 to 2**32 - 1.
+        epoch: Number of the epoch, from 0.
+        step: Number of the step in its epoch, from 0.
+        batch_size: How many drawings the minibatch has, those included that no head is trained on.
+        device: Where the random numbers are used: a CPU or a GPU.
         used_positions: Positions in the minibatch of the drawings that some head is trained on; None uses all. The others are
             drawn for too, so that leaving them out changes nothing for these.
     """
@@ -67,7 +67,7 @@ class StepRandomness:
         """Set outputs of a hidden layer to zero, and scale the others up.
 
         Args:
-            z: Outputs (heads, batch, width).
+            z: Outputs of the hidden layer, (heads, batch, width).
             layer: Number of the hidden layer, from 1.
             starts: Number of each head's start; equal starts drop the same outputs.
             shares: Share of each head's outputs that is dropped, (heads, 1, 1), in 0..1; None drops nothing.

@@ -14,7 +14,7 @@ def lr_factor(settings: TrainHeadSettings | FinetuneSettings, step: int, steps_p
     Args:
         settings: The section with the schedule, its epochs and its warm-up.
         step: Number of the step, from 0, over all epochs.
-        steps_per_epoch: Number of steps per epoch.
+        steps_per_epoch: How many steps an epoch has, at least 1.
 
     Returns:
         A factor in 0..1.

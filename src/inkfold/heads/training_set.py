@@ -26,7 +26,7 @@ class TrainingSet:
 
     Attributes:
         features: Features of all drawings as they are; their order must depend on the data's content alone.
-        targets: Class ids, from 0.
+        targets: Class id of each drawing, 0 to `num_classes` - 1.
         folds: True where a fold's heads train on a drawing; the others are held out from them.
         num_classes: Number of classes, at least 2; classes without a drawing are allowed.
         seed: Seed of starting weights, the order of drawings, dropout and mixup.

@@ -14,11 +14,13 @@ from jaxtyping import Bool, Int64, UInt8
 
 GRID = 64
 MOST_CONTRAST, LEAST_CONTRAST = 32, 12  # levels: ink is at least half as deep as the deepest pixel, within these limits
-SURROUND_PERCENT = 97  # of the page's outermost pixels: a scanner's lid or a table lies around the page
+# In percent of a side's outermost pixels: a scanner's lid or a table lies around the page, or along one side or two of it,
+# whose ends reach the others.
+SURROUND_COVER, STRIP_COVER, STRIP_ENDS = 95, 60, 15
 
 # In percent of the page's longer side (gaps, bands, sides), of the largest component's area, or of all ink.
 SPECK_AREA, SPECK_GAP, SPECKS_IN_ALL = 1, 5, 5  # more specks than that are drops, stars or snow
-STRIP_BAND, STRIP_GAP = 8, 8
+STRIP_BAND, STRIP_INSIDE, STRIP_GAP = 8, 95, 8
 MARGIN_BAND, MARGIN_GAP, MARGIN_AREA, MARGINS_IN_ALL = 15, 8, 15, 25
 HOLE_BAND, HOLE_GAP, HOLE_SIDE, HOLE_FILLED = 14, 2, 7, 35
 
@@ -43,7 +45,7 @@ def find_ink_box(depth: UInt8[np.ndarray, "h w"]) -> Box | None:
     areas = _block_sums(inked, block)
     if not areas.any():
         return None
-    kept = _kept_cells(areas, block, surrounded=_is_surrounded(inked))
+    kept = _kept_cells(areas, inked, block)
     if not kept[areas > 0].all():
         inked = inked & np.repeat(np.repeat(kept, block, 0), block, 1)[:height, :width]
     rows, columns = np.flatnonzero(inked.any(axis=1)), np.flatnonzero(inked.any(axis=0))
@@ -57,14 +59,20 @@ class _Page:
     Attributes:
         rows: Number of rows of cells, likewise `columns`.
         block: Side of a cell in px.
+        lengths: Number of pixels of the page's sides: top, bottom, left, right.
         area: Each component's number of pixels with ink.
+        band_area: Those of them in cells along the page's sides.
+        sides: Number of each component's pixels that are the outermost ones of each side.
         top: First row of each component, likewise its first column `left`, and `bottom` and `right`, both exclusive.
     """
 
     rows: int
     columns: int
     block: int
+    lengths: tuple[int, int, int, int]
     area: PerComponent
+    band_area: PerComponent
+    sides: Int64[np.ndarray, "components 4"]
     top: PerComponent
     left: PerComponent
     bottom: PerComponent
@@ -79,10 +87,14 @@ class _Page:
         ends = (self.bottom, self.rows - self.top, self.right, self.columns - self.left)
         return np.any([self.within(end, percent) for end in ends], axis=0)
 
-    def edges(self) -> PerComponent:
-        """Count how many of the page's four edges each component touches."""
-        touched = (self.top == 0, self.left == 0, self.bottom == self.rows, self.right == self.columns)
-        return np.sum(touched, axis=0)
+    def covers(self, percent: int) -> Bool[np.ndarray, "components 4"]:
+        """Return which of the page's sides each component covers, so many percent of their outermost pixels."""
+        return 100 * self.sides >= percent * np.array(self.lengths)
+
+    def distances(self, anchors: Chosen) -> Int64[np.ndarray, " 4"]:
+        """Measure how far the box around some components is from the page's sides, in cells."""
+        ends = (self.rows - self.bottom[anchors].max(), self.columns - self.right[anchors].max())
+        return np.array([self.top[anchors].min(), ends[0], self.left[anchors].min(), ends[1]])
 
     def gaps(self, anchors: Chosen) -> PerComponent:
         """Measure how far each component is from the box around some of them, in cells."""
@@ -92,21 +104,47 @@ class _Page:
         return np.max([*gaps, np.zeros_like(self.area)], axis=0)
 
 
-def _kept_cells(areas: Int64[np.ndarray, "rows columns"], block: int, *, surrounded: bool) -> Bool[np.ndarray, "rows columns"]:
+def _kept_cells(
+    areas: Int64[np.ndarray, "rows columns"], inked: UInt8[np.ndarray, "h w"], block: int
+) -> Bool[np.ndarray, "rows columns"]:
     """Mark the cells of the components that belong to the drawing."""
     count, labels, boxes, _ = cv2.connectedComponentsWithStats((areas > 0).astype(np.uint8), connectivity=8)
-    area = np.bincount(labels.ravel(), weights=areas.ravel(), minlength=count)[1:].astype(np.int64)
+
+    def total(amounts: np.ndarray, cells: np.ndarray) -> np.ndarray:
+        return np.bincount(cells.ravel(), weights=amounts.ravel(), minlength=count)[1:].astype(np.int64)
+
+    lines = (inked[0], inked[-1], inked[:, 0], inked[:, -1])
+    cells = (labels[0], labels[-1], labels[:, 0], labels[:, -1])
+    sides = [total(line, np.repeat(along, block)[: len(line)]) for line, along in zip(lines, cells, strict=True)]
     left, top, width, height, _ = boxes[1:].T.astype(np.int64)
-    page = _Page(*areas.shape, block, area, top, left, top + height, left + width)
-    kept: np.ndarray = np.concatenate([[False], _belongs(page, surrounded=surrounded)])[labels]
+    page = _Page(
+        *areas.shape,
+        block,
+        tuple(map(len, lines)),
+        total(areas, labels),
+        total(areas * _band(*areas.shape), labels),
+        np.stack(sides, axis=1),
+        top,
+        left,
+        top + height,
+        left + width,
+    )
+    kept: np.ndarray = np.concatenate([[False], _belongs(page)])[labels]
     return kept
 
 
-def _belongs(page: _Page, *, surrounded: bool) -> Chosen:
+def _band(rows: int, columns: int) -> Bool[np.ndarray, "rows columns"]:
+    """Mark the cells along the page's sides."""
+    from_top, from_left = (np.minimum(np.arange(count), np.arange(count)[::-1]) + 1 for count in (rows, columns))
+    return 100 * np.minimum(from_top[:, None], from_left) <= STRIP_BAND * max(rows, columns)
+
+
+def _belongs(page: _Page) -> Chosen:
     """Decide which components are the drawing; all of them, where nothing would be left to hold on to."""
-    edges = page.edges()
-    surround = (edges == 4) & surrounded
-    strip = page.in_band(STRIP_BAND) & (edges >= 1) & (edges < 4)
+    surround = page.covers(SURROUND_COVER).all(axis=1)
+    along = page.covers(STRIP_COVER)
+    ends_only = (along | ~page.covers(STRIP_ENDS)).all(axis=1)
+    strip = (100 * page.band_area >= STRIP_INSIDE * page.area) & np.isin(along.sum(axis=1), (1, 2)) & ends_only
     small = page.within(page.bottom - page.top, HOLE_SIDE) & page.within(page.right - page.left, HOLE_SIDE)
     cells = (page.bottom - page.top) * (page.right - page.left)
     hole = small & page.in_band(HOLE_BAND) & (100 * page.area >= HOLE_FILLED * cells * page.block**2)
@@ -124,14 +162,9 @@ def _belongs(page: _Page, *, surrounded: bool) -> Chosen:
         far_speck[:] = False
     if 100 * page.area[far_marginal].sum() > MARGINS_IN_ALL * drawn:
         far_marginal[:] = False
-    far_strip, far_hole = strip & ~page.within(gaps, STRIP_GAP), hole & ~page.within(gaps, HOLE_GAP)
+    far_strip = strip & (~along | ~page.within(page.distances(anchors), STRIP_GAP)).all(axis=1)
+    far_hole = hole & ~page.within(gaps, HOLE_GAP)
     return ~(surround | far_strip | far_hole | far_speck | far_marginal)
-
-
-def _is_surrounded(inked: UInt8[np.ndarray, "h w"]) -> bool:
-    """Return whether nearly all of the outermost pixels have ink."""
-    ring = np.concatenate([inked[0], inked[-1], inked[:, 0], inked[:, -1]])
-    return bool(100 * np.count_nonzero(ring) >= SURROUND_PERCENT * len(ring))
 
 
 def _block_sums(inked: UInt8[np.ndarray, "h w"], block: int) -> Int64[np.ndarray, "rows columns"]:

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
-from inkfold.images.decode import Pixels, lowest_channel
+from inkfold.images.colour import Pixels, lowest_channel
 
 SEARCHED_SIDE_PX = 160
 SMALLEST_SHEET, LARGEST_SHEET = 0.15, 0.97  # of the picture
@@ -58,14 +58,15 @@ def _find_sheet(small: Pixels) -> np.ndarray | None:
     largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
     inside = (labels == largest).astype(np.uint8)
     contours, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    hull = cv2.convexHull(max(contours, key=cv2.contourArea))[:, 0]
+    outline = max(contours, key=cv2.contourArea)
+    hull = cv2.convexHull(outline)[:, 0]
     area = cv2.contourArea(hull)
     if not SMALLEST_SHEET <= area / inside.size <= LARGEST_SHEET:
         return None
+    if cv2.contourArea(outline) < LEAST_FILLED * area:  # what is drawn leaves holes, which count as sheet
+        return None
     filled = np.zeros_like(inside)
     cv2.fillConvexPoly(filled, hull, 1)
-    if inside.sum() < LEAST_FILLED * filled.sum():
-        return None
     return hull if _is_sheet(level, filled.astype(bool)) else None
 
 

@@ -9,7 +9,7 @@ Source of dividing by a closing of the page: Gonzalez and Woods, Digital Image P
 import cv2
 import numpy as np
 
-from inkfold.images.decode import Pixels, is_grey, lowest_channel, settle_colour, to_grey
+from inkfold.images.colour import Pixels, is_grey, lowest_channel, settle_colour, to_grey
 from inkfold.images.page_edge import cut_out_sheet
 from inkfold.images.ruled_lines import without_ruled_lines
 

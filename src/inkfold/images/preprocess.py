@@ -62,7 +62,7 @@ def read_drawing(data: bytes, options: ImageOptions) -> Pixels:
     """Decode a file's bytes and turn the drawing into a square.
 
     Args:
-        data: The file's bytes.
+        data: All bytes of an image file; its name and suffix play no part.
         options: Size, colour, polarity, fit and interpolation of the square.
 
     Returns:
@@ -78,7 +78,7 @@ def decode_drawing(data: bytes, options: ImageOptions) -> Pixels:
     """Decode a file's bytes and settle the colour, without making a square yet.
 
     Args:
-        data: The file's bytes.
+        data: All bytes of an image file; its name and suffix play no part.
         options: Options of the square; they decide the colour, and how far a JPEG is reduced.
 
     Returns:

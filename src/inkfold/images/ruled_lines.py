@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from inkfold.images.decode import Pixels, lowest_channel
+from inkfold.images.colour import Pixels, lowest_channel
 
 PIECES = 16  # a page's width: strokes are seldom straight, level and dark over so long a piece
 LEAST_PIECE_PX = 8

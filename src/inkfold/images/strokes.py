@@ -26,7 +26,7 @@ class Stroke:
     Attributes:
         points: Positions, x to the right and y down, in any unit.
         pen: Width of the pen in this unit; None stands for the sketch's usual width.
-        erase: Whether the stroke removes ink.
+        erase: Whether the stroke removes ink instead of drawing it.
     """
 
     points: Float64[np.ndarray, "n 2"]
@@ -58,7 +58,7 @@ def draw_page(sketch: Sketch, look: Mapping[str, Any]) -> UInt8[np.ndarray, "sid
     thinner only where a stroke's pen differs from the usual one. Erasers keep their place and size relative to the sketch.
 
     Args:
-        sketch: The strokes.
+        sketch: The page's size and its strokes in the order in which they were drawn; later ones cover earlier ones.
         look: The training drawings' style: `line_width_fraction` and `margin_fraction` of the page's side, `ink` and `paper` as
             grey values.
 

@@ -59,7 +59,7 @@ def choose_precision(wanted: str, device: torch.device) -> str:
 
     Args:
         wanted: `auto`, `float32` or `bfloat16`.
-        device: Device of the backbone.
+        device: Where the backbone runs; its kind and its instructions decide.
 
     Returns:
         `float32` or `bfloat16`.
@@ -95,7 +95,7 @@ def choose_training_precision(wanted: str, device: torch.device) -> str:
 
     Args:
         wanted: `auto`, `float32`, `bfloat16` or `float16`.
-        device: Device of the network.
+        device: Where the network is trained; its kind, and a GPU's support of bfloat16, decide.
 
     Returns:
         `float32`, `bfloat16` or `float16`.
@@ -114,7 +114,7 @@ class NetworkInput:
 
     Args:
         info: The backbone, which has mean and std.
-        device: Device of the normalised drawings.
+        device: Where the normalised drawings are put: a CPU or a GPU.
     """
 
     def __init__(self, info: BackboneInfo, device: torch.device) -> None:
@@ -124,7 +124,7 @@ class NetworkInput:
         self._shift = (-255 * torch.tensor(info.mean) * scale).view(1, -1, 1, 1).to(device)
 
     def of(self, pixels: UInt8[np.ndarray, "n size size *channels"]) -> Float32[torch.Tensor, "n channels size size"]:
-        """Normalise drawings.
+        """Scale pixels and normalise them by the network's mean and standard deviation.
 
         Args:
             pixels: Grey (n, size, size) or RGB (n, size, size, 3).
@@ -144,7 +144,7 @@ class Backbone:
 
     Args:
         info: The resolved backbone, from `weights.resolve_backbone`.
-        device: Device that it runs on.
+        device: Where it runs: a CPU or a GPU.
         batch_size: Drawings per forward pass; None chooses for the device.
 
     Raises:
@@ -161,7 +161,7 @@ class Backbone:
         self._input = NetworkInput(info, device)
 
     def extract(self, pixels: UInt8[np.ndarray, "n size size *channels"]) -> Float16[np.ndarray, "n d"]:
-        """Compute features.
+        """Compute the features of drawings, in their order.
 
         All forward passes have the same shape, the last one is padded, so that a drawing's features don't depend on the
         other drawings.
@@ -214,7 +214,7 @@ def build_model(info: BackboneInfo, drop_path: float = 0.0) -> torch.nn.Module:
     """Build timm's model without a classifier, and load its weights and the parameters that fine-tuning changed.
 
     Args:
-        info: The resolved backbone.
+        info: The model's name in timm, its arguments, image size and weights.
         drop_path: Share of residual branches that training skips, 0 to 1.
 
     Returns:

@@ -33,7 +33,7 @@ class DepthwiseConv2d(torch.nn.Conv2d):
         self.train(original.training)
 
     def forward(self, input: Float[torch.Tensor, "n c h w"]) -> Float[torch.Tensor, "n c new_h new_w"]:  # noqa: A002 - PyTorch's name
-        """Convolve."""
+        """Convolve each channel of a batch with its own filter."""
         if self._same:
             from timm.layers import pad_same  # noqa: PLC0415 - seconds
 
@@ -49,7 +49,7 @@ def learn_quickly(model: torch.nn.Module) -> None:
     """Replace a model's depthwise convolutions by `DepthwiseConv2d`, in place; names and parameters stay.
 
     Args:
-        model: A model that is trained on a CPU.
+        model: A model that is trained on a CPU; it is changed in place.
     """
     from timm.layers import Conv2dSame  # noqa: PLC0415 - seconds
 

@@ -54,7 +54,7 @@ def download(name: str, config: Any) -> Path:
 
     Args:
         name: The model's full name in timm.
-        config: The model's configuration in timm.
+        config: timm's configuration of the model, which says where its weights are.
 
     Returns:
         Path of the file in the hub's or PyTorch's own cache.

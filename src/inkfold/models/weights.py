@@ -51,7 +51,7 @@ class BackboneSpec(BackboneSettings):
 
 @dataclass(frozen=True, slots=True)
 class BackboneInfo:
-    """A resolved backbone.
+    """A backbone with all that decides its features: its weights, input size, normalisation and precision.
 
     Attributes:
         name: timm's full name, tag included.
@@ -59,7 +59,7 @@ class BackboneInfo:
         weights_file: Present path of the weights file; not part of the key.
         weights_source: Origin of the weights, for people; not part of the key.
         init_seed: Seed of untrained weights; None for a weights file.
-        image_size: Side of the input in px.
+        image_size: Side of the square input in px.
         resize_embeddings: Whether the model is built for this size, as vision transformers need.
         mean: Mean of the input in 0..1, per channel; one value for a network of grey drawings.
         std: Standard deviation of the input in 0..1, per channel.
@@ -105,7 +105,7 @@ class BackboneInfo:
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> "BackboneInfo":
-        """Rebuild from `as_json`.
+        """Rebuild a backbone from the values that `as_json` returned.
 
         Raises:
             WeightsError: If a field is missing or unknown.
@@ -120,7 +120,7 @@ def resolve_backbone(spec: BackboneSpec, descriptions: Path | None = None, *, re
     """Find the weights and determine everything that decides the features.
 
     Args:
-        spec: The user's choices.
+        spec: The backbone's name, weights file, image size and precision, as far as the recipe says them.
         descriptions: Directory in which results are stored, so that a second run needn't import timm; None stores nothing.
         remember: Whether a new result is stored there; False writes nothing.
 
@@ -148,7 +148,7 @@ def find_weights_file(spec: BackboneSpec) -> Path | None:
     """Find a local weights file.
 
     Args:
-        spec: The user's choices.
+        spec: The backbone's name and, where the recipe says it, its weights file.
 
     Returns:
         The file that the recipe names, otherwise one in INKFOLD_WEIGHTS named after the model, otherwise the one that comes

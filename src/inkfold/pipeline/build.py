@@ -78,7 +78,7 @@ def read_again(run: Run, cost: Cost, progress: Progress = silent, data: str | Pa
     """Read the files of the drawings that a run was trained on.
 
     Args:
-        run: A finished run.
+        run: A finished run; its recipe says where its drawings lay and how they were read.
         cost: Seconds are added to it.
         progress: Called after each thousand files.
         data: The folder where the drawings are now; None if they haven't moved.
@@ -128,7 +128,7 @@ def build_plan(recipe: Recipe, executor: Executor | None = None) -> TrainingPlan
     """Choose what a recipe leaves open: weights, device, precisions, image size, views. No network is built yet.
 
     Args:
-        recipe: A recipe from `settle_recipe`.
+        recipe: A recipe as `settle_recipe` returns it: with a backbone and absolute paths.
         executor: Computes features; None computes them in this process.
 
     Returns:
@@ -196,7 +196,7 @@ def check_options(root: str | Path, settings: Sequence[str]) -> tuple[DataOption
     """Read the settings of `inkfold check`, which are a recipe's; those of the section `data` may omit its name.
 
     Args:
-        root: The folder of drawings.
+        root: The folder of drawings, or a table in it.
         settings: Such as `on_broken=skip`, `data.label_column=word`, `folds.group_column=who`, `k=5`.
 
     Returns:

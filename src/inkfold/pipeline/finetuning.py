@@ -40,7 +40,7 @@ def joined_processes(recipe: Recipe) -> "Iterator[ProcessGroup | None]":
     """Join the processes that fine-tune together, such as those that `torchrun` started.
 
     Args:
-        recipe: A recipe from `settle_recipe`.
+        recipe: A recipe as `settle_recipe` returns it: with a backbone and absolute paths.
 
     Yields:
         The group that this process is in, perhaps alone; None if the recipe fine-tunes nothing.
@@ -73,11 +73,11 @@ def finetune_folds(
     """Train the backbone and its head together, in every fold.
 
     Args:
-        plan: The run's plan.
-        inputs: The run's drawings.
+        plan: The run's recipe with everything chosen that it leaves open.
+        inputs: The training drawings, decoded, and the features that the heads were trained on.
         folds: True where a fold trains on a drawing.
         fitted: Heads that were trained on the frozen features, which the training starts from.
-        out: The run's directory.
+        out: The run's directory, which gets checkpoints, curves and each fold's weights.
         group: The processes that train together.
         cost: Drawings that training sent forwards and backwards, and seconds, are added to it.
         progress: Called after each step.
@@ -105,7 +105,7 @@ def train_where_started(job: "FinetuneJob", group: "ProcessGroup", executor: Exe
     """Train in the processes that were started together, or else in processes that Ray starts.
 
     Args:
-        job: What is trained.
+        job: The plan of the fine-tuning, its folds and the run's directory.
         group: The processes that were started together; Ray starts others only if this process is alone.
         executor: Where features are computed; Ray's processes are started if they are computed on Ray.
         progress: Called after each step.
@@ -131,7 +131,7 @@ def wait_for_run(out: Path, fingerprint: str) -> Run:
     """Wait until the first process has written the manifest, and load the run.
 
     Args:
-        out: The run's directory.
+        out: The run's directory, which this process and the first one see.
         fingerprint: Fingerprint of the data; see `ReadData`.
 
     Returns:

@@ -28,8 +28,8 @@ class TrainingInputs:
     """Drawings and features that heads are trained on and predict.
 
     Attributes:
-        plan: The run's plan.
-        prepared: The drawings.
+        plan: The run's recipe with everything chosen that it leaves open.
+        prepared: The drawings, decoded and sorted by content; rows of `features` have their order.
         features: Features of the training drawings under every view.
         test_features: Features of the test drawings that can be read; None if there are none or backbones are fine-tuned.
     """
@@ -47,7 +47,7 @@ class TrainingInputs:
         Args:
             files: Each fold's file of changes to the backbone, relative to the run's directory.
             folds: True where a fold trained on a drawing.
-            out: The run's directory.
+            out: The run's directory, in which `files` lie.
             cost: Forward passes and seconds are added to it.
             progress: Called after each batch.
 
@@ -68,7 +68,7 @@ def prepare_inputs(plan: TrainingPlan, read: ReadData, cost: Cost, progress: Pro
     views itself.
 
     Args:
-        plan: The run's plan.
+        plan: The run's recipe with everything chosen that it leaves open.
         read: The data set and its files.
         cost: Forward passes and seconds are added to it.
         progress: Called as each stage advances.
@@ -110,7 +110,7 @@ def assign_to_folds(recipe: Recipe, prepared: Prepared, *, grouped: bool = True)
 
     Args:
         recipe: Names the split; `holdout` holds out part 0 of k, or val/ where the data have it.
-        prepared: The drawings.
+        prepared: The drawings, decoded, with their groups; the result has the order of the training drawings.
         grouped: Whether copies of one drawing stay together, if they were searched for.
 
     Returns:

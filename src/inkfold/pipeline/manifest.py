@@ -17,7 +17,7 @@ def read_manifest(path: Path, wanted: Collection[str] | None = None) -> dict[str
     """Read a run's manifest and check the files that it names.
 
     Args:
-        path: The run's directory.
+        path: Directory of the run or ensemble, in which the manifest and the files that it names lie.
         wanted: Names of the files to check, of those in the manifest; None checks all.
 
     Returns:

@@ -35,10 +35,10 @@ class FoldFeatures:
 
 
 def shared_features(features: ViewFeatures, test: ViewFeatures | None, folds: Bool[np.ndarray, "folds n"]) -> FoldFeatures:
-    """Use the features of one backbone in every fold.
+    """Give every fold the features of the same backbone.
 
     Args:
-        features: Features of the training drawings.
+        features: Features of the training drawings, in the order of the folds' columns.
         test: Features of the test drawings that can be read; None if there are none.
         folds: True where a fold trains on a drawing.
 
@@ -63,7 +63,7 @@ def features_by_fold(
 
     Args:
         extractors: The extractor of each fold's backbone.
-        prepared: The drawings, decoded.
+        prepared: The drawings, whose pixels are in the pixel store already.
         folds: True where a fold trains on a drawing.
         views: Views under which the features will be read.
         cost: Forward passes and seconds are added to it.
@@ -91,10 +91,10 @@ def predict_held_out(
 
     Args:
         features: The features that each fold's heads predict from.
-        prepared: The drawings.
+        prepared: The drawings, with their classes and their rows in the data's table.
         views: Views whose predictions are averaged.
         folds: True where a fold's heads trained on a drawing.
-        fitted: The heads of all folds.
+        fitted: The heads of all folds, as `fit_trials` or fine-tuning returned them.
 
     Returns:
         Class probabilities in the table's order, without the drawings that no fold held out.
@@ -125,10 +125,10 @@ def predict_test(
 
     Args:
         features: The features that each fold's heads predict from.
-        prepared: The drawings.
+        prepared: The drawings; test drawings are predicted in the order of the test table.
         views: Views whose predictions are averaged.
-        folds: Number of folds.
-        fitted: The heads of all folds.
+        folds: How many folds were trained: each of them predicts all test drawings.
+        fitted: The heads of all folds, as `fit_trials` or fine-tuning returned them.
 
     Returns:
         Class probabilities, the mean and each fold's; a drawing that can't be read gets the classes' shares of the training

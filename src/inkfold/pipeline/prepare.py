@@ -177,7 +177,7 @@ def group_duplicates(prepared: Prepared, signatures: SignatureStore, cost: Cost,
     """Find the training drawings that are copies of each other.
 
     Args:
-        prepared: The drawings.
+        prepared: The decoded drawings, of which the training drawings are compared.
         signatures: Store of the drawings' signatures.
         cost: Seconds are added to it.
         progress: Called as the search advances.
@@ -200,7 +200,7 @@ def find_seen(
     """Find the training drawings that a backbone's weights were pretrained on.
 
     Args:
-        prepared: The drawings.
+        prepared: The decoded drawings, of which the training drawings are looked up.
         weights: File of the backbone's weights; None for untrained ones.
         signatures: Store of the drawings' signatures.
         cost: Seconds are added to it.

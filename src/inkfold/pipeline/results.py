@@ -33,8 +33,8 @@ class Results:
     """The fitted heads of a run, and their predictions.
 
     Attributes:
-        num_folds: Number of folds.
-        fitted: The heads of all folds.
+        num_folds: How many folds were trained: 1 for a holdout.
+        fitted: The heads of all folds, with their training curve.
         out_of_fold: Predictions of each drawing by the fold that held it out.
         test: Predictions of the test drawings; None without a test table.
         without_tta: Out-of-fold predictions without test-time views; None if the recipe has none.
@@ -58,10 +58,10 @@ def write_results(out: Path, recipe: Recipe, curriculum: Curriculum, prepared: P
     """Write all files of a run but the cost and the manifest.
 
     Args:
-        out: The run's directory.
-        recipe: The run's recipe.
+        out: The run's directory, which exists; files of an interrupted call are replaced.
+        recipe: The recipe that the run was trained by, with nothing left open.
         curriculum: The curriculum of the training whose curve is written.
-        prepared: The run's drawings.
+        prepared: The drawings that the run was trained and tested on.
         results: The fitted heads and their predictions.
 
     Returns:
@@ -96,7 +96,7 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
 
     Args:
         recipe: Names the split and the test-time views.
-        prepared: The run's drawings.
+        prepared: The drawings that the run was trained and tested on, with those left out as broken.
         results: The fitted heads and their predictions.
 
     Returns:

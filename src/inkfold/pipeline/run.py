@@ -91,10 +91,10 @@ class Run(Model):
     """A finished run.
 
     Attributes:
-        path: The run's directory.
-        recipe: The recipe that it was trained by.
+        path: The directory that training wrote, in which all files of the run lie.
+        recipe: The recipe that the run was trained by, with every key written out.
         manifest: Content of `manifest.json`: files with digests, classes, backbone, versions.
-        metrics: Content of `metrics.json`.
+        metrics: Content of `metrics.json`: accuracies and other figures by part of the data.
         heads: The fitted tensors by name; their first axis is the number of heads over all folds.
     """
 
@@ -109,7 +109,7 @@ class Run(Model):
         """Load a finished run of one model; `inkfold.load_run` loads ensembles too.
 
         Args:
-            path: The run's directory.
+            path: The directory that training wrote.
 
         Returns:
             The run.
@@ -162,7 +162,7 @@ class Run(Model):
 
         Args:
             features: The drawings' features, one array for each of `views`.
-            fold: Number of the fold, from 0.
+            fold: Number of the fold, from 0, whose heads predict.
 
         Returns:
             Class probabilities, the mean over the fold's heads and the views.
@@ -258,7 +258,7 @@ def write_predictions(path: Path, names: Sequence[str], probs: Float32[np.ndarra
 
     Args:
         path: The CSV file; replaced if it exists.
-        names: Names of the drawings.
+        names: Name of each drawing, which becomes its `image_path`, in the order of `probs`.
         probs: Class probabilities of each drawing; a row of NaN leaves the class, number and probability empty.
         run: The model that predicted them; its class names and numbers are written.
     """

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 from pydantic import BaseModel
 from safetensors.numpy import save as to_safetensors
 
@@ -46,19 +46,7 @@ def claimed(out: Path, recipe: BaseModel, *, first: bool = True) -> Iterator[Non
     if not first:
         yield
         return
-    if out.exists() and not out.is_dir():
-        raise PredictionError(f"{out}: is a file. Choose another out=.")
-    lock = FileLock(out / LOCK, timeout=0)
-    try:
-        foreign = [] if (out / "recipe.yaml").is_file() or not out.is_dir() else _foreign_names(out)
-        if foreign:
-            raise PredictionError(f"{out}: holds other files ({', '.join(foreign[:5])}). Choose another out=, or empty it.")
-        out.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise PredictionError(f"{out}: another process is writing this run. Wait for it or choose another out=.") from None
-    except OSError as error:
-        raise PredictionError(f"{out}: {error.strerror}. Choose an out= that you can write to.") from None
+    lock = _locked(out)
     try:
         events = out / "events"
         for directory in (out, out / "predictions", out / "weights", out / "checkpoints", events, *events.glob("fold*")):
@@ -83,7 +71,7 @@ def finished_run(out: Path, fingerprint: str) -> Run | None:
     """Load a run if it is finished.
 
     Args:
-        out: The run's directory.
+        out: Directory of the run, which need not exist.
         fingerprint: Fingerprint of the data as they are now; see `ReadData`.
 
     Returns:
@@ -105,8 +93,8 @@ def write_heads(out: Path, heads: Mapping[str, np.ndarray], class_names: Sequenc
     """Write the fitted heads with the digest of the class order that they were fitted for.
 
     Args:
-        out: The run's directory.
-        heads: Tensors of all heads, by name.
+        out: The run's directory, which gets `heads.safetensors`.
+        heads: Fitted tensors by name; their first axis is the number of heads over all folds.
         class_names: Class names in the order of the heads' outputs.
     """
     tensors = {name: np.ascontiguousarray(values) for name, values in heads.items()}
@@ -117,7 +105,7 @@ def write_cost(out: Path, cost: Mapping[str, Any]) -> None:
     """Write `cost.json`, with the peak memory of this process and of its largest worker.
 
     Args:
-        out: The run's directory.
+        out: The run's directory, which gets `cost.json`.
         cost: JSON values; a peak in them is kept if it is larger.
     """
     known = {name: [peak for peak in (own, cost.get(name)) if peak is not None] for name, own in _peak_memory().items()}
@@ -128,7 +116,7 @@ def write_manifest(out: Path, content: Mapping[str, Any], files: Sequence[str]) 
     """Finish a run: write its manifest with the versions of packages and each file's digest.
 
     Args:
-        out: The run's directory.
+        out: The run's directory, which gets `manifest.json`.
         content: Further keys and JSON values: classes, members, backbone, data fingerprint.
         files: Names of the run's files, relative to the directory; all of them exist.
     """
@@ -142,6 +130,24 @@ def write_manifest(out: Path, content: Mapping[str, Any], files: Sequence[str]) 
             "files": {name: digest_file(out / name) for name in files},
         },
     )
+
+
+def _locked(out: Path) -> BaseFileLock:
+    """Create the directory, unless it is there and holds a run, and lock it for this process."""
+    if out.exists() and not out.is_dir():
+        raise PredictionError(f"{out}: is a file. Choose another out=.")
+    lock = FileLock(out / LOCK, timeout=0)
+    try:
+        foreign = [] if (out / "recipe.yaml").is_file() or not out.is_dir() else _foreign_names(out)
+        if foreign:
+            raise PredictionError(f"{out}: holds other files ({', '.join(foreign[:5])}). Choose another out=, or empty it.")
+        out.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise PredictionError(f"{out}: another process is writing this run. Wait for it or choose another out=.") from None
+    except OSError as error:
+        raise PredictionError(f"{out}: {error.strerror}. Choose an out= that you can write to.") from None
+    return lock
 
 
 def _foreign_names(out: Path) -> list[str]:
@@ -163,8 +169,8 @@ def check_recipe(path: Path, recipe: BaseModel, free: Sequence[str] = ()) -> Non
     """Write a recipe if the file doesn't exist, else compare it with the file.
 
     Args:
-        path: A directory's `recipe.yaml`.
-        recipe: The recipe of this call.
+        path: The `recipe.yaml` of a run's or a study's directory, which need not exist.
+        recipe: The recipe that this call was given, validated.
         free: Dotted keys that may differ; the file is then rewritten.
 
     Raises:

@@ -31,7 +31,7 @@ class RunFiles:
     """Content of the files of a finished run or ensemble. Reading one that is broken raises PredictionError.
 
     Args:
-        path: The directory of the run.
+        path: The directory that training or voting wrote.
         manifest: Content of `manifest.json`: classes, members, backbone, versions, and the names of the files.
     """
 
@@ -131,7 +131,7 @@ def open_run_files(path: str | Path) -> RunFiles:
     """Open the directory of a finished run or ensemble, and check the digests of the files that reports read.
 
     Args:
-        path: The directory of the run.
+        path: The directory that training or voting wrote.
 
     Returns:
         Its files. Heads and weights are neither checked nor read.
@@ -158,8 +158,8 @@ def flat_recipe(raw: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Flatten a recipe into dotted keys.
 
     Args:
-        raw: The recipe as nested mappings.
-        prefix: Text before every key.
+        raw: The recipe's keys as nested mappings, as YAML has them.
+        prefix: Put before every key as it is, such as `finetune.`; empty for a whole recipe.
 
     Returns:
         Values as they are typed on the command line, by dotted key; lists are YAML on one line.

@@ -1,7 +1,6 @@
 """`inkfold check DATA --html FILE`: what the check of a data set found, as one self-contained HTML file with pictures."""
 
 from pathlib import Path
-from typing import Any
 
 from inkfold.audit.check import Checkup
 from inkfold.errors import problem_lines
@@ -32,7 +31,7 @@ def write_check_page(out: Path, checkup: Checkup) -> None:
         "title": f"inkfold check {checkup.dataset.root}",
         "ok": checkup.ok,
         "can_skip": checkup.can_skip,
-        "counts": [(name, _text(value)) for name, value in checkup.counts.items() if name != "class_names"],
+        "counts": [*checkup.lines.items()],
         "problems": problem_lines([one for one in checkup.problems if one.kind not in SHOWN_AS_PICTURES]),
         "kinds": [
             {
@@ -47,7 +46,3 @@ def write_check_page(out: Path, checkup: Checkup) -> None:
         "most": MOST_GROUPS,
     }
     write_text(out, render_page("check.html.j2", view, album.pictures.values()))
-
-
-def _text(value: Any) -> str:
-    return ", ".join(f"{name} {one}" for name, one in value.items()) if isinstance(value, dict) else str(value)

@@ -35,7 +35,8 @@ def comparison_view(runs: Sequence[RunFiles], album: Album) -> dict[str, Any]:
     intervals = [figures["accuracy_ci95"] for row in rows for figures in (row["evaluated"], row["test"]) if figures]
     largest = max((abs(bound) for test in tests for bound in test["difference_ci95"]), default=0.0)
     widest = max(float(np.ceil(largest * 50)) / 50, 0.02)
-    curves = {row["letter"]: points for row, points in zip(rows, map(_curve, runs), strict=True) if points}
+    epochs = {row["letter"]: run.curve["epochs"] for row, run in zip(rows, runs, strict=True) if run.curve is not None}
+    curves = {letter: [point["held_out_accuracy"] for point in points] for letter, points in epochs.items() if points}
     bins = {row["letter"]: reliability_rows(run.evaluated) for row, run in zip(rows, runs, strict=True) if run.evaluated}
     return {
         "title": " · ".join(run.name for run in runs),
@@ -186,10 +187,6 @@ def _answer(rows: Sequence[dict[str, Any]], tests: Sequence[dict[str, Any]], let
     names = {row["letter"]: row["name"] for row in rows}
     part = "held-out" if test["part"] == "held out" else "test"
     return {**test, "first_name": names[test["first"]], "second_name": names[test["second"]], "part": part}
-
-
-def _curve(run: RunFiles) -> list[float]:
-    return [] if run.curve is None else [point["held_out_accuracy"] for point in run.curve["epochs"]]
 
 
 def _different_keys(runs: Sequence[RunFiles]) -> list[tuple[str, list[str]]]:

@@ -36,7 +36,7 @@ class Column:
     """One column of the sheet.
 
     Attributes:
-        title: Text above the column.
+        title: Text above the column: the operations, the stage or the test-time view that it shows.
         view: View under which the column shows each drawing.
     """
 

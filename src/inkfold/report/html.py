@@ -24,7 +24,7 @@ def render_page(template: str, context: Mapping[str, Any], pictures: Iterable[Pi
     """Render a template as a page.
 
     Args:
-        template: File name of the template.
+        template: Name of a file in `templates`, such as `run.html.j2`.
         context: Variables of the template; everything but `Markup` is escaped.
         pictures: Pictures that the template refers to by name; each is embedded once.
 

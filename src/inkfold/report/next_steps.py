@@ -22,10 +22,10 @@ KEPT = ("folds.group_column", "backbone.weights", "backbone.mean", "backbone.std
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing to do.
+    """A piece of advice: what to do next, why, and the command for it.
 
     Attributes:
-        what: The step in a few words.
+        what: What to do, in a few words: the step's heading.
         why: The figures of the run that call for it.
         command: Command to type; None where it is done by hand.
     """

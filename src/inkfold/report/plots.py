@@ -33,7 +33,7 @@ def draw_curves(lines: Mapping[str, Sequence[float]], label: str, name: str, sta
 
     Args:
         lines: Values of each epoch, by label of the curve.
-        label: Label of the vertical axis.
+        label: Text beside the vertical axis: what the curves measure.
         name: Name of the plot, unique in the page.
         stages: First and last epoch of each stage of the curriculum, counted from 1.
     """
@@ -87,9 +87,9 @@ def embedded(svg: str, name: str, about: str) -> str:
     """Adapt a plot to a page, as an `svg` element: unique ids, the page's colours, any width.
 
     Args:
-        svg: SVG document by matplotlib.
+        svg: An SVG document that matplotlib wrote.
         name: Prefix of every id, so that the plots of a page don't refer to each other's parts.
-        about: Description for screen readers.
+        about: What the plot shows in one sentence, for screen readers.
     """
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)

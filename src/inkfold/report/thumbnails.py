@@ -24,11 +24,11 @@ MOST_BYTES = 3_000_000  # of all embedded pictures; of a page of 5 MB the rest i
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One embedded picture.
+    """A picture whose bytes are part of the page.
 
     Attributes:
         name: Name by which the page refers to it.
-        uri: Its bytes as a data URI.
+        uri: The picture's bytes as a data URI, which needs no file beside the page.
         grey: Whether it has no colour, so that a dark page may invert it.
     """
 
@@ -119,7 +119,7 @@ def encode(pixels: Pixels) -> tuple[str, bool]:
     """Encode a square picture as a data URI.
 
     Args:
-        pixels: (s, s) if grey, else (s, s, 3).
+        pixels: The square picture, (s, s) if grey, else (s, s, 3).
 
     Returns:
         The URI, and whether it is grey. Grey pictures become PNG with 16 shades, which keeps thin lines sharp; others WebP.

@@ -32,7 +32,7 @@ class WandbTracker:
     """Weights & Biases. Its own settings decide where and whether it uploads (`WANDB_MODE=offline`).
 
     Args:
-        module: The package `wandb`.
+        module: The imported package `wandb`.
     """
 
     def __init__(self, module: ModuleType) -> None:
@@ -57,7 +57,7 @@ class MlflowTracker:
     """MLflow. Its own settings decide where it writes (`MLFLOW_TRACKING_URI`).
 
     Args:
-        module: The package `mlflow`.
+        module: The imported package `mlflow`.
     """
 
     def __init__(self, module: ModuleType) -> None:
@@ -86,7 +86,7 @@ def open_tracker(name: str) -> Tracker:
     """Open a tracker. Commands call this before they start to work, so that a missing package is an error at once.
 
     Args:
-        name: `wandb` or `mlflow`.
+        name: Which tracker: `wandb` or `mlflow`, which is also the package that must be installed.
 
     Raises:
         ExportError: If there is no such tracker, or it is not installed.

@@ -14,10 +14,10 @@ class Cost:
     Attributes:
         forwards: Drawings that went through the backbone.
         forwards_cached: Drawings whose features were in the bank.
-        decoded: Drawings that were decoded.
+        decoded: Drawings that were decoded from their files; not those in the pixel store.
         trained: Drawings that training sent forwards and backwards through the backbone.
         waited: Fraction of the training time spent waiting for drawings, 0 to 1; None where nothing was trained.
-        seconds: Wall time by stage.
+        seconds: Wall time of each stage in seconds, by the stage's name.
         started: When the run began, in seconds of `time.perf_counter`.
     """
 

@@ -35,9 +35,9 @@ def ahead(function: Callable[[Task], T], tasks: Iterable[Task], workers: int, de
     """Call a function on each task in threads, some tasks ahead of the one whose result is consumed.
 
     Args:
-        function: Called from several threads.
+        function: What each task becomes a result by; called from several threads at once.
         tasks: Arguments of the calls; taken in the calling thread, each when it can be queued.
-        workers: Number of threads.
+        workers: How many threads call the function, at least 1.
         depth: How many tasks may be queued or running at once.
 
     Yields:
@@ -82,7 +82,7 @@ def map_in_processes(
 
     Args:
         function: An importable function, so that a process can find it.
-        tasks: The arguments of each call.
+        tasks: The arguments of each call; they are sent to the processes.
         counts: The number of drawings in each task, for the progress.
         stage: The name under which progress is reported.
         progress: Called after each task.

@@ -154,7 +154,7 @@ def worker_losses(ray: Any) -> tuple[type[Exception], ...]:
     """List the exceptions that Ray raises when a worker or its machine is lost.
 
     Args:
-        ray: Ray's module.
+        ray: The imported package `ray`, which this module doesn't import by itself.
 
     Returns:
         Exception classes, for an `except` clause.

@@ -17,11 +17,11 @@ from inkfold.config.recipe import Recipe
 from inkfold.data.dataset import Dataset, read_dataset
 from inkfold.errors import InkfoldError, RecipeError
 from inkfold.evaluation.metrics import mcnemar, wilson_interval
-from inkfold.evaluation.predictions import evaluation_mask, is_worth_reporting
+from inkfold.evaluation.predictions import Predictions, evaluation_mask, is_worth_reporting
 from inkfold.features.executors import INLINE, Executor, open_executor
 from inkfold.models import ink_small as inksmall
 from inkfold.models.weights import SUFFIXES, BackboneInfo, BackboneSpec, find_weights_file
-from inkfold.pipeline.build import build_plan, data_options, settle_recipe
+from inkfold.pipeline.build import TrainingPlan, build_plan, data_options, settle_recipe
 from inkfold.pipeline.inputs import assign_to_folds, build_training_set, prepare_inputs
 from inkfold.pipeline.out_of_fold import predict_held_out, shared_features
 from inkfold.pipeline.prepare import ReadData, read_files
@@ -114,15 +114,15 @@ class BackboneScore:
     """How one backbone does on a data set.
 
     Attributes:
-        name: timm's full name.
+        name: The backbone's full name in timm, with the tag of its weights, such as `resnet18.a1_in1k`.
         accuracy: Out-of-fold accuracy, 0 to 1.
         accuracy_ci95: Wilson's 95 % interval of the accuracy.
         p_value: P-value of the difference from the best backbone, by McNemar's test; 1 for the best itself.
         images_per_s: Features computed per second on this machine; None if that is not known.
         parameters: Number of parameters without a classifier.
         weights_bytes: Size of the weights in the precision of the forward pass.
-        image_size: Side of the input in px.
-        precision: Precision of the forward pass.
+        image_size: Side of the square input in px.
+        precision: Precision of the forward pass: `float32` or `bfloat16`.
         forwards: Number of forward passes that this comparison needed; the other features were in the bank.
         imagenet_sketch_top1: Published accuracy of its own classifier on ImageNet-Sketch, percent; None if none is known for
             these very weights: a local file of the same name may hold others.
@@ -171,7 +171,7 @@ def explore(
     """Compare backbones on a data set; features that are in the bank are not computed again.
 
     Args:
-        data: The folder of drawings.
+        data: The folder of labelled drawings, or a table in it.
         patterns: timm's names, also with `*`; none compares the weights in INKFOLD_WEIGHTS and some usual backbones.
         overrides: `dotted.key=value` of the recipe that all backbones share.
         sample: Approximate number of training drawings, in the classes' shares, but one of each class at least; None uses all.
@@ -285,32 +285,19 @@ def _sampled(dataset: Dataset, count: int, seed: int) -> Dataset:
 
 
 def _try_out(recipe: Recipe, read: ReadData, progress: Progress, executor: Executor) -> _Trial:
-    from inkfold.heads.fit import fit_trials  # noqa: PLC0415
     from inkfold.models.backbone import count_parameters  # noqa: PLC0415 - torch takes a second
 
     cost = Cost()
     plan = build_plan(recipe, executor)
-    inputs = prepare_inputs(plan, read, cost, progress)
-    folds = assign_to_folds(recipe, inputs.prepared)
-    [fitted] = fit_trials(build_training_set(inputs, folds), [plan.trial], device=plan.device, progress=progress)
-    if fitted.heads is None:
-        raise RecipeError(f"train_head.lr: with {recipe.train_head.lr:g} the head's training diverged. Lower it.")
-    predictions = predict_held_out(
-        shared_features(inputs.features, None, folds), inputs.prepared, plan.test_views, folds, fitted
-    )
-    right = predictions.preds == predictions.targets
+    predictions = _cross_validate(plan, read, cost, progress)
+    right: Bool[np.ndarray, " n"] = predictions.preds == predictions.targets
     seen = predictions.seen
     if seen is None or not is_worth_reporting(int(seen.sum()), len(seen)):
         seen = np.zeros_like(right)
     info = plan.extractor.backbone
     parameters = count_parameters(info)
-    log.info(
-        "%s: accuracy %.4f out of fold, %d forwards, %d from the bank",
-        info.name,
-        right.mean(),
-        cost.forwards,
-        cost.forwards_cached,
-    )
+    spent = f"{cost.forwards} forwards, {cost.forwards_cached} from the bank"
+    log.info("%s: accuracy %.4f out of fold, %s", info.name, right.mean(), spent)
     score = BackboneScore(
         name=info.name,
         accuracy=math.nan,  # this and the next two are settled when all have been tried
@@ -327,6 +314,19 @@ def _try_out(recipe: Recipe, read: ReadData, progress: Progress, executor: Execu
         learnt=int(seen.sum()),
     )
     return _Trial(score, right, seen)
+
+
+def _cross_validate(plan: TrainingPlan, read: ReadData, cost: Cost, progress: Progress) -> Predictions:
+    """Fit the head in every fold, and predict each drawing by the fold that held it out."""
+    from inkfold.heads.fit import fit_trials  # noqa: PLC0415 - torch takes a second
+
+    inputs = prepare_inputs(plan, read, cost, progress)
+    folds = assign_to_folds(plan.recipe, inputs.prepared)
+    [fitted] = fit_trials(build_training_set(inputs, folds), [plan.trial], device=plan.device, progress=progress)
+    if fitted.heads is None:
+        raise RecipeError(f"train_head.lr: with {plan.recipe.train_head.lr:g} the head's training diverged. Lower it.")
+    features = shared_features(inputs.features, None, folds)
+    return predict_held_out(features, inputs.prepared, plan.test_views, folds, fitted)
 
 
 def published(info: BackboneInfo, spec: BackboneSpec) -> float | None:

@@ -46,7 +46,7 @@ class Candidate:
     Attributes:
         trial: Optuna's trial; None for the recipe as it was.
         values: The values that the trial changes, by dotted key.
-        recipe: The recipe with these values.
+        recipe: The recipe with the values that are tried.
     """
 
     trial: "optuna.trial.Trial | None"
@@ -61,8 +61,8 @@ class Objective:
     cross-validated. Otherwise `tune.judge_fraction` is set aside, to the nearest share of at most 20 equal parts.
 
     Args:
-        recipe: The recipe as it is.
-        read: The drawings' files.
+        recipe: The recipe before the search: its data, folds and seed hold for all candidates.
+        read: The data set that is searched on, whose files have been read once.
         progress: Receives the progress of decoding, extraction and fitting.
         executor: Computes the features that are not in the bank.
 
@@ -115,8 +115,8 @@ class Objective:
         """Compare two candidates on the drawings set aside.
 
         Args:
-            as_it_was: The recipe as it was.
-            best: The best trial.
+            as_it_was: The recipe before the search.
+            best: The trial that had the best score on the drawings that were searched on.
 
         Returns:
             JSON values: both accuracies with their intervals, and the difference with its interval and p-value.

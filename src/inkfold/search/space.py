@@ -42,7 +42,7 @@ def search_space(raw: Mapping[str, Any], recipe: Recipe) -> dict[str, SearchRang
 
     Args:
         raw: The recipe's keys as they are written.
-        recipe: The validated recipe.
+        recipe: The same recipe validated; its `tune.space` is used, and a usual space of its head where that is empty.
 
     Returns:
         Each key's range or choices, by dotted key.
@@ -68,7 +68,7 @@ def suggest(trial: "optuna.trial.Trial", space: Mapping[str, SearchRange], raw: 
     """Let Optuna choose a value for each key that exists with the values chosen so far.
 
     Args:
-        trial: Optuna's trial.
+        trial: A trial of an Optuna study; it chooses the values and records them.
         space: Each key's range or choices, by dotted key.
         raw: The recipe's keys as they are written.
 

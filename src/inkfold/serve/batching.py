@@ -51,7 +51,7 @@ class Batcher(Generic[Item, Result]):
         work: Returns one result per item; called in one thread of its own.
         limits: How many items may wait, and how long.
         expected: Returns how many more items are about to be submitted.
-        observe: Called with every batch's size.
+        observe: Called with the number of items of each batch, for the server's figures.
     """
 
     def __init__(

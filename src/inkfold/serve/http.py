@@ -28,7 +28,7 @@ class HttpLimits:
     Attributes:
         body_bytes: The most bytes of one request's body.
         held_bytes: The most bytes of all bodies together that are being read or answered.
-        connections: The most open connections.
+        connections: How many connections may be open at once.
         head_s: The most seconds until a request's head has arrived.
         body_s: The most seconds until its body has arrived.
         idle_s: The most seconds between two requests on a connection.

@@ -31,7 +31,7 @@ def write_index(path: str | Path, model: Path, data: str | Path | None = None, p
     Its features are the first backbone's, of the drawings without augmentation; the cache has them where the run was trained.
 
     Args:
-        path: The finished run or ensemble.
+        path: Directory of the finished run or ensemble.
         model: The exported file, which need not exist.
         data: Where the drawings are now; None takes the place that the run recorded.
         progress: Called as each stage goes on.

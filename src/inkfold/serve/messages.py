@@ -12,10 +12,10 @@ NOT_MODIFIED = 304
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One whole request.
+    """An HTTP request whose head and body have arrived whole.
 
     Attributes:
-        method: The method's name in capitals.
+        method: HTTP method in capitals, such as `POST`.
         path: The path, decoded, without the query.
         query: The last value of each name in the query.
         headers: The last value of each header, by lower-case name.
@@ -33,12 +33,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One whole answer.
+    """An HTTP answer that is sent whole: status, headers and body.
 
     Attributes:
-        status: HTTP's status code.
+        status: HTTP status code, 200 to 599.
         body: The bytes that are sent; the answer to a HEAD request has their length only.
-        content_type: The body's media type.
+        content_type: Media type of the body, such as `application/json`.
         headers: Further headers; names in lower case.
     """
 
@@ -57,11 +57,11 @@ class Refusal(Exception):  # noqa: N818 - an answer, which the service sends
     """A request that isn't served.
 
     Args:
-        status: HTTP's status code.
-        code: A stable word for programs.
-        reason: What the server got.
-        expected: What it would have served.
-        do: What the client can do.
+        status: HTTP status code, 400 to 599.
+        code: A word that programs can compare, such as `too_large`; it never changes.
+        reason: What the server got and doesn't serve, as a phrase for people.
+        expected: What the server would have served, as a phrase for people.
+        do: What the client can do to be served, as a sentence for people.
     """
 
     def __init__(self, status: int, code: str, reason: str, expected: str, do: str) -> None:

@@ -62,7 +62,7 @@ class OnnxModel:
     """A model of one ONNX file, or of a set of files whose probabilities are averaged.
 
     Args:
-        path: The file, or the set's directory.
+        path: The exported ONNX file, or the directory of an exported set.
         threads: Threads of each forward pass; None takes two, or one where there is one core.
 
     Raises:

@@ -29,7 +29,7 @@ class NearestIndex:
     Attributes:
         features: One row per drawing; whole numbers from -127 to 127, which `load_index` may have made floats.
         scale: The factor that gives each row unit length.
-        targets: The drawings' class ids.
+        targets: Class id of each drawing, from 0.
         thumbnails: The drawings' thumbnails as PNG files, one after the other.
         offsets: Where each thumbnail begins, and where the last one ends.
     """
@@ -46,7 +46,7 @@ class NearestIndex:
         """Find the most similar drawings.
 
         Args:
-            features: One row per new drawing.
+            features: Features of the new drawings, one row each.
             count: Neighbours per drawing; an index of fewer drawings gives them all.
 
         Returns:
@@ -73,8 +73,8 @@ def build_index(features: Float[np.ndarray, "n d"], targets: Int64[np.ndarray, "
     """Build an index from features, in one byte per feature.
 
     Args:
-        features: One row per training drawing.
-        targets: The drawings' class ids.
+        features: Features of the training drawings, one row each.
+        targets: Class id of each drawing, from 0, in the order of the rows.
         thumbnails: The drawings' thumbnails as PNG files.
     """
     rows = np.asarray(features, np.float32)
@@ -101,7 +101,7 @@ def load_index(path: Path, num_classes: int, num_features: int) -> NearestIndex:
     """Read an index and check that it fits its model.
 
     Args:
-        path: The index's file.
+        path: The index that `inkfold export --nearest` wrote beside an exported model.
         num_classes: How many classes the model knows.
         num_features: How many features the model gives.
 

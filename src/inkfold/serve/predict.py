@@ -39,7 +39,7 @@ class Predictor:
     """Answers requests with drawings.
 
     Args:
-        model: The model.
+        model: The exported model that predicts; drawings are prepared as its description says.
         index: Training drawings of which the nearest are shown; None without any.
         metrics: Batches and waiting drawings are counted there.
         queue: How many drawings may wait, and how long.
@@ -155,7 +155,7 @@ def load_model(model: Path, threads: int | None = None) -> tuple[OnnxModel, Near
     """Load a model, and the index of training drawings beside it if there is one.
 
     Args:
-        model: An ONNX file or a set's directory.
+        model: The exported ONNX file, or the directory of an exported set.
         threads: Threads of each forward pass; None takes two at most.
 
     Raises:

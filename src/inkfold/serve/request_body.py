@@ -68,7 +68,7 @@ def read_count(request: Request, name: str, default: int, least: int, most: int)
 
     Args:
         request: The request whose query is read.
-        name: The number's name in the query.
+        name: Name of the number in the query, such as `top`.
         default: Taken where the query hasn't the name; lowered to `most`.
         least: The smallest number that is accepted.
         most: Larger numbers are lowered to it.

@@ -26,8 +26,8 @@ class Service:
     """What the server and the ASGI application have in common: a model, the routes to it, and their figures.
 
     Args:
-        static_files: The page's files.
-        metrics: Every answer is counted there.
+        static_files: Answers requests for the files of the page to draw on.
+        metrics: The server's figures, in which every answer is counted.
         limits: How much clients can hold; the description of the interface names it.
     """
 
@@ -50,7 +50,7 @@ class Service:
         """Load a model and start its threads; until then requests for it are refused with 503.
 
         Args:
-            model: An ONNX file or a set's directory.
+            model: The exported ONNX file, or the directory of an exported set.
             threads: Threads of each forward pass; None takes two at most.
             queue: How many drawings may wait, and how long.
 
@@ -75,7 +75,7 @@ class Service:
         """Answer a whole request, with the security headers; nothing is raised.
 
         Args:
-            request: The request as it arrived.
+            request: The request as it arrived, whole.
             check_host: Whether requests of foreign hosts and origins are refused.
         """
         started = time.perf_counter()

@@ -27,7 +27,7 @@ class ServeOptions:
     """How a model is served.
 
     Attributes:
-        host: The address to listen on.
+        host: Address to listen on, such as `127.0.0.1`, which this machine alone reaches.
         port: The port to listen on; 0 takes a free one.
         threads: Threads of each forward pass; None takes two at most.
         open_page: Whether the page is opened in the user's browser.
@@ -49,7 +49,7 @@ def serve(model: Path, options: ServeOptions, say: Callable[[str], None]) -> Non
     """Serve a model until SIGTERM or Ctrl-C.
 
     Args:
-        model: An ONNX file or a set's directory.
+        model: The exported ONNX file, or the directory of an exported set.
         options: Where the server listens, and its limits.
         say: Called with each line for the user: where the page is, and that the server stops.
 

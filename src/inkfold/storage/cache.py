@@ -20,11 +20,11 @@ class CacheEntry:
 
     Attributes:
         name: `pixels/NAME`, `features/NAME`, `signatures/NAME` or `served/NAME`.
-        path: Path of the directory.
-        bytes: Size on disk.
-        shards: Number of files with rows.
+        path: Absolute path of the directory.
+        bytes: Size of all its files on disk, in bytes.
+        shards: Number of files that hold rows: pixels, features or signatures.
         age_days: Days since something was last added.
-        description: A short description of the rows.
+        description: What the rows are and how they were made, in a few words.
     """
 
     name: str
@@ -45,7 +45,7 @@ def prune_cache(home: Path, names: Sequence[str] = (), *, older_than_days: float
     """Remove directories from the cache, and return their entries. What is removed is computed again when it is needed.
 
     Args:
-        home: inkfold's directory.
+        home: inkfold's directory of caches, whose sub-directories hold the entries.
         names: Names of the entries to remove, with or without `features/`; empty for all that are old enough.
         older_than_days: Entries are kept if something was added within so many days; None removes entries of any age.
     """

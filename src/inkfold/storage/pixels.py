@@ -46,7 +46,7 @@ def digest_files(files: Sequence[str], progress: Progress = silent) -> tuple[Sha
     """Compute each file's digest. All bytes are read each time, since modification times aren't reliable.
 
     Args:
-        files: Absolute paths.
+        files: Absolute path of each file; the results have their order.
         progress: Called after each thousand files.
 
     Returns:
@@ -101,7 +101,7 @@ class ImageStore:
 
         Args:
             files: Absolute paths of the drawings.
-            digests: Digests of the files' bytes.
+            digests: Digest of each file's bytes, in the order of `files`.
             progress: Called after each shard.
             workers: Number of processes; 0 takes one per core.
 
@@ -174,8 +174,8 @@ def read_known(
     """Read files whose digests are known.
 
     Args:
-        files: Absolute paths.
-        digests: Digests that the files' bytes had.
+        files: Absolute path of each file, in the order of `digests`.
+        digests: Digest that each file's bytes had when it was first read.
         indices: The files' row numbers among all requested files.
         read: Turns a file's bytes into pixels, or raises `BrokenImage`.
 

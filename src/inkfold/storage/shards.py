@@ -57,7 +57,7 @@ class _Shard:
 
 
 class ShardSet:
-    """All rows with one description.
+    """Rows on disk that were all made in one way, each found by the digest of its source.
 
     Args:
         parent: Directory that holds all shard sets of this kind.
@@ -109,7 +109,7 @@ class ShardSet:
         computed again.
 
         Args:
-            digests: Digests of the sources.
+            digests: Digest of each row's source; the result has their order.
 
         Returns:
             True for sources without a row.
@@ -182,10 +182,10 @@ class ShardSet:
         self._open.clear()
 
     def append(self, digests: Shaped[np.ndarray, " n"], rows: Shaped[np.ndarray, "n ..."]) -> None:
-        """Write one shard.
+        """Write rows as one shard, a file that is whole or absent.
 
         Args:
-            digests: Digests of the rows' sources.
+            digests: Digest of each row's source, in the order of the rows.
             rows: The rows, uint8 or float16, all of one shape.
 
         Raises:
