@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from forks import share_server
 from shared import SharedDirectories
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # the hub's client reads it once, at its import
@@ -75,7 +76,9 @@ def quick_collections() -> None:
 def shared_directories(tmp_path_factory: pytest.TempPathFactory) -> SharedDirectories:
     """Give what several tests read; each directory is made once per test run, also with several workers."""
     own = tmp_path_factory.getbasetemp()
-    return SharedDirectories((own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared")
+    directories = SharedDirectories((own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared")
+    share_server(directories.root)
+    return directories
 
 
 @pytest.fixture(scope="session")
