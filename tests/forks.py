@@ -4,10 +4,12 @@ A server imports them once per test run and starts no thread; each job is a fork
 working directory and output. Workers share the server, which ends when the last of them has.
 """
 
+import atexit
 import contextlib
 import functools
 import json
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -54,6 +56,7 @@ def start(connection, jobs):
             run(job)  # the interpreter then ends as it would after a script, or with SystemExit or a traceback
             sys.exit()
         group[child] = None
+    connection.sendall(json.dumps([*group]).encode() + b"\\n")
 
 def reap():
     wake[0].recv(4096)
@@ -99,6 +102,9 @@ while True:
 """
 
 
+DIRECTORY = "INKFOLD_TESTS_FORKS"  # the environment variable that says where the server listens
+
+
 @dataclass(frozen=True)
 class Done:
     """How a process ended and what it wrote."""
@@ -108,28 +114,37 @@ class Done:
     stderr: str
 
 
-_own: dict[str, Path] = {}  # the directory in which the server listens
-
-
 def share_server(directory: Path) -> None:
-    """Let all workers that name the same directory use one server."""
+    """Let all processes that name the same directory use one server."""
     directory.mkdir(parents=True, exist_ok=True)
-    _own["directory"] = directory
+    os.environ[DIRECTORY] = str(directory)
 
 
 @functools.cache
 def _server() -> TextIO:
-    directory = _own.get("directory") or Path(tempfile.mkdtemp())
+    """Give this process's own connection, which keeps the server alive."""
+    if DIRECTORY not in os.environ:
+        share_server(Path(tempfile.mkdtemp()))
+    directory = Path(os.environ[DIRECTORY])
     with FileLock(directory / "forks.lock"):
-        connection = _connected(directory / "forks") or _started(directory)
-    return connection.makefile("rw", encoding="utf-8")
+        connection = _connected(directory) or _started(directory)
+    file = _file(connection)
+    atexit.register(file.close)
+    return file
 
 
-def _connected(path: Path) -> socket.socket | None:
+def _file(connection: socket.socket) -> TextIO:
+    """Give a file that closes its connection."""
+    file = connection.makefile("rw", encoding="utf-8")
+    connection.close()
+    return file
+
+
+def _connected(directory: Path) -> socket.socket | None:
     """Connect unless nobody listens there, or one who is about to end."""
     connection = socket.socket(socket.AF_UNIX)
     with contextlib.suppress(OSError):
-        connection.connect(str(path))
+        connection.connect(str(directory / "forks"))
         if connection.recv(6) == b"ready\n":
             return connection
     connection.close()
@@ -146,7 +161,7 @@ def _started(directory: Path) -> socket.socket:
     files = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
     files.append((os.POSIX_SPAWN_OPEN, 2, str(errors), write, 0o600))
     server = os.posix_spawn(sys.executable, command, environment, file_actions=files)
-    while (connection := _connected(directory / "forks")) is None:
+    while (connection := _connected(directory)) is None:
         assert os.waitpid(server, os.WNOHANG) == (0, 0), errors.read_text(encoding="utf-8")
         time.sleep(0.02)
     return connection
@@ -156,12 +171,61 @@ def run_together(*jobs: dict[str, object]) -> list[Done]:
     """Run jobs at once, each a dictionary of `code`, its `argv`, `env` and `cwd`, and wait for all of them."""
     with tempfile.TemporaryDirectory() as place:
         outputs = [{name: str(Path(place, f"{name}{i}")) for name in ("out", "err")} for i in range(len(jobs))]
-        lines = [{"limit_s": LIMIT_S, **job, **output} for job, output in zip(jobs, outputs, strict=True)]
-        server = _server()
-        server.write(json.dumps(lines) + "\n")
-        server.flush()
-        codes = json.loads(server.readline())
+        _ask(_server(), *({**job, **output} for job, output in zip(jobs, outputs, strict=True)))
+        codes = json.loads(_server().readline())
         return [
             Done(code, *(Path(path).read_text(encoding="utf-8") for path in output.values()))
             for code, output in zip(codes, outputs, strict=True)
         ]
+
+
+def _ask(server: TextIO, *jobs: dict[str, object]) -> list[int]:
+    """Let the server start jobs; gives their processes."""
+    server.write(json.dumps([{"limit_s": LIMIT_S, **job} for job in jobs]) + "\n")
+    server.flush()
+    return json.loads(server.readline())
+
+
+class Process:
+    """A job that runs beside the test, which may read its `stdout` and `stderr` and send signals to `pid`."""
+
+    def __init__(self, job: dict[str, object]) -> None:
+        _server()
+        self._server = _file(_connected(Path(os.environ[DIRECTORY])))
+        with tempfile.TemporaryDirectory() as place:
+            pipes = {name: str(Path(place, name)) for name in ("out", "err")}
+            for pipe in pipes.values():
+                os.mkfifo(pipe)
+            [self.pid] = _ask(self._server, {**job, **pipes})
+            self.stdout, self.stderr = (Path(pipe).open(encoding="utf-8") for pipe in pipes.values())  # noqa: SIM115
+
+    def wait(self) -> int:
+        """Wait for the end; gives the exit status, or less than 0 for a signal."""
+        return json.loads(self._server.readline())[0]
+
+    def kill(self, ending: signal.Signals = signal.SIGKILL) -> int:
+        """Send a signal and wait for the end."""
+        os.kill(self.pid, ending)
+        return self.wait()
+
+    def __enter__(self) -> "Process":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        for file in (self.stdout, self.stderr, self._server):
+            file.close()
+
+
+def main() -> None:
+    """Run inkfold's command line with this process's arguments and environment in a fork, as a launcher's worker."""
+    job = {"code": INKFOLD, "argv": ["inkfold", *sys.argv[1:]], "env": {**os.environ}, "cwd": str(Path.cwd())}
+    [done] = run_together(job)
+    sys.stdout.write(done.stdout)
+    sys.stderr.write(done.stderr)
+    sys.exit(done.returncode)
+
+
+if __name__ == "__main__":
+    main()
