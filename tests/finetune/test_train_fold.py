@@ -29,7 +29,7 @@ from inkfold.pipeline.run import Run
 from inkfold.pipeline.train import train
 from inkfold.runtime.cost import Cost
 from inkfold.storage.hashing import digest_file
-from toy import KILLED_AT_MOMENTS, RECIPE, RUN_FILES, files_below, free_port, job_of, python, run_code, toy_recipe
+from toy import KILLED_AT_MOMENTS, RECIPE, RUN_FILES, files_below, free_port, job_of, run_code, toy_recipe
 
 torch.set_num_threads(1)
 
@@ -374,14 +374,6 @@ def test_what_this_machine_cant_do_is_refused_before_drawings_are_read(tmp_path,
     with pytest.raises(RecipeError, match=message):
         train(recipe, setting, "backbone.device=cpu", data=data, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-def test_mixup_needs_nothing_that_this_process_did_before():
-    made = (
-        "from inkfold.finetune.mixup import Mixing; from inkfold.config.sections import FinetuneSettings; "
-        "Mixing(FinetuneSettings(mixup=0.2), 3)"
-    )
-    assert python(made) == ""
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,8 @@ curriculum:
 tta: [hflip]
 """
 
-# Trains in children of a process that has imported everything; child n is killed at its nth write to the disk.
+# Trains in children of a process that has imported everything; child n is killed at its nth write to the disk. A file is
+# synced before it gets its name and its directory afterwards: each third of these meets both in turn, of neighbouring files.
 KILLER = """
 import os, signal, sys
 from inkfold.storage import files as atomic
@@ -52,7 +53,7 @@ def fsync(descriptor):
         os.kill(os.getpid(), signal.SIGKILL)
     real(descriptor)
 
-for n in range(1, 200):
+for n in range(1, 200, 3):
     child = os.fork()
     if not child:
         atomic.os.fsync, writes[0] = fsync, n
