@@ -1,5 +1,6 @@
 import gc
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -92,6 +93,20 @@ def frozen_run(shared_directories: SharedDirectories) -> Path:
         train(toy_recipe(directory), data=toy_data(directory / "data"), out=directory / "run")
 
     return shared_directories.get("frozen run", make)
+
+
+@pytest.fixture
+def data(tmp_path: Path, frozen_run: Path) -> Path:
+    """Give a copy of the toy data that a test may change."""
+    return shutil.copytree(frozen_run / "data", tmp_path / "data")
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """Give the toy recipe, as a file that a test may change."""
+    from toy import toy_recipe
+
+    return toy_recipe(tmp_path)
 
 
 @pytest.fixture(scope="module", autouse=True)

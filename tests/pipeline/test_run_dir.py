@@ -67,16 +67,6 @@ for n in range(1, 200, 3):
 """
 
 
-@pytest.fixture
-def data(tmp_path):
-    return toy_data(tmp_path / "data")
-
-
-@pytest.fixture
-def recipe(tmp_path):
-    return toy_recipe(tmp_path)
-
-
 def test_a_run_killed_at_one_write_after_another_ends_with_the_same_bytes(tmp_path, data):
     recipe = toy_recipe(tmp_path, FEW_VIEWS)
     whole = contents(train(recipe, data=data, out=tmp_path / "whole").path)

@@ -44,17 +44,6 @@ VIEWS_FORWARDS = 18 * TRAIN_VIEWS + 6 * TEST_VIEWS
 
 
 @pytest.fixture
-def data(tmp_path, frozen_run):
-    """A copy of the toy data that a test may change."""
-    return shutil.copytree(frozen_run / "data", tmp_path / "data")
-
-
-@pytest.fixture
-def recipe(tmp_path):
-    return toy_recipe(tmp_path)
-
-
-@pytest.fixture
 def with_views(tmp_path):
     """A recipe with a curriculum and test-time views."""
     return toy_recipe(tmp_path, VIEWS)
