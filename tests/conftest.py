@@ -21,18 +21,22 @@ settings.load_profile("suite")
 
 # Files whose tests take longest, so that no worker is left alone with one of them at the end. The others follow by name.
 LONGEST = (
-    "finetune/test_train_fold.py",
     "serve/test_site.py",
+    "finetune/test_train_fold.py",
+    "ensemble/test_build.py",
+    "export/test_export.py",
     "test_readme.py",
+    "features/test_process_pool.py",
     "heads/test_fit.py",
     "pipeline/test_train.py",
-    "pipeline/test_run_dir.py",
-    "features/test_ray_cluster.py",
-    "ensemble/test_build.py",
     "search/test_study.py",
-    "features/test_process_pool.py",
+    "pipeline/test_predict.py",
+    "features/test_ray_cluster.py",
+    "pipeline/test_run_dir.py",
+    "audit/test_robustness.py",
+    "ensemble/test_model.py",
+    "ensemble/test_selection.py",
     "finetune/test_network.py",
-    "export/test_export.py",
     "cli/test_main.py",
 )
 
