@@ -29,6 +29,8 @@ from toy import job_of
 
 OPTIONS = ImageOptions(size_px=8)
 DRIVER = """
+import warnings
+warnings.simplefilter("default")  # Ray may warn
 import signal, sys
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever starts tests in the background may have it ignored
