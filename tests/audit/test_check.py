@@ -9,12 +9,7 @@ from inkfold.audit.check import check_data
 from inkfold.cli import main as cli
 from inkfold.data.dataset import DataOptions
 from inkfold.errors import DataError
-from toy import break_image, read_rows, toy_data, write_rows
-
-
-@pytest.fixture
-def data(tmp_path):
-    return toy_data(tmp_path / "data")
+from toy import break_image, read_rows, write_rows
 
 
 def kinds(checkup):
