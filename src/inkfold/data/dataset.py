@@ -20,10 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-from inkfold.data.layouts import Parts, detect_layout, read_parts
+from inkfold.data.layouts import detect_layout, read_parts
 from inkfold.data.paths import IMAGE_SUFFIXES, list_images, names_suggest_groups
+from inkfold.data.spellings import similar_classes
 from inkfold.data.submission import read_test_targets
-from inkfold.data.types import DataOptions, Dataset, Drawings, SampleSubmission
+from inkfold.data.types import DataOptions, Dataset, Drawings, Parts, SampleSubmission
 from inkfold.errors import DataError, Problem
 
 log = logging.getLogger("inkfold.data")
@@ -67,6 +68,7 @@ def read_dataset(root: str | Path, options: DataOptions | None = None, *, strict
     parts = _add_test_targets(base, parts, options, problems)
     if not any(problem.severity == "error" for problem in problems):
         problems += _class_problems(base, parts)
+    problems += _similar_classes(parts, layout)
     if options.group_column is None and parts.train.targets is not None:
         problems += _group_hint(parts.train)
     if strict and any(problem.severity == "error" for problem in problems):
@@ -126,11 +128,20 @@ def _class_problems(root: Path, parts: Parts) -> list[Problem]:
             "`data.table=FILE`. Correct the path of the data, or bring them into one of these layouts."
         )
         return [Problem("no_images", str(root), text)]
-    if len(parts.classes.names) == 1:
-        only = parts.classes.names[0]
+    present = np.unique(parts.train.targets if parts.train.targets is not None else [])
+    if len(present) == 1:
+        only = parts.classes.names[int(present[0])]
         text = f"all drawings are of one class, {only!r}, expected two classes at least. Add drawings of another."
         return [Problem("single_class", str(root), text)]
     return []
+
+
+def _similar_classes(parts: Parts, layout: str) -> list[Problem]:
+    if parts.train.targets is None:
+        return []
+    counts = np.bincount(parts.train.targets, minlength=len(parts.classes.names)).tolist()
+    remedy = "rename or merge the folders" if layout == "folder" else "write them alike in the table"
+    return similar_classes(parts.classes.names, counts, remedy)
 
 
 def _group_hint(train: Drawings) -> list[Problem]:

@@ -1,40 +1,22 @@
 """Reads each layout that people store drawings in (a competition's tables, any table, class folders) into the same parts."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, final
 
 import numpy as np
 from jaxtyping import Bool
 
-from inkfold.data.labels import Classes, clean_name, encode_labels, encode_with, factorise, find_gaps
-from inkfold.data.paths import FileFinder, choose_base, find_files, list_images
+from inkfold.data.class_folders import list_drawings, read_folders
+from inkfold.data.labels import Classes, encode_labels, encode_with, find_gaps
+from inkfold.data.paths import FileFinder, choose_base, find_files
+from inkfold.data.spellings import merged_labels, whole_numbers
 from inkfold.data.submission import read_sample
-from inkfold.data.tables import STRING, Strings, Table, Where, empty_cell, find_repeats, missing_column, quoted, try_table
-from inkfold.data.types import DataOptions, Drawings, SampleSubmission
+from inkfold.data.tables import STRING, Strings, Table, Where, empty_cell, find_repeats, missing_column, try_table
+from inkfold.data.types import DataOptions, Drawings, Parts
 from inkfold.errors import DataError, Problem
 
-VAL_NAMES = ("val", "valid", "validation")
-
 Layout: TypeAlias = Literal["competition", "folder", "table"]
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Parts:
-    """The parts of a dataset, which every layout is read into.
-
-    Attributes:
-        train: The labelled drawings, including the data's own validation part.
-        classes: The classes of the training drawings.
-        test: The drawings to predict; None if there are none.
-        sample: The sample submission; None if there is none, or none that can be filled in.
-    """
-
-    train: Drawings
-    classes: Classes
-    test: Drawings | None = None
-    sample: SampleSubmission | None = None
 
 
 def detect_layout(place: Path, options: DataOptions) -> Layout:
@@ -72,8 +54,7 @@ def read_parts(place: Path, layout: Layout, options: DataOptions, problems: list
         problems: Problems of the data are appended; bad rows are left out.
     """
     if layout == "folder":
-        train, classes, test = read_folders(place, options, problems)
-        return Parts(train, classes, test)
+        return read_folders(place, options, problems)
     return _read_tables(_locate_tables(place, layout, options), options, problems)
 
 
@@ -129,7 +110,8 @@ def _read_tables(tables: _Tables, options: DataOptions, problems: list[Problem])
     if tables.test is not None:
         test = _test_of_table(tables, finder, classes, options, problems)
     elif tables.test_folder is not None:
-        test = list_drawings(tables.test_folder, tables.root, problems)
+        test, faulty = list_drawings(tables.test_folder, tables.root)
+        problems += faulty
     sample = None
     if tables.sample is not None and test is not None:
         sample = read_sample(tables.sample, test, options, problems)
@@ -156,6 +138,9 @@ def _train_of_table(
     base = choose_base(finder, tables.train_bases, paths)
     files, faulty = find_files(paths, finder, base, table.where, options.missing)
     names, values = (table.columns.get(column) for column in label_columns)
+    if names is not None:
+        names, notes = whole_numbers(names, table.name)
+        problems += [*notes, *merged_labels(names, table.name)]
     targets, good, classes, label_faults = encode_labels(names, values, table.where)
     groups = None if options.group_column is None else table.columns[options.group_column]
     problems += [*_empty_cells(paths, "image path", table.where), *faulty, *label_faults]
@@ -187,6 +172,7 @@ def _test_of_table(
     targets = None
     names, values = (table.columns.get(column) for column in (options.label_column, options.target_column))
     if names is not None or values is not None:
+        names = None if names is None else whole_numbers(names, table.name)[0]
         targets, labelled, faults = encode_with(classes, names, values, table.where)
         problems += faults
         good &= labelled
@@ -216,98 +202,3 @@ def _without_duplicates(
             problems.append(Problem("conflicting_labels", place, text))
             kept[first] = False
     return kept
-
-
-SPLIT_NAMES = frozenset({*VAL_NAMES, "test"})
-
-
-def read_folders(root: Path, options: DataOptions, problems: list[Problem]) -> tuple[Drawings, Classes, Drawings | None]:
-    """Read class folders, in the root or in its parts `train` and `val`, and a `test` part.
-
-    Returns the labelled drawings, their classes, and the drawings to predict.
-    """
-    if options.group_column is not None:
-        text = "class folders have no group column. Write a table, or leave `folds.group_column` out."
-        problems.append(Problem("missing_column", root.name, text))
-    train = root / "train" if (root / "train").is_dir() else root
-    val = next((root / name for name in VAL_NAMES if (root / name).is_dir()), None)
-    skip = SPLIT_NAMES if train == root else frozenset[str]()
-    parts = [_class_folders(part, root, skip, problems) for part in (train, val) if part is not None]
-    paths, files, names = parts[0] if val is None else (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    owners = [root.name if part == root else f"{root.name}/{part.name}" for part in (train, val) if part is not None]
-    first_val = len(parts[0][0])
-    targets, good, classes, faults = encode_labels(names, None, lambda i: f"{owners[int(i >= first_val)]}/{paths[i]}")
-    problems += [*faults, *find_gaps(root.name, classes), *_merged_folders(root.name, names)]
-    given_val = None if val is None else np.arange(len(paths)) >= first_val
-    if val is not None:
-        paths = _with_part_names(paths, first_val, val.name)
-    test = _test_folder(root, classes, problems) if (root / "test").is_dir() else None
-    return Drawings(paths, files, targets, None, given_val).select(good), classes, test
-
-
-def list_drawings(part: Path, root: Path, problems: list[Problem]) -> Drawings:
-    """List the drawings of a part whose folders aren't classes, without targets; links may not lead out of the root."""
-    paths, faulty = list_images(part, root)
-    problems += faulty
-    return Drawings(paths, _files_below(part, paths))
-
-
-def _files_below(folder: Path, paths: Strings) -> Strings:
-    return np.strings.add(np.array(f"{folder.as_posix()}/", STRING), paths)
-
-
-def _class_folders(part: Path, root: Path, skip: frozenset[str], problems: list[Problem]) -> tuple[Strings, Strings, Strings]:
-    """Return relative paths, files and class folders' names of a part's drawings."""
-    paths, faulty = list_images(part, root, skip)
-    problems += faulty
-    inside = np.strings.find(paths, "/") >= 0
-    loose = paths[~inside]
-    if len(loose):
-        text = f"left out {len(loose)} image(s) in no class folder, such as {loose[0]!r}. Move them into one."
-        problems.append(Problem("image_without_class", part.name, text, "warning"))
-        paths = paths[inside]
-    return paths, _files_below(part, paths), _first_folders(paths)
-
-
-def _with_part_names(paths: Strings, first_val: int, part: str) -> Strings:
-    """Prefix the validation drawings' paths with the part if a training drawing has an equal path."""
-    train, val = paths[:first_val], paths[first_val:]
-    if {*train.tolist()}.isdisjoint(val.tolist()):
-        return paths
-    return np.concatenate([train, np.strings.add(np.array(f"{part}/", STRING), val)])
-
-
-def _first_folders(paths: Strings) -> Strings:
-    """Return the first folder of each relative path; "" if it has none."""
-    names = np.empty(len(paths), STRING)
-    for i, path in enumerate(paths):
-        names[i] = path.rpartition("/")[0].partition("/")[0]
-    return names
-
-
-def _merged_folders(where: str, names: Strings) -> list[Problem]:
-    """Warn of folders whose names differ only in Unicode form or outer spaces."""
-    forms: dict[str, list[str]] = {}
-    for raw in sorted(factorise(names)[1]):
-        forms.setdefault(clean_name(raw), []).append(raw)
-    text = "{} folders have this name in different Unicode forms or with outer spaces; they are taken as one class."
-    return [
-        Problem("merged_folders", f"{where}/{name}", text.format(len(raws)), "warning")
-        for name, raws in forms.items()
-        if len(raws) > 1
-    ]
-
-
-def _test_folder(root: Path, classes: Classes, problems: list[Problem]) -> Drawings:
-    """Read the test part's drawings, with targets if all lie in folders named as classes."""
-    test = list_drawings(root / "test", root, problems)
-    names = _first_folders(test.image_paths)
-    targets, known, _ = encode_with(classes, names, None, lambda i: test.image_paths[i])
-    if known.any() and not known.all():
-        strange = sorted(set(names[~known]))
-        text = (
-            f"{(~known).sum()} image(s) lie in no training class's folder ({quoted(strange, 5)}), so targets are taken "
-            "as unknown. Rename the folders if they are meant as classes."
-        )
-        problems.append(Problem("test_classes", "test", text, "warning"))
-    return replace(test, targets=targets) if len(test) and known.all() else test
