@@ -99,6 +99,7 @@ def check_data(
             continue
         decoded[name], broken = _decode(name, drawings, signatures, pixel_limit, progress)
         problems += [Problem(f"broken_{kind}", f"{name} {path}", text, options.missing) for kind, path, text in broken]
+    problems += _unreadable_classes(dataset, decoded["train"])
     counts = {**_counts(dataset, decoded), "broken": sum(problem.kind.startswith("broken_") for problem in problems)}
     log.info("%s: %s layout, %d training and %d test drawings", root, counts["layout"], counts["n_train"], counts["n_test"])
     if signatures is None:
@@ -132,6 +133,17 @@ def _decode(
         broken += [(int(present[read[one.index]]), one.kind, one.message) for one in undecoded]
         digests[[row for row, _, _ in broken]] = b""
     return digests, [(kind, str(drawings.image_paths[row]), text) for row, kind, text in sorted(broken)]
+
+
+def _unreadable_classes(dataset: Dataset, digests: Shaped[np.ndarray, " n"]) -> list[Problem]:
+    """Warn of classes that have drawings, none of which can be read."""
+    targets = np.asarray(dataset.train.targets, np.int64)
+    all_counts, whole = (np.bincount(rows, minlength=len(dataset.class_names)) for rows in (targets, targets[digests != b""]))
+    text = "none of its {} drawing(s) can be read, so it can't be trained. Fetch them again; until then its number stays."
+    return [
+        Problem("unreadable_class", f"class {dataset.class_names[index]!r}", text.format(all_counts[index]), "warning")
+        for index in np.flatnonzero((all_counts > 0) & (whole == 0))
+    ]
 
 
 def _counts(dataset: Dataset, decoded: dict[str, Shaped[np.ndarray, " n"]]) -> dict[str, Any]:

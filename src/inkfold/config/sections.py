@@ -101,7 +101,9 @@ class DataSettings(Section):
     @model_validator(mode="after")
     def _labels_come_from_one_place(self) -> "DataSettings":
         if self.class_level is not None and self.label_pattern is not None:
-            raise ValueError("expected class_level or label_pattern, not both: a label is a folder's name or a piece of the path")
+            raise ValueError(
+                "expected class_level or label_pattern, not both: a label is a folder's name or a piece of the path"
+            )
         return self
 
 

@@ -1,5 +1,7 @@
-"""Reads drawings in folders: class folders, in the root or in its parts, with or without folders for people above or below
-them, and folders whose files have the labels in their names."""
+"""Reads drawings in folders: class folders, in the root or in its parts, and files that have the labels in their names.
+
+Folders for people or days may lie above the class folders, or below them.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -110,8 +112,8 @@ def read_folders(root: Path, options: DataOptions, problems: list[Problem]) -> P
     """
     if options.group_column is not None:
         text = (
-            "class folders have no group column. Write a table, leave `folds.group_column` out, or find the group in the paths: "
-            "`data.label_pattern=REGEX` with (?P<label>...) and (?P<group>...)."
+            "class folders have no group column. Write a table, leave `folds.group_column` out, or find the group in the "
+            "paths: `data.label_pattern=REGEX` with (?P<label>...) and (?P<group>...)."
         )
         problems.append(Problem("missing_column", root.name, text))
     parts = find_parts(root)
@@ -145,7 +147,8 @@ def _read_labels(rows: _Rows, train_parts: int, root: Path, options: DataOptions
         return _labels_of_names(rows, options.label_pattern, root, problems)
     tree = FolderTree.of_paths(rows.paths)
     train = tree if rows.owner.max(initial=0) < train_parts else FolderTree.of_paths(rows.paths[rows.owner < train_parts])
-    choice = choose_level(train, root.name, options.class_level)
+    above = len(rows.owners[0].relative_to(root).parts)
+    choice = choose_level(train, root.name, options.class_level, above)
     problems += [] if choice.problem is None else [choice.problem]
     known, names = _names_at(tree, choice.level)
     for number, owner in enumerate(rows.owners):
@@ -178,9 +181,8 @@ def _names_at(tree: FolderTree, level: int) -> tuple[Bool[np.ndarray, " drawings
 def _without_class(paths: Strings, part: str, level: int) -> list[Problem]:
     if not len(paths):
         return []
-    text = f"left out {len(paths)} image(s) in no class folder, such as {paths[0]!r}. Move them into one."
-    if level > 1:
-        text = f"left out {len(paths)} image(s) above the {ordinal(level)} folder, the class, such as {paths[0]!r}. Move them into one."
+    place = f"above the {ordinal(level)} folder, the class" if level > 1 else "in no class folder"
+    text = f"left out {len(paths)} image(s) {place}, such as {paths[0]!r}. Move them into one."
     return [Problem("image_without_class", part, text, "warning")]
 
 
@@ -197,8 +199,8 @@ def _parts_below_classes(
     if (tests | vals).all():
         return None, None
     text = (
-        f"the {below.ordinal} folder is read as the part: {quoted(below.names, 5)}; {int(tests.sum())} drawings are for the test "
-        f"and {int(vals.sum())} for validation."
+        f"the {below.ordinal} folder is read as the part: {quoted(below.names, 5)}; {int(tests.sum())} drawings are for the "
+        f"test and {int(vals.sum())} for validation."
     )
     problems.append(Problem("parts_below", root.name, text, "warning"))
     return tests if tests.any() else None, vals if vals.any() else None
@@ -222,9 +224,7 @@ def _encode(
     all_targets = np.zeros(len(paths), np.int64)
     all_targets[place] = targets[: len(place)]
     labels.known[place] = good[: len(place)]
-    drawings = Drawings(
-        rows.unique_paths(), rows.files(), all_targets, labels.groups, given_val, labels.proposed_groups
-    )
+    drawings = Drawings(rows.unique_paths(), rows.files(), all_targets, labels.groups, given_val, labels.proposed_groups)
     return drawings, classes
 
 
@@ -308,8 +308,8 @@ def _test_of_names(
     targets, known, _ = encode_with(classes, fields.labels, None, lambda i: paths[i])
     if known.any() and not known.all():
         text = (
-            f"`data.label_pattern` finds no training class in {(~known).sum()} path(s), such as {paths[~known][0]!r}, so targets "
-            "are taken as unknown."
+            f"`data.label_pattern` finds no training class in {(~known).sum()} path(s), such as {paths[~known][0]!r}, so "
+            "targets are taken as unknown."
         )
         problems.append(Problem("test_classes", "test", text, "warning"))
     if len(test) and known.all():

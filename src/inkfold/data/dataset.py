@@ -22,6 +22,7 @@ import numpy as np
 
 from inkfold.data.layouts import detect_layout, read_parts
 from inkfold.data.paths import IMAGE_SUFFIXES, list_images, names_suggest_groups
+from inkfold.data.proposals import propose_reading
 from inkfold.data.spellings import similar_classes
 from inkfold.data.submission import read_test_targets
 from inkfold.data.types import DataOptions, Dataset, Drawings, Parts, SampleSubmission
@@ -69,8 +70,10 @@ def read_dataset(root: str | Path, options: DataOptions | None = None, *, strict
     if not any(problem.severity == "error" for problem in problems):
         problems += _class_problems(base, parts)
     problems += _similar_classes(parts, layout)
-    if options.group_column is None and parts.train.targets is not None:
-        problems += _group_hint(parts.train)
+    problems += _group_hint(parts, layout, options)
+    if layout == "folder":
+        unreadable = {"no_images", "single_class"} & {problem.kind for problem in problems}
+        problems += propose_reading(base, parts, options, readable=not unreadable)
     if strict and any(problem.severity == "error" for problem in problems):
         raise DataError(problems)
     names, values = parts.classes.names, parts.classes.values
@@ -144,12 +147,21 @@ def _similar_classes(parts: Parts, layout: str) -> list[Problem]:
     return similar_classes(parts.classes.names, counts, remedy)
 
 
-def _group_hint(train: Drawings) -> list[Problem]:
-    assert train.targets is not None
-    if not names_suggest_groups(train.image_paths, train.targets):
+def _group_hint(parts: Parts, layout: str, options: DataOptions) -> list[Problem]:
+    """Say that file names suggest groups, where neither the user nor a folder names any."""
+    train = parts.train
+    if options.group_column is not None or train.groups is not None or train.proposed_groups is not None:
         return []
+    if train.targets is None or not names_suggest_groups(train.image_paths, train.targets):
+        return []
+    remedy = "Name the column that says which belong together: `folds.group_column=NAME`."
+    if layout == "folder":
+        remedy = (
+            "Find what they share in the path: `data.label_pattern=REGEX` with (?P<label>...) for the class and (?P<group>...) "
+            "for the origin, or write a table and name its column: `folds.group_column=NAME`."
+        )
     text = (
         f"file names such as {train.image_paths[0]!r} suggest several drawings of one origin: folds that split them "
-        "make the accuracy optimistic. Name the column that says which belong together: `folds.group_column=NAME`."
+        f"make the accuracy optimistic. {remedy}"
     )
     return [Problem("groups_suggested", "image paths", text, "warning")]

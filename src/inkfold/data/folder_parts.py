@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
 
-from inkfold.data.name_kinds import Role, exact_role, role_in_name
+from inkfold.data.name_kinds import Role, exact_role, is_filler, role_in_name
 from inkfold.data.paths import IMAGE_SUFFIXES, is_junk
 from inkfold.data.tables import quoted
 from inkfold.errors import Problem
 
+FEW = 4  # folders, where the one with drawings is looked for
 PEEK_FOLDERS = 200  # folders are looked into until one holds a drawing, at most so many
 
 
@@ -74,10 +75,14 @@ def find_parts(root: Path) -> PartFolders:
     parts = _parts_of(root, names)
     if parts is not None:
         return parts
-    if len(names) == 1 and not look_into(root).drawings and (inner := _parts_of(root / names[0], subfolders(root / names[0]))):
-        text = f"the parts {quoted(_part_names(inner), 5)} are read from the folder {names[0]!r}, the only one here."
-        inner.problems.insert(0, Problem("parts_below", root.name, text, "warning"))
-        return inner
+    if len(names) <= FEW and not look_into(root).drawings:
+        names = [name for name in names if look_into(root / name).any]
+        if len(names) == 1 and (inner := _parts_of(root / names[0], subfolders(root / names[0]))):
+            text = (
+                f"the parts {quoted(_part_names(inner), 5)} are read from the folder {names[0]!r}, the only one with drawings."
+            )
+            inner.problems.insert(0, Problem("parts_below", root.name, text, "warning"))
+            return inner
     return PartFolders(root, (root,))
 
 
@@ -146,6 +151,9 @@ def _parts_of(root: Path, names: Sequence[str]) -> PartFolders | None:
             problems.append(Problem("joined_parts", root.name, text, "warning"))
     if parts["train"]:
         problems += _beside(root, parts["train"], [*others, *classes], inside)
+    elif not others and not classes and not look_into(root).drawings:
+        problems.append(_without_training(root, [*kept], read=bool(parts["val"])))
+        parts |= {"train": parts["val"], "val": ()}
     return PartFolders(root, parts["train"] or (root,), parts["val"], parts["test"], frozenset(kept), problems)
 
 
@@ -167,10 +175,10 @@ def _is_class(name: str, roles: Mapping[str, Role], inside: Mapping[str, Content
     """Return whether a folder with a part's name is a class, by what it holds and what the folders beside it hold."""
     here = inside[name]
     if not here.any:
-        return roles[name] == "train" and any(inside[other].drawings for other in others)
+        return roles[name] == "train" and any(inside[other].drawings and not is_filler(other) for other in others)
     if here.drawings and not here.deeper:
         has_training = any(role == "train" and inside[other].deeper for other, role in roles.items())
-        return not has_training and any(inside[other].drawings for other in others)
+        return not has_training and any(inside[other].drawings and not is_filler(other) for other in others)
     # Folders below all of them, such as one for each person: alike in a class `train`, and in the classes beside it.
     alike = [other for other in others if 2 * len(inside[other].folders & here.folders) >= len(here.folders)]
     return len(roles) == 1 and not here.drawings and bool(alike) and not here.folders & {*others}
@@ -178,7 +186,7 @@ def _is_class(name: str, roles: Mapping[str, Role], inside: Mapping[str, Content
 
 def _read_as_class(root: Path, name: str, others: Sequence[str]) -> Problem:
     text = (
-        f"is read as a class, not as a part, since it holds what the folders beside it hold ({quoted(others, 3)}). If it is a "
+        f"is read as a class, not as a part: it holds drawings as the folders beside it do ({quoted(others, 3)}). If it is a "
         "part, move the class folders into a folder `train` beside it."
     )
     return Problem("part_as_class", f"{root.name}/{name}", text, "warning")
@@ -198,10 +206,18 @@ def _beside(root: Path, train: Sequence[Path], others: Sequence[str], inside: Ma
         )
         return [Problem("part_or_class", f"{root.name}/{name}", text)]
     text = (
-        f"left out {len(others)} folder(s) with drawings beside the parts: {quoted(others, 5)}. Move them into {name!r} if they "
-        "are classes."
+        f"left out {len(others)} folder(s) with drawings beside the parts: {quoted(others, 5)}. Move them into {name!r} if "
+        "they are classes."
     )
     return [Problem("folders_beside_parts", root.name, text, "warning")]
+
+
+def _without_training(root: Path, names: Sequence[str], *, read: bool) -> Problem:
+    text = f"there is no training part beside {quoted(names)}. "
+    if read:
+        return Problem("no_training_part", root.name, text + "The validation part is trained on.", "warning")
+    text += f"If its folders are the classes, give it alone: `data={root / names[0]}`."
+    return Problem("no_training_part", root.name, text)
 
 
 def _part_names(parts: PartFolders) -> list[str]:

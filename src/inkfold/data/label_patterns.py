@@ -74,7 +74,7 @@ def read_fields(pattern: str, paths: Strings) -> NameFields:
 
 def _search(pattern: str, paths: list[str]) -> list[Any]:
     try:
-        result = subprocess.run(
+        result = subprocess.run(  # noqa: S603 - this program, without a shell
             [sys.executable, "-I", "-S", "-c", PROGRAM],
             input=json.dumps([pattern, paths]),
             capture_output=True,

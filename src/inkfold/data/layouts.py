@@ -1,5 +1,6 @@
 """Reads each layout that people store drawings in (a competition's tables, any table, class folders) into the same parts."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, final
@@ -12,7 +13,19 @@ from inkfold.data.labels import Classes, encode_labels, encode_with, find_gaps
 from inkfold.data.paths import FileFinder, choose_base, find_files
 from inkfold.data.spellings import merged_labels, whole_numbers
 from inkfold.data.submission import read_sample
-from inkfold.data.tables import STRING, Strings, Table, Where, empty_cell, find_repeats, missing_column, try_table
+from inkfold.data.table_proposals import propose_columns, propose_image_root
+from inkfold.data.tables import (
+    STRING,
+    Strings,
+    Table,
+    Where,
+    empty_cell,
+    find_repeats,
+    has_other_separator,
+    missing_column,
+    read_header,
+    try_table,
+)
 from inkfold.data.types import DataOptions, Drawings, Parts
 from inkfold.errors import DataError, Problem
 
@@ -125,12 +138,7 @@ def _train_of_table(
     if options.group_column is not None:
         required[options.group_column] = "folds.group_column"
     label_columns = (options.label_column, options.target_column)
-    table = try_table(tables.train, required, label_columns, problems)
-    if table is not None and not any(column in table.columns for column in label_columns):
-        remedy = "One of them is needed; name it: `data.label_column=NAME` or `data.target_column=NAME`."
-        wanted = f"{label_columns[0]!r} or {label_columns[1]!r}"
-        problems.append(missing_column(table.name, table.available, wanted, remedy))
-        table = None
+    table = _open_table(tables.train, required, label_columns, tables.train_bases, tables.boundary, problems, labelled=True)
     if table is None:
         no_ids, no_names = np.empty(0, np.int64), np.empty(0, STRING)
         return Drawings(no_names, no_names, no_ids), Classes((), no_ids)
@@ -142,6 +150,8 @@ def _train_of_table(
         names, notes = whole_numbers(names, table.name)
         problems += [*notes, *merged_labels(names, table.name)]
     targets, good, classes, label_faults = encode_labels(names, values, table.where)
+    if not (files != "").any() and options.image_root is None:
+        problems += propose_image_root(table.name, paths.tolist(), tables.boundary)
     groups = None if options.group_column is None else table.columns[options.group_column]
     problems += [*_empty_cells(paths, "image path", table.where), *faulty, *label_faults]
     problems += [] if label_faults else find_gaps(table.name, classes)
@@ -157,7 +167,8 @@ def _test_of_table(
     tables: _Tables, finder: FileFinder, classes: Classes, options: DataOptions, problems: list[Problem]
 ) -> Drawings | None:
     assert tables.test is not None
-    table = try_table(tables.test, {options.path_column: "data.path_column"}, tables.test_labels, problems)
+    required = {options.path_column: "data.path_column"}
+    table = _open_table(tables.test, required, tables.test_labels, tables.test_bases, tables.boundary, problems)
     if table is None:
         return None
     paths = table.columns[options.path_column]
@@ -177,6 +188,40 @@ def _test_of_table(
         problems += faults
         good &= labelled
     return Drawings(paths, files, targets).select(good)
+
+
+def _open_table(
+    path: Path,
+    required: Mapping[str, str],
+    labels: Sequence[str],
+    bases: Sequence[Path],
+    boundary: Path,
+    problems: list[Problem],
+    *,
+    labelled: bool = False,
+) -> Table | None:
+    """Read the columns of a table; report all that it lacks together, each with the column that may be meant."""
+    try:
+        available = read_header(path)
+    except DataError as error:
+        problems += error.problems
+        return None
+    missing = {column: setting for column, setting in required.items() if column not in available}
+    if labelled and not any(column in available for column in labels):
+        missing[labels[0]] = "data.label_column"
+    if not missing:
+        return try_table(path, required, labels, problems)
+    if has_other_separator(available):  # one problem then, whatever else is missing
+        missing = {column: missing[column] for column in list(missing)[:1]}
+    proposals = propose_columns(path, bases, boundary, missing)
+    for column, setting in missing.items():
+        wanted, remedy = repr(column), "Name the right one: "
+        option = f"`{setting}=NAME`."
+        if setting == "data.label_column":
+            wanted, remedy = f"{labels[0]!r} or {labels[1]!r}", "One of them is needed; name it: "
+            option = "`data.label_column=NAME` or `data.target_column=NAME`."
+        problems.append(missing_column(path.name, available, wanted, remedy + proposals.get(column, option)))
+    return None
 
 
 def _empty_cells(column: Strings, what: str, where: Where) -> list[Problem]:

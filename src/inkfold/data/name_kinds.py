@@ -9,6 +9,11 @@ from typing import Final, Literal, TypeAlias
 
 Role: TypeAlias = Literal["train", "val", "test"]
 
+
+def _all(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
 ROLES: Final[dict[str, Role]] = {
     "train": "train",
     "training": "train",
@@ -20,18 +25,23 @@ ROLES: Final[dict[str, Role]] = {
     "testing": "test",
 }
 # Words that say nothing about which data they are, in names such as "Training Data" and "test_images".
-FILLERS = frozenset("data dataset set sets image images img imgs picture pictures drawing drawings sketch sketches".split())
-FILLERS |= frozenset("split part folder files png jpg jpeg the".split())
+FILLERS = _all("data dataset set sets image images img imgs picture pictures drawing drawings sketch sketches")
+FILLERS |= _all("split part folder files png jpg jpeg the")
 # Words before the number or name of a person, a time or a bundle: "user.17", "Participant_anna", "day 3".
-GROUP_WORDS = frozenset("user users person people participant subject student pupil child kid artist author writer".split())
-GROUP_WORDS |= frozenset("drawer annotator volunteer respondent contributor player anon anonymous uid userid worker".split())
-GROUP_WORDS |= frozenset("session day week month year date batch scan sheet page notebook round trial group fold shard".split())
-GROUP_WORDS |= frozenset("chunk bundle device tablet".split())
-CALENDAR = frozenset("monday tuesday wednesday thursday friday saturday sunday january february march april may".split())
-CALENDAR |= frozenset("june july august september october november december".split())
+GROUP_WORDS = _all("user users person people participant subject student pupil child kid artist author writer")
+GROUP_WORDS |= _all("drawer annotator volunteer respondent contributor player anon anonymous uid userid worker")
+GROUP_WORDS |= _all("session day week month year date batch scan sheet page notebook round trial group fold shard")
+GROUP_WORDS |= _all("chunk bundle device tablet")
+CALENDAR = _all("monday tuesday wednesday thursday friday saturday sunday january february march april may")
+CALENDAR |= _all("june july august september october november december")
+# What kinds of pictures are called, where all names of a level are among them: "photo", "sketch".
+LOOKS = _all("photo photos sketch sketches real clipart infograph painting paintings quickdraw cartoon art")
+LOOKS |= _all("drawing drawings original originals augmented augmentation raw processed clean noisy scanned")
+LOOKS |= _all("digital paper photographed cropped rendered synthetic handdrawn")
 # Words before the number of a class: "class_3", "Letter 12".
-CLASS_WORDS = frozenset("class classe klasse clase category cat_id label digit letter character char symbol shape".split())
+CLASS_WORDS = _all("class classe klasse clase category cat_id label digit letter character char symbol shape")
 MOST = 0.8
+SAMPLE = 2000
 WORD = re.compile(r"[^\W\d_]+")
 CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 SYNSET = re.compile(r"n[0-9]{8}")
@@ -42,7 +52,7 @@ MIXED = re.compile(r"[0-9][^\W\d_]|[^\W\d_][0-9]")
 class NameKind(IntEnum):
     """What the names of one level of folders, or of one field of file names, are; the highest kind names classes best."""
 
-    GROUPS = 1  # people, days, batches
+    GROUPS = 1  # people, days, batches, kinds of pictures
     NUMBERS = 2  # numbers, hashes, dates: classes only where nothing else can be
     WORDS = 3
 
@@ -68,13 +78,22 @@ def role_in_name(name: str) -> tuple[Role, tuple[str, ...]] | None:
     return (roles[0], tuple(rest)) if len(roles) == 1 else None
 
 
+def is_filler(name: str) -> bool:
+    """Return whether a name says nothing about what is in a folder, as `images` and `Data set` do."""
+    return all(word in FILLERS for word in words_of(name)) and any(map(str.isalpha, name))
+
+
 def kind_of(names: Collection[str]) -> NameKind:
     """Decide what distinct names are: words, numbers, or people, days and batches.
 
     Args:
-        names: Distinct names of folders, or of one field of file names.
+        names: Distinct names of folders, or of one field of file names; of very many, some are looked at.
     """
+    if len(names) > SAMPLE:
+        names = sorted(names)[:: len(names) // SAMPLE]
     grouped = sum(_is_group(name) for name in names)
+    if all("".join(words_of(name)) in LOOKS for name in names):
+        return NameKind.GROUPS
     if grouped >= MOST * len(names):
         return NameKind.GROUPS
     stems = Counter(_stem(name) for name in names if any(map(str.isdigit, name)) and not _names_class(name))

@@ -23,9 +23,12 @@ from inkfold.errors import Problem
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 # Files that are surely no drawings: a folder of nothing else is no class.
-OTHER_SUFFIXES = frozenset(".txt .md .rst .csv .tsv .json .jsonl .xml .yaml .yml .toml .html .htm .py .pyc .ipynb .js".split())
-OTHER_SUFFIXES |= frozenset(".sh .bat .c .h .cpp .java .m .mat .r .zip .tar .gz .tgz .bz2 .xz .7z .rar .log .cfg .ini".split())
-OTHER_SUFFIXES |= frozenset(".doc .docx .xls .xlsx .ppt .pptx .parquet .pq .db .sqlite .pkl .pt .pth .onnx .h5 .mp4".split())
+NOT_DRAWINGS = (
+    ".txt .md .rst .csv .tsv .json .jsonl .xml .yaml .yml .toml .html .htm .py .pyc .ipynb .js .sh .bat .c .h .cpp .java .m "
+    ".mat .r .zip .tar .gz .tgz .bz2 .xz .7z .rar .log .cfg .ini .doc .docx .xls .xlsx .ppt .pptx .parquet .pq .db .sqlite "
+    ".pkl .pt .pth .onnx .h5 .mp4"
+)
+OTHER_SUFFIXES = frozenset(NOT_DRAWINGS.split())
 JUNK_NAMES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"})
 PROBE_ROWS = 50
 SEPARATE_FAULTS = 20

@@ -69,21 +69,17 @@ def _letters_of_two_cases(names: Sequence[str]) -> bool:
     return all(len(name) == 1 for name in names) and len(set(map(_one_width, names))) == len(names)
 
 
-def _key(name: str) -> str:
-    for change in DIFFERENCES.values():
-        name = change(name)
-    return _one_blank(name)
+def _key(name: str, but: str = "") -> str:
+    """Even out all differences, but one."""
+    for word, change in DIFFERENCES.items():
+        name = name if word == but else change(name)
+    return name
 
 
 def _difference(names: Sequence[str]) -> str:
-    """Name what must be evened out until the spellings are equal."""
-    needed = []
-    for word, change in DIFFERENCES.items():
-        changed = [change(name) for name in names]
-        if len(set(changed)) < len(set(names)):
-            needed.append(word)
-        names = changed
-    return " and ".join(needed)
+    """Name the differences that keep the spellings apart where they aren't evened out."""
+    needed = [word for word in DIFFERENCES if len({_key(name, but=word) for name in names}) > 1]
+    return " and ".join(needed or list(DIFFERENCES)[:2])
 
 
 def merged_labels(column: Strings, where: str) -> list[Problem]:
@@ -95,8 +91,8 @@ def merged_labels(column: Strings, where: str) -> list[Problem]:
         Problem(
             "merged_labels",
             f"{where} class {name!r}",
-            f"written in {len(raws)} ways, with outer blanks or in different Unicode forms ({', '.join(map(ascii, raws))}); they are "
-            "taken as one class.",
+            f"written in {len(raws)} ways, with outer blanks or in different Unicode forms ({', '.join(map(ascii, raws))}); "
+            "they are taken as one class.",
             "warning",
         )
         for name, raws in sorted(forms.items())
