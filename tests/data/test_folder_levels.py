@@ -65,6 +65,18 @@ def test_numbered_class_folders_with_the_name_inside_are_one_reading():
     assert (choice.level, choice.groups) == (2, None)
 
 
+def test_two_names_for_each_class_are_both_shown_unless_they_share_a_word():
+    def problem(*folders):
+        paths = [f"{folder}/{k}.png" for folder in folders for k in range(3)]
+        return choose_level(FolderTree.of_paths(np.array(paths, dtype=STRING)), "data").problem
+
+    said = problem("anna/cat", "ben/dog", "carl/owl")
+    assert said.severity == "warning"
+    assert "`data.class_level=2`" in said.message
+    assert problem("cat/cat pictures", "dog/dogs", "owl/owl") is None
+    assert problem("cat/images", "dog/pictures") is None
+
+
 def test_a_folder_for_each_drawing_names_no_class():
     paths = [f"{name}/{name} {letter}/view.png" for name in WORDS for letter in "abcdef"]
     assert choose_level(FolderTree.of_paths(np.array(paths, dtype=STRING)), "data").level == 1

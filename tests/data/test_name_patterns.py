@@ -75,6 +75,11 @@ def test_names_without_labels_propose_nothing(names):
     assert propose(*names) == []
 
 
+def test_names_that_are_the_label_alone_are_proposed_below_folders_of_people():
+    [proposal] = propose(*[f"user{u}/{word}.png" for u in range(4) for word in WORDS], in_folders=True)
+    assert (proposal.classes, proposal.groups) == (WORDS, ("user0", "user1", "user2", "user3"))
+
+
 def test_folders_of_people_are_the_group():
     paths = {f"user{u}/{word}_{i}.png": (word, f"user{u}") for u in range(4) for word in WORDS for i in range(3)}
     [proposal] = propose(*paths, in_folders=True)

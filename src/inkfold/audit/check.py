@@ -52,7 +52,7 @@ class Checkup:
     def can_skip(self) -> bool:
         """Whether `data.on_broken=skip` would leave out all that hinders training."""
         errors = [problem for problem in self.problems if problem.severity == "error"]
-        return all(problem.kind.startswith("broken_") or problem.kind == "missing_file" for problem in errors)
+        return all(_is_broken_drawing(problem) or problem.kind == "missing_file" for problem in errors)
 
     def as_json(self) -> dict[str, Any]:
         """Return the findings as JSON values."""
@@ -61,6 +61,10 @@ class Checkup:
         ]
         groups = {} if self.groups is None else {"duplicates": [group.as_json() for group in self.groups]}
         return {"ok": self.ok, **self.counts, "problems": problems, **groups}
+
+
+def _is_broken_drawing(problem: Problem) -> bool:
+    return problem.kind.startswith("broken_") and problem.kind not in ("broken_csv", "broken_parquet")
 
 
 def check_data(
@@ -100,7 +104,7 @@ def check_data(
         decoded[name], broken = _decode(name, drawings, signatures, pixel_limit, progress)
         problems += [Problem(f"broken_{kind}", f"{name} {path}", text, options.missing) for kind, path, text in broken]
     problems += _unreadable_classes(dataset, decoded["train"])
-    counts = {**_counts(dataset, decoded), "broken": sum(problem.kind.startswith("broken_") for problem in problems)}
+    counts = {**_counts(dataset, decoded), "broken": sum(map(_is_broken_drawing, problems))}
     log.info("%s: %s layout, %d training and %d test drawings", root, counts["layout"], counts["n_train"], counts["n_test"])
     if signatures is None:
         return Checkup(dataset, tuple(problems), counts)

@@ -233,7 +233,10 @@ def _merged_folders(where: str, names: Strings) -> list[Problem]:
     forms: dict[str, list[str]] = {}
     for raw in sorted(factorise(names)[1]):
         forms.setdefault(clean_name(raw), []).append(raw)
-    text = "{} folders have this name in different Unicode forms or with outer spaces; they are taken as one class."
+    text = (
+        "{} folders have this name in different Unicode forms or with outer spaces; they are taken as one class. Rename them "
+        "if they are two."
+    )
     return [
         Problem("merged_folders", f"{where}/{name}", text.format(len(raws)), "warning")
         for name, raws in forms.items()

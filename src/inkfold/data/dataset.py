@@ -5,13 +5,20 @@ are whole numbers, by number; else by the code points of the names (NFC, strippe
 folders nor the locale changes it. Rows are named by their number in the table, from 1, the header not counted.
 No drawing is decoded here.
 
-    dataset     read_dataset, and checks of the whole
-    layouts     competition | table | folder -> parts
-    submission  the sample submission, the test rows' true targets
-    types       Drawings, Dataset, DataOptions
-    labels      label columns -> class indices
-    paths       the files that tables and folders name
-    tables      CSV or Parquet -> columns of text
+    dataset          read_dataset, and checks of the whole
+    layouts          competition | table | folder -> parts
+    class_folders    the layout folder: class folders, or labels in file names
+    folder_parts     which folders are parts (train, val, test)
+    folder_levels    which level of folders names the classes
+    label_patterns   labels, groups and ids by the user's regular expression
+    proposals        how else a folder may be read; from name_patterns and table_proposals
+    spellings        class names that are probably one class in two spellings
+    name_kinds       words, numbers, people, names of parts
+    submission       the sample submission, the test rows' true targets
+    types            Drawings, Dataset, DataOptions
+    labels           label columns -> class indices
+    paths            the files that tables and folders name
+    tables           CSV or Parquet -> columns of text
 """
 
 import logging

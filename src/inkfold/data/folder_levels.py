@@ -12,7 +12,7 @@ from typing import final
 import numpy as np
 from jaxtyping import Int64
 
-from inkfold.data.name_kinds import NameKind, exact_role, first_names, kind_of
+from inkfold.data.name_kinds import NameKind, exact_role, first_names, is_filler, kind_of, words_of
 from inkfold.data.tables import Strings
 from inkfold.errors import Problem
 
@@ -171,6 +171,7 @@ class _Cells:
         deep = [i for i, folder in enumerate(tree.folders) if len(folder) >= depth]
         self.drawings = int(tree.counts[deep].sum())
         self.levels: list[Level] = []
+        self.twins: dict[int, Level] = {}  # by a level's number, another one of words that divides the drawings alike
         self._codes: list[np.ndarray] = []
         for number in range(1, depth + 1):
             names, codes = np.unique([tree.folders[i][number - 1] for i in deep], return_inverse=True)
@@ -188,14 +189,18 @@ class _Cells:
                 kept.append(level)
             elif twin.kind < level.kind:
                 kept[kept.index(twin)] = level
+            elif twin.kind == level.kind == NameKind.WORDS and not self._named_alike(twin, level):
+                self.twins[twin.number] = level
         return kept
-
-    def are_crossed(self, first: Level, second: Level) -> bool:
-        """Return whether names of the second level stand under several of the first."""
-        return self._pairs(first, second) > len(second.names)
 
     def _same_division(self, first: Level, second: Level) -> bool:
         return len(first.names) == len(second.names) == self._pairs(first, second)
+
+    def _named_alike(self, first: Level, second: Level) -> bool:
+        """Return whether most names share a word, as `cat/cat pictures` do, or say nothing."""
+        pairs = {(int(a), int(b)) for a, b in zip(self._codes[first.number - 1], self._codes[second.number - 1], strict=True)}
+        named = ((first.names[a], second.names[b]) for a, b in pairs)
+        return 2 * sum(is_filler(b) or bool({*words_of(a)} & {*words_of(b)}) for a, b in named) >= len(pairs)
 
     def _pairs(self, first: Level, second: Level) -> int:
         keys = self._codes[first.number - 1] * len(second.names) + self._codes[second.number - 1]
@@ -213,13 +218,17 @@ def _groups(cells: _Cells, candidates: Sequence[Level], chosen: int) -> Level | 
 
 def _understood(cells: _Cells, chosen: int, groups: Level | None, above: int, where: str) -> Problem | None:
     """Say which level was taken, and why; None for the first one without another reading."""
-    if chosen == 1 and groups is None:
+    twin = cells.twins.get(chosen)
+    if chosen == 1 and groups is None and twin is None:
         return None
     level = cells.levels[chosen - 1]
     text = f"the {level.ordinal} folder is read as the class: {_count(level)}"
-    if groups is None:
+    if twin is not None:
+        text += f"; the {twin.ordinal} one divides the drawings alike, and has other names ({first_names(twin.names)})."
+        text += f" Take those by `data.class_level={twin.number}`."
+    if groups is None and twin is None:
         text += ". The folders above it are a single one, one for each class, or parts."
-    else:
+    if groups is not None:
         what = {
             NameKind.GROUPS: "people, days, batches or kinds of pictures",
             NameKind.NUMBERS: "numbers",

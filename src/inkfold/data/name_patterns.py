@@ -27,6 +27,7 @@ LOOSE: Final = (
     r"(?P<label>[^/]+?)-(?P<group>[^-/]+)-[0-9]+\.[^./]+$",
     r"(?P<label>[^/]+?)_(?P<group>[^_/]+)_[0-9]+\.[^./]+$",
     r"[0-9]+[-_ .]+(?P<label>[^/]*?[^\W\d_])(?:[-_ .]*\(?[0-9]+\)?)?\.[^./]+$",
+    r"(?P<label>[^/]+)\.[^./]+$",  # in several folders
 )
 PREFERRED = (NameKind.GROUPS, NameKind.WORDS, NameKind.NUMBERS)  # as groups
 

@@ -92,7 +92,7 @@ def merged_labels(column: Strings, where: str) -> list[Problem]:
             "merged_labels",
             f"{where} class {name!r}",
             f"written in {len(raws)} ways, with outer blanks or in different Unicode forms ({', '.join(map(ascii, raws))}); "
-            "they are taken as one class.",
+            "they are taken as one class. Write them differently if they are two.",
             "warning",
         )
         for name, raws in sorted(forms.items())
