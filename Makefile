@@ -26,6 +26,8 @@ demo: install
 # A file's tests stay together, so that what they share is made once; conftest.py puts the longest files first.
 # Three workers for two cores: tests that wait (for kills, browsers, servers) leave a core free.
 WORKERS ?= 3
+# Compiled modules are kept: each worker, and each interpreter that tests start, would compile all of them anew (7 s a worker).
+test test-all: export PYTHONDONTWRITEBYTECODE =
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: install

@@ -1,11 +1,13 @@
 import gc
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from forks import share_server
 from shared import SharedDirectories
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # the hub's client reads it once, at its import
@@ -19,18 +21,22 @@ settings.load_profile("suite")
 
 # Files whose tests take longest, so that no worker is left alone with one of them at the end. The others follow by name.
 LONGEST = (
-    "finetune/test_train_fold.py",
     "serve/test_site.py",
+    "finetune/test_train_fold.py",
+    "ensemble/test_build.py",
+    "export/test_export.py",
     "test_readme.py",
+    "features/test_process_pool.py",
     "heads/test_fit.py",
     "pipeline/test_train.py",
-    "pipeline/test_run_dir.py",
-    "features/test_ray_cluster.py",
-    "ensemble/test_build.py",
     "search/test_study.py",
-    "features/test_process_pool.py",
+    "pipeline/test_predict.py",
+    "features/test_ray_cluster.py",
+    "pipeline/test_run_dir.py",
+    "audit/test_robustness.py",
+    "ensemble/test_model.py",
+    "ensemble/test_selection.py",
     "finetune/test_network.py",
-    "export/test_export.py",
     "cli/test_main.py",
 )
 
@@ -75,7 +81,9 @@ def quick_collections() -> None:
 def shared_directories(tmp_path_factory: pytest.TempPathFactory) -> SharedDirectories:
     """Give what several tests read; each directory is made once per test run, also with several workers."""
     own = tmp_path_factory.getbasetemp()
-    return SharedDirectories((own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared")
+    directories = SharedDirectories((own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared")
+    share_server(directories.root)
+    return directories
 
 
 @pytest.fixture(scope="session")
@@ -89,6 +97,20 @@ def frozen_run(shared_directories: SharedDirectories) -> Path:
         train(toy_recipe(directory), data=toy_data(directory / "data"), out=directory / "run")
 
     return shared_directories.get("frozen run", make)
+
+
+@pytest.fixture
+def data(tmp_path: Path, frozen_run: Path) -> Path:
+    """Give a copy of the toy data that a test may change."""
+    return shutil.copytree(frozen_run / "data", tmp_path / "data")
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """Give the toy recipe, as a file that a test may change."""
+    from toy import toy_recipe
+
+    return toy_recipe(tmp_path)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,6 +1,12 @@
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
 
-from forks import run_together
+import forks
+from forks import Process, run_together
 from toy import job_of, run_code
 
 
@@ -25,3 +31,18 @@ def test_warnings_are_errors_in_forks_too():
 
 def test_the_parent_of_forks_has_one_thread():
     assert run_code("import os; print(len(os.listdir(f'/proc/{os.getppid()}/task')))") == "1"
+
+
+def test_a_process_beside_the_test_is_heard_and_can_be_stopped():
+    with Process(job_of("import os, time; print(os.getpid(), flush=True); time.sleep(300)")) as process:
+        assert process.stdout.readline() == f"{process.pid}\n"
+        assert run_code("print(1)") == "1", "others run beside it"
+        assert process.kill() == -signal.SIGKILL
+        assert process.stdout.read() == ""
+
+
+def test_a_launchers_worker_runs_the_command_line_in_a_fork():
+    done = subprocess.run(
+        [sys.executable, forks.__file__, "--version"], capture_output=True, text=True, check=True, env=os.environ
+    )
+    assert done.stdout.startswith("inkfold ")

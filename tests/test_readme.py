@@ -24,7 +24,7 @@ def as_in_the_readme(tmp_path, monkeypatch):
     import timm
 
     monkeypatch.chdir(tmp_path)
-    write_sketches(tmp_path / "drawings", train_per_class=8, test_per_class=1, classes=["cat", "house", "sun"])
+    write_sketches(tmp_path / "drawings", train_per_class=5, test_per_class=1, classes=["cat", "house", "sun"])
     (tmp_path / "drawings" / "test").rename(tmp_path / "new-drawings")
     (tmp_path / "drawings" / "test.csv").unlink()
     (tmp_path / "drawings" / "sample_submission.csv").unlink()

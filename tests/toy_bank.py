@@ -4,8 +4,6 @@ import contextlib
 import errno
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from forks import Process
 from inkfold.augment.views import IDENTITY
 from inkfold.features import ray_cluster as cluster
 from inkfold.features.bank import FeatureBank
@@ -26,12 +25,16 @@ from inkfold.models.weights import BackboneInfo, BackboneSpec, resolve_backbone
 from inkfold.runtime.progress import silent
 from inkfold.storage.hashing import digest
 from inkfold.storage.pixels import ImageStore
+from toy import job_of
 
 OPTIONS = ImageOptions(size_px=8)
 DRIVER = """
+import warnings
+warnings.simplefilter("default")  # Ray may warn
 import signal, sys
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever starts tests in the background may have it ignored
+sys.path.insert(0, sys.argv[3])
 import inkfold.features.tasks, inkfold.features.ray_cluster, inkfold.features.process_pool
 import toy_bank
 from inkfold.augment.views import IDENTITY
@@ -227,15 +230,14 @@ def ended(home: Path, on: str, ending: signal.Signals) -> str:
     job, digests = real_bank(home, 64)
     second = plan_chunks(job, {IDENTITY: digests})[1]
     (home / "victim").write_text(name_of(second), encoding="utf-8")
-    command = [sys.executable, "-c", DRIVER, str(home), on]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as driver:
+    tests = str(Path(__file__).parent)
+    with Process(job_of(DRIVER, home, on, tests, PYTHONPATH=tests)) as driver:
         hanging_pid(home)
         while not shard_files(home):
             time.sleep(0.02)
         family = descendants(driver.pid)
-        driver.send_signal(ending)
-        _, errors = driver.communicate(timeout=300)
+        driver.kill(ending)
+        errors = driver.stderr.read()
     until = time.monotonic() + 300
     while left := [pid for pid in family if is_alive(pid)]:
         assert time.monotonic() < until, f"{left} live on"

@@ -9,12 +9,7 @@ from inkfold.audit.check import check_data
 from inkfold.cli import main as cli
 from inkfold.data.dataset import DataOptions
 from inkfold.errors import DataError
-from toy import break_image, read_rows, toy_data, write_rows
-
-
-@pytest.fixture
-def data(tmp_path):
-    return toy_data(tmp_path / "data")
+from toy import break_image, read_rows, write_rows
 
 
 def kinds(checkup):
@@ -141,3 +136,32 @@ def test_a_folder_without_a_data_set_is_an_error(tmp_path):
     assert not checkup.ok
     assert checkup.counts["n_train"] == 0
     json.dumps(checkup.as_json(), allow_nan=False)
+
+
+def test_a_class_without_a_readable_drawing_is_named_and_keeps_its_number(data):
+    for file in (data / "train/fish").iterdir():
+        break_image(file)
+    checkup = check_data(data, DataOptions(on_broken="skip"), duplicates=False)
+    [problem] = [problem for problem in checkup.problems if problem.kind == "unreadable_class"]
+    assert (problem.where, problem.severity) == ("class 'fish'", "warning")
+    assert "none of its 6 drawing(s) can be read" in problem.message
+    assert checkup.counts["class_names"] == ["apple", "fish", "house"]
+
+
+def test_a_broken_table_is_no_broken_drawing(data):
+    with (data / "train.csv").open("a") as file:
+        file.write('apple,"x.png,0\n')
+    checkup = check_data(data, duplicates=False)
+    assert [problem.kind for problem in checkup.problems] == ["broken_csv"]
+    assert checkup.counts["broken"] == 0
+    assert not checkup.can_skip
+
+
+def test_what_was_understood_of_the_folders_is_reported(tmp_path, data):
+    for name in ("apple", "house"):
+        for user in ("user.1", "user.2"):
+            shutil.copytree(data / "train" / name, tmp_path / "drawn" / user / name)
+    checkup = check_data(tmp_path / "drawn", duplicates=False)
+    assert checkup.counts["class_names"] == ["apple", "house"]
+    assert "class_level" in kinds(checkup)
+    assert checkup.ok

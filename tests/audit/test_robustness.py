@@ -12,14 +12,9 @@ from inkfold.config.load import load_recipe, validate_recipe
 from inkfold.errors import PredictionError
 from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.train import train
-from toy import inkfold, toy_data, toy_recipe
+from toy import inkfold, toy_recipe
 
 TUNED = "finetune.part=all", "finetune.epochs=1", "finetune.precision=float32"
-
-
-@pytest.fixture
-def data(tmp_path):
-    return toy_data(tmp_path / "data")
 
 
 @pytest.fixture

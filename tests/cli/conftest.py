@@ -1,18 +1,7 @@
 import pytest
 
 from inkfold.cli.main import main
-from toy import toy_data, toy_recipe
 from toy_cli import words
-
-
-@pytest.fixture
-def data(tmp_path):
-    return toy_data(tmp_path / "data")
-
-
-@pytest.fixture
-def recipe(tmp_path):
-    return toy_recipe(tmp_path)
 
 
 @pytest.fixture

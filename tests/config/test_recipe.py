@@ -75,6 +75,33 @@ def test_a_value_may_hold_an_equals_sign():
     assert recipe("data=a=b").data.root == "a=b"
 
 
+def test_a_regular_expression_is_no_yaml_unless_it_is_quoted():
+    for text in (r"[a-z]: (?P<label>\d+)#", r"^(?P<label>[^/]+)/"):
+        assert recipe(f"data.label_pattern={text}").data.label_pattern == text
+        assert recipe(f"data.label_pattern='{text}'").data.label_pattern == text
+    assert recipe("data.label_pattern=null").data.label_pattern is None
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.label_pattern=(a", "data.label_pattern: got '(a'. it is no regular expression (missing ), unterminated"),
+        ("data.label_pattern=(a)", "it has no group named `label`"),
+        ("data.label_pattern=(?P<label>a)(?P<who>b)", "it has a group named 'who'"),
+        ("data.class_level=0", "data.class_level: got 0. expected 1 for the first folder"),
+    ],
+)
+def test_a_wrong_place_of_the_label_says_what_is_wrong_with_it(override, message):
+    [line] = problems(override)
+    assert message in line
+    assert "expected" in line
+
+
+def test_the_label_has_one_place():
+    [line] = problems("data.class_level=1", "data.label_pattern=(?P<label>a)")
+    assert "class_level or label_pattern, not both" in line
+
+
 def test_overrides_leave_the_mappings_alone():
     section = {"lr": 0.5}
     merged("train_head.lr=0.1", raw={**MINIMAL, "train_head": section})

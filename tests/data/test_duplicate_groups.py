@@ -9,12 +9,7 @@ from inkfold.data.duplicate_groups import CopyGroup, DuplicateImage, count_group
 from inkfold.data.duplicates import Match
 from inkfold.data.fingerprints import SignatureStore
 from inkfold.storage.pixels import digest_files
-from toy import as_folders, toy_data
-
-
-@pytest.fixture
-def data(tmp_path):
-    return toy_data(tmp_path / "data")
+from toy import as_folders
 
 
 def groups_of(root, tmp_path, options=None):

@@ -11,7 +11,8 @@ def test_selecting_takes_every_column_along():
         np.array([0, 1]),
         np.array(["g", "h"], dtype=STRING),
         np.array([True, False]),
+        np.array(["p", "q"], dtype=STRING),
     )
     taken = drawings.select(np.array([False, True]))
     assert len(taken) == 1
-    assert [column.tolist() for column in vars(taken).values()] == [["b"], ["/b"], [1], ["h"], [False]]
+    assert [column.tolist() for column in vars(taken).values()] == [["b"], ["/b"], [1], ["h"], [False], ["q"]]

@@ -1,9 +1,6 @@
 import csv
 import json
-import os
 import shutil
-import signal
-import subprocess
 import time
 from collections import Counter
 
@@ -13,6 +10,7 @@ import yaml
 from sklearn.metrics import accuracy_score
 
 import inkfold
+from forks import INKFOLD, Process
 from inkfold.config.load import load_raw, load_recipe, validate_ensemble
 from inkfold.config.recipe import EnsembleRecipe
 from inkfold.config.sections import VoteSettings
@@ -25,7 +23,7 @@ from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.run_dir import write_cost
 from inkfold.pipeline.train import train
 from inkfold.storage.files import TEMP_MARK
-from toy import RECIPE, break_image, command_line, environment, files_below, read_rows, toy_data, toy_recipe, write_rows
+from toy import RECIPE, break_image, files_below, job_of, read_rows, toy_data, toy_recipe, write_rows
 from toy_votes import CHANGES, NAMES, ensemble_recipe
 
 RESULTS = ("vote.json", "metrics.json", "submission.csv", "predictions/out_of_fold.parquet", "predictions/test.parquet")
@@ -729,18 +727,11 @@ def test_an_ensemble_stopped_anywhere_is_finished_by_the_same_command(train_once
 def test_an_ensemble_killed_by_the_system_is_finished_by_the_same_command(train_once, tmp_path, data, sign):
     whole, out = train_once("train_head.epochs=60"), tmp_path / "out"
     recipe, settings = whole.recipe, (f"data={data}", "train_head.epochs=60")
-    process = subprocess.Popen(
-        command_line("train", recipe, *settings, f"out={out}"),
-        env=environment(tmp_path / "inkfold-home"),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (out / sign).is_file():
-        time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    with Process(job_of(INKFOLD, "train", recipe, *settings, f"out={out}")) as process:
+        deadline = time.monotonic() + 300
+        while time.monotonic() < deadline and not (out / sign).is_file():
+            time.sleep(0.005)
+        process.kill()
     assert (out / sign).is_file()
     resumed = train_any(recipe, *settings, out=out)
     assert contents(resumed.path) == contents(whole.ensemble.path)

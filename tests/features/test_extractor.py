@@ -1,10 +1,8 @@
 import contextlib
+import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from forks import Process
 from inkfold.augment.views import IDENTITY, View, parse_view, render
 from inkfold.config.operations import parse_operations
 from inkfold.errors import CacheError, DataError
@@ -24,6 +23,7 @@ from inkfold.images.preprocess import ImageOptions
 from inkfold.models.weights import BackboneSpec, resolve_backbone
 from inkfold.runtime.cost import Cost
 from inkfold.storage.pixels import BrokenFile, ImageStore
+from toy import job_of
 from toy_bank import Stub, expected, fill, fill_bank, info, named, pictures, toy_job, use
 from toy_heads import head_spec, settings_of
 
@@ -632,18 +632,12 @@ def test_extraction_leaves_opencvs_and_pytorchs_threads_as_they_were(tmp_path, m
         torch.set_num_threads(before[1])
 
 
-@contextlib.contextmanager
-def started(home: Path, digests: np.ndarray, gate: Path, side: int) -> Iterator[subprocess.Popen[str]]:
+def started(home: Path, digests: np.ndarray, gate: Path, side: int) -> Process:
     np.save(home / "digests.npy", digests)
-    command = [sys.executable, "-c", EXTRACTOR, str(home), str(home / "digests.npy"), str(side), str(gate)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+    return Process(job_of(EXTRACTOR, home, home / "digests.npy", side, gate))
 
 
-def wait_for(process: subprocess.Popen[str], line: str) -> list[str]:
+def wait_for(process: Process, line: str) -> list[str]:
     heard = []
     while not heard or heard[-1] != line:
         heard.append(process.stdout.readline().strip())
@@ -666,22 +660,21 @@ def test_a_killed_run_loses_at_most_a_chunk_and_ends_equal_though_two_runs_finis
         killed, *others = (stack.enter_context(started(killed_home, digests, gate, side)) for _ in range(3))
         for process in others:
             wait_for(process, "ready")
-            process.send_signal(signal.SIGSTOP)
+            os.kill(process.pid, signal.SIGSTOP)
         wait_for(killed, "ready")
         gate.touch()
         wait_for(killed, "36")
-        killed.send_signal(signal.SIGKILL)
+        killed.kill()
         reports = [36, *(int(line) for line in killed.stdout.read().split())]
-        killed.wait()
         left = int(bank.shards.missing(digests).sum())
         assert 0 < left <= 60 - reports[-1] + 8
 
         for process in others:
-            process.send_signal(signal.SIGCONT)
-        heard = [process.communicate(timeout=300)[0].split() for process in others]
+            os.kill(process.pid, signal.SIGCONT)
+        heard = [process.stdout.read().split() for process in others]
         # another process too: this one may use other numbers of threads, which round differently
         uninterrupted = stack.enter_context(started(whole_home, digests, gate, side))
-        assert "extraction 60 0" in uninterrupted.communicate(timeout=300)[0]
+        assert "extraction 60 0" in uninterrupted.stdout.read()
     forwards = sorted(int(words[words.index("extraction") + 1]) for words in heard)
     assert forwards == [0, left], "the lock lets one of them work, and the other finds all of it"
     assert sum(words.count("build") for words in heard) == 1

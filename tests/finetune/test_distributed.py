@@ -1,7 +1,3 @@
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +5,7 @@ import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forks import run_together
+from forks import Process, run_together
 from inkfold.finetune.distributed import ProcessGroup, joined_processes
 from toy import free_port, job_of
 
@@ -33,10 +29,14 @@ with joined_processes(torch.device("cpu")) as group:
     time.sleep(300)
 """
 LAUNCHER = """
-import os, subprocess, sys
-processes = [subprocess.Popen([sys.executable, "-c", sys.argv[1]], env={**os.environ, "RANK": str(rank)}) for rank in range(2)]
-for process in processes:
-    process.wait()
+import os, sys
+for rank in "01":
+    if not os.fork():
+        os.environ["RANK"] = rank
+        exec(sys.argv[1])
+        sys.exit()
+for _ in range(2):
+    os.wait()
 """
 
 
@@ -81,8 +81,7 @@ def test_processes_that_a_launcher_started_meet_add_up_and_part():
 @pytest.mark.skipif(not dist.is_available(), reason="PyTorch was built without torch.distributed")
 def test_processes_end_when_torchrun_was_killed():
     """The pipe that they write to ends when the last of them has."""
-    place = {**meeting_place(), "TORCHELASTIC_RUN_ID": "none"}
-    launcher = subprocess.Popen([sys.executable, "-c", LAUNCHER, LASTING], env={**os.environ, **place}, stdout=subprocess.PIPE)
-    assert sorted(launcher.stdout.readline() for _ in range(2)) == [b"0\n", b"1\n"]
-    launcher.kill()
-    assert launcher.communicate(timeout=300)[0] == b""
+    with Process(job_of(LAUNCHER, LASTING, **meeting_place(), TORCHELASTIC_RUN_ID="none")) as launcher:
+        assert sorted(launcher.stdout.readline() for _ in range(2)) == ["0\n", "1\n"]
+        launcher.kill()
+        assert launcher.stdout.read() == ""

@@ -12,8 +12,11 @@ def test_operators_are_declared_exactly_where_torchvision_can_not_be_imported():
     assert told.stdout == ("False\n" if plain.returncode == 0 else "True\n"), told.stderr
 
 
-def test_timm_can_be_imported_afterwards_and_asking_twice_is_fine():
+def test_what_needs_timm_may_come_first_and_asking_twice_is_fine():
     script = """
+from inkfold.finetune.mixup import Mixing
+from inkfold.config.sections import FinetuneSettings
+Mixing(FinetuneSettings(mixup=0.2), 3)
 from inkfold.models.torchvision_compat import declare_missing_operators
 answers = [declare_missing_operators(), declare_missing_operators()]
 import timm

@@ -10,12 +10,7 @@ from inkfold.errors import DataError
 from inkfold.pipeline.build import build_plan
 from inkfold.pipeline.prepare import decode, read_files
 from inkfold.runtime.cost import Cost
-from toy import RECIPE, break_image, read_rows, toy_data, toy_recipe, write_rows
-
-
-@pytest.fixture
-def data(tmp_path):
-    return toy_data(tmp_path / "data")
+from toy import RECIPE, break_image, read_rows, toy_recipe, write_rows
 
 
 def read(data, on_broken="error", test_targets=None):

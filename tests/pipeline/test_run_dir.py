@@ -1,14 +1,13 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
+from forks import Process
 from inkfold.errors import PredictionError, WeightsError
 from inkfold.pipeline.run import Run
 from inkfold.pipeline.run_files import open_run_files
@@ -20,9 +19,9 @@ from toy import (
     RECIPE,
     RUN_FILES,
     break_image,
-    environment,
     files_below,
     inkfold,
+    job_of,
     read_rows,
     run_code,
     toy_data,
@@ -38,7 +37,8 @@ curriculum:
 tta: [hflip]
 """
 
-# Trains in children of a process that has imported everything; child n is killed at its nth write to the disk.
+# Trains in children of a process that has imported everything; child n is killed at its nth write to the disk. A file is
+# synced before it gets its name and its directory afterwards: each third of these meets both in turn, of neighbouring files.
 KILLER = """
 import os, signal, sys
 from inkfold.storage import files as atomic
@@ -53,7 +53,7 @@ def fsync(descriptor):
         os.kill(os.getpid(), signal.SIGKILL)
     real(descriptor)
 
-for n in range(1, 200):
+for n in range(1, 200, 3):
     child = os.fork()
     if not child:
         atomic.os.fsync, writes[0] = fsync, n
@@ -65,16 +65,6 @@ for n in range(1, 200):
         break
     assert os.WIFSIGNALED(status), status
 """
-
-
-@pytest.fixture
-def data(tmp_path):
-    return toy_data(tmp_path / "data")
-
-
-@pytest.fixture
-def recipe(tmp_path):
-    return toy_recipe(tmp_path)
 
 
 def test_a_run_killed_at_one_write_after_another_ends_with_the_same_bytes(tmp_path, data):
@@ -111,17 +101,15 @@ sys.exit(main())
 
 
 def test_interrupting_exits_with_130_keeps_others_out_meanwhile_and_can_be_continued(tmp_path, data, recipe):
-    command = [sys.executable, "-W", "error", "-c", WAITING, "train", recipe, f"data={data}", f"out={tmp_path / 'run'}"]
-    with subprocess.Popen(
-        command, env=environment(tmp_path / "home"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as child:
+    home = str(tmp_path / "home")
+    with Process(job_of(WAITING, "train", recipe, f"data={data}", f"out={tmp_path / 'run'}", INKFOLD_HOME=home)) as child:
         lines = iter(child.stderr.readline, "")
         assert any(line == "features: 6/6\n" for line in lines)
         with pytest.raises(PredictionError, match="another process is writing this run"):
             train(recipe, data=data, out=tmp_path / "run")
-        child.send_signal(signal.SIGINT)
-        _, rest = child.communicate(timeout=120)
-    assert child.returncode == 130, rest
+        code = child.kill(signal.SIGINT)
+        rest = child.stderr.read()
+    assert code == 130, rest
     assert "the same command continues" in rest
     assert "Traceback" not in rest
     assert files_below(tmp_path / "run") == {"recipe.yaml"}

@@ -1,9 +1,6 @@
 import json
 import logging
-import os
 import shutil
-import signal
-import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +11,13 @@ import pytest
 from filelock import FileLock, Timeout
 from optuna.trial import TrialState
 
+from forks import INKFOLD, Process
 from inkfold.config.load import load_recipe
 from inkfold.errors import DataError, PredictionError, RecipeError
 from inkfold.pipeline.train import train
 from inkfold.search import study
 from inkfold.search.study import tune
-from toy import RECIPE, command_line, environment, files_below, toy_data, toy_recipe
+from toy import RECIPE, files_below, job_of, toy_data, toy_recipe
 
 TUNE = """
 tune:
@@ -177,22 +175,16 @@ def test_views_that_trials_share_are_computed_once(tmp_path, data, recipe, monke
 
 def test_the_trials_of_a_killed_process_are_run_again(tmp_path, data, recipe):
     out = tmp_path / "study"
-    process = subprocess.Popen(
-        command_line("tune", recipe, f"data={data}", f"out={out}", "tune.trials=20", "train_head.epochs=120"),
-        env=environment(tmp_path / "inkfold-home"),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (
-        (out / "study.journal").is_file() and len([one for one in trials(out) if one.state.is_finished()]) >= 1
-    ):
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    settings = "tune.trials=20", "train_head.epochs=120"
+    with Process(job_of(INKFOLD, "tune", recipe, f"data={data}", f"out={out}", *settings)) as process:
+        deadline = time.monotonic() + 300
+        while time.monotonic() < deadline and not (
+            (out / "study.journal").is_file() and len([one for one in trials(out) if one.state.is_finished()]) >= 1
+        ):
+            time.sleep(0.05)
+        process.kill()
     interrupted = trials(out, (TrialState.RUNNING,))
-    summary = tune(recipe, "tune.trials=20", "train_head.epochs=120", data=data, out=out)
+    summary = tune(recipe, *settings, data=data, out=out)
     assert not trials(out, (TrialState.RUNNING,))
     assert summary["trials"]["complete"] + summary["trials"]["given_up"] == 20
     again = [trial.params for trial in trials(out) if trial.state != TrialState.FAIL]

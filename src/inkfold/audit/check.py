@@ -52,7 +52,7 @@ class Checkup:
     def can_skip(self) -> bool:
         """Whether `data.on_broken=skip` would leave out all that hinders training."""
         errors = [problem for problem in self.problems if problem.severity == "error"]
-        return all(problem.kind.startswith("broken_") or problem.kind == "missing_file" for problem in errors)
+        return all(_is_broken_drawing(problem) or problem.kind == "missing_file" for problem in errors)
 
     @property
     def lines(self) -> dict[str, str]:
@@ -70,6 +70,10 @@ class Checkup:
         ]
         groups = {} if self.groups is None else {"duplicates": [group.as_json() for group in self.groups]}
         return {"ok": self.ok, **self.counts, "problems": problems, **groups}
+
+
+def _is_broken_drawing(problem: Problem) -> bool:
+    return problem.kind.startswith("broken_") and problem.kind not in ("broken_csv", "broken_parquet")
 
 
 def check_data(
@@ -108,7 +112,8 @@ def check_data(
             continue
         decoded[name], broken = _decode(name, drawings, signatures, pixel_limit, progress)
         problems += [Problem(f"broken_{kind}", f"{name} {path}", text, options.missing) for kind, path, text in broken]
-    counts = {**_counts(dataset, decoded), "broken": sum(problem.kind.startswith("broken_") for problem in problems)}
+    problems += _unreadable_classes(dataset, decoded["train"])
+    counts = {**_counts(dataset, decoded), "broken": sum(map(_is_broken_drawing, problems))}
     log.info("%s: %s layout, %d training and %d test drawings", root, counts["layout"], counts["n_train"], counts["n_test"])
     if signatures is None:
         return Checkup(dataset, tuple(problems), counts)
@@ -141,6 +146,17 @@ def _decode(
         broken += [(int(present[read[one.index]]), one.kind, one.message) for one in undecoded]
         digests[[row for row, _, _ in broken]] = b""
     return digests, [(kind, str(drawings.image_paths[row]), text) for row, kind, text in sorted(broken)]
+
+
+def _unreadable_classes(dataset: Dataset, digests: Shaped[np.ndarray, " n"]) -> list[Problem]:
+    """Warn of classes that have drawings, none of which can be read."""
+    targets = np.asarray(dataset.train.targets, np.int64)
+    all_counts, whole = (np.bincount(rows, minlength=len(dataset.class_names)) for rows in (targets, targets[digests != b""]))
+    text = "none of its {} drawing(s) can be read, so it can't be trained. Fetch them again; until then its number stays."
+    return [
+        Problem("unreadable_class", f"class {dataset.class_names[index]!r}", text.format(all_counts[index]), "warning")
+        for index in np.flatnonzero((all_counts > 0) & (whole == 0))
+    ]
 
 
 def _counts(dataset: Dataset, decoded: dict[str, Shaped[np.ndarray, " n"]]) -> dict[str, Any]:

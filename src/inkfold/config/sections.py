@@ -3,6 +3,8 @@
 `recipe` puts the sections together. Components take a section, or a subclass of one that adds what had to be resolved.
 """
 
+import re
+import warnings
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -25,6 +27,25 @@ Scaling = Literal["none", "standardise", "normalise"]
 Keep = Literal["last", "best"]
 Ballot = Literal["soft", "hard"]
 TieRule = Literal["lowest_id", "mean_probability"]
+
+
+PATTERN_GROUPS = ("label", "group", "id")
+
+
+def pattern_fault(pattern: str) -> str | None:
+    """Return what is wrong with a `data.label_pattern`; None if it is a regular expression with a group `label`."""
+    expected = r"expected a regular expression with a group (?P<label>...), such as (?P<label>[a-z]+)_\d+\.png$"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            names = re.compile(pattern).groupindex
+    except (re.error, RecursionError, OverflowError) as error:
+        return f"it is no regular expression ({error}); {expected}"
+    if "label" not in names:
+        return f"it has no group named `label`; {expected}"
+    if strange := sorted({*names} - {*PATTERN_GROUPS}):
+        return f"it has a group named {strange[0]!r}; expected the names label, group and id, and (?:...) for other groups"
+    return None
 
 
 class Section(BaseModel):
@@ -57,6 +78,34 @@ class DataSettings(Section):
     """CSV or Parquet with image_path and target of the test drawings, for measuring only."""
     on_broken: OnBroken = "error"
     """What a broken or missing drawing does: stop the run (`error`), or be left out and counted (`skip`)."""
+    class_level: int | None = Field(None, ge=-32, le=32)
+    """Which folder names the class, in class folders: 1 is the first folder below the root or below a part such as train/, 2
+    the next one; -1 is the folder that holds the drawing, -2 the one above. None decides by the names, or asks."""
+    label_pattern: str | None = Field(None, max_length=1000)
+    """Regular expression that finds the label in each drawing's path below the root: `(?P<label>...)` is the class,
+    `(?P<group>...)` who drew it, `(?P<id>...)` its id in a submission. None takes the folders' names."""
+
+    @field_validator("class_level")
+    @classmethod
+    def _counts_from_1(cls, value: int | None) -> int | None:
+        if value == 0:
+            raise ValueError("expected 1 for the first folder below the root, or -1 for the folder that holds the drawing")
+        return value
+
+    @field_validator("label_pattern")
+    @classmethod
+    def _names_a_label(cls, value: str | None) -> str | None:
+        if value is not None and (fault := pattern_fault(value)):
+            raise ValueError(fault)
+        return value
+
+    @model_validator(mode="after")
+    def _labels_come_from_one_place(self) -> "DataSettings":
+        if self.class_level is not None and self.label_pattern is not None:
+            raise ValueError(
+                "expected class_level or label_pattern, not both: a label is a folder's name or a piece of the path"
+            )
+        return self
 
 
 class ImageSettings(Section):

@@ -5,13 +5,20 @@ are whole numbers, by number; else by the code points of the names (NFC, strippe
 folders nor the locale changes it. Rows are named by their number in the table, from 1, the header not counted.
 No drawing is decoded here.
 
-    dataset     read_dataset, and checks of the whole
-    layouts     competition | table | folder -> parts
-    submission  the sample submission, the test rows' true targets
-    types       Drawings, Dataset, DataOptions
-    labels      label columns -> class indices
-    paths       the files that tables and folders name
-    tables      CSV or Parquet -> columns of text
+    dataset          read_dataset, and checks of the whole
+    layouts          competition | table | folder -> parts
+    class_folders    the layout folder: class folders, or labels in file names
+    folder_parts     which folders are parts (train, val, test)
+    folder_levels    which level of folders names the classes
+    label_patterns   labels, groups and ids by the user's regular expression
+    proposals        how else a folder may be read; from name_patterns and table_proposals
+    spellings        class names that are probably one class in two spellings
+    name_kinds       words, numbers, people, names of parts
+    submission       the sample submission, the test rows' true targets
+    types            Drawings, Dataset, DataOptions
+    labels           label columns -> class indices
+    paths            the files that tables and folders name
+    tables           CSV or Parquet -> columns of text
 """
 
 import logging
@@ -20,10 +27,12 @@ from pathlib import Path
 
 import numpy as np
 
-from inkfold.data.layouts import Parts, detect_layout, read_parts
+from inkfold.data.layouts import detect_layout, read_parts
 from inkfold.data.paths import IMAGE_SUFFIXES, list_images, names_suggest_groups
+from inkfold.data.proposals import propose_reading
+from inkfold.data.spellings import similar_classes
 from inkfold.data.submission import read_test_targets
-from inkfold.data.types import DataOptions, Dataset, Drawings, SampleSubmission
+from inkfold.data.types import DataOptions, Dataset, Drawings, Parts, SampleSubmission
 from inkfold.errors import DataError, Problem
 
 log = logging.getLogger("inkfold.data")
@@ -67,8 +76,11 @@ def read_dataset(root: str | Path, options: DataOptions | None = None, *, strict
     parts = _add_test_targets(base, parts, options, problems)
     if not any(problem.severity == "error" for problem in problems):
         problems += _class_problems(base, parts)
-    if options.group_column is None and parts.train.targets is not None:
-        problems += _group_hint(parts.train)
+    problems += _similar_classes(parts, layout)
+    problems += _group_hint(parts, layout, options)
+    if layout == "folder":
+        unreadable = {"no_images", "single_class"} & {problem.kind for problem in problems}
+        problems += propose_reading(base, parts, options, readable=not unreadable)
     if strict and any(problem.severity == "error" for problem in problems):
         raise DataError(problems)
     names, values = parts.classes.names, parts.classes.values
@@ -126,19 +138,37 @@ def _class_problems(root: Path, parts: Parts) -> list[Problem]:
             "`data.table=FILE`. Correct the path of the data, or bring them into one of these layouts."
         )
         return [Problem("no_images", str(root), text)]
-    if len(parts.classes.names) == 1:
-        only = parts.classes.names[0]
+    present = np.unique(parts.train.targets if parts.train.targets is not None else [])
+    if len(present) == 1:
+        only = parts.classes.names[int(present[0])]
         text = f"all drawings are of one class, {only!r}, expected two classes at least. Add drawings of another."
         return [Problem("single_class", str(root), text)]
     return []
 
 
-def _group_hint(train: Drawings) -> list[Problem]:
-    assert train.targets is not None
-    if not names_suggest_groups(train.image_paths, train.targets):
+def _similar_classes(parts: Parts, layout: str) -> list[Problem]:
+    if parts.train.targets is None:
         return []
+    counts = np.bincount(parts.train.targets, minlength=len(parts.classes.names)).tolist()
+    remedy = "rename or merge the folders" if layout == "folder" else "write them alike in the table"
+    return similar_classes(parts.classes.names, counts, remedy)
+
+
+def _group_hint(parts: Parts, layout: str, options: DataOptions) -> list[Problem]:
+    """Say that file names suggest groups, where neither the user nor a folder names any."""
+    train = parts.train
+    if options.group_column is not None or train.groups is not None or train.proposed_groups is not None:
+        return []
+    if train.targets is None or not names_suggest_groups(train.image_paths, train.targets):
+        return []
+    remedy = "Name the column that says which belong together: `folds.group_column=NAME`."
+    if layout == "folder":
+        remedy = (
+            "Find what they share in the path: `data.label_pattern=REGEX` with (?P<label>...) for the class and (?P<group>...) "
+            "for the origin, or write a table and name its column: `folds.group_column=NAME`."
+        )
     text = (
         f"file names such as {train.image_paths[0]!r} suggest several drawings of one origin: folds that split them "
-        "make the accuracy optimistic. Name the column that says which belong together: `folds.group_column=NAME`."
+        f"make the accuracy optimistic. {remedy}"
     )
     return [Problem("groups_suggested", "image paths", text, "warning")]

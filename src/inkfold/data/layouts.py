@@ -1,40 +1,35 @@
 """Reads each layout that people store drawings in (a competition's tables, any table, class folders) into the same parts."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, final
 
 import numpy as np
 from jaxtyping import Bool
 
-from inkfold.data.labels import Classes, clean_name, encode_labels, encode_with, factorise, find_gaps
-from inkfold.data.paths import FileFinder, choose_base, find_files, list_images
+from inkfold.data.class_folders import list_drawings, read_folders
+from inkfold.data.labels import Classes, encode_labels, encode_with, find_gaps
+from inkfold.data.paths import FileFinder, choose_base, find_files
+from inkfold.data.spellings import merged_labels, whole_numbers
 from inkfold.data.submission import read_sample
-from inkfold.data.tables import STRING, Strings, Table, Where, empty_cell, find_repeats, missing_column, quoted, try_table
-from inkfold.data.types import DataOptions, Drawings, SampleSubmission
+from inkfold.data.table_proposals import propose_columns, propose_image_root
+from inkfold.data.tables import (
+    STRING,
+    Strings,
+    Table,
+    Where,
+    empty_cell,
+    find_repeats,
+    has_other_separator,
+    missing_column,
+    read_header,
+    try_table,
+)
+from inkfold.data.types import DataOptions, Drawings, Parts
 from inkfold.errors import DataError, Problem
 
-VAL_NAMES = ("val", "valid", "validation")
-
 Layout: TypeAlias = Literal["competition", "folder", "table"]
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Parts:
-    """The parts of a dataset, which every layout is read into.
-
-    Attributes:
-        train: The labelled drawings, including the data's own validation part.
-        classes: The classes of the training drawings.
-        test: The drawings to predict; None if there are none.
-        sample: The sample submission; None if there is none, or none that can be filled in.
-    """
-
-    train: Drawings
-    classes: Classes
-    test: Drawings | None = None
-    sample: SampleSubmission | None = None
 
 
 def detect_layout(place: Path, options: DataOptions) -> Layout:
@@ -72,8 +67,7 @@ def read_parts(place: Path, layout: Layout, options: DataOptions, problems: list
         problems: Problems of the data are appended; bad rows are left out.
     """
     if layout == "folder":
-        train, classes, test = read_folders(place, options, problems)
-        return Parts(train, classes, test)
+        return read_folders(place, options, problems)
     return _read_tables(_locate_tables(place, layout, options), options, problems)
 
 
@@ -129,7 +123,8 @@ def _read_tables(tables: _Tables, options: DataOptions, problems: list[Problem])
     if tables.test is not None:
         test = _test_of_table(tables, finder, classes, options, problems)
     elif tables.test_folder is not None:
-        test = list_drawings(tables.test_folder, tables.root, problems)
+        test, faulty = list_drawings(tables.test_folder, tables.root)
+        problems += faulty
     sample = None
     if tables.sample is not None and test is not None:
         sample = read_sample(tables.sample, test, options, problems)
@@ -143,12 +138,7 @@ def _train_of_table(
     if options.group_column is not None:
         required[options.group_column] = "folds.group_column"
     label_columns = (options.label_column, options.target_column)
-    table = try_table(tables.train, required, label_columns, problems)
-    if table is not None and not any(column in table.columns for column in label_columns):
-        remedy = "One of them is needed; name it: `data.label_column=NAME` or `data.target_column=NAME`."
-        wanted = f"{label_columns[0]!r} or {label_columns[1]!r}"
-        problems.append(missing_column(table.name, table.available, wanted, remedy))
-        table = None
+    table = _open_table(tables.train, required, label_columns, tables.train_bases, tables.boundary, problems, labelled=True)
     if table is None:
         no_ids, no_names = np.empty(0, np.int64), np.empty(0, STRING)
         return Drawings(no_names, no_names, no_ids), Classes((), no_ids)
@@ -156,7 +146,12 @@ def _train_of_table(
     base = choose_base(finder, tables.train_bases, paths)
     files, faulty = find_files(paths, finder, base, table.where, options.missing)
     names, values = (table.columns.get(column) for column in label_columns)
+    if names is not None:
+        names, notes = whole_numbers(names, table.name)
+        problems += [*notes, *merged_labels(names, table.name)]
     targets, good, classes, label_faults = encode_labels(names, values, table.where)
+    if not (files != "").any() and options.image_root is None:
+        problems += propose_image_root(table.name, paths.tolist(), tables.boundary)
     groups = None if options.group_column is None else table.columns[options.group_column]
     problems += [*_empty_cells(paths, "image path", table.where), *faulty, *label_faults]
     problems += [] if label_faults else find_gaps(table.name, classes)
@@ -172,7 +167,8 @@ def _test_of_table(
     tables: _Tables, finder: FileFinder, classes: Classes, options: DataOptions, problems: list[Problem]
 ) -> Drawings | None:
     assert tables.test is not None
-    table = try_table(tables.test, {options.path_column: "data.path_column"}, tables.test_labels, problems)
+    required = {options.path_column: "data.path_column"}
+    table = _open_table(tables.test, required, tables.test_labels, tables.test_bases, tables.boundary, problems)
     if table is None:
         return None
     paths = table.columns[options.path_column]
@@ -187,10 +183,45 @@ def _test_of_table(
     targets = None
     names, values = (table.columns.get(column) for column in (options.label_column, options.target_column))
     if names is not None or values is not None:
+        names = None if names is None else whole_numbers(names, table.name)[0]
         targets, labelled, faults = encode_with(classes, names, values, table.where)
         problems += faults
         good &= labelled
     return Drawings(paths, files, targets).select(good)
+
+
+def _open_table(
+    path: Path,
+    required: Mapping[str, str],
+    labels: Sequence[str],
+    bases: Sequence[Path],
+    boundary: Path,
+    problems: list[Problem],
+    *,
+    labelled: bool = False,
+) -> Table | None:
+    """Read the columns of a table; report all that it lacks together, each with the column that may be meant."""
+    try:
+        available = read_header(path)
+    except DataError as error:
+        problems += error.problems
+        return None
+    missing = {column: setting for column, setting in required.items() if column not in available}
+    if labelled and not any(column in available for column in labels):
+        missing[labels[0]] = "data.label_column"
+    if not missing:
+        return try_table(path, required, labels, problems)
+    if has_other_separator(available):  # one problem then, whatever else is missing
+        missing = {column: missing[column] for column in list(missing)[:1]}
+    proposals = propose_columns(path, bases, boundary, missing)
+    for column, setting in missing.items():
+        wanted, remedy = repr(column), "Name the right one: "
+        option = f"`{setting}=NAME`."
+        if setting == "data.label_column":
+            wanted, remedy = f"{labels[0]!r} or {labels[1]!r}", "One of them is needed; name it: "
+            option = "`data.label_column=NAME` or `data.target_column=NAME`."
+        problems.append(missing_column(path.name, available, wanted, remedy + proposals.get(column, option)))
+    return None
 
 
 def _empty_cells(column: Strings, what: str, where: Where) -> list[Problem]:
@@ -216,98 +247,3 @@ def _without_duplicates(
             problems.append(Problem("conflicting_labels", place, text))
             kept[first] = False
     return kept
-
-
-SPLIT_NAMES = frozenset({*VAL_NAMES, "test"})
-
-
-def read_folders(root: Path, options: DataOptions, problems: list[Problem]) -> tuple[Drawings, Classes, Drawings | None]:
-    """Read class folders, in the root or in its parts `train` and `val`, and a `test` part.
-
-    Returns the labelled drawings, their classes, and the drawings to predict.
-    """
-    if options.group_column is not None:
-        text = "class folders have no group column. Write a table, or leave `folds.group_column` out."
-        problems.append(Problem("missing_column", root.name, text))
-    train = root / "train" if (root / "train").is_dir() else root
-    val = next((root / name for name in VAL_NAMES if (root / name).is_dir()), None)
-    skip = SPLIT_NAMES if train == root else frozenset[str]()
-    parts = [_class_folders(part, root, skip, problems) for part in (train, val) if part is not None]
-    paths, files, names = parts[0] if val is None else (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    owners = [root.name if part == root else f"{root.name}/{part.name}" for part in (train, val) if part is not None]
-    first_val = len(parts[0][0])
-    targets, good, classes, faults = encode_labels(names, None, lambda i: f"{owners[int(i >= first_val)]}/{paths[i]}")
-    problems += [*faults, *find_gaps(root.name, classes), *_merged_folders(root.name, names)]
-    given_val = None if val is None else np.arange(len(paths)) >= first_val
-    if val is not None:
-        paths = _with_part_names(paths, first_val, val.name)
-    test = _test_folder(root, classes, problems) if (root / "test").is_dir() else None
-    return Drawings(paths, files, targets, None, given_val).select(good), classes, test
-
-
-def list_drawings(part: Path, root: Path, problems: list[Problem]) -> Drawings:
-    """List the drawings of a part whose folders aren't classes, without targets; links may not lead out of the root."""
-    paths, faulty = list_images(part, root)
-    problems += faulty
-    return Drawings(paths, _files_below(part, paths))
-
-
-def _files_below(folder: Path, paths: Strings) -> Strings:
-    return np.strings.add(np.array(f"{folder.as_posix()}/", STRING), paths)
-
-
-def _class_folders(part: Path, root: Path, skip: frozenset[str], problems: list[Problem]) -> tuple[Strings, Strings, Strings]:
-    """Return relative paths, files and class folders' names of a part's drawings."""
-    paths, faulty = list_images(part, root, skip)
-    problems += faulty
-    inside = np.strings.find(paths, "/") >= 0
-    loose = paths[~inside]
-    if len(loose):
-        text = f"left out {len(loose)} image(s) in no class folder, such as {loose[0]!r}. Move them into one."
-        problems.append(Problem("image_without_class", part.name, text, "warning"))
-        paths = paths[inside]
-    return paths, _files_below(part, paths), _first_folders(paths)
-
-
-def _with_part_names(paths: Strings, first_val: int, part: str) -> Strings:
-    """Prefix the validation drawings' paths with the part if a training drawing has an equal path."""
-    train, val = paths[:first_val], paths[first_val:]
-    if {*train.tolist()}.isdisjoint(val.tolist()):
-        return paths
-    return np.concatenate([train, np.strings.add(np.array(f"{part}/", STRING), val)])
-
-
-def _first_folders(paths: Strings) -> Strings:
-    """Return the first folder of each relative path; "" if it has none."""
-    names = np.empty(len(paths), STRING)
-    for i, path in enumerate(paths):
-        names[i] = path.rpartition("/")[0].partition("/")[0]
-    return names
-
-
-def _merged_folders(where: str, names: Strings) -> list[Problem]:
-    """Warn of folders whose names differ only in Unicode form or outer spaces."""
-    forms: dict[str, list[str]] = {}
-    for raw in sorted(factorise(names)[1]):
-        forms.setdefault(clean_name(raw), []).append(raw)
-    text = "{} folders have this name in different Unicode forms or with outer spaces; they are taken as one class."
-    return [
-        Problem("merged_folders", f"{where}/{name}", text.format(len(raws)), "warning")
-        for name, raws in forms.items()
-        if len(raws) > 1
-    ]
-
-
-def _test_folder(root: Path, classes: Classes, problems: list[Problem]) -> Drawings:
-    """Read the test part's drawings, with targets if all lie in folders named as classes."""
-    test = list_drawings(root / "test", root, problems)
-    names = _first_folders(test.image_paths)
-    targets, known, _ = encode_with(classes, names, None, lambda i: test.image_paths[i])
-    if known.any() and not known.all():
-        strange = sorted(set(names[~known]))
-        text = (
-            f"{(~known).sum()} image(s) lie in no training class's folder ({quoted(strange, 5)}), so targets are taken "
-            "as unknown. Rename the folders if they are meant as classes."
-        )
-        problems.append(Problem("test_classes", "test", text, "warning"))
-    return replace(test, targets=targets) if len(test) and known.all() else test

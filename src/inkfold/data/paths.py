@@ -26,6 +26,13 @@ IMAGE_SUFFIXES = frozenset(
     {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"}
     | {".heic", ".heif", ".hif", ".avif", ".svg", ".svgz"}
 )
+# Files that are surely no drawings: a folder of nothing else is no class.
+NOT_DRAWINGS = (
+    ".txt .md .rst .csv .tsv .json .jsonl .xml .yaml .yml .toml .html .htm .py .pyc .ipynb .js .sh .bat .c .h .cpp .java .m "
+    ".mat .r .zip .tar .gz .tgz .bz2 .xz .7z .rar .log .cfg .ini .doc .docx .xls .xlsx .ppt .pptx .parquet .pq .db .sqlite "
+    ".pkl .pt .pth .onnx .h5 .mp4"
+)
+OTHER_SUFFIXES = frozenset(NOT_DRAWINGS.split())
 JUNK_NAMES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"})
 PROBE_ROWS = 50
 SEPARATE_FAULTS = 20
@@ -40,20 +47,54 @@ def is_junk(name: str) -> bool:
 
 
 def list_images(directory: Path, root: Path | None = None, skip: frozenset[str] = frozenset()) -> tuple[Strings, list[Problem]]:
+    """Find all drawings below a directory, as `scan_folder` does."""
+    listing = scan_folder(directory, root, skip)
+    return listing.images, listing.problems
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class BareFolder:
+    """A folder without a drawing and without folders.
+
+    Attributes:
+        path: Relative to the directory that was searched, with forward slashes.
+        files: Number of other files in it.
+        example: The first of them that may be a drawing by its suffix; "" where all are text, tables, code or archives.
+    """
+
+    path: str
+    files: int
+    example: str
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """The drawings below a directory.
+
+    Attributes:
+        images: Paths relative to the directory with forward slashes, in code point order whatever the platform.
+        problems: Junk is left out silently, other files that aren't images with one warning.
+        bare: The folders without drawings, by path.
+    """
+
+    images: Strings
+    problems: list[Problem]
+    bare: list[BareFolder]
+
+
+def scan_folder(directory: Path, root: Path | None = None, skip: frozenset[str] = frozenset()) -> Listing:
     """Find all drawings below a directory.
 
     Args:
         directory: The directory, which is searched with all its folders.
         root: The directory that links may not lead out of; None takes `directory`.
         skip: Names of entries of `directory` that are left out.
-
-    Returns:
-        Paths relative to `directory` with forward slashes, in code point order whatever the platform, and the
-        problems. Junk is left out silently, other files that aren't images with one warning.
     """
     scan = _Scan(directory, FileFinder(root or directory))
     if not scan.finder.is_inside(os.path.realpath(directory)):
-        return np.empty(0, STRING), [_outside(directory.name, str(directory), str(root))]
+        return Listing(np.empty(0, STRING), [_outside(directory.name, str(directory), str(root))], [])
     waiting = [""]
     while waiting:
         waiting += scan.visit(waiting.pop(), skip)
@@ -66,7 +107,8 @@ def list_images(directory: Path, root: Path | None = None, skip: frozenset[str] 
         scan.problems.append(Problem("not_an_image", directory.name, text, "warning"))
     images = np.concatenate(scan.images)
     images.sort()
-    return images, sorted(scan.problems, key=lambda problem: problem.where)
+    problems = sorted(scan.problems, key=lambda problem: problem.where)
+    return Listing(images, problems, sorted(scan.bare, key=lambda folder: folder.path))
 
 
 @final
@@ -79,12 +121,14 @@ class _Scan:
     images: list[Strings] = field(default_factory=lambda: [np.empty(0, STRING)])
     problems: list[Problem] = field(default_factory=list)
     examples: list[str] = field(default_factory=list)
+    bare: list[BareFolder] = field(default_factory=list)
     others: int = 0
 
     def visit(self, folder: str, skip: frozenset[str]) -> list[str]:
         """Collect a folder's images and return its folders; relative paths, folders ending in a slash."""
         folders: list[str] = []
         images: list[str] = []
+        others: list[str] = []
         try:
             entries = list(os.scandir(self.directory / folder))
         except OSError as error:
@@ -101,6 +145,11 @@ class _Scan:
                 folders.append(relative + "/")
             elif self._takes(entry, relative):
                 images.append(relative)
+            else:
+                others.append(entry.name)
+        if folder and not images and not folders and _is_text(folder):
+            pictures = (name for name in others if os.path.splitext(name)[1].lower() not in OTHER_SUFFIXES)
+            self.bare.append(BareFolder(folder.rstrip("/"), len(others), min(pictures, default="")))
         self.images.append(np.array(images, dtype=STRING))
         return folders
 

@@ -96,6 +96,27 @@ def read_table(path: Path, required: Mapping[str, str], optional: Sequence[str] 
     return Table(path.name, columns, available, rows, tuple(problems))
 
 
+def first_rows(path: Path, count: int) -> dict[str, list[str]]:
+    """Read the first rows of a table, all columns, as text.
+
+    Args:
+        path: Path of the table.
+        count: Number of rows, at most.
+
+    Returns:
+        The cells by column; columns whose cells are no text or numbers, and repeated names, are left out.
+
+    Raises:
+        DataError: If the file can't be read as a table.
+    """
+    available = read_header(path)
+    names = [name for name in available if name and available.count(name) == 1]
+    if path.suffix.lower() != ".csv":
+        return _first_parquet_rows(path, names, count)
+    rows = [row for row in itertools.islice(_csv_rows(path), 1, count + 1) if len(row) == len(available)]
+    return {name: [row[available.index(name)] for row in rows] for name in names}
+
+
 def try_table(path: Path, required: Mapping[str, str], optional: Sequence[str], problems: list[Problem]) -> Table | None:
     """Read a table as `read_table` does, but append its errors to `problems`; None if it can't be read at all."""
     try:
@@ -116,9 +137,14 @@ def quoted(names: Sequence[str], limit: int = 20) -> str:
 def missing_column(table_name: str, available: Sequence[str], wanted: str, remedy: str) -> Problem:
     """Report a missing column, the existing columns and what to do."""
     text = f"no column {wanted}; the columns are {quoted(available)}. {remedy}".strip()
-    if len(available) == 1 and re.search(r"[;\t|]", available[0]):
+    if has_other_separator(available):
         text += " The cells seem not to be separated by commas: save the table with commas."
     return Problem("missing_column", table_name, text)
+
+
+def has_other_separator(available: Sequence[str]) -> bool:
+    """Return whether a table has a single column because its cells are separated by something else than commas."""
+    return len(available) == 1 and bool(re.search(r"[;\t|]", available[0]))
 
 
 def empty_cell(where: str, what: str) -> Problem:
@@ -275,6 +301,26 @@ def _read_parquet(path: Path, available: Sequence[str], wanted: Sequence[str]) -
         raise DataError([_broken_parquet(path, error)]) from error
     columns = {name: np.concatenate(parts.pop(name)) for name in wanted}
     return columns, np.arange(1, len(columns[wanted[0]]) + 1), []
+
+
+def _first_parquet_rows(path: Path, names: Sequence[str], count: int) -> dict[str, list[str]]:
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    columns: dict[str, list[str]] = {}
+    try:
+        with pq.ParquetFile(path) as file:
+            batch = next(file.iter_batches(batch_size=count), None)
+    except (pa.ArrowException, OSError, UnicodeError) as error:
+        raise DataError([_broken_parquet(path, error)]) from error
+    if batch is None:
+        return columns
+    for name in names:
+        try:
+            columns[name] = [text or "" for text in batch.column(name).cast(pa.string()).to_pylist()]
+        except (pa.ArrowException, UnicodeError):
+            continue
+    return columns
 
 
 def _broken_parquet(path: Path, error: Exception) -> Problem:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Int64, Shaped
 
 from inkfold.config.sections import DataSettings
+from inkfold.data.labels import Classes
 from inkfold.data.paths import Severity
 from inkfold.errors import Problem
 
@@ -35,6 +36,8 @@ class Drawings:
         targets: Class indices, 0 to the number of classes - 1 (not the table's values); None where unknown.
         groups: Who drew it, or after which photo; None where the source doesn't say.
         given_val: The rows that came from the source's own validation part; None where it has none.
+        proposed_groups: What the folders' names propose as groups, which nothing uses unless the user says so; None where
+            they propose none.
     """
 
     image_paths: Shaped[np.ndarray, " drawings"]
@@ -42,6 +45,7 @@ class Drawings:
     targets: Int64[np.ndarray, " drawings"] | None = None
     groups: Shaped[np.ndarray, " drawings"] | None = None
     given_val: Bool[np.ndarray, " drawings"] | None = None
+    proposed_groups: Shaped[np.ndarray, " drawings"] | None = None
 
     def __len__(self) -> int:
         return len(self.image_paths)
@@ -63,6 +67,7 @@ class Drawings:
             None if self.targets is None else self.targets[index],
             None if self.groups is None else self.groups[index],
             None if self.given_val is None else self.given_val[index],
+            None if self.proposed_groups is None else self.proposed_groups[index],
         )
 
 
@@ -78,6 +83,24 @@ class SampleSubmission:
 
     columns: tuple[str, ...]
     ids: Shaped[np.ndarray, " drawings"]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """The parts of a dataset, which every layout is read into.
+
+    Attributes:
+        train: The labelled drawings, including the data's own validation part.
+        classes: The classes of the training drawings.
+        test: The drawings to predict; None if there are none.
+        sample: The sample submission; None if there is none, or none that can be filled in.
+    """
+
+    train: Drawings
+    classes: Classes
+    test: Drawings | None = None
+    sample: SampleSubmission | None = None
 
 
 @final
