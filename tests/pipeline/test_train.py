@@ -199,7 +199,7 @@ def test_a_finished_run_is_returned_without_any_work(tmp_path, data, recipe, mon
     before = {name: (first.path / name).stat().st_mtime_ns for name in RUN_FILES}
     shutil.rmtree(tmp_path / "inkfold-home")
     monkeypatch.setattr("inkfold.models.backbone.Backbone.__init__", None)
-    monkeypatch.setattr("inkfold.storage.pixels.read_drawing", None)
+    monkeypatch.setattr("inkfold.storage.pixels.square_of", None)
     again = train(recipe, data=data, out=tmp_path / "run")
     assert pipeline_log() == [f"{tmp_path / 'run'}: is finished, and is returned as it is"]
     assert again.manifest == first.manifest

@@ -107,6 +107,26 @@ class Prepared:
         return {"train": len(self.read.train.digests) - len(self.rows) + max(missing, 0), "test": tests}
 
 
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """What will be needed of drawings, besides their statistics. What caches have isn't decoded again.
+
+    Attributes:
+        views: Views of the training drawings whose features will be needed.
+        test_views: Views of the test drawings whose features will be needed.
+        pixels: Whether the pixels themselves will be needed, whatever the feature bank has.
+        signatures: Whether the training drawings' signatures will be needed.
+    """
+
+    views: Sequence[View] = (IDENTITY,)
+    test_views: Sequence[View] = (IDENTITY,)
+    pixels: bool = False
+    signatures: bool = False
+
+
+FEATURES_ONLY = Needed()
+
+
 def read_files(dataset: Dataset, cost: Cost, progress: Progress = silent) -> ReadData:
     """Read every file of a data set once.
 
@@ -132,12 +152,9 @@ def decode(
     on_broken: str,
     cost: Cost,
     progress: Progress = silent,
-    *,
-    views: Sequence[View] = (IDENTITY,),
-    test_views: Sequence[View] = (IDENTITY,),
-    pixels: bool = False,
+    needed: Needed = FEATURES_ONLY,
 ) -> Prepared:
-    """Decode all drawings into the pixel store.
+    """Decode all drawings: each file once, for the pixel store, the pages' statistics and the signatures.
 
     Args:
         read: The data set and its files.
@@ -145,9 +162,7 @@ def decode(
         on_broken: `error` raises an error for broken drawings, `skip` leaves them out.
         cost: Decoded drawings and seconds are added to it.
         progress: Called after each shard.
-        views: Views of the training drawings whose features will be needed.
-        test_views: Views of the test drawings whose features will be needed.
-        pixels: Whether the pixels themselves will be needed, whatever the bank has.
+        needed: What will be needed of the drawings.
 
     Returns:
         The drawings that can be used, the training drawings sorted by content.
@@ -155,11 +170,15 @@ def decode(
     Raises:
         DataError: With every broken drawing, or if fewer than two classes are left.
     """
-    broken_train = [*read.broken_train, *extractor.decode(read.train, cost, progress, views, pixels=pixels)]
+    statistics = extractor.statistics()
+    also = (statistics, extractor.signatures()) if needed.signatures else (statistics,)
+    undecoded = extractor.decode(read.train, cost, progress, needed.views, pixels=needed.pixels, also=also)
+    broken_train = [*read.broken_train, *undecoded]
     tables = [("train", read.train.names, broken_train)]
     test_whole = None
     if read.test is not None:
-        broken_test = [*read.broken_test, *extractor.decode(read.test, cost, progress, test_views, pixels=pixels)]
+        undecoded = extractor.decode(read.test, cost, progress, needed.test_views, pixels=needed.pixels, also=[statistics])
+        broken_test = [*read.broken_test, *undecoded]
         tables.append(("test", read.test.names, broken_test))
         test_whole = whole_drawings(read.test, broken_test)
     refuse_broken(tables, on_broken)
