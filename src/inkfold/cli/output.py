@@ -228,6 +228,10 @@ def print_audit(audit: dict[str, Any], path: Path) -> None:
     from inkfold.pipeline.manifest import AUDIT
 
     copies, labels = audit["duplicates"], audit["labels"]
+    if audit["blank"]:
+        print(f"blank drawings: {len(audit['blank'])}")
+    for drawing in audit["blank"][:SHOWN]:
+        print(f"  {drawing['part']} {drawing['image_path']} ({drawing['class_name'] or 'no label'})")
     counts = ", ".join(f"{copies['counts'][kind]} {kind}" for kind in ("leak", "across", "within"))
     print(f"groups of duplicates: {counts}; {copies['counts']['drawings']} drawings")
     for group in copies["groups"][:SHOWN]:

@@ -13,6 +13,7 @@ MOST_VIEWS = 10_000
 
 Layout = Literal["auto", "competition", "folder", "table"]
 OnBroken = Literal["error", "skip"]
+OnBlank = Literal["error", "skip", "keep"]
 Resize = Literal["pad", "squash", "crop_to_ink"]
 Colour = Literal["auto", "grey", "rgb"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
@@ -56,6 +57,9 @@ class DataSettings(Section):
     """CSV or Parquet with image_path and target of the test drawings, for measuring only."""
     on_broken: OnBroken = "error"
     """What a broken or missing drawing does: stop the run (`error`), or be left out and counted (`skip`)."""
+    on_blank: OnBlank = "skip"
+    """What a drawing without ink does: stop the run (`error`), be left out of training (`skip`, but for classes most of whose
+    drawings are blank), or be trained on (`keep`). It is always reported, and test drawings keep their rows."""
 
 
 class ImageSettings(Section):

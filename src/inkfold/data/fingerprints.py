@@ -107,7 +107,7 @@ class SignatureStore:
         if broken := self.build(files, digests, progress):
             raise DataError([Problem(f"broken_{file.kind}", f"train {names[file.index]}", file.message) for file in broken])
 
-    def count_blank(self, digests: Shaped[np.ndarray, " n"]) -> int:
+    def count_unusable(self, digests: Shaped[np.ndarray, " n"]) -> int:
         """Count the drawings with too little ink to compare."""
         parts = np.array_split(digests, -(-len(digests) // CHUNK)) if len(digests) else []
         return sum(int((~self.read(part).any(axis=(1, 2))).sum()) for part in parts)

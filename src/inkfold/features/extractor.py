@@ -263,6 +263,7 @@ def refuse_broken(
     tables: Sequence[tuple[str, Sequence[str] | np.ndarray, Sequence[BrokenFile]]],
     on_broken: str,
     advice: str = "data.on_broken",
+    others: Sequence[Problem] = (),
 ) -> None:
     """Raise an error for broken drawings, unless they may be left out.
 
@@ -270,9 +271,10 @@ def refuse_broken(
         tables: For each table its name in messages, the names of its drawings, and those that can't be read.
         on_broken: `error` or `skip`.
         advice: Name of the setting or argument that the user can set to `skip`.
+        others: Errors that are raised together with these.
 
     Raises:
-        DataError: With every broken drawing of all tables, when `on_broken` is `error`.
+        DataError: With every broken drawing of all tables, when `on_broken` is `error`, and with the other errors.
     """
     problems = [
         Problem(f"broken_{file.kind}", f"{name} {drawings[file.index]}", file.message)
@@ -281,7 +283,9 @@ def refuse_broken(
     ]
     if problems and on_broken == "error":
         text = "set it to skip to leave broken drawings out and count them."
-        raise DataError([*problems, Problem("advice", advice, text, "warning")])
+        raise DataError([*problems, *others, Problem("advice", advice, text, "warning")])
+    if others:
+        raise DataError(others)
 
 
 def whole_drawings(source: DrawingFiles, broken: Sequence[BrokenFile]) -> Bool[np.ndarray, " n"]:

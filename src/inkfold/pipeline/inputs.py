@@ -92,7 +92,7 @@ def prepare_inputs(plan: TrainingPlan, read: ReadData, cost: Cost, progress: Pro
     weights = None if extractor.backbone.weights_file is None else Path(extractor.backbone.weights_file)
     signed = recipe.folds.group_duplicates or (weights is not None and seen_list_file(weights).is_file())
     needed = Needed(views, plan.test_views, pixels=not frozen, signatures=signed)
-    prepared = decode(read, extractor, recipe.data.on_broken, cost, progress, needed)
+    prepared = decode(read, extractor, recipe.data, cost, progress, needed)
 
     signatures = extractor.signatures()
     if recipe.folds.group_duplicates:
