@@ -28,6 +28,7 @@ def test_whole_data_are_ready(data):
         "num_classes": 3,
         "drawings_per_class": {"min": 6, "median": 6.0, "max": 6},
         "broken": 0,
+        "blank": 0,
         "identical_files_in_train": 0,
         "test_files_also_in_train": 0,
         "duplicates_found": {"within": 0, "across": 0, "leak": 0, "conflicts": 0, "drawings": 0},
@@ -86,12 +87,12 @@ def test_too_many_pixels_are_broken(data):
     assert check_data(data, pixel_limit=48 * 48 - 1).counts["broken"] == 24
 
 
-def test_nothing_is_written_but_signatures_and_without_duplicates_nothing_at_all(data, own_home):
+def test_nothing_is_written_but_signatures_and_statistics_and_without_duplicates_nothing_at_all(data, own_home):
     before = sorted(data.rglob("*"))
     check_data(data, duplicates=False)
     assert not own_home.exists()
     check_data(data)
-    assert [path.name for path in own_home.iterdir()] == ["signatures"]
+    assert sorted(path.name for path in own_home.iterdir()) == ["signatures", "statistics"]
     assert sorted(data.rglob("*")) == before
 
 
@@ -105,6 +106,22 @@ def test_both_ways_of_decoding_find_the_same(data):
     counts = dict(with_signatures.counts)
     del counts["duplicates_found"]
     assert without.counts == counts
+
+
+@pytest.mark.parametrize("duplicates", [True, False])
+def test_blank_drawings_are_named_with_their_class_and_what_becomes_of_them(data, duplicates):
+    for name in ("train/apple/sketch_0.png", "test/3.png"):
+        Image.new("LA", (48, 48), (0, 0)).save(data / name)
+    checkup = check_data(data, duplicates=duplicates)
+    train, test = (problem for problem in checkup.problems if problem.kind == "blank_drawing")
+    assert (train.where, test.where) == ("train apple/sketch_0.png", "test 3.png")
+    assert "labelled 'apple'. Training leaves it out" in train.message
+    assert (checkup.ok, checkup.counts["blank"]) == (True, 2)
+    strict = check_data(data, DataOptions(on_blank="error"), duplicates=duplicates)
+    assert not strict.ok
+    assert not strict.can_skip
+    kept = check_data(data, DataOptions(on_blank="keep"), duplicates=duplicates)
+    assert "Training keeps it" in str(kept.problems[0])
 
 
 def test_duplicates_conflicts_and_leaks_are_warnings(data):

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inkfold.audit.run_audit import audit_run
+from inkfold.audit.run_audit import _audit_labels, audit_run
 from inkfold.cli import main as cli
 from inkfold.config.load import validate_vote
 from inkfold.ensemble.build import vote
 from inkfold.errors import PredictionError
+from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.run import Run
 from inkfold.pipeline.train import train
 from toy import RUN_FILES, files_below, toy_data, toy_recipe
@@ -20,11 +21,12 @@ def mirrored(source, target):
 
 
 def data_with_duplicates(folder):
-    """Toy data with a copy in the class, one in another class and one among the test drawings."""
+    """Toy data with a copy in the class, one in another class and one among the test drawings, of which another is blank."""
     root = toy_data(folder)
     mirrored(root / "train/apple/sketch_0.png", root / "train/apple/sketch_1.png")
     mirrored(root / "train/fish/sketch_0.png", root / "train/house/sketch_1.png")
     mirrored(root / "train/house/sketch_0.png", root / "test/0.png")
+    Image.new("L", (48, 48), 255).save(root / "test/5.png")
     return root
 
 
@@ -48,9 +50,11 @@ def test_a_runs_audit_is_written_into_it_and_the_run_stays_whole(run, trained, t
 
 def test_the_schema_is_as_documented(run):
     audit = audit_run(run.path)
-    assert set(audit) == {"format", "data_fingerprint", "n", "duplicates", "labels", "next"}
+    assert set(audit) == {"format", "data_fingerprint", "n", "blank", "duplicates", "labels", "next"}
     assert audit["data_fingerprint"] == run.manifest["data_fingerprint"]
-    assert audit["n"] == {"train": 18, "test": 6, "unusable": 0}
+    assert audit["n"] == {"train": 18, "test": 6, "unusable": 1}
+    [blank] = audit["blank"]
+    assert (blank["part"], blank["image_path"]) == ("test", "5.png")
     assert [group["kind"] for group in audit["duplicates"]["groups"]] == ["leak", "across", "within"]
     assert set(audit["duplicates"]["groups"][0]) == {"kind", "conflict", "members", "pairs"}
     assert audit["duplicates"]["accuracy"] == run.metrics.get("duplicates")
@@ -82,6 +86,15 @@ def test_a_planted_wrong_label_is_doubtful(tmp_path):
     assert len(doubtful) < 30
 
 
+def test_the_label_of_a_blank_drawing_is_not_doubtful():
+    probs = np.array([[0.9, 0.1]] * 8 + [[0.02, 0.98]] * 2, np.float32)
+    names = np.array([f"{i}.png" for i in range(10)])
+    predictions = Predictions(names, probs, ("a", "b"), np.zeros(10, np.int64), np.zeros(10, np.int64))
+    listed = [one["image_path"] for one in _audit_labels(predictions, [], 10, ())["doubtful"]]
+    assert listed == ["8.png", "9.png"]
+    assert [one["image_path"] for one in _audit_labels(predictions, [], 10, {"8.png"})["doubtful"]] == ["9.png"]
+
+
 def test_an_ensemble_is_audited_by_its_members_data(run, tmp_path):
     ensemble = vote([run.path, run.path], validate_vote({"method": "soft"}), out=tmp_path / "both")
     audit = audit_run(ensemble.path)
@@ -107,6 +120,7 @@ def test_the_command_prints_what_it_found_and_what_to_do(run, capsys):
     assert cli.main(["audit", str(run.path)]) == 0
     output = capsys.readouterr().out
     for part in (
+        "blank drawings: 1\n  test 5.png (",
         "duplicates: groups 1 in several of train, val and test, 1 with different labels, 1 with one label",
         "  with different labels: train ",
         "doubtful labels:",

@@ -1,4 +1,7 @@
 import json
+import shutil
+
+from PIL import Image
 
 from inkfold.cli.main import main
 from toy import CLASSES, RUN_FILES, files_below, read_rows
@@ -15,11 +18,32 @@ def test_train_and_predict_say_what_they_did(tmp_path, data, recipe, capsys):
     assert "fitting heads: 15/15" in printed.err
     assert main(words("predict", tmp_path / "run", data / "test", "--out", tmp_path / "p.csv")) == 0
     header, *rows = read_rows(tmp_path / "p.csv")
-    assert header == ["image_path", "class_name", "target", "probability"]
+    assert header == ["image_path", "class_name", "target", "probability", "blank"]
     assert sorted(row[0] for row in rows) == [f"{i}.png" for i in range(6)]
     submitted = {path: target for _, path, target in read_rows(tmp_path / "run/submission.csv")[1:]}
     assert {row[0]: row[2] for row in rows} == submitted
     assert all(row[1] == CLASSES[int(row[2])] for row in rows)
+
+
+def test_blank_drawings_are_marked_and_kept_emptied_or_refused(frozen_run, tmp_path, capsys):
+    shutil.copytree(frozen_run / "data/test", tmp_path / "new")
+    Image.new("L", (48, 48), 0).save(tmp_path / "new/3.png")
+    command = words("predict", frozen_run / "run", tmp_path / "new", "--out", tmp_path / "p.csv")
+    assert main(command) == 0
+    printed = capsys.readouterr()
+    assert "warning: 3.png: is blank: nothing is drawn on it." in printed.err
+    assert printed.err.count("3.png") == 1
+    assert "6 drawings predicted, 1 blank among them, 0 left empty as broken" in printed.out
+    answers = {row[0]: row[1:] for row in read_rows(tmp_path / "p.csv")[1:]}
+    assert [name for name, row in answers.items() if row[3] == "true"] == ["3.png"]
+    assert answers["3.png"][0] in CLASSES
+    assert main([*command, "--on-blank", "skip"]) == 0
+    assert "5 drawings predicted, 1 blank left empty" in capsys.readouterr().out
+    assert {row[0]: row[1:] for row in read_rows(tmp_path / "p.csv")[1:]} == {**answers, "3.png": ["", "", "", "true"]}
+    (tmp_path / "p.csv").unlink()
+    assert main([*command, "--on-blank", "error"]) == 2
+    assert "error: 3.png: is blank" in capsys.readouterr().err
+    assert not (tmp_path / "p.csv").exists()
 
 
 def test_a_place_that_can_not_be_written_is_named_in_a_line(tmp_path, data, recipe, capsys):

@@ -117,9 +117,9 @@ def test_a_file_that_changed_since_it_was_read_is_told(tmp_path, files):
     assert (broken.index, broken.kind) == (2, "changed")
 
 
-def test_blank_ones_are_counted(tmp_path, files):
+def test_drawings_with_too_little_ink_are_counted(tmp_path, files):
     Image.fromarray(page()).save(files[1])
     digests, _ = digest_files(files)
     store = SignatureStore(tmp_path / "kept")
     store.build(files, digests)
-    assert store.count_blank(digests) == 1
+    assert store.count_unusable(digests) == 1

@@ -150,7 +150,7 @@ def test_broken_drawings_are_reported_or_left_empty(voted, toys, tmp_path):
     assert np.isfinite(probs[~np.array(empty)]).all()
     assert len(whole) == len(probs)
     write_predictions(tmp_path / "p.csv", files, probs, ensemble)
-    assert [row[1:] == ["", "", ""] for row in read_rows(tmp_path / "p.csv")[1:]] == empty
+    assert [row[1:] == [""] * 4 for row in read_rows(tmp_path / "p.csv")[1:]] == empty
     assert np.isnan(ensemble.predict_proba([tmp_path / "new/3.png"], on_broken="skip")).all()
 
 

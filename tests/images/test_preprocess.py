@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
+from inkfold.images import page as page_module
 from inkfold.images.decode import BrokenImage, decode_image
+from inkfold.images.page import Page
 from inkfold.images.preprocess import (
     ImageOptions,
     crop_to_ink,
@@ -15,6 +17,7 @@ from inkfold.images.preprocess import (
     paper_colour,
     preprocess,
     read_drawing,
+    square_of,
 )
 
 sides = st.integers(1, 150)
@@ -157,7 +160,7 @@ def test_a_one_pixel_line_survives_an_eightfold_reduction(interpolation, source)
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos"])
 def test_a_reduced_decode_gives_the_picture_of_the_full_decode(interpolation):
-    data = jpeg(with_line(4))
+    data = jpeg(with_line(8, side=1600))
     options = ImageOptions(size_px=224, interpolation=interpolation)
     full = preprocess(decode_image(data), options).astype(float)
     difference = read_drawing(data, options) - full
@@ -214,6 +217,26 @@ def test_large_pages_are_searched_on_a_reduced_copy_without_losing_thin_lines():
     cropped = crop_to_ink(pixels)
     assert np.count_nonzero(cropped == 0) == 1000
     assert 1100 <= cropped.shape[0] <= 1110
+
+
+def test_several_squares_of_one_page_are_those_of_the_file(monkeypatch):
+    data = jpeg(with_line(8, side=1700))
+    wanted = [
+        ImageOptions(size_px=64),
+        ImageOptions(size_px=96, resize="crop_to_ink"),
+        ImageOptions(size_px=700, colour="rgb"),
+        ImageOptions(size_px=64, colour="grey"),
+    ]
+    alone = [read_drawing(data, options) for options in wanted]
+    decodes = []
+    monkeypatch.setattr(page_module, "decode_image", lambda *args, **more: decodes.append(more) or decode_image(*args, **more))
+    for order in (wanted, wanted[::-1]):
+        page = Page(data)
+        page.ink()
+        squares = {options: square_of(page, options) for options in order}
+        for options, square in zip(wanted, alone, strict=True):
+            np.testing.assert_array_equal(squares[options], square)
+    assert [more["min_side_px"] for more in decodes] == [768, 1050, 768, 1050]
 
 
 def test_crop_decodes_in_full_because_little_may_remain():

@@ -158,7 +158,7 @@ def test_each_file_is_opened_once(runs, drawings, monkeypatch, kind, cache):
 
 def count_alive(monkeypatch):
     """Count the squares in memory at once; the most is in the list."""
-    real, lock, alive, most = predict_module.read_drawing, threading.RLock(), [0], [0]
+    real, lock, alive, most = predict_module.square_of, threading.RLock(), [0], [0]
 
     def gone():
         with lock:
@@ -172,7 +172,7 @@ def count_alive(monkeypatch):
         weakref.finalize(square, gone)
         return square
 
-    monkeypatch.setattr(predict_module, "read_drawing", watched)
+    monkeypatch.setattr(predict_module, "square_of", watched)
     return most
 
 
@@ -388,3 +388,21 @@ def test_changed_weights_are_refused(tmp_path, write_weights, monkeypatch):
         run.predict_proba(data / "test")
     write_weights(weights, "test_resnet")
     assert np.array_equal(run.predict_proba(data / "test"), before)
+
+
+@pytest.mark.parametrize("rows", [1, 4096])
+@pytest.mark.parametrize("kind", KINDS)
+def test_blank_drawings_are_named_and_predicted_like_the_others(runs, tmp_path, monkeypatch, caplog, kind, rows):
+    good = runs["linear"].path.parent / "data/test/0.png"
+    Image.new("RGB", (48, 48), (9, 9, 9)).save(tmp_path / "dark.png")
+    white = np.full((60, 60), 255, np.uint8)
+    images = [good, tmp_path / "dark.png", b"no picture", white, np.array(pages_of([good])[0])]
+    monkeypatch.setattr(predict_module, "BATCH_ROWS", rows)
+    blank = []
+    probs = runs[kind].predict_proba(images, on_broken="skip", blank=blank)
+    assert blank == [1, 3]
+    assert np.isnan(probs).all(1).tolist() == [False, False, True, False, False]
+    assert not caplog.records or "blank" not in caplog.text
+    again = runs[kind].predict_proba(images, on_broken="skip")
+    np.testing.assert_array_equal(again, probs)
+    assert f"2 blank drawing(s), whose answers mean nothing: {tmp_path / 'dark.png'}, images[3]" in caplog.text

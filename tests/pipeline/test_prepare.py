@@ -3,12 +3,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from inkfold.config.load import load_recipe
+from inkfold.config.sections import DataSettings
 from inkfold.data.dataset import DataOptions, read_dataset
 from inkfold.errors import DataError
+from inkfold.images import page as page_module
 from inkfold.pipeline.build import build_plan
-from inkfold.pipeline.prepare import decode, read_files
+from inkfold.pipeline.prepare import Needed, decode, group_duplicates, read_files
 from inkfold.runtime.cost import Cost
 from toy import RECIPE, break_image, read_rows, toy_recipe, write_rows
 
@@ -18,9 +21,9 @@ def read(data, on_broken="error", test_targets=None):
     return read_files(replace(dataset, test=replace(dataset.test, targets=test_targets)) if dataset.test else dataset, Cost())
 
 
-def prepare(tmp_path, data, on_broken="error"):
+def prepare(tmp_path, data, on_broken="error", on_blank="skip"):
     extractor = build_plan(load_recipe(toy_recipe(tmp_path, RECIPE))).extractor
-    return decode(read(data, on_broken), extractor, on_broken, Cost())
+    return decode(read(data, on_broken), extractor, DataSettings(on_broken=on_broken, on_blank=on_blank), Cost())
 
 
 def shuffle(data, name):
@@ -120,3 +123,61 @@ def test_data_without_a_test_part_have_no_test_drawings(tmp_path, data):
     prepared = prepare(tmp_path, data / "train")
     assert prepared.test_whole is None
     assert prepared.test_digests is None
+
+
+def blank_out(path):
+    Image.new("L", (48, 48), 255).save(path)
+
+
+def test_blank_drawings_are_left_out_or_kept_and_tests_keep_their_rows(tmp_path, data):
+    for name in ("train/apple/sketch_0.png", "train/fish/sketch_1.png", "test/3.png"):
+        blank_out(data / name)
+    skipped, kept = (prepare(tmp_path, data, on_blank=choice) for choice in ("skip", "keep"))
+    names = skipped.read.train.names
+    assert sorted(names[skipped.blank.left_out]) == ["apple/sketch_0.png", "fish/sketch_1.png"]
+    assert (len(skipped.rows), len(kept.rows)) == (16, 18)
+    assert not set(skipped.rows) & set(skipped.blank.left_out)
+    assert skipped.skipped == kept.skipped == {"train": 0, "test": 0}
+    assert sorted(kept.blank.train) == sorted(skipped.blank.train) == sorted(skipped.blank.left_out)
+    assert kept.blank.left_out.tolist() == []
+    for prepared in (skipped, kept):
+        assert prepared.read.test.names[prepared.blank.test].tolist() == ["3.png"]
+        assert prepared.test_whole.all()
+    assert len(skipped.blank_warnings) == len(kept.blank_warnings) == 2
+
+
+def test_a_class_of_blank_drawings_is_kept(tmp_path, data):
+    for index in range(4):
+        blank_out(data / f"train/apple/sketch_{index}.png")
+    prepared = prepare(tmp_path, data)
+    assert len(prepared.rows) == 18
+    assert len(prepared.blank.train) == 4
+
+
+def test_blank_and_broken_drawings_are_errors_in_one_report(tmp_path, data):
+    blank_out(data / "train/apple/sketch_0.png")
+    blank_out(data / "test/3.png")
+    break_image(data / "train/fish/sketch_1.png")
+    with pytest.raises(DataError) as caught:
+        prepare(tmp_path, data, on_blank="error")
+    places = {problem.where: problem.kind for problem in caught.value.problems if problem.severity == "error"}
+    assert places == {
+        "train fish/sketch_1.png": "broken_truncated",
+        "train apple/sketch_0.png": "blank_drawing",
+        "test 3.png": "blank_drawing",
+    }
+    with pytest.raises(DataError, match="labelled 'apple'"):
+        prepare(tmp_path, data, "skip", "error")
+
+
+def test_each_file_is_decoded_once_for_pixels_signatures_and_statistics(tmp_path, data, monkeypatch, own_home):
+    decoded, real = [], page_module.decode_image
+    monkeypatch.setattr(page_module, "decode_image", lambda content, **more: decoded.append(content) or real(content, **more))
+    extractor = build_plan(load_recipe(toy_recipe(tmp_path, RECIPE))).extractor
+    drawings = read(data)
+    prepared = decode(drawings, extractor, DataSettings(), Cost(), needed=Needed(signatures=True))
+    assert len(decoded) == len(set(decoded)) == 24
+    group_duplicates(prepared, extractor.signatures(), Cost())
+    records = extractor.statistics().read(prepared.digests)
+    assert records["height"].tolist() == [48] * 18
+    assert len(decoded) == 24

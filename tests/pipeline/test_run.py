@@ -77,11 +77,22 @@ def test_a_place_without_drawings_is_refused(tmp_path):
 
 def test_predictions_are_written_as_a_table(trained, tmp_path):
     probs = np.array([[0.25, 0.5, 0.25], [1, 0, 0]], np.float32)
-    write_predictions(tmp_path / "p.csv", ["a,b.png", "그림.png"], probs, trained)
+    write_predictions(tmp_path / "p.csv", ["a,b.png", "그림.png"], probs, trained, [1])
     assert (tmp_path / "p.csv").read_bytes().decode() == (
-        'image_path,class_name,target,probability\n"a,b.png",fish,1,0.500000\n그림.png,apple,0,1.000000\n'
+        'image_path,class_name,target,probability,blank\n"a,b.png",fish,1,0.500000,false\n그림.png,apple,0,1.000000,true\n'
     )
     assert len(read_rows(tmp_path / "p.csv")) == 3
+
+
+def test_a_name_that_ends_in_json_gets_objects_with_null_for_what_is_not_known(trained, tmp_path):
+    probs = np.array([[0.25, 0.5, 0.25], [np.nan] * 3, [np.nan] * 3], np.float32)
+    write_predictions(tmp_path / "p.json", ["a.png", "blank.png", "broken.png"], probs, trained, [1])
+    nothing = {"class_name": None, "target": None, "probability": None}
+    assert json.loads((tmp_path / "p.json").read_text()) == [
+        {"image_path": "a.png", "class_name": "fish", "target": 1, "probability": 0.5, "blank": False},
+        {"image_path": "blank.png", **nothing, "blank": True},
+        {"image_path": "broken.png", **nothing, "blank": None},
+    ]
 
 
 def test_every_changed_or_missing_file_is_reported(run):

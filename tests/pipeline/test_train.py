@@ -188,7 +188,7 @@ def test_a_finished_run_is_returned_without_any_work(tmp_path, data, recipe, mon
     before = {name: (first.path / name).stat().st_mtime_ns for name in RUN_FILES}
     shutil.rmtree(tmp_path / "inkfold-home")
     monkeypatch.setattr("inkfold.models.backbone.Backbone.__init__", None)
-    monkeypatch.setattr("inkfold.storage.pixels.read_drawing", None)
+    monkeypatch.setattr("inkfold.storage.pixels.square_of", None)
     again = train(recipe, data=data, out=tmp_path / "run")
     assert pipeline_log() == [f"{tmp_path / 'run'}: is finished, and is returned as it is"]
     assert again.manifest == first.manifest
@@ -512,12 +512,20 @@ def test_broken_drawings_of_both_tables_are_reported_together(tmp_path, data, re
     assert not (tmp_path / "run/manifest.json").exists()
 
 
-def test_skipping_counts_the_broken_and_still_predicts_every_test_row(tmp_path, data, recipe, pipeline_log):
+def test_skipping_counts_the_broken_and_the_blank_and_still_predicts_every_test_row(tmp_path, data, recipe, pipeline_log):
     for name in ("train/apple/sketch_0.png", "train/house/sketch_3.png", "test/2.png"):
         break_image(data / name)
+    Image.new("L", (48, 48), 255).save(data / "test/5.png")
     run = train(recipe, "data.on_broken=skip", data=data, out=tmp_path / "run")
+    assert "1 blank test drawing(s), whose predictions mean nothing: 5.png" in run.manifest["warnings"]
     assert "3 broken drawings are left out: data.on_broken is skip" in pipeline_log()
-    assert run.metrics["data"] == {"n_train": 16, "n_test": 6, "num_classes": 3, "skipped": {"train": 2, "test": 1}}
+    assert run.metrics["data"] == {
+        "n_train": 16,
+        "n_test": 6,
+        "num_classes": 3,
+        "skipped": {"train": 2, "test": 1},
+        "blank": {"train": 0, "test": 1},
+    }
     assert run.metrics["out_of_fold"]["n"] == 16
     rows = read_rows(run.path / "submission.csv")[1:]
     assert [row[1] for row in rows] == [f"{i}.png" for i in range(6)]
@@ -655,7 +663,7 @@ def test_progress_names_every_stage(tmp_path, data, recipe):
     stages = []
     train(recipe, data=data, out=tmp_path / "run", progress=lambda stage, done, total: stages.append((stage, done == total)))
     ended = [stage for stage, done in stages if done]
-    assert list(dict.fromkeys(ended)) == ["reading files", "decoding", "signing drawings", "features", "fitting heads"]
+    assert list(dict.fromkeys(ended)) == ["reading files", "decoding", "features", "fitting heads"]
 
 
 def test_the_recipe_in_the_run_holds_every_key(plain):

@@ -11,10 +11,12 @@ import pytest
 from PIL import Image
 
 from inkfold.errors import CacheError
+from inkfold.images import page as page_module
 from inkfold.images.preprocess import ImageOptions, read_drawing
 from inkfold.runtime.parallel import available_cores, map_in_processes
 from inkfold.storage import pixels as store_module
-from inkfold.storage.pixels import ImageStore, digest_files
+from inkfold.storage.pixels import ImageStore, build_rows, count_missing, digest_files
+from inkfold.storage.statistics import StatisticsStore
 
 BUILDER = """
 import sys
@@ -189,6 +191,71 @@ def test_a_file_that_changes_between_reading_and_decoding_is_told_as_changed(tmp
     store = ImageStore(tmp_path / "pixels", ImageOptions(size_px=24))
     assert [(one.index, one.kind) for one in store.build(files, digests)] == [(0, "changed"), (2, "missing_file")]
     assert store.missing(digests).tolist() == [True, False, True]
+
+
+def stores_in(home: Path) -> list:
+    squares = [ImageStore(home / "pixels", ImageOptions(size_px=24, resize=resize)) for resize in ("pad", "crop_to_ink")]
+    return [*squares, StatisticsStore(home / "statistics")]
+
+
+def test_each_file_is_decoded_once_for_all_stores(tmp_path, monkeypatch):
+    files = draw(tmp_path / "in", 6, colour=True) + draw(tmp_path / "in", 6)
+    digests, _ = digest_files(files)
+    apart, together = stores_in(tmp_path / "apart"), stores_in(tmp_path / "together")
+    for store in apart:
+        assert store.build(files, digests) == []
+    decoded, real = [], page_module.decode_image
+    monkeypatch.setattr(page_module, "decode_image", lambda data, **more: decoded.append(data) or real(data, **more))
+    wanted = {store: np.ones(12, bool) for store in together}
+    assert count_missing(wanted, digests) == 12
+    assert build_rows(wanted, files, digests) == []
+    assert sorted(decoded) == sorted(Path(file).read_bytes() for file in files)
+    for one, other in zip(apart, together, strict=True):
+        assert one.read(digests).tobytes() == other.read(digests).tobytes()
+    assert count_missing(wanted, digests) == 0
+
+
+def test_each_store_gets_the_rows_that_it_lacks_and_no_others(tmp_path):
+    files, count = draw(tmp_path / "in", 8), Count()
+    digests, _ = digest_files(files)
+    padded, cropped, statistics = stores_in(tmp_path)
+    padded.build(files[:3], digests[:3])
+    statistics.build(files[2:5], digests[2:5])
+    first_six = np.arange(8) < 6
+    wanted = {padded: first_six, cropped: np.zeros(8, bool), statistics: np.ones(8, bool)}
+    assert count_missing(wanted, digests) == 7  # the third has both
+    assert build_rows(wanted, files, digests, count) == []
+    assert count.last["decoding"] == (7, 7)
+    assert padded.missing(digests).tolist() == [False] * 6 + [True] * 2
+    assert cropped.missing(digests).all()
+    assert not statistics.missing(digests).any()
+
+
+def test_a_pass_that_was_killed_between_two_stores_is_completed(tmp_path, monkeypatch):
+    files = draw(tmp_path / "in", 5)
+    digests, _ = digest_files(files)
+    whole, killed = stores_in(tmp_path / "whole"), stores_in(tmp_path / "killed")
+    wanted = [{store: np.ones(5, bool) for store in stores} for stores in (whole, killed)]
+    build_rows(wanted[0], files, digests)
+    with monkeypatch.context() as patch:
+        patch.setattr(StatisticsStore, "append", None)
+        with pytest.raises(TypeError):
+            build_rows(wanted[1], files, digests)
+    build_rows(wanted[1], files, digests)
+    for one, other in zip(whole, killed, strict=True):
+        names = sorted(path.name for path in one.directory.glob("*.safetensors"))
+        assert names == sorted(path.name for path in other.directory.glob("*.safetensors"))
+        assert all((one.directory / name).read_bytes() == (other.directory / name).read_bytes() for name in names)
+
+
+def test_a_drawing_that_any_store_can_not_take_is_broken_for_all(tmp_path):
+    files = draw(tmp_path / "in", 3)
+    Path(files[1]).write_bytes(b"no image")
+    digests, _ = digest_files(files)
+    stores = stores_in(tmp_path)
+    broken = build_rows({store: np.ones(3, bool) for store in stores}, files, digests)
+    assert [(one.index, one.kind) for one in broken] == [(1, "not_an_image")]
+    assert [store.missing(digests).tolist() for store in stores] == [[False, True, False]] * 3
 
 
 def start(script: str, mark: Path, *arguments: object) -> subprocess.Popen[str]:

@@ -1,27 +1,32 @@
 """`inkfold check`: reads a data set, decodes every drawing, and reports all problems and duplicates.
 
-Nothing is written but the signatures by which duplicates are found, which go to the cache.
+Nothing is written but the signatures by which duplicates are found, and the pages' statistics, which go to the cache.
 """
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Bool, Shaped
 
+from inkfold.data.blank import blank_problems, find_left_out
 from inkfold.data.dataset import DataOptions, Dataset, few_drawings, read_dataset
 from inkfold.data.duplicate_groups import CopyGroup, count_groups, counts_in_words, find_groups, group_problems
 from inkfold.data.fingerprints import SignatureStore
 from inkfold.data.types import Drawings
 from inkfold.errors import Problem
-from inkfold.images.decode import DEFAULT_PIXEL_LIMIT, BrokenImage, decode_image
+from inkfold.images.blank import is_blank
+from inkfold.images.decode import DEFAULT_PIXEL_LIMIT, BrokenImage
+from inkfold.images.page import Page
 from inkfold.runtime.parallel import map_in_processes
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.cache import home
 from inkfold.storage.hashing import DIGEST_DTYPE, digest
-from inkfold.storage.pixels import digest_files
+from inkfold.storage.pixels import PageStore, build_rows, digest_files, missing_file
+from inkfold.storage.statistics import StatisticsStore
 
 CHUNK = 64
 log = logging.getLogger("inkfold.audit")
@@ -92,7 +97,7 @@ def check_data(
         options: How to read the data set; None for the defaults.
         k: Number of folds; a class with fewer drawings gets a warning.
         pixel_limit: A drawing with more pixels counts as broken.
-        duplicates: Whether to search for duplicates; their signatures are kept in the cache.
+        duplicates: Whether to search for duplicates; the drawings' signatures and statistics are then kept in the cache.
         progress: Called after each chunk of drawings.
 
     Returns:
@@ -100,52 +105,98 @@ def check_data(
 
     Raises:
         DataError: If the root doesn't exist or contains no data set.
-        CacheError: If signatures can't be written to the cache.
+        CacheError: If signatures or statistics can't be written to the cache.
     """
     options = options or DataOptions()
     dataset = read_dataset(root, options, strict=False)
     problems = [*dataset.problems, *few_drawings(dataset, k)]
-    signatures = SignatureStore(home() / "signatures", pixel_limit) if duplicates else None
+    stores = (SignatureStore(home() / "signatures", pixel_limit), StatisticsStore(home() / "statistics", pixel_limit))
     decoded = {}
     for name, drawings in (("train", dataset.train), ("test", dataset.test)):
         if drawings is None:
             continue
-        decoded[name], broken = _decode(name, drawings, signatures, pixel_limit, progress)
+        decoded[name] = _decode(name, drawings, stores if duplicates else None, pixel_limit, progress)
+        broken = decoded[name].broken
         problems += [Problem(f"broken_{kind}", f"{name} {path}", text, options.missing) for kind, path, text in broken]
-    problems += _unreadable_classes(dataset, decoded["train"])
-    counts = {**_counts(dataset, decoded), "broken": sum(map(_is_broken_drawing, problems))}
+    problems += _unreadable_classes(dataset, decoded["train"].digests)
+    problems += _blank_problems(dataset, decoded, options)
+    counts = {
+        **_counts(dataset, {name: one.digests for name, one in decoded.items()}),
+        "broken": sum(map(_is_broken_drawing, problems)),
+        "blank": sum(int(one.blank.sum()) for one in decoded.values()),
+    }
     log.info("%s: %s layout, %d training and %d test drawings", root, counts["layout"], counts["n_train"], counts["n_test"])
-    if signatures is None:
+    if not duplicates:
         return Checkup(dataset, tuple(problems), counts)
-    groups = find_groups(dataset, list(decoded.values()), signatures, progress)
+    groups = find_groups(dataset, [one.digests for one in decoded.values()], stores[0], progress)
     problems += group_problems(groups)
     return Checkup(dataset, tuple(problems), {**counts, "duplicates_found": count_groups(groups)}, tuple(groups))
 
 
-def _decode(
-    name: str, drawings: Drawings, signatures: SignatureStore | None, pixel_limit: int, progress: Progress
-) -> tuple[Shaped[np.ndarray, " n"], list[tuple[str, str, str]]]:
-    """Decode each file, or compute its signature where there is a store for it.
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """What decoding a table's drawings found.
 
-    Returns the files' digests, empty for broken ones, and kind, path and message of each broken one.
+    Attributes:
+        digests: Digests of the files, empty for broken and missing ones.
+        blank: True for drawings without ink.
+        broken: Kind, path and message of each broken drawing.
     """
+
+    digests: Shaped[np.ndarray, " n"]
+    blank: Bool[np.ndarray, " n"]
+    broken: list[tuple[str, str, str]]
+
+
+def _decode(
+    name: str,
+    drawings: Drawings,
+    stores: tuple[SignatureStore, StatisticsStore] | None,
+    pixel_limit: int,
+    progress: Progress,
+) -> _Decoded:
+    """Decode each file once; its signature and statistics are computed where there are stores for them."""
     present = np.flatnonzero(drawings.files != "")
     files = [str(file) for file in drawings.files[present]]
-    digests = np.zeros(len(drawings), DIGEST_DTYPE)
-    if signatures is None:
+    digests, blank = np.zeros(len(drawings), DIGEST_DTYPE), np.zeros(len(drawings), bool)
+    if stores is None:
         tasks = [(files[i : i + CHUNK], pixel_limit) for i in range(0, len(files), CHUNK)]
         chunks = map_in_processes(_inspect, tasks, [len(task[0]) for task in tasks], f"decoding {name}", progress)
         results = [result for chunk in chunks for result in chunk]
-        digests[present] = [file_digest for file_digest, _, _ in results]
-        broken = [(int(row), kind, text) for row, (_, kind, text) in zip(present, results, strict=True) if kind]
+        digests[present] = [result.digest for result in results]
+        blank[present] = [result.blank for result in results]
+        broken = [(int(row), result.kind, result.message) for row, result in zip(present, results, strict=True) if result.kind]
     else:
         digests[present], unread = digest_files(files, progress)
         read = np.flatnonzero(digests[present] != b"")
-        undecoded = signatures.build([files[place] for place in read], digests[present[read]], progress)
+        everything = np.ones(len(read), bool)
+        wanted: dict[PageStore, np.ndarray] = dict.fromkeys(stores, everything)
+        undecoded = build_rows(wanted, [files[place] for place in read], digests[present[read]], progress)
         broken = [(int(present[one.index]), one.kind, one.message) for one in unread]
         broken += [(int(present[read[one.index]]), one.kind, one.message) for one in undecoded]
         digests[[row for row, _, _ in broken]] = b""
-    return digests, [(kind, str(drawings.image_paths[row]), text) for row, kind, text in sorted(broken)]
+        whole = np.flatnonzero(digests != b"")
+        blank[whole] = stores[1].blank(digests[whole])
+    reported = [(kind, str(drawings.image_paths[row]), text) for row, kind, text in sorted(broken)]
+    return _Decoded(digests, blank, reported)
+
+
+def _blank_problems(dataset: Dataset, decoded: Mapping[str, _Decoded], options: DataOptions) -> list[Problem]:
+    """Report the drawings without ink, and what training will do with them."""
+    problems = []
+    for part, drawings in (("train", dataset.train), ("test", dataset.test)):
+        if drawings is None:
+            continue
+        rows = np.flatnonzero(decoded[part].blank)
+        names, class_names, left_out = drawings.image_paths[rows].tolist(), None, None
+        if part == "train" and drawings.targets is not None:
+            readable, targets = decoded[part].digests != b"", drawings.targets
+            away = np.zeros(len(drawings), bool)
+            blank = decoded[part].blank[readable]
+            away[readable] = find_left_out(blank, targets[readable], len(dataset.class_names), options.on_blank)
+            class_names, left_out = [dataset.class_names[target] for target in targets[rows]], away[rows].tolist()
+        problems += blank_problems(part, names, options.on_blank, class_names, left_out)
+    return problems
 
 
 def _unreadable_classes(dataset: Dataset, digests: Shaped[np.ndarray, " n"]) -> list[Problem]:
@@ -179,16 +230,27 @@ def _counts(dataset: Dataset, decoded: dict[str, Shaped[np.ndarray, " n"]]) -> d
     }
 
 
-def _inspect(files: list[str], pixel_limit: int) -> list[tuple[str, str, str]]:
-    """Decode each file; return its digest, and the kind and message of its problem, both empty if it has none."""
+@dataclass(frozen=True, slots=True)
+class _Inspected:
+    """One file's digest and whether it is blank; or the kind and message of its problem, and no digest."""
+
+    digest: str = ""
+    kind: str = ""
+    message: str = ""
+    blank: bool = False
+
+
+def _inspect(files: list[str], pixel_limit: int) -> list[_Inspected]:
+    """Decode each file, without writing anything."""
     results = []
     for file in files:
         try:
             data = Path(file).read_bytes()
-            decode_image(data, pixel_limit=pixel_limit)
-            results.append((digest(data), "", ""))
+            blank = is_blank(Page(data, pixel_limit).pixels())
+            results.append(_Inspected(digest(data), blank=blank))
         except BrokenImage as error:
-            results.append(("", error.kind, str(error)))
+            results.append(_Inspected(kind=error.kind, message=str(error)))
         except OSError as error:
-            results.append(("", "missing_file", f"{error.strerror}. Restore the file or leave it out."))
+            missing = missing_file(0, error)
+            results.append(_Inspected(kind=missing.kind, message=missing.message))
     return results

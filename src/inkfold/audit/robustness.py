@@ -26,7 +26,7 @@ from inkfold.features.extractor import Extractor
 from inkfold.pipeline.build import read_again
 from inkfold.pipeline.manifest import WEAKNESS
 from inkfold.pipeline.out_of_fold import features_by_fold, predict_held_out, shared_features
-from inkfold.pipeline.prepare import Prepared, decode
+from inkfold.pipeline.prepare import Needed, Prepared, decode
 from inkfold.pipeline.run import Run, head_spec
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
@@ -123,8 +123,7 @@ def find_weaknesses(run: Run, data: str | Path | None = None, progress: Progress
     changes = [Change(change.name, _sized(change.view, size_px), _sized(change.remedy, size_px)) for change in CHANGES]
     views = (IDENTITY, *(parse_view(change.view, run.recipe.seed) for change in changes))
     read = replace(read_again(run, cost, progress, data), test=None)  # test drawings aren't needed
-    pixels, on_broken = len(extractors) > 1, run.recipe.data.on_broken
-    prepared = decode(read, extractors[0], on_broken, cost, progress, views=views, pixels=pixels)
+    prepared = decode(read, extractors[0], run.recipe.data, cost, progress, Needed(views, pixels=len(extractors) > 1))
     clean, *changed = _predict_views(run, extractors, views, prepared, cost=cost, progress=progress)
     rows = [_weakness(run, change, view, clean, each) for change, view, each in zip(changes, views[1:], changed, strict=True)]
     rows.sort(key=lambda row: -row.drop)

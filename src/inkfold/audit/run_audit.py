@@ -5,6 +5,7 @@
     format              1
     data_fingerprint    fingerprint of the run's data; a report ignores the file if it differs from the run's
     n                   {train, test, unusable}: numbers of drawings; unusable ones have too little ink to compare
+    blank               drawings without ink: [{part: train | val | test, image_path, class_name or null}]
     duplicates
       counts            groups {within, across, leak}, groups with `conflicts`, `drawings` in any group
       accuracy          the section `duplicates` of metrics.json, null where no copies would be split apart
@@ -25,14 +26,15 @@
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from inkfold.audit.label_issues import METHOD, estimate_wrong_fraction, find_confusions, find_label_issues, lost_to_confusion
-from inkfold.data.duplicate_groups import CopyGroup, count_groups, find_groups
+from inkfold.data.duplicate_groups import CopyGroup, DuplicateImage, count_groups, find_groups, list_drawings
 from inkfold.data.fingerprints import SignatureStore
 from inkfold.ensemble.model import first_run, load_run
 from inkfold.errors import PredictionError
@@ -45,6 +47,8 @@ from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.cache import home
 from inkfold.storage.files import write_json
+from inkfold.storage.pixels import PageStore, build_rows
+from inkfold.storage.statistics import StatisticsStore
 
 FORMAT = 1
 ASSUMPTION = (
@@ -76,9 +80,11 @@ def audit_run(path: str | Path, progress: Progress = silent) -> dict[str, Any]:
     run = load_run(path)
     member = first_run(run)
     read = read_again(member, Cost(), progress)
-    groups, unusable = _find_groups(member, read, progress)
+    found = _look_at_drawings(member, read, progress)
+    groups, unusable = found.groups, found.unusable
     out_of_fold = run.files.out_of_fold
-    labels = None if out_of_fold is None else _audit_labels(out_of_fold, groups, len(read.dataset.train))
+    blank_names = {drawing.image_path for drawing in found.blank if drawing.part != "test"}
+    labels = None if out_of_fold is None else _audit_labels(out_of_fold, groups, len(read.dataset.train), blank_names)
     audit = {
         "format": FORMAT,
         "data_fingerprint": run.manifest["data_fingerprint"],
@@ -87,37 +93,65 @@ def audit_run(path: str | Path, progress: Progress = silent) -> dict[str, Any]:
             "test": 0 if read.dataset.test is None else len(read.dataset.test),
             "unusable": unusable,
         },
+        "blank": [
+            {"part": drawing.part, "image_path": drawing.image_path, "class_name": drawing.class_name}
+            for drawing in found.blank
+        ],
         "duplicates": {
             "counts": count_groups(groups),
             "accuracy": run.metrics.get("duplicates"),
             "groups": [group.as_json() for group in groups],
         },
         "labels": labels,
-        "next": _next_steps(groups, labels, path),
+        "next": _next_steps(len(found.blank), groups, labels, path),
     }
     write_json(path / AUDIT, audit)
     doubtful = "no out-of-fold predictions" if labels is None else f"{len(labels['doubtful'])} doubtful labels"
-    log.info("%s: %d groups of duplicates, %s; %d drawings with too little ink", path / AUDIT, len(groups), doubtful, unusable)
+    blank = len(found.blank)
+    log.info(
+        "%s: %d groups of duplicates, %s; %d drawings with too little ink, %d of them blank",
+        *(path / AUDIT, len(groups), doubtful, unusable, blank),
+    )
     return audit
 
 
-def _find_groups(run: Run, read: ReadData, progress: Progress) -> tuple[list[CopyGroup], int]:
-    """Find duplicates among all readable drawings, and count the drawings that have too little ink to compare."""
-    signatures = SignatureStore(home() / "signatures", run.recipe.image.pixel_limit)
+@dataclass(frozen=True, slots=True)
+class _Findings:
+    """What the drawings themselves show: duplicates, the number with too little ink to compare, and the blank ones."""
+
+    groups: list[CopyGroup]
+    unusable: int
+    blank: list[DuplicateImage]
+
+
+def _look_at_drawings(run: Run, read: ReadData, progress: Progress) -> _Findings:
+    """Find duplicates and blank pages among all readable drawings; a file that no cache knows is decoded once."""
+    limit = run.recipe.image.pixel_limit
+    signatures, statistics = SignatureStore(home() / "signatures", limit), StatisticsStore(home() / "statistics", limit)
     digests = []
     for source in (read.train, *(() if read.test is None else (read.test,))):
         names = source.digests.copy()
         rows = np.flatnonzero(names != b"")
-        broken = signatures.build(source.files[rows].tolist(), names[rows], progress)
+        everything = np.ones(len(rows), bool)
+        wanted: dict[PageStore, np.ndarray] = {signatures: everything, statistics: everything}
+        broken = build_rows(wanted, source.files[rows].tolist(), names[rows], progress)
         names[rows[[one.index for one in broken]]] = b""
         digests.append(names)
     groups = find_groups(read.dataset, digests, signatures, progress)
-    everything = np.concatenate(digests)
-    return groups, signatures.count_blank(everything[everything != b""])
+    all_names = np.concatenate(digests)
+    readable = np.flatnonzero(all_names != b"")
+    drawings = list_drawings(read.dataset)
+    blank = [drawings[row] for row in readable[statistics.blank(all_names[readable])]]
+    return _Findings(groups, signatures.count_unusable(all_names[readable]), blank)
 
 
-def _audit_labels(predictions: Predictions, groups: Sequence[CopyGroup], labelled: int) -> dict[str, Any]:
-    """Find issues in the labels of held-out drawings; conflicting labels are counted among all `labelled` drawings."""
+def _audit_labels(
+    predictions: Predictions, groups: Sequence[CopyGroup], labelled: int, blank: Collection[str]
+) -> dict[str, Any]:
+    """Find issues in the labels of held-out drawings; conflicting labels are counted among all `labelled` drawings.
+
+    The label of a blank drawing isn't doubtful: what is wrong with it is the drawing.
+    """
     probs, targets = predictions.probs, predictions.targets
     assert targets is not None
     names, paths = predictions.class_names, predictions.image_paths.tolist()
@@ -136,6 +170,7 @@ def _audit_labels(predictions: Predictions, groups: Sequence[CopyGroup], labelle
                 "suggested_probability": issue.suggested_probability,
             }
             for issue in find_label_issues(probs, targets)
+            if paths[issue.row] not in blank
         ],
         "estimated_wrong_fraction": estimate_wrong_fraction(probs, targets),
         "confused": [pair.as_json(names) for pair in confused],
@@ -157,9 +192,9 @@ def _lost_to_conflicts(groups: Sequence[CopyGroup]) -> int:
     return lost
 
 
-def _next_steps(groups: Sequence[CopyGroup], labels: dict[str, Any] | None, path: Path) -> list[str]:
+def _next_steps(blank: int, groups: Sequence[CopyGroup], labels: dict[str, Any] | None, path: Path) -> list[str]:
     counts = count_groups(groups)
-    steps = []
+    steps = [f"draw {blank} blank drawing(s) anew, or remove them: blank"] if blank else []
     if counts["leak"]:
         steps.append(
             f"remove {counts['leak']} drawing(s) that are both trained on and evaluated on: duplicates.groups, kind leak"

@@ -242,6 +242,10 @@ def print_audit(audit: dict[str, Any], path: Path) -> None:
     from inkfold.pipeline.manifest import AUDIT
 
     copies, labels = audit["duplicates"], audit["labels"]
+    if audit["blank"]:
+        print(f"blank drawings: {len(audit['blank'])}")
+    for drawing in audit["blank"][:SHOWN]:
+        print(f"  {drawing['part']} {drawing['image_path']} ({drawing['class_name'] or 'no label'})")
     print(f"duplicates: {counts_in_words(copies['counts'])}")
     for group in copies["groups"][:SHOWN]:
         names = ", ".join(

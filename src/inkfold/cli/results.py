@@ -1,6 +1,7 @@
 """The commands that use or examine finished runs: predict, report, weakness, audit."""
 
 import math
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,7 +9,7 @@ import typer
 
 from inkfold.cli.app import AsJson, MovedData, RunDirectory, command
 from inkfold.cli.output import print_audit, print_json, print_weaknesses
-from inkfold.errors import InkfoldError
+from inkfold.errors import DataError, InkfoldError, Problem, problem_lines
 from inkfold.runtime.progress import console_progress
 
 REPORT_EXAMPLES = """\
@@ -23,22 +24,38 @@ def predict(
     run: RunDirectory,
     images: Annotated[Path, typer.Argument(metavar="IMAGES", help="A drawing, or a directory of drawings.")],
     *,
-    out: Annotated[Path, typer.Option(help="The CSV file to write.")],
+    out: Annotated[Path, typer.Option(help="The CSV file to write, or a JSON file if its name ends in .json.")],
     on_broken: Annotated[
         Literal["error", "skip"], typer.Option(help="What a drawing that can't be read does: skip leaves its cells empty.")
     ] = "error",
+    on_blank: Annotated[
+        Literal["error", "skip", "keep"],
+        typer.Option(
+            help="What a drawing without ink does: skip leaves its cells empty. The column blank marks it in any case."
+        ),
+    ] = "keep",
 ) -> int:
     """Classify new drawings with a finished run, into a CSV."""
+    from inkfold.data.blank import MEND, NOTHING
     from inkfold.ensemble.model import load_run
     from inkfold.pipeline.run import files_of, write_predictions
 
     model = load_run(run)
     names, files = files_of(images)
+    blank: list[int] = []
     with console_progress() as progress:
-        probs = model.predict_proba(files, progress, on_broken)
-    write_predictions(out, names, probs, model)
+        probs = model.predict_proba(files, progress, on_broken, blank=blank)
+    if blank and on_blank == "error":
+        raise DataError([Problem("blank_drawing", names[row], f"{NOTHING}. {MEND}, or try --on-blank keep.") for row in blank])
     broken = sum(math.isnan(first) for first in probs[:, 0].tolist())
-    print(f"{len(names) - broken} drawings predicted, {broken} left empty as broken: {out}")
+    if on_blank == "skip":
+        probs[blank] = math.nan
+    write_predictions(out, names, probs, model, blank)
+    for line in problem_lines([Problem("blank_drawing", names[row], f"{NOTHING}.", "warning") for row in blank]):
+        print(line, file=sys.stderr)
+    empty = len(blank) if on_blank == "skip" else 0
+    note = f", {len(blank)} blank {'left empty' if empty else 'among them'}" if blank else ""
+    print(f"{len(names) - broken - empty} drawings predicted{note}, {broken} left empty as broken: {out}")
     return 0
 
 

@@ -15,6 +15,7 @@ MOST_VIEWS = 10_000
 
 Layout = Literal["auto", "competition", "folder", "table"]
 OnBroken = Literal["error", "skip"]
+OnBlank = Literal["error", "skip", "keep"]
 Resize = Literal["pad", "squash", "crop_to_ink"]
 Paper = Literal["auto", "flatten", "keep"]
 Colour = Literal["auto", "grey", "rgb"]
@@ -78,6 +79,9 @@ class DataSettings(Section):
     """CSV or Parquet with image_path and target of the test drawings, for measuring only."""
     on_broken: OnBroken = "error"
     """What a broken or missing drawing does: stop the run (`error`), or be left out and counted (`skip`)."""
+    on_blank: OnBlank = "skip"
+    """What a drawing without ink does: stop the run (`error`), be left out of training (`skip`, but for classes most of whose
+    drawings are blank), or be trained on (`keep`). It is always reported, and test drawings keep their rows."""
     class_level: int | None = Field(None, ge=-32, le=32)
     """Which folder names the class, in class folders: 1 is the first folder below the root or below a part such as train/, 2
     the next one; -1 is the folder that holds the drawing, -2 the one above. None decides by the names, or asks."""

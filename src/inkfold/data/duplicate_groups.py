@@ -111,7 +111,7 @@ def find_groups(
     Returns:
         Groups, the worst kind first, then the most similar.
     """
-    members = _members(dataset)
+    members = list_drawings(dataset)
     names = np.concatenate(list(digests))
     rows = np.flatnonzero(names != b"")
     matches = [
@@ -196,7 +196,8 @@ def in_words(match: Match) -> str:
     return f"{'mirrored and ' if match.flip else ''}turned by {turn} degrees"
 
 
-def _members(dataset: Dataset) -> list[DuplicateImage]:
+def list_drawings(dataset: Dataset) -> list[DuplicateImage]:
+    """List all drawings of a data set, the training drawings first, in the order of their tables."""
     val = dataset.train.given_val
     parts = ["train"] * len(dataset.train) if val is None else ["val" if is_val else "train" for is_val in val]
     tests: Sequence[Drawings] = () if dataset.test is None else (dataset.test,)

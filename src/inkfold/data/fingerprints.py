@@ -7,30 +7,29 @@ file's bytes: a second look at the same drawings decodes nothing.
 
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Bool, Shaped, UInt8
 
 from inkfold.errors import DataError, Problem
-from inkfold.images.decode import DEFAULT_PIXEL_LIMIT, Pixels, decode_image
+from inkfold.images.decode import DEFAULT_PIXEL_LIMIT, Pixels
+from inkfold.images.page import Page
 from inkfold.images.preprocess import FITTING_VERSION, ink_depth, paper_colour
-from inkfold.runtime.parallel import map_in_processes
 from inkfold.runtime.progress import Progress, silent
-from inkfold.storage.hashing import DIGEST_DTYPE
-from inkfold.storage.pixels import BrokenFile, read_known, spread_broken
+from inkfold.storage.pixels import BrokenFile, build_rows
 from inkfold.storage.shards import ShardSet
 
 log = logging.getLogger("inkfold.data")
 
-SIGNATURE_VERSION = 1
+SIGNATURE_VERSION = 2
 SIDE = 64
 REACH = 2.5  # spreads from the centre to the signature's edge; a straight line ends at 1.7
-DECODED_SIDE_PX = 256  # JPEGs are decoded at 1/2, 1/4 or 1/8 as long as this many are left
 FEWEST_SPREAD_PX = 20.0  # ink that is spread over less is enlarged first
-MOST_SIDE_PX = 1024
+MOST_SIDE_PX = 256  # larger ink is reduced: a signature's cell is then about five pixels wide
 CHUNK = 512
 LEAST_INK_PX = 12
 LEAST_SPREAD_PX = 2.0
@@ -54,28 +53,41 @@ class SignatureStore:
         """Go to other processes without the index, which each of them reads by itself."""
         return SignatureStore, (self.shards.directory.parent, self.pixel_limit)
 
+    @property
+    def directory(self) -> Path:
+        """The store's directory."""
+        return self.shards.directory
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a signature."""
+        return SIDE**2
+
+    def create(self) -> None:
+        """Create the directory."""
+        self.shards.create()
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold the lock that keeps two runs from computing the same signatures."""
+        return self.shards.lock()
+
+    def missing(self, digests: Shaped[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+        """Read the directory again, and return which drawings have no signature."""
+        return self.shards.missing(digests)
+
+    def row(self, page: Page) -> UInt8[np.ndarray, "64 64"]:
+        """Compute a drawing's signature."""
+        return sign_ink(page.ink())
+
+    def append(self, digests: Shaped[np.ndarray, " n"], rows: Sequence[np.ndarray]) -> None:
+        """Write the signatures of some drawings."""
+        self.shards.append(digests, np.stack(rows))
+
     def build(
         self, files: Sequence[str], digests: Shaped[np.ndarray, " n"], progress: Progress = silent, workers: int = 0
     ) -> list[BrokenFile]:
-        """Compute the signatures that are missing.
-
-        Takes and returns the same as `ImageStore.build`, which decodes drawings.
-
-        Raises:
-            CacheError: If the disk is full, or a worker was killed.
-        """
-        self.shards.create()
-        names, first = np.unique(digests, return_index=True)
-        if not self.shards.missing(names).any():
-            return []
-        with self.shards.lock():
-            todo = first[self.shards.missing(names)]
-            log.info("%d of %d signatures are in %s", len(names) - len(todo), len(names), self.shards.directory)
-            chunks = [todo[start : start + CHUNK] for start in range(0, len(todo), CHUNK)]
-            tasks = [(self, [str(files[row]) for row in rows], digests[rows], rows) for rows in chunks]
-            answers = map_in_processes(_sign_chunk, tasks, list(map(len, chunks)), "signing drawings", progress, workers)
-            self.shards.missing(names)  # reads the directory, for `read`
-        return spread_broken([file for broken in answers for file in broken], digests)
+        """Compute the signatures that are missing; takes, returns and raises the same as `storage.pixels.build_rows`."""
+        return build_rows({self: np.ones(len(digests), bool)}, files, digests, progress, workers)
 
     def build_all(
         self, files: Sequence[str], names: Sequence[str], digests: Shaped[np.ndarray, " n"], progress: Progress = silent
@@ -95,28 +107,16 @@ class SignatureStore:
         if broken := self.build(files, digests, progress):
             raise DataError([Problem(f"broken_{file.kind}", f"train {names[file.index]}", file.message) for file in broken])
 
-    def count_blank(self, digests: Shaped[np.ndarray, " n"]) -> int:
+    def count_unusable(self, digests: Shaped[np.ndarray, " n"]) -> int:
         """Count the drawings with too little ink to compare."""
         parts = np.array_split(digests, -(-len(digests) // CHUNK)) if len(digests) else []
         return sum(int((~self.read(part).any(axis=(1, 2))).sum()) for part in parts)
 
     def read(self, digests: Shaped[np.ndarray, " n"]) -> UInt8[np.ndarray, "n 64 64"]:
         """Read signatures that `build` has stored."""
+        if not self.shards.present(digests).all():  # stored since the directory was last read
+            self.shards.look()
         return self.shards.read(digests)
-
-
-def _sign_chunk(store: SignatureStore, files: list[str], digests: np.ndarray, indices: np.ndarray) -> list[BrokenFile]:
-    """Store the signatures of some drawings, and return the broken drawings."""
-    signed, broken = read_known(
-        files,
-        digests,
-        indices,
-        lambda data: sign(decode_image(data, min_side_px=DECODED_SIDE_PX, pixel_limit=store.pixel_limit)),
-    )
-    if signed:
-        names, rows = zip(*signed, strict=True)
-        store.shards.append(np.array(names, DIGEST_DTYPE), np.stack(rows))
-    return broken
 
 
 def sign(pixels: Pixels) -> UInt8[np.ndarray, "64 64"]:
@@ -128,7 +128,19 @@ def sign(pixels: Pixels) -> UInt8[np.ndarray, "64 64"]:
     Returns:
         Ink in 0..255; all zero if there is too little to tell drawings apart: a blank page, a dot, a straight line.
     """
-    ink = ink_depth(pixels, paper_colour(pixels))
+    return sign_ink(ink_depth(pixels, paper_colour(pixels)))
+
+
+def sign_ink(ink: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "64 64"]:
+    """Compute the signature of ink, as `sign` does of a page.
+
+    Args:
+        ink: How far each pixel is from the paper, 0 for paper: `images.preprocess.ink_depth` of a page.
+
+    Returns:
+        Ink in 0..255; all zero if there is too little to tell drawings apart.
+    """
+    ink = _without_margins(ink)
     if max(ink.shape) > MOST_SIDE_PX:
         ink = _scaled(ink, MOST_SIDE_PX / max(ink.shape), cv2.INTER_AREA)
     ys, xs, depths = _inked(ink)
@@ -146,6 +158,12 @@ def sign(pixels: Pixels) -> UInt8[np.ndarray, "64 64"]:
     square = _splatted((ys - y) * scale + (SIDE - 1) / 2, (xs - x) * scale + (SIDE - 1) / 2, depths)
     signature: np.ndarray = np.rint(square * (255 / square.max())).astype(np.uint8)
     return signature
+
+
+def _without_margins(ink: np.ndarray) -> np.ndarray:
+    """Cut away the rows and columns without ink; a page without any keeps its first pixel."""
+    left, top, width, height = cv2.boundingRect(ink)
+    return ink[top : top + max(1, height), left : left + max(1, width)]
 
 
 def _inked(ink: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -43,7 +43,13 @@ class Ensemble(Model):
     fitted: FittedMethod
 
     def predict_proba(
-        self, images: Images, progress: Progress = silent, on_broken: str = "error", *, cache: bool = False
+        self,
+        images: Images,
+        progress: Progress = silent,
+        on_broken: str = "error",
+        *,
+        cache: bool = False,
+        blank: list[int] | None = None,
     ) -> Float32[np.ndarray, "n classes"]:
         """Predict drawings by the members' vote, as probabilities or shares of votes; see `Model.predict_proba`.
 
@@ -56,7 +62,7 @@ class Ensemble(Model):
                 f"{self.path}: can't predict new drawings, as it has only files of predictions for {', '.join(names)}. "
                 "Let runs vote instead."
             )
-        answers = predict_folds(runs, list_drawings(images), progress, on_broken, cache=cache)
+        answers = predict_folds(runs, list_drawings(images), progress, on_broken, cache=cache, blank=blank)
         for place, run in enumerate(runs):
             answers[place] = answers[place][:, :, [run.classes_.index(name) for name in self.classes_]]
         whole = np.all([np.isfinite(folds).all((0, 2)) for folds in answers], axis=0)  # members may differ in what is too large

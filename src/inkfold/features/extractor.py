@@ -23,7 +23,8 @@ from inkfold.models.weights import BackboneInfo
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.hashing import DIGEST_DTYPE
-from inkfold.storage.pixels import BrokenFile, ImageStore, digest_files
+from inkfold.storage.pixels import BrokenFile, ImageStore, PageStore, build_rows, count_missing, digest_files
+from inkfold.storage.statistics import StatisticsStore
 
 log = logging.getLogger("inkfold.features")
 
@@ -75,8 +76,9 @@ class Extractor:
         views: Sequence[View] = (IDENTITY,),
         *,
         pixels: bool = False,
+        also: Sequence[PageStore] = (),
     ) -> list[BrokenFile]:
-        """Decode drawings into the pixel store.
+        """Decode drawings into the pixel store, each file once for this and other stores.
 
         Args:
             source: The drawings; those without a digest are ignored.
@@ -84,6 +86,7 @@ class Extractor:
             progress: Called after each shard.
             views: Views whose features will be needed; drawings whose features are all in the bank aren't decoded.
             pixels: Whether the pixels themselves will be needed, whatever the bank has.
+            also: Stores that get a row of every drawing from the same decode, whatever the bank has.
 
         Returns:
             The drawings that can't be decoded, by their row in the source.
@@ -94,13 +97,14 @@ class Extractor:
         missing[present] = pixels
         for view, rows in by_settled_view(source.digests[present], () if pixels else views).items():
             missing[present[rows]] |= self._bank(store, view).shards.missing(source.digests[present[rows]])
-        needed = np.flatnonzero(missing)
-        digests = source.digests[needed]
+        digests = source.digests[present]
+        wanted: dict[PageStore, np.ndarray] = {store: missing[present]}
+        wanted |= {other: np.ones(len(present), bool) for other in also}
         with cost.timed("decode"):
-            cost.decoded += int(store.missing(np.unique(digests)).sum()) if len(needed) else 0
-            broken = store.build(source.files[needed].tolist(), digests, progress)
+            cost.decoded += count_missing(wanted, digests)
+            broken = build_rows(wanted, source.files[present].tolist(), digests, progress)
         cost.decoded -= len({digests[file.index] for file in broken})
-        return _with_rows(broken, needed)
+        return _with_rows(broken, present)
 
     def extract(
         self,
@@ -142,6 +146,10 @@ class Extractor:
     def signatures(self) -> SignatureStore:
         """Open the store of the signatures by which copies of a drawing are found."""
         return SignatureStore(self.home / "signatures", self.image.pixel_limit)
+
+    def statistics(self) -> StatisticsStore:
+        """Open the store of the pages' statistics."""
+        return StatisticsStore(self.home / "statistics", self.image.pixel_limit)
 
     def rate(self) -> float | None:
         """Return how many drawings per second went through the backbone as they are; None if that isn't known."""
@@ -255,6 +263,7 @@ def refuse_broken(
     tables: Sequence[tuple[str, Sequence[str] | np.ndarray, Sequence[BrokenFile]]],
     on_broken: str,
     advice: str = "data.on_broken",
+    others: Sequence[Problem] = (),
 ) -> None:
     """Raise an error for broken drawings, unless they may be left out.
 
@@ -262,9 +271,10 @@ def refuse_broken(
         tables: For each table its name in messages, the names of its drawings, and those that can't be read.
         on_broken: `error` raises; `skip` does nothing, and the caller leaves broken drawings out.
         advice: Name of the setting or argument that the user can set to `skip`.
+        others: Errors that are raised together with these.
 
     Raises:
-        DataError: With every broken drawing of all tables, when `on_broken` is `error`.
+        DataError: With every broken drawing of all tables, when `on_broken` is `error`, and with the other errors.
     """
     problems = [
         Problem(f"broken_{file.kind}", f"{name} {drawings[file.index]}", file.message)
@@ -273,7 +283,9 @@ def refuse_broken(
     ]
     if problems and on_broken == "error":
         text = "set it to skip to leave broken drawings out and count them."
-        raise DataError([*problems, Problem("advice", advice, text, "warning")])
+        raise DataError([*problems, *others, Problem("advice", advice, text, "warning")])
+    if others:
+        raise DataError(others)
 
 
 def whole_drawings(source: DrawingFiles, broken: Sequence[BrokenFile]) -> Bool[np.ndarray, " n"]:

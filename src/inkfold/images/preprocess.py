@@ -1,20 +1,24 @@
 """Turns any drawing into a square of dark ink on light paper: paper colour, inversion, cropping and resizing."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
 from inkfold.config.sections import ImageSettings, Interpolation, Resize
-from inkfold.images.decode import Pixels, decode_image, settle_colour, to_grey
+from inkfold.images.decode import Pixels, settle_colour, to_grey
+from inkfold.images.page import PAGE_SIDE_PX, Page
+
+if TYPE_CHECKING:
+    from inkfold.images.ink_box import Box
 
 FITTING_VERSION = 2  # part of the cache's key: raise it whenever the bytes that come out change
 
-# JPEGs are decoded at 1/2 where that leaves 1.5 times the final size. At 800 px for 224 (ten line drawings) the result
-# is then 42.4 to 42.9 dB PSNR from that of the full decode; 5/8, what a factor of 2 asks for, gave 43.9 to 44.5 dB and
-# took twice as long to decode.
+# JPEGs are decoded at 1/2 where that leaves 1.5 times the final size (and a page of 768 px, which all that is made of the
+# drawing shares). At 800 px for 224 (ten line drawings) the result of halving is 42.4 to 42.9 dB PSNR from that of the full
+# decode; 5/8, what a factor of 2 asks for, gave 43.9 to 44.5 dB and took twice as long to decode.
 OVERSAMPLING = 1.5
 BORDER_FRACTION = 0.02
 DARK_LUMA = 100
@@ -71,7 +75,23 @@ def read_drawing(data: bytes, options: ImageOptions) -> Pixels:
     Raises:
         BrokenImage: If the bytes can't be decoded, as by `decode_image`.
     """
-    return _fit_settled(decode_drawing(data, options), options)
+    return square_of(Page(data, options.pixel_limit), options)
+
+
+def square_of(page: Page, options: ImageOptions) -> Pixels:
+    """Turn a drawing's page into a square, as `read_drawing` does; several squares share the page's decode.
+
+    Args:
+        page: The drawing's page.
+        options: Size, colour, polarity, fit and interpolation of the square; their pixel limit is the page's.
+
+    Returns:
+        (S, S) if grey, otherwise (S, S, 3) in RGB order.
+
+    Raises:
+        BrokenImage: If the page can't be decoded, as by `decode_image`.
+    """
+    return _fit_settled(_drawing_of(page, options), options)
 
 
 def decode_drawing(data: bytes, options: ImageOptions) -> Pixels:
@@ -87,9 +107,7 @@ def decode_drawing(data: bytes, options: ImageOptions) -> Pixels:
     Raises:
         BrokenImage: If the bytes can't be decoded, as by `decode_image`.
     """
-    # What the crop leaves may be a small part of the page: it needs every pixel.
-    min_side_px = 0 if options.resize == "crop_to_ink" else int(OVERSAMPLING * options.size_px)
-    return decode_image(data, min_side_px=min_side_px, pixel_limit=options.pixel_limit, colour=options.colour)
+    return _drawing_of(Page(data, options.pixel_limit), options)
 
 
 def preprocess(pixels: Pixels, options: ImageOptions) -> Pixels:
@@ -143,8 +161,14 @@ def inverted(pixels: Pixels) -> Pixels:
 
 def ink_depth(pixels: Pixels, paper: UInt8[np.ndarray, "*channels"]) -> UInt8[np.ndarray, "h w"]:
     """Measure how far each pixel is from the paper in its most distant channel: 0 for paper, at least 32 for ink."""
-    distance = paper_distance(pixels, paper)
-    return np.where(distance >= INK_CONTRAST, distance, np.uint8(0))
+    import cv2  # noqa: PLC0415 - 160 ms that only those need to pay who ask for the ink
+
+    levels = np.arange(256)[:, None] - np.atleast_1d(paper).astype(np.int64)
+    depths = np.where(np.abs(levels) >= INK_CONTRAST, np.abs(levels), 0).astype(np.uint8)
+    if pixels.ndim == 2:
+        return cv2.LUT(pixels, depths[:, 0])
+    red, green, blue = cv2.split(cv2.LUT(pixels, depths[None]))
+    return cv2.max(cv2.max(red, green), blue)
 
 
 def paper_distance(pixels: Pixels, paper: UInt8[np.ndarray, "*channels"]) -> UInt8[np.ndarray, "h w"]:
@@ -157,9 +181,7 @@ def paper_distance(pixels: Pixels, paper: UInt8[np.ndarray, "*channels"]) -> UIn
 
 def crop_to_ink(pixels: Pixels) -> Pixels:
     """Cut away the empty page around the drawing, as `ink_box` finds it, with a margin of 5 %; a blank page stays whole."""
-    from inkfold.images.ink_box import find_ink_box  # noqa: PLC0415 - OpenCV: 160 ms that only cropping needs to pay
-
-    box = find_ink_box(paper_distance(pixels, page_colour(pixels)))
+    box = ink_box(pixels)
     if box is None:
         return pixels
     top, left, bottom, right = box
@@ -184,6 +206,20 @@ def sampling_step(pixels: Pixels, sampled_px: int) -> int:
     return max(1, min(pixels.shape[:2]) // sampled_px)
 
 
+def ink_box(pixels: Pixels) -> "Box | None":
+    """Find the box around the drawing on a page, which specks, borders, punched holes and stamps are no part of.
+
+    Args:
+        pixels: (h, w), or (h, w, 3) in RGB order; any colours, on any paper.
+
+    Returns:
+        Top, left, bottom and right, in px, the last two exclusive; None without ink.
+    """
+    from inkfold.images.ink_box import find_ink_box  # noqa: PLC0415 - OpenCV: 160 ms that only cropping needs to pay
+
+    return find_ink_box(paper_distance(pixels, page_colour(pixels)))
+
+
 def on_paper(pixels: Pixels, options: ImageOptions) -> Pixels:
     """Turn a picture to dark ink on light paper, and crop it to the ink if the options say so; it isn't resized yet."""
     if options.paper != "keep":
@@ -198,6 +234,18 @@ def _flattened(pixels: Pixels, options: ImageOptions) -> Pixels:
     from inkfold.images.paper import flatten_paper, is_photographed  # noqa: PLC0415 - OpenCV: 160 ms
 
     return flatten_paper(pixels) if options.paper == "flatten" or is_photographed(pixels) else pixels
+
+
+def _drawing_of(page: Page, options: ImageOptions) -> Pixels:
+    """Take as many of the page's pixels as the square needs, with the colour settled."""
+    needed_px = OVERSAMPLING * options.size_px
+    min_side_px = max(PAGE_SIDE_PX, int(needed_px))
+    pixels = page.pixels(options.colour, min_side_px)
+    if options.resize == "crop_to_ink" and page.may_be_reduced and min(pixels.shape[:2]) >= min_side_px:
+        box = ink_box(pixels)
+        if box is not None and max(box[2] - box[0], box[3] - box[1]) < needed_px:  # little remains: it needs every pixel
+            return page.pixels(options.colour, 0)
+    return pixels
 
 
 def _fit_settled(pixels: Pixels, options: ImageOptions) -> Pixels:
@@ -234,3 +282,12 @@ def _border(pixels: Pixels) -> UInt8[np.ndarray, "1 n *channels"]:
     rows, columns = (max(1, round(BORDER_FRACTION * side)) for side in (height, width))
     edges = (pixels[:rows], pixels[-rows:], pixels[:, :columns], pixels[:, -columns:])
     return np.concatenate([edge.reshape(1, -1, *pixels.shape[2:]) for edge in edges], axis=1)
+
+
+def block_maxima(ink: UInt8[np.ndarray, "h w"], factor: int) -> UInt8[np.ndarray, "rows columns"]:
+    """Keep the deepest ink of each block of `factor` by `factor` pixels, so that thin lines stay whole."""
+    import cv2  # noqa: PLC0415
+
+    # The kernel begins at its own pixel: each pixel gets the maximum of the block of which it is the first.
+    deepest = cv2.dilate(ink, np.ones((factor, factor), np.uint8), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    return np.ascontiguousarray(deepest[::factor, ::factor])

@@ -10,13 +10,14 @@ from jaxtyping import Bool
 
 from inkfold.augment.views import IDENTITY
 from inkfold.config.recipe import Recipe
+from inkfold.data.seen import seen_list_file
 from inkfold.data.splits import assign_folds
 from inkfold.errors import DataError
 from inkfold.features.extractor import ViewFeatures
 from inkfold.heads.training_set import AugmentedFeatures, TrainingSet
 from inkfold.pipeline.build import TrainingPlan
 from inkfold.pipeline.out_of_fold import FoldFeatures, features_by_fold
-from inkfold.pipeline.prepare import Prepared, ReadData, decode, find_seen, group_duplicates
+from inkfold.pipeline.prepare import Needed, Prepared, ReadData, decode, find_seen, group_duplicates
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress
 
@@ -88,15 +89,15 @@ def prepare_inputs(plan: TrainingPlan, read: ReadData, cost: Cost, progress: Pro
 
         check_trainable(extractor.backbone, plan.finetune)
     views = tuple(dict.fromkeys((IDENTITY, *plan.curriculum.views(), *plan.test_views))) if frozen else (IDENTITY,)
-    prepared = decode(
-        read, extractor, recipe.data.on_broken, cost, progress, views=views, test_views=plan.test_views, pixels=not frozen
-    )
+    weights = None if extractor.backbone.weights_file is None else Path(extractor.backbone.weights_file)
+    signed = recipe.folds.group_duplicates or (weights is not None and seen_list_file(weights).is_file())
+    needed = Needed(views, plan.test_views, pixels=not frozen, signatures=signed)
+    prepared = decode(read, extractor, recipe.data, cost, progress, needed)
 
     signatures = extractor.signatures()
     if recipe.folds.group_duplicates:
         prepared = group_duplicates(prepared, signatures, cost, progress)
-    weights = extractor.backbone.weights_file
-    prepared = find_seen(prepared, None if weights is None else Path(weights), signatures, cost, progress)
+    prepared = find_seen(prepared, weights, signatures, cost, progress)
 
     features = extractor.extract(prepared.digests, cost, progress, views)
     test_features = None

@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -16,11 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float32
 
+from inkfold.data.blank import shorten
 from inkfold.errors import DataError
 from inkfold.features.extractor import refuse_broken
 from inkfold.features.in_memory import InMemoryExtractor
-from inkfold.images.decode import BrokenImage, Pixels
-from inkfold.images.preprocess import ImageOptions, preprocess, read_drawing
+from inkfold.images.blank import is_blank
+from inkfold.images.decode import BrokenImage, Pixels, settle_colour
+from inkfold.images.page import Page
+from inkfold.images.preprocess import ImageOptions, preprocess, square_of
 from inkfold.runtime.parallel import ahead, available_cores
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.hashing import DIGEST_DTYPE, digest
@@ -38,6 +42,14 @@ KEPT_WEIGHTS_BYTES = 2 << 30  # backbones of more weights are built again for ea
 Square = tuple[bytes, Pixels]  # the digest, of the file or of an array's square, decides its random views
 
 
+@dataclass(frozen=True, slots=True)
+class _Drawing:
+    """A drawing that was read once: a square for each of the image options, and whether its page is blank."""
+
+    squares: list[Square | BrokenFile]
+    blank: bool = False
+
+
 def predict_folds(
     runs: Sequence["Run"],
     images: Sequence[Any],
@@ -45,6 +57,7 @@ def predict_folds(
     on_broken: str = "error",
     *,
     cache: bool = False,
+    blank: list[int] | None = None,
 ) -> list[Float32[np.ndarray, "folds n classes"]]:
     """Predict drawings with every fold of every run.
 
@@ -54,6 +67,8 @@ def predict_folds(
         progress: Called with the number of forward passes done.
         on_broken: `error` raises an error when all drawings have been read; `skip` leaves rows of NaN.
         cache: Whether features are looked up in the feature bank and stored there.
+        blank: A list to which the row numbers of drawings without ink are added, from 0; None if nobody asks. They are
+            predicted like the others, and their answers mean nothing.
 
     Returns:
         For each run, class probabilities by fold; rows of NaN for drawings that can't be read.
@@ -70,19 +85,26 @@ def predict_folds(
     keep = len(images) > rows and sum(map(_weights_bytes, predictors)) <= KEPT_WEIGHTS_BYTES
     forwards = _ForwardCounter(progress, len(images) * sum(predictor.forwards for predictor in predictors))
     log.info("predicting %d drawings, %d at a time, %s the cache", len(images), rows, "with" if cache else "without")
-    broken: list[BrokenFile] = []
+    broken, blank_rows = list[BrokenFile](), list[int]()
     reading = ahead(partial(_read, options=options), enumerate(images), min(available_cores(), len(images)), rows)
     with closing(reading) as drawings:
         for start in range(0, len(images), rows):
             batch = list(islice(drawings, rows))
             broken += filter(None, map(_broken, batch))
+            blank_rows += [row for row, drawing in enumerate(batch, start) if drawing.blank]
             if not broken or on_broken != "error":  # else only the other broken drawings are of interest
                 for predictor in predictors:
                     option = options.index(predictor.image)
-                    predictor.predict(start, [drawing[option] for drawing in batch], forwards, keep=keep)
+                    predictor.predict(start, [drawing.squares[option] for drawing in batch], forwards, keep=keep)
             del batch  # before the next one is gathered: no more than two batches are in memory
     names = [str(image) if isinstance(image, str | Path) else f"images[{i}]" for i, image in enumerate(images)]
     refuse_broken([("drawing", names, broken)], on_broken, "on_broken")
+    if blank is not None:
+        blank += blank_rows
+    elif blank_rows:
+        log.warning(
+            "%d blank drawing(s), whose answers mean nothing: %s", len(blank_rows), shorten([names[row] for row in blank_rows])
+        )
     return [predictor.finish() for predictor in predictors]
 
 
@@ -185,27 +207,32 @@ def _weights_bytes(predictor: _RunPredictor) -> int:
     return sum(Path(file).stat().st_size for file in files)
 
 
-def _broken(drawing: Sequence[Square | BrokenFile]) -> BrokenFile | None:
-    return next((square for square in drawing if isinstance(square, BrokenFile)), None)
+def _broken(drawing: _Drawing) -> BrokenFile | None:
+    return next((square for square in drawing.squares if isinstance(square, BrokenFile)), None)
 
 
-def _read(task: tuple[int, Any], options: Sequence[ImageOptions]) -> list[Square | BrokenFile]:
-    """Read a drawing once, and make a square for each of the image options."""
+def _read(task: tuple[int, Any], options: Sequence[ImageOptions]) -> _Drawing:
+    """Read and decode a drawing once, and make a square for each of the image options."""
     index, image = task
     if not isinstance(image, str | Path | bytes):
         pixels = _as_array(image, index)
-        return [(digest(square.tobytes()).encode(), square) for square in (preprocess(pixels, option) for option in options)]
+        made = [preprocess(pixels, option) for option in options]
+        blank = is_blank(settle_colour(pixels, "auto"))
+        return _Drawing([(digest(square.tobytes()).encode(), square) for square in made], blank)
     try:
         data = image if isinstance(image, bytes) else Path(image).read_bytes()
     except OSError as error:
-        return [missing_file(index, error)] * len(options)
+        return _Drawing([missing_file(index, error)] * len(options))
     name = digest(data).encode()
-    return [_square(data, name, index, option) for option in options]
+    pages = {limit: Page(data, limit) for limit in dict.fromkeys(option.pixel_limit for option in options)}
+    squares = [_square(pages[option.pixel_limit], name, index, option) for option in options]
+    whole = [pages[option.pixel_limit] for option, square in zip(options, squares, strict=True) if isinstance(square, tuple)]
+    return _Drawing(squares, bool(whole) and is_blank(whole[0].pixels()))
 
 
-def _square(data: bytes, name: bytes, index: int, options: ImageOptions) -> Square | BrokenFile:
+def _square(page: Page, name: bytes, index: int, options: ImageOptions) -> Square | BrokenFile:
     try:
-        return name, read_drawing(data, options)
+        return name, square_of(page, options)
     except BrokenImage as error:
         return BrokenFile(index, error.kind, str(error))
 

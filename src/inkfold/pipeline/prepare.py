@@ -2,24 +2,27 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Int64, Shaped
 
 from inkfold.augment.views import IDENTITY, View
+from inkfold.config.sections import DataSettings, OnBlank
+from inkfold.data.blank import BlankDrawings, blank_problems, find_left_out, warn_of_blank
 from inkfold.data.dataset import Dataset
 from inkfold.data.duplicates import find_copies, group_matches
 from inkfold.data.fingerprints import SignatureStore
 from inkfold.data.seen import mark_seen, read_seen_list
 from inkfold.data.splits import join_groups
-from inkfold.errors import DataError
+from inkfold.errors import DataError, Problem
 from inkfold.features.extractor import DrawingFiles, Extractor, read_drawing_files, refuse_broken, whole_drawings
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.hashing import key_digest
 from inkfold.storage.pixels import BrokenFile
+from inkfold.storage.statistics import StatisticsStore
 
 log = logging.getLogger("inkfold.pipeline")
 
@@ -57,6 +60,7 @@ class Prepared:
         test_whole: True where a test drawing can be read and decoded; None without a test table.
         duplicates: Group numbers, equal where usable training drawings are copies of each other; None if not searched for.
         seen: True where the backbone's weights were pretrained on a drawing; None where that isn't known.
+        blank: Rows of the drawings without ink, whether they are used or not.
     """
 
     read: ReadData
@@ -64,6 +68,7 @@ class Prepared:
     test_whole: Bool[np.ndarray, " tests"] | None
     duplicates: Int64[np.ndarray, " n"] | None = None
     seen: Bool[np.ndarray, " n"] | None = None
+    blank: BlankDrawings = field(default_factory=BlankDrawings)
 
     @property
     def targets(self) -> Int64[np.ndarray, " n"]:
@@ -99,12 +104,38 @@ class Prepared:
 
     @property
     def skipped(self) -> dict[str, int]:
-        """Number of drawings that were left out, by table."""
+        """Number of drawings that were left out as broken or missing, by table."""
         tests = 0 if self.test_whole is None else int((~self.test_whole).sum())
         missing = sum(problem.kind == "missing_file" for problem in self.read.dataset.problems) - sum(
             file == "" for file in (self.read.test.files.tolist() if self.read.test else [])
         )
-        return {"train": len(self.read.train.digests) - len(self.rows) + max(missing, 0), "test": tests}
+        unread = len(self.read.train.digests) - len(self.rows) - len(self.blank.left_out)
+        return {"train": unread + max(missing, 0), "test": tests}
+
+    @property
+    def blank_warnings(self) -> list[str]:
+        """A line for the blank drawings of each kind, with their number and the first names; none without any."""
+        return warn_of_blank(self.blank, self.read.train.names, None if self.read.test is None else self.read.test.names)
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """What will be needed of drawings, besides their statistics. What caches have isn't decoded again.
+
+    Attributes:
+        views: Views of the training drawings whose features will be needed.
+        test_views: Views of the test drawings whose features will be needed.
+        pixels: Whether the pixels themselves will be needed, whatever the feature bank has.
+        signatures: Whether the training drawings' signatures will be needed.
+    """
+
+    views: Sequence[View] = (IDENTITY,)
+    test_views: Sequence[View] = (IDENTITY,)
+    pixels: bool = False
+    signatures: bool = False
+
+
+FEATURES_ONLY = Needed()
 
 
 def read_files(dataset: Dataset, cost: Cost, progress: Progress = silent) -> ReadData:
@@ -129,48 +160,83 @@ def read_files(dataset: Dataset, cost: Cost, progress: Progress = silent) -> Rea
 def decode(
     read: ReadData,
     extractor: Extractor,
-    on_broken: str,
+    settings: DataSettings,
     cost: Cost,
     progress: Progress = silent,
-    *,
-    views: Sequence[View] = (IDENTITY,),
-    test_views: Sequence[View] = (IDENTITY,),
-    pixels: bool = False,
+    needed: Needed = FEATURES_ONLY,
 ) -> Prepared:
-    """Decode all drawings into the pixel store.
+    """Decode all drawings: each file once, for the pixel store, the pages' statistics and the signatures.
 
     Args:
         read: The data set and its files.
         extractor: Has the image options, and knows which features are in the bank already.
-        on_broken: `error` raises an error for broken drawings, `skip` leaves them out.
+        settings: Say what becomes of broken and of blank drawings.
         cost: Decoded drawings and seconds are added to it.
         progress: Called after each shard.
-        views: Views of the training drawings whose features will be needed.
-        test_views: Views of the test drawings whose features will be needed.
-        pixels: Whether the pixels themselves will be needed, whatever the bank has.
+        needed: What will be needed of the drawings.
 
     Returns:
         The drawings that can be used, the training drawings sorted by content.
 
     Raises:
-        DataError: With every broken drawing, or if fewer than two classes are left.
+        DataError: With every broken or blank drawing that may not be left out, or if fewer than two classes are left.
     """
-    broken_train = [*read.broken_train, *extractor.decode(read.train, cost, progress, views, pixels=pixels)]
+    statistics = extractor.statistics()
+    also = (statistics, extractor.signatures()) if needed.signatures else (statistics,)
+    undecoded = extractor.decode(read.train, cost, progress, needed.views, pixels=needed.pixels, also=also)
+    broken_train = [*read.broken_train, *undecoded]
     tables = [("train", read.train.names, broken_train)]
     test_whole = None
     if read.test is not None:
-        broken_test = [*read.broken_test, *extractor.decode(read.test, cost, progress, test_views, pixels=pixels)]
+        undecoded = extractor.decode(read.test, cost, progress, needed.test_views, pixels=needed.pixels, also=[statistics])
+        broken_test = [*read.broken_test, *undecoded]
         tables.append(("test", read.test.names, broken_test))
         test_whole = whole_drawings(read.test, broken_test)
-    refuse_broken(tables, on_broken)
-    whole = np.flatnonzero(whole_drawings(read.train, broken_train))
+    whole = whole_drawings(read.train, broken_train)
+    blank = _find_blank(read, whole, test_whole, statistics, settings.on_blank)
+    refuse_broken(tables, settings.on_broken, others=_blank_errors(read, blank) if settings.on_blank == "error" else ())
+    whole[blank.left_out] = False
+    used = np.flatnonzero(whole)
     assert read.dataset.train.targets is not None
-    if len(np.unique(read.dataset.train.targets[whole])) < 2:
+    if len(np.unique(read.dataset.train.targets[used])) < 2:
         raise DataError(f"{read.dataset.root}: fewer than two classes have a drawing that can be read.")
     if broken_count := sum(len(broken) for _, _, broken in tables):
         log.info("%d broken drawings are left out: data.on_broken is skip", broken_count)
-    order = np.lexsort((read.dataset.train.targets[whole], read.train.digests[whole]))
-    return Prepared(read, whole[order], test_whole)
+    order = np.lexsort((read.dataset.train.targets[used], read.train.digests[used]))
+    prepared = Prepared(read, used[order], test_whole, blank=blank)
+    for line in prepared.blank_warnings:
+        log.warning("%s", line)
+    return prepared
+
+
+def _find_blank(
+    read: ReadData,
+    whole: Bool[np.ndarray, " n"],
+    test_whole: Bool[np.ndarray, " tests"] | None,
+    statistics: StatisticsStore,
+    on_blank: OnBlank,
+) -> BlankDrawings:
+    """Find the blank drawings among those that can be read."""
+    targets = read.dataset.train.targets
+    assert targets is not None
+    train, test = whole.copy(), np.zeros(0, bool)
+    train[whole] = statistics.blank(read.train.digests[whole])
+    if read.test is not None and test_whole is not None:
+        test = test_whole.copy()
+        test[test_whole] = statistics.blank(read.test.digests[test_whole])
+    left_out = np.zeros_like(whole)
+    left_out[whole] = find_left_out(train[whole], targets[whole], len(read.dataset.class_names), on_blank)
+    return BlankDrawings(*map(np.flatnonzero, (train, left_out, test)))
+
+
+def _blank_errors(read: ReadData, blank: BlankDrawings) -> list[Problem]:
+    """Report each blank drawing as an error."""
+    targets = read.dataset.train.targets
+    assert targets is not None
+    class_names = [read.dataset.class_names[target] for target in targets[blank.train]]
+    problems = blank_problems("train", read.train.names[blank.train].tolist(), "error", class_names)
+    tests = [] if read.test is None else read.test.names[blank.test].tolist()
+    return [*problems, *blank_problems("test", tests, "error")]
 
 
 def group_duplicates(prepared: Prepared, signatures: SignatureStore, cost: Cost, progress: Progress = silent) -> Prepared:

@@ -110,6 +110,7 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
             "n_test": 0 if test is None else len(test.probs),
             "num_classes": len(out_of_fold.class_names),
             "skipped": prepared.skipped,
+            "blank": {"train": len(prepared.blank.left_out), "test": len(prepared.blank.test)},
         },
         "split": recipe.folds.split,
         "out_of_fold": measure(out_of_fold.probs, out_of_fold.targets, out_of_fold.class_names),

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,11 @@ from inkfold.pipeline.predict import predict_folds
 from inkfold.pipeline.run_files import RECIPE, RunFiles
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.cache import home
-from inkfold.storage.files import write_text
+from inkfold.storage.files import write_json, write_text
 
 HEADS = "heads.safetensors"
 Images = str | Path | bytes | Sequence[Any]
-PREDICTION_COLUMNS = ("image_path", "class_name", "target", "probability")
+PREDICTION_COLUMNS = ("image_path", "class_name", "target", "probability", "blank")
 
 
 class Model(ABC):
@@ -58,7 +58,13 @@ class Model(ABC):
 
     @abstractmethod
     def predict_proba(
-        self, images: Images, progress: Progress = silent, on_broken: str = "error", *, cache: bool = False
+        self,
+        images: Images,
+        progress: Progress = silent,
+        on_broken: str = "error",
+        *,
+        cache: bool = False,
+        blank: list[int] | None = None,
     ) -> Float32[np.ndarray, "n classes"]:
         """Predict the class probabilities of drawings.
 
@@ -71,6 +77,8 @@ class Model(ABC):
             on_broken: `error` raises when all drawings have been read; `skip` gives a drawing that can't be read a row of NaN.
             cache: Whether to take features from the feature bank where it has them, and to store new ones there. Without it
                 nothing is written.
+            blank: A list to which the row numbers of drawings without ink are added, from 0. They are predicted like the
+                others, and their answers mean nothing.
 
         Returns:
             One row for each drawing, which sums to 1; a directory's drawings in the order of `paths.list_images`.
@@ -129,16 +137,28 @@ class Run(Model):
         return cls(path, load_recipe(path / RECIPE), manifest, metrics, heads)
 
     def predict_fold_proba(
-        self, images: Images, progress: Progress = silent, on_broken: str = "error", *, cache: bool = False
+        self,
+        images: Images,
+        progress: Progress = silent,
+        on_broken: str = "error",
+        *,
+        cache: bool = False,
+        blank: list[int] | None = None,
     ) -> Float32[np.ndarray, "folds n classes"]:
         """Predict drawings with each fold by itself; see `predict_proba`."""
-        return predict_folds([self], list_drawings(images), progress, on_broken, cache=cache)[0]
+        return predict_folds([self], list_drawings(images), progress, on_broken, cache=cache, blank=blank)[0]
 
     def predict_proba(
-        self, images: Images, progress: Progress = silent, on_broken: str = "error", *, cache: bool = False
+        self,
+        images: Images,
+        progress: Progress = silent,
+        on_broken: str = "error",
+        *,
+        cache: bool = False,
+        blank: list[int] | None = None,
     ) -> Float32[np.ndarray, "n classes"]:
         """Predict drawings by the mean of the folds' probabilities; see `Model.predict_proba`."""
-        probs: np.ndarray = self.predict_fold_proba(images, progress, on_broken, cache=cache).mean(0)
+        probs: np.ndarray = self.predict_fold_proba(images, progress, on_broken, cache=cache, blank=blank).mean(0)
         return probs
 
     @property
@@ -253,22 +273,35 @@ def files_of(path: Path) -> tuple[list[str], list[str]]:
     return names.tolist(), [str(path / name) for name in names.tolist()]
 
 
-def write_predictions(path: Path, names: Sequence[str], probs: Float32[np.ndarray, "n classes"], run: Model) -> None:
-    """Write predictions as CSV: image_path, and class_name, target and probability of the most probable class.
+def write_predictions(
+    path: Path, names: Sequence[str], probs: Float32[np.ndarray, "n classes"], run: Model, blank: Collection[int] = ()
+) -> None:
+    """Write predictions: image_path; class_name, target and probability of the most probable class; and blank.
 
     Args:
-        path: The CSV file; replaced if it exists.
+        path: The file, replaced if it exists: a list of objects if its name ends in .json, otherwise a CSV.
         names: Name of each drawing, which becomes its `image_path`, in the order of `probs`.
         probs: Class probabilities of each drawing; a row of NaN leaves the class, number and probability empty.
         run: The model that predicted them; its class names and numbers are written.
+        blank: Row numbers of drawings without ink, whose answers mean nothing: `blank` is true there, false for the other
+            answers, and empty (null) for drawings that can't be read.
     """
-    best = probs.argmax(1)
+    rows: list[tuple[Any, ...]] = []
+    for place, (name, best, row) in enumerate(zip(names, probs.argmax(1).tolist(), probs, strict=True)):
+        is_blank = True if place in blank else None
+        if np.isnan(row[best]):
+            rows.append((name, None, None, None, is_blank))
+        else:
+            rows.append((name, run.classes_[best], int(run.class_targets[best]), round(float(row[best]), 6), is_blank or False))
+    if path.suffix.lower() == ".json":
+        write_json(path, [dict(zip(PREDICTION_COLUMNS, row, strict=True)) for row in rows])
+        return
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(PREDICTION_COLUMNS)
-    for name, i, row in zip(names, best, probs, strict=True):
-        answer = [run.classes_[i], int(run.class_targets[i]), f"{row[i]:.6f}"] if not np.isnan(row[i]) else ["", "", ""]
-        writer.writerow([name, *answer])
+    for name, class_name, target, probability, is_blank in rows:
+        share = None if probability is None else f"{probability:.6f}"
+        writer.writerow([name, class_name, target, share, None if is_blank is None else str(is_blank).lower()])
     write_text(path, text.getvalue())
 
 

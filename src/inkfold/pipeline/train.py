@@ -168,7 +168,12 @@ def _finish(out: Path, plan: TrainingPlan, prepared: Prepared, results: Results,
             "backbone": backbone.as_json(),
             **({} if finetuned is None else {"tuned": weights}),
             "data_fingerprint": prepared.read.fingerprint,
-            "warnings": [*map(str, warnings), *warn_of_seen(results.out_of_fold), *warn_of_choices(results)],
+            "warnings": [
+                *map(str, warnings),
+                *prepared.blank_warnings,
+                *warn_of_seen(results.out_of_fold),
+                *warn_of_choices(results),
+            ],
         },
         ["recipe.yaml", "cost.json", *files, *weights],
     )

@@ -13,7 +13,7 @@ from inkfold.ensemble.model import first_run, load_run
 from inkfold.evaluation.error_analysis import turns_by_class
 from inkfold.images.preprocess import ImageOptions, read_drawing
 from inkfold.pipeline.build import read_again
-from inkfold.pipeline.prepare import decode
+from inkfold.pipeline.prepare import Needed, decode
 from inkfold.report.thumbnails import grey_png
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
@@ -44,7 +44,7 @@ def write_index(path: str | Path, model: Path, data: str | Path | None = None, p
     run = first_run(load_run(path))  # the model's features are its backbone's
     extractor, cost = run.extractors()[0][0], Cost()
     read = read_again(run, cost, progress, data)
-    prepared = decode(read, extractor, run.recipe.data.on_broken, cost, progress, test_views=())
+    prepared = decode(read, extractor, run.recipe.data, cost, progress, Needed(test_views=()))
     chosen = _choose(prepared.targets)
     log.info("%s: its index holds %d of %d drawings, at most %d", path, len(chosen), len(prepared.targets), MAX_DRAWINGS)
     features = extractor.extract(prepared.digests[chosen], cost, progress).read(IDENTITY)

@@ -1,4 +1,4 @@
-"""Lists and prunes the cache: the pixel store, the feature bank, the signatures and served models."""
+"""Lists and prunes the cache: the pixel store, the feature bank, the signatures, the statistics and served models."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import platformdirs
 
-SORTS = ("pixels", "features", "signatures", "served")
+SORTS = ("pixels", "features", "signatures", "statistics", "served")
 DAY_S = 24 * 3600.0
 
 
@@ -19,7 +19,7 @@ class CacheEntry:
     """One directory of the cache.
 
     Attributes:
-        name: `pixels/NAME`, `features/NAME`, `signatures/NAME` or `served/NAME`.
+        name: `pixels/NAME`, `features/NAME`, `signatures/NAME`, `statistics/NAME` or `served/NAME`.
         path: Absolute path of the directory.
         bytes: Size of all its files on disk, in bytes.
         shards: Number of files that hold rows: pixels, features or signatures.
@@ -85,6 +85,8 @@ def _describe(path: Path) -> str:
         return f"the exported model of {key['served']}"
     if "signature" in key:
         return f"{key.get('side')} px, ink centred and scaled"
+    if "statistics" in key:
+        return "size, ink and light of pages"
     return f"{key.get('size_px')} px, resize {key.get('fit')}, colour {key.get('colour')}, channels {key.get('channels')}"
 
 

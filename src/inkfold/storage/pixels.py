@@ -1,21 +1,23 @@
-"""The pixel store: uint8 squares on disk, each drawing decoded once for all runs with the same image settings.
+"""Decodes each drawing once for all stores that lack a row of it; and the pixel store, whose rows are uint8 squares.
 
 Worker processes decode chunks and write whole shards, so that memory stays bounded, nothing large crosses a pipe, and a
 killed run continues at the first missing shard.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from jaxtyping import Bool, Shaped, UInt8
+from jaxtyping import Bool, Int64, Shaped, UInt8
 
 from inkfold.images.decode import BrokenImage
-from inkfold.images.preprocess import FITTING_VERSION, ImageOptions, read_drawing
+from inkfold.images.page import Page
+from inkfold.images.preprocess import FITTING_VERSION, ImageOptions, square_of
 from inkfold.runtime.parallel import available_cores, map_in_processes
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.hashing import DIGEST_DTYPE, digest
@@ -40,6 +42,88 @@ class BrokenFile:
     index: int
     kind: str
     message: str
+
+
+class PageStore(Protocol):
+    """A store on disk with a row of each drawing, which is made from the drawing's page and found by its file's digest."""
+
+    @property
+    def directory(self) -> Path:
+        """Directory by which the store is known, and in the order of which stores are locked."""
+
+    @property
+    def pixel_limit(self) -> int:
+        """Drawings with more pixels are refused as broken."""
+
+    @property
+    def row_bytes(self) -> int:
+        """Most bytes that a row takes."""
+
+    def create(self) -> None:
+        """Create the store's directories."""
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold the lock that keeps two runs from computing the same rows."""
+
+    def missing(self, digests: Shaped[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+        """Read the directories again, and return which drawings have no row."""
+
+    def row(self, page: Page) -> Shaped[np.ndarray, "..."]:
+        """Make a drawing's row from its page."""
+
+    def append(self, digests: Shaped[np.ndarray, " n"], rows: Sequence[np.ndarray]) -> None:
+        """Write the rows of some drawings."""
+
+
+def build_rows(
+    wanted: Mapping[PageStore, Bool[np.ndarray, " n"]],
+    files: Sequence[str],
+    digests: Shaped[np.ndarray, " n"],
+    progress: Progress = silent,
+    workers: int = 0,
+) -> list[BrokenFile]:
+    """Read and decode each drawing once, and make from it the rows that stores lack.
+
+    Args:
+        wanted: By store, True for the drawings of which it shall have a row.
+        files: Absolute paths of the drawings.
+        digests: Digests of the files' bytes.
+        progress: Called after each chunk of drawings.
+        workers: Number of processes; 0 takes one per core.
+
+    Returns:
+        The drawings that can't be decoded, with their row numbers in `files`.
+
+    Raises:
+        CacheError: If the disk is full, or a worker was killed.
+    """
+    names, first = np.unique(digests, return_index=True)  # by digest, as features are computed: they then read few shards
+    needed = {store: np.isin(names, digests[rows]) for store, rows in wanted.items()}
+    lacking = [store for store, rows in needed.items() if _lacks(store, names[rows])]
+    with ExitStack() as locks:
+        for store in sorted(lacking, key=lambda store: store.directory):  # in one order: no two runs wait for each other
+            locks.enter_context(store.lock())
+        absent = {store: _absent(store, names, needed[store]) for store in lacking}
+        todo = np.flatnonzero(np.any([np.zeros(len(names), bool), *absent.values()], axis=0))
+        for store, rows in absent.items():
+            log.info(
+                "%d of %d drawings are in %s, decoding %d", len(names) - rows.sum(), len(names), store.directory, rows.sum()
+            )
+        chunks = _chunks(todo, lacking, workers or available_cores())
+        tasks = []
+        for chunk in chunks:
+            masks = [(store, rows[chunk]) for store, rows in absent.items()]
+            tasks.append((masks, [str(files[row]) for row in first[chunk]], names[chunk], first[chunk]))
+        answers = map_in_processes(_decode_chunk, tasks, list(map(len, chunks)), "decoding", progress, workers)
+    return spread_broken([file for broken in answers for file in broken], digests)
+
+
+def count_missing(wanted: Mapping[PageStore, Bool[np.ndarray, " n"]], digests: Shaped[np.ndarray, " n"]) -> int:
+    """Count the drawings that `build_rows` would decode: files of equal bytes once."""
+    missing = np.zeros(len(digests), bool)
+    for store, rows in wanted.items():
+        missing[rows] |= store.missing(digests[rows])
+    return len(np.unique(digests[missing]))
 
 
 def digest_files(files: Sequence[str], progress: Progress = silent) -> tuple[Shaped[np.ndarray, " n"], list[BrokenFile]]:
@@ -83,6 +167,30 @@ class ImageStore:
         """Go to other processes without the index, which each of them reads by itself."""
         return ImageStore, (self.grey.directory.parent, self.options)
 
+    @property
+    def directory(self) -> Path:
+        """Directory of the grey squares, whose lock is both's."""
+        return self.grey.directory
+
+    @property
+    def pixel_limit(self) -> int:
+        """Drawings with more pixels are refused as broken."""
+        return self.options.pixel_limit
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a coloured square."""
+        return 3 * self.options.size_px**2
+
+    def create(self) -> None:
+        """Create both directories."""
+        self.grey.create()
+        self.colour.create()
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold the lock that keeps two runs from decoding the same drawings."""
+        return self.grey.lock()
+
     def missing(self, digests: Shaped[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
         """Return which drawings aren't decoded yet."""
         absent = self.grey.missing(digests)
@@ -94,37 +202,22 @@ class ImageStore:
         self.grey.look()
         self.colour.look()
 
+    def row(self, page: Page) -> UInt8[np.ndarray, "size size *channels"]:
+        """Make a drawing's square."""
+        return square_of(page, self.options)
+
+    def append(self, digests: Shaped[np.ndarray, " n"], rows: Sequence[np.ndarray]) -> None:
+        """Write squares, the grey ones and the coloured ones apart."""
+        for ndim, shard_set in ((2, self.grey), (3, self.colour)):
+            own = [place for place, row in enumerate(rows) if row.ndim == ndim]
+            if own:
+                shard_set.append(digests[own], np.stack([rows[place] for place in own]))
+
     def build(
         self, files: Sequence[str], digests: Shaped[np.ndarray, " n"], progress: Progress = silent, workers: int = 0
     ) -> list[BrokenFile]:
-        """Decode the drawings that are missing.
-
-        Args:
-            files: Absolute paths of the drawings.
-            digests: Digest of each file's bytes, in the order of `files`.
-            progress: Called after each shard.
-            workers: Number of processes; 0 takes one per core.
-
-        Returns:
-            The drawings that can't be decoded, with their row numbers in `files`.
-
-        Raises:
-            CacheError: If the disk is full, or a worker was killed.
-        """
-        self.grey.create()
-        self.colour.create()
-        if not self.missing(digests).any():
-            return []
-        with self.grey.lock():
-            _, first = np.unique(digests, return_index=True)
-            todo = first[
-                self.missing(digests[first])
-            ]  # by digest, as chunks of features do, whose drawings then share few shards
-            log.info(
-                "%d of %d drawings are in %s, decoding %d", len(first) - len(todo), len(first), self.grey.directory, len(todo)
-            )
-            broken = self._decode(files, digests, todo, progress, workers or available_cores())
-        return spread_broken(broken, digests)
+        """Decode the drawings that are missing; takes, returns and raises the same as `build_rows`."""
+        return build_rows({self: np.ones(len(digests), bool)}, files, digests, progress, workers)
 
     def read(self, digests: Shaped[np.ndarray, " n"]) -> UInt8[np.ndarray, "n size size *channels"]:
         """Read drawings that are in the store.
@@ -147,16 +240,6 @@ class ImageStore:
             pixels[~in_colour] = self.grey.read(digests[~in_colour])[..., None]
         return pixels
 
-    def _decode(
-        self, files: Sequence[str], digests: np.ndarray, todo: np.ndarray, progress: Progress, workers: int
-    ) -> list[BrokenFile]:
-        rows = min(SHARD_ROWS, max(16, SHARD_BYTES // (3 * self.options.size_px**2)), -(-len(todo) // workers))
-        chunks = [todo[i : i + rows] for i in range(0, len(todo), max(rows, 1))]
-        tasks = [(self, [str(files[i]) for i in chunk], digests[chunk], chunk) for chunk in chunks]
-        counts = [len(chunk) for chunk in chunks]
-        answers = map_in_processes(_decode_chunk, tasks, counts, "decoding", progress, workers)
-        return [file for broken in answers for file in broken]
-
 
 def _digest_file(file: str) -> str | OSError:
     try:
@@ -165,36 +248,62 @@ def _digest_file(file: str) -> str | OSError:
         return error
 
 
-def read_known(
-    files: Sequence[str],
-    digests: Shaped[np.ndarray, " n"],
-    indices: Shaped[np.ndarray, " n"],
-    read: Callable[[bytes], UInt8[np.ndarray, "..."]],
-) -> tuple[list[tuple[bytes, UInt8[np.ndarray, "..."]]], list[BrokenFile]]:
-    """Read files whose digests are known.
+def _lacks(store: PageStore, digests: Shaped[np.ndarray, " n"]) -> bool:
+    """Return whether a store lacks one of some drawings; its directories are created."""
+    store.create()
+    return bool(store.missing(digests).any())
 
-    Args:
-        files: Absolute path of each file, in the order of `digests`.
-        digests: Digest that each file's bytes had when it was first read.
-        indices: The files' row numbers among all requested files.
-        read: Turns a file's bytes into pixels, or raises `BrokenImage`.
 
-    Returns:
-        Digest and pixels of each readable file, and the files that are unreadable or have changed.
-    """
-    known: list[tuple[bytes, np.ndarray]] = []
+def _absent(store: PageStore, names: Shaped[np.ndarray, " n"], needed: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    """Mark the drawings that are needed and that the store lacks."""
+    absent = needed.copy()
+    absent[needed] = store.missing(names[needed])
+    return absent
+
+
+def _chunks(todo: Int64[np.ndarray, " n"], stores: Sequence[PageStore], workers: int) -> list[Int64[np.ndarray, " rows"]]:
+    """Divide drawings into chunks, each of which becomes a shard of every store."""
+    if not len(todo):
+        return []
+    rows = min(SHARD_ROWS, max(16, SHARD_BYTES // max(store.row_bytes for store in stores)), -(-len(todo) // workers))
+    return [todo[start : start + rows] for start in range(0, len(todo), rows)]
+
+
+def _decode_chunk(
+    wanted: Sequence[tuple[PageStore, Bool[np.ndarray, " n"]]], files: list[str], digests: np.ndarray, indices: np.ndarray
+) -> list[BrokenFile]:
+    """Make and store the rows of some drawings, and return the broken ones."""
+    rows: list[list[tuple[bytes, np.ndarray]]] = [[] for _ in wanted]
+    limit = _shared_pixel_limit([store for store, _ in wanted])
     broken = []
-    for file, expected, index in zip(files, digests, indices, strict=True):
+    for place, (file, expected, index) in enumerate(zip(files, digests.tolist(), indices.tolist(), strict=True)):
         try:
-            data = Path(file).read_bytes()
-            if digest(data).encode() != expected:
-                raise BrokenImage("changed", "the file changed during the run. Run again when nothing writes to it.")
-            known.append((expected, read(data)))
+            page = Page(_read_again(file, expected), limit)
+            made = [(number, store.row(page)) for number, (store, lacking) in enumerate(wanted) if lacking[place]]
         except BrokenImage as error:
-            broken.append(BrokenFile(int(index), error.kind, str(error)))
+            broken.append(BrokenFile(index, error.kind, str(error)))
         except OSError as error:
-            broken.append(missing_file(int(index), error))
-    return known, broken
+            broken.append(missing_file(index, error))
+        else:
+            for number, row in made:
+                rows[number].append((expected, row))
+    for (store, _), own in zip(wanted, rows, strict=True):
+        if own:
+            store.append(np.array([name for name, _ in own], DIGEST_DTYPE), [row for _, row in own])
+    return broken
+
+
+def _read_again(file: str, expected: bytes) -> bytes:
+    """Read a file whose digest is known."""
+    data = Path(file).read_bytes()
+    if digest(data).encode() != expected:
+        raise BrokenImage("changed", "the file changed during the run. Run again when nothing writes to it.")
+    return data
+
+
+def _shared_pixel_limit(stores: Sequence[PageStore]) -> int:
+    [limit] = {store.pixel_limit for store in stores}
+    return limit
 
 
 def spread_broken(broken: Sequence[BrokenFile], digests: Shaped[np.ndarray, " n"]) -> list[BrokenFile]:
@@ -206,15 +315,3 @@ def spread_broken(broken: Sequence[BrokenFile], digests: Shaped[np.ndarray, " n"
 def missing_file(index: int, error: OSError) -> BrokenFile:
     """Describe a file that the system can't read."""
     return BrokenFile(index, "missing_file", f"{error.strerror}. Restore the file or leave it out.")
-
-
-def _decode_chunk(store: ImageStore, files: list[str], digests: np.ndarray, indices: np.ndarray) -> list[BrokenFile]:
-    known, broken = read_known(files, digests, indices, lambda data: read_drawing(data, store.options))
-    decoded: dict[int, list[tuple[bytes, np.ndarray]]] = {2: [], 3: []}
-    for name, pixels in known:
-        decoded[pixels.ndim].append((name, pixels))
-    for ndim, shard_set in ((2, store.grey), (3, store.colour)):
-        if decoded[ndim]:
-            names, rows = zip(*decoded[ndim], strict=True)
-            shard_set.append(np.array(names, DIGEST_DTYPE), np.stack(rows))
-    return broken

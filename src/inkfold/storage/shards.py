@@ -31,7 +31,7 @@ log = logging.getLogger("inkfold.storage")
 
 OPEN_SHARDS = 64  # each memory map holds a file descriptor, of which a process often has 1,024
 HEADER_LIMIT_BYTES = 1 << 20
-_DTYPES: dict[str, np.dtype[Any]] = {"U8": np.dtype(np.uint8), "F16": np.dtype(np.float16)}
+_DTYPES: dict[str, np.dtype[Any]] = {"U8": np.dtype(np.uint8), "F16": np.dtype(np.float16), "F32": np.dtype(np.float32)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ class ShardSet:
 
         Args:
             digests: Digest of each row's source, in the order of the rows.
-            rows: The rows, uint8 or float16, all of one shape.
+            rows: The rows, uint8, float16 or float32, all of one shape.
 
         Raises:
             CacheError: If the disk is full or can't be written.
