@@ -63,9 +63,12 @@ def sample(data: Path, count: int) -> list[tuple[Path, int]]:
 def take(path: Path, kind: str, out: Path) -> Path:
     """Photograph one drawing and save the picture, as PNG where the kind is no photograph."""
     picture = photograph(clean(path), kind, Draws(f"{SEED} {kind} {path.name}".encode()))
-    is_jpeg = PHOTOGRAPHS[kind].camera.jpeg is not None
-    target = out / f"{path.stem}.{'jpg' if is_jpeg else 'png'}"
-    Image.fromarray(picture).save(target, **({"quality": JPEG_QUALITY} if is_jpeg else {"compress_level": 1}))
+    if PHOTOGRAPHS[kind].camera.jpeg is None:
+        target = out / f"{path.stem}.png"
+        Image.fromarray(picture).save(target, compress_level=1)
+    else:
+        target = out / f"{path.stem}.jpg"
+        Image.fromarray(picture).save(target, quality=JPEG_QUALITY)
     return target
 
 
