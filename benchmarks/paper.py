@@ -30,7 +30,7 @@ from inkfold.augment.photographs import PHOTOGRAPHS, photograph
 from inkfold.augment.rng import Draws
 from inkfold.data.synthetic import prepare_demo
 from inkfold.images.decode import Pixels, decode_image
-from inkfold.images.preprocess import ImageOptions, read_drawing
+from inkfold.images.preprocess import read_drawing
 from inkfold.pipeline.predict import predict_folds
 from inkfold.pipeline.run import Run
 from inkfold.pipeline.train import train
@@ -41,15 +41,6 @@ QUICK_KINDS = ("photographed", "ruled", "small")
 SEED = 20
 TIMED_PX, TURNS = 512, 15
 JPEG_QUALITY = 95  # of the saved picture, beside that of the kind
-
-
-def settings(reading: str) -> list[str]:
-    """Split a way of reading into the overrides that this version has; what it lacks becomes the nearest it has."""
-    fields = ImageOptions.model_fields
-    kept = [part for part in reading.split(",") if part and part.split(".")[1].split("=")[0] in fields]
-    if "paper" not in fields:
-        kept = [part.replace("resize=auto", "resize=crop_to_ink") for part in kept]
-    return kept
 
 
 def sample(data: Path, count: int) -> list[tuple[Path, int]]:
@@ -79,7 +70,7 @@ def clean(path: Path) -> Pixels:
 
 def fit(data: Path, out: Path, backbone: str, reading: str) -> Run:
     """Train one run on the clean drawings."""
-    return train("first", f"backbone.name={backbone}", *settings(reading), data=data, out=out)
+    return train("first", f"backbone.name={backbone}", *reading.split(","), data=data, out=out)
 
 
 def evaluate(runs: Sequence[Run], drawings: Sequence[tuple[Path, int]], kind: str, scratch: Path) -> list[float]:
@@ -133,9 +124,9 @@ def compare(options: argparse.Namespace, scratch: Path) -> None:
     os.environ["INKFOLD_HOME"] = str(kept / "home")
     data = options.data or prepare_demo(scratch)
     pairs = [(backbone, reading) for backbone in options.backbones for reading in options.reading]
-    runs = [fit(data, kept / f"{name}-{'_'.join(settings(reading))}", name, reading) for name, reading in pairs]
+    runs = [fit(data, kept / f"{name}-{reading}", name, reading) for name, reading in pairs]
     drawings = sample(data, options.count)
-    print(f"{len(drawings)} test drawings of {data.name}; " + ", ".join(" ".join(settings(each)) for each in options.reading))
+    print(f"{len(drawings)} test drawings of {data.name}; " + " | ".join(options.reading))
     rows = {}
     for kind in options.kinds:
         rows[kind] = evaluate(runs, drawings, kind, scratch)
