@@ -17,8 +17,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")
@@ -34,6 +32,7 @@ from inkfold.images.preprocess import read_drawing
 from inkfold.pipeline.predict import predict_folds
 from inkfold.pipeline.run import Run
 from inkfold.pipeline.train import train
+from inkfold.runtime.parallel import map_in_processes
 
 BACKBONES = ("ink-small", "tf_efficientnet_lite0", "mobilenetv2_100")
 READINGS = ("image.paper=keep,image.resize=pad", "image.paper=auto,image.resize=auto")
@@ -77,8 +76,7 @@ def evaluate(runs: Sequence[Run], drawings: Sequence[tuple[Path, int]], kind: st
     """Measure every run's accuracy on one kind's pictures."""
     out = scratch / kind
     out.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
-        files = list(pool.map(partial(take, kind=kind, out=out), [path for path, _ in drawings], chunksize=8))
+    files = map_in_processes(take, [(path, kind, out) for path, _ in drawings], [1] * len(drawings), kind)
     targets = np.array([target for _, target in drawings])
     probs = predict_folds(runs, files)
     for file in files:
