@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from inkfold.audit import photographed
 from inkfold.audit import robustness as weakness
 from inkfold.audit.robustness import CHANGES, add_augmentation, find_weaknesses
 from inkfold.config.load import load_recipe, validate_recipe
@@ -15,6 +16,15 @@ from inkfold.pipeline.train import train
 from toy import inkfold, toy_recipe
 
 TUNED = "finetune.part=all", "finetune.epochs=1", "finetune.precision=float32"
+
+
+PHOTOGRAPHS = [change.name for change in CHANGES if change.photograph]
+
+
+@pytest.fixture(autouse=True)
+def small_photographs(monkeypatch):
+    monkeypatch.setattr(photographed, "LEAST_PX", 64)
+    monkeypatch.setattr(photographed, "MOST_PX", 64)
 
 
 @pytest.fixture
@@ -88,11 +98,56 @@ def test_a_drop_that_cannot_be_chance_names_the_command_to_try(run, monkeypatch)
     worst, *others = find_weaknesses(run)["rows"]
     assert (worst["name"], worst["drop"], worst["significant"]) == ("mirrored", 1.0, True)
     assert worst["augmentation"] == "hflip@0.5"
-    assert not any(row["significant"] or row["command"] for row in others)
+    assert not any(row["significant"] or row["command"] for row in others if row["name"] not in PHOTOGRAPHS)
     *command, setting = worst["command"].split(" ", 4)
     assert command == ["inkfold", "train", f"{run.path}/recipe.yaml", f"out={run.path}-hflip"]
     again = load_recipe(run.path / "recipe.yaml", (setting.strip("'"),))
     assert [(stage.augment, stage.views) for stage in again.curriculum] == [(("hflip@0.5",), 4)]
+
+
+def test_photographs_lose_accuracy_that_unchanged_drawings_keep(run):
+    rows = {row["name"]: row for row in find_weaknesses(run)["rows"]}
+    assert {rows[name]["n"] for name in PHOTOGRAPHS} == {18}
+    assert rows["photo: pencil"]["view"] == "photograph(pencil)"
+    assert max(rows[name]["drop"] for name in PHOTOGRAPHS) > 0
+
+
+def test_few_drawings_of_each_fold_are_photographed_and_compared_with_themselves(run, monkeypatch):
+    everything = find_weaknesses(run)
+    monkeypatch.setattr(photographed, "MOST", 6)
+    few = find_weaknesses(run)
+    assert few["clean"] == everything["clean"]
+    assert few["cost"]["forwards"] == 0, "the few are among those that were photographed before"
+    for row in few["rows"]:
+        assert row["n"] == (6 if row["name"] in PHOTOGRAPHS else 18)
+        assert row["drop"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "reading", "augmentation"),
+    [
+        ("small on a large page", "image.resize=crop_to_ink", {"resize": "pad"}, None),
+        ("small on a large page", None, {"resize": "crop_to_ink"}, "scale(0.2,1)@0.5, translate(0.3)@0.5"),
+        ("photo: ruled paper", None, {}, None),
+    ],
+)
+def test_another_way_of_reading_is_named_before_an_augmentation(run, name, setting, reading, augmentation):
+    [change] = [change for change in CHANGES if change.name == name]
+    image = run.extractors()[0][0].image.model_copy(update=reading)
+    named, augment, command = weakness._remedy(run, image, change)
+    assert (named, augment) == (setting, augmentation)
+    assert (command is None) == (setting is None and augmentation is None)
+    if setting is not None:
+        assert command.split(" ")[3:] == [f"out={run.path}-resize", setting]
+
+
+def test_a_page_of_any_paper_and_polarity_is_photographed_as_ink_on_white(run):
+    image = run.extractors()[0][0].image
+    page = np.full((40, 40), 200, np.uint8)
+    page[18:22, 5:35] = 50
+    for pixels in (page, 255 - page):
+        white = photographed._on_white(pixels, image)
+        assert (white[0, 0], white[20, 20]) in ((255, 63), (255, 64))
 
 
 @pytest.mark.parametrize(("invert", "remedy"), [("auto", None), ("never", "invert@0.5")])

@@ -1,7 +1,8 @@
-"""`inkfold weakness RUN`: measures a run on its held-out drawings, turned, flipped, bent, thickened or half erased.
+"""`inkfold weakness RUN`: measures a run on its held-out drawings, turned, thickened, half erased, or photographed on paper.
 
-Each change is a view, so its features go to the feature bank: one forward pass per drawing the first time, none the second.
-A drop in accuracy that is more than chance comes with the augmentation that would help, and the command to try it.
+A change of the drawing is a view of what was read; a photograph is made of the file and read again. The features of both go to
+the feature bank: one forward pass per drawing the first time, none the second. A drop in accuracy that is more than chance
+comes with what would help, another way of reading or an augmentation, and the command to try it.
 """
 
 import json
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
+from inkfold.audit.photographed import predict_photographs
 from inkfold.augment.views import IDENTITY, View, parse_view
 from inkfold.config.operations import KINDS, Operation, parse_operations
 from inkfold.config.recipe import Recipe
@@ -23,6 +25,7 @@ from inkfold.config.sections import StageSettings
 from inkfold.evaluation.metrics import mcnemar, measure
 from inkfold.evaluation.predictions import Predictions
 from inkfold.features.extractor import Extractor
+from inkfold.images.preprocess import ImageOptions
 from inkfold.pipeline.build import read_again
 from inkfold.pipeline.manifest import WEAKNESS
 from inkfold.pipeline.out_of_fold import features_by_fold, predict_held_out, shared_features
@@ -46,14 +49,24 @@ class Change:
     Attributes:
         name: Name of the change in tables.
         view: Operations that make the change; `{2}` stands for two hundredths of the network's input side, in px.
-        remedy: Augmentation that trains a model to cope with it.
+        remedy: Augmentation that trains a model to cope with it; None where no operation resembles it.
+        photograph: Kind of `augment.photographs` that the drawing's file is turned to before it is read, instead of a view.
+        setting: Override that lets files of this kind be read better, which is tried before the augmentation.
     """
 
     name: str
-    view: str
-    remedy: str
+    view: str = "identity"
+    remedy: str | None = None
+    photograph: str | None = None
+    setting: str | None = None
 
 
+def _photograph(name: str, kind: str, remedy: str | None, setting: str = "image.paper=auto") -> Change:
+    return Change(name, remedy=remedy, photograph=kind, setting=setting)
+
+
+# Values that an override would change for the better; other values read such files as well already.
+_MENDED = {"image.paper=auto": ("keep",), "image.resize=crop_to_ink": ("pad", "squash")}
 CHANGES = (
     Change("mirrored", "hflip", "hflip@0.5"),
     Change("upside down, mirrored", "vflip", "vflip@0.5"),
@@ -69,6 +82,12 @@ CHANGES = (
     Change("half of the ink gone", "stroke_dropout(0.5,0.5)", "stroke_dropout(0.5)@0.5"),
     Change("smaller, off the centre", "scale(0.6,0.6) + translate(0.15)", "scale(0.6,1.1)@0.5, translate(0.15)@0.5"),
     Change("grainy paper", "noise(32,32)", "noise(32)@0.5"),
+    _photograph("photo: uneven light, weak ink", "photographed", "contrast(0.4,1)@0.5, blur({1})@0.5, noise(16)@0.5"),
+    _photograph("photo: a shadow on the page", "shadow", None),
+    _photograph("photo: pencil", "pencil", "contrast(0.4,1)@0.5"),
+    _photograph("photo: ruled paper", "ruled", None),
+    _photograph("photo: much grain", "grainy", "noise(32)@0.5"),
+    _photograph("small on a large page", "small", "scale(0.2,1)@0.5, translate(0.3)@0.5", "image.resize=crop_to_ink"),
 )
 
 
@@ -78,24 +97,28 @@ class Weakness:
 
     Attributes:
         name: What is done to the drawings, in words, such as `turned by 15 degrees`; no two changes share it.
-        view: The operations that make the change, in the short form of a recipe, such as `rotate(15,15)`.
+        view: The operations that make the change, in the short form of a recipe, or `photograph` with its kind.
+        n: Number of held-out drawings; at most 500 of them are photographed.
         accuracy: Accuracy on the changed held-out drawings, each predicted by the fold that held it out.
         ci95: Lower and upper bound of the accuracy's 95 % interval, 0 to 1.
-        drop: Accuracy on the unchanged drawings minus `accuracy`.
+        drop: Accuracy on the same drawings, unchanged, minus `accuracy`.
         p_value: Two-sided p-value of McNemar's test between unchanged and changed drawings.
         significant: Whether the drop is more than chance, with Bonferroni's correction for the number of changes.
-        augmentation: Augmentation to train with; None if the drop is not significant, the recipe has it already, or reading a
-            file undoes the change.
-        command: Command that trains with it; None where `augmentation` is.
+        setting: Override with which such files are read better; None if the drop is not significant or the run reads them so.
+        augmentation: Augmentation to train with; None if the drop is not significant, a setting helps, the recipe has it
+            already, or reading a file undoes the change.
+        command: Command that trains with the setting or the augmentation; None where both are.
     """
 
     name: str
     view: str
+    n: int
     accuracy: float
     ci95: list[float]
     drop: float
     p_value: float
     significant: bool
+    setting: str | None
     augmentation: str | None
     command: str | None
 
@@ -119,14 +142,20 @@ def find_weaknesses(run: Run, data: str | Path | None = None, progress: Progress
         WeightsError: If the backbone's weights are gone or changed.
     """
     extractors, cost = [extractor for extractor, _ in run.extractors()], Cost()
-    size_px = extractors[0].backbone.image_size
-    changes = [Change(change.name, _sized(change.view, size_px), _sized(change.remedy, size_px)) for change in CHANGES]
-    views = (IDENTITY, *(parse_view(change.view, run.recipe.seed) for change in changes))
+    changes = [_sized(change, extractors[0].backbone.image_size) for change in CHANGES]
+    drawn = [change for change in changes if change.photograph is None]
+    taken = [change for change in changes if change.photograph is not None]
+    views = (IDENTITY, *(parse_view(change.view, run.recipe.seed) for change in drawn))
     read = replace(read_again(run, cost, progress, data), test=None)  # test drawings aren't needed
-    prepared = decode(read, extractors[0], run.recipe.data, cost, progress, Needed(views, pixels=len(extractors) > 1))
-    clean, *changed = _predict_views(run, extractors, views, prepared, cost=cost, progress=progress)
-    rows = [_weakness(run, change, view, clean, each) for change, view, each in zip(changes, views[1:], changed, strict=True)]
-    rows.sort(key=lambda row: -row.drop)
+    needed = Needed(views, pixels=len(extractors) > 1)
+    prepared = decode(read, extractors[0], run.recipe.data, cost, progress, needed)
+    held_out = _HeldOut(run, extractors, prepared, cost, progress)
+    clean, *changed = held_out.under_views(views)
+    photographs = held_out.photographed([str(change.photograph) for change in taken])
+    measured = [*zip(drawn, map(str, views[1:]), changed, strict=True)]
+    measured += zip(taken, (f"photograph({change.photograph})" for change in taken), photographs, strict=True)
+    image = extractors[0].image
+    rows = sorted((_weakness(run, image, *each, clean) for each in measured), key=lambda row: -row.drop)
     assert clean.targets is not None
     figures = measure(clean.probs, clean.targets)
     content = {
@@ -142,28 +171,33 @@ def find_weaknesses(run: Run, data: str | Path | None = None, progress: Progress
     return content
 
 
-def _predict_views(
-    run: Run,
-    extractors: Sequence[Extractor],
-    views: Sequence[View],
-    prepared: Prepared,
-    *,
-    cost: Cost,
-    progress: Progress,
-) -> list[Predictions]:
-    """Predict all held-out drawings under each view, each drawing by the fold that held it out."""
-    from inkfold.heads.fit import FittedHeads  # noqa: PLC0415 - torch takes a second
+class _HeldOut:
+    """Predicts a run's held-out drawings, each by the fold that held it out."""
 
-    folds = _trained_on(run, prepared)
-    fold_of = {member: fold for fold, members in enumerate(run.folds) for member in members}
-    fitted = FittedHeads(head_spec(run.recipe), tuple(fold_of[member] for member in sorted(fold_of)), run.heads)
-    if run.is_finetuned:
-        shown = features_by_fold(extractors, prepared, folds, views, cost, progress)
-    else:
-        rows = ~folds.all(0)
-        shown = shared_features(extractors[0].extract(prepared.digests[rows], cost, progress, views), None, folds[:, rows])
-    with cost.timed("predict"):
-        return [predict_held_out(shown, prepared, (view,), folds, fitted) for view in views]
+    def __init__(self, run: Run, extractors: Sequence[Extractor], prepared: Prepared, cost: Cost, progress: Progress) -> None:
+        from inkfold.heads.fit import FittedHeads  # noqa: PLC0415 - torch takes a second
+
+        self._run, self._extractors, self._prepared, self._cost, self._progress = run, extractors, prepared, cost, progress
+        self._folds = _trained_on(run, prepared)
+        fold_of = {member: fold for fold, members in enumerate(run.folds) for member in members}
+        self._fitted = FittedHeads(head_spec(run.recipe), tuple(fold_of[member] for member in sorted(fold_of)), run.heads)
+
+    def under_views(self, views: Sequence[View]) -> list[Predictions]:
+        """Predict all drawings under each view."""
+        prepared, folds, cost = self._prepared, self._folds, self._cost
+        if self._run.is_finetuned:
+            shown = features_by_fold(self._extractors, prepared, folds, views, cost, self._progress)
+        else:
+            rows = ~folds.all(0)
+            features = self._extractors[0].extract(prepared.digests[rows], cost, self._progress, views)
+            shown = shared_features(features, None, folds[:, rows])
+        with cost.timed("predict"):
+            return [predict_held_out(shown, prepared, (view,), folds, self._fitted) for view in views]
+
+    def photographed(self, kinds: Sequence[str]) -> list[Predictions]:
+        """Predict photographs of some of the drawings, of each kind."""
+        shared = (self._extractors, self._prepared, self._folds, self._fitted)
+        return predict_photographs(*shared, kinds, cost=self._cost, progress=self._progress)
 
 
 def _trained_on(run: Run, prepared: Prepared) -> Bool[np.ndarray, "folds n"]:
@@ -178,25 +212,53 @@ def _trained_on(run: Run, prepared: Prepared) -> Bool[np.ndarray, "folds n"]:
     return trained_on
 
 
-def _weakness(run: Run, change: Change, view: View, clean: Predictions, changed: Predictions) -> Weakness:
+def _weakness(run: Run, image: ImageOptions, change: Change, view: str, changed: Predictions, clean: Predictions) -> Weakness:
     assert clean.targets is not None
-    right = [predictions.preds == clean.targets for predictions in (clean, changed)]
-    figures, drop, p_value = measure(changed.probs, clean.targets), float(right[0].mean() - right[1].mean()), mcnemar(*right)
+    assert changed.targets is not None
+    place = {path: i for i, path in enumerate(clean.image_paths.tolist())}
+    same = [place[path] for path in changed.image_paths.tolist()]
+    right = [(clean.preds == clean.targets)[same], changed.preds == changed.targets]
+    figures, drop, p_value = measure(changed.probs, changed.targets), float(right[0].mean() - right[1].mean()), mcnemar(*right)
     significant = drop > 0 and p_value * len(CHANGES) < SIGNIFICANT
-    undone = change.view == "invert" and run.recipe.image.invert == "auto"  # such files are inverted when they are read
-    curriculum = add_augmentation(run.recipe, change.remedy) if significant and not undone else None
-    out = f"{run.path}-{parse_operations(change.remedy.split(', '))[0].name}"
+    setting, augmentation, command = _remedy(run, image, change) if significant else (None, None, None)
     return Weakness(
         name=change.name,
-        view=str(view),
+        view=view,
+        n=len(same),
         accuracy=figures["accuracy"],
         ci95=figures["accuracy_ci95"],
         drop=round(drop, 6),
         p_value=p_value,
         significant=significant,
-        augmentation=curriculum and change.remedy,
-        command=curriculum and shlex.join(["inkfold", "train", f"{run.path}/recipe.yaml", f"out={out}", curriculum]),
+        setting=setting,
+        augmentation=augmentation,
+        command=command,
     )
+
+
+def _remedy(run: Run, image: ImageOptions, change: Change) -> tuple[str | None, str | None, str | None]:
+    """Choose what helps against a change: a setting or an augmentation, and the command that trains with it."""
+    if change.setting is not None and _is_mended(image, change.setting):
+        return change.setting, None, _train_again(run, _key(change.setting), change.setting)
+    undone = change.view == "invert" and run.recipe.image.invert == "auto"  # such files are inverted when they are read
+    curriculum = None if undone or change.remedy is None else add_augmentation(run.recipe, change.remedy)
+    if curriculum is None:
+        return None, None, None
+    assert change.remedy is not None
+    return None, change.remedy, _train_again(run, parse_operations(change.remedy.split(", "))[0].name, curriculum)
+
+
+def _is_mended(image: ImageOptions, setting: str) -> bool:
+    """Return whether a run that reads drawings so would read them otherwise with the setting."""
+    return getattr(image, _key(setting), "") in _MENDED[setting]
+
+
+def _key(setting: str) -> str:
+    return setting.removeprefix("image.").partition("=")[0]
+
+
+def _train_again(run: Run, name: str, override: str) -> str:
+    return shlex.join(["inkfold", "train", f"{run.path}/recipe.yaml", f"out={run.path}-{name}", override])
 
 
 def add_augmentation(recipe: Recipe, remedy: str) -> str | None:
@@ -235,6 +297,10 @@ def _merge(present: tuple[Operation, ...], wanted: Sequence[Operation]) -> tuple
     return (*(operation for operation in present if operation.name not in names), *new)
 
 
-def _sized(text: str, size_px: int) -> str:
+def _sized(change: Change, size_px: int) -> Change:
     """Replace hundredths of the input side, such as `{2}`, by pixels."""
-    return _HUNDREDTHS.sub(lambda match: f"{int(match[1]) * size_px / 100:g}", text)
+
+    def sized(text: str) -> str:
+        return _HUNDREDTHS.sub(lambda match: f"{int(match[1]) * size_px / 100:g}", text)
+
+    return replace(change, view=sized(change.view), remedy=None if change.remedy is None else sized(change.remedy))

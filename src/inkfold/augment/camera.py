@@ -200,12 +200,15 @@ def _shadow(shape: tuple[int, int], edge_px: float, draws: Draws) -> Float32[np.
 
 def _sensor_noise(shape: tuple[int, int], spots: float, draws: Draws) -> Sheet:
     """Draw noise of deviation 1: part of it by pixel and channel, part by pixel, and a share of the variance in soft spots."""
-    fine = np.stack([normal_noise(draws, *shape) for _ in range(4)], 2)
-    noise = 0.8 * fine[..., 3:] + 0.6 * fine[..., :3]
+    own, noise = [normal_noise(draws, *shape) for _ in range(3)], np.empty((*shape, 3), np.float32)
+    shared = 0.8 * normal_noise(draws, *shape)
+    for channel, fine in enumerate(own):
+        noise[..., channel] = 0.6 * fine + shared
     if spots > 0:
         soft = cloudy_noise(draws, *shape, draws.uniform(3, 8))
-        noise = math.sqrt(1 - spots) * noise + math.sqrt(spots) * soft[..., None]
-    return np.asarray(noise, np.float32)
+        noise *= math.sqrt(1 - spots)
+        noise += math.sqrt(spots) * soft[..., None]
+    return noise
 
 
 def _motion_kernel(length_px: float, angle: float) -> Float32[np.ndarray, "k k"]:

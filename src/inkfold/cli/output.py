@@ -337,6 +337,9 @@ def print_weaknesses(weaknesses: dict[str, Any], path: Path) -> None:
     worst = [row for row in weaknesses["rows"] if row["command"]]
     if worst:
         print(f"if your drawings look so ({worst[0]['name']}), try:\n  {worst[0]['command']}")
+    photographed = min((row["n"] for row in weaknesses["rows"]), default=0)
+    if photographed < clean["n"]:
+        print(f"photos and small drawings: {photographed} of the drawings, compared with the same ones as they are")
     cost = weaknesses["cost"]
     print(f"{cost['forwards']} forwards, {cost['forwards_cached']} from the bank; all commands: {path / WEAKNESS}")
 

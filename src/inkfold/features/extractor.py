@@ -131,6 +131,10 @@ class Extractor:
             cost.forwards_cached += extraction.cached
         return ViewFeatures(digests, extraction.banks)
 
+    def lacking(self, digests: Shaped[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+        """Return which drawings' features the bank lacks; of the drawings as they are, not under a view."""
+        return self._bank(self.store(), IDENTITY).shards.missing(digests)
+
     def job(self) -> FeatureJob:
         """Choose the device and the batch size, which with the backbone and the image options decide every feature."""
         from inkfold.models.backbone import choose_batch_size, choose_device  # noqa: PLC0415 - torch takes a second

@@ -26,6 +26,9 @@ PAPER_NEAR = 40  # levels below the light
 BOARD_KERNEL_FRACTION, BOARD_CONTRAST, BOARD_FACTOR = 1 / 8, 24, 2.0
 
 GRAIN_BLURS = ((3.0, 3), (9.0, 5), (20.0, 7))  # from this grain in levels, blur by a kernel of so many px
+BLUR_FRACTION = 0.02  # of the page's side: the widest blur
+DARKEST_PAPER = 140  # level of a flattened page's paper under the strongest grain
+PAPER_PERCENTILE = 65.0
 GRAIN_KEPT = 3.0  # standard deviations of grain that are taken for paper
 LEAST_GRAIN = 6.0  # levels
 LEAST_DEPTH = 10  # levels between paper and ink
@@ -101,27 +104,31 @@ def _is_board(page: Pixels) -> bool:
 
 def _without_grain(flat: Pixels) -> Pixels:
     grain = measure_grain(flat)
-    kernel = max((size for least, size in GRAIN_BLURS if grain >= least), default=0)
+    largest = min(flat.shape[:2]) * BLUR_FRACTION
+    kernel = max((size for least, size in GRAIN_BLURS if grain >= least and size <= largest), default=0)
     return cv2.GaussianBlur(flat, (kernel, kernel), 0) if kernel else flat
 
 
 def measure_grain(page: Pixels) -> float:
-    """Estimate the standard deviation of a page's grain, in levels, from neighbouring pixels."""
-    grey = to_grey(page[:: max(1, page.shape[0] // 64)]).astype(np.int16)
-    steps = np.abs(np.diff(grey, axis=1))
-    # The median of |N(0, 2 sigma^2)|; steps are whole numbers, so the mean of the smaller half is steadier than the median.
-    small = np.sort(steps, axis=None)[: steps.size * 3 // 4]
-    return float(small.mean() / 0.5976) if small.size else 0.0
+    """Estimate the standard deviation of a flattened page's grain, in levels, from neighbouring pixels of the paper."""
+    grey = to_grey(page[:: max(1, page.shape[0] // SAMPLED_PX)]).astype(np.int16)
+    first, second = grey[:, :-1], grey[:, 1:]
+    steps = np.abs(first - second)[(first >= DARKEST_PAPER) & (second >= DARKEST_PAPER)]
+    if not steps.size:
+        return 0.0
+    # The edges of strokes are among the largest quarter; the mean of |N(0, 2 sigma^2)| below its upper quartile is 0.598 sigma.
+    counts = np.bincount(steps, minlength=256)
+    below = np.minimum(np.cumsum(counts), 3 * steps.size // 4)
+    smaller = np.diff(below, prepend=0)
+    return float(smaller @ np.arange(len(smaller)) / max(1, smaller.sum()) / 0.598)
 
 
 def _stretched(flat: Pixels) -> Pixels:
     """Make paper white and ink black: everything within the grain around the paper's level becomes 255."""
     counts = np.bincount(lowest_channel(flat).ravel(), minlength=256)
-    paper = _percentile(counts, 50)
-    deviations = np.bincount(np.abs(np.arange(256) - paper), weights=counts, minlength=256)
-    grain = 1.4826 * _percentile(deviations, 50)
-    white = paper - max(LEAST_GRAIN, GRAIN_KEPT * grain)
+    paper = _percentile(counts, PAPER_PERCENTILE)
     deepest = _percentile(counts, 100 * DEEPEST_INK_FRACTION)
+    white = min(paper - LEAST_GRAIN, max(paper - GRAIN_KEPT * measure_grain(flat), (paper + deepest) / 2))
     if deepest > white - LEAST_DEPTH:
         return np.full_like(flat, 255)
     black = _percentile(counts[: int(deepest + white) // 2], 50)

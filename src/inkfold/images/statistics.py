@@ -12,7 +12,7 @@ from jaxtyping import Shaped, UInt8
 from inkfold.images.blank import is_blank
 from inkfold.images.decode import Pixels, to_grey
 from inkfold.images.page import Page
-from inkfold.images.preprocess import block_maxima, ink_box
+from inkfold.images.preprocess import block_maxima
 
 STATISTICS_VERSION = 1  # part of the cache's key: raise it whenever a figure changes
 BOX_SIDE_PX = 128  # the ink's box is known to a hundredth of the page's longer side
@@ -24,7 +24,7 @@ STATISTICS = np.dtype(
         for name in (
             *("height", "width", "blank", "top", "left", "bottom", "right", "ink_fraction"),
             *(f"luma_p{percent}" for percent in PERCENTILES),
-            *("unevenness", "grain"),
+            "photographed",
         )
     ]
 )
@@ -32,8 +32,8 @@ STATISTICS = np.dtype(
 
 `height` and `width` of the decoded page in px; `blank`, 1 where `is_blank` finds no ink; `top`, `left`, `bottom` and `right`,
 the ink's box (`ink_box`) as fractions of the height and width, NaN without ink; `ink_fraction`, the share of pixels that are
-ink; `luma_p1` to `luma_p99`, percentiles of the luma in 0..255; `unevenness` of the light and `grain`, NaN as long as
-nothing measures them.
+ink; `luma_p1` to `luma_p99`, percentiles of the luma in 0..255; `photographed`, 1 where
+`images.paper.is_photographed` finds a camera's or scanner's levels.
 """
 
 
@@ -51,17 +51,28 @@ def page_statistics(page: Page) -> Shaped[np.ndarray, ""]:
     """
     import cv2  # noqa: PLC0415 - 160 ms that reading alone needn't pay
 
+    from inkfold.images.paper import is_photographed  # noqa: PLC0415
+
     pixels, ink = page.pixels(), page.ink()
     ink_fraction = cv2.countNonZero(ink) / ink.size
-    figures = (*pixels.shape[:2], is_blank(pixels), *_box(ink), ink_fraction, *_luma_percentiles(pixels), *_page_light(pixels))
+    figures = (
+        *pixels.shape[:2],
+        is_blank(pixels),
+        *_box(ink),
+        ink_fraction,
+        *_luma_percentiles(pixels),
+        is_photographed(pixels),
+    )
     return np.array(figures, STATISTICS)
 
 
 def _box(ink: UInt8[np.ndarray, "h w"]) -> tuple[float, float, float, float]:
     """Find the ink's box on a reduced copy that keeps thin lines, as fractions of the page."""
+    from inkfold.images.ink_box import find_ink_box  # noqa: PLC0415 - OpenCV: 160 ms
+
     factor = -(-max(ink.shape) // BOX_SIDE_PX)
     reduced = block_maxima(ink, factor) if factor > 1 else ink
-    box = ink_box(255 - reduced)
+    box = find_ink_box(reduced)
     if box is None:
         return (math.nan,) * 4
     height, width = ink.shape
@@ -78,8 +89,3 @@ def _luma_percentiles(pixels: Pixels) -> list[int]:
     counts = cv2.calcHist([luma], [0], None, [256], [0, 256]).ravel().astype(np.float64)
     levels: list[int] = np.searchsorted(np.cumsum(counts), np.array(PERCENTILES) / 100 * luma.size).tolist()
     return levels
-
-
-def _page_light(pixels: Pixels) -> tuple[float, float]:
-    """Return how uneven the page's light is, and its grain."""
-    return math.nan, math.nan

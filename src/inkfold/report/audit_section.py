@@ -27,8 +27,15 @@ def weakness_view(run: RunFiles) -> dict[str, Any] | None:
     if run.weakness is None:
         return None
     try:
-        clean = {"name": "unchanged", "drop": None, "augmentation": None, "command": None, **run.weakness["clean"]}
-        names = ("name", "accuracy", "ci95", "drop", "augmentation", "command")
+        clean = {
+            "name": "unchanged",
+            "drop": None,
+            "setting": None,
+            "augmentation": None,
+            "command": None,
+            **run.weakness["clean"],
+        }
+        names = ("name", "accuracy", "ci95", "drop", "setting", "augmentation", "command")
         rows = [{name: row.get(name) for name in names} for row in run.weakness["rows"]]
         rows = [clean, *sorted(rows, key=lambda row: -float(row["drop"]))]
         commands = [*dict.fromkeys(str(row["command"]) for row in rows if row["command"])]

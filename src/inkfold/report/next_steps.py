@@ -91,10 +91,10 @@ def _by_audit(run: RunFiles) -> Iterator[Step]:
 def _by_weakness(run: RunFiles) -> Iterator[Step]:
     rows = (run.weakness or {}).get("rows", [])
     clean = (run.weakness or {}).get("clean", {})
-    lost = [row for row in rows if row["ci95"][1] < clean["ci95"][0] and row.get("augmentation")]
+    lost = [row for row in rows if row["ci95"][1] < clean["ci95"][0] and (row.get("setting") or row.get("augmentation"))]
     for row in sorted(lost, key=lambda row: -row["drop"])[:1]:
         yield Step(
-            f"Augment with {row['augmentation']}",
+            f"Read with {row['setting']}" if row.get("setting") else f"Augment with {row['augmentation']}",
             f"On drawings “{row['name']}” accuracy drops from {_percent(clean['accuracy'])} to {_percent(row['accuracy'])}.",
             row["command"],
         )
