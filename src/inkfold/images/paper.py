@@ -28,7 +28,7 @@ BOARD_KERNEL_FRACTION, BOARD_CONTRAST, BOARD_FACTOR = 1 / 8, 24, 2.0
 GRAIN_BLURS = ((3.0, 3), (9.0, 5), (20.0, 7))  # from this grain in levels, blur by a kernel of so many px
 BLUR_FRACTION = 0.02  # of the page's side: the widest blur
 DARKEST_PAPER = 140  # level of a flattened page's paper under the strongest grain
-PAPER_PERCENTILE = 65.0
+PAPER_PERCENTILE = 55.0
 GRAIN_KEPT = 3.0  # standard deviations of grain that are taken for paper
 LEAST_GRAIN = 6.0  # levels
 LEAST_DEPTH = 10  # levels between paper and ink
@@ -128,7 +128,9 @@ def _stretched(flat: Pixels) -> Pixels:
     counts = np.bincount(lowest_channel(flat).ravel(), minlength=256)
     paper = _percentile(counts, PAPER_PERCENTILE)
     deepest = _percentile(counts, 100 * DEEPEST_INK_FRACTION)
-    white = min(paper - LEAST_GRAIN, max(paper - GRAIN_KEPT * measure_grain(flat), (paper + deepest) / 2))
+    deviations = np.bincount(np.abs(np.arange(256) - paper), weights=counts, minlength=256)
+    spread = 1.4826 * _percentile(deviations, 50)  # of grain and what is left of the light; much ink widens it, hence the limit
+    white = min(paper - LEAST_GRAIN, max(paper - GRAIN_KEPT * spread, (paper + deepest) / 2))
     if deepest > white - LEAST_DEPTH:
         return np.full_like(flat, 255)
     black = _percentile(counts[: int(deepest + white) // 2], 50)
