@@ -185,9 +185,9 @@ def _check_fitting(run: Run, extractor: Extractor, *, fitted: bool) -> None:
             f"{run.path}: image.stored_size is {image.size_px} px and the network takes {side}: the step between them can't "
             "be part of a file. Train without image.stored_size."
         )
-    if image.resize == "crop_to_ink" and not fitted:
+    if image.paper == "flatten" and not fitted:
         raise ExportError(
-            f"{run.path}: image.resize is crop_to_ink, which has to find connected strokes: no ONNX graph can. Export with "
+            f"{run.path}: image.paper is flatten, which has to find sheets and ruled lines: no ONNX graph can. Export with "
             "--fitted: the file then takes squares made by inkfold.images.preprocess, as `inkfold serve` does; "
-            "or train with image.resize=pad."
+            "or train with image.paper=auto, where the file takes drawings made on a screen."
         )

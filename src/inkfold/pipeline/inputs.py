@@ -18,6 +18,7 @@ from inkfold.heads.training_set import AugmentedFeatures, TrainingSet
 from inkfold.pipeline.build import TrainingPlan
 from inkfold.pipeline.out_of_fold import FoldFeatures, features_by_fold
 from inkfold.pipeline.prepare import Needed, Prepared, ReadData, decode, find_seen, group_duplicates
+from inkfold.pipeline.reading import Reading, choose_reading
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress
 
@@ -33,12 +34,14 @@ class TrainingInputs:
         prepared: The drawings, decoded and sorted by content; rows of `features` have their order.
         features: Features of the training drawings under every view.
         test_features: Features of the test drawings that can be read; None if there are none or backbones are fine-tuned.
+        reading: How pages are read, and why; None where the recipe leaves nothing of it open.
     """
 
     plan: TrainingPlan
     prepared: Prepared
     features: ViewFeatures
     test_features: ViewFeatures | None
+    reading: Reading | None = None
 
     def features_by_fold(
         self, files: Sequence[str], folds: Bool[np.ndarray, "folds n"], out: Path, *, cost: Cost, progress: Progress
@@ -99,11 +102,19 @@ def prepare_inputs(plan: TrainingPlan, read: ReadData, cost: Cost, progress: Pro
         prepared = group_duplicates(prepared, signatures, cost, progress)
     prepared = find_seen(prepared, weights, signatures, cost, progress)
 
+    reading = None
+    if "auto" in (recipe.image.resize, recipe.image.paper):
+        reading = choose_reading(plan, prepared, cost, progress)
+        if reading.image != extractor.image:
+            plan = replace(plan, extractor=replace(extractor, image=reading.image))
+            extractor = plan.extractor
+            decode(read, extractor, recipe.data, cost, progress, needed)
+
     features = extractor.extract(prepared.digests, cost, progress, views)
     test_features = None
     if frozen and prepared.test_digests is not None:
         test_features = extractor.extract(prepared.test_digests, cost, progress, plan.test_views)
-    return TrainingInputs(plan, prepared, features, test_features)
+    return TrainingInputs(plan, prepared, features, test_features, reading)
 
 
 def assign_to_folds(recipe: Recipe, prepared: Prepared, *, grouped: bool = True) -> Bool[np.ndarray, "folds n"]:

@@ -1,5 +1,6 @@
 """Measures a run's predictions, and writes its files: heads, predictions, metrics, training curve, submission."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,7 @@ class Results:
             fine-tuned.
         finetuned: The fine-tuned folds; None if nothing was fine-tuned.
         split_apart: Out-of-fold predictions with folds that split copies of a drawing apart; None if they would split none.
+        reading: How pages are read, and why, as `Reading.about`; None where the recipe leaves nothing of it open.
     """
 
     num_folds: int
@@ -52,6 +54,7 @@ class Results:
     frozen: Predictions | None = None
     finetuned: "FinetunedFolds | None" = None
     split_apart: Predictions | None = None
+    reading: Mapping[str, Any] | None = None
 
 
 def write_results(out: Path, recipe: Recipe, curriculum: Curriculum, prepared: Prepared, results: Results) -> list[str]:
@@ -116,6 +119,8 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
         "out_of_fold": measure(out_of_fold.probs, out_of_fold.targets, out_of_fold.class_names),
         "folds": _fold_metrics(out_of_fold, results.num_folds, len(prepared.rows)),
     }
+    if results.reading is not None:
+        metrics["reading"] = dict(results.reading)
     if (selection := results.fitted.selection) is not None:
         metrics["selection"] = {**asdict(selection), "epochs": list(selection.epochs), "optimism": selection.optimism}
     if results.without_tta is not None:

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -223,7 +223,11 @@ class Run(Model):
                 "or train again."
             )
         settings = self.recipe.backbone
-        return Extractor(home(), backbone, image_options(self.recipe, backbone), settings.device, settings.batch_size)
+        return Extractor(home(), backbone, self.image_options(backbone), settings.device, settings.batch_size)
+
+    def image_options(self, backbone: BackboneInfo) -> ImageOptions:
+        """Return how the run's drawings became squares; runs from before paper was read keep it as it is."""
+        return image_options(self.recipe, backbone, self.manifest.get("image", {"paper": "keep"}))
 
 
 def class_digest(class_names: Sequence[str]) -> str:
@@ -322,9 +326,20 @@ def backbone_spec(recipe: Recipe, precision: str) -> BackboneSpec:
     return BackboneSpec(**section, image_size=recipe.image.size, seed=recipe.seed)
 
 
-def image_options(recipe: Recipe, backbone: BackboneInfo) -> ImageOptions:
-    """Choose the size, interpolation and colour that the recipe leaves to the backbone; a grey backbone gets grey drawings."""
-    section = recipe.image.model_dump(exclude={"size", "stored_size"})
+def image_options(recipe: Recipe, backbone: BackboneInfo, chosen: Mapping[str, Any] | None = None) -> ImageOptions:
+    """Choose what the recipe leaves open of how drawings become squares.
+
+    Args:
+        recipe: The recipe.
+        backbone: Decides the size and interpolation where the recipe doesn't; a grey backbone gets grey drawings.
+        chosen: Settings that were chosen on the training drawings, `resize` and `paper`; without them, `auto` crops to the ink.
+
+    Returns:
+        The image options, with nothing left open.
+    """
+    section = {**recipe.image.model_dump(exclude={"size", "stored_size"}), **(chosen or {})}
+    if section["resize"] == "auto":
+        section["resize"] = "crop_to_ink"
     if len(backbone.mean) == 1:
         section["colour"] = "grey"
     size_px = recipe.image.stored_size or backbone.image_size

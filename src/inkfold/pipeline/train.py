@@ -87,7 +87,7 @@ def _run_stages(
     """Train, predict and write a run, stage by stage."""
     # Features of the drawings, and the folds
     inputs = prepare_inputs(plan, read, cost, progress)
-    prepared = inputs.prepared
+    plan, prepared = inputs.plan, inputs.prepared
     folds = assign_to_folds(plan.recipe, prepared)
     features = shared_features(inputs.features, inputs.test_features, folds)
 
@@ -113,7 +113,8 @@ def _run_stages(
     split_apart = _predict_with_copies_split(plan, inputs, cost, progress) if group is None else None
 
     # Files, the manifest last
-    results = Results(len(folds), fitted, out_of_fold, test, without_tta, frozen, finetuned, split_apart)
+    reading = None if inputs.reading is None else inputs.reading.about
+    results = Results(len(folds), fitted, out_of_fold, test, without_tta, frozen, finetuned, split_apart, reading)
     files = write_results(out, plan.recipe, plan.curriculum, prepared, results)
     _finish(out, plan, prepared, results, files, cost)
     return Run.load(out)
@@ -152,7 +153,7 @@ def _predict_with_copies_split(
 
 def _finish(out: Path, plan: TrainingPlan, prepared: Prepared, results: Results, files: list[str], cost: Cost) -> None:
     """Write the cost and, last of all, the manifest; then remove the checkpoints."""
-    backbone = plan.extractor.backbone
+    backbone, image = plan.extractor.backbone, plan.extractor.image
     dataset = prepared.read.dataset
     finetuned = results.finetuned
     weights = [] if finetuned is None else list(finetuned.files)
@@ -166,6 +167,7 @@ def _finish(out: Path, plan: TrainingPlan, prepared: Prepared, results: Results,
             "class_targets": dataset.class_targets.tolist(),
             "members": [f"fold {fold}" for fold in results.fitted.folds],
             "backbone": backbone.as_json(),
+            "image": {"resize": image.resize, "paper": image.paper},
             **({} if finetuned is None else {"tuned": weights}),
             "data_fingerprint": prepared.read.fingerprint,
             "warnings": [

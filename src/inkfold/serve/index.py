@@ -48,7 +48,8 @@ def write_index(path: str | Path, model: Path, data: str | Path | None = None, p
     chosen = _choose(prepared.targets)
     log.info("%s: its index holds %d of %d drawings, at most %d", path, len(chosen), len(prepared.targets), MAX_DRAWINGS)
     features = extractor.extract(prepared.digests[chosen], cost, progress).read(IDENTITY)
-    image = ImageOptions(size_px=SIDE_PX, resize=run.recipe.image.resize, invert=run.recipe.image.invert)
+    read_as = run.extractors()[0][0].image
+    image = ImageOptions(size_px=SIDE_PX, resize=read_as.resize, paper=read_as.paper, invert=read_as.invert)
     thumbnails = [_png(Path(file), image) for file in prepared.read.train.files[prepared.rows[chosen]].tolist()]
     index = build_index(features, prepared.targets[chosen], thumbnails)
     save_index(index_path(model), index)
