@@ -43,6 +43,8 @@ def print_run(run: "Run | Ensemble", *, was_finished: bool = False) -> None:
         print("backbone: ink-small, which comes with inkfold; `inkfold explore DATA` compares it with others")
     elif backbone:
         print(f"backbone: {backbone['name']}")
+    if "reading" in metrics:
+        print(metrics["reading"]["reason"])
     for warning in run.manifest["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)
     if was_finished:
