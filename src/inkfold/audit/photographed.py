@@ -15,7 +15,7 @@ from inkfold.augment.views import IDENTITY
 from inkfold.evaluation.predictions import Predictions
 from inkfold.features.extractor import Extractor, refuse_broken
 from inkfold.features.in_memory import InMemoryExtractor
-from inkfold.images.decode import Pixels
+from inkfold.images.decode import BrokenImage, Pixels
 from inkfold.images.preprocess import ImageOptions, decode_drawing, on_paper, paper_colour, preprocess
 from inkfold.pipeline.out_of_fold import FoldFeatures, predict_held_out
 from inkfold.pipeline.prepare import Prepared
@@ -23,7 +23,7 @@ from inkfold.runtime.cost import Cost
 from inkfold.runtime.parallel import map_in_processes
 from inkfold.runtime.progress import Progress
 from inkfold.storage.hashing import DIGEST_DTYPE, digest
-from inkfold.storage.pixels import BrokenFile, read_known
+from inkfold.storage.pixels import BrokenFile, missing_file, read_unchanged
 
 if TYPE_CHECKING:
     from inkfold.heads.fit import FittedHeads
@@ -128,7 +128,15 @@ def _take(files: list[str], digests: Shaped[np.ndarray, " n"], kind: str, option
         )
         return preprocess(picture, options)
 
-    return read_known(files, digests, np.arange(len(files)), take)
+    known, broken = [], []
+    for index, (file, expected) in enumerate(zip(files, digests.tolist(), strict=True)):
+        try:
+            known.append((expected, take(read_unchanged(file, expected))))
+        except BrokenImage as error:
+            broken.append(BrokenFile(index, error.kind, str(error)))
+        except OSError as error:
+            broken.append(missing_file(index, error))
+    return known, broken
 
 
 def _on_white(pixels: Pixels, options: ImageOptions) -> Pixels:

@@ -69,7 +69,7 @@ class _Page:
     rows: int
     columns: int
     block: int
-    lengths: tuple[int, int, int, int]
+    lengths: Int64[np.ndarray, " 4"]
     area: PerComponent
     band_area: PerComponent
     sides: Int64[np.ndarray, "components 4"]
@@ -80,7 +80,8 @@ class _Page:
 
     def within(self, cells: PerComponent, percent: int) -> Chosen:
         """Return which lengths in cells are at most so many percent of the page's longer side."""
-        return 100 * cells <= percent * max(self.rows, self.columns)
+        short: np.ndarray = 100 * cells <= percent * max(self.rows, self.columns)
+        return short
 
     def in_band(self, percent: int) -> Chosen:
         """Return which components lie wholly in one of the outer bands of the page."""
@@ -89,7 +90,8 @@ class _Page:
 
     def covers(self, percent: int) -> Bool[np.ndarray, "components 4"]:
         """Return which of the page's sides each component covers, so many percent of their outermost pixels."""
-        return 100 * self.sides >= percent * np.array(self.lengths)
+        covered: np.ndarray = 100 * self.sides >= percent * self.lengths
+        return covered
 
     def distances(self, anchors: Chosen) -> Int64[np.ndarray, " 4"]:
         """Measure how far the box around some components is from the page's sides, in cells."""
@@ -118,9 +120,10 @@ def _kept_cells(
     sides = [total(line, np.repeat(along, block)[: len(line)]) for line, along in zip(lines, cells, strict=True)]
     left, top, width, height, _ = boxes[1:].T.astype(np.int64)
     page = _Page(
-        *areas.shape,
+        areas.shape[0],
+        areas.shape[1],
         block,
-        tuple(map(len, lines)),
+        np.array([len(line) for line in lines]),
         total(areas, labels),
         total(areas * _band(*areas.shape), labels),
         np.stack(sides, axis=1),
@@ -136,7 +139,8 @@ def _kept_cells(
 def _band(rows: int, columns: int) -> Bool[np.ndarray, "rows columns"]:
     """Mark the cells along the page's sides."""
     from_top, from_left = (np.minimum(np.arange(count), np.arange(count)[::-1]) + 1 for count in (rows, columns))
-    return 100 * np.minimum(from_top[:, None], from_left) <= STRIP_BAND * max(rows, columns)
+    band: np.ndarray = 100 * np.minimum(from_top[:, None], from_left) <= STRIP_BAND * max(rows, columns)
+    return band
 
 
 def _belongs(page: _Page) -> Chosen:
@@ -164,7 +168,8 @@ def _belongs(page: _Page) -> Chosen:
         far_marginal[:] = False
     far_strip = strip & (~along | ~page.within(page.distances(anchors), STRIP_GAP)).all(axis=1)
     far_hole = hole & ~page.within(gaps, HOLE_GAP)
-    return ~(surround | far_strip | far_hole | far_speck | far_marginal)
+    kept: np.ndarray = ~(surround | far_strip | far_hole | far_speck | far_marginal)
+    return kept
 
 
 def _block_sums(inked: UInt8[np.ndarray, "h w"], block: int) -> Int64[np.ndarray, "rows columns"]:

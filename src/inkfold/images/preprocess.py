@@ -203,7 +203,7 @@ def page_colour(pixels: Pixels) -> UInt8[np.ndarray, "*channels"]:
 
 def sampling_step(pixels: Pixels, sampled_px: int) -> int:
     """Return how many rows and columns apart a page is sampled, so that about so many of its shorter side are taken."""
-    return max(1, min(pixels.shape[:2]) // sampled_px)
+    return max(1, int(min(pixels.shape[:2])) // sampled_px)
 
 
 def ink_box(pixels: Pixels) -> "Box | None":

@@ -27,7 +27,8 @@ def without_ruled_lines(page: Pixels) -> Pixels:
         itself. Strokes that are darker than the lines stay whole where they cross them.
     """
     depth = 255 - lowest_channel(page)
-    rules = [found for found in (_rules(depth), _turned(_rules(_turned(depth)))) if found is not None]
+    level, upright = _rules(depth), _rules(np.ascontiguousarray(depth.T))
+    rules = [found for found in (level, None if upright is None else upright.T) if found is not None]
     if not rules:
         return page
     mask = np.any(rules, axis=0)
@@ -40,10 +41,6 @@ def without_ruled_lines(page: Pixels) -> Pixels:
         page = page.copy()
     page[mask & (depth <= limit)] = 255
     return page
-
-
-def _turned(page: np.ndarray | None) -> np.ndarray | None:
-    return None if page is None else np.ascontiguousarray(page.T)
 
 
 def _rules(depth: UInt8[np.ndarray, "h w"]) -> np.ndarray | None:

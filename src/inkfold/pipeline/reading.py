@@ -78,7 +78,7 @@ def choose_reading(plan: TrainingPlan, prepared: Prepared, cost: Cost, progress:
     for name in better:
         key = name.partition("=")[0].removeprefix("image.")
         image = image.model_copy(update={key: getattr(others[name], key)})
-    about = {
+    about: dict[str, Any] = {
         "resize": image.resize,
         "paper": image.paper,
         "pages": {"filled": round(filled, 4), "photographed": round(photographed, 4)},
@@ -94,7 +94,8 @@ def _fill(records: Shaped[np.ndarray, " n"]) -> Shaped[np.ndarray, " n"]:
     high = (records["bottom"] - records["top"]) * records["height"]
     wide = (records["right"] - records["left"]) * records["width"]
     share: np.ndarray = np.maximum(high, wide) / np.maximum(records["height"], records["width"])
-    return np.nan_to_num(share, nan=1.0)
+    share[np.isnan(share)] = 1.0
+    return share
 
 
 def _compare(
@@ -156,6 +157,7 @@ def _rightly_predicted(
     settings = settings.model_copy(update={"precision": choose_precision(settings.precision, plan.device)})
     trial = Trial(HeadSpec(), settings)
     [fitted] = fit_trials(TrainingSet(features, targets, folds, classes, plan.recipe.seed), [trial], device=plan.device)
+    assert fitted.heads is not None
     right = np.zeros(len(rows), bool)
     for place, fold in enumerate(fitted.folds):
         held_out = ~folds[fold]

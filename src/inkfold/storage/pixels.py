@@ -278,7 +278,7 @@ def _decode_chunk(
     broken = []
     for place, (file, expected, index) in enumerate(zip(files, digests.tolist(), indices.tolist(), strict=True)):
         try:
-            page = Page(_read_again(file, expected), limit)
+            page = Page(read_unchanged(file, expected), limit)
             made = [(number, store.row(page)) for number, (store, lacking) in enumerate(wanted) if lacking[place]]
         except BrokenImage as error:
             broken.append(BrokenFile(index, error.kind, str(error)))
@@ -293,8 +293,20 @@ def _decode_chunk(
     return broken
 
 
-def _read_again(file: str, expected: bytes) -> bytes:
-    """Read a file whose digest is known."""
+def read_unchanged(file: str, expected: bytes) -> bytes:
+    """Read a file whose digest is known.
+
+    Args:
+        file: Absolute path of the file.
+        expected: Digest that its bytes had when the data set was read.
+
+    Returns:
+        The file's bytes.
+
+    Raises:
+        BrokenImage: If the file has changed since.
+        OSError: If it can't be read any more.
+    """
     data = Path(file).read_bytes()
     if digest(data).encode() != expected:
         raise BrokenImage("changed", "the file changed during the run. Run again when nothing writes to it.")
