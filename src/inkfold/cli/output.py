@@ -38,13 +38,7 @@ def print_run(run: "Run | Ensemble", *, was_finished: bool = False) -> None:
     skipped = {name: count for name, count in metrics["data"]["skipped"].items() if count}
     if skipped:
         print(f"left out as broken: {', '.join(f'{count} {name}' for name, count in skipped.items())}")
-    backbone = run.manifest.get("backbone", {})
-    if backbone.get("name") == "ink-small" and backbone["init_seed"] is None:
-        print("backbone: ink-small, which comes with inkfold; `inkfold explore DATA` compares it with others")
-    elif backbone:
-        print(f"backbone: {backbone['name']}")
-    if "reading" in metrics:
-        print(metrics["reading"]["reason"])
+    _print_choices(run.manifest.get("backbone", {}), metrics.get("reading"))
     for warning in run.manifest["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)
     if was_finished:
@@ -56,6 +50,16 @@ def print_run(run: "Run | Ensemble", *, was_finished: bool = False) -> None:
     print(f"{work}; {cost['seconds']['total']:.1f} s ({seconds})" + ("" if peak is None else f"; peak {peak / 2**20:.0f} MiB"))
     submission = run.path / "submission.csv"
     print(f"run: {run.path}" + (f"\nsubmission: {submission}" if submission.is_file() else ""))
+
+
+def _print_choices(backbone: dict[str, Any], reading: dict[str, Any] | None) -> None:
+    """Print which backbone was taken, and how pages are read."""
+    if backbone.get("name") == "ink-small" and backbone["init_seed"] is None:
+        print("backbone: ink-small, which comes with inkfold; `inkfold explore DATA` compares it with others")
+    elif backbone:
+        print(f"backbone: {backbone['name']}")
+    if reading is not None:
+        print(reading["reason"])
 
 
 def _trained(cost: dict[str, Any]) -> str:

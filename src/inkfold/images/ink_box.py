@@ -86,7 +86,8 @@ class _Page:
     def in_band(self, percent: int) -> Chosen:
         """Return which components lie wholly in one of the outer bands of the page."""
         ends = (self.bottom, self.rows - self.top, self.right, self.columns - self.left)
-        return np.any([self.within(end, percent) for end in ends], axis=0)
+        inside: np.ndarray = np.any([self.within(end, percent) for end in ends], axis=0)
+        return inside
 
     def covers(self, percent: int) -> Bool[np.ndarray, "components 4"]:
         """Return which of the page's sides each component covers, so many percent of their outermost pixels."""
@@ -103,7 +104,8 @@ class _Page:
         top, left = self.top[anchors].min(), self.left[anchors].min()
         bottom, right = self.bottom[anchors].max(), self.right[anchors].max()
         gaps = (top - self.bottom, self.top - bottom, left - self.right, self.left - right)
-        return np.max([*gaps, np.zeros_like(self.area)], axis=0)
+        widest: np.ndarray = np.max([*gaps, np.zeros_like(self.area)], axis=0)
+        return widest
 
 
 def _kept_cells(

@@ -14,6 +14,7 @@ from inkfold.images.page_edge import cut_out_sheet
 from inkfold.images.ruled_lines import without_ruled_lines
 
 MOST_SIDE_PX = 1280  # larger pages are reduced: ten levels of grain become five, and a drawing of a fifth keeps 256 px
+LEAST_SIDE_PX = 32  # smaller pages have too few pixels to tell
 SAMPLED_PX = 128  # a page is judged by evenly spaced rows and columns, about this many of the shorter side
 FLAT_LEVELS, FLAT_APART, FLAT_SHARE = 4, 3, 0.5  # a screen's page: four levels, so far apart, hold this share of it
 
@@ -37,7 +38,9 @@ FAINT_FRACTION = 0.15  # of the ink's depth: what is fainter becomes white
 
 
 def is_photographed(pixels: Pixels) -> bool:
-    """Return whether a page has the many levels of a camera or scanner instead of a screen's few."""
+    """Return whether a page has the many levels of a camera or scanner instead of a screen's few; icons are never taken for it."""
+    if min(pixels.shape[:2]) < LEAST_SIDE_PX:
+        return False
     counts = np.bincount(to_grey(_sampled(pixels)).ravel(), minlength=256)
     total, flat = int(counts.sum()), 0
     for _ in range(FLAT_LEVELS):

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from inkfold.config.sections import ImageSettings, Interpolation, Resize
+from inkfold.config.sections import ImageSettings, Interpolation, Paper, Resize
 from inkfold.images.decode import Pixels, settle_colour, to_grey
 from inkfold.images.page import PAGE_SIDE_PX, Page
 
@@ -41,6 +41,8 @@ class ImageOptions(ImageSettings):
     """Side of the square, in px."""
     resize: Resize = "pad"
     """How a page becomes a square: `image.resize` with `auto` settled."""
+    paper: Paper = "keep"
+    """What is done about the paper, as `image.paper`, whose `auto` is decided for each page."""
     interpolation: Interpolation = "bicubic"
     """How pages are resized."""
 
