@@ -34,7 +34,7 @@ BACKBONE = "{name: test_resnet, weights: untrained, device: cpu, precision: floa
 RECIPE = f"""\
 # A toy.
 backbone: {BACKBONE}
-image: {{size: 32}}
+image: {{size: 32, resize: pad, paper: keep}}
 folds: {{k: 3}}
 train_head: {{epochs: 5, batch_size: 8, lr: 1.0e-2, precision: float32, scaling: standardise}}
 """

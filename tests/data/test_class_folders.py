@@ -169,13 +169,13 @@ def test_parts_below_the_classes_are_parts(tmp_path):
 def test_an_empty_class_folder_keeps_its_number_and_is_warned_of(tmp_path):
     put_classes(tmp_path, "{}/#.png")
     (tmp_path / "cone").mkdir()
-    put(tmp_path, "cube/1.heic", "docs/notes.txt")
+    put(tmp_path, "cube/1.psd", "docs/notes.txt")
     data = read_dataset(tmp_path)
     assert counts(data) == {"circle": 3, "cone": 0, "cross": 3, "cube": 0, "square": 3}
     assert data.class_targets.tolist() == [0, 1, 2, 3, 4]
     bare = [problem for problem in data.problems if problem.kind == "class_folder_without_drawings"]
     assert [problem.where for problem in bare] == [f"{tmp_path.name}/cone", f"{tmp_path.name}/cube"]
-    assert "'1.heic'" in bare[1].message
+    assert "'1.psd'" in bare[1].message
 
 
 def test_one_class_with_drawings_beside_empty_ones_is_a_single_class(tmp_path):

@@ -148,8 +148,17 @@ def test_random_test_time_views_are_refused_or_left_out_with_their_measured_gain
     assert exported.about.accuracy["value"] == pytest.approx(load_run(run_dir).metrics["tta"]["accuracy_without"])
 
 
-def test_a_crop_is_refused_unless_the_file_takes_squares(runs, tmp_path):
-    run_dir = runs("crop", RECIPE.replace("{size: 32}", "{size: 32, resize: crop_to_ink}"))
+def test_a_file_crops_to_the_ink_as_its_run_does(runs, tmp_path):
+    run_dir = runs("crop", RECIPE.replace("resize: pad", "resize: crop_to_ink"))
+    exported = export_onnx(run_dir, tmp_path / "model.onnx")
+    assert (exported.about.fitted, exported.parity.agreement) == (False, 1.0)
+    expected = in_float32(load_run(run_dir)).predict_proba(drawings())
+    given = predict_in_batches(open_session((tmp_path / "model.onnx").read_bytes()), drawings())
+    np.testing.assert_allclose(given, expected, atol=2e-3)
+
+
+def test_flattened_paper_is_refused_unless_the_file_takes_squares(runs, tmp_path):
+    run_dir = runs("paper", RECIPE.replace("paper: keep", "paper: flatten"))
     with pytest.raises(ExportError, match="--fitted"):
         export_onnx(run_dir, tmp_path / "model.onnx")
     exported = export_onnx(run_dir, tmp_path / "model.onnx", ExportOptions(fitted=True))
@@ -161,7 +170,7 @@ def test_a_crop_is_refused_unless_the_file_takes_squares(runs, tmp_path):
 
 
 def test_pixels_stored_larger_than_the_network_takes_them_are_refused(runs, tmp_path):
-    run_dir = runs("stored", RECIPE.replace("{size: 32}", "{size: 32, stored_size: 48}"))
+    run_dir = runs("stored", RECIPE.replace("size: 32", "size: 32, stored_size: 48"))
     with pytest.raises(ExportError, match="stored_size"):
         export_onnx(run_dir, tmp_path / "model.onnx")
 

@@ -17,6 +17,7 @@ Layout = Literal["auto", "competition", "folder", "table"]
 OnBroken = Literal["error", "skip"]
 OnBlank = Literal["error", "skip", "keep"]
 Resize = Literal["pad", "squash", "crop_to_ink"]
+ResizeChoice = Literal["auto", "pad", "squash", "crop_to_ink"]
 Paper = Literal["auto", "flatten", "keep"]
 Colour = Literal["auto", "grey", "rgb"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
@@ -119,7 +120,7 @@ class ImageSettings(Section):
     """Side of the square that the backbone takes, in px; None takes the backbone's own."""
     stored_size: int | None = Field(None, ge=16, le=2048)
     """Side of the stored squares in px, from which views are rendered; None takes `size`."""
-    resize: Resize | Literal["auto"] = "auto"
+    resize: ResizeChoice = "auto"
     """How a page becomes a square: `pad` keeps its aspect and fills up with the paper's colour, `squash` stretches it,
     `crop_to_ink` cuts the empty page away and pads; `auto` takes `crop_to_ink` unless `pad` is better on the training
     drawings."""

@@ -77,11 +77,13 @@ class DataSummary:
     Attributes:
         n_train: Number of training drawings that the members were trained on.
         skipped: Number of drawings left out as broken, by table (`train`, `test`).
+        blank: Number of drawings without ink: training drawings that were left out, and test drawings.
         split: `holdout` where only one part of the training drawings was held out.
     """
 
     n_train: int
     skipped: Mapping[str, int]
+    blank: Mapping[str, int]
     split: Literal["kfold", "holdout"]
 
 
@@ -161,7 +163,10 @@ def write_selection(
         The written files' names, relative to the directory.
     """
     counts = {"n_train": data.n_train, "n_test": len(aligned.test_paths), "num_classes": len(aligned.class_names)}
-    metrics: dict[str, Any] = {"data": {**counts, "skipped": dict(data.skipped)}, "split": data.split}
+    metrics: dict[str, Any] = {
+        "data": {**counts, "skipped": dict(data.skipped), "blank": dict(data.blank)},
+        "split": data.split,
+    }
     files = [METRICS, VOTE]
     if selection.method_scores:
         metrics |= _write_out_of_fold(out / OUT_OF_FOLD, aligned, selection, data)

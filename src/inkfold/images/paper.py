@@ -38,7 +38,7 @@ FAINT_FRACTION = 0.15  # of the ink's depth: what is fainter becomes white
 
 
 def is_photographed(pixels: Pixels) -> bool:
-    """Return whether a page has the many levels of a camera or scanner instead of a screen's few; icons are never taken for it."""
+    """Return whether a page has the many levels of a camera or scanner instead of a screen's few; icons never count."""
     if min(pixels.shape[:2]) < LEAST_SIDE_PX:
         return False
     counts = np.bincount(to_grey(_sampled(pixels)).ravel(), minlength=256)

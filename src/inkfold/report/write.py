@@ -61,7 +61,8 @@ def open_album_of(run: RunFiles, data: str | Path | None = None) -> Album:
         raw: dict[str, Any] = {}
         merge_overrides(raw, recipe.get("settings") or ())
         section = {**(raw.get("data") or {}), "root": section}
-    image = recipe.get("image", {})
+    image = {**recipe.get("image", {}), **run.manifest.get("image", {})}
     options = DataOptions(**{name: value for name, value in section.items() if name in DataSettings.model_fields})
     resize, invert = image.get("resize", "pad"), image.get("invert", "auto")
+    resize = "crop_to_ink" if resize == "auto" else resize  # an ensemble's
     return open_album(options, data or section.get("root"), resize, invert)

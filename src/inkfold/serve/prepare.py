@@ -1,5 +1,6 @@
 """From a finished run to the model that is served: exported once, in its own process, so that the server loads no PyTorch."""
 
+import json
 import logging
 import shutil
 import subprocess
@@ -10,8 +11,6 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from inkfold.config.load import load_raw
-from inkfold.config.renamed import renamed_recipe
 from inkfold.errors import ExportError
 from inkfold.export.metadata import FORMAT, SET
 from inkfold.pipeline.manifest import MANIFEST, read_manifest
@@ -78,10 +77,10 @@ def _export(run: Path, place: Path, export: Export, say: Callable[[str], None]) 
 
 
 def _fitted_flag(run: Path) -> list[str]:
-    """Request a file that takes squares where ONNX can't do the resizing; the server preprocesses drawings itself."""
-    recipe = run / "recipe.yaml"  # an ensemble of runs has none of its own
-    image = (renamed_recipe(load_raw(recipe)).get("image") if recipe.is_file() else None) or {}
-    return ["--fitted"] if image.get("resize") == "crop_to_ink" else []
+    """Request a file that takes squares where ONNX can't read pages as the run does; the server preprocesses drawings itself."""
+    manifest = run / MANIFEST
+    image = json.loads(manifest.read_text(encoding="utf-8")).get("image", {}) if manifest.is_file() else {}
+    return ["--fitted"] if image.get("paper", "keep") != "keep" or image.get("resize") == "crop_to_ink" else []
 
 
 def _run_process(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
