@@ -23,7 +23,7 @@ from filelock import FileLock
 INKFOLD = "import runpy; runpy.run_module('inkfold', run_name='__main__', alter_sys=True)"
 LIMIT_S = 300
 SERVER = """
-import gc, json, os, selectors, signal, socket, sys
+import contextlib, gc, json, os, selectors, signal, socket, sys
 from inkfold.models.torchvision_compat import declare_missing_operators
 declare_missing_operators()
 import timm, timm.optim, torch._dynamo, torch.distributed.tensor
@@ -56,7 +56,15 @@ def start(connection, jobs):
             run(job)  # the interpreter then ends as it would after a script, or with SystemExit or a traceback
             sys.exit()
         group[child] = None
-    connection.sendall(json.dumps([*group]).encode() + b"\\n")
+    answer(connection, [*group])
+
+def answer(connection, values):
+    with contextlib.suppress(OSError):  # a test may leave before its processes have ended, as after it killed them
+        connection.sendall(json.dumps(values).encode() + b"\\n")
+
+def received(connection):
+    with contextlib.suppress(OSError):
+        return connection.recv(1 << 20)
 
 def reap():
     wake[0].recv(4096)
@@ -66,7 +74,7 @@ def reap():
             if pid:
                 group[child] = os.waitstatus_to_exitcode(status)
         if None not in group.values():
-            connection.sendall(json.dumps([*group.values()]).encode() + b"\\n")
+            answer(connection, [*group.values()])
             del groups[connection]
 
 listener, wake, buffers, groups = socket.socket(socket.AF_UNIX), socket.socketpair(), {}, {}
@@ -87,8 +95,9 @@ while True:
             user = listener.accept()[0]
             buffers[user] = b""
             selector.register(user, selectors.EVENT_READ)
-            user.sendall(b"ready\\n")
-        elif data := key.fileobj.recv(1 << 20):
+            with contextlib.suppress(OSError):
+                user.sendall(b"ready\\n")
+        elif data := received(key.fileobj):
             buffers[key.fileobj] += data
             if data.endswith(b"\\n"):
                 start(key.fileobj, json.loads(buffers[key.fileobj]))

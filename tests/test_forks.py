@@ -46,3 +46,10 @@ def test_a_launchers_worker_runs_the_command_line_in_a_fork():
         [sys.executable, forks.__file__, "--version"], capture_output=True, text=True, check=True, env=os.environ
     )
     assert done.stdout.startswith("inkfold ")
+
+
+def test_the_server_outlives_users_that_leave_before_their_processes_end():
+    for _ in range(3):
+        with Process(job_of("import time; time.sleep(60)")):
+            pass
+    assert run_code("print(1)") == "1"

@@ -128,7 +128,7 @@ def test_few_drawings_of_each_fold_are_photographed_and_compared_with_themselves
     [
         ("small on a large page", "image.resize=crop_to_ink", {"resize": "pad"}, None),
         ("small on a large page", None, {"resize": "crop_to_ink"}, "scale(0.2,1)@0.5, translate(0.3)@0.5"),
-        ("photo: ruled paper", None, {}, None),
+        ("photo: ruled paper", None, {"paper": "auto"}, None),
     ],
 )
 def test_another_way_of_reading_is_named_before_an_augmentation(run, name, setting, reading, augmentation):

@@ -694,7 +694,8 @@ def test_a_holdout_ensemble_says_so_and_leaves_broken_drawings_out(tmp_path, dat
     break_image(tmp_path / "data/test/4.png")
     overrides = ("data.on_broken=skip", "folds.split=holdout")
     ensemble = train_any(ensemble_recipe(tmp_path), *overrides, data=tmp_path / "data", out=tmp_path / "out")
-    assert ensemble.metrics["data"] == {"n_train": 17, "n_test": 15, "num_classes": 3, "skipped": {"train": 1, "test": 1}}
+    counts = {"n_train": 17, "n_test": 15, "num_classes": 3}
+    assert ensemble.metrics["data"] == {**counts, "skipped": {"train": 1, "test": 1}, "blank": {"train": 0, "test": 0}}
     assert ensemble.metrics["data"] == ensemble.members[0].metrics["data"]
     assert len(read_rows(ensemble.path / "submission.csv")) == 16
     assert ensemble.metrics["split"] == "holdout"

@@ -65,7 +65,9 @@ class TrainingInputs:
         return features_by_fold(extractors, self.prepared, folds, views, cost, progress)
 
 
-def prepare_inputs(plan: TrainingPlan, read: ReadData, cost: Cost, progress: Progress) -> TrainingInputs:
+def prepare_inputs(
+    plan: TrainingPlan, read: ReadData, cost: Cost, progress: Progress, *, compare_readings: bool = True
+) -> TrainingInputs:
     """Decode the drawings, and compute their features under all views that a plan needs.
 
     Features of a backbone that will be fine-tuned are computed of drawings as they are only: its training renders the other
@@ -76,6 +78,8 @@ def prepare_inputs(plan: TrainingPlan, read: ReadData, cost: Cost, progress: Pro
         read: The data set and its files.
         cost: Forward passes and seconds are added to it.
         progress: Called as each stage advances.
+        compare_readings: Whether what the recipe leaves open of how pages are read is decided by comparing; otherwise pages are
+            cropped to the ink, and photographed ones are flattened.
 
     Returns:
         The drawings and their features, which are in the bank.
@@ -103,7 +107,7 @@ def prepare_inputs(plan: TrainingPlan, read: ReadData, cost: Cost, progress: Pro
     prepared = find_seen(prepared, weights, signatures, cost, progress)
 
     reading = None
-    if "auto" in (recipe.image.resize, recipe.image.paper):
+    if compare_readings and "auto" in (recipe.image.resize, recipe.image.paper):
         reading = choose_reading(plan, prepared, cost, progress)
         if reading.image != extractor.image:
             plan = replace(plan, extractor=replace(extractor, image=reading.image))

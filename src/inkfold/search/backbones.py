@@ -320,7 +320,7 @@ def _cross_validate(plan: TrainingPlan, read: ReadData, cost: Cost, progress: Pr
     """Fit the head in every fold, and predict each drawing by the fold that held it out."""
     from inkfold.heads.fit import fit_trials  # noqa: PLC0415 - torch takes a second
 
-    inputs = prepare_inputs(plan, read, cost, progress)
+    inputs = prepare_inputs(plan, read, cost, progress, compare_readings=False)
     folds = assign_to_folds(plan.recipe, inputs.prepared)
     [fitted] = fit_trials(build_training_set(inputs, folds), [plan.trial], device=plan.device, progress=progress)
     if fitted.heads is None:

@@ -77,7 +77,7 @@ def _export(run: Path, place: Path, export: Export, say: Callable[[str], None]) 
 
 
 def _fitted_flag(run: Path) -> list[str]:
-    """Request a file that takes squares where ONNX can't read pages as the run does; the server preprocesses drawings itself."""
+    """Request a file that takes squares where ONNX can't read pages as the run does; the server preprocesses drawings."""
     manifest = run / MANIFEST
     image = json.loads(manifest.read_text(encoding="utf-8")).get("image", {}) if manifest.is_file() else {}
     return ["--fitted"] if image.get("paper", "keep") != "keep" or image.get("resize") == "crop_to_ink" else []
