@@ -1,0 +1,23 @@
+"""The old place of `inkfold.images`' reading of drawings, kept for scripts that were written before there were packages."""
+
+import warnings
+from typing import Any
+
+from inkfold.images.preprocess import ImageOptions as _ImageOptions
+from inkfold.images.preprocess import read_drawing
+
+__all__ = ["ImageOptions", "read_drawing"]
+
+warnings.warn("inkfold.fit is inkfold.images now", DeprecationWarning, stacklevel=2)
+
+
+def ImageOptions(size_px: int, **settings: Any) -> _ImageOptions:  # noqa: N802 - the class's old name
+    """Make image options from a size and settings by their old or new names; see `inkfold.images.ImageOptions`.
+
+    Args:
+        size_px: Side of the square in px.
+        settings: Further fields; `fit` is the old name of `resize`.
+    """
+    if "fit" in settings:
+        settings["resize"] = settings.pop("fit")
+    return _ImageOptions(size_px=size_px, **settings)

@@ -1,0 +1,17 @@
+"""Scripts that were written before there were packages still run, with a warning."""
+
+import importlib
+
+import pytest
+
+from inkfold.images.preprocess import ImageOptions
+
+
+def test_drawings_are_read_by_their_old_names():
+    with pytest.warns(DeprecationWarning, match=r"inkfold\.images"):
+        old = importlib.import_module("inkfold.fit")
+    assert old.ImageOptions(64, fit="squash") == ImageOptions(size_px=64, resize="squash")
+    with pytest.warns(DeprecationWarning, match=r"inkfold\.data"):
+        types = importlib.import_module("inkfold.drawings")
+    assert types.DataOptions(label_column="word").label_column == "word"
+    assert (callable(old.read_drawing), types.Drawings.__module__) == (True, "inkfold.data.types")
