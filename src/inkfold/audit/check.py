@@ -14,6 +14,9 @@ from jaxtyping import Shaped
 from inkfold.data.dataset import DataOptions, Dataset, few_drawings, read_dataset
 from inkfold.data.duplicate_groups import CopyGroup, count_groups, counts_in_words, find_groups, group_problems
 from inkfold.data.fingerprints import SignatureStore
+from inkfold.data.layouts import find_tables
+from inkfold.data.submission_choice import propose_settings
+from inkfold.data.submission_sample import find_sample
 from inkfold.data.types import Drawings
 from inkfold.errors import Problem
 from inkfold.images.decode import DEFAULT_PIXEL_LIMIT, BrokenImage, decode_image
@@ -109,6 +112,7 @@ def check_data(
         decoded[name], broken = _decode(name, drawings, signatures, pixel_limit, progress)
         problems += [Problem(f"broken_{kind}", f"{name} {path}", text, options.missing) for kind, path, text in broken]
     counts = {**_counts(dataset, decoded), "broken": sum(problem.kind.startswith("broken_") for problem in problems)}
+    counts |= _submission_in_words(Path(root), dataset, options)
     log.info("%s: %s layout, %d training and %d test drawings", root, counts["layout"], counts["n_train"], counts["n_test"])
     if signatures is None:
         return Checkup(dataset, tuple(problems), counts)
@@ -161,6 +165,18 @@ def _counts(dataset: Dataset, decoded: dict[str, Shaped[np.ndarray, " n"]]) -> d
         "test_files_also_in_train": len(set(train) & set(test)),
         "class_names": list(dataset.class_names),
     }
+
+
+def _submission_in_words(root: Path, dataset: Dataset, options: DataOptions) -> dict[str, str]:
+    """Say which form the submission will have, or how another one is had where no sample says it."""
+    if dataset.submission is not None:
+        return {"submission": dataset.submission.summary}
+    if dataset.test is None or dataset.sample_submission is not None or not dataset.class_names:
+        return {}
+    if options.submission.columns is not None or find_sample([dataset.root], None, []) is not None:
+        return {}
+    tables = find_tables(root.resolve(), dataset.layout, options)
+    return {"submission": propose_settings(options, tables["train"])}
 
 
 def _inspect(files: list[str], pixel_limit: int) -> list[tuple[str, str, str]]:

@@ -1,14 +1,15 @@
 """The commands that use or examine finished runs: predict, report, weakness, audit."""
 
 import math
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from inkfold.cli.app import AsJson, MovedData, RunDirectory, command
+from inkfold.cli.app import AsJson, MovedData, RunDirectory, command, settings_argument
 from inkfold.cli.output import print_audit, print_json, print_weaknesses
-from inkfold.errors import InkfoldError
+from inkfold.errors import InkfoldError, problem_lines
 from inkfold.runtime.progress import console_progress
 
 REPORT_EXAMPLES = """\
@@ -22,20 +23,38 @@ examples:
 def predict(
     run: RunDirectory,
     images: Annotated[Path, typer.Argument(metavar="IMAGES", help="A drawing, or a directory of drawings.")],
+    settings: Annotated[
+        list[str],
+        settings_argument("With --submission: submission.sample=FILE, or submission.columns=id,label and the like."),
+    ],
     *,
     out: Annotated[Path, typer.Option(help="The CSV file to write.")],
     on_broken: Annotated[
         Literal["error", "skip"], typer.Option(help="What a drawing that can't be read does: skip leaves its cells empty.")
     ] = "error",
+    submission: Annotated[
+        bool, typer.Option("--submission", help="Write a submission, in the run's form or in that of the settings.")
+    ] = False,
 ) -> int:
     """Classify new drawings with a finished run, into a CSV."""
     from inkfold.ensemble.model import load_run
+    from inkfold.ensemble.predict_submission import submission_settings, write_predicted_submission
     from inkfold.pipeline.run import files_of, write_predictions
 
+    if settings and not submission:
+        raise InkfoldError(f"predict: {settings[0]} says how a submission is written. Add --submission, or leave it out.")
     model = load_run(run)
     names, files = files_of(images)
+    if submission:
+        submission_settings(model, settings)  # raises before the work, not after it
     with console_progress() as progress:
         probs = model.predict_proba(files, progress, on_broken)
+    if submission:
+        form, warnings = write_predicted_submission(out, model, names, files, probs, settings)
+        for line in problem_lines(warnings):
+            print(line, file=sys.stderr)
+        print(f"submission: {out}\nsubmission's form, {form}")
+        return 0
     write_predictions(out, names, probs, model)
     broken = sum(math.isnan(first) for first in probs[:, 0].tolist())
     print(f"{len(names) - broken} drawings predicted, {broken} left empty as broken: {out}")

@@ -7,7 +7,8 @@ No drawing is decoded here.
 
     dataset     read_dataset, and checks of the whole
     layouts     competition | table | folder -> parts
-    submission  the sample submission, the test rows' true targets
+    submission  a sample submission of the usual form, the test rows' true targets
+    submission_choice  another form: by the sample (submission_sample), its ids (_ids) and answers (_labels), or by settings
     types       Drawings, Dataset, DataOptions
     labels      label columns -> class indices
     paths       the files that tables and folders name
@@ -20,9 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
-from inkfold.data.layouts import Parts, detect_layout, read_parts
+from inkfold.data.layouts import Parts, detect_layout, find_tables, read_parts
 from inkfold.data.paths import IMAGE_SUFFIXES, list_images, names_suggest_groups
 from inkfold.data.submission import read_test_targets
+from inkfold.data.submission_choice import decide_submission
 from inkfold.data.types import DataOptions, Dataset, Drawings, SampleSubmission
 from inkfold.errors import DataError, Problem
 
@@ -64,6 +66,8 @@ def read_dataset(root: str | Path, options: DataOptions | None = None, *, strict
     layout = detect_layout(place, options)
     problems: list[Problem] = []
     parts = read_parts(place, layout, options, problems)
+    tables = find_tables(place, layout, options)
+    sample, form = decide_submission(base, tables, parts.test, parts.classes, options, problems)
     parts = _add_test_targets(base, parts, options, problems)
     if not any(problem.severity == "error" for problem in problems):
         problems += _class_problems(base, parts)
@@ -74,7 +78,7 @@ def read_dataset(root: str | Path, options: DataOptions | None = None, *, strict
     names, values = parts.classes.names, parts.classes.values
     counts = (len(parts.train), len(names), 0 if parts.test is None else len(parts.test))
     log.info("%s: read as %s, %d training drawings of %d classes, %d test drawings", place, layout, *counts)
-    return Dataset(base, layout, parts.train, parts.test, names, values, parts.sample, tuple(problems))
+    return Dataset(base, layout, parts.train, parts.test, names, values, sample, tuple(problems), form)
 
 
 def few_drawings(dataset: Dataset, k: int) -> list[Problem]:

@@ -9,9 +9,8 @@ from jaxtyping import Bool
 
 from inkfold.data.labels import Classes, clean_name, encode_labels, encode_with, factorise, find_gaps
 from inkfold.data.paths import FileFinder, choose_base, find_files, list_images
-from inkfold.data.submission import read_sample
 from inkfold.data.tables import STRING, Strings, Table, Where, empty_cell, find_repeats, missing_column, quoted, try_table
-from inkfold.data.types import DataOptions, Drawings, SampleSubmission
+from inkfold.data.types import DataOptions, Drawings
 from inkfold.errors import DataError, Problem
 
 VAL_NAMES = ("val", "valid", "validation")
@@ -28,13 +27,11 @@ class Parts:
         train: The labelled drawings, including the data's own validation part.
         classes: The classes of the training drawings.
         test: The drawings to predict; None if there are none.
-        sample: The sample submission; None if there is none, or none that can be filled in.
     """
 
     train: Drawings
     classes: Classes
     test: Drawings | None = None
-    sample: SampleSubmission | None = None
 
 
 def detect_layout(place: Path, options: DataOptions) -> Layout:
@@ -86,14 +83,21 @@ class _Tables:
     train: Path
     test: Path | None
     test_folder: Path | None
-    sample: Path | None
     train_bases: tuple[Path, ...]
     test_bases: tuple[Path, ...]
     boundary: Path
     test_labels: tuple[str, ...]
 
 
-def _locate_tables(place: Path, layout: Layout, options: DataOptions) -> _Tables:
+def find_tables(place: Path, layout: str, options: DataOptions) -> dict[str, Path | None]:
+    """Return the paths of the tables `train` and `test`; None where folders list the drawings."""
+    if layout == "folder":
+        return {"train": None, "test": None}
+    tables = _locate_tables(place, layout, options)
+    return {"train": tables.train, "test": tables.test}
+
+
+def _locate_tables(place: Path, layout: str, options: DataOptions) -> _Tables:
     root = place.parent if place.is_file() else place
     train = place if place.is_file() else root / (options.table or "train.csv")
     test = root / options.test_table if options.test_table else None
@@ -106,14 +110,13 @@ def _locate_tables(place: Path, layout: Layout, options: DataOptions) -> _Tables
     if options.image_root is not None:
         boundary = root / options.image_root
         first_train = first_test = (boundary,)
-    sample, folder = root / "sample_submission.csv", root / "test"
+    folder = root / "test"
     competition = layout == "competition"
     return _Tables(
         root,
         train,
         test,
         folder if competition and test is None and folder.is_dir() else None,
-        sample if competition and sample.exists() else None,
         first_train,
         first_test,
         boundary,
@@ -130,10 +133,7 @@ def _read_tables(tables: _Tables, options: DataOptions, problems: list[Problem])
         test = _test_of_table(tables, finder, classes, options, problems)
     elif tables.test_folder is not None:
         test = list_drawings(tables.test_folder, tables.root, problems)
-    sample = None
-    if tables.sample is not None and test is not None:
-        sample = read_sample(tables.sample, test, options, problems)
-    return Parts(train, classes, test, sample)
+    return Parts(train, classes, test)
 
 
 def _train_of_table(

@@ -70,8 +70,8 @@ def settle_recipe(
 
 
 def data_options(recipe: Recipe) -> DataOptions:
-    """Combine the recipe's section `data` with its column of groups, for `read_dataset`."""
-    return DataOptions(**recipe.data.model_dump(), group_column=recipe.folds.group_column)
+    """Combine the recipe's section `data` with its column of groups and its section `submission`, for `read_dataset`."""
+    return DataOptions(**recipe.data.model_dump(), group_column=recipe.folds.group_column, submission=recipe.submission)
 
 
 def read_again(run: Run, cost: Cost, progress: Progress = silent, data: str | Path | None = None) -> ReadData:
