@@ -26,7 +26,7 @@ from inkfold.data.submission_labels import (
     read_cells,
 )
 from inkfold.data.submission_sample import Sample, find_sample, read_sample_file
-from inkfold.data.tables import quoted, read_header, read_table
+from inkfold.data.tables import quoted, read_header, try_table
 from inkfold.data.types import DataOptions, Drawings, SampleSubmission
 from inkfold.errors import DataError, Problem
 
@@ -70,7 +70,9 @@ class Source:
         names = [name for name in header if name and header.count(name) == 1 and name not in known]
         if not names or options.path_column not in header:
             return {}
-        table = read_table(self.test_table, {options.path_column: ""}, names)
+        table = try_table(self.test_table, {options.path_column: ""}, names, [])  # its problems are known
+        if table is None:
+            return {}
         kept, place = [], 0
         for row, path in enumerate(table.columns[options.path_column].tolist()):  # rows without a drawing were left out
             if place < len(self.test) and path == self.test.image_paths[place]:
@@ -126,7 +128,7 @@ def decide_submission(
             problems.append(Problem("missing_columns", "submission", text))
         return None, None
     try:
-        sample = read_sample_file(path)
+        sample = read_sample_file(path, source.texts(options).all_texts)
     except DataError as error:
         problems += error.problems
         return None, None
@@ -255,7 +257,7 @@ def _filled(
     options: DataOptions,
 ) -> SubmissionForm:
     """Put the form together; rows are in the sample's order, or the test table's where the columns are the usual ones."""
-    order = np.arange(len(sample))
+    order = np.arange(sample.rows)
     if _has_usual_columns(sample, options):
         order = np.argsort(ids.rows, kind="stable")
     columns = []

@@ -3,9 +3,11 @@
 A form is decided before anything is trained, kept beside the run as JSON, and filled with probabilities at the end.
 """
 
+import codecs
+import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
@@ -14,9 +16,10 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from inkfold.errors import ExportError, PredictionError, Problem
-from inkfold.storage.files import write_bytes
+from inkfold.storage.files import atomic_file
 
 FORMAT = 1
+CHUNK_ROWS = 4096
 
 
 @final
@@ -38,10 +41,14 @@ class CsvStyle:
     header_line: str | None = None
     quoted: tuple[bool, ...] = ()
 
-    def line(self, cells: Sequence[str], *, quoted: Sequence[bool] = ()) -> str:
-        """Write one line, with its end."""
-        marks = quoted or [False] * len(cells)
-        return self.delimiter.join(map(self._cell, cells, marks)) + self.newline
+    def lines(self, rows: Iterable[Sequence[str]], quoted: Sequence[bool]) -> str:
+        """Write rows of cells as lines, with their ends; `quoted` says which columns are in quotation marks throughout."""
+        text = io.StringIO()
+        if any(quoted):
+            text.writelines(self.delimiter.join(map(self._cell, row, quoted)) + self.newline for row in rows)
+        else:
+            csv.writer(text, delimiter=self.delimiter, lineterminator=self.newline).writerows(rows)
+        return text.getvalue()
 
     def _cell(self, text: str, quoted: bool) -> str:
         if quoted or any(mark in text for mark in (self.delimiter, '"', "\n", "\r")):
@@ -108,20 +115,28 @@ class SubmissionForm:
         """
         if problems := self._misfits(path, rows, probs, class_names):
             raise ExportError(problems)
-        own = probs[rows].astype(np.float32)
-        depth = max((rank + 1 for column in self.columns for rank in column.ranks), default=0)
-        order = np.argsort(-own, axis=1, kind="stable")[:, :depth]
-        texts = np.array([self.class_texts[name] for name in class_names], np.dtypes.StringDType())
-        cells = [self._cells(column, own, texts[order], class_names) for column in self.columns]
-        text, style = io.StringIO(), self.style
-        headings = [column.heading for column in self.columns]
-        text.write(style.line(headings) if style.header_line is None else style.header_line + style.newline)
-        text.writelines(style.line(row, quoted=style.quoted) for row in zip(*cells, strict=True))
-        write_bytes(path, text.getvalue().encode(style.encoding))
+        headings, style = [column.heading for column in self.columns], self.style
+        encoder = codecs.getincrementalencoder(style.encoding)()  # one byte order mark for all chunks
+        with atomic_file(path) as file:
+            first = style.lines([headings], ()) if style.header_line is None else style.header_line + style.newline
+            file.write(encoder.encode(first))
+            for start in range(0, len(rows), CHUNK_ROWS):
+                chunk = slice(start, start + CHUNK_ROWS)
+                cells = self._chunk(chunk, probs[rows[chunk]].astype(np.float32), class_names)
+                file.write(encoder.encode(style.lines(zip(*cells, strict=True), style.quoted)))
 
-    def _cells(self, column: FormColumn, probs: np.ndarray, ranked: np.ndarray, class_names: Sequence[str]) -> Sequence[str]:
+    def _chunk(self, chunk: slice, probs: np.ndarray, class_names: Sequence[str]) -> list[Sequence[str]]:
+        """The cells of some rows, column by column."""
+        depth = max((rank + 1 for column in self.columns for rank in column.ranks), default=0)
+        order = np.argsort(-probs, axis=1, kind="stable")[:, :depth]
+        texts = np.array([self.class_texts[name] for name in class_names], np.dtypes.StringDType())
+        return [self._cells(column, chunk, probs, texts[order], class_names) for column in self.columns]
+
+    def _cells(
+        self, column: FormColumn, chunk: slice, probs: np.ndarray, ranked: np.ndarray, class_names: Sequence[str]
+    ) -> Sequence[str]:
         if column.cells is not None:
-            return column.cells
+            return column.cells[chunk]
         if column.class_name is None:
             ranks = [rank for rank in column.ranks if rank < ranked.shape[1]]
             return [self.separator.join(row) for row in ranked[:, ranks].tolist()]

@@ -253,7 +253,7 @@ def _row_problems(sample: Sample, place: int, kind: IdKind) -> list[Problem]:
         text = f"{column} has {len(unknown)} row(s) without a test drawing: {quoted(unknown, 5)}. Remove them, {remedy}."
         problems.append(Problem("test_rows_differ", sample.name, text))
     if not problems:
-        text = f"{column} has {len(sample)} rows for {len(kind.names)} test drawings. Repeat none, {remedy}."
+        text = f"{column} has {sample.rows} rows for {len(kind.names)} test drawings. Repeat none, {remedy}."
         problems.append(Problem("test_rows_differ", sample.name, text))
     return problems
 

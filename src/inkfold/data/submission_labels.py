@@ -55,6 +55,11 @@ class ClassTexts:
         names = self.classes.names
         return names if kind == "name" else tuple(re.sub(r"\s+", "_", name) for name in names)
 
+    @property
+    def all_texts(self) -> frozenset[str]:
+        """Everything that may stand for a class."""
+        return frozenset(text for kind in self.kinds() for text in self.texts(kind))
+
     def kinds(self) -> tuple[TextKind, ...]:
         """The kinds that give each class another text than the kinds before them do, and no two classes one text."""
         kinds: list[TextKind] = []
@@ -328,7 +333,6 @@ def named_reading(
 def _unclear(where: str, cells: Sequence[str], readings: Sequence[Reading], texts: ClassTexts, *, is_constant: bool) -> Problem:
     """Report cells that are no classes, or that could be several things."""
     names, shown = texts.classes.names, quoted([*dict.fromkeys(cells)], 3)
-    known = {text for kind in texts.kinds() for text in texts.texts(kind)}
     settings = (
         f"`submission.labels=name` ({names[0]!r}), `submission.labels=number` ({texts.texts('number')[0]!r}) or `topK` such as "
         "`submission.labels=top3`"
@@ -342,7 +346,7 @@ def _unclear(where: str, cells: Sequence[str], readings: Sequence[Reading], text
     if is_constant:
         text = f"holds {shown} everywhere, so what it wants isn't clear. Say it: {settings}."
         return Problem("unclear_labels", where, text)
-    strange = [cell for cell in dict.fromkeys(cells) if cell not in known]
+    strange = [cell for cell in dict.fromkeys(cells) if cell not in texts.all_texts]
     text = (
         f"holds {quoted(strange, 5)}, which is no class: the classes are {quoted(names, 5)}, numbered "
         f"{texts.texts('number')[0]} to {texts.texts('number')[-1]}. Correct it, or say what the column wants: {settings}."

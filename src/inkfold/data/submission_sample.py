@@ -7,7 +7,7 @@ semicolons or tabs, Windows' line ends and quotation marks, and the submission t
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -27,6 +27,7 @@ DELIMITERS = ",;\t|"
 NONE = "none"
 LARGEST_BYTES = 1 << 30
 PROBE_LINES = 50
+MANY = 20
 
 
 @final
@@ -37,17 +38,16 @@ class Sample:
     Attributes:
         name: The file's name, for messages.
         headings: The columns' headings, without outer blanks; two may be equal.
-        columns: The cells of each column, without outer blanks.
+        columns: The cells of each column, without outer blanks; of many columns that are called after classes, the first cells.
         style: How the file is written.
+        rows: How many rows it has.
     """
 
     name: str
     headings: tuple[str, ...]
     columns: tuple[tuple[str, ...], ...]
     style: CsvStyle
-
-    def __len__(self) -> int:
-        return len(self.columns[0])
+    rows: int = 1
 
 
 def find_sample(folders: Sequence[Path], named: str | None, problems: list[Problem]) -> Path | None:
@@ -69,9 +69,9 @@ def find_sample(folders: Sequence[Path], named: str | None, problems: list[Probl
             text = f"no such file below {folders[0]}. Correct `submission.sample`, or leave it out."
             problems.append(Problem("missing_sample", named, text))
         return path if path.is_file() else None
-    names = [sorted(path for path in folder.iterdir() if path.is_file()) for folder in dict.fromkeys(folders)]
-    files = list(dict.fromkeys(path for listing in names for path in listing))
-    samples = [path for path in files if SAMPLE_NAME.fullmatch(path.name)]
+    listings = [sorted(folder.iterdir()) for folder in dict.fromkeys(folders) if folder.is_dir()]
+    files = list(dict.fromkeys(path for listing in listings for path in listing))
+    samples = [path for path in files if SAMPLE_NAME.fullmatch(path.name) and path.is_file()]
     packed = [path for path in files if (name := PACKED.fullmatch(path.name)) and SAMPLE_NAME.fullmatch(name[1])]
     usual = [path for path in samples if path.name.lower() == USUAL_NAME]
     if packed and not samples:
@@ -86,8 +86,13 @@ def find_sample(folders: Sequence[Path], named: str | None, problems: list[Probl
     return next(iter([*usual, *samples]), None)
 
 
-def read_sample_file(path: Path) -> Sample:
+def read_sample_file(path: Path, class_texts: Collection[str] = ()) -> Sample:
     """Read a sample submission.
+
+    Args:
+        path: The CSV file.
+        class_texts: What may stand for a class. Where more than 20 headings are among them, only the first cells of their
+            columns are kept, since a row may have hundreds of them.
 
     Raises:
         DataError: If it is no CSV file in UTF-8 or UTF-16, has no rows, or rows of other lengths than the header.
@@ -98,29 +103,57 @@ def read_sample_file(path: Path) -> Sample:
         raise DataError([Problem("empty_table", path.name, "is empty, expected a header line. Write the table anew.")])
     header_line = lines[0].rstrip("\r")
     delimiter = _delimiter(header_line, path)
-    try:
-        header, *rows = filter(None, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
-    except (csv.Error, ValueError) as error:
-        reason = f"not a readable CSV ({error}). Look for a quotation mark that isn't closed."
-        raise DataError([Problem("broken_csv", path.name, reason)]) from None
-    ragged = [i for i, row in enumerate(rows, 1) if len(row) != len(header)]
-    if ragged or not rows:
-        told = f"row {ragged[0]} has {len(rows[ragged[0] - 1])} cells, expected {len(header)}" if ragged else "has no rows"
-        kind = "ragged_row" if ragged else "empty_table"
-        raise DataError([Problem(kind, path.name, f"{told}. Take the contest's own file.")])
-    marks = _quoted_columns(lines[1:PROBE_LINES], delimiter, len(header))
+    headings, columns, rows = _cells(path, io.StringIO(text, newline=""), delimiter, class_texts)
+    marks = _quoted_columns(lines[1:PROBE_LINES], delimiter, len(headings))
     is_one_line = header_line.count('"') % 2 == 0  # a heading may hold a line break
     newline = "\r\n" if lines[0].endswith("\r") else "\n"
     style = CsvStyle(delimiter, newline, encoding, header_line if is_one_line else None, marks)
-    columns = tuple(tuple(cell.strip() for cell in column) for column in zip(*rows, strict=True))
-    return Sample(path.name, tuple(cell.strip() for cell in header), columns, style)
+    return Sample(path.name, headings, columns, style, rows)
+
+
+def _cells(
+    path: Path, text: io.StringIO, delimiter: str, class_texts: Collection[str]
+) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...], int]:
+    """The headings, the cells by column, and the number of rows."""
+    count, ragged = 0, list[Problem]()
+    try:
+        reader = filter(None, csv.reader(text, delimiter=delimiter, strict=True))
+        headings = tuple(cell.strip() for cell in next(reader))
+        by_class = [place for place, heading in enumerate(headings) if heading in class_texts]
+        skipped = {*by_class} if len(by_class) > MANY else set[int]()
+        kept = [place for place in range(len(headings)) if place not in skipped]
+        columns: list[list[str]] = [[] for _ in headings]
+        for row in reader:
+            count += 1
+            if len(row) != len(headings):
+                ragged.append(_ragged(path.name, count, len(row), len(headings)))
+                continue
+            for place in kept if count > 1 else range(len(headings)):
+                columns[place].append(row[place].strip())
+    except (csv.Error, ValueError) as error:
+        reason = f"not a readable CSV ({error}). Look for a quotation mark that isn't closed."
+        raise DataError([Problem("broken_csv", path.name, reason)]) from None
+    if ragged or not count:
+        empty = Problem(
+            "empty_table", path.name, "has no rows, expected one for each test drawing. Take the contest's own file."
+        )
+        raise DataError(ragged or [empty])
+    return headings, tuple(map(tuple, columns)), count
+
+
+def _ragged(name: str, row: int, got: int, expected: int) -> Problem:
+    return Problem("ragged_row", f"{name} row {row}", f"got {got} cells, expected {expected}. Take the contest's own file.")
 
 
 def _decoded(path: Path) -> tuple[str, str]:
     """The file's text without its byte order mark, and the encoding's name."""
-    if path.stat().st_size > LARGEST_BYTES:
-        raise DataError([Problem("large_sample", path.name, "is larger than 1 GiB, expected a sample submission.")])
-    data = path.read_bytes()
+    try:
+        if path.stat().st_size > LARGEST_BYTES:
+            raise DataError([Problem("large_sample", path.name, "is larger than 1 GiB, expected a sample submission.")])
+        data = path.read_bytes()
+    except OSError as error:
+        text = f"can't be opened ({error.strerror}). Make it a readable file."
+        raise DataError([Problem("unreadable_table", path.name, text)]) from None
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig" if data[:3] == b"\xef\xbb\xbf" else "utf-8"
     try:
         text = data.decode(encoding)

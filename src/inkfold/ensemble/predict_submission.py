@@ -48,7 +48,10 @@ def submission_settings(model: Run | Ensemble, overrides: Sequence[str]) -> tupl
     is_new_sample = any(text.startswith("submission.sample=") for text in overrides)
     raw: dict[str, object] = {} if is_new_sample else {"submission": own.model_dump(mode="json", exclude={"sample"})}
     merge_overrides(raw, overrides)
-    return validate_recipe(raw).submission, True
+    settings = validate_recipe(raw).submission
+    if settings.sample is not None and settings.columns is None and not Path(settings.sample).is_file():
+        raise RecipeError(f"submission.sample={settings.sample}: no such file. Correct its path, which starts here.")
+    return settings, True
 
 
 def write_predicted_submission(
@@ -94,7 +97,7 @@ def write_predicted_submission(
     else:
         _require_rows(model, kept.image_paths, names)
         submission = SubmissionFormat(model.class_targets, form=kept)
-    submission.write(path, np.array(names, STRING), probs, model.classes_)
+    submission.write_probs(path, np.array(names, STRING), probs, model.classes_)
     words = ", ".join(submission.columns) if kept is None else kept.summary
     return words, [problem for problem in problems if problem.severity == "warning"]
 
@@ -133,7 +136,9 @@ def _new_form(
     source = Source(_folder_above(names, files), _train_table(options), None, _drawings(names, files), classes)
     form = None
     if settings.sample is not None and settings.columns is None:
-        form = form_of_sample(read_sample_file(Path(settings.sample)), source, options, problems)
+        form = form_of_sample(
+            read_sample_file(Path(settings.sample), source.texts(options).all_texts), source, options, problems
+        )
     elif settings.columns is not None:
         form = form_of_settings(source, options, problems)
     else:

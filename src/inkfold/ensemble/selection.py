@@ -171,7 +171,7 @@ def write_selection(
         Predictions(aligned.test_paths, shares, aligned.class_names, aligned.test_targets).save(out / TEST)
         if aligned.test_targets is not None and len(aligned.test_targets):
             metrics["test"] = measure(shares, aligned.test_targets, aligned.class_names)
-        submission.write(out / SUBMISSION, aligned.test_paths, shares, aligned.class_names)
+        submission.write_probs(out / SUBMISSION, aligned.test_paths, shares, aligned.class_names)
         files += [TEST, SUBMISSION]
         if submission.form is not None:
             write_json(out / SUBMISSION_FORM, submission.form.as_json())

@@ -34,14 +34,14 @@ class SubmissionFormat:
     ids: tuple[str, ...] | None = None
     form: SubmissionForm | None = None
 
-    def write(
+    def write_probs(
         self,
         path: Path,
         image_paths: Shaped[np.ndarray, " n"],
         probs: Float[np.ndarray, "n classes"],
-        class_names: Sequence[str] = (),
+        class_names: Sequence[str],
     ) -> None:
-        """Write predictions as a submission.
+        """Write class probabilities as a submission, which may hold them or only what they say.
 
         Args:
             path: The file; it is replaced when it exists.
@@ -49,12 +49,21 @@ class SubmissionFormat:
             probs: Class probabilities of each drawing, in the order of the paths.
             class_names: The classes in the order of the columns of `probs`.
         """
-        if self.form is not None:
-            row_of = {key: row for row, key in enumerate(path_keys(image_paths.tolist()))}
-            rows = np.array([row_of[key] for key in path_keys(self.form.image_paths)], np.int64)
-            self.form.write(path, rows, probs, class_names)
+        if self.form is None:
+            self.write(path, image_paths, probs.argmax(1))
             return
-        preds = probs.argmax(1)
+        row_of = {key: row for row, key in enumerate(path_keys(image_paths.tolist()))}
+        rows = np.array([row_of[key] for key in path_keys(self.form.image_paths)], np.int64)
+        self.form.write(path, rows, probs, class_names)
+
+    def write(self, path: Path, image_paths: Shaped[np.ndarray, " n"], preds: Int64[np.ndarray, " n"]) -> None:
+        """Write predicted classes as a submission with an id, image paths and class numbers.
+
+        Args:
+            path: The file; it is replaced when it exists.
+            image_paths: Image paths of the same drawings as `paths`, in any order and spelling.
+            preds: Predicted class id of each drawing, from 0, in the order of the paths.
+        """
         if self.paths is not None:
             row_of = {key: row for row, key in enumerate(path_keys(image_paths.tolist()))}
             preds = preds[[row_of[key] for key in path_keys(self.paths)]]
