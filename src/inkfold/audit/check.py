@@ -15,8 +15,8 @@ from inkfold.data.dataset import DataOptions, Dataset, few_drawings, read_datase
 from inkfold.data.duplicate_groups import CopyGroup, count_groups, counts_in_words, find_groups, group_problems
 from inkfold.data.fingerprints import SignatureStore
 from inkfold.data.layouts import find_tables
-from inkfold.data.submission_choice import propose_settings
 from inkfold.data.submission_sample import find_sample
+from inkfold.data.submission_settings import propose_settings
 from inkfold.data.types import Drawings
 from inkfold.errors import Problem
 from inkfold.images.decode import DEFAULT_PIXEL_LIMIT, BrokenImage, decode_image

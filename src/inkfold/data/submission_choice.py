@@ -5,87 +5,30 @@ candidates and the setting that decides; nothing is guessed.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import final
 
 import numpy as np
 
 from inkfold.data.labels import Classes
 from inkfold.data.submission import read_sample
 from inkfold.data.submission_form import CsvStyle, FormColumn, SubmissionForm
-from inkfold.data.submission_ids import ANSWER_HEADINGS, IdColumn, IdKind, find_ids, id_kinds, unknown_kind
+from inkfold.data.submission_headings import match_headings, ranked_places
+from inkfold.data.submission_ids import ANSWER_HEADINGS, IdColumn, find_ids, id_kinds
 from inkfold.data.submission_labels import (
     ClassTexts,
     Reading,
     answer_words,
     choose_reading,
-    match_headings,
-    named_reading,
-    ranked_places,
     read_cells,
 )
 from inkfold.data.submission_sample import Sample, find_sample, read_sample_file
-from inkfold.data.tables import quoted, read_header, try_table
+from inkfold.data.submission_settings import PROBABILITIES, Source, form_of_settings, probability_words
+from inkfold.data.tables import quoted
 from inkfold.data.types import DataOptions, Drawings, SampleSubmission
 from inkfold.errors import DataError, Problem
 
-PROBABILITIES = "probabilities"
 SHOWN_COLUMNS = 6
-
-
-@final
-@dataclass(frozen=True)
-class Source:
-    """What a submission is decided from, besides the sample and the settings.
-
-    Attributes:
-        root: The data's root.
-        train_table: The table of the training drawings; None for class folders.
-        test_table: The table of the test drawings; None where a folder lists them.
-        test: The test drawings.
-        classes: The classes.
-    """
-
-    root: Path
-    train_table: Path | None
-    test_table: Path | None
-    test: Drawings
-    classes: Classes
-
-    def texts(self, options: DataOptions) -> ClassTexts:
-        """What may stand for each class, and whether the numbers are the data's own."""
-        names, values = self.classes.names, self.classes.values.tolist()
-        if all(name.isdecimal() and int(name) == value for name, value in zip(names, values, strict=True)):
-            return ClassTexts(self.classes, has_numbers=True)
-        table = self.train_table
-        return ClassTexts(self.classes, has_numbers=table is not None and options.target_column in _header(table))
-
-    def id_columns(self, options: DataOptions) -> dict[str, list[str]]:
-        """The further columns of the test table, in the drawings' order."""
-        if self.test_table is None:
-            return {}
-        header = _header(self.test_table)
-        known = (options.path_column, options.label_column, options.target_column)
-        names = [name for name in header if name and header.count(name) == 1 and name not in known]
-        if not names or options.path_column not in header:
-            return {}
-        table = try_table(self.test_table, {options.path_column: ""}, names, [])  # its problems are known
-        if table is None:
-            return {}
-        kept, place = [], 0
-        for row, path in enumerate(table.columns[options.path_column].tolist()):  # rows without a drawing were left out
-            if place < len(self.test) and path == self.test.image_paths[place]:
-                kept.append(row)
-                place += 1
-        return {name: table.columns[name][kept].tolist() for name in names} if place == len(self.test) else {}
-
-
-def _header(table: Path) -> tuple[str, ...]:
-    try:
-        return read_header(table)
-    except DataError:
-        return ()  # which reading the drawings reports
 
 
 def decide_submission(
@@ -159,9 +102,6 @@ def _is_usual(sample: Sample, options: DataOptions) -> bool:
     return sample.style == plain and all(not cell or cell.isdecimal() for cell in {*targets})
 
 
-# From a sample
-
-
 def form_of_sample(sample: Sample, source: Source, options: DataOptions, problems: list[Problem]) -> SubmissionForm | None:
     """Decide the form by a sample submission.
 
@@ -229,22 +169,29 @@ def _answers(
         single = settings.labels if settings.labels in ("name", "number") else None
         reading = choose_reading(whole, 0, texts, single, columns, problems)
         return None if reading is None else ({place: (rank,) for rank, place in enumerate(left)}, reading)
-    if len(left) > 1:
-        readable = [place for place in left if read_cells(sample.columns[place], texts)]
-        headed = [place for place in left if sample.headings[place] in columns]
-        called = [place for place in left if sample.headings[place].casefold() in ANSWER_HEADINGS]
-        chosen = next((some for some in (headed, readable, called) if len(some) == 1), [])
-        if not chosen:
-            which = quoted([sample.headings[place] for place in left], SHOWN_COLUMNS)
-            text = f"which of the columns {which} has the answer isn't clear. Write the header: `submission.columns=id,label`."
-            problems.append(Problem("sample_columns", sample.name, text))
-            return None
-        copied = quoted([sample.headings[place] for place in left if place not in chosen], SHOWN_COLUMNS)
-        text = f"the columns {copied} are neither ids nor answers; their cells are copied from the sample. Check them."
-        problems.append(Problem("sample_columns", sample.name, text, "warning"))
-        left = chosen
-    reading = choose_reading(sample, left[0], texts, settings.labels, columns, problems)
-    return None if reading is None else ({left[0]: tuple(range(reading.depth))}, reading)
+    chosen = left[0] if len(left) == 1 else _answer_column(sample, left, texts, columns, problems)
+    if chosen is None:
+        return None
+    reading = choose_reading(sample, chosen, texts, settings.labels, columns, problems)
+    return None if reading is None else ({chosen: tuple(range(reading.depth))}, reading)
+
+
+def _answer_column(
+    sample: Sample, places: Sequence[int], texts: ClassTexts, columns: tuple[str, str], problems: list[Problem]
+) -> int | None:
+    """Choose the column with the answer of several: by the training table's headings, by cells that are classes, by its own."""
+    headed = [place for place in places if sample.headings[place] in columns]
+    readable = [place for place in places if read_cells(sample.columns[place], texts)]
+    called = [place for place in places if sample.headings[place].casefold() in ANSWER_HEADINGS]
+    chosen = next((some[0] for some in (headed, readable, called) if len(some) == 1), None)
+    which = quoted([sample.headings[place] for place in places if place != chosen], SHOWN_COLUMNS)
+    if chosen is None:
+        text = f"which of the columns {which} has the answer isn't clear. Write the header: `submission.columns=id,label`."
+        problems.append(Problem("sample_columns", sample.name, text))
+        return None
+    text = f"the column(s) {which} are neither ids nor answers; their cells are copied from the sample. Check them."
+    problems.append(Problem("sample_columns", sample.name, text, "warning"))
+    return chosen
 
 
 def _filled(
@@ -272,117 +219,6 @@ def _filled(
         dict(zip(source.classes.names, source.texts(options).texts(reading.kind), strict=True)),
         reading.separator,
         sample.style,
-        f"as {sample.name}: {', '.join([*words, *_probability_words(by_class)])}",
+        f"as {sample.name}: {', '.join([*words, *probability_words(by_class)])}",
         from_sample=True,
-    )
-
-
-def _probability_words(by_class: Mapping[int, str]) -> list[str]:
-    return [f"{len(by_class)} columns = the probability of each class"] if by_class else []
-
-
-# From the settings
-
-
-def form_of_settings(source: Source, options: DataOptions, problems: list[Problem]) -> SubmissionForm | None:
-    """Decide the form by `submission.columns`, `submission.labels` and `submission.id`.
-
-    Args:
-        source: The test drawings, classes and tables; rows are in the drawings' order.
-        options: How the data are read; its `submission` has the settings.
-        problems: What is wrong is appended.
-
-    Returns:
-        The form; None if there is an error.
-    """
-    own, settings, texts = list[Problem](), options.submission, source.texts(options)
-    assert settings.columns is not None
-    headings, by_class, ranks = settings.columns, dict[int, str](), dict[int, tuple[int, ...]]()
-    reading: Reading | None = Reading("name")
-    if settings.labels == PROBABILITIES:
-        stub = Sample("submission.columns", headings, (("",),) * len(headings), CsvStyle())
-        if (matched := match_headings(stub, texts, own)) is None:
-            matched = {len(headings) + place: name for place, name in enumerate(source.classes.names)}
-            headings = (*headings, *source.classes.names)
-        by_class = matched
-    else:
-        is_number = headings[-1] == options.target_column
-        reading = named_reading(
-            settings.labels or ("number" if is_number else "name"), is_number, (), texts, "submission.labels", own
-        )
-        if reading is not None:
-            ranks = _last_columns(headings, reading)
-    firsts = [place for place in range(len(headings)) if place not in by_class and place not in ranks]
-    ids = _made_ids(headings, firsts, source, options, own)
-    problems += own
-    if reading is None or any(problem.severity == "error" for problem in own):
-        return None
-    columns = [
-        FormColumn(heading, ids[place].names, id_setting=ids[place].setting)
-        if place in ids
-        else FormColumn(heading, None, ranks.get(place, ()), by_class.get(place))
-        for place, heading in enumerate(headings)
-    ]
-    words = [f"{headings[place]} = {kind.words}" for place, kind in ids.items()]
-    words += [f"{headings[place]} = {answer_words(reading.kind, own_ranks)}" for place, own_ranks in ranks.items()]
-    return SubmissionForm(
-        tuple(columns),
-        tuple(source.test.image_paths.tolist()),
-        dict(zip(source.classes.names, texts.texts(reading.kind), strict=True)),
-        reading.separator,
-        summary=f"as the settings say: {', '.join([*words, *_probability_words(by_class)])}",
-    )
-
-
-def _last_columns(headings: Sequence[str], reading: Reading) -> dict[int, tuple[int, ...]]:
-    """The columns that name classes: the last one, or as many as there are ranks if their headings count them."""
-    last = range(len(headings) - reading.depth, len(headings))
-    stub = Sample("", tuple(headings), (), CsvStyle())
-    if reading.depth > 1 and last[0] > 0 and ranked_places(stub, last):
-        return {place: (rank,) for rank, place in enumerate(last)}
-    return {len(headings) - 1: tuple(range(reading.depth))}
-
-
-def _made_ids(
-    headings: Sequence[str], places: Sequence[int], source: Source, options: DataOptions, problems: list[Problem]
-) -> dict[int, IdKind]:
-    """Choose how each column before the answers names the drawings."""
-    columns, named = source.id_columns(options), options.submission.id
-    kinds = {kind.setting: kind for kind in id_kinds(source.test, source.root, columns)}
-    has_path = any(headings[place] == options.path_column for place in places)
-    ids: dict[int, IdKind] = {}
-    for place in places:
-        heading = headings[place]
-        is_first = place == next((other for other in places if headings[other] != options.path_column), None)
-        setting = named if is_first and named is not None else heading if heading in columns else None
-        if setting is None and heading == options.path_column:
-            setting = "path"
-        if setting is None and is_first:
-            setting = "row" if has_path else "name"
-        if setting is None:
-            text = f"column {heading!r} is no id, nor {options.path_column!r}, nor a column of the test table. Leave it out."
-            problems.append(Problem("submission_columns", "submission.columns", text))
-        elif setting in kinds:
-            ids[place] = kinds[setting]
-        else:
-            problems.append(unknown_kind(setting, [*kinds.values()]))
-    if not places:
-        text = f"got {','.join(headings)}, which has no column that names the drawings. Put one first: `id,label`."
-        problems.append(Problem("submission_columns", "submission.columns", text))
-    return ids
-
-
-def propose_settings(options: DataOptions, train_table: Path | None) -> str:
-    """Say how another form of submission is had where the data have no sample.
-
-    Args:
-        options: How the data are read.
-        train_table: The table of the training drawings, whose headings contests often use again; None for class folders.
-    """
-    header = () if train_table is None else _header(train_table)
-    label = options.label_column if options.label_column in header else "label"
-    name = options.path_column if options.path_column in header else "id"
-    return (
-        "ID,image_path,target; there is no sample submission, so another form is set like this: "
-        f"submission.columns={name},{label} submission.labels=name (or number, probabilities, top3)"
     )

@@ -227,7 +227,7 @@ def _differences(sample: Sample, places: Sequence[int], kinds: Sequence[IdKind])
                 best = share, place, kind
     if best is None:
         got = quoted([sample.columns[place][0] for place in places], 4)
-        expected = quoted([kind.names[0] for kind in kinds], 8)
+        expected = quoted([*dict.fromkeys(kind.names[0] for kind in kinds)], 8)
         text = (
             f"no column names the test drawings: its first row has {got}, the first drawing could be called {expected}. Take "
             "the sample that belongs to these drawings, or leave it out: `submission.sample=none`."

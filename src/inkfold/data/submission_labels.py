@@ -1,9 +1,8 @@
 """Finds out how a submission's columns answer: by class names, class numbers, the most probable classes, or probabilities."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal, final
 
 from inkfold.data.labels import Classes, clean_name
@@ -15,24 +14,6 @@ SEPARATORS = (" ", ", ", ",", ";", "|")
 TextKind = Literal["name", "underscored", "number"]
 TEXT_WORDS = {"name": "name", "underscored": "name, with underscores", "number": "number"}
 LIST = re.compile(r"top([1-9][0-9]*)")
-
-
-@final
-@dataclass(frozen=True)
-class Answers:
-    """How the columns that aren't ids answer.
-
-    Attributes:
-        kind: What stands for a class: its name, its name with underscores for blanks, or its number.
-        ranks: By place of a column, which of the drawing's classes it names, from 0 for the most probable.
-        classes: By place of a column, the class whose probability it holds.
-        separator: What stands between two classes of one cell.
-    """
-
-    kind: TextKind = "name"
-    ranks: Mapping[int, tuple[int, ...]] | None = None
-    classes: Mapping[int, str] | None = None
-    separator: str = " "
 
 
 @final
@@ -68,112 +49,6 @@ class ClassTexts:
             if len({*own}) == len(own) and own not in [self.texts(other) for other in kinds]:
                 kinds.append(kind)
         return tuple(kinds)
-
-
-# Probabilities: a column for each class
-
-
-def match_headings(sample: Sample, texts: ClassTexts, problems: list[Problem]) -> dict[int, str] | None:
-    """Find the columns that are called after classes, one for each class.
-
-    Args:
-        sample: The sample submission.
-        texts: What may stand for each class.
-        problems: Classes without a column and columns without a class are appended where most of them match.
-
-    Returns:
-        The class name of each such column, by the column's place; None if the columns aren't called after classes.
-    """
-    names, headings = texts.classes.names, [clean_name(heading) for heading in sample.headings]
-    best, by_number = _best_match(headings, texts)
-    covered = {*best.values()}
-    if not _are_numbers(sample, best):
-        return None
-    if len(covered) == len(names) == len(best):
-        if by_number and not texts.has_numbers:
-            problems.append(_numbered_by_order(sample.name, texts))
-        return {place: names[index] for place, index in best.items()}
-    if _shifted(sample, texts, problems):
-        return {}
-    if len(covered) < 2 or 2 * len(covered) < min(len(names), len(headings) - 1):
-        return None
-    absent = [name for index, name in enumerate(names) if index not in covered]
-    doubled = [headings[place] for place, index in best.items() if [*best.values()].count(index) > 1]
-    if absent:
-        text = f"has no column for {len(absent)} of {len(names)} classes: {quoted(absent, 5)}. "
-        problems.append(
-            Problem("sample_classes", sample.name, f"{text}Take the sample of this contest, or correct the classes.")
-        )
-    if doubled:
-        text = f"has several columns for a class: {quoted(doubled, 5)}, expected one. Remove the others."
-        problems.append(Problem("sample_classes", sample.name, text))
-    return {place: names[index] for place, index in best.items()}
-
-
-def _best_match(headings: Sequence[str], texts: ClassTexts) -> tuple[dict[int, int], bool]:
-    """The class index of each column's place that covers the most classes, and whether the headings number them."""
-    best, by_number = dict[int, int](), False
-    for kind in texts.kinds():
-        own = texts.texts(kind)
-        for prefix, suffix in _affixes(headings, own):
-            index_of = {f"{prefix}{text}{suffix}": index for index, text in enumerate(own)}
-            match = {place: index_of[heading] for place, heading in enumerate(headings) if heading in index_of}
-            if len({*match.values()}) > len({*best.values()}):
-                best, by_number = match, kind == "number"
-    return best, by_number
-
-
-def _numbered_by_order(where: str, texts: ClassTexts) -> Problem:
-    """Warn that the contest's numbers may be others, since the data have none."""
-    names = texts.classes.names
-    some = ", ".join(f"{number} is {name!r}" for number, name in [*enumerate(names)][:3])
-    text = (
-        f"numbers the classes, and the data don't: they are taken as numbered in their names' order, {some}"
-        f"{' and so on' * (len(names) > 3)}. Check this; a training table with `data.target_column` gives other numbers."
-    )
-    return Problem("numbered_by_order", where, text, "warning")
-
-
-def _affixes(headings: Sequence[str], texts: Sequence[str]) -> list[tuple[str, str]]:
-    """Prefixes and suffixes that headings have around the classes' texts: `class_` in `class_7`, `_prob` in `cat_prob`."""
-    affixes = {("", ""): 1}
-    for text in sorted(texts, key=len)[-2:]:
-        for heading in headings:
-            if heading != text and heading.endswith(text):
-                affixes[heading.removesuffix(text), ""] = 1
-            if heading != text and heading.startswith(text):
-                affixes["", heading.removeprefix(text)] = 1
-    return list(affixes)
-
-
-def _are_numbers(sample: Sample, places: Mapping[int, int]) -> bool:
-    """Whether columns can hold probabilities: columns of a ranking, `label1,label2`, hold classes instead."""
-    probes = [sample.columns[place][0] for place in places]
-    return all(re.fullmatch(r"[-+]?[0-9]*\.?[0-9]+([eE][-+]?[0-9]+)?|nan|", probe, re.IGNORECASE) for probe in probes)
-
-
-def _shifted(sample: Sample, texts: ClassTexts, problems: list[Problem]) -> bool:
-    """Report columns numbered from 1 where the classes are numbered from 0, or the other way round."""
-    groups: dict[str, list[int]] = {}
-    for heading in sample.headings:
-        if match := re.fullmatch(r"(.*?)([0-9]{1,9})", heading):
-            groups.setdefault(match[1], []).append(int(match[2]))
-    values = sorted(texts.classes.values.tolist())
-    for prefix, numbers in groups.items():
-        numbers.sort()
-        shift = numbers[0] - values[0]
-        if shift and len(values) > 1 and numbers == [value + shift for value in values]:
-            text = (
-                f"has the columns {prefix}{numbers[0]} to {prefix}{numbers[-1]}, but the classes are numbered {values[0]} to "
-                f"{values[-1]}: which is which isn't clear. Number the classes so in the training table "
-                "(`data.target_column`), or write the form yourself: `submission.columns=id submission.labels=probabilities`."
-            )
-            problems.append(Problem("sample_classes", sample.name, text))
-            return True
-    return False
-
-
-# Classes in cells
 
 
 @final
@@ -286,7 +161,7 @@ def choose_reading(
     if len(readings) == 1 and sure:
         return sure[0]
     if len(readings) == 1 and not is_constant:
-        problems.append(_numbered_by_order(where, texts))
+        problems.append(numbered_by_order(where, texts))
         return readings[0]
     problems.append(_unclear(where, cells, readings, texts, is_constant=is_constant))
     return None
@@ -354,11 +229,12 @@ def _unclear(where: str, cells: Sequence[str], readings: Sequence[Reading], text
     return Problem("unclear_labels", where, text)
 
 
-def ranked_places(sample: Sample, places: Sequence[int]) -> bool:
-    """Whether columns are one ranking by their headings: `label1,label2,label3`, or from 0."""
-    parts = [re.fullmatch(r"(.*?)[ _-]?([0-9]+)", sample.headings[place]) for place in places]
-    if not all(parts):
-        return False
-    stems = {match[1] for match in parts if match}
-    numbers = [int(match[2]) for match in parts if match]
-    return len(stems) == 1 and numbers[0] in (0, 1) and all(after == before + 1 for before, after in pairwise(numbers))
+def numbered_by_order(where: str, texts: ClassTexts) -> Problem:
+    """Warn that the contest's numbers may be others, since the data have none."""
+    names = texts.classes.names
+    some = ", ".join(f"{number} is {name!r}" for number, name in [*enumerate(names)][:3])
+    text = (
+        f"numbers the classes, and the data don't: they are taken as numbered in their names' order, {some}"
+        f"{' and so on' * (len(names) > 3)}. Check this; a training table with `data.target_column` gives other numbers."
+    )
+    return Problem("numbered_by_order", where, text, "warning")

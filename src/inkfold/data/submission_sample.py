@@ -134,10 +134,9 @@ def _cells(
         reason = f"not a readable CSV ({error}). Look for a quotation mark that isn't closed."
         raise DataError([Problem("broken_csv", path.name, reason)]) from None
     if ragged or not count:
-        empty = Problem(
-            "empty_table", path.name, "has no rows, expected one for each test drawing. Take the contest's own file."
-        )
-        raise DataError(ragged or [empty])
+        reason = "has no rows, expected one for each test drawing. Take the contest's own file, or set the form: "
+        settings = f"submission.sample=none submission.columns={','.join(headings[: MANY // 2])}"
+        raise DataError(ragged or [Problem("empty_table", path.name, f"{reason}`{settings}`.")])
     return headings, tuple(map(tuple, columns)), count
 
 

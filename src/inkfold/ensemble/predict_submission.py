@@ -10,10 +10,11 @@ from inkfold.config.load import merge_overrides, validate_recipe
 from inkfold.config.sections import SubmissionSettings
 from inkfold.data.labels import Classes
 from inkfold.data.layouts import detect_layout, find_tables
-from inkfold.data.submission_choice import Source, form_of_sample, form_of_settings
+from inkfold.data.submission_choice import form_of_sample
 from inkfold.data.submission_form import SubmissionForm, read_form
 from inkfold.data.submission_ids import id_kinds
 from inkfold.data.submission_sample import read_sample_file
+from inkfold.data.submission_settings import Source, form_of_settings
 from inkfold.data.tables import STRING, quoted
 from inkfold.data.types import DataOptions, Drawings
 from inkfold.ensemble.member_predictions import path_keys
