@@ -16,7 +16,7 @@ from inkfold.data.submission_labels import (
     named_reading,
 )
 from inkfold.data.submission_sample import Sample
-from inkfold.data.tables import try_table
+from inkfold.data.tables import read_header, try_table
 from inkfold.data.types import DataOptions, Drawings
 from inkfold.errors import DataError, Problem
 
