@@ -72,14 +72,13 @@ def _folded(name: str) -> str:
 
 
 def _affixes(headings: Sequence[str], texts: Sequence[str]) -> list[tuple[str, str]]:
-    """Prefixes and suffixes that headings have around the classes' texts: `class_` in `class_7`, `_prob` in `cat_prob`."""
+    """Prefixes and suffixes that headings have around the classes' texts: `class_` in `class_7`, `p(` and `)` in `p(cat)`."""
     affixes = {("", ""): 1}
     for text in sorted(texts, key=len)[-2:]:
         for heading in headings:
-            if heading != text and heading.endswith(text):
-                affixes[heading.removesuffix(text), ""] = 1
-            if heading != text and heading.startswith(text):
-                affixes["", heading.removeprefix(text)] = 1
+            prefix, found, suffix = heading.rpartition(text)
+            if found:
+                affixes[prefix, suffix] = 1
     return list(affixes)
 
 

@@ -1,7 +1,7 @@
 """Decides how the submission is written by the settings `submission.columns`, `submission.labels` and `submission.id`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
@@ -92,8 +92,10 @@ def form_of_settings(source: Source, options: DataOptions, problems: list[Proble
     own, texts, ranks = list[Problem](), source.texts(options), dict[int, tuple[int, ...]]()
     headings, by_class = _class_columns(source, options, own)
     reading = None if by_class else _named_reading(texts, options, own)
-    if reading is not None:
-        ranks = _last_columns(headings, reading)
+    if not by_class:
+        ranks = _last_columns(headings, 1 if reading is None else reading.depth)
+    if reading is not None and reading.kind == "underscored" and len(ranks) > 1:
+        reading = replace(reading, kind="name")  # a cell of its own needs no underscores
     firsts = [place for place in range(len(headings)) if place not in by_class and place not in ranks]
     ids = _made_ids(headings, firsts, source, options, own)
     problems += own
@@ -139,13 +141,13 @@ def _named_reading(texts: ClassTexts, options: DataOptions, problems: list[Probl
     return named_reading(labels, is_number, (), texts, "submission.labels", problems)
 
 
-def _last_columns(headings: Sequence[str], reading: Reading) -> dict[int, tuple[int, ...]]:
+def _last_columns(headings: Sequence[str], depth: int) -> dict[int, tuple[int, ...]]:
     """The columns that name classes: the last one, or as many as there are ranks if their headings count them."""
-    last = range(len(headings) - reading.depth, len(headings))
+    last = range(len(headings) - depth, len(headings))
     stub = Sample("", tuple(headings), (), CsvStyle())
-    if reading.depth > 1 and last[0] > 0 and ranked_places(stub, last):
+    if depth > 1 and last[0] > 0 and ranked_places(stub, last):
         return {place: (rank,) for rank, place in enumerate(last)}
-    return {len(headings) - 1: tuple(range(reading.depth))}
+    return {len(headings) - 1: tuple(range(depth))}
 
 
 def _made_ids(
