@@ -99,3 +99,9 @@ def test_two_columns_of_one_class_are_named():
     match_headings(own, texts("cat", "dog"), problems)
     assert kinds(problems) == ["sample_classes"]
     assert "several columns" in str(problems[0])
+
+
+def test_a_list_that_could_not_be_read_back_is_refused():
+    assert chosen(texts("a", "b;c"), ["a;a"]) == (None, ["submission_labels"])
+    assert chosen(texts("a", "b c", "b_c"), ["a a"]) == (None, ["submission_labels"])
+    assert chosen(texts("a", "b c"), ["x"], setting="top2") == (Reading("underscored", 2), [])

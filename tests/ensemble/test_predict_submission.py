@@ -1,10 +1,12 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from inkfold.cli.main import main
+from inkfold.data.submission_form import read_form
 from inkfold.ensemble.build import vote
 from inkfold.ensemble.model import load_run
 from inkfold.ensemble.predict_submission import submission_settings, write_predicted_submission
@@ -12,6 +14,7 @@ from inkfold.errors import DataError, PredictionError, RecipeError
 from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.run import files_of
 from inkfold.pipeline.train import train
+from inkfold.storage.files import write_json
 from toy import read_rows
 from toy_cli import words
 from toy_tables import kinds
@@ -130,3 +133,15 @@ def test_predict_writes_a_submission(tmp_path, listed, capsys):
     assert (tmp_path / "s.csv").read_bytes() == (listed.path / "submission.csv").read_bytes()
     assert main(words("predict", listed.path, images, "submission.id=row", "--out", tmp_path / "t.csv")) == 2
     assert "Add --submission" in capsys.readouterr().err
+
+
+def test_drawings_may_be_named_from_a_folder_above(tmp_path, listed):
+    names, files, probs = drawings_of(listed)
+    kept = read_form(listed.path / "submission_form.json")
+    from_root = replace(kept, image_paths=tuple(f"test/{path}" for path in kept.image_paths), from_sample=True)
+    model = replace(listed, path=tmp_path / "run")
+    write_json(model.path / "submission_form.json", from_root.as_json())
+    write_predicted_submission(tmp_path / "s.csv", model, names, files, probs)
+    assert (tmp_path / "s.csv").read_bytes() == (listed.path / "submission.csv").read_bytes()
+    with pytest.raises(PredictionError, match="aren't among those to predict"):
+        write_predicted_submission(tmp_path / "s.csv", model, ["x.png", *names[1:]], files, probs)

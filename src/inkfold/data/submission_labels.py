@@ -159,10 +159,10 @@ def choose_reading(
         return Reading(by_heading)
     sure = [reading for reading in readings if reading.kind != "number" or texts.has_numbers or by_heading == "number"]
     if len(readings) == 1 and sure:
-        return sure[0]
+        return _if_separable(sure[0], texts, where, problems)
     if len(readings) == 1 and not is_constant:
         problems.append(numbered_by_order(where, texts))
-        return readings[0]
+        return readings[0]  # numbers, which no separator is part of
     problems.append(_unclear(where, cells, readings, texts, is_constant=is_constant))
     return None
 
@@ -194,13 +194,21 @@ def named_reading(
     depth = int(setting.removeprefix("top"))
     shown_list = next((reading for reading in readings if reading.depth > 1), None)
     if shown_list is not None:
-        return Reading(shown_list.kind, depth, shown_list.separator)
+        return _if_separable(Reading(shown_list.kind, depth, shown_list.separator), texts, where, problems)
     if is_number_column:
         return Reading("number", depth)
     blanks = any(re.search(r"\s", name) for name in texts.classes.names)
-    if not blanks or "underscored" in texts.kinds():
-        return Reading("underscored" if blanks else "name", depth)
-    text = "two class names become one where blanks are underscores, so a list of names can't be read back. Rename one."
+    kind: TextKind = "underscored" if blanks and "underscored" in texts.kinds() else "name"
+    return _if_separable(Reading(kind, depth), texts, where, problems)
+
+
+def _if_separable(reading: Reading, texts: ClassTexts, where: str, problems: list[Problem]) -> Reading | None:
+    """Refuse a list whose separator is part of a class's text, or in which underscores would make two names one."""
+    mark = reading.separator.strip() or r"\s"
+    own = [text for text in texts.texts(reading.kind) if re.search(mark if mark == r"\s" else re.escape(mark), text)]
+    if reading.depth == 1 or not own:
+        return reading
+    text = f"a list of classes can't be read back: {quoted(own, 3)} holds what stands between two of them. Rename the class."
     problems.append(Problem("submission_labels", where, text))
     return None
 

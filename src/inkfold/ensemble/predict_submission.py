@@ -25,6 +25,8 @@ from inkfold.pipeline.build import data_options
 from inkfold.pipeline.run import Run
 from inkfold.pipeline.run_files import SUBMISSION, SUBMISSION_FORM
 
+MOST_FOLDERS = 5  # above the drawings that paths of a table may count
+
 
 def submission_settings(model: Run | Ensemble, overrides: Sequence[str]) -> tuple[SubmissionSettings, bool]:
     """Read the settings of a submission that is written for new predictions.
@@ -88,6 +90,7 @@ def write_predicted_submission(
         )
     settings, is_other = submission_settings(model, overrides)
     kept = read_form(model.path / SUBMISSION_FORM)
+    names = names if kept is None or is_other else _as_in(kept, names, files)
     problems: list[Problem] = []
     if is_other:
         kept = _new_form(model, names, files, settings, problems)
@@ -101,6 +104,19 @@ def write_predicted_submission(
     submission.write_probs(path, np.array(names, STRING), probs, model.classes_)
     words = ", ".join(submission.columns) if kept is None else kept.summary
     return words, [problem for problem in problems if problem.severity == "warning"]
+
+
+def _as_in(form: SubmissionForm, names: Sequence[str], files: Sequence[str]) -> Sequence[str]:
+    """Spell the names as the form does, which may count more of the folders above: `test/a.png` for `a.png`."""
+    wanted = {*path_keys(form.image_paths)}
+    folder = Path(files[0]).absolute().parents[len(Path(names[0]).parts) - 1]
+    prefix = ""
+    for part in ["", *folder.parts[:0:-1]][:MOST_FOLDERS]:
+        prefix = f"{part}/{prefix}" if part else ""
+        longer = [f"{prefix}{name}" for name in names]
+        if wanted <= {*path_keys(longer)}:
+            return longer
+    return names
 
 
 def _for_drawings(model: Run | Ensemble, form: SubmissionForm, names: Sequence[str], files: Sequence[str]) -> SubmissionForm:
