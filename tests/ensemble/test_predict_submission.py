@@ -131,7 +131,7 @@ def test_predict_writes_a_submission(tmp_path, listed, capsys):
     assert main(words("predict", listed.path, images, "--submission", "--out", tmp_path / "s.csv")) == 0
     assert "submission's form, as the settings say: key = the file's name without its ending" in capsys.readouterr().out
     assert (tmp_path / "s.csv").read_bytes() == (listed.path / "submission.csv").read_bytes()
-    assert main(words("predict", listed.path, images, "submission.id=row", "--out", tmp_path / "t.csv")) == 2
+    assert main(words("predict", listed.path, images, "--set", "submission.id=row", "--out", tmp_path / "t.csv")) == 2
     assert "Add --submission" in capsys.readouterr().err
 
 

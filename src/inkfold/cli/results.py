@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from inkfold.cli.app import AsJson, MovedData, RunDirectory, command, settings_argument
+from inkfold.cli.app import AsJson, MovedData, RunDirectory, any_number, command
 from inkfold.cli.output import print_audit, print_json, print_weaknesses
 from inkfold.errors import InkfoldError, problem_lines
 from inkfold.runtime.progress import console_progress
@@ -23,11 +23,15 @@ examples:
 def predict(
     run: RunDirectory,
     images: Annotated[Path, typer.Argument(metavar="IMAGES", help="A drawing, or a directory of drawings.")],
+    *,
     settings: Annotated[
         list[str],
-        settings_argument("With --submission: submission.sample=FILE, or submission.columns=id,label and the like."),
+        typer.Option(
+            "--set",
+            help="Another form for --submission: submission.sample=FILE, or submission.columns=id,label; repeat it.",
+            **any_number("key=value"),
+        ),
     ],
-    *,
     out: Annotated[Path, typer.Option(help="The CSV file to write.")],
     on_broken: Annotated[
         Literal["error", "skip"], typer.Option(help="What a drawing that can't be read does: skip leaves its cells empty.")
@@ -42,7 +46,7 @@ def predict(
     from inkfold.pipeline.run import files_of, write_predictions
 
     if settings and not submission:
-        raise InkfoldError(f"predict: {settings[0]} says how a submission is written. Add --submission, or leave it out.")
+        raise InkfoldError(f"predict: --set {settings[0]} says how a submission is written. Add --submission, or leave it out.")
     model = load_run(run)
     names, files = files_of(images)
     if submission:

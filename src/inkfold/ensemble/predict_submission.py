@@ -128,7 +128,7 @@ def _for_drawings(model: Run | Ensemble, form: SubmissionForm, names: Sequence[s
         if column.cells is not None and column.id_setting not in kinds:
             raise PredictionError(
                 f"{model.path / SUBMISSION}: column {column.heading!r} can't be filled for these drawings, as "
-                f"{column.id_setting!r} doesn't name them. Choose another way: submission.id=row."
+                f"{column.id_setting!r} doesn't name them. Set the form anew: --set submission.columns=id,label."
             )
     cells = [None if column.cells is None else kinds[str(column.id_setting)].names for column in form.columns]
     return form.with_drawings(names, cells)
@@ -193,5 +193,5 @@ def _require_rows(model: Run | Ensemble, paths: Sequence[str], names: Sequence[s
     if absent:
         raise PredictionError(
             f"{model.path / SUBMISSION}: has rows for {len(absent)} drawing(s) that aren't among those to predict: "
-            f"{quoted(absent, 5)}. Name the folder of all test drawings, or another form: submission.sample=FILE."
+            f"{quoted(absent, 5)}. Name the folder of all test drawings, or another form: --set submission.sample=FILE."
         )

@@ -102,7 +102,7 @@ def warn_of_other_form(out: Path, dataset: Dataset) -> None:
     if dataset.test is not None and read_form(out / SUBMISSION_FORM) != dataset.submission:
         log.warning(
             "%s: is finished, and its submission has another form than the data ask for now. Write it anew: "
-            "inkfold predict %s TEST_DRAWINGS --submission submission.sample=FILE --out FILE.csv",
+            "inkfold predict %s TEST_DRAWINGS --submission --set submission.sample=FILE --out FILE.csv",
             *(out, out),
         )
 
