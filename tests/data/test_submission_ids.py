@@ -101,3 +101,11 @@ def test_an_unknown_way_is_refused_with_the_known_ones():
     assert ids is None
     assert kinds(problems) == ["unknown_id"]
     assert "name, stem, path, root_path, row, row1" in str(problems[0])
+
+
+def test_an_id_that_is_there_twice_is_named_beside_the_drawing_without_a_row():
+    ids, problems = find(drawings("a.png", "b.png"), ("a", "a"))
+    assert ids is None
+    assert kinds(problems) == ["test_rows_differ"] * 2
+    assert "no row for 1 of the test drawings: 'b'" in str(problems[0])
+    assert "names 1 drawing(s) more often than the test part: 'a'" in str(problems[1])

@@ -33,7 +33,7 @@ def chosen(own, cells, heading="label", setting=None):
         (("a", "b"), ["a|b"], [Reading("name", 2, "|")]),
         (("a", "b"), ["1", "0"], [Reading("number")]),
         (("a", "b"), ["1 0"], [Reading("number", 2)]),
-        (("0", "1"), ["1"], [Reading("name")]),
+        (("0", "1"), ["1"], [Reading("number")]),
         (("a", "b"), ["c"], []),
         (("a", "b"), [""], []),
     ],
@@ -91,6 +91,10 @@ def test_columns_of_a_ranking_are_not_classes_of_the_same_numbers():
     assert match_headings(own, texts("cat", "dog"), []) is None
     numeric = Sample("s.csv", ("id", "label0", "label1"), (("x",), ("0.5",), ("0.5",)), CsvStyle())
     assert match_headings(numeric, texts("cat", "dog"), []) == {1: "cat", 2: "dog"}
+    numbers = Sample("s.csv", ("id", "label0", "label1", "label2"), (("x",), ("2",), ("0",), ("1",)), CsvStyle())
+    assert match_headings(numbers, texts("cat", "dog", "cow"), []) is None
+    one_hot = Sample("s.csv", ("id", "label0", "label1", "label2"), (("x",), ("0",), ("0",), ("1",)), CsvStyle())
+    assert match_headings(one_hot, texts("cat", "dog", "cow"), []) == {1: "cat", 2: "dog", 3: "cow"}
 
 
 def test_two_columns_of_one_class_are_named():

@@ -171,7 +171,7 @@ def _submission_in_words(root: Path, dataset: Dataset, options: DataOptions) -> 
     """Say which form the submission will have, or how another one is had where no sample says it."""
     if dataset.submission is not None:
         return {"submission": dataset.submission.summary}
-    if dataset.test is None or dataset.sample_submission is not None or not dataset.class_names:
+    if dataset.test is None or dataset.test.targets is not None or dataset.sample_submission is not None:
         return {}
     if options.submission.columns is not None or find_sample([dataset.root], None, []) is not None:
         return {}

@@ -25,7 +25,7 @@ def match_headings(sample: Sample, texts: ClassTexts, problems: list[Problem]) -
     names, headings = texts.classes.names, [clean_name(heading) for heading in sample.headings]
     best, by_number = _best_match(headings, texts)
     covered = {*best.values()}
-    if not _are_numbers(sample, best):
+    if not _are_numbers(sample, best) or _ranks_numbers(sample, texts):
         return None
     if len(covered) == len(names) == len(best):
         if by_number and not texts.has_numbers:
@@ -86,6 +86,14 @@ def _are_numbers(sample: Sample, places: Mapping[int, int]) -> bool:
     """Whether columns can hold probabilities: columns of a ranking, `label1,label2`, hold classes instead."""
     probes = [sample.columns[place][0] for place in places]
     return all(re.fullmatch(r"[-+]?[0-9]*\.?[0-9]+([eE][-+]?[0-9]+)?|nan|", probe, re.IGNORECASE) for probe in probes)
+
+
+def _ranks_numbers(sample: Sample, texts: ClassTexts) -> bool:
+    """Whether three or more columns that count, `label1,label2,label3`, begin with different class numbers, as rankings do."""
+    places = [place for place, heading in enumerate(sample.headings) if re.search("[0-9]$", heading)]
+    firsts = [sample.columns[place][0] for place in places]
+    different = len({*firsts}) == len(firsts) > 2 and {*firsts} <= {*texts.texts("number")}
+    return different and ranked_places(sample, places)
 
 
 def _shifted(sample: Sample, texts: ClassTexts, problems: list[Problem]) -> bool:

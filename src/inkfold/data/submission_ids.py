@@ -6,6 +6,7 @@ two ways fit and would give the drawings other rows, nothing is chosen.
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -252,8 +253,13 @@ def _row_problems(sample: Sample, place: int, kind: IdKind) -> list[Problem]:
     if unknown:
         text = f"{column} has {len(unknown)} row(s) without a test drawing: {quoted(unknown, 5)}. Remove them, {remedy}."
         problems.append(Problem("test_rows_differ", sample.name, text))
-    if not problems:
-        text = f"{column} has {sample.rows} rows for {len(kind.names)} test drawings. Repeat none, {remedy}."
+    counts, expected = Counter(map(kind.key, sample.columns[place])), Counter(kind.keys)
+    twice = [cells[key] for key, count in counts.items() if key in expected and count > expected[key]]
+    if twice:
+        text = f"{column} names {len(twice)} drawing(s) more often than the test part: {quoted(twice, 5)}. Remove the others."
+        problems.append(Problem("test_rows_differ", sample.name, text))
+    elif not problems:
+        text = f"{column} has {sample.rows} rows for {len(kind.names)} test drawings. Repeat each as often as the test table."
         problems.append(Problem("test_rows_differ", sample.name, text))
     return problems
 

@@ -44,6 +44,8 @@ class ClassTexts:
     def kinds(self) -> tuple[TextKind, ...]:
         """The kinds that give each class another text than the kinds before them do, and no two classes one text."""
         kinds: list[TextKind] = []
+        if self.texts("name") == self.texts("number"):
+            return ("number",)
         for kind in ("name", "underscored", "number"):
             own = self.texts(kind)
             if len({*own}) == len(own) and own not in [self.texts(other) for other in kinds]:
@@ -75,7 +77,7 @@ def answer_words(kind: TextKind, ranks: Sequence[int]) -> str:
     """Say in words what a column of classes holds."""
     if len(ranks) > 1:
         return f"the {len(ranks)} most probable classes by {TEXT_WORDS[kind]}"
-    place = "" if tuple(ranks) == (0,) else f" (number {ranks[0] + 1} by probability)"
+    place = "" if tuple(ranks) == (0,) else f" of rank {ranks[0] + 1} by probability"
     return f"class {TEXT_WORDS[kind]}{place}"
 
 

@@ -18,7 +18,7 @@ from inkfold.errors import DataError, Problem
 
 USUAL_NAME = "sample_submission.csv"
 SAMPLE_NAME = re.compile(
-    r"(sample[_ -]?sub(mission)?s?([_ -].*)?|sub(mission)?[_ -]?(format|sample|example|template)([_ -].*)?|"
+    r"(sample[_ -]?sub(mission)?s?([_ -].*|[0-9]+)?|sub(mission)?[_ -]?(format|sample|example|template)([_ -].*)?|"
     r"example[_ -]?submission([_ -].*)?)\.(csv|tsv)",
     re.IGNORECASE,
 )
