@@ -149,7 +149,7 @@ def test_the_submissions_form_is_said_or_proposed(data):
     write_rows(data / "sample_submission.csv", [["key", "word"], *([path[:-4], "apple fish"] for _, path, _ in rows)])
     words = check_data(data, duplicates=False).lines["submission"]
     assert words == (
-        "as sample_submission.csv: key = the file's name without its ending, word = the 2 most probable classes by name"
+        "as sample_submission.csv: key = the file's name without its ending, word = 2 most probable classes by name"
     )
     (data / "sample_submission.csv").unlink()
     words = check_data(data, duplicates=False).lines["submission"]

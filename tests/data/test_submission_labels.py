@@ -51,6 +51,7 @@ def test_numbers_of_data_without_any_are_said_where_they_differ_and_asked_for_wh
     own = texts("a", "b", has_numbers=False)
     assert chosen(own, ["0", "1"]) == (Reading("number"), ["numbered_by_order"])
     assert chosen(own, ["0", "0"]) == (None, ["unclear_labels"])
+    assert chosen(own, ["0 1", "0 1"]) == (Reading("number", 2), ["numbered_by_order"])
     assert chosen(own, ["0", "0"], "target") == (Reading("number"), [])
     assert chosen(own, ["?", "?"]) == (Reading("name"), ["sample_placeholder"])
     assert chosen(texts("a", "b"), ["?", "?"]) == (None, ["unclear_labels"])

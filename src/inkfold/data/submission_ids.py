@@ -174,7 +174,7 @@ def find_ids(
     canonical = np.array([first_row[path] for path in paths], np.int64)
     orders = {canonical[fit.rows].tobytes(): fit.kind for fit in reversed(fits)}
     if len(orders) > 1 or (fits[0].kind.counts_rows and not has_order and named is None):
-        problems.append(_unclear(sample, [*orders.values()][::-1], ordered=has_order))
+        problems.append(_unclear(sample, [*orders.values()][::-1]))
     return IdColumn(fits[0].place, fits[0].kind, fits[0].rows, tuple(dict.fromkeys((fits[0].place, *candidates))), row_numbers)
 
 
@@ -264,13 +264,12 @@ def _row_problems(sample: Sample, place: int, kind: IdKind) -> list[Problem]:
     return problems
 
 
-def _unclear(sample: Sample, kinds: Sequence[IdKind], *, ordered: bool) -> Problem:
+def _unclear(sample: Sample, kinds: Sequence[IdKind]) -> Problem:
     ways = "; ".join(f"`submission.id={kind.setting}` ({kind.words})" for kind in kinds)
-    reason = (
-        "each of these would give the drawings other rows" if ordered else "and a folder has no order but that of its names"
-    )
-    fact = "its ids fit the test drawings in several ways" if ordered else "its ids are row numbers"
-    return Problem("unclear_ids", sample.name, f"{fact}, {reason}. Say which is meant: {ways}.")
+    fact = "its ids are row numbers, and a folder has no order but that of its names"
+    if len(kinds) > 1:
+        fact = "its ids fit the test drawings in several ways, each of which would give them other rows"
+    return Problem("unclear_ids", sample.name, f"{fact}. Say which is meant: {ways}.")
 
 
 def unknown_kind(named: str | None, kinds: Sequence[IdKind]) -> Problem:

@@ -76,7 +76,7 @@ class Reading:
 def answer_words(kind: TextKind, ranks: Sequence[int]) -> str:
     """Say in words what a column of classes holds."""
     if len(ranks) > 1:
-        return f"the {len(ranks)} most probable classes by {TEXT_WORDS[kind]}"
+        return f"{len(ranks)} most probable classes by {TEXT_WORDS[kind]}"
     place = "" if tuple(ranks) == (0,) else f" of rank {ranks[0] + 1} by probability"
     return f"class {TEXT_WORDS[kind]}{place}"
 
@@ -162,7 +162,7 @@ def choose_reading(
     sure = [reading for reading in readings if reading.kind != "number" or texts.has_numbers or by_heading == "number"]
     if len(readings) == 1 and sure:
         return _if_separable(sure[0], texts, where, problems)
-    if len(readings) == 1 and not is_constant:
+    if len(readings) == 1 and (not is_constant or readings[0].depth > 1):
         problems.append(numbered_by_order(where, texts))
         return readings[0]  # numbers, which no separator is part of
     problems.append(_unclear(where, cells, readings, texts, is_constant=is_constant))
@@ -226,7 +226,7 @@ def _unclear(where: str, cells: Sequence[str], readings: Sequence[Reading], text
         found = " or ".join(reading.words for reading in readings)
         reason = "" if len(readings) > 1 else ", but the data have no numbers of their own, and it may be a placeholder"
         return Problem(
-            "unclear_labels", where, f"holds {shown}, which may be a {found}{reason}. Say what it wants: {settings}."
+            "unclear_labels", where, f"holds {shown}, which may mean the {found}{reason}. Say what it wants: {settings}."
         )
     if is_constant:
         text = f"holds {shown} everywhere, so what it wants isn't clear. Say it: {settings}."
