@@ -90,6 +90,7 @@ def test_the_numbers_in_file_names_are_ids(tmp_path):
         ('"id","label"\n1,"cat"\n2,"dog"\n3,"hot dog"\n', "utf-8"),
         ("id\tlabel\na.png\tcat\nb.png\tdog\nc.png\thot dog\n", "utf-16"),
         ("id , label\na.png,cat\nb.png,dog\nc.png,hot dog\n", "utf-8"),
+        ("id,label\ra.png,cat\rb.png,dog\rc.png,hot dog\r", "utf-8"),
     ],
 )
 def test_a_filled_sample_is_written_as_the_sample_is(tmp_path, sample, encoding):

@@ -66,6 +66,11 @@ def test_cells_are_read_by_the_headers_delimiter(tmp_path):
     assert sample.style.quoted == (True, False)
 
 
+def test_blanks_before_cells_in_quotation_marks_are_no_part_of_them(tmp_path):
+    (tmp_path / "s.csv").write_text('id, "label"\n"a.png", "cat, big"\n')
+    assert read_sample_file(tmp_path / "s.csv").columns == (("a.png",), ("cat, big",))
+
+
 def test_of_many_columns_of_classes_only_the_first_cells_are_kept(tmp_path):
     names = [f"class {i}" for i in range(MANY + 1)]
     (tmp_path / "s.csv").write_text(",".join(["id", *names]) + "\n" + "".join(f"{i}{',0.5' * len(names)}\n" for i in range(3)))
@@ -73,3 +78,12 @@ def test_of_many_columns_of_classes_only_the_first_cells_are_kept(tmp_path):
     assert sample.columns == (("0", "1", "2"), *[("0.5",)] * len(names))
     assert sample.rows == 3
     assert read_sample_file(tmp_path / "s.csv").columns[1] == ("0.5",) * 3
+
+
+def test_a_header_of_several_lines_is_written_anew(tmp_path):
+    (tmp_path / "s.csv").write_bytes(b'id,"the\nlabel"\na,cat\n')
+    sample = read_sample_file(tmp_path / "s.csv")
+    assert (sample.headings, sample.style.header_line) == (("id", "the\nlabel"), None)
+    (tmp_path / "s.csv").write_bytes(b"id,label\na,cat\r\nb,dog\n")
+    sample = read_sample_file(tmp_path / "s.csv")
+    assert (sample.headings, sample.columns, sample.style.header_line) == (("id", "label"), (("a", "b"), ("cat", "dog")), None)

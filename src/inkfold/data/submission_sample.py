@@ -98,15 +98,15 @@ def read_sample_file(path: Path, class_texts: Collection[str] = ()) -> Sample:
         DataError: If it is no CSV file in UTF-8 or UTF-16, has no rows, or rows of other lengths than the header.
     """
     text, encoding = _decoded(path)
-    lines = text.split("\n")
+    newline = next((end for end in ("\r\n", "\n", "\r") if end in text), "\n")
+    lines = text.split(newline)
     if not text.strip():
         raise DataError([Problem("empty_table", path.name, "is empty, expected a header line. Write the table anew.")])
-    header_line = lines[0].rstrip("\r")
+    header_line = lines[0]
     delimiter = _delimiter(header_line, path)
     headings, columns, rows = _cells(path, io.StringIO(text, newline=""), delimiter, class_texts)
     marks = _quoted_columns(lines[1:PROBE_LINES], delimiter, len(headings))
-    is_one_line = header_line.count('"') % 2 == 0  # a heading may hold a line break
-    newline = "\r\n" if lines[0].endswith("\r") else "\n"
+    is_one_line = header_line.count('"') % 2 == 0 and not {*header_line} & {*"\r\n"}  # a heading may hold a line break
     style = CsvStyle(delimiter, newline, encoding, header_line if is_one_line else None, marks)
     return Sample(path.name, headings, columns, style, rows)
 
@@ -117,7 +117,7 @@ def _cells(
     """The headings, the cells by column, and the number of rows."""
     count, ragged = 0, list[Problem]()
     try:
-        reader = filter(None, csv.reader(text, delimiter=delimiter, strict=True))
+        reader = filter(None, csv.reader(text, delimiter=delimiter, strict=True, skipinitialspace=True))
         headings = tuple(cell.strip() for cell in next(reader))
         by_class = [place for place, heading in enumerate(headings) if heading in class_texts]
         skipped = {*by_class} if len(by_class) > MANY else set[int]()
