@@ -182,3 +182,20 @@ def test_what_was_understood_of_the_folders_is_reported(tmp_path, data):
     assert checkup.counts["class_names"] == ["apple", "house"]
     assert "class_level" in kinds(checkup)
     assert checkup.ok
+
+
+def test_the_submissions_form_is_said_or_proposed(data):
+    assert "submission" not in check_data(data, duplicates=False).counts, "a sample of the usual columns"
+    rows = read_rows(data / "sample_submission.csv")[1:]
+    write_rows(data / "sample_submission.csv", [["key", "word"], *([path[:-4], "apple fish"] for _, path, _ in rows)])
+    words = check_data(data, duplicates=False).lines["submission"]
+    assert words == (
+        "as sample_submission.csv: key = the file's name without its ending, word = 2 most probable classes by name"
+    )
+    (data / "sample_submission.csv").unlink()
+    words = check_data(data, duplicates=False).lines["submission"]
+    assert words.startswith("ID,image_path,target; there is no sample submission")
+    assert "submission.columns=image_path,class_name submission.labels=name" in words
+    shutil.rmtree(data / "test")
+    (data / "test.csv").unlink()
+    assert "submission" not in check_data(data, duplicates=False).counts

@@ -27,17 +27,20 @@ def test_a_sample_submission_in_another_order_gives_ids_by_path(tmp_path):
     assert data.sample_submission.ids.tolist() == ["T1", "T0"]
 
 
-def test_a_sample_submission_with_odd_columns_is_warned_of(tmp_path):
+def test_a_sample_submission_without_ids_is_used_and_warned_of(tmp_path):
     competition(tmp_path, sample="image_path,target\nb.png,0\na.png,0\n")
     data = read_dataset(tmp_path)
     assert kinds(data.problems) == ["sample_columns"]
     assert data.sample_submission.columns == ("image_path", "target")
     assert data.sample_submission.ids.tolist() == ["", ""]
-    for header in ("ID,image_path,target,Usage\nT,a.png,0,x\n", "ID,target\nT,0\n", "x\n1\n", "ID,Usage,image_path\n"):
-        competition(tmp_path, sample=header)
-        data = read_dataset(tmp_path)
-        assert kinds(data.problems) == ["sample_columns"]
-        assert data.sample_submission is None
+
+
+@pytest.mark.parametrize(
+    "sample", ["ID,image_path,target,Usage\nT,a.png,0,x\n", "ID,target\nT,0\n", "x\n1\n", "ID,Usage,image_path\n"]
+)
+def test_a_sample_submission_that_can_not_be_filled_in_is_an_error(tmp_path, sample):
+    assert errors(competition(tmp_path, sample=sample))
+    assert read_dataset(tmp_path, strict=False).sample_submission is None
 
 
 def test_test_targets_are_matched_by_path(tmp_path):

@@ -120,7 +120,9 @@ def test_all_problems_of_all_members_are_reported_together():
     raw["members"].append({"recipe": "nowhere"})
     lines = problem_lines_of(raw, "bakbone.name=x", "nonsense=1")
     assert lines[0] == "override 'bakbone.name': no such key. Did you mean 'backbone'?"
-    assert lines[1].startswith("override 'nonsense': no such key. Expected one of: data, folds, members, vote, seed, image")
+    assert lines[1].startswith(
+        "override 'nonsense': no such key. Expected one of: data, folds, submission, members, vote, seed, image"
+    )
     assert any(line.startswith("members: a: train_head.epoch: no such key. Did you mean 'epochs'?") for line in lines)
     assert any(line.startswith("members: a: head") for line in lines)
     assert any(line.startswith("members: b: seed: is the same") for line in lines)
@@ -161,3 +163,12 @@ def test_shipped_ensembles_settle(name):
     ensemble, recipes = settled(load_raw(name))
     assert len(recipes) == len(ensemble.members)
     assert len({recipe.model_dump_json() for recipe in recipes}) == len(recipes)
+
+
+def test_the_submissions_form_is_the_ensembles_and_every_members():
+    raw = two({}, {}, submission={"columns": "id,word", "labels": "top3"})
+    ensemble, recipes = settled(raw)
+    assert {recipe.submission for recipe in recipes} == {ensemble.submission}
+    assert ensemble.submission.columns == ("id", "word")
+    [problem] = problem_lines_of(two({"submission.labels": "name"}, {}))
+    assert "is the same for all members" in problem

@@ -777,3 +777,28 @@ def test_one_process_that_computes_features_on_ray_fine_tunes_there_too(monkeypa
     with open_executor("ray:3") as executor:
         alone = ProcessGroup(0, 1, torch.device("cpu"))
         assert train_where_started("job", alone, executor, silent) == ("ray", "job", 3, silent)
+
+
+def test_a_contests_own_form_is_filled_and_kept(tmp_path, data, recipe, plain_features):
+    ids = [row[1].removesuffix(".png") for row in read_rows(data / "sample_submission.csv")[1:]]
+    write_rows(data / "sample_submission.csv", [["id", "house", "apple", "fish"], *([name, 0, 0, 0] for name in ids[::-1])])
+    run = train(recipe, data=data, out=tmp_path / "run")
+    assert files_below(run.path) == RUN_FILES | {"submission_form.json"}
+    header, *rows = read_rows(run.path / "submission.csv")
+    assert header == ["id", "house", "apple", "fish"]
+    assert [row[0] for row in rows] == ids[::-1]
+    probs = Predictions.load(run.path / "predictions/test.parquet").probs[::-1, [2, 0, 1]]
+    assert np.array_equal(np.array([row[1:] for row in rows], np.float32), probs)
+    assert "3 columns = the probability of each class" in run.files.submission_summary
+
+
+def test_a_finished_run_whose_submission_is_asked_for_in_another_form_says_so(
+    tmp_path, data, recipe, plain_features, pipeline_log
+):
+    run = train(recipe, data=data, out=tmp_path / "run")
+    train(recipe, data=data, out=tmp_path / "run")
+    assert not any("another form" in message for message in pipeline_log())
+    (data / "sample_submission.csv").write_text("id,label\n" + "".join(f"{i},fish\n" for i in range(6)))
+    again = train(recipe, data=data, out=tmp_path / "run", progress=silent)
+    assert again.manifest == run.manifest
+    assert any("its submission has another form than the data ask for now" in message for message in pipeline_log())

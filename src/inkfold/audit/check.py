@@ -16,6 +16,9 @@ from inkfold.data.blank import blank_problems, find_left_out
 from inkfold.data.dataset import DataOptions, Dataset, few_drawings, read_dataset
 from inkfold.data.duplicate_groups import CopyGroup, count_groups, counts_in_words, find_groups, group_problems
 from inkfold.data.fingerprints import SignatureStore
+from inkfold.data.layouts import find_tables
+from inkfold.data.submission_sample import find_sample
+from inkfold.data.submission_settings import propose_settings
 from inkfold.data.types import Drawings
 from inkfold.errors import Problem
 from inkfold.images.blank import is_blank
@@ -125,6 +128,7 @@ def check_data(
         "broken": sum(map(_is_broken_drawing, problems)),
         "blank": sum(int(one.blank.sum()) for one in decoded.values()),
     }
+    counts |= _submission_in_words(Path(root), dataset, options)
     log.info("%s: %s layout, %d training and %d test drawings", root, counts["layout"], counts["n_train"], counts["n_test"])
     if not duplicates:
         return Checkup(dataset, tuple(problems), counts)
@@ -238,6 +242,18 @@ class _Inspected:
     kind: str = ""
     message: str = ""
     blank: bool = False
+
+
+def _submission_in_words(root: Path, dataset: Dataset, options: DataOptions) -> dict[str, str]:
+    """Say which form the submission will have, or how another one is had where no sample says it."""
+    if dataset.submission is not None:
+        return {"submission": dataset.submission.summary}
+    if dataset.test is None or dataset.test.targets is not None or dataset.sample_submission is not None:
+        return {}
+    if options.submission.columns is not None or find_sample([dataset.root], None, []) is not None:
+        return {}
+    tables = find_tables(root.resolve(), dataset.layout, options)
+    return {"submission": propose_settings(options, tables["train"])}
 
 
 def _inspect(files: list[str], pixel_limit: int) -> list[_Inspected]:

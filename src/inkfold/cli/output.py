@@ -48,8 +48,14 @@ def print_run(run: "Run | Ensemble", *, was_finished: bool = False) -> None:
     peak = cost.get("peak_memory_bytes")  # not known on every platform
     work = f"{cost['forwards']} forwards, {cost['forwards_cached']} from the bank{_trained(cost)}"
     print(f"{work}; {cost['seconds']['total']:.1f} s ({seconds})" + ("" if peak is None else f"; peak {peak / 2**20:.0f} MiB"))
-    submission = run.path / "submission.csv"
-    print(f"run: {run.path}" + (f"\nsubmission: {submission}" if submission.is_file() else ""))
+    _print_places(run.path, files.submission_summary)
+
+
+def _print_places(path: Path, submission_summary: str | None) -> None:
+    submission = path / "submission.csv"
+    print(f"run: {path}" + (f"\nsubmission: {submission}" if submission.is_file() else ""))
+    if submission_summary is not None:
+        print(f"submission's form, {submission_summary}")
 
 
 def _print_choices(backbone: dict[str, Any], reading: dict[str, Any] | None) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from inkfold.cli.app import AsJson, MovedData, RunDirectory, command
+from inkfold.cli.app import AsJson, MovedData, RunDirectory, any_number, command
 from inkfold.cli.output import print_audit, print_json, print_weaknesses
 from inkfold.errors import DataError, InkfoldError, Problem, problem_lines
 from inkfold.runtime.progress import console_progress
@@ -24,6 +24,14 @@ def predict(
     run: RunDirectory,
     images: Annotated[Path, typer.Argument(metavar="IMAGES", help="A drawing, or a directory of drawings.")],
     *,
+    settings: Annotated[
+        list[str],
+        typer.Option(
+            "--set",
+            help="Another form for --submission: submission.sample=FILE, or submission.columns=id,label; repeat it.",
+            **any_number("key=value"),
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="The CSV file to write, or a JSON file if its name ends in .json.")],
     on_broken: Annotated[
         Literal["error", "skip"], typer.Option(help="What a drawing that can't be read does: skip leaves its cells empty.")
@@ -34,19 +42,34 @@ def predict(
             help="What a drawing without ink does: skip leaves its cells empty. The column blank marks it in any case."
         ),
     ] = "keep",
+    submission: Annotated[
+        bool, typer.Option("--submission", help="Write a submission, in the run's form or in that of the settings.")
+    ] = False,
 ) -> int:
     """Classify new drawings with a finished run, into a CSV."""
     from inkfold.data.blank import MEND, NOTHING
     from inkfold.ensemble.model import load_run
+    from inkfold.ensemble.predict_submission import submission_settings, write_predicted_submission
     from inkfold.pipeline.run import files_of, write_predictions
 
+    if settings and not submission:
+        raise InkfoldError(f"predict: --set {settings[0]} says how a submission is written. Add --submission, or leave it out.")
     model = load_run(run)
     names, files = files_of(images)
+    if submission:
+        submission_settings(model, settings)  # raises before the work, not after it
     blank: list[int] = []
     with console_progress() as progress:
         probs = model.predict_proba(files, progress, on_broken, blank=blank)
     if blank and on_blank == "error":
         raise DataError([Problem("blank_drawing", names[row], f"{NOTHING}. {MEND}, or try --on-blank keep.") for row in blank])
+    if submission:
+        form, warnings = write_predicted_submission(out, model, names, files, probs, settings)
+        warnings = [*warnings, *(Problem("blank_drawing", names[row], f"{NOTHING}.", "warning") for row in blank)]
+        for line in problem_lines(warnings):
+            print(line, file=sys.stderr)
+        print(f"submission: {out}\nsubmission's form, {form}")
+        return 0
     broken = sum(math.isnan(first) for first in probs[:, 0].tolist())
     if on_blank == "skip":
         probs[blank] = math.nan

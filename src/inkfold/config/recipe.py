@@ -20,6 +20,7 @@ from inkfold.config.sections import (
     MemberSettings,
     Section,
     StageSettings,
+    SubmissionSettings,
     TrainHeadSettings,
     TuneSettings,
     VoteSettings,
@@ -63,6 +64,8 @@ class Recipe(_WholeRecipe):
     """Stages of augmentation; `winner`, or {name: winner, views: 4}, stands for those of 2024. Empty: drawings as they are."""
     tta: tuple[str, ...] = ()
     """Views whose predictions are averaged, such as [identity, hflip, "hflip + rotate(5,5)"]. Empty: drawings as they are."""
+    submission: SubmissionSettings = SubmissionSettings()
+    """How `submission.csv` is written, where no sample submission says it."""
     tune: TuneSettings = TuneSettings()
     """What `inkfold tune` tries; `inkfold train` ignores it."""
     seed: int = Field(42, ge=0, le=2**32 - 1)
@@ -133,6 +136,8 @@ class EnsembleRecipe(_WholeRecipe):
     """Where the drawings are, and how they are read."""
     folds: FoldSettings = FoldSettings()
     """Which drawings are held out, the same for all members."""
+    submission: SubmissionSettings = SubmissionSettings()
+    """How `submission.csv` is written, where no sample submission says it."""
     members: tuple[MemberSettings, ...] = Field(min_length=2)
     """The models."""
     vote: VoteSettings = VoteSettings()

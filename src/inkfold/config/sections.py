@@ -383,6 +383,42 @@ class FoldSettings(Section):
     """Keep copies of a drawing in one part too: mirrored, turned by quarters and a little, resized, re-encoded."""
 
 
+class SubmissionSettings(Section):
+    """How `submission.csv` is written, where no sample submission says it or the sample leaves a doubt.
+
+    Without a sample and without these settings, the columns are ID,image_path,target.
+    """
+
+    sample: str | None = None
+    """The sample submission, a CSV file relative to the root; `none` reads none. None looks for sample_submission.csv,
+    SampleSubmission.csv, submission_format.csv and the like."""
+    columns: tuple[Annotated[str, Field(min_length=1)], ...] | None = Field(None, min_length=1)
+    """The header, where no sample says it: `id,label`, `key_id,word` or `id,image_path,label`. The first column is the id, one
+    called as `data.path_column` has the image path, the last has the class. With `labels=probabilities` it is `id` alone, and a
+    column for each class follows, or all columns are written out; with `labels=top3`, one last column or three."""
+    labels: str | None = Field(None, pattern="^(name|number|probabilities|top[1-9][0-9]{0,2})$")
+    """What stands for the answer: `name` (the class name: `cat`), `number` (the class number: `0`), `probabilities` (a column
+    for each class) or `topK`, the K most probable classes as contests with MAP@K want them (`top3`: `cat dog ice_cream`). None
+    takes the sample's; without one, numbers in a column called as `data.target_column` and names in any other."""
+    id: str | None = Field(None, min_length=1)
+    """What names a test drawing `test/set_7.png` in row 12: `row` (from 0: `11`), `row1` (from 1: `12`), `name` (`set_7.png`),
+    `stem` (`set_7`), `number` (`7`), `path` (as the test table has it) or `root_path` (`test/set_7.png`); or the name of a
+    column of the test table. None takes what the sample shows; without one, the test table's column of the id's name, else the
+    row number from 0 beside a column of paths, else the file's name."""
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _is_a_header(cls, value: Any) -> Any:
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+    @field_validator("columns")
+    @classmethod
+    def _headings_differ(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None and len({*value}) < len(value):
+            raise ValueError("expected columns of different names")
+        return value
+
+
 class StageSettings(Section):
     """Some epochs of the curriculum, which train on one kind of view."""
 

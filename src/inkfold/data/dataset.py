@@ -14,7 +14,8 @@ No drawing is decoded here.
     proposals        how else a folder may be read; from name_patterns and table_proposals
     spellings        class names that are probably one class in two spellings
     name_kinds       words, numbers, people, names of parts
-    submission       the sample submission, the test rows' true targets
+    submission       a sample submission of the usual form, the test rows' true targets
+    submission_choice  another form: by the sample (submission_sample), its ids (_ids) and answers (_labels), or by settings
     types            Drawings, Dataset, DataOptions
     labels           label columns -> class indices
     paths            the files that tables and folders name
@@ -27,11 +28,12 @@ from pathlib import Path
 
 import numpy as np
 
-from inkfold.data.layouts import detect_layout, read_parts
+from inkfold.data.layouts import detect_layout, find_tables, read_parts
 from inkfold.data.paths import IMAGE_SUFFIXES, list_images, names_suggest_groups
 from inkfold.data.proposals import propose_reading
 from inkfold.data.spellings import similar_classes
 from inkfold.data.submission import read_test_targets
+from inkfold.data.submission_choice import decide_submission
 from inkfold.data.types import DataOptions, Dataset, Drawings, Parts, SampleSubmission
 from inkfold.errors import DataError, Problem
 
@@ -73,6 +75,8 @@ def read_dataset(root: str | Path, options: DataOptions | None = None, *, strict
     layout = detect_layout(place, options)
     problems: list[Problem] = []
     parts = read_parts(place, layout, options, problems)
+    tables = find_tables(place, layout, options)
+    sample, form = decide_submission(base, tables, parts.test, parts.classes, options, problems)
     parts = _add_test_targets(base, parts, options, problems)
     if not any(problem.severity == "error" for problem in problems):
         problems += _class_problems(base, parts)
@@ -86,7 +90,8 @@ def read_dataset(root: str | Path, options: DataOptions | None = None, *, strict
     names, values = parts.classes.names, parts.classes.values
     counts = (len(parts.train), len(names), 0 if parts.test is None else len(parts.test))
     log.info("%s: read as %s, %d training drawings of %d classes, %d test drawings", place, layout, *counts)
-    return Dataset(base, layout, parts.train, parts.test, names, values, parts.sample, tuple(problems))
+    sample = sample or parts.sample
+    return Dataset(base, layout, parts.train, parts.test, names, values, sample, tuple(problems), form)
 
 
 def few_drawings(dataset: Dataset, k: int) -> list[Problem]:

@@ -12,7 +12,6 @@ from inkfold.data.class_folders import list_drawings, read_folders
 from inkfold.data.labels import Classes, encode_labels, encode_with, find_gaps
 from inkfold.data.paths import FileFinder, choose_base, find_files
 from inkfold.data.spellings import merged_labels, whole_numbers
-from inkfold.data.submission import read_sample
 from inkfold.data.table_proposals import propose_columns, propose_image_root
 from inkfold.data.tables import (
     STRING,
@@ -80,14 +79,21 @@ class _Tables:
     train: Path
     test: Path | None
     test_folder: Path | None
-    sample: Path | None
     train_bases: tuple[Path, ...]
     test_bases: tuple[Path, ...]
     boundary: Path
     test_labels: tuple[str, ...]
 
 
-def _locate_tables(place: Path, layout: Layout, options: DataOptions) -> _Tables:
+def find_tables(place: Path, layout: str, options: DataOptions) -> dict[str, Path | None]:
+    """Return the paths of the tables `train` and `test`; None where folders list the drawings."""
+    if layout == "folder":
+        return {"train": None, "test": None}
+    tables = _locate_tables(place, layout, options)
+    return {"train": tables.train, "test": tables.test}
+
+
+def _locate_tables(place: Path, layout: str, options: DataOptions) -> _Tables:
     root = place.parent if place.is_file() else place
     train = place if place.is_file() else root / (options.table or "train.csv")
     test = root / options.test_table if options.test_table else None
@@ -100,14 +106,13 @@ def _locate_tables(place: Path, layout: Layout, options: DataOptions) -> _Tables
     if options.image_root is not None:
         boundary = root / options.image_root
         first_train = first_test = (boundary,)
-    sample, folder = root / "sample_submission.csv", root / "test"
+    folder = root / "test"
     competition = layout == "competition"
     return _Tables(
         root,
         train,
         test,
         folder if competition and test is None and folder.is_dir() else None,
-        sample if competition and sample.exists() else None,
         first_train,
         first_test,
         boundary,
@@ -125,10 +130,7 @@ def _read_tables(tables: _Tables, options: DataOptions, problems: list[Problem])
     elif tables.test_folder is not None:
         test, faulty = list_drawings(tables.test_folder, tables.root)
         problems += faulty
-    sample = None
-    if tables.sample is not None and test is not None:
-        sample = read_sample(tables.sample, test, options, problems)
-    return Parts(train, classes, test, sample)
+    return Parts(train, classes, test)
 
 
 def _train_of_table(

@@ -7,17 +7,20 @@ from typing import final
 import numpy as np
 from jaxtyping import Bool, Int64, Shaped
 
-from inkfold.config.sections import DataSettings
+from inkfold.config.sections import DataSettings, SubmissionSettings
 from inkfold.data.labels import Classes
 from inkfold.data.paths import Severity
+from inkfold.data.submission_form import SubmissionForm
 from inkfold.errors import Problem
 
 
 class DataOptions(DataSettings):
-    """The recipe's section `data`, with the column of groups, which is the section `folds`'s."""
+    """The recipe's section `data`, with the column of groups, which is the section `folds`'s, and the section `submission`."""
 
     group_column: str | None = None
     """Column that says who drew a drawing, or after which photo; None where there is none."""
+    submission: SubmissionSettings = SubmissionSettings()
+    """The recipe's section `submission`: how the submission is written."""
 
     @property
     def missing(self) -> Severity:
@@ -94,7 +97,7 @@ class Parts:
         train: The labelled drawings, including the data's own validation part.
         classes: The classes of the training drawings.
         test: The drawings to predict; None if there are none.
-        sample: The sample submission; None if there is none, or none that can be filled in.
+        sample: Ids that the user's pattern finds in the test files' paths, for the submission; None without any.
     """
 
     train: Drawings
@@ -117,6 +120,7 @@ class Dataset:
         class_targets: Value that a submission has for each class, by class index.
         sample_submission: The sample submission; None if there is none, or none that can be filled in.
         problems: Warnings; with `strict=False` also errors.
+        submission: How the submission is written; None where it has the columns of `sample_submission`, or inkfold's own.
     """
 
     root: Path
@@ -127,3 +131,4 @@ class Dataset:
     class_targets: Int64[np.ndarray, " classes"]
     sample_submission: SampleSubmission | None
     problems: tuple[Problem, ...]
+    submission: SubmissionForm | None = None

@@ -269,7 +269,12 @@ def _data_summary(aligned: AlignedMembers, loaded: Sequence[LoadedMember]) -> Da
 
 
 def _submission_format(aligned: AlignedMembers, loaded: Sequence[LoadedMember], data: NamedData | None) -> SubmissionFormat:
-    """Take the submission's format and the classes' numbers from the first run, else from the data, else count from 0."""
+    """Take the submission's format and the classes' numbers from the first run, else from the data, else count from 0.
+
+    Where named data say another form than the usual one, it is that form.
+    """
+    if data is not None and data.dataset.submission is not None:
+        return format_of_data(data.dataset, data.options, aligned.class_names)
     for run in (member.run for member in loaded if member.run is not None):
         targets = run.class_targets[[run.classes_.index(name) for name in aligned.class_names]]
         columns = run.recipe.data

@@ -70,6 +70,7 @@ class NamedData:
                 "class_targets": dataset.class_targets.tolist(),
                 "tables": [[None if column is None else column.tolist() for column in table] for table in tables],
                 "sample": None if sample is None else [sample.columns, sample.ids.tolist()],
+                **({} if dataset.submission is None else {"submission": dataset.submission.as_json()}),
             }
         )
 

@@ -30,7 +30,7 @@ from inkfold.errors import PredictionError
 from inkfold.evaluation.metrics import measure
 from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.results import measure_seen
-from inkfold.pipeline.run_files import METRICS, OUT_OF_FOLD, SUBMISSION, TEST, VOTE
+from inkfold.pipeline.run_files import METRICS, OUT_OF_FOLD, SUBMISSION, SUBMISSION_FORM, TEST, VOTE
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.files import write_json
 
@@ -176,8 +176,11 @@ def write_selection(
         Predictions(aligned.test_paths, shares, aligned.class_names, aligned.test_targets).save(out / TEST)
         if aligned.test_targets is not None and len(aligned.test_targets):
             metrics["test"] = measure(shares, aligned.test_targets, aligned.class_names)
-        submission.write(out / SUBMISSION, aligned.test_paths, shares.argmax(1))
+        submission.write_probs(out / SUBMISSION, aligned.test_paths, shares, aligned.class_names)
         files += [TEST, SUBMISSION]
+        if submission.form is not None:
+            write_json(out / SUBMISSION_FORM, submission.form.as_json())
+            files.append(SUBMISSION_FORM)
     write_json(out / METRICS, metrics)
     write_json(out / VOTE, vote_json(aligned, selection, vote_recipe))
     return files

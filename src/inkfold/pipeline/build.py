@@ -12,7 +12,7 @@ from inkfold.augment.views import View
 from inkfold.config.load import load_recipe, merge_overrides, validate_recipe
 from inkfold.config.operations import parse_operations
 from inkfold.config.recipe import Recipe
-from inkfold.config.sections import FinetuneSettings, StageSettings
+from inkfold.config.sections import FinetuneSettings, StageSettings, SubmissionSettings
 from inkfold.data.dataset import DataOptions, read_dataset
 from inkfold.errors import PredictionError, RecipeError
 from inkfold.features.executors import Executor, InlineExecutor
@@ -69,9 +69,15 @@ def settle_recipe(
     return settled.model_copy(update={"backbone": backbone, "data": data_settings})
 
 
-def data_options(recipe: Recipe) -> DataOptions:
-    """Combine the recipe's section `data` with its column of groups, for `read_dataset`."""
-    return DataOptions(**recipe.data.model_dump(), group_column=recipe.folds.group_column)
+def data_options(recipe: Recipe, *, with_submission: bool = True) -> DataOptions:
+    """Combine the recipe's section `data` with its column of groups and its section `submission`, for `read_dataset`.
+
+    Args:
+        recipe: The recipe.
+        with_submission: Whether a submission will be written; otherwise no sample submission is read.
+    """
+    submission = recipe.submission if with_submission else SubmissionSettings(sample="none")
+    return DataOptions(**recipe.data.model_dump(), group_column=recipe.folds.group_column, submission=submission)
 
 
 def read_again(run: Run, cost: Cost, progress: Progress = silent, data: str | Path | None = None) -> ReadData:
@@ -91,7 +97,7 @@ def read_again(run: Run, cost: Cost, progress: Progress = silent, data: str | Pa
         DataError: If the data can't be read any more.
     """
     root = str(run.recipe.data.root if data is None else data)
-    dataset = read_dataset(root, data_options(run.recipe))
+    dataset = read_dataset(root, data_options(run.recipe, with_submission=False))
     read = read_files(dataset, cost, progress)
     if read.fingerprint != run.manifest["data_fingerprint"]:
         raise PredictionError(

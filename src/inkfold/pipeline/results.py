@@ -9,6 +9,7 @@ import numpy as np
 
 from inkfold.augment.curriculum import Curriculum
 from inkfold.config.recipe import Recipe
+from inkfold.data.types import Dataset
 from inkfold.evaluation.metrics import mcnemar, measure, paired_difference, wilson_interval
 from inkfold.evaluation.predictions import (
     SUBMISSION_COLUMNS,
@@ -21,7 +22,7 @@ from inkfold.evaluation.tensorboard import EVENTS, FOLD_EVENTS, write_events
 from inkfold.pipeline.prepare import Prepared
 from inkfold.pipeline.run import HEADS
 from inkfold.pipeline.run_dir import write_heads
-from inkfold.pipeline.run_files import CURVE, METRICS, OUT_OF_FOLD, SUBMISSION, TEST
+from inkfold.pipeline.run_files import CURVE, METRICS, OUT_OF_FOLD, SUBMISSION, SUBMISSION_FORM, TEST
 from inkfold.storage.files import write_json
 
 if TYPE_CHECKING:
@@ -84,6 +85,17 @@ def write_results(out: Path, recipe: Recipe, curriculum: Curriculum, prepared: P
     if test is None:
         return files
     test.save(out / TEST)
+    return [*files, TEST, *_write_submission(out, recipe, dataset, test)]
+
+
+def _write_submission(out: Path, recipe: Recipe, dataset: Dataset, test: Predictions) -> list[str]:
+    """Write the submission in the form that the data or the recipe ask for; return the files' names."""
+    if dataset.submission is not None:
+        row_of = {path: row for row, path in enumerate(test.image_paths.tolist())}
+        rows = np.array([row_of[path] for path in dataset.submission.image_paths], np.int64)
+        dataset.submission.write(out / SUBMISSION, rows, test.probs, test.class_names)
+        write_json(out / SUBMISSION_FORM, dataset.submission.as_json())
+        return [SUBMISSION, SUBMISSION_FORM]
     sample = dataset.sample_submission
     ids, columns = None, SUBMISSION_COLUMNS
     if sample is not None:
@@ -91,7 +103,7 @@ def write_results(out: Path, recipe: Recipe, curriculum: Curriculum, prepared: P
         columns = submission_columns(sample.columns, recipe.data.path_column, recipe.data.target_column)
     values = dataset.class_targets[test.preds]
     write_submission(out / SUBMISSION, test.image_paths, values, dataset.class_targets, ids, columns)
-    return [*files, TEST, SUBMISSION]
+    return [SUBMISSION]
 
 
 def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[str, Any]:

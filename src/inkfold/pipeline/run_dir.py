@@ -18,10 +18,13 @@ from safetensors.numpy import save as to_safetensors
 
 from inkfold.config.load import dump_recipe
 from inkfold.config.renamed import renamed_recipe
+from inkfold.data.submission_form import read_form
+from inkfold.data.types import Dataset
 from inkfold.errors import InkfoldError, PredictionError, Problem
 from inkfold.heads.settings import WORK_DIVISION
 from inkfold.pipeline.manifest import FORMAT, MANIFEST
 from inkfold.pipeline.run import HEADS, Run, class_digest
+from inkfold.pipeline.run_files import SUBMISSION_FORM
 from inkfold.storage.files import TEMP_MARK, sweep_temp_files, write_bytes, write_json, write_text
 from inkfold.storage.hashing import digest_file
 
@@ -87,6 +90,21 @@ def finished_run(out: Path, fingerprint: str) -> Run | None:
         raise PredictionError(f"{out}: is finished, but the data have changed since. Choose another out= for the new data.")
     log.info("%s: is finished, and is returned as it is", out)
     return run
+
+
+def warn_of_other_form(out: Path, dataset: Dataset) -> None:
+    """Log a warning where a finished run's submission hasn't the form that the data ask for now, as after a sample was added.
+
+    Args:
+        out: Directory of the finished run.
+        dataset: The data, as they are now.
+    """
+    if dataset.test is not None and read_form(out / SUBMISSION_FORM) != dataset.submission:
+        log.warning(
+            "%s: is finished, and its submission has another form than the data ask for now. Write it anew: "
+            "inkfold predict %s TEST_DRAWINGS --submission --set submission.sample=FILE --out FILE.csv",
+            *(out, out),
+        )
 
 
 def write_heads(out: Path, heads: Mapping[str, np.ndarray], class_names: Sequence[str]) -> None:

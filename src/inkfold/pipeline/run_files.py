@@ -22,6 +22,7 @@ VOTE = "vote.json"
 OUT_OF_FOLD = "predictions/out_of_fold.parquet"
 TEST = "predictions/test.parquet"
 SUBMISSION = "submission.csv"
+SUBMISSION_FORM = "submission_form.json"  # where it isn't the usual one
 READ = (RECIPE, METRICS, COST, CURVE, VOTE, OUT_OF_FOLD, TEST)
 TRAIN_AGAIN = "Train again into another directory."
 
@@ -88,6 +89,13 @@ class RunFiles:
     def weakness(self) -> dict[str, Any] | None:
         """Accuracy on changed drawings; None where it was not measured, or measured on other data."""
         return self._read_added(WEAKNESS)
+
+    @cached_property
+    def submission_summary(self) -> str | None:
+        """The form of the submission in words; None where it has the usual columns, or there is none."""
+        if not (self.path / SUBMISSION_FORM).is_file():
+            return None
+        return str(self._read(SUBMISSION_FORM).get("summary", ""))
 
     @cached_property
     def model_recipes(self) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ from inkfold.pipeline.out_of_fold import predict_held_out, predict_test, shared_
 from inkfold.pipeline.prepare import Prepared, ReadData, read_files
 from inkfold.pipeline.results import Results, warn_of_choices, warn_of_seen, write_results
 from inkfold.pipeline.run import Run
-from inkfold.pipeline.run_dir import claimed, finished_run, write_cost, write_manifest
+from inkfold.pipeline.run_dir import claimed, finished_run, warn_of_other_form, write_cost, write_manifest
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
 
@@ -75,6 +75,7 @@ def train(
     ):
         read = read_files(dataset, cost, progress)
         if (run := finished_run(out, read.fingerprint)) is not None:
+            warn_of_other_form(out, dataset)
             return run
         with cost.timed("backbone"):
             plan = build_plan(recipe, executor)

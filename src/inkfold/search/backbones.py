@@ -189,7 +189,7 @@ def explore(
     opening = open_executor(on)
     names = backbone_names(patterns)
     first = _recipe(names[0], overrides, data)
-    dataset = read_dataset(str(first.data.root), data_options(first))
+    dataset = read_dataset(str(first.data.root), data_options(first, with_submission=False))
     dataset = dataset if sample is None else _sampled(dataset, sample, first.seed)
     cost = Cost()
     read = read_files(replace(dataset, test=None), cost, progress)

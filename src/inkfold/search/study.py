@@ -97,7 +97,7 @@ def tune(
     raw = with_values(raw, {"backbone.name": settled.backbone.name})  # where inkfold chose it: once, for all trials
     search = _Search(raw, settled, search_space(raw, settled))
     _claim(out, settled)
-    dataset = replace(read_dataset(str(settled.data.root), data_options(settled)), test=None)
+    dataset = replace(read_dataset(str(settled.data.root), data_options(settled, with_submission=False)), test=None)
     read = read_files(dataset, Cost(), progress)
     with _alone(out):
         study = _open_study(out, settled, read.fingerprint)
