@@ -25,9 +25,9 @@ def cut_out_sheet(page: Pixels) -> Pixels:
         The sheet, straightened, if its four corners are seen; the picture with what lies around the sheet painted in the
         sheet's own colour, if only some edges are seen; otherwise the picture itself.
     """
-    scale = SEARCHED_SIDE_PX / max(page.shape[:2])
-    size = tuple(max(1, round(side * scale)) for side in page.shape[1::-1])
-    hull = _find_sheet(cv2.resize(page, size, interpolation=cv2.INTER_AREA))
+    small = shrunk(page, SEARCHED_SIDE_PX)
+    size = small.shape[1::-1]
+    hull = _find_sheet(small)
     if hull is None:
         return page
     corners = _four_corners(hull)
@@ -44,6 +44,14 @@ def cut_out_sheet(page: Pixels) -> Pixels:
     filled = page.copy()
     filled[outside] = np.median(page[::8, ::8][~outside[::8, ::8]], axis=0)
     return filled
+
+
+def shrunk(page: Pixels, side_px: int) -> Pixels:
+    """Shrink a page, or enlarge it, so that its longer side is so many px; each pixel is the mean of a few."""
+    longer = max(page.shape[:2])
+    step = max(1, longer // (2 * side_px))
+    height, width = (max(1, round(side * side_px / longer)) for side in page.shape[:2])
+    return cv2.resize(np.ascontiguousarray(page[::step, ::step]), (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _find_sheet(small: Pixels) -> np.ndarray | None:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from inkfold.images.colour import Pixels, is_grey, lowest_channel, settle_colour, to_grey
-from inkfold.images.page_edge import cut_out_sheet
+from inkfold.images.page_edge import cut_out_sheet, shrunk
 from inkfold.images.ruled_lines import without_ruled_lines
 
 MOST_SIDE_PX = 1280  # larger pages are reduced: ten levels of grain become five, and a drawing of a fifth keeps 256 px
@@ -30,6 +30,7 @@ GRAIN_BLURS = ((3.0, 3), (9.0, 5), (20.0, 7))  # from this grain in levels, blur
 BLUR_FRACTION = 0.02  # of the page's side: the widest blur
 DARKEST_PAPER = 140  # level of a flattened page's paper under the strongest grain
 PAPER_PERCENTILE = 55.0
+GRAIN_ROWS = 64  # of a page, in which its grain is measured
 GRAIN_KEPT = 3.0  # standard deviations of grain that are taken for paper
 LEAST_GRAIN = 6.0  # levels
 LEAST_DEPTH = 10  # levels between paper and ink
@@ -61,17 +62,17 @@ def flatten_paper(pixels: Pixels) -> Pixels:
         returned as it is.
     """
     page = cut_out_sheet(_reduced(pixels))
-    light = page_light(page)
     if _is_board(page):
         page = 255 - page
-        light = page_light(page)
-    flat = cv2.divide(page, light, scale=255.0)
+    small = shrunk(page, LIGHT_SIDE_PX)
+    if is_grey(
+        cv2.divide(small, page_light(small), scale=255.0)
+    ):  # under the paper's own light: then a third of the work is left
+        page = to_grey(page)
+    flat = cv2.divide(page, page_light(page), scale=255.0)
     if np.mean(lowest_channel(_sampled(flat)) >= 255 - PAPER_NEAR) < PAPER_SHARE:
         return pixels
-    smooth = _without_grain(flat)
-    if is_grey(_sampled(smooth)):
-        smooth = to_grey(smooth)
-    return settle_colour(without_ruled_lines(_stretched(smooth)), "auto")
+    return settle_colour(without_ruled_lines(_stretched(_without_grain(flat))), "auto")
 
 
 def page_light(page: Pixels) -> Pixels:
@@ -84,10 +85,7 @@ def page_light(page: Pixels) -> Pixels:
         The paper's own level at each pixel and channel, at least 1.
     """
     height, width = page.shape[:2]
-    step = max(1, max(height, width) // (2 * LIGHT_SIDE_PX))
-    scale = LIGHT_SIDE_PX / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(np.ascontiguousarray(page[::step, ::step]), size, interpolation=cv2.INTER_AREA)
+    small = shrunk(page, LIGHT_SIDE_PX)
     kernel = np.ones((_odd(LIGHT_KERNEL_FRACTION * LIGHT_SIDE_PX),) * 2, np.uint8)
     closed = cv2.morphologyEx(small, cv2.MORPH_CLOSE, kernel, borderType=cv2.BORDER_REPLICATE)
     around = cv2.dilate(small, np.ones((_odd(LIGHT_SIDE_PX / 2),) * 2, np.uint8), borderType=cv2.BORDER_REPLICATE)
@@ -114,7 +112,7 @@ def _without_grain(flat: Pixels) -> Pixels:
 
 def measure_grain(page: Pixels) -> float:
     """Estimate the standard deviation of a flattened page's grain, in levels, from neighbouring pixels of the paper."""
-    grey = to_grey(page[:: max(1, page.shape[0] // SAMPLED_PX)]).astype(np.int16)
+    grey = to_grey(page[:: max(1, page.shape[0] // GRAIN_ROWS)]).astype(np.int16)
     first, second = grey[:, :-1], grey[:, 1:]
     steps = np.abs(first - second)[(first >= DARKEST_PAPER) & (second >= DARKEST_PAPER)]
     if not steps.size:
@@ -128,7 +126,7 @@ def measure_grain(page: Pixels) -> float:
 
 def _stretched(flat: Pixels) -> Pixels:
     """Make paper white and ink black: everything within the grain around the paper's level becomes 255."""
-    counts = np.bincount(lowest_channel(flat).ravel(), minlength=256)
+    counts = cv2.calcHist([lowest_channel(flat)], [0], None, [256], [0, 256]).ravel().astype(np.int64)
     paper = _percentile(counts, PAPER_PERCENTILE)
     deepest = _percentile(counts, 100 * DEEPEST_INK_FRACTION)
     deviations = np.bincount(np.abs(np.arange(256) - paper), weights=counts, minlength=256)
