@@ -259,13 +259,13 @@ def _data_summary(aligned: AlignedMembers, loaded: Sequence[LoadedMember]) -> Da
     """Take the data's counts from the runs; files of predictions have nothing but their rows."""
     metrics = [member.run.metrics for member in loaded if member.run is not None]
     if not metrics:
-        return DataSummary(len(aligned.targets), {"train": 0, "test": 0}, {"train": 0, "test": 0}, "kfold")
+        return DataSummary(len(aligned.targets), {"train": 0, "test": 0}, "kfold")
     skipped, blank = (
         {table: max(own["data"].get(name, {}).get(table, 0) for own in metrics) for table in ("train", "test")}
         for name in ("skipped", "blank")
     )
     held_out = any(own["split"] == "holdout" for own in metrics)
-    return DataSummary(max(own["data"]["n_train"] for own in metrics), skipped, blank, "holdout" if held_out else "kfold")
+    return DataSummary(max(own["data"]["n_train"] for own in metrics), skipped, "holdout" if held_out else "kfold", blank)
 
 
 def _submission_format(aligned: AlignedMembers, loaded: Sequence[LoadedMember], data: NamedData | None) -> SubmissionFormat:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,14 +77,14 @@ class DataSummary:
     Attributes:
         n_train: Number of training drawings that the members were trained on.
         skipped: Number of drawings left out as broken, by table (`train`, `test`).
-        blank: Number of drawings without ink: training drawings that were left out, and test drawings.
         split: `holdout` where only one part of the training drawings was held out.
+        blank: Number of drawings without ink: training drawings that were left out, and test drawings.
     """
 
     n_train: int
     skipped: Mapping[str, int]
-    blank: Mapping[str, int]
     split: Literal["kfold", "holdout"]
+    blank: Mapping[str, int] = field(default_factory=lambda: {"train": 0, "test": 0})
 
 
 def refuse_unfit(aligned: AlignedMembers, vote_recipe: VoteSettings) -> None:
