@@ -181,3 +181,11 @@ def test_file_names_with_photo_and_counter_suggest_groups():
 def test_plainly_numbered_file_names_suggest_no_groups(pattern):
     paths = texts(*[pattern.format(k) for k in range(20)])
     assert not names_suggest_groups(paths, np.repeat([0, 1], 10))
+
+
+def test_an_svg_beside_a_picture_of_its_name_is_its_source_and_left_out(tmp_path):
+    for name in ("cat/1.png", "cat/1.svg", "cat/2.SVG", "dog/3.svgz"):
+        put(tmp_path, name)
+    found, problems = list_images(tmp_path, tmp_path)
+    assert found.tolist() == ["cat/1.png", "cat/2.SVG", "dog/3.svgz"]
+    assert any("cat/1.svg" in problem.message for problem in problems)

@@ -327,7 +327,13 @@ def test_a_holdouts_drawings_are_one_fold(tmp_path):
     metrics = read(tmp_path / "metrics.json")
     assert metrics["split"] == "holdout"
     assert [(fold["fold"], fold["n"], fold["n_train"]) for fold in metrics["folds"]] == [(0, 60, 240)]
-    assert metrics["data"] == {"n_train": 300, "n_test": 24, "num_classes": 3, "skipped": {"train": 2, "test": 1}, "blank": {"train": 0, "test": 0}}
+    assert metrics["data"] == {
+        "n_train": 300,
+        "n_test": 24,
+        "num_classes": 3,
+        "skipped": {"train": 2, "test": 1},
+        "blank": {"train": 0, "test": 0},
+    }
     assert set(Predictions.load(tmp_path / "predictions/out_of_fold.parquet").folds.tolist()) == {0}
 
 

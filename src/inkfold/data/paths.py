@@ -147,6 +147,7 @@ class _Scan:
                 images.append(relative)
             else:
                 others.append(entry.name)
+        images = self._without_svg_twins(images)
         if folder and not images and not folders and _is_text(folder):
             pictures = (name for name in others if os.path.splitext(name)[1].lower() not in OTHER_SUFFIXES)
             self.bare.append(BareFolder(folder.rstrip("/"), len(others), min(pictures, default="")))
@@ -163,6 +164,17 @@ class _Scan:
         else:
             self._report("undecodable_name", relative, "the file's name isn't UTF-8. Rename the file.")
         return False
+
+    def _without_svg_twins(self, images: list[str]) -> list[str]:
+        """Leave out SVG files beside a picture of the same name: they are its source, not another drawing."""
+        vectors = [path for path in images if path.lower().endswith((".svg", ".svgz"))]
+        if not vectors or len(vectors) == len(images):
+            return images
+        pictures = {os.path.splitext(path)[0] for path in set(images).difference(vectors)}
+        twins = {path for path in vectors if os.path.splitext(path)[0] in pictures}
+        self.others += len(twins)
+        self.examples += sorted(twins)[: SEPARATE_FAULTS - len(self.examples)]
+        return [path for path in images if path not in twins]
 
     def _follows(self, entry: "os.DirEntry[str]", relative: str) -> bool:
         """Return whether a link leads to a file inside the root; report it otherwise."""

@@ -166,6 +166,10 @@ def _rightly_predicted(
     return right
 
 
+def _signed(figure: float) -> str:
+    return f"{round(figure, 3) + 0.0:+.3f}"  # never -0.000
+
+
 def _reason(about: Mapping[str, Any], plan: TrainingPlan) -> str:
     """Say in one line what was chosen, and what it gained."""
     pages, compared = about["pages"], about["compared"]
@@ -173,7 +177,7 @@ def _reason(about: Mapping[str, Any], plan: TrainingPlan) -> str:
     if plan.recipe.image.resize == "auto" and "image.resize=pad" not in compared:
         words.append(f"{pages['filled']:.0%} of the drawings fill their pages, so cropping to the ink changes little")
     for name, row in compared.items():
-        low, high = (-bound for bound in reversed(row["difference_ci95"]))
-        gain = f"{-row['difference']:+.3f} ({low:+.3f} to {high:+.3f})"
+        low, high = (_signed(-bound) for bound in reversed(row["difference_ci95"]))
+        gain = f"{_signed(-row['difference'])} ({low} to {high})"
         words.append(f"{gain} out of fold on {row['n']:,} drawings against {name}")
     return "; ".join(words)
