@@ -49,7 +49,7 @@ def predict_photographs(
 
     Args:
         extractors: The backbone of all folds, or one for each.
-        prepared: The drawings, decoded.
+        prepared: The training drawings, decoded; held-out ones are taken.
         folds: True where a fold trained on a drawing.
         fitted: The heads of all folds.
         kinds: Names of `photographs.PHOTOGRAPHS`.

@@ -72,7 +72,7 @@ def lay_page(page: Sheet, corners: Float[np.ndarray, "4 2"], shape: tuple[int, i
     """Put a page on a table, as the camera sees it.
 
     Args:
-        page: The page from above.
+        page: The page as seen from straight above, RGB.
         corners: Where its upper left, upper right, lower right and lower left corners are in the picture: x and y in px.
         shape: Height and width of the picture, in px.
         draws: Source of all randomness; it advances.

@@ -81,7 +81,7 @@ def draw_page(
         settings: What the page looks like.
         seen: Height and width of the page, and the width of the strips along its horizontal and its vertical sides that the
             picture doesn't show; all in px.
-        px_per_mm: Resolution.
+        px_per_mm: Pixels per mm of paper, above 0.
         draws: Source of all randomness; it advances.
     """
     height, width, hidden_y, hidden_x = seen

@@ -24,7 +24,7 @@ class PhotographSettings:
     """One kind of picture.
 
     Attributes:
-        about: One line for people.
+        about: What the pictures look like, in one line.
         page: What the paper looks like and where the drawing is on it.
         scene: Where the page lies and how it is lit.
         camera: What the camera or the scanner adds.

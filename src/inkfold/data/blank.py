@@ -41,7 +41,7 @@ def is_blank_class(
     Args:
         blank: True for blank training drawings.
         targets: Class ids of the training drawings.
-        num_classes: Number of classes.
+        num_classes: Number of classes of the data set; targets are below it.
     """
     counts = np.bincount(targets, minlength=num_classes)
     blanks = np.bincount(targets[blank], minlength=num_classes)
@@ -57,7 +57,7 @@ def find_left_out(
     Args:
         blank: True for blank training drawings.
         targets: Class ids of the training drawings.
-        num_classes: Number of classes.
+        num_classes: Number of classes of the data set; targets are below it.
         on_blank: `skip` leaves blank drawings out, but for those of classes that consist of them.
     """
     left_out: np.ndarray = blank & ~is_blank_class(blank, targets, num_classes)[targets]
@@ -74,7 +74,7 @@ def blank_problems(
     """Report blank drawings one by one, with what becomes of them.
 
     Args:
-        part: `train` or `test`.
+        part: Name of the drawings' table in messages, `train` or `test`.
         names: The drawings' paths in the table.
         on_blank: The setting `data.on_blank`; `error` makes errors of the reports.
         class_names: Each drawing's class; None for test drawings.

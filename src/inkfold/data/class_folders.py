@@ -30,7 +30,7 @@ class _Rows:
     """The drawings of several folders, one folder after the other.
 
     Attributes:
-        owners: The folders.
+        owners: The folders that hold the drawings, for messages.
         paths: Each drawing's path relative to its folder.
         owner: Each drawing's folder, as an index.
         listings: What lies in each folder.
@@ -107,7 +107,7 @@ def read_folders(root: Path, options: DataOptions, problems: list[Problem]) -> P
 
     Args:
         root: The folder of the data set.
-        options: How to read it.
+        options: The user's options, which may name the level of the classes.
         problems: Problems of the data are appended.
     """
     if options.group_column is not None:

@@ -71,7 +71,7 @@ class Level:
     Attributes:
         number: From 1, the first below the root or part.
         names: Its distinct names, in code point order.
-        kind: What the names are.
+        kind: Whether the names are words, numbers, people or parts.
     """
 
     number: int

@@ -26,7 +26,7 @@ class Contents:
 
     Attributes:
         drawings: Whether it holds files with a drawing's suffix itself.
-        folders: Names of its folders.
+        folders: Names of the folders directly below it.
         deeper: Whether one of its folders, or a folder in one, holds drawings.
     """
 

@@ -42,7 +42,7 @@ class PatternProposal:
         classes: The labels that it finds in the names looked at, in code point order.
         groups: The groups that it finds; empty if it has none.
         coverage: Share of the names that it matches.
-        kind: What the labels are.
+        kind: Whether the labels are words, numbers or people.
     """
 
     pattern: str

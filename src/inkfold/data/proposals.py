@@ -24,7 +24,7 @@ def propose_reading(root: Path, parts: Parts, options: DataOptions, *, readable:
     """Propose how else a folder may be read.
 
     Args:
-        root: The folder.
+        root: Absolute path of the folder that was to be read.
         parts: What was read from it as class folders.
         options: How it was read; a reading that they name is not questioned.
         readable: Whether it has two classes at least.

@@ -45,7 +45,7 @@ def similar_classes(names: Sequence[str], counts: Sequence[int], remedy: str) ->
     """Warn of classes whose names differ only in case, width, invisible characters, blanks or zeros; they stay apart.
 
     Args:
-        names: The class names.
+        names: Names of all classes, each once.
         counts: Number of drawings of each.
         remedy: How names are changed where these come from.
     """
@@ -104,7 +104,7 @@ def whole_numbers(column: Strings, where: str) -> tuple[Strings, list[Problem]]:
     """Write the labels of a column of whole numbers without `.0`, which pandas adds where a column once had gaps.
 
     Args:
-        column: Labels, as text.
+        column: Label of each row, as the table has it.
         where: The table's name, for messages.
 
     Returns:

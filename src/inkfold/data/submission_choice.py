@@ -42,7 +42,7 @@ def decide_submission(
     """Decide how the submission is written.
 
     Args:
-        root: The data's root.
+        root: Absolute path of the folder of drawings.
         tables: Paths of the tables `train` and `test`; None where folders list the drawings.
         test: The test drawings; None if there are none.
         classes: The classes of the training drawings.
@@ -106,7 +106,7 @@ def form_of_sample(sample: Sample, source: Source, options: DataOptions, problem
     """Decide the form by a sample submission.
 
     Args:
-        sample: The sample.
+        sample: The sample submission, as read.
         source: The test drawings, classes and tables.
         options: How the data are read; `submission.labels` and `submission.id` decide what the sample leaves open.
         problems: What is wrong or not clear is appended.

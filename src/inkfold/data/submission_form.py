@@ -29,7 +29,7 @@ class CsvStyle:
 
     Attributes:
         delimiter: The character between two cells.
-        newline: The end of each line.
+        newline: What ends each line, LF or CRLF.
         encoding: Python's name of the encoding; `utf-8-sig` has a byte order mark.
         header_line: The first line to the letter, without its end; None writes the headings anew.
         quoted: Which columns have all their cells in quotation marks; the other cells have them only where they need them.
@@ -62,7 +62,7 @@ class FormColumn:
     """What one column of a submission holds: fixed texts, the most probable classes, or one class's probability.
 
     Attributes:
-        heading: Its heading.
+        heading: The column's name in the first line.
         cells: The fixed text of each row, such as ids; None where the column holds a prediction.
         ranks: Which of the drawing's classes it names, from 0 for the most probable; empty where it names none.
         class_name: The class whose probability it holds; None where it holds none.
@@ -82,7 +82,7 @@ class SubmissionForm:
     """How a submission is written: what each column holds, in which order the drawings come, and how classes are called.
 
     Attributes:
-        columns: The columns, in order.
+        columns: The columns in the order of the file.
         image_paths: Image path of each row's test drawing, as the data have it.
         class_texts: What stands for each class in columns that name classes, by class name.
         separator: What stands between two classes of one cell.
@@ -179,7 +179,7 @@ class SubmissionForm:
         """Read what `as_json` returned.
 
         Args:
-            content: The JSON values.
+            content: The values that `as_json` returned.
             where: Name of the file, for the message.
 
         Raises:

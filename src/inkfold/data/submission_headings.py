@@ -15,7 +15,7 @@ def match_headings(sample: Sample, texts: ClassTexts, problems: list[Problem]) -
     """Find the columns that are called after classes, one for each class.
 
     Args:
-        sample: The sample submission.
+        sample: The sample submission, as read.
         texts: What may stand for each class.
         problems: Classes without a column and columns without a class are appended where most of them match.
 

@@ -80,7 +80,7 @@ def id_kinds(test: Drawings, root: Path, columns: Mapping[str, Sequence[str]]) -
     """List the ways to name the test drawings, the clearest first; ways that give two drawings one name are left out.
 
     Args:
-        test: The test drawings.
+        test: The drawings that the submission answers, in the table's order.
         root: The data's root, for paths from there.
         columns: Further columns of the test table, by name, in the drawings' order.
     """
@@ -143,7 +143,7 @@ def find_ids(
     """Find the column of a sample that names the test drawings.
 
     Args:
-        sample: The sample submission.
+        sample: The sample submission, as read.
         places: Places of the columns that may name them; the others hold probabilities.
         kinds: The ways to name the drawings.
         named: The setting `submission.id`; None tries all ways.

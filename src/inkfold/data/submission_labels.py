@@ -85,7 +85,7 @@ def read_cells(cells: Sequence[str], texts: ClassTexts) -> list[Reading]:
     """List the ways in which all cells of a column can be read as classes.
 
     Args:
-        cells: The column's cells.
+        cells: The column's cells, one for each row of the sample.
         texts: What may stand for each class.
 
     Returns:
@@ -127,8 +127,8 @@ def choose_reading(
     """Decide how a column names classes.
 
     Args:
-        sample: The sample submission.
-        place: The column's place.
+        sample: The sample submission, as read.
+        place: Number of the column in the sample, from 0.
         texts: What may stand for each class.
         setting: The setting `submission.labels`; None takes what the cells show.
         columns: Headings of the training table's columns with class names and with class numbers.

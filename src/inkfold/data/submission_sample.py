@@ -40,7 +40,7 @@ class Sample:
         headings: The columns' headings, without outer blanks; two may be equal.
         columns: The cells of each column, without outer blanks; of many columns that are called after classes, the first cells.
         style: How the file is written.
-        rows: How many rows it has.
+        rows: Number of rows below the heading.
     """
 
     name: str
@@ -90,7 +90,7 @@ def read_sample_file(path: Path, class_texts: Collection[str] = ()) -> Sample:
     """Read a sample submission.
 
     Args:
-        path: The CSV file.
+        path: Absolute path of the sample submission.
         class_texts: What may stand for a class. Where more than 20 headings are among them, only the first cells of their
             columns are kept, since a row may have hundreds of them.
 

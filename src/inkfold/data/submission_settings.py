@@ -29,11 +29,11 @@ class Source:
     """What a submission is decided from, besides the sample and the settings.
 
     Attributes:
-        root: The data's root.
+        root: Absolute path of the folder of drawings.
         train_table: The table of the training drawings; None for class folders.
         test_table: The table of the test drawings; None where a folder lists them.
-        test: The test drawings.
-        classes: The classes.
+        test: The drawings that the submission answers, in the table's order.
+        classes: Names and numbers of the training classes.
     """
 
     root: Path
@@ -183,7 +183,7 @@ def propose_settings(options: DataOptions, train_table: Path | None) -> str:
     """Say how another form of submission is had where the data have no sample.
 
     Args:
-        options: How the data are read.
+        options: The user's options, with the section `submission`.
         train_table: The table of the training drawings, whose headings contests often use again; None for class folders.
     """
     header = () if train_table is None else header_of(train_table)

@@ -41,7 +41,7 @@ class TableProposal:
     """How a table may be read.
 
     Attributes:
-        table: The table.
+        table: The table whose columns are proposed.
         path: Its column of paths; None where none names files that exist.
         label: Its column of labels; None where none may be.
         labels: The labels in its first rows, in code point order.
@@ -80,7 +80,7 @@ def propose_table(table: Path, bases: Sequence[Path], boundary: Path) -> TablePr
     """Look which columns of a table are the paths and the labels.
 
     Args:
-        table: A CSV or Parquet file.
+        table: Absolute path of a CSV or Parquet file.
         bases: Folders that its paths may start from.
         boundary: The folder that no path may lead out of.
 
@@ -152,7 +152,7 @@ def propose_columns(table: Path, bases: Sequence[Path], boundary: Path, missing:
     """Propose the columns that a table has instead of those that are missing.
 
     Args:
-        table: The table.
+        table: The table whose columns are proposed.
         bases: Folders that its paths start from as the data are read; those in the boundary are tried, too.
         boundary: The folder that no path may lead out of.
         missing: The setting that names each missing column, by that column's name: `data.path_column`, ...

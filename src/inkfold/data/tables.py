@@ -100,7 +100,7 @@ def first_rows(path: Path, count: int) -> dict[str, list[str]]:
     """Read the first rows of a table, all columns, as text.
 
     Args:
-        path: Path of the table.
+        path: Absolute path of a CSV or Parquet file.
         count: Number of rows, at most.
 
     Returns:

@@ -60,7 +60,7 @@ def open_image(data: bytes) -> Image.Image:
     by Pillow from 11.3 on, or by the package pillow-avif-plugin.
 
     Args:
-        data: The file's bytes.
+        data: The whole file; its first bytes tell the format.
 
     Returns:
         The image, not yet loaded.

@@ -58,7 +58,7 @@ class _Page:
 
     Attributes:
         rows: Number of rows of cells, likewise `columns`.
-        block: Side of a cell in px.
+        block: Side of the square cells, in px of the page.
         lengths: Number of pixels of the page's sides: top, bottom, left, right.
         area: Each component's number of pixels with ink.
         band_area: Those of them in cells along the page's sides.

@@ -15,7 +15,7 @@ def header_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Yield the marker and the first and last byte's place of each segment's body, up to the first scan.
 
     Args:
-        data: The file's bytes.
+        data: The whole JPEG file, from its first marker.
 
     Yields:
         Marker (the byte after 0xff), start, and end, which is past the file's end where the file breaks off.
@@ -30,7 +30,7 @@ def count_scans(data: bytes, limit: int) -> int:
     """Count the scans up to the end of the image; bytes that look like scans in other segments or behind it don't count.
 
     Args:
-        data: The file's bytes.
+        data: The whole JPEG file, from its first marker.
         limit: The count at which it is enough to know that there are more.
 
     Returns:

@@ -31,7 +31,7 @@ def jpeg_orientation(data: bytes) -> int:
     """Read the orientation of a JPEG, wherever its segments stand before the first scan.
 
     Args:
-        data: The file's bytes.
+        data: The whole file, in any format that is read.
 
     Returns:
         1 to 8 as in TIFF 6.0; 1 where neither Exif nor XMP says anything.

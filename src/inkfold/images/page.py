@@ -18,7 +18,7 @@ class Page:
     of a page can be kept under the file's digest, whoever else has looked at the page.
 
     Args:
-        data: The file's bytes.
+        data: The whole file, in any format that is read.
         pixel_limit: The most pixels that the file's header may announce.
     """
 

@@ -84,7 +84,7 @@ def square_of(page: Page, options: ImageOptions) -> Pixels:
     """Turn a drawing's page into a square, as `read_drawing` does; several squares share the page's decode.
 
     Args:
-        page: The drawing's page.
+        page: The drawing's file, which is decoded if it wasn't yet.
         options: Size, colour, polarity, fit and interpolation of the square; their pixel limit is the page's.
 
     Returns:

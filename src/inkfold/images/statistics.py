@@ -41,7 +41,7 @@ def page_statistics(page: Page) -> Shaped[np.ndarray, ""]:
     """Compute the record of a page.
 
     Args:
-        page: The drawing's page.
+        page: The drawing's file, which is decoded if it wasn't yet.
 
     Returns:
         One record of `STATISTICS`.

@@ -73,7 +73,7 @@ def data_options(recipe: Recipe, *, with_submission: bool = True) -> DataOptions
     """Combine the recipe's section `data` with its column of groups and its section `submission`, for `read_dataset`.
 
     Args:
-        recipe: The recipe.
+        recipe: A validated recipe; its section `image` may leave things open.
         with_submission: Whether a submission will be written; otherwise no sample submission is read.
     """
     submission = recipe.submission if with_submission else SubmissionSettings(sample="none")

@@ -330,7 +330,7 @@ def image_options(recipe: Recipe, backbone: BackboneInfo, chosen: Mapping[str, A
     """Choose what the recipe leaves open of how drawings become squares.
 
     Args:
-        recipe: The recipe.
+        recipe: A validated recipe, whose `auto` may still be open.
         backbone: Decides the size and interpolation where the recipe doesn't; a grey backbone gets grey drawings.
         chosen: Settings that were chosen on the training drawings, `resize` and `paper`; without them, `auto` crops to the ink.
 
