@@ -47,8 +47,8 @@ log = logging.getLogger("inkfold.export")
 DRAWINGS_CHECKED = 500
 LARGEST_BYTES = 2**31 - 2**20  # protobuf's limit, and some room
 PHOTOGRAPHS = (
-    "photographs and scans of paper: the file takes drawings made on a screen as they are, and doesn't flatten paper as the run "
-    "does. Flatten such pages first (inkfold.images.preprocess.flatten_photographed), or export with --fitted"
+    "photographs and scans of paper: the file takes drawings made on a screen, and doesn't flatten paper as the run does. "
+    "Flatten such pages first (inkfold.images.preprocess.flatten_photographed), or export with --fitted"
 )
 POOLED_BY_WEIGHT = ("soft", "weighted", "greedy")
 
@@ -223,7 +223,9 @@ class _Exporter:
             about = replace(about, precision="int8")
         helper.set_model_props(model, {KEY: about.as_json()})
         data = self._bytes(model)
-        return data, Exported(out, len(data), about, parity, quantisation, tuple(_notes(self.predictor, self.options, self.image)))
+        return data, Exported(
+            out, len(data), about, parity, quantisation, tuple(_notes(self.predictor, self.options, self.image))
+        )
 
     def _check(self, data: bytes) -> tuple[Parity, About]:
         """Compare the file's predictions with the run's, and describe the file."""
@@ -311,7 +313,7 @@ class _Exporter:
 
 
 def _notes(predictor: Run | Ensemble, options: ExportOptions, image: ImageOptions) -> list[str]:
-    """Report the test-time views that were left out, with the accuracy that they gave, and what the file doesn't do to pages."""
+    """Report the test-time views that were left out, with the accuracy that they gave, and that paper isn't flattened."""
     notes = []
     if image.paper == "auto" and not options.fitted:
         notes.append(PHOTOGRAPHS)

@@ -15,6 +15,8 @@ MOST = 5
 HIGH_ACCURACY = 0.95
 OVERFITTING_NATS = 0.5
 MISCALIBRATED = 0.05
+PHOTOGRAPHED, SMALL = 0.05, 0.5  # of the drawings
+AUTO = {"paper": "auto", "resize": "auto"}
 CONFUSED_SHARE = 0.25
 WEAK_CLASSES = 5
 KEPT = ("folds.group_column", "backbone.weights", "backbone.mean", "backbone.std", "backbone.model_args")
@@ -44,6 +46,7 @@ def next_steps(run: RunFiles, classes: Sequence[ClassRow], pairs: Sequence[Confu
         return [Step("Add the drawings' classes", "Without true classes nothing can be measured.", None)]
     steps = [
         *_by_audit(run),
+        *_by_reading(run),
         *_by_backbone(run),
         *_by_weakness(run),
         *_by_overfitting(run),
@@ -86,6 +89,25 @@ def _by_audit(run: RunFiles) -> Iterator[Step]:
     problems += [_counted(len(labels["doubtful"]), "doubtful label")] if labels and labels["doubtful"] else []
     if problems:
         yield Step("Correct the data", f"{', '.join(problems)}. Shown below, the worst first.")
+
+
+def _by_reading(run: RunFiles) -> Iterator[Step]:
+    """Advise another way of reading pages where the recipe fixes one, and the statistics of the pages speak against it."""
+    pages, image = run.metrics.get("reading", {}).get("pages"), run.recipe.get("image", {})
+    if pages is None:
+        return
+    filled, photographed = pages["filled"], pages["photographed"]
+    changes = {
+        "paper": (image.get("paper") == "keep" and photographed >= PHOTOGRAPHED, f"{photographed:.0%} of them are photographed"),
+        "resize": (image.get("resize") in ("pad", "squash") and 1 - filled - photographed >= SMALL, f"only {filled:.0%} fill it"),
+    }
+    advised = {f"image.{key}={AUTO[key]}": words for key, (called_for, words) in changes.items() if called_for}
+    for setting, words in advised.items():
+        yield Step(
+            f"Read with {setting}",
+            f"The drawings lie on pages that the recipe reads as they are: {words}. `auto` compares both ways out of fold.",
+            _command(run, "train", str(run.path / "recipe.yaml"), [setting], "read", own=True),
+        )
 
 
 def _by_weakness(run: RunFiles) -> Iterator[Step]:

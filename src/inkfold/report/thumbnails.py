@@ -45,6 +45,7 @@ class Album:
         by_class: Image paths of training drawings by class name, in the order in which samples are taken.
         options: How drawings are resized to squares.
         why: Why there are no pictures, as a sentence; None if there are.
+        prefix: How the pictures' names begin, which tells the albums of a page apart.
     """
 
     def __init__(
@@ -53,8 +54,9 @@ class Album:
         by_class: Mapping[str, list[str]],
         options: ImageOptions,
         why: str | None = None,
+        prefix: str = "d",
     ) -> None:
-        self.why = why
+        self.why, self._prefix = why, prefix
         self.pictures: dict[tuple[str, str], Picture] = {}
         self._files, self._by_class, self._options = files, by_class, options
         self._missing: set[tuple[str, str]] = set()
@@ -90,7 +92,7 @@ class Album:
             return
         uri, grey = encode(pixels)
         self._left_bytes -= len(uri)
-        self.pictures[key] = Picture(f"d{len(self.pictures)}", uri, grey)
+        self.pictures[key] = Picture(f"{self._prefix}{len(self.pictures)}", uri, grey)
 
 
 def open_album(options: DataOptions, root: str | Path | None, fit: str, invert: str) -> Album:
