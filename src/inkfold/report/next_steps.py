@@ -16,7 +16,6 @@ HIGH_ACCURACY = 0.95
 OVERFITTING_NATS = 0.5
 MISCALIBRATED = 0.05
 PHOTOGRAPHED, SMALL = 0.05, 0.5  # of the drawings
-AUTO = {"paper": "auto", "resize": "auto"}
 CONFUSED_SHARE = 0.25
 WEAK_CLASSES = 5
 KEPT = ("folds.group_column", "backbone.weights", "backbone.mean", "backbone.std", "backbone.model_args")
@@ -92,22 +91,26 @@ def _by_audit(run: RunFiles) -> Iterator[Step]:
 
 
 def _by_reading(run: RunFiles) -> Iterator[Step]:
-    """Advise another way of reading pages where the recipe fixes one, and the statistics of the pages speak against it."""
+    """Advise `auto` where the recipe fixes how pages are read, and what is known of the pages speaks against it."""
     pages, image = run.metrics.get("reading", {}).get("pages"), run.recipe.get("image", {})
     if pages is None:
         return
     filled, photographed = pages["filled"], pages["photographed"]
-    changes = {
-        "paper": (image.get("paper") == "keep" and photographed >= PHOTOGRAPHED, f"{photographed:.0%} of them are photographed"),
-        "resize": (image.get("resize") in ("pad", "squash") and 1 - filled - photographed >= SMALL, f"only {filled:.0%} fill it"),
-    }
-    advised = {f"image.{key}={AUTO[key]}": words for key, (called_for, words) in changes.items() if called_for}
-    for setting, words in advised.items():
-        yield Step(
-            f"Read with {setting}",
-            f"The drawings lie on pages that the recipe reads as they are: {words}. `auto` compares both ways out of fold.",
-            _command(run, "train", str(run.path / "recipe.yaml"), [setting], "read", own=True),
+    if image.get("paper") == "keep" and photographed >= PHOTOGRAPHED:
+        yield _reading_step(
+            run, "paper", f"{photographed:.0%} of the drawings are photographed or scanned, and the paper is kept."
         )
+    if image.get("resize") == "pad" and 1 - filled - photographed >= SMALL:
+        small = (
+            f"{1 - filled - photographed:.0%} of the drawings fill less than four fifths of their page, and none is cropped."
+        )
+        yield _reading_step(run, "resize", small)
+
+
+def _reading_step(run: RunFiles, key: str, why: str) -> Step:
+    setting = f"image.{key}=auto"
+    command = _command(run, "train", str(run.path / "recipe.yaml"), [setting], key, own=True)
+    return Step(f"Try {setting}", f"{why} It compares both ways out of fold, and takes the better one.", command)
 
 
 def _by_weakness(run: RunFiles) -> Iterator[Step]:
