@@ -38,6 +38,17 @@ the same drawings in class folders, with one thing changed. There are five folds
 
 {tables}
 
+## Blank drawings
+
+A page is blank if nothing stands out from its own light and grain but a few specks. The rule errs on one side: no
+drawing, were it a single short thin stroke in hard pencil, is called blank. Training leaves blank drawings out
+(`data.on_blank=skip`, the default), except those of a class most of whose drawings are blank, which then are what the
+class looks like, such as an empty box of a form. `data.on_blank=keep` trains on all of them, `data.on_blank=error`
+stops the run. Test drawings keep their rows whatever is set, and `inkfold predict` marks them in the column `blank`
+(`--on-blank skip` leaves their cells empty).
+
+{blank}
+
 ## Image files
 
 The file stands in the place of the first training drawing. For files that are read, the last column compares the
@@ -56,10 +67,12 @@ def main() -> None:
     """Make and check all cases, print the document."""
     tables = [(title, *judge(make)) for title, make in table_cases().items()]
     images = [(title, *judge_image(name, data)) for title, (name, data) in image_cases().items()]
+    blank = [(title, *judge(make)) for title, make in blank_cases().items()]
     text = DOCUMENT.format(
         shown=20,
         side=SIDE_PX,
         tables=markdown(("case", "what inkfold says", "what is read"), tables),
+        blank=markdown(("case", "what inkfold says", "what is read"), blank),
         images=markdown(("file", "what inkfold says", "what comes out"), images),
     )
     print(text, end="")
@@ -114,7 +127,7 @@ def code(line: str) -> str:
 
 def table_cases() -> Mapping[str, Make]:
     """Give every case of files and tables."""
-    return {**file_cases(), **label_cases(), **row_cases(), **whole_cases()}
+    return {**file_cases(), **folder_cases(), **label_cases(), **row_cases(), **whole_cases()}
 
 
 def file_cases() -> dict[str, Make]:
@@ -131,6 +144,26 @@ def file_cases() -> dict[str, Make]:
         "a link that leads out of the root": with_link,
         "a `..` path that leads out of the root": lambda root: with_row(root, "cat,../../secret.png,0"),
         "an absolute path": lambda root: with_row(root, "cat,/etc/passwd,0"),
+    }
+
+
+def folder_cases() -> dict[str, Make]:
+    """Which folders are classes, and which are parts."""
+    return {
+        "folders of people above the class folders": lambda root: in_folders(root, "user.{who}/{class_name}"),
+        "two levels of folders, either of which may be the class": lambda root: in_folders(root, "{kind}/{class_name}"),
+        "`test/` with drawings beside class folders": lambda root: folders(put(root / "test/1.png", drawing(99)).parents[1]),
+        "one class in two spellings": lambda root: folders(put(root / "Cat/9.png", drawing(99)).parents[1]),
+        "labels in the file names, no class folders": lambda root: in_folders(root, "", name="{class_name}_{number}"),
+    }
+
+
+def blank_cases() -> dict[str, Make]:
+    """Drawings without ink."""
+    return {
+        "a blank training drawing": lambda root: with_blank(root, "train/cat/1.png"),
+        "a blank test drawing": lambda root: with_blank(root, "test/1.png"),
+        "a class most of whose drawings are blank": lambda root: with_blank(root, *(f"train/cat/{i}.png" for i in (1, 2, 3))),
     }
 
 
@@ -194,6 +227,9 @@ def broken_images() -> dict[str, tuple[str, bytes]]:
         **cut,
         "a web page named `.jpg`": ("x.jpg", page),
         "a text file named `.png`": ("x.png", b"see the other folder"),
+        "a Git LFS pointer": ("x.png", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"),
+        "an SVG named `.png`": ("x.png", b"<svg xmlns='http://www.w3.org/2000/svg'><path d='M0 0L9 9'/></svg>"),
+        "a ZIP archive named `.png`": ("x.png", b"PK\x03\x04" + bytes(30)),
         "more pixels than the limit: PNG of 9000 x 9000": ("x.png", encoded(Image.new("1", (9000, 9000)), "PNG")),
         "a bomb: PNG of 20000 x 20000": ("x.png", encoded(Image.new("1", (20_000, 20_000)), "PNG")),
     }
@@ -210,6 +246,10 @@ def odd_images() -> dict[str, tuple[str, bytes]]:
         "1-bit PNG": ("x.png", encoded(grey.convert("1", dither=Image.Dither.NONE), "PNG")),
         "palette with a transparent paper": ("x.gif", transparent_palette(grey)),
         "16-bit grey PNG": ("x.png", encoded(Image.fromarray(np.asarray(grey).astype(np.uint16) * 257), "PNG")),
+        "16-bit grey PNG with the values of 12 bits": (
+            "x.png",
+            encoded(Image.fromarray(np.asarray(grey).astype(np.uint16) * 16), "PNG"),
+        ),
         "CMYK JPEG": ("x.jpg", encoded(grey.convert("RGB").convert("CMYK"), "JPEG", quality=95)),
         "grey in three channels": ("x.png", encoded(grey.convert("RGB"), "PNG")),
         "black strokes on transparent": ("x.png", encoded(Image.merge("LA", (black, alpha)), "PNG")),
@@ -273,6 +313,25 @@ def folders(root: Path, suffix: str = ".png") -> None:
     """Write the drawings in class folders."""
     for number in range(10):
         put(root / CLASSES[number // 5] / f"{number % 5 + 1}{suffix}", drawing(number))
+
+
+def in_folders(root: Path, form: str, name: str = "{number}") -> None:
+    """Write the drawings in folders whose names a form gives."""
+    for number in range(20):
+        words = {
+            "who": number // 2 % 5,
+            "class_name": CLASSES[number % 2],
+            "kind": ("pen", "brush")[number // 10],
+            "number": number,
+        }
+        put(root / form.format(**words) / f"{name.format(**words)}.png", drawing(number))
+
+
+def with_blank(root: Path, *names: str) -> None:
+    """Take the ink from some drawings of a competition."""
+    competition(root)
+    for place, name in enumerate(names):
+        (root / name).write_bytes(encoded(Image.new("L", (64 + place, 64), 255), "PNG"))
 
 
 def competition(

@@ -25,7 +25,7 @@ from inkfold.evaluation.metrics import wilson_interval
 from inkfold.evaluation.predictions import Predictions
 from toy_votes import NAMES, some_members, some_probs, without_out_of_fold
 
-SUMMARY = DataSummary(60, {"train": 0, "test": 0}, "kfold")
+SUMMARY = DataSummary(60, {"train": 0, "test": 0}, {"train": 0, "test": 0}, "kfold")
 UNFITTED = ("soft", "hard", "geometric", "rank")
 
 
@@ -322,18 +322,13 @@ def test_without_out_of_fold_predictions_members_and_votes_are_measured_on_label
 
 
 def test_a_holdouts_drawings_are_one_fold(tmp_path):
-    summary = DataSummary(300, {"train": 2, "test": 1}, "holdout")
+    summary = DataSummary(300, {"train": 2, "test": 1}, {"train": 0, "test": 0}, "holdout")
     written(tmp_path, some_members(), VoteSettings(), summary=summary)
     metrics = read(tmp_path / "metrics.json")
     assert metrics["split"] == "holdout"
     assert [(fold["fold"], fold["n"], fold["n_train"]) for fold in metrics["folds"]] == [(0, 60, 240)]
-    assert metrics["data"] == {
-        "n_train": 300,
-        "n_test": 24,
-        "num_classes": 3,
-        "skipped": {"train": 2, "test": 1},
-        "blank": {"train": 0, "test": 0},
-    }
+    left_out = {"skipped": {"train": 2, "test": 1}, "blank": {"train": 0, "test": 0}}
+    assert metrics["data"] == {"n_train": 300, "n_test": 24, "num_classes": 3, **left_out}
     assert set(Predictions.load(tmp_path / "predictions/out_of_fold.parquet").folds.tolist()) == {0}
 
 

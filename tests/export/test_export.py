@@ -6,6 +6,8 @@ import onnx
 import pytest
 from safetensors import safe_open
 
+from inkfold.augment.photographs import photograph
+from inkfold.augment.rng import Draws
 from inkfold.cli.main import main
 from inkfold.ensemble.build import vote
 from inkfold.ensemble.model import load_run
@@ -14,13 +16,14 @@ from inkfold.export import export, model_graph
 from inkfold.export.export import SET, ExportOptions, export_onnx, export_safetensors, export_set
 from inkfold.export.metadata import read_about
 from inkfold.export.verify import QuantisationCheck, in_float32, open_session, predict_in_batches
-from inkfold.images.preprocess import ImageOptions, preprocess
+from inkfold.images.preprocess import ImageOptions, flatten_photographed, preprocess
 from inkfold.pipeline.train import train
 from inkfold.storage.files import TEMP_MARK
 from toy import CLASSES, RECIPE, inkfold, toy_data, toy_recipe
 
 TUNED = RECIPE.replace("batch_size: 16}", "batch_size: 16, train: last_blocks}") + "finetune: {epochs: 1, batch_size: 9}\n"
 TUNED = TUNED.replace("{k: 3}", "{k: 2}")  # each fold's own backbone is traced
+CROPPED = RECIPE.replace("resize: pad, paper: keep", "resize: crop_to_ink, paper: auto")
 CONVOLUTIONS = 15  # of test_resnet
 VOTES = [{"method": "soft"}, {"method": "weighted", "calibrate": True}, {"method": "hard", "within": "hard"}]
 HEADS = {
@@ -149,11 +152,23 @@ def test_random_test_time_views_are_refused_or_left_out_with_their_measured_gain
 
 
 def test_a_file_crops_to_the_ink_as_its_run_does(runs, tmp_path):
-    run_dir = runs("crop", RECIPE.replace("resize: pad", "resize: crop_to_ink"))
-    exported = export_onnx(run_dir, tmp_path / "model.onnx")
+    exported = export_onnx(runs("crop", CROPPED), tmp_path / "model.onnx")
     assert (exported.about.fitted, exported.parity.agreement) == (False, 1.0)
-    expected = in_float32(load_run(run_dir)).predict_proba(drawings())
+    expected = in_float32(load_run(runs("crop"))).predict_proba(drawings())
     given = predict_in_batches(open_session((tmp_path / "model.onnx").read_bytes()), drawings())
+    np.testing.assert_allclose(given, expected, atol=2e-3)
+
+
+def test_a_photograph_is_answered_as_by_the_run_once_it_is_flattened_and_the_export_says_so(runs, tmp_path):
+    exported = export_onnx(runs("crop", CROPPED), tmp_path / "model.onnx")
+    assert exported.about.image["paper"] == "auto"
+    assert "flatten_photographed" in exported.notes[0]
+    image = ImageOptions.from_key(exported.about.image)
+    taken = [photograph(page, "photographed", Draws(b"%d" % i)) for i, page in enumerate(drawings()[:2])]
+    flat = [flatten_photographed(page, image) for page in taken]
+    assert all(after is not before for after, before in zip(flat, taken, strict=True))
+    expected = in_float32(load_run(runs("crop"))).predict_proba(taken)
+    given = predict_in_batches(open_session((tmp_path / "model.onnx").read_bytes()), flat)
     np.testing.assert_allclose(given, expected, atol=2e-3)
 
 
@@ -162,7 +177,7 @@ def test_flattened_paper_is_refused_unless_the_file_takes_squares(runs, tmp_path
     with pytest.raises(ExportError, match="--fitted"):
         export_onnx(run_dir, tmp_path / "model.onnx")
     exported = export_onnx(run_dir, tmp_path / "model.onnx", ExportOptions(fitted=True))
-    assert (exported.about.fitted, exported.parity.agreement) == (True, 1.0)
+    assert (exported.about.fitted, exported.parity.agreement, exported.notes) == (True, 1.0, ())
     squares = [preprocess(one, ImageOptions.from_key(exported.about.image)) for one in drawings()]
     expected = in_float32(load_run(run_dir)).predict_proba(drawings())
     given = predict_in_batches(open_session((tmp_path / "model.onnx").read_bytes()), squares)

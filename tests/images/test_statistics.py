@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from inkfold.images.page import Page
-from inkfold.images.statistics import PERCENTILES, STATISTICS, page_statistics
+from inkfold.images.statistics import PERCENTILES, STATISTICS, ink_fill, page_statistics
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -60,3 +60,10 @@ def test_a_blank_page_has_no_box():
 @pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (3000, 1), (2, 2, 3), (1, 1, 3)])
 def test_any_shape_has_a_record(shape):
     assert of(np.zeros(shape, np.uint8))["blank"] == 1
+
+
+def test_a_drawing_fills_its_page_by_its_longer_side_and_a_blank_page_is_filled():
+    page = np.full((100, 200), 255, np.uint8)
+    page[10:20, 40:140] = 0
+    drawn, blank = of(page), np.full((), np.nan, STATISTICS)
+    np.testing.assert_allclose(ink_fill(np.array([drawn, blank])), [0.5, 1.0], atol=0.02)

@@ -1,7 +1,11 @@
+import base64
+import io
 import re
 
+import numpy as np
 from PIL import Image
 
+from inkfold.audit.changed_pages import ChangedPage, ChangedPages
 from inkfold.audit.check import Checkup
 from inkfold.data.dataset import read_dataset
 from inkfold.data.duplicate_groups import CopyGroup, DuplicateImage
@@ -23,9 +27,10 @@ def group(tmp_path, part="train", name="a.png"):
     )
 
 
-def written(tmp_path, groups, problems=()):
+def written(tmp_path, groups, problems=(), pages=None):
     dataset = read_dataset(toy_data(tmp_path / "data"))
-    write_check_page(tmp_path / "page.html", Checkup(dataset, tuple(problems), {"n_train": 3, NASTY: NASTY}, tuple(groups)))
+    counts = {"n_train": 3, NASTY: NASTY}
+    write_check_page(tmp_path / "page.html", Checkup(dataset, tuple(problems), counts, tuple(groups), pages))
     return (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
@@ -55,3 +60,23 @@ def test_the_page_is_bounded_and_says_so(tmp_path):
     page = written(tmp_path, [group(tmp_path)] * (MOST_GROUPS + 1))
     assert page.count('<div class="card">') == MOST_GROUPS
     assert f"The first {MOST_GROUPS} of {MOST_GROUPS + 1} groups" in page
+
+
+def test_pages_that_reading_changes_are_shown_before_and_after(tmp_path):
+    small = np.full((400, 400), 255, np.uint8)
+    small[20:100, 20:24] = 0
+    Image.fromarray(small).save(tmp_path / "small.png")
+    shown = ChangedPage("train", NASTY, str(tmp_path / "small.png"), photographed=False, fill=0.2)
+    gone = ChangedPage("test", "gone.png", str(tmp_path / "gone.png"), photographed=True, fill=1.0)
+    page = written(tmp_path, [], pages=ChangedPages(1200, 7, 1, (shown, gone)))
+    assert "Of 1,200 drawings 7 are photographed or scanned, and 1 others" in page
+    assert f"fills 20% of its page: {ESCAPED} (train)" in page
+    assert "gone.png" not in page
+    pictures = [base64.b64decode(text) for text in re.findall(r'href="data:image/\w+;base64,([^"]+)"', page)]
+    before, after = (np.asarray(Image.open(io.BytesIO(data)).convert("L")) for data in pictures)
+    assert (before < 128).any(1).sum() < 0.25 * len(before)
+    assert (after < 128).any(1).sum() > 0.85 * len(after)
+
+
+def test_without_changed_pages_there_is_no_section_about_them(tmp_path):
+    assert 'id="pages"' not in written(tmp_path, [], pages=ChangedPages(3, 0, 0, ()))

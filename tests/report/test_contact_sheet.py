@@ -58,6 +58,25 @@ def test_large_views_are_reduced_on_the_sheet_alone(tmp_path):
     assert CELL_PX < sheet.width < 400
 
 
+def test_pages_that_reading_changes_stand_before_what_is_read_of_them(tmp_path):
+    recipe = settled(tmp_path, "image.size=64", "backbone.interpolation=bicubic", "image.resize=auto", "image.paper=auto")
+    files = sorted((tmp_path / "data/train").rglob("*.png"))
+    for path in files:
+        with Image.open(path) as drawing:
+            page = Image.new("L", (200, 200), 255)
+            page.paste(drawing.convert("L"), (10, 120))
+        page.save(path)
+    [column] = write_preview(recipe, tmp_path / "sheet.png", rows=3)
+    sheet = np.asarray(opened(tmp_path / "sheet.png", "L")[0])
+    top = len(sheet) - 3 * (64 + GAP_PX)
+    right = sheet[top : top + 64, -64 - GAP_PX : -GAP_PX]
+    left = sheet[top : top + 64, -2 * (64 + GAP_PX) : -64 - 2 * GAP_PX]
+    for square, options in ((left, ImageOptions(size_px=64)), (right, ImageOptions(size_px=64, resize="crop_to_ink"))):
+        read = [read_drawing(path.read_bytes(), options).astype(int) for path in files]
+        assert min(np.abs(square - one).max() for one in read) <= 1
+    assert column.view == IDENTITY
+
+
 def test_broken_drawings_are_passed_over_and_none_at_all_is_an_error(tmp_path):
     recipe = settled(tmp_path)
     files = sorted((tmp_path / "data/train").rglob("*.png"))

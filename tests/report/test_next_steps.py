@@ -78,6 +78,24 @@ def test_the_greatest_weakness_gives_its_own_command(tmp_path):
     assert "60.0 % to 20.0 %" in step.why
 
 
+def test_fixed_readings_that_do_not_suit_the_pages_call_for_auto(tmp_path):
+    recipe = {"data": {"root": "some data"}, "backbone": {"name": "test_resnet"}}
+    predictions = made_up(PATHS, TARGETS, NAMES, folds=np.arange(N) % 5)
+    cases = [
+        ({"resize": "pad", "paper": "auto"}, {"filled": 0.3, "photographed": 0.1}, ["resize"]),
+        ({"resize": "auto", "paper": "keep"}, {"filled": 0.3, "photographed": 0.1}, ["paper"]),
+        ({"resize": "pad", "paper": "auto"}, {"filled": 0.6, "photographed": 0.0}, []),
+        ({"resize": "pad", "paper": "auto"}, {"filled": 0.1, "photographed": 0.5}, []),  # whose ink isn't known
+        ({"resize": "auto", "paper": "keep"}, {"filled": 0.9, "photographed": 0.01}, []),
+    ]
+    for number, (image, pages, keys) in enumerate(cases):
+        metrics = {"reading": {"pages": pages, "reason": "reading: so"}}
+        out = write_run(tmp_path / str(number), "d", predictions, recipe={**recipe, "image": image}, metrics=metrics)
+        steps = [step for step in steps_of(out) if step.what.startswith("Try image.")]
+        assert titles(steps) == [f"Try image.{key}=auto" for key in keys]
+        assert all(f" image.{key}=auto out={out}-{key}" in step.command for key, step in zip(keys, steps, strict=True))
+
+
 def test_what_an_audit_found_comes_first(tmp_path):
     out = run(tmp_path)
     write_json(out / "audit.json", audit(PATHS[:3], NAMES))

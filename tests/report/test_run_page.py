@@ -63,3 +63,14 @@ def test_stages_of_the_curriculum_end_where_the_next_begins(shown):
         ("1–2", "none"),
         ("3–6", "hflip@0.5, 4 views"),
     ]
+
+
+def test_how_pages_are_read_is_a_fact_of_the_run_where_it_was_chosen(tmp_path):
+    data = toy_data(tmp_path / "data")
+    predictions = made_up([f"{i}.png" for i in range(12)], np.arange(12) % 3, CLASSES, folds=np.arange(12) % 2)
+    metrics = {"reading": {"pages": {"filled": 1.0, "photographed": 0.0}, "reason": "reading: image.resize=pad; for reasons"}}
+    album = open_album(DataOptions(), data, "pad", "auto")
+    chosen = run_view(open_run_files(write_run(tmp_path / "chosen", data, predictions, metrics=metrics)), album)
+    assert ("reading", "image.resize=pad; for reasons") in chosen["facts"]
+    fixed = run_view(open_run_files(write_run(tmp_path / "fixed", data, predictions)), album)
+    assert "reading" not in dict(fixed["facts"])

@@ -4,6 +4,8 @@ import io
 import numpy as np
 from PIL import Image
 
+from inkfold.augment.photographs import photograph
+from inkfold.augment.rng import Draws
 from inkfold.data.dataset import DataOptions
 from inkfold.images.preprocess import ImageOptions, read_drawing
 from inkfold.report import thumbnails
@@ -27,6 +29,18 @@ def test_a_picture_is_the_drawing_as_the_run_reads_it_in_sixteen_greys(tmp_path)
     expected = read_drawing(path.read_bytes(), ImageOptions(size_px=SIDE_PX))
     assert picture.grey
     assert np.abs(decoded(picture.uri)[..., 0].astype(int) - expected).max() <= 9  # half of 255 / 15
+
+
+def test_photographed_paper_is_flattened_where_the_run_flattens_it(tmp_path):
+    data = toy_data(tmp_path / "data")
+    path = data / "train/fish/sketch_0.png"
+    drawing = np.asarray(Image.open(path).convert("L"))
+    Image.fromarray(photograph(drawing, "photographed", Draws(b"1"), 320)).save(path)
+    levels = {}
+    for paper in ("keep", "auto"):
+        shown = open_album(DataOptions(), data, "pad", "auto", paper).show("fish/sketch_0.png")
+        levels[paper] = np.median(decoded(shown.uri))
+    assert levels["keep"] < 240 < levels["auto"]
 
 
 def test_colour_is_kept():

@@ -84,6 +84,15 @@ def test_trials_and_the_comparison_are_of_drawings_as_they_are(data):
     assert len(made._inputs) == 1, "no views are computed for what isn't asked"
 
 
+def test_trials_that_read_pages_otherwise_have_features_of_their_own_for_the_same_drawings(data):
+    plain, made = objective(data, "image.resize=pad")
+    cropped = settle_recipe(yaml.safe_load(RECIPE), ("image.resize=crop_to_ink",), data)
+    made.evaluate_trials([Candidate(None, {}, recipe) for recipe in (plain, cropped)], lambda *_: True)
+    padded, cut = (made._inputs_of(recipe) for recipe in (plain, cropped))
+    assert (padded.prepared.digests == cut.prepared.digests).all()
+    assert (padded.features.read() != cut.features.read()).any()
+
+
 def test_the_best_epoch_is_not_chosen_by_the_drawings_set_aside(data, monkeypatch):
     plain, made = objective(data, "train_head.keep=best")
     seen = []

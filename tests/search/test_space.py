@@ -176,3 +176,13 @@ def test_journals_name_keys_as_they_did_when_studies_were_begun():
     assert study_name("train_head.lr").split(".") == ["fit", "lr"]
     assert study_name("image.resize").split(".") == ["image", "fit"]
     assert study_name("head.dropout") == "head.dropout"
+
+
+def test_how_pages_are_read_can_be_searched():
+    readings = {"image.resize": ["auto", "pad", "crop_to_ink"], "image.paper": ["auto", "keep", "flatten"]}
+    raw, space = spaced({key: {"choices": choices} for key, choices in readings.items()})
+    drawn = suggested(space, raw, 40)
+    for key, choices in readings.items():
+        assert {values[key] for values in drawn} == set(choices)
+    assert default_values(space, raw) == {"image.fit": '"auto"', "image.paper": '"auto"'}
+    assert "Input should be" in problems({"image.paper": {"choices": ["crumple"]}})[0]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Shaped
 
+from inkfold.audit.changed_pages import ChangedPages, find_changed_pages, pages_in_words
 from inkfold.data.blank import blank_problems, find_left_out
 from inkfold.data.dataset import DataOptions, Dataset, few_drawings, read_dataset
 from inkfold.data.duplicate_groups import CopyGroup, count_groups, counts_in_words, find_groups, group_problems
@@ -44,12 +45,14 @@ class Checkup:
         problems: Everything that is wrong: errors, which hinder training, and warnings, which don't.
         counts: Numbers of drawings, classes, broken files and duplicates, by name.
         groups: Groups of duplicates; None where duplicates were not searched.
+        pages: The pages that reading changes; None where duplicates were not searched, as it takes the cache too.
     """
 
     dataset: Dataset
     problems: tuple[Problem, ...]
     counts: dict[str, Any]
     groups: tuple[CopyGroup, ...] | None = None
+    pages: ChangedPages | None = None
 
     @property
     def ok(self) -> bool:
@@ -68,6 +71,7 @@ class Checkup:
         words = {
             "drawings_per_class": lambda counts: ", ".join(f"{name} {count:g}" for name, count in counts.items()),
             "duplicates_found": counts_in_words,
+            "pages": pages_in_words,
         }
         return {name: words.get(name, str)(count) for name, count in self.counts.items() if name != "class_names"}
 
@@ -134,7 +138,9 @@ def check_data(
         return Checkup(dataset, tuple(problems), counts)
     groups = find_groups(dataset, [one.digests for one in decoded.values()], stores[0], progress)
     problems += group_problems(groups)
-    return Checkup(dataset, tuple(problems), {**counts, "duplicates_found": count_groups(groups)}, tuple(groups))
+    pages = _changed_pages(dataset, decoded, stores[1])
+    counts |= {"duplicates_found": count_groups(groups), "pages": pages.counts}
+    return Checkup(dataset, tuple(problems), counts, tuple(groups), pages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +189,14 @@ def _decode(
         blank[whole] = stores[1].blank(digests[whole])
     reported = [(kind, str(drawings.image_paths[row]), text) for row, kind, text in sorted(broken)]
     return _Decoded(digests, blank, reported)
+
+
+def _changed_pages(dataset: Dataset, decoded: Mapping[str, _Decoded], statistics: StatisticsStore) -> ChangedPages:
+    """Find the pages that reading changes, by the statistics that decoding has stored."""
+    parts = {part: table for part, table in (("train", dataset.train), ("test", dataset.test)) if table is not None}
+    digests = {part: decoded[part].digests for part in parts}
+    records = {part: statistics.read(own[own != b""]) for part, own in digests.items()}
+    return find_changed_pages(parts, digests, records)
 
 
 def _blank_problems(dataset: Dataset, decoded: Mapping[str, _Decoded], options: DataOptions) -> list[Problem]:

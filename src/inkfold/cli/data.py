@@ -21,7 +21,7 @@ def check(
     settings: Annotated[list[str], settings_argument("Keys of the recipe's data section, and k=FOLDS.")],
     *,
     as_json: AsJson = False,
-    html: Annotated[Path | None, typer.Option(help="Write a page with pictures of the duplicates.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with pictures: how pages are read, and duplicates.")] = None,
     no_duplicates: Annotated[
         bool, typer.Option("--no-duplicates", help="Don't look for duplicates; then nothing is written at all.")
     ] = False,

@@ -35,7 +35,7 @@ from inkfold.export.verify import (
 )
 from inkfold.features.extractor import Extractor
 from inkfold.images.decode import Pixels
-from inkfold.images.preprocess import ImageOptions, preprocess, stack_squares
+from inkfold.images.preprocess import ImageOptions, flatten_photographed, preprocess, stack_squares
 from inkfold.models.backbone import NetworkInput, choose_device
 from inkfold.pipeline.run import Run, prediction_views
 from inkfold.runtime.progress import Progress, silent
@@ -46,6 +46,10 @@ log = logging.getLogger("inkfold.export")
 
 DRAWINGS_CHECKED = 500
 LARGEST_BYTES = 2**31 - 2**20  # protobuf's limit, and some room
+PHOTOGRAPHS = (
+    "photographs and scans of paper: the file takes drawings made on a screen, and doesn't flatten paper as the run does. "
+    "Flatten such pages first (inkfold.images.preprocess.flatten_photographed), or export with --fitted"
+)
 POOLED_BY_WEIGHT = ("soft", "weighted", "greedy")
 
 
@@ -219,7 +223,9 @@ class _Exporter:
             about = replace(about, precision="int8")
         helper.set_model_props(model, {KEY: about.as_json()})
         data = self._bytes(model)
-        return data, Exported(out, len(data), about, parity, quantisation, tuple(_notes(self.predictor, self.options)))
+        return data, Exported(
+            out, len(data), about, parity, quantisation, tuple(_notes(self.predictor, self.options, self.image))
+        )
 
     def _check(self, data: bytes) -> tuple[Parity, About]:
         """Compare the file's predictions with the run's, and describe the file."""
@@ -290,8 +296,9 @@ class _Exporter:
         return quantised
 
     def _model_inputs(self, pixels: Sequence[Pixels]) -> list[Pixels]:
-        """Turn decoded drawings into what the file takes: squares or whole pictures."""
-        return [preprocess(drawing, self.image) for drawing in pixels] if self.options.fitted else list(pixels)
+        """Turn decoded drawings into what the file takes: squares, or whole pages, of which photographed ones are flattened."""
+        prepare = preprocess if self.options.fitted else flatten_photographed
+        return [prepare(drawing, self.image) for drawing in pixels]
 
     def _bytes(self, model: onnx.ModelProto) -> bytes:
         size = model.ByteSize()
@@ -305,9 +312,11 @@ class _Exporter:
         return data
 
 
-def _notes(predictor: Run | Ensemble, options: ExportOptions) -> list[str]:
-    """Report the test-time views that were left out, and the accuracy that they gave."""
+def _notes(predictor: Run | Ensemble, options: ExportOptions, image: ImageOptions) -> list[str]:
+    """Report the test-time views that were left out, with the accuracy that they gave, and that paper isn't flattened."""
     notes = []
+    if image.paper == "auto" and not options.fitted:
+        notes.append(PHOTOGRAPHS)
     for run in runs_of(predictor):
         views = prediction_views(run.recipe)
         if options.views or views == (IDENTITY,):

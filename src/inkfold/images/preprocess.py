@@ -224,15 +224,24 @@ def ink_box(pixels: Pixels) -> "Box | None":
 
 def on_paper(pixels: Pixels, options: ImageOptions) -> Pixels:
     """Turn a picture to dark ink on light paper, and crop it to the ink if the options say so; it isn't resized yet."""
-    if options.paper != "keep":
-        pixels = _flattened(pixels, options)
+    pixels = flatten_photographed(pixels, options)
     if options.invert == "auto" and is_light_on_dark(pixels):
         pixels = inverted(pixels)
     return crop_to_ink(pixels) if options.resize == "crop_to_ink" else pixels
 
 
-def _flattened(pixels: Pixels, options: ImageOptions) -> Pixels:
-    """Flatten the paper of photographed pages, or of all pages if the options say so."""
+def flatten_photographed(pixels: Pixels, options: ImageOptions) -> Pixels:
+    """Flatten the paper of a photographed or scanned page: what an exported file can't do, and its caller does first.
+
+    Args:
+        pixels: A decoded page, (h, w), or (h, w, 3) in RGB order.
+        options: `paper` decides: `auto` flattens photographed pages, `flatten` all, `keep` none.
+
+    Returns:
+        The flattened page, at most 1280 px long; a page that isn't flattened is returned itself.
+    """
+    if options.paper == "keep":
+        return pixels
     from inkfold.images.paper import flatten_paper, is_photographed  # noqa: PLC0415 - OpenCV: 160 ms
 
     return flatten_paper(pixels) if options.paper == "flatten" or is_photographed(pixels) else pixels

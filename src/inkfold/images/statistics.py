@@ -7,7 +7,7 @@ pages are cropped and cleaned.
 import math
 
 import numpy as np
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Float32, Shaped, UInt8
 
 from inkfold.images.blank import is_blank
 from inkfold.images.decode import Pixels, to_grey
@@ -64,6 +64,22 @@ def page_statistics(page: Page) -> Shaped[np.ndarray, ""]:
         is_photographed(pixels),
     )
     return np.array(figures, STATISTICS)
+
+
+def ink_fill(records: Shaped[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
+    """Return how much of its page each drawing fills, by its longer side.
+
+    Args:
+        records: Records of `STATISTICS`.
+
+    Returns:
+        The longer side of the ink's box, as a share of the page's longer side, in 0..1; 1 for pages without ink.
+    """
+    high = (records["bottom"] - records["top"]) * records["height"]
+    wide = (records["right"] - records["left"]) * records["width"]
+    share: np.ndarray = np.maximum(high, wide) / np.maximum(records["height"], records["width"])
+    share[np.isnan(share)] = 1.0
+    return share
 
 
 def _box(ink: UInt8[np.ndarray, "h w"]) -> tuple[float, float, float, float]:

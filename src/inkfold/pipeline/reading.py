@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int64, Shaped
+from jaxtyping import Bool, Int64
 
 from inkfold.augment.views import IDENTITY
 from inkfold.config.sections import TrainHeadSettings
@@ -19,6 +19,7 @@ from inkfold.evaluation.metrics import paired_difference
 from inkfold.features.extractor import Extractor
 from inkfold.heads.training_set import TrainingSet
 from inkfold.images.preprocess import ImageOptions
+from inkfold.images.statistics import ink_fill
 from inkfold.pipeline.build import TrainingPlan
 from inkfold.pipeline.prepare import Prepared
 from inkfold.runtime.cost import Cost
@@ -66,7 +67,7 @@ def choose_reading(plan: TrainingPlan, prepared: Prepared, cost: Cost, progress:
     image = plan.extractor.image
     records = plan.extractor.statistics().read(prepared.digests)
     taken = records["photographed"] > 0  # whose ink is not known before they are flattened
-    filled, photographed = float(np.mean((_fill(records) >= FILLED) & ~taken)), float(np.mean(taken))
+    filled, photographed = float(np.mean((ink_fill(records) >= FILLED) & ~taken)), float(np.mean(taken))
     others = {}
     if plan.recipe.image.resize == "auto" and filled < FILLED_SHARE:
         others["image.resize=pad"] = image.model_copy(update={"resize": "pad"})
@@ -87,15 +88,6 @@ def choose_reading(plan: TrainingPlan, prepared: Prepared, cost: Cost, progress:
     about["reason"] = _reason(about, plan)
     log.info("%s", about["reason"])
     return Reading(image, about)
-
-
-def _fill(records: Shaped[np.ndarray, " n"]) -> Shaped[np.ndarray, " n"]:
-    """The longer side of each drawing's ink, as a share of the page's longer side; pages without ink count as filled."""
-    high = (records["bottom"] - records["top"]) * records["height"]
-    wide = (records["right"] - records["left"]) * records["width"]
-    share: np.ndarray = np.maximum(high, wide) / np.maximum(records["height"], records["width"])
-    share[np.isnan(share)] = 1.0
-    return share
 
 
 def _compare(

@@ -28,6 +28,8 @@ FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 DRAWS_PER_STAGE = 3
 CELL_PX = 160  # larger views are reduced for the sheet
 GAP_PX, FONT_PX, LINE_PX = 6, 12, 15
+PAGE, AS_READ = "the page as the file has it", "as it is read"
+AS_IT_IS = {"resize": "pad", "paper": "keep", "invert": "never"}
 SHEET, INK = (236, 236, 232), (24, 24, 24)
 
 
@@ -47,6 +49,9 @@ class Column:
 def write_preview(recipe: Recipe, out: Path, rows: int = 8) -> tuple[Column, ...]:
     """Write a picture of some drawings under each operation and each stage of a recipe, and return its columns.
 
+    Where reading changes a page (a crop, flattened paper, inverted strokes), the sheet begins with the pages as their files
+    have them.
+
     Args:
         recipe: A recipe with its data; the backbone determines the size, its weights aren't needed.
         out: A .png, .jpg or .webp file; replaced when it exists.
@@ -64,14 +69,20 @@ def write_preview(recipe: Recipe, out: Path, rows: int = 8) -> tuple[Column, ...
         spec = spec.model_copy(update={"weights": UNTRAINED})
     backbone = resolve_backbone(spec)
     dataset = read_dataset(str(recipe.data.root), data_options(recipe), strict=False)
-    chosen = _choose(dataset.train, image_options(recipe, backbone), rows, recipe.seed)
+    options = image_options(recipe, backbone)
+    chosen = _choose(dataset.train, options, rows, recipe.seed)
     if not chosen:
         raise DataError(f"{dataset.root}: no training drawing can be read. `inkfold check` says why.")
     columns = preview_columns(recipe)
-    shown = [[render(pixels, column.view, name, backbone.image_size) for column in columns] for _, name, pixels in chosen]
-    labels = [dataset.class_names[target] for target, _, _ in chosen]
+    titles = [column.title for column in columns]
+    shown = [[render(one.square, column.view, one.digest, backbone.image_size) for column in columns] for one in chosen]
+    pages = [read_drawing(one.data, options.model_copy(update=AS_IT_IS)) for one in chosen]
+    if not all(np.array_equal(page, one.square) for page, one in zip(pages, chosen, strict=True)):
+        titles = [PAGE, AS_READ, *titles[1:]]
+        shown = [[page, *views] for page, views in zip(pages, shown, strict=True)]
+    labels = [dataset.class_names[one.target] for one in chosen]
     sheet = io.BytesIO()
-    _lay_out([column.title for column in columns], labels, shown).save(sheet, FORMATS[out.suffix.lower()])
+    _lay_out(titles, labels, shown).save(sheet, FORMATS[out.suffix.lower()])
     write_bytes(out, sheet.getvalue())
     return columns
 
@@ -97,19 +108,29 @@ def preview_columns(recipe: Recipe) -> tuple[Column, ...]:
     return tuple(first[view] for view in dict.fromkeys(column.view for column in columns))
 
 
-def _choose(train: Drawings, options: ImageOptions, rows: int, seed: int) -> list[tuple[int, bytes, Pixels]]:
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """A drawing of the sheet: its class, its file's bytes and their digest, and the square that is read from it."""
+
+    target: int
+    data: bytes
+    digest: bytes
+    square: Pixels
+
+
+def _choose(train: Drawings, options: ImageOptions, rows: int, seed: int) -> list[_Chosen]:
     """Read drawings of different classes, then second ones of each, in an order that seed and image paths determine."""
     assert train.targets is not None
     keys = [digest(f"{seed}|{name}".encode()) for name in train.image_paths.tolist()]
     shuffled = sorted(range(len(keys)), key=keys.__getitem__)
     turns = turns_by_class(train.targets[shuffled].tolist())
-    chosen: list[tuple[int, bytes, Pixels]] = []
+    chosen: list[_Chosen] = []
     for _, row in sorted(zip(turns, shuffled, strict=True), key=lambda pair: pair[0]):
         if len(chosen) == rows:
             break
         try:
             data = Path(train.files[row]).read_bytes()
-            chosen.append((int(train.targets[row]), digest(data).encode(), read_drawing(data, options)))
+            chosen.append(_Chosen(int(train.targets[row]), data, digest(data).encode(), read_drawing(data, options)))
         except (BrokenImage, OSError):
             continue
     return chosen

@@ -15,6 +15,7 @@ MOST = 5
 HIGH_ACCURACY = 0.95
 OVERFITTING_NATS = 0.5
 MISCALIBRATED = 0.05
+PHOTOGRAPHED, SMALL = 0.05, 0.5  # of the drawings
 CONFUSED_SHARE = 0.25
 WEAK_CLASSES = 5
 KEPT = ("folds.group_column", "backbone.weights", "backbone.mean", "backbone.std", "backbone.model_args")
@@ -44,6 +45,7 @@ def next_steps(run: RunFiles, classes: Sequence[ClassRow], pairs: Sequence[Confu
         return [Step("Add the drawings' classes", "Without true classes nothing can be measured.", None)]
     steps = [
         *_by_audit(run),
+        *_by_reading(run),
         *_by_backbone(run),
         *_by_weakness(run),
         *_by_overfitting(run),
@@ -86,6 +88,29 @@ def _by_audit(run: RunFiles) -> Iterator[Step]:
     problems += [_counted(len(labels["doubtful"]), "doubtful label")] if labels and labels["doubtful"] else []
     if problems:
         yield Step("Correct the data", f"{', '.join(problems)}. Shown below, the worst first.")
+
+
+def _by_reading(run: RunFiles) -> Iterator[Step]:
+    """Advise `auto` where the recipe fixes how pages are read, and what is known of the pages speaks against it."""
+    pages, image = run.metrics.get("reading", {}).get("pages"), run.recipe.get("image", {})
+    if pages is None:
+        return
+    filled, photographed = pages["filled"], pages["photographed"]
+    if image.get("paper") == "keep" and photographed >= PHOTOGRAPHED:
+        yield _reading_step(
+            run, "paper", f"{photographed:.0%} of the drawings are photographed or scanned, and the paper is kept."
+        )
+    if image.get("resize") == "pad" and 1 - filled - photographed >= SMALL:
+        small = (
+            f"{1 - filled - photographed:.0%} of the drawings fill less than four fifths of their page, and none is cropped."
+        )
+        yield _reading_step(run, "resize", small)
+
+
+def _reading_step(run: RunFiles, key: str, why: str) -> Step:
+    setting = f"image.{key}=auto"
+    command = _command(run, "train", str(run.path / "recipe.yaml"), [setting], key, own=True)
+    return Step(f"Try {setting}", f"{why} It compares both ways out of fold, and takes the better one.", command)
 
 
 def _by_weakness(run: RunFiles) -> Iterator[Step]:

@@ -110,6 +110,8 @@ def _facts(run: RunFiles, figures: Mapping[str, Any] | None) -> list[tuple[str, 
         ("data", f"{data['n_train']:,} training drawings of {data['num_classes']:,} classes, {data['n_test']:,} test drawings"),
         ("model", backbone if run.vote is None else f"{backbone}, vote: {run.vote['taken']}"),
     ]
+    if reading := run.metrics.get("reading"):
+        facts.append(("reading", str(reading["reason"]).removeprefix("reading: ")))
     if figures is not None:
         top5, recall = 100 * figures["top5_accuracy"], 100 * figures["macro_recall"]
         facts.append(("top five", f"{top5:.1f} %; mean over classes {recall:.1f} %"))

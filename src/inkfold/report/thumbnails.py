@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from inkfold.config.sections import Paper
 from inkfold.data.dataset import DataOptions, Dataset, read_dataset
 from inkfold.errors import InkfoldError
 from inkfold.images.decode import BrokenImage, Pixels
@@ -45,6 +46,7 @@ class Album:
         by_class: Image paths of training drawings by class name, in the order in which samples are taken.
         options: How drawings are resized to squares.
         why: Why there are no pictures, as a sentence; None if there are.
+        prefix: How the pictures' names begin, which tells the albums of a page apart.
     """
 
     def __init__(
@@ -53,8 +55,9 @@ class Album:
         by_class: Mapping[str, list[str]],
         options: ImageOptions,
         why: str | None = None,
+        prefix: str = "d",
     ) -> None:
-        self.why = why
+        self.why, self._prefix = why, prefix
         self.pictures: dict[tuple[str, str], Picture] = {}
         self._files, self._by_class, self._options = files, by_class, options
         self._missing: set[tuple[str, str]] = set()
@@ -90,10 +93,10 @@ class Album:
             return
         uri, grey = encode(pixels)
         self._left_bytes -= len(uri)
-        self.pictures[key] = Picture(f"d{len(self.pictures)}", uri, grey)
+        self.pictures[key] = Picture(f"{self._prefix}{len(self.pictures)}", uri, grey)
 
 
-def open_album(options: DataOptions, root: str | Path | None, fit: str, invert: str) -> Album:
+def open_album(options: DataOptions, root: str | Path | None, fit: str, invert: str, paper: Paper = "keep") -> Album:
     """Open an album of the drawings of a run.
 
     Args:
@@ -101,11 +104,12 @@ def open_album(options: DataOptions, root: str | Path | None, fit: str, invert: 
         root: Folder of the data set; None if it is not known.
         fit: How the run resized drawings to squares: `pad`, `squash` or `crop_to_ink`.
         invert: Whether the run inverted light strokes on a dark ground: `auto` or `never`.
+        paper: What the run did about the paper: `auto`, `flatten` or `keep`.
 
     Returns:
         The album; one without pictures, with the reason in `why`, if the data set can't be read.
     """
-    image = ImageOptions(size_px=SIDE_PX, resize=fit, invert=invert)
+    image = ImageOptions(size_px=SIDE_PX, resize=fit, invert=invert, paper=paper)
     if root is None:
         return Album({}, {}, image, "The run doesn't say where its drawings are.")
     try:
