@@ -7,8 +7,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from copies import drawing, scaled, with_margins
-from inkfold.data.fingerprints import SIDE, SignatureStore, moments, sign
+from inkfold.augment.photographs import photograph
+from inkfold.augment.rng import Draws
+from inkfold.data.duplicates import compare
+from inkfold.data.fingerprints import SIDE, SignatureStore, moments, sign, sign_ink
 from inkfold.images.decode import decode_image
+from inkfold.images.page import Page
 from inkfold.storage.pixels import digest_files
 from toy import break_image
 
@@ -123,3 +127,16 @@ def test_drawings_with_too_little_ink_are_counted(tmp_path, files):
     store = SignatureStore(tmp_path / "kept")
     store.build(files, digests)
     assert store.count_unusable(digests) == 1
+
+
+def test_photographs_of_two_drawings_on_one_table_are_no_copies(tmp_path):
+    first, second = (sign_ink(photographed(drawing(name), tmp_path).ink()) for name in ("fish", "house"))
+    assert compare(np.stack([first]), np.stack([second])) == [None]
+    ys, xs = np.nonzero(first)
+    assert moments(ys, xs, first[ys, xs])[2] == pytest.approx(SIDE / 5, rel=0.03)
+
+
+def photographed(pixels, tmp_path):
+    picture = photograph(pixels, "page_on_table", Draws(b"the same table"))
+    Image.fromarray(picture).save(tmp_path / "picture.png")
+    return Page((tmp_path / "picture.png").read_bytes())

@@ -25,7 +25,7 @@ from inkfold.storage.shards import ShardSet
 
 log = logging.getLogger("inkfold.data")
 
-SIGNATURE_VERSION = 2
+SIGNATURE_VERSION = 3
 SIDE = 64
 REACH = 2.5  # spreads from the centre to the signature's edge; a straight line ends at 1.7
 FEWEST_SPREAD_PX = 20.0  # ink that is spread over less is enlarged first

@@ -54,13 +54,18 @@ class Page:
     def ink(self) -> UInt8[np.ndarray, "h w"]:
         """Return how far each pixel is from the paper, 0 where it is paper: `preprocess.ink_depth` of the page.
 
+        A photographed page is flattened first: otherwise the table around a sheet would be the ink, the same for all sheets.
+
         Raises:
             BrokenImage: If the bytes can't be decoded, as by `decode_image`.
         """
         if self._ink is None:
+            from inkfold.images.paper import flatten_paper, is_photographed  # noqa: PLC0415 - OpenCV: 160 ms
             from inkfold.images.preprocess import ink_depth, paper_colour  # noqa: PLC0415 - it imports this module
 
-            self._ink = ink_depth(self.pixels(), paper_colour(self.pixels()))
+            pixels = self.pixels()
+            pixels = flatten_paper(pixels) if is_photographed(pixels) else pixels
+            self._ink = ink_depth(pixels, paper_colour(pixels))
         return self._ink
 
     def _settle(self, colour: Colour, side_px: int) -> Pixels:
