@@ -172,7 +172,9 @@ def _belongs(g: Graph, page: Mapping[str, str], sides: Sequence[tuple[str, str]]
     small = all_of(within(height, rules.HOLE_SIDE), within(width, rules.HOLE_SIDE))
     largest = _most(g, area, all_of(exists, without(_any(g, surround, strip))))
     slight = _at_least(g, _times(g, largest, rules.HOLE_AREA), _times(g, area, 100))
-    hole = _in_row(g, page, all_of(exists, small, slight, filled), [within(end, rules.HOLE_BAND) for end in ends], within)
+    hole = all_of(exists, small, slight, filled, in_corner(rules.HOLE_BAND, 100))
+    hole = all_of(hole, _at_least(g, _int(g, rules.MOST_HOLES), _sum(g, _int(g, 1), hole)))
+    hole = _in_row(g, page, hole, [within(end, rules.HOLE_BAND) for end in ends], within)
     solid = all_of(exists, without(_any(g, surround, strip, hole)))
     largest = _most(g, area, solid)
     speck = all_of(solid, _at_least(g, _times(g, largest, rules.SPECK_AREA), _times(g, area, 100)))
@@ -190,12 +192,11 @@ def _belongs(g: Graph, page: Mapping[str, str], sides: Sequence[tuple[str, str]]
         few_enough = _at_least(g, _times(g, drawn, percent), _times(g, _sum(g, area, chosen), 100))
         return all_of(chosen, few_enough)
 
-    holes = few(far(hole, rules.HOLE_GAP), rules.HOLES_IN_ALL)
     dropped = _any(
         g,
         surround,
         all_of(strip, clear),
-        all_of(holes, _at_least(g, _int(g, rules.MOST_HOLES), _sum(g, _int(g, 1), holes))),
+        few(far(hole, rules.HOLE_GAP), rules.HOLES_IN_ALL),
         few(far(speck, rules.SPECK_GAP), rules.SPECKS_IN_ALL),
         few(far(marginal, rules.MARGIN_GAP), rules.MARGINS_IN_ALL),
     )

@@ -25,8 +25,8 @@ STRIP_BAND, STRIP_INSIDE, STRIP_GAP = 8, 95, 8
 # parts of 0.4 % of 8,592 doodles that fill their pages were taken for one; with it, of 0.07 %.
 MARGIN_BAND, MARGIN_ACROSS, MARGIN_GAP, MARGIN_AREA, MARGINS_IN_ALL = 15, 22, 8, 15, 25
 HOLE_BAND, HOLE_GAP, HOLE_SIDE, HOLE_FILLED, HOLE_AREA = 14, 2, 7, 12, 25
-# Holes stand in a row along a side, a little wider where the page is turned; more of them are drops, stars or dots.
-HOLE_ROW, FEWEST_HOLES, MOST_HOLES, HOLES_IN_ALL = 4, 2, 6, 50
+# Holes stand in a row along a side, a little wider where the page is turned; more dots along the sides are drops or stars.
+HOLE_ROW, FEWEST_HOLES, MOST_HOLES, HOLES_IN_ALL = 4, 2, 8, 50
 
 Box: TypeAlias = tuple[int, int, int, int]
 PerComponent: TypeAlias = Int64[np.ndarray, " components"]
@@ -175,7 +175,8 @@ def _belongs(page: _Page) -> Chosen:
     small = page.within(page.bottom - page.top, HOLE_SIDE) & page.within(page.right - page.left, HOLE_SIDE)
     cells = (page.bottom - page.top) * (page.right - page.left)
     slight = 100 * page.area <= HOLE_AREA * page.area[~(surround | strip)].max(initial=0)
-    hole = page.in_row(small & slight & (100 * page.area >= HOLE_FILLED * cells * page.block**2), HOLE_BAND)
+    hole = small & slight & (100 * page.area >= HOLE_FILLED * cells * page.block**2) & page.in_corner(HOLE_BAND, 100)
+    hole = page.in_row(hole & (hole.sum() <= MOST_HOLES), HOLE_BAND)
     solid = ~(surround | strip | hole)
     largest = page.area[solid].max(initial=0)
     speck = solid & (100 * page.area <= SPECK_AREA * largest)
@@ -192,7 +193,7 @@ def _belongs(page: _Page) -> Chosen:
         far_marginal[:] = False
     far_strip = strip & (~along | ~page.within(page.distances(anchors), STRIP_GAP)).all(axis=1)
     far_hole = hole & ~page.within(gaps, HOLE_GAP)
-    if far_hole.sum() > MOST_HOLES or 100 * page.area[far_hole].sum() > HOLES_IN_ALL * drawn:
+    if 100 * page.area[far_hole].sum() > HOLES_IN_ALL * drawn:
         far_hole[:] = False
     kept: np.ndarray = ~(surround | far_strip | far_hole | far_speck | far_marginal)
     return kept

@@ -74,6 +74,8 @@ def _find_sheet(small: Pixels) -> np.ndarray | None:
 
 def _is_sheet(level: UInt8[np.ndarray, "h w"], sheet: Bool[np.ndarray, "h w"]) -> bool:
     """Compare the levels in and around the sheet, overall and next to its edge."""
+    if sheet.all():
+        return False
     paper, table = float(np.median(level[sheet])), float(np.median(level[~sheet]))
     if paper - table < LEAST_CONTRAST * paper:
         return False

@@ -19,7 +19,7 @@ MOST_SIDE_PX = 1280  # larger pages are reduced: ten levels of grain become five
 LEAST_SIDE_PX = 64  # smaller pages consist of the edges of strokes: too few of their pixels are plain paper to tell
 SAMPLED_PX = 128  # a page is judged by evenly spaced rows and columns, about this many of the shorter side
 FLAT_LEVELS, FLAT_APART, FLAT_SHARE = 4, 3, 0.5  # a screen's page: four levels, so far apart, hold this share of it
-SMOOTH_STEP, SMOOTH_SHARE = 4, 0.25  # levels between neighbours beside strokes; grain leaves few such pixels
+SMOOTH_STEP, SMOOTH_SHARE = 4, 0.34  # levels between neighbours beside strokes; grain leaves few such pixels
 
 WHITE = 255
 LIGHT_SIDE_PX = 96  # the page's light is estimated on a copy of this size
@@ -30,7 +30,7 @@ PAPER_NEAR = 40  # levels below the light
 
 BOARD_KERNEL_FRACTION, BOARD_CONTRAST, BOARD_FACTOR = 1 / 8, 24, 2.0
 
-GRAIN_BLURS = ((3.0, 3), (9.0, 5), (20.0, 7))  # from this grain in levels, blur by a kernel of so many px
+GRAIN_BLURS = ((2.5, 3), (7.4, 5), (16.4, 7))  # from this grain in levels, blur by a kernel of so many px
 BLUR_FRACTION = 0.02  # of the page's side: the widest blur
 DARKEST_PAPER = 140  # level of a flattened page's paper under the strongest grain
 PAPER_PERCENTILE = 55.0
@@ -149,11 +149,11 @@ def measure_grain(page: Pixels) -> float:
     steps = np.abs(first - second)[(first >= DARKEST_PAPER) & (second >= DARKEST_PAPER)]
     if not steps.size:
         return 0.0
-    # The edges of strokes are among the largest quarter; the mean of |N(0, 2 sigma^2)| below its upper quartile is 0.598 sigma.
+    # The edges of strokes are among the largest quarter; the mean of |N(0, 2 sigma^2)| below its upper quartile is 0.728 sigma.
     counts = np.bincount(steps, minlength=256)
     below = np.minimum(np.cumsum(counts), 3 * steps.size // 4)
     smaller = np.diff(below, prepend=0)
-    return float(smaller @ np.arange(len(smaller)) / max(1, smaller.sum()) / 0.598)
+    return float(smaller @ np.arange(len(smaller)) / max(1, smaller.sum()) / 0.728)
 
 
 def _stretched(flat: Pixels) -> Pixels:
