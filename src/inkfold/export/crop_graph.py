@@ -189,16 +189,17 @@ def _belongs(g: Graph, page: Mapping[str, str], sides: Sequence[tuple[str, str]]
         return all_of(chosen, without(within(gaps, percent)))
 
     def few(chosen: str, percent: int) -> str:
-        few_enough = _at_least(g, _times(g, drawn, percent), _times(g, _sum(g, area, chosen), 100))
-        return all_of(chosen, few_enough)
+        return _at_least(g, _times(g, drawn, percent), _times(g, _sum(g, area, chosen), 100))
 
+    far_marginal, far_hole = far(marginal, rules.MARGIN_GAP), far(hole, rules.HOLE_GAP)
+    few_specks = few(speck, rules.SPECKS_IN_ALL)
     dropped = _any(
         g,
         surround,
         all_of(strip, clear),
-        few(far(hole, rules.HOLE_GAP), rules.HOLES_IN_ALL),
-        few(far(speck, rules.SPECK_GAP), rules.SPECKS_IN_ALL),
-        few(far(marginal, rules.MARGIN_GAP), rules.MARGINS_IN_ALL),
+        all_of(far_hole, few(far_hole, rules.HOLES_IN_ALL)),
+        all_of(far(speck, rules.SPECK_GAP), few_specks),
+        all_of(far_marginal, few_specks, few(far_marginal, rules.MARGINS_IN_ALL)),
     )
     any_anchor = g.op("Cast", g.op("ReduceMax", g.op("Cast", anchors, to=6), keepdims=0), to=9)
     return all_of(exists, without(all_of(dropped, any_anchor)))

@@ -187,10 +187,9 @@ def _belongs(page: _Page) -> Chosen:
     gaps = page.gaps(anchors)
     far_speck, far_marginal = speck & ~page.within(gaps, SPECK_GAP), marginal & ~page.within(gaps, MARGIN_GAP)
     drawn = page.area[~(surround | strip)].sum()
-    if 100 * page.area[far_speck].sum() > SPECKS_IN_ALL * drawn:
-        far_speck[:] = False
-    if 100 * page.area[far_marginal].sum() > MARGINS_IN_ALL * drawn:
-        far_marginal[:] = False
+    strewn = 100 * page.area[speck].sum() > SPECKS_IN_ALL * drawn
+    far_speck &= not strewn
+    far_marginal &= not strewn and 100 * page.area[far_marginal].sum() <= MARGINS_IN_ALL * drawn
     far_strip = strip & (~along | ~page.within(page.distances(anchors), STRIP_GAP)).all(axis=1)
     far_hole = hole & ~page.within(gaps, HOLE_GAP)
     if 100 * page.area[far_hole].sum() > HOLES_IN_ALL * drawn:
