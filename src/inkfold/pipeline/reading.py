@@ -173,7 +173,7 @@ def _reason(about: Mapping[str, Any], plan: TrainingPlan) -> str:
     if plan.recipe.image.resize == "auto" and "image.resize=pad" not in compared:
         words.append(f"{pages['filled']:.0%} of the drawings fill their pages, so cropping to the ink changes little")
     for name, row in compared.items():
-        low, high = (-bound for bound in reversed(row["difference_ci95"]))
-        gain = f"{-row['difference']:+.3f} ({low:+.3f} to {high:+.3f})"
+        low, high = (0.0 - bound for bound in reversed(row["difference_ci95"]))  # not -bound, which makes -0.000 of 0
+        gain = f"{0.0 - row['difference']:+.3f} ({low:+.3f} to {high:+.3f})"
         words.append(f"{gain} out of fold on {row['n']:,} drawings against {name}")
     return "; ".join(words)
