@@ -90,8 +90,8 @@ class _Page:
     def in_corner(self, percent: int, across: int) -> Chosen:
         """Return which components lie wholly in one of the outer bands of the page, and in a band of another side."""
         upright, level = np.minimum(self.bottom, self.rows - self.top), np.minimum(self.right, self.columns - self.left)
-        inside: np.ndarray = self.within(np.minimum(upright, level), percent)
-        return inside & self.within(np.maximum(upright, level), across)
+        inside: np.ndarray = self.within(np.minimum(upright, level), percent) & self.within(np.maximum(upright, level), across)
+        return inside
 
     def in_row(self, chosen: Chosen, percent: int) -> Chosen:
         """Return which of some components stand in a row of at least two, along a side and within the band next to it.

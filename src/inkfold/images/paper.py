@@ -191,7 +191,7 @@ def _sampled(pixels: Pixels) -> Pixels:
 
 
 def _sampling_step(pixels: Pixels) -> int:
-    return max(1, min(pixels.shape[:2]) // SAMPLED_PX)
+    return max(1, int(min(pixels.shape[:2])) // SAMPLED_PX)
 
 
 def _odd(length: float) -> int:
