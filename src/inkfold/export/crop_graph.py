@@ -191,14 +191,15 @@ def _belongs(g: Graph, page: Mapping[str, str], sides: Sequence[tuple[str, str]]
     def few(chosen: str, percent: int) -> str:
         return _at_least(g, _times(g, drawn, percent), _times(g, _sum(g, area, chosen), 100))
 
-    far_marginal, far_hole = far(marginal, rules.MARGIN_GAP), far(hole, rules.HOLE_GAP)
+    far_speck, far_hole = far(speck, rules.SPECK_GAP), far(hole, rules.HOLE_GAP)
+    far_marginal = far(marginal, rules.MARGIN_GAP)
     few_specks = few(speck, rules.SPECKS_IN_ALL)
     dropped = _any(
         g,
         surround,
         all_of(strip, clear),
         all_of(far_hole, few(far_hole, rules.HOLES_IN_ALL)),
-        all_of(far(speck, rules.SPECK_GAP), few_specks),
+        all_of(far_speck, few_specks, few(far_speck, rules.FAR_SPECKS_IN_ALL)),
         all_of(far_marginal, few_specks, few(far_marginal, rules.MARGINS_IN_ALL)),
     )
     any_anchor = g.op("Cast", g.op("ReduceMax", g.op("Cast", anchors, to=6), keepdims=0), to=9)

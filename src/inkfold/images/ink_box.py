@@ -19,7 +19,7 @@ MOST_CONTRAST, LEAST_CONTRAST = 32, 12  # levels: ink is at least half as deep a
 SURROUND_COVER, STRIP_COVER, STRIP_ENDS = 95, 60, 15
 
 # In percent of the page's longer side (gaps, bands, sides), of the largest component's area, or of all ink.
-SPECK_AREA, SPECK_GAP, SPECKS_IN_ALL = 1, 5, 5  # more specks than that are drops, stars or snow
+SPECK_AREA, SPECK_GAP, FAR_SPECKS_IN_ALL, SPECKS_IN_ALL = 1, 5, 5, 15  # more specks than that are drops, stars or snow
 STRIP_BAND, STRIP_INSIDE, STRIP_GAP = 8, 95, 8
 # A stamp or page number lies in a corner: along one side, and within a wider band of another. Without the second condition,
 # parts of 0.4 % of 8,592 doodles that fill their pages were taken for one; with it, of 0.07 %.
@@ -188,7 +188,7 @@ def _belongs(page: _Page) -> Chosen:
     far_speck, far_marginal = speck & ~page.within(gaps, SPECK_GAP), marginal & ~page.within(gaps, MARGIN_GAP)
     drawn = page.area[~(surround | strip)].sum()
     strewn = 100 * page.area[speck].sum() > SPECKS_IN_ALL * drawn
-    far_speck &= not strewn
+    far_speck &= not strewn and 100 * page.area[far_speck].sum() <= FAR_SPECKS_IN_ALL * drawn
     far_marginal &= not strewn and 100 * page.area[far_marginal].sum() <= MARGINS_IN_ALL * drawn
     far_strip = strip & (~along | ~page.within(page.distances(anchors), STRIP_GAP)).all(axis=1)
     far_hole = hole & ~page.within(gaps, HOLE_GAP)
