@@ -4,7 +4,7 @@ Components are found by spreading each cell's number to its neighbours until not
 the longest component has cells along its strokes, at most some hundred.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -143,9 +143,12 @@ def _belongs(g: Graph, page: Mapping[str, str], sides: Sequence[tuple[str, str]]
     def within(cells: str, percent: int) -> str:
         return _at_least(g, g.op("Mul", longer, _int(g, percent)), g.op("Mul", cells, _int(g, 100)))
 
-    def in_band(percent: int) -> str:
-        below = g.op("Sub", page["rows"], page["top"]), g.op("Sub", page["columns"], page["left"])
-        return _any(g, *(within(end, percent) for end in (page["bottom"], below[0], page["right"], below[1])))
+    below = [g.op("Sub", page[count], page[start]) for count, start in (("rows", "top"), ("columns", "left"))]
+    ends = (page["bottom"], below[0], page["right"], below[1])
+
+    def in_corner(percent: int, across: int) -> str:
+        nearer = [g.op("Min", *pair) for pair in (ends[:2], ends[2:])]
+        return all_of(within(g.op("Min", *nearer), percent), within(g.op("Max", *nearer), across))
 
     def all_of(*parts: str) -> str:
         return _all(g, *parts)
@@ -167,12 +170,16 @@ def _belongs(g: Graph, page: Mapping[str, str], sides: Sequence[tuple[str, str]]
     covered = g.op("Mul", g.op("Mul", height, width), g.op("Mul", page["block"], page["block"]))
     filled = _at_least(g, _times(g, area, 100), _times(g, covered, rules.HOLE_FILLED))
     small = all_of(within(height, rules.HOLE_SIDE), within(width, rules.HOLE_SIDE))
-    hole = all_of(small, in_band(rules.HOLE_BAND), filled)
+    largest = _most(g, area, all_of(exists, without(_any(g, surround, strip))))
+    slight = _at_least(g, _times(g, largest, rules.HOLE_AREA), _times(g, area, 100))
+    hole = all_of(exists, small, slight, filled, in_corner(rules.HOLE_BAND, 100))
+    hole = all_of(hole, _at_least(g, _int(g, rules.MOST_HOLES), _sum(g, _int(g, 1), hole)))
+    hole = _in_row(g, page, hole, [within(end, rules.HOLE_BAND) for end in ends], within)
     solid = all_of(exists, without(_any(g, surround, strip, hole)))
     largest = _most(g, area, solid)
     speck = all_of(solid, _at_least(g, _times(g, largest, rules.SPECK_AREA), _times(g, area, 100)))
     slight = _at_least(g, _times(g, largest, rules.MARGIN_AREA), _times(g, area, 100))
-    marginal = all_of(solid, without(speck), in_band(rules.MARGIN_BAND), slight)
+    marginal = all_of(solid, without(speck), in_corner(rules.MARGIN_BAND, rules.MARGIN_ACROSS), slight)
     anchors = all_of(solid, without(speck), without(marginal))
     gaps, distances = _gaps(g, page, anchors)
     clear = all_of(*(_any(g, without(a), without(within(d, rules.STRIP_GAP))) for a, d in zip(along, distances, strict=True)))
@@ -182,34 +189,53 @@ def _belongs(g: Graph, page: Mapping[str, str], sides: Sequence[tuple[str, str]]
         return all_of(chosen, without(within(gaps, percent)))
 
     def few(chosen: str, percent: int) -> str:
-        few_enough = _at_least(g, _times(g, drawn, percent), _times(g, _sum(g, area, chosen), 100))
-        return all_of(chosen, few_enough)
+        return _at_least(g, _times(g, drawn, percent), _times(g, _sum(g, area, chosen), 100))
 
+    far_speck, far_hole = far(speck, rules.SPECK_GAP), far(hole, rules.HOLE_GAP)
+    far_marginal = far(marginal, rules.MARGIN_GAP)
+    few_specks = few(speck, rules.SPECKS_IN_ALL)
     dropped = _any(
         g,
         surround,
         all_of(strip, clear),
-        far(hole, rules.HOLE_GAP),
-        few(far(speck, rules.SPECK_GAP), rules.SPECKS_IN_ALL),
-        few(far(marginal, rules.MARGIN_GAP), rules.MARGINS_IN_ALL),
+        all_of(far_hole, few(far_hole, rules.HOLES_IN_ALL)),
+        all_of(far_speck, few_specks, few(far_speck, rules.FAR_SPECKS_IN_ALL)),
+        all_of(far_marginal, few_specks, few(far_marginal, rules.MARGINS_IN_ALL)),
     )
     any_anchor = g.op("Cast", g.op("ReduceMax", g.op("Cast", anchors, to=6), keepdims=0), to=9)
     return all_of(exists, without(all_of(dropped, any_anchor)))
 
 
+def _in_row(g: Graph, page: Mapping[str, str], chosen: str, bands: Sequence[str], within: Callable[[str, int], str]) -> str:
+    """Return which of some components stand in a row, as `images.ink_box._Page.in_row` does."""
+    rows = []
+    for inside, side in zip(bands, ("top", "top", "left", "left"), strict=True):
+        band, place = _all(g, chosen, inside), page[side]
+        widest = _all(g, band, g.op("Equal", page["area"], _most(g, page["area"], band)))
+        for start in (*_extent(g, place, place, band), _most(g, place, widest)):
+            row = _all(g, band, within(g.op("Abs", g.op("Sub", place, start)), rules.HOLE_ROW))
+            rows.append(_all(g, row, _at_least(g, _sum(g, _int(g, 1), row), _int(g, rules.FEWEST_HOLES))))
+    return _any(g, *rows)
+
+
 def _gaps(g: Graph, page: Mapping[str, str], anchors: str) -> tuple[str, list[str]]:
     """Measure how far each component is from the box around some of them, and that box from the page's sides, in cells."""
-    nothing, end = _int(g, 0), _int(g, END)
-    first = {side: g.op("ReduceMin", g.op("Where", anchors, page[side], end), keepdims=0) for side in ("top", "left")}
-    last = {side: g.op("ReduceMax", g.op("Where", anchors, page[side], nothing), keepdims=0) for side in ("bottom", "right")}
+    top, bottom = _extent(g, page["top"], page["bottom"], anchors)
+    left, right = _extent(g, page["left"], page["right"], anchors)
     gaps = (
-        g.op("Sub", first["top"], page["bottom"]),
-        g.op("Sub", page["top"], last["bottom"]),
-        g.op("Sub", first["left"], page["right"]),
-        g.op("Sub", page["left"], last["right"]),
+        g.op("Sub", top, page["bottom"]),
+        g.op("Sub", page["top"], bottom),
+        g.op("Sub", left, page["right"]),
+        g.op("Sub", page["left"], right),
     )
-    ends = (g.op("Sub", page["rows"], last["bottom"]), g.op("Sub", page["columns"], last["right"]))
-    return g.op("Max", *gaps, nothing), [first["top"], ends[0], first["left"], ends[1]]
+    ends = (g.op("Sub", page["rows"], bottom), g.op("Sub", page["columns"], right))
+    return g.op("Max", *gaps, _int(g, 0)), [top, ends[0], left, ends[1]]
+
+
+def _extent(g: Graph, starts: str, ends: str, chosen: str) -> tuple[str, str]:
+    """The least of some components' starts and the most of their ends."""
+    first = g.op("ReduceMin", g.op("Where", chosen, starts, _int(g, END)), keepdims=0)
+    return first, g.op("ReduceMax", g.op("Where", chosen, ends, _int(g, 0)), keepdims=0)
 
 
 def _int(g: Graph, value: int) -> str:

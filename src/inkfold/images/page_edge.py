@@ -12,6 +12,7 @@ LEAST_CONTRAST = 0.12  # between sheet and table, of the sheet's own level
 LEAST_FILLED = 0.92  # of the sheet's convex hull: sheets have no dents
 LEAST_SHARP = 0.5  # of that contrast within 2 % of the picture: shadows have soft edges
 QUADRILATERAL_FILLED = 0.95  # of the hull, by four corners
+SAMPLED_PX = 128  # of the shorter side, for the sheet's colour
 TRIMMED_FRACTION = 0.012  # of the sheet, whose edge is a line of shadow
 
 
@@ -42,7 +43,8 @@ def cut_out_sheet(page: Pixels) -> Pixels:
     cv2.fillConvexPoly(mask, np.rint(inner * zoom).astype(np.int32), 1)
     outside = mask == 0
     filled = page.copy()
-    filled[outside] = np.median(page[::8, ::8][~outside[::8, ::8]], axis=0)
+    step = max(1, min(page.shape[:2]) // SAMPLED_PX)
+    filled[outside] = np.median(page[::step, ::step][~outside[::step, ::step]], axis=0)
     return filled
 
 
@@ -80,6 +82,8 @@ def _find_sheet(small: Pixels) -> np.ndarray | None:
 
 def _is_sheet(level: UInt8[np.ndarray, "h w"], sheet: Bool[np.ndarray, "h w"]) -> bool:
     """Compare the levels in and around the sheet, overall and next to its edge."""
+    if sheet.all():
+        return False
     paper, table = float(np.median(level[sheet])), float(np.median(level[~sheet]))
     if paper - table < LEAST_CONTRAST * paper:
         return False

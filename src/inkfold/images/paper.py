@@ -1,23 +1,27 @@
 """Reads drawings on paper: divides out the page's light, and stretches ink and paper to fixed levels.
 
-A photographed or scanned page is told apart from a drawing made on a screen by its levels: a screen's page consists of a few
-flat ones. Drawings made on a screen pass through unchanged, byte by byte.
+A drawing made on a screen consists of a few flat levels, a photographed or scanned page of many; so drawings made on a screen
+are recognised, and pass through unchanged, byte by byte.
 
 Source of dividing by a closing of the page: Gonzalez and Woods, Digital Image Processing, 4th ed. (2018), 9.6.
 """
 
 import cv2
 import numpy as np
+from jaxtyping import UInt8
 
+from inkfold.images.blank import is_blank
 from inkfold.images.colour import Pixels, is_grey, lowest_channel, settle_colour, to_grey
 from inkfold.images.page_edge import cut_out_sheet, shrunk
 from inkfold.images.ruled_lines import without_ruled_lines
 
 MOST_SIDE_PX = 1280  # larger pages are reduced: ten levels of grain become five, and a drawing of a fifth keeps 256 px
-LEAST_SIDE_PX = 32  # smaller pages have too few pixels to tell
+LEAST_SIDE_PX = 64  # smaller pages consist of the edges of strokes: too few of their pixels are plain paper to tell
 SAMPLED_PX = 128  # a page is judged by evenly spaced rows and columns, about this many of the shorter side
 FLAT_LEVELS, FLAT_APART, FLAT_SHARE = 4, 3, 0.5  # a screen's page: four levels, so far apart, hold this share of it
+SMOOTH_STEP, SMOOTH_SHARE = 4, 0.34  # levels between neighbours beside strokes; grain leaves few such pixels
 
+WHITE = 255
 LIGHT_SIDE_PX = 96  # the page's light is estimated on a copy of this size
 LIGHT_KERNEL_FRACTION = 1 / 8  # of the side: wider than a stroke, narrower than a shadow
 DEEPEST_SHADOW = 0.45  # of the light around it: what is darker over a large area is filled with ink
@@ -26,7 +30,7 @@ PAPER_NEAR = 40  # levels below the light
 
 BOARD_KERNEL_FRACTION, BOARD_CONTRAST, BOARD_FACTOR = 1 / 8, 24, 2.0
 
-GRAIN_BLURS = ((3.0, 3), (9.0, 5), (20.0, 7))  # from this grain in levels, blur by a kernel of so many px
+GRAIN_BLURS = ((2.5, 3), (7.4, 5), (16.4, 7))  # from this grain in levels, blur by a kernel of so many px
 BLUR_FRACTION = 0.02  # of the page's side: the widest blur
 DARKEST_PAPER = 140  # level of a flattened page's paper under the strongest grain
 PAPER_PERCENTILE = 55.0
@@ -39,16 +43,39 @@ FAINT_FRACTION = 0.15  # of the ink's depth: what is fainter becomes white
 
 
 def is_photographed(pixels: Pixels) -> bool:
-    """Return whether a page has the many levels of a camera or scanner instead of a screen's few; icons never count."""
-    if min(pixels.shape[:2]) < LEAST_SIDE_PX:
+    """Return whether a page has the many levels of a camera or scanner instead of a screen's few; icons never count.
+
+    Dense strokes, above all in JPEGs, have many levels too. So where the whole page has many, its smooth parts decide, unless
+    grain leaves few of them.
+
+    Args:
+        pixels: (h, w), or (h, w, 3) in RGB order.
+    """
+    if min(pixels.shape[:2]) < LEAST_SIDE_PX or _flat_share(to_grey(_sampled(pixels))) >= FLAT_SHARE:
         return False
-    counts = np.bincount(to_grey(_sampled(pixels)).ravel(), minlength=256)
-    total, flat = int(counts.sum()), 0
+    smooth = _smooth_levels(pixels)
+    return _flat_share(smooth) < FLAT_SHARE if smooth is not None else True
+
+
+def _flat_share(levels: UInt8[np.ndarray, "..."]) -> float:
+    """The share of levels that are near one of the few most frequent ones."""
+    counts = np.bincount(levels.ravel(), minlength=256)
+    flat = 0
     for _ in range(FLAT_LEVELS):
         level = int(counts.argmax())
         flat += int(counts[level])
         counts[max(0, level - FLAT_APART) : level + FLAT_APART + 1] = 0
-    return flat < FLAT_SHARE * total
+    return flat / levels.size
+
+
+def _smooth_levels(pixels: Pixels) -> UInt8[np.ndarray, " n"] | None:
+    """Sample the levels of pixels that are like their neighbours to the right and below; None where few are."""
+    step = _sampling_step(pixels)
+    height, width = (side - 1 for side in pixels.shape[:2])
+    starts = ((0, 0), (0, 1), (1, 0))
+    here, right, below = (to_grey(pixels[y : height + y : step, x : width + x : step]).astype(np.int16) for y, x in starts)
+    smooth = np.maximum(abs(here - right), abs(here - below)) <= SMOOTH_STEP
+    return here[smooth].astype(np.uint8) if smooth.mean() >= SMOOTH_SHARE else None
 
 
 def flatten_paper(pixels: Pixels) -> Pixels:
@@ -58,21 +85,22 @@ def flatten_paper(pixels: Pixels) -> Pixels:
         pixels: A page (h, w), or (h, w, 3) in RGB; light strokes on a dark board are turned as well.
 
     Returns:
-        The page, at most 1280 px long, grey where its ink has no colour. A picture that isn't ink on an even ground is
-        returned as it is.
+        The page, at most 1280 px long, grey where its ink has no colour. The picture itself, where it isn't ink on an even
+        ground, and where its ink is too weak to be parted from the paper (`is_blank` finds it, and nothing would be left).
     """
     page = cut_out_sheet(_reduced(pixels))
     if _is_board(page):
         page = 255 - page
     small = shrunk(page, LIGHT_SIDE_PX)
-    if is_grey(
-        cv2.divide(small, page_light(small), scale=255.0)
-    ):  # under the paper's own light: then a third of the work is left
+    if is_grey(cv2.divide(small, page_light(small), scale=255.0)):  # under its own light; then a third of the work is left
         page = to_grey(page)
     flat = cv2.divide(page, page_light(page), scale=255.0)
     if np.mean(lowest_channel(_sampled(flat)) >= 255 - PAPER_NEAR) < PAPER_SHARE:
         return pixels
-    return settle_colour(without_ruled_lines(_stretched(_without_grain(flat))), "auto")
+    stretched = _stretched(_without_grain(flat))
+    if stretched.min() == WHITE and not is_blank(page):
+        return pixels
+    return settle_colour(without_ruled_lines(stretched), "auto")
 
 
 def page_light(page: Pixels) -> Pixels:
@@ -117,11 +145,11 @@ def measure_grain(page: Pixels) -> float:
     steps = np.abs(first - second)[(first >= DARKEST_PAPER) & (second >= DARKEST_PAPER)]
     if not steps.size:
         return 0.0
-    # The edges of strokes are among the largest quarter; the mean of |N(0, 2 sigma^2)| below its upper quartile is 0.598 sigma.
+    # The edges of strokes are among the largest quarter; the mean of |N(0, 2 sigma^2)| below its upper quartile is 0.728 sigma.
     counts = np.bincount(steps, minlength=256)
     below = np.minimum(np.cumsum(counts), 3 * steps.size // 4)
     smaller = np.diff(below, prepend=0)
-    return float(smaller @ np.arange(len(smaller)) / max(1, smaller.sum()) / 0.598)
+    return float(smaller @ np.arange(len(smaller)) / max(1, smaller.sum()) / 0.728)
 
 
 def _stretched(flat: Pixels) -> Pixels:
@@ -133,7 +161,7 @@ def _stretched(flat: Pixels) -> Pixels:
     spread = 1.4826 * _percentile(deviations, 50)  # of grain and what is left of the light; much ink widens it, hence the limit
     white = min(paper - LEAST_GRAIN, max(paper - GRAIN_KEPT * spread, (paper + deepest) / 2))
     if deepest > white - LEAST_DEPTH:
-        return np.full_like(flat, 255)
+        return np.full_like(flat, WHITE)
     black = _percentile(counts[: int(deepest + white) // 2], 50)
     white -= FAINT_FRACTION * (white - black)
     levels = (np.arange(256, dtype=np.float32) - black) * (255 / (white - black))
@@ -154,8 +182,12 @@ def _reduced(pixels: Pixels) -> Pixels:
 
 
 def _sampled(pixels: Pixels) -> Pixels:
-    step = max(1, min(pixels.shape[:2]) // SAMPLED_PX)
+    step = _sampling_step(pixels)
     return np.ascontiguousarray(pixels[::step, ::step])
+
+
+def _sampling_step(pixels: Pixels) -> int:
+    return max(1, int(min(pixels.shape[:2])) // SAMPLED_PX)
 
 
 def _odd(length: float) -> int:

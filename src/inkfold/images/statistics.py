@@ -14,7 +14,7 @@ from inkfold.images.decode import Pixels, to_grey
 from inkfold.images.page import Page
 from inkfold.images.preprocess import block_maxima
 
-STATISTICS_VERSION = 2  # part of the cache's key: raise it whenever a figure changes
+STATISTICS_VERSION = 3  # part of the cache's key: raise it whenever a figure changes
 BOX_SIDE_PX = 128  # the ink's box is known to a hundredth of the page's longer side
 SAMPLED_SIDE_PX = 256  # pages of twice as many pixels are sampled for the percentiles
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)

@@ -167,7 +167,9 @@ def _reason(about: Mapping[str, Any], plan: TrainingPlan) -> str:
     pages, compared = about["pages"], about["compared"]
     words = [f"reading: image.resize={about['resize']}, image.paper={about['paper']}"]
     if plan.recipe.image.resize == "auto" and "image.resize=pad" not in compared:
-        words.append(f"{pages['filled']:.0%} of the drawings fill their pages, so cropping to the ink changes little")
+        filled = f"{pages['filled']:.0%} of the drawings fill their pages"
+        few = "too few drawings to compare cropping to the ink with padding"
+        words.append(f"{filled}, so cropping to the ink changes little" if pages["filled"] >= FILLED_SHARE else few)
     for name, row in compared.items():
         low, high = (_signed(-bound) for bound in reversed(row["difference_ci95"]))
         gain = f"{_signed(-row['difference'])} ({low} to {high})"
