@@ -20,7 +20,7 @@ def ensemble(tmp_path):
 
     def build(panel, warnings=(), cost=COST, skipped=None, split="kfold", **how):
         recipe = VoteSettings(**how)
-        facts = DataSummary(60, skipped or {"train": 0, "test": 0}, {"train": 0, "test": 0}, split)
+        facts = DataSummary(60, skipped or {"train": 0, "test": 0}, split)
         written = write_selection(tmp_path, panel, select_vote(panel, recipe), recipe, SubmissionFormat(np.arange(3)), facts)
         (tmp_path / "cost.json").write_text(json.dumps(cost))
         metrics = json.loads((tmp_path / "metrics.json").read_text())

@@ -25,7 +25,7 @@ from inkfold.evaluation.metrics import wilson_interval
 from inkfold.evaluation.predictions import Predictions
 from toy_votes import NAMES, some_members, some_probs, without_out_of_fold
 
-SUMMARY = DataSummary(60, {"train": 0, "test": 0}, {"train": 0, "test": 0}, "kfold")
+SUMMARY = DataSummary(60, {"train": 0, "test": 0}, "kfold")
 UNFITTED = ("soft", "hard", "geometric", "rank")
 
 
@@ -322,7 +322,7 @@ def test_without_out_of_fold_predictions_members_and_votes_are_measured_on_label
 
 
 def test_a_holdouts_drawings_are_one_fold(tmp_path):
-    summary = DataSummary(300, {"train": 2, "test": 1}, {"train": 0, "test": 0}, "holdout")
+    summary = DataSummary(300, {"train": 2, "test": 1}, "holdout")
     written(tmp_path, some_members(), VoteSettings(), summary=summary)
     metrics = read(tmp_path / "metrics.json")
     assert metrics["split"] == "holdout"
