@@ -81,7 +81,8 @@ def evaluate(runs: Sequence[Run], drawings: Sequence[tuple[Path, int]], kind: st
     probs = predict_folds(runs, files)
     for file in files:
         file.unlink()
-    return [float((folds.mean(0).argmax(1) == targets).mean()) for folds in probs]
+    numbers = [np.asarray(run.class_targets) for run in runs]  # the data's own, which needn't count from 0
+    return [float((own[folds.mean(0).argmax(1)] == targets).mean()) for own, folds in zip(numbers, probs, strict=True)]
 
 
 def milliseconds(path: Path, runs: Sequence[Run], scratch: Path) -> list[tuple[float, float]]:
