@@ -7,20 +7,19 @@ file's bytes: a second look at the same drawings decodes nothing.
 
 import logging
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import final
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Shaped, UInt8
+from jaxtyping import Shaped, UInt8
 
 from inkfold.errors import DataError, Problem
 from inkfold.images.decode import DEFAULT_PIXEL_LIMIT, Pixels
 from inkfold.images.page import Page
 from inkfold.images.preprocess import FITTING_VERSION, ink_depth, paper_colour
 from inkfold.runtime.progress import Progress, silent
-from inkfold.storage.pixels import BrokenFile, build_rows
+from inkfold.storage.pixels import SingleSetStore
 from inkfold.storage.shards import ShardSet
 
 log = logging.getLogger("inkfold.data")
@@ -36,7 +35,8 @@ LEAST_SPREAD_PX = 2.0
 LEAST_ROUNDNESS = 0.001
 
 
-class SignatureStore:
+@final
+class SignatureStore(SingleSetStore):
     """Signatures on disk, found by the digest of the drawing's file.
 
     Args:
@@ -49,45 +49,14 @@ class SignatureStore:
         key = {"signature": SIGNATURE_VERSION, "fitting": FITTING_VERSION, "side": SIDE, "pixel_limit": pixel_limit}
         self.shards = ShardSet(parent, f"ink-{SIDE}", key)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Go to other processes without the index, which each of them reads by itself."""
-        return SignatureStore, (self.shards.directory.parent, self.pixel_limit)
-
-    @property
-    def directory(self) -> Path:
-        """The store's directory."""
-        return self.shards.directory
-
     @property
     def row_bytes(self) -> int:
         """Bytes of a signature."""
         return SIDE**2
 
-    def create(self) -> None:
-        """Create the directory."""
-        self.shards.create()
-
-    def lock(self) -> AbstractContextManager[None]:
-        """Hold the lock that keeps two runs from computing the same signatures."""
-        return self.shards.lock()
-
-    def missing(self, digests: Shaped[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-        """Read the directory again, and return which drawings have no signature."""
-        return self.shards.missing(digests)
-
     def row(self, page: Page) -> UInt8[np.ndarray, "64 64"]:
         """Compute a drawing's signature."""
         return sign_ink(page.ink())
-
-    def append(self, digests: Shaped[np.ndarray, " n"], rows: Sequence[np.ndarray]) -> None:
-        """Write the signatures of some drawings."""
-        self.shards.append(digests, np.stack(rows))
-
-    def build(
-        self, files: Sequence[str], digests: Shaped[np.ndarray, " n"], progress: Progress = silent, workers: int = 0
-    ) -> list[BrokenFile]:
-        """Compute the signatures that are missing; takes, returns and raises the same as `storage.pixels.build_rows`."""
-        return build_rows({self: np.ones(len(digests), bool)}, files, digests, progress, workers)
 
     def build_all(
         self, files: Sequence[str], names: Sequence[str], digests: Shaped[np.ndarray, " n"], progress: Progress = silent
@@ -114,9 +83,7 @@ class SignatureStore:
 
     def read(self, digests: Shaped[np.ndarray, " n"]) -> UInt8[np.ndarray, "n 64 64"]:
         """Read signatures that `build` has stored."""
-        if not self.shards.present(digests).all():  # stored since the directory was last read
-            self.shards.look()
-        return self.shards.read(digests)
+        return self.read_rows(digests)
 
 
 def sign(pixels: Pixels) -> UInt8[np.ndarray, "64 64"]:

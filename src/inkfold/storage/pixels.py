@@ -75,6 +75,62 @@ class PageStore(Protocol):
         """Write the rows of some drawings."""
 
 
+class SingleSetStore(Protocol):
+    """A `PageStore` whose rows all lie in one set of shards; what makes a row is its own.
+
+    Attributes:
+        shards: The rows on disk, found by the digest of the drawing's file.
+        pixel_limit: Drawings with more pixels are refused as broken.
+    """
+
+    shards: ShardSet
+    pixel_limit: int
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row."""
+
+    def row(self, page: Page) -> Shaped[np.ndarray, "..."]:
+        """Make a drawing's row from its page."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go to other processes without the index, which each of them reads by itself."""
+        return type(self), (self.shards.directory.parent, self.pixel_limit)
+
+    @property
+    def directory(self) -> Path:
+        """The store's directory."""
+        return self.shards.directory
+
+    def create(self) -> None:
+        """Create the directory."""
+        self.shards.create()
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold the lock that keeps two runs from computing the same rows."""
+        return self.shards.lock()
+
+    def missing(self, digests: Shaped[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+        """Read the directory again, and return which drawings have no row."""
+        return self.shards.missing(digests)
+
+    def append(self, digests: Shaped[np.ndarray, " n"], rows: Sequence[np.ndarray]) -> None:
+        """Write the rows of some drawings."""
+        self.shards.append(digests, np.stack(rows))
+
+    def build(
+        self, files: Sequence[str], digests: Shaped[np.ndarray, " n"], progress: Progress = silent, workers: int = 0
+    ) -> list[BrokenFile]:
+        """Compute the rows that are missing; takes, returns and raises the same as `build_rows`."""
+        return build_rows({self: np.ones(len(digests), bool)}, files, digests, progress, workers)
+
+    def read_rows(self, digests: Shaped[np.ndarray, " n"]) -> Shaped[np.ndarray, "n ..."]:
+        """Read rows that the store has, or that were written since its directory was last read."""
+        if not self.shards.present(digests).all():
+            self.shards.look()
+        return self.shards.read(digests)
+
+
 def build_rows(
     wanted: Mapping[PageStore, Bool[np.ndarray, " n"]],
     files: Sequence[str],
