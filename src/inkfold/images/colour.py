@@ -35,6 +35,11 @@ def to_grey(pixels: Pixels) -> UInt8[np.ndarray, "h w"]:
     return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).convert("L"))
 
 
+def sampling_step(pixels: Pixels, sampled_px: int) -> int:
+    """Return how many rows and columns apart a page is sampled, so that about so many of its shorter side are taken."""
+    return max(1, int(min(pixels.shape[:2])) // sampled_px)
+
+
 def lowest_channel(pixels: Pixels) -> UInt8[np.ndarray, "h w"]:
     """Take the darkest channel of each pixel, in which ink of any colour is dark; a grey picture is returned itself."""
     if pixels.ndim == 2:

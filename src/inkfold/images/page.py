@@ -26,6 +26,7 @@ class Page:
         self._data, self._pixel_limit = data, pixel_limit
         self._decoded: dict[int, Pixels] = {}
         self._settled: dict[tuple[int, Colour], Pixels] = {}
+        self._flattened: dict[tuple[int, Colour], Pixels | None] = {}
         self._ink: UInt8[np.ndarray, "h w"] | None = None
 
     @property
@@ -51,6 +52,15 @@ class Page:
             self._settled[side_px, colour] = self._settle(colour, side_px)
         return self._settled[side_px, colour]
 
+    def is_photographed(self, colour: Colour = "auto", min_side_px: int = PAGE_SIDE_PX) -> bool:
+        """Return whether the page that `pixels` returns was taken by a camera or scanner: `paper.is_photographed`."""
+        return self._flattened_of(colour, min_side_px) is not None
+
+    def flattened(self, colour: Colour = "auto", min_side_px: int = PAGE_SIDE_PX) -> Pixels:
+        """Return the page that `pixels` returns, with its paper flattened if it is photographed; arguments and errors alike."""
+        flat = self._flattened_of(colour, min_side_px)
+        return self.pixels(colour, min_side_px) if flat is None else flat
+
     def ink(self) -> UInt8[np.ndarray, "h w"]:
         """Return how far each pixel is from the paper, 0 where it is paper: `preprocess.ink_depth` of the page.
 
@@ -60,13 +70,21 @@ class Page:
             BrokenImage: If the bytes can't be decoded, as by `decode_image`.
         """
         if self._ink is None:
-            from inkfold.images.paper import flatten_paper, is_photographed  # noqa: PLC0415 - OpenCV: 160 ms
             from inkfold.images.preprocess import ink_depth, paper_colour  # noqa: PLC0415 - it imports this module
 
-            pixels = self.pixels()
-            pixels = flatten_paper(pixels) if is_photographed(pixels) else pixels
-            self._ink = ink_depth(pixels, paper_colour(pixels))
+            flat = self.flattened()
+            self._ink = ink_depth(flat, paper_colour(flat))
         return self._ink
+
+    def _flattened_of(self, colour: Colour, min_side_px: int) -> Pixels | None:
+        """Flatten a photographed page once; None if it isn't one."""
+        from inkfold.images.paper import flatten_paper, is_photographed  # noqa: PLC0415 - OpenCV: 160 ms
+
+        key = min_side_px if self.may_be_reduced else 0, colour
+        if key not in self._flattened:
+            pixels = self.pixels(colour, min_side_px)
+            self._flattened[key] = flatten_paper(pixels) if is_photographed(pixels) else None
+        return self._flattened[key]
 
     def _settle(self, colour: Colour, side_px: int) -> Pixels:
         if colour == "grey":  # what `auto` makes grey is what `grey` makes of it

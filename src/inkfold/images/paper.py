@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from inkfold.images.blank import is_blank
-from inkfold.images.colour import Pixels, is_grey, lowest_channel, settle_colour, to_grey
+from inkfold.images.colour import Pixels, is_grey, lowest_channel, sampling_step, settle_colour, to_grey
 from inkfold.images.page_edge import cut_out_sheet, shrunk
 from inkfold.images.ruled_lines import without_ruled_lines
 
@@ -70,7 +70,7 @@ def _flat_share(levels: UInt8[np.ndarray, "..."]) -> float:
 
 def _smooth_levels(pixels: Pixels) -> UInt8[np.ndarray, " n"] | None:
     """Sample the levels of pixels that are like their neighbours to the right and below; None where few are."""
-    step = _sampling_step(pixels)
+    step = sampling_step(pixels, SAMPLED_PX)
     height, width = (side - 1 for side in pixels.shape[:2])
     starts = ((0, 0), (0, 1), (1, 0))
     here, right, below = (to_grey(pixels[y : height + y : step, x : width + x : step]).astype(np.int16) for y, x in starts)
@@ -182,12 +182,8 @@ def _reduced(pixels: Pixels) -> Pixels:
 
 
 def _sampled(pixels: Pixels) -> Pixels:
-    step = _sampling_step(pixels)
+    step = sampling_step(pixels, SAMPLED_PX)
     return np.ascontiguousarray(pixels[::step, ::step])
-
-
-def _sampling_step(pixels: Pixels) -> int:
-    return max(1, int(min(pixels.shape[:2])) // SAMPLED_PX)
 
 
 def _odd(length: float) -> int:

@@ -8,6 +8,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from inkfold.config.sections import ImageSettings, Interpolation, Paper, Resize
+from inkfold.images.colour import sampling_step
 from inkfold.images.decode import Pixels, settle_colour, to_grey
 from inkfold.images.page import PAGE_SIDE_PX, Page
 
@@ -93,7 +94,12 @@ def square_of(page: Page, options: ImageOptions) -> Pixels:
     Raises:
         BrokenImage: If the page can't be decoded, as by `decode_image`.
     """
-    return _fit_settled(_drawing_of(page, options), options)
+    min_side_px = _needed_side_px(page, options)
+    if options.paper == "auto":  # the page flattens itself once, for whatever is made of it
+        flat = page.flattened(options.colour, min_side_px)
+    else:
+        flat = flatten_photographed(page.pixels(options.colour, min_side_px), options)
+    return _square(_inked(flat, options), options)
 
 
 def decode_drawing(data: bytes, options: ImageOptions) -> Pixels:
@@ -109,12 +115,13 @@ def decode_drawing(data: bytes, options: ImageOptions) -> Pixels:
     Raises:
         BrokenImage: If the bytes can't be decoded, as by `decode_image`.
     """
-    return _drawing_of(Page(data, options.pixel_limit), options)
+    page = Page(data, options.pixel_limit)
+    return page.pixels(options.colour, _needed_side_px(page, options))
 
 
 def preprocess(pixels: Pixels, options: ImageOptions) -> Pixels:
     """Turn a decoded picture, in RGB order, into a square with the colour, polarity, fit and interpolation of the options."""
-    return _fit_settled(settle_colour(pixels, options.colour), options)
+    return _square(on_paper(settle_colour(pixels, options.colour), options), options)
 
 
 def stack_squares(squares: Sequence[Pixels]) -> UInt8[np.ndarray, "n size size *channels"]:
@@ -203,11 +210,6 @@ def page_colour(pixels: Pixels) -> UInt8[np.ndarray, "*channels"]:
     return middle if int(middle.sum()) > int(border.sum()) else border
 
 
-def sampling_step(pixels: Pixels, sampled_px: int) -> int:
-    """Return how many rows and columns apart a page is sampled, so that about so many of its shorter side are taken."""
-    return max(1, int(min(pixels.shape[:2])) // sampled_px)
-
-
 def ink_box(pixels: Pixels) -> "Box | None":
     """Find the box around the drawing on a page, which specks, borders, punched holes and stamps are no part of.
 
@@ -224,7 +226,11 @@ def ink_box(pixels: Pixels) -> "Box | None":
 
 def on_paper(pixels: Pixels, options: ImageOptions) -> Pixels:
     """Turn a picture to dark ink on light paper, and crop it to the ink if the options say so; it isn't resized yet."""
-    pixels = flatten_photographed(pixels, options)
+    return _inked(flatten_photographed(pixels, options), options)
+
+
+def _inked(pixels: Pixels, options: ImageOptions) -> Pixels:
+    """Turn a page that needs no flattening to dark ink on light paper, and crop it."""
     if options.invert == "auto" and is_light_on_dark(pixels):
         pixels = inverted(pixels)
     return crop_to_ink(pixels) if options.resize == "crop_to_ink" else pixels
@@ -247,20 +253,19 @@ def flatten_photographed(pixels: Pixels, options: ImageOptions) -> Pixels:
     return flatten_paper(pixels) if options.paper == "flatten" or is_photographed(pixels) else pixels
 
 
-def _drawing_of(page: Page, options: ImageOptions) -> Pixels:
-    """Take as many of the page's pixels as the square needs, with the colour settled."""
+def _needed_side_px(page: Page, options: ImageOptions) -> int:
+    """Return how many pixels of a page's shorter side the square needs at least; 0 for all."""
     needed_px = OVERSAMPLING * options.size_px
     min_side_px = max(PAGE_SIDE_PX, int(needed_px))
     pixels = page.pixels(options.colour, min_side_px)
     if options.resize == "crop_to_ink" and page.may_be_reduced and min(pixels.shape[:2]) >= min_side_px:
         box = ink_box(pixels)
         if box is not None and max(box[2] - box[0], box[3] - box[1]) < needed_px:  # little remains: it needs every pixel
-            return page.pixels(options.colour, 0)
-    return pixels
+            return 0
+    return min_side_px
 
 
-def _fit_settled(pixels: Pixels, options: ImageOptions) -> Pixels:
-    pixels = on_paper(pixels, options)
+def _square(pixels: Pixels, options: ImageOptions) -> Pixels:
     side = options.size_px
     square = _resize(pixels, side, side, options) if options.resize == "squash" else _pad(pixels, options)
     return np.repeat(square[..., None], 3, axis=2) if options.colour == "rgb" and square.ndim == 2 else square

@@ -51,8 +51,6 @@ def page_statistics(page: Page) -> Shaped[np.ndarray, ""]:
     """
     import cv2  # noqa: PLC0415 - 160 ms that reading alone needn't pay
 
-    from inkfold.images.paper import is_photographed  # noqa: PLC0415
-
     pixels, ink = page.pixels(), page.ink()
     ink_fraction = cv2.countNonZero(ink) / ink.size
     figures = (
@@ -61,7 +59,7 @@ def page_statistics(page: Page) -> Shaped[np.ndarray, ""]:
         *_box(ink),
         ink_fraction,
         *_luma_percentiles(pixels),
-        is_photographed(pixels),
+        page.is_photographed(),
     )
     return np.array(figures, STATISTICS)
 

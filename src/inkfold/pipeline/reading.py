@@ -16,7 +16,7 @@ from inkfold.augment.views import IDENTITY
 from inkfold.config.sections import TrainHeadSettings
 from inkfold.data.splits import assign_folds
 from inkfold.evaluation.metrics import paired_difference
-from inkfold.features.extractor import Extractor
+from inkfold.features.extractor import DrawingFiles, Extractor
 from inkfold.heads.training_set import TrainingSet
 from inkfold.images.preprocess import ImageOptions
 from inkfold.images.statistics import ink_fill
@@ -98,11 +98,13 @@ def _compare(
     parts = _parts(plan, prepared, rows)
     if parts is None:
         return {}
+    train, table_rows = prepared.read.train, prepared.rows[rows]
+    compared_files = DrawingFiles(train.names[table_rows], train.files[table_rows], train.digests[table_rows])
     usual = _rightly_predicted(plan, plan.extractor, prepared, rows, parts, cost=cost, progress=progress)
     compared = {}
     for name, image in others.items():
         extractor = replace(plan.extractor, image=image)
-        extractor.decode(prepared.read.train, cost, progress)
+        extractor.decode(compared_files, cost, progress)
         right = _rightly_predicted(plan, extractor, prepared, rows, parts, cost=cost, progress=progress)
         figures = {"accuracy": round(float(right.mean()), 6), "usual_accuracy": round(float(usual.mean()), 6)}
         compared[name] = {"n": len(rows), **figures, **paired_difference(usual, right)}

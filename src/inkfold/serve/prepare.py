@@ -1,6 +1,5 @@
 """From a finished run to the model that is served: exported once, in its own process, so that the server loads no PyTorch."""
 
-import json
 import logging
 import shutil
 import subprocess
@@ -78,8 +77,7 @@ def _export(run: Path, place: Path, export: Export, say: Callable[[str], None]) 
 
 def _fitted_flag(run: Path) -> list[str]:
     """Request a file that takes squares where ONNX can't read pages as the run does; the server preprocesses drawings."""
-    manifest = run / MANIFEST
-    image = json.loads(manifest.read_text(encoding="utf-8")).get("image", {}) if manifest.is_file() else {}
+    image = read_manifest(run, ()).get("image", {})  # an ensemble has none of its own
     return ["--fitted"] if image.get("paper", "keep") != "keep" or image.get("resize") == "crop_to_ink" else []
 
 
