@@ -61,6 +61,15 @@ def test_no_drawings_are_predictions_too(tmp_path):
     assert (loaded.probs.shape, loaded.fold_probs.shape) == ((0, 3), (2, 0, 3))
 
 
+def test_groups_and_digests_of_files_are_kept(tmp_path):
+    some(groups=np.array([4, 1]), digests=np.array([b"aa", b""])).save(tmp_path / "p.parquet")
+    loaded = Predictions.load(tmp_path / "p.parquet")
+    assert loaded.groups.tolist() == [4, 1]
+    assert loaded.digests.tolist() == [b"aa", b""]
+    some().save(tmp_path / "p.parquet")
+    assert Predictions.load(tmp_path / "p.parquet").groups is None
+
+
 def test_other_programs_can_read_the_columns(tmp_path):
     some(targets=np.array([0, 2])).save(tmp_path / "p.parquet")
     table = pq.read_table(tmp_path / "p.parquet")

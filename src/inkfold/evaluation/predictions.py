@@ -37,6 +37,10 @@ class Predictions:
         folds: The fold in which each drawing was held out; None for test drawings.
         fold_probs: Class probabilities by each fold's model, for test drawings; None for out-of-fold predictions.
         seen: Which drawings the backbone's weights were pretrained on; None where it is not known.
+        groups: Number of each drawing's group, equal where drawings belong together: of one origin, or copies of each other.
+            Intervals and tests resample whole groups. None where nothing is known of groups.
+        digests: Digest of each drawing's file, by which the drawings of two runs are matched; empty for a file that can't be
+            read. None where only the paths are known.
     """
 
     image_paths: Shaped[np.ndarray, " n"]
@@ -46,6 +50,8 @@ class Predictions:
     folds: Int64[np.ndarray, " n"] | None = None
     fold_probs: Float[np.ndarray, "folds n classes"] | None = None
     seen: Bool[np.ndarray, " n"] | None = None
+    groups: Int64[np.ndarray, " n"] | None = None
+    digests: Shaped[np.ndarray, " n"] | None = None
 
     @property
     def preds(self) -> Int64[np.ndarray, " n"]:
@@ -56,7 +62,8 @@ class Predictions:
     def save(self, path: Path) -> None:
         """Write a Parquet file.
 
-        Its columns are image_path, target, pred, fold, learnt_by_backbone, probs, and fold_probs (folds x classes, flat).
+        Its columns are image_path, target, pred, fold, group, digest, learnt_by_backbone, probs, and fold_probs (folds x
+        classes, flat); those of which nothing is known are left out.
 
         Args:
             path: The file; replaced when it exists.
@@ -65,9 +72,12 @@ class Predictions:
         import pyarrow.parquet as pq  # noqa: PLC0415
 
         columns = {"image_path": pa.array(self.image_paths.tolist(), pa.string())}
-        for name, values in (("target", self.targets), ("pred", self.preds), ("fold", self.folds)):
+        numbers = {"target": self.targets, "pred": self.preds, "fold": self.folds, "group": self.groups}
+        for name, values in numbers.items():
             if values is not None:
                 columns[name] = pa.array(values, pa.int32())
+        if self.digests is not None:
+            columns["digest"] = pa.array(self.digests.astype(str).tolist(), pa.string())
         if self.seen is not None:
             columns[SEEN_COLUMN] = pa.array(self.seen, pa.bool_())
         columns["probs"] = _fixed_lists(self.probs)
@@ -95,8 +105,9 @@ class Predictions:
             class_names = tuple(json.loads(table.schema.metadata[b"class_names"]))
             image_paths = np.array(table["image_path"].to_pylist(), np.dtypes.StringDType())
             probs = _matrix(table["probs"]).reshape(len(table), len(class_names))
-            known = [name for name in ("target", "fold") if name in table.column_names]
+            known = [name for name in ("target", "fold", "group") if name in table.column_names]
             extra = {name: table[name].to_numpy().astype(np.int64) for name in known}
+            digests = np.array(table["digest"].to_pylist(), "S") if "digest" in table.column_names else None
             seen = np.array(table[SEEN_COLUMN].to_pylist(), bool) if SEEN_COLUMN in table.column_names else None
             fold_probs = _matrix(table["fold_probs"]) if "fold_probs" in table.column_names else None
             if fold_probs is not None:
@@ -104,7 +115,8 @@ class Predictions:
                 fold_probs = fold_probs.reshape(len(table), folds, len(class_names)).transpose(1, 0, 2)
         except (OSError, pa.ArrowException, AttributeError, KeyError, TypeError, ValueError) as error:
             raise PredictionError(f"{path}: not predictions of inkfold: {error}. Run the training again.") from None
-        return cls(image_paths, probs, class_names, extra.get("target"), extra.get("fold"), fold_probs, seen)
+        numbers = (extra.get("target"), extra.get("fold"))
+        return cls(image_paths, probs, class_names, *numbers, fold_probs, seen, extra.get("group"), digests)
 
 
 def is_worth_reporting(seen: int, total: int) -> bool:

@@ -115,6 +115,8 @@ def predict_held_out(
         prepared.targets[held_out],
         fold_of[held_out],
         seen=None if prepared.seen is None else prepared.seen[held_out],
+        groups=None if prepared.groups is None else np.unique(prepared.groups, return_inverse=True)[1][held_out],
+        digests=prepared.digests[held_out],
     )
 
 
@@ -146,7 +148,12 @@ def predict_test(
             for fold in range(folds):
                 fold_probs[fold, prepared.test_whole] += _fold_probs(fitted, features.test(fold, view), fold) / len(views)
     return Predictions(
-        dataset.test.image_paths, fold_probs.mean(0), dataset.class_names, dataset.test.targets, fold_probs=fold_probs
+        dataset.test.image_paths,
+        fold_probs.mean(0),
+        dataset.class_names,
+        dataset.test.targets,
+        fold_probs=fold_probs,
+        digests=None if prepared.read.test is None else prepared.read.test.digests,
     )
 
 
