@@ -10,7 +10,9 @@ import numpy as np
 from inkfold.augment.curriculum import Curriculum
 from inkfold.config.recipe import Recipe
 from inkfold.data.types import Dataset
-from inkfold.evaluation.metrics import mcnemar, measure, paired_difference, wilson_interval
+from inkfold.evaluation.intervals import wilson_interval
+from inkfold.evaluation.metrics import measure
+from inkfold.evaluation.paired import mcnemar, paired_difference
 from inkfold.evaluation.predictions import (
     SUBMISSION_COLUMNS,
     Predictions,
