@@ -26,8 +26,10 @@ def print_run(run: "Run | Ensemble", *, was_finished: bool = False) -> None:
     metrics, files, rows = run.metrics, run.files, []
     if "out_of_fold" in metrics:
         rows += [("out of fold" if metrics["split"] == "kfold" else "held out", *_figures(metrics["out_of_fold"]))]
+        rows += _without_copies(metrics["out_of_fold"])
         rows += [(f"  fold {fold['fold']}", *_figures(fold)) for fold in metrics["folds"]]
-    rows += [("test", *_figures(metrics["test"]))] if "test" in metrics else []
+    if "test" in metrics:
+        rows += [("test", *_figures(metrics["test"])), *_without_copies(metrics["test"])]
     if rows:
         print_table("", ("", "drawings", "accuracy (95 %)", "top-5 (95 %)", "macro recall", "nll", "ece"), rows)
     if files.vote is not None:
@@ -162,6 +164,12 @@ def _print_finetuning(finetuned: dict[str, Any]) -> None:
 
 def _verdict(p_value: float, distinguishable: bool) -> str:
     return f"p = {p_value:.3g}: {'more than chance' if distinguishable else 'not distinguishable from chance'}"
+
+
+def _without_copies(part: dict[str, Any]) -> list[tuple[str, ...]]:
+    """A row of the drawings that aren't copies of drawings trained on; none where there are no copies."""
+    without = part.get("without_copies")
+    return [] if without is None else [("  without copies of drawings trained on", *_figures(without))]
 
 
 def _figures(part: dict[str, Any]) -> tuple[str, ...]:

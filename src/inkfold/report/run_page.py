@@ -44,6 +44,7 @@ def run_view(run: RunFiles, album: Album) -> dict[str, Any]:
         "title": run.name,
         "evaluated": figures,
         "seen": _seen_in_pretraining(run),
+        "leaks": _leaks(run),
         "test": run.metrics.get("test"),
         "n_test": run.metrics["data"]["n_test"],
         "facts": _facts(run, figures),
@@ -101,6 +102,15 @@ def _seen_in_pretraining(run: RunFiles) -> dict[str, Any] | None:
     """Take the accuracy on drawings that are new to the backbone from the metrics, where it makes a difference."""
     figures: dict[str, Any] | None = run.metrics.get("learnt_by_backbone")
     return figures if figures is not None and is_worth_reporting(figures["drawings"], figures["of"]) else None
+
+
+def _leaks(run: RunFiles) -> list[dict[str, Any]]:
+    """Take the counts of copies of drawings trained on from the metrics, with the figures without them."""
+    names = {"test": "test", "out_of_fold": "held-out"}
+    return [
+        {**counts, "part": names[part], "without": run.metrics.get(part, {}).get("without_copies")}
+        for part, counts in run.metrics.get("leaks", {}).items()
+    ]
 
 
 def _facts(run: RunFiles, figures: Mapping[str, Any] | None) -> list[tuple[str, str]]:
