@@ -63,12 +63,13 @@ def are_matched_by_content(first: Predictions, second: Predictions) -> bool:
 
 
 def _rows(predictions: Predictions) -> list[_Row]:
+    """Read what identifies each row's drawing; what has another length than the paths, which is reported elsewhere, is unknown."""
     keys = path_keys(predictions.image_paths.tolist())
-    digests = [b""] * len(keys) if predictions.digests is None else predictions.digests.tolist()
-    if predictions.targets is None:
-        return [_Row(key, digest, None) for key, digest in zip(keys, digests, strict=True)]
-    names = [predictions.class_names[target] for target in predictions.targets.tolist()]
-    return [_Row(*values) for values in zip(keys, digests, names, strict=True)]
+    digests, targets = predictions.digests, predictions.targets
+    files = [b""] * len(keys) if digests is None or len(digests) != len(keys) else digests.tolist()
+    names = dict(enumerate(predictions.class_names))
+    ids = [-1] * len(keys) if targets is None or len(targets) != len(keys) else targets.tolist()
+    return [_Row(key, file, names.get(target)) for key, file, target in zip(keys, files, ids, strict=True)]
 
 
 def _match_one(drawings: list[_Drawing], rows: Sequence[_Row]) -> dict[str, int]:
