@@ -8,6 +8,7 @@ from inkfold.cli.output import print_backbones, print_run, print_search, print_t
 from inkfold.config.sections import VoteSettings
 from inkfold.ensemble.selection import DataSummary, select_vote, write_selection
 from inkfold.ensemble.submission import SubmissionFormat
+from inkfold.evaluation.formatting import p_equation
 from inkfold.pipeline.run_files import RunFiles
 from toy_votes import some_members, some_probs, without_out_of_fold
 
@@ -57,7 +58,7 @@ def test_every_candidate_is_shown_beside_the_vote_taken(ensemble, capsys):
         for pair in found[key]:
             if "soft" in (pair["first"], pair["second"]):
                 other = pair["second"] if pair["first"] == "soft" else pair["first"]
-                expected = f"p = {pair['p_value']:.2g}" if pair["p_value"] < 0.05 else "not distinguishable"
+                expected = p_equation(pair["p_value"]) if pair["p_value"] < 0.05 else "not distinguishable"
                 assert row_of(printed, other)[column] == expected
     assert "not distinguishable" in printed
     assert "can't be judged out of fold" in printed
@@ -71,7 +72,7 @@ def test_what_can_be_told_apart_has_its_p_value(ensemble, capsys):
     wrong = np.roll(np.eye(3, dtype=np.float32)[targets], 1, axis=1)
     panel = some_members(out_of_fold=np.stack([some_probs(targets, 3, 0, 4.0), some_probs(targets, 3, 1, 4.0), wrong]))
     print_run(ensemble(panel, method="soft"))
-    assert row_of(capsys.readouterr().out, "model 2")[2].startswith("p = ")
+    assert row_of(capsys.readouterr().out, "model 2")[2].startswith("p < 1e-6")
 
 
 def test_what_choosing_is_worth_is_shown_where_it_was_chosen(ensemble, capsys):
@@ -151,7 +152,7 @@ def test_a_search_shows_which_of_its_figures_is_optimistic(capsys):
     print_search(summary, "study")
     printed = capsys.readouterr().out
     assert "0.610 (optimistic)" in printed
-    assert "gain on drawings set aside: +0.0200 (-0.0100 to +0.0500), p = 0.4: not distinguishable from chance" in printed
+    assert "gain on drawings set aside: +0.0200 (-0.0100 to +0.0500), p = 0.400: not distinguishable from chance" in printed
     assert "9 trials, 3 given up early" in printed
     assert "best values: train_head.lr=0.1" in printed
     print_search({**summary, "best": {}, "set_aside": {**aside, "distinguishable": True}}, "study")
@@ -161,7 +162,7 @@ def test_a_search_shows_which_of_its_figures_is_optimistic(capsys):
     assert "optimistic" not in printed.replace("(optimistic)", "")
     nothing = {**aside, "difference": -0.00004, "difference_ci95": [-0.00006, 0.00001]}
     print_search({**summary, "set_aside": nothing}, "study")
-    assert "gain on drawings set aside: 0.0000 (-0.0001 to 0.0000), p = 0.4" in capsys.readouterr().out
+    assert "gain on drawings set aside: 0.0000 (-0.0001 to 0.0000), p = 0.400" in capsys.readouterr().out
     print_search({**summary, "learnt_by_backbone": {"drawings": 1200, "of": 4000}}, "study")
     printed = capsys.readouterr().out
     assert "weights of a backbone were trained on 1,200 of these 4,000 drawings: all accuracies are optimistic" in printed
@@ -185,7 +186,7 @@ def test_backbones_say_whether_they_can_be_told_from_the_best(capsys):
     rows = {
         name: [cells(line) for line in lines_with(printed, f" {name} ") if "│" in line][-1] for name in ("best", "near", "far")
     }
-    assert [rows[name][1] for name in ("best", "near", "far")] == ["", "not distinguishable", "p = 0.01"]
+    assert [rows[name][1] for name in ("best", "near", "far")] == ["", "not distinguishable", "p = 0.010"]
     assert (rows["near"][2], rows["far"][2]) == ("12", "")
     assert "trained on" not in printed
     print_backbones([explored("best", 1.0), explored("near", 0.2, learnt=40)])

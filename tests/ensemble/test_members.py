@@ -181,14 +181,15 @@ def test_different_drawings_are_reported_of_each_member_with_examples():
     fewer, other = some(PATHS[:4]), some([*PATHS[:5], "new.png"])
     members = [member("a", None, some()), member("b", None, fewer), member("c", None, other)]
     problems = problems_of(*members)
-    text = "has 4 drawings, a 6, without 'train/4.png', 'train/5.png'. All members must have the same."
+    text = "has 4 drawings, a 6; without 2: 'train/4.png', 'train/5.png'. They were matched by their paths, since b doesn't "
+    text += "know the files' contents. All members must have the same: predict the same drawings."
     assert problems[("drawings", "b, test")] == text
-    assert "has 6 drawings, a 6, without 'train/5.png', besides 'new.png'" in problems[("drawings", "c, test")]
+    assert "has 6 drawings, a 6; without 1: 'train/5.png'; besides 1: 'new.png'." in problems[("drawings", "c, test")]
 
 
 def test_only_a_few_of_many_missing_drawings_are_named():
     [(_, text)] = problems_of(member("a", None, some()), member("b", None, some(PATHS[:1]))).items()
-    assert "without 'train/1.png', 'train/2.png', 'train/3.png' and 2 more." in text
+    assert "without 5: 'train/1.png', 'train/2.png', 'train/3.png' and others." in text
 
 
 def test_different_classes_are_reported():
@@ -196,8 +197,50 @@ def test_different_classes_are_reported():
     problems = problems_of(
         member("a", None, some()), member("b", None, named_otherwise), member("c", None, some(class_names=CLASSES[:2]))
     )
-    assert "has 3 classes, a 3, without '바다거북', besides 'turtle'" in problems[("classes", "b, test")]
-    assert "has 2 classes, a 3, without '바다거북'" in problems[("classes", "c, test")]
+    assert "has 3 classes, a 3; without 1: '바다거북'; besides 1: 'turtle'." in problems[("classes", "b, test")]
+    assert "has 2 classes, a 3; without 1: '바다거북'." in problems[("classes", "c, test")]
+
+
+def of_files(one, folder, digests):
+    """The same predictions of the same files in another folder, whose digests are known."""
+    names = texts(f"{folder}/{digest}-{row}.png" for row, digest in enumerate(digests))
+    return replace(one, image_paths=names, digests=np.array([text.encode() for text in digests]))
+
+
+def test_the_same_files_in_another_folder_are_the_same_drawings():
+    first, second = of_files(labelled(0), "here", "uvwxyz"), shuffled(labelled(1), 4)
+    rows = [PATHS.index(path) for path in second.image_paths.tolist()]
+    second = of_files(second, "there", ["uvwxyz"[row] for row in rows])
+    aligned = align_members([member("a", first, None, RUN), member("b", second, None, RUN)])
+    plain = align_members([member("a", labelled(0), None, RUN), member("b", labelled(1), None, RUN)])
+    assert aligned.out_of_fold_paths.tolist() == first.image_paths.tolist()
+    assert np.array_equal(aligned.out_of_fold, plain.out_of_fold)
+    assert aligned.digests.tolist() == first.digests.tolist()
+
+
+def test_equal_files_of_two_classes_are_matched_by_class():
+    first = of_files(labelled(0), "here", "xxxxyz")
+    second = of_files(labelled(1, targets=np.array([2, 1, 0, 0, 1, 2])), "there", "xxxxyz")
+    aligned = align_members([member("a", first, None), member("b", second, None)])
+    assert aligned.targets.tolist() == list(TARGETS)
+    assert np.array_equal(aligned.out_of_fold[1][:4], second.probs[[2, 1, 0, 3]])
+
+
+def test_labels_of_one_file_that_differ_are_reported():
+    first, second = of_files(labelled(0), "here", "uvwxyz"), of_files(labelled(1), "there", "uvwxyz")
+    second = replace(second, targets=np.array([1, 1, 2, 0, 1, 2]))
+    problems = problems_of(member("a", first, None), member("b", second, None))
+    assert "has other labels than a for 1 drawings, such as 'here/u-0.png'" in problems[("labels", "b, out of fold")]
+
+
+def test_files_that_were_changed_are_named():
+    first, second = (replace(labelled(i), digests=np.array([*text], "S")) for i, text in enumerate(("uvwxyz", "uvwxyq")))
+    problems = problems_of(member("a", first, None, RUN), member("b", second, None, RUN))
+    text = "has 6 drawings, a 6; without 1: 'train/5.png'; besides 1: 'train/5.png'. They were matched by the files' contents, "
+    text += (
+        "which differ for 1 paths that both have, such as 'train/5.png'. Train b on the data of a, with the same folds.* and "
+    )
+    assert problems[("drawings", "b, out of fold")] == f"{text}seed."
 
 
 def test_everything_that_is_wrong_is_reported_at_once():

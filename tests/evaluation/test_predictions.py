@@ -45,6 +45,19 @@ def test_what_a_backbone_knew_comes_back(tmp_path):
     assert pq.read_table(tmp_path / "p.parquet")["learnt_by_backbone"].to_pylist() == [False, True]
 
 
+def test_what_other_drawings_chose_decides_what_is_right_where_one_head_answers(tmp_path):
+    known = some(targets=np.array([0, 1]))
+    assert known.right.tolist() == [True, True]
+    chosen = some(targets=np.array([0, 1]), nested_right=np.array([1.0, 0.0]))
+    chosen.save(tmp_path / "p.parquet")
+    loaded = Predictions.load(tmp_path / "p.parquet")
+    assert loaded.nested_right.tolist() == [1, 0]
+    assert loaded.right.tolist() == [True, False]
+    of_two_heads = some(targets=np.array([0, 1]), nested_right=np.array([1.0, 0.5]))
+    assert of_two_heads.right.tolist() == [True, True]
+    assert not of_two_heads.answers_nested
+
+
 def test_test_predictions_keep_every_folds_answer(tmp_path):
     fold_probs = np.random.default_rng(0).random((4, 2, 3), np.float32)
     some(fold_probs=fold_probs).save(tmp_path / "p.parquet")

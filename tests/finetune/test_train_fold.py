@@ -258,6 +258,8 @@ def test_interpolation_is_chosen_on_held_out_drawings_and_its_optimism_is_report
     assert any(line.startswith(f"took a share of {way['taken']:g} of the way") for line in caplog.messages)
     assert way["accuracy"][0] == pytest.approx(run.metrics["finetune"]["frozen_accuracy"]), "a share of 0 is the frozen run"
     assert run.metrics["finetune"]["accuracy"] == pytest.approx(max(way["accuracy"]), abs=1e-6)
+    assert run.metrics["out_of_fold"]["nested"]["accuracy"] == pytest.approx(way["nested_accuracy"], abs=1e-6)
+    assert run.metrics["out_of_fold"]["nested"]["accuracy_ci95"] == way["nested_accuracy_ci95"]
 
 
 def test_the_start_as_the_only_share_is_the_frozen_run(tmp_path, data, recipe):
@@ -360,6 +362,7 @@ def test_the_best_epochs_weights_are_kept_and_their_optimism_is_reported(tmp_pat
     kept = [f"fold {fold}: kept the weights of epoch {epoch + 1} of 3" for fold, epoch in enumerate(selection["epochs"])]
     assert [line for line in caplog.messages if "kept" in line] == kept
     assert selection["accuracy"] == pytest.approx(run.metrics["out_of_fold"]["accuracy"])
+    assert run.metrics["out_of_fold"]["nested"]["accuracy"] == pytest.approx(selection["nested_accuracy"], abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,8 @@ def test_figures_are_those_of_loops_over_drawings(right):
     if count:
         assert selection.accuracy == sum(best) / count
         assert selection.nested_accuracy == sum(nested(one) for one in right) / count
+        assert [own.sum() for own in selection.nested_right] == [nested(one) for one in right]
+        assert [len(own) for own in selection.nested_right] == [one.shape[1] for one in right]
 
 
 @given(answers_of_heads, st.randoms())

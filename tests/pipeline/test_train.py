@@ -14,6 +14,7 @@ from inkfold.config.load import load_recipe, validate_recipe
 from inkfold.config.operations import parse_operations
 from inkfold.data.dataset import DataOptions
 from inkfold.errors import DataError, RecipeError
+from inkfold.evaluation.metrics import wilson_interval
 from inkfold.evaluation.predictions import Predictions
 from inkfold.features.executors import open_executor
 from inkfold.finetune.distributed import ProcessGroup
@@ -704,6 +705,11 @@ def test_the_choice_of_the_best_epochs_is_reported_with_its_optimism(tmp_path, d
     assert len(selection["epochs"]) == 3
     assert selection["accuracy"] == pytest.approx(run.metrics["out_of_fold"]["accuracy"], abs=1e-6)
     assert selection["optimism"] == pytest.approx(selection["accuracy"] - selection["nested_accuracy"])
+    nested = Predictions.load(run.path / "predictions/out_of_fold.parquet").nested_right
+    assert nested.mean() == pytest.approx(selection["nested_accuracy"])
+    low, high = wilson_interval(int(nested.sum()), 18)
+    assert selection["nested_accuracy_ci95"] == pytest.approx([low, high], abs=1e-6)
+    assert run.metrics["out_of_fold"]["nested"]["accuracy_ci95"] == selection["nested_accuracy_ci95"]
 
 
 def test_training_that_diverges_is_reported_with_what_to_do(tmp_path, data, recipe, plain_features):

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from inkfold.evaluation.formatting import p_equation
+
 if TYPE_CHECKING:
     from inkfold.ensemble.model import Ensemble
     from inkfold.export.export import Exported
@@ -25,8 +27,11 @@ def print_run(run: "Run | Ensemble", *, was_finished: bool = False) -> None:
     """
     metrics, files, rows = run.metrics, run.files, []
     if "out_of_fold" in metrics:
-        rows += [("out of fold" if metrics["split"] == "kfold" else "held out", *_figures(metrics["out_of_fold"]))]
-        rows += _without_copies(metrics["out_of_fold"])
+        figures, name = metrics["out_of_fold"], "out of fold" if metrics["split"] == "kfold" else "held out"
+        if (nested := figures.get("nested")) is not None:
+            rows += [(f"{name}, chosen on others", str(figures["n"]), _share(nested, "accuracy"), *[""] * 4)]
+            name = "  as kept (optimistic)"
+        rows += [(name, *_figures(figures)), *_without_copies(figures)]
         rows += [(f"  fold {fold['fold']}", *_figures(fold)) for fold in metrics["folds"]]
     if "test" in metrics:
         rows += [("test", *_figures(metrics["test"])), *_without_copies(metrics["test"])]
@@ -113,7 +118,7 @@ def _compared_with(taken: str, pairs: Sequence[dict[str, Any]]) -> dict[str, str
 
 
 def _p_value(pair: dict[str, Any], key: str = "distinguishable") -> str:
-    return f"p = {pair['p_value']:.2g}" if pair[key] else "not distinguishable"
+    return p_equation(pair["p_value"]) if pair[key] else "not distinguishable"
 
 
 def _print_curve(curve: dict[str, Any], metrics: dict[str, Any]) -> None:
@@ -138,7 +143,7 @@ def _print_curve(curve: dict[str, Any], metrics: dict[str, Any]) -> None:
     if selection := metrics.get("selection"):
         print(
             f"best epochs kept: their accuracy of {selection['accuracy']:.4f} is optimistic by {selection['optimism']:.4f}; "
-            f"on new drawings expect {selection['nested_accuracy']:.4f}"
+            f"on new drawings expect {_nested(selection)}"
         )
     if finetuned := metrics.get("finetune"):
         _print_finetuning(finetuned)
@@ -158,12 +163,19 @@ def _print_finetuning(finetuned: dict[str, Any]) -> None:
         tried = ", ".join(f"{share:g}: {accuracy:.4f}" for share, accuracy in zip(way["shares"], way["accuracy"], strict=True))
         print(
             f"share of the change in weights kept: {way['taken']:g}, whose accuracy is optimistic by {way['optimism']:.4f}; "
-            f"tried {tried}"
+            f"on new drawings expect {_nested(way)}; tried {tried}"
         )
 
 
+def _nested(choice: dict[str, Any]) -> str:
+    """Write the accuracy of what other drawings chose, with its interval where the run has kept it."""
+    interval = choice.get("nested_accuracy_ci95")
+    nested = f"{choice['nested_accuracy']:.4f}"
+    return nested if interval is None else f"{nested} ({interval[0]:.4f}-{interval[1]:.4f})"
+
+
 def _verdict(p_value: float, distinguishable: bool) -> str:
-    return f"p = {p_value:.3g}: {'more than chance' if distinguishable else 'not distinguishable from chance'}"
+    return f"{p_equation(p_value)}: {'more than chance' if distinguishable else 'not distinguishable from chance'}"
 
 
 def _without_copies(part: dict[str, Any]) -> list[tuple[str, ...]]:

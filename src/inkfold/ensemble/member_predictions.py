@@ -4,12 +4,12 @@ import posixpath
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 
 from inkfold.errors import Problem
 from inkfold.evaluation.predictions import Predictions
@@ -77,6 +77,7 @@ class PartPredictions:
             columns.
         keys: The key of each row's image path; see `path_keys`.
         is_run: Whether the member is a run of this data, not a file from elsewhere.
+        drawings: The number of each row's drawing, equal for rows of one drawing in all members; empty before.
     """
 
     name: str
@@ -84,6 +85,11 @@ class PartPredictions:
     predictions: Predictions
     keys: list[str]
     is_run: bool
+    drawings: Int64[np.ndarray, " n"] = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def names_of_drawings(self) -> dict[int, str]:
+        """Give each drawing's image path by its number."""
+        return dict(zip(self.drawings.tolist(), self.predictions.image_paths.tolist(), strict=True))
 
     @property
     def folds(self) -> Float[np.ndarray, "folds n classes"]:
@@ -163,7 +169,8 @@ def _form_faults(predictions: Predictions) -> Iterator[str]:
             yield f"got {probs.shape}, expected (folds, {n}, {classes}) for {n} paths and {classes} classes. Write them anew."
     if repeated := [name for i, name in enumerate(predictions.class_names) if name in predictions.class_names[:i]]:
         yield f"names class '{repeated[0]}' more than once, expected each once. Write them anew."
-    for what, ids in (("class ids", predictions.targets), ("folds", predictions.folds)):
+    known = (("class ids", predictions.targets), ("folds", predictions.folds), ("digests", predictions.digests))
+    for what, ids in known:
         if ids is not None and ids.shape != (n,):
             yield f"got {len(ids)} {what}, expected {n}. Write them anew."
     ids = predictions.targets

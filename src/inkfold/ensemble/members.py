@@ -1,17 +1,18 @@
-"""The members' predictions in one order of drawings and classes, matched by name and never by position.
+"""The members' predictions in one order of drawings and classes, matched by content or name and never by position.
 
 A member is a finished run, or a file of predictions from elsewhere. Everything that doesn't fit is reported together: different
 drawings, different classes, rows that aren't probabilities.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import final
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, final
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64, Shaped
 
 from inkfold.config.sections import Ballot, TieRule
+from inkfold.ensemble.matching import are_matched_by_content, match_drawings
 from inkfold.ensemble.member_predictions import (
     SHOWN,
     MemberPredictions,
@@ -45,6 +46,8 @@ class AlignedMembers:
         seen_in_pretraining: Whether some member's backbone was trained on the training drawing before; None where no member
             says so.
         warnings: Predictions that are left out because only some members have them.
+        digests: Digest of each training drawing's file; None where no member knows it.
+        test_digests: Digest of each test drawing's file; None where no member knows it.
     """
 
     names: tuple[str, ...]
@@ -58,6 +61,8 @@ class AlignedMembers:
     test_targets: Int64[np.ndarray, " n"] | None
     seen_in_pretraining: Bool[np.ndarray, " n"] | None = None
     warnings: tuple[Problem, ...] = ()
+    digests: Shaped[np.ndarray, " n"] | None = None
+    test_digests: Shaped[np.ndarray, " n"] | None = None
 
     def test_members(self, within: Ballot, ties: TieRule) -> Float[np.ndarray, "members n classes"]:
         """Pool each member's folds into one prediction of the test drawings, by their mean (soft) or their votes (hard)."""
@@ -71,7 +76,8 @@ class AlignedMembers:
 def align_members(members: Sequence[MemberPredictions], num_parts: int = 5) -> AlignedMembers:
     """Bring members into one order: the first run's, so that a submission has the data's rows, else the first member's.
 
-    Rows whose sums float16 or rounding moved away from 1 are divided by their sums.
+    Drawings are matched by their files' contents, which runs know, and else by their paths. Rows whose sums float16 or rounding
+    moved away from 1 are divided by their sums.
 
     The second level's parts are the folds of the first member that has some: those keep drawings together that belong
     together. That another member held out other drawings at a time leaks nothing, since each drawing is predicted by a model
@@ -102,6 +108,8 @@ def align_members(members: Sequence[MemberPredictions], num_parts: int = 5) -> A
         test_targets=None if test is None else test.targets(),
         seen_in_pretraining=None if train is None else train.seen_in_pretraining(),
         warnings=incomplete_members(members),
+        digests=None if train is None else train.digests(),
+        test_digests=None if test is None else test.digests(),
     )
 
 
@@ -110,19 +118,24 @@ class _AlignedPart:
     """All members' predictions of one part of the data, and the order that they are brought into."""
 
     def __init__(self, members: Sequence[PartPredictions], reference: int) -> None:
-        self.members, self.reference = members, members[reference]
+        numbers = match_drawings([member.predictions for member in members])
+        self.members = [replace(member, drawings=own) for member, own in zip(members, numbers, strict=True)]
+        self.reference = self.members[reference]
         self.class_names = self.reference.predictions.class_names
         self.image_paths = self.reference.predictions.image_paths
 
     def differences(self) -> Iterator[Problem]:
         """Find drawings and classes that a member lacks or has in addition."""
+        reference = self.reference
         for member in self.members:
-            for what, own, expected in (
-                ("classes", {*member.predictions.class_names}, {*self.class_names}),
-                ("drawings", {*member.keys}, {*self.reference.keys}),
-            ):
-                if own != expected:
-                    yield Problem(what, member.where, _difference(what, own, expected, self.reference.name))
+            names = [{name: name for name in one.predictions.class_names} for one in (member, reference)]
+            if {*names[0]} != {*names[1]}:
+                text = _difference("classes", names[0], names[1], reference.name)
+                yield Problem("classes", member.where, f"{text}. All members must have the same.")
+            own, expected = (one.names_of_drawings() for one in (member, reference))
+            if {*own} != {*expected}:
+                text = _difference("drawings", own, expected, reference.name)
+                yield Problem("drawings", member.where, f"{text}. {_what_to_do(member, reference)}")
 
     def label_problems(self, needed: bool) -> Iterator[Problem]:
         """Find members with different true classes; forms, drawings and classes must have been checked before."""
@@ -139,8 +152,8 @@ class _AlignedPart:
 
     def rows_of(self, member: PartPredictions) -> Int64[np.ndarray, " n"]:
         """Give the row in which a member has each drawing; the first of several."""
-        row_of = {key: row for row, key in reversed([*enumerate(member.keys)])}
-        return np.array([row_of[key] for key in self.reference.keys], np.int64)
+        row_of = {drawing: row for row, drawing in reversed([*enumerate(member.drawings.tolist())])}
+        return np.array([row_of[drawing] for drawing in self.reference.drawings.tolist()], np.int64)
 
     def columns_of(self, member: PartPredictions) -> Int64[np.ndarray, " classes"]:
         """Give the column in which a member has each class."""
@@ -185,6 +198,11 @@ class _AlignedPart:
         ]
         return np.logical_or.reduce(flags) if flags else None
 
+    def digests(self) -> Shaped[np.ndarray, " n"] | None:
+        """Give the digests of the drawings' files, by the first member that has them."""
+        known = (member for member in self.members if member.predictions.digests is not None)
+        return next((member.predictions.digests[self.rows_of(member)] for member in known), None)
+
     def second_level(self, count: int) -> Int64[np.ndarray, " n"]:
         """Take the folds in which drawings were held out; else deal drawings out in the order of their paths' hashes."""
         for member in self.members:
@@ -220,10 +238,28 @@ def _align_parts(members: Sequence[MemberPredictions]) -> tuple[_AlignedPart | N
     return aligned_train, aligned_test
 
 
-def _difference(what: str, own: set[str], expected: set[str], reference: str) -> str:
+def _difference(what: str, own: Mapping[Any, str], expected: Mapping[Any, str], reference: str) -> str:
+    """Say how many classes or drawings, whose names the mappings give, only one of two members has, with the first names."""
     parts = [f"has {len(own)} {what}, {reference} {len(expected)}"]
-    for label, names in (("without", expected - own), ("besides", own - expected)):
+    for label, there, here in (("without", expected, own), ("besides", own, expected)):
+        names = sorted(name for key, name in there.items() if key not in here)
         if names:
-            some = ", ".join(repr(name) for name in sorted(names)[:SHOWN])
-            parts.append(f"{label} {some}{f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''}")
-    return f"{', '.join(parts)}. All members must have the same."
+            some = ", ".join(repr(name) for name in names[:SHOWN])
+            parts.append(f"{label} {len(names)}: {some}{' and others' if len(names) > SHOWN else ''}")
+    return "; ".join(parts)
+
+
+def _what_to_do(member: PartPredictions, reference: PartPredictions) -> str:
+    """Say by what two members' drawings were matched, and what to do where they differ."""
+    if not are_matched_by_content(member.predictions, reference.predictions):
+        unknown = member if member.predictions.digests is None else reference
+        matched = f"They were matched by their paths, since {unknown.name} doesn't know the files' contents"
+    else:
+        matched = "They were matched by the files' contents"
+        other = dict(zip(reference.keys, reference.drawings.tolist(), strict=True))
+        own = zip(member.keys, member.drawings.tolist(), strict=True)
+        if changed := [key for key, drawing in own if other.get(key, drawing) != drawing]:
+            matched += f", which differ for {len(changed)} paths that both have, such as '{min(changed)}'"
+    if member.is_run and reference.is_run and member.predictions.fold_probs is None:
+        return f"{matched}. Train {member.name} on the data of {reference.name}, with the same folds.* and seed."
+    return f"{matched}. All members must have the same: predict the same drawings."

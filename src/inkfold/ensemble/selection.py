@@ -173,7 +173,8 @@ def write_selection(
         files.append(OUT_OF_FOLD)
     if aligned.test is not None:
         shares = single_precision(selection.taken.pool(aligned.test_members(vote_recipe.within, vote_recipe.ties)))
-        Predictions(aligned.test_paths, shares, aligned.class_names, aligned.test_targets).save(out / TEST)
+        known = {"digests": aligned.test_digests}
+        Predictions(aligned.test_paths, shares, aligned.class_names, aligned.test_targets, **known).save(out / TEST)
         if aligned.test_targets is not None and len(aligned.test_targets):
             metrics["test"] = measure(shares, aligned.test_targets, aligned.class_names)
         submission.write_probs(out / SUBMISSION, aligned.test_paths, shares, aligned.class_names)
@@ -195,7 +196,13 @@ def _write_out_of_fold(path: Path, aligned: AlignedMembers, selection: Selection
         metrics["choice"] = selection.choice.figures(aligned.targets)
     metrics["folds"] = [_fold_figures(fold, probs, held_in, aligned, data) for fold in np.unique(held_in).tolist()]
     predictions = Predictions(
-        aligned.out_of_fold_paths, probs, aligned.class_names, aligned.targets, held_in, seen=aligned.seen_in_pretraining
+        aligned.out_of_fold_paths,
+        probs,
+        aligned.class_names,
+        aligned.targets,
+        held_in,
+        seen=aligned.seen_in_pretraining,
+        digests=aligned.digests,
     )
     predictions.save(path)
     seen = measure_seen(predictions)

@@ -19,6 +19,7 @@ from inkfold.storage.files import atomic_file, write_text
 
 SubmissionPart = Literal["id", "path", "target"]
 SEEN_COLUMN = "learnt_by_backbone"
+NESTED_COLUMN = "nested_right"
 # Of the evaluated drawings: a smaller share that a backbone has seen changes the accuracy by less than chance does, and may be
 # false matches.
 SEEN_SHARE = 0.02
@@ -41,6 +42,9 @@ class Predictions:
             Intervals and tests resample whole groups. None where nothing is known of groups.
         digests: Digest of each drawing's file, by which the drawings of two runs are matched; empty for a file that can't be
             read. None where only the paths are known.
+        nested_right: Share of the fold's heads that predict the drawing rightly, 0 to 1, where what was chosen by held-out
+            drawings, such as the epochs that are kept, is chosen by other drawings than this one; its mean is the accuracy to
+            expect on new drawings. None where nothing was chosen so.
     """
 
     image_paths: Shaped[np.ndarray, " n"]
@@ -52,6 +56,7 @@ class Predictions:
     seen: Bool[np.ndarray, " n"] | None = None
     groups: Int64[np.ndarray, " n"] | None = None
     digests: Shaped[np.ndarray, " n"] | None = None
+    nested_right: Float[np.ndarray, " n"] | None = None
 
     @property
     def preds(self) -> Int64[np.ndarray, " n"]:
@@ -59,11 +64,29 @@ class Predictions:
         preds: np.ndarray = self.probs.argmax(1)
         return preds
 
+    @property
+    def right(self) -> Bool[np.ndarray, " n"]:
+        """Which drawings are predicted rightly; true classes must be known.
+
+        Where what was chosen by held-out drawings, and one head per fold answers, it is whether the head is right that other
+        drawings chose: the accuracy of the chosen head itself is optimistic.
+        """
+        assert self.targets is not None
+        if self.answers_nested and self.nested_right is not None:
+            return self.nested_right > 0
+        right: np.ndarray = self.preds == self.targets
+        return right
+
+    @property
+    def answers_nested(self) -> bool:
+        """Whether `right` is of heads that other drawings chose, so that it isn't optimistic."""
+        return self.nested_right is not None and bool(np.isin(self.nested_right, (0, 1)).all())
+
     def save(self, path: Path) -> None:
         """Write a Parquet file.
 
-        Its columns are image_path, target, pred, fold, group, digest, learnt_by_backbone, probs, and fold_probs (folds x
-        classes, flat); those of which nothing is known are left out.
+        Its columns are image_path, target, pred, fold, group, digest, learnt_by_backbone, nested_right, probs, and fold_probs
+        (folds x classes, flat); those of which nothing is known are left out.
 
         Args:
             path: The file; replaced when it exists.
@@ -80,6 +103,8 @@ class Predictions:
             columns["digest"] = pa.array(self.digests.astype(str).tolist(), pa.string())
         if self.seen is not None:
             columns[SEEN_COLUMN] = pa.array(self.seen, pa.bool_())
+        if self.nested_right is not None:
+            columns[NESTED_COLUMN] = pa.array(self.nested_right, pa.float32())
         columns["probs"] = _fixed_lists(self.probs)
         if self.fold_probs is not None:
             columns["fold_probs"] = _fixed_lists(np.concatenate(list(self.fold_probs), axis=1))
@@ -109,6 +134,7 @@ class Predictions:
             extra = {name: table[name].to_numpy().astype(np.int64) for name in known}
             digests = np.array(table["digest"].to_pylist(), "S") if "digest" in table.column_names else None
             seen = np.array(table[SEEN_COLUMN].to_pylist(), bool) if SEEN_COLUMN in table.column_names else None
+            nested = table[NESTED_COLUMN].to_numpy().astype(np.float64) if NESTED_COLUMN in table.column_names else None
             fold_probs = _matrix(table["fold_probs"]) if "fold_probs" in table.column_names else None
             if fold_probs is not None:
                 folds = fold_probs.shape[1] // max(len(class_names), 1)
@@ -116,7 +142,7 @@ class Predictions:
         except (OSError, pa.ArrowException, AttributeError, KeyError, TypeError, ValueError) as error:
             raise PredictionError(f"{path}: not predictions of inkfold: {error}. Run the training again.") from None
         numbers = (extra.get("target"), extra.get("fold"))
-        return cls(image_paths, probs, class_names, *numbers, fold_probs, seen, extra.get("group"), digests)
+        return cls(image_paths, probs, class_names, *numbers, fold_probs, seen, extra.get("group"), digests, nested)
 
 
 def is_worth_reporting(seen: int, total: int) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 from inkfold.augment.views import IDENTITY
 from inkfold.ensemble.model import Ensemble, load_run
 from inkfold.errors import ExportError
+from inkfold.evaluation.formatting import p_equation
 from inkfold.export.backbone import quantise
 from inkfold.export.description import describe
 from inkfold.export.graph import helper, onnx
@@ -323,7 +324,9 @@ def _notes(predictor: Run | Ensemble, options: ExportOptions, image: ImageOption
             continue
         gain = run.metrics.get("tta", {})
         cost = gain.get("accuracy_with", 0.0) - gain.get("accuracy_without", 0.0)
-        measured = f"out of fold they gave {cost:+.4f} (p = {gain['p_value']:.2g})" if gain else "their gain was not measured"
+        measured = (
+            f"out of fold they gave {cost:+.4f} ({p_equation(gain['p_value'])})" if gain else "their gain was not measured"
+        )
         notes.append(f"{run.path.name}: left out test-time views {', '.join(map(str, views))}: {measured}")
     return notes
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -36,12 +36,15 @@ class Interpolation:
         taken: The share that was taken: 0 is the weights before training, 1 those after it.
         nested_accuracy: Accuracy where each half of the drawings chooses the share for the other half: an estimate of the
             choice's accuracy on new drawings.
+        nested_right: For each fold, which of its held-out drawings are predicted rightly at the share that the other half of
+            all held-out drawings chooses.
     """
 
     shares: tuple[float, ...]
     accuracy: tuple[float, ...]
     taken: float
     nested_accuracy: float
+    nested_right: tuple[Bool[np.ndarray, " rows"], ...] = field(default=(), compare=False, repr=False)
 
     @property
     def optimism(self) -> float:
@@ -158,7 +161,7 @@ def train_folds(job: FinetuneJob, process_group: ProcessGroup, progress: Progres
             state.head = _write(job, trained(fold), fold, interpolation.taken, process_group)
     process_group.wait()
     return FinetunedFolds(
-        fitted=_as_fitted(plan, states),
+        fitted=_as_fitted(plan, states, interpolation),
         files=tuple(WEIGHTS.format(fold) for fold in range(len(folds))),
         interpolation=interpolation,
         notes=tuple(note for state in states for note in state.notes),
@@ -212,7 +215,8 @@ def _chosen(shares: Sequence[float], right: Sequence[Bool[np.ndarray, "shares ro
     log.info(
         "took a share of %g of the way from the start's weights, of %s with the accuracy %s", taken, [*shares], [*accuracy]
     )
-    return Interpolation(tuple(shares), accuracy, taken, selection.nested_accuracy)
+    nested_right = np.split(selection.nested_right[0], np.cumsum([own.shape[1] for own in right])[:-1])
+    return Interpolation(tuple(shares), accuracy, taken, selection.nested_accuracy, tuple(nested_right))
 
 
 def _write(job: FinetuneJob, state: FoldState, fold: int, share: float, process_group: ProcessGroup) -> dict[str, np.ndarray]:
@@ -228,15 +232,27 @@ def _write(job: FinetuneJob, state: FoldState, fold: int, share: float, process_
     return head
 
 
-def _as_fitted(plan: FinetunePlan, states: Sequence[FoldState]) -> FittedHeads:
-    """Put the folds' heads and curves together."""
+def _as_fitted(plan: FinetunePlan, states: Sequence[FoldState], interpolation: Interpolation | None) -> FittedHeads:
+    """Put the folds' heads and curves together.
+
+    Where epochs and the share were both chosen, no drawing is predicted by a choice that other drawings made.
+    """
     heads = {name: np.concatenate([state.head[name] for state in states]) for name in states[0].head}
     curve = [_mean([state.curve[epoch] for state in states]) for epoch in range(plan.settings.epochs)]
     selection: EpochSelection | None = None
     if plan.settings.keep == "best":
         selection = select_epochs([np.stack(state.right) for state in states])
     last = curve[-1].held_out_accuracy if selection is None else selection.nested_accuracy
-    return FittedHeads(plan.spec, tuple(range(len(states))), heads, tuple(curve), selection, held_out_accuracy=last)
+    choices = [choice for choice in (selection, interpolation) if choice is not None]
+    return FittedHeads(
+        spec=plan.spec,
+        folds=tuple(range(len(states))),
+        heads=heads,
+        curve=tuple(curve),
+        selection=selection,
+        held_out_accuracy=last,
+        nested_right=choices[0].nested_right if len(choices) == 1 else None,
+    )
 
 
 def _mean(points: Sequence[Epoch]) -> Epoch:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 
 from inkfold.config.sections import TrainHeadSettings
 from inkfold.heads.batched import HeadJob
@@ -71,6 +72,9 @@ class FittedHeads:
         heads: The fitted tensors in the form that `heads.head_probs` predicts with; None if the trial was stopped or diverged.
         curve: One point per epoch; empty for heads that are computed.
         selection: Which epochs were kept; None unless the best ones are.
+        nested_right: For each head, which of its fold's held-out drawings, in the training set's order, it predicts rightly as
+            they are, where whatever was chosen by held-out drawings (epochs, the share of fine-tuned weights) is chosen by
+            other drawings; None where nothing was chosen so.
         diverged: The epoch, from 0, in which a loss was not finite; None if none was.
         held_out_accuracy: Accuracy on the held-out drawings, as they are, in 0..1; the nested estimate where the best epochs
             were kept; NaN where nothing is held out or there are no heads.
@@ -83,6 +87,7 @@ class FittedHeads:
     selection: EpochSelection | None = None
     diverged: int | None = None
     held_out_accuracy: float = math.nan
+    nested_right: tuple[Bool[np.ndarray, " rows"], ...] | None = None
 
 
 def fit_trials(
@@ -236,6 +241,7 @@ def _fitted(training_set: TrainingSet, trial: Trial, records: Sequence[JobRecord
         selection=selection,
         diverged=min((record.diverged for record in records if record.diverged is not None), default=None),
         held_out_accuracy=last if selection is None else selection.nested_accuracy,
+        nested_right=None if selection is None else selection.nested_right,
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Float16
+from jaxtyping import Bool, Float16, Float64, Int64
 
 from inkfold.augment.views import View
 from inkfold.evaluation.predictions import Predictions
@@ -117,6 +117,7 @@ def predict_held_out(
         seen=None if prepared.seen is None else prepared.seen[held_out],
         groups=None if prepared.groups is None else np.unique(prepared.groups, return_inverse=True)[1][held_out],
         digests=prepared.digests[held_out],
+        nested_right=None if len(views) > 1 else _nested_right(fitted, folds, held_out),
     )
 
 
@@ -155,6 +156,18 @@ def predict_test(
         fold_probs=fold_probs,
         digests=None if prepared.read.test is None else prepared.read.test.digests,
     )
+
+
+def _nested_right(
+    fitted: "FittedHeads", folds: Bool[np.ndarray, "folds n"], held_out: Int64[np.ndarray, " m"]
+) -> Float64[np.ndarray, " m"] | None:
+    """Give the share of its fold's heads that predict each held-out drawing rightly where other drawings chose the epochs."""
+    if fitted.nested_right is None:
+        return None
+    shares = np.zeros(folds.shape[1])
+    for fold, right in zip(fitted.folds, fitted.nested_right, strict=True):
+        shares[~folds[fold]] += right / fitted.folds.count(fold)
+    return shares[held_out]
 
 
 def _fold_probs(fitted: "FittedHeads", features: np.ndarray, fold: int) -> np.ndarray:

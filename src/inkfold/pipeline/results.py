@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Float
 
 from inkfold.augment.curriculum import Curriculum
 from inkfold.config.recipe import Recipe
 from inkfold.data.types import Dataset
-from inkfold.evaluation.intervals import wilson_interval
-from inkfold.evaluation.metrics import measure
+from inkfold.evaluation.intervals import DIGITS, wilson_interval
+from inkfold.evaluation.metrics import bootstrap_interval, measure
 from inkfold.evaluation.paired import mcnemar, paired_difference
 from inkfold.evaluation.predictions import (
     SUBMISSION_COLUMNS,
@@ -29,7 +30,8 @@ from inkfold.pipeline.run_files import CURVE, METRICS, OUT_OF_FOLD, SUBMISSION, 
 from inkfold.storage.files import write_json
 
 if TYPE_CHECKING:
-    from inkfold.finetune.train_folds import FinetunedFolds
+    from inkfold.finetune.train_folds import FinetunedFolds, Interpolation
+    from inkfold.heads.epoch_selection import EpochSelection
     from inkfold.heads.fit import FittedHeads
 
 
@@ -136,10 +138,18 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
         "out_of_fold": measure(out_of_fold.probs, out_of_fold.targets, out_of_fold.class_names),
         "folds": _fold_metrics(out_of_fold, results.num_folds, len(prepared.rows)),
     }
+    if out_of_fold.answers_nested:
+        assert out_of_fold.nested_right is not None
+        nested = {"accuracy": round(float(out_of_fold.right.mean()), DIGITS)}
+        metrics["out_of_fold"]["nested"] = {**nested, "accuracy_ci95": _interval_of_share(out_of_fold.nested_right)}
     if results.reading is not None:
         metrics["reading"] = dict(results.reading)
     if (selection := results.fitted.selection) is not None:
-        metrics["selection"] = {**asdict(selection), "epochs": list(selection.epochs), "optimism": selection.optimism}
+        metrics["selection"] = {
+            "epochs": list(selection.epochs),
+            "accuracy": selection.accuracy,
+            **_nested_figures(selection, results.without_tta or out_of_fold),
+        }
     if results.without_tta is not None:
         metrics["tta"] = {"views": list(recipe.tta), **_gain(results.without_tta, out_of_fold)}
     if results.split_apart is not None:
@@ -205,8 +215,28 @@ def _gain_of_finetuning(frozen: Predictions, finetuned: Predictions, folds: "Fin
         "p_value": gain["p_value"],
     }
     if (interpolation := folds.interpolation) is not None:
-        figures["interpolation"] = {**asdict(interpolation), "optimism": interpolation.optimism}
+        figures["interpolation"] = {
+            **{name: getattr(interpolation, name) for name in ("shares", "accuracy", "taken")},
+            **_nested_figures(interpolation, finetuned),
+        }
     return figures
+
+
+def _nested_figures(choice: "EpochSelection | Interpolation", predictions: Predictions) -> dict[str, Any]:
+    """Give the accuracy to expect on new drawings of what held-out drawings chose, with its interval where it is known.
+
+    The interval is of each drawing's own nested prediction; where several heads answer for a drawing, of the share of them.
+    """
+    figures = {"nested_accuracy": choice.nested_accuracy, "optimism": choice.optimism}
+    right = predictions.nested_right
+    return figures if right is None else {**figures, "nested_accuracy_ci95": _interval_of_share(right)}
+
+
+def _interval_of_share(right: Float[np.ndarray, " n"]) -> list[float]:
+    """Give the 95 % interval of the mean of shares of right predictions: Wilson's where each is right or wrong."""
+    if np.isin(right, (0, 1)).all():
+        return [round(bound, DIGITS) for bound in wilson_interval(int(right.sum()), len(right))]
+    return bootstrap_interval(right)
 
 
 def _optimism_of_copies(prepared: Prepared, grouped: Predictions, split_apart: Predictions) -> dict[str, Any]:

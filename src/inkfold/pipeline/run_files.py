@@ -150,6 +150,19 @@ def open_run_files(path: str | Path) -> RunFiles:
     return RunFiles(Path(path), read_manifest(Path(path), READ))
 
 
+def headline(figures: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Choose the accuracy to report of a part's figures: the nested one where held-out drawings chose what they are scored by.
+
+    Args:
+        figures: `out_of_fold` or `test` of a run's `metrics.json`.
+
+    Returns:
+        A mapping with `accuracy` and `accuracy_ci95`.
+    """
+    nested: Mapping[str, Any] = figures.get("nested", figures)
+    return nested
+
+
 def rewrite_advice(path: Path) -> str:
     """Write what to do about a broken file that was added to a finished run.
 

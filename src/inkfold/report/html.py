@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from inkfold.evaluation import formatting
 from inkfold.report.thumbnails import Picture
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -76,7 +77,7 @@ def _environment() -> Environment:
         percent_span=lambda ci: f"{100 * ci[0]:.1f}–{100 * ci[1]:.1f}",
         points=lambda value: f"{100 * value:+.1f}".replace("-", "−"),
         count=lambda value: f"{value:,}",
-        p=lambda value: "<\u00a00.001" if value < 0.001 else f"{value:.3f}",
+        p=lambda value: formatting.p_text(value).replace(" ", "\u00a0"),
         p_equation=p_equation,
         place=_place,
         duration=duration,
@@ -87,7 +88,7 @@ def _environment() -> Environment:
 
 def p_equation(value: float) -> str:
     """Format a p-value as an equation, such as `p = 0.040`, with non-breaking spaces."""
-    return "p\u00a0<\u00a00.001" if value < 0.001 else f"p\u00a0=\u00a0{value:.3f}"
+    return formatting.p_equation(value).replace(" ", "\u00a0")
 
 
 def duration(seconds: float) -> str:

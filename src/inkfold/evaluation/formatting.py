@@ -1,0 +1,29 @@
+"""How figures are written in tables, messages and pages, so that all of them write a figure in the same way."""
+
+import math
+
+NOT_TESTED = "not tested"
+SMALLEST_P = 1e-6  # a smaller one says nothing more, and tests of a few thousand drawings can't tell it from others
+
+
+def p_text(value: float) -> str:
+    """Write a p-value: `0.040`, `0.00012` or `2.3e-05` below a thousandth, `< 1e-6` below a millionth, `not tested` for NaN.
+
+    Args:
+        value: The p-value, 0 to 1, or NaN where there is no test.
+    """
+    if math.isnan(value):
+        return NOT_TESTED
+    if value < SMALLEST_P:
+        return "< 1e-6"
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.2g}"
+
+
+def p_equation(value: float) -> str:
+    """Write a p-value as an equation, such as `p = 0.040` or `p < 1e-6`; `not tested` for NaN.
+
+    Args:
+        value: The p-value, 0 to 1, or NaN where there is no test.
+    """
+    text = p_text(value)
+    return text if text == NOT_TESTED else f"p {text}" if text.startswith("<") else f"p = {text}"
