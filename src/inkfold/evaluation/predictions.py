@@ -7,7 +7,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
 
@@ -41,6 +41,8 @@ class Predictions:
             Intervals and tests resample whole groups. None where nothing is known of groups.
         digests: Digest of each drawing's file, by which the drawings of two runs are matched; empty for a file that can't be
             read. None where only the paths are known.
+        decided: The class that each drawing is given, where a rule other than the most probable class decides; None where it
+            is that. The file's column `pred` holds it.
     """
 
     image_paths: Shaped[np.ndarray, " n"]
@@ -52,12 +54,33 @@ class Predictions:
     seen: Bool[np.ndarray, " n"] | None = None
     groups: Int64[np.ndarray, " n"] | None = None
     digests: Shaped[np.ndarray, " n"] | None = None
+    decided: Int64[np.ndarray, " n"] | None = None
 
     @property
     def preds(self) -> Int64[np.ndarray, " n"]:
-        """Id of the most probable class of each drawing; the lowest id where several are equally probable."""
-        preds: np.ndarray = self.probs.argmax(1)
+        """The class that each drawing is given: the most probable one, the lowest id of equal ones, unless a rule decided."""
+        preds: np.ndarray = self.probs.argmax(1) if self.decided is None else self.decided
         return preds
+
+    def select(self, rows: Bool[np.ndarray, " n"] | Int64[np.ndarray, " rows"]) -> "Predictions":
+        """Select drawings.
+
+        Args:
+            rows: Row numbers, or a mask over all rows.
+
+        Returns:
+            Their predictions, in the order of `rows`.
+        """
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        kept = {name: own.pop(name) for name in ("class_names", "fold_probs")}
+        selected = {name: None if values is None else values[rows] for name, values in own.items()}
+        by_fold = kept["fold_probs"]
+        return Predictions(**selected, class_names=self.class_names, fold_probs=None if by_fold is None else by_fold[:, rows])
+
+    @property
+    def most_probable(self) -> "Predictions":
+        """The same predictions, answered by the most probable class."""
+        return replace(self, decided=None)
 
     def save(self, path: Path) -> None:
         """Write a Parquet file.
@@ -105,7 +128,7 @@ class Predictions:
             class_names = tuple(json.loads(table.schema.metadata[b"class_names"]))
             image_paths = np.array(table["image_path"].to_pylist(), np.dtypes.StringDType())
             probs = _matrix(table["probs"]).reshape(len(table), len(class_names))
-            known = [name for name in ("target", "fold", "group") if name in table.column_names]
+            known = [name for name in ("target", "pred", "fold", "group") if name in table.column_names]
             extra = {name: table[name].to_numpy().astype(np.int64) for name in known}
             digests = np.array(table["digest"].to_pylist(), "S") if "digest" in table.column_names else None
             seen = np.array(table[SEEN_COLUMN].to_pylist(), bool) if SEEN_COLUMN in table.column_names else None
@@ -115,8 +138,13 @@ class Predictions:
                 fold_probs = fold_probs.reshape(len(table), folds, len(class_names)).transpose(1, 0, 2)
         except (OSError, pa.ArrowException, AttributeError, KeyError, TypeError, ValueError) as error:
             raise PredictionError(f"{path}: not predictions of inkfold: {error}. Run the training again.") from None
+        decided = extra.get("pred")
+        if decided is not None and (len(decided) == 0 or np.array_equal(decided, probs.argmax(1))):
+            decided = None
+        if decided is not None and (decided.min() < 0 or decided.max() >= len(class_names)):
+            raise PredictionError(f"{path}: column pred has classes that are not there. Run the training again.")
         numbers = (extra.get("target"), extra.get("fold"))
-        return cls(image_paths, probs, class_names, *numbers, fold_probs, seen, extra.get("group"), digests)
+        return cls(image_paths, probs, class_names, *numbers, fold_probs, seen, extra.get("group"), digests, decided)
 
 
 def is_worth_reporting(seen: int, total: int) -> bool:
