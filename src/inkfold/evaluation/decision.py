@@ -19,7 +19,7 @@ from inkfold.evaluation.scores import Metric, metric_figures, paired_scores
 log = logging.getLogger("inkfold.evaluation")
 
 PRIOR_METRICS = ("balanced_accuracy", "macro_f1")
-EXPONENTS = tuple(i / 8 for i in range(13))  # 0 to 1.5
+EXPONENTS = tuple(sorted((i / 8 for i in range(-8, 13)), key=abs))  # -1 to 1.5; below 0 for heads trained on balanced classes
 SCALES = tuple(1 + i / 10 for i in range(11))
 SHIFTS = tuple(i / 10 for i in (0, -1, 1, -2, 2, -3, 3, -4, 4, -5, 5))
 PARTS = 5  # where the folds are but one

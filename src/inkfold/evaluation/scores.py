@@ -333,9 +333,9 @@ def resampled_scores(
 def score_interval(metric: Metric, value: float, resampled: Float[np.ndarray, " resamples"]) -> list[float]:
     """Give the 95 % interval of a score from its bootstrap samples.
 
-    It is the percentile interval. Macro F1 is lower in samples than in what they are drawn from, as samples lack some drawings of
-    small classes, so its interval is corrected for that bias: at 372 drawings of 28 classes it held the true value in 94 % of
-    simulations instead of 83 %.
+    It is the percentile interval. Macro F1 is lower in samples than in what they are drawn from, as samples lack some drawings
+    of small classes, so its interval is corrected for that bias: at 372 drawings of 28 classes it held the true value in 94 %
+    of simulations instead of 83 %.
 
     Args:
         metric: The metric.
@@ -410,13 +410,13 @@ def compare_by(metric: Metric, first: Predictions, second: Predictions) -> dict[
         second: Predictions of the same drawings in the same order.
 
     Returns:
-        JSON values: the metric's `name`, the values `first` and `second`, and those of `paired_scores`.
+        JSON values: the metric's `name`, `first_value`, `second_value`, and those of `paired_scores`.
     """
     assert first.targets is not None
     statistics = [metric.statistics(one.probs, first.targets, one.preds) for one in (first, second)]
     scores = [_rounded(metric.value(own.sum(0)[None])[0]) for own in statistics]
     comparison = paired_scores(metric, *statistics, first.groups)
-    return {"name": metric.name, "first": scores[0], "second": scores[1], **comparison}
+    return {"name": metric.name, "first_value": scores[0], "second_value": scores[1], **comparison}
 
 
 def paired_scores(
