@@ -13,8 +13,9 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from inkfold.errors import PredictionError
+from inkfold.evaluation.paired import compare_figures
 from inkfold.evaluation.predictions import Predictions
-from inkfold.evaluation.scores import Metric, metric_figures, paired_scores
+from inkfold.evaluation.scores import Metric, metric_figures
 
 log = logging.getLogger("inkfold.evaluation")
 
@@ -136,7 +137,7 @@ def choose_decision(metric: Metric, predictions: Predictions) -> DecisionChoice:
     figures = {
         "most_probable": metric_figures(metric, probs, targets, usual, predictions.groups),
         "nested": metric_figures(metric, probs, targets, nested, predictions.groups),
-        **paired_scores(
+        **compare_figures(
             metric,
             metric.statistics(probs, targets, usual),
             metric.statistics(probs, targets, nested),

@@ -14,14 +14,14 @@ from jaxtyping import Float, Int64
 
 from inkfold.config.metric import k_of, metric_name
 from inkfold.errors import PredictionError, RecipeError
-from inkfold.evaluation.metrics import SIGNIFICANT, measure
+from inkfold.evaluation.intervals import figure_interval
+from inkfold.evaluation.metrics import measure
+from inkfold.evaluation.paired import compare_figures
 from inkfold.evaluation.predictions import Predictions
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-RESAMPLES = 2000
-RESAMPLED_AT_ONCE = 8 << 20  # counts of drawings or groups that are in memory together
 DIGITS = 6
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
 
@@ -103,7 +103,7 @@ class Metric:
         Returns:
             The metric's value.
         """
-        return float(self.value(self.statistics(probs, targets, preds).sum(0)[None])[0])
+        return float(self.value(self.statistics(probs, targets, preds).sum(0)))
 
     def statistics(
         self,
@@ -124,15 +124,13 @@ class Metric:
         rows = np.repeat(np.arange(n), columns.shape[1])
         return csr_array((values.ravel(), (rows, columns.ravel())), shape=(n, width))
 
-    def value(self, sums: Float[np.ndarray, "b sums"]) -> Float[np.ndarray, " b"]:
-        """Compute the metric of several sets of drawings.
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        """Lowest and highest value; None where there is none, or where resamples don't tell how near it is."""
+        return None if self.name in ("log_loss", "quadratic_kappa") else (0.0, 1.0)
 
-        Args:
-            sums: For each set, the sum of its drawings' `statistics`.
-
-        Returns:
-            The value of each set.
-        """
+    def value(self, sums: Float[np.ndarray, "*batch s"]) -> Float[np.ndarray, "*batch"]:
+        """Compute the metric from sums of `statistics` over drawings; for every leading index on its own."""
         return _VALUES[_family(self.name)](np.asarray(sums, np.float64))
 
 
@@ -243,27 +241,27 @@ def _of_order(metric: Metric, probs: np.ndarray, targets: np.ndarray, preds: np.
 
 
 def _mean(sums: np.ndarray) -> np.ndarray:
-    values: np.ndarray = sums[:, 1] / sums[:, 0]
+    values: np.ndarray = sums[..., 1] / sums[..., 0]
     return values
 
 
 def _balanced_accuracy(sums: np.ndarray) -> np.ndarray:
-    counts, _, hits = np.split(sums, 3, axis=1)
+    counts, _, hits = np.split(sums, 3, axis=-1)
     occurs = counts > 0
-    values: np.ndarray = np.divide(hits, counts, out=np.zeros_like(hits), where=occurs).sum(1) / occurs.sum(1)
+    values: np.ndarray = np.divide(hits, counts, out=np.zeros_like(hits), where=occurs).sum(-1) / occurs.sum(-1)
     return values
 
 
 def _macro_f1(sums: np.ndarray) -> np.ndarray:
-    counts, predicted, hits = np.split(sums, 3, axis=1)
+    counts, predicted, hits = np.split(sums, 3, axis=-1)
     both = counts + predicted
     occurs = both > 0  # truly or as an answer: scikit-learn's labels where none are named
-    values: np.ndarray = np.divide(2 * hits, both, out=np.zeros_like(hits), where=occurs).sum(1) / occurs.sum(1)
+    values: np.ndarray = np.divide(2 * hits, both, out=np.zeros_like(hits), where=occurs).sum(-1) / occurs.sum(-1)
     return values
 
 
 def _quadratic_kappa(sums: np.ndarray) -> np.ndarray:
-    n, true, predicted, true_squared, predicted_squared, observed = sums.T
+    n, true, predicted, true_squared, predicted_squared, observed = np.moveaxis(sums, -1, 0)
     expected = true_squared + predicted_squared - 2 * true * predicted / n
     # 0 where all drawings are of one class and get it: no agreement beyond chance can be seen (undefined in scikit-learn)
     is_defined = expected > 1e-9 * n
@@ -295,64 +293,6 @@ def _family(name: str) -> str:
     return name if k_of(name) is None else name.rpartition("_")[0]
 
 
-def resampled_scores(
-    metric: Metric, statistics: "csr_array", groups: Int64[np.ndarray, " n"] | None = None, seed: int = 0
-) -> Float[np.ndarray, " resamples"]:
-    """Compute a metric on bootstrap samples of drawings, or of whole groups of them.
-
-    Calls with the same number of groups and the same seed draw the same samples, so that the scores of two classifiers on the
-    same drawings can be subtracted.
-
-    Args:
-        metric: The metric.
-        statistics: Of each drawing, as `Metric.statistics` returns them.
-        groups: Number of each drawing's group; None resamples drawings.
-        seed: Seed of the random draws.
-
-    Returns:
-        The metric of 2000 samples.
-
-    Source: Efron, Ann. Stat. 7 (1979); of clusters: Field and Welsh, J. R. Stat. Soc. B 69 (2007).
-    """
-    from scipy.sparse import csr_array  # noqa: PLC0415 - 100 ms
-
-    if groups is not None:
-        members = np.unique(groups, return_inverse=True)[1]
-        n = len(members)
-        statistics = csr_array((np.ones(n), (members, np.arange(n))), shape=(members.max() + 1, n)) @ statistics
-    units = statistics.shape[0]
-    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 6])))
-    step, scores = max(1, RESAMPLED_AT_ONCE // units), list[np.ndarray]()
-    for start in range(0, RESAMPLES, step):
-        draws = rng.integers(0, units, (min(step, RESAMPLES - start), units))
-        counts = np.stack([np.bincount(drawn, minlength=units) for drawn in draws])
-        scores.append(metric.value(counts @ statistics))
-    return np.concatenate(scores)
-
-
-def score_interval(metric: Metric, value: float, resampled: Float[np.ndarray, " resamples"]) -> list[float]:
-    """Give the 95 % interval of a score from its bootstrap samples.
-
-    It is the percentile interval. Macro F1 is lower in samples than in what they are drawn from, as samples lack some drawings
-    of small classes, so its interval is corrected for that bias: at 372 drawings of 28 classes it held the true value in 94 %
-    of simulations instead of 83 %.
-
-    Args:
-        metric: The metric.
-        value: The score of the drawings as they are.
-        resampled: The score of each bootstrap sample.
-
-    Source: Efron, "Nonparametric standard errors and confidence intervals", Can. J. Stat. 9 (1981).
-    """
-    levels = np.array([0.025, 0.975])
-    if metric.name == "macro_f1":
-        from scipy.special import ndtr, ndtri  # noqa: PLC0415 - 200 ms
-
-        below = ((resampled < value).mean() + (resampled <= value).mean()) / 2
-        levels = ndtr(2 * ndtri(np.clip(below, 1 / len(resampled), 1 - 1 / len(resampled))) + ndtri(levels))
-    return [_rounded(bound) for bound in np.percentile(resampled, 100 * levels)]
-
-
 def metric_figures(
     metric: Metric,
     probs: Float[np.ndarray, "n classes"],
@@ -370,15 +310,16 @@ def metric_figures(
         groups: Number of each drawing's group; None takes each drawing by itself.
 
     Returns:
-        JSON values: `name`, `value`, `ci95` (see `score_interval`) and `greater_is_better`.
+        JSON values: `name`, `value`, `ci95`, `greater_is_better`, and `interval`, how it was made.
     """
     statistics = metric.statistics(probs, targets, preds)
-    value = float(metric.value(statistics.sum(0)[None])[0])
+    interval = figure_interval(metric, statistics, groups)
     return {
         "name": metric.name,
-        "value": _rounded(value),
-        "ci95": score_interval(metric, value, resampled_scores(metric, statistics, groups)),
+        "value": _rounded(metric.value(statistics.sum(0))),
+        "ci95": interval.ci95,
         "greater_is_better": metric.greater_is_better,
+        "interval": interval.about(),
     }
 
 
@@ -395,7 +336,7 @@ def measure_by(metric: Metric, predictions: Predictions, *, per_class: bool = Fa
     """
     probs, targets = predictions.probs, predictions.targets
     assert targets is not None
-    figures = measure(probs, targets, predictions.class_names if per_class else None, predictions.preds)
+    figures = measure(probs, targets, predictions.class_names if per_class else None, predictions.groups, predictions.preds)
     if metric.is_accuracy:
         return figures
     return {"metric": metric_figures(metric, probs, targets, predictions.preds, predictions.groups), **figures}
@@ -410,52 +351,13 @@ def compare_by(metric: Metric, first: Predictions, second: Predictions) -> dict[
         second: Predictions of the same drawings in the same order.
 
     Returns:
-        JSON values: the metric's `name`, `first_value`, `second_value`, and those of `paired_scores`.
+        JSON values: the metric's `name`, `first_value`, `second_value`, and those of `compare_figures`.
     """
     assert first.targets is not None
     statistics = [metric.statistics(one.probs, first.targets, one.preds) for one in (first, second)]
-    scores = [_rounded(metric.value(own.sum(0)[None])[0]) for own in statistics]
-    comparison = paired_scores(metric, *statistics, first.groups)
+    scores = [_rounded(metric.value(own.sum(0))) for own in statistics]
+    comparison = compare_figures(metric, statistics[0], statistics[1], first.groups)
     return {"name": metric.name, "first_value": scores[0], "second_value": scores[1], **comparison}
-
-
-def paired_scores(
-    metric: Metric, first: "csr_array", second: "csr_array", groups: Int64[np.ndarray, " n"] | None = None
-) -> dict[str, Any]:
-    """Compare two classifiers on the same drawings by a metric, by a paired bootstrap.
-
-    Args:
-        metric: The metric.
-        first: The first classifier's `Metric.statistics`.
-        second: The second one's, of the same drawings in the same order.
-        groups: Number of each drawing's group; None takes each drawing by itself.
-
-    Returns:
-        JSON values as `metrics.paired_difference` returns them: `difference` (second minus first, in the metric's own
-        direction), `difference_ci95`, `p_value`, and `distinguishable`, whether the p-value is below 0.05.
-
-    Source: the p-value by the share of samples beyond 0: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), 15.
-    """
-    values = [metric.value(statistics.sum(0)[None])[0] for statistics in (first, second)]
-    resampled = [resampled_scores(metric, statistics, groups) for statistics in (first, second)]
-    return score_difference(values[1] - values[0], resampled[1] - resampled[0])
-
-
-def score_difference(difference: float, resampled: Float[np.ndarray, " resamples"]) -> dict[str, Any]:
-    """Give the interval and the p-value of a difference of scores; see `paired_scores`.
-
-    Args:
-        difference: Of the drawings as they are.
-        resampled: Of each bootstrap sample.
-    """
-    beyond = min(int((resampled <= 0).sum()), int((resampled >= 0).sum()))
-    p_value = min(1.0, 2 * (beyond + 1) / (len(resampled) + 1))
-    return {
-        "difference": _rounded(difference),
-        "difference_ci95": [_rounded(bound) for bound in np.percentile(resampled, (2.5, 97.5))],
-        "p_value": p_value,
-        "distinguishable": p_value < SIGNIFICANT,
-    }
 
 
 def _rounded(value: float) -> float:

@@ -11,7 +11,8 @@ from inkfold.augment.curriculum import Curriculum
 from inkfold.config.recipe import Recipe
 from inkfold.data.types import Dataset
 from inkfold.evaluation.decision import DecisionChoice
-from inkfold.evaluation.metrics import mcnemar, paired_difference, wilson_interval
+from inkfold.evaluation.intervals import wilson_interval
+from inkfold.evaluation.paired import mcnemar, paired_difference
 from inkfold.evaluation.predictions import (
     SUBMISSION_COLUMNS,
     Predictions,

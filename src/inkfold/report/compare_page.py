@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from inkfold.evaluation.error_analysis import most_confident, part_of
-from inkfold.evaluation.metrics import paired_difference
+from inkfold.evaluation.paired import paired_difference
 from inkfold.evaluation.predictions import Predictions, evaluation_mask
 from inkfold.pipeline.run_files import RunFiles, flat_recipe
 from inkfold.report.html import common_scale, svg_markup

@@ -5,7 +5,8 @@ from dataclasses import asdict
 from typing import Any
 
 from inkfold.evaluation.error_analysis import ClassRow, ConfusedPair, class_rows, confused_pairs, failures, part_of
-from inkfold.evaluation.metrics import reliability_table, wilson_interval
+from inkfold.evaluation.intervals import wilson_interval
+from inkfold.evaluation.metrics import reliability_table
 from inkfold.evaluation.predictions import Predictions, is_worth_reporting
 from inkfold.pipeline.manifest import AUDIT
 from inkfold.pipeline.run_files import RunFiles, flat_recipe
