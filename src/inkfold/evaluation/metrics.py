@@ -119,6 +119,7 @@ def measure(
     targets: Int64[np.ndarray, " n"],
     class_names: Sequence[str] | None = None,
     groups: Int64[np.ndarray, " n"] | None = None,
+    preds: Int64[np.ndarray, " n"] | None = None,
 ) -> dict[str, Any]:
     """Measure predictions against the true classes.
 
@@ -127,6 +128,8 @@ def measure(
         targets: True class id of each drawing, in the order of the probabilities' rows.
         class_names: Names of the classes by id; None leaves `per_class` out.
         groups: Number of each drawing's group, equal where drawings belong together; None where nothing is known of groups.
+        preds: The class that each drawing is given, which accuracy, macro_recall and per_class are of; None takes the most
+            probable one.
 
     Returns:
         JSON values: n, accuracy, top5_accuracy, both with 95 % intervals, interval (how these were made: method, source, number
@@ -135,7 +138,8 @@ def measure(
     """
     targets = targets.astype(np.int64)
     n = len(targets)
-    right = probs.argmax(1) == targets
+    preds = probs.argmax(1) if preds is None else preds
+    right = preds == targets
     of_true = probs[np.arange(n), targets].astype(np.float64)
     # rank by strictly higher probabilities, then by lower id, as argmax breaks ties
     higher = (probs > of_true[:, None].astype(probs.dtype)).sum(1)
@@ -154,7 +158,7 @@ def measure(
     result["ece"] = _rounded(expected_calibration_error(probs, targets))
     result["macro_recall"] = _rounded(recall[counts > 0].mean())
     if class_names is not None:
-        result["per_class"] = _per_class(probs.argmax(1), right, counts, recall, class_names)
+        result["per_class"] = _per_class(preds, right, counts, recall, class_names)
     return result
 
 

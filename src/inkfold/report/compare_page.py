@@ -13,6 +13,7 @@ from inkfold.evaluation.paired import paired_difference
 from inkfold.evaluation.predictions import Predictions, evaluation_mask
 from inkfold.pipeline.run_files import RunFiles, flat_recipe
 from inkfold.report.html import common_scale, svg_markup
+from inkfold.report.metric_section import metric_view
 from inkfold.report.plots import draw_curves, draw_reliability
 from inkfold.report.run_page import evaluation_view, picture_notes, reliability_rows
 from inkfold.report.thumbnails import Album
@@ -42,6 +43,7 @@ def comparison_view(runs: Sequence[RunFiles], album: Album) -> dict[str, Any]:
         "title": " · ".join(run.name for run in runs),
         "runs": rows,
         "answer": _answer(rows, tests, letters),
+        "metric": metric_view(runs, shared, letters),
         "has_test": any(row["test"] for row in rows),
         "scale": common_scale(intervals),
         "tests": tests,
@@ -111,16 +113,7 @@ def _seen_in_pretraining(predictions: Sequence[Predictions]) -> set[str]:
 
 
 def _take(predictions: Predictions, rows: list[int]) -> Predictions:
-    assert predictions.targets is not None
-    return replace(
-        predictions,
-        image_paths=predictions.image_paths[rows],
-        probs=predictions.probs[rows],
-        targets=predictions.targets[rows],
-        folds=None if predictions.folds is None else predictions.folds[rows],
-        fold_probs=None,
-        seen=None,
-    )
+    return replace(predictions, fold_probs=None, seen=None).select(np.array(rows, np.int64))
 
 
 def _shared(runs: Sequence[RunFiles]) -> list[Predictions]:

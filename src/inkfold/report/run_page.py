@@ -13,6 +13,7 @@ from inkfold.pipeline.run_files import RunFiles, flat_recipe
 from inkfold.report.audit_section import audit_view, weakness_view
 from inkfold.report.html import duration, size, svg_markup
 from inkfold.report.ladder import evaluated_name, ladder_view
+from inkfold.report.metric_section import decision_note
 from inkfold.report.next_steps import next_steps
 from inkfold.report.plots import draw_curves, draw_reliability
 from inkfold.report.thumbnails import Album
@@ -43,6 +44,8 @@ def run_view(run: RunFiles, album: Album) -> dict[str, Any]:
     view: dict[str, Any] = {
         "title": run.name,
         "evaluated": figures,
+        "metric": run.metrics.get("metric"),
+        "decision_note": decision_note(run),
         "seen": _seen_in_pretraining(run),
         "leaks": _leaks(run),
         "test": run.metrics.get("test"),
