@@ -341,6 +341,10 @@ def print_exported(files: "Sequence[Exported]") -> None:
         print(f"against the run in float32: {same}, largest difference of a probability {parity.largest_difference:.5f}")
         for note in file.notes:
             print(f"warning: {note}", file=sys.stderr)
+        if file.about.decision is not None:
+            print(
+                "answers: the file gives probabilities; its description's `decision` says how one class follows, and serve uses it"
+            )
         if file.quantisation is not None:
             _print_quantisation(file.quantisation)
         print(f"model: {file.path} ({file.size_bytes / 1e6:.1f} MB, {file.about.precision})")

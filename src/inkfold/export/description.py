@@ -44,6 +44,7 @@ def describe(predictor: Run | Ensemble, options: GraphOptions, look: Mapping[str
         reliability=_reliability(predictor),
         look=look,
         versions={name: version(name) for name in PACKAGES},
+        decision=predictor.manifest.get("decision"),
     )
 
 
