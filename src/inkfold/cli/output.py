@@ -151,7 +151,12 @@ def _print_curve(curve: dict[str, Any], metrics: dict[str, Any]) -> None:
                 )
             )
         print_table("stages", ("epochs", "views", "loss", "held-out loss", "held-out accuracy", "trained on"), rows)
-    if selection := metrics.get("selection"):
+    if (selection := metrics.get("selection")) and (chosen := selection.get("metric")):
+        print(
+            f"best epochs kept by {metrics['metric']['title']}: theirs of {chosen['value']:.4f} is optimistic by "
+            f"{chosen['optimism']:.4f}; on new drawings expect {chosen['nested']:.4f}"
+        )
+    if selection:
         print(
             f"best epochs kept: their accuracy of {selection['accuracy']:.4f} is optimistic by {selection['optimism']:.4f}; "
             f"on new drawings expect {selection['nested_accuracy']:.4f}"
@@ -342,9 +347,7 @@ def print_exported(files: "Sequence[Exported]") -> None:
         for note in file.notes:
             print(f"warning: {note}", file=sys.stderr)
         if file.about.decision is not None:
-            print(
-                "answers: the file gives probabilities; its description's `decision` says how one class follows, and serve uses it"
-            )
+            print("answers: the file gives probabilities; `decision` in its description says how one class follows")
         if file.quantisation is not None:
             _print_quantisation(file.quantisation)
         print(f"model: {file.path} ({file.size_bytes / 1e6:.1f} MB, {file.about.precision})")

@@ -145,7 +145,12 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
     if results.reading is not None:
         metrics["reading"] = dict(results.reading)
     if (selection := results.fitted.selection) is not None:
-        metrics["selection"] = {**asdict(selection), "epochs": list(selection.epochs), "optimism": selection.optimism}
+        accuracies = ("accuracy", "nested_accuracy", "optimism")
+        metrics["selection"] = {"epochs": list(selection.epochs), **{name: getattr(selection, name) for name in accuracies}}
+        if selection.score is not None and selection.nested_score is not None:
+            optimism = metric.signed(selection.score) - metric.signed(selection.nested_score)
+            scores = {"value": selection.score, "nested": selection.nested_score, "optimism": optimism}
+            metrics["selection"]["metric"] = {"name": metric.name, **scores}
     if results.without_tta is not None:
         metrics["tta"] = {"views": list(recipe.tta), **_gain(metric, results.without_tta, usual)}
     if results.split_apart is not None:
