@@ -10,7 +10,7 @@ import numpy as np
 from inkfold.augment.curriculum import Curriculum
 from inkfold.config.recipe import Recipe
 from inkfold.data.types import Dataset
-from inkfold.evaluation.intervals import wilson_interval
+from inkfold.evaluation.intervals import accuracy_figures
 from inkfold.evaluation.metrics import measure
 from inkfold.evaluation.paired import mcnemar, paired_difference
 from inkfold.evaluation.predictions import (
@@ -130,7 +130,7 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
             "blank": {"train": len(prepared.blank.left_out), "test": len(prepared.blank.test)},
         },
         "split": recipe.folds.split,
-        "out_of_fold": measure(out_of_fold.probs, out_of_fold.targets, out_of_fold.class_names),
+        "out_of_fold": measure(out_of_fold.probs, out_of_fold.targets, out_of_fold.class_names, groups=out_of_fold.groups),
         "folds": _fold_metrics(out_of_fold, results.num_folds, len(prepared.rows)),
     }
     if results.reading is not None:
@@ -146,7 +146,7 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
     if results.frozen is not None and results.finetuned is not None:
         metrics["finetune"] = _gain_of_finetuning(results.frozen, results.without_tta or out_of_fold, results.finetuned)
     if test is not None and test.targets is not None:
-        metrics["test"] = measure(test.probs, test.targets, test.class_names)
+        metrics["test"] = measure(test.probs, test.targets, test.class_names, groups=test.groups)
     return metrics
 
 
@@ -158,7 +158,8 @@ def _fold_metrics(out_of_fold: Predictions, num_folds: int, num_drawings: int) -
     for fold in range(num_folds):
         rows = out_of_fold.folds == fold
         if rows.any():
-            figures = measure(out_of_fold.probs[rows], out_of_fold.targets[rows])
+            groups = None if out_of_fold.groups is None else out_of_fold.groups[rows]
+            figures = measure(out_of_fold.probs[rows], out_of_fold.targets[rows], groups=groups)
             metrics.append({"fold": fold, "n_train": int(num_drawings - rows.sum()), **figures})
     return metrics
 
@@ -187,7 +188,9 @@ def _gain_of_finetuning(frozen: Predictions, finetuned: Predictions, folds: "Fin
     gain = _gain(frozen, finetuned)
     figures: dict[str, Any] = {
         "frozen_accuracy": gain["accuracy_without"],
+        "frozen_accuracy_ci95": gain["accuracy_without_ci95"],
         "accuracy": gain["accuracy_with"],
+        "accuracy_ci95": gain["accuracy_with_ci95"],
         "p_value": gain["p_value"],
     }
     if (interpolation := folds.interpolation) is not None:
@@ -203,12 +206,8 @@ def _optimism_of_copies(prepared: Prepared, grouped: Predictions, split_apart: P
     figures: dict[str, Any] = {"groups": len(np.unique(groups[copied])), "drawings": int(copied.sum())}
     correct = {"parted": split_apart.preds == grouped.targets, "grouped": grouped.preds == grouped.targets}
     for name, rows in correct.items():
-        figures[name] = {
-            "accuracy": float(rows.mean()),
-            "accuracy_ci95": list(wilson_interval(int(rows.sum()), len(rows))),
-            "accuracy_of_copies": float(rows[copied].mean()),
-        }
-    return {**figures, **paired_difference(correct["parted"], correct["grouped"])}
+        figures[name] = {**accuracy_figures(rows, grouped.groups), "accuracy_of_copies": float(rows[copied].mean())}
+    return {**figures, **paired_difference(correct["parted"], correct["grouped"], grouped.groups)}
 
 
 def measure_seen(out_of_fold: Predictions) -> dict[str, Any] | None:
@@ -227,8 +226,8 @@ def measure_seen(out_of_fold: Predictions) -> dict[str, Any] | None:
     correct = out_of_fold.preds == out_of_fold.targets
     figures: dict[str, Any] = {"drawings": int(seen.sum()), "of": len(seen)}
     for name, rows in (("learnt", seen), ("new", ~seen)):
-        n, hits = int(rows.sum()), int(correct[rows].sum())
-        figures[name] = {"n": n, "accuracy": hits / n, "accuracy_ci95": list(wilson_interval(hits, n))} if n else None
+        groups, n = None if out_of_fold.groups is None else out_of_fold.groups[rows], int(rows.sum())
+        figures[name] = {"n": n, **accuracy_figures(correct[rows], groups)} if n else None
     return figures
 
 
@@ -283,8 +282,11 @@ def _gain(before: Predictions, after: Predictions) -> dict[str, Any]:
     """Compare two accuracies on the same drawings, and test whether they differ."""
     before_correct = before.preds == before.targets
     after_correct = after.preds == before.targets
+    figures = [accuracy_figures(correct, before.groups) for correct in (before_correct, after_correct)]
     return {
-        "accuracy_without": float(before_correct.mean()),
-        "accuracy_with": float(after_correct.mean()),
-        "p_value": mcnemar(before_correct, after_correct),
+        "accuracy_without": figures[0]["accuracy"],
+        "accuracy_without_ci95": figures[0]["accuracy_ci95"],
+        "accuracy_with": figures[1]["accuracy"],
+        "accuracy_with_ci95": figures[1]["accuracy_ci95"],
+        "p_value": mcnemar(before_correct, after_correct, before.groups),
     }
