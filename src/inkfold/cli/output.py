@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,6 +31,7 @@ def print_run(run: "Run | Ensemble", *, was_finished: bool = False) -> None:
     if rows:
         own = [f"{metrics['metric']['title']} (95 %)"] if "metric" in metrics else []
         print_table("", ("", "drawings", *own, "accuracy (95 %)", "top-5 (95 %)", "macro recall", "nll", "ece"), rows)
+        _print_intervals({"held-out drawings": metrics.get("out_of_fold", {}), "test drawings": metrics.get("test", {})})
     _print_decision(metrics)
     if files.vote is not None:
         _print_vote(files.vote)
@@ -67,6 +68,15 @@ def _print_decision(metrics: dict[str, Any]) -> None:
         print(f"gain of the rule: {_difference(decision)}")
     else:
         print(f"answers: the most probable class, {title} {usual}; a rule fitted on the other folds gives {nested}")
+
+
+def _print_intervals(parts: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print how the intervals of figures were made, by what these are of, where whole groups of drawings were resampled."""
+    from inkfold.evaluation.intervals import interval_in_words
+
+    for name, figures in parts.items():
+        if words := interval_in_words(figures):
+            print(f"intervals of {name}: {words}")
 
 
 def _print_places(path: Path, submission_summary: str | None) -> None:
@@ -202,7 +212,8 @@ def _figures(part: dict[str, Any]) -> tuple[str, ...]:
 def _difference(part: dict[str, Any]) -> str:
     low, high = part["difference_ci95"]
     verdict = _verdict(part["p_value"], part["distinguishable"])
-    return f"{_signed(part['difference'])} ({_signed(low)} to {_signed(high)}), {verdict}"
+    resampled = f", by {part['groups_resampled']:,} groups" if "groups_resampled" in part else ""
+    return f"{_signed(part['difference'])} ({_signed(low)} to {_signed(high)}), {verdict}{resampled}"
 
 
 def _signed(difference: float, digits: int = 4) -> str:
@@ -267,6 +278,8 @@ def print_backbones(rows: Sequence["BackboneScore"]) -> None:
         for row in rows
     ]
     print_table("", columns, cells)
+    if rows and rows[0].groups is not None:
+        print(f"intervals and p-values resample {rows[0].groups:,} groups of drawings that belong together")
     for row in rows:
         if row.learnt:
             print(f"the weights of {row.name} were trained on {row.learnt:,} of these drawings; all rows are about {row.n:,}")
@@ -328,6 +341,7 @@ def print_search(summary: dict[str, Any], out: str) -> None:
         ("set aside, never searched on", str(aside["n"]), *judged),
     ]
     print_table("", ("accuracy (95 %)", "drawings", "the recipe as it was", "best trial"), rows)
+    _print_intervals({"drawings set aside": aside["as_it_was"]})
     print(f"gain on drawings set aside: {_difference(aside)}")
     if (seen := summary["learnt_by_backbone"]) is not None:
         share = f"{seen['drawings']:,} of these {seen['of']:,} drawings"
@@ -372,6 +386,7 @@ def print_weaknesses(weaknesses: dict[str, Any], path: Path) -> None:
         accuracy = _with_interval(row["accuracy"], row["ci95"])
         rows.append((accuracy, _signed(-row["drop"], 3), _p_value(row, "significant"), row["name"]))
     print_table(f"{clean['n']} held-out drawings", ("accuracy (95 %)", "change", "", "drawings"), rows)
+    _print_intervals({"drawings as they are": clean})
     worst = [row for row in weaknesses["rows"] if row["command"]]
     if worst:
         print(f"if your drawings look so ({worst[0]['name']}), try:\n  {worst[0]['command']}")

@@ -25,6 +25,7 @@ from inkfold.ensemble.member_predictions import (
 )
 from inkfold.ensemble.voting import vote_of_folds
 from inkfold.errors import PredictionError, Problem
+from inkfold.evaluation.intervals import coarsest_groups
 from inkfold.storage.hashing import digest
 
 
@@ -45,6 +46,8 @@ class AlignedMembers:
         seen_in_pretraining: Whether some member's backbone was trained on the training drawing before; None where no member
             says so.
         warnings: Predictions that are left out because only some members have them.
+        groups: Number of each training drawing's group, by the member that knows the fewest groups; None where none is known.
+        test_groups: The same of each test drawing.
     """
 
     names: tuple[str, ...]
@@ -58,6 +61,8 @@ class AlignedMembers:
     test_targets: Int64[np.ndarray, " n"] | None
     seen_in_pretraining: Bool[np.ndarray, " n"] | None = None
     warnings: tuple[Problem, ...] = ()
+    groups: Int64[np.ndarray, " n"] | None = None
+    test_groups: Int64[np.ndarray, " n"] | None = None
 
     def test_members(self, within: Ballot, ties: TieRule) -> Float[np.ndarray, "members n classes"]:
         """Pool each member's folds into one prediction of the test drawings, by their mean (soft) or their votes (hard)."""
@@ -102,6 +107,8 @@ def align_members(members: Sequence[MemberPredictions], num_parts: int = 5) -> A
         test_targets=None if test is None else test.targets(),
         seen_in_pretraining=None if train is None else train.seen_in_pretraining(),
         warnings=incomplete_members(members),
+        groups=None if train is None else train.groups(),
+        test_groups=None if test is None else test.groups(),
     )
 
 
@@ -184,6 +191,11 @@ class _AlignedPart:
             member.predictions.seen[self.rows_of(member)] for member in self.members if member.predictions.seen is not None
         ]
         return np.logical_or.reduce(flags) if flags else None
+
+    def groups(self) -> Int64[np.ndarray, " n"] | None:
+        """Give the groups of the member that knows the fewest."""
+        known = ((one, one.predictions.groups) for one in self.members)
+        return coarsest_groups(None if own is None else own[self.rows_of(member)] for member, own in known)
 
     def second_level(self, count: int) -> Int64[np.ndarray, " n"]:
         """Take the folds in which drawings were held out; else deal drawings out in the order of their paths' hashes."""

@@ -34,7 +34,8 @@ class About:
         precision: Precision of the backbone's weights and activations: `float32` or `int8`.
         accuracy: The run's accuracy (also in an 8-bit file): value, 95 % interval, and the drawings that it was measured on;
             None if it wasn't measured.
-        reliability: The run's calibration out of fold, in ten bins of confidence: low, high, count, mean confidence, accuracy.
+        reliability: The run's calibration out of fold, in ten bins of confidence: low, high, count, mean confidence, accuracy,
+            and how many independent drawings those counted are worth.
         look: The training drawings' line style, from `line_style.measure_line_style`.
         versions: Versions of inkfold, torch, timm and onnx.
         format: Version of this object's format.

@@ -11,7 +11,7 @@ from inkfold.augment.curriculum import Curriculum
 from inkfold.config.recipe import Recipe
 from inkfold.data.types import Dataset
 from inkfold.evaluation.decision import DecisionChoice
-from inkfold.evaluation.intervals import wilson_interval
+from inkfold.evaluation.intervals import accuracy_figures
 from inkfold.evaluation.paired import mcnemar, paired_difference
 from inkfold.evaluation.predictions import (
     SUBMISSION_COLUMNS,
@@ -201,7 +201,9 @@ def _gain_of_finetuning(metric: Metric, frozen: Predictions, finetuned: Predicti
     gain = _gain(metric, frozen, finetuned)
     figures: dict[str, Any] = {
         "frozen_accuracy": gain.pop("accuracy_without"),
+        "frozen_accuracy_ci95": gain.pop("accuracy_without_ci95"),
         "accuracy": gain.pop("accuracy_with"),
+        "accuracy_ci95": gain.pop("accuracy_with_ci95"),
         **gain,
     }
     if (interpolation := folds.interpolation) is not None:
@@ -217,12 +219,8 @@ def _optimism_of_copies(metric: Metric, prepared: Prepared, grouped: Predictions
     figures: dict[str, Any] = {"groups": len(np.unique(groups[copied])), "drawings": int(copied.sum())}
     correct = {"parted": split_apart.preds == grouped.targets, "grouped": grouped.preds == grouped.targets}
     for name, rows in correct.items():
-        figures[name] = {
-            "accuracy": float(rows.mean()),
-            "accuracy_ci95": list(wilson_interval(int(rows.sum()), len(rows))),
-            "accuracy_of_copies": float(rows[copied].mean()),
-        }
-    figures |= paired_difference(correct["parted"], correct["grouped"])
+        figures[name] = {**accuracy_figures(rows, grouped.groups), "accuracy_of_copies": float(rows[copied].mean())}
+    figures |= paired_difference(correct["parted"], correct["grouped"], grouped.groups)
     return figures if metric.is_accuracy else {**figures, "metric": compare_by(metric, split_apart, grouped)}
 
 
@@ -242,8 +240,8 @@ def measure_seen(out_of_fold: Predictions) -> dict[str, Any] | None:
     correct = out_of_fold.preds == out_of_fold.targets
     figures: dict[str, Any] = {"drawings": int(seen.sum()), "of": len(seen)}
     for name, rows in (("learnt", seen), ("new", ~seen)):
-        n, hits = int(rows.sum()), int(correct[rows].sum())
-        figures[name] = {"n": n, "accuracy": hits / n, "accuracy_ci95": list(wilson_interval(hits, n))} if n else None
+        groups, n = None if out_of_fold.groups is None else out_of_fold.groups[rows], int(rows.sum())
+        figures[name] = {"n": n, **accuracy_figures(correct[rows], groups)} if n else None
     return figures
 
 
@@ -298,9 +296,12 @@ def _gain(metric: Metric, before: Predictions, after: Predictions) -> dict[str, 
     """Compare two accuracies, and the metric, on the same drawings, and test whether they differ."""
     before_correct = before.preds == before.targets
     after_correct = after.preds == before.targets
+    figures = [accuracy_figures(correct, before.groups) for correct in (before_correct, after_correct)]
     return {
-        "accuracy_without": float(before_correct.mean()),
-        "accuracy_with": float(after_correct.mean()),
-        "p_value": mcnemar(before_correct, after_correct),
+        "accuracy_without": figures[0]["accuracy"],
+        "accuracy_without_ci95": figures[0]["accuracy_ci95"],
+        "accuracy_with": figures[1]["accuracy"],
+        "accuracy_with_ci95": figures[1]["accuracy_ci95"],
+        "p_value": mcnemar(before_correct, after_correct, before.groups),
         **({} if metric.is_accuracy else {"metric": compare_by(metric, before, after)}),
     }
