@@ -103,7 +103,7 @@ class Weakness:
         accuracy: Accuracy on the changed held-out drawings, each predicted by the fold that held it out.
         ci95: Lower and upper bound of the accuracy's 95 % interval, 0 to 1.
         drop: Accuracy on the same drawings, unchanged, minus `accuracy`.
-        p_value: Two-sided p-value of McNemar's test between unchanged and changed drawings.
+        p_value: Two-sided p-value of the paired test between unchanged and changed drawings.
         significant: Whether the drop is more than chance, with Bonferroni's correction for the number of changes.
         setting: Override with which such files are read better; None if the drop is not significant or the run reads them so.
         augmentation: Augmentation to train with; None if the drop is not significant, a setting helps, the recipe has it
@@ -158,11 +158,16 @@ def find_weaknesses(run: Run, data: str | Path | None = None, progress: Progress
     image = extractors[0].image
     rows = sorted((_weakness(run, image, *each, clean) for each in measured), key=lambda row: -row.drop)
     assert clean.targets is not None
-    figures = measure(clean.probs, clean.targets)
+    figures = measure(clean.probs, clean.targets, groups=clean.groups)
     content = {
         "format": FORMAT,
         "data_fingerprint": run.manifest["data_fingerprint"],
-        "clean": {"n": figures["n"], "accuracy": figures["accuracy"], "ci95": figures["accuracy_ci95"]},
+        "clean": {
+            "n": figures["n"],
+            "accuracy": figures["accuracy"],
+            "ci95": figures["accuracy_ci95"],
+            "interval": figures["interval"],
+        },
         "rows": [asdict(row) for row in rows],
         "cost": cost.as_json(),
     }
@@ -219,7 +224,9 @@ def _weakness(run: Run, image: ImageOptions, change: Change, view: str, changed:
     place = {path: i for i, path in enumerate(clean.image_paths.tolist())}
     same = [place[path] for path in changed.image_paths.tolist()]
     right = [(clean.preds == clean.targets)[same], changed.preds == changed.targets]
-    figures, drop, p_value = measure(changed.probs, changed.targets), float(right[0].mean() - right[1].mean()), mcnemar(*right)
+    groups = None if clean.groups is None else clean.groups[same]
+    figures, drop = measure(changed.probs, changed.targets, groups=groups), float(right[0].mean() - right[1].mean())
+    p_value = mcnemar(*right, groups)
     significant = drop > 0 and p_value * len(CHANGES) < SIGNIFICANT
     setting, augmentation, command = _remedy(run, image, change) if significant else (None, None, None)
     return Weakness(

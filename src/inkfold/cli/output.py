@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -38,6 +38,7 @@ def print_run(run: "Run | Ensemble", *, was_finished: bool = False) -> None:
     if rows:
         own = [f"{metrics['metric']['title']} (95 %)"] if "metric" in metrics else []
         print_table("", ("", "drawings", *own, "accuracy (95 %)", "top-5 (95 %)", "macro recall", "nll", "ece"), rows)
+        _print_intervals({"held-out drawings": metrics.get("out_of_fold", {}), "test drawings": metrics.get("test", {})})
     _print_decision(metrics)
     if files.vote is not None:
         _print_vote(files.vote)
@@ -74,6 +75,15 @@ def _print_decision(metrics: dict[str, Any]) -> None:
         print(f"gain of the rule: {_difference(decision)}")
     else:
         print(f"answers: the most probable class, {title} {usual}; a rule fitted on the other folds gives {nested}")
+
+
+def _print_intervals(parts: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print how the intervals of figures were made, by what these are of, where whole groups of drawings were resampled."""
+    from inkfold.evaluation.intervals import interval_in_words
+
+    for name, figures in parts.items():
+        if words := interval_in_words(figures):
+            print(f"intervals of {name}: {words}")
 
 
 def _print_places(path: Path, submission_summary: str | None) -> None:
@@ -158,7 +168,12 @@ def _print_curve(curve: dict[str, Any], metrics: dict[str, Any]) -> None:
                 )
             )
         print_table("stages", ("epochs", "views", "loss", "held-out loss", "held-out accuracy", "trained on"), rows)
-    if selection := metrics.get("selection"):
+    if (selection := metrics.get("selection")) and (chosen := selection.get("metric")):
+        print(
+            f"best epochs kept by {metrics['metric']['title']}: theirs of {chosen['value']:.4f} is optimistic by "
+            f"{chosen['optimism']:.4f}; on new drawings expect {chosen['nested']:.4f}"
+        )
+    if selection:
         print(
             f"best epochs kept: their accuracy of {selection['accuracy']:.4f} is optimistic by {selection['optimism']:.4f}; "
             f"on new drawings expect {_nested(selection)}"
@@ -217,7 +232,8 @@ def _figures(part: dict[str, Any]) -> tuple[str, ...]:
 def _difference(part: dict[str, Any]) -> str:
     low, high = part["difference_ci95"]
     verdict = _verdict(part["p_value"], part["distinguishable"])
-    return f"{_signed(part['difference'])} ({_signed(low)} to {_signed(high)}), {verdict}"
+    resampled = f", by {part['groups_resampled']:,} groups" if "groups_resampled" in part else ""
+    return f"{_signed(part['difference'])} ({_signed(low)} to {_signed(high)}), {verdict}{resampled}"
 
 
 def _signed(difference: float, digits: int = 4) -> str:
@@ -282,6 +298,8 @@ def print_backbones(rows: Sequence["BackboneScore"]) -> None:
         for row in rows
     ]
     print_table("", columns, cells)
+    if rows and rows[0].groups is not None:
+        print(f"intervals and p-values resample {rows[0].groups:,} groups of drawings that belong together")
     for row in rows:
         if row.learnt:
             print(f"the weights of {row.name} were trained on {row.learnt:,} of these drawings; all rows are about {row.n:,}")
@@ -343,6 +361,7 @@ def print_search(summary: dict[str, Any], out: str) -> None:
         ("set aside, never searched on", str(aside["n"]), *judged),
     ]
     print_table("", ("accuracy (95 %)", "drawings", "the recipe as it was", "best trial"), rows)
+    _print_intervals({"drawings set aside": aside["as_it_was"]})
     print(f"gain on drawings set aside: {_difference(aside)}")
     if (seen := summary["learnt_by_backbone"]) is not None:
         share = f"{seen['drawings']:,} of these {seen['of']:,} drawings"
@@ -361,6 +380,8 @@ def print_exported(files: "Sequence[Exported]") -> None:
         print(f"against the run in float32: {same}, largest difference of a probability {parity.largest_difference:.5f}")
         for note in file.notes:
             print(f"warning: {note}", file=sys.stderr)
+        if file.about.decision is not None:
+            print("answers: the file gives probabilities; `decision` in its description says how one class follows")
         if file.quantisation is not None:
             _print_quantisation(file.quantisation)
         print(f"model: {file.path} ({file.size_bytes / 1e6:.1f} MB, {file.about.precision})")
@@ -385,6 +406,7 @@ def print_weaknesses(weaknesses: dict[str, Any], path: Path) -> None:
         accuracy = _with_interval(row["accuracy"], row["ci95"])
         rows.append((accuracy, _signed(-row["drop"], 3), _p_value(row, "significant"), row["name"]))
     print_table(f"{clean['n']} held-out drawings", ("accuracy (95 %)", "change", "", "drawings"), rows)
+    _print_intervals({"drawings as they are": clean})
     worst = [row for row in weaknesses["rows"] if row["command"]]
     if worst:
         print(f"if your drawings look so ({worst[0]['name']}), try:\n  {worst[0]['command']}")

@@ -17,10 +17,11 @@ import torch
 from jaxtyping import Bool
 
 from inkfold.config.sections import TrainHeadSettings
+from inkfold.evaluation.scores import ACCURACY, Metric
 from inkfold.heads.batched import HeadJob
 from inkfold.heads.closed_form import compute_heads
-from inkfold.heads.epoch_selection import EpochSelection, select_epochs
-from inkfold.heads.fit_group import GroupTrainer, JobRecord, Report
+from inkfold.heads.epoch_selection import EpochSelection, select_epochs, select_epochs_by
+from inkfold.heads.fit_group import GroupTrainer, JobRecord, Report, held_out_score
 from inkfold.heads.head import HeadSpec, head_probs
 from inkfold.heads.settings import lr_factor
 from inkfold.heads.training_set import TrainingSet
@@ -78,6 +79,7 @@ class FittedHeads:
         diverged: The epoch, from 0, in which a loss was not finite; None if none was.
         held_out_accuracy: Accuracy on the held-out drawings, as they are, in 0..1; the nested estimate where the best epochs
             were kept; NaN where nothing is held out or there are no heads.
+        held_out_score: The same of the metric that trials are compared by, greater for better ones; None for accuracy.
     """
 
     spec: HeadSpec
@@ -88,6 +90,12 @@ class FittedHeads:
     diverged: int | None = None
     held_out_accuracy: float = math.nan
     nested_right: tuple[Bool[np.ndarray, " rows"], ...] | None = None
+    held_out_score: float | None = None
+
+    @property
+    def score(self) -> float:
+        """What trials are compared by: the metric, greater for better ones."""
+        return self.held_out_accuracy if self.held_out_score is None else self.held_out_score
 
 
 def fit_trials(
@@ -97,6 +105,7 @@ def fit_trials(
     device: torch.device | None = None,
     report: Report | None = None,
     progress: Progress = silent,
+    metric: Metric = ACCURACY,
 ) -> list[FittedHeads]:
     """Fit every trial in every fold.
 
@@ -105,16 +114,17 @@ def fit_trials(
         trials: Heads and how they are trained; they may differ in every setting.
         device: Where heads are fitted. None takes the CPU, as does a device that is neither CPU nor CUDA: Apple's MPS has no
             float64.
-        report: Called with each trial's number, epoch and held-out accuracy after each epoch but the last, from several threads
-            at once; returns whether the trial continues.
+        report: Called with each trial's number, epoch and held-out score (accuracy, or the metric, greater for better ones)
+            after each epoch but the last, from several threads at once; returns whether the trial continues.
         progress: Called after each epoch of each group of heads.
+        metric: What trials are compared by, and what chooses the best epoch where it is kept.
 
     Returns:
         The fitted heads of each trial, in the order of the trials.
     """
     if device is None or device.type != "cuda":
         device = torch.device("cpu")
-    groups = list(_groups(training_set, trials, device, report))
+    groups = list(_groups(training_set, trials, device, report, metric))
     total, done, lock = sum(group.epochs for group in groups), itertools.count(1), threading.Lock()
 
     def epoch_done() -> None:
@@ -123,12 +133,13 @@ def fit_trials(
 
     records = _run_all(groups, epoch_done)
     return [
-        _fitted(training_set, trial, [record for record in records if record.job.trial == i]) for i, trial in enumerate(trials)
+        _fitted(training_set, trial, [record for record in records if record.job.trial == i], metric)
+        for i, trial in enumerate(trials)
     ]
 
 
 def _groups(
-    training_set: TrainingSet, trials: Sequence[Trial], device: torch.device, report: Report | None
+    training_set: TrainingSet, trials: Sequence[Trial], device: torch.device, report: Report | None, metric: Metric
 ) -> Iterator[GroupTrainer]:
     """Group heads of one shape; trials that are reported on stay in one group."""
     by_shape: dict[tuple[object, ...], list[list[HeadJob]]] = {}
@@ -146,7 +157,7 @@ def _groups(
         groups = [group for units in partitions for group in _dealt(units, size)]
         _log_groups(spec, groups, device, keep_trials=report is not None)
         for group in groups:
-            yield GroupTrainer(training_set, spec, group, device, report)
+            yield GroupTrainer(training_set, spec, group, device, report, metric)
 
 
 def _log_groups(spec: HeadSpec, groups: Sequence[Sequence[HeadJob]], device: torch.device, *, keep_trials: bool) -> None:
@@ -220,17 +231,19 @@ def _run_all(groups: Sequence[GroupTrainer], epoch_done: Callable[[], None]) -> 
         torch.set_num_threads(threads)
 
 
-def _fitted(training_set: TrainingSet, trial: Trial, records: Sequence[JobRecord]) -> FittedHeads:
+def _fitted(training_set: TrainingSet, trial: Trial, records: Sequence[JobRecord], metric: Metric) -> FittedHeads:
     """Put a trial's heads, fitted in several groups, together."""
     if not trial.spec.is_fitted_by_steps:
-        return _computed(training_set, trial.spec)
+        return _computed(training_set, trial.spec, metric)
     records = sorted(records, key=lambda record: (record.job.fold, record.job.start))
     parts = [record.tensors for record in records if record.tensors is not None]
     complete = len(parts) == len(records)
     curve = _curve(training_set, trial.settings, records)
     selection = None
     if complete and records[0].right:
-        selection = select_epochs([np.stack(record.right) for record in records])
+        right = [np.stack(record.right) for record in records]
+        by_epoch = [record.statistics for record in records]
+        selection = select_epochs(right) if metric.is_accuracy else select_epochs_by(metric, right, by_epoch)
         log.info("best epochs kept: %s of %d", ", ".join(str(epoch + 1) for epoch in selection.epochs), len(curve))
     last = curve[-1].held_out_accuracy if complete else math.nan
     return FittedHeads(
@@ -242,18 +255,25 @@ def _fitted(training_set: TrainingSet, trial: Trial, records: Sequence[JobRecord
         diverged=min((record.diverged for record in records if record.diverged is not None), default=None),
         held_out_accuracy=last if selection is None else selection.nested_accuracy,
         nested_right=None if selection is None else selection.nested_right,
+        held_out_score=_score(training_set, records, selection, metric) if complete and not metric.is_accuracy else None,
     )
 
 
-def _computed(training_set: TrainingSet, spec: HeadSpec) -> FittedHeads:
+def _score(training_set: TrainingSet, records: Sequence[JobRecord], selection: EpochSelection | None, metric: Metric) -> float:
+    if selection is None or selection.nested_score is None:
+        return held_out_score(training_set, records, metric)
+    return metric.signed(selection.nested_score)
+
+
+def _computed(training_set: TrainingSet, spec: HeadSpec, metric: Metric) -> FittedHeads:
     """Compute a head that needs no training steps, in every fold."""
     features, targets, folds = training_set.features, training_set.targets, training_set.folds
     heads = compute_heads(spec, features, targets, folds, training_set.num_classes)
-    right = np.concatenate(
-        [head_probs(heads, spec, features[~own], fold).argmax(1) == targets[~own] for fold, own in enumerate(folds)]
-    )
-    accuracy = float(right.mean()) if len(right) else math.nan
-    return FittedHeads(spec, tuple(range(len(folds))), heads, held_out_accuracy=accuracy)
+    probs = np.concatenate([head_probs(heads, spec, features[~own], fold) for fold, own in enumerate(folds)])
+    held_out = np.concatenate([targets[~own] for own in folds])
+    accuracy = float((probs.argmax(1) == held_out).mean()) if len(held_out) else math.nan
+    score = None if metric.is_accuracy or not len(held_out) else metric.signed(metric.score(probs, held_out))
+    return FittedHeads(spec, tuple(range(len(folds))), heads, held_out_accuracy=accuracy, held_out_score=score)
 
 
 def _curve(training_set: TrainingSet, settings: TrainHeadSettings, records: Sequence[JobRecord]) -> tuple[Epoch, ...]:

@@ -5,19 +5,24 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Int64
 
+from inkfold.evaluation.scores import ACCURACY, Metric
 from inkfold.heads.batched import BatchedHeads, HeadJob
 from inkfold.heads.head import HeadSpec
 from inkfold.heads.randomness import StepRandomness
 from inkfold.heads.settings import lr_factor
 from inkfold.heads.training_set import TrainingSet
 
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
 HELD_OUT_ROWS = 2048
-Report = Callable[[int, int, float], bool]  # a trial's number, epoch and held-out accuracy -> whether it continues
+Report = Callable[[int, int, float], bool]  # a trial's number, epoch and held-out score -> whether it continues
 log = logging.getLogger("inkfold.heads")
 
 
@@ -30,6 +35,9 @@ class JobRecord:
         losses: Sum of losses and sum of weights of each epoch.
         held_out: Sum of losses and number of right predictions on the held-out drawings after each epoch.
         right: Which held-out drawings were predicted rightly after each epoch; empty unless the best epoch is kept.
+        statistics: The metric's statistics of the held-out drawings after each epoch, or the last one alone unless the best
+            epoch is kept; empty where accuracy chooses.
+        scores: The metric after each epoch, greater for better ones; likewise.
         tensors: The head's tensors; None before it is fitted, and if its trial diverged or was stopped.
         diverged: The epoch, from 0, in which a loss was not finite.
     """
@@ -38,6 +46,8 @@ class JobRecord:
     losses: list[tuple[float, float]] = field(default_factory=list)
     held_out: list[tuple[float, int]] = field(default_factory=list)
     right: list[np.ndarray] = field(default_factory=list)
+    statistics: list["csr_array"] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
     tensors: dict[str, np.ndarray] | None = None
     diverged: int | None = None
 
@@ -54,14 +64,22 @@ class GroupTrainer:
         spec: Kind, widths and scaling that all of the heads have.
         jobs: The heads; those of one trial lie next to each other, and all have the same epochs and batch size.
         device: Where heads and features lie and are computed: a CPU or a GPU.
-        report: Called after each epoch but the last with each trial's number, epoch and held-out accuracy; returns whether
-            the trial continues. None lets all of them continue.
+        report: Called after each epoch but the last with each trial's number, epoch and held-out score, which is greater for
+            better ones; returns whether the trial continues. None lets all of them continue.
+        metric: What the score is, and what chooses the best epoch.
     """
 
     def __init__(
-        self, training_set: TrainingSet, spec: HeadSpec, jobs: Sequence[HeadJob], device: torch.device, report: Report | None
+        self,
+        training_set: TrainingSet,
+        spec: HeadSpec,
+        jobs: Sequence[HeadJob],
+        device: torch.device,
+        report: Report | None,
+        metric: Metric = ACCURACY,
     ) -> None:
         self.training_set, self.spec, self.device, self.report = training_set, spec, device, report
+        self.metric = metric
         self.records = [JobRecord(job) for job in jobs]
         self.settings = jobs[0].settings
         self.epochs = self.settings.epochs
@@ -126,14 +144,32 @@ class GroupTrainer:
         """Predict the held-out drawings of every head."""
         for fold in dict.fromkeys(record.job.fold for record in active):
             own_heads = [i for i, record in enumerate(active) if record.job.fold == fold]
-            losses, right = self._held_out_predictions(heads, fold, own_heads)
+            probs = None if self.metric.is_accuracy else list[np.ndarray]()
+            losses, right = self._held_out_predictions(heads, fold, own_heads, probs)
             for i, loss, own_right in zip(own_heads, losses, right, strict=True):
                 active[i].held_out.append((float(loss), int(own_right.sum())))
                 if self.settings.keep == "best":
                     active[i].right.append(own_right)
+            if probs:
+                self._score(fold, [active[i] for i in own_heads], np.concatenate(probs, axis=1))
 
-    def _held_out_predictions(self, heads: BatchedHeads, fold: int, own_heads: list[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Return each head's sum of losses (heads) and which drawings it predicts rightly (heads, rows)."""
+    def _score(self, fold: int, records: Sequence[JobRecord], probs: np.ndarray) -> None:
+        """Measure each head's held-out predictions (heads, rows, classes) by the metric."""
+        targets = self.training_set.targets[~self.training_set.folds[fold]]
+        for record, own in zip(records, probs, strict=True):
+            statistics = self.metric.statistics(own, targets)
+            if self.settings.keep != "best":
+                record.statistics.clear()
+            record.statistics.append(statistics)
+            record.scores.append(self.metric.signed(float(self.metric.value(statistics.sum(0)))))
+
+    def _held_out_predictions(
+        self, heads: BatchedHeads, fold: int, own_heads: list[int], probs: list[np.ndarray] | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return each head's sum of losses (heads) and which drawings it predicts rightly (heads, rows).
+
+        Their class probabilities are added to `probs`, part by part.
+        """
         rows = np.flatnonzero(~self.training_set.folds[fold])
         losses, right = np.zeros(len(own_heads)), [np.zeros((len(own_heads), 0), bool)]
         for start in range(0, len(rows), HELD_OUT_ROWS):
@@ -143,14 +179,16 @@ class GroupTrainer:
             log_probs = torch.log_softmax(scores, -1).gather(2, targets[None, :, None].expand(len(own_heads), -1, 1))
             losses -= log_probs.double().sum((1, 2)).cpu().numpy()
             right.append((scores.argmax(2) == targets).cpu().numpy())
+            if probs is not None:
+                probs.append(torch.softmax(scores, -1).cpu().numpy())
         return losses, np.concatenate(right, axis=1)
 
     def _keep_active(self, heads: BatchedHeads, active: list[JobRecord], epoch: int) -> list[JobRecord]:
         """Copy heads that are the best so far, and drop the trials that diverged or are stopped."""
         if self.settings.keep == "best":
             for i, record in enumerate(active):
-                counts = [count for _, count in record.held_out]
-                if self.training_set.held_out_count(record.job.fold) and counts[-1] > max(counts[:-1], default=-1):
+                counts = record.scores or [count for _, count in record.held_out]
+                if self.training_set.held_out_count(record.job.fold) and counts[-1] > max(counts[:-1], default=-math.inf):
                     record.tensors = heads.fitted([i])
         dropped = {record.job.trial for record in active if self._has_diverged(record, epoch)}
         trials = {record.job.trial for record in active}
@@ -174,7 +212,7 @@ class GroupTrainer:
         if self.report is None or epoch == self.epochs - 1:
             return True
         own = [record for record in active if record.job.trial == trial]
-        return self.report(trial, epoch, held_out_accuracy(self.training_set, own))
+        return self.report(trial, epoch, held_out_score(self.training_set, own, self.metric))
 
     def _tensor(self, features: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(features).to(self.device, torch.float32)
@@ -208,3 +246,20 @@ def held_out_accuracy(training_set: TrainingSet, records: Sequence[JobRecord]) -
     right = sum(record.held_out[-1][1] for record in records)
     count = sum(training_set.held_out_count(record.job.fold) for record in records)
     return right / count if count else math.nan
+
+
+def held_out_score(training_set: TrainingSet, records: Sequence[JobRecord], metric: Metric) -> float:
+    """Compute a metric of heads on their held-out drawings after the last epoch, greater for better heads.
+
+    Args:
+        training_set: Says which drawings each head's fold holds out.
+        records: Heads with at least one epoch.
+        metric: The metric that they were fitted with.
+
+    Returns:
+        The score over all heads; NaN where nothing is held out.
+    """
+    if metric.is_accuracy:
+        return held_out_accuracy(training_set, records)
+    sums = [record.statistics[-1].sum(0) for record in records if record.statistics]
+    return metric.signed(float(metric.value(np.sum(sums, axis=0)))) if sums else math.nan

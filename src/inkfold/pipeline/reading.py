@@ -101,13 +101,14 @@ def _compare(
     train, table_rows = prepared.read.train, prepared.rows[rows]
     compared_files = DrawingFiles(train.names[table_rows], train.files[table_rows], train.digests[table_rows])
     usual = _rightly_predicted(plan, plan.extractor, prepared, rows, parts, cost=cost, progress=progress)
+    groups = None if prepared.groups is None else np.unique(prepared.groups[rows], return_inverse=True)[1]
     compared = {}
     for name, image in others.items():
         extractor = replace(plan.extractor, image=image)
         extractor.decode(compared_files, cost, progress)
         right = _rightly_predicted(plan, extractor, prepared, rows, parts, cost=cost, progress=progress)
         figures = {"accuracy": round(float(right.mean()), 6), "usual_accuracy": round(float(usual.mean()), 6)}
-        compared[name] = {"n": len(rows), **figures, **paired_difference(usual, right)}
+        compared[name] = {"n": len(rows), **figures, **paired_difference(usual, right, groups)}
     return compared
 
 

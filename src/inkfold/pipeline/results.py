@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 
 from inkfold.augment.curriculum import Curriculum
 from inkfold.config.recipe import Recipe
 from inkfold.data.types import Dataset
 from inkfold.evaluation.decision import DecisionChoice
-from inkfold.evaluation.intervals import DIGITS, wilson_interval
+from inkfold.evaluation.intervals import DIGITS, accuracy_figures, proportion_interval
 from inkfold.evaluation.metrics import bootstrap_interval
 from inkfold.evaluation.paired import mcnemar, paired_difference
 from inkfold.evaluation.predictions import (
@@ -149,7 +149,10 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
     if out_of_fold.answers_nested:
         assert out_of_fold.nested_right is not None
         nested = {"accuracy": round(float(out_of_fold.right.mean()), DIGITS)}
-        metrics["out_of_fold"]["nested"] = {**nested, "accuracy_ci95": _interval_of_share(out_of_fold.nested_right)}
+        metrics["out_of_fold"]["nested"] = {
+            **nested,
+            "accuracy_ci95": _interval_of_share(out_of_fold.nested_right, out_of_fold.groups),
+        }
     if results.decision.figures is not None:
         metrics["decision"] = results.decision.figures
     if results.reading is not None:
@@ -160,6 +163,10 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
             "accuracy": selection.accuracy,
             **_nested_figures(selection, results.without_tta or out_of_fold),
         }
+        if selection.score is not None and selection.nested_score is not None:
+            optimism = metric.signed(selection.score) - metric.signed(selection.nested_score)
+            scores = {"value": selection.score, "nested": selection.nested_score, "optimism": optimism}
+            metrics["selection"]["metric"] = {"name": metric.name, **scores}
     if results.without_tta is not None:
         metrics["tta"] = {"views": list(recipe.tta), **_gain(metric, results.without_tta, usual)}
     if results.split_apart is not None:
@@ -221,7 +228,9 @@ def _gain_of_finetuning(metric: Metric, frozen: Predictions, finetuned: Predicti
     gain = _gain(metric, frozen, finetuned)
     figures: dict[str, Any] = {
         "frozen_accuracy": gain.pop("accuracy_without"),
+        "frozen_accuracy_ci95": gain.pop("accuracy_without_ci95"),
         "accuracy": gain.pop("accuracy_with"),
+        "accuracy_ci95": gain.pop("accuracy_with_ci95"),
         **gain,
     }
     if (interpolation := folds.interpolation) is not None:
@@ -239,14 +248,14 @@ def _nested_figures(choice: "EpochSelection | Interpolation", predictions: Predi
     """
     figures = {"nested_accuracy": choice.nested_accuracy, "optimism": choice.optimism}
     right = predictions.nested_right
-    return figures if right is None else {**figures, "nested_accuracy_ci95": _interval_of_share(right)}
+    return figures if right is None else {**figures, "nested_accuracy_ci95": _interval_of_share(right, predictions.groups)}
 
 
-def _interval_of_share(right: Float[np.ndarray, " n"]) -> list[float]:
-    """Give the 95 % interval of the mean of shares of right predictions: Wilson's where each is right or wrong."""
+def _interval_of_share(right: Float[np.ndarray, " n"], groups: Int64[np.ndarray, " n"] | None) -> list[float]:
+    """Give the 95 % interval of the mean of shares of right predictions, as that of a proportion where each is right or wrong."""
     if np.isin(right, (0, 1)).all():
-        return [round(bound, DIGITS) for bound in wilson_interval(int(right.sum()), len(right))]
-    return bootstrap_interval(right)
+        return proportion_interval(right > 0, groups).ci95
+    return bootstrap_interval(right, groups=groups)
 
 
 def _optimism_of_copies(metric: Metric, prepared: Prepared, grouped: Predictions, split_apart: Predictions) -> dict[str, Any]:
@@ -257,12 +266,8 @@ def _optimism_of_copies(metric: Metric, prepared: Prepared, grouped: Predictions
     figures: dict[str, Any] = {"groups": len(np.unique(groups[copied])), "drawings": int(copied.sum())}
     correct = {"parted": split_apart.preds == grouped.targets, "grouped": grouped.preds == grouped.targets}
     for name, rows in correct.items():
-        figures[name] = {
-            "accuracy": float(rows.mean()),
-            "accuracy_ci95": list(wilson_interval(int(rows.sum()), len(rows))),
-            "accuracy_of_copies": float(rows[copied].mean()),
-        }
-    figures |= paired_difference(correct["parted"], correct["grouped"])
+        figures[name] = {**accuracy_figures(rows, grouped.groups), "accuracy_of_copies": float(rows[copied].mean())}
+    figures |= paired_difference(correct["parted"], correct["grouped"], grouped.groups)
     return figures if metric.is_accuracy else {**figures, "metric": compare_by(metric, split_apart, grouped)}
 
 
@@ -282,8 +287,8 @@ def measure_seen(out_of_fold: Predictions) -> dict[str, Any] | None:
     correct = out_of_fold.preds == out_of_fold.targets
     figures: dict[str, Any] = {"drawings": int(seen.sum()), "of": len(seen)}
     for name, rows in (("learnt", seen), ("new", ~seen)):
-        n, hits = int(rows.sum()), int(correct[rows].sum())
-        figures[name] = {"n": n, "accuracy": hits / n, "accuracy_ci95": list(wilson_interval(hits, n))} if n else None
+        groups, n = None if out_of_fold.groups is None else out_of_fold.groups[rows], int(rows.sum())
+        figures[name] = {"n": n, **accuracy_figures(correct[rows], groups)} if n else None
     return figures
 
 
@@ -351,9 +356,12 @@ def _gain(metric: Metric, before: Predictions, after: Predictions) -> dict[str, 
     """Compare two accuracies, and the metric, on the same drawings, and test whether they differ."""
     before_correct = before.preds == before.targets
     after_correct = after.preds == before.targets
+    figures = [accuracy_figures(correct, before.groups) for correct in (before_correct, after_correct)]
     return {
-        "accuracy_without": float(before_correct.mean()),
-        "accuracy_with": float(after_correct.mean()),
-        "p_value": mcnemar(before_correct, after_correct),
+        "accuracy_without": figures[0]["accuracy"],
+        "accuracy_without_ci95": figures[0]["accuracy_ci95"],
+        "accuracy_with": figures[1]["accuracy"],
+        "accuracy_with_ci95": figures[1]["accuracy_ci95"],
+        "p_value": mcnemar(before_correct, after_correct, before.groups),
         **({} if metric.is_accuracy else {"metric": compare_by(metric, before, after)}),
     }

@@ -151,7 +151,8 @@ def _train_heads(
     from inkfold.heads.fit import fit_trials  # noqa: PLC0415 - torch takes a second
 
     training_set = build_training_set(inputs, folds)
-    [fitted] = fit_trials(training_set, [plan.trial], device=plan.device, progress=progress)
+    metric = metric_of(plan.recipe, inputs.prepared.read.dataset)
+    [fitted] = fit_trials(training_set, [plan.trial], device=plan.device, progress=progress, metric=metric)
     if fitted.diverged is not None:
         raise RecipeError(
             f"train_head.lr: with {plan.trial.settings.lr:g} the loss was not finite in epoch {fitted.diverged + 1}. Lower it, "

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from inkfold.evaluation.error_analysis import most_confident, part_of
+from inkfold.evaluation.intervals import coarsest_groups
 from inkfold.evaluation.paired import paired_difference
 from inkfold.evaluation.predictions import Predictions, evaluation_mask
 from inkfold.pipeline.run_files import RunFiles, flat_recipe
@@ -86,7 +87,14 @@ def _paired_tests(runs: Sequence[RunFiles]) -> list[dict[str, Any]]:
                 if (both := _align(predictions)) and len(both[0].image_paths):
                     right = [one.preds == one.targets for one in both]
                     names = {"first": ascii_uppercase[i], "second": ascii_uppercase[j]}
-                    tests.append({**names, "part": part, "n": len(right[0]), **paired_difference(*right)})
+                    tests.append(
+                        {
+                            **names,
+                            "part": part,
+                            "n": len(right[0]),
+                            **paired_difference(*right, coarsest_groups(one.groups for one in both)),
+                        }
+                    )
     return tests
 
 
@@ -142,11 +150,12 @@ def _classes(shared: Sequence[Predictions], pair: tuple[int, int], album: Album)
     targets = shared[0].targets
     assert targets is not None
     right = [one.preds == targets for one in shared]
+    groups = coarsest_groups(one.groups for one in shared)
     rows = []
     for k, name in enumerate(shared[0].class_names):
         inside = targets == k
         if inside.any():
-            test = paired_difference(right[pair[0]][inside], right[pair[1]][inside])
+            test = paired_difference(right[pair[0]][inside], right[pair[1]][inside], None if groups is None else groups[inside])
             figures = {key: test[key] for key in ("difference", "p_value")}
             rows.append({"name": name, "n": int(inside.sum()), "recall": [float(r[inside].mean()) for r in right], **figures})
     rows.sort(key=lambda row: (row["p_value"], -abs(row["difference"]), row["name"]))

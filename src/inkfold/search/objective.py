@@ -16,7 +16,7 @@ from jaxtyping import Bool
 from inkfold.config.recipe import Recipe
 from inkfold.data.splits import assign_folds
 from inkfold.errors import DataError
-from inkfold.evaluation.intervals import wilson_interval
+from inkfold.evaluation.intervals import accuracy_figures
 from inkfold.evaluation.paired import paired_difference
 from inkfold.evaluation.predictions import is_worth_reporting
 from inkfold.features.executors import Executor
@@ -123,11 +123,10 @@ class Objective:
             JSON values: both accuracies with their intervals, and the difference with its interval and p-value.
         """
         right = [self.score(candidate) for candidate in (as_it_was, best)]
-        figures = {
-            name: {"accuracy": float(own.mean()), "accuracy_ci95": list(wilson_interval(int(own.sum()), len(own)))}
-            for name, own in zip(("as_it_was", "best"), right, strict=True)
-        }
-        return {"n": len(right[0]), **figures, **paired_difference(*right)}
+        groups = self._inputs_of(as_it_was.recipe).prepared.groups
+        groups = None if groups is None else np.unique(groups[self.aside], return_inverse=True)[1]
+        figures = {name: accuracy_figures(own, groups) for name, own in zip(("as_it_was", "best"), right, strict=True)}
+        return {"n": len(right[0]), **figures, **paired_difference(*right, groups)}
 
     def seen_in_pretraining(self) -> dict[str, int] | None:
         """Count the drawings that a tried backbone's weights were trained on before; None where they are too few to matter."""
