@@ -242,8 +242,8 @@ def figure_interval(
     share = min(max((float(figure.value(sums.total)) - low) / (high - low), 0.0), 1.0)
     effect = _design_effect(figure, share, statistics, groups, standard_error(resampled, sums.groups) / (high - low))
     independent = statistics.shape[0] / effect * (Z95 / student_quantile(sums.groups)) ** 2
-    bounds = (low + (high - low) * bound for bound in wilson_interval(share * independent, independent))
-    return Interval(*bounds, method, count, independent)
+    bounds = [low + (high - low) * bound for bound in wilson_interval(share * independent, independent)]
+    return Interval(bounds[0], bounds[1], method, count, independent)
 
 
 def student_quantile(groups: int, tail: float = TAIL) -> float:
@@ -267,7 +267,7 @@ def _design_effect(
     if error == 0 or not 0 < share < 1:
         return largest
     weight = float(_disagreeing(figure, statistics, groups)) ** 2
-    return (weight * error**2 * n / (share * (1 - share)) + PRIOR * largest) / (weight + PRIOR)
+    return (weight * error * error * n / (share * (1 - share)) + PRIOR * largest) / (weight + PRIOR)
 
 
 def _disagreeing(figure: Figure, statistics: "Statistics", groups: Int64[np.ndarray, " n"] | None) -> int:
