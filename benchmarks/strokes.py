@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from inkfold.data.synthetic import draw_sketch, draw_strokes
-from inkfold.evaluation.metrics import paired_difference, wilson_interval
+from inkfold.evaluation.intervals import wilson_interval
+from inkfold.evaluation.paired import paired_difference
 from inkfold.images.strokes import Sketch, Stroke, draw_page
 from inkfold.serve.model import OnnxModel
 

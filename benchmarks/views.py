@@ -19,7 +19,7 @@ from typing import Any
 import inkfold
 from inkfold.config.load import load_recipe
 from inkfold.data.synthetic import write_sketches
-from inkfold.evaluation.metrics import mcnemar
+from inkfold.evaluation.paired import mcnemar
 from inkfold.evaluation.predictions import Predictions
 
 BACKBONES = ("tf_efficientnet_lite0", "mobilenetv2_100")

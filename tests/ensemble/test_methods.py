@@ -21,7 +21,7 @@ from inkfold.ensemble.methods import (
 from inkfold.ensemble.stacking import fit_temperature, tempered
 from inkfold.ensemble.voting import geometric_vote, hard_vote, rank_vote, soft_vote
 from inkfold.errors import PredictionError
-from inkfold.evaluation.metrics import paired_difference
+from inkfold.evaluation.paired import paired_difference
 from inkfold.evaluation.predictions import softmax
 from toy import python
 

@@ -21,7 +21,7 @@ from inkfold.ensemble.selection import (
 )
 from inkfold.ensemble.submission import SubmissionFormat
 from inkfold.errors import PredictionError
-from inkfold.evaluation.metrics import wilson_interval
+from inkfold.evaluation.intervals import wilson_interval
 from inkfold.evaluation.predictions import Predictions
 from toy_votes import NAMES, some_members, some_probs, without_out_of_fold
 

@@ -9,15 +9,9 @@ from scipy.stats import binom, binomtest, bootstrap
 from sklearn.metrics import log_loss, precision_score, recall_score, top_k_accuracy_score
 
 from inkfold.errors import PredictionError
-from inkfold.evaluation.metrics import (
-    bootstrap_interval,
-    expected_calibration_error,
-    mcnemar,
-    measure,
-    paired_difference,
-    reliability_table,
-    wilson_interval,
-)
+from inkfold.evaluation.intervals import wilson_interval
+from inkfold.evaluation.metrics import bootstrap_interval, expected_calibration_error, measure, reliability_table
+from inkfold.evaluation.paired import mcnemar, paired_difference
 
 
 def random_case(n=300, classes=8, seed=0):
@@ -141,6 +135,7 @@ def test_row_order_changes_no_figure(seed):
     probs, targets = random_case(40, 7, seed)
     order = np.random.default_rng(seed).permutation(40)
     shuffled, straight = measure(probs[order], targets[order]), measure(probs, targets)
+    assert shuffled.pop("interval") == straight.pop("interval")
     assert all(shuffled[name] == pytest.approx(straight[name], abs=2e-6) for name in straight)
 
 

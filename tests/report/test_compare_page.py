@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 
 from inkfold.data.dataset import DataOptions
-from inkfold.evaluation.metrics import mcnemar
+from inkfold.evaluation.paired import mcnemar
 from inkfold.pipeline.run_files import open_run_files
 from inkfold.report.compare_page import comparison_view
 from inkfold.report.thumbnails import open_album

@@ -1,6 +1,6 @@
 import numpy as np
 
-from inkfold.evaluation.metrics import wilson_interval
+from inkfold.evaluation.intervals import wilson_interval
 from inkfold.pipeline.run_files import open_run_files
 from inkfold.report.ladder import ladder_view
 from toy_runs import made_up, write_run

@@ -6,7 +6,7 @@ import pytest
 
 from inkfold.data.dataset import DataOptions, read_dataset
 from inkfold.errors import DataError, RecipeError
-from inkfold.evaluation.metrics import wilson_interval
+from inkfold.evaluation.intervals import wilson_interval
 from inkfold.models.weights import BackboneSpec, resolve_backbone
 from inkfold.search import backbones
 from inkfold.search.backbones import USUAL, _sampled, backbone_names, explore, published

@@ -1,6 +1,6 @@
 import pytest
 
-from inkfold.evaluation.metrics import wilson_interval
+from inkfold.evaluation.intervals import wilson_interval
 from inkfold.serve.confidence import BLANK, measured_confidence
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int64
 
-from inkfold.evaluation.metrics import wilson_interval
+from inkfold.evaluation.intervals import wilson_interval
 
 METHOD = (
     "labels with the lowest probability first (self-confidence); the list ends where less than half of it is estimated to be "

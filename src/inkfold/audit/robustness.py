@@ -22,7 +22,8 @@ from inkfold.augment.views import IDENTITY, View, parse_view
 from inkfold.config.operations import KINDS, Operation, parse_operations
 from inkfold.config.recipe import Recipe
 from inkfold.config.sections import StageSettings
-from inkfold.evaluation.metrics import mcnemar, measure
+from inkfold.evaluation.metrics import measure
+from inkfold.evaluation.paired import mcnemar
 from inkfold.evaluation.predictions import Predictions
 from inkfold.features.extractor import Extractor
 from inkfold.images.preprocess import ImageOptions

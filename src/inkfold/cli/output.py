@@ -31,11 +31,14 @@ def print_run(run: "Run | Ensemble", *, was_finished: bool = False) -> None:
         if (nested := figures.get("nested")) is not None:
             rows += [(f"{name}, chosen on others", str(figures["n"]), _share(nested, "accuracy"), *[""] * 4)]
             name = "  as kept (optimistic)"
-        rows += [(name, *_figures(figures))]
+        rows += [(name, *_figures(figures)), *_without_copies(figures)]
         rows += [(f"  fold {fold['fold']}", *_figures(fold)) for fold in metrics["folds"]]
-    rows += [("test", *_figures(metrics["test"]))] if "test" in metrics else []
+    if "test" in metrics:
+        rows += [("test", *_figures(metrics["test"])), *_without_copies(metrics["test"])]
     if rows:
-        print_table("", ("", "drawings", "accuracy (95 %)", "top-5 (95 %)", "macro recall", "nll", "ece"), rows)
+        own = [f"{metrics['metric']['title']} (95 %)"] if "metric" in metrics else []
+        print_table("", ("", "drawings", *own, "accuracy (95 %)", "top-5 (95 %)", "macro recall", "nll", "ece"), rows)
+    _print_decision(metrics)
     if files.vote is not None:
         _print_vote(files.vote)
     if files.curve is not None:
@@ -55,6 +58,22 @@ def print_run(run: "Run | Ensemble", *, was_finished: bool = False) -> None:
     work = f"{cost['forwards']} forwards, {cost['forwards_cached']} from the bank{_trained(cost)}"
     print(f"{work}; {cost['seconds']['total']:.1f} s ({seconds})" + ("" if peak is None else f"; peak {peak / 2**20:.0f} MiB"))
     _print_places(run.path, files.submission_summary)
+
+
+def _print_decision(metrics: dict[str, Any]) -> None:
+    """Print whether a rule other than the most probable class gives the answers, and what it gains."""
+    if "metric" in metrics and not metrics["metric"]["greater_is_better"]:
+        print(f"{metrics['metric']['title']}: lower is better")
+    if (decision := metrics.get("decision")) is None:
+        return
+    usual, nested = (_with_interval(decision[name]["value"], decision[name]["ci95"]) for name in ("most_probable", "nested"))
+    title = metrics["metric"]["title"]
+    if decision["used"]:
+        print(f"answers: {decision['rule']}, for a better {title}; all predictions and submissions use it")
+        print(f"{title} by that rule, fitted on the other folds, {nested}; by the most probable class {usual}")
+        print(f"gain of the rule: {_difference(decision)}")
+    else:
+        print(f"answers: the most probable class, {title} {usual}; a rule fitted on the other folds gives {nested}")
 
 
 def _print_places(path: Path, submission_summary: str | None) -> None:
@@ -192,9 +211,16 @@ def _verdict(p_value: float, distinguishable: bool) -> str:
     return f"{p_equation(p_value)}: {'more than chance' if distinguishable else 'not distinguishable from chance'}"
 
 
+def _without_copies(part: dict[str, Any]) -> list[tuple[str, ...]]:
+    """A row of the drawings that aren't copies of drawings trained on; none where there are no copies."""
+    without = part.get("without_copies")
+    return [] if without is None else [("  without copies of drawings trained on", *_figures(without))]
+
+
 def _figures(part: dict[str, Any]) -> tuple[str, ...]:
     return (
         str(part["n"]),
+        *([_with_interval(part["metric"]["value"], part["metric"]["ci95"])] if "metric" in part else []),
         _share(part, "accuracy"),
         _share(part, "top5_accuracy"),
         f"{part['macro_recall']:.3f}",

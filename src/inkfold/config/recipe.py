@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from inkfold.config.metric import metric_name
 from inkfold.config.operations import parse_operations
 from inkfold.config.renamed import renamed_recipe
 from inkfold.config.sections import (
@@ -27,6 +28,15 @@ from inkfold.config.sections import (
 )
 
 SHORTHANDS = {"data": "root"}  # `data=DIR` means `data.root=DIR`
+
+
+def _metric_name(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("expected a metric's name, such as macro_f1")
+    return metric_name(value)
+
+
+Metric = Annotated[str, BeforeValidator(_metric_name)]
 
 
 class _WholeRecipe(Section):
@@ -68,6 +78,9 @@ class Recipe(_WholeRecipe):
     """How `submission.csv` is written, where no sample submission says it."""
     tune: TuneSettings = TuneSettings()
     """What `inkfold tune` tries; `inkfold train` ignores it."""
+    metric: Metric = "accuracy"
+    """What decides: accuracy, balanced_accuracy, macro_f1, top_k, map_at_k (top_3, map_at_3), log_loss or quadratic_kappa.
+    Every figure is given by it, with accuracy beside, and choices are made by it."""
     seed: int = Field(42, ge=0, le=2**32 - 1)
     """Seed of every random choice."""
 
@@ -142,6 +155,8 @@ class EnsembleRecipe(_WholeRecipe):
     """The models."""
     vote: VoteSettings = VoteSettings()
     """How they vote."""
+    metric: Metric = "accuracy"
+    """What decides, as in a recipe of one model: the vote is chosen by it, and all figures are given by it."""
     seed: int = Field(42, ge=0, le=2**32 - 1)
     """Seed of every random choice."""
 
@@ -169,6 +184,8 @@ class VotedRecipe(Section):
     """The data that names the classes; None where the runs do."""
     settings: tuple[str, ...] = ()
     """How the data is read: `data.key=value`."""
+    metric: Metric = "accuracy"
+    """What decides, as in a recipe of one model."""
     seed: int = Field(42, ge=0, le=2**32 - 1)
     """Seed of what is random in fitting a vote."""
 

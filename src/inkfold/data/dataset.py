@@ -91,7 +91,8 @@ def read_dataset(root: str | Path, options: DataOptions | None = None, *, strict
     counts = (len(parts.train), len(names), 0 if parts.test is None else len(parts.test))
     log.info("%s: read as %s, %d training drawings of %d classes, %d test drawings", place, layout, *counts)
     sample = sample or parts.sample
-    return Dataset(base, layout, parts.train, parts.test, names, values, sample, tuple(problems), form)
+    numbered = parts.classes.numbered
+    return Dataset(base, layout, parts.train, parts.test, names, values, sample, tuple(problems), form, numbered)
 
 
 def few_drawings(dataset: Dataset, k: int) -> list[Problem]:

@@ -9,7 +9,7 @@ correlate by over 0.997, and of the drawings themselves no two by over 0.993, th
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -88,27 +88,97 @@ def find_copies(digests: Shaped[np.ndarray, " n"], signatures: SignatureStore, p
         CacheError: If the disk is full.
     """
     names = np.unique(digests)
-    key = {"compared": COMPARED_VERSION, "signatures": signatures.shards.key, "drawings": digest(names.tobytes())}
+    key = {"drawings": digest(names.tobytes())}
+    return _spread(digests, _remembered(key, names, signatures, lambda: _compare_all(names, signatures.read, progress)))
+
+
+def find_copies_between(
+    first: Shaped[np.ndarray, " n"],
+    second: Shaped[np.ndarray, " m"],
+    signatures: SignatureStore,
+    progress: Progress = silent,
+) -> list[Match]:
+    """Find drawings of one part that are copies of drawings of another, or read the stored matches.
+
+    Each drawing of the second part is compared with the nearest ones of the first: what else the second part contains
+    changes nothing for it.
+
+    Args:
+        first: Digests of the files' bytes in the first part, such as the training drawings; each has a signature in the store.
+        second: Those of the second part, such as the test drawings.
+        signatures: The store of the signatures, beside which matches are stored.
+        progress: Called with the number of compared candidates.
+
+    Returns:
+        Matches, with `first` a row of the first part and `second` one of the second; of a second drawing with several copies
+        in the first, some may be left out. A drawing of equal bytes gets one match, which says so.
+
+    Raises:
+        CacheError: If the disk is full.
+    """
+    (names, first_row), (others, of_other) = np.unique(first, return_index=True), np.unique(second, return_inverse=True)
+    same, new = match_bytes(first, second), others[~np.isin(others, names)]
+    key = {"drawings": digest(names.tobytes()), "with": digest(new.tobytes())}
+    both = np.concatenate([names, new])
+    near = _remembered(key, both, signatures, lambda: _compare_all(both, signatures.read, progress, len(names)))
+    rows_of = {name: np.flatnonzero(of_other == place) for place, name in enumerate(others.tolist())}
+    spread = [
+        replace(match, first=int(first_row[match.first]), second=int(row))
+        for match in near
+        for row in rows_of[both[match.second]]
+    ]
+    return [*same, *spread]
+
+
+def match_bytes(first: Shaped[np.ndarray, " n"], second: Shaped[np.ndarray, " m"]) -> list[Match]:
+    """Match the files of a second part with files of a first part that have the same bytes, the lowest row of them.
+
+    Args:
+        first: Digests of the files' bytes in the first part.
+        second: Digests of the files' bytes in the second part.
+
+    Returns:
+        A match for each drawing of the second part whose bytes the first part has, in the second part's order.
+    """
+    names, rows = np.unique(first, return_index=True)
+    row_of = dict(zip(names.tolist(), rows.tolist(), strict=True))
+    return [
+        Match(row_of[name], row, 1.0, flip=False, turn_deg=0.0, identical=True)
+        for row, name in enumerate(second.tolist())
+        if name in row_of
+    ]
+
+
+def _remembered(
+    key: Mapping[str, str], names: Shaped[np.ndarray, " n"], signatures: SignatureStore, compare_all: Callable[[], list[Match]]
+) -> list[Match]:
+    """Read the matches of drawings that were compared before, or compare them and store the matches."""
+    key = {"compared": COMPARED_VERSION, "signatures": signatures.shards.key, **key}
     path = signatures.shards.directory / f"copies-{key_digest(key)}.json"
     matches = _read_matches(path, len(names))
     if matches is not None:
         log.info("%d pairs of duplicates among %d drawings are remembered in %s", len(matches), len(names), path)
-    else:
-        matches = _compare_all(names, signatures.read, progress)
-        log.info("%d pairs of duplicates found among %d drawings", len(matches), len(names))
-        rows = [[match.first, match.second, match.similarity, match.flip, match.turn_deg] for match in matches]
-        try:
-            write_text(path, json.dumps(rows))
-        except OSError as error:
-            raise CacheError(f"{path}: {error.strerror}. Make room, or set INKFOLD_HOME to another disk.") from None
-    return _spread(digests, matches)
+        return matches
+    matches = compare_all()
+    log.info("%d pairs of duplicates found among %d drawings", len(matches), len(names))
+    rows = [[match.first, match.second, match.similarity, match.flip, match.turn_deg] for match in matches]
+    try:
+        write_text(path, json.dumps(rows))
+    except OSError as error:
+        raise CacheError(f"{path}: {error.strerror}. Make room, or set INKFOLD_HOME to another disk.") from None
+    return matches
 
 
-def _compare_all(names: Shaped[np.ndarray, " n"], read: ReadSignatures, progress: Progress) -> list[Match]:
-    """Compare drawings with different bytes, each with its neighbours; row numbers are those of `names`."""
+def _compare_all(
+    names: Shaped[np.ndarray, " n"], read: ReadSignatures, progress: Progress, first_part: int | None = None
+) -> list[Match]:
+    """Compare drawings with different bytes, each with its neighbours; row numbers are those of `names`.
+
+    If the first so many drawings are a part of their own, each of the others is compared with those of that part alone.
+    """
     matches = []
     usable, descriptors = describe(names, read)
-    pairs = usable[_near_pairs(descriptors)]
+    pairs = usable[_near_pairs(descriptors, None if first_part is None else int((usable < first_part).sum()))]
     for start in range(0, len(pairs), BLOCK):
         block = pairs[start : start + BLOCK]
         for (first, second), match in zip(block, compare(read(names[block[:, 0]]), read(names[block[:, 1]])), strict=True):
@@ -179,16 +249,16 @@ def compare(first: Signatures, second: Signatures) -> list[Match | None]:
     return [_match_of(*pair) for pair in zip(first, second, turns, strict=True)]
 
 
-def _near_pairs(descriptors: np.ndarray) -> np.ndarray:
-    """Pair each row with its nearest rows; each pair comes once."""
+def _near_pairs(descriptors: np.ndarray, first_part: int | None = None) -> np.ndarray:
+    """Pair each row with its nearest rows; each pair comes once. Rows beyond a first part are paired with that part's rows."""
     from scipy.spatial import KDTree  # noqa: PLC0415 - 100 ms
 
-    if len(descriptors) < 2:
+    known, asked = descriptors[:first_part], descriptors[first_part or 0 :]
+    if len(descriptors) < 2 or not len(known) or not len(asked):
         return np.empty((0, 2), np.int64)
-    tree = KDTree(descriptors)
-    near = tree.query(descriptors, k=NEIGHBOURS + 1, distance_upper_bound=FARTHEST, workers=-1)[1]
-    rows = np.broadcast_to(np.arange(len(near))[:, None], near.shape)
-    kept = (near < len(near)) & (near != rows)
+    near = KDTree(known).query(asked, k=NEIGHBOURS + 1, distance_upper_bound=FARTHEST, workers=-1)[1]
+    rows = np.broadcast_to((first_part or 0) + np.arange(len(near))[:, None], near.shape)
+    kept = (near < len(known)) & (near != rows)
     pairs = np.sort(np.stack([rows[kept], near[kept]], axis=1), axis=1)
     return np.unique(pairs, axis=0)
 

@@ -26,10 +26,12 @@ class Classes:
     Attributes:
         names: Unicode NFC, without surrounding whitespace.
         values: The target value that stands for each class in the user's tables; ascending.
+        numbered: Whether the values are the user's own, from a column of them.
     """
 
     names: tuple[str, ...]
     values: Int64[np.ndarray, " classes"]
+    numbered: bool = False
 
 
 def factorise(column: Strings) -> tuple[Int64[np.ndarray, " rows"], list[str]]:
@@ -79,7 +81,8 @@ def encode_labels(
         distinct = np.unique(numbers[known])
         codes, labels = np.searchsorted(distinct, numbers), [str(value) for value in distinct]
     known, pairs, faults = _pair_up(codes, numbers, known, labels, where)
-    classes = Classes(tuple(labels[code] for code, _ in pairs), np.array([value for _, value in pairs], np.int64))
+    class_values = np.array([value for _, value in pairs], np.int64)
+    classes = Classes(tuple(labels[code] for code, _ in pairs), class_values, numbered=values is not None)
     targets = np.where(known, np.searchsorted(classes.values, numbers), 0).astype(np.int64)
     return targets, known, classes, problems + faults
 

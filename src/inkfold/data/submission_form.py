@@ -100,7 +100,12 @@ class SubmissionForm:
     from_sample: bool = False
 
     def write(
-        self, path: Path, rows: Int64[np.ndarray, " rows"], probs: Float[np.ndarray, "n classes"], class_names: Sequence[str]
+        self,
+        path: Path,
+        rows: Int64[np.ndarray, " rows"],
+        probs: Float[np.ndarray, "n classes"],
+        class_names: Sequence[str],
+        preds: Int64[np.ndarray, " n"] | None = None,
     ) -> None:
         """Fill the form in and write it.
 
@@ -109,6 +114,7 @@ class SubmissionForm:
             rows: For each row of the form, the drawing's place in `probs`.
             probs: Class probabilities of drawings; each row sums to 1.
             class_names: The classes in the order of the columns of `probs`; the same classes as the form's, in any order.
+            preds: The class that each drawing is given, where the form names one class; None takes the most probable one.
 
         Raises:
             ExportError: If the counts or classes aren't the form's, or a probability isn't a number from 0 to 1.
@@ -122,13 +128,17 @@ class SubmissionForm:
             file.write(encoder.encode(first))
             for start in range(0, len(rows), CHUNK_ROWS):
                 chunk = slice(start, start + CHUNK_ROWS)
-                cells = self._chunk(chunk, probs[rows[chunk]].astype(np.float32), class_names)
+                answers = None if preds is None else preds[rows[chunk]]
+                cells = self._chunk(chunk, probs[rows[chunk]].astype(np.float32), class_names, answers)
                 file.write(encoder.encode(style.lines(zip(*cells, strict=True), style.quoted)))
 
-    def _chunk(self, chunk: slice, probs: np.ndarray, class_names: Sequence[str]) -> list[Sequence[str]]:
+    def _chunk(
+        self, chunk: slice, probs: np.ndarray, class_names: Sequence[str], answers: np.ndarray | None
+    ) -> list[Sequence[str]]:
         """The cells of some rows, column by column."""
         depth = max((rank + 1 for column in self.columns for rank in column.ranks), default=0)
         order = np.argsort(-probs, axis=1, kind="stable")[:, :depth]
+        order = order if answers is None or depth != 1 else answers[:, None]
         texts = np.array([self.class_texts[name] for name in class_names], np.dtypes.StringDType())
         return [self._cells(column, chunk, probs, texts[order], class_names) for column in self.columns]
 

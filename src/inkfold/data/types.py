@@ -121,6 +121,7 @@ class Dataset:
         sample_submission: The sample submission; None if there is none, or none that can be filled in.
         problems: Warnings; with `strict=False` also errors.
         submission: How the submission is written; None where it has the columns of `sample_submission`, or inkfold's own.
+        numbered: Whether `class_targets` are the user's own numbers, from a column of them.
     """
 
     root: Path
@@ -132,3 +133,4 @@ class Dataset:
     sample_submission: SampleSubmission | None
     problems: tuple[Problem, ...]
     submission: SubmissionForm | None = None
+    numbered: bool = False

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-from inkfold.evaluation.metrics import mcnemar
+from inkfold.evaluation.paired import mcnemar
 
 RESCUES = 10
 

@@ -26,7 +26,9 @@ from inkfold.ensemble.stacking import (
 )
 from inkfold.ensemble.voting import geometric_vote, hard_vote, rank_vote, soft_vote
 from inkfold.errors import PredictionError, Problem
-from inkfold.evaluation.metrics import bootstrap_interval, paired_difference, wilson_interval
+from inkfold.evaluation.intervals import wilson_interval
+from inkfold.evaluation.metrics import bootstrap_interval
+from inkfold.evaluation.paired import paired_difference
 
 MethodKind = Literal["soft", "hard", "geometric", "rank", "weighted", "greedy", "stack"]
 METHODS: tuple[MethodKind, ...] = ("soft", "hard", "geometric", "rank", "weighted", "greedy", "stack")  # the simplest first

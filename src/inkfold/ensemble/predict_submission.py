@@ -101,7 +101,7 @@ def write_predicted_submission(
     else:
         _require_rows(model, kept.image_paths, names)
         submission = SubmissionFormat(model.class_targets, form=kept)
-    submission.write_probs(path, np.array(names, STRING), probs, model.classes_)
+    submission.write_probs(path, np.array(names, STRING), probs, model.classes_, model.decide(probs))
     words = ", ".join(submission.columns) if kept is None else kept.summary
     return words, [problem for problem in problems if problem.severity == "warning"]
 

@@ -20,7 +20,7 @@ from inkfold.config.sections import MemberSettings
 from inkfold.errors import Problem, RecipeError
 from inkfold.pipeline.build import settle_recipe
 
-SHARED_KEYS = ("data", "folds", "submission", "seed")
+SHARED_KEYS = ("data", "folds", "submission", "metric", "seed")
 OWN_KEYS = (*SHARED_KEYS, "members", "vote")
 MEMBER_NAME = re.compile(r"\w([\w .+-]*\w)?")  # becomes a directory, on every platform
 

@@ -40,6 +40,7 @@ class SubmissionFormat:
         image_paths: Shaped[np.ndarray, " n"],
         probs: Float[np.ndarray, "n classes"],
         class_names: Sequence[str],
+        preds: Int64[np.ndarray, " n"] | None = None,
     ) -> None:
         """Write class probabilities as a submission, which may hold them or only what they say.
 
@@ -48,13 +49,14 @@ class SubmissionFormat:
             image_paths: Image paths of the same drawings as the submission has, in any order and spelling.
             probs: Class probabilities of each drawing, in the order of the paths.
             class_names: The classes in the order of the columns of `probs`.
+            preds: The class that each drawing is given, where the submission names one; None takes the most probable one.
         """
         if self.form is None:
-            self.write(path, image_paths, probs.argmax(1))
+            self.write(path, image_paths, probs.argmax(1) if preds is None else preds)
             return
         row_of = {key: row for row, key in enumerate(path_keys(image_paths.tolist()))}
         rows = np.array([row_of[key] for key in path_keys(self.form.image_paths)], np.int64)
-        self.form.write(path, rows, probs, class_names)
+        self.form.write(path, rows, probs, class_names, preds)
 
     def write(self, path: Path, image_paths: Shaped[np.ndarray, " n"], preds: Int64[np.ndarray, " n"]) -> None:
         """Write predicted classes as a submission with an id, image paths and class numbers.

@@ -35,8 +35,9 @@ def turned(test: Mapping[str, Any]) -> dict[str, Any]:
     """Turn a paired test round: the difference of the first from the second, not of the second from the first.
 
     Args:
-        test: A paired test as `metrics.paired_difference` returns it, maybe with the names `first` and `second`.
+        test: A paired test as `metrics.paired_difference` returns it, maybe with `first` and `second`, and their values.
     """
     low, high = test["difference_ci95"]
-    names = {"first": test["second"], "second": test["first"]} if "first" in test else {}
+    pairs = [(one, other) for one, other in (("first", "second"), ("first_value", "second_value")) if one in test]
+    names = {key: test[name] for one, other in pairs for key, name in ((one, other), (other, one))}
     return {**test, **names, "difference": -test["difference"], "difference_ci95": [-high, -low]}

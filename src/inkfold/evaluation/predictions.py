@@ -7,7 +7,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
 
@@ -45,6 +45,8 @@ class Predictions:
         nested_right: Share of the fold's heads that predict the drawing rightly, 0 to 1, where what was chosen by held-out
             drawings, such as the epochs that are kept, is chosen by other drawings than this one; its mean is the accuracy to
             expect on new drawings. None where nothing was chosen so.
+        decided: The class that each drawing is given, where a rule other than the most probable class decides; None where it
+            is that. The file's column `pred` holds it.
     """
 
     image_paths: Shaped[np.ndarray, " n"]
@@ -57,11 +59,12 @@ class Predictions:
     groups: Int64[np.ndarray, " n"] | None = None
     digests: Shaped[np.ndarray, " n"] | None = None
     nested_right: Float[np.ndarray, " n"] | None = None
+    decided: Int64[np.ndarray, " n"] | None = None
 
     @property
     def preds(self) -> Int64[np.ndarray, " n"]:
-        """Id of the most probable class of each drawing; the lowest id where several are equally probable."""
-        preds: np.ndarray = self.probs.argmax(1)
+        """The class that each drawing is given: the most probable one, the lowest id of equal ones, unless a rule decided."""
+        preds: np.ndarray = self.probs.argmax(1) if self.decided is None else self.decided
         return preds
 
     @property
@@ -72,7 +75,7 @@ class Predictions:
         drawings chose: the accuracy of the chosen head itself is optimistic.
         """
         assert self.targets is not None
-        if self.answers_nested and self.nested_right is not None:
+        if self.answers_nested and self.nested_right is not None and self.decided is None:
             return self.nested_right > 0
         right: np.ndarray = self.preds == self.targets
         return right
@@ -81,6 +84,26 @@ class Predictions:
     def answers_nested(self) -> bool:
         """Whether `right` is of heads that other drawings chose, so that it isn't optimistic."""
         return self.nested_right is not None and bool(np.isin(self.nested_right, (0, 1)).all())
+
+    def select(self, rows: Bool[np.ndarray, " n"] | Int64[np.ndarray, " rows"]) -> "Predictions":
+        """Select drawings.
+
+        Args:
+            rows: Row numbers, or a mask over all rows.
+
+        Returns:
+            Their predictions, in the order of `rows`.
+        """
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        kept = {name: own.pop(name) for name in ("class_names", "fold_probs")}
+        selected = {name: None if values is None else values[rows] for name, values in own.items()}
+        by_fold = kept["fold_probs"]
+        return Predictions(**selected, class_names=self.class_names, fold_probs=None if by_fold is None else by_fold[:, rows])
+
+    @property
+    def most_probable(self) -> "Predictions":
+        """The same predictions, answered by the most probable class."""
+        return replace(self, decided=None)
 
     def save(self, path: Path) -> None:
         """Write a Parquet file.
@@ -130,7 +153,7 @@ class Predictions:
             class_names = tuple(json.loads(table.schema.metadata[b"class_names"]))
             image_paths = np.array(table["image_path"].to_pylist(), np.dtypes.StringDType())
             probs = _matrix(table["probs"]).reshape(len(table), len(class_names))
-            known = [name for name in ("target", "fold", "group") if name in table.column_names]
+            known = [name for name in ("target", "pred", "fold", "group") if name in table.column_names]
             extra = {name: table[name].to_numpy().astype(np.int64) for name in known}
             digests = np.array(table["digest"].to_pylist(), "S") if "digest" in table.column_names else None
             seen = np.array(table[SEEN_COLUMN].to_pylist(), bool) if SEEN_COLUMN in table.column_names else None
@@ -141,8 +164,14 @@ class Predictions:
                 fold_probs = fold_probs.reshape(len(table), folds, len(class_names)).transpose(1, 0, 2)
         except (OSError, pa.ArrowException, AttributeError, KeyError, TypeError, ValueError) as error:
             raise PredictionError(f"{path}: not predictions of inkfold: {error}. Run the training again.") from None
+        decided = extra.get("pred")
+        if decided is not None and (len(decided) == 0 or np.array_equal(decided, probs.argmax(1))):
+            decided = None
+        if decided is not None and (decided.min() < 0 or decided.max() >= len(class_names)):
+            raise PredictionError(f"{path}: column pred has classes that are not there. Run the training again.")
         numbers = (extra.get("target"), extra.get("fold"))
-        return cls(image_paths, probs, class_names, *numbers, fold_probs, seen, extra.get("group"), digests, nested)
+        others = (seen, extra.get("group"), digests, nested, decided)
+        return cls(image_paths, probs, class_names, *numbers, fold_probs, *others)
 
 
 def is_worth_reporting(seen: int, total: int) -> bool:

@@ -6,7 +6,8 @@ from importlib.metadata import version
 from typing import Any
 
 from inkfold.ensemble.model import Ensemble
-from inkfold.evaluation.metrics import reliability_table, wilson_interval
+from inkfold.evaluation.intervals import wilson_interval
+from inkfold.evaluation.metrics import reliability_table
 from inkfold.export.metadata import About
 from inkfold.export.model_graph import GraphOptions, image_of, runs_of
 from inkfold.pipeline.manifest import MANIFEST

@@ -10,7 +10,7 @@ from jaxtyping import Float32
 
 from inkfold.ensemble.model import Ensemble
 from inkfold.errors import ExportError
-from inkfold.evaluation.metrics import paired_difference
+from inkfold.evaluation.paired import paired_difference
 from inkfold.export.graph import onnxruntime
 from inkfold.export.model_graph import FOLD_PROBS
 from inkfold.export.samples import Samples
@@ -133,7 +133,7 @@ class QuantisationCheck:
             out; None: neither was available, so the accuracy wasn't measured.
         accuracy_float32: Accuracy of the float32 file, 0 to 1.
         difference: Accuracy of the quantised file minus that of the float32 file, with its 95 % interval, as
-            `metrics.paired_difference` returns it.
+            `paired.paired_difference` returns it.
     """
 
     drawings: int

@@ -10,12 +10,14 @@ from jaxtyping import Bool
 
 from inkfold.augment.views import IDENTITY
 from inkfold.config.recipe import Recipe
+from inkfold.data.duplicates import Match
 from inkfold.data.seen import seen_list_file
 from inkfold.data.splits import assign_folds
 from inkfold.errors import DataError
 from inkfold.features.extractor import ViewFeatures
 from inkfold.heads.training_set import AugmentedFeatures, TrainingSet
 from inkfold.pipeline.build import TrainingPlan
+from inkfold.pipeline.leaks import find_test_copies
 from inkfold.pipeline.out_of_fold import FoldFeatures, features_by_fold
 from inkfold.pipeline.prepare import Needed, Prepared, ReadData, decode, find_seen, group_duplicates
 from inkfold.pipeline.reading import Reading, choose_reading
@@ -35,6 +37,7 @@ class TrainingInputs:
         features: Features of the training drawings under every view.
         test_features: Features of the test drawings that can be read; None if there are none or backbones are fine-tuned.
         reading: How pages are read, and why; None where the recipe leaves nothing of it open.
+        test_copies: Matches of a training drawing, `first`, with a test drawing, `second`, that is its copy.
     """
 
     plan: TrainingPlan
@@ -42,6 +45,7 @@ class TrainingInputs:
     features: ViewFeatures
     test_features: ViewFeatures | None
     reading: Reading | None = None
+    test_copies: Sequence[Match] = ()
 
     def features_by_fold(
         self, files: Sequence[str], folds: Bool[np.ndarray, "folds n"], out: Path, *, cost: Cost, progress: Progress
@@ -98,13 +102,15 @@ def prepare_inputs(
     views = tuple(dict.fromkeys((IDENTITY, *plan.curriculum.views(), *plan.test_views))) if frozen else (IDENTITY,)
     weights = None if extractor.backbone.weights_file is None else Path(extractor.backbone.weights_file)
     signed = recipe.folds.group_duplicates or (weights is not None and seen_list_file(weights).is_file())
-    needed = Needed(views, plan.test_views, pixels=not frozen, signatures=signed)
+    grouped = recipe.folds.group_duplicates
+    needed = Needed(views, plan.test_views, pixels=not frozen, signatures=signed, test_signatures=grouped)
     prepared = decode(read, extractor, recipe.data, cost, progress, needed)
 
     signatures = extractor.signatures()
     if recipe.folds.group_duplicates:
         prepared = group_duplicates(prepared, signatures, cost, progress)
     prepared = find_seen(prepared, weights, signatures, cost, progress)
+    test_copies = find_test_copies(prepared, signatures if grouped else None, cost, progress)
 
     reading = None
     if compare_readings and "auto" in (recipe.image.resize, recipe.image.paper):
@@ -118,7 +124,7 @@ def prepare_inputs(
     test_features = None
     if frozen and prepared.test_digests is not None:
         test_features = extractor.extract(prepared.test_digests, cost, progress, plan.test_views)
-    return TrainingInputs(plan, prepared, features, test_features, reading)
+    return TrainingInputs(plan, prepared, features, test_features, reading, test_copies)
 
 
 def assign_to_folds(recipe: Recipe, prepared: Prepared, *, grouped: bool = True) -> Bool[np.ndarray, "folds n"]:

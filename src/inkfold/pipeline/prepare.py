@@ -127,12 +127,14 @@ class Needed:
         test_views: Views of the test drawings whose features will be needed.
         pixels: Whether the pixels themselves will be needed, whatever the feature bank has.
         signatures: Whether the training drawings' signatures will be needed.
+        test_signatures: Whether the test drawings' signatures will be needed.
     """
 
     views: Sequence[View] = (IDENTITY,)
     test_views: Sequence[View] = (IDENTITY,)
     pixels: bool = False
     signatures: bool = False
+    test_signatures: bool = False
 
 
 FEATURES_ONLY = Needed()
@@ -188,7 +190,8 @@ def decode(
     tables = [("train", read.train.names, broken_train)]
     test_whole = None
     if read.test is not None:
-        undecoded = extractor.decode(read.test, cost, progress, needed.test_views, pixels=needed.pixels, also=[statistics])
+        also = (statistics, extractor.signatures()) if needed.test_signatures else (statistics,)
+        undecoded = extractor.decode(read.test, cost, progress, needed.test_views, pixels=needed.pixels, also=also)
         broken_test = [*read.broken_test, *undecoded]
         tables.append(("test", read.test.names, broken_test))
         test_whole = whole_drawings(read.test, broken_test)
@@ -255,7 +258,7 @@ def group_duplicates(prepared: Prepared, signatures: SignatureStore, cost: Cost,
         DataError: If a file has changed since it was read.
     """
     with cost.timed("duplicates"):
-        _sign(prepared, signatures, progress)
+        sign_drawings(prepared, signatures, progress)
         matches = find_copies(prepared.digests, signatures, progress)
     return replace(prepared, duplicates=group_matches(len(prepared.rows), matches))
 
@@ -283,17 +286,28 @@ def find_seen(
     if seen_list is None:
         return prepared
     with cost.timed("duplicates"):
-        _sign(prepared, signatures, progress)
+        sign_drawings(prepared, signatures, progress)
         parts = np.array_split(prepared.digests, -(-len(prepared.digests) // SIGNATURES_AT_ONCE))
         seen = np.concatenate([mark_seen(signatures.read(part), seen_list) for part in parts])
     log.info("the backbone was pretrained on %d of %d training drawings", seen.sum(), len(seen))
     return replace(prepared, seen=seen)
 
 
-def _sign(prepared: Prepared, signatures: SignatureStore, progress: Progress) -> None:
-    """Compute the signatures that are missing; every drawing was decoded before."""
-    train, rows = prepared.read.train, prepared.rows
-    signatures.build_all(train.files[rows].tolist(), train.names[rows].tolist(), prepared.digests, progress)
+def sign_drawings(prepared: Prepared, signatures: SignatureStore, progress: Progress, *, tests: bool = False) -> None:
+    """Compute the signatures that are missing; every drawing was decoded before.
+
+    Args:
+        prepared: The decoded drawings.
+        signatures: Store of the drawings' signatures.
+        progress: Called after each chunk.
+        tests: Whether the test drawings are meant instead of the training drawings.
+
+    Raises:
+        DataError: If a file has changed since it was read.
+    """
+    source, rows = (prepared.read.test, prepared.test_whole) if tests else (prepared.read.train, prepared.rows)
+    assert source is not None
+    signatures.build_all(source.files[rows].tolist(), source.names[rows].tolist(), source.digests[rows], progress)
 
 
 def _fingerprint(dataset: Dataset, train: DrawingFiles, test: DrawingFiles | None) -> str:

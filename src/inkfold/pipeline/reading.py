@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int64
 from inkfold.augment.views import IDENTITY
 from inkfold.config.sections import TrainHeadSettings
 from inkfold.data.splits import assign_folds
-from inkfold.evaluation.metrics import paired_difference
+from inkfold.evaluation.paired import paired_difference
 from inkfold.features.extractor import DrawingFiles, Extractor
 from inkfold.heads.training_set import TrainingSet
 from inkfold.images.preprocess import ImageOptions

@@ -1,7 +1,7 @@
 """Measures a run's predictions, and writes its files: heads, predictions, metrics, training curve, submission."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,10 @@ from jaxtyping import Float
 from inkfold.augment.curriculum import Curriculum
 from inkfold.config.recipe import Recipe
 from inkfold.data.types import Dataset
-from inkfold.evaluation.metrics import DIGITS, bootstrap_interval, mcnemar, measure, paired_difference, wilson_interval
+from inkfold.evaluation.decision import DecisionChoice
+from inkfold.evaluation.intervals import DIGITS, wilson_interval
+from inkfold.evaluation.metrics import bootstrap_interval
+from inkfold.evaluation.paired import mcnemar, paired_difference
 from inkfold.evaluation.predictions import (
     SUBMISSION_COLUMNS,
     Predictions,
@@ -19,7 +22,9 @@ from inkfold.evaluation.predictions import (
     submission_columns,
     write_submission,
 )
+from inkfold.evaluation.scores import ACCURACY, Metric, compare_by, measure_by
 from inkfold.evaluation.tensorboard import EVENTS, FOLD_EVENTS, write_events
+from inkfold.pipeline.leaks import Leak, measure_without, warn_of_leak
 from inkfold.pipeline.prepare import Prepared
 from inkfold.pipeline.run import HEADS
 from inkfold.pipeline.run_dir import write_heads
@@ -47,6 +52,9 @@ class Results:
         finetuned: The fine-tuned folds; None if nothing was fine-tuned.
         split_apart: Out-of-fold predictions with folds that split copies of a drawing apart; None if they would split none.
         reading: How pages are read, and why, as `Reading.about`; None where the recipe leaves nothing of it open.
+        leaks: Copies of drawings trained on, by the evaluated part that they are in: `test` or `out_of_fold`.
+        metric: What the run is measured and chosen by.
+        decision: The rule that turns probabilities into answers, and what it gains; `out_of_fold` and `test` have its answers.
     """
 
     num_folds: int
@@ -58,6 +66,9 @@ class Results:
     finetuned: "FinetunedFolds | None" = None
     split_apart: Predictions | None = None
     reading: Mapping[str, Any] | None = None
+    leaks: Mapping[str, Leak] = field(default_factory=dict)
+    metric: Metric = ACCURACY
+    decision: DecisionChoice = field(default_factory=DecisionChoice)
 
 
 def write_results(out: Path, recipe: Recipe, curriculum: Curriculum, prepared: Prepared, results: Results) -> list[str]:
@@ -95,7 +106,7 @@ def _write_submission(out: Path, recipe: Recipe, dataset: Dataset, test: Predict
     if dataset.submission is not None:
         row_of = {path: row for row, path in enumerate(test.image_paths.tolist())}
         rows = np.array([row_of[path] for path in dataset.submission.image_paths], np.int64)
-        dataset.submission.write(out / SUBMISSION, rows, test.probs, test.class_names)
+        dataset.submission.write(out / SUBMISSION, rows, test.probs, test.class_names, test.preds)
         write_json(out / SUBMISSION_FORM, dataset.submission.as_json())
         return [SUBMISSION, SUBMISSION_FORM]
     sample = dataset.sample_submission
@@ -119,8 +130,9 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
     Returns:
         The content of `metrics.json`.
     """
-    out_of_fold, test = results.out_of_fold, results.test
+    out_of_fold, test, metric = results.out_of_fold, results.test, results.metric
     assert out_of_fold.targets is not None
+    usual = out_of_fold.most_probable  # what other predictions, for which no rule was fitted, are compared with
     metrics: dict[str, Any] = {
         "data": {
             "n_train": len(prepared.rows),
@@ -130,13 +142,16 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
             "blank": {"train": len(prepared.blank.left_out), "test": len(prepared.blank.test)},
         },
         "split": recipe.folds.split,
-        "out_of_fold": measure(out_of_fold.probs, out_of_fold.targets, out_of_fold.class_names),
-        "folds": _fold_metrics(out_of_fold, results.num_folds, len(prepared.rows)),
+        **metric.as_json(),
+        "out_of_fold": measure_by(metric, out_of_fold, per_class=True),
+        "folds": _fold_metrics(metric, out_of_fold, results.num_folds, len(prepared.rows)),
     }
     if out_of_fold.answers_nested:
         assert out_of_fold.nested_right is not None
         nested = {"accuracy": round(float(out_of_fold.right.mean()), DIGITS)}
         metrics["out_of_fold"]["nested"] = {**nested, "accuracy_ci95": _interval_of_share(out_of_fold.nested_right)}
+    if results.decision.figures is not None:
+        metrics["decision"] = results.decision.figures
     if results.reading is not None:
         metrics["reading"] = dict(results.reading)
     if (selection := results.fitted.selection) is not None:
@@ -146,19 +161,30 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
             **_nested_figures(selection, results.without_tta or out_of_fold),
         }
     if results.without_tta is not None:
-        metrics["tta"] = {"views": list(recipe.tta), **_gain(results.without_tta, out_of_fold)}
+        metrics["tta"] = {"views": list(recipe.tta), **_gain(metric, results.without_tta, usual)}
     if results.split_apart is not None:
-        metrics["duplicates"] = _optimism_of_copies(prepared, out_of_fold, results.split_apart)
+        metrics["duplicates"] = _optimism_of_copies(metric, prepared, usual, results.split_apart)
     if (seen := measure_seen(out_of_fold)) is not None:
         metrics["learnt_by_backbone"] = seen
     if results.frozen is not None and results.finetuned is not None:
-        metrics["finetune"] = _gain_of_finetuning(results.frozen, results.without_tta or out_of_fold, results.finetuned)
+        metrics["finetune"] = _gain_of_finetuning(metric, results.frozen, results.without_tta or usual, results.finetuned)
     if test is not None and test.targets is not None:
-        metrics["test"] = measure(test.probs, test.targets, test.class_names)
+        metrics["test"] = measure_by(metric, test, per_class=True)
+    _add_leaks(metrics, results)
     return metrics
 
 
-def _fold_metrics(out_of_fold: Predictions, num_folds: int, num_drawings: int) -> list[dict[str, Any]]:
+def _add_leaks(metrics: dict[str, Any], results: Results) -> None:
+    """Count the copies of drawings trained on in the evaluated parts, and measure these parts without them."""
+    if results.leaks:
+        metrics["leaks"] = {part: leak.as_json() for part, leak in results.leaks.items()}
+    for part, leak in results.leaks.items():
+        predictions = results.test if part == "test" else results.out_of_fold
+        if predictions is not None and predictions.targets is not None:
+            metrics[part]["without_copies"] = measure_without(predictions, leak)
+
+
+def _fold_metrics(metric: Metric, out_of_fold: Predictions, num_folds: int, num_drawings: int) -> list[dict[str, Any]]:
     """Measure each fold that held a drawing out."""
     assert out_of_fold.targets is not None
     assert out_of_fold.folds is not None
@@ -166,7 +192,7 @@ def _fold_metrics(out_of_fold: Predictions, num_folds: int, num_drawings: int) -
     for fold in range(num_folds):
         rows = out_of_fold.folds == fold
         if rows.any():
-            figures = measure(out_of_fold.probs[rows], out_of_fold.targets[rows])
+            figures = measure_by(metric, out_of_fold.select(rows))
             metrics.append({"fold": fold, "n_train": int(num_drawings - rows.sum()), **figures})
     return metrics
 
@@ -190,13 +216,13 @@ def curve_json(curriculum: Curriculum, fitted: "FittedHeads") -> dict[str, Any]:
     return {"stages": stages, "epochs": points}
 
 
-def _gain_of_finetuning(frozen: Predictions, finetuned: Predictions, folds: "FinetunedFolds") -> dict[str, Any]:
+def _gain_of_finetuning(metric: Metric, frozen: Predictions, finetuned: Predictions, folds: "FinetunedFolds") -> dict[str, Any]:
     """Compare the accuracies of the frozen and the fine-tuned backbones, both without test-time views."""
-    gain = _gain(frozen, finetuned)
+    gain = _gain(metric, frozen, finetuned)
     figures: dict[str, Any] = {
-        "frozen_accuracy": gain["accuracy_without"],
-        "accuracy": gain["accuracy_with"],
-        "p_value": gain["p_value"],
+        "frozen_accuracy": gain.pop("accuracy_without"),
+        "accuracy": gain.pop("accuracy_with"),
+        **gain,
     }
     if (interpolation := folds.interpolation) is not None:
         figures["interpolation"] = {
@@ -223,7 +249,7 @@ def _interval_of_share(right: Float[np.ndarray, " n"]) -> list[float]:
     return bootstrap_interval(right)
 
 
-def _optimism_of_copies(prepared: Prepared, grouped: Predictions, split_apart: Predictions) -> dict[str, Any]:
+def _optimism_of_copies(metric: Metric, prepared: Prepared, grouped: Predictions, split_apart: Predictions) -> dict[str, Any]:
     """Measure how optimistic folds are that split copies apart: over all drawings, and over the copies alone."""
     assert prepared.duplicates is not None
     groups = prepared.duplicates[np.argsort(prepared.rows)]  # in the predictions' order
@@ -236,7 +262,8 @@ def _optimism_of_copies(prepared: Prepared, grouped: Predictions, split_apart: P
             "accuracy_ci95": list(wilson_interval(int(rows.sum()), len(rows))),
             "accuracy_of_copies": float(rows[copied].mean()),
         }
-    return {**figures, **paired_difference(correct["parted"], correct["grouped"])}
+    figures |= paired_difference(correct["parted"], correct["grouped"])
+    return figures if metric.is_accuracy else {**figures, "metric": compare_by(metric, split_apart, grouped)}
 
 
 def measure_seen(out_of_fold: Predictions) -> dict[str, Any] | None:
@@ -284,6 +311,19 @@ def warn_of_seen(out_of_fold: Predictions) -> list[str]:
     ]
 
 
+def warn_of_leaks(results: Results) -> list[str]:
+    """Write a warning for each evaluated part that has copies of drawings trained on.
+
+    Args:
+        results: Has the predictions of the parts, and the copies among them.
+
+    Returns:
+        The warnings, with the accuracy without the copies where true classes are known; none without copies.
+    """
+    parts = {"test": results.test, "out_of_fold": results.out_of_fold}
+    return [warn_of_leak(leak, parts[part], "test" if part == "test" else "held-out") for part, leak in results.leaks.items()]
+
+
 def warn_of_choices(results: Results) -> list[str]:
     """Write a warning for each choice that was made by the same drawings that the accuracy is measured on.
 
@@ -307,12 +347,13 @@ def warn_of_choices(results: Results) -> list[str]:
     ]
 
 
-def _gain(before: Predictions, after: Predictions) -> dict[str, Any]:
-    """Compare two accuracies on the same drawings, and test whether they differ."""
+def _gain(metric: Metric, before: Predictions, after: Predictions) -> dict[str, Any]:
+    """Compare two accuracies, and the metric, on the same drawings, and test whether they differ."""
     before_correct = before.preds == before.targets
     after_correct = after.preds == before.targets
     return {
         "accuracy_without": float(before_correct.mean()),
         "accuracy_with": float(after_correct.mean()),
         "p_value": mcnemar(before_correct, after_correct),
+        **({} if metric.is_accuracy else {"metric": compare_by(metric, before, after)}),
     }

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float16, Float32
+from jaxtyping import Float16, Float32, Int64
 from safetensors import SafetensorError, safe_open
 
 from inkfold.augment.views import IDENTITY, View, parse_view
@@ -18,6 +18,7 @@ from inkfold.config.load import load_recipe
 from inkfold.config.recipe import Recipe
 from inkfold.data.paths import list_images
 from inkfold.errors import DataError, PredictionError
+from inkfold.evaluation.decision import Decision
 from inkfold.features.extractor import Extractor
 from inkfold.heads.head import HeadSpec, mean_probs, rows_at_once
 from inkfold.images.preprocess import ImageOptions
@@ -56,6 +57,25 @@ class Model(ABC):
         """The number that each class has in the data's tables and in submissions."""
         return np.array(self.manifest["class_targets"], np.int64)
 
+    @property
+    def decision(self) -> Decision | None:
+        """The rule that turns probabilities into one answer; None where that is the most probable class."""
+        raw = self.manifest.get("decision")
+        return None if raw is None else Decision.from_json(raw, len(self.classes_), str(self.path / MANIFEST))
+
+    def decide(self, probs: Float32[np.ndarray, "n classes"]) -> Int64[np.ndarray, " n"]:
+        """Decide on one class for each drawing: the most probable one, unless the run has a rule that suits its metric better.
+
+        Args:
+            probs: Class probabilities, as `predict_proba` returns them.
+
+        Returns:
+            Class ids, from 0.
+        """
+        decision = self.decision
+        preds: np.ndarray = probs.argmax(1) if decision is None else decision.preds(probs)
+        return preds
+
     @abstractmethod
     def predict_proba(
         self,
@@ -90,8 +110,8 @@ class Model(ABC):
         """
 
     def predict(self, images: Images) -> list[str]:
-        """Name the most probable class of each drawing."""
-        return [self.classes_[i] for i in self.predict_proba(images).argmax(1)]
+        """Name the class of each drawing; see `decide`."""
+        return [self.classes_[i] for i in self.decide(self.predict_proba(images))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +300,7 @@ def files_of(path: Path) -> tuple[list[str], list[str]]:
 def write_predictions(
     path: Path, names: Sequence[str], probs: Float32[np.ndarray, "n classes"], run: Model, blank: Collection[int] = ()
 ) -> None:
-    """Write predictions: image_path; class_name, target and probability of the most probable class; and blank.
+    """Write predictions: image_path; class_name, target and probability of the class that the model decides on; and blank.
 
     Args:
         path: The file, replaced if it exists: a list of objects if its name ends in .json, otherwise a CSV.
@@ -291,7 +311,7 @@ def write_predictions(
             answers, and empty (null) for drawings that can't be read.
     """
     rows: list[tuple[Any, ...]] = []
-    for place, (name, best, row) in enumerate(zip(names, probs.argmax(1).tolist(), probs, strict=True)):
+    for place, (name, best, row) in enumerate(zip(names, run.decide(probs).tolist(), probs, strict=True)):
         is_blank = True if place in blank else None
         if np.isnan(row[best]):
             rows.append((name, None, None, None, is_blank))

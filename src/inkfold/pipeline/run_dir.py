@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import yaml
 from filelock import BaseFileLock, FileLock, Timeout
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from safetensors.numpy import save as to_safetensors
 
 from inkfold.config.load import dump_recipe
@@ -198,7 +198,7 @@ def check_recipe(path: Path, recipe: BaseModel, free: Sequence[str] = ()) -> Non
         write_text(path, dump_recipe(recipe))
         return
     try:
-        written = _flat(renamed_recipe(yaml.safe_load(path.read_text(encoding="utf-8"))))
+        written = _flat(_with_new_keys(renamed_recipe(yaml.safe_load(path.read_text(encoding="utf-8"))), type(recipe)))
     except (yaml.YAMLError, ValueError, AttributeError) as error:
         raise PredictionError(f"{path}: not a run's recipe: {error}. Choose another out=.") from None
     wanted = _flat(recipe.model_dump(mode="json"))
@@ -214,6 +214,14 @@ def check_recipe(path: Path, recipe: BaseModel, free: Sequence[str] = ()) -> Non
         raise PredictionError(problems)
     if other:
         write_text(path, dump_recipe(recipe))
+
+
+def _with_new_keys(written: dict[str, Any], schema: type[BaseModel]) -> dict[str, Any]:
+    """Fill in the defaults of keys that are newer than a recipe; one that doesn't validate stays as it is."""
+    try:
+        return schema.model_validate(written).model_dump(mode="json")
+    except ValidationError:
+        return written
 
 
 def _flat(raw: Any, prefix: str = "") -> dict[str, Any]:

@@ -6,6 +6,7 @@ that was killed anywhere is continued by the same command, with the same result.
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +17,19 @@ from inkfold.augment.views import IDENTITY
 from inkfold.config.recipe import Recipe
 from inkfold.data.dataset import few_drawings, read_dataset
 from inkfold.data.splits import count_split_groups
+from inkfold.data.types import Dataset
 from inkfold.errors import RecipeError
+from inkfold.evaluation.decision import choose_decision
 from inkfold.evaluation.predictions import Predictions
+from inkfold.evaluation.scores import Metric, build_metric
 from inkfold.features.executors import INLINE, Executor, open_executor
 from inkfold.pipeline.build import TrainingPlan, build_plan, data_options, settle_recipe
 from inkfold.pipeline.finetuning import finetune_folds, joined_processes, wait_for_run
 from inkfold.pipeline.inputs import TrainingInputs, assign_to_folds, build_training_set, prepare_inputs
+from inkfold.pipeline.leaks import find_leaks
 from inkfold.pipeline.out_of_fold import predict_held_out, predict_test, shared_features
 from inkfold.pipeline.prepare import Prepared, ReadData, read_files
-from inkfold.pipeline.results import Results, warn_of_choices, warn_of_seen, write_results
+from inkfold.pipeline.results import Results, warn_of_choices, warn_of_leaks, warn_of_seen, write_results
 from inkfold.pipeline.run import Run
 from inkfold.pipeline.run_dir import claimed, finished_run, warn_of_other_form, write_cost, write_manifest
 from inkfold.runtime.cost import Cost
@@ -68,6 +73,7 @@ def train(
     out = Path(out)
     cost = Cost()
     dataset = read_dataset(str(recipe.data.root), data_options(recipe))
+    metric_of(recipe, dataset)  # refuses classes that it doesn't suit, before anything is computed
     with (
         executor_context as executor,
         joined_processes(recipe) as group,
@@ -111,14 +117,31 @@ def _run_stages(
         out_of_fold = predict_held_out(features, prepared, plan.test_views, folds, fitted)
         test = predict_test(features, prepared, plan.test_views, len(folds), fitted)
         without_tta = predict_held_out(features, prepared, (IDENTITY,), folds, fitted) if plan.recipe.tta else None
+    metric = metric_of(plan.recipe, prepared.read.dataset)
+    decision = choose_decision(metric, out_of_fold)
+    if decision.decision is not None:
+        out_of_fold = replace(out_of_fold, decided=decision.preds)
+        test = None if test is None else replace(test, decided=decision.decision.preds(test.probs))
     split_apart = _predict_with_copies_split(plan, inputs, cost, progress) if group is None else None
 
     # Files, the manifest last
     reading = None if inputs.reading is None else inputs.reading.about
-    results = Results(len(folds), fitted, out_of_fold, test, without_tta, frozen, finetuned, split_apart, reading)
+    leaks = find_leaks(prepared, inputs.test_copies, ~folds, folds)
+    results = Results(
+        len(folds), fitted, out_of_fold, test, without_tta, frozen, finetuned, split_apart, reading, leaks, metric, decision
+    )
     files = write_results(out, plan.recipe, plan.curriculum, prepared, results)
     _finish(out, plan, prepared, results, files, cost)
     return Run.load(out)
+
+
+def metric_of(recipe: Recipe, dataset: Dataset) -> Metric:
+    """Build the recipe's metric for the classes of a data set.
+
+    Raises:
+        RecipeError: If the metric doesn't suit the classes: too few for its K, or in no order.
+    """
+    return build_metric(recipe.metric, dataset.class_names, dataset.class_targets, numbered=dataset.numbered)
 
 
 def _train_heads(
@@ -170,10 +193,12 @@ def _finish(out: Path, plan: TrainingPlan, prepared: Prepared, results: Results,
             "backbone": backbone.as_json(),
             "image": {"resize": image.resize, "paper": image.paper},
             **({} if finetuned is None else {"tuned": weights}),
+            **({} if (rule := results.decision.decision) is None else {"decision": rule.as_json()}),
             "data_fingerprint": prepared.read.fingerprint,
             "warnings": [
                 *map(str, warnings),
                 *prepared.blank_warnings,
+                *warn_of_leaks(results),
                 *warn_of_seen(results.out_of_fold),
                 *warn_of_choices(results),
             ],

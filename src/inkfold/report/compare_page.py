@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from inkfold.evaluation.error_analysis import most_confident, part_of
-from inkfold.evaluation.metrics import paired_difference
+from inkfold.evaluation.paired import paired_difference
 from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.run_files import RunFiles, flat_recipe
 from inkfold.report.html import common_scale, svg_markup
 from inkfold.report.plots import draw_curves, draw_reliability
-from inkfold.report.run_comparison import PARTS, RunComparison, RunPair
+from inkfold.report.run_comparison import PARTS, RunComparison, RunPair, coarsest
 from inkfold.report.run_page import evaluation_view, picture_notes, reliability_rows
 from inkfold.report.thumbnails import Album
 
@@ -44,6 +44,7 @@ def comparison_view(runs: Sequence[RunFiles], album: Album) -> dict[str, Any]:
         "runs": rows,
         "best": rows[comparison.best],
         "answer": None if answer is None else _test(comparison, answer),
+        "metric": _metric(comparison, against_best, answer),
         "has_test": any(row["test"] for row in rows),
         "scale": common_scale(intervals),
         "tests": tests,
@@ -79,16 +80,40 @@ def _run(i: int, run: RunFiles, comparison: RunComparison, against_best: Sequenc
 
 
 def _answer(comparison: RunComparison, against_best: Sequence[RunPair]) -> RunPair | None:
-    """Choose the comparison to show first: of the best single run and the most accurate other one, the better one second.
+    """Choose the comparison to show first: of the best single run and the best other one, the better one second.
 
     Those on held-out drawings come before those on test drawings, which nothing is chosen by.
     """
+
+    def gain(pair: RunPair) -> float:
+        return comparison.metric.signed(float((pair.by_metric or pair.figures or {})["difference"]))
+
     for part in PARTS:
-        tested = [pair for pair in against_best if pair.part == part and pair.figures is not None]
-        if tested:
-            pair = max(tested, key=lambda pair: (pair.figures or {})["difference"])
-            return pair if (pair.figures or {})["difference"] >= 0 else pair.turned_to(pair.second)
+        if tested := [pair for pair in against_best if pair.part == part and pair.figures is not None]:
+            pair = max(tested, key=gain)
+            return pair if gain(pair) >= 0 else pair.turned_to(pair.second)
     return None
+
+
+def _metric(comparison: RunComparison, against_best: Sequence[RunPair], answer: RunPair | None) -> dict[str, Any] | None:
+    """Gather values and paired tests by the metric that all runs are measured by; None where that is accuracy."""
+    metric = comparison.metric
+    if metric.is_accuracy:
+        return None
+
+    def test(pair: RunPair) -> dict[str, Any]:
+        names = {"first": comparison.names[pair.first], "second": comparison.names[pair.second]}
+        return {**(pair.by_metric or {}), **names}
+
+    return {
+        **metric.as_json()["metric"],
+        "values": [
+            None if run.evaluated_part is None else run.metrics[run.evaluated_part].get("metric") for run in comparison.runs
+        ],
+        "tests": [test(pair) for pair in against_best if pair.by_metric is not None],
+        "answer": None if answer is None else test(answer),
+        "n": 0 if answer is None else len(answer.drawings),
+    }
 
 
 def _in_detail(comparison: RunComparison, answer: RunPair | None) -> list[int]:
@@ -131,12 +156,12 @@ def _plots(rows: Sequence[dict[str, Any]], runs: Sequence[RunFiles]) -> dict[str
 def _classes(shared: Sequence[Predictions], pair: tuple[int, int], album: Album) -> list[dict[str, Any]]:
     targets = shared[0].targets
     assert targets is not None
-    right = [one.right for one in shared]
+    right, groups = [one.right for one in shared], coarsest([one.groups for one in shared])
     rows = []
     for k, name in enumerate(shared[0].class_names):
         inside = targets == k
         if inside.any():
-            test = paired_difference(right[pair[0]][inside], right[pair[1]][inside])
+            test = paired_difference(right[pair[0]][inside], right[pair[1]][inside], None if groups is None else groups[inside])
             figures = {key: test[key] for key in ("difference", "p_value")}
             rows.append({"name": name, "n": int(inside.sum()), "recall": [float(r[inside].mean()) for r in right], **figures})
     rows.sort(key=lambda row: (row["p_value"], -abs(row["difference"]), row["name"]))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from inkfold.evaluation.metrics import wilson_interval
+from inkfold.evaluation.intervals import wilson_interval
 from inkfold.pipeline.run_files import RunFiles
 from inkfold.report.html import common_scale, p_equation
 

@@ -1,7 +1,8 @@
 """Finished runs compared pair by pair, on drawings on which that is fair, and what keeps others from being compared."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, final
 
@@ -11,9 +12,11 @@ from jaxtyping import Bool, Int64
 from inkfold.ensemble.fold_comparison import SAME_FOLDS, FoldComparison, HeldOut, compare_folds, held_out_by
 from inkfold.ensemble.matching import are_matched_by_content, match_drawings
 from inkfold.evaluation.formatting import turned
-from inkfold.evaluation.metrics import paired_difference
+from inkfold.evaluation.paired import paired_difference
 from inkfold.evaluation.predictions import Predictions, evaluation_mask
+from inkfold.evaluation.scores import compare_by
 from inkfold.pipeline.run_files import RunFiles, headline
+from inkfold.report.metric_section import common_metric
 
 PartName = Literal["held out", "test"]
 PARTS: tuple[PartName, ...] = ("held out", "test")
@@ -30,9 +33,12 @@ class RunPair:
         second: Place of the second run.
         part: The drawings: held out in training, or of the test.
         drawings: Numbers of the drawings that they are tested on; empty where they are not comparable.
-        figures: The difference of the second from the first, as `paired_difference` gives it; None where not comparable.
+        figures: The difference of the second's accuracy from the first's, as `paired_difference` gives it; None where they are
+            not comparable.
         notes: What was left out or weakens the test, or why there is none, as sentences.
         command: What to run for a fair or sharper comparison; empty for nothing.
+        by_metric: The same difference by the metric that all runs are measured by, as `compare_by` gives it; None where that is
+            accuracy, or they are not comparable.
     """
 
     first: int
@@ -42,13 +48,15 @@ class RunPair:
     figures: Mapping[str, Any] | None
     notes: tuple[str, ...]
     command: str = ""
+    by_metric: Mapping[str, Any] | None = None
 
     def turned_to(self, first: int) -> "RunPair":
         """Return the same pair with a given one of its runs as the first."""
         if self.first == first:
             return self
         figures = None if self.figures is None else turned(self.figures)
-        return RunPair(self.second, self.first, self.part, self.drawings, figures, self.notes, self.command)
+        by_metric = None if self.by_metric is None else turned(self.by_metric)
+        return replace(self, first=self.second, second=self.first, figures=figures, by_metric=by_metric)
 
 
 @final
@@ -61,7 +69,7 @@ class RunComparison:
     """
 
     def __init__(self, runs: Sequence[RunFiles], names: Sequence[str]) -> None:
-        self.runs, self.names = runs, names
+        self.runs, self.names, self.metric = runs, names, common_metric(runs)
         self._held_out = [_named(held_out_by(run), name) for run, name in zip(runs, names, strict=True)]
         self._parts = {
             "held out": _Part([run.out_of_fold for run in runs], names, "held out"),
@@ -77,7 +85,7 @@ class RunComparison:
 
     @cached_property
     def best(self) -> int:
-        """Place of the best single run: the most accurate on the drawings that all single runs predicted.
+        """Place of the best single run, by the metric of all runs, on the drawings that all single runs predicted.
 
         A run whose folds gave it an advantage over another single run is only taken where there is no other. Ensembles are
         taken where there is no single run.
@@ -86,19 +94,12 @@ class RunComparison:
         known = [i for i in single if self.runs[i].evaluated_part is not None] or single
         lax = {self._lax(i, j) for i in known for j in known if i < j}
         known = [i for i in known if i not in lax] or known
-        accuracies = self.accuracies(known) or [self._own_accuracy(i) for i in known]
-        return max(zip(accuracies, known, strict=True), key=lambda pair: (pair[0], -pair[1]))[1]
+        scores = self._scores(known) or [self._own_score(i) for i in known]
+        return max(zip(scores, known, strict=True), key=lambda pair: (pair[0], -pair[1]))[1]
 
     def against_best(self) -> list[RunPair]:
         """Return the pairs of every other run with the best single run, which is the first of each."""
         return [pair.turned_to(self.best) for pair in self.pairs if self.best in (pair.first, pair.second)]
-
-    def accuracies(self, places: Sequence[int]) -> list[float]:
-        """Measure runs on the drawings that all of them predicted, held-out ones or else test drawings; none without any."""
-        for part in self._parts.values():
-            if rows := part.rows_of_all(places):
-                return [float(part.right(i)[own].mean()) for i, own in zip(places, rows, strict=True)]
-        return []
 
     def common(self, pair: RunPair, places: Sequence[int]) -> list[Predictions]:
         """Take predictions of the drawings of a pair's test that all runs at these places have, in one order."""
@@ -107,6 +108,31 @@ class RunComparison:
         for i in places:
             numbers = numbers[np.isin(numbers, part.numbers[i])]
         return [part.take(i, numbers) for i in places]
+
+    def _scores(self, places: Sequence[int]) -> list[float]:
+        """Score runs on the drawings that all of them predicted, held-out ones or else test drawings; none without any.
+
+        A greater score is the better one.
+        """
+        for part in self._parts.values():
+            if len(numbers := part.numbers_of_all(places)):
+                taken = [part.take(i, numbers) for i in places]
+                return [self._score(own) for own in taken]
+        return []
+
+    def _score(self, own: Predictions) -> float:
+        assert own.targets is not None
+        if self.metric.is_accuracy:
+            return float(own.right.mean())
+        return self.metric.signed(self.metric.score(own.probs, own.targets, own.preds))
+
+    def _own_score(self, i: int) -> float:
+        part = self.runs[i].evaluated_part
+        if part is None:
+            return -math.inf
+        figures = self.runs[i].metrics[part]
+        own = figures.get("metric")
+        return float(headline(figures)["accuracy"]) if own is None else self.metric.signed(float(own["value"]))
 
     def _compare(self, name: PartName, i: int, j: int) -> Iterator[RunPair]:
         part, nothing = self._parts[name], np.empty(0, np.int64)
@@ -131,8 +157,12 @@ class RunComparison:
         if not fair.any():
             yield RunPair(i, j, name, nothing, None, (*notes, "No drawing is left to compare them on."), command)
             return
-        right = [part.right(place)[own][fair] for place, own in zip((i, j), rows, strict=True)]
-        yield RunPair(i, j, name, common[fair], paired_difference(*right), tuple(notes), command)
+        both = [part.take(place, common[fair]) for place in (i, j)]
+        groups = coarsest([own.groups for own in both])
+        figures = paired_difference(both[0].right, both[1].right, groups)
+        first = replace(both[0], groups=groups)
+        by_metric = None if self.metric.is_accuracy else compare_by(self.metric, first, both[1])
+        yield RunPair(i, j, name, common[fair], figures, tuple(notes), command, by_metric)
 
     def _compare_folds(self, i: int, j: int) -> FoldComparison | None:
         first, second = self._held_out[i], self._held_out[j]
@@ -149,10 +179,6 @@ class RunComparison:
         if found is None or found.verdict != "not comparable" or found.stricter is None:
             return None
         return (j, i)[found.stricter]
-
-    def _own_accuracy(self, i: int) -> float:
-        part = self.runs[i].evaluated_part
-        return 0.0 if part is None else float(headline(self.runs[i].metrics[part])["accuracy"])
 
     def _trained_on(self, i: int, rows: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
         """Find the test drawings that a run was trained on, as far as contents are known."""
@@ -178,32 +204,22 @@ class _Part:
         own = self.predictions[i]
         return own is not None and own.targets is not None
 
-    def right(self, i: int) -> Bool[np.ndarray, " n"]:
-        return self._own(i).right
-
     def take(self, i: int, numbers: Int64[np.ndarray, " n"]) -> Predictions:
-        """Take the rows of drawings, by their numbers."""
+        """Take the rows of drawings, by their numbers, with classes in the order of the first run that has these classes."""
         own = self._own(i)
         row_of = {number: row for row, number in reversed([*enumerate(self.numbers[i].tolist())])}
-        rows = [row_of[number] for number in numbers.tolist()]
-        assert own.targets is not None
-        return Predictions(
-            own.image_paths[rows],
-            own.probs[rows],
-            own.class_names,
-            own.targets[rows],
-            None if own.folds is None else own.folds[rows],
-            nested_right=None if own.nested_right is None else own.nested_right[rows],
-        )
+        rows = np.array([row_of[number] for number in numbers.tolist()], np.int64)
+        orders = [one.class_names for one in self.predictions if one is not None]
+        order = next(names for names in orders if {*names} == {*own.class_names})
+        return _in_order(replace(own, fold_probs=None).select(rows), order)
 
-    def rows_of_all(self, places: Sequence[int]) -> list[np.ndarray]:
-        """Give each run's rows of the drawings that all of them have; none where there is no such drawing or no labels."""
-        if not places or not all(self.is_labelled(i) for i in places):
-            return []
+    def numbers_of_all(self, places: Sequence[int]) -> Int64[np.ndarray, " common"]:
+        """Give the drawings that all of these runs have, with equal classes; none where one of them has no labels."""
         common = self.numbers[places[0]]
-        for i in places[1:]:
-            common = np.intersect1d(common, self.numbers[i])
-        return [np.intersect1d(common, self.numbers[i], return_indices=True)[2] for i in places] if len(common) else []
+        for i in places:
+            same = self.is_labelled(i) and {*self._own(i).class_names} == {*self._own(places[0]).class_names}
+            common = np.intersect1d(common, self.numbers[i]) if same else common[:0]
+        return common
 
     def faults(self, i: int, j: int) -> tuple[str, ...]:
         """Say why two runs share no drawings or classes; nothing if they do."""
@@ -265,6 +281,22 @@ class _Part:
         own = self.predictions[i]
         assert own is not None
         return own
+
+
+def coarsest(groups: Sequence[Int64[np.ndarray, " n"] | None]) -> Int64[np.ndarray, " n"] | None:
+    """Choose of several groupings of the same drawings the one with the fewest groups; None where none is known."""
+    known = [own for own in groups if own is not None]
+    return min(known, key=lambda own: len(np.unique(own)), default=None)
+
+
+def _in_order(own: Predictions, class_names: tuple[str, ...]) -> Predictions:
+    """Bring predictions to another order of the same classes."""
+    if own.class_names == class_names:
+        return own
+    columns = np.array([own.class_names.index(name) for name in class_names], np.int64)
+    place = np.argsort(columns)  # the inverse of a permutation
+    targets, decided = (None if ids is None else place[ids] for ids in (own.targets, own.decided))
+    return replace(own, probs=own.probs[:, columns], class_names=class_names, targets=targets, decided=decided)
 
 
 def _named(held_out: HeldOut | None, name: str) -> HeldOut | None:

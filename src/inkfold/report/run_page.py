@@ -5,13 +5,15 @@ from dataclasses import asdict
 from typing import Any
 
 from inkfold.evaluation.error_analysis import ClassRow, ConfusedPair, class_rows, confused_pairs, failures, part_of
-from inkfold.evaluation.metrics import reliability_table, wilson_interval
+from inkfold.evaluation.intervals import wilson_interval
+from inkfold.evaluation.metrics import reliability_table
 from inkfold.evaluation.predictions import Predictions, is_worth_reporting
 from inkfold.pipeline.manifest import AUDIT
 from inkfold.pipeline.run_files import RunFiles, flat_recipe
 from inkfold.report.audit_section import audit_view, weakness_view
 from inkfold.report.html import duration, size, svg_markup
 from inkfold.report.ladder import evaluated_name, ladder_view
+from inkfold.report.metric_section import decision_note
 from inkfold.report.next_steps import next_steps
 from inkfold.report.plots import draw_curves, draw_reliability
 from inkfold.report.thumbnails import Album
@@ -42,7 +44,10 @@ def run_view(run: RunFiles, album: Album) -> dict[str, Any]:
     view: dict[str, Any] = {
         "title": run.name,
         "evaluated": figures,
+        "metric": run.metrics.get("metric"),
+        "decision_note": decision_note(run),
         "seen": _seen_in_pretraining(run),
+        "leaks": _leaks(run),
         "test": run.metrics.get("test"),
         "n_test": run.metrics["data"]["n_test"],
         "facts": _facts(run, figures),
@@ -100,6 +105,15 @@ def _seen_in_pretraining(run: RunFiles) -> dict[str, Any] | None:
     """Take the accuracy on drawings that are new to the backbone from the metrics, where it makes a difference."""
     figures: dict[str, Any] | None = run.metrics.get("learnt_by_backbone")
     return figures if figures is not None and is_worth_reporting(figures["drawings"], figures["of"]) else None
+
+
+def _leaks(run: RunFiles) -> list[dict[str, Any]]:
+    """Take the counts of copies of drawings trained on from the metrics, with the figures without them."""
+    names = {"test": "test", "out_of_fold": "held-out"}
+    return [
+        {**counts, "part": names[part], "without": run.metrics.get(part, {}).get("without_copies")}
+        for part, counts in run.metrics.get("leaks", {}).items()
+    ]
 
 
 def _facts(run: RunFiles, figures: Mapping[str, Any] | None) -> list[tuple[str, str]]:

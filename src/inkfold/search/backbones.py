@@ -16,7 +16,8 @@ from jaxtyping import Bool
 from inkfold.config.recipe import Recipe
 from inkfold.data.dataset import Dataset, read_dataset
 from inkfold.errors import InkfoldError, RecipeError
-from inkfold.evaluation.metrics import mcnemar, wilson_interval
+from inkfold.evaluation.intervals import wilson_interval
+from inkfold.evaluation.paired import mcnemar
 from inkfold.evaluation.predictions import Predictions, evaluation_mask, is_worth_reporting
 from inkfold.features.executors import INLINE, Executor, open_executor
 from inkfold.models import ink_small as inksmall

@@ -16,7 +16,8 @@ from jaxtyping import Bool
 from inkfold.config.recipe import Recipe
 from inkfold.data.splits import assign_folds
 from inkfold.errors import DataError
-from inkfold.evaluation.metrics import paired_difference, wilson_interval
+from inkfold.evaluation.intervals import wilson_interval
+from inkfold.evaluation.paired import paired_difference
 from inkfold.evaluation.predictions import is_worth_reporting
 from inkfold.features.executors import Executor
 from inkfold.heads.head import mean_probs

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from math import floor
 from typing import Any
 
-from inkfold.evaluation.metrics import wilson_interval
+from inkfold.evaluation.intervals import wilson_interval
 from inkfold.serve.schemas import Confidence, Words
 
 # By the lower end of the interval, so that few drawings can't make strong words.

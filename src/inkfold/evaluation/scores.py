@@ -1,0 +1,364 @@
+"""The metrics that a recipe can name, computed from sums over drawings.
+
+Every metric is a function of sums of a few numbers per drawing, so that one resampling of drawings, or of groups of them, gives
+the interval and the paired test of any metric. Definitions are scikit-learn's where it has them.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+from inkfold.config.metric import k_of, metric_name
+from inkfold.errors import PredictionError, RecipeError
+from inkfold.evaluation.intervals import figure_interval
+from inkfold.evaluation.metrics import measure
+from inkfold.evaluation.paired import compare_figures
+from inkfold.evaluation.predictions import Predictions
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+DIGITS = 6
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A figure that says how good predictions are.
+
+    Attributes:
+        name: Its name as `config.metric.metric_name` writes it.
+        ranks: Place of each class in the classes' order, from 0, by class id; None for metrics that need no order.
+    """
+
+    name: str = "accuracy"
+    ranks: tuple[int, ...] | None = None
+
+    @property
+    def title(self) -> str:
+        """The name as tables show it."""
+        return self.name.replace("_", " ").replace("macro f1", "macro F1").replace("map at ", "MAP@").replace("top ", "top-")
+
+    @property
+    def k(self) -> int | None:
+        """Number of classes that a drawing's answer may name; None for metrics of one answer, and of probabilities."""
+        return k_of(self.name)
+
+    @property
+    def greater_is_better(self) -> bool:
+        """Whether a greater value is the better one; `signed` makes it so for all metrics."""
+        return self.name != "log_loss"
+
+    @property
+    def is_accuracy(self) -> bool:
+        """Whether it is the accuracy, which every run gives anyway."""
+        return self.name == "accuracy"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the entry `metric` of `metrics.json`, from which `of_run` rebuilds it; nothing for accuracy."""
+        if self.is_accuracy:
+            return {}
+        order = {} if self.ranks is None else {"ranks": list(self.ranks)}
+        return {"metric": {"name": self.name, "title": self.title, "greater_is_better": self.greater_is_better, **order}}
+
+    @classmethod
+    def of_run(cls, metrics: Mapping[str, Any]) -> "Metric":
+        """Rebuild the metric of a run or an ensemble.
+
+        Args:
+            metrics: Content of its `metrics.json`; runs that don't name a metric are measured by accuracy.
+
+        Raises:
+            PredictionError: If it names a metric that isn't known.
+        """
+        entry = metrics.get("metric") or {"name": ACCURACY.name}
+        try:
+            name = metric_name(entry["name"])
+            ranks = None if entry.get("ranks") is None else tuple(map(int, entry["ranks"]))
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
+            raise PredictionError(f"metrics.json: metric is not one that is known: {error}. Train again.") from None
+        return cls(name, ranks)
+
+    def signed(self, value: float) -> float:
+        """Turn a value into one that is greater where predictions are better."""
+        return value if self.greater_is_better else -value
+
+    def score(
+        self,
+        probs: Float[np.ndarray, "n classes"],
+        targets: Int64[np.ndarray, " n"],
+        preds: Int64[np.ndarray, " n"] | None = None,
+    ) -> float:
+        """Compute the metric.
+
+        Args:
+            probs: Class probabilities; rows sum to 1.
+            targets: True class id of each drawing; at least one drawing.
+            preds: The class that each drawing is given; None takes the most probable one.
+
+        Returns:
+            The metric's value.
+        """
+        return float(self.value(self.statistics(probs, targets, preds).sum(0)))
+
+    def statistics(
+        self,
+        probs: Float[np.ndarray, "n classes"],
+        targets: Int64[np.ndarray, " n"],
+        preds: Int64[np.ndarray, " n"] | None = None,
+    ) -> "csr_array":
+        """Compute the numbers of each drawing, whose sums the metric is a function of; see `score` for the arguments.
+
+        Returns:
+            A sparse array with a row for each drawing.
+        """
+        from scipy.sparse import csr_array  # noqa: PLC0415 - 100 ms
+
+        preds = probs.argmax(1) if preds is None else preds
+        columns, values, width = _SUMS[_family(self.name)](self, probs, targets, preds)
+        n = len(targets)
+        rows = np.repeat(np.arange(n), columns.shape[1])
+        return csr_array((values.ravel(), (rows, columns.ravel())), shape=(n, width))
+
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        """Lowest and highest value; None where there is none, or where resamples don't tell how near it is."""
+        return None if self.name in ("log_loss", "quadratic_kappa") else (0.0, 1.0)
+
+    def value(self, sums: Float[np.ndarray, "*batch s"]) -> Float[np.ndarray, "*batch"]:
+        """Compute the metric from sums of `statistics` over drawings; for every leading index on its own."""
+        return _VALUES[_family(self.name)](np.asarray(sums, np.float64))
+
+
+ACCURACY = Metric()
+
+
+def build_metric(
+    name: str,
+    class_names: Sequence[str],
+    class_targets: Int64[np.ndarray, " classes"] | None = None,
+    *,
+    numbered: bool = False,
+) -> Metric:
+    """Build a metric for the classes of some data.
+
+    Args:
+        name: The metric's name, as `config.metric.metric_name` writes it.
+        class_names: Name of each class, by class id.
+        class_targets: Number of each class in the data's tables, by class id; None counts from 0.
+        numbered: Whether these numbers are the data's own, so that they put the classes in an order.
+
+    Returns:
+        The metric; `quadratic_kappa` has the classes' order: by the number in each name, else by the data's own class numbers.
+
+    Raises:
+        RecipeError: If the metric says nothing about these classes: there are too few for its K, or they have no order.
+    """
+    k = k_of(name)
+    if name.startswith("top_") and k is not None and k >= len(class_names):
+        raise RecipeError(
+            f"metric: {name} is 1 whatever is answered, as there are {len(class_names)} classes. Take a smaller K, such as "
+            f"metric=top_{max(1, len(class_names) - 1)}."
+        )
+    if name != "quadratic_kappa":
+        return Metric(name)
+    keys = _numbers_of_names(class_names)
+    if keys is None and numbered and class_targets is not None:
+        keys = class_targets.astype(float).tolist()
+    if keys is None:
+        shown = ", ".join(map(repr, class_names[:5])) + (", ..." if len(class_names) > 5 else "")
+        raise RecipeError(
+            f"metric: quadratic_kappa is for classes in an order, such as grades, and these have none: {shown}. Give each "
+            "class's name its number (0_mild, 1_severe), or the table a column of class numbers (data.target_column)."
+        )
+    return Metric(name, tuple(int(rank) for rank in np.argsort(np.argsort(np.array(keys), kind="stable"), kind="stable")))
+
+
+def _numbers_of_names(names: Sequence[str]) -> list[float] | None:
+    """The first number in each class's name; None where a name has none, or two have the same."""
+    matches = [_NUMBER.search(name) for name in names]
+    numbers = [float(match[0]) for match in matches if match is not None]
+    return numbers if len({*numbers}) == len(names) else None
+
+
+def true_ranks(probs: Float[np.ndarray, "n classes"], targets: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+    """Count, for each drawing, the classes that come before the true one: more probable, or as probable with a lower id.
+
+    This is `argmax`'s rule of ties. scikit-learn's `top_k_accuracy_score` prefers the higher id; without ties both are equal.
+    """
+    of_true = probs[np.arange(len(targets)), targets][:, None]
+    tied_before = (probs == of_true) & (np.arange(probs.shape[1]) < targets[:, None])
+    ranks: np.ndarray = ((probs > of_true) | tied_before).sum(1)
+    return ranks
+
+
+_Sums = tuple[np.ndarray, np.ndarray, int]  # of each drawing: columns and values, (n, few); and the number of columns
+
+
+def _mean_of(values: np.ndarray) -> _Sums:
+    n = len(values)
+    return np.tile([0, 1], (n, 1)), np.stack([np.ones(n), values], axis=1), 2
+
+
+def _right(metric: Metric, probs: np.ndarray, targets: np.ndarray, preds: np.ndarray) -> _Sums:
+    return _mean_of(preds == targets)
+
+
+def _in_top_k(metric: Metric, probs: np.ndarray, targets: np.ndarray, preds: np.ndarray) -> _Sums:
+    assert metric.k is not None
+    return _mean_of(true_ranks(probs, targets) < metric.k)
+
+
+def _reciprocal_rank(metric: Metric, probs: np.ndarray, targets: np.ndarray, preds: np.ndarray) -> _Sums:
+    assert metric.k is not None
+    ranks = true_ranks(probs, targets)
+    return _mean_of(np.where(ranks < metric.k, 1 / (1 + ranks), 0.0))
+
+
+def _loss(metric: Metric, probs: np.ndarray, targets: np.ndarray, preds: np.ndarray) -> _Sums:
+    eps = np.finfo(probs.dtype).eps  # scikit-learn's, which depends on the precision too
+    return _mean_of(-np.log(np.clip(probs[np.arange(len(targets)), targets], eps, 1 - eps).astype(np.float64)))
+
+
+def _of_classes(metric: Metric, probs: np.ndarray, targets: np.ndarray, preds: np.ndarray) -> _Sums:
+    """Count the drawings of each class, those predicted as it, and those of both."""
+    k = probs.shape[1]
+    columns = np.stack([targets, k + preds, 2 * k + targets], axis=1)
+    return columns, np.stack([np.ones(len(targets)), np.ones(len(targets)), preds == targets], axis=1), 3 * k
+
+
+def _of_order(metric: Metric, probs: np.ndarray, targets: np.ndarray, preds: np.ndarray) -> _Sums:
+    """Sum up places in the order, true and predicted, and their squares."""
+    assert metric.ranks is not None
+    ranks = np.array(metric.ranks, np.float64)
+    true, predicted = ranks[targets], ranks[preds]
+    values = np.stack([np.ones(len(true)), true, predicted, true**2, predicted**2, (true - predicted) ** 2], axis=1)
+    return np.tile(np.arange(6), (len(true), 1)), values, 6
+
+
+def _mean(sums: np.ndarray) -> np.ndarray:
+    values: np.ndarray = sums[..., 1] / sums[..., 0]
+    return values
+
+
+def _balanced_accuracy(sums: np.ndarray) -> np.ndarray:
+    counts, _, hits = np.split(sums, 3, axis=-1)
+    occurs = counts > 0
+    values: np.ndarray = np.divide(hits, counts, out=np.zeros_like(hits), where=occurs).sum(-1) / occurs.sum(-1)
+    return values
+
+
+def _macro_f1(sums: np.ndarray) -> np.ndarray:
+    counts, predicted, hits = np.split(sums, 3, axis=-1)
+    both = counts + predicted
+    occurs = both > 0  # truly or as an answer: scikit-learn's labels where none are named
+    values: np.ndarray = np.divide(2 * hits, both, out=np.zeros_like(hits), where=occurs).sum(-1) / occurs.sum(-1)
+    return values
+
+
+def _quadratic_kappa(sums: np.ndarray) -> np.ndarray:
+    n, true, predicted, true_squared, predicted_squared, observed = np.moveaxis(sums, -1, 0)
+    expected = true_squared + predicted_squared - 2 * true * predicted / n
+    # 0 where all drawings are of one class and get it: no agreement beyond chance can be seen (undefined in scikit-learn)
+    is_defined = expected > 1e-9 * n
+    values: np.ndarray = np.where(is_defined, 1 - observed / np.where(is_defined, expected, 1.0), 0.0)
+    return values
+
+
+_SUMS: Mapping[str, Callable[[Metric, np.ndarray, np.ndarray, np.ndarray], _Sums]] = {
+    "accuracy": _right,
+    "balanced_accuracy": _of_classes,
+    "macro_f1": _of_classes,
+    "top": _in_top_k,
+    "map_at": _reciprocal_rank,
+    "log_loss": _loss,
+    "quadratic_kappa": _of_order,
+}
+_VALUES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "accuracy": _mean,
+    "balanced_accuracy": _balanced_accuracy,
+    "macro_f1": _macro_f1,
+    "top": _mean,
+    "map_at": _mean,
+    "log_loss": _mean,
+    "quadratic_kappa": _quadratic_kappa,
+}
+
+
+def _family(name: str) -> str:
+    return name if k_of(name) is None else name.rpartition("_")[0]
+
+
+def metric_figures(
+    metric: Metric,
+    probs: Float[np.ndarray, "n classes"],
+    targets: Int64[np.ndarray, " n"],
+    preds: Int64[np.ndarray, " n"] | None = None,
+    groups: Int64[np.ndarray, " n"] | None = None,
+) -> dict[str, Any]:
+    """Measure predictions by a metric, with its 95 % interval.
+
+    Args:
+        metric: The metric.
+        probs: Class probabilities; rows sum to 1.
+        targets: True class id of each drawing.
+        preds: The class that each drawing is given; None takes the most probable one.
+        groups: Number of each drawing's group; None takes each drawing by itself.
+
+    Returns:
+        JSON values: `name`, `value`, `ci95`, `greater_is_better`, and `interval`, how it was made.
+    """
+    statistics = metric.statistics(probs, targets, preds)
+    interval = figure_interval(metric, statistics, groups)
+    return {
+        "name": metric.name,
+        "value": _rounded(metric.value(statistics.sum(0))),
+        "ci95": interval.ci95,
+        "greater_is_better": metric.greater_is_better,
+        "interval": interval.about(),
+    }
+
+
+def measure_by(metric: Metric, predictions: Predictions, *, per_class: bool = False) -> dict[str, Any]:
+    """Measure predictions by the usual figures, and by a metric.
+
+    Args:
+        metric: The metric; accuracy adds nothing to the usual figures.
+        predictions: Predictions with true classes.
+        per_class: Whether recall and precision of each class are given.
+
+    Returns:
+        JSON values as `metrics.measure` returns them, with `metric` as `metric_figures` returns it.
+    """
+    probs, targets = predictions.probs, predictions.targets
+    assert targets is not None
+    figures = measure(probs, targets, predictions.class_names if per_class else None, predictions.groups, predictions.preds)
+    if metric.is_accuracy:
+        return figures
+    return {"metric": metric_figures(metric, probs, targets, predictions.preds, predictions.groups), **figures}
+
+
+def compare_by(metric: Metric, first: Predictions, second: Predictions) -> dict[str, Any]:
+    """Compare two classifiers by a metric.
+
+    Args:
+        metric: The metric.
+        first: Predictions with true classes, by the first classifier; its groups are resampled.
+        second: Predictions of the same drawings in the same order.
+
+    Returns:
+        JSON values: the metric's `name`, `first_value`, `second_value`, and those of `compare_figures`.
+    """
+    assert first.targets is not None
+    statistics = [metric.statistics(one.probs, first.targets, one.preds) for one in (first, second)]
+    scores = [_rounded(metric.value(own.sum(0))) for own in statistics]
+    comparison = compare_figures(metric, statistics[0], statistics[1], first.groups)
+    return {"name": metric.name, "first_value": scores[0], "second_value": scores[1], **comparison}
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), DIGITS)
