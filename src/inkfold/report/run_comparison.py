@@ -205,7 +205,7 @@ class _Part:
         return own is not None and own.targets is not None
 
     def take(self, i: int, numbers: Int64[np.ndarray, " n"]) -> Predictions:
-        """Take the rows of drawings, in the order of their numbers, with classes in the order of the first run that has them."""
+        """Take rows by the drawings' numbers, in their order, with classes in the order of the first run that has them."""
         own, rows = self._own(i), np.intersect1d(numbers, self.numbers[i], return_indices=True)[2]
         orders = [one.class_names for one in self.predictions if one is not None]
         order = next(names for names in orders if {*names} == {*own.class_names})
