@@ -67,6 +67,17 @@ def test_every_candidate_is_shown_beside_the_vote_taken(ensemble, capsys):
     assert len(lines_with(printed, "answer differently on")) == 3
 
 
+def test_the_vote_is_compared_with_the_best_single_member(ensemble, capsys):
+    run = ensemble(some_members(), method="soft")
+    found = json.loads((run.path / "vote.json").read_text())
+    members = {one["name"]: one["accuracy"] for one in found["candidates"] if one["kind"] == "member"}
+    best = max(members, key=members.get)
+    gain = next(one["accuracy"] for one in found["candidates"] if one["name"] == "soft") - members[best]
+    print_run(run)
+    [line] = lines_with(capsys.readouterr().out, "best single member")
+    assert line.startswith(f"soft against the best single member, {best}, out of fold: {gain:+.4f} (")
+
+
 def test_what_can_be_told_apart_has_its_p_value(ensemble, capsys):
     targets = np.arange(60) % 3
     wrong = np.roll(np.eye(3, dtype=np.float32)[targets], 1, axis=1)

@@ -195,7 +195,7 @@ def test_members_of_other_data_are_reported(toys, tmp_path):
     with pytest.raises(PredictionError) as caught:
         vote([toys["linear"], run.path], out=tmp_path / "out")
     [line] = lines_of(caught)
-    assert line.startswith("run, out of fold: has 21 drawings, linear 18, besides")
+    assert line.startswith("run, out of fold: has 21 drawings, linear 18; besides 3: ")
     assert not (tmp_path / "out").exists(), "a better list of members may go there"
 
 

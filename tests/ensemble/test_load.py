@@ -1,5 +1,6 @@
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from inkfold.ensemble.member_predictions import MemberPredictions
 from inkfold.errors import DataError, PredictionError, RecipeError
 from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.run import Run
+from inkfold.storage.hashing import digest
 from toy import read_rows, toy_data, toy_recipe, write_rows
 from toy_votes import NAMES, texts
 
@@ -149,6 +151,16 @@ def test_labels_that_are_there_already_stay(dataset):
     paths = dataset.train.image_paths.tolist()
     labelled = with_labels(MemberPredictions("a", predictions(paths, targets=np.zeros(18, int)), None), dataset)
     assert set(labelled.out_of_fold.targets.tolist()) == {0}
+
+
+def test_a_run_on_the_same_files_in_another_folder_fits_the_data(dataset):
+    files = np.array([digest(Path(file).read_bytes()) for file in dataset.train.files.tolist()], "S")
+    elsewhere = replace(predictions([f"elsewhere/{i}.png" for i in range(18)]), digests=files[::-1])
+    labelled = with_labels(MemberPredictions("a", elsewhere, None), dataset)
+    assert labelled.out_of_fold.targets.tolist() == dataset.train.targets[::-1].tolist()
+    odd = replace(elsewhere, digests=np.array([b"other", *files[1:]]))
+    with pytest.raises(PredictionError, match=r"has 1 drawings that are not in the data, such as 'elsewhere/0.png'"):
+        with_labels(MemberPredictions("a", odd, None), dataset)
 
 
 def test_a_part_of_the_training_drawings_is_enough(dataset):

@@ -32,14 +32,19 @@ def two_runs(tmp_path, paths=None, names=NAMES, seen=None, test=False):
     return runs
 
 
+def left_out(shown):
+    return [text for text in shown["answer"]["notes"] if text.startswith("Left out")]
+
+
 def view(runs):
     return comparison_view(runs, open_album(DataOptions(), None, "pad", "auto"))
 
 
 def test_drawings_that_a_runs_backbone_saw_in_pretraining_are_left_out_of_the_tests(tmp_path):
-    assert view(two_runs(tmp_path / "none"))["excluded"] == 0
+    assert left_out(view(two_runs(tmp_path / "none"))) == []
     shown = view(two_runs(tmp_path / "some", seen=50))
-    assert (shown["answer"]["n"], shown["excluded"]) == (N - 50, 50)
+    assert shown["answer"]["n"] == N - 50
+    assert left_out(shown) == ["Left out: 50 drawings that a run's backbone was pretrained on."]
     assert sum(row["n"] for row in shown["classes"]) == N - 50
     assert all(int(card["path"]) >= 50 for card in (*shown["won"], *shown["lost"]))
     assert [run["evaluated"]["n"] for run in shown["runs"]] == [N, N]
@@ -47,12 +52,15 @@ def test_drawings_that_a_runs_backbone_saw_in_pretraining_are_left_out_of_the_te
 
 def test_runs_that_share_test_drawings_alone_leave_nothing_out(tmp_path):
     shown = view(two_runs(tmp_path, [f"other {i}" for i in range(N)], seen=N, test=True))
-    assert (shown["answer"]["part"], shown["answer"]["n"], shown["excluded"]) == ("test", N, 0)
+    assert (shown["answer"]["part"], shown["answer"]["n"], left_out(shown)) == ("test", N, [])
+    assert [apart["part"] for apart in shown["apart"]] == ["held-out"]
+    assert "No held-out drawing in common: A has 120, B has 120, matched by path" in shown["apart"][0]["notes"][0]
+    assert shown["apart"][0]["has_test"]
 
 
 def test_where_all_drawings_were_seen_all_are_compared(tmp_path):
     shown = view(two_runs(tmp_path, seen=N))
-    assert (shown["answer"]["n"], shown["excluded"]) == (N, 0)
+    assert (shown["answer"]["n"], left_out(shown)) == (N, [])
 
 
 def test_runs_are_compared_on_the_drawings_that_both_predicted_whatever_their_order(tmp_path):
@@ -66,7 +74,7 @@ def test_runs_are_compared_on_the_drawings_that_both_predicted_whatever_their_or
     assert shown["answer"]["n"] == N
     assert shown["answer"]["p_value"] == mcnemar(*rights)
     assert np.isclose(shown["answer"]["difference"], rights[1].mean() - rights[0].mean(), atol=1e-6)
-    assert [test["part"] for test in shown["tests"]] == ["held out"]
+    assert [test["part"] for test in shown["tests"]] == ["held-out"]
     for row in shown["classes"]:
         inside = np.arange(N) % 3 == NAMES.index(row["name"])
         assert np.allclose(row["recall"], [right[inside].mean() for right in rights])
@@ -87,3 +95,90 @@ def test_runs_without_common_drawings_or_classes_are_shown_without_a_test(tmp_pa
         assert shown["answer"] is None
         assert shown["tests"] == shown["classes"] == []
         assert len(shown["runs"]) == 2
+        assert len(shown["apart"]) == 1
+    assert "Other classes: 3 classes that only A has, not B ('a', 'b', 'c')" in other["apart"][0]["notes"][0]
+
+
+def three_runs(tmp_path, change, **metrics):
+    """Three runs on the same files in folders of their own, of which a test changes the last one's predictions and recipe."""
+    runs = []
+    for i, accuracy in enumerate((0.4, 0.7, 0.97)):
+        files = np.array([f"digest {j}".encode() for j in range(N)])
+        predictions = made_up(
+            [f"{'abc'[i]}/{j}" for j in range(N)], np.arange(N) % 3, NAMES, accuracy=accuracy, seed=i, folds=np.arange(N) % 5
+        )
+        recipe = {"data": {"root": "gone"}, "folds": {"k": 5, "group_column": None}, "seed": 42}
+        predictions = replace(predictions, digests=files)
+        if i == 2:
+            predictions, recipe = change(predictions, recipe)
+        run = write_run(tmp_path / "abc"[i], "gone", predictions, recipe=recipe, metrics=metrics if i == 2 else None)
+        runs.append(open_run_files(run))
+    return runs
+
+
+def test_every_run_is_compared_with_the_best_single_one_and_the_other_pairs_are_listed_too(tmp_path):
+    shown = view(three_runs(tmp_path, lambda *same: same))
+    assert shown["best"]["letter"] == "C"
+    assert [(test["first"], test["second"], test["n"]) for test in shown["tests"]] == [("C", "A", N), ("C", "B", N)]
+    assert [(test["first"], test["second"]) for test in shown["other_pairs"]] == [("A", "B")]
+    assert (shown["answer"]["first"], shown["answer"]["second"]) == ("B", "C")
+    assert shown["answer"]["difference"] > 0
+    assert shown["answer"]["notes"] == ()
+    assert [row["letter"] for row in shown["shown"]] == ["A", "B", "C"]
+    assert all(len(row["recall"]) == 3 for row in shown["classes"])
+
+
+def test_a_run_whose_folds_gave_it_an_advantage_is_no_best_run_but_stands_apart_with_what_to_do(tmp_path):
+    def part_groups(predictions, recipe):
+        return replace(predictions, folds=np.arange(N) // 5 % 5), recipe
+
+    runs = three_runs(tmp_path, part_groups)
+    for run, number in zip(runs[:2], "ab", strict=True):
+        predictions = replace(run.out_of_fold, groups=np.arange(N) % 5)
+        recipe = {"data": {"root": "gone"}, "folds": {"k": 5, "group_column": "artist"}, "seed": 42}
+        runs["ab".index(number)] = open_run_files(write_run(tmp_path / f"{number}2", "gone", predictions, recipe=recipe))
+    shown = view(runs)
+    assert shown["best"]["letter"] == "B"
+    [apart] = shown["apart"]
+    assert (apart["first"], apart["second"]) == ("B", "C")
+    assert "C parts groups that B keeps together: for 120 of 120 drawings" in apart["notes"][0]
+    recipe = tmp_path / "c" / "recipe.yaml"
+    assert apart["command"] == f"inkfold train {recipe} folds.group_column=artist out={tmp_path / 'c'}-same-folds"
+    assert [run["is_apart"] for run in shown["runs"]] == [False, False, True]
+    assert [row["letter"] for row in shown["shown"]] == ["A", "B"]
+    assert (shown["answer"]["first"], shown["answer"]["second"]) == ("A", "B")
+
+
+def test_drawings_that_are_labelled_differently_or_that_one_run_lacks_are_left_out(tmp_path):
+    def relabel(predictions, recipe):
+        targets = predictions.targets.copy()
+        targets[:4] = (targets[:4] + 1) % 3
+        return replace(predictions, targets=targets).select(np.arange(N - 10)), recipe
+
+    shown = view(three_runs(tmp_path, relabel))
+    test = next(test for test in shown["tests"] if {test["first"], test["second"]} == {"B", "C"})
+    assert test["n"] == N - 14
+    notes = " ".join(test["notes"])
+    assert "10 drawings that only B has, not C ('b/110', 'b/111', 'b/112' and others)" in notes
+    assert "Left out: 4 drawings that they label differently, such as 'b/0'." in notes
+
+
+def test_runs_with_their_classes_in_another_order_are_compared(tmp_path):
+    def turn(predictions, recipe):
+        turned = replace(
+            predictions, probs=predictions.probs[:, ::-1], targets=2 - predictions.targets, class_names=NAMES[::-1]
+        )
+        return turned, recipe
+
+    plain, other = view(three_runs(tmp_path / "plain", lambda *same: same)), view(three_runs(tmp_path / "turned", turn))
+    assert [test["difference"] for test in other["tests"]] == [test["difference"] for test in plain["tests"]]
+    assert other["classes"] == plain["classes"]
+
+
+def test_what_other_drawings_chose_is_compared_and_not_the_optimistic_choice(tmp_path):
+    def choose(predictions, recipe):
+        return replace(predictions, nested_right=np.zeros(N)), recipe
+
+    shown = view(three_runs(tmp_path, choose))
+    assert shown["best"]["letter"] == "B"
+    assert next(test for test in shown["tests"] if test["second"] == "C")["difference"] < -0.7

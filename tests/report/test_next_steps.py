@@ -72,8 +72,8 @@ def test_overfitting_calls_for_augmentation_unless_there_is_some(tmp_path):
 def test_the_greatest_weakness_gives_its_own_command(tmp_path):
     out = run(tmp_path, part="all")
     write_json(out / "weakness.json", weakness())
-    step = steps_of(out)[0]
-    assert step.what == "Augment with vflip@0.5"
+    [step] = [step for step in steps_of(out) if step.what == "Augment with vflip@0.5"]
+    assert "On such drawings 40.0 points are lost" in step.expectation
     assert step.command == "inkfold train vflip@0.5"
     assert "60.0 % to 20.0 %" in step.why
 
@@ -102,6 +102,7 @@ def test_what_an_audit_found_comes_first(tmp_path):
     first = steps_of(out)[0]
     assert first.what == "Correct the data"
     assert first.why.startswith("1 group of duplicates with different labels, 1 doubtful label.")
+    assert first.expectation.startswith("Gain not measured. About 2.0% of the labels are estimated to be wrong.")
 
 
 def test_weak_classes_are_those_whose_whole_interval_is_below(tmp_path):
@@ -119,3 +120,56 @@ def test_without_true_classes_the_only_step_is_to_add_them(tmp_path):
     blind = open_run_files(write_run(tmp_path / "blind", "data", None, replace(known, targets=None)))
     assert titles(next_steps(blind, [], [])) == ["Add the drawings' classes"]
     assert len(steps_of(write_run(tmp_path / "run", "data", None, known))) <= MOST
+
+
+def test_every_step_says_what_it_gains_and_where_that_was_measured_the_greatest_first(tmp_path):
+    steps = steps_of(run(tmp_path))
+    assert titles(steps)[:3] == ["Fine-tune the backbone", "Compare other backbones", "Combine it with a second model"]
+    assert steps[0].expectation.startswith("Elsewhere: 12.0 points, from 38.1 % to 50.1 %")
+    assert all(step.expectation.endswith("Not measured on these drawings.") for step in steps[:3])
+    for step in steps[:3]:
+        for line in step.command.splitlines():
+            _, command, *words = shlex.split(line)
+            parse(command, *words)
+    first, second = steps[2].command.splitlines()
+    assert first.endswith(f"backbone.name=tf_efficientnet_lite0 out={tmp_path / 'run'}-tf_efficientnet_lite0")
+    assert second == f"inkfold vote {tmp_path / 'run'} {tmp_path / 'run'}-tf_efficientnet_lite0 --out {tmp_path / 'run'}-vote"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "what", "command"),
+    [
+        (
+            {"tta": {"accuracy_without": 0.62, "accuracy_with": 0.5, "p_value": 0.01, "views": ["identity"]}},
+            "Leave out the test-time views",
+            "tta=[]",
+        ),
+        (
+            {"finetune": {"frozen_accuracy": 0.72, "accuracy": 0.6, "p_value": 1e-9}},
+            "Keep the backbone frozen",
+            "finetune.part=none",
+        ),
+    ],
+)
+def test_what_the_run_measured_as_a_loss_is_advised_against(tmp_path, metrics, what, command):
+    out = run(tmp_path, part="all", metrics=metrics)
+    step = steps_of(out)[0]
+    assert step.what == what
+    assert step.expectation.startswith("Measured on this run: 12.0 points, p ")
+    assert command in step.command
+    of_chance = {name: {**figures, "p_value": 0.2} for name, figures in metrics.items()}
+    assert what not in titles(steps_of(run(tmp_path / "chance", part="all", metrics=of_chance)))
+
+
+def test_groups_that_a_warning_proposes_come_first(tmp_path):
+    warning = r"image paths: names suggest groups. To keep each in one fold: `folds.group_pattern=(photo\d+)`."
+    step = steps_of(run(tmp_path, warnings=[warning]))[0]
+    assert step.what == "Keep groups of drawings together"
+    assert r"'folds.group_pattern=(photo\d+)'" in step.command
+    grouped = run(tmp_path / "grouped", warnings=[warning], metrics={"groups": {"groups": 3}})
+    assert step.what not in titles(steps_of(grouped))
+
+
+def test_steps_that_gain_less_than_half_a_point_are_left_out(tmp_path):
+    good = steps_of(run(tmp_path, accuracy=1.0))
+    assert not {"Fine-tune the backbone", "Combine it with a second model", "Search hyper-parameters"} & {*titles(good)}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from inkfold.evaluation.formatting import p_equation
+from inkfold.evaluation.formatting import p_equation, turned
 
 if TYPE_CHECKING:
     from inkfold.ensemble.model import Ensemble
@@ -123,6 +123,7 @@ def _print_vote(vote: dict[str, Any]) -> None:
         print_table("candidates", ("", *columns, "name"), rows)
     else:
         print(f"vote: {taken}")
+    _print_gain_of_vote(vote)
     if choice := vote["choice"]:
         print(f"out of fold, each part by the vote that the other parts chose: {_share(choice, 'accuracy')}")
     if nested := vote["test_nested"]:
@@ -133,6 +134,20 @@ def _print_vote(vote: dict[str, Any]) -> None:
     for pair in vote.get("diversity", {}).get("pairs", []):
         correlation = "" if pair["error_correlation"] is None else f", errors correlate by {pair['error_correlation']:.2f}"
         print(f"{pair['first']} and {pair['second']} answer differently on {pair['disagreement']:.1%}{correlation}")
+
+
+def _print_gain_of_vote(vote: dict[str, Any]) -> None:
+    """Print what the chosen vote gains over the best single member, on held-out drawings or else on test drawings."""
+    for pairs, part in (("pairs", "out of fold"), ("test_pairs", "test")):
+        known = [one.get("test", {}) if part == "test" else one for one in vote["candidates"] if one["kind"] == "member"]
+        names = [one["name"] for one in vote["candidates"] if one["kind"] == "member"]
+        scored = [(one["accuracy"], name) for one, name in zip(known, names, strict=True) if "accuracy" in one]
+        best = max(scored, key=lambda pair: pair[0], default=(0.0, ""))[1]
+        for pair in vote[pairs]:
+            if {pair["first"], pair["second"]} == {best, vote["taken"]}:
+                gain = pair if pair["first"] == best else turned(pair)
+                print(f"{vote['taken']} against the best single member, {best}, {part}: {_difference(gain)}")
+                return
 
 
 def _compared_with(taken: str, pairs: Sequence[dict[str, Any]]) -> dict[str, str]:

@@ -15,6 +15,7 @@ import numpy as np
 from inkfold.config.load import find_recipe, load_raw, merge_overrides, validate_ensemble, validate_vote
 from inkfold.config.recipe import EnsembleRecipe, Recipe, VotedRecipe
 from inkfold.config.sections import VoteSettings
+from inkfold.ensemble.fold_comparison import held_out_by, warn_of_folds
 from inkfold.ensemble.load import (
     LoadedMember,
     NamedData,
@@ -29,7 +30,7 @@ from inkfold.ensemble.model import ENSEMBLE, Ensemble, load_run, named
 from inkfold.ensemble.recipe import OWN_KEYS, read_values, settle_members
 from inkfold.ensemble.selection import DataSummary, refuse_unfit, select_vote, write_selection
 from inkfold.ensemble.submission import SubmissionFormat, format_of_data, format_of_submission
-from inkfold.errors import PredictionError, RecipeError
+from inkfold.errors import PredictionError, Problem, RecipeError
 from inkfold.features.executors import INLINE, Executor, open_executor
 from inkfold.pipeline.manifest import MANIFEST, read_manifest
 from inkfold.pipeline.run import Run
@@ -224,7 +225,7 @@ def _finish(
         selection = select_vote(aligned, recipe.vote, recipe.seed, progress)
         files = write_selection(out, aligned, selection, recipe.vote, submission, _data_summary(aligned, loaded))
     write_cost(out, _total([*member_costs, cost.as_json()]))
-    warnings = [str(problem) for problem in aligned.warnings]
+    warnings = [str(problem) for problem in (*aligned.warnings, *_fold_warnings(aligned, loaded))]
     warnings += [text for member in loaded if member.run is not None for text in member.run.manifest["warnings"]]
     write_manifest(
         out,
@@ -241,6 +242,15 @@ def _finish(
             *(f"{member.directory}/{MANIFEST}" for member in loaded if member.directory is not None),
         ],
     )
+
+
+def _fold_warnings(aligned: AlignedMembers, loaded: Sequence[LoadedMember]) -> list[Problem]:
+    """Warn of members whose out-of-fold predictions can't be compared; nothing where these aren't used."""
+    if aligned.out_of_fold is None:
+        return []
+    runs = [(member.predictions.name, member.run) for member in loaded if member.run is not None]
+    known = [(name, held_out_by(run.files)) for name, run in runs]
+    return warn_of_folds([replace(held_out, name=name) for name, held_out in known if held_out is not None])
 
 
 def _total(costs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

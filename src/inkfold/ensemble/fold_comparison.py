@@ -15,6 +15,8 @@ from typing import Literal, final
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from inkfold.ensemble.matching import match_drawings
+from inkfold.errors import Problem
 from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.run_files import RECIPE, RunFiles, flat_recipe
 
@@ -22,6 +24,7 @@ MOST_UNFAIR = 0.1  # of the common drawings: as many can be left out of a test, 
 SHARE_TOLERANCE = (
     0.02  # of all drawings: a smaller difference in training drawings changes an accuracy by less than chance does
 )
+SAME_FOLDS = "Train both on the same data with the same folds.* and seed, or rely on test drawings that both predicted."
 GROUPING = ("folds.group_column", "folds.group_pattern", "folds.group_duplicates")
 Verdict = Literal["same", "comparable", "not comparable"]
 
@@ -121,6 +124,29 @@ def compare_folds(
     stricter = _stricter((first, second), advantages)
     leader, other = (second, first) if stricter == 1 else (first, second)
     return FoldComparison(verdict, tuple(reasons), advantages[0] | advantages[1], stricter, command_for_folds(leader, other))
+
+
+def warn_of_folds(runs: Sequence[HeldOut]) -> list[Problem]:
+    """Warn of each member of a vote whose out-of-fold predictions can't be compared with those of a member before it.
+
+    Args:
+        runs: The members that are runs, in their order.
+
+    Returns:
+        One warning per member, with the reasons and the command that trains one of the two on the folds of the other.
+    """
+    numbers = match_drawings([run.predictions for run in runs])
+    warnings = list[Problem]()
+    for j, other in enumerate(runs):
+        for i in range(j):
+            found = compare_folds(runs[i], other, (numbers[i], numbers[j]))
+            if found.verdict == "not comparable":
+                text = f"other folds than {runs[i].name}. {' '.join(found.reasons)} A vote that is fitted, or chosen, on these "
+                text += "predictions gives the one with the advantage too much weight, and its own figure is optimistic too. "
+                remedy = f"Train on the same folds: {found.command}" if found.command else SAME_FOLDS
+                warnings.append(Problem("other_folds", other.name, f"{text}{remedy}", "warning"))
+                break
+    return warnings
 
 
 def command_for_folds(leader: HeldOut, other: HeldOut) -> str:

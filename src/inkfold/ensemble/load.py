@@ -12,7 +12,8 @@ from inkfold.config.sections import TieRule
 from inkfold.data.dataset import Dataset, read_dataset
 from inkfold.data.types import DataOptions, Drawings
 from inkfold.ensemble.external import Classes, read_member
-from inkfold.ensemble.member_predictions import MemberPredictions, path_keys
+from inkfold.ensemble.matching import match_drawings
+from inkfold.ensemble.member_predictions import MemberPredictions
 from inkfold.ensemble.methods import METHODS, VotingMethod
 from inkfold.ensemble.model import Ensemble, load_run
 from inkfold.errors import PredictionError, Problem, RecipeError
@@ -21,7 +22,7 @@ from inkfold.pipeline.build import check_options
 from inkfold.pipeline.manifest import MANIFEST
 from inkfold.pipeline.run import Run
 from inkfold.pipeline.run_files import OUT_OF_FOLD, TEST
-from inkfold.storage.hashing import digest, key_digest
+from inkfold.storage.hashing import digest, digest_file, key_digest
 
 VOTE_NAMES = {VotingMethod(kind, hot, ties).name for kind in METHODS for hot in (False, True) for ties in get_args(TieRule)}
 
@@ -190,9 +191,11 @@ def with_labels(member: MemberPredictions, dataset: Dataset) -> MemberPrediction
             text = f"has {len(predictions.class_names)} classes, the data {len(dataset.class_names)}, not both have {odd[0]!r}"
             problems.append(Problem("classes", where, f"{text}. Name the data that it was made for."))
         elif drawings is not None:
-            problems += _drawing_problems(where, predictions, drawings, whole=part == "test")
+            own, known = _matched(predictions, drawings)
+            problems += _drawing_problems(where, own, known, whole=part == "test")
             if not problems and predictions.targets is None and drawings.targets is not None:
-                labelled[part] = replace(predictions, targets=_labels(predictions, drawings, dataset.class_names))
+                targets = _labels(predictions, own, known, drawings.targets, dataset.class_names)
+                labelled[part] = replace(predictions, targets=targets)
     if problems:
         raise PredictionError(problems)
     return replace(member, **labelled)
@@ -211,19 +214,45 @@ def _problems(path: Path, error: PredictionError) -> Sequence[Problem]:
     return error.problems or [Problem("member", str(path), str(error).removeprefix(f"{path}: "))]
 
 
-def _drawing_problems(where: str, predictions: Predictions, drawings: Drawings, *, whole: bool) -> list[Problem]:
+def _matched(predictions: Predictions, drawings: Drawings) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:
+    """Number the rows of predictions and of the data by their drawings, with their paths.
+
+    The data's files are read, to match them by content, only where paths don't fit and the predictions know contents.
+    """
+    names, class_names = drawings.image_paths, predictions.class_names
+    data = Predictions(names, np.empty((len(names), 0)), class_names)
+    pair = match_drawings([data, replace(predictions, targets=None, digests=None)])
+    if predictions.digests is not None and not np.isin(pair[1], pair[0]).all():
+        files = [digest_file(Path(file)) if file else "" for file in drawings.files.tolist()]
+        pair = match_drawings([replace(data, digests=np.array(files, "S")), predictions])
+    known, own = (
+        [*zip(numbers.tolist(), paths.tolist(), strict=True)]
+        for numbers, paths in zip(pair, (names, predictions.image_paths), strict=True)
+    )
+    return own, known
+
+
+def _drawing_problems(
+    where: str, own: Sequence[tuple[int, str]], known: Sequence[tuple[int, str]], *, whole: bool
+) -> list[Problem]:
     """Find drawings that the data don't have, and, of a part that must be whole, those that are missing."""
-    own, expected = ({*path_keys(paths.tolist())} for paths in (predictions.image_paths, drawings.image_paths))
     problems = []
-    for odd, what in ((own - expected, "that are not in the data"), (expected - own if whole else set[str](), "too few")):
-        if odd:
-            text = f"has {len(odd)} drawings {what}, such as '{min(odd)}'. Name the data that it was made for, or complete it."
+    for some, others, what in ((own, known, "that are not in the data"), (known, own if whole else known, "too few")):
+        there = {number for number, _ in others}
+        if odd := {number: path for number, path in some if number not in there}:
+            first = min(odd.values())
+            text = f"has {len(odd)} drawings {what}, such as '{first}'. Name the data that it was made for, or complete it."
             problems.append(Problem("drawings", where, text))
     return problems
 
 
-def _labels(predictions: Predictions, drawings: Drawings, class_names: Sequence[str]) -> np.ndarray:
-    assert drawings.targets is not None
-    target_of = dict(zip(path_keys(drawings.image_paths.tolist()), drawings.targets.tolist(), strict=True))
+def _labels(
+    predictions: Predictions,
+    own: Sequence[tuple[int, str]],
+    known: Sequence[tuple[int, str]],
+    targets: np.ndarray,
+    class_names: Sequence[str],
+) -> np.ndarray:
+    target_of = {number: target for (number, _), target in zip(known, targets.tolist(), strict=True)}
     columns = np.array([predictions.class_names.index(name) for name in class_names], np.int64)
-    return columns[[target_of[key] for key in path_keys(predictions.image_paths.tolist())]]
+    return columns[[target_of[number] for number, _ in own]]

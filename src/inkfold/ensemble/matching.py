@@ -63,7 +63,7 @@ def are_matched_by_content(first: Predictions, second: Predictions) -> bool:
 
 
 def _rows(predictions: Predictions) -> list[_Row]:
-    """Read what identifies each row's drawing; what has another length than the paths, which is reported elsewhere, is unknown."""
+    """Read what identifies each row's drawing; what has another length than the paths is unknown, and reported elsewhere."""
     keys = path_keys(predictions.image_paths.tolist())
     digests, targets = predictions.digests, predictions.targets
     files = [b""] * len(keys) if digests is None or len(digests) != len(keys) else digests.tolist()

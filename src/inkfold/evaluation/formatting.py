@@ -1,6 +1,8 @@
 """How figures are written in tables, messages and pages, so that all of them write a figure in the same way."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 NOT_TESTED = "not tested"
 SMALLEST_P = 1e-6  # a smaller one says nothing more, and tests of a few thousand drawings can't tell it from others
@@ -27,3 +29,15 @@ def p_equation(value: float) -> str:
     """
     text = p_text(value)
     return text if text == NOT_TESTED else f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
+def turned(test: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn a paired test round: the difference of the first from the second, not of the second from the first.
+
+    Args:
+        test: A paired test as `metrics.paired_difference` returns it, maybe with `first` and `second`, and their values.
+    """
+    low, high = test["difference_ci95"]
+    pairs = [(one, other) for one, other in (("first", "second"), ("first_value", "second_value")) if one in test]
+    names = {key: test[name] for one, other in pairs for key, name in ((one, other), (other, one))}
+    return {**test, **names, "difference": -test["difference"], "difference_ci95": [-high, -low]}

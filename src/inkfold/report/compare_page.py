@@ -1,8 +1,6 @@
 """The page of several runs side by side: which is better by paired tests, in which classes, and where their recipes differ."""
 
 from collections.abc import Sequence
-from dataclasses import replace
-from itertools import compress
 from string import ascii_uppercase
 from typing import Any
 
@@ -11,60 +9,65 @@ import numpy as np
 from inkfold.evaluation.error_analysis import most_confident, part_of
 from inkfold.evaluation.intervals import coarsest_groups
 from inkfold.evaluation.paired import paired_difference
-from inkfold.evaluation.predictions import Predictions, evaluation_mask
+from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.run_files import RunFiles, flat_recipe
 from inkfold.report.html import common_scale, svg_markup
-from inkfold.report.metric_section import metric_view
 from inkfold.report.plots import draw_curves, draw_reliability
+from inkfold.report.run_comparison import PARTS, RunComparison, RunPair
 from inkfold.report.run_page import evaluation_view, picture_notes, reliability_rows
 from inkfold.report.thumbnails import Album
 
 MOST_RUNS = len(ascii_uppercase)
 DRAWINGS = 8
+PART_NAMES = {"held out": "held-out", "test": "test"}
 
 
 def comparison_view(runs: Sequence[RunFiles], album: Album) -> dict[str, Any]:
     """Gather everything that the template `comparison.html.j2` shows of 2 to 26 runs.
 
-    It compares the first with the most accurate of the others in detail; the pictures that it shows are embedded in the album.
+    Every run is compared with the best single one; the most accurate of those that can be compared with it in detail, and the
+    pictures that it shows are embedded in the album.
     """
-    rows = [_run(letter, run) for letter, run in zip(ascii_uppercase, runs, strict=False)]
-    tests = _paired_tests(runs)
-    shared = _shared(runs)
-    pair = _pair(shared) if shared else None
-    letters = ("A", "B") if pair is None else (ascii_uppercase[pair[0]], ascii_uppercase[pair[1]])
-    won, lost = ([], []) if pair is None else (_drawings(shared, pair, album), _drawings(shared, pair[::-1], album))
+    comparison = RunComparison(runs, [*ascii_uppercase[: len(runs)]])
+    against_best = comparison.against_best()
+    answer = _answer(comparison, against_best)
+    shown = _in_detail(comparison, answer)
+    shared = [] if answer is None else comparison.common(answer, shown)
+    pair = (0, 0) if answer is None else (shown.index(answer.first), shown.index(answer.second))
+    paths = [str(path) for path in shared[0].image_paths] if shared else []  # of the first run, if it is shown: of the album
+    rows = [_run(i, run, comparison, against_best) for i, run in enumerate(runs)]
+    tests = [_test(comparison, one) for one in against_best if one.figures is not None]
     intervals = [figures["accuracy_ci95"] for row in rows for figures in (row["evaluated"], row["test"]) if figures]
     largest = max((abs(bound) for test in tests for bound in test["difference_ci95"]), default=0.0)
     widest = max(float(np.ceil(largest * 50)) / 50, 0.02)
-    epochs = {row["letter"]: run.curve["epochs"] for row, run in zip(rows, runs, strict=True) if run.curve is not None}
-    curves = {letter: [point["held_out_accuracy"] for point in points] for letter, points in epochs.items() if points}
-    bins = {row["letter"]: reliability_rows(run.evaluated) for row, run in zip(rows, runs, strict=True) if run.evaluated}
     return {
         "title": " · ".join(run.name for run in runs),
         "runs": rows,
-        "answer": _answer(rows, tests, letters),
-        "metric": metric_view(runs, shared, letters),
+        "best": rows[comparison.best],
+        "answer": None if answer is None else _test(comparison, answer),
+        "metric": _metric(comparison, against_best, answer),
         "has_test": any(row["test"] for row in rows),
         "scale": common_scale(intervals),
         "tests": tests,
+        "apart": [_apart(comparison, one) for one in against_best if one.figures is None],
+        "other_pairs": [_test(comparison, one) for one in comparison.pairs if comparison.best not in (one.first, one.second)],
         "difference_scale": (-widest, widest),
-        "curves": svg_markup(draw_curves(curves, "held-out accuracy", "accuracy")) if curves else None,
-        "reliability": svg_markup(draw_reliability(bins)) if bins else None,
-        "pair": letters,
-        "classes": [] if pair is None else _classes(shared, pair, album),
-        "won": won,
-        "lost": lost,
+        **_plots(rows, runs),
+        "shown": [rows[i] for i in shown],
+        "pair": ("A", "B") if answer is None else (rows[answer.first]["letter"], rows[answer.second]["letter"]),
+        "classes": _classes(shared, pair, album) if shared else [],
+        "won": _drawings(shared, pair, album, paths) if shared else [],
+        "lost": _drawings(shared, pair[::-1], album, paths) if shared else [],
         "has_pictures": bool(album.pictures),
         "keys": _different_keys(runs),
-        "excluded": _excluded(runs, shared),
         "notes": picture_notes(album),
     }
 
 
-def _run(letter: str, run: RunFiles) -> dict[str, Any]:
+def _run(i: int, run: RunFiles, comparison: RunComparison, against_best: Sequence[RunPair]) -> dict[str, Any]:
+    own = [pair for pair in against_best if i in (pair.first, pair.second) and i != comparison.best]
     return {
-        "letter": letter,
+        "letter": comparison.names[i],
         "name": run.name,
         "held_out_name": run.held_out_name,
         "evaluated": evaluation_view(run),
@@ -72,85 +75,89 @@ def _run(letter: str, run: RunFiles) -> dict[str, Any]:
         "forwards": run.cost["forwards"],
         "seconds": run.cost["seconds"]["total"],
         "peak": run.cost.get("peak_memory_bytes"),
+        "is_best": i == comparison.best,
+        "is_apart": any(pair.figures is None and pair.part == "held out" for pair in own),
     }
 
 
-def _paired_tests(runs: Sequence[RunFiles]) -> list[dict[str, Any]]:
-    """Test every pair of runs on the drawings that both predicted: held-out ones, and test drawings."""
-    tests = []
-    for i, first in enumerate(runs):
-        for j, second in enumerate(runs[i + 1 :], i + 1):
-            for part, predictions in (
-                ("held out", (first.out_of_fold, second.out_of_fold)),
-                ("of the test", (first.test, second.test)),
-            ):
-                if (both := _align(predictions)) and len(both[0].image_paths):
-                    right = [one.preds == one.targets for one in both]
-                    names = {"first": ascii_uppercase[i], "second": ascii_uppercase[j]}
-                    tests.append(
-                        {
-                            **names,
-                            "part": part,
-                            "n": len(right[0]),
-                            **paired_difference(*right, groups=coarsest_groups(one.groups for one in both)),
-                        }
-                    )
-    return tests
+def _answer(comparison: RunComparison, against_best: Sequence[RunPair]) -> RunPair | None:
+    """Choose the comparison to show first: of the best single run and the best other one, the better one second.
 
-
-def _align(predictions: Sequence[Predictions | None]) -> list[Predictions]:
-    """Reduce predictions to the drawings that all have, in one order; an empty list where classes differ or aren't known.
-
-    Drawings that the backbone of one run saw in pretraining are left out, unless there are no others: they favour that run.
+    Those on held-out drawings come before those on test drawings, which nothing is chosen by.
     """
-    labelled = [one for one in predictions if one is not None and one.targets is not None]
-    if len(labelled) < len(predictions) or len({one.class_names for one in labelled}) > 1:
+
+    def gain(pair: RunPair) -> float:
+        return comparison.metric.signed(float((pair.by_metric or pair.figures or {})["difference"]))
+
+    for part in PARTS:
+        if tested := [pair for pair in against_best if pair.part == part and pair.figures is not None]:
+            pair = max(tested, key=gain)
+            return pair if gain(pair) >= 0 else pair.turned_to(pair.second)
+    return None
+
+
+def _metric(comparison: RunComparison, against_best: Sequence[RunPair], answer: RunPair | None) -> dict[str, Any] | None:
+    """Gather values and paired tests by the metric that all runs are measured by; None where that is accuracy."""
+    metric = comparison.metric
+    if metric.is_accuracy:
+        return None
+
+    def test(pair: RunPair) -> dict[str, Any]:
+        names = {"first": comparison.names[pair.first], "second": comparison.names[pair.second]}
+        return {**(pair.by_metric or {}), **names}
+
+    return {
+        **metric.as_json()["metric"],
+        "values": [
+            None if run.evaluated_part is None else run.metrics[run.evaluated_part].get("metric") for run in comparison.runs
+        ],
+        "tests": [test(pair) for pair in against_best if pair.by_metric is not None],
+        "answer": None if answer is None else test(answer),
+        "n": 0 if answer is None else len(answer.drawings),
+    }
+
+
+def _in_detail(comparison: RunComparison, answer: RunPair | None) -> list[int]:
+    """List the runs whose classes are shown side by side: the best single one, and those that can be compared with it."""
+    if answer is None:
         return []
-    row_by_path = [{path: row for row, path in enumerate(one.image_paths.tolist())} for one in labelled]
-    paths = [path for path in row_by_path[0] if all(path in rows for rows in row_by_path[1:])]
-    seen = _seen_in_pretraining(labelled)
-    paths = [*compress(paths, evaluation_mask(np.array([path in seen for path in paths], bool)))]
-    aligned = [_take(one, [rows[path] for path in paths]) for one, rows in zip(labelled, row_by_path, strict=True)]
-    targets = [one.targets for one in aligned]
-    return aligned if all(np.array_equal(one, targets[0]) for one in targets) else []  # type: ignore[arg-type]
+    pairs = [pair for pair in comparison.against_best() if pair.part == answer.part and pair.figures is not None]
+    places = sorted({place for pair in pairs for place in (pair.first, pair.second)})
+    return places if len(comparison.common(answer, places)[0].image_paths) else sorted((answer.first, answer.second))
 
 
-def _seen_in_pretraining(predictions: Sequence[Predictions]) -> set[str]:
-    """Return the paths of the drawings that the backbone of any run saw in pretraining."""
-    return {path for one in predictions if one.seen is not None for path in one.image_paths[one.seen].tolist()}
+def _test(comparison: RunComparison, pair: RunPair) -> dict[str, Any]:
+    names = {key: comparison.names[place] for key, place in (("first", pair.first), ("second", pair.second))}
+    runs = {f"{key}_name": comparison.runs[place].name for key, place in (("first", pair.first), ("second", pair.second))}
+    about = {"part": PART_NAMES[pair.part], "n": len(pair.drawings), "notes": pair.notes, "command": pair.command}
+    return {**names, **runs, **about, **(pair.figures or {"p_value": None})}
 
 
-def _take(predictions: Predictions, rows: list[int]) -> Predictions:
-    return replace(predictions, fold_probs=None, seen=None).select(np.array(rows, np.int64))
+def _apart(comparison: RunComparison, pair: RunPair) -> dict[str, Any]:
+    test = _test(comparison, pair)
+    instead = [
+        one
+        for one in comparison.pairs
+        if {one.first, one.second} == {pair.first, pair.second} and one.part == "test" and one.figures is not None
+    ]
+    return {**test, "has_test": pair.part == "held out" and bool(instead)}
 
 
-def _shared(runs: Sequence[RunFiles]) -> list[Predictions]:
-    """Return every run's predictions of the drawings that all predicted: held-out ones, else test drawings."""
-    for predictions in ([run.out_of_fold for run in runs], [run.test for run in runs]):
-        if (aligned := _align(predictions)) and len(aligned[0].image_paths):
-            return aligned
-    return []
-
-
-def _excluded(runs: Sequence[RunFiles], shared: Sequence[Predictions]) -> int:
-    """Count the held-out drawings that the tests leave out because a run's backbone saw them in pretraining."""
-    if not shared or part_of(shared[0]) == "test":
-        return 0
-    seen = _seen_in_pretraining([run.out_of_fold for run in runs if run.out_of_fold is not None])
-    return 0 if seen & {*shared[0].image_paths.tolist()} else len(seen)
-
-
-def _pair(shared: Sequence[Predictions]) -> tuple[int, int]:
-    """Return the places of the first run and of the most accurate other one."""
-    accuracies = [float((one.preds == one.targets).mean()) for one in shared]
-    return 0, 1 + int(np.argmax(accuracies[1:]))
+def _plots(rows: Sequence[dict[str, Any]], runs: Sequence[RunFiles]) -> dict[str, Any]:
+    """Draw the training curves and the calibration of all runs that have some."""
+    epochs = {row["letter"]: run.curve["epochs"] for row, run in zip(rows, runs, strict=True) if run.curve is not None}
+    curves = {letter: [point["held_out_accuracy"] for point in points] for letter, points in epochs.items() if points}
+    bins = {row["letter"]: reliability_rows(run.evaluated) for row, run in zip(rows, runs, strict=True) if run.evaluated}
+    return {
+        "curves": svg_markup(draw_curves(curves, "held-out accuracy", "accuracy")) if curves else None,
+        "reliability": svg_markup(draw_reliability(bins)) if bins else None,
+    }
 
 
 def _classes(shared: Sequence[Predictions], pair: tuple[int, int], album: Album) -> list[dict[str, Any]]:
     targets = shared[0].targets
     assert targets is not None
-    right = [one.preds == targets for one in shared]
-    groups = coarsest_groups(one.groups for one in shared)
+    right, groups = [one.right for one in shared], coarsest_groups(one.groups for one in shared)
     rows = []
     for k, name in enumerate(shared[0].class_names):
         inside = targets == k
@@ -162,33 +169,23 @@ def _classes(shared: Sequence[Predictions], pair: tuple[int, int], album: Album)
     return [{**row, "picture": next(iter(album.samples(row["name"], 1)), None)} for row in rows]
 
 
-def _drawings(shared: Sequence[Predictions], pair: tuple[int, int], album: Album) -> list[dict[str, Any]]:
+def _drawings(shared: Sequence[Predictions], pair: tuple[int, int], album: Album, paths: Sequence[str]) -> list[dict[str, Any]]:
     """Choose drawings that only the second of the pair recognises, the most confident mistakes of the first one first."""
     first, second = shared[pair[0]], shared[pair[1]]
     targets = first.targets
     assert targets is not None
     preds = first.preds
-    rows, part = most_confident(first, (preds != targets) & (second.preds == targets))[:DRAWINGS], part_of(first)
+    rows, part = most_confident(first, (preds != targets) & (second.preds == second.targets))[:DRAWINGS], part_of(first)
     return [
         {
-            "path": str(first.image_paths[row]),
-            "picture": album.show(str(first.image_paths[row]), part),
+            "path": paths[row],
+            "picture": album.show(paths[row], part),
             "target": first.class_names[targets[row]],
             "pred": first.class_names[preds[row]],
             "confidence": float(first.probs[row].max()),
         }
         for row in rows
     ]
-
-
-def _answer(rows: Sequence[dict[str, Any]], tests: Sequence[dict[str, Any]], letters: tuple[str, str]) -> dict[str, Any] | None:
-    """Return the test that answers which run is better; None where they have no drawings in common."""
-    test = next((test for test in tests if (test["first"], test["second"]) == letters), None)
-    if test is None:
-        return None
-    names = {row["letter"]: row["name"] for row in rows}
-    part = "held-out" if test["part"] == "held out" else "test"
-    return {**test, "first_name": names[test["first"]], "second_name": names[test["second"]], "part": part}
 
 
 def _different_keys(runs: Sequence[RunFiles]) -> list[tuple[str, list[str]]]:

@@ -1,11 +1,8 @@
 """What pages show of the metric that runs are measured by, where that isn't accuracy."""
 
 from collections.abc import Sequence
-from string import ascii_uppercase
-from typing import Any
 
-from inkfold.evaluation.predictions import Predictions
-from inkfold.evaluation.scores import ACCURACY, Metric, compare_by
+from inkfold.evaluation.scores import ACCURACY, Metric
 from inkfold.pipeline.run_files import RunFiles
 
 
@@ -13,34 +10,6 @@ def common_metric(runs: Sequence[RunFiles]) -> Metric:
     """Return the metric that runs are compared by: their own where it is the same for all, else accuracy."""
     metrics = [Metric.of_run(run.metrics) for run in runs]
     return metrics[0] if len({*metrics}) == 1 else ACCURACY
-
-
-def metric_view(runs: Sequence[RunFiles], shared: Sequence[Predictions], letters: tuple[str, str]) -> dict[str, Any] | None:
-    """Gather the values and paired tests of several runs by the metric that all of them are measured by.
-
-    Args:
-        runs: Finished runs, in the page's order.
-        shared: Their predictions of the drawings that all predicted, in one order; empty where there are none.
-        letters: Letters of the two runs that the page compares in detail.
-
-    Returns:
-        The view; None where the metric is accuracy, which the page shows anyway.
-    """
-    metric = common_metric(runs)
-    if metric.is_accuracy:
-        return None
-    tests = [
-        {**compare_by(metric, shared[i], shared[j]), "first": ascii_uppercase[i], "second": ascii_uppercase[j]}
-        for i in range(len(shared))
-        for j in range(i + 1, len(shared))
-    ]
-    return {
-        **metric.as_json()["metric"],
-        "values": [None if run.evaluated_part is None else run.metrics[run.evaluated_part].get("metric") for run in runs],
-        "tests": tests,
-        "answer": next((test for test in tests if (test["first"], test["second"]) == letters), None),
-        "n": len(shared[0].probs) if shared else 0,
-    }
 
 
 def decision_note(run: RunFiles) -> str:

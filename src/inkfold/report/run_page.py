@@ -9,8 +9,9 @@ from inkfold.evaluation.intervals import interval_in_words
 from inkfold.evaluation.metrics import reliability_table
 from inkfold.evaluation.predictions import Predictions, is_worth_reporting
 from inkfold.pipeline.manifest import AUDIT
-from inkfold.pipeline.run_files import RunFiles, flat_recipe
+from inkfold.pipeline.run_files import RunFiles, flat_recipe, headline
 from inkfold.report.audit_section import audit_view, weakness_view
+from inkfold.report.doubts import open_and_folded
 from inkfold.report.html import duration, size, svg_markup
 from inkfold.report.ladder import evaluated_name, ladder_view
 from inkfold.report.metric_section import decision_note
@@ -46,6 +47,7 @@ def run_view(run: RunFiles, album: Album) -> dict[str, Any]:
         "evaluated": figures,
         "metric": run.metrics.get("metric"),
         "decision_note": decision_note(run),
+        "doubts": open_and_folded(run, figures),
         "seen": _seen_in_pretraining(run),
         "leaks": _leaks(run),
         "test": run.metrics.get("test"),
@@ -63,7 +65,6 @@ def run_view(run: RunFiles, album: Album) -> dict[str, Any]:
         "audit_command": f"inkfold audit {run.path}",
         "weakness_command": f"inkfold weakness {run.path}",
         "audit_note": "The audit is of other data." if (run.path / AUDIT).is_file() else "Not audited yet.",
-        "warnings": run.manifest["warnings"],
         "versions": _versions(run),
         "recipe": [*flat_recipe(run.recipe).items()],
     }
@@ -77,8 +78,19 @@ def run_view(run: RunFiles, album: Album) -> dict[str, Any]:
 
 
 def evaluation_view(run: RunFiles) -> dict[str, Any] | None:
-    """Take the figures of the part that a run is evaluated on, and its `name`; None where no true classes are known."""
-    return None if run.evaluated_part is None else {"name": evaluated_name(run), **run.metrics[run.evaluated_part]}
+    """Take the figures of the part that a run is evaluated on; None where no true classes are known.
+
+    Added are the part's `name`, and `kept`: where held-out drawings chose the epochs, `accuracy` is that of epochs which other
+    drawings chose, and `kept` the optimistic one of those that were kept; else None. `groups` is the effect of parting groups.
+    """
+    if run.evaluated_part is None:
+        return None
+    figures = run.metrics[run.evaluated_part]
+    own = {key: headline(figures)[key] for key in ("accuracy", "accuracy_ci95")}
+    kept = figures["accuracy"] if "nested" in figures else None
+    groups = run.metrics.get("groups") if run.evaluated_part == "out_of_fold" else None
+    interval = headline(figures).get("interval", figures.get("interval"))
+    return {"name": evaluated_name(run), **figures, **own, "kept": kept, "groups": groups, "interval": interval}
 
 
 def picture_notes(album: Album) -> list[str]:
