@@ -383,8 +383,16 @@ def print_search(summary: dict[str, Any], out: str) -> None:
         print(f"the weights of a backbone were trained on {share}: all accuracies are optimistic")
     counts = summary["trials"]
     print(f"{counts['complete']} trials, {counts['given_up']} given up early")
-    print("best values: " + (", ".join(f"{key}={value}" for key, value in summary["best"].items()) or "the recipe as it was"))
-    print(f"study: {out}\nrecipe: {out}/best.yaml")
+    values = ", ".join(f"{key}={value}" for key, value in summary["best"].items())
+    print(f"best values: {values or 'the recipe as it was'}")
+    print(f"study: {out}")
+    if summary["recommended"] == "best":
+        print(f"recipe: {out}/best.yaml")
+    elif values:
+        print("keep your recipe: the best trial is not distinguishably better on the drawings set aside")
+        print(f"the best trial's recipe: {out}/candidate.yaml")
+    else:
+        print("keep your recipe: no trial was better")
 
 
 def print_exported(files: "Sequence[Exported]") -> None:

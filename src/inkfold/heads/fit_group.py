@@ -3,7 +3,7 @@
 import logging
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 HELD_OUT_ROWS = 2048
-Report = Callable[[int, int, float], bool]  # a trial's number, epoch and held-out score -> whether it continues
 log = logging.getLogger("inkfold.heads")
 
 
@@ -40,6 +39,7 @@ class JobRecord:
         scores: The metric after each epoch, greater for better ones; likewise.
         tensors: The head's tensors; None before it is fitted, and if its trial diverged or was stopped.
         diverged: The epoch, from 0, in which a loss was not finite.
+        stopped: Whether it is fitted no further, as its trial was stopped.
     """
 
     job: HeadJob
@@ -50,6 +50,12 @@ class JobRecord:
     scores: list[float] = field(default_factory=list)
     tensors: dict[str, np.ndarray] | None = None
     diverged: int | None = None
+    stopped: bool = False
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether the head has epochs before it."""
+        return not self.stopped and self.diverged is None and len(self.held_out) < self.job.settings.epochs
 
 
 class Stopped(Exception):  # noqa: N818 - ends a thread after `stopping` was set; caught by no caller
@@ -64,8 +70,6 @@ class GroupTrainer:
         spec: Kind, widths and scaling that all of the heads have.
         jobs: The heads; those of one trial lie next to each other, and all have the same epochs and batch size.
         device: Where heads and features lie and are computed: a CPU or a GPU.
-        report: Called after each epoch but the last with each trial's number, epoch and held-out score, which is greater for
-            better ones; returns whether the trial continues. None lets all of them continue.
         metric: What the score is, and what chooses the best epoch.
     """
 
@@ -75,12 +79,12 @@ class GroupTrainer:
         spec: HeadSpec,
         jobs: Sequence[HeadJob],
         device: torch.device,
-        report: Report | None,
         metric: Metric = ACCURACY,
     ) -> None:
-        self.training_set, self.spec, self.device, self.report = training_set, spec, device, report
-        self.metric = metric
+        self.training_set, self.spec, self.device, self.metric = training_set, spec, device, metric
         self.records = [JobRecord(job) for job in jobs]
+        self._active, self._epoch = self.records, 0
+        self._heads: BatchedHeads | None = None
         self.settings = jobs[0].settings
         self.epochs = self.settings.epochs
         folds = {job.fold for job in jobs}
@@ -88,27 +92,42 @@ class GroupTrainer:
         self.stopping = threading.Event()
         self.steps = math.ceil(len(training_set.targets) / self.settings.batch_size)
 
-    def run(self, epoch_done: Callable[[], None]) -> list[JobRecord]:
-        """Fit the heads from the first epoch to the last.
+    def run(self, epoch_done: Callable[[], None], until: int | None = None) -> list[JobRecord]:
+        """Fit the heads from where they are to an epoch.
 
         Args:
             epoch_done: Called after each epoch, also where no head is left to fit.
+            until: Number of epochs that have been fitted when it returns; None fits the heads to their end.
 
         Returns:
             A record of each head, in the order of the jobs.
         """
-        heads = BatchedHeads(self.spec, [record.job for record in self.records], self.training_set, self.device)
-        active = self.records
-        for epoch in range(self.epochs):
-            if active:
-                self._train_epoch(heads, active, epoch)
-                self._evaluate(heads, active)
-                active = self._keep_active(heads, active, epoch)
+        if self._epoch == 0 and self._active:
+            self._heads = BatchedHeads(self.spec, [record.job for record in self._active], self.training_set, self.device)
+        end = self.epochs if until is None else min(until, self.epochs)
+        for epoch in range(self._epoch, end):
+            if self._heads is not None and self._active:
+                self._train_epoch(self._heads, self._active, epoch)
+                self._evaluate(self._heads, self._active)
+                self._keep_active(self._heads, epoch)
             epoch_done()
-        for i, record in enumerate(active):
-            if record.tensors is None:
-                record.tensors = heads.fitted([i])
+        self._epoch = max(self._epoch, end)
+        if self._epoch == self.epochs:
+            self._finish()
         return self.records
+
+    def stop(self, trials: Collection[int]) -> None:
+        """Fit no further the heads of the trials of these numbers, and drop what they were fitted to."""
+        for record in self._active:
+            record.stopped = record.stopped or record.job.trial in trials
+        self._drop(trials)
+
+    def _finish(self) -> None:
+        """Copy the heads that have no better epoch than the last, and free the memory of all."""
+        for i, record in enumerate(self._active):
+            if record.tensors is None and self._heads is not None:
+                record.tensors = self._heads.fitted([i])
+        self._heads = None
 
     def _train_epoch(self, heads: BatchedHeads, active: Sequence[JobRecord], epoch: int) -> None:
         training_set, batch = self.training_set, self.settings.batch_size
@@ -183,22 +202,25 @@ class GroupTrainer:
                 probs.append(torch.softmax(scores, -1).cpu().numpy())
         return losses, np.concatenate(right, axis=1)
 
-    def _keep_active(self, heads: BatchedHeads, active: list[JobRecord], epoch: int) -> list[JobRecord]:
-        """Copy heads that are the best so far, and drop the trials that diverged or are stopped."""
+    def _keep_active(self, heads: BatchedHeads, epoch: int) -> None:
+        """Copy heads that are the best so far, and drop the trials that diverged."""
         if self.settings.keep == "best":
-            for i, record in enumerate(active):
+            for i, record in enumerate(self._active):
                 counts = record.scores or [count for _, count in record.held_out]
                 if self.training_set.held_out_count(record.job.fold) and counts[-1] > max(counts[:-1], default=-math.inf):
                     record.tensors = heads.fitted([i])
-        dropped = {record.job.trial for record in active if self._has_diverged(record, epoch)}
-        trials = {record.job.trial for record in active}
-        dropped |= {trial for trial in trials - dropped if not self._continues(trial, active, epoch)}
-        kept = [i for i, record in enumerate(active) if record.job.trial not in dropped]
-        for record in active:
-            record.tensors = None if record.job.trial in dropped else record.tensors
-        if kept and len(kept) < len(active):
-            heads.keep(kept)
-        return [active[i] for i in kept]
+        self._drop({record.job.trial for record in self._active if self._has_diverged(record, epoch)})
+
+    def _drop(self, trials: Collection[int]) -> None:
+        kept = [i for i, record in enumerate(self._active) if record.job.trial not in trials]
+        for record in self._active:
+            record.tensors = None if record.job.trial in trials else record.tensors
+        if len(kept) < len(self._active) and self._heads is not None:
+            if kept:
+                self._heads.keep(kept)
+            else:
+                self._heads = None
+        self._active = [self._active[i] for i in kept]
 
     def _has_diverged(self, record: JobRecord, epoch: int) -> bool:
         if math.isfinite(record.losses[-1][0]) and math.isfinite(record.held_out[-1][0]):
@@ -207,12 +229,6 @@ class GroupTrainer:
         job = record.job
         log.info("trial %d diverged in epoch %d of fold %d, at the rate %g", job.trial, epoch + 1, job.fold, job.settings.lr)
         return True
-
-    def _continues(self, trial: int, active: Sequence[JobRecord], epoch: int) -> bool:
-        if self.report is None or epoch == self.epochs - 1:
-            return True
-        own = [record for record in active if record.job.trial == trial]
-        return self.report(trial, epoch, held_out_score(self.training_set, own, self.metric))
 
     def _tensor(self, features: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(features).to(self.device, torch.float32)

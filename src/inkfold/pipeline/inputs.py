@@ -1,7 +1,7 @@
 """Puts together what heads are trained on and predict: decoded drawings, features under every view, folds."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -70,7 +70,13 @@ class TrainingInputs:
 
 
 def prepare_inputs(
-    plan: TrainingPlan, read: ReadData, cost: Cost, progress: Progress, *, compare_readings: bool = True
+    plan: TrainingPlan,
+    read: ReadData,
+    cost: Cost,
+    progress: Progress,
+    *,
+    compare_readings: bool = True,
+    compared: Callable[[Prepared], Bool[np.ndarray, " n"]] | None = None,
 ) -> TrainingInputs:
     """Decode the drawings, and compute their features under all views that a plan needs.
 
@@ -84,6 +90,7 @@ def prepare_inputs(
         progress: Called as each stage advances.
         compare_readings: Whether what the recipe leaves open of how pages are read is decided by comparing; otherwise pages are
             cropped to the ink, and photographed ones are flattened.
+        compared: Returns True for the training drawings on which that is decided; None decides it on all of them.
 
     Returns:
         The drawings and their features, which are in the bank.
@@ -114,7 +121,8 @@ def prepare_inputs(
 
     reading = None
     if compare_readings and "auto" in (recipe.image.resize, recipe.image.paper):
-        reading = choose_reading(plan, prepared, cost, progress)
+        usable = None if compared is None else compared(prepared)
+        reading = choose_reading(plan, prepared, cost, progress, usable)
         if reading.image != extractor.image:
             plan = replace(plan, extractor=replace(extractor, image=reading.image))
             extractor = plan.extractor

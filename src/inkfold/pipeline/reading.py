@@ -48,7 +48,13 @@ class Reading:
     about: dict[str, Any]
 
 
-def choose_reading(plan: TrainingPlan, prepared: Prepared, cost: Cost, progress: Progress) -> Reading:
+def choose_reading(
+    plan: TrainingPlan,
+    prepared: Prepared,
+    cost: Cost,
+    progress: Progress,
+    usable: Bool[np.ndarray, " n"] | None = None,
+) -> Reading:
     """Choose what the recipe leaves open of how pages are read.
 
     The drawings are cropped to their ink, and photographed paper is flattened, unless the training drawings are recognised
@@ -60,12 +66,14 @@ def choose_reading(plan: TrainingPlan, prepared: Prepared, cost: Cost, progress:
         prepared: The training drawings, with their groups and with those that the backbone was pretrained on marked.
         cost: Forward passes and seconds are added to it.
         progress: Called as features are computed.
+        usable: True for the training drawings on which it is chosen; None chooses on all of them.
 
     Returns:
         The image options and the record of the choice.
     """
     image = plan.extractor.image
-    records = plan.extractor.statistics().read(prepared.digests)
+    rows = np.arange(len(prepared.rows)) if usable is None else np.flatnonzero(usable)
+    records = plan.extractor.statistics().read(prepared.digests[rows])
     taken = records["photographed"] > 0  # whose ink is not known before they are flattened
     filled, photographed = float(np.mean((ink_fill(records) >= FILLED) & ~taken)), float(np.mean(taken))
     others = {}
@@ -74,7 +82,7 @@ def choose_reading(plan: TrainingPlan, prepared: Prepared, cost: Cost, progress:
     if plan.recipe.image.paper == "auto" and photographed >= PHOTOGRAPHED_SHARE:
         others["image.paper=keep"] = image.model_copy(update={"paper": "keep"})
     with cost.timed("reading"):
-        compared = _compare(plan, others, prepared, cost, progress) if others else {}
+        compared = _compare(plan, others, prepared, rows, cost=cost, progress=progress) if others else {}
     better = {name: row for name, row in compared.items() if row["distinguishable"] and row["difference"] > 0}
     for name in better:
         key = name.partition("=")[0].removeprefix("image.")
@@ -91,10 +99,16 @@ def choose_reading(plan: TrainingPlan, prepared: Prepared, cost: Cost, progress:
 
 
 def _compare(
-    plan: TrainingPlan, others: Mapping[str, ImageOptions], prepared: Prepared, cost: Cost, progress: Progress
+    plan: TrainingPlan,
+    others: Mapping[str, ImageOptions],
+    prepared: Prepared,
+    usable: Int64[np.ndarray, " usable"],
+    *,
+    cost: Cost,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Compare other ways of reading with the plan's: accuracy out of fold on some of the drawings, none of them seen before."""
-    rows = _compared_rows(prepared)
+    rows = _compared_rows(prepared, usable)
     parts = _parts(plan, prepared, rows)
     if parts is None:
         return {}
@@ -112,11 +126,11 @@ def _compare(
     return compared
 
 
-def _compared_rows(prepared: Prepared) -> Int64[np.ndarray, " rows"]:
+def _compared_rows(prepared: Prepared, usable: Int64[np.ndarray, " usable"]) -> Int64[np.ndarray, " rows"]:
     """Choose the drawings that are compared, by their digests: a backbone's own pretraining drawings only in need."""
-    rows = np.arange(len(prepared.rows))
-    if prepared.seen is not None and int((~prepared.seen).sum()) >= FEWEST_COMPARED:
-        rows = rows[~prepared.seen]
+    rows = usable
+    if prepared.seen is not None and int((~prepared.seen[rows]).sum()) >= FEWEST_COMPARED:
+        rows = rows[~prepared.seen[rows]]
     chosen: np.ndarray = np.sort(rows[np.argsort(prepared.digests[rows], kind="stable")[:MOST_COMPARED]])
     return chosen
 
@@ -151,7 +165,8 @@ def _rightly_predicted(
     settings = TrainHeadSettings()
     settings = settings.model_copy(update={"precision": choose_precision(settings.precision, plan.device)})
     trial = Trial(HeadSpec(), settings)
-    [fitted] = fit_trials(TrainingSet(features, targets, folds, classes, plan.recipe.seed), [trial], device=plan.device)
+    training_set = TrainingSet(features, targets, folds, classes, plan.recipe.seed)
+    [fitted] = fit_trials(training_set, [trial], device=plan.device, threads_per_group=1)
     assert fitted.heads is not None
     right = np.zeros(len(rows), bool)
     for place, fold in enumerate(fitted.folds):

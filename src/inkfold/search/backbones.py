@@ -329,7 +329,8 @@ def _cross_validate(plan: TrainingPlan, read: ReadData, cost: Cost, progress: Pr
 
     inputs = prepare_inputs(plan, read, cost, progress, compare_readings=False)
     folds = assign_to_folds(plan.recipe, inputs.prepared)
-    [fitted] = fit_trials(build_training_set(inputs, folds), [plan.trial], device=plan.device, progress=progress)
+    training_set = build_training_set(inputs, folds)
+    [fitted] = fit_trials(training_set, [plan.trial], device=plan.device, threads_per_group=1, progress=progress)
     if fitted.heads is None:
         raise RecipeError(f"train_head.lr: with {plan.recipe.train_head.lr:g} the head's training diverged. Lower it.")
     features = shared_features(inputs.features, None, folds)
