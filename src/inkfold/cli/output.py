@@ -26,7 +26,7 @@ def print_run(run: "Run | Ensemble", *, was_finished: bool = False) -> None:
     metrics, files, rows = run.metrics, run.files, []
     if "out_of_fold" in metrics:
         rows += [("out of fold" if metrics["split"] == "kfold" else "held out", *_figures(metrics["out_of_fold"]))]
-        rows += [(f"  fold {fold['fold']}", *_figures(fold)) for fold in metrics["folds"]]
+        rows += [(_fold_name(fold), *_figures(fold)) for fold in metrics["folds"]]
     rows += [("test", *_figures(metrics["test"]))] if "test" in metrics else []
     if rows:
         print_table("", ("", "drawings", "accuracy (95 %)", "top-5 (95 %)", "macro recall", "nll", "ece"), rows)
@@ -34,6 +34,7 @@ def print_run(run: "Run | Ensemble", *, was_finished: bool = False) -> None:
         _print_vote(files.vote)
     if files.curve is not None:
         _print_curve(files.curve, metrics)
+    _print_split_groups(metrics.get("groups"))
     _print_split_duplicates(metrics.get("duplicates"))
     skipped = {name: count for name, count in metrics["data"]["skipped"].items() if count}
     if skipped:
@@ -49,6 +50,10 @@ def print_run(run: "Run | Ensemble", *, was_finished: bool = False) -> None:
     work = f"{cost['forwards']} forwards, {cost['forwards_cached']} from the bank{_trained(cost)}"
     print(f"{work}; {cost['seconds']['total']:.1f} s ({seconds})" + ("" if peak is None else f"; peak {peak / 2**20:.0f} MiB"))
     _print_places(run.path, files.submission_summary)
+
+
+def _fold_name(fold: dict[str, Any]) -> str:
+    return f"  fold {fold['fold']}" + (f", {fold['purged']} copies left out" if fold.get("purged") else "")
 
 
 def _print_places(path: Path, submission_summary: str | None) -> None:
@@ -282,6 +287,19 @@ def _print_labels(labels: dict[str, Any]) -> None:
     for pair in labels["confused"][:SHOWN]:
         print(f"  {pair['first']!r} and {pair['second']!r}: {_share(pair, 'accuracy')} right between the two, of {pair['n']}")
     print(f"highest accuracy to expect: {labels['ceiling']['accuracy']:.3f}, if {labels['ceiling']['assumption']}")
+
+
+def _print_split_groups(effect: dict[str, Any] | None) -> None:
+    """Print which groups stay in one fold, and how optimistic folds would be that split them; None where there are none."""
+    if effect is None:
+        return
+    kept = f"groups: each of {effect['groups']:,} stays in one fold, by `{effect['key']}`"
+    kept += ", which names suggest (`folds.group_pattern=none` declines)" if effect["proposed"] else ""
+    print(
+        kept
+        if "parted" not in effect
+        else f"{kept}; folds that split them would give {_instead(effect, 'accuracy')}: {_difference(effect)}"
+    )
 
 
 def _print_split_duplicates(effect: dict[str, Any] | None) -> None:

@@ -242,9 +242,9 @@ def _fitted(training_set: TrainingSet, trial: Trial, records: Sequence[JobRecord
 def _computed(training_set: TrainingSet, spec: HeadSpec) -> FittedHeads:
     """Compute a head that needs no training steps, in every fold."""
     features, targets, folds = training_set.features, training_set.targets, training_set.folds
-    heads = compute_heads(spec, features, targets, folds, training_set.num_classes)
+    heads = compute_heads(spec, features, targets, folds.trained_on, training_set.num_classes)
     right = np.concatenate(
-        [head_probs(heads, spec, features[~own], fold).argmax(1) == targets[~own] for fold, own in enumerate(folds)]
+        [head_probs(heads, spec, features[own], fold).argmax(1) == targets[own] for fold, own in enumerate(folds.held_out)]
     )
     accuracy = float(right.mean()) if len(right) else math.nan
     return FittedHeads(spec, tuple(range(len(folds))), heads, held_out_accuracy=accuracy)

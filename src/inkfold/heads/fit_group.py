@@ -118,7 +118,7 @@ class GroupTrainer:
         """Leave out drawings that no head is trained on, where all are of one fold; one stays, so that a step is a step."""
         if self.fold is None:
             return None
-        used = np.flatnonzero(self.training_set.folds[self.fold][rows])
+        used = np.flatnonzero(self.training_set.folds.trained_on[self.fold][rows])
         return used if len(used) else np.zeros(1, np.int64)
 
     @torch.no_grad()
@@ -134,7 +134,7 @@ class GroupTrainer:
 
     def _held_out_predictions(self, heads: BatchedHeads, fold: int, own_heads: list[int]) -> tuple[np.ndarray, np.ndarray]:
         """Return each head's sum of losses (heads) and which drawings it predicts rightly (heads, rows)."""
-        rows = np.flatnonzero(~self.training_set.folds[fold])
+        rows = np.flatnonzero(self.training_set.folds.held_out[fold])
         losses, right = np.zeros(len(own_heads)), [np.zeros((len(own_heads), 0), bool)]
         for start in range(0, len(rows), HELD_OUT_ROWS):
             part = rows[start : start + HELD_OUT_ROWS]

@@ -9,6 +9,7 @@ import numpy as np
 
 from inkfold.augment.curriculum import Curriculum
 from inkfold.config.recipe import Recipe
+from inkfold.data.splits import Folds
 from inkfold.data.types import Dataset
 from inkfold.evaluation.metrics import mcnemar, measure, paired_difference, wilson_interval
 from inkfold.evaluation.predictions import (
@@ -35,7 +36,7 @@ class Results:
     """The fitted heads of a run, and their predictions.
 
     Attributes:
-        num_folds: How many folds were trained: 1 for a holdout.
+        folds: What each fold was trained on, and what it held out; a single one for a holdout.
         fitted: The heads of all folds, with their training curve.
         out_of_fold: Predictions of each drawing by the fold that held it out.
         test: Predictions of the test drawings; None without a test table.
@@ -43,11 +44,12 @@ class Results:
         frozen: Out-of-fold predictions of the heads on the frozen backbone, without test-time views; None if nothing was
             fine-tuned.
         finetuned: The fine-tuned folds; None if nothing was fine-tuned.
-        split_apart: Out-of-fold predictions with folds that split copies of a drawing apart; None if they would split none.
+        split_apart: Out-of-fold predictions with folds that split groups apart, or copies where there are no groups; None if
+            they would split none.
         reading: How pages are read, and why, as `Reading.about`; None where the recipe leaves nothing of it open.
     """
 
-    num_folds: int
+    folds: Folds
     fitted: "FittedHeads"
     out_of_fold: Predictions
     test: Predictions | None
@@ -81,7 +83,7 @@ def write_results(out: Path, recipe: Recipe, curriculum: Curriculum, prepared: P
     write_events(out / EVENTS, curve)
     files = [HEADS, OUT_OF_FOLD, METRICS, CURVE, EVENTS]
     if results.finetuned is not None:
-        files += [FOLD_EVENTS.format(fold) for fold in range(results.num_folds)]
+        files += [FOLD_EVENTS.format(fold) for fold in range(len(results.folds))]
     if test is None:
         return files
     test.save(out / TEST)
@@ -129,7 +131,7 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
         },
         "split": recipe.folds.split,
         "out_of_fold": measure(out_of_fold.probs, out_of_fold.targets, out_of_fold.class_names),
-        "folds": _fold_metrics(out_of_fold, results.num_folds, len(prepared.rows)),
+        "folds": _fold_metrics(out_of_fold, results.folds),
     }
     if results.reading is not None:
         metrics["reading"] = dict(results.reading)
@@ -138,7 +140,10 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
     if results.without_tta is not None:
         metrics["tta"] = {"views": list(recipe.tta), **_gain(results.without_tta, out_of_fold)}
     if results.split_apart is not None:
-        metrics["duplicates"] = _optimism_of_copies(prepared, out_of_fold, results.split_apart)
+        name = "duplicates" if prepared.named_groups is None else "groups"
+        metrics[name] = _optimism_of_splitting(prepared, out_of_fold, results.split_apart)
+    if (grouping := prepared.read.dataset.grouping) is not None:
+        metrics["groups"] = {**grouping.as_json(prepared.named_groups), **metrics.get("groups", {})}
     if (seen := measure_seen(out_of_fold)) is not None:
         metrics["learnt_by_backbone"] = seen
     if results.frozen is not None and results.finetuned is not None:
@@ -148,16 +153,18 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
     return metrics
 
 
-def _fold_metrics(out_of_fold: Predictions, num_folds: int, num_drawings: int) -> list[dict[str, Any]]:
+def _fold_metrics(out_of_fold: Predictions, folds: Folds) -> list[dict[str, Any]]:
     """Measure each fold that held a drawing out."""
     assert out_of_fold.targets is not None
     assert out_of_fold.folds is not None
     metrics = []
-    for fold in range(num_folds):
+    purged = folds.purged.tolist()
+    for fold, trained_on in enumerate(folds.trained_on):
         rows = out_of_fold.folds == fold
         if rows.any():
             figures = measure(out_of_fold.probs[rows], out_of_fold.targets[rows])
-            metrics.append({"fold": fold, "n_train": int(num_drawings - rows.sum()), **figures})
+            left_out = {"purged": purged[fold]} if any(purged) else {}
+            metrics.append({"fold": fold, "n_train": int(trained_on.sum()), **left_out, **figures})
     return metrics
 
 
@@ -193,10 +200,10 @@ def _gain_of_finetuning(frozen: Predictions, finetuned: Predictions, folds: "Fin
     return figures
 
 
-def _optimism_of_copies(prepared: Prepared, grouped: Predictions, split_apart: Predictions) -> dict[str, Any]:
-    """Measure how optimistic folds are that split copies apart: over all drawings, and over the copies alone."""
-    assert prepared.duplicates is not None
-    groups = prepared.duplicates[np.argsort(prepared.rows)]  # in the predictions' order
+def _optimism_of_splitting(prepared: Prepared, grouped: Predictions, split_apart: Predictions) -> dict[str, Any]:
+    """Measure how optimistic folds are that split groups, or copies, apart: over all drawings, and over those in groups."""
+    assert prepared.groups is not None
+    _, groups = np.unique(prepared.groups[np.argsort(prepared.rows)], return_inverse=True)  # in the predictions' order
     copied = np.bincount(groups, minlength=len(groups))[groups] > 1
     figures: dict[str, Any] = {"groups": len(np.unique(groups[copied])), "drawings": int(copied.sum())}
     correct = {"parted": split_apart.preds == grouped.targets, "grouped": grouped.preds == grouped.targets}

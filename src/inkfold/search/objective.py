@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from inkfold.config.recipe import Recipe
-from inkfold.data.splits import assign_folds
+from inkfold.data.splits import Folds, assign_folds
 from inkfold.errors import DataError
 from inkfold.evaluation.metrics import paired_difference, wilson_interval
 from inkfold.evaluation.predictions import is_worth_reporting
@@ -75,8 +75,9 @@ class Objective:
         self._inputs: dict[str, TrainingInputs] = {}
         prepared = self._inputs_of(recipe).prepared
         self.aside: Bool[np.ndarray, " n"] = _set_aside(recipe, prepared)
-        self._folds = _folds_of(recipe, prepared, ~self.aside)
-        log.info("%d drawings are set aside, %d searched on", self.aside.sum(), (~self.aside).sum())
+        self._rest = prepared.copies.leave_out(self.aside[None], recipe.folds.k, prepared.targets).trained_on[0]
+        self._folds = _folds_of(recipe, prepared, self._rest)
+        log.info("%d drawings are set aside, %d searched on", self.aside.sum(), self._rest.sum())
 
     def evaluate_trials(self, candidates: Sequence[Candidate], report: "Report") -> list["FittedHeads"]:
         """Cross-validate candidates on the drawings that are searched on, and return the fitted heads in their order.
@@ -88,7 +89,7 @@ class Objective:
         results: dict[int, FittedHeads] = {}
         for indices in self._by_features(candidates):
             first = candidates[indices[0]].recipe
-            training_set = _only(build_training_set(self._inputs_of(first), self._folds), ~self.aside)
+            training_set = _only(build_training_set(self._inputs_of(first), self._folds), self._rest)
             fitted = self._fit(training_set, [candidates[i].recipe for i in indices], _report_for(indices, report))
             results |= dict(zip(indices, fitted, strict=True))
         return [results[i] for i in range(len(candidates))]
@@ -101,9 +102,9 @@ class Objective:
         """
         recipe, inputs = candidate.recipe, self._inputs_of(candidate.recipe)
         if recipe.train_head.keep == "best":
-            training_set = _only(build_training_set(inputs, self._folds), ~self.aside)
+            training_set = _only(build_training_set(inputs, self._folds), self._rest)
         else:
-            training_set = build_training_set(inputs, ~self.aside[None])
+            training_set = build_training_set(inputs, Folds(self._rest[None], self.aside[None]))
         [fitted] = self._fit(training_set, [recipe], None)
         if fitted.heads is None:
             return np.zeros(int(self.aside.sum()), bool)
@@ -175,7 +176,7 @@ def _set_aside(recipe: Recipe, prepared: Prepared) -> Bool[np.ndarray, " n"]:
     else:
         wanted = recipe.tune.judge_fraction
         share = Fraction(wanted).limit_denominator(MOST_PARTS) or Fraction(1, round(1 / wanted))
-        parts = assign_folds(prepared.targets, prepared.digests, share.denominator, recipe.seed, prepared.groups)
+        parts = assign_folds(prepared.targets, prepared.digests, share.denominator, recipe.seed, prepared.units(recipe.folds.k))
         aside = parts < share.numerator
     if not aside.any() or aside.all():
         what = "all drawings would be" if aside.any() else "no drawing would be"
@@ -186,13 +187,14 @@ def _set_aside(recipe: Recipe, prepared: Prepared) -> Bool[np.ndarray, " n"]:
     return aside
 
 
-def _folds_of(recipe: Recipe, prepared: Prepared, rest: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, "folds rest"]:
+def _folds_of(recipe: Recipe, prepared: Prepared, rest: Bool[np.ndarray, " n"]) -> Folds:
     """Divide the drawings that are searched on; `holdout` holds out one part, unless val/ is what is set aside."""
-    k, rest_groups = recipe.folds.k, None if prepared.groups is None else prepared.groups[rest]
-    parts = assign_folds(prepared.targets[rest], prepared.digests[rest], k, recipe.seed, rest_groups)
+    k = recipe.folds.k
+    parts = assign_folds(prepared.targets[rest], prepared.digests[rest], k, recipe.seed, prepared.units(k)[rest])
     single = recipe.folds.split == "holdout" and prepared.read.dataset.train.given_val is None
-    folds = np.stack([parts != fold for fold in range(1 if single else k)])
-    empty = [fold for fold, trained_on in enumerate(folds) if trained_on.all() or not trained_on.any()]
+    held_out = np.stack([parts == fold for fold in range(1 if single else k)])
+    folds = prepared.copies.select(rest).leave_out(held_out, k, prepared.targets[rest])
+    empty = [fold for fold in range(len(folds)) if not (folds.held_out[fold].any() and folds.trained_on[fold].any())]
     if empty:
         raise DataError(
             f"{prepared.read.dataset.root}: of {len(parts)} drawings to search on, fold {empty[0]} of {k} would hold out none "
