@@ -32,7 +32,7 @@ def print_run(run: "Run | Ensemble", *, was_finished: bool = False) -> None:
             rows += [(f"{name}, chosen on others", str(figures["n"]), _share(nested, "accuracy"), *[""] * 4)]
             name = "  as kept (optimistic)"
         rows += [(name, *_figures(figures)), *_without_copies(figures)]
-        rows += [(f"  fold {fold['fold']}", *_figures(fold)) for fold in metrics["folds"]]
+        rows += [(_fold_name(fold), *_figures(fold)) for fold in metrics["folds"]]
     if "test" in metrics:
         rows += [("test", *_figures(metrics["test"])), *_without_copies(metrics["test"])]
     if rows:
@@ -44,6 +44,7 @@ def print_run(run: "Run | Ensemble", *, was_finished: bool = False) -> None:
         _print_vote(files.vote)
     if files.curve is not None:
         _print_curve(files.curve, metrics)
+    _print_split_groups(metrics.get("groups"))
     _print_split_duplicates(metrics.get("duplicates"))
     skipped = {name: count for name, count in metrics["data"]["skipped"].items() if count}
     if skipped:
@@ -84,6 +85,10 @@ def _print_intervals(parts: Mapping[str, Mapping[str, Any]]) -> None:
     for name, figures in parts.items():
         if words := interval_in_words(figures):
             print(f"intervals of {name}: {words}")
+
+
+def _fold_name(fold: dict[str, Any]) -> str:
+    return f"  fold {fold['fold']}" + (f", {fold['purged']} copies left out" if fold.get("purged") else "")
 
 
 def _print_places(path: Path, submission_summary: str | None) -> None:
@@ -354,6 +359,19 @@ def _print_labels(labels: dict[str, Any]) -> None:
     for pair in labels["confused"][:SHOWN]:
         print(f"  {pair['first']!r} and {pair['second']!r}: {_share(pair, 'accuracy')} right between the two, of {pair['n']}")
     print(f"highest accuracy to expect: {labels['ceiling']['accuracy']:.3f}, if {labels['ceiling']['assumption']}")
+
+
+def _print_split_groups(effect: dict[str, Any] | None) -> None:
+    """Print which groups stay in one fold, and how optimistic folds would be that split them; None where there are none."""
+    if effect is None:
+        return
+    kept = f"groups: each of {effect['groups']:,} stays in one fold, by `{effect['key']}`"
+    kept += ", which names suggest (`folds.group_pattern=none` declines)" if effect["proposed"] else ""
+    print(
+        kept
+        if "parted" not in effect
+        else f"{kept}; folds that split them would give {_instead(effect, 'accuracy')}: {_difference(effect)}"
+    )
 
 
 def _print_split_duplicates(effect: dict[str, Any] | None) -> None:

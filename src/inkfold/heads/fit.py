@@ -343,9 +343,9 @@ def _score(training_set: TrainingSet, records: Sequence[JobRecord], selection: E
 def _computed(training_set: TrainingSet, spec: HeadSpec, metric: Metric) -> FittedHeads:
     """Compute a head that needs no training steps, in every fold."""
     features, targets, folds = training_set.features, training_set.targets, training_set.folds
-    heads = compute_heads(spec, features, targets, folds, training_set.num_classes)
-    probs = np.concatenate([head_probs(heads, spec, features[~own], fold) for fold, own in enumerate(folds)])
-    held_out = np.concatenate([targets[~own] for own in folds])
+    heads = compute_heads(spec, features, targets, folds.trained_on, training_set.num_classes)
+    probs = np.concatenate([head_probs(heads, spec, features[own], fold) for fold, own in enumerate(folds.held_out)])
+    held_out = np.concatenate([targets[own] for own in folds.held_out])
     accuracy = float((probs.argmax(1) == held_out).mean()) if len(held_out) else math.nan
     score = None if metric.is_accuracy or not len(held_out) else metric.signed(metric.score(probs, held_out))
     return FittedHeads(spec, tuple(range(len(folds))), heads, held_out_accuracy=accuracy, held_out_score=score)

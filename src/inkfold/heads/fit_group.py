@@ -155,7 +155,7 @@ class GroupTrainer:
         """Leave out drawings that no head is trained on, where all are of one fold; one stays, so that a step is a step."""
         if self.fold is None:
             return None
-        used = np.flatnonzero(self.training_set.folds[self.fold][rows])
+        used = np.flatnonzero(self.training_set.folds.trained_on[self.fold][rows])
         return used if len(used) else np.zeros(1, np.int64)
 
     @torch.no_grad()
@@ -174,7 +174,7 @@ class GroupTrainer:
 
     def _score(self, fold: int, records: Sequence[JobRecord], probs: np.ndarray) -> None:
         """Measure each head's held-out predictions (heads, rows, classes) by the metric."""
-        targets = self.training_set.targets[~self.training_set.folds[fold]]
+        targets = self.training_set.targets[self.training_set.folds.held_out[fold]]
         for record, own in zip(records, probs, strict=True):
             statistics = self.metric.statistics(own, targets)
             if self.settings.keep != "best":
@@ -189,7 +189,7 @@ class GroupTrainer:
 
         Their class probabilities are added to `probs`, part by part.
         """
-        rows = np.flatnonzero(~self.training_set.folds[fold])
+        rows = np.flatnonzero(self.training_set.folds.held_out[fold])
         losses, right = np.zeros(len(own_heads)), [np.zeros((len(own_heads), 0), bool)]
         for start in range(0, len(rows), HELD_OUT_ROWS):
             part = rows[start : start + HELD_OUT_ROWS]

@@ -139,7 +139,7 @@ def _parts(plan: TrainingPlan, prepared: Prepared, rows: Int64[np.ndarray, " row
     """Divide the compared drawings into parts by their groups; None where there are too few to compare anything."""
     if len(rows) < FEWEST_COMPARED or len(np.unique(prepared.targets[rows])) < 2:
         return None
-    groups = None if prepared.groups is None else prepared.groups[rows]
+    groups = prepared.units(COMPARED_FOLDS)[rows]
     parts = assign_folds(prepared.targets[rows], prepared.digests[rows], COMPARED_FOLDS, plan.recipe.seed, groups)
     return parts if len(np.unique(parts)) == COMPARED_FOLDS else None
 
@@ -160,7 +160,8 @@ def _rightly_predicted(
     from inkfold.models.backbone import choose_precision  # noqa: PLC0415 - torch takes a second
 
     features = extractor.extract(prepared.digests[rows], cost, progress).read(IDENTITY)
-    folds = np.stack([parts != part for part in range(COMPARED_FOLDS)])
+    held_out_in = np.stack([parts == part for part in range(COMPARED_FOLDS)])
+    folds = prepared.copies.select(rows).leave_out(held_out_in, COMPARED_FOLDS, prepared.targets[rows])
     targets, classes = prepared.targets[rows], len(prepared.read.dataset.class_names)
     settings = TrainHeadSettings()
     settings = settings.model_copy(update={"precision": choose_precision(settings.precision, plan.device)})
@@ -170,7 +171,7 @@ def _rightly_predicted(
     assert fitted.heads is not None
     right = np.zeros(len(rows), bool)
     for place, fold in enumerate(fitted.folds):
-        held_out = ~folds[fold]
+        held_out = folds.held_out[fold]
         probs = mean_probs(fitted.heads, fitted.spec, features[held_out], [place])
         right[held_out] = probs.argmax(1) == targets[held_out]
     return right

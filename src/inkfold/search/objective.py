@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from inkfold.config.recipe import Recipe
-from inkfold.data.splits import assign_folds
+from inkfold.data.splits import Folds, assign_folds
 from inkfold.errors import DataError
 from inkfold.evaluation.intervals import accuracy_figures
 from inkfold.evaluation.paired import paired_difference
@@ -76,8 +76,9 @@ class Objective:
         self._inputs: dict[str, TrainingInputs] = {}
         prepared = self._inputs_of(recipe).prepared
         self.aside: Bool[np.ndarray, " n"] = _set_aside(recipe, prepared)
-        self._folds = _folds_of(recipe, prepared, ~self.aside)
-        log.info("%d drawings are set aside, %d searched on", self.aside.sum(), (~self.aside).sum())
+        self._rest = prepared.copies.leave_out(self.aside[None], recipe.folds.k, prepared.targets).trained_on[0]
+        self._folds = _folds_of(recipe, prepared, self._rest)
+        log.info("%d drawings are set aside, %d searched on", self.aside.sum(), self._rest.sum())
 
     def evaluate_trials(self, candidates: Sequence[Candidate], halving: Halving | None = None) -> list["FittedHeads"]:
         """Cross-validate candidates on the drawings that are searched on, and return the fitted heads in their order.
@@ -108,7 +109,7 @@ class Objective:
         if recipe.train_head.keep == "best":
             training_set = self._searched_on(recipe)
         else:
-            training_set = build_training_set(inputs, ~self.aside[None])
+            training_set = build_training_set(inputs, Folds(self._rest[None], self.aside[None]))
         fitting = self._fit(training_set, [recipe])
         fitting.run()
         [fitted] = fitting.fitted()
@@ -183,7 +184,7 @@ class Objective:
         return list(groups.values())
 
     def _searched_on(self, recipe: Recipe) -> "TrainingSet":
-        return _only(build_training_set(self._inputs_of(recipe), self._folds), ~self.aside)
+        return _only(build_training_set(self._inputs_of(recipe), self._folds), self._rest)
 
     def _inputs_of(self, recipe: Recipe) -> TrainingInputs:
         key = _features_key(recipe)
@@ -220,7 +221,7 @@ def _set_aside(recipe: Recipe, prepared: Prepared) -> Bool[np.ndarray, " n"]:
     else:
         wanted = recipe.tune.judge_fraction
         share = Fraction(wanted).limit_denominator(MOST_PARTS) or Fraction(1, round(1 / wanted))
-        parts = assign_folds(prepared.targets, prepared.digests, share.denominator, recipe.seed, prepared.groups)
+        parts = assign_folds(prepared.targets, prepared.digests, share.denominator, recipe.seed, prepared.units(recipe.folds.k))
         aside = parts < share.numerator
     if not aside.any() or aside.all():
         what = "all drawings would be" if aside.any() else "no drawing would be"
@@ -231,13 +232,14 @@ def _set_aside(recipe: Recipe, prepared: Prepared) -> Bool[np.ndarray, " n"]:
     return aside
 
 
-def _folds_of(recipe: Recipe, prepared: Prepared, rest: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, "folds rest"]:
+def _folds_of(recipe: Recipe, prepared: Prepared, rest: Bool[np.ndarray, " n"]) -> Folds:
     """Divide the drawings that are searched on; `holdout` holds out one part, unless val/ is what is set aside."""
-    k, rest_groups = recipe.folds.k, None if prepared.groups is None else prepared.groups[rest]
-    parts = assign_folds(prepared.targets[rest], prepared.digests[rest], k, recipe.seed, rest_groups)
+    k = recipe.folds.k
+    parts = assign_folds(prepared.targets[rest], prepared.digests[rest], k, recipe.seed, prepared.units(k)[rest])
     single = recipe.folds.split == "holdout" and prepared.read.dataset.train.given_val is None
-    folds = np.stack([parts != fold for fold in range(1 if single else k)])
-    empty = [fold for fold, trained_on in enumerate(folds) if trained_on.all() or not trained_on.any()]
+    held_out = np.stack([parts == fold for fold in range(1 if single else k)])
+    folds = prepared.copies.select(rest).leave_out(held_out, k, prepared.targets[rest])
+    empty = [fold for fold in range(len(folds)) if not (folds.held_out[fold].any() and folds.trained_on[fold].any())]
     if empty:
         raise DataError(
             f"{prepared.read.dataset.root}: of {len(parts)} drawings to search on, fold {empty[0]} of {k} would hold out none "
