@@ -341,7 +341,7 @@ def _origin(
     head, values = "(?:^|/)([^/]+)", list(rests)
     figures = names.figures(values)
     pages = bool(distinct) and {*words_of(min(distinct))} <= PAGE_WORDS and role is not None
-    if figures is not None and figures.crossing > RESTARTED and not pages and len({*rests}) == len({*ids}):
+    if (figures is None or figures.crossing > RESTARTED) and not pages and len({*rests}) == len({*ids}):
         # The numbers start anew in each class.
         head, values = "^(.+)", ["/".join([*own, rest]) if rest else "" for own, rest in zip(names.folders, rests, strict=True)]
         figures = names.figures(values)

@@ -36,7 +36,7 @@ class Results:
     """The fitted heads of a run, and their predictions.
 
     Attributes:
-        folds: What each fold was trained on, and what it held out; a single one for a holdout.
+        num_folds: How many folds were trained: 1 for a holdout.
         fitted: The heads of all folds, with their training curve.
         out_of_fold: Predictions of each drawing by the fold that held it out.
         test: Predictions of the test drawings; None without a test table.
@@ -47,9 +47,10 @@ class Results:
         split_apart: Out-of-fold predictions with folds that split groups apart, or copies where there are no groups; None if
             they would split none.
         reading: How pages are read, and why, as `Reading.about`; None where the recipe leaves nothing of it open.
+        folds: What each fold was trained on, and what it held out; None where nothing was left out of training.
     """
 
-    folds: Folds
+    num_folds: int
     fitted: "FittedHeads"
     out_of_fold: Predictions
     test: Predictions | None
@@ -58,6 +59,7 @@ class Results:
     finetuned: "FinetunedFolds | None" = None
     split_apart: Predictions | None = None
     reading: Mapping[str, Any] | None = None
+    folds: Folds | None = None
 
 
 def write_results(out: Path, recipe: Recipe, curriculum: Curriculum, prepared: Prepared, results: Results) -> list[str]:
@@ -83,7 +85,7 @@ def write_results(out: Path, recipe: Recipe, curriculum: Curriculum, prepared: P
     write_events(out / EVENTS, curve)
     files = [HEADS, OUT_OF_FOLD, METRICS, CURVE, EVENTS]
     if results.finetuned is not None:
-        files += [FOLD_EVENTS.format(fold) for fold in range(len(results.folds))]
+        files += [FOLD_EVENTS.format(fold) for fold in range(results.num_folds)]
     if test is None:
         return files
     test.save(out / TEST)
@@ -131,7 +133,7 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
         },
         "split": recipe.folds.split,
         "out_of_fold": measure(out_of_fold.probs, out_of_fold.targets, out_of_fold.class_names),
-        "folds": _fold_metrics(out_of_fold, results.folds),
+        "folds": _fold_metrics(out_of_fold, results.num_folds, len(prepared.rows)),
     }
     if results.reading is not None:
         metrics["reading"] = dict(results.reading)
@@ -142,8 +144,7 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
     if results.split_apart is not None:
         name = "duplicates" if prepared.named_groups is None else "groups"
         metrics[name] = _optimism_of_splitting(prepared, out_of_fold, results.split_apart)
-    if (grouping := prepared.read.dataset.grouping) is not None:
-        metrics["groups"] = {**grouping.as_json(prepared.named_groups), **metrics.get("groups", {})}
+    _add_groups(metrics, prepared, results.folds)
     if (seen := measure_seen(out_of_fold)) is not None:
         metrics["learnt_by_backbone"] = seen
     if results.frozen is not None and results.finetuned is not None:
@@ -153,18 +154,27 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
     return metrics
 
 
-def _fold_metrics(out_of_fold: Predictions, folds: Folds) -> list[dict[str, Any]]:
+def _add_groups(metrics: dict[str, Any], prepared: Prepared, folds: Folds | None) -> None:
+    """Say where the groups come from, and how many copies of held-out drawings each fold left out of its training."""
+    if (grouping := prepared.read.dataset.grouping) is not None:
+        metrics["groups"] = {**grouping.as_json(prepared.named_groups), **metrics.get("groups", {})}
+    if folds is not None and folds.purged.any():
+        metrics["purged"] = int(folds.purged.sum())
+        for figures in metrics["folds"]:
+            purged = int(folds.purged[figures["fold"]])
+            figures |= {"n_train": figures["n_train"] - purged, "purged": purged}
+
+
+def _fold_metrics(out_of_fold: Predictions, num_folds: int, num_drawings: int) -> list[dict[str, Any]]:
     """Measure each fold that held a drawing out."""
     assert out_of_fold.targets is not None
     assert out_of_fold.folds is not None
     metrics = []
-    purged = folds.purged.tolist()
-    for fold, trained_on in enumerate(folds.trained_on):
+    for fold in range(num_folds):
         rows = out_of_fold.folds == fold
         if rows.any():
             figures = measure(out_of_fold.probs[rows], out_of_fold.targets[rows])
-            left_out = {"purged": purged[fold]} if any(purged) else {}
-            metrics.append({"fold": fold, "n_train": int(trained_on.sum()), **left_out, **figures})
+            metrics.append({"fold": fold, "n_train": int(num_drawings - rows.sum()), **figures})
     return metrics
 
 

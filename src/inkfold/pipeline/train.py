@@ -113,7 +113,7 @@ def _run_stages(
 
     # Files, the manifest last
     reading = None if inputs.reading is None else inputs.reading.about
-    results = Results(folds, fitted, out_of_fold, test, without_tta, frozen, finetuned, split_apart, reading)
+    results = Results(len(folds), fitted, out_of_fold, test, without_tta, frozen, finetuned, split_apart, reading, folds)
     files = write_results(out, plan.recipe, plan.curriculum, prepared, results)
     _finish(out, plan, prepared, results, files, cost)
     return Run.load(out)
@@ -167,7 +167,7 @@ def _finish(out: Path, plan: TrainingPlan, prepared: Prepared, results: Results,
             "data_fingerprint": prepared.read.fingerprint,
             "warnings": [
                 *map(str, warnings),
-                *describe_folds(results.folds, prepared.targets, dataset.class_names, prepared.named_groups),
+                *([] if results.folds is None else _fold_notes(results.folds, prepared)),
                 *prepared.blank_warnings,
                 *warn_of_seen(results.out_of_fold),
                 *warn_of_choices(results),
@@ -176,3 +176,7 @@ def _finish(out: Path, plan: TrainingPlan, prepared: Prepared, results: Results,
         ["recipe.yaml", "cost.json", *files, *weights],
     )
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
+
+
+def _fold_notes(folds: Folds, prepared: Prepared) -> list[str]:
+    return describe_folds(folds, prepared.targets, prepared.read.dataset.class_names, prepared.named_groups)

@@ -42,6 +42,7 @@ def run_view(run: RunFiles, album: Album) -> dict[str, Any]:
     view: dict[str, Any] = {
         "title": run.name,
         "evaluated": figures,
+        "groups": _groups(run),
         "seen": _seen_in_pretraining(run),
         "test": run.metrics.get("test"),
         "n_test": run.metrics["data"]["n_test"],
@@ -100,6 +101,12 @@ def _seen_in_pretraining(run: RunFiles) -> dict[str, Any] | None:
     """Take the accuracy on drawings that are new to the backbone from the metrics, where it makes a difference."""
     figures: dict[str, Any] | None = run.metrics.get("learnt_by_backbone")
     return figures if figures is not None and is_worth_reporting(figures["drawings"], figures["of"]) else None
+
+
+def _groups(run: RunFiles) -> dict[str, Any] | None:
+    """Take where the groups that stay in one fold come from, with what folds that split them would give."""
+    groups: dict[str, Any] | None = run.metrics.get("groups")
+    return groups if run.evaluated_part == "out_of_fold" else None
 
 
 def _facts(run: RunFiles, figures: Mapping[str, Any] | None) -> list[tuple[str, str]]:
