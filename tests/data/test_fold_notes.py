@@ -44,3 +44,9 @@ def test_classes_that_look_alike_are_named():
     [line] = describe_folds(folds, np.array([1, 1]), NAMES)
     assert "'dog'" in line
     assert "only files of equal bytes" in line
+
+
+def test_groups_in_training_and_in_a_given_validation_part_are_said():
+    folds = Folds.of(np.array([[True, True, True, False, False]]))
+    [line] = describe_folds(folds, np.array([0, 1, 0, 1, 0]), NAMES, np.array([*"abcca"]))
+    assert line.startswith("2 groups have drawings both in training and among those held out ('a', 'c')")

@@ -135,6 +135,14 @@ def test_the_other_groups_that_names_suggest_are_named_too():
     assert [proposal.role for proposal in propose_groups(*read(rows), 5)] == [Role.ORIGIN, Role.PERSON]
 
 
+def test_of_many_names_whole_groups_are_looked_at():
+    rows = [(str(c), f"{c}/photo{p}-{j}.png") for c in range(12) for p in range(900) for j in (1, 2, 3)]
+    paths, targets = read(rows)
+    assert len(paths) > 30_000
+    [best] = propose_groups(paths, targets, 5)
+    assert len({*read_groups(best.pattern, paths).tolist()}) == 12 * 900
+
+
 def test_a_column_is_taken_by_its_name_and_by_what_it_holds():
     paths, targets = read(each("{c}/{j:03d}.png", j=range(40)))
     rows = np.arange(len(paths))

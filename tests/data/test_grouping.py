@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 
 from inkfold.data.dataset import read_dataset

@@ -791,3 +791,22 @@ def test_a_gpu_gives_the_processors_heads(together):
 def test_a_device_without_doubles_leaves_heads_to_the_processor():
     trial = Trial(LINEAR, replace(PLAIN, epochs=1))
     assert same(*(fit_trials(training_set(), [trial], device=device)[0].heads for device in (torch.device("mps"), None)))
+
+
+def test_purged_drawings_are_neither_trained_on_nor_measured():
+    features, targets, held_in = toy()
+    trained_on = held_in.copy()
+    trained_on[:, :10] = False
+    held_out = ~held_in
+    purged = ~trained_on & ~held_out
+    assert purged.any()
+    results = []
+    for noise in (0, 1e3):
+        changed = features.copy()
+        rows = purged.all(0) | purged[0]
+        changed[rows] += np.float16(noise)
+        data = TrainingSet(changed, targets, Folds(trained_on[:1], held_out[:1]), CLASSES, SEED)
+        results.append(fit_trials(data, [Trial(LINEAR, PLAIN)])[0])
+    assert results[0].held_out_accuracy == results[1].held_out_accuracy
+    for name, values in results[0].heads.items():
+        np.testing.assert_array_equal(values, results[1].heads[name])

@@ -77,6 +77,7 @@ class Checkup:
             "drawings_per_class": lambda counts: ", ".join(f"{name} {count:g}" for name, count in counts.items()),
             "duplicates_found": counts_in_words,
             "pages": pages_in_words,
+            "groups": lambda groups: f"{groups['groups']} by {groups['key']}",
         }
         return {name: words.get(name, str)(count) for name, count in self.counts.items() if name != "class_names"}
 
@@ -137,6 +138,8 @@ def check_data(
         "broken": sum(map(_is_broken_drawing, problems)),
         "blank": sum(int(one.blank.sum()) for one in decoded.values()),
     }
+    if dataset.grouping is not None:
+        counts["groups"] = dataset.grouping.as_json(dataset.train.all_groups)
     counts |= _submission_in_words(Path(root), dataset, options)
     log.info("%s: %s layout, %d training and %d test drawings", root, counts["layout"], counts["n_train"], counts["n_test"])
     if not duplicates:
