@@ -460,7 +460,7 @@ def test_fewer_groups_than_folds_leave_a_fold_empty(tmp_path, data, recipe):
 
 def test_one_group_alone_is_refused(tmp_path, data, recipe):
     add_groups(data, lambda i: "me")
-    with pytest.raises(DataError, match="all drawings are held out at once"):
+    with pytest.raises(DataError, match="all drawings, or copies of them, are held out at once"):
         train(recipe, "folds.group_column=who", data=data, out=tmp_path / "run")
 
 
@@ -750,6 +750,39 @@ def test_copies_stay_in_one_fold_and_the_optimism_of_splitting_them_apart_is_mea
     assert duplicates["parted"]["accuracy_of_copies"] == duplicates["parted"]["accuracy"]  # all are copies
     cost = json.loads((run.path / "cost.json").read_text())
     assert {"duplicates", "parted_duplicates"} <= set(cost["seconds"])
+
+
+def test_groups_that_names_suggest_are_the_headline_and_what_splitting_them_says_stands_beside(tmp_path):
+    data = tmp_path / "data"
+    for name in CLASSES:
+        for i, path in enumerate(sorted((toy_data(tmp_path / "toy") / "train" / name).iterdir())):
+            (data / name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, data / name / f"photo{i // 2}-{i % 2}.png")
+    run = train(toy_recipe(tmp_path), data=data, out=tmp_path / "run")
+    split = train(toy_recipe(tmp_path), "folds.group_pattern=none", data=data, out=tmp_path / "split")
+    folds = dict(zip(*(out_of_fold(run).image_paths.tolist(), out_of_fold(run).folds.tolist()), strict=True))
+    assert all(folds[f"{name}/photo{i}-0.png"] == folds[f"{name}/photo{i}-1.png"] for name in CLASSES for i in range(3))
+    groups = run.metrics["groups"]
+    assert (groups["proposed"], groups["groups"], groups["drawings"]) == (True, 9, 18)
+    assert groups["grouped"]["accuracy"] == pytest.approx(run.metrics["out_of_fold"]["accuracy"])
+    assert groups["parted"]["accuracy"] == pytest.approx(split.metrics["out_of_fold"]["accuracy"])
+    assert any(groups["key"] in warning for warning in run.manifest["warnings"])
+    assert len(set(out_of_fold(run).groups.tolist())) == 9
+    assert "groups" not in split.metrics
+
+
+def test_copies_that_named_groups_part_are_left_out_of_training_and_counted(tmp_path):
+    data = toy_data(tmp_path / "data")
+    with_copies(data)
+    add_groups(data, lambda i: f"person {i % 6}")
+    run = train(toy_recipe(tmp_path), "folds.group_column=who", data=data, out=tmp_path / "run")
+    predictions, folds = out_of_fold(run), run.metrics["folds"]
+    assert len(predictions.image_paths) == 18
+    assert len(set(zip(predictions.groups.tolist(), predictions.folds.tolist(), strict=True))) == 6  # a fold for each person
+    assert run.metrics["purged"] == sum(fold["purged"] for fold in folds) > 0
+    assert all(fold["n"] + fold["n_train"] + fold["purged"] == 18 for fold in folds)
+    assert "duplicates" not in run.metrics
+    assert any("a copy of a held-out drawing was left out" in warning for warning in run.manifest["warnings"])
 
 
 def test_copies_may_be_left_where_they_fall(tmp_path):

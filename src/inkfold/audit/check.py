@@ -4,8 +4,8 @@ Nothing is written but the signatures by which duplicates are found, and the pag
 """
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,15 @@ import numpy as np
 from jaxtyping import Bool, Shaped
 
 from inkfold.audit.changed_pages import ChangedPages, find_changed_pages, pages_in_words
+from inkfold.config.recipe import Recipe
 from inkfold.data.blank import blank_problems, find_left_out
+from inkfold.data.copy_units import Copies
 from inkfold.data.dataset import DataOptions, Dataset, few_drawings, read_dataset
 from inkfold.data.duplicate_groups import CopyGroup, count_groups, counts_in_words, find_groups, group_problems
 from inkfold.data.fingerprints import SignatureStore
+from inkfold.data.fold_notes import describe_folds
 from inkfold.data.layouts import find_tables
+from inkfold.data.splits import assign_folds
 from inkfold.data.submission_sample import find_sample
 from inkfold.data.submission_settings import propose_settings
 from inkfold.data.types import Drawings
@@ -33,6 +37,7 @@ from inkfold.storage.pixels import PageStore, build_rows, digest_files, missing_
 from inkfold.storage.statistics import StatisticsStore
 
 CHUNK = 64
+DEFAULT_SEED: int = Recipe.model_fields["seed"].default
 log = logging.getLogger("inkfold.audit")
 
 
@@ -72,6 +77,7 @@ class Checkup:
             "drawings_per_class": lambda counts: ", ".join(f"{name} {count:g}" for name, count in counts.items()),
             "duplicates_found": counts_in_words,
             "pages": pages_in_words,
+            "groups": lambda groups: f"{groups['groups']} by {groups['key']}",
         }
         return {name: words.get(name, str)(count) for name, count in self.counts.items() if name != "class_names"}
 
@@ -132,12 +138,15 @@ def check_data(
         "broken": sum(map(_is_broken_drawing, problems)),
         "blank": sum(int(one.blank.sum()) for one in decoded.values()),
     }
+    if dataset.grouping is not None:
+        counts["groups"] = dataset.grouping.as_json(dataset.train.all_groups)
     counts |= _submission_in_words(Path(root), dataset, options)
     log.info("%s: %s layout, %d training and %d test drawings", root, counts["layout"], counts["n_train"], counts["n_test"])
     if not duplicates:
         return Checkup(dataset, tuple(problems), counts)
     groups = find_groups(dataset, [one.digests for one in decoded.values()], stores[0], progress)
     problems += group_problems(groups)
+    problems += _fold_problems(dataset, decoded["train"].digests, groups, k)
     pages = _changed_pages(dataset, decoded, stores[1])
     counts |= {"duplicates_found": count_groups(groups), "pages": pages.counts}
     return Checkup(dataset, tuple(problems), counts, tuple(groups), pages)
@@ -197,6 +206,27 @@ def _changed_pages(dataset: Dataset, decoded: Mapping[str, _Decoded], statistics
     digests = {part: decoded[part].digests for part in parts}
     records = {part: statistics.read(own[own != b""]) for part, own in digests.items()}
     return find_changed_pages(parts, digests, records)
+
+
+def _fold_problems(dataset: Dataset, digests: Shaped[np.ndarray, " n"], copies: Sequence[CopyGroup], k: int) -> list[Problem]:
+    """Divide the drawings as training does by default, and report folds that groups or copies make lopsided."""
+    train = dataset.train
+    used = np.flatnonzero(digests != b"")
+    if train.targets is None or len(used) < k or (train.all_groups is None and not copies):
+        return []
+    row_of = dict(zip(train.image_paths[used].tolist(), range(len(used)), strict=True))
+    matches = []
+    for group in copies:
+        rows = [row_of.get(member.image_path, -1) if member.part != "test" else -1 for member in group.members]
+        ends = ((match, rows[match.first], rows[match.second]) for match in group.matches)
+        matches += [replace(match, first=first, second=second) for match, first, second in ends if min(first, second) >= 0]
+    targets, named = train.targets[used], None if train.all_groups is None else train.all_groups[used]
+    known = Copies.of(digests[used], matches)
+    parts = assign_folds(targets, digests[used], k, DEFAULT_SEED, known.units(k) if named is None else named)
+    folds = known.leave_out(np.stack([parts == fold for fold in range(k)]), k, targets)
+    return [
+        Problem("folds", f"{k} folds", text, "warning") for text in describe_folds(folds, targets, dataset.class_names, named)
+    ]
 
 
 def _blank_problems(dataset: Dataset, decoded: Mapping[str, _Decoded], options: DataOptions) -> list[Problem]:

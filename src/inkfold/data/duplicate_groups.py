@@ -178,7 +178,8 @@ def group_problems(groups: Sequence[CopyGroup]) -> list[Problem]:
             problems.append(Problem("leak", where, text, "warning"))
         elif not group.conflicts:
             text = (
-                f"is one drawing with {same} ({difference}). Training keeps them in one fold; remove copies that aren't meant."
+                f"is one drawing with {same} ({difference}). Training keeps them in one fold, or leaves copies of held-out "
+                "drawings out; remove copies that aren't meant."
             )
             problems.append(Problem("duplicate", where, text, "warning"))
     return problems

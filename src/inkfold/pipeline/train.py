@@ -123,10 +123,20 @@ def _run_stages(
     split_apart = _predict_split_apart(plan, inputs, cost, progress) if group is None else None
 
     # Files, the manifest last
-    reading = None if inputs.reading is None else inputs.reading.about
-    leaks = find_leaks(prepared, inputs.test_copies, folds.held_out, folds.trained_on)
     results = Results(
-        folds, fitted, out_of_fold, test, without_tta, frozen, finetuned, split_apart, reading, leaks, metric, decision
+        num_folds=len(folds),
+        fitted=fitted,
+        out_of_fold=out_of_fold,
+        test=test,
+        without_tta=without_tta,
+        frozen=frozen,
+        finetuned=finetuned,
+        split_apart=split_apart,
+        reading=None if inputs.reading is None else inputs.reading.about,
+        leaks=find_leaks(prepared, inputs.test_copies, folds.held_out, folds.trained_on),
+        metric=metric,
+        decision=decision,
+        folds=folds,
     )
     files = write_results(out, plan.recipe, plan.curriculum, prepared, results)
     _finish(out, plan, prepared, results, files, cost)
@@ -192,7 +202,7 @@ def _finish(out: Path, plan: TrainingPlan, prepared: Prepared, results: Results,
             "data_fingerprint": prepared.read.fingerprint,
             "warnings": [
                 *map(str, warnings),
-                *describe_folds(results.folds, prepared.targets, dataset.class_names, prepared.named_groups),
+                *([] if results.folds is None else _fold_notes(results.folds, prepared)),
                 *prepared.blank_warnings,
                 *warn_of_leaks(results),
                 *warn_of_seen(results.out_of_fold),
@@ -202,3 +212,7 @@ def _finish(out: Path, plan: TrainingPlan, prepared: Prepared, results: Results,
         ["recipe.yaml", "cost.json", *files, *weights],
     )
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
+
+
+def _fold_notes(folds: Folds, prepared: Prepared) -> list[str]:
+    return describe_folds(folds, prepared.targets, prepared.read.dataset.class_names, prepared.named_groups)

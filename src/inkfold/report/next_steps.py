@@ -28,7 +28,7 @@ PHOTOGRAPHED, SMALL = 0.05, 0.5  # of the drawings
 CONFUSED_SHARE = 0.25
 WEAK_CLASSES = 5
 OTHER_BACKBONES = ("ink-small", "tf_efficientnet_lite0", "mobilenetv2_100")
-KEPT = ("folds.group_column", "backbone.weights", "backbone.mean", "backbone.std", "backbone.model_args")
+KEPT = ("folds.group_column", "folds.group_pattern", "backbone.weights", "backbone.mean", "backbone.std", "backbone.model_args")
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,7 +374,7 @@ def _command(
     if recipe is not None and not own:
         usual = flat_recipe({"data": DataSettings().model_dump(mode="json")})
         kept = [key for key in flat if key in KEPT or (key in usual and key != "data.root" and flat[key] != usual[key])]
-        words += [f"data={root}", *(f"{key}={flat[key]}" for key in kept if flat[key] not in ("null", "{}"))]
+        words += [f"data={root}", *(f"{key}={flat[key]}" for key in kept if flat[key] not in ("null", "{}", "auto"))]
     words += settings
     return shlex.join([*words, f"out={run.path}-{suffix}"] if suffix else words)
 
