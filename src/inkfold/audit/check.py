@@ -18,9 +18,9 @@ from inkfold.data.blank import blank_problems, find_left_out
 from inkfold.data.copy_units import Copies
 from inkfold.data.dataset import DataOptions, Dataset, few_drawings, read_dataset
 from inkfold.data.duplicate_groups import CopyGroup, count_groups, counts_in_words, find_groups, group_problems
-from inkfold.data.fingerprints import SignatureStore
 from inkfold.data.fold_notes import describe_folds
 from inkfold.data.layouts import find_tables
+from inkfold.data.lines import CopyStores
 from inkfold.data.splits import assign_folds
 from inkfold.data.submission_sample import find_sample
 from inkfold.data.submission_settings import propose_settings
@@ -123,12 +123,13 @@ def check_data(
     options = options or DataOptions()
     dataset = read_dataset(root, options, strict=False)
     problems = [*dataset.problems, *few_drawings(dataset, k)]
-    stores = (SignatureStore(home() / "signatures", pixel_limit), StatisticsStore(home() / "statistics", pixel_limit))
+    copy_stores, statistics = CopyStores.open(home(), pixel_limit), StatisticsStore(home() / "statistics", pixel_limit)
+    stores: tuple[PageStore, ...] = (statistics, *copy_stores.both)
     decoded = {}
     for name, drawings in (("train", dataset.train), ("test", dataset.test)):
         if drawings is None:
             continue
-        decoded[name] = _decode(name, drawings, stores if duplicates else None, pixel_limit, progress)
+        decoded[name] = _decode(name, drawings, (statistics, stores) if duplicates else None, pixel_limit, progress)
         broken = decoded[name].broken
         problems += [Problem(f"broken_{kind}", f"{name} {path}", text, options.missing) for kind, path, text in broken]
     problems += _unreadable_classes(dataset, decoded["train"].digests)
@@ -144,10 +145,10 @@ def check_data(
     log.info("%s: %s layout, %d training and %d test drawings", root, counts["layout"], counts["n_train"], counts["n_test"])
     if not duplicates:
         return Checkup(dataset, tuple(problems), counts)
-    groups = find_groups(dataset, [one.digests for one in decoded.values()], stores[0], progress)
+    groups = find_groups(dataset, [one.digests for one in decoded.values()], copy_stores, progress)
     problems += group_problems(groups)
     problems += _fold_problems(dataset, decoded["train"].digests, groups, k)
-    pages = _changed_pages(dataset, decoded, stores[1])
+    pages = _changed_pages(dataset, decoded, statistics)
     counts |= {"duplicates_found": count_groups(groups), "pages": pages.counts}
     return Checkup(dataset, tuple(problems), counts, tuple(groups), pages)
 
@@ -170,7 +171,7 @@ class _Decoded:
 def _decode(
     name: str,
     drawings: Drawings,
-    stores: tuple[SignatureStore, StatisticsStore] | None,
+    stores: tuple[StatisticsStore, Sequence[PageStore]] | None,
     pixel_limit: int,
     progress: Progress,
 ) -> _Decoded:
@@ -189,13 +190,13 @@ def _decode(
         digests[present], unread = digest_files(files, progress)
         read = np.flatnonzero(digests[present] != b"")
         everything = np.ones(len(read), bool)
-        wanted: dict[PageStore, np.ndarray] = dict.fromkeys(stores, everything)
+        wanted: dict[PageStore, np.ndarray] = dict.fromkeys(stores[1], everything)
         undecoded = build_rows(wanted, [files[place] for place in read], digests[present[read]], progress)
         broken = [(int(present[one.index]), one.kind, one.message) for one in unread]
         broken += [(int(present[read[one.index]]), one.kind, one.message) for one in undecoded]
         digests[[row for row, _, _ in broken]] = b""
         whole = np.flatnonzero(digests != b"")
-        blank[whole] = stores[1].blank(digests[whole])
+        blank[whole] = stores[0].blank(digests[whole])
     reported = [(kind, str(drawings.image_paths[row]), text) for row, kind, text in sorted(broken)]
     return _Decoded(digests, blank, reported)
 
