@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from inkfold.export.export import Exported
     from inkfold.export.verify import QuantisationCheck
     from inkfold.pipeline.run import Run
+    from inkfold.report.run_comparison import RunComparison
     from inkfold.search.backbones import BackboneScore
 
 SHOWN = 10  # of each kind of finding
@@ -408,6 +409,37 @@ def print_weaknesses(weaknesses: dict[str, Any], path: Path) -> None:
         print(f"photos and small drawings: {photographed} of the drawings, compared with the same ones as they are")
     cost = weaknesses["cost"]
     print(f"{cost['forwards']} forwards, {cost['forwards_cached']} from the bank; all commands: {path / WEAKNESS}")
+
+
+def print_comparison(comparison: "RunComparison") -> None:
+    """Print how every run compares with the best single one, and which can't be compared, with what to do."""
+    best, pairs = comparison.best, comparison.against_best()
+    print(", ".join(f"{name} {run.path}" for name, run in zip(comparison.names, comparison.runs, strict=True)))
+    rows = [
+        (
+            f"{comparison.names[pair.second]} less {comparison.names[best]}",
+            f"{len(pair.drawings)} {pair.part}",
+            *([] if comparison.metric.is_accuracy else [_of_metric(pair.by_metric or {})]),
+            _difference(dict(pair.figures)),
+        )
+        for pair in pairs
+        if pair.figures is not None
+    ]
+    if rows:
+        own = [] if comparison.metric.is_accuracy else [comparison.metric.title]
+        title = f"against the best single run, {comparison.names[best]}"
+        print_table(title, ("", "drawings", *own, "difference in accuracy (95 %)"), rows)
+    for pair in pairs:
+        letters = f"{comparison.names[pair.second]} and {comparison.names[pair.first]}, {pair.part} drawings"
+        for note in pair.notes if pair.figures is not None else (f"not comparable. {' '.join(pair.notes)}",):
+            print(f"{letters}: {note}")
+        if pair.command:
+            print(f"  {pair.command}")
+
+
+def _of_metric(test: dict[str, Any]) -> str:
+    low, high = test["difference_ci95"]
+    return f"{test['difference']:+.4f} ({low:+.4f} to {high:+.4f}), {p_equation(test['p_value'])}"
 
 
 def print_json(values: Any) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from inkfold.evaluation.intervals import wilson_interval
-from inkfold.pipeline.run_files import RunFiles
+from inkfold.pipeline.run_files import RunFiles, headline
 from inkfold.report.html import common_scale, p_equation
 
 ABOUT_STEPS = "What each step gained."
@@ -87,7 +87,9 @@ def _steps(run: RunFiles) -> list[dict[str, Any]]:
     if len(metrics["folds"]) > 1:
         folds = [fold["accuracy"] for fold in metrics["folds"]]
         rows.append(_row("its folds", None, kind="part", dots=folds, note=f"{100 * min(folds):.1f}–{100 * max(folds):.1f} %"))
-    rows.append(_row("this run", metrics["out_of_fold"], metrics.get("test"), kind="main"))
+    if (kept := metrics["out_of_fold"]) is not headline(kept):
+        rows.append(_row("this run, epochs as kept", kept, note="optimistic"))
+    rows.append(_row("this run", headline(kept), metrics.get("test"), kind="main"))
     return rows
 
 

@@ -128,7 +128,7 @@ def _by_backbone(run: RunFiles) -> Iterator[Step]:
             "Use a backbone with trained weights",
             "Its weights are random: the accuracy shows that the pipeline works, not what is possible with these drawings.",
             _command(run, "explore", None, ["--backbones", "ink-small", "--backbones", "tf_efficientnet_lite0"]),
-            expected="`explore` measures it on these drawings.",
+            expected="This command measures it on these drawings.",
             is_first=True,
         )
         return
@@ -140,15 +140,15 @@ def _by_backbone(run: RunFiles) -> Iterator[Step]:
         "Fine-tune the backbone",
         f"It is frozen, and a head on its features reaches {_percent(_accuracy(run))}. Large backbones need a GPU.",
         _command(run, "train", "cpu-finetune", [f"backbone.name={name}"], "tuned"),
-        Gain("elsewhere", 0.12, "from 38.1 % to 50.1 %, a small backbone on 345 classes of Quick, Draw!"),
+        Gain("elsewhere", 0.12, "a small backbone on 345 classes of Quick, Draw! went from 38.1 % to 50.1 %"),
     )
     others = [other for other in OTHER_BACKBONES if other != name]
     yield Step(
         "Compare other backbones",
-        f"Only {name} was tried. `explore` compares backbones on these drawings, with their cost.",
+        f"Only {name} was tried. This compares backbones on these drawings, with their cost.",
         _command(run, "explore", None, [word for other in (name, *others) for word in ("--backbones", str(other))]),
         None if name == "ink-small" else Gain("elsewhere", 0.058, "ink-small against MobileNetV2 on classes new to both"),
-        "`explore` measures it out of fold.",
+        "This command measures it out of fold.",
     )
 
 
@@ -237,7 +237,7 @@ def _by_weakness(run: RunFiles) -> Iterator[Step]:
             f"Read with {row['setting']}" if row.get("setting") else f"Augment with {row['augmentation']}",
             f"On drawings “{row['name']}” accuracy drops from {_percent(clean['accuracy'])} to {_percent(row['accuracy'])}.",
             row["command"],
-            expected=f"On such drawings {100 * row['drop']:.1f} points are lost; `inkfold weakness` measures what is won back.",
+            expected=f"On such drawings {100 * row['drop']:.1f} points are lost; inkfold weakness measures what is won back.",
         )
 
 
@@ -258,7 +258,7 @@ def _by_overfitting(run: RunFiles) -> Iterator[Step]:
                 "augmented",
                 own=True,
             ),
-            Gain("elsewhere", 0.027, "flips and rotation with mirrored test-time views, Lite0 on 345 classes of Quick, Draw!"),
+            Gain("elsewhere", 0.027, "Lite0 on 345 classes of Quick, Draw! with flips, rotation and mirrored test-time views"),
         )
 
 
@@ -303,7 +303,7 @@ def _by_calibration(run: RunFiles) -> Iterator[Step]:
         yield Step(
             "Don't read its confidence as a probability",
             f"It is {side}: {_percent(confidence)} confident on average, {_percent(accuracy)} right {evaluated_name(run)} "
-            f"(ECE {ece:.3f}). `inkfold vote ... --calibrate` fits a temperature for each member.",
+            f"(ECE {ece:.3f}). A vote with --calibrate fits a temperature for each member.",
             None,
             expected="Accuracy stays as it is; probabilities mean what they say.",
         )
@@ -336,7 +336,7 @@ def _by_vote(run: RunFiles) -> Iterator[Step]:
         "Combine it with a second model",
         "Models that are wrong on different drawings correct each other. The vote tests out of fold whether they do.",
         f"{train}\ninkfold vote {_quoted(run.path)} {_quoted(second)} --out {_quoted(f'{run.path}-vote')}",
-        Gain("elsewhere", 0.04, "two backbones with two heads each, from 47.2 % to 51.2 % on 345 classes of Quick, Draw!"),
+        Gain("elsewhere", 0.04, "two backbones with two heads each on 345 classes of Quick, Draw! went from 47.2 % to 51.2 %"),
     )
 
 
@@ -346,7 +346,7 @@ def _by_tuning(run: RunFiles) -> Iterator[Step]:
             "Search hyper-parameters",
             "The recipe's rates and widths were not chosen on these drawings. The gain is measured on drawings set aside.",
             _command(run, "tune", str(run.path / "recipe.yaml"), [], "study", own=True),
-            Gain("elsewhere", 0.016, "0.9 to 2.5 points in four searches on 345 classes of Quick, Draw!"),
+            Gain("elsewhere", 0.016, "four searches on 345 classes of Quick, Draw! gained 0.9 to 2.5"),
         )
 
 
