@@ -159,6 +159,7 @@ def test_a_search_shows_which_of_its_figures_is_optimistic(capsys):
     summary = {
         **{"cross_validated": {"n": 160, "as_it_was": 0.5, "best": 0.61}, "set_aside": aside},
         **{"trials": {"complete": 9, "given_up": 3}, "best": {"train_head.lr": 0.1}, "learnt_by_backbone": None},
+        "recommended": "as_it_was",
     }
     print_search(summary, "study")
     printed = capsys.readouterr().out
@@ -166,9 +167,16 @@ def test_a_search_shows_which_of_its_figures_is_optimistic(capsys):
     assert "gain on drawings set aside: +0.0200 (-0.0100 to +0.0500), p = 0.400: not distinguishable from chance" in printed
     assert "9 trials, 3 given up early" in printed
     assert "best values: train_head.lr=0.1" in printed
+    assert "keep your recipe: the best trial is not distinguishably better on the drawings set aside" in printed
+    assert "best.yaml" not in printed
+    print_search({**summary, "recommended": "best"}, "study")
+    printed = capsys.readouterr().out
+    assert "recipe: study/best.yaml" in printed
+    assert "keep your recipe" not in printed
     print_search({**summary, "best": {}, "set_aside": {**aside, "distinguishable": True}}, "study")
     printed = capsys.readouterr().out
     assert "best values: the recipe as it was" in printed
+    assert "keep your recipe: no trial was better" in printed
     assert "more than chance" in printed
     assert "optimistic" not in printed.replace("(optimistic)", "")
     nothing = {**aside, "difference": -0.00004, "difference_ci95": [-0.00006, 0.00001]}

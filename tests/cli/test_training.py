@@ -111,7 +111,8 @@ def test_tune_says_what_it_found_and_where_the_recipe_is(tmp_path, data, recipe,
     printed = capsys.readouterr().out
     assert "set aside, never searched on" in printed
     assert "(optimistic)" in printed
-    assert f"recipe: {tmp_path / 'study'}/best.yaml" in printed
+    assert f"study: {tmp_path / 'study'}" in printed
+    assert "keep your recipe: " in printed, "21 drawings tell no two recipes apart"
     assert main(words(*given, f"out={tmp_path / 'study'}", "tune.space={train_head.lrr: {low: 1, high: 2}}")) == 2
 
 

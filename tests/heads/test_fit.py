@@ -13,7 +13,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from inkfold.heads import fit as training
 from inkfold.heads.closed_form import compute_heads
-from inkfold.heads.fit import Trial, fit_trials
+from inkfold.heads.fit import Trial, TrialFitting, fit_trials, state_bytes
 from inkfold.heads.fit_group import epoch_order
 from inkfold.heads.head import head_probs, init_heads, mean_probs
 from inkfold.heads.randomness import StepRandomness
@@ -296,7 +296,7 @@ def test_trials_end_alike_whatever_the_size_of_groups_and_the_number_of_threads(
 
 @pytest.mark.parametrize("trials", [[], [Trial(KNN, PLAIN)]])
 def test_programs_without_anything_to_fit_by_steps(trials):
-    assert len(fit_trials(training_set(), trials, report=lambda *_: True)) == len(trials)
+    assert len(fit_trials(training_set(), trials)) == len(trials)
 
 
 def test_batches_of_two_in_which_a_head_may_have_no_row_agree_with_a_plain_loop_too():
@@ -601,17 +601,23 @@ def test_a_head_that_holds_nothing_out_leaves_the_others_figures_alone():
 REPORTED = [TRIALS[name] for name in ("without decay", "mixed", "several starts", "smoothed", "cosine")]
 
 
+def stopped_after(stops, trials, **kwargs):
+    """Trials that pause after each epoch, and are stopped after those that are named for them, with what was reported."""
+    reported, fitting = {}, TrialFitting(training_set(), trials, **kwargs)
+    for epoch in range(4):
+        fitting.run(lambda _, epoch=epoch: epoch + 1)
+        for trial, accuracy in fitting.scores().items():
+            reported.setdefault(trial, []).append((epoch, accuracy))
+        fitting.stop({trial for trial, last in stops.items() if last == epoch})
+    fitting.run()
+    return reported, fitting.fitted()
+
+
 @pytest.mark.parametrize(("cache_bytes", "count"), [(1, 1), (1, 2), (1 << 24, 1)])
 def test_a_trial_that_is_stopped_stops_alone(monkeypatch, cache_bytes, count):
     monkeypatch.setattr(training, "CACHE_BYTES", cache_bytes)
-    reported = {}
-
-    def report(trial, epoch, accuracy):
-        reported.setdefault(trial, []).append((epoch, accuracy))
-        return (trial, epoch) not in {(1, 1), (2, 0)}
-
     with threads(count):
-        undisturbed, fitted = fit_trials(training_set(), REPORTED), fit_trials(training_set(), REPORTED, report=report)
+        undisturbed, (reported, fitted) = fit_trials(training_set(), REPORTED), stopped_after({1: 1, 2: 0}, REPORTED)
     for trial, (one, expected) in enumerate(zip(fitted, undisturbed, strict=True)):
         epochs = {1: 2, 2: 1}.get(trial, 4)
         decided = min(epochs, 3)  # after the last epoch there is nothing to decide
@@ -630,9 +636,50 @@ def test_a_trial_that_is_stopped_stops_alone(monkeypatch, cache_bytes, count):
 
 def test_a_trial_that_keeps_its_best_epoch_has_no_head_when_it_is_stopped():
     best = replace(PLAIN, keep="best")
-    one, other = fit_trials(training_set(), [Trial(LINEAR, best)] * 2, report=lambda trial, epoch, _: trial == 0 or epoch < 2)
+    _, (one, other) = stopped_after({1: 2}, [Trial(LINEAR, best)] * 2)
     assert (other.heads, other.selection, len(other.curve)) == (None, None, 3)
     check_alike(one, fit(best))
+
+
+def test_a_trial_of_which_a_head_diverges_is_stopped_in_all_folds_at_the_next_pause():
+    wild = Trial(LINEAR, settings_of(epochs=4, batch_size=8, lr=1e38, optimiser="sgd", schedule="constant"))
+    reported, (_, other) = stopped_after({}, [Trial(LINEAR, PLAIN), wild])
+    assert set(reported) == {0}
+    assert (other.heads, other.diverged) == (None, 0)
+
+
+def test_a_trial_that_is_stopped_before_it_begins_is_not_fitted():
+    fitting = TrialFitting(training_set(), [Trial(LINEAR, PLAIN)] * 2)
+    fitting.stop({0})
+    fitting.run()
+    one, other = fitting.fitted()
+    assert (one.heads, one.curve) == (None, ())
+    check_alike(other, fit(PLAIN))
+
+
+@pytest.mark.parametrize("pause", [None, lambda epochs: epochs // 2])
+def test_with_one_thread_a_group_heads_are_the_same_to_the_bit_for_any_number_of_threads(pause):
+    n, d = 256, 512  # so large that two threads share a product, and sums have another order
+    features = np.random.default_rng(0).normal(0, 1, (n, d)).astype(np.float16)
+    own_set = TrainingSet(features, np.arange(n) % 40, (np.arange(n) % 4 > 0)[None], 40)
+    hashed = set()
+    for count in (1, 2):
+        with threads(count):
+            fitting = TrialFitting(own_set, [Trial(LINEAR, replace(PLAIN, batch_size=64, epochs=2))], threads_per_group=1)
+            if pause is not None:
+                fitting.run(pause)
+            fitting.run()
+            [fitted] = fitting.fitted()
+        hashed.add(fitted.heads["layers.0.weight"].tobytes())
+    assert len(hashed) == 1
+
+
+def test_the_memory_of_a_trials_heads_counts_folds_starts_and_layers():
+    trial = Trial(head_spec("mlp", hidden=(7,)), replace(PLAIN, starts=2))
+    own_set = training_set()
+    d, classes = own_set.features.shape[1], own_set.num_classes
+    assert state_bytes(own_set, trial) == FOLDS * 2 * 16 * (d * 7 + 7 * classes)
+    assert state_bytes(own_set, Trial(KNN, PLAIN)) == 0
 
 
 TAME = settings_of(epochs=6, batch_size=8, lr=0.05, optimiser="sgd", schedule="constant", weight_decay=0.01)
@@ -746,8 +793,8 @@ def test_progress_rises_over_all_groups_to_their_end_even_where_trials_stop(monk
     monkeypatch.setattr(training, "CACHE_BYTES", 1)
     reported, trials = [], [*REPORTED, Trial(LINEAR, replace(PLAIN, epochs=2)), Trial(KNN, PLAIN)]
     with threads(count):
-        fit_trials(training_set(), trials, report=lambda trial, *_: trial > 0, progress=lambda *report: reported.append(report))
-    total = 5 * 4 + 2
+        stopped_after({0: 0}, trials, progress=lambda *report: reported.append(report))
+    total = FOLDS * sum(trial.settings.epochs * trial.settings.starts for trial in trials[:-1])  # each head is a group
     assert reported == [("fitting heads", done, total) for done in range(1, total + 1)]
 
 
@@ -766,11 +813,6 @@ def test_the_log_says_how_heads_are_grouped_what_diverged_and_which_epochs_are_k
     assert caplog.messages[:2] == expected
     assert "trial 1 diverged in epoch 1 of fold 0, at the rate 1e+38" in caplog.messages
     assert caplog.messages[-1] == f"best epochs kept: {kept} of 8"
-    caplog.clear()
-    fit_trials(training_set(), [Trial(LINEAR, PLAIN)] * 2, report=lambda *_: True)
-    assert caplog.messages == [
-        "fitting 6 linear heads on cpu in float32, at most 6 at once in each of 1 groups: trials that may be stopped stay whole"
-    ]
 
 
 @pytest.mark.gpu

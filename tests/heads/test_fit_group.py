@@ -38,10 +38,14 @@ def jobs_of(*of_trials, folds=FOLDS, starts=1):
     ]
 
 
-def run(*of_trials, own_set=None, report=None, spec=None, starts=1, epoch_done=lambda: None):
+def trainer(*of_trials, own_set=None, spec=None, starts=1):
     own_set = own_set or training_set()
     group = jobs_of(*of_trials, folds=len(own_set.folds), starts=starts)
-    return GroupTrainer(own_set, spec or head_spec(), group, CPU, report).run(epoch_done)
+    return GroupTrainer(own_set, spec or head_spec(), group, CPU)
+
+
+def run(*of_trials, epoch_done=lambda: None, **kwargs):
+    return trainer(*of_trials, **kwargs).run(epoch_done)
 
 
 def test_every_epoch_has_its_own_order_of_all_drawings():
@@ -146,25 +150,29 @@ def test_an_epochs_factor_multiplies_every_trials_rate():
 
 
 def test_a_trial_that_is_stopped_leaves_and_the_others_continue():
-    reported = []
-
-    def report(trial, epoch, reached):
-        reported.append((trial, epoch, reached))
-        return not (trial == 1 and epoch == 1)
-
-    own_set = training_set()
-    ends, records = run(GOOD, BAD, GOOD), run(GOOD, BAD, GOOD, report=report)
-    assert [epoch for _, epoch, _ in reported] == [0, 0, 0, 1, 1, 1, 2, 2]
-    assert sorted((trial, epoch) for trial, epoch, _ in reported if trial == 1) == [(1, 0), (1, 1)]
-    for trial, epoch, reached in reported:
-        right = sum(record.held_out[epoch][1] for record in records if record.job.trial == trial)
-        assert reached == right / (~own_set.folds).sum()
+    ends, group = run(GOOD, BAD, GOOD), trainer(GOOD, BAD, GOOD)
+    group.run(lambda: None, 2)
+    assert all(record.is_unfinished for record in group.records)
+    group.stop({1})
+    assert [record.is_unfinished for record in group.records] == [record.job.trial != 1 for record in group.records]
+    records = group.run(lambda: None)
+    assert not any(record.is_unfinished for record in records)
     for end, record in zip(ends, records, strict=True):
         stopped = record.job.trial == 1
         assert len(record.held_out) == len(record.losses) == (2 if stopped else 4)
         assert (record.tensors is None) == stopped
         if not stopped:
             np.testing.assert_allclose(record.tensors["layers.0.weight"], end.tensors["layers.0.weight"], atol=1e-5)
+
+
+def test_pausing_changes_nothing():
+    group = trainer(GOOD, BAD)
+    for until in (1, 1, 3):
+        group.run(lambda: None, until)
+        assert all(record.tensors is None for record in group.records)
+    for record, expected in zip(group.run(lambda: None), run(GOOD, BAD), strict=True):
+        assert record.held_out == expected.held_out
+        assert (record.tensors["layers.0.weight"] == expected.tensors["layers.0.weight"]).all()
 
 
 def test_when_no_trial_continues_the_rest_is_reported_without_work():
@@ -175,7 +183,10 @@ def test_when_no_trial_continues_the_rest_is_reported_without_work():
         return training_set().features
 
     own_set = training_set(AugmentedFeatures(features, [1.0] * 4))
-    records = run(GOOD, BAD, own_set=own_set, report=lambda *_: False, epoch_done=lambda: reported.append(1))
+    group = trainer(GOOD, BAD, own_set=own_set)
+    group.run(lambda: reported.append(1), 1)
+    group.stop({0, 1})
+    records = group.run(lambda: reported.append(1))
     assert (len(reported), epochs_read) == (4, [0])
     assert all(record.tensors is None and len(record.losses) == 1 for record in records)
 
@@ -183,10 +194,7 @@ def test_when_no_trial_continues_the_rest_is_reported_without_work():
 def test_a_trial_that_diverges_leaves_in_that_epoch_with_all_its_heads():
     wild = settings_of(epochs=4, batch_size=8, lr=1e38, optimiser="sgd", schedule="constant")
     tame = settings_of(epochs=4, batch_size=8, lr=0.1, optimiser="sgd", schedule="constant")
-    reported = []
-    records = run(tame, wild, report=lambda trial, epoch, _: reported.append((trial, epoch)) or True)
-    alone = run(tame)
-    assert reported == [(0, 0), (0, 1), (0, 2)], "who has diverged isn't reported on"
+    records, alone = run(tame, wild), run(tame)
     for record in records[FOLDS:]:
         assert record.tensors is None
         assert len(record.losses) == 1

@@ -11,6 +11,8 @@ from inkfold.pipeline.build import data_options, settle_recipe
 from inkfold.pipeline.prepare import read_files
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import silent
+from inkfold.search import objective as objective_module
+from inkfold.search.halving import Halving
 from inkfold.search.objective import Candidate, Objective
 from toy import CLASSES, RECIPE, toy_data
 
@@ -77,9 +79,9 @@ def test_a_val_without_drawings_is_reported(data):
 def test_trials_and_the_comparison_are_of_drawings_as_they_are(data):
     plain, made = objective(data)
     recipe = settle_recipe(yaml.safe_load(RECIPE), ("tta=[hflip, rotate(90)]",), data)
-    both = [Candidate(None, {}, recipe) for recipe in (plain, recipe)]
+    both = [Candidate({}, recipe) for recipe in (plain, recipe)]
     assert (made.score(both[0]) == made.score(both[1])).all()
-    first, second = made.evaluate_trials(both, lambda *_: True)
+    first, second = made.evaluate_trials(both)
     assert first.held_out_accuracy == second.held_out_accuracy
     assert len(made._inputs) == 1, "no views are computed for what isn't asked"
 
@@ -87,7 +89,7 @@ def test_trials_and_the_comparison_are_of_drawings_as_they_are(data):
 def test_trials_that_read_pages_otherwise_have_features_of_their_own_for_the_same_drawings(data):
     plain, made = objective(data, "image.resize=pad")
     cropped = settle_recipe(yaml.safe_load(RECIPE), ("image.resize=crop_to_ink",), data)
-    made.evaluate_trials([Candidate(None, {}, recipe) for recipe in (plain, cropped)], lambda *_: True)
+    made.evaluate_trials([Candidate({}, recipe) for recipe in (plain, cropped)])
     padded, cut = (made._inputs_of(recipe) for recipe in (plain, cropped))
     assert (padded.prepared.digests == cut.prepared.digests).all()
     assert (padded.features.read() != cut.features.read()).any()
@@ -98,8 +100,53 @@ def test_the_best_epoch_is_not_chosen_by_the_drawings_set_aside(data, monkeypatc
     seen = []
     real = Objective._fit
     monkeypatch.setattr(
-        Objective, "_fit", lambda self, training_set, *rest: seen.append(training_set) or real(self, training_set, *rest)
+        Objective, "_fit", lambda self, training_set, recipes: seen.append(training_set) or real(self, training_set, recipes)
     )
-    right = made.score(Candidate(None, {}, plain))
+    right = made.score(Candidate({}, plain))
     assert len(right) == made.aside.sum()
     assert len(seen[0].targets) == (~made.aside).sum()
+
+
+def candidates_of(data, *overrides):
+    """The toy recipe, once with each override."""
+    return [Candidate({}, settle_recipe(yaml.safe_load(RECIPE), (override,), data)) for override in overrides]
+
+
+def test_a_whole_batch_reaches_a_rung_before_any_goes_on(data):
+    _, made = objective(data)
+    rates = [f"train_head.lr={rate}" for rate in (1e-6, 0.03, 1e-5, 0.01)]
+    fast_end = Halving(earlier=([], []))
+    fitted = made.evaluate_trials(candidates_of(data, *rates), fast_end)
+    assert [len(fast_end.reached[i]) for i in range(4)] == [1, 2, 1, 2], "the better half of the four went on"
+    assert [one.heads is None for one in fitted] == [
+        len(fast_end.reached[i]) == 1 or one.heads is None for i, one in enumerate(fitted)
+    ]
+    assert sum(one.heads is not None for one in fitted) >= 1
+
+
+def test_trials_wait_at_a_rung_for_no_more_than_memory_holds(data, monkeypatch):
+    _, made = objective(data)
+    candidates = candidates_of(data, *(f"train_head.lr={rate}" for rate in (0.01, 0.03, 1e-6)))
+    cohorts = []
+    real = Objective._fittings
+    monkeypatch.setattr(
+        Objective,
+        "_fittings",
+        lambda self, candidates, indices=None: cohorts.append(list(indices)) or real(self, candidates, indices),
+    )
+    made.evaluate_trials(candidates, Halving(earlier=([], [])))
+    monkeypatch.setattr(objective_module, "STATE_BYTES", 2 * made._state_bytes(candidates[0].recipe))
+    halving = Halving(earlier=([], []))
+    made.evaluate_trials(candidates, halving)
+    assert cohorts == [[0, 1, 2], [0, 1], [2]]
+    assert len(halving.reached[2]) == 1, "it is compared with those before it"
+
+
+def test_how_pages_are_read_is_not_chosen_by_the_drawings_set_aside(data, monkeypatch):
+    usable = []
+    from inkfold.pipeline import inputs
+
+    real = inputs.choose_reading
+    monkeypatch.setattr(inputs, "choose_reading", lambda *arguments: usable.append(arguments[4]) or real(*arguments))
+    _, made = objective(data, "image.resize=auto")
+    assert (usable[0] == ~made.aside).all()

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import logging
 import shutil
@@ -8,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import optuna
 import pytest
-from filelock import FileLock, Timeout
+import torch
+from filelock import FileLock
 from optuna.trial import TrialState
 
 from forks import INKFOLD, Process
@@ -41,6 +43,17 @@ def recipe(tmp_path):
     return toy_recipe(tmp_path, RECIPE + TUNE)
 
 
+RECIPES = {"best": "best.yaml", "as_it_was": "candidate.yaml"}
+
+
+@contextlib.contextmanager
+def threads(count):
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    yield
+    torch.set_num_threads(before)
+
+
 def study_in(out):
     storage = optuna.storages.journal.JournalStorage(optuna.storages.journal.JournalFileBackend(str(out / "study.journal")))
     return optuna.load_study(study_name="tune", storage=storage)
@@ -50,6 +63,11 @@ def trials(out, states=None):
     return study_in(out).get_trials(states=states)
 
 
+def decisions(out):
+    """What a study drew, stopped and measured."""
+    return [(trial.number, trial.state, trial.value, trial.params, trial.intermediate_values) for trial in trials(out)]
+
+
 def test_a_study_leaves_the_best_recipe_the_figures_and_the_plots(tmp_path, data, recipe):
     summary = tune(recipe, data=data, out=tmp_path / "study")
     assert files_below(tmp_path / "study") == {
@@ -57,22 +75,57 @@ def test_a_study_leaves_the_best_recipe_the_figures_and_the_plots(tmp_path, data
         "study.journal",
         ".study.lock",
         "tune.json",
-        "best.yaml",
         "history.svg",
+        *([RECIPES[summary["recommended"]]] if summary["best"] else []),
         *(["importance.svg"] if summary["importance"] else []),
     }
     assert json.loads((tmp_path / "study/tune.json").read_text()) == summary
     assert summary["trials"]["complete"] + summary["trials"]["given_up"] == 10
     assert summary["set_aside"]["n"] + summary["cross_validated"]["n"] == 42
     assert 10 <= summary["set_aside"]["n"] <= 16
+
+
+@pytest.fixture
+def seen_better(monkeypatch):
+    """Let the drawings set aside say that the best trial is distinguishably better, or that it isn't."""
+
+    def say(difference, *, distinguishable):
+        figures = {"accuracy": 0.5, "accuracy_ci95": [0.4, 0.6]}
+        aside = {"n": 13, "as_it_was": figures, "best": figures, "difference": difference, "distinguishable": distinguishable}
+        monkeypatch.setattr(study.Objective, "compare", lambda *_: aside)
+
+    return say
+
+
+BETTER = "tune.trials=4", "train_head.lr=1e-4", "tune.space={train_head.lr: {low: 0.02, high: 0.03}}"
+
+
+def test_a_gain_that_is_distinguishable_leaves_a_recipe_to_continue_with(tmp_path, data, recipe, seen_better):
+    seen_better(0.2, distinguishable=True)
+    summary = tune(recipe, *BETTER, data=data, out=tmp_path / "study")
+    assert summary["recommended"] == "best"
     best = load_recipe(tmp_path / "study/best.yaml")
-    for key, value in summary["best"].items():
-        section, _, name = key.partition(".")
-        assert (getattr(getattr(best, section), name) if name else getattr(best, section).kind) == (
-            value if name else value["kind"]
-        )
+    assert best.train_head.lr == summary["best"]["train_head.lr"] >= 0.02
+    assert not (tmp_path / "study/candidate.yaml").exists()
     run = train(tmp_path / "study/best.yaml", data=data, out=tmp_path / "run")
     assert run.metrics["out_of_fold"]["n"] == 42
+
+
+@pytest.mark.parametrize(("difference", "distinguishable"), [(0.1, False), (-0.2, True)])
+def test_without_a_distinguishable_gain_the_recipe_as_it_was_is_recommended(
+    tmp_path, data, recipe, seen_better, difference, distinguishable
+):
+    out = tmp_path / "study"
+    out.mkdir()
+    (out / "study.journal").touch()
+    (out / "best.yaml").write_text("# of an earlier, smaller study")
+    seen_better(difference, distinguishable=distinguishable)
+    summary = tune(recipe, *BETTER, data=data, out=out)
+    assert summary["recommended"] == "as_it_was"
+    assert not (out / "best.yaml").exists()
+    text = (out / "candidate.yaml").read_text()
+    assert "keep your recipe" in text.splitlines()[0]
+    assert load_recipe(out / "candidate.yaml").train_head.lr == summary["best"]["train_head.lr"]
 
 
 def test_the_recipe_as_it_is_is_the_first_trial_and_is_never_given_up(tmp_path, data, recipe, caplog):
@@ -97,7 +150,7 @@ def test_the_drawings_set_aside_decide_nothing(tmp_path, data, recipe, monkeypat
     evaluated = []
     real = study.Objective.evaluate_trials
 
-    def watched(self, candidates, report):
+    def watched(self, candidates, halving=None):
         evaluated.append(self.aside.copy())
         from inkfold.search import objective
 
@@ -110,7 +163,7 @@ def test_the_drawings_set_aside_decide_nothing(tmp_path, data, recipe, monkeypat
 
         with monkeypatch.context() as patch:
             patch.setattr(objective, "build_training_set", rebuilt)
-            return real(self, candidates, report)
+            return real(self, candidates, halving)
 
     monkeypatch.setattr(study.Objective, "evaluate_trials", watched)
     changed = tune(recipe, data=data, out=tmp_path / "changed")
@@ -122,8 +175,13 @@ def test_the_drawings_set_aside_decide_nothing(tmp_path, data, recipe, monkeypat
 
 
 def test_the_same_study_gives_the_same_answers(tmp_path, data, recipe):
-    assert tune(recipe, data=data, out=tmp_path / "one") == tune(recipe, data=data, out=tmp_path / "two")
-    assert (tmp_path / "one/best.yaml").read_bytes() == (tmp_path / "two/best.yaml").read_bytes()
+    outs = [tmp_path / name for name in ("one", "two")]
+    for out, count in zip(outs, (1, 2), strict=True):
+        with threads(count):
+            tune(recipe, data=data, out=out)
+    files = [{name: (out / name).read_bytes() for name in files_below(out) - {"study.journal"}} for out in outs]
+    assert files[0] == files[1]
+    assert decisions(outs[0]) == decisions(outs[1])
 
 
 def test_a_finished_study_runs_no_more_trials(tmp_path, data, recipe):
@@ -166,50 +224,62 @@ def test_views_that_trials_share_are_computed_once(tmp_path, data, recipe, monke
     prepared = []
     real = objective.prepare_inputs
     monkeypatch.setattr(
-        objective, "prepare_inputs", lambda recipe, *rest: prepared.append(recipe.curriculum) or real(recipe, *rest)
+        objective, "prepare_inputs", lambda plan, *rest, **more: prepared.append(plan.curriculum) or real(plan, *rest, **more)
     )
     space = "tune.space={curriculum: {choices: [null, [{augment: [hflip@0.5]}]]}, train_head.lr: {low: 0.001, high: 0.1}}"
     tune(recipe, space, data=data, out=tmp_path / "study")
     assert len(prepared) == len(set(map(str, prepared))) == 2
 
 
-def test_the_trials_of_a_killed_process_are_run_again(tmp_path, data, recipe):
-    out = tmp_path / "study"
-    settings = "tune.trials=20", "train_head.epochs=120"
+def test_a_study_killed_at_any_moment_ends_as_one_that_was_not(tmp_path, data, recipe, monkeypatch):
+    out, names = tmp_path / "killed", {"tune.json", "history.svg", "recipe.yaml"}
+    tune(recipe, data=data, out=tmp_path / "whole")
+    for method in ("add_trial", "tell"):  # between the draws of a batch, and between its results
+        real, calls = getattr(optuna.Study, method), []
+
+        def killed(self, *arguments, real=real, calls=calls, **values):
+            if isinstance(self._storage, optuna.storages.JournalStorage):
+                calls.append(1)
+                if len(calls) == 6:
+                    raise KeyboardInterrupt
+            return real(self, *arguments, **values)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(optuna.Study, method, killed)
+            with pytest.raises(KeyboardInterrupt):
+                tune(recipe, data=data, out=out)
+    assert trials(out, (TrialState.RUNNING,))
+    tune(recipe, data=data, out=out)
+    assert decisions(out) == decisions(tmp_path / "whole")
+    assert all((out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes() for name in names)
+    assert not list(out.glob(".batch-*"))
+
+
+def test_a_study_killed_by_the_system_goes_on_where_it_was(tmp_path, data, recipe):
+    out, settings = tmp_path / "study", ("tune.trials=6", "tune.batch=3", "train_head.epochs=40")
     with Process(job_of(INKFOLD, "tune", recipe, f"data={data}", f"out={out}", *settings)) as process:
         deadline = time.monotonic() + 300
-        while time.monotonic() < deadline and not (
-            (out / "study.journal").is_file() and len([one for one in trials(out) if one.state.is_finished()]) >= 1
-        ):
+        while time.monotonic() < deadline and not ((out / "study.journal").is_file() and len(trials(out)) > 3):
             time.sleep(0.05)
         process.kill()
-    interrupted = trials(out, (TrialState.RUNNING,))
+    drawn = [trial.params for trial in trials(out)]
     summary = tune(recipe, *settings, data=data, out=out)
-    assert not trials(out, (TrialState.RUNNING,))
-    assert summary["trials"]["complete"] + summary["trials"]["given_up"] == 20
-    again = [trial.params for trial in trials(out) if trial.state != TrialState.FAIL]
-    for trial in interrupted:
-        assert any(trial.params.items() <= params.items() for params in again), "all that it had been evaluated by then"
-    assert not list(out.glob(".worker-*"))
+    assert all(trial.state.is_finished() for trial in trials(out))
+    assert sum(summary["trials"].values()) == len(trials(out)) == 6
+    assert [trial.params for trial in trials(out)][: len(drawn)] == drawn
 
 
-def test_a_backbone_that_nobody_named_is_chosen_once_for_all_trials(tmp_path, data, monkeypatch):
+def test_a_backbone_that_nobody_named_is_chosen_once_for_all_trials(tmp_path, data, monkeypatch, seen_better):
+    seen_better(0.2, distinguishable=True)
     chosen = []
     monkeypatch.setattr("inkfold.pipeline.build.choose_backbone", lambda: chosen.append("ink-small") or "ink-small")
-    tune({"folds": {"k": 3}, "train_head": {"epochs": 2}}, "tune.trials=3", data=data, out=tmp_path / "study")
+    tune({"folds": {"k": 3}, "train_head": {"epochs": 2}}, *BETTER, data=data, out=tmp_path / "study")
     assert chosen == ["ink-small"]
     assert load_recipe(tmp_path / "study/best.yaml").backbone.name == "ink-small"
 
 
-def test_the_lock_of_a_process_that_died_between_two_trials_is_swept_away(tmp_path, data, recipe):
-    out = tmp_path / "study"
-    tune(recipe, "tune.trials=2", data=data, out=out)
-    (out / ".worker-dead.lock").touch()
-    tune(recipe, "tune.trials=3", data=data, out=out)
-    assert not list(out.glob(".worker-*"))
-
-
-def test_two_processes_work_on_one_study(tmp_path, data, recipe):
+def test_two_processes_work_on_one_study(tmp_path, data, recipe, caplog):
+    caplog.set_level(logging.INFO, "inkfold.search")
     out = tmp_path / "study"
     results, seen = [], []
 
@@ -226,7 +296,7 @@ def test_two_processes_work_on_one_study(tmp_path, data, recipe):
     assert len(results) == 2
     assert len(seen) == 16
     assert all(trial.state.is_finished() for trial in seen)
-    assert len({trial.user_attrs["worker"] for trial in seen}) == 2
+    assert caplog.text.count("another process works on this study") >= 1
     assert len({json.dumps(trial.params, sort_keys=True) for trial in seen}) >= 15
     assert np.isfinite(results[0]["set_aside"]["difference"])
 
@@ -269,47 +339,34 @@ def test_a_directory_that_holds_something_else_is_refused(tmp_path, data, recipe
         tune(recipe, data=data, out=recipe)
 
 
+def drawn_by_another(out, number):
+    """A trial of another process, which holds its batch's lock."""
+    attributes = {"batch": number, "batch_size": 1}
+    distributions = trials(out)[0].distributions
+    trial = optuna.trial.create_trial(
+        state=TrialState.RUNNING, params=trials(out)[0].params, distributions=distributions, user_attrs=attributes
+    )
+    study_in(out).add_trial(trial)
+    return FileLock(out / f".batch-{number}.lock")
+
+
 def test_a_process_waits_for_the_trials_of_others_before_it_concludes(tmp_path, data, recipe):
     out = tmp_path / "study"
     tune(recipe, "tune.trials=2", data=data, out=out)
     before = (out / "tune.json").read_bytes()
-    study = study_in(out)
-    trial = study.ask()
-    trial.set_user_attr("worker", "other")
-    with FileLock(out / ".worker-other.lock"), ThreadPoolExecutor(1) as pool:
+    with drawn_by_another(out, 2), ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(tune, recipe, "tune.trials=3", data=data, out=out)
         time.sleep(3)
         assert not waiting.done()
         assert (out / "tune.json").read_bytes() == before
-        study.tell(trial, 0.0)
-        assert waiting.result()["trials"]["complete"] == 3
+        study_in(out).tell(2, 0.0)
+        assert sum(waiting.result()["trials"].values()) == 3
     assert len(trials(out)) == 3
 
 
-def test_no_trial_is_seen_before_it_has_a_worker(tmp_path, data, recipe, monkeypatch):
-    out, locked = tmp_path / "study", []
-    real = optuna.trial.Trial.set_user_attr
-
-    def is_locked():
-        try:
-            with FileLock(out / ".study.lock", timeout=0):
-                return False
-        except Timeout:
-            return True
-
-    def watched(self, key, value):
-        if key == "worker":
-            with ThreadPoolExecutor(1) as pool:
-                locked.append(pool.submit(is_locked).result())
-        real(self, key, value)
-
-    monkeypatch.setattr(optuna.trial.Trial, "set_user_attr", watched)
-    tune(recipe, "tune.trials=2", data=data, out=out)
-    assert locked == [True, True]
-
-
-def test_the_best_recipe_keeps_how_the_data_are_read_but_not_where_they_are(tmp_path, data, recipe):
-    tune(recipe, "data.on_broken=skip", "tta=[identity, hflip]", "tune.trials=2", data=data, out=tmp_path / "study")
+def test_the_best_recipe_keeps_how_the_data_are_read_but_not_where_they_are(tmp_path, data, recipe, seen_better):
+    seen_better(0.2, distinguishable=True)
+    tune(recipe, "data.on_broken=skip", "tta=[identity, hflip]", *BETTER, data=data, out=tmp_path / "study")
     best = load_recipe(tmp_path / "study/best.yaml")
     assert (best.data.on_broken, best.data.root, len(best.tta)) == ("skip", None, 2)
 
@@ -317,11 +374,19 @@ def test_the_best_recipe_keeps_how_the_data_are_read_but_not_where_they_are(tmp_
 def test_trials_of_a_process_that_dies_are_done_by_the_one_that_waits(tmp_path, data, recipe):
     out = tmp_path / "study"
     tune(recipe, "tune.trials=2", data=data, out=out)
-    trial = study_in(out).ask()
-    trial.set_user_attr("worker", "other")
     with ThreadPoolExecutor(1) as pool:
-        with FileLock(out / ".worker-other.lock"):
+        with drawn_by_another(out, 2):
             waiting = pool.submit(tune, recipe, "tune.trials=3", data=data, out=out)
             time.sleep(1)
         assert sum(waiting.result()["trials"].values()) == 3
-    assert [one.number for one in trials(out, (TrialState.FAIL,))] == [trial.number]
+    assert [trial.state.is_finished() for trial in trials(out)] == [True] * 3
+
+
+def test_a_study_of_an_earlier_version_goes_on(tmp_path, data, recipe):
+    out = tmp_path / "study"
+    tune(recipe, "tune.trials=2", data=data, out=out)
+    study_in(out).ask().set_user_attr("worker", "its process has died")
+    study_in(out).enqueue_trial({"fit.lr": 0.01}, user_attrs={"as_it_is": True})
+    summary = tune(recipe, "tune.trials=4", data=data, out=out)
+    assert sum(summary["trials"].values()) == 4
+    assert [trial.state.name for trial in trials(out)[2:4]] == ["FAIL", "WAITING"]

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Float16, Int64, Shaped
+from jaxtyping import Float16, Int64, Shaped
 
 from inkfold.augment.photographs import PHOTOGRAPHS_VERSION, photograph
 from inkfold.augment.rng import Draws
 from inkfold.augment.views import IDENTITY
+from inkfold.data.splits import Folds
 from inkfold.evaluation.predictions import Predictions
 from inkfold.features.extractor import Extractor, refuse_broken
 from inkfold.features.in_memory import InMemoryExtractor
@@ -38,7 +39,7 @@ Photographed = tuple[list[tuple[bytes, Pixels]], list[BrokenFile]]
 def predict_photographs(
     extractors: Sequence[Extractor],
     prepared: Prepared,
-    folds: Bool[np.ndarray, "folds n"],
+    folds: Folds,
     fitted: "FittedHeads",
     kinds: Sequence[str],
     *,
@@ -50,7 +51,7 @@ def predict_photographs(
     Args:
         extractors: The backbone of all folds, or one for each.
         prepared: The training drawings, decoded; held-out ones are taken.
-        folds: True where a fold trained on a drawing.
+        folds: Which drawings each fold held out.
         fitted: The heads of all folds.
         kinds: Names of `photographs.PHOTOGRAPHS`.
         cost: Forward passes and seconds are added to it.
@@ -63,14 +64,14 @@ def predict_photographs(
         DataError: If a file has changed since it was read.
     """
     folds = _held_out_by_few(folds, MOST)
-    rows = np.flatnonzero(~folds.all(0))
+    rows = np.flatnonzero(folds.held_out.any(0))
     predictions = []
     for kind in kinds:
         if len(extractors) == 1:
             features = _features(extractors[0], prepared, rows, kind, cost, progress)
-            held_out = [features[~trained_on[rows]] for trained_on in folds]
+            held_out = [features[own[rows]] for own in folds.held_out]
         else:
-            own = [(extractor, np.flatnonzero(~trained_on)) for extractor, trained_on in zip(extractors, folds, strict=True)]
+            own = [(extractor, np.flatnonzero(each)) for extractor, each in zip(extractors, folds.held_out, strict=True)]
             held_out = [_features(extractor, prepared, each, kind, cost, progress) for extractor, each in own]
         shown = FoldFeatures(lambda fold, view, held_out=held_out: held_out[fold], None)  # type: ignore[misc]
         with cost.timed("predict"):
@@ -78,12 +79,12 @@ def predict_photographs(
     return predictions
 
 
-def _held_out_by_few(folds: Bool[np.ndarray, "folds n"], most: int) -> Bool[np.ndarray, "folds n"]:
-    """Let each fold hold out its share of at most so many drawings, the first ones, and call the others trained on."""
-    few = np.ones_like(folds)
-    for fold, trained_on in enumerate(folds):
-        few[fold, np.flatnonzero(~trained_on)[: max(1, most // len(folds))]] = False
-    return few
+def _held_out_by_few(folds: Folds, most: int) -> Folds:
+    """Let each fold hold out its share of at most so many drawings, the first ones."""
+    few = np.zeros_like(folds.held_out)
+    for fold, own in enumerate(folds.held_out):
+        few[fold, np.flatnonzero(own)[: max(1, most // len(folds))]] = True
+    return Folds(folds.trained_on, few)
 
 
 def _features(

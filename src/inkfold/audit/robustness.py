@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
 
 from inkfold.audit.photographed import predict_photographs
 from inkfold.augment.views import IDENTITY, View, parse_view
 from inkfold.config.operations import KINDS, Operation, parse_operations
 from inkfold.config.recipe import Recipe
 from inkfold.config.sections import StageSettings
+from inkfold.data.splits import Folds
 from inkfold.evaluation.metrics import measure
 from inkfold.evaluation.paired import mcnemar
 from inkfold.evaluation.predictions import Predictions
@@ -103,7 +103,7 @@ class Weakness:
         accuracy: Accuracy on the changed held-out drawings, each predicted by the fold that held it out.
         ci95: Lower and upper bound of the accuracy's 95 % interval, 0 to 1.
         drop: Accuracy on the same drawings, unchanged, minus `accuracy`.
-        p_value: Two-sided p-value of McNemar's test between unchanged and changed drawings.
+        p_value: Two-sided p-value of the paired test between unchanged and changed drawings.
         significant: Whether the drop is more than chance, with Bonferroni's correction for the number of changes.
         setting: Override with which such files are read better; None if the drop is not significant or the run reads them so.
         augmentation: Augmentation to train with; None if the drop is not significant, a setting helps, the recipe has it
@@ -158,11 +158,16 @@ def find_weaknesses(run: Run, data: str | Path | None = None, progress: Progress
     image = extractors[0].image
     rows = sorted((_weakness(run, image, *each, clean) for each in measured), key=lambda row: -row.drop)
     assert clean.targets is not None
-    figures = measure(clean.probs, clean.targets)
+    figures = measure(clean.probs, clean.targets, groups=clean.groups)
     content = {
         "format": FORMAT,
         "data_fingerprint": run.manifest["data_fingerprint"],
-        "clean": {"n": figures["n"], "accuracy": figures["accuracy"], "ci95": figures["accuracy_ci95"]},
+        "clean": {
+            "n": figures["n"],
+            "accuracy": figures["accuracy"],
+            "ci95": figures["accuracy_ci95"],
+            "interval": figures["interval"],
+        },
         "rows": [asdict(row) for row in rows],
         "cost": cost.as_json(),
     }
@@ -179,7 +184,7 @@ class _HeldOut:
         from inkfold.heads.fit import FittedHeads  # noqa: PLC0415 - torch takes a second
 
         self._run, self._extractors, self._prepared, self._cost, self._progress = run, extractors, prepared, cost, progress
-        self._folds = _trained_on(run, prepared)
+        self._folds = _folds_of(run, prepared)
         fold_of = {member: fold for fold, members in enumerate(run.folds) for member in members}
         self._fitted = FittedHeads(head_spec(run.recipe), tuple(fold_of[member] for member in sorted(fold_of)), run.heads)
 
@@ -189,9 +194,9 @@ class _HeldOut:
         if self._run.is_finetuned:
             shown = features_by_fold(self._extractors, prepared, folds, views, cost, self._progress)
         else:
-            rows = ~folds.all(0)
+            rows: np.ndarray = folds.held_out.any(0)
             features = self._extractors[0].extract(prepared.digests[rows], cost, self._progress, views)
-            shown = shared_features(features, None, folds[:, rows])
+            shown = shared_features(features, None, folds.select(rows))
         with cost.timed("predict"):
             return [predict_held_out(shown, prepared, (view,), folds, self._fitted) for view in views]
 
@@ -201,16 +206,15 @@ class _HeldOut:
         return predict_photographs(*shared, kinds, cost=self._cost, progress=self._progress)
 
 
-def _trained_on(run: Run, prepared: Prepared) -> Bool[np.ndarray, "folds n"]:
-    """Return which drawings each fold's model was trained on, according to the run's out-of-fold predictions."""
+def _folds_of(run: Run, prepared: Prepared) -> Folds:
+    """Return which drawings each fold held out, according to the run's out-of-fold predictions."""
     out_of_fold = run.files.out_of_fold
     assert out_of_fold is not None
     assert out_of_fold.folds is not None
     fold_by_path = dict(zip(out_of_fold.image_paths.tolist(), out_of_fold.folds.tolist(), strict=True))
     paths = prepared.read.dataset.train.image_paths[prepared.rows].tolist()
     held_out_in = np.array([fold_by_path.get(path, -1) for path in paths])
-    trained_on: np.ndarray = held_out_in != np.arange(len(run.folds))[:, None]
-    return trained_on
+    return Folds.of(held_out_in != np.arange(len(run.folds))[:, None])
 
 
 def _weakness(run: Run, image: ImageOptions, change: Change, view: str, changed: Predictions, clean: Predictions) -> Weakness:
@@ -219,7 +223,9 @@ def _weakness(run: Run, image: ImageOptions, change: Change, view: str, changed:
     place = {path: i for i, path in enumerate(clean.image_paths.tolist())}
     same = [place[path] for path in changed.image_paths.tolist()]
     right = [(clean.preds == clean.targets)[same], changed.preds == changed.targets]
-    figures, drop, p_value = measure(changed.probs, changed.targets), float(right[0].mean() - right[1].mean()), mcnemar(*right)
+    groups = None if clean.groups is None else clean.groups[same]
+    figures, drop = measure(changed.probs, changed.targets, groups=groups), float(right[0].mean() - right[1].mean())
+    p_value = mcnemar(*right, groups=groups)
     significant = drop > 0 and p_value * len(CHANGES) < SIGNIFICANT
     setting, augmentation, command = _remedy(run, image, change) if significant else (None, None, None)
     return Weakness(

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,17 +33,19 @@ def print_run(run: "Run | Ensemble", *, was_finished: bool = False) -> None:
             rows += [(f"{name}, chosen on others", str(figures["n"]), _share(nested, "accuracy"), *[""] * 4)]
             name = "  as kept (optimistic)"
         rows += [(name, *_figures(figures)), *_without_copies(figures)]
-        rows += [(f"  fold {fold['fold']}", *_figures(fold)) for fold in metrics["folds"]]
+        rows += [(_fold_name(fold), *_figures(fold)) for fold in metrics["folds"]]
     if "test" in metrics:
         rows += [("test", *_figures(metrics["test"])), *_without_copies(metrics["test"])]
     if rows:
         own = [f"{metrics['metric']['title']} (95 %)"] if "metric" in metrics else []
         print_table("", ("", "drawings", *own, "accuracy (95 %)", "top-5 (95 %)", "macro recall", "nll", "ece"), rows)
+        _print_intervals({"held-out drawings": metrics.get("out_of_fold", {}), "test drawings": metrics.get("test", {})})
     _print_decision(metrics)
     if files.vote is not None:
         _print_vote(files.vote)
     if files.curve is not None:
         _print_curve(files.curve, metrics)
+    _print_split_groups(metrics.get("groups"))
     _print_split_duplicates(metrics.get("duplicates"))
     skipped = {name: count for name, count in metrics["data"]["skipped"].items() if count}
     if skipped:
@@ -75,6 +77,19 @@ def _print_decision(metrics: dict[str, Any]) -> None:
         print(f"gain of the rule: {_difference(decision)}")
     else:
         print(f"answers: the most probable class, {title} {usual}; a rule fitted on the other folds gives {nested}")
+
+
+def _print_intervals(parts: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print how the intervals of figures were made, by what these are of, where whole groups of drawings were resampled."""
+    from inkfold.evaluation.intervals import interval_in_words
+
+    for name, figures in parts.items():
+        if words := interval_in_words(figures):
+            print(f"intervals of {name}: {words}")
+
+
+def _fold_name(fold: dict[str, Any]) -> str:
+    return f"  fold {fold['fold']}" + (f", {fold['purged']} copies left out" if fold.get("purged") else "")
 
 
 def _print_places(path: Path, submission_summary: str | None) -> None:
@@ -174,7 +189,12 @@ def _print_curve(curve: dict[str, Any], metrics: dict[str, Any]) -> None:
                 )
             )
         print_table("stages", ("epochs", "views", "loss", "held-out loss", "held-out accuracy", "trained on"), rows)
-    if selection := metrics.get("selection"):
+    if (selection := metrics.get("selection")) and (chosen := selection.get("metric")):
+        print(
+            f"best epochs kept by {metrics['metric']['title']}: theirs of {chosen['value']:.4f} is optimistic by "
+            f"{chosen['optimism']:.4f}; on new drawings expect {chosen['nested']:.4f}"
+        )
+    if selection:
         print(
             f"best epochs kept: their accuracy of {selection['accuracy']:.4f} is optimistic by {selection['optimism']:.4f}; "
             f"on new drawings expect {_nested(selection)}"
@@ -233,7 +253,8 @@ def _figures(part: dict[str, Any]) -> tuple[str, ...]:
 def _difference(part: dict[str, Any]) -> str:
     low, high = part["difference_ci95"]
     verdict = _verdict(part["p_value"], part["distinguishable"])
-    return f"{_signed(part['difference'])} ({_signed(low)} to {_signed(high)}), {verdict}"
+    resampled = f", by {part['groups_resampled']:,} groups" if "groups_resampled" in part else ""
+    return f"{_signed(part['difference'])} ({_signed(low)} to {_signed(high)}), {verdict}{resampled}"
 
 
 def _signed(difference: float, digits: int = 4) -> str:
@@ -298,6 +319,8 @@ def print_backbones(rows: Sequence["BackboneScore"]) -> None:
         for row in rows
     ]
     print_table("", columns, cells)
+    if rows and rows[0].groups is not None:
+        print(f"intervals and p-values resample {rows[0].groups:,} groups of drawings that belong together")
     for row in rows:
         if row.learnt:
             print(f"the weights of {row.name} were trained on {row.learnt:,} of these drawings; all rows are about {row.n:,}")
@@ -339,6 +362,19 @@ def _print_labels(labels: dict[str, Any]) -> None:
     print(f"highest accuracy to expect: {labels['ceiling']['accuracy']:.3f}, if {labels['ceiling']['assumption']}")
 
 
+def _print_split_groups(effect: dict[str, Any] | None) -> None:
+    """Print which groups stay in one fold, and how optimistic folds would be that split them; None where there are none."""
+    if effect is None:
+        return
+    kept = f"groups: each of {effect['groups']:,} stays in one fold, by `{effect['key']}`"
+    kept += ", which names suggest (`folds.group_pattern=none` declines)" if effect["proposed"] else ""
+    print(
+        kept
+        if "parted" not in effect
+        else f"{kept}; folds that split them would give {_instead(effect, 'accuracy')}: {_difference(effect)}"
+    )
+
+
 def _print_split_duplicates(effect: dict[str, Any] | None) -> None:
     """Print how optimistic folds would be that split duplicates apart; None where there are none."""
     if effect is not None:
@@ -359,14 +395,23 @@ def print_search(summary: dict[str, Any], out: str) -> None:
         ("set aside, never searched on", str(aside["n"]), *judged),
     ]
     print_table("", ("accuracy (95 %)", "drawings", "the recipe as it was", "best trial"), rows)
+    _print_intervals({"drawings set aside": aside["as_it_was"]})
     print(f"gain on drawings set aside: {_difference(aside)}")
     if (seen := summary["learnt_by_backbone"]) is not None:
         share = f"{seen['drawings']:,} of these {seen['of']:,} drawings"
         print(f"the weights of a backbone were trained on {share}: all accuracies are optimistic")
     counts = summary["trials"]
     print(f"{counts['complete']} trials, {counts['given_up']} given up early")
-    print("best values: " + (", ".join(f"{key}={value}" for key, value in summary["best"].items()) or "the recipe as it was"))
-    print(f"study: {out}\nrecipe: {out}/best.yaml")
+    values = ", ".join(f"{key}={value}" for key, value in summary["best"].items())
+    print(f"best values: {values or 'the recipe as it was'}")
+    print(f"study: {out}")
+    if summary["recommended"] == "best":
+        print(f"recipe: {out}/best.yaml")
+    elif values:
+        print("keep your recipe: the best trial is not distinguishably better on the drawings set aside")
+        print(f"the best trial's recipe: {out}/candidate.yaml")
+    else:
+        print("keep your recipe: no trial was better")
 
 
 def print_exported(files: "Sequence[Exported]") -> None:
@@ -377,6 +422,8 @@ def print_exported(files: "Sequence[Exported]") -> None:
         print(f"against the run in float32: {same}, largest difference of a probability {parity.largest_difference:.5f}")
         for note in file.notes:
             print(f"warning: {note}", file=sys.stderr)
+        if file.about.decision is not None:
+            print("answers: the file gives probabilities; `decision` in its description says how one class follows")
         if file.quantisation is not None:
             _print_quantisation(file.quantisation)
         print(f"model: {file.path} ({file.size_bytes / 1e6:.1f} MB, {file.about.precision})")
@@ -401,6 +448,7 @@ def print_weaknesses(weaknesses: dict[str, Any], path: Path) -> None:
         accuracy = _with_interval(row["accuracy"], row["ci95"])
         rows.append((accuracy, _signed(-row["drop"], 3), _p_value(row, "significant"), row["name"]))
     print_table(f"{clean['n']} held-out drawings", ("accuracy (95 %)", "change", "", "drawings"), rows)
+    _print_intervals({"drawings as they are": clean})
     worst = [row for row in weaknesses["rows"] if row["command"]]
     if worst:
         print(f"if your drawings look so ({worst[0]['name']}), try:\n  {worst[0]['command']}")

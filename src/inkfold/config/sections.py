@@ -32,6 +32,7 @@ TieRule = Literal["lowest_id", "mean_probability"]
 
 
 PATTERN_GROUPS = ("label", "group", "id")
+AUTO_GROUPS, NO_GROUPS = "auto", "none"  # values of `folds.group_pattern` that are no expressions
 
 
 def pattern_fault(pattern: str) -> str | None:
@@ -47,6 +48,20 @@ def pattern_fault(pattern: str) -> str | None:
         return f"it has no group named `label`; {expected}"
     if strange := sorted({*names} - {*PATTERN_GROUPS}):
         return f"it has a group named {strange[0]!r}; expected the names label, group and id, and (?:...) for other groups"
+    return None
+
+
+def group_pattern_fault(pattern: str) -> str | None:
+    """Return what is wrong with a `folds.group_pattern`; None if it is a regular expression, `auto` or `none`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        return (
+            f"it is no regular expression ({error}); expected `auto`, `none`, or one that finds the group, such as "
+            r"^[^/]+/(photo[0-9]+)-[0-9]+\.png$"
+        )
     return None
 
 
@@ -378,9 +393,22 @@ class FoldSettings(Section):
     k: int = Field(5, ge=2, le=100)
     """Number of parts."""
     group_column: str | None = None
-    """Column whose equal values stay in one part: who drew it, after which photo."""
+    """Column whose equal values stay in one part: who drew it, after which photo. Class folders take it from a table beside
+    them that names their files."""
+    group_pattern: str = Field(AUTO_GROUPS, min_length=1, max_length=1000)
+    """Regular expression that finds each drawing's group in its path below the root, or in `group_column`: what
+    `(?P<group>...)` matches, else the first group, else the whole match. `auto` takes the groups that file names, folders or
+    columns clearly suggest, if any; `none` takes none."""
     group_duplicates: bool = True
-    """Keep copies of a drawing in one part too: mirrored, turned by quarters and a little, resized, re-encoded."""
+    """Keep copies of a drawing in one part, and train on none whose copy is held out: mirrored, turned by quarters and a
+    little, resized, re-encoded."""
+
+    @field_validator("group_pattern")
+    @classmethod
+    def _is_an_expression(cls, value: str) -> str:
+        if (fault := group_pattern_fault(value)) is not None:
+            raise ValueError(fault)
+        return value
 
 
 class SubmissionSettings(Section):

@@ -91,14 +91,12 @@ class _Labels:
         known: True where there is a label.
         names: The label; "" where there is none.
         groups: Who drew each; None where the user's expression doesn't say.
-        proposed_groups: The folder that may say who drew each; None where there is none.
         choice: Which folder names the class; None where file names do.
     """
 
     known: Bool[np.ndarray, " drawings"]
     names: Strings
     groups: Strings | None = None
-    proposed_groups: Strings | None = None
     choice: LevelChoice | None = None
 
 
@@ -110,12 +108,6 @@ def read_folders(root: Path, options: DataOptions, problems: list[Problem]) -> P
         options: The user's options, which may name the level of the classes.
         problems: Problems of the data are appended.
     """
-    if options.group_column is not None:
-        text = (
-            "class folders have no group column. Write a table, leave `folds.group_column` out, or find the group in the "
-            "paths: `data.label_pattern=REGEX` with (?P<label>...) and (?P<group>...)."
-        )
-        problems.append(Problem("missing_column", root.name, text))
     parts = find_parts(root)
     rows = _Rows.below((*parts.train, *parts.val), root, parts.skip if parts.root in parts.train else frozenset())
     problems += [*parts.problems, *rows.problems]
@@ -131,7 +123,7 @@ def read_folders(root: Path, options: DataOptions, problems: list[Problem]) -> P
         problems += tests.problems
         test, sample = _read_test(tests, classes, labels, root, options, problems)
     elif in_test is not None:
-        test = replace(train, given_val=None, groups=None, proposed_groups=None).select(in_test & labels.known)
+        test = replace(train, given_val=None, groups=None).select(in_test & labels.known)
     return Parts(train.select(kept), classes, test, sample)
 
 
@@ -147,8 +139,7 @@ def _read_labels(rows: _Rows, train_parts: int, root: Path, options: DataOptions
         return _labels_of_names(rows, options.label_pattern, root, problems)
     tree = FolderTree.of_paths(rows.paths)
     train = tree if rows.owner.max(initial=0) < train_parts else FolderTree.of_paths(rows.paths[rows.owner < train_parts])
-    above = len(rows.owners[0].relative_to(root).parts)
-    choice = choose_level(train, root.name, options.class_level, above)
+    choice = choose_level(train, root.name, options.class_level)
     problems += [] if choice.problem is None else [choice.problem]
     known, names = _names_at(tree, choice.level)
     for number, owner in enumerate(rows.owners):
@@ -156,8 +147,7 @@ def _read_labels(rows: _Rows, train_parts: int, root: Path, options: DataOptions
     if options.class_level is not None and len(known) and not known.any():
         text = f"got {options.class_level}, expected -{choice.depth} to {choice.depth}: no drawing lies so deep."
         problems.append(Problem("class_level", "data.class_level", text))
-    proposed = None if choice.groups is None else _names_at(tree, choice.groups.number)[1]
-    return _Labels(known, names, None, proposed, choice)
+    return _Labels(known, names, None, choice)
 
 
 def _labels_of_names(rows: _Rows, pattern: str, root: Path, problems: list[Problem]) -> _Labels:
@@ -224,7 +214,7 @@ def _encode(
     all_targets = np.zeros(len(paths), np.int64)
     all_targets[place] = targets[: len(place)]
     labels.known[place] = good[: len(place)]
-    drawings = Drawings(rows.unique_paths(), rows.files(), all_targets, labels.groups, given_val, labels.proposed_groups)
+    drawings = Drawings(rows.unique_paths(), rows.files(), all_targets, labels.groups, given_val)
     return drawings, classes
 
 

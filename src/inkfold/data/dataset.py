@@ -11,6 +11,7 @@ No drawing is decoded here.
     folder_parts     which folders are parts (train, val, test)
     folder_levels    which level of folders names the classes
     label_patterns   labels, groups and ids by the user's regular expression
+    grouping         which drawings stay in one fold; proposed by group_proposals
     proposals        how else a folder may be read; from name_patterns and table_proposals
     spellings        class names that are probably one class in two spellings
     name_kinds       words, numbers, people, names of parts
@@ -28,8 +29,9 @@ from pathlib import Path
 
 import numpy as np
 
+from inkfold.data.grouping import settle_groups
 from inkfold.data.layouts import detect_layout, find_tables, read_parts
-from inkfold.data.paths import IMAGE_SUFFIXES, list_images, names_suggest_groups
+from inkfold.data.paths import IMAGE_SUFFIXES, list_images
 from inkfold.data.proposals import propose_reading
 from inkfold.data.spellings import similar_classes
 from inkfold.data.submission import read_test_targets
@@ -81,7 +83,9 @@ def read_dataset(root: str | Path, options: DataOptions | None = None, *, strict
     if not any(problem.severity == "error" for problem in problems):
         problems += _class_problems(base, parts)
     problems += _similar_classes(parts, layout)
-    problems += _group_hint(parts, layout, options)
+    grouping = None
+    if not any(problem.severity == "error" for problem in problems):
+        parts, grouping = settle_groups(base, parts, layout, options, problems)
     if layout == "folder":
         unreadable = {"no_images", "single_class"} & {problem.kind for problem in problems}
         problems += propose_reading(base, parts, options, readable=not unreadable)
@@ -91,8 +95,8 @@ def read_dataset(root: str | Path, options: DataOptions | None = None, *, strict
     counts = (len(parts.train), len(names), 0 if parts.test is None else len(parts.test))
     log.info("%s: read as %s, %d training drawings of %d classes, %d test drawings", place, layout, *counts)
     sample = sample or parts.sample
-    numbered = parts.classes.numbered
-    return Dataset(base, layout, parts.train, parts.test, names, values, sample, tuple(problems), form, numbered)
+    extra = (form, parts.classes.numbered, grouping)
+    return Dataset(base, layout, parts.train, parts.test, names, values, sample, tuple(problems), *extra)
 
 
 def few_drawings(dataset: Dataset, k: int) -> list[Problem]:
@@ -158,23 +162,3 @@ def _similar_classes(parts: Parts, layout: str) -> list[Problem]:
     counts = np.bincount(parts.train.targets, minlength=len(parts.classes.names)).tolist()
     remedy = "rename or merge the folders" if layout == "folder" else "write them alike in the table"
     return similar_classes(parts.classes.names, counts, remedy)
-
-
-def _group_hint(parts: Parts, layout: str, options: DataOptions) -> list[Problem]:
-    """Say that file names suggest groups, where neither the user nor a folder names any."""
-    train = parts.train
-    if options.group_column is not None or train.groups is not None or train.proposed_groups is not None:
-        return []
-    if train.targets is None or not names_suggest_groups(train.image_paths, train.targets):
-        return []
-    remedy = "Name the column that says which belong together: `folds.group_column=NAME`."
-    if layout == "folder":
-        remedy = (
-            "Find what they share in the path: `data.label_pattern=REGEX` with (?P<label>...) for the class and (?P<group>...) "
-            "for the origin, or write a table and name its column: `folds.group_column=NAME`."
-        )
-    text = (
-        f"file names such as {train.image_paths[0]!r} suggest several drawings of one origin: folds that split them "
-        f"make the accuracy optimistic. {remedy}"
-    )
-    return [Problem("groups_suggested", "image paths", text, "warning")]

@@ -22,8 +22,6 @@ FEW_DIRECT = 0.25  # of a level's folders hold drawings themselves, where the ne
 MOST_LEVELS = 32
 ORDINALS = ("0th", "1st", "2nd", "3rd")
 
-GROUPING = "Folds that split them make the accuracy optimistic; this keeps each in one fold: "
-
 Folders = Sequence[tuple[str, ...]]
 
 
@@ -109,14 +107,13 @@ def ordinal(number: int) -> str:
     return ORDINALS[number] if number < len(ORDINALS) else f"{number}th"
 
 
-def choose_level(tree: FolderTree, where: str, fixed: int | None = None, above: int = 0) -> LevelChoice:
+def choose_level(tree: FolderTree, where: str, fixed: int | None = None) -> LevelChoice:
     """Decide which level of folders names the classes.
 
     Args:
         tree: The folders of the training drawings.
         where: Name of the root or part, for messages.
         fixed: The user's `data.class_level`, which decides; None leaves it to the names.
-        above: Number of folders between the data's root and the first level: 1 for a part.
 
     Returns:
         The choice. Where it can't be decided, its level is 1 and its problem an error.
@@ -130,17 +127,17 @@ def choose_level(tree: FolderTree, where: str, fixed: int | None = None, above: 
     if fixed is not None:
         chosen = fixed if fixed > 0 else depth + 1 + fixed
         groups = _groups(cells, candidates, chosen)
-        return LevelChoice(fixed, depth, groups, parts, None if groups is None else _grouped(chosen, groups, above, where))
+        return LevelChoice(fixed, depth, groups, parts)
     if len(candidates) < 2:
         chosen = candidates[0].number if candidates else 1
-        return LevelChoice(chosen, depth, None, parts, _understood(cells, chosen, None, above, where))
+        return LevelChoice(chosen, depth, None, parts, _understood(cells, chosen, None, where))
     best = max(level.kind for level in candidates)
     tied = [level for level in candidates if level.kind == best]
     if len(tied) > 1:
         return LevelChoice(1, depth, None, parts, _question(tied, where))
     chosen = tied[0].number
     groups = _groups(cells, candidates, chosen)
-    return LevelChoice(chosen, depth, groups, parts, _understood(cells, chosen, groups, above, where))
+    return LevelChoice(chosen, depth, groups, parts, _understood(cells, chosen, groups, where))
 
 
 def _common_depth(tree: FolderTree) -> int:
@@ -216,7 +213,7 @@ def _groups(cells: _Cells, candidates: Sequence[Level], chosen: int) -> Level | 
     return min(others, key=lambda level: level.kind, default=None)
 
 
-def _understood(cells: _Cells, chosen: int, groups: Level | None, above: int, where: str) -> Problem | None:
+def _understood(cells: _Cells, chosen: int, groups: Level | None, where: str) -> Problem | None:
     """Say which level was taken, and why; None for the first one without another reading."""
     twin = cells.twins.get(chosen)
     if chosen == 1 and groups is None and twin is None:
@@ -236,29 +233,9 @@ def _understood(cells: _Cells, chosen: int, groups: Level | None, above: int, wh
         }[groups.kind]
         text += (
             f"; the {groups.ordinal} folder, with {_count(groups, 'name')}, are {what} rather than classes. "
-            f"If they are the classes: `data.class_level={groups.number}`. {GROUPING}"
-            f"`{level_pattern(above, chosen, groups.number)}`."
+            f"If they are the classes: `data.class_level={groups.number}`."
         )
     return Problem("class_level", where, text, "warning")
-
-
-def _grouped(chosen: int, groups: Level, above: int, where: str) -> Problem:
-    text = f"the {groups.ordinal} folder, with {_count(groups, 'name')}, may say who drew, or when. "
-    pattern = level_pattern(above, chosen, groups.number)
-    return Problem("groups_suggested", where, f"{text}{GROUPING}`{pattern}`.", "warning")
-
-
-def level_pattern(above: int, label: int, group: int) -> str:
-    """Write the `data.label_pattern` that reads the label and the group from two levels of folders.
-
-    Args:
-        above: Number of folders above the first level, such as 1 for a part.
-        label: The label's level, from 1.
-        group: The group's level, from 1.
-    """
-    names = {label: "(?P<label>[^/]+)", group: "(?P<group>[^/]+)"}
-    levels = "".join(f"{names.get(level, '[^/]+')}/" for level in range(1, max(label, group) + 1))
-    return "data.label_pattern=^" + "[^/]+/" * above + levels
 
 
 def _question(tied: Sequence[Level], where: str) -> Problem:

@@ -1,33 +1,37 @@
-r"""Reads labels, groups and ids out of file names, by the user's regular expression `data.label_pattern`.
+r"""Reads labels, groups and ids out of file names, by the user's expressions `data.label_pattern`, `folds.group_pattern`.
 
 The expression runs in a process of its own, since some expressions take for ever on some names, and Python can't stop them.
 """
 
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
 from jaxtyping import Bool
 
+from inkfold.config.sections import PATTERN_GROUPS
 from inkfold.data.tables import STRING, Strings, quoted
 from inkfold.errors import DataError, Problem
 
 CHUNK_PATHS = 50_000
 LONGEST_PATH = 4096  # characters; longer ones match nothing
+LABEL_KEY, GROUP_KEY = "data.label_pattern", "folds.group_pattern"
 PATIENCE_S = 60.0  # for a chunk; a usual expression takes a hundredth of a second
 
-# Reads [pattern, paths] as JSON, writes for each path its groups label, group and id, or null.
+# Reads [pattern, groups, paths] as JSON, writes for each path what those groups match, or null.
 PROGRAM = """
 import json, re, sys, warnings
 warnings.simplefilter("ignore")
-pattern, paths = json.load(sys.stdin)
-search, names = re.compile(pattern).search, re.compile(pattern).groupindex
+pattern, groups, paths = json.load(sys.stdin)
+search = re.compile(pattern).search
 def read(path):
     match = search(path)
-    return match and [match[name] if name in names else None for name in ("label", "group", "id")]
+    return match and [None if group is None else match[group] for group in groups]
 json.dump([read(path) for path in paths], sys.stdout)
 """
 
@@ -60,23 +64,46 @@ def read_fields(pattern: str, paths: Strings) -> NameFields:
     Raises:
         DataError: If the expression takes too long on them.
     """
-    found: list[list[str | None] | None] = []
-    for start in range(0, len(paths), CHUNK_PATHS):
-        chunk = [path if len(path) <= LONGEST_PATH else "" for path in paths[start : start + CHUNK_PATHS].tolist()]
-        found += _search(pattern, chunk)
-    columns = [_column(found, place) for place in range(3)]
-    labels = columns[0]
-    groups = columns[1] if "(?P<group>" in pattern else None
-    ids = columns[2] if "(?P<id>" in pattern else None
+    known = re.compile(pattern).groupindex
+    labels, *columns = _search_all(pattern, [name if name in known else None for name in PATTERN_GROUPS], paths, LABEL_KEY)
+    groups = columns[0] if "group" in known else None
+    ids = columns[1] if "id" in known else None
     matched = np.fromiter((bool(label.strip()) for label in labels), bool, len(labels))
     return NameFields(matched, labels, groups, ids)
 
 
-def _search(pattern: str, paths: list[str]) -> list[Any]:
+def read_groups(pattern: str, texts: Strings) -> Strings:
+    """Find each drawing's group: what `(?P<group>...)` matches, else the first group, else the whole match.
+
+    Args:
+        pattern: A regular expression: a valid `folds.group_pattern`.
+        texts: Relative paths with forward slashes, or the cells of a column.
+
+    Returns:
+        The groups; "" where the expression finds nothing.
+
+    Raises:
+        DataError: If the expression takes too long on them.
+    """
+    compiled = re.compile(pattern)
+    group = "group" if "group" in compiled.groupindex else min(compiled.groups, 1)
+    return _search_all(pattern, [group], texts, GROUP_KEY)[0]
+
+
+def _search_all(pattern: str, groups: Sequence[str | int | None], texts: Strings, key: str) -> list[Strings]:
+    """Return what each group of an expression matches in each text; "" where it matches nothing."""
+    found: list[list[str | None] | None] = []
+    for start in range(0, len(texts), CHUNK_PATHS):
+        chunk = [text if len(text) <= LONGEST_PATH else "" for text in texts[start : start + CHUNK_PATHS].tolist()]
+        found += _search(pattern, groups, chunk, key)
+    return [_column(found, place) for place in range(len(groups))]
+
+
+def _search(pattern: str, groups: Sequence[str | int | None], paths: list[str], key: str) -> list[Any]:
     try:
         result = subprocess.run(  # noqa: S603 - this program, without a shell
             [sys.executable, "-I", "-S", "-c", PROGRAM],
-            input=json.dumps([pattern, paths]),
+            input=json.dumps([pattern, groups, paths]),
             capture_output=True,
             text=True,
             timeout=PATIENCE_S,
@@ -87,11 +114,11 @@ def _search(pattern: str, paths: list[str]) -> list[Any]:
             f"{pattern!r} took more than {PATIENCE_S:g} s on {len(paths)} paths such as {paths[0]!r}, expected a hundredth of "
             "that. Repetitions inside repetitions, such as (a+)+, do this: write it without them."
         )
-        raise DataError([Problem("label_pattern", "data.label_pattern", text)]) from error
+        raise DataError([Problem(key.partition(".")[2], key, text)]) from error
     except subprocess.CalledProcessError as error:
         reason = (error.stderr.strip().splitlines() or ["it ended without a message"])[-1]
         text = f"{pattern!r} failed on {len(paths)} paths such as {paths[0]!r} ({reason}). Write it more simply."
-        raise DataError([Problem("label_pattern", "data.label_pattern", text)]) from error
+        raise DataError([Problem(key.partition(".")[2], key, text)]) from error
     return list(json.loads(result.stdout))
 
 

@@ -8,7 +8,9 @@ from typing import Literal, TypeAlias, final
 import numpy as np
 from jaxtyping import Bool
 
+from inkfold.config.sections import AUTO_GROUPS
 from inkfold.data.class_folders import list_drawings, read_folders
+from inkfold.data.group_proposals import role_of_column
 from inkfold.data.labels import Classes, encode_labels, encode_with, find_gaps
 from inkfold.data.paths import FileFinder, choose_base, find_files
 from inkfold.data.spellings import merged_labels, whole_numbers
@@ -123,27 +125,39 @@ def _locate_tables(place: Path, layout: str, options: DataOptions) -> _Tables:
 def _read_tables(tables: _Tables, options: DataOptions, problems: list[Problem]) -> Parts:
     """Read the layouts `competition` and `table`."""
     finder = FileFinder(tables.boundary)
-    train, classes = _train_of_table(tables, finder, options, problems)
+    train, classes, columns = _train_of_table(tables, finder, options, problems)
     test = None
     if tables.test is not None:
         test = _test_of_table(tables, finder, classes, options, problems)
     elif tables.test_folder is not None:
         test, faulty = list_drawings(tables.test_folder, tables.root)
         problems += faulty
-    return Parts(train, classes, test)
+    return Parts(train, classes, test, columns=columns)
+
+
+def _columns_of_groups(table: Path, used: set[str], options: DataOptions) -> list[str]:
+    """Return the columns that may name groups, where the user leaves it open."""
+    if options.group_column is not None or options.group_pattern != AUTO_GROUPS:
+        return []
+    try:
+        header = read_header(table)
+    except DataError:
+        return []
+    return [name for name in header if name not in used and header.count(name) == 1 and role_of_column(name) is not None]
 
 
 def _train_of_table(
     tables: _Tables, finder: FileFinder, options: DataOptions, problems: list[Problem]
-) -> tuple[Drawings, Classes]:
+) -> tuple[Drawings, Classes, dict[str, Strings]]:
     required = {options.path_column: "data.path_column"}
     if options.group_column is not None:
         required[options.group_column] = "folds.group_column"
     label_columns = (options.label_column, options.target_column)
-    table = _open_table(tables.train, required, label_columns, tables.train_bases, tables.boundary, problems, labelled=True)
+    also = _columns_of_groups(tables.train, {*required, *label_columns}, options)
+    table = _open_table(tables.train, required, label_columns, tables.train_bases, tables.boundary, problems, also=also)
     if table is None:
         no_ids, no_names = np.empty(0, np.int64), np.empty(0, STRING)
-        return Drawings(no_names, no_names, no_ids), Classes((), no_ids)
+        return Drawings(no_names, no_names, no_ids), Classes((), no_ids), {}
     paths = table.columns[options.path_column]
     base = choose_base(finder, tables.train_bases, paths)
     files, faulty = find_files(paths, finder, base, table.where, options.missing)
@@ -162,7 +176,8 @@ def _train_of_table(
         problems += _empty_cells(groups, "group", table.where)
         good &= np.fromiter((bool(group.strip()) for group in groups), bool, len(groups))
     train = Drawings(paths, files, targets, groups)
-    return train.select(_without_duplicates(train, good, table, problems)), classes
+    kept = _without_duplicates(train, good, table, problems)
+    return train.select(kept), classes, {name: table.columns[name][kept] for name in also}
 
 
 def _test_of_table(
@@ -200,19 +215,22 @@ def _open_table(
     boundary: Path,
     problems: list[Problem],
     *,
-    labelled: bool = False,
+    also: Sequence[str] | None = None,
 ) -> Table | None:
-    """Read the columns of a table; report all that it lacks together, each with the column that may be meant."""
+    """Read the columns of a table; report all that it lacks together, each with the column that may be meant.
+
+    The training table, for which `also` names further columns, needs one of the columns of labels.
+    """
     try:
         available = read_header(path)
     except DataError as error:
         problems += error.problems
         return None
     missing = {column: setting for column, setting in required.items() if column not in available}
-    if labelled and not any(column in available for column in labels):
+    if also is not None and not any(column in available for column in labels):
         missing[labels[0]] = "data.label_column"
     if not missing:
-        return try_table(path, required, labels, problems)
+        return try_table(path, required, (*labels, *(also or ())), problems)
     if has_other_separator(available):  # one problem then, whatever else is missing
         missing = {column: missing[column] for column in list(missing)[:1]}
     proposals = propose_columns(path, bases, boundary, missing)

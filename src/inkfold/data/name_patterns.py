@@ -124,13 +124,7 @@ def _group_field(columns: np.ndarray, label: int) -> int | None:
 
 
 def _pattern_of_fields(form: Sequence[str], label: int, group: int | None) -> str:
-    marks = "".join(dict.fromkeys("".join(form)))
-    field = (
-        "[^/"
-        + "".join("\\" + mark if mark in "[]" else mark for mark in marks.replace("-", ""))
-        + ("-" if "-" in marks else "")
-        + "]"
-    )
+    field = excluding([*dict.fromkeys("".join(form))])
     last = max(label, -1 if group is None else group)
     pieces = [NAME_START]
     for place in range(last + 1):
@@ -138,11 +132,23 @@ def _pattern_of_fields(form: Sequence[str], label: int, group: int | None) -> st
         quantity = "*" if place == 0 else "+"
         pieces.append(f"(?P<{name}>{field}+)" if name else f"{field}{quantity}")
         if place < len(form):
-            pieces.append(_escaped(form[place]))
+            pieces.append(escaped(form[place]))
     return "".join(pieces) + (r"[^/]*$" if last < len(form) else r"\.[^./]+$")
 
 
-def _escaped(separators: str) -> str:
+def excluding(marks: Sequence[str]) -> str:
+    """Write an expression for a character of a file's name that is none of the marks."""
+    return "[^" + including(["/", *marks])[1:]
+
+
+def including(marks: Sequence[str]) -> str:
+    """Write an expression for one of the marks."""
+    inner = "".join("\\" + mark if mark in "[]" else mark for mark in marks if mark != "-")
+    return f"[{inner}{'-' if '-' in marks else ''}]"
+
+
+def escaped(separators: str) -> str:
+    """Write an expression for exactly these separators."""
     return "".join("\\" + letter if letter in ".()[]+" else letter for letter in separators)
 
 

@@ -9,14 +9,12 @@ import os
 import re
 import stat
 import unicodedata
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, final
 
 import numpy as np
-from jaxtyping import Int64
 
 from inkfold.data.tables import STRING, Strings, Where
 from inkfold.errors import Problem
@@ -36,7 +34,6 @@ OTHER_SUFFIXES = frozenset(NOT_DRAWINGS.split())
 JUNK_NAMES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"})
 PROBE_ROWS = 50
 SEPARATE_FAULTS = 20
-COUNTER = re.compile(r"[-_][0-9]+$")
 
 Severity = Literal["error", "warning"]
 
@@ -340,22 +337,3 @@ def find_files(
             text = f"image {paths[i]!r} not found under {base}. Re-extract the archive or remove the row."
             problems.append(Problem(fault, where(i), text, missing))
     return files, problems
-
-
-def names_suggest_groups(paths: Strings, targets: Int64[np.ndarray, " rows"]) -> bool:
-    """Return whether file names suggest that several drawings were made after one photo or by one person.
-
-    They do when, after a trailing counter such as `-1` or `_2` is cut off, at least half the drawings share the rest
-    with another one of their class, and most classes have two such rests or more (`sketch_0`, `sketch_1` have one).
-    """
-    order = np.argsort(targets, kind="stable")
-    bounds = np.flatnonzero(np.diff(targets[order])) + 1
-    shared = classes_with_two = 0
-    members = np.split(order, bounds)
-    for rows in members:
-        stems = (os.path.splitext(path.replace("\\", "/").rpartition("/")[2])[0] for path in paths[rows])
-        counts = Counter(COUNTER.sub("", stem) for stem in stems if COUNTER.search(stem))
-        repeated = [count for count in counts.values() if count > 1]
-        shared += sum(repeated)
-        classes_with_two += len(repeated) >= 2
-    return len(paths) > 0 and 2 * shared >= len(paths) and 2 * classes_with_two > len(members)

@@ -1,13 +1,50 @@
 """Assigns drawings to folds: stratified, grouped, and as a function of content and seed alone."""
 
 import logging
+from collections import Counter
+from dataclasses import dataclass
+from typing import final
 
 import numpy as np
-from jaxtyping import Int64, Shaped
+from jaxtyping import Bool, Int64, Shaped
 
 from inkfold.storage.hashing import digest
 
 log = logging.getLogger("inkfold.data")
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Folds:
+    """What each fold does with each drawing: trains on it, holds it out, or neither, where a copy of it is held out.
+
+    Attributes:
+        trained_on: True where a fold trains on a drawing.
+        held_out: True where a fold holds a drawing out, to be measured on it; never where it is trained on.
+        look_alike: Classes whose drawings look so alike that folds train on copies of held-out ones, but for equal files.
+    """
+
+    trained_on: Bool[np.ndarray, "folds n"]
+    held_out: Bool[np.ndarray, "folds n"]
+    look_alike: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, trained_on: Bool[np.ndarray, "folds n"]) -> "Folds":
+        """Hold out all that a fold doesn't train on."""
+        return cls(trained_on, ~trained_on)
+
+    def __len__(self) -> int:
+        return len(self.trained_on)
+
+    @property
+    def purged(self) -> Int64[np.ndarray, " folds"]:
+        """How many drawings each fold neither trains on nor holds out."""
+        counts: np.ndarray = (~(self.trained_on | self.held_out)).sum(1)
+        return counts
+
+    def select(self, rows: Bool[np.ndarray, " n"]) -> "Folds":
+        """Keep only some drawings."""
+        return Folds(self.trained_on[:, rows], self.held_out[:, rows], self.look_alike)
 
 
 def assign_folds(
@@ -19,8 +56,8 @@ def assign_folds(
 ) -> Int64[np.ndarray, " n"]:
     """Assign drawings to k folds of equal size and equal class shares.
 
-    Files with the same bytes stay in one fold, and so do groups. Each unit, largest first and otherwise in an order drawn
-    from seed and content, goes where its classes are rarest, then where fewest drawings are. scikit-learn's
+    Groups stay in one fold; without any, files with the same bytes do. Each unit, largest first and otherwise in an order
+    drawn from seed and content, goes where its classes are rarest, then where fewest drawings are. scikit-learn's
     StratifiedGroupKFold is not used: its shuffling has known faults (issue 32540), and it depends on row order.
 
     Args:
@@ -28,14 +65,14 @@ def assign_folds(
         digests: Digest of each drawing's file, in the order of `targets`; the same bytes have the same digest.
         k: Number of folds, at least 2.
         seed: Seed of the order in which units are assigned.
-        groups: Each drawing's group, which stays in one fold; None for no groups.
+        groups: Each drawing's group, which stays in one fold, whatever bytes its files share with other groups'; None for
+            files of the same bytes.
 
     Returns:
         Each drawing's fold, 0 to k - 1; the order of the rows doesn't matter.
     """
-    units = _units(digests, groups)
-    names = [min(digests[rows]).decode() for rows in units]
-    lots = [digest(f"{seed}:{name}".encode()) for name in names]
+    units = _units(digests if groups is None else groups)
+    lots = _lots(digests, units, seed)
     order = sorted(range(len(units)), key=lambda unit: (-len(units[unit]), lots[unit]))
     class_counts = [[0] * k for _ in range(int(targets.max()) + 1)]
     totals = [0] * k
@@ -54,16 +91,6 @@ def assign_folds(
     sizes = (min(totals), max(totals))
     log.info("%d drawings in %d groups that stay together: %d folds of %d to %d", len(folds), len(units), k, *sizes)
     return folds
-
-
-def join_groups(
-    first: Shaped[np.ndarray, " n"] | None, second: Shaped[np.ndarray, " n"] | None
-) -> Shaped[np.ndarray, " n"] | None:
-    """Join two groupings to one, in which rows share a group if they do in either of the two; None is no grouping."""
-    if first is None or second is None:
-        return second if first is None else first
-    places = [np.unique(groups, return_inverse=True)[1] for groups in (first, second)]
-    return connected(*places)
 
 
 def connected(first: Int64[np.ndarray, " rows"], second: Int64[np.ndarray, " rows"]) -> Int64[np.ndarray, " rows"]:
@@ -91,9 +118,19 @@ def count_split_groups(groups: Shaped[np.ndarray, " n"], parts: Int64[np.ndarray
     return int((np.bincount(pairs[0]) > 1).sum())
 
 
-def _units(digests: np.ndarray, groups: np.ndarray | None) -> list[np.ndarray]:
-    """Connect rows with equal bytes or equal groups, and return each component's rows."""
-    labels = join_groups(np.unique(digests, return_inverse=True)[1], groups)
-    assert labels is not None
+def _units(groups: np.ndarray) -> list[np.ndarray]:
+    """Return each group's rows."""
+    _, labels = np.unique(groups, return_inverse=True)
     order = np.argsort(labels, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
+
+
+def _lots(digests: np.ndarray, units: list[np.ndarray], seed: int) -> list[str]:
+    """Draw a lot for each unit from its first digest; from all of them where another unit has the same first one."""
+    names = [min(digests[rows]) for rows in units]
+    counts = Counter(names)
+    names = [
+        name if counts[name] == 1 else b" ".join(np.sort(digests[rows]).tolist())
+        for name, rows in zip(names, units, strict=True)
+    ]
+    return [digest(f"{seed}:".encode() + name) for name in names]

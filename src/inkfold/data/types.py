@@ -1,13 +1,14 @@
 """The values that reading a dataset returns (drawings, sample submission, dataset), and its options."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from jaxtyping import Bool, Int64, Shaped
 
-from inkfold.config.sections import DataSettings, SubmissionSettings
+from inkfold.config.sections import AUTO_GROUPS, DataSettings, SubmissionSettings
 from inkfold.data.labels import Classes
 from inkfold.data.paths import Severity
 from inkfold.data.submission_form import SubmissionForm
@@ -19,6 +20,10 @@ class DataOptions(DataSettings):
 
     group_column: str | None = None
     """Column that says who drew a drawing, or after which photo; None where there is none."""
+    group_pattern: str = AUTO_GROUPS
+    """Regular expression that finds each drawing's group in its path or in that column; `auto` or `none`."""
+    k: int = 5
+    """Number of folds: fewer groups than that aren't proposed."""
     submission: SubmissionSettings = SubmissionSettings()
     """The recipe's section `submission`: how the submission is written."""
 
@@ -37,10 +42,10 @@ class Drawings:
         image_paths: As the table gives them, to the letter; for folders relative to the part's own folder.
         files: Absolute paths; "" where there is no file, which only `on_broken="skip"` allows, in test rows.
         targets: Class indices, 0 to the number of classes - 1 (not the table's values); None where unknown.
-        groups: Who drew it, or after which photo; None where the source doesn't say.
+        groups: Who drew it, or after which photo, by the user's own keys; None where they name no groups.
         given_val: The rows that came from the source's own validation part; None where it has none.
-        proposed_groups: What the folders' names propose as groups, which nothing uses unless the user says so; None where
-            they propose none.
+        proposed_groups: What names of files, folders or columns propose as groups, which are used where the user names none;
+            None where they propose none.
     """
 
     image_paths: Shaped[np.ndarray, " drawings"]
@@ -52,6 +57,11 @@ class Drawings:
 
     def __len__(self) -> int:
         return len(self.image_paths)
+
+    @property
+    def all_groups(self) -> Shaped[np.ndarray, " drawings"] | None:
+        """The groups that the user names, else those that are proposed; None without either."""
+        return self.proposed_groups if self.groups is None else self.groups
 
     def select(self, index: np.ndarray) -> "Drawings":
         """Select rows.
@@ -89,6 +99,25 @@ class SampleSubmission:
 
 
 @final
+@dataclass(frozen=True)
+class Grouping:
+    """Where the groups of drawings that stay in one fold come from.
+
+    Attributes:
+        key: The settings that name them, as on the command line: `folds.group_column=who`.
+        proposed: Whether they are used because names suggest them; otherwise the user names them.
+    """
+
+    key: str
+    proposed: bool = False
+
+    def as_json(self, groups: Shaped[np.ndarray, " n"] | None) -> dict[str, Any]:
+        """Return where the groups come from, and how many there are among the drawings that are used."""
+        count = 0 if groups is None else len(np.unique(groups))
+        return {"key": self.key, "proposed": self.proposed, "groups": count, "drawings": 0 if groups is None else len(groups)}
+
+
+@final
 @dataclass(frozen=True, eq=False)
 class Parts:
     """The parts of a dataset, which every layout is read into.
@@ -98,12 +127,14 @@ class Parts:
         classes: The classes of the training drawings.
         test: The drawings to predict; None if there are none.
         sample: Ids that the user's pattern finds in the test files' paths, for the submission; None without any.
+        columns: Columns of the training table whose names speak of people or origins, by name.
     """
 
     train: Drawings
     classes: Classes
     test: Drawings | None = None
     sample: SampleSubmission | None = None
+    columns: Mapping[str, Shaped[np.ndarray, " drawings"]] = field(default_factory=dict)
 
 
 @final
@@ -122,6 +153,7 @@ class Dataset:
         problems: Warnings; with `strict=False` also errors.
         submission: How the submission is written; None where it has the columns of `sample_submission`, or inkfold's own.
         numbered: Whether `class_targets` are the user's own numbers, from a column of them.
+        grouping: Where the training drawings' groups come from; None where there are none.
     """
 
     root: Path
@@ -134,3 +166,4 @@ class Dataset:
     problems: tuple[Problem, ...]
     submission: SubmissionForm | None = None
     numbered: bool = False
+    grouping: Grouping | None = None

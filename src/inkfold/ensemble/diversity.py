@@ -16,6 +16,7 @@ def measure_diversity(
     members: Float[np.ndarray, "members n classes"],
     targets: Int64[np.ndarray, " n"],
     class_names: Sequence[str],
+    groups: Int64[np.ndarray, " n"] | None = None,
 ) -> dict[str, Any]:
     """Measure how members differ on drawings that they were not trained on.
 
@@ -24,6 +25,7 @@ def measure_diversity(
         members: Each member's class probabilities of one drawing at least.
         targets: True class id of each drawing, in the order of the probabilities' rows.
         class_names: Class names, by class id.
+        groups: Number of each drawing's group, for the p-values; None where nothing is known of groups.
 
     Returns:
         JSON values. `pairs`: the share of drawings with different predictions, the correlation of errors (None if a member is
@@ -48,7 +50,7 @@ def measure_diversity(
             for k, name in enumerate(class_names)
             if np.isfinite(recall[:, k]).all()
         },
-        "rescues": _rescues(names, right, targets, recall, class_names),
+        "rescues": _rescues(names, right, targets, recall, class_names, groups),
     }
 
 
@@ -77,7 +79,12 @@ def _recall(right: Bool[np.ndarray, "members n"], targets: np.ndarray, classes: 
 
 
 def _rescues(
-    names: Sequence[str], right: np.ndarray, targets: np.ndarray, recall: np.ndarray, class_names: Sequence[str]
+    names: Sequence[str],
+    right: np.ndarray,
+    targets: np.ndarray,
+    recall: np.ndarray,
+    class_names: Sequence[str],
+    groups: np.ndarray | None,
 ) -> list[dict[str, Any]]:
     """List the classes in which one member is far above the best of the others, with the chance of such a difference."""
     rescues: list[dict[str, Any]] = []
@@ -89,7 +96,7 @@ def _rescues(
         best, next_best = int(order[0]), int(order[1])
         gain = recall[best, k] - recall[next_best, k]
         if gain > 0:
-            p_value = mcnemar(right[next_best][inside], right[best][inside])
+            p_value = mcnemar(right[next_best][inside], right[best][inside], None if groups is None else groups[inside])
             rescues.append(
                 {
                     "class_name": name,

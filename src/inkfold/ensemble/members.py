@@ -26,6 +26,7 @@ from inkfold.ensemble.member_predictions import (
 )
 from inkfold.ensemble.voting import vote_of_folds
 from inkfold.errors import PredictionError, Problem
+from inkfold.evaluation.intervals import coarsest_groups
 from inkfold.storage.hashing import digest
 
 
@@ -48,6 +49,8 @@ class AlignedMembers:
         warnings: Predictions that are left out because only some members have them.
         digests: Digest of each training drawing's file; None where no member knows it.
         test_digests: Digest of each test drawing's file; None where no member knows it.
+        groups: Number of each training drawing's group, by the member that knows the fewest groups; None where none is known.
+        test_groups: The same of each test drawing.
     """
 
     names: tuple[str, ...]
@@ -63,6 +66,8 @@ class AlignedMembers:
     warnings: tuple[Problem, ...] = ()
     digests: Shaped[np.ndarray, " n"] | None = None
     test_digests: Shaped[np.ndarray, " n"] | None = None
+    groups: Int64[np.ndarray, " n"] | None = None
+    test_groups: Int64[np.ndarray, " n"] | None = None
 
     def test_members(self, within: Ballot, ties: TieRule) -> Float[np.ndarray, "members n classes"]:
         """Pool each member's folds into one prediction of the test drawings, by their mean (soft) or their votes (hard)."""
@@ -110,6 +115,8 @@ def align_members(members: Sequence[MemberPredictions], num_parts: int = 5) -> A
         warnings=incomplete_members(members),
         digests=None if train is None else train.digests(),
         test_digests=None if test is None else test.digests(),
+        groups=None if train is None else train.groups(),
+        test_groups=None if test is None else test.groups(),
     )
 
 
@@ -202,6 +209,11 @@ class _AlignedPart:
         """Give the digests of the drawings' files, by the first member that has them."""
         known = (member for member in self.members if member.predictions.digests is not None)
         return next((member.predictions.digests[self.rows_of(member)] for member in known), None)
+
+    def groups(self) -> Int64[np.ndarray, " n"] | None:
+        """Give the groups of the member that knows the fewest."""
+        known = ((one, one.predictions.groups) for one in self.members)
+        return coarsest_groups(None if own is None else own[self.rows_of(member)] for member, own in known)
 
     def second_level(self, count: int) -> Int64[np.ndarray, " n"]:
         """Take the folds in which drawings were held out; else deal drawings out in the order of their paths' hashes."""

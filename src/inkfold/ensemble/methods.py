@@ -26,7 +26,7 @@ from inkfold.ensemble.stacking import (
 )
 from inkfold.ensemble.voting import geometric_vote, hard_vote, rank_vote, soft_vote
 from inkfold.errors import PredictionError, Problem
-from inkfold.evaluation.intervals import wilson_interval
+from inkfold.evaluation.intervals import accuracy_figures
 from inkfold.evaluation.metrics import bootstrap_interval
 from inkfold.evaluation.paired import paired_difference
 
@@ -177,27 +177,28 @@ class MethodScore:
         name: What tables call the member or voting method; unique among those compared.
         probs: Class probabilities of each drawing, by numbers that were not fitted on it.
         right: Whether the most probable class is the true one, for each drawing.
+        groups: Number of each drawing's group, whole ones of which intervals and tests resample; None where none is known.
     """
 
     name: str
     probs: Float[np.ndarray, "n classes"]
     right: Bool[np.ndarray, " n"]
+    groups: Int64[np.ndarray, " n"] | None = None
 
     def figures(self, targets: Int64[np.ndarray, " n"]) -> dict[str, Any]:
-        """Measure accuracy with Wilson's 95 % interval and negative log-likelihood with a bootstrap's.
+        """Measure accuracy and negative log-likelihood, each with a 95 % interval.
 
         Args:
             targets: True class id of each drawing, in the order of `probs`.
 
         Returns:
-            JSON values: `accuracy`, `accuracy_ci95`, `nll` in nats, and `nll_ci95`.
+            JSON values: `accuracy`, `accuracy_ci95`, `interval` (how that was made), `nll` in nats, and `nll_ci95`.
         """
         losses = -np.log(np.maximum(self.probs[np.arange(len(targets)), targets], 1e-15))
         return {
-            "accuracy": float(self.right.mean()),
-            "accuracy_ci95": list(wilson_interval(int(self.right.sum()), len(self.right))),
+            **accuracy_figures(self.right, self.groups),
             "nll": float(losses.mean()),
-            "nll_ci95": bootstrap_interval(losses),
+            "nll_ci95": bootstrap_interval(losses, groups=self.groups),
         }
 
 
@@ -234,6 +235,7 @@ def score_method(
     members: Float[np.ndarray, "members n classes"],
     targets: Int64[np.ndarray, " n"],
     parts: Int64[np.ndarray, " n"],
+    groups: Int64[np.ndarray, " n"] | None = None,
 ) -> MethodScore:
     """Score a voting method by a second level of cross-validation; one with nothing to fit is simply applied.
 
@@ -243,6 +245,7 @@ def score_method(
             something to fit, one copy of the other parts is held at a time.
         targets: True class id of each drawing, in the order of the probabilities' rows.
         parts: The part that each drawing belongs to, by any number; a method with something to fit needs two parts at least.
+        groups: Number of each drawing's group, for the score's intervals; None where nothing is known of groups.
 
     Returns:
         The method's predictions of each part, by numbers fitted on the other parts.
@@ -257,7 +260,7 @@ def score_method(
         for part in _second_level(parts):
             inside = parts == part
             probs[inside] = fit_method(method, members[:, ~inside], targets[~inside]).pool(members[:, inside])
-    return MethodScore(method.name, probs, probs.argmax(1) == targets)
+    return MethodScore(method.name, probs, probs.argmax(1) == targets, groups)
 
 
 def choose(scores: Sequence[MethodScore]) -> int:
@@ -272,7 +275,8 @@ def choose(scores: Sequence[MethodScore]) -> int:
     if not scores:
         raise PredictionError("vote: got no method to choose from, expected one at least. Name one.")
     best = max(scores, key=lambda score: int(score.right.sum()))
-    return next(i for i, score in enumerate(scores) if not paired_difference(best.right, score.right)["distinguishable"])
+    compared = (paired_difference(best.right, score.right, best.groups) for score in scores)
+    return next(i for i, pair in enumerate(compared) if not pair["distinguishable"])
 
 
 def compare(scores: Sequence[MethodScore]) -> list[dict[str, Any]]:
@@ -281,7 +285,7 @@ def compare(scores: Sequence[MethodScore]) -> list[dict[str, Any]]:
     For each pair both names, the difference with its interval, the p-value, and whether the difference is significant.
     """
     return [
-        {"first": first.name, "second": second.name, **paired_difference(first.right, second.right)}
+        {"first": first.name, "second": second.name, **paired_difference(first.right, second.right, first.groups)}
         for i, first in enumerate(scores)
         for second in scores[i + 1 :]
     ]
@@ -300,15 +304,18 @@ def score_choice(scores: Sequence[MethodScore], parts: Int64[np.ndarray, " n"]) 
     Raises:
         PredictionError: If there is no candidate, or there are fewer than two parts.
     """
-    chosen = {
-        part: scores[choose([MethodScore(score.name, score.probs[:0], score.right[parts != part]) for score in scores])]
-        for part in _second_level(parts)
-    }
+    chosen = {part: scores[choose([_only(score, parts != part) for score in scores])] for part in _second_level(parts)}
     probs, right = np.zeros(scores[0].probs.shape), np.zeros(len(parts), bool)
     for part, score in chosen.items():
         inside = parts == part
         probs[inside], right[inside] = score.probs[inside], score.right[inside]
-    return MethodScore("chosen by the other parts", probs, right)
+    return MethodScore("chosen by the other parts", probs, right, scores[0].groups)
+
+
+def _only(score: MethodScore, rows: Bool[np.ndarray, " n"]) -> MethodScore:
+    """Keep of a score what `choose` needs of some drawings."""
+    groups = None if score.groups is None else score.groups[rows]
+    return MethodScore(score.name, score.probs[:0], score.right[rows], groups)
 
 
 def _second_level(parts: Int64[np.ndarray, " n"]) -> list[int]:

@@ -124,12 +124,12 @@ def select_vote(aligned: AlignedMembers, vote_recipe: VoteSettings, seed: int = 
         log.info("vote: %s, as not all members have out-of-fold predictions to score methods by", METHODS[named])
         return Selection((), (), tuple(FittedMethod(method) for method in methods if not method.is_fitted), named)
     member_scores = tuple(
-        MethodScore(name, probs, probs.argmax(1) == aligned.targets)
+        MethodScore(name, probs, probs.argmax(1) == aligned.targets, aligned.groups)
         for name, probs in zip(aligned.names, aligned.out_of_fold, strict=True)
     )
     scores, fitted = [], []
     for i, method in enumerate(methods):
-        scores.append(score_method(method, aligned.out_of_fold, aligned.targets, aligned.parts))
+        scores.append(score_method(method, aligned.out_of_fold, aligned.targets, aligned.parts, aligned.groups))
         fitted.append(fit_method(method, aligned.out_of_fold, aligned.targets))
         log.info("vote: %s has accuracy %.4f out of fold", method.name, scores[-1].right.mean())
         progress("voting methods", i + 1, len(methods))
@@ -173,10 +173,10 @@ def write_selection(
         files.append(OUT_OF_FOLD)
     if aligned.test is not None:
         shares = single_precision(selection.taken.pool(aligned.test_members(vote_recipe.within, vote_recipe.ties)))
-        known = {"digests": aligned.test_digests}
+        known = {"digests": aligned.test_digests, "groups": aligned.test_groups}
         Predictions(aligned.test_paths, shares, aligned.class_names, aligned.test_targets, **known).save(out / TEST)
         if aligned.test_targets is not None and len(aligned.test_targets):
-            metrics["test"] = measure(shares, aligned.test_targets, aligned.class_names)
+            metrics["test"] = measure(shares, aligned.test_targets, aligned.class_names, groups=aligned.test_groups)
         submission.write_probs(out / SUBMISSION, aligned.test_paths, shares, aligned.class_names)
         files += [TEST, SUBMISSION]
         if submission.form is not None:
@@ -191,7 +191,7 @@ def _write_out_of_fold(path: Path, aligned: AlignedMembers, selection: Selection
     """Write the chosen method's predictions of the training drawings, and measure them."""
     probs = single_precision(selection.method_scores[selection.chosen].probs)
     held_in = np.zeros_like(aligned.parts) if data.split == "holdout" else aligned.parts  # the fold of each drawing
-    metrics: dict[str, Any] = {"out_of_fold": measure(probs, aligned.targets, aligned.class_names)}
+    metrics: dict[str, Any] = {"out_of_fold": measure(probs, aligned.targets, aligned.class_names, groups=aligned.groups)}
     if selection.choice is not None:
         metrics["choice"] = selection.choice.figures(aligned.targets)
     metrics["folds"] = [_fold_figures(fold, probs, held_in, aligned, data) for fold in np.unique(held_in).tolist()]
@@ -203,6 +203,7 @@ def _write_out_of_fold(path: Path, aligned: AlignedMembers, selection: Selection
         held_in,
         seen=aligned.seen_in_pretraining,
         digests=aligned.digests,
+        groups=aligned.groups,
     )
     predictions.save(path)
     seen = measure_seen(predictions)
@@ -241,7 +242,9 @@ def vote_json(aligned: AlignedMembers, selection: Selection, vote_recipe: VoteSe
         "test_nested_pairs": _pairs(nested),
     }
     if aligned.out_of_fold is not None:
-        content["diversity"] = measure_diversity(aligned.names, aligned.out_of_fold, aligned.targets, aligned.class_names)
+        content["diversity"] = measure_diversity(
+            aligned.names, aligned.out_of_fold, aligned.targets, aligned.class_names, aligned.groups
+        )
     return content
 
 
@@ -250,7 +253,8 @@ def _fold_figures(
 ) -> dict[str, Any]:
     inside = held_in == fold
     n_train = (data.n_train if data.split == "holdout" else len(inside)) - int(inside.sum())
-    return {"fold": fold, "n_train": n_train, **measure(probs[inside], aligned.targets[inside])}
+    groups = None if aligned.groups is None else aligned.groups[inside]
+    return {"fold": fold, "n_train": n_train, **measure(probs[inside], aligned.targets[inside], groups=groups)}
 
 
 def _pairs(scores: Sequence[MethodScore]) -> list[dict[str, Any]]:
@@ -273,7 +277,7 @@ def _score_on_test(aligned: AlignedMembers, selection: Selection, vote_recipe: V
     members = aligned.test_members(vote_recipe.within, vote_recipe.ties)
     shares = [*zip(aligned.names, members, strict=True)]
     shares += [(fitted.method.name, fitted.pool(members)) for fitted in selection.fitted]
-    return [MethodScore(name, probs, probs.argmax(1) == targets) for name, probs in shares]
+    return [MethodScore(name, probs, probs.argmax(1) == targets, aligned.test_groups) for name, probs in shares]
 
 
 def _score_nested_votes(aligned: AlignedMembers) -> list[MethodScore]:
@@ -286,5 +290,5 @@ def _score_nested_votes(aligned: AlignedMembers) -> list[MethodScore]:
     for within in ("soft", "hard"):
         for across in ("soft", "hard"):
             shares = nested_vote(aligned.test, within, across, "lowest_id")
-            scores.append(MethodScore(f"{within}-{across}", shares, shares.argmax(1) == targets))
+            scores.append(MethodScore(f"{within}-{across}", shares, shares.argmax(1) == targets, aligned.test_groups))
     return scores

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from inkfold.evaluation.intervals import wilson_interval
+from inkfold.evaluation.intervals import proportion_interval
 from inkfold.evaluation.predictions import Predictions
 
 PAIRS = 12
@@ -88,7 +88,7 @@ class Failure:
 def class_rows(predictions: Predictions) -> list[ClassRow]:
     """Measure each class of predictions with true classes: the lowest recall first, classes without drawings last."""
     counts, table = _confusion_matrix(predictions)
-    rows = []
+    right, rows = predictions.preds == predictions.targets, []
     for i, name in enumerate(predictions.class_names):
         n, hits, predicted = int(counts[i]), int(table[i, i]), int(table[:, i].sum())
         mistakes = table[i].copy()
@@ -100,7 +100,7 @@ def class_rows(predictions: Predictions) -> list[ClassRow]:
                 name=name,
                 n=n,
                 recall=hits / n if n else None,
-                ci95=wilson_interval(hits, n) if n else None,
+                ci95=_recall_interval(predictions, right, i) if n else None,
                 precision=hits / predicted if predicted else None,
                 taken_for=predictions.class_names[other] if mistakes[other] else None,
                 taken=int(mistakes[other]),
@@ -179,6 +179,12 @@ def most_confident(predictions: Predictions, chosen: Bool[np.ndarray, " n"]) -> 
     rows = np.flatnonzero(chosen)
     order = np.argsort(-predictions.probs[rows].max(1), kind="stable") if len(rows) else rows
     return tuple(rows[order].tolist())
+
+
+def _recall_interval(predictions: Predictions, right: Bool[np.ndarray, " n"], index: int) -> tuple[float, float]:
+    """Give the 95 % interval of a class's recall."""
+    inside = predictions.targets == index
+    return proportion_interval(right[inside], None if predictions.groups is None else predictions.groups[inside]).bounds
 
 
 def _confusion_matrix(predictions: Predictions) -> tuple[Int64[np.ndarray, " classes"], Int64[np.ndarray, "classes classes"]]:

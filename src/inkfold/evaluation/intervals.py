@@ -5,13 +5,14 @@ them as independent is too narrow. Where groups are known, whole groups are resa
 """
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, final
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-from inkfold.evaluation.resampling import RESAMPLES, GroupSums, group_sums
+from inkfold.evaluation.resampling import RESAMPLES, group_sums
 
 if TYPE_CHECKING:
     from inkfold.evaluation.resampling import Statistics
@@ -84,12 +85,20 @@ class Interval:
         method: `wilson`: drawings count as independent; `bootstrap`: single drawings are resampled; `cluster bootstrap`:
             whole groups of drawings are.
         groups: Number of groups that were resampled; None where drawings count as independent.
+        independent: How many independent drawings would have this interval, by Wilson's formula; None of a figure without
+            limits.
     """
 
     low: float
     high: float
     method: Method
     groups: int | None = None
+    independent: float | None = None
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Both bounds, as they are."""
+        return self.low, self.high
 
     @property
     def ci95(self) -> list[float]:
@@ -98,18 +107,18 @@ class Interval:
 
     def about(self) -> dict[str, Any]:
         """Say in JSON values how the interval was made."""
-        return {"method": self.method, "source": SOURCES[self.method], "groups": self.groups}
+        independent = None if self.independent is None else round(self.independent, 1)
+        return {"method": self.method, "source": SOURCES[self.method], "groups": self.groups, "independent": independent}
 
 
-def wilson_interval(successes: float, n: float, z: float = Z95) -> tuple[float, float]:
-    """Compute the confidence interval of a proportion by Wilson's method.
+def wilson_interval(successes: float, n: float) -> tuple[float, float]:
+    """Compute the 95 % confidence interval of a proportion by Wilson's method.
 
     Unlike the normal approximation it stays within 0..1 and holds its coverage at small n and extreme proportions.
 
     Args:
         successes: Number of successes, 0 to `n`.
-        n: Number of trials; positive, and whole unless it is an effective number.
-        z: How many standard errors the bounds are away; by default those of a 95 % interval.
+        n: Number of trials; above 0, and whole unless it is the number of independent trials that dependent ones are worth.
 
     Returns:
         The lower and upper bound.
@@ -117,8 +126,8 @@ def wilson_interval(successes: float, n: float, z: float = Z95) -> tuple[float, 
     Source: Wilson, "Probable Inference", J. Am. Stat. Assoc. 22 (1927).
     """
     share = successes / n
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n * n))
+    centre = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
+    half = Z95 / (1 + Z95**2 / n) * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n * n))
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
@@ -131,8 +140,8 @@ def proportion_interval(hits: Bool[np.ndarray, " n"], groups: Int64[np.ndarray, 
     """Compute the 95 % interval of a proportion of drawings, such as accuracy.
 
     Without groups, or with groups of one drawing each, it is Wilson's. Otherwise whole groups are resampled, their spread says
-    how many independent drawings the groups are worth, and Wilson's formula takes that number, with Student's t for the number
-    of groups. Where nearly all groups are all right, or all wrong, that spread is unreliable, and the number is drawn towards
+    how many independent drawings the groups are worth, and Wilson's formula takes that number, lowered by Student's t for few
+    groups. Where nearly all groups are all right, or all wrong, that spread is unreliable, and the number is drawn towards
     the least possible. Percentiles of the resamples would cover less than they say for few groups and near 0 and 1.
 
     Args:
@@ -145,8 +154,62 @@ def proportion_interval(hits: Bool[np.ndarray, " n"], groups: Int64[np.ndarray, 
     """
     n = len(hits)
     if groups is None or not has_groups(groups):
-        return Interval(*wilson_interval(int(hits.sum()), n), "wilson")
+        return Interval(*wilson_interval(int(hits.sum()), n), "wilson", independent=n)
     return figure_interval(Mean(), mean_statistics(hits), groups, seed)
+
+
+def accuracy_figures(right: Bool[np.ndarray, " n"], groups: Int64[np.ndarray, " n"] | None = None) -> dict[str, Any]:
+    """Measure an accuracy, with its 95 % interval.
+
+    Args:
+        right: Whether each prediction is right; one at least.
+        groups: Number of each drawing's group; None where nothing is known of groups.
+
+    Returns:
+        JSON values: `accuracy`, `accuracy_ci95`, and `interval`, which says how the bounds were made, by `describe_interval`.
+    """
+    interval = proportion_interval(right, groups)
+    return {
+        "accuracy": float(right.mean()),
+        "accuracy_ci95": list(interval.bounds),
+        "interval": describe_interval(interval, right),
+    }
+
+
+def describe_interval(interval: Interval, hits: Bool[np.ndarray, " n"]) -> dict[str, Any]:
+    """Say how the interval of a proportion was made, and give Wilson's beside it, which takes drawings as independent.
+
+    Args:
+        interval: The proportion's interval.
+        hits: The drawings that it is of, as `proportion_interval` has them.
+
+    Returns:
+        JSON values: `method`, `source` (the literature), `groups` (their number; None where drawings count as independent),
+        `independent` (how many independent drawings the drawings are worth) and `wilson_ci95`.
+    """
+    wilson = wilson_interval(int(hits.sum()), len(hits))
+    return {**interval.about(), "wilson_ci95": [round(bound, DIGITS) for bound in wilson]}
+
+
+def interval_in_words(figures: Mapping[str, Any]) -> str:
+    """Say how the interval of an accuracy was made; empty where drawings count as independent.
+
+    Args:
+        figures: Has `interval` of `describe_interval`, unless it is from an older run.
+    """
+    about = figures.get("interval")
+    if about is None or about["groups"] is None:
+        return ""
+    low, high = about["wilson_ci95"]
+    return (
+        f"95 %, {about['groups']:,} groups resampled ({about['method']}); "
+        f"Wilson's, which takes drawings as independent, would be {low:.3f}-{high:.3f}"
+    )
+
+
+def coarsest_groups(candidates: Iterable[Int64[np.ndarray, " n"] | None]) -> Int64[np.ndarray, " n"] | None:
+    """Choose among several groupings of the same drawings the one with the fewest groups; None where there is none."""
+    return min((groups for groups in candidates if groups is not None), key=lambda groups: len(np.unique(groups)), default=None)
 
 
 def figure_interval(
@@ -171,12 +234,16 @@ def figure_interval(
     """
     sums = group_sums(statistics, groups, seed)
     resampled = np.concatenate([figure.value(block) for block in sums.resample(RESAMPLES, seed)])
-    if figure.limits is None:
-        low, high = _expanded_percentiles(resampled, sums.groups)
-    else:
-        low, high = _within_limits(figure, statistics, groups, sums, resampled)
     method: Method = "cluster bootstrap" if has_groups(groups) else "bootstrap"
-    return Interval(low, high, method, sums.groups if method == "cluster bootstrap" else None)
+    count = sums.groups if method == "cluster bootstrap" else None
+    if figure.limits is None:
+        return Interval(*_expanded_percentiles(resampled, sums.groups), method, count)
+    low, high = figure.limits
+    share = min(max((float(figure.value(sums.total)) - low) / (high - low), 0.0), 1.0)
+    effect = _design_effect(figure, share, statistics, groups, standard_error(resampled, sums.groups) / (high - low))
+    independent = statistics.shape[0] / effect * (Z95 / student_quantile(sums.groups)) ** 2
+    bounds = [low + (high - low) * bound for bound in wilson_interval(share * independent, independent)]
+    return Interval(bounds[0], bounds[1], method, count, independent)
 
 
 def student_quantile(groups: int, tail: float = TAIL) -> float:
@@ -191,26 +258,16 @@ def standard_error(resampled: Float[np.ndarray, " resamples"], groups: int) -> f
     return float(resampled.std()) * math.sqrt(groups / max(groups - 1, 1))
 
 
-def _within_limits(
-    figure: Figure,
-    statistics: "Statistics",
-    groups: Int64[np.ndarray, " n"] | None,
-    sums: GroupSums,
-    resampled: Float[np.ndarray, " resamples"],
-) -> tuple[float, float]:
-    """Take the drawings for so many independent ones as have the resamples' spread, and use Wilson's formula."""
-    assert figure.limits is not None
-    low, high = figure.limits
+def _design_effect(
+    figure: Figure, share: float, statistics: "Statistics", groups: Int64[np.ndarray, " n"] | None, error: float
+) -> float:
+    """Give how many drawings are worth an independent one, by the standard error of a figure scaled to 0..1."""
     n, sizes = statistics.shape[0], np.ones(1) if groups is None else np.unique(groups, return_counts=True)[1]
-    share = min(max((float(figure.value(sums.total)) - low) / (high - low), 0.0), 1.0)
-    error = standard_error(resampled, sums.groups) / (high - low)
-    largest = float((sizes**2).sum() / sizes.sum())  # Kish's design effect of groups that are all right or all wrong
-    effect, weight = largest, 0.0
-    if error > 0 and 0 < share < 1:
-        effect, weight = error**2 * n / (share * (1 - share)), float(_disagreeing(figure, statistics, groups)) ** 2
-    effect = (weight * effect + PRIOR * largest) / (weight + PRIOR)
-    bounds = wilson_interval(share * n / effect, n / effect, student_quantile(sums.groups))
-    return low + (high - low) * bounds[0], low + (high - low) * bounds[1]
+    largest = float((sizes**2).sum() / sizes.sum())  # where each group is all right or all wrong: Kish (1965)
+    if error == 0 or not 0 < share < 1:
+        return largest
+    weight = float(_disagreeing(figure, statistics, groups)) ** 2
+    return (weight * error * error * n / (share * (1 - share)) + PRIOR * largest) / (weight + PRIOR)
 
 
 def _disagreeing(figure: Figure, statistics: "Statistics", groups: Int64[np.ndarray, " n"] | None) -> int:

@@ -11,6 +11,7 @@ from inkfold.errors import PredictionError
 from inkfold.evaluation.intervals import (
     DIGITS,
     Mean,
+    describe_interval,
     figure_interval,
     has_groups,
     mean_statistics,
@@ -31,6 +32,8 @@ class ConfidenceBin:
         count: How many predictions have a confidence in this bin; 0 for an empty one.
         confidence: Their mean confidence; None for an empty bin.
         accuracy: The share of them that is right; None for an empty bin.
+        independent: How many independent drawings they are worth for the accuracy's interval, by their groups; 0 for an empty
+            bin.
     """
 
     low: float
@@ -38,10 +41,19 @@ class ConfidenceBin:
     count: int
     confidence: float | None
     accuracy: float | None
+    independent: float = 0.0
+
+    @property
+    def ci95(self) -> tuple[float, float]:
+        """The 95 % interval of the accuracy; 0 to 1 for an empty bin."""
+        return wilson_interval((self.accuracy or 0.0) * self.independent, self.independent) if self.independent else (0.0, 1.0)
 
 
 def reliability_table(
-    probs: Float[np.ndarray, "n classes"], targets: Int64[np.ndarray, " n"], bins: int = ECE_BINS
+    probs: Float[np.ndarray, "n classes"],
+    targets: Int64[np.ndarray, " n"],
+    bins: int = ECE_BINS,
+    groups: Int64[np.ndarray, " n"] | None = None,
 ) -> list[ConfidenceBin]:
     """Compare confidence with accuracy in bins of equal width. It is the one such table: reports, exports and the ECE use it.
 
@@ -49,6 +61,7 @@ def reliability_table(
         probs: Class probabilities; rows sum to 1.
         targets: True class id of each drawing, in the order of the probabilities' rows.
         bins: Number of bins between 0 and 1.
+        groups: Number of each drawing's group; None where nothing is known of groups.
 
     Returns:
         All bins in ascending order, empty ones included.
@@ -59,7 +72,9 @@ def reliability_table(
     for i in range(bins):
         inside = bin_of == i
         confidence_mean, accuracy = (float(values[inside].mean()) if inside.any() else None for values in (confidence, right))
-        table.append(ConfidenceBin(i / bins, (i + 1) / bins, int(inside.sum()), confidence_mean, accuracy))
+        interval = proportion_interval(right[inside], None if groups is None else groups[inside]) if inside.any() else None
+        independent = 0.0 if interval is None or interval.independent is None else float(interval.independent)
+        table.append(ConfidenceBin(i / bins, (i + 1) / bins, int(inside.sum()), confidence_mean, accuracy, independent))
     return table
 
 
@@ -148,12 +163,11 @@ def measure(
     counts = np.bincount(targets, minlength=probs.shape[1])
     recall = np.bincount(targets, right, minlength=probs.shape[1]) / np.maximum(counts, 1)
     result: dict[str, Any] = {"n": n}
+    intervals = {"accuracy": proportion_interval(right, groups), "top5_accuracy": proportion_interval(in_top5, groups)}
     for name, hits in (("accuracy", right), ("top5_accuracy", in_top5)):
-        interval = proportion_interval(hits, groups)
         result[name] = _rounded(hits.mean())
-        result[f"{name}_ci95"] = interval.ci95
-    wilson = [_rounded(bound) for bound in wilson_interval(int(right.sum()), n)]
-    result["interval"] = {**interval.about(), "wilson_ci95": wilson}
+        result[f"{name}_ci95"] = intervals[name].ci95
+    result["interval"] = describe_interval(intervals["accuracy"], right)
     result["nll"] = _rounded(-np.log(np.maximum(of_true, 1e-15)).mean())
     result["ece"] = _rounded(expected_calibration_error(probs, targets))
     result["macro_recall"] = _rounded(recall[counts > 0].mean())

@@ -85,7 +85,7 @@ def paired_difference(
 
     Returns:
         JSON values: `difference` (accuracy of the second minus that of the first), `difference_ci95`, `p_value`, and
-        `distinguishable`, whether the p-value is below 0.05. Under groups also `groups`, how many there are.
+        `distinguishable`, whether the p-value is below 0.05. Under groups also `groups_resampled`, how many there are.
 
     Raises:
         PredictionError: If there are no drawings.
@@ -100,7 +100,10 @@ def paired_difference(
     if groups is not None and has_groups(groups):
         half, p_value = _grouped_comparison(first, second, groups)
         difference = (int(second.sum()) - int(first.sum())) / n
-        return {**_comparison(difference, difference - half, difference + half, p_value), "groups": len(np.unique(groups))}
+        return {
+            **_comparison(difference, difference - half, difference + half, p_value),
+            "groups_resampled": len(np.unique(groups)),
+        }
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     difference = (only_second - only_first) / n
     half = Z95 * math.sqrt(max(only_first + only_second - (only_second - only_first) ** 2 / n, 0.0)) / n
@@ -136,7 +139,7 @@ def compare_figures(
     half, p_value = _agreeing(difference, error, count, min(1.0, 2.0 ** (1 - informative)))
     widest = math.inf if figure.limits is None else figure.limits[1] - figure.limits[0]
     compared = _comparison(difference, difference - half, difference + half, p_value, widest)
-    return {**compared, "groups": count} if has_groups(groups) else compared
+    return {**compared, "groups_resampled": count} if has_groups(groups) else compared
 
 
 def _resampled_difference(

@@ -44,6 +44,7 @@ def describe(predictor: Run | Ensemble, options: GraphOptions, look: Mapping[str
         reliability=_reliability(predictor),
         look=look,
         versions={name: version(name) for name in PACKAGES},
+        decision=predictor.manifest.get("decision"),
     )
 
 
@@ -55,7 +56,7 @@ def _accuracy(predictor: Run | Ensemble, *, views: bool) -> dict[str, Any] | Non
         value, interval = metrics[part]["accuracy"], metrics[part]["accuracy_ci95"]
         if part == "out_of_fold" and "tta" in metrics and not views:
             value, n = metrics["tta"]["accuracy_without"], metrics[part]["n"]
-            interval = list(wilson_interval(round(value * n), n))
+            interval = metrics["tta"].get("accuracy_without_ci95") or list(wilson_interval(round(value * n), n))
         return {"value": value, "ci95": interval, "of": name}
     return None
 
@@ -66,4 +67,4 @@ def _reliability(predictor: Run | Ensemble) -> tuple[dict[str, Any], ...]:
     if held_out is None:
         return ()
     assert held_out.targets is not None
-    return tuple(asdict(one) for one in reliability_table(held_out.probs, held_out.targets, BINS))
+    return tuple(asdict(one) for one in reliability_table(held_out.probs, held_out.targets, BINS, held_out.groups))

@@ -6,7 +6,7 @@ Read `export_onnx` first. Nothing is written unless the file predicts real drawi
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -156,7 +156,7 @@ def export_set(
         _write(out / name, data)
     about = describe(ensemble, options.graph, made[0][1].about.look, made[0][1].about.num_features)
     precision = made[0][1].about.precision
-    described = {**asdict(replace(about, precision=precision)), "files": names, "weights": weights}
+    described = {**replace(about, precision=precision).values(), "files": names, "weights": weights}
     write_json(out / SET, described)
     for name in stale:
         (out / name).unlink(missing_ok=True)

@@ -6,7 +6,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from inkfold.errors import ExportError
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from inkfold.errors import ExportError, PredictionError
+from inkfold.evaluation.decision import Decision
 
 FORMAT = 1
 KEY = "inkfold"
@@ -30,10 +34,13 @@ class About:
         precision: Precision of the backbone's weights and activations: `float32` or `int8`.
         accuracy: The run's accuracy (also in an 8-bit file): value, 95 % interval, and the drawings that it was measured on;
             None if it wasn't measured.
-        reliability: The run's calibration out of fold, in ten bins of confidence: low, high, count, mean confidence, accuracy.
+        reliability: The run's calibration out of fold, in ten bins of confidence: low, high, count, mean confidence, accuracy,
+            and how many independent drawings those counted are worth.
         look: The training drawings' line style, from `line_style.measure_line_style`.
         versions: Versions of inkfold, torch, timm and onnx.
         format: Version of this object's format.
+        decision: The rule that turns the probabilities into one answer, as `evaluation.decision.Decision.as_json` returns it;
+            None where that is the most probable class.
     """
 
     name: str
@@ -51,10 +58,30 @@ class About:
     look: Mapping[str, Any]
     versions: Mapping[str, str]
     format: int = FORMAT
+    decision: Mapping[str, Any] | None = None
+
+    def values(self) -> dict[str, Any]:
+        """Return the description as JSON values; without `decision` where there is none."""
+        own = asdict(self)
+        return own if self.decision is not None else {name: value for name, value in own.items() if name != "decision"}
 
     def as_json(self) -> str:
         """Return the JSON text that is stored in the file."""
-        return json.dumps(asdict(self), ensure_ascii=False, allow_nan=False)
+        return json.dumps(self.values(), ensure_ascii=False, allow_nan=False)
+
+    def decide(self, probs: Float32[np.ndarray, "n classes"]) -> Int64[np.ndarray, " n"]:
+        """Decide on one class for each drawing, as the run does.
+
+        Args:
+            probs: Class probabilities, as the file gives them.
+
+        Returns:
+            Class ids, from 0.
+        """
+        preds: np.ndarray = probs.argmax(1)
+        if self.decision is not None:
+            preds = Decision.from_json(self.decision, len(self.class_names), self.name).preds(probs)
+        return preds
 
     @classmethod
     def from_json(cls, text: str, where: str = "model") -> "About":
@@ -71,10 +98,12 @@ class About:
             raw = json.loads(text)
             if raw["format"] != FORMAT:
                 raise ValueError(f"format {raw['format']}, expected {FORMAT}")
-            values = {field.name: raw[field.name] for field in fields(cls)}
+            values = {field.name: raw[field.name] for field in fields(cls) if field.name != "decision"}
+            if (rule := raw.get("decision")) is not None:
+                values["decision"] = Decision.from_json(rule, len(raw["class_names"]), where).as_json()
             tuples = {name: tuple(values[name]) for name in ("class_names", "class_targets", "backbones", "reliability")}
             return cls(**{**values, **tuples})
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, PredictionError) as error:
             raise ExportError(f"{where}: its description can't be read: {error}. Export again.") from None
 
 

@@ -11,7 +11,7 @@ from inkfold.images.decode import BrokenImage, Pixels
 from inkfold.images.preprocess import ImageOptions, decode_drawing
 from inkfold.pipeline.build import read_again
 from inkfold.pipeline.run import Run
-from inkfold.pipeline.run_files import OUT_OF_FOLD
+from inkfold.pipeline.run_files import OUT_OF_FOLD, TEST
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
 
@@ -28,11 +28,13 @@ class Samples:
         files: Absolute path of each drawing's image file.
         targets: True class ids; None if they aren't known.
         folds: For each drawing, the fold that held it out of training, -1 for none; None if no fold was trained on any.
+        groups: Number of each drawing's group; None where nothing is known of groups.
     """
 
     files: Shaped[np.ndarray, " n"]
     targets: Int64[np.ndarray, " n"] | None = None
     folds: Int64[np.ndarray, " n"] | None = None
+    groups: Int64[np.ndarray, " n"] | None = None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -43,8 +45,8 @@ class Samples:
 
     def select(self, rows: Int64[np.ndarray, " m"]) -> "Samples":
         """Select drawings by their row numbers."""
-        targets, folds = (None if values is None else values[rows] for values in (self.targets, self.folds))
-        return Samples(self.files[rows], targets, folds)
+        known = (None if values is None else values[rows] for values in (self.targets, self.folds, self.groups))
+        return Samples(self.files[rows], *known)
 
     def decode(self, image: ImageOptions) -> "tuple[Samples, list[Pixels]]":
         """Decode the drawings as the run does, skipping unreadable ones.
@@ -132,11 +134,22 @@ def collect_samples(run: Run, data: str | Path | None = None, progress: Progress
     fold_of = dict(zip(held_out.image_paths.tolist(), held_out.folds.tolist(), strict=True))
     folds = np.array([fold_of.get(name, -1) for name in read.dataset.train.image_paths.tolist()], np.int64)
     readable = np.flatnonzero(read.train.digests != b"")
-    train = Samples(read.train.files, read.dataset.train.targets, folds).select(readable)
+    groups = _groups_of(held_out, read.dataset.train.image_paths)
+    train = Samples(read.train.files, read.dataset.train.targets, folds, groups).select(readable)
     if read.test is None or read.dataset.test is None:
         return RunSamples(train, None)
-    test = Samples(read.test.files, read.dataset.test.targets)
+    tested = Predictions.load(run.path / TEST) if (run.path / TEST).is_file() else None
+    groups = None if tested is None else _groups_of(tested, read.dataset.test.image_paths)
+    test = Samples(read.test.files, read.dataset.test.targets, groups=groups)
     return RunSamples(train, test.select(np.flatnonzero(read.test.digests != b"")))
+
+
+def _groups_of(predictions: Predictions, image_paths: Shaped[np.ndarray, " n"]) -> Int64[np.ndarray, " n"] | None:
+    """Give the groups of drawings by their paths; a drawing that wasn't predicted is a group of its own."""
+    if predictions.groups is None:
+        return None
+    group_of = dict(zip(predictions.image_paths.tolist(), predictions.groups.tolist(), strict=True))
+    return np.array([group_of.get(path, -1 - row) for row, path in enumerate(image_paths.tolist())], np.int64)
 
 
 def spread(total: int, count: int) -> Int64[np.ndarray, " m"]:

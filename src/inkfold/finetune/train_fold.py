@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool
 
 from inkfold.augment.views import IDENTITY
+from inkfold.data.splits import Folds
 from inkfold.errors import CacheError, RecipeError
 from inkfold.evaluation.tensorboard import FOLD_EVENTS, append_events
 from inkfold.finetune.checkpoint import FoldState, load_checkpoint, save_checkpoint
@@ -48,7 +48,7 @@ class FoldTrainer:
 
     Args:
         plan: What is trained, on which drawings, and how.
-        own: True where the fold trains on a drawing; the others are held out.
+        folds: Which drawings each fold trains on, and which it holds out.
         fold: Number of the fold, from 0.
         out: The run's directory, for the fold's checkpoints and its curve, which TensorBoard can read meanwhile.
         process_group: The processes that train it together.
@@ -63,7 +63,7 @@ class FoldTrainer:
     def __init__(
         self,
         plan: FinetunePlan,
-        own: Bool[np.ndarray, " n"],
+        folds: Folds,
         fold: int,
         out: Path,
         process_group: ProcessGroup,
@@ -71,7 +71,7 @@ class FoldTrainer:
     ) -> None:
         self.plan, self.fold, self.process_group, self.progress = plan, fold, process_group, progress
         self.settings = plan.settings
-        self.own, self.held_out = np.flatnonzero(own), np.flatnonzero(~own)
+        self.own, self.held_out = np.flatnonzero(folds.trained_on[fold]), np.flatnonzero(folds.held_out[fold])
         self.steps = math.ceil(len(self.own) / self.settings.batch_size)
         self._directory, self.last = out / CHECKPOINTS, out / CHECKPOINTS / f"fold{fold}.last.safetensors"
         self._events = out / FOLD_EVENTS.format(fold)

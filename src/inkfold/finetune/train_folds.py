@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Shaped
 from safetensors.torch import save as to_safetensors
 
+from inkfold.data.splits import Folds
 from inkfold.errors import CacheError
 from inkfold.finetune.checkpoint import FoldState, load_checkpoint, save_checkpoint
 from inkfold.finetune.distributed import ProcessGroup
@@ -58,14 +59,14 @@ class FinetuneJob:
 
     Attributes:
         plan: What is trained, on which drawings, and how.
-        folds: True where a fold trains on a drawing; the others are held out from it.
+        folds: Which drawings each fold trains on, and which it holds out.
         out: The run's directory, which all machines see under this path.
         shares: Shares of the way from the start's weights to the trained ones that are tried, in 0..1.
         device: `cpu` or `cuda`, for processes that are still to be started.
     """
 
     plan: FinetunePlan
-    folds: Bool[np.ndarray, "folds n"]
+    folds: Folds
     out: Path
     shares: Sequence[float]
     device: str
@@ -141,16 +142,16 @@ def train_folds(job: FinetuneJob, process_group: ProcessGroup, progress: Progres
 
     def trained(fold: int) -> FoldState:
         fold_progress = _progress_of_fold(progress, fold, len(folds))
-        state = FoldTrainer(plan, folds[fold], fold, job.out, process_group, fold_progress).run()
+        state = FoldTrainer(plan, folds, fold, job.out, process_group, fold_progress).run()
         release_memory(process_group.device)
         return state
 
     states: list[FoldState] = []
     right: list[np.ndarray] = []
-    for fold, own in enumerate(folds):
+    for fold, held_out in enumerate(folds.held_out):
         state = trained(fold)
         if len(shares) > 1:
-            right.append(_right_by_share(job, state, fold, np.flatnonzero(~own), process_group))
+            right.append(_right_by_share(job, state, fold, np.flatnonzero(held_out), process_group))
         else:
             state.head = _write(job, state, fold, shares[0], process_group)
         states.append(state)

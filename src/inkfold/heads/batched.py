@@ -59,8 +59,8 @@ class BatchedHeads:
     def __init__(self, spec: HeadSpec, jobs: Sequence[HeadJob], training_set: TrainingSet, device: torch.device) -> None:
         self.spec, self.jobs, self.device = spec, list(jobs), device
         folds, settings, num_classes = [job.fold for job in jobs], [job.settings for job in jobs], training_set.num_classes
-        scaling = fold_scaling(training_set.features, training_set.folds) if spec.scaling == "standardise" else {}
-        masks = training_set.folds[folds]
+        scaling = fold_scaling(training_set.features, training_set.folds.trained_on) if spec.scaling == "standardise" else {}
+        masks = training_set.folds.trained_on[folds]
         self.mask = torch.from_numpy(masks).float().to(device)
         self._losses = Losses(settings, masks, training_set.targets, num_classes, device)
         self._alphas = [own.mixup for own in settings]

@@ -8,7 +8,7 @@ import itertools
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -17,10 +17,11 @@ import torch
 from jaxtyping import Bool
 
 from inkfold.config.sections import TrainHeadSettings
+from inkfold.evaluation.scores import ACCURACY, Metric
 from inkfold.heads.batched import HeadJob
 from inkfold.heads.closed_form import compute_heads
-from inkfold.heads.epoch_selection import EpochSelection, select_epochs
-from inkfold.heads.fit_group import GroupTrainer, JobRecord, Report
+from inkfold.heads.epoch_selection import EpochSelection, select_epochs, select_epochs_by
+from inkfold.heads.fit_group import GroupTrainer, JobRecord, held_out_score
 from inkfold.heads.head import HeadSpec, head_probs
 from inkfold.heads.settings import lr_factor
 from inkfold.heads.training_set import TrainingSet
@@ -78,6 +79,7 @@ class FittedHeads:
         diverged: The epoch, from 0, in which a loss was not finite; None if none was.
         held_out_accuracy: Accuracy on the held-out drawings, as they are, in 0..1; the nested estimate where the best epochs
             were kept; NaN where nothing is held out or there are no heads.
+        held_out_score: The same of the metric that trials are compared by, greater for better ones; None for accuracy.
     """
 
     spec: HeadSpec
@@ -88,6 +90,87 @@ class FittedHeads:
     diverged: int | None = None
     held_out_accuracy: float = math.nan
     nested_right: tuple[Bool[np.ndarray, " rows"], ...] | None = None
+    held_out_score: float | None = None
+
+    @property
+    def score(self) -> float:
+        """What trials are compared by: the metric, greater for better ones."""
+        return self.held_out_accuracy if self.held_out_score is None else self.held_out_score
+
+
+class TrialFitting:
+    """Heads of several trials while they are fitted in every fold; trials can be stopped on the way.
+
+    Args:
+        training_set: Features, class ids and folds of the drawings.
+        trials: Heads and how they are trained; they may differ in every setting.
+        device: Where heads are fitted. None takes the CPU, as does a device that is neither CPU nor CUDA: Apple's MPS has no
+            float64.
+        threads_per_group: Number of threads that fit a group of heads on a CPU, at least 1. None shares all threads out; with
+            1 the heads are the same to the bit however many threads there are, as sums have one order.
+        progress: Called after each epoch of each group of heads.
+        metric: What trials are compared by, and what chooses the best epoch where it is kept.
+    """
+
+    def __init__(
+        self,
+        training_set: TrainingSet,
+        trials: Sequence[Trial],
+        *,
+        device: torch.device | None = None,
+        threads_per_group: int | None = None,
+        progress: Progress = silent,
+        metric: Metric = ACCURACY,
+    ) -> None:
+        if device is None or device.type != "cuda":
+            device = torch.device("cpu")
+        self._training_set, self._trials, self._threads = training_set, trials, threads_per_group
+        self._metric = metric
+        self._groups = list(_groups(training_set, trials, device, metric))
+        self._progress, self._total = progress, sum(group.epochs for group in self._groups)
+        self._done, self._lock = itertools.count(1), threading.Lock()
+
+    def run(self, until: Callable[[int], int] | None = None) -> None:
+        """Fit all heads for more epochs; a trial of which one head diverges is stopped.
+
+        Args:
+            until: Returns after how many epochs a trial pauses, given its number of epochs; None fits all to their end.
+        """
+        _run_all(self._groups, until, self._threads, self._epoch_done)
+        self.stop({record.job.trial for record in self._records() if record.diverged is not None})
+
+    def scores(self) -> dict[int, float]:
+        """Return each trial's metric on its held-out drawings after its last epoch, greater for better ones, by its number.
+
+        Trials that were stopped, diverged or are at their end, and those whose heads need no steps, are left out.
+        """
+        by_trial: dict[int, list[JobRecord]] = {}
+        for record in self._records():
+            by_trial.setdefault(record.job.trial, []).append(record)
+        return {
+            trial: held_out_score(self._training_set, records, self._metric)
+            for trial, records in sorted(by_trial.items())
+            if all(record.is_unfinished for record in records)
+        }
+
+    def stop(self, trials: Collection[int]) -> None:
+        """Fit no further the heads of the trials of these numbers."""
+        for group in self._groups:
+            group.stop(trials)
+
+    def fitted(self) -> list[FittedHeads]:
+        """Return each trial's heads, in the order of the trials; trials that were stopped have none."""
+        return [
+            _fitted(self._training_set, trial, [record for record in self._records() if record.job.trial == i], self._metric)
+            for i, trial in enumerate(self._trials)
+        ]
+
+    def _records(self) -> Iterator[JobRecord]:
+        return itertools.chain.from_iterable(group.records for group in self._groups)
+
+    def _epoch_done(self) -> None:
+        with self._lock:
+            self._progress("fitting heads", next(self._done), self._total)
 
 
 def fit_trials(
@@ -95,66 +178,60 @@ def fit_trials(
     trials: Sequence[Trial],
     *,
     device: torch.device | None = None,
-    report: Report | None = None,
+    threads_per_group: int | None = None,
     progress: Progress = silent,
+    metric: Metric = ACCURACY,
 ) -> list[FittedHeads]:
-    """Fit every trial in every fold.
+    """Fit every trial in every fold to its end.
 
     Args:
-        training_set: Features, class ids and folds of the drawings.
-        trials: Heads and how they are trained; they may differ in every setting.
-        device: Where heads are fitted. None takes the CPU, as does a device that is neither CPU nor CUDA: Apple's MPS has no
-            float64.
-        report: Called with each trial's number, epoch and held-out accuracy after each epoch but the last, from several threads
-            at once; returns whether the trial continues.
-        progress: Called after each epoch of each group of heads.
+        training_set: See `TrialFitting`.
+        trials: See `TrialFitting`.
+        device: See `TrialFitting`.
+        threads_per_group: See `TrialFitting`.
+        progress: See `TrialFitting`.
+        metric: See `TrialFitting`.
 
     Returns:
         The fitted heads of each trial, in the order of the trials.
     """
-    if device is None or device.type != "cuda":
-        device = torch.device("cpu")
-    groups = list(_groups(training_set, trials, device, report))
-    total, done, lock = sum(group.epochs for group in groups), itertools.count(1), threading.Lock()
-
-    def epoch_done() -> None:
-        with lock:
-            progress("fitting heads", next(done), total)
-
-    records = _run_all(groups, epoch_done)
-    return [
-        _fitted(training_set, trial, [record for record in records if record.job.trial == i]) for i, trial in enumerate(trials)
-    ]
+    fitting = TrialFitting(
+        training_set, trials, device=device, threads_per_group=threads_per_group, progress=progress, metric=metric
+    )
+    fitting.run()
+    return fitting.fitted()
 
 
-def _groups(
-    training_set: TrainingSet, trials: Sequence[Trial], device: torch.device, report: Report | None
-) -> Iterator[GroupTrainer]:
-    """Group heads of one shape; trials that are reported on stay in one group."""
-    by_shape: dict[tuple[object, ...], list[list[HeadJob]]] = {}
+def state_bytes(training_set: TrainingSet, trial: Trial) -> int:
+    """Return the memory in bytes of all of a trial's heads while they are fitted: weights, gradients, the optimiser's means."""
+    if not trial.spec.is_fitted_by_steps:
+        return 0
+    return len(training_set.folds) * trial.settings.starts * _head_bytes(trial.spec, training_set)
+
+
+def _groups(training_set: TrainingSet, trials: Sequence[Trial], device: torch.device, metric: Metric) -> Iterator[GroupTrainer]:
+    """Group heads of one shape."""
+    by_shape: dict[tuple[object, ...], list[HeadJob]] = {}
     for i, trial in enumerate(trials):
         settings, dropout = trial.settings, trial.spec.dropout
         shape = (trial.spec.without_dropout(), settings.epochs, settings.batch_size, settings.precision, settings.keep)
         folds, starts = range(len(training_set.folds)), range(settings.starts)
         jobs = [HeadJob(i, fold, start, settings, dropout) for fold in folds for start in starts]
         if trial.spec.is_fitted_by_steps:
-            by_shape.setdefault(shape, []).append(jobs)
-    for (spec, *_), trial_jobs in by_shape.items():
+            by_shape.setdefault(shape, []).extend(jobs)
+    for (spec, *_), shape_jobs in by_shape.items():
         assert isinstance(spec, HeadSpec)
         size = _group_size(spec, training_set, device)
-        partitions = _partitions(trial_jobs, keep_trials=report is not None, by_fold=device.type == "cpu")
-        groups = [group for units in partitions for group in _dealt(units, size)]
-        _log_groups(spec, groups, device, keep_trials=report is not None)
+        groups = [group for jobs in _partitions(shape_jobs, by_fold=device.type == "cpu") for group in _dealt(jobs, size)]
+        _log_groups(spec, groups, device)
         for group in groups:
-            yield GroupTrainer(training_set, spec, group, device, report)
+            yield GroupTrainer(training_set, spec, group, device, metric)
 
 
-def _log_groups(spec: HeadSpec, groups: Sequence[Sequence[HeadJob]], device: torch.device, *, keep_trials: bool) -> None:
+def _log_groups(spec: HeadSpec, groups: Sequence[Sequence[HeadJob]], device: torch.device) -> None:
     memory = f"{CACHE_BYTES >> 20} MiB of cache" if device.type == "cpu" else f"{GPU_SHARE:.0%} of the GPU's free memory"
     reason = f"the weights and optimiser states of a group fit {memory}"
-    if keep_trials:
-        reason = "trials that may be stopped stay whole"
-    elif device.type == "cpu":
+    if device.type == "cpu":
         reason += ", and its heads hold out the same fold"
     log.info(
         "fitting %d %s heads on %s in %s, at most %d at once in each of %d groups: %s",
@@ -168,50 +245,59 @@ def _log_groups(spec: HeadSpec, groups: Sequence[Sequence[HeadJob]], device: tor
     )
 
 
-def _partitions(trial_jobs: Sequence[list[HeadJob]], *, keep_trials: bool, by_fold: bool) -> list[list[list[HeadJob]]]:
-    """List units that stay in one group, in partitions that share no group.
+def _partitions(jobs: Sequence[HeadJob], *, by_fold: bool) -> list[list[HeadJob]]:
+    """Part jobs that share no group.
 
     Heads of one fold are best fitted by themselves on a CPU: no product is computed with the drawings that the fold holds out.
     """
-    if keep_trials:
-        return [list(trial_jobs)]
-    units = [[job] for jobs in trial_jobs for job in jobs]
     if not by_fold:
-        return [units]
-    return [[unit for unit in units if unit[0].fold == fold] for fold in dict.fromkeys(unit[0].fold for unit in units)]
+        return [list(jobs)]
+    return [[job for job in jobs if job.fold == fold] for fold in dict.fromkeys(job.fold for job in jobs)]
 
 
-def _dealt(units: Sequence[Sequence[HeadJob]], size: int) -> Iterator[list[HeadJob]]:
-    """Deal units out to as few groups of about `size` heads as possible, all of about one length."""
-    unit_size = len(units[0])
-    count = -(-len(units) * unit_size // max(size, unit_size))
-    for part in np.array_split(np.arange(len(units)), count):
-        yield [job for unit in part for job in units[unit]]
+def _dealt(jobs: Sequence[HeadJob], size: int) -> Iterator[list[HeadJob]]:
+    """Deal jobs out to as few groups of at most `size` heads as possible, all of about one length."""
+    for part in np.array_split(np.arange(len(jobs)), -(-len(jobs) // size)):
+        yield [jobs[i] for i in part]
 
 
 def _group_size(spec: HeadSpec, training_set: TrainingSet, device: torch.device) -> int:
     """Return how many heads are best fitted side by side: on a CPU what fits its cache, on a GPU what fits its memory."""
-    widths = spec.widths(training_set.features.shape[1], training_set.num_classes)
-    head_bytes = STATE_BYTES * sum(inputs * outputs for inputs, outputs in itertools.pairwise(widths))
     budget = CACHE_BYTES if device.type == "cpu" else int(GPU_SHARE * torch.cuda.mem_get_info(device)[0])
-    return max(1, budget // head_bytes)
+    return max(1, budget // _head_bytes(spec, training_set))
 
 
-def _run_all(groups: Sequence[GroupTrainer], epoch_done: Callable[[], None]) -> list[JobRecord]:
+def _head_bytes(spec: HeadSpec, training_set: TrainingSet) -> int:
+    widths = spec.widths(training_set.features.shape[1], training_set.num_classes)
+    return STATE_BYTES * sum(inputs * outputs for inputs, outputs in itertools.pairwise(widths))
+
+
+def _run_all(
+    groups: Sequence[GroupTrainer],
+    until: Callable[[int], int] | None,
+    threads_per_group: int | None,
+    epoch_done: Callable[[], None],
+) -> None:
     """Run groups side by side on a CPU, each with its share of the threads; one after the other on a GPU."""
+
+    def run(group: GroupTrainer) -> None:
+        group.run(epoch_done, None if until is None else until(group.epochs))
+
     threads = torch.get_num_threads()
     if groups and groups[0].device.type != "cpu":
-        return [record for group in groups for record in group.run(epoch_done)]
+        for group in groups:
+            run(group)
+        return
     workers = max(1, min(threads, len(groups)))
 
-    def run(group: GroupTrainer) -> list[JobRecord]:
-        torch.set_num_threads(max(1, threads // workers))  # of this thread alone
-        return group.run(epoch_done)
+    def run_in_thread(group: GroupTrainer) -> None:
+        torch.set_num_threads(threads_per_group or max(1, threads // workers))  # of this thread alone
+        run(group)
 
     try:
         with ThreadPoolExecutor(workers) as pool:
             try:
-                return [record for records in pool.map(run, groups) for record in records]
+                list(pool.map(run_in_thread, groups))
             except BaseException:  # Ctrl-C too: the other groups must not run to their end first
                 for group in groups:
                     group.stopping.set()
@@ -220,17 +306,19 @@ def _run_all(groups: Sequence[GroupTrainer], epoch_done: Callable[[], None]) -> 
         torch.set_num_threads(threads)
 
 
-def _fitted(training_set: TrainingSet, trial: Trial, records: Sequence[JobRecord]) -> FittedHeads:
+def _fitted(training_set: TrainingSet, trial: Trial, records: Sequence[JobRecord], metric: Metric) -> FittedHeads:
     """Put a trial's heads, fitted in several groups, together."""
     if not trial.spec.is_fitted_by_steps:
-        return _computed(training_set, trial.spec)
+        return _computed(training_set, trial.spec, metric)
     records = sorted(records, key=lambda record: (record.job.fold, record.job.start))
     parts = [record.tensors for record in records if record.tensors is not None]
     complete = len(parts) == len(records)
     curve = _curve(training_set, trial.settings, records)
     selection = None
     if complete and records[0].right:
-        selection = select_epochs([np.stack(record.right) for record in records])
+        right = [np.stack(record.right) for record in records]
+        by_epoch = [record.statistics for record in records]
+        selection = select_epochs(right) if metric.is_accuracy else select_epochs_by(metric, right, by_epoch)
         log.info("best epochs kept: %s of %d", ", ".join(str(epoch + 1) for epoch in selection.epochs), len(curve))
     last = curve[-1].held_out_accuracy if complete else math.nan
     return FittedHeads(
@@ -242,18 +330,25 @@ def _fitted(training_set: TrainingSet, trial: Trial, records: Sequence[JobRecord
         diverged=min((record.diverged for record in records if record.diverged is not None), default=None),
         held_out_accuracy=last if selection is None else selection.nested_accuracy,
         nested_right=None if selection is None else selection.nested_right,
+        held_out_score=_score(training_set, records, selection, metric) if complete and not metric.is_accuracy else None,
     )
 
 
-def _computed(training_set: TrainingSet, spec: HeadSpec) -> FittedHeads:
+def _score(training_set: TrainingSet, records: Sequence[JobRecord], selection: EpochSelection | None, metric: Metric) -> float:
+    if selection is None or selection.nested_score is None:
+        return held_out_score(training_set, records, metric)
+    return metric.signed(selection.nested_score)
+
+
+def _computed(training_set: TrainingSet, spec: HeadSpec, metric: Metric) -> FittedHeads:
     """Compute a head that needs no training steps, in every fold."""
     features, targets, folds = training_set.features, training_set.targets, training_set.folds
-    heads = compute_heads(spec, features, targets, folds, training_set.num_classes)
-    right = np.concatenate(
-        [head_probs(heads, spec, features[~own], fold).argmax(1) == targets[~own] for fold, own in enumerate(folds)]
-    )
-    accuracy = float(right.mean()) if len(right) else math.nan
-    return FittedHeads(spec, tuple(range(len(folds))), heads, held_out_accuracy=accuracy)
+    heads = compute_heads(spec, features, targets, folds.trained_on, training_set.num_classes)
+    probs = np.concatenate([head_probs(heads, spec, features[own], fold) for fold, own in enumerate(folds.held_out)])
+    held_out = np.concatenate([targets[own] for own in folds.held_out])
+    accuracy = float((probs.argmax(1) == held_out).mean()) if len(held_out) else math.nan
+    score = None if metric.is_accuracy or not len(held_out) else metric.signed(metric.score(probs, held_out))
+    return FittedHeads(spec, tuple(range(len(folds))), heads, held_out_accuracy=accuracy, held_out_score=score)
 
 
 def _curve(training_set: TrainingSet, settings: TrainHeadSettings, records: Sequence[JobRecord]) -> tuple[Epoch, ...]:

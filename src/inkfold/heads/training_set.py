@@ -4,7 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
+
+from inkfold.data.splits import Folds
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class TrainingSet:
     Attributes:
         features: Features of all drawings as they are; their order must depend on the data's content alone.
         targets: Class id of each drawing, 0 to `num_classes` - 1.
-        folds: True where a fold's heads train on a drawing; the others are held out from them.
+        folds: Which drawings each fold's heads train on, and which are held out from them.
         num_classes: Number of classes, at least 2; classes without a drawing are allowed.
         seed: Seed of starting weights, the order of drawings, dropout and mixup.
         augmented: What each epoch trains on; None trains every epoch on the drawings as they are.
@@ -35,7 +37,7 @@ class TrainingSet:
 
     features: Float[np.ndarray, "n d"]
     targets: Int64[np.ndarray, " n"]
-    folds: Bool[np.ndarray, "folds n"]
+    folds: Folds
     num_classes: int
     seed: int = 0
     augmented: AugmentedFeatures | None = None
@@ -49,5 +51,5 @@ class TrainingSet:
         return 1.0 if self.augmented is None else self.augmented.lr_factors[epoch]
 
     def held_out_count(self, fold: int) -> int:
-        """Count the drawings that a fold's heads aren't trained on."""
-        return int((~self.folds[fold]).sum())
+        """Count the drawings that a fold holds out."""
+        return int(self.folds.held_out[fold].sum())

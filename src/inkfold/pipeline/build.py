@@ -77,7 +77,11 @@ def data_options(recipe: Recipe, *, with_submission: bool = True) -> DataOptions
         with_submission: Whether a submission will be written; otherwise no sample submission is read.
     """
     submission = recipe.submission if with_submission else SubmissionSettings(sample="none")
-    return DataOptions(**recipe.data.model_dump(), group_column=recipe.folds.group_column, submission=submission)
+    return DataOptions(**recipe.data.model_dump(), **_group_options(recipe), submission=submission)
+
+
+def _group_options(recipe: Recipe) -> dict[str, Any]:
+    return recipe.folds.model_dump(include={"group_column", "group_pattern", "k"})
 
 
 def read_again(run: Run, cost: Cost, progress: Progress = silent, data: str | Path | None = None) -> ReadData:
@@ -214,7 +218,7 @@ def check_options(root: str | Path, settings: Sequence[str]) -> tuple[DataOption
     overrides = []
     for setting in settings:
         key, _, value = setting.partition("=")
-        section = "folds." if key in ("k", "group_column") else "" if "." in key else "data."
+        section = "folds." if key in ("k", "group_column", "group_pattern") else "" if "." in key else "data."
         overrides.append(f"{section}{key}={value}")
     recipe = settle_recipe({"backbone": {"name": "none"}}, tuple(overrides), root)
     return data_options(recipe), recipe.folds.k

@@ -8,10 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from jaxtyping import Bool
-
 from inkfold.config.recipe import Recipe
+from inkfold.data.splits import Folds
 from inkfold.features.executors import Executor
 from inkfold.features.ray_cluster import RayExecutor
 from inkfold.heads.head import start_heads
@@ -62,7 +60,7 @@ def joined_processes(recipe: Recipe) -> "Iterator[ProcessGroup | None]":
 def finetune_folds(
     plan: TrainingPlan,
     inputs: TrainingInputs,
-    folds: Bool[np.ndarray, "folds n"],
+    folds: Folds,
     fitted: "FittedHeads",
     out: Path,
     *,
@@ -75,7 +73,7 @@ def finetune_folds(
     Args:
         plan: The run's recipe with everything chosen that it leaves open.
         inputs: The training drawings, decoded, and the features that the heads were trained on.
-        folds: True where a fold trains on a drawing.
+        folds: Which drawings each fold trains on, and which it holds out.
         fitted: Heads that were trained on the frozen features, which the training starts from.
         out: The run's directory, which gets checkpoints, curves and each fold's weights.
         group: The processes that train together.

@@ -1,9 +1,10 @@
 """Puts together what heads are trained on and predict: decoded drawings, features under every view, folds."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool
@@ -12,7 +13,7 @@ from inkfold.augment.views import IDENTITY
 from inkfold.config.recipe import Recipe
 from inkfold.data.duplicates import Match
 from inkfold.data.seen import seen_list_file
-from inkfold.data.splits import assign_folds
+from inkfold.data.splits import Folds, assign_folds
 from inkfold.errors import DataError
 from inkfold.features.extractor import ViewFeatures
 from inkfold.heads.training_set import AugmentedFeatures, TrainingSet
@@ -25,6 +26,8 @@ from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress
 
 log = logging.getLogger("inkfold.pipeline")
+
+Together: TypeAlias = Literal["groups", "copies", "files"]  # what stays in one fold
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +51,13 @@ class TrainingInputs:
     test_copies: Sequence[Match] = ()
 
     def features_by_fold(
-        self, files: Sequence[str], folds: Bool[np.ndarray, "folds n"], out: Path, *, cost: Cost, progress: Progress
+        self, files: Sequence[str], folds: Folds, out: Path, *, cost: Cost, progress: Progress
     ) -> FoldFeatures:
         """Compute each fold's features by its own fine-tuned backbone, as those of new drawings will be computed.
 
         Args:
             files: Each fold's file of changes to the backbone, relative to the run's directory.
-            folds: True where a fold trained on a drawing.
+            folds: Which drawings each fold held out.
             out: The run's directory, in which `files` lie.
             cost: Forward passes and seconds are added to it.
             progress: Called after each batch.
@@ -70,7 +73,13 @@ class TrainingInputs:
 
 
 def prepare_inputs(
-    plan: TrainingPlan, read: ReadData, cost: Cost, progress: Progress, *, compare_readings: bool = True
+    plan: TrainingPlan,
+    read: ReadData,
+    cost: Cost,
+    progress: Progress,
+    *,
+    compare_readings: bool = True,
+    compared: Callable[[Prepared], Bool[np.ndarray, " n"]] | None = None,
 ) -> TrainingInputs:
     """Decode the drawings, and compute their features under all views that a plan needs.
 
@@ -84,6 +93,7 @@ def prepare_inputs(
         progress: Called as each stage advances.
         compare_readings: Whether what the recipe leaves open of how pages are read is decided by comparing; otherwise pages are
             cropped to the ink, and photographed ones are flattened.
+        compared: Returns True for the training drawings on which that is decided; None decides it on all of them.
 
     Returns:
         The drawings and their features, which are in the bank.
@@ -114,7 +124,8 @@ def prepare_inputs(
 
     reading = None
     if compare_readings and "auto" in (recipe.image.resize, recipe.image.paper):
-        reading = choose_reading(plan, prepared, cost, progress)
+        usable = None if compared is None else compared(prepared)
+        reading = choose_reading(plan, prepared, cost, progress, usable)
         if reading.image != extractor.image:
             plan = replace(plan, extractor=replace(extractor, image=reading.image))
             extractor = plan.extractor
@@ -127,16 +138,17 @@ def prepare_inputs(
     return TrainingInputs(plan, prepared, features, test_features, reading, test_copies)
 
 
-def assign_to_folds(recipe: Recipe, prepared: Prepared, *, grouped: bool = True) -> Bool[np.ndarray, "folds n"]:
+def assign_to_folds(recipe: Recipe, prepared: Prepared, together: Together = "groups") -> Folds:
     """Divide the training drawings into parts, each of which one fold holds out.
 
     Args:
         recipe: Names the split; `holdout` holds out part 0 of k, or val/ where the data have it.
         prepared: The drawings, decoded, with their groups; the result has the order of the training drawings.
-        grouped: Whether copies of one drawing stay together, if they were searched for.
+        together: What stays in one part: `groups`, where there are any, else copies; `copies`, as if there were no groups; or
+            only `files` of equal bytes, and then copies of held-out drawings are trained on.
 
     Returns:
-        True where a fold's heads train on a drawing.
+        What each fold trains on and holds out.
 
     Raises:
         DataError: If a fold would have nothing to train on, or nothing is held out.
@@ -147,32 +159,36 @@ def assign_to_folds(recipe: Recipe, prepared: Prepared, *, grouped: bool = True)
         log.info("split holdout: the data's own val/ is held out")
         parts = np.where(own_val[prepared.rows], 0, 1)
     else:
-        groups = prepared.groups if grouped else prepared.named_groups
-        _log_split(recipe, prepared, grouped=grouped)
+        units = {"groups": prepared.units, "copies": prepared.copies.units}
+        _log_split(recipe, prepared, together)
+        groups = units[together](k) if together != "files" else None
         parts = assign_folds(prepared.targets, prepared.digests, k, recipe.seed, groups)
-    folds = np.stack([parts != fold for fold in range(1 if split == "holdout" else k)])
-    if folds.all() or not folds.any(1).all():
-        problem = "no drawing is held out" if folds.all() else "all drawings are held out at once, so none is left to train on"
+    held_out = np.stack([parts == fold for fold in range(1 if split == "holdout" else k)])
+    folds = Folds.of(~held_out) if together == "files" else prepared.copies.leave_out(held_out, k, prepared.targets)
+    if not held_out.any() or not folds.trained_on.any(1).all():
+        problem = "all drawings, or copies of them, are held out at once, so none is left to train on"
+        problem = problem if held_out.any() else "no drawing is held out"
         raise DataError(f"{dataset.root}: {problem}. Add drawings or groups, or choose another folds.split.")
+    if folds.purged.any():
+        log.info("copies of held-out drawings are left out of training: %s, by fold", folds.purged.tolist())
     return folds
 
 
-def _log_split(recipe: Recipe, prepared: Prepared, *, grouped: bool) -> None:
+def _log_split(recipe: Recipe, prepared: Prepared, together: Together) -> None:
     """Log the kind of split, and what stays together in it."""
-    split, k, column = recipe.folds.split, recipe.folds.k, recipe.folds.group_column
-    together = ["files of equal bytes"]
-    together += [f"values of {column}"] if column is not None else []
-    together += ["copies of a drawing"] if grouped and prepared.duplicates is not None else []
+    split, k = recipe.folds.split, recipe.folds.k
+    kept = "groups" if together == "groups" and prepared.named_groups is not None else "files of equal bytes"
+    kept += ", copies of a drawing" if together != "files" and kept != "groups" and prepared.duplicates is not None else ""
     held_out = f"each of {k} parts is held out by one fold" if split == "kfold" else f"one of {k} parts is held out"
-    log.info("split %s: %s; %s stay in one part", split, held_out, ", ".join(together))
+    log.info("split %s: %s; %s stay in one part", split, held_out, kept)
 
 
-def build_training_set(inputs: TrainingInputs, folds: Bool[np.ndarray, "folds n"]) -> TrainingSet:
+def build_training_set(inputs: TrainingInputs, folds: Folds) -> TrainingSet:
     """Put together what heads are trained on.
 
     Args:
         inputs: Drawings and their features under every view.
-        folds: True where a fold's heads train on a drawing.
+        folds: Which drawings each fold's heads train on, and which it holds out.
 
     Returns:
         The training set, with the features of the curriculum's view for each epoch. Without them where the backbone is

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Float16, Float64, Int64
+from jaxtyping import Float16, Float64, Int64
 
 from inkfold.augment.views import View
+from inkfold.data.splits import Folds
 from inkfold.evaluation.predictions import Predictions
 from inkfold.features.extractor import Extractor, ViewFeatures
 from inkfold.heads.head import mean_probs
@@ -34,19 +35,19 @@ class FoldFeatures:
     test: FeaturesOf | None
 
 
-def shared_features(features: ViewFeatures, test: ViewFeatures | None, folds: Bool[np.ndarray, "folds n"]) -> FoldFeatures:
+def shared_features(features: ViewFeatures, test: ViewFeatures | None, folds: Folds) -> FoldFeatures:
     """Give every fold the features of the same backbone.
 
     Args:
         features: Features of the training drawings, in the order of the folds' columns.
         test: Features of the test drawings that can be read; None if there are none.
-        folds: True where a fold trains on a drawing.
+        folds: Which drawings each fold holds out.
 
     Returns:
         The features that each fold's heads predict from.
     """
     return FoldFeatures(
-        held_out=lambda fold, view: features.read(view)[~folds[fold]],
+        held_out=lambda fold, view: features.read(view)[folds.held_out[fold]],
         test=None if test is None else (lambda fold, view: test.read(view)),
     )
 
@@ -54,7 +55,7 @@ def shared_features(features: ViewFeatures, test: ViewFeatures | None, folds: Bo
 def features_by_fold(
     extractors: Sequence[Extractor],
     prepared: Prepared,
-    folds: Bool[np.ndarray, "folds n"],
+    folds: Folds,
     views: Sequence[View],
     cost: Cost,
     progress: Progress,
@@ -64,7 +65,7 @@ def features_by_fold(
     Args:
         extractors: The extractor of each fold's backbone.
         prepared: The drawings, whose pixels are in the pixel store already.
-        folds: True where a fold trains on a drawing.
+        folds: Which drawings each fold holds out.
         views: Views under which the features will be read.
         cost: Forward passes and seconds are added to it.
         progress: Called after each batch.
@@ -73,8 +74,8 @@ def features_by_fold(
         The features that each fold's heads predict from, all of them computed by now.
     """
     held_out = [
-        extractor.extract(prepared.digests[~trained_on], cost, progress, views)
-        for extractor, trained_on in zip(extractors, folds, strict=True)
+        extractor.extract(prepared.digests[own], cost, progress, views)
+        for extractor, own in zip(extractors, folds.held_out, strict=True)
     ]
     tests = prepared.test_digests
     test = None if tests is None else [extractor.extract(tests, cost, progress, views) for extractor in extractors]
@@ -85,7 +86,7 @@ def features_by_fold(
 
 
 def predict_held_out(
-    features: FoldFeatures, prepared: Prepared, views: Sequence[View], folds: Bool[np.ndarray, "folds n"], fitted: "FittedHeads"
+    features: FoldFeatures, prepared: Prepared, views: Sequence[View], folds: Folds, fitted: "FittedHeads"
 ) -> Predictions:
     """Predict each held-out drawing by the fold that held it out, as the mean over views.
 
@@ -93,7 +94,7 @@ def predict_held_out(
         features: The features that each fold's heads predict from.
         prepared: The drawings, with their classes and their rows in the data's table.
         views: Views whose predictions are averaged.
-        folds: True where a fold's heads trained on a drawing.
+        folds: Which drawings each fold holds out.
         fitted: The heads of all folds, as `fit_trials` or fine-tuning returned them.
 
     Returns:
@@ -103,10 +104,10 @@ def predict_held_out(
     probs = np.zeros((len(prepared.rows), len(dataset.class_names)), np.float32)
     fold_of = np.zeros(len(prepared.rows), np.int64)
     for view in views:
-        for fold, trained_on in enumerate(folds):
-            probs[~trained_on] += _fold_probs(fitted, features.held_out(fold, view), fold) / len(views)
-            fold_of[~trained_on] = fold
-    held_out = np.flatnonzero(~folds.all(0))
+        for fold, own in enumerate(folds.held_out):
+            probs[own] += _fold_probs(fitted, features.held_out(fold, view), fold) / len(views)
+            fold_of[own] = fold
+    held_out = np.flatnonzero(folds.held_out.any(0))
     held_out = held_out[np.argsort(prepared.rows[held_out])]
     return Predictions(
         dataset.train.image_paths[prepared.rows[held_out]],
@@ -158,16 +159,15 @@ def predict_test(
     )
 
 
-def _nested_right(
-    fitted: "FittedHeads", folds: Bool[np.ndarray, "folds n"], held_out: Int64[np.ndarray, " m"]
-) -> Float64[np.ndarray, " m"] | None:
+def _nested_right(fitted: "FittedHeads", folds: Folds, held_out: Int64[np.ndarray, " m"]) -> Float64[np.ndarray, " m"] | None:
     """Give the share of its fold's heads that predict each held-out drawing rightly where other drawings chose the epochs."""
     if fitted.nested_right is None:
         return None
-    shares = np.zeros(folds.shape[1])
+    shares = np.zeros(folds.held_out.shape[1])
     for fold, right in zip(fitted.folds, fitted.nested_right, strict=True):
-        shares[~folds[fold]] += right / fitted.folds.count(fold)
-    return shares[held_out]
+        shares[folds.held_out[fold]] += right / fitted.folds.count(fold)
+    chosen: np.ndarray = shares[held_out]
+    return chosen
 
 
 def _fold_probs(fitted: "FittedHeads", features: np.ndarray, fold: int) -> np.ndarray:

@@ -11,11 +11,11 @@ from jaxtyping import Bool, Int64, Shaped
 from inkfold.augment.views import IDENTITY, View
 from inkfold.config.sections import DataSettings, OnBlank
 from inkfold.data.blank import BlankDrawings, blank_problems, find_left_out, warn_of_blank
+from inkfold.data.copy_units import Copies
 from inkfold.data.dataset import Dataset
-from inkfold.data.duplicates import find_copies, group_matches
+from inkfold.data.duplicates import Match, find_copies, group_matches
 from inkfold.data.fingerprints import SignatureStore
 from inkfold.data.seen import mark_seen, read_seen_list
-from inkfold.data.splits import join_groups
 from inkfold.errors import DataError, Problem
 from inkfold.features.extractor import DrawingFiles, Extractor, read_drawing_files, refuse_broken, whole_drawings
 from inkfold.runtime.cost import Cost
@@ -61,6 +61,7 @@ class Prepared:
         duplicates: Group numbers, equal where usable training drawings are copies of each other; None if not searched for.
         seen: True where the backbone's weights were pretrained on a drawing; None where that isn't known.
         blank: Rows of the drawings without ink, whether they are used or not.
+        matches: The pairs of copies that `duplicates` joins; none if not searched for.
     """
 
     read: ReadData
@@ -69,6 +70,7 @@ class Prepared:
     duplicates: Int64[np.ndarray, " n"] | None = None
     seen: Bool[np.ndarray, " n"] | None = None
     blank: BlankDrawings = field(default_factory=BlankDrawings)
+    matches: Sequence[Match] = ()
 
     @property
     def targets(self) -> Int64[np.ndarray, " n"]:
@@ -85,14 +87,24 @@ class Prepared:
 
     @property
     def named_groups(self) -> Shaped[np.ndarray, " n"] | None:
-        """The table's own groups of drawings that belong together; None without a column of groups."""
-        groups = self.read.dataset.train.groups
+        """The groups of drawings that belong together, named by the user or proposed by names; None without any."""
+        groups = self.read.dataset.train.all_groups
         return None if groups is None else groups[self.rows]
 
     @property
     def groups(self) -> Shaped[np.ndarray, " n"] | None:
-        """Groups of drawings that stay in one fold: the table's own, joined with copies of one drawing."""
-        return join_groups(self.named_groups, self.duplicates)
+        """The unit that intervals resample: named groups, else groups of copies; None where neither is known."""
+        return self.duplicates if self.named_groups is None else self.named_groups
+
+    @property
+    def copies(self) -> Copies:
+        """Which drawings are copies of which: those of equal bytes, and those that were found if they were searched for."""
+        return Copies.of(self.digests, self.matches)
+
+    def units(self, k: int) -> Shaped[np.ndarray, " n"]:
+        """What stays in one of k folds: named groups as they are, else copies, of which chains that outgrow a fold are cut."""
+        named = self.named_groups
+        return self.copies.units(k) if named is None else named
 
     @property
     def test_digests(self) -> Shaped[np.ndarray, " m"] | None:
@@ -260,7 +272,7 @@ def group_duplicates(prepared: Prepared, signatures: SignatureStore, cost: Cost,
     with cost.timed("duplicates"):
         sign_drawings(prepared, signatures, progress)
         matches = find_copies(prepared.digests, signatures, progress)
-    return replace(prepared, duplicates=group_matches(len(prepared.rows), matches))
+    return replace(prepared, duplicates=group_matches(len(prepared.rows), matches), matches=matches)
 
 
 def find_seen(

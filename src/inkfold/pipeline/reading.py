@@ -48,7 +48,13 @@ class Reading:
     about: dict[str, Any]
 
 
-def choose_reading(plan: TrainingPlan, prepared: Prepared, cost: Cost, progress: Progress) -> Reading:
+def choose_reading(
+    plan: TrainingPlan,
+    prepared: Prepared,
+    cost: Cost,
+    progress: Progress,
+    usable: Bool[np.ndarray, " n"] | None = None,
+) -> Reading:
     """Choose what the recipe leaves open of how pages are read.
 
     The drawings are cropped to their ink, and photographed paper is flattened, unless the training drawings are recognised
@@ -60,12 +66,14 @@ def choose_reading(plan: TrainingPlan, prepared: Prepared, cost: Cost, progress:
         prepared: The training drawings, with their groups and with those that the backbone was pretrained on marked.
         cost: Forward passes and seconds are added to it.
         progress: Called as features are computed.
+        usable: True for the training drawings on which it is chosen; None chooses on all of them.
 
     Returns:
         The image options and the record of the choice.
     """
     image = plan.extractor.image
-    records = plan.extractor.statistics().read(prepared.digests)
+    rows = np.arange(len(prepared.rows)) if usable is None else np.flatnonzero(usable)
+    records = plan.extractor.statistics().read(prepared.digests[rows])
     taken = records["photographed"] > 0  # whose ink is not known before they are flattened
     filled, photographed = float(np.mean((ink_fill(records) >= FILLED) & ~taken)), float(np.mean(taken))
     others = {}
@@ -74,7 +82,7 @@ def choose_reading(plan: TrainingPlan, prepared: Prepared, cost: Cost, progress:
     if plan.recipe.image.paper == "auto" and photographed >= PHOTOGRAPHED_SHARE:
         others["image.paper=keep"] = image.model_copy(update={"paper": "keep"})
     with cost.timed("reading"):
-        compared = _compare(plan, others, prepared, cost, progress) if others else {}
+        compared = _compare(plan, others, prepared, rows, cost=cost, progress=progress) if others else {}
     better = {name: row for name, row in compared.items() if row["distinguishable"] and row["difference"] > 0}
     for name in better:
         key = name.partition("=")[0].removeprefix("image.")
@@ -91,31 +99,38 @@ def choose_reading(plan: TrainingPlan, prepared: Prepared, cost: Cost, progress:
 
 
 def _compare(
-    plan: TrainingPlan, others: Mapping[str, ImageOptions], prepared: Prepared, cost: Cost, progress: Progress
+    plan: TrainingPlan,
+    others: Mapping[str, ImageOptions],
+    prepared: Prepared,
+    usable: Int64[np.ndarray, " usable"],
+    *,
+    cost: Cost,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Compare other ways of reading with the plan's: accuracy out of fold on some of the drawings, none of them seen before."""
-    rows = _compared_rows(prepared)
+    rows = _compared_rows(prepared, usable)
     parts = _parts(plan, prepared, rows)
     if parts is None:
         return {}
     train, table_rows = prepared.read.train, prepared.rows[rows]
     compared_files = DrawingFiles(train.names[table_rows], train.files[table_rows], train.digests[table_rows])
     usual = _rightly_predicted(plan, plan.extractor, prepared, rows, parts, cost=cost, progress=progress)
+    groups = None if prepared.groups is None else np.unique(prepared.groups[rows], return_inverse=True)[1]
     compared = {}
     for name, image in others.items():
         extractor = replace(plan.extractor, image=image)
         extractor.decode(compared_files, cost, progress)
         right = _rightly_predicted(plan, extractor, prepared, rows, parts, cost=cost, progress=progress)
         figures = {"accuracy": round(float(right.mean()), 6), "usual_accuracy": round(float(usual.mean()), 6)}
-        compared[name] = {"n": len(rows), **figures, **paired_difference(usual, right)}
+        compared[name] = {"n": len(rows), **figures, **paired_difference(usual, right, groups)}
     return compared
 
 
-def _compared_rows(prepared: Prepared) -> Int64[np.ndarray, " rows"]:
+def _compared_rows(prepared: Prepared, usable: Int64[np.ndarray, " usable"]) -> Int64[np.ndarray, " rows"]:
     """Choose the drawings that are compared, by their digests: a backbone's own pretraining drawings only in need."""
-    rows = np.arange(len(prepared.rows))
-    if prepared.seen is not None and int((~prepared.seen).sum()) >= FEWEST_COMPARED:
-        rows = rows[~prepared.seen]
+    rows = usable
+    if prepared.seen is not None and int((~prepared.seen[rows]).sum()) >= FEWEST_COMPARED:
+        rows = rows[~prepared.seen[rows]]
     chosen: np.ndarray = np.sort(rows[np.argsort(prepared.digests[rows], kind="stable")[:MOST_COMPARED]])
     return chosen
 
@@ -124,7 +139,7 @@ def _parts(plan: TrainingPlan, prepared: Prepared, rows: Int64[np.ndarray, " row
     """Divide the compared drawings into parts by their groups; None where there are too few to compare anything."""
     if len(rows) < FEWEST_COMPARED or len(np.unique(prepared.targets[rows])) < 2:
         return None
-    groups = None if prepared.groups is None else prepared.groups[rows]
+    groups = prepared.units(COMPARED_FOLDS)[rows]
     parts = assign_folds(prepared.targets[rows], prepared.digests[rows], COMPARED_FOLDS, plan.recipe.seed, groups)
     return parts if len(np.unique(parts)) == COMPARED_FOLDS else None
 
@@ -145,16 +160,18 @@ def _rightly_predicted(
     from inkfold.models.backbone import choose_precision  # noqa: PLC0415 - torch takes a second
 
     features = extractor.extract(prepared.digests[rows], cost, progress).read(IDENTITY)
-    folds = np.stack([parts != part for part in range(COMPARED_FOLDS)])
+    held_out_in = np.stack([parts == part for part in range(COMPARED_FOLDS)])
+    folds = prepared.copies.select(rows).leave_out(held_out_in, COMPARED_FOLDS, prepared.targets[rows])
     targets, classes = prepared.targets[rows], len(prepared.read.dataset.class_names)
     settings = TrainHeadSettings()
     settings = settings.model_copy(update={"precision": choose_precision(settings.precision, plan.device)})
     trial = Trial(HeadSpec(), settings)
-    [fitted] = fit_trials(TrainingSet(features, targets, folds, classes, plan.recipe.seed), [trial], device=plan.device)
+    training_set = TrainingSet(features, targets, folds, classes, plan.recipe.seed)
+    [fitted] = fit_trials(training_set, [trial], device=plan.device, threads_per_group=1)
     assert fitted.heads is not None
     right = np.zeros(len(rows), bool)
     for place, fold in enumerate(fitted.folds):
-        held_out = ~folds[fold]
+        held_out = folds.held_out[fold]
         probs = mean_probs(fitted.heads, fitted.spec, features[held_out], [place])
         right[held_out] = probs.argmax(1) == targets[held_out]
     return right

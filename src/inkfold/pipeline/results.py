@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 
 from inkfold.augment.curriculum import Curriculum
 from inkfold.config.recipe import Recipe
+from inkfold.data.splits import Folds
 from inkfold.data.types import Dataset
 from inkfold.evaluation.decision import DecisionChoice
-from inkfold.evaluation.intervals import DIGITS, wilson_interval
+from inkfold.evaluation.intervals import DIGITS, accuracy_figures, proportion_interval
 from inkfold.evaluation.metrics import bootstrap_interval
 from inkfold.evaluation.paired import mcnemar, paired_difference
 from inkfold.evaluation.predictions import (
@@ -42,7 +43,7 @@ class Results:
     """The fitted heads of a run, and their predictions.
 
     Attributes:
-        num_folds: How many folds were trained: 1 for a holdout.
+        folds: What each fold was trained on, and what it held out; a single one for a holdout.
         fitted: The heads of all folds, with their training curve.
         out_of_fold: Predictions of each drawing by the fold that held it out.
         test: Predictions of the test drawings; None without a test table.
@@ -50,14 +51,15 @@ class Results:
         frozen: Out-of-fold predictions of the heads on the frozen backbone, without test-time views; None if nothing was
             fine-tuned.
         finetuned: The fine-tuned folds; None if nothing was fine-tuned.
-        split_apart: Out-of-fold predictions with folds that split copies of a drawing apart; None if they would split none.
+        split_apart: Out-of-fold predictions with folds that split groups apart, or copies where there are no groups; None if
+            they would split none.
         reading: How pages are read, and why, as `Reading.about`; None where the recipe leaves nothing of it open.
         leaks: Copies of drawings trained on, by the evaluated part that they are in: `test` or `out_of_fold`.
         metric: What the run is measured and chosen by.
         decision: The rule that turns probabilities into answers, and what it gains; `out_of_fold` and `test` have its answers.
     """
 
-    num_folds: int
+    folds: Folds
     fitted: "FittedHeads"
     out_of_fold: Predictions
     test: Predictions | None
@@ -94,7 +96,7 @@ def write_results(out: Path, recipe: Recipe, curriculum: Curriculum, prepared: P
     write_events(out / EVENTS, curve)
     files = [HEADS, OUT_OF_FOLD, METRICS, CURVE, EVENTS]
     if results.finetuned is not None:
-        files += [FOLD_EVENTS.format(fold) for fold in range(results.num_folds)]
+        files += [FOLD_EVENTS.format(fold) for fold in range(len(results.folds))]
     if test is None:
         return files
     test.save(out / TEST)
@@ -144,26 +146,22 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
         "split": recipe.folds.split,
         **metric.as_json(),
         "out_of_fold": measure_by(metric, out_of_fold, per_class=True),
-        "folds": _fold_metrics(metric, out_of_fold, results.num_folds, len(prepared.rows)),
+        "folds": _fold_metrics(metric, out_of_fold, results.folds),
     }
     if out_of_fold.answers_nested:
         assert out_of_fold.nested_right is not None
-        nested = {"accuracy": round(float(out_of_fold.right.mean()), DIGITS)}
-        metrics["out_of_fold"]["nested"] = {**nested, "accuracy_ci95": _interval_of_share(out_of_fold.nested_right)}
+        interval = _interval_of_share(out_of_fold.nested_right, out_of_fold.groups)
+        nested = {"accuracy": round(float(out_of_fold.right.mean()), DIGITS), "accuracy_ci95": interval}
+        metrics["out_of_fold"]["nested"] = nested
     if results.decision.figures is not None:
         metrics["decision"] = results.decision.figures
     if results.reading is not None:
         metrics["reading"] = dict(results.reading)
     if (selection := results.fitted.selection) is not None:
-        metrics["selection"] = {
-            "epochs": list(selection.epochs),
-            "accuracy": selection.accuracy,
-            **_nested_figures(selection, results.without_tta or out_of_fold),
-        }
+        metrics["selection"] = _selection_figures(metric, selection, results.without_tta or out_of_fold)
     if results.without_tta is not None:
         metrics["tta"] = {"views": list(recipe.tta), **_gain(metric, results.without_tta, usual)}
-    if results.split_apart is not None:
-        metrics["duplicates"] = _optimism_of_copies(metric, prepared, usual, results.split_apart)
+    metrics |= _group_figures(metric, prepared, usual, results.split_apart)
     if (seen := measure_seen(out_of_fold)) is not None:
         metrics["learnt_by_backbone"] = seen
     if results.frozen is not None and results.finetuned is not None:
@@ -184,16 +182,18 @@ def _add_leaks(metrics: dict[str, Any], results: Results) -> None:
             metrics[part]["without_copies"] = measure_without(predictions, leak)
 
 
-def _fold_metrics(metric: Metric, out_of_fold: Predictions, num_folds: int, num_drawings: int) -> list[dict[str, Any]]:
+def _fold_metrics(metric: Metric, out_of_fold: Predictions, folds: Folds) -> list[dict[str, Any]]:
     """Measure each fold that held a drawing out."""
     assert out_of_fold.targets is not None
     assert out_of_fold.folds is not None
     metrics = []
-    for fold in range(num_folds):
+    purged = folds.purged.tolist()
+    for fold, trained_on in enumerate(folds.trained_on):
         rows = out_of_fold.folds == fold
         if rows.any():
             figures = measure_by(metric, out_of_fold.select(rows))
-            metrics.append({"fold": fold, "n_train": int(num_drawings - rows.sum()), **figures})
+            left_out = {"purged": purged[fold]} if any(purged) else {}
+            metrics.append({"fold": fold, "n_train": int(trained_on.sum()), **left_out, **figures})
     return metrics
 
 
@@ -221,7 +221,9 @@ def _gain_of_finetuning(metric: Metric, frozen: Predictions, finetuned: Predicti
     gain = _gain(metric, frozen, finetuned)
     figures: dict[str, Any] = {
         "frozen_accuracy": gain.pop("accuracy_without"),
+        "frozen_accuracy_ci95": gain.pop("accuracy_without_ci95"),
         "accuracy": gain.pop("accuracy_with"),
+        "accuracy_ci95": gain.pop("accuracy_with_ci95"),
         **gain,
     }
     if (interpolation := folds.interpolation) is not None:
@@ -232,6 +234,17 @@ def _gain_of_finetuning(metric: Metric, frozen: Predictions, finetuned: Predicti
     return figures
 
 
+def _selection_figures(metric: Metric, selection: "EpochSelection", predictions: Predictions) -> dict[str, Any]:
+    """Give the epochs that were kept, and what they are worth on the drawings that chose them and on others."""
+    kept = {"epochs": list(selection.epochs), "accuracy": selection.accuracy}
+    figures: dict[str, Any] = {**kept, **_nested_figures(selection, predictions)}
+    if selection.score is not None and selection.nested_score is not None:
+        optimism = metric.signed(selection.score) - metric.signed(selection.nested_score)
+        scores = {"value": selection.score, "nested": selection.nested_score, "optimism": optimism}
+        figures["metric"] = {"name": metric.name, **scores}
+    return figures
+
+
 def _nested_figures(choice: "EpochSelection | Interpolation", predictions: Predictions) -> dict[str, Any]:
     """Give the accuracy to expect on new drawings of what held-out drawings chose, with its interval where it is known.
 
@@ -239,30 +252,41 @@ def _nested_figures(choice: "EpochSelection | Interpolation", predictions: Predi
     """
     figures = {"nested_accuracy": choice.nested_accuracy, "optimism": choice.optimism}
     right = predictions.nested_right
-    return figures if right is None else {**figures, "nested_accuracy_ci95": _interval_of_share(right)}
+    return figures if right is None else {**figures, "nested_accuracy_ci95": _interval_of_share(right, predictions.groups)}
 
 
-def _interval_of_share(right: Float[np.ndarray, " n"]) -> list[float]:
-    """Give the 95 % interval of the mean of shares of right predictions: Wilson's where each is right or wrong."""
+def _interval_of_share(right: Float[np.ndarray, " n"], groups: Int64[np.ndarray, " n"] | None) -> list[float]:
+    """Give the 95 % interval of the mean of shares of right predictions; that of a proportion where each is right or wrong."""
     if np.isin(right, (0, 1)).all():
-        return [round(bound, DIGITS) for bound in wilson_interval(int(right.sum()), len(right))]
-    return bootstrap_interval(right)
+        return proportion_interval(right > 0, groups).ci95
+    return bootstrap_interval(right, groups=groups)
 
 
-def _optimism_of_copies(metric: Metric, prepared: Prepared, grouped: Predictions, split_apart: Predictions) -> dict[str, Any]:
-    """Measure how optimistic folds are that split copies apart: over all drawings, and over the copies alone."""
-    assert prepared.duplicates is not None
-    groups = prepared.duplicates[np.argsort(prepared.rows)]  # in the predictions' order
+def _group_figures(
+    metric: Metric, prepared: Prepared, grouped: Predictions, split_apart: Predictions | None
+) -> dict[str, dict[str, Any]]:
+    """Say where groups come from, and how optimistic folds are that split them, or copies where there are none, apart."""
+    figures: dict[str, dict[str, Any]] = {}
+    if (grouping := prepared.read.dataset.grouping) is not None:
+        figures["groups"] = grouping.as_json(prepared.named_groups)
+    if split_apart is not None:
+        name = "duplicates" if prepared.named_groups is None else "groups"
+        figures[name] = {**figures.get(name, {}), **_optimism_of_splitting(metric, prepared, grouped, split_apart)}
+    return figures
+
+
+def _optimism_of_splitting(
+    metric: Metric, prepared: Prepared, grouped: Predictions, split_apart: Predictions
+) -> dict[str, Any]:
+    """Measure how optimistic folds are that split groups, or copies, apart: over all drawings, and over those in groups."""
+    assert prepared.groups is not None
+    _, groups = np.unique(prepared.groups[np.argsort(prepared.rows)], return_inverse=True)  # in the predictions' order
     copied = np.bincount(groups, minlength=len(groups))[groups] > 1
     figures: dict[str, Any] = {"groups": len(np.unique(groups[copied])), "drawings": int(copied.sum())}
     correct = {"parted": split_apart.preds == grouped.targets, "grouped": grouped.preds == grouped.targets}
     for name, rows in correct.items():
-        figures[name] = {
-            "accuracy": float(rows.mean()),
-            "accuracy_ci95": list(wilson_interval(int(rows.sum()), len(rows))),
-            "accuracy_of_copies": float(rows[copied].mean()),
-        }
-    figures |= paired_difference(correct["parted"], correct["grouped"])
+        figures[name] = {**accuracy_figures(rows, grouped.groups), "accuracy_of_copies": float(rows[copied].mean())}
+    figures |= paired_difference(correct["parted"], correct["grouped"], grouped.groups)
     return figures if metric.is_accuracy else {**figures, "metric": compare_by(metric, split_apart, grouped)}
 
 
@@ -282,8 +306,8 @@ def measure_seen(out_of_fold: Predictions) -> dict[str, Any] | None:
     correct = out_of_fold.preds == out_of_fold.targets
     figures: dict[str, Any] = {"drawings": int(seen.sum()), "of": len(seen)}
     for name, rows in (("learnt", seen), ("new", ~seen)):
-        n, hits = int(rows.sum()), int(correct[rows].sum())
-        figures[name] = {"n": n, "accuracy": hits / n, "accuracy_ci95": list(wilson_interval(hits, n))} if n else None
+        groups, n = None if out_of_fold.groups is None else out_of_fold.groups[rows], int(rows.sum())
+        figures[name] = {"n": n, **accuracy_figures(correct[rows], groups)} if n else None
     return figures
 
 
@@ -351,9 +375,12 @@ def _gain(metric: Metric, before: Predictions, after: Predictions) -> dict[str, 
     """Compare two accuracies, and the metric, on the same drawings, and test whether they differ."""
     before_correct = before.preds == before.targets
     after_correct = after.preds == before.targets
+    figures = [accuracy_figures(correct, before.groups) for correct in (before_correct, after_correct)]
     return {
-        "accuracy_without": float(before_correct.mean()),
-        "accuracy_with": float(after_correct.mean()),
-        "p_value": mcnemar(before_correct, after_correct),
+        "accuracy_without": figures[0]["accuracy"],
+        "accuracy_without_ci95": figures[0]["accuracy_ci95"],
+        "accuracy_with": figures[1]["accuracy"],
+        "accuracy_with_ci95": figures[1]["accuracy_ci95"],
+        "p_value": mcnemar(before_correct, after_correct, before.groups),
         **({} if metric.is_accuracy else {"metric": compare_by(metric, before, after)}),
     }

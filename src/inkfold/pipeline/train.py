@@ -10,13 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from jaxtyping import Bool
-
 from inkfold.augment.views import IDENTITY
 from inkfold.config.recipe import Recipe
 from inkfold.data.dataset import few_drawings, read_dataset
-from inkfold.data.splits import count_split_groups
+from inkfold.data.fold_notes import describe_folds
+from inkfold.data.splits import Folds, count_split_groups
 from inkfold.data.types import Dataset
 from inkfold.errors import RecipeError
 from inkfold.evaluation.decision import choose_decision
@@ -122,13 +120,13 @@ def _run_stages(
     if decision.decision is not None:
         out_of_fold = replace(out_of_fold, decided=decision.preds)
         test = None if test is None else replace(test, decided=decision.decision.preds(test.probs))
-    split_apart = _predict_with_copies_split(plan, inputs, cost, progress) if group is None else None
+    split_apart = _predict_split_apart(plan, inputs, cost, progress) if group is None else None
 
     # Files, the manifest last
     reading = None if inputs.reading is None else inputs.reading.about
-    leaks = find_leaks(prepared, inputs.test_copies, ~folds, folds)
+    leaks = find_leaks(prepared, inputs.test_copies, folds.held_out, folds.trained_on)
     results = Results(
-        len(folds), fitted, out_of_fold, test, without_tta, frozen, finetuned, split_apart, reading, leaks, metric, decision
+        folds, fitted, out_of_fold, test, without_tta, frozen, finetuned, split_apart, reading, leaks, metric, decision
     )
     files = write_results(out, plan.recipe, plan.curriculum, prepared, results)
     _finish(out, plan, prepared, results, files, cost)
@@ -144,14 +142,13 @@ def metric_of(recipe: Recipe, dataset: Dataset) -> Metric:
     return build_metric(recipe.metric, dataset.class_names, dataset.class_targets, numbered=dataset.numbered)
 
 
-def _train_heads(
-    plan: TrainingPlan, inputs: TrainingInputs, folds: Bool[np.ndarray, "folds n"], progress: Progress
-) -> "FittedHeads":
+def _train_heads(plan: TrainingPlan, inputs: TrainingInputs, folds: Folds, progress: Progress) -> "FittedHeads":
     """Train the heads of all folds on the frozen backbone's features."""
     from inkfold.heads.fit import fit_trials  # noqa: PLC0415 - torch takes a second
 
     training_set = build_training_set(inputs, folds)
-    [fitted] = fit_trials(training_set, [plan.trial], device=plan.device, progress=progress)
+    metric = metric_of(plan.recipe, inputs.prepared.read.dataset)
+    [fitted] = fit_trials(training_set, [plan.trial], device=plan.device, progress=progress, metric=metric)
     if fitted.diverged is not None:
         raise RecipeError(
             f"train_head.lr: with {plan.trial.settings.lr:g} the loss was not finite in epoch {fitted.diverged + 1}. Lower it, "
@@ -160,17 +157,15 @@ def _train_heads(
     return fitted
 
 
-def _predict_with_copies_split(
-    plan: TrainingPlan, inputs: TrainingInputs, cost: Cost, progress: Progress
-) -> Predictions | None:
-    """Train once more on folds that split copies apart, to measure how optimistic they are; None if they split none."""
+def _predict_split_apart(plan: TrainingPlan, inputs: TrainingInputs, cost: Cost, progress: Progress) -> Predictions | None:
+    """Train once more on folds that split groups or else copies, to measure their optimism; None if they split none."""
     prepared = inputs.prepared
-    if prepared.duplicates is None or plan.recipe.folds.split != "kfold":  # a holdout would hold out other drawings
+    if prepared.groups is None or plan.recipe.folds.split != "kfold":  # a holdout would hold out other drawings
         return None
-    folds = assign_to_folds(plan.recipe, prepared, grouped=False)
-    if not count_split_groups(prepared.duplicates, folds.argmin(0)):
+    folds = assign_to_folds(plan.recipe, prepared, "files" if prepared.named_groups is None else "copies")
+    if not count_split_groups(prepared.groups, folds.held_out.argmax(0)):
         return None
-    with cost.timed("parted_duplicates"):
+    with cost.timed("parted_duplicates" if prepared.named_groups is None else "parted_groups"):
         fitted = _train_heads(plan, inputs, folds, progress)
         return predict_held_out(shared_features(inputs.features, None, folds), prepared, plan.test_views, folds, fitted)
 
@@ -197,6 +192,7 @@ def _finish(out: Path, plan: TrainingPlan, prepared: Prepared, results: Results,
             "data_fingerprint": prepared.read.fingerprint,
             "warnings": [
                 *map(str, warnings),
+                *describe_folds(results.folds, prepared.targets, dataset.class_names, prepared.named_groups),
                 *prepared.blank_warnings,
                 *warn_of_leaks(results),
                 *warn_of_seen(results.out_of_fold),

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from inkfold.evaluation.error_analysis import most_confident, part_of
+from inkfold.evaluation.intervals import coarsest_groups
 from inkfold.evaluation.paired import paired_difference
 from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.run_files import RunFiles, flat_recipe
 from inkfold.report.html import common_scale, svg_markup
 from inkfold.report.plots import draw_curves, draw_reliability
-from inkfold.report.run_comparison import PARTS, RunComparison, RunPair, coarsest
+from inkfold.report.run_comparison import PARTS, RunComparison, RunPair
 from inkfold.report.run_page import evaluation_view, picture_notes, reliability_rows
 from inkfold.report.thumbnails import Album
 
@@ -158,7 +159,7 @@ def _plots(rows: Sequence[dict[str, Any]], runs: Sequence[RunFiles]) -> dict[str
 def _classes(shared: Sequence[Predictions], pair: tuple[int, int], album: Album) -> list[dict[str, Any]]:
     targets = shared[0].targets
     assert targets is not None
-    right, groups = [one.right for one in shared], coarsest([one.groups for one in shared])
+    right, groups = [one.right for one in shared], coarsest_groups(one.groups for one in shared)
     rows = []
     for k, name in enumerate(shared[0].class_names):
         inside = targets == k

@@ -68,22 +68,27 @@ def _steps(run: RunFiles) -> list[dict[str, Any]]:
         return [_row("this run", None, metrics.get("test"), kind="main")]
     n = metrics["out_of_fold"]["n"]
 
-    def figures(accuracy: float) -> dict[str, Any]:
-        return {"accuracy": accuracy, "accuracy_ci95": wilson_interval(round(accuracy * n), n)}
+    def figures(part: Mapping[str, Any], name: str) -> dict[str, Any]:
+        accuracy = part[name]  # runs of before 2026-12 don't have its interval
+        return {"accuracy": accuracy, "accuracy_ci95": part.get(f"{name}_ci95") or wilson_interval(round(accuracy * n), n)}
 
     def gain(before: float, after: float, p_value: float) -> str:
         return f"{100 * (after - before):+.1f} points, {p_equation(p_value)}"
 
     if tuned := metrics.get("finetune"):
         frozen, accuracy = tuned["frozen_accuracy"], tuned["accuracy"]
-        rows.append(_row("head on frozen features", figures(frozen)))
-        rows.append(_row("fine-tuned backbone", figures(accuracy), gain=gain(frozen, accuracy, tuned["p_value"])))
+        rows.append(_row("head on frozen features", figures(tuned, "frozen_accuracy")))
+        rows.append(_row("fine-tuned backbone", figures(tuned, "accuracy"), gain=gain(frozen, accuracy, tuned["p_value"])))
     if tta := metrics.get("tta"):
         before, after = tta["accuracy_without"], tta["accuracy_with"]
         if not tuned:
-            rows.append(_row("unchanged drawings", figures(before)))
+            rows.append(_row("unchanged drawings", figures(tta, "accuracy_without")))
         note = f"{len(tta['views'])} views"
-        rows.append(_row("mean over test-time views", figures(after), note=note, gain=gain(before, after, tta["p_value"])))
+        rows.append(
+            _row(
+                "mean over test-time views", figures(tta, "accuracy_with"), note=note, gain=gain(before, after, tta["p_value"])
+            )
+        )
     if len(metrics["folds"]) > 1:
         folds = [fold["accuracy"] for fold in metrics["folds"]]
         rows.append(_row("its folds", None, kind="part", dots=folds, note=f"{100 * min(folds):.1f}–{100 * max(folds):.1f} %"))

@@ -19,6 +19,7 @@ from inkfold.ensemble.fold_comparison import (
 )
 from inkfold.ensemble.matching import are_matched_by_content, match_drawings
 from inkfold.evaluation.formatting import turned
+from inkfold.evaluation.intervals import coarsest_groups
 from inkfold.evaluation.paired import paired_difference
 from inkfold.evaluation.predictions import Predictions, evaluation_mask
 from inkfold.evaluation.scores import compare_by
@@ -180,7 +181,7 @@ class RunComparison:
             yield RunPair(i, j, name, nothing, None, (*notes, "No drawing is left to compare them on."), command)
             return
         both = [part.take(place, common[fair]) for place in (i, j)]
-        groups = coarsest([own.groups for own in both])
+        groups = coarsest_groups(own.groups for own in both)
         figures = paired_difference(both[0].right, both[1].right, groups)
         first = replace(both[0], groups=groups)
         by_metric = None if self.metric.is_accuracy else compare_by(self.metric, first, both[1])
@@ -294,12 +295,6 @@ class _Part:
         own = self.predictions[i]
         assert own is not None
         return own
-
-
-def coarsest(groups: Sequence[Int64[np.ndarray, " n"] | None]) -> Int64[np.ndarray, " n"] | None:
-    """Choose of several groupings of the same drawings the one with the fewest groups; None where none is known."""
-    known = [own for own in groups if own is not None]
-    return min(known, key=lambda own: len(np.unique(own)), default=None)
 
 
 def _in_order(own: Predictions, class_names: tuple[str, ...]) -> Predictions:

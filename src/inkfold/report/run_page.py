@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from inkfold.evaluation.error_analysis import ClassRow, ConfusedPair, class_rows, confused_pairs, failures, part_of
-from inkfold.evaluation.intervals import wilson_interval
+from inkfold.evaluation.intervals import interval_in_words
 from inkfold.evaluation.metrics import reliability_table
 from inkfold.evaluation.predictions import Predictions, is_worth_reporting
 from inkfold.pipeline.manifest import AUDIT
@@ -105,12 +105,8 @@ def picture_notes(album: Album) -> list[str]:
 def reliability_rows(predictions: Predictions) -> list[dict[str, Any]]:
     """Compare confidence with accuracy, and its interval `ci95`, in each bin of the ECE that has drawings."""
     assert predictions.targets is not None
-    table = reliability_table(predictions.probs, predictions.targets)
-    return [
-        {**asdict(row), "ci95": wilson_interval(round(row.accuracy * row.count), row.count)}
-        for row in table
-        if row.accuracy is not None
-    ]
+    table = reliability_table(predictions.probs, predictions.targets, groups=predictions.groups)
+    return [{**asdict(row), "ci95": row.ci95} for row in table if row.accuracy is not None]
 
 
 def _seen_in_pretraining(run: RunFiles) -> dict[str, Any] | None:
@@ -141,6 +137,8 @@ def _facts(run: RunFiles, figures: Mapping[str, Any] | None) -> list[tuple[str, 
     if figures is not None:
         top5, recall = 100 * figures["top5_accuracy"], 100 * figures["macro_recall"]
         facts.append(("top five", f"{top5:.1f} %; mean over classes {recall:.1f} %"))
+        if words := interval_in_words(figures):
+            facts.append(("intervals", words))
     vote_alone = run.vote is not None and not cost["forwards"] + cost["forwards_cached"]
     forwards = f"{cost['forwards']:,} forward passes, {cost['forwards_cached']:,} from the feature bank{trained}"
     facts.append(("cost of the vote" if vote_alone else "cost", forwards))

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 
 from inkfold.config.recipe import Recipe
 from inkfold.data.dataset import Dataset, read_dataset
 from inkfold.errors import InkfoldError, RecipeError
-from inkfold.evaluation.intervals import wilson_interval
+from inkfold.evaluation.intervals import proportion_interval
 from inkfold.evaluation.paired import mcnemar
 from inkfold.evaluation.predictions import Predictions, evaluation_mask, is_worth_reporting
 from inkfold.features.executors import INLINE, Executor, open_executor
@@ -117,8 +117,8 @@ class BackboneScore:
     Attributes:
         name: The backbone's full name in timm, with the tag of its weights, such as `resnet18.a1_in1k`.
         accuracy: Out-of-fold accuracy, 0 to 1.
-        accuracy_ci95: Wilson's 95 % interval of the accuracy.
-        p_value: P-value of the difference from the best backbone, by McNemar's test; 1 for the best itself.
+        accuracy_ci95: 95 % interval of the accuracy; whole groups of drawings are resampled where there are some.
+        p_value: P-value of the difference from the best backbone, by `paired_difference`; 1 for the best itself.
         images_per_s: Features computed per second on this machine; None if that is not known.
         parameters: Number of parameters without a classifier.
         weights_bytes: Size of the weights in the precision of the forward pass.
@@ -130,6 +130,7 @@ class BackboneScore:
         n: Number of drawings scored, the same for all backbones.
         learnt: Number of training drawings that its weights were trained on before, as far as a list beside them says; 0 where
             they are too few to matter.
+        groups: Number of groups of drawings that the interval and the p-value resample; None where drawings are independent.
     """
 
     name: str
@@ -145,6 +146,7 @@ class BackboneScore:
     imagenet_sketch_top1: float | None
     n: int
     learnt: int
+    groups: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Give all fields as JSON values, by name."""
@@ -153,11 +155,12 @@ class BackboneScore:
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """A backbone's predictions: whether each is right, and which drawings its weights were trained on before."""
+    """A backbone's predictions: whether each is right, which drawings its weights were trained on before, and all groups."""
 
     score: BackboneScore
     right: Bool[np.ndarray, " n"]
     seen_in_pretraining: Bool[np.ndarray, " n"]
+    groups: Int64[np.ndarray, " n"] | None
 
 
 def explore(
@@ -216,16 +219,19 @@ def _rank(trials: Sequence[_Trial]) -> list[BackboneScore]:
         return []
     scored = evaluation_mask(np.logical_or.reduce([trial.seen_in_pretraining for trial in trials]))
     ranked = sorted(trials, key=lambda trial: (-trial.right[scored].mean(), trial.score.name))
-    best = ranked[0].right[scored]
+    best, groups = ranked[0].right[scored], ranked[0].groups
+    groups = None if groups is None else groups[scored]
+    scores = [(trial, trial.right[scored]) for trial in ranked]
     return [
         replace(
             trial.score,
             accuracy=float(right.mean()),
-            accuracy_ci95=wilson_interval(int(right.sum()), len(right)),
-            p_value=mcnemar(best, right),
+            accuracy_ci95=interval.bounds,
+            p_value=mcnemar(best, right, groups),
             n=len(right),
+            groups=interval.groups,
         )
-        for trial, right in ((trial, trial.right[scored]) for trial in ranked)
+        for trial, right, interval in ((trial, right, proportion_interval(right, groups)) for trial, right in scores)
     ]
 
 
@@ -314,7 +320,7 @@ def _try_out(recipe: Recipe, read: ReadData, progress: Progress, executor: Execu
         n=len(right),
         learnt=int(seen.sum()),
     )
-    return _Trial(score, right, seen)
+    return _Trial(score, right, seen, predictions.groups)
 
 
 def _cross_validate(plan: TrainingPlan, read: ReadData, cost: Cost, progress: Progress) -> Predictions:
@@ -323,7 +329,8 @@ def _cross_validate(plan: TrainingPlan, read: ReadData, cost: Cost, progress: Pr
 
     inputs = prepare_inputs(plan, read, cost, progress, compare_readings=False)
     folds = assign_to_folds(plan.recipe, inputs.prepared)
-    [fitted] = fit_trials(build_training_set(inputs, folds), [plan.trial], device=plan.device, progress=progress)
+    training_set = build_training_set(inputs, folds)
+    [fitted] = fit_trials(training_set, [plan.trial], device=plan.device, threads_per_group=1, progress=progress)
     if fitted.heads is None:
         raise RecipeError(f"train_head.lr: with {plan.recipe.train_head.lr:g} the head's training diverged. Lower it.")
     features = shared_features(inputs.features, None, folds)

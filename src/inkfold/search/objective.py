@@ -5,18 +5,19 @@ chosen and the one that is reported mean the same.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool
 
 from inkfold.config.recipe import Recipe
-from inkfold.data.splits import assign_folds
+from inkfold.data.splits import Folds, assign_folds
 from inkfold.errors import DataError
-from inkfold.evaluation.intervals import wilson_interval
+from inkfold.evaluation.intervals import accuracy_figures
 from inkfold.evaluation.paired import paired_difference
 from inkfold.evaluation.predictions import is_worth_reporting
 from inkfold.features.executors import Executor
@@ -26,31 +27,30 @@ from inkfold.pipeline.inputs import TrainingInputs, build_training_set, prepare_
 from inkfold.pipeline.prepare import Prepared, ReadData
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress
+from inkfold.search.halving import RUNGS, Halving, rung_epoch
 from inkfold.storage.hashing import key_digest
 
 if TYPE_CHECKING:
-    import optuna
-
-    from inkfold.heads.fit import FittedHeads
-    from inkfold.heads.fit_group import Report
+    from inkfold.heads.fit import FittedHeads, TrialFitting
     from inkfold.heads.training_set import TrainingSet
 
 log = logging.getLogger("inkfold.search")
 
+_Fitting: TypeAlias = "tuple[TrialFitting, list[int]]"  # with the index of each of its trials among the candidates
+
 MOST_PARTS = 20
+STATE_BYTES = 1 << 30  # of heads that wait for others at a rung; a constant, as what is compared there must not vary
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A recipe that is tried, and the trial that it belongs to.
+    """A recipe that is tried.
 
     Attributes:
-        trial: Optuna's trial; None for the recipe as it was.
-        values: The values that the trial changes, by dotted key.
+        values: The values that are changed, by dotted key.
         recipe: The recipe with the values that are tried.
     """
 
-    trial: "optuna.trial.Trial | None"
     values: Mapping[str, Any]
     recipe: Recipe
 
@@ -72,26 +72,31 @@ class Objective:
     """
 
     def __init__(self, recipe: Recipe, read: ReadData, progress: Progress, executor: Executor) -> None:
-        self._read, self._progress, self._executor = read, progress, executor
+        self._recipe, self._read, self._progress, self._executor = recipe, read, progress, executor
         self._inputs: dict[str, TrainingInputs] = {}
         prepared = self._inputs_of(recipe).prepared
         self.aside: Bool[np.ndarray, " n"] = _set_aside(recipe, prepared)
-        self._folds = _folds_of(recipe, prepared, ~self.aside)
-        log.info("%d drawings are set aside, %d searched on", self.aside.sum(), (~self.aside).sum())
+        self._rest = prepared.copies.leave_out(self.aside[None], recipe.folds.k, prepared.targets).trained_on[0]
+        self._folds = _folds_of(recipe, prepared, self._rest)
+        log.info("%d drawings are set aside, %d searched on", self.aside.sum(), self._rest.sum())
 
-    def evaluate_trials(self, candidates: Sequence[Candidate], report: "Report") -> list["FittedHeads"]:
+    def evaluate_trials(self, candidates: Sequence[Candidate], halving: Halving | None = None) -> list["FittedHeads"]:
         """Cross-validate candidates on the drawings that are searched on, and return the fitted heads in their order.
 
+        Candidates that need the same features are fitted in one program. All of them reach a rung before any goes on, unless
+        their heads need too much memory; then those after the first wait for the others' end.
+
         Args:
-            candidates: The candidates; those that need the same features are fitted in one program.
-            report: Receives a candidate's index, epoch and accuracy after each epoch; returns whether it continues.
+            candidates: The candidates.
+            halving: Decides which of them are fitted beyond each rung; None fits all to their end.
         """
         results: dict[int, FittedHeads] = {}
-        for indices in self._by_features(candidates):
-            first = candidates[indices[0]].recipe
-            training_set = _only(build_training_set(self._inputs_of(first), self._folds), ~self.aside)
-            fitted = self._fit(training_set, [candidates[i].recipe for i in indices], _report_for(indices, report))
-            results |= dict(zip(indices, fitted, strict=True))
+        for fittings in [self._fittings(candidates)] if halving is None else self._cohorts(candidates):
+            if halving is not None:
+                _fit_to_rungs(fittings, halving)
+            for fitting, indices in fittings:
+                fitting.run()
+                results |= dict(zip(indices, fitting.fitted(), strict=True))
         return [results[i] for i in range(len(candidates))]
 
     def score(self, candidate: Candidate) -> Bool[np.ndarray, " aside"]:
@@ -102,10 +107,12 @@ class Objective:
         """
         recipe, inputs = candidate.recipe, self._inputs_of(candidate.recipe)
         if recipe.train_head.keep == "best":
-            training_set = _only(build_training_set(inputs, self._folds), ~self.aside)
+            training_set = self._searched_on(recipe)
         else:
-            training_set = build_training_set(inputs, ~self.aside[None])
-        [fitted] = self._fit(training_set, [recipe], None)
+            training_set = build_training_set(inputs, Folds(self._rest[None], self.aside[None]))
+        fitting = self._fit(training_set, [recipe])
+        fitting.run()
+        [fitted] = fitting.fitted()
         if fitted.heads is None:
             return np.zeros(int(self.aside.sum()), bool)
         probs = mean_probs(fitted.heads, fitted.spec, inputs.features.read()[self.aside], range(len(fitted.folds)))
@@ -123,11 +130,10 @@ class Objective:
             JSON values: both accuracies with their intervals, and the difference with its interval and p-value.
         """
         right = [self.score(candidate) for candidate in (as_it_was, best)]
-        figures = {
-            name: {"accuracy": float(own.mean()), "accuracy_ci95": list(wilson_interval(int(own.sum()), len(own)))}
-            for name, own in zip(("as_it_was", "best"), right, strict=True)
-        }
-        return {"n": len(right[0]), **figures, **paired_difference(*right)}
+        groups = self._inputs_of(as_it_was.recipe).prepared.groups
+        groups = None if groups is None else np.unique(groups[self.aside], return_inverse=True)[1]
+        figures = {name: accuracy_figures(own, groups) for name, own in zip(("as_it_was", "best"), right, strict=True)}
+        return {"n": len(right[0]), **figures, **paired_difference(*right, groups=groups)}
 
     def seen_in_pretraining(self) -> dict[str, int] | None:
         """Count the drawings that a tried backbone's weights were trained on before; None where they are too few to matter."""
@@ -136,36 +142,75 @@ class Objective:
         drawings, n = max(counts, default=0), len(self.aside)
         return {"drawings": drawings, "of": n} if is_worth_reporting(drawings, n) else None
 
-    def _fit(self, training_set: "TrainingSet", recipes: Sequence[Recipe], report: "Report | None") -> list["FittedHeads"]:
-        from inkfold.heads.fit import fit_trials  # noqa: PLC0415
+    def _fit(self, training_set: "TrainingSet", recipes: Sequence[Recipe]) -> "TrialFitting":
+        from inkfold.heads.fit import TrialFitting  # noqa: PLC0415
         from inkfold.models.backbone import choose_device  # noqa: PLC0415 - torch takes a second
 
         device = choose_device(recipes[0].backbone.device)
         trials = [build_trial(recipe, device) for recipe in recipes]
-        return fit_trials(training_set, trials, device=device, report=report, progress=self._progress)
+        return TrialFitting(training_set, trials, device=device, threads_per_group=1, progress=self._progress)
 
-    def _by_features(self, candidates: Sequence[Candidate]) -> list[list[int]]:
-        groups: dict[str, list[int]] = {}
+    def _fittings(self, candidates: Sequence[Candidate], indices: Sequence[int] | None = None) -> "list[_Fitting]":
+        """Begin to fit candidates, those that need the same features in one program, with each one's index."""
+        fittings = []
+        for own in self._by_features(candidates, range(len(candidates)) if indices is None else indices):
+            recipes = [candidates[i].recipe for i in own]
+            fittings.append((self._fit(self._searched_on(recipes[0]), recipes), own))
+        return fittings
+
+    def _cohorts(self, candidates: Sequence[Candidate]) -> Iterator["list[_Fitting]"]:
+        """Begin to fit as many candidates at a time as the memory for their heads' states allows."""
+        cohort, used = list[int](), 0
         for i, candidate in enumerate(candidates):
-            groups.setdefault(_features_key(candidate.recipe), []).append(i)
+            own = self._state_bytes(candidate.recipe)
+            if cohort and used + own > STATE_BYTES:
+                yield self._fittings(candidates, cohort)
+                cohort, used = [], 0
+            cohort.append(i)
+            used += own
+        yield self._fittings(candidates, cohort)
+
+    def _state_bytes(self, recipe: Recipe) -> int:
+        from inkfold.heads.fit import state_bytes  # noqa: PLC0415
+        from inkfold.models.backbone import choose_device  # noqa: PLC0415 - torch takes a second
+
+        trial = build_trial(recipe, choose_device(recipe.backbone.device))
+        return state_bytes(build_training_set(self._inputs_of(recipe), self._folds), trial)
+
+    def _by_features(self, candidates: Sequence[Candidate], indices: Sequence[int]) -> list[list[int]]:
+        groups: dict[str, list[int]] = {}
+        for i in indices:
+            groups.setdefault(_features_key(candidates[i].recipe), []).append(i)
         return list(groups.values())
+
+    def _searched_on(self, recipe: Recipe) -> "TrainingSet":
+        return _only(build_training_set(self._inputs_of(recipe), self._folds), self._rest)
 
     def _inputs_of(self, recipe: Recipe) -> TrainingInputs:
         key = _features_key(recipe)
         if key not in self._inputs:
             as_they_are, cost = recipe.model_copy(update={"tta": ()}), Cost()
-            self._inputs[key] = prepare_inputs(build_plan(as_they_are, self._executor), self._read, cost, self._progress)
+            self._inputs[key] = prepare_inputs(
+                build_plan(as_they_are, self._executor),
+                self._read,
+                cost,
+                self._progress,
+                compared=lambda prepared: ~_set_aside(self._recipe, prepared),
+            )
             log.info("features %d: %d forwards, %d from the bank", len(self._inputs), cost.forwards, cost.forwards_cached)
         return self._inputs[key]
 
 
-def _report_for(indices: Sequence[int], report: "Report") -> "Report":
-    """Make a callback for trials that are fitted together, which passes each one's index among all candidates on."""
-
-    def report_trial(trial: int, epoch: int, accuracy: float) -> bool:
-        return report(indices[trial], epoch, accuracy)
-
-    return report_trial
+def _fit_to_rungs(fittings: Sequence[_Fitting], halving: Halving) -> None:
+    """Fit all candidates to one rung after the other, and stop those that fall behind there."""
+    for rung in range(RUNGS):
+        accuracies: dict[int, float] = {}
+        for fitting, indices in fittings:
+            fitting.run(partial(rung_epoch, rung=rung))
+            accuracies |= {indices[trial]: accuracy for trial, accuracy in fitting.scores().items()}
+        stopped = halving.stopped(rung, accuracies)
+        for fitting, indices in fittings:
+            fitting.stop({trial for trial, i in enumerate(indices) if i in stopped})
 
 
 def _set_aside(recipe: Recipe, prepared: Prepared) -> Bool[np.ndarray, " n"]:
@@ -176,7 +221,7 @@ def _set_aside(recipe: Recipe, prepared: Prepared) -> Bool[np.ndarray, " n"]:
     else:
         wanted = recipe.tune.judge_fraction
         share = Fraction(wanted).limit_denominator(MOST_PARTS) or Fraction(1, round(1 / wanted))
-        parts = assign_folds(prepared.targets, prepared.digests, share.denominator, recipe.seed, prepared.groups)
+        parts = assign_folds(prepared.targets, prepared.digests, share.denominator, recipe.seed, prepared.units(recipe.folds.k))
         aside = parts < share.numerator
     if not aside.any() or aside.all():
         what = "all drawings would be" if aside.any() else "no drawing would be"
@@ -187,13 +232,14 @@ def _set_aside(recipe: Recipe, prepared: Prepared) -> Bool[np.ndarray, " n"]:
     return aside
 
 
-def _folds_of(recipe: Recipe, prepared: Prepared, rest: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, "folds rest"]:
+def _folds_of(recipe: Recipe, prepared: Prepared, rest: Bool[np.ndarray, " n"]) -> Folds:
     """Divide the drawings that are searched on; `holdout` holds out one part, unless val/ is what is set aside."""
-    k, rest_groups = recipe.folds.k, None if prepared.groups is None else prepared.groups[rest]
-    parts = assign_folds(prepared.targets[rest], prepared.digests[rest], k, recipe.seed, rest_groups)
+    k = recipe.folds.k
+    parts = assign_folds(prepared.targets[rest], prepared.digests[rest], k, recipe.seed, prepared.units(k)[rest])
     single = recipe.folds.split == "holdout" and prepared.read.dataset.train.given_val is None
-    folds = np.stack([parts != fold for fold in range(1 if single else k)])
-    empty = [fold for fold, trained_on in enumerate(folds) if trained_on.all() or not trained_on.any()]
+    held_out = np.stack([parts == fold for fold in range(1 if single else k)])
+    folds = prepared.copies.select(rest).leave_out(held_out, k, prepared.targets[rest])
+    empty = [fold for fold in range(len(folds)) if not (folds.held_out[fold].any() and folds.trained_on[fold].any())]
     if empty:
         raise DataError(
             f"{prepared.read.dataset.root}: of {len(parts)} drawings to search on, fold {empty[0]} of {k} would hold out none "

@@ -32,10 +32,10 @@ def measured_confidence(probability: float, reliability: Sequence[Mapping[str, A
 
     The words are those that the lower end of the 95 % interval allows; `guess` where nothing was measured.
     """
-    n, hits = _count(probability, reliability)
+    n, hits, independent = _count(probability, reliability)
     if not n:
         return _unmeasured("guess", "nobody has measured how often such answers are right")
-    low, high = wilson_interval(hits, n)
+    low, high = wilson_interval(hits / n * independent, independent)
     words = next(word for bound, word in BOUNDS if low >= bound)
     text = (
         f"{SENTENCES[words]}: of {n} drawings answered with about this confidence, "
@@ -44,13 +44,17 @@ def measured_confidence(probability: float, reliability: Sequence[Mapping[str, A
     return Confidence(words=words, text=text, accuracy=hits / n, low=low, high=high, count=n)
 
 
-def _count(probability: float, reliability: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
-    """Count drawings and right answers in the probability's bin, and in bins below until there are enough."""
+def _count(probability: float, reliability: Sequence[Mapping[str, Any]]) -> tuple[int, int, float]:
+    """Count drawings, right ones, and what the drawings are worth, in the probability's bin and below until there are enough.
+
+    Drawings of one group, such as by one person, are worth fewer independent ones; exports of before 2026-12 don't say it.
+    """
     below = [group for group in reliability if group["count"] and group["low"] <= probability]
-    n = hits = 0
+    n, hits, independent = 0, 0, 0.0
     for group in sorted(below, key=lambda group: -float(group["low"])):
         n += int(group["count"])
         hits += round(group["count"] * group["accuracy"])
-        if n >= MIN_DRAWINGS:
+        independent += float(group.get("independent", group["count"]))
+        if independent >= MIN_DRAWINGS:
             break
-    return n, hits
+    return n, hits, independent

@@ -103,7 +103,8 @@ class Predictor:
         squares = await self._decode(upload)
         prediction, queued_s, model_s = await self._batcher.submit(squares)
         is_blank = bool(np.ptp(squares[0]) < INK_CONTRAST)
-        confidence = BLANK if is_blank else measured_confidence(float(prediction.probs.max()), self.about.reliability)
+        probability = float(prediction.probs[self._decide(prediction)])
+        confidence = BLANK if is_blank else measured_confidence(probability, self.about.reliability)
         neighbours = [] if is_blank else self._neighbours(prediction, nearest)
         answer = Answer(name=upload.name, top=self._top(prediction, top), sure=confidence, nearest=neighbours)
         return answer, queued_s, model_s
@@ -136,8 +137,12 @@ class Predictor:
 
     def _top(self, prediction: _Prediction, count: int) -> list[Guess]:
         names, targets, probs = self.about.class_names, self.about.class_targets, prediction.probs
-        best = np.argsort(-probs, kind="stable")[:count].tolist()
+        answer = self._decide(prediction)
+        best = [answer, *(i for i in np.argsort(-probs, kind="stable")[: count + 1].tolist() if i != answer)][:count]
         return [Guess(class_name=names[i], target=targets[i], probability=round(float(probs[i]), 6)) for i in best]
+
+    def _decide(self, prediction: _Prediction) -> int:
+        return int(self.about.decide(prediction.probs[None])[0])
 
     def _neighbours(self, prediction: _Prediction, count: int) -> list[Neighbour]:
         if self.index is None:

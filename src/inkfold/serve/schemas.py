@@ -159,7 +159,8 @@ class Answer(_ResponseModel):
     name: str | None
     """The file's name in the form; null for other bodies."""
     top: list[Guess]
-    """The most probable classes, the best first."""
+    """The class that the model decides on, then the most probable others. It is the most probable one, unless the model has a
+    rule that suits its metric better."""
     sure: Confidence
     """How far the first class can be trusted."""
     nearest: list[Neighbour]
