@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from inkfold.ensemble.fold_comparison import HeldOut, compare_folds, held_out_by
+from inkfold.ensemble.fold_comparison import HeldOut, compare_folds, held_out_by, warn_of_folds
 from inkfold.ensemble.matching import match_drawings
 from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.run_files import open_run_files
@@ -122,3 +122,16 @@ def test_what_a_run_says_of_its_folds_is_read_from_its_files(frozen_run):
     assert own.settings["folds.k"] == "3"
     assert own.recipe == str(frozen_run / "run" / "recipe.yaml")
     assert own.data == files.manifest["data_fingerprint"]
+
+
+def test_a_vote_warns_of_each_member_that_can_not_be_compared_with_one_before_it():
+    groups = np.arange(N) // 8
+    strict = run("strict", groups, groups=groups, folds_group_column="artist")
+    lax, other_seed = run("lax", np.arange(N) % 5), run("seed", (groups + 1) % 5, groups=groups, folds_group_column="artist")
+    [warning] = warn_of_folds([strict, other_seed, lax])
+    assert (warning.kind, warning.where, warning.severity) == ("other_folds", "lax", "warning")
+    assert warning.message.startswith("other folds than strict. lax parts groups that strict keeps together")
+    assert warning.message.endswith(
+        "Train on the same folds: inkfold train b/recipe.yaml folds.group_column=artist out=b-same-folds"
+    )
+    assert warn_of_folds([strict, other_seed]) == []
