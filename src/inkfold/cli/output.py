@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from inkfold.evaluation.formatting import p_equation, turned
+from inkfold.evaluation.formatting import p_equation
 
 if TYPE_CHECKING:
     from inkfold.ensemble.model import Ensemble
@@ -143,17 +143,12 @@ def _print_vote(vote: dict[str, Any]) -> None:
 
 
 def _print_gain_of_vote(vote: dict[str, Any]) -> None:
-    """Print what the chosen vote gains over the best single member, on held-out drawings or else on test drawings."""
-    for pairs, part in (("pairs", "out of fold"), ("test_pairs", "test")):
-        known = [one.get("test", {}) if part == "test" else one for one in vote["candidates"] if one["kind"] == "member"]
-        names = [one["name"] for one in vote["candidates"] if one["kind"] == "member"]
-        scored = [(one["accuracy"], name) for one, name in zip(known, names, strict=True) if "accuracy" in one]
-        best = max(scored, key=lambda pair: pair[0], default=(0.0, ""))[1]
-        for pair in vote[pairs]:
-            if {pair["first"], pair["second"]} == {best, vote["taken"]}:
-                gain = pair if pair["first"] == best else turned(pair)
-                print(f"{vote['taken']} against the best single member, {best}, {part}: {_difference(gain)}")
-                return
+    """Print what the chosen vote gains over the best single member."""
+    from inkfold.report.ladder import gain_of_vote
+
+    if (gain := gain_of_vote(vote)) is not None:
+        name, part, test = gain
+        print(f"{vote['taken']} against the best single member, {name}, {part}: {_difference(test)}")
 
 
 def _compared_with(taken: str, pairs: Sequence[dict[str, Any]]) -> dict[str, str]:

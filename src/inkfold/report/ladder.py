@@ -1,8 +1,9 @@
 """The table of accuracies on a run's page: the steps of one model, or the members and votes of an ensemble."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from inkfold.evaluation.formatting import turned
 from inkfold.evaluation.intervals import wilson_interval
 from inkfold.pipeline.run_files import RunFiles, headline
 from inkfold.report.html import common_scale, p_equation
@@ -36,13 +37,47 @@ def evaluated_name(run: RunFiles) -> str:
     return names[run.evaluated_part]
 
 
+def gain_of_vote(vote: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]] | None:
+    """Find what the chosen vote gains over the best single member, on held-out drawings or else on test drawings.
+
+    Args:
+        vote: Content of `vote.json`.
+
+    Returns:
+        The member's name, the drawings (`out of fold` or `test`), and the paired test of the vote less the member; None where
+        nothing was scored.
+    """
+    members = [one for one in vote["candidates"] if one["kind"] == "member"]
+    for pairs, part in (("pairs", "out of fold"), ("test_pairs", "test")):
+        scored = [(one if part == "out of fold" else one.get("test", {}), one["name"]) for one in members]
+        known = [(figures["accuracy"], name) for figures, name in scored if "accuracy" in figures]
+        best = max(known, key=lambda pair: pair[0], default=(0.0, ""))[1]
+        for pair in vote[pairs]:
+            if {pair["first"], pair["second"]} == {best, vote["taken"]}:
+                return best, part, dict(pair) if pair["first"] == best else turned(pair)
+    return None
+
+
 def _nested_choice(run: RunFiles) -> str:
-    """State the accuracy of choosing a vote on other drawings: the accuracy of the chosen vote itself is optimistic."""
-    if run.vote is None or not run.vote["choice"]:
+    """State the gain over the best member, and the accuracy of choosing on other drawings: that of the vote is optimistic."""
+    if run.vote is None:
         return ""
-    choice = run.vote["choice"]
+    texts = []
+    if (gain := gain_of_vote(run.vote)) is not None:
+        name, part, test = gain
+        verdict = p_equation(test["p_value"]) if test["distinguishable"] else "not distinguishable"
+        low, high = (f"{100 * bound:+.1f}" for bound in test["difference_ci95"])
+        points = f"{100 * test['difference']:+.1f} points ({low} to {high})"
+        texts.append(f"Against the best single member, {name}, {part}: {points}, {verdict}.")
+    return " ".join([*texts, *_choice_on_other_drawings(run.vote)])
+
+
+def _choice_on_other_drawings(vote: Mapping[str, Any]) -> Iterator[str]:
+    if not vote["choice"]:
+        return
+    choice = vote["choice"]
     low, high = choice["accuracy_ci95"]
-    return (
+    yield (
         "The vote was chosen among these on the same drawings. With each part predicted by the vote that the other parts "
         f"choose: {100 * choice['accuracy']:.1f} % ({100 * low:.1f}–{100 * high:.1f})."
     )

@@ -201,7 +201,8 @@ class RunComparison:
         test, held_out = self.runs[i].test, self.runs[i].out_of_fold
         if test is None or held_out is None or test.digests is None or held_out.digests is None:
             return np.zeros(len(rows), bool)
-        return np.isin(test.digests[rows], held_out.digests[held_out.digests != b""])
+        trained: np.ndarray = np.isin(test.digests[rows], held_out.digests[held_out.digests != b""])
+        return trained
 
 
 @final
@@ -252,7 +253,8 @@ class _Part:
     def fair(self, i: int, j: int, rows: Sequence[np.ndarray]) -> Bool[np.ndarray, " common"]:
         """Choose the common drawings of equal labels, without those that one run's backbone saw in pretraining."""
         fair = evaluation_mask(self._seen(i, rows[0]) | self._seen(j, rows[1]))
-        return fair & (self._labels(i)[rows[0]] == self._labels(j)[rows[1]])
+        same: np.ndarray = self._labels(i)[rows[0]] == self._labels(j)[rows[1]]
+        return fair & same
 
     def notes(self, i: int, j: int, rows: Sequence[np.ndarray]) -> list[str]:
         """Say which drawings of two runs are not compared."""
