@@ -144,7 +144,7 @@ def _print_vote(vote: dict[str, Any]) -> None:
 
 def _print_gain_of_vote(vote: dict[str, Any]) -> None:
     """Print what the chosen vote gains over the best single member."""
-    from inkfold.report.ladder import gain_of_vote
+    from inkfold.pipeline.run_files import gain_of_vote
 
     if (gain := gain_of_vote(vote)) is not None:
         name, part, test = gain

@@ -3,9 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from inkfold.evaluation.formatting import turned
 from inkfold.evaluation.intervals import wilson_interval
-from inkfold.pipeline.run_files import RunFiles, headline
+from inkfold.pipeline.run_files import RunFiles, gain_of_vote, headline
 from inkfold.report.html import common_scale, p_equation
 
 ABOUT_STEPS = "What each step gained."
@@ -35,27 +34,6 @@ def evaluated_name(run: RunFiles) -> str:
     """Name the drawings that a run is evaluated on, such as `out of fold`; empty where no true classes are known."""
     names = {"out_of_fold": run.held_out_name, "test": "test", None: ""}
     return names[run.evaluated_part]
-
-
-def gain_of_vote(vote: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]] | None:
-    """Find what the chosen vote gains over the best single member, on held-out drawings or else on test drawings.
-
-    Args:
-        vote: Content of `vote.json`.
-
-    Returns:
-        The member's name, the drawings (`out of fold` or `test`), and the paired test of the vote less the member; None where
-        nothing was scored.
-    """
-    members = [one for one in vote["candidates"] if one["kind"] == "member"]
-    for pairs, part in (("pairs", "out of fold"), ("test_pairs", "test")):
-        scored = [(one if part == "out of fold" else one.get("test", {}), one["name"]) for one in members]
-        known = [(figures["accuracy"], name) for figures, name in scored if "accuracy" in figures]
-        best = max(known, key=lambda pair: pair[0], default=(0.0, ""))[1]
-        for pair in vote[pairs]:
-            if {pair["first"], pair["second"]} == {best, vote["taken"]}:
-                return best, part, dict(pair) if pair["first"] == best else turned(pair)
-    return None
 
 
 def _nested_choice(run: RunFiles) -> str:
