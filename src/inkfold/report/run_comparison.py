@@ -96,7 +96,8 @@ class RunComparison:
         """Place of the best single run, by the metric of all runs, on the drawings that all single runs predicted.
 
         A run whose groups gave it an advantage over another single run is only taken where there is no other; then one that
-        the most single runs can be compared with. Ensembles are taken where there is no single run.
+        the most single runs can be compared with, and that predicted at least half as many drawings as any. Ensembles are
+        taken where there is no single run.
         """
         single = [i for i, run in enumerate(self.runs) if run.vote is None] or [*range(len(self.runs))]
         known = [i for i in single if self.runs[i].evaluated_part is not None] or single
@@ -106,6 +107,8 @@ class RunComparison:
         fair = [pair for pair, folds in found.items() if folds is None or folds.verdict != "not comparable"]
         counts = {i: sum(i in pair for pair in fair) for i in known}
         known = [i for i in known if counts[i] == max(counts.values())]
+        sizes = {i: 0 if (own := self.runs[i].evaluated) is None else len(own.probs) for i in known}
+        known = [i for i in known if 2 * sizes[i] >= max(sizes.values())]
         scores = self._scores(known) or [self._own_score(i) for i in known]
         return max(zip(scores, known, strict=True), key=lambda pair: (pair[0], -pair[1]))[1]
 
