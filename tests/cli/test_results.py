@@ -1,11 +1,14 @@
 import json
 import shutil
+from dataclasses import replace
 
+import numpy as np
 from PIL import Image
 
 from inkfold.cli.main import main
 from toy import CLASSES, RUN_FILES, files_below, read_rows
 from toy_cli import words
+from toy_runs import made_up, write_run
 
 
 def test_train_and_predict_say_what_they_did(tmp_path, data, recipe, capsys):
@@ -44,6 +47,27 @@ def test_blank_drawings_are_marked_and_kept_emptied_or_refused(frozen_run, tmp_p
     assert main([*command, "--on-blank", "error"]) == 2
     assert "error: 3.png: is blank" in capsys.readouterr().err
     assert not (tmp_path / "p.csv").exists()
+
+
+def test_report_prints_how_runs_compare_with_the_best_and_which_can_not(tmp_path, capsys):
+    n, runs = 60, []
+    for name, accuracy, folds in (("a", 0.4, 5), ("b", 0.95, 5), ("c", 0.9, 10)):
+        predictions = made_up(
+            [f"{name}/{i}" for i in range(n)], np.arange(n) % 3, CLASSES, accuracy=accuracy, folds=np.arange(n) % folds
+        )
+        predictions = replace(predictions, digests=np.array([f"digest {i}".encode() for i in range(n)]))
+        figures = [{"fold": fold, "accuracy": 0.5, "n": n // folds, "n_train": n - n // folds} for fold in range(folds)]
+        recipe = {"data": {"root": "gone"}, "folds": {"k": folds}, "seed": 42}
+        runs.append(write_run(tmp_path / name, "gone", predictions, recipe=recipe, metrics={"folds": figures}))
+    assert main(words("report", *runs, "--out", tmp_path / "page.html")) == 0
+    printed = capsys.readouterr().out
+    assert f"A {runs[0]}, B {runs[1]}, C {runs[2]}" in printed
+    assert "against the best single run, B" in printed
+    [row] = [line for line in printed.splitlines() if "A less B" in line]
+    assert "60 held out" in row
+    assert "p < 1e-6: more than chance" in row
+    assert "C and B, held out drawings: not comparable. C's models were trained on 90% of its drawings, B's on 80%" in printed
+    assert f"  inkfold train {runs[2]}/recipe.yaml folds.k=5 out={runs[2]}-same-folds" in printed
 
 
 def test_a_place_that_can_not_be_written_is_named_in_a_line(tmp_path, data, recipe, capsys):

@@ -22,7 +22,8 @@ from inkfold.errors import PredictionError, RecipeError
 from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.run_dir import write_cost
 from inkfold.pipeline.train import train
-from inkfold.storage.files import TEMP_MARK
+from inkfold.storage.files import TEMP_MARK, write_json, write_text
+from inkfold.storage.hashing import digest_file
 from toy import RECIPE, break_image, files_below, job_of, read_rows, toy_data, toy_recipe, write_rows
 from toy_votes import CHANGES, NAMES, ensemble_recipe
 
@@ -197,6 +198,25 @@ def test_members_of_other_data_are_reported(toys, tmp_path):
     [line] = lines_of(caught)
     assert line.startswith("run, out of fold: has 21 drawings, linear 18; besides 3: ")
     assert not (tmp_path / "out").exists(), "a better list of members may go there"
+
+
+def test_runs_that_held_out_other_drawings_are_reported_with_the_command_for_the_same_folds(toys, tmp_path):
+    shutil.copytree(toys["linear"], tmp_path / "holdout")
+    path = tmp_path / "holdout" / "predictions/out_of_fold.parquet"
+    held_out = Predictions.load(path)
+    held_out.select(held_out.folds == 0).save(path)
+    recipe = (tmp_path / "holdout" / "recipe.yaml").read_text()
+    write_text(tmp_path / "holdout" / "recipe.yaml", recipe.replace("split: kfold", "split: holdout"))
+    manifest = json.loads((tmp_path / "holdout" / "manifest.json").read_text())
+    manifest["files"] = {name: digest_file(tmp_path / "holdout" / name) for name in manifest["files"]}
+    write_json(tmp_path / "holdout" / "manifest.json", manifest)
+    with pytest.raises(PredictionError) as caught:
+        vote([toys["linear"], tmp_path / "holdout"], out=tmp_path / "out")
+    first, second = lines_of(caught)
+    assert first.startswith("holdout, out of fold: has 6 drawings, linear 18; without 12: ")
+    out = tmp_path / "holdout"
+    command = f"inkfold train {out}/recipe.yaml folds.split=kfold out={out}-same-folds"
+    assert second == f"holdout: this trains it on the same folds: {command}"
 
 
 def test_other_labels_and_classes_are_reported(toys, tmp_path):

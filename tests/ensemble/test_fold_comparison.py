@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from inkfold.ensemble.fold_comparison import HeldOut, compare_folds, held_out_by
+from inkfold.ensemble.fold_comparison import HeldOut, compare_folds, held_out_by, warn_of_folds
 from inkfold.ensemble.matching import match_drawings
 from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.run_files import open_run_files
@@ -19,7 +19,8 @@ def run(name, folds, rows=None, *, groups=None, share=0.8, recipe="b/recipe.yaml
     known = {"folds": np.asarray(folds), "groups": groups, "digests": files}
     predictions = Predictions(names, probs, ("a", "b"), rows % 2, **known)
     own = {**SETTINGS, **{key.replace("folds_", "folds."): value for key, value in settings.items()}}
-    return HeldOut(name, predictions, share, own, recipe, data)
+    column = own["folds.group_column"]
+    return HeldOut(name, predictions, share, own, recipe, data, None if column == "null" else f"folds.group_column={column}")
 
 
 def compared(first, second):
@@ -66,6 +67,13 @@ def test_folds_that_part_groups_are_not_comparable_with_folds_that_keep_them(tur
     assert found.command == "inkfold train b/recipe.yaml folds.group_column=artist out=b-same-folds"
 
 
+def test_groups_that_names_of_other_data_give_need_those_data():
+    groups = np.arange(N) // 8
+    strict = run("strict", groups, groups=groups, data="f00d", folds_group_column="artist", **{"data.root": "here"})
+    found = compared(strict, run("lax", np.arange(N) % 5, data="beef"))
+    assert found.command == "inkfold train b/recipe.yaml folds.group_column=artist data.root=here out=b-same-folds"
+
+
 def test_a_few_parted_copies_are_left_out_and_the_rest_is_compared():
     groups = np.arange(N)
     groups[1] = groups[0]
@@ -97,9 +105,7 @@ def test_old_runs_without_groups_are_judged_by_their_recipes():
     strict, lax = run("A", np.arange(N) % 5, folds_group_column="artist"), run("B", (np.arange(N) + 1) // 2 % 5)
     found = compared(strict, lax)
     assert found.verdict == "not comparable"
-    assert found.reasons == (
-        "A keeps the groups of folds.group_column=artist in one fold, and B doesn't, so it may be optimistic.",
-    )
+    assert found.reasons == ("A keeps groups in one fold (folds.group_column=artist), and B doesn't: it may be optimistic.",)
     assert found.stricter == 0
 
 
@@ -116,3 +122,16 @@ def test_what_a_run_says_of_its_folds_is_read_from_its_files(frozen_run):
     assert own.settings["folds.k"] == "3"
     assert own.recipe == str(frozen_run / "run" / "recipe.yaml")
     assert own.data == files.manifest["data_fingerprint"]
+
+
+def test_a_vote_warns_of_each_member_that_can_not_be_compared_with_one_before_it():
+    groups = np.arange(N) // 8
+    strict = run("strict", groups, groups=groups, folds_group_column="artist")
+    lax, other_seed = run("lax", np.arange(N) % 5), run("seed", (groups + 1) % 5, groups=groups, folds_group_column="artist")
+    [warning] = warn_of_folds([strict, other_seed, lax])
+    assert (warning.kind, warning.where, warning.severity) == ("other_folds", "lax", "warning")
+    assert warning.message.startswith("other folds than strict. lax parts groups that strict keeps together")
+    assert warning.message.endswith(
+        "Train on the same folds: inkfold train b/recipe.yaml folds.group_column=artist out=b-same-folds"
+    )
+    assert warn_of_folds([strict, other_seed]) == []

@@ -10,7 +10,12 @@ from inkfold.report.thumbnails import Picture
 EMPTY = {
     "title": "<script>alert(1)</script> & Co",
     "runs": [],
+    "best": {"name": "a", "letter": "A"},
     "answer": None,
+    "metric": None,
+    "apart": [],
+    "other_pairs": [],
+    "shown": [],
     "has_test": False,
     "scale": (0, 1),
     "tests": [],

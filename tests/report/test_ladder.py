@@ -33,6 +33,17 @@ def test_each_step_has_its_interval_and_its_gain(tmp_path):
     assert "50.0 %" in ladder["about"]
 
 
+def test_epochs_that_other_drawings_chose_are_the_runs_figure_and_those_kept_stand_above(tmp_path):
+    nested = {"accuracy": 0.25, "accuracy_ci95": [0.2, 0.3]}
+    view(tmp_path, {})
+    run = open_run_files(tmp_path / "run")
+    run.metrics["out_of_fold"]["nested"] = nested
+    *_, kept, own = ladder_view(run)["rows"]
+    assert (kept["label"], kept["note"]) == ("this run, epochs as kept", "optimistic")
+    assert kept["accuracy"] == run.metrics["out_of_fold"]["accuracy"]
+    assert (own["label"], own["accuracy"], own["ci95"]) == ("this run", 0.25, [0.2, 0.3])
+
+
 def test_a_frozen_run_starts_with_unchanged_drawings(tmp_path):
     assert [row["label"] for row in view(tmp_path, {"tta": GAIN})["rows"]][:2] == [
         "unchanged drawings",

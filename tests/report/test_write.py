@@ -116,6 +116,28 @@ def test_nothing_errs_and_nothing_overflows(pages, opened, name, scheme, width):
     assert page.evaluate("[...document.querySelectorAll('use')].every(one => document.querySelector(one.href.baseVal))")
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_comparison_fits_a_phone_without_scrolling_anything_sideways(pages, opened, scheme):
+    page, _ = opened(pages / "both.html", 390, scheme)
+    for summary in page.query_selector_all("summary"):
+        summary.click()
+    wide = """[...document.querySelectorAll("body *")].filter(one => one.getBoundingClientRect().right > innerWidth + 1
+        && !one.closest(".sprite, svg")).map(one => one.outerHTML.slice(0, 200))"""
+    assert page.evaluate(wide) == []
+    labels = page.eval_on_selector_all("#tests td[data-label]", "cells => cells.map(one => one.dataset.label)")
+    assert "difference, points" in labels
+
+
+def test_warnings_stand_open_under_the_headline(pages, opened):
+    page, _ = opened(pages / "one.html", 390)
+    assert page.locator("#answer .doubts > .doubt").first.is_visible()
+    boxes = [
+        page.locator(one).first.bounding_box()["y"] for one in ("#answer .figure b", "#answer .doubt", "#answer .facts", "nav")
+    ]
+    assert boxes == sorted(boxes)
+    assert "<img src=x onerror=alert(1)>" in page.inner_text("#answer")
+
+
 @pytest.mark.parametrize("name", ["one", "both"])
 def test_names_are_shown_to_the_letter_and_never_run(pages, opened, name):
     page, complaints = opened(pages / f"{name}.html")

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from inkfold.evaluation.formatting import p_equation, turned
+from inkfold.evaluation.formatting import p_equation
 
 if TYPE_CHECKING:
     from inkfold.ensemble.model import Ensemble
     from inkfold.export.export import Exported
     from inkfold.export.verify import QuantisationCheck
     from inkfold.pipeline.run import Run
+    from inkfold.report.run_comparison import RunComparison
     from inkfold.search.backbones import BackboneScore
 
 SHOWN = 10  # of each kind of finding
@@ -142,17 +143,12 @@ def _print_vote(vote: dict[str, Any]) -> None:
 
 
 def _print_gain_of_vote(vote: dict[str, Any]) -> None:
-    """Print what the chosen vote gains over the best single member, on held-out drawings or else on test drawings."""
-    for pairs, part in (("pairs", "out of fold"), ("test_pairs", "test")):
-        known = [one.get("test", {}) if part == "test" else one for one in vote["candidates"] if one["kind"] == "member"]
-        names = [one["name"] for one in vote["candidates"] if one["kind"] == "member"]
-        scored = [(one["accuracy"], name) for one, name in zip(known, names, strict=True) if "accuracy" in one]
-        best = max(scored, key=lambda pair: pair[0], default=(0.0, ""))[1]
-        for pair in vote[pairs]:
-            if {pair["first"], pair["second"]} == {best, vote["taken"]}:
-                gain = pair if pair["first"] == best else turned(pair)
-                print(f"{vote['taken']} against the best single member, {best}, {part}: {_difference(gain)}")
-                return
+    """Print what the chosen vote gains over the best single member."""
+    from inkfold.pipeline.run_files import gain_of_vote
+
+    if (gain := gain_of_vote(vote)) is not None:
+        name, part, test = gain
+        print(f"{vote['taken']} against the best single member, {name}, {part}: {_difference(test)}")
 
 
 def _compared_with(taken: str, pairs: Sequence[dict[str, Any]]) -> dict[str, str]:
@@ -456,6 +452,37 @@ def print_weaknesses(weaknesses: dict[str, Any], path: Path) -> None:
         print(f"photos and small drawings: {photographed} of the drawings, compared with the same ones as they are")
     cost = weaknesses["cost"]
     print(f"{cost['forwards']} forwards, {cost['forwards_cached']} from the bank; all commands: {path / WEAKNESS}")
+
+
+def print_comparison(comparison: "RunComparison") -> None:
+    """Print how every run compares with the best single one, and which can't be compared, with what to do."""
+    best, pairs = comparison.best, comparison.against_best()
+    print(", ".join(f"{name} {run.path}" for name, run in zip(comparison.names, comparison.runs, strict=True)))
+    rows = [
+        (
+            f"{comparison.names[pair.second]} less {comparison.names[best]}",
+            f"{len(pair.drawings)} {pair.part}",
+            *([] if comparison.metric.is_accuracy else [_of_metric(pair.by_metric or {})]),
+            _difference(dict(pair.figures)),
+        )
+        for pair in pairs
+        if pair.figures is not None
+    ]
+    if rows:
+        own = [] if comparison.metric.is_accuracy else [comparison.metric.title]
+        title = f"against the best single run, {comparison.names[best]}"
+        print_table(title, ("", "drawings", *own, "difference in accuracy (95 %)"), rows)
+    for pair in pairs:
+        letters = f"{comparison.names[pair.second]} and {comparison.names[pair.first]}, {pair.part} drawings"
+        for note in pair.notes if pair.figures is not None else (f"not comparable. {' '.join(pair.notes)}",):
+            print(f"{letters}: {note}")
+        if pair.command:
+            print(f"  {pair.command}")
+
+
+def _of_metric(test: dict[str, Any]) -> str:
+    low, high = test["difference_ci95"]
+    return f"{test['difference']:+.4f} ({low:+.4f} to {high:+.4f}), {p_equation(test['p_value'])}"
 
 
 def print_json(values: Any) -> None:

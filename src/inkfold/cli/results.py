@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from inkfold.cli.app import AsJson, MovedData, RunDirectory, any_number, command
-from inkfold.cli.output import print_audit, print_json, print_weaknesses
+from inkfold.cli.output import print_audit, print_comparison, print_json, print_weaknesses
 from inkfold.errors import DataError, InkfoldError, Problem, problem_lines
 from inkfold.runtime.progress import console_progress
 
@@ -92,10 +92,12 @@ def report(
     data: MovedData = None,
 ) -> int:
     """Write one HTML file that shows a run, or compares several. It holds figures, drawings and what to do next."""
-    from inkfold.report.write import write_report
+    from inkfold.report.write import compare_runs, write_report
 
     page = out or (runs[0] / "report.html" if len(runs) == 1 else Path("comparison.html"))
     pictures = write_report(runs, page, data)
+    if len(runs) > 1:
+        print_comparison(compare_runs(runs))
     print(f"report: {page} ({page.stat().st_size / 1e6:.1f} MB, {pictures} drawings)")
     return 0
 

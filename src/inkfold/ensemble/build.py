@@ -5,7 +5,7 @@ members -> aligned predictions -> methods, scored by a second level of cross-val
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 from inkfold.config.load import find_recipe, load_raw, merge_overrides, validate_ensemble, validate_vote
 from inkfold.config.recipe import EnsembleRecipe, Recipe, VotedRecipe
 from inkfold.config.sections import VoteSettings
-from inkfold.ensemble.fold_comparison import held_out_by, warn_of_folds
+from inkfold.ensemble.fold_comparison import command_for_folds, held_out_by, warn_of_folds
 from inkfold.ensemble.load import (
     LoadedMember,
     NamedData,
@@ -131,7 +131,7 @@ def vote(
         raise RecipeError(f"seed: got {seed}, expected a whole number from 0 to {LARGEST_SEED}.")
     out, paths, named_data = Path(out), [Path(member) for member in members], read_named_data(data, settings)
     loaded = load_members(paths, named_data)
-    aligned = align_members([member.predictions for member in loaded])
+    aligned = _align(loaded)
     refuse_unfit(aligned, vote_recipe)
     recipe = VotedRecipe(
         members=tuple(str(path.absolute()) for path in paths),
@@ -242,6 +242,26 @@ def _finish(
             *(f"{member.directory}/{MANIFEST}" for member in loaded if member.directory is not None),
         ],
     )
+
+
+def _align(loaded: Sequence[LoadedMember]) -> AlignedMembers:
+    """Align the members; where runs held out different drawings, say how to train them on the same folds."""
+    try:
+        return align_members([member.predictions for member in loaded])
+    except PredictionError as error:
+        if not error.problems:
+            raise
+        raise PredictionError([*error.problems, *_commands_for_folds(loaded, error.problems)]) from None
+
+
+def _commands_for_folds(loaded: Sequence[LoadedMember], problems: Sequence[Problem]) -> Iterator[Problem]:
+    """Give the command that trains a run on the first run's folds, for each that held out other drawings."""
+    odd = {problem.where for problem in problems if problem.kind == "drawings"}
+    runs = [(member.predictions.name, held_out_by(member.run.files)) for member in loaded if member.run is not None]
+    known = [(name, held_out) for name, held_out in runs if held_out is not None]
+    for name, held_out in known[1:]:
+        if f"{name}, out of fold" in odd and (command := command_for_folds(known[0][1], held_out)):
+            yield Problem("same_folds", name, f"this trains it on the same folds: {command}")
 
 
 def _fold_warnings(aligned: AlignedMembers, loaded: Sequence[LoadedMember]) -> list[Problem]:

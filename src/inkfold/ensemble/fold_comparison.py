@@ -41,6 +41,8 @@ class HeldOut:
         settings: The recipe's keys `folds.*`, `data.*` and `seed`, as they are typed on the command line.
         recipe: The recipe that trains it again; None for a vote over other runs, and for predictions from elsewhere.
         data: Fingerprint of the data it was trained on; equal for the same drawings, classes and groups.
+        groups_by: What its groups come from, such as `folds.group_column=artist`; None where none are known to be kept
+            together.
     """
 
     name: str
@@ -49,6 +51,7 @@ class HeldOut:
     settings: Mapping[str, str] | None = None
     recipe: str | None = None
     data: str | None = None
+    groups_by: str | None = None
 
 
 @final
@@ -91,6 +94,7 @@ def held_out_by(run: RunFiles) -> HeldOut | None:
         settings=settings,
         recipe=str(run.path / RECIPE) if trained else None,
         data=None if run.vote is not None else run.manifest.get("data_fingerprint"),
+        groups_by=run.metrics.get("groups", {}).get("key") or _named_groups(settings),
     )
 
 
@@ -163,7 +167,7 @@ def command_for_folds(leader: HeldOut, other: HeldOut) -> str:
     if other.recipe is None or leader.settings is None or other.settings is None:
         return ""
     keys = [key for key in leader.settings if key == "seed" or key.startswith("folds.")]
-    if leader.data != other.data and any(leader.settings.get(key, "null") not in ("null", "none") for key in GROUPING[:2]):
+    if leader.data != other.data and leader.groups_by is not None:
         keys += [key for key in leader.settings if key.startswith("data.")]  # groups are read from the data's names or tables
     changed = [f"{key}={leader.settings[key]}" for key in keys if other.settings.get(key) != leader.settings[key]]
     if not changed:
@@ -225,8 +229,8 @@ def _group_reasons(
             )
     if all(run.predictions.groups is None for run in runs):
         for run, other in (runs, runs[::-1]):
-            if (key := _own_groups(run)) is not None and _own_groups(other) is None and other.settings is not None:
-                yield f"{run.name} keeps the groups of {key} in one fold, and {other.name} doesn't, so it may be optimistic."
+            if run.groups_by is not None and other.groups_by is None and other.settings is not None:
+                yield f"{run.name} keeps groups in one fold ({run.groups_by}), and {other.name} doesn't: it may be optimistic."
 
 
 def _share_reasons(first: HeldOut, second: HeldOut) -> Iterator[str]:
@@ -258,13 +262,13 @@ def _stricter(
     counts = [int(own.sum()) for own in advantages]
     if counts[0] != counts[1]:
         return int(counts[1] < counts[0])
-    named = [_own_groups(run) is not None for run in runs]
+    named = [run.groups_by is not None for run in runs]
     return None if named[0] == named[1] else int(named[1])
 
 
-def _own_groups(run: HeldOut) -> str | None:
-    """Name the key by which a run groups its drawings; None if it doesn't, or it isn't known."""
-    values = {key: (run.settings or {}).get(key, "null") for key in GROUPING[:2]}
+def _named_groups(settings: Mapping[str, str]) -> str | None:
+    """Name the key by which a recipe groups drawings; None if it doesn't."""
+    values = {key: settings.get(key, "null") for key in GROUPING[:2]}
     return next((f"{key}={value}" for key, value in values.items() if value not in ("null", "none", "auto")), None)
 
 

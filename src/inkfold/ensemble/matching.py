@@ -129,7 +129,7 @@ def _one_to_one(rows: Sequence[_Row], free: Sequence[_Drawing]) -> Iterator[tupl
         else:
             taken.add(drawing.number)
             yield row, drawing
-    of_class = defaultdict(deque[_Drawing])
+    of_class: defaultdict[str, deque[_Drawing]] = defaultdict(deque)
     for drawing in free:
         if drawing.number not in taken and drawing.class_name is not None:
             of_class[drawing.class_name].append(drawing)

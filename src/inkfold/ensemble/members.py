@@ -207,8 +207,8 @@ class _AlignedPart:
 
     def digests(self) -> Shaped[np.ndarray, " n"] | None:
         """Give the digests of the drawings' files, by the first member that has them."""
-        known = (member for member in self.members if member.predictions.digests is not None)
-        return next((member.predictions.digests[self.rows_of(member)] for member in known), None)
+        known = ((member, member.predictions.digests) for member in self.members)
+        return next((own[self.rows_of(member)] for member, own in known if own is not None), None)
 
     def groups(self) -> Int64[np.ndarray, " n"] | None:
         """Give the groups of the member that knows the fewest."""

@@ -12,6 +12,7 @@ from inkfold.export.metadata import About
 from inkfold.export.model_graph import GraphOptions, image_of, runs_of
 from inkfold.pipeline.manifest import MANIFEST
 from inkfold.pipeline.run import Run
+from inkfold.pipeline.run_files import headline
 from inkfold.storage.hashing import digest_file
 
 BINS = 10
@@ -53,7 +54,8 @@ def _accuracy(predictor: Run | Ensemble, *, views: bool) -> dict[str, Any] | Non
     for part, name in (("out_of_fold", "out_of_fold" if metrics.get("split") == "kfold" else "holdout"), ("test", "test")):
         if part not in metrics:
             continue
-        value, interval = metrics[part]["accuracy"], metrics[part]["accuracy_ci95"]
+        figures = headline(metrics[part])
+        value, interval = figures["accuracy"], figures["accuracy_ci95"]
         if part == "out_of_fold" and "tta" in metrics and not views:
             value, n = metrics["tta"]["accuracy_without"], metrics[part]["n"]
             interval = metrics["tta"].get("accuracy_without_ci95") or list(wilson_interval(round(value * n), n))

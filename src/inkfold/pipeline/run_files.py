@@ -11,6 +11,7 @@ import yaml
 
 from inkfold.config.renamed import renamed_recipe
 from inkfold.errors import PredictionError
+from inkfold.evaluation.formatting import turned
 from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.manifest import AUDIT, WEAKNESS, is_below, read_manifest
 
@@ -161,6 +162,27 @@ def headline(figures: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     nested: Mapping[str, Any] = figures.get("nested", figures)
     return nested
+
+
+def gain_of_vote(vote: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]] | None:
+    """Find what the chosen vote gains over the best single member, on held-out drawings or else on test drawings.
+
+    Args:
+        vote: Content of `vote.json`.
+
+    Returns:
+        The member's name, the drawings (`out of fold` or `test`), and the paired test of the vote less the member; None where
+        nothing was scored.
+    """
+    members = [one for one in vote["candidates"] if one["kind"] == "member"]
+    for pairs, part in (("pairs", "out of fold"), ("test_pairs", "test")):
+        scored = [(one if part == "out of fold" else one.get("test", {}), one["name"]) for one in members]
+        known = [(figures["accuracy"], name) for figures, name in scored if "accuracy" in figures]
+        best = max(known, key=lambda pair: pair[0], default=(0.0, ""))[1]
+        for pair in vote[pairs]:
+            if {pair["first"], pair["second"]} == {best, vote["taken"]}:
+                return best, part, dict(pair) if pair["first"] == best else turned(pair)
+    return None
 
 
 def rewrite_advice(path: Path) -> str:

@@ -83,7 +83,8 @@ def _run(i: int, run: RunFiles, comparison: RunComparison, against_best: Sequenc
 def _answer(comparison: RunComparison, against_best: Sequence[RunPair]) -> RunPair | None:
     """Choose the comparison to show first: of the best single run and the best other one, the better one second.
 
-    Those on held-out drawings come before those on test drawings, which nothing is chosen by.
+    Those on held-out drawings come before those on test drawings, which nothing is chosen by; those on less than half as many
+    drawings as another are not taken.
     """
 
     def gain(pair: RunPair) -> float:
@@ -91,7 +92,8 @@ def _answer(comparison: RunComparison, against_best: Sequence[RunPair]) -> RunPa
 
     for part in PARTS:
         if tested := [pair for pair in against_best if pair.part == part and pair.figures is not None]:
-            pair = max(tested, key=gain)
+            most = max(len(pair.drawings) for pair in tested)
+            pair = max((pair for pair in tested if 2 * len(pair.drawings) >= most), key=gain)
             return pair if gain(pair) >= 0 else pair.turned_to(pair.second)
     return None
 
@@ -189,7 +191,12 @@ def _drawings(shared: Sequence[Predictions], pair: tuple[int, int], album: Album
 
 
 def _different_keys(runs: Sequence[RunFiles]) -> list[tuple[str, list[str]]]:
+    """List the keys in which recipes differ, with each run's value; those of votes, which have other keys, by themselves."""
     recipes = [flat_recipe(run.recipe) for run in runs]
-    keys = dict.fromkeys(key for recipe in recipes for key in recipe)
-    values = {key: [recipe.get(key, "") for recipe in recipes] for key in keys}
-    return [(key, each) for key, each in values.items() if len({*each}) > 1]
+    rows = []
+    for key in dict.fromkeys(key for recipe in recipes for key in recipe):
+        kinds = {run.vote is None for run, recipe in zip(runs, recipes, strict=True) if key in recipe}
+        values = [recipe.get(key, "") for recipe in recipes]
+        if len({value for run, value in zip(runs, values, strict=True) if (run.vote is None) in kinds}) > 1:
+            rows.append((key, values))
+    return rows

@@ -75,7 +75,7 @@ def _environment() -> Environment:
         span=lambda ci: f"{ci[0]:.3f}–{ci[1]:.3f}",
         percent=lambda value: f"{100 * value:.1f}".replace("-", "−"),
         percent_span=lambda ci: f"{100 * ci[0]:.1f}–{100 * ci[1]:.1f}",
-        points=lambda value: f"{100 * value:+.1f}".replace("-", "−"),
+        points=_points,
         count=lambda value: f"{value:,}",
         p=lambda value: formatting.p_text(value).replace(" ", "\u00a0"),
         p_equation=p_equation,
@@ -106,6 +106,12 @@ def size(count_bytes: int | None) -> str:
     if count_bytes is None:
         return NONE
     return f"{count_bytes / 2**30:.1f}\u00a0GiB" if count_bytes >= 2**30 else f"{count_bytes / 2**20:.0f}\u00a0MiB"
+
+
+def _points(value: float) -> str:
+    """Format a difference of shares in points with its sign, which what rounds to zero doesn't have."""
+    text = f"{100 * value:+.1f}"
+    return text.replace("-", "−") if float(text) else text[1:]
 
 
 def _place(value: float, scale: Sequence[float]) -> str:

@@ -1,10 +1,10 @@
 """The table of accuracies on a run's page: the steps of one model, or the members and votes of an ensemble."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from inkfold.evaluation.intervals import wilson_interval
-from inkfold.pipeline.run_files import RunFiles
+from inkfold.pipeline.run_files import RunFiles, gain_of_vote, headline
 from inkfold.report.html import common_scale, p_equation
 
 ABOUT_STEPS = "What each step gained."
@@ -37,12 +37,25 @@ def evaluated_name(run: RunFiles) -> str:
 
 
 def _nested_choice(run: RunFiles) -> str:
-    """State the accuracy of choosing a vote on other drawings: the accuracy of the chosen vote itself is optimistic."""
-    if run.vote is None or not run.vote["choice"]:
+    """State the gain over the best member, and the accuracy of choosing on other drawings: that of the vote is optimistic."""
+    if run.vote is None:
         return ""
-    choice = run.vote["choice"]
+    texts = []
+    if (gain := gain_of_vote(run.vote)) is not None:
+        name, part, test = gain
+        verdict = p_equation(test["p_value"]) if test["distinguishable"] else "not distinguishable"
+        low, high = (f"{100 * bound:+.1f}" for bound in test["difference_ci95"])
+        points = f"{100 * test['difference']:+.1f} points ({low} to {high})"
+        texts.append(f"Against the best single member, {name}, {part}: {points}, {verdict}.")
+    return " ".join([*texts, *_choice_on_other_drawings(run.vote)])
+
+
+def _choice_on_other_drawings(vote: Mapping[str, Any]) -> Iterator[str]:
+    if not vote["choice"]:
+        return
+    choice = vote["choice"]
     low, high = choice["accuracy_ci95"]
-    return (
+    yield (
         "The vote was chosen among these on the same drawings. With each part predicted by the vote that the other parts "
         f"choose: {100 * choice['accuracy']:.1f} % ({100 * low:.1f}–{100 * high:.1f})."
     )
@@ -92,7 +105,9 @@ def _steps(run: RunFiles) -> list[dict[str, Any]]:
     if len(metrics["folds"]) > 1:
         folds = [fold["accuracy"] for fold in metrics["folds"]]
         rows.append(_row("its folds", None, kind="part", dots=folds, note=f"{100 * min(folds):.1f}–{100 * max(folds):.1f} %"))
-    rows.append(_row("this run", metrics["out_of_fold"], metrics.get("test"), kind="main"))
+    if (kept := metrics["out_of_fold"]) is not headline(kept):
+        rows.append(_row("this run, epochs as kept", kept, note="optimistic"))
+    rows.append(_row("this run", headline(kept), metrics.get("test"), kind="main"))
     return rows
 
 

@@ -5,19 +5,26 @@ the step says; where none is known it says so. Steps that gain nothing here are 
 """
 
 import re
-import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from inkfold.config.sections import DataSettings
 from inkfold.evaluation.error_analysis import ClassRow, ConfusedPair
 from inkfold.evaluation.formatting import p_equation
 from inkfold.evaluation.paired import SIGNIFICANT
-from inkfold.pipeline.run_files import RunFiles, flat_recipe, headline
+from inkfold.pipeline.run_files import RunFiles, flat_recipe
 from inkfold.report.ladder import evaluated_name
+from inkfold.report.steps import (
+    KEPT,
+    Gain,
+    Step,
+    accuracy_of,
+    command_for,
+    counted,
+    evaluated_drawings,
+    percent,
+    quoted,
+)
 
 MOST = 5
 HIGH_ACCURACY = 0.95
@@ -28,57 +35,6 @@ PHOTOGRAPHED, SMALL = 0.05, 0.5  # of the drawings
 CONFUSED_SHARE = 0.25
 WEAK_CLASSES = 5
 OTHER_BACKBONES = ("ink-small", "tf_efficientnet_lite0", "mobilenetv2_100")
-KEPT = ("folds.group_column", "folds.group_pattern", "backbone.weights", "backbone.mean", "backbone.std", "backbone.model_args")
-
-
-@dataclass(frozen=True, slots=True)
-class Gain:
-    """What a step is expected to gain in accuracy.
-
-    Attributes:
-        source: `measured` by the run itself, `at most` what its mistakes leave, or measured `elsewhere`, on other drawings.
-        accuracy: The gain, -1 to 1.
-        about: What was measured, or where.
-    """
-
-    source: Literal["measured", "at most", "elsewhere"]
-    accuracy: float
-    about: str
-
-    def __str__(self) -> str:
-        points = f"{100 * self.accuracy:.1f} points"
-        match self.source:
-            case "measured":
-                return f"Measured on this run: {points}, {self.about}."
-            case "at most":
-                return f"At most {points}: {self.about}."
-        return f"Elsewhere: {points}, {self.about}. Not measured on these drawings."
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A piece of advice: what to do next, why, and the command for it.
-
-    Attributes:
-        what: What to do, in a few words: the step's heading.
-        why: The figures of the run that call for it.
-        command: Command to type; None where it is done by hand.
-        gain: What it is expected to gain; None where that isn't measured.
-        expected: What else it is good for, and what would measure its gain; shown where `gain` is None.
-        is_first: Whether the figures mean little before it is done.
-    """
-
-    what: str
-    why: str
-    command: str | None = None
-    gain: Gain | None = None
-    expected: str = ""
-    is_first: bool = False
-
-    @property
-    def expectation(self) -> str:
-        """What it is expected to gain, and from which measurement."""
-        return str(self.gain) if self.gain is not None else " ".join(["Gain not measured.", self.expected]).strip()
 
 
 def next_steps(run: RunFiles, classes: Sequence[ClassRow], pairs: Sequence[ConfusedPair]) -> list[Step]:
@@ -115,7 +71,7 @@ def _rank(run: RunFiles, step: Step) -> tuple[bool, float]:
 
 def _possible(run: RunFiles, gain: Gain) -> float:
     """Limit a gain that was measured elsewhere to half of what is left to 100 %; from 95 % on, nothing is known of it."""
-    left = 1 - _accuracy(run) if _accuracy(run) < HIGH_ACCURACY else 0.0
+    left = 1 - accuracy_of(run) if accuracy_of(run) < HIGH_ACCURACY else 0.0
     return min(gain.accuracy, left / 2) if gain.source == "elsewhere" else gain.accuracy
 
 
@@ -127,8 +83,8 @@ def _by_backbone(run: RunFiles) -> Iterator[Step]:
         yield Step(
             "Use a backbone with trained weights",
             "Its weights are random: the accuracy shows that the pipeline works, not what is possible with these drawings.",
-            _command(run, "explore", None, ["--backbones", "ink-small", "--backbones", "tf_efficientnet_lite0"]),
-            expected="`explore` measures it on these drawings.",
+            command_for(run, "explore", None, ["--backbones", "ink-small", "--backbones", "tf_efficientnet_lite0"]),
+            expected="This command measures it on these drawings.",
             is_first=True,
         )
         return
@@ -138,17 +94,17 @@ def _by_backbone(run: RunFiles) -> Iterator[Step]:
     name = backbone.get("name") or run.manifest.get("backbone", {}).get("name")
     yield Step(
         "Fine-tune the backbone",
-        f"It is frozen, and a head on its features reaches {_percent(_accuracy(run))}. Large backbones need a GPU.",
-        _command(run, "train", "cpu-finetune", [f"backbone.name={name}"], "tuned"),
-        Gain("elsewhere", 0.12, "from 38.1 % to 50.1 %, a small backbone on 345 classes of Quick, Draw!"),
+        f"It is frozen, and a head on its features reaches {percent(accuracy_of(run))}. Large backbones need a GPU.",
+        command_for(run, "train", "cpu-finetune", [f"backbone.name={name}"], "tuned"),
+        Gain("elsewhere", 0.12, "a small backbone on 345 classes of Quick, Draw! went from 38.1 % to 50.1 %"),
     )
     others = [other for other in OTHER_BACKBONES if other != name]
     yield Step(
         "Compare other backbones",
-        f"Only {name} was tried. `explore` compares backbones on these drawings, with their cost.",
-        _command(run, "explore", None, [word for other in (name, *others) for word in ("--backbones", str(other))]),
+        f"Only {name} was tried. This compares backbones on these drawings, with their cost.",
+        command_for(run, "explore", None, [word for other in (name, *others) for word in ("--backbones", str(other))]),
         None if name == "ink-small" else Gain("elsewhere", 0.058, "ink-small against MobileNetV2 on classes new to both"),
-        "`explore` measures it out of fold.",
+        "This command measures it out of fold.",
     )
 
 
@@ -156,9 +112,9 @@ def _by_audit(run: RunFiles) -> Iterator[Step]:
     if run.audit is None:
         return
     counts, labels = run.audit["duplicates"]["counts"], run.audit["labels"]
-    problems = [f"{_counted(counts['leak'], 'group')} of duplicates trained on and evaluated on"] if counts["leak"] else []
-    problems += [f"{_counted(counts['across'], 'group')} of duplicates with different labels"] if counts["across"] else []
-    problems += [_counted(len(labels["doubtful"]), "doubtful label")] if labels and labels["doubtful"] else []
+    problems = [f"{counted(counts['leak'], 'group')} of duplicates trained on and evaluated on"] if counts["leak"] else []
+    problems += [f"{counted(counts['across'], 'group')} of duplicates with different labels"] if counts["across"] else []
+    problems += [counted(len(labels["doubtful"]), "doubtful label")] if labels and labels["doubtful"] else []
     if problems:
         wrong = labels["estimated_wrong_fraction"] if labels and labels["doubtful"] else 0.0
         expected = f"About {wrong:.1%} of the labels are estimated to be wrong. " if wrong else ""
@@ -176,7 +132,7 @@ def _by_groups(run: RunFiles) -> Iterator[Step]:
             "Keep groups of drawings together",
             "Names or columns suggest groups, such as who drew it, and folds part them: new people or photos may be recognised "
             "less often than the figure says.",
-            _command(run, "train", str(run.path / "recipe.yaml"), [setting], "groups", own=True),
+            command_for(run, "train", str(run.path / "recipe.yaml"), [setting], "groups", own=True),
             expected="It makes the figure true, which it may lower.",
             is_first=True,
         )
@@ -189,16 +145,16 @@ def _by_what_lost(run: RunFiles) -> Iterator[Step]:
         lost = tta["accuracy_without"] - tta["accuracy_with"]
         yield Step(
             "Leave out the test-time views",
-            f"{_percent(tta['accuracy_with'])} are right out of fold, and {_percent(tta['accuracy_without'])} without them.",
-            _command(run, "train", recipe, ["tta=[]"], "plain", own=True),
+            f"{percent(tta['accuracy_with'])} are right out of fold, and {percent(tta['accuracy_without'])} without them.",
+            command_for(run, "train", recipe, ["tta=[]"], "plain", own=True),
             Gain("measured", lost, p_equation(tta["p_value"])),
         )
     if tuned is not None and tuned["p_value"] < SIGNIFICANT and tuned["accuracy"] < tuned["frozen_accuracy"]:
         yield Step(
             "Keep the backbone frozen",
-            f"Fine-tuned {_percent(tuned['accuracy'])} are right, with a head on frozen features "
-            f"{_percent(tuned['frozen_accuracy'])}.",
-            _command(run, "train", recipe, ["finetune.part=none"], "frozen", own=True),
+            f"Fine-tuned {percent(tuned['accuracy'])} are right, with a head on frozen features "
+            f"{percent(tuned['frozen_accuracy'])}.",
+            command_for(run, "train", recipe, ["finetune.part=none"], "frozen", own=True),
             Gain("measured", tuned["frozen_accuracy"] - tuned["accuracy"], p_equation(tuned["p_value"])),
         )
 
@@ -223,7 +179,7 @@ def _by_reading(run: RunFiles) -> Iterator[Step]:
 
 def _reading_step(run: RunFiles, key: str, why: str, gain: Gain) -> Step:
     setting = f"image.{key}=auto"
-    command = _command(run, "train", str(run.path / "recipe.yaml"), [setting], key, own=True)
+    command = command_for(run, "train", str(run.path / "recipe.yaml"), [setting], key, own=True)
     why = f"{why} It compares both ways out of fold, and takes the better one."
     return Step(f"Try {setting}", why, command, gain)
 
@@ -235,9 +191,9 @@ def _by_weakness(run: RunFiles) -> Iterator[Step]:
     for row in sorted(lost, key=lambda row: -row["drop"])[:1]:
         yield Step(
             f"Read with {row['setting']}" if row.get("setting") else f"Augment with {row['augmentation']}",
-            f"On drawings “{row['name']}” accuracy drops from {_percent(clean['accuracy'])} to {_percent(row['accuracy'])}.",
+            f"On drawings “{row['name']}” accuracy drops from {percent(clean['accuracy'])} to {percent(row['accuracy'])}.",
             row["command"],
-            expected=f"On such drawings {100 * row['drop']:.1f} points are lost; `inkfold weakness` measures what is won back.",
+            expected=f"On such drawings {100 * row['drop']:.1f} points are lost; inkfold weakness measures what is won back.",
         )
 
 
@@ -250,7 +206,7 @@ def _by_overfitting(run: RunFiles) -> Iterator[Step]:
             "Augment the drawings",
             f"The loss ends at {last['loss']:.2f} on training drawings and at {last['held_out_loss']:.2f} on held-out ones: "
             "it overfits, and the recipe has no augmentation.",
-            _command(
+            command_for(
                 run,
                 "train",
                 str(run.path / "recipe.yaml"),
@@ -258,7 +214,7 @@ def _by_overfitting(run: RunFiles) -> Iterator[Step]:
                 "augmented",
                 own=True,
             ),
-            Gain("elsewhere", 0.027, "flips and rotation with mirrored test-time views, Lite0 on 345 classes of Quick, Draw!"),
+            Gain("elsewhere", 0.027, "Lite0 on 345 classes of Quick, Draw! with flips, rotation and mirrored test-time views"),
         )
 
 
@@ -271,13 +227,13 @@ def _by_pairs(run: RunFiles, pairs: Sequence[ConfusedPair]) -> Iterator[Step]:
             f"Look at “{names[pair.first]}” and “{names[pair.second]}” side by side",
             f"{count} of their {pair.n_first + pair.n_second} drawings are mistaken for the other class. If you can't tell "
             "them apart either, merge the classes; if you can, add more drawings of both.",
-            gain=Gain("at most", count / _evaluated(run), "all these mistakes"),
+            gain=Gain("at most", count / evaluated_drawings(run), "all these mistakes"),
         )
 
 
 def _by_classes(run: RunFiles, classes: Sequence[ClassRow]) -> Iterator[Step]:
     known = [row for row in classes if row.recall is not None and row.ci95 is not None]
-    accuracy = _accuracy(run)
+    accuracy = accuracy_of(run)
     weak = [row for row in known if row.ci95 is not None and row.ci95[1] < accuracy][:WEAK_CLASSES]
     if weak:
         typical = int(np.median([row.n for row in known]))
@@ -286,9 +242,11 @@ def _by_classes(run: RunFiles, classes: Sequence[ClassRow]) -> Iterator[Step]:
             "Add drawings of the weakest classes",
             f"{listed}: the whole interval of each is below the overall accuracy; the median class has {typical} "
             "drawings here. Only new drawings cost forward passes.",
-            _command(run, "train", str(run.path / "recipe.yaml"), [], "more", own=True) if run.vote is None else None,
+            command_for(run, "train", str(run.path / "recipe.yaml"), [], "more", own=True) if run.vote is None else None,
             Gain(
-                "at most", sum((accuracy - (row.recall or 0)) * row.n for row in weak) / _evaluated(run), "as good as the rest"
+                "at most",
+                sum((accuracy - (row.recall or 0)) * row.n for row in weak) / evaluated_drawings(run),
+                "as the rest",
             ),
         )
 
@@ -296,14 +254,14 @@ def _by_classes(run: RunFiles, classes: Sequence[ClassRow]) -> Iterator[Step]:
 def _by_calibration(run: RunFiles) -> Iterator[Step]:
     assert run.evaluated is not None
     assert run.evaluated_part is not None
-    ece, accuracy = run.metrics[run.evaluated_part]["ece"], _accuracy(run)
+    ece, accuracy = run.metrics[run.evaluated_part]["ece"], accuracy_of(run)
     confidence = float(run.evaluated.probs.max(1).mean())
     if ece > MISCALIBRATED and run.vote is None:
         side = "over-confident" if confidence > accuracy else "under-confident"
         yield Step(
             "Don't read its confidence as a probability",
-            f"It is {side}: {_percent(confidence)} confident on average, {_percent(accuracy)} right {evaluated_name(run)} "
-            f"(ECE {ece:.3f}). `inkfold vote ... --calibrate` fits a temperature for each member.",
+            f"It is {side}: {percent(confidence)} confident on average, {percent(accuracy)} right {evaluated_name(run)} "
+            f"(ECE {ece:.3f}). A vote with --calibrate fits a temperature for each member.",
             None,
             expected="Accuracy stays as it is; probabilities mean what they say.",
         )
@@ -316,7 +274,7 @@ def _by_split(run: RunFiles) -> Iterator[Step]:
             "Cross-validate in five folds",
             f"One part of {len(run.evaluated.image_paths):,} drawings was held out. Five folds evaluate every drawing, which "
             "halves the interval, and give five models that vote, at five times the cost.",
-            _command(run, "train", str(run.path / "recipe.yaml"), ["folds.split=kfold"], "folds", own=True),
+            command_for(run, "train", str(run.path / "recipe.yaml"), ["folds.split=kfold"], "folds", own=True),
             expected="The figure gets an interval half as wide.",
         )
 
@@ -331,12 +289,12 @@ def _by_vote(run: RunFiles) -> Iterator[Step]:
     flat = flat_recipe(run.recipe)
     own = [key for key in KEPT if key.startswith("backbone.") and flat.get(key, "null") not in ("null", "{}")]
     settings = [f"backbone.name={other}", *(f"{key}=null" for key in own)]
-    train = _command(run, "train", str(run.path / "recipe.yaml"), settings, other, own=True)
+    train = command_for(run, "train", str(run.path / "recipe.yaml"), settings, other, own=True)
     yield Step(
         "Combine it with a second model",
         "Models that are wrong on different drawings correct each other. The vote tests out of fold whether they do.",
-        f"{train}\ninkfold vote {_quoted(run.path)} {_quoted(second)} --out {_quoted(f'{run.path}-vote')}",
-        Gain("elsewhere", 0.04, "two backbones with two heads each, from 47.2 % to 51.2 % on 345 classes of Quick, Draw!"),
+        f"{train}\ninkfold vote {quoted(run.path)} {quoted(second)} --out {quoted(f'{run.path}-vote')}",
+        Gain("elsewhere", 0.04, "two backbones with two heads each on 345 classes of Quick, Draw! went from 47.2 % to 51.2 %"),
     )
 
 
@@ -345,47 +303,6 @@ def _by_tuning(run: RunFiles) -> Iterator[Step]:
         yield Step(
             "Search hyper-parameters",
             "The recipe's rates and widths were not chosen on these drawings. The gain is measured on drawings set aside.",
-            _command(run, "tune", str(run.path / "recipe.yaml"), [], "study", own=True),
-            Gain("elsewhere", 0.016, "0.9 to 2.5 points in four searches on 345 classes of Quick, Draw!"),
+            command_for(run, "tune", str(run.path / "recipe.yaml"), [], "study", own=True),
+            Gain("elsewhere", 0.016, "four searches on 345 classes of Quick, Draw! gained 0.9 to 2.5"),
         )
-
-
-def _accuracy(run: RunFiles) -> float:
-    assert run.evaluated_part is not None
-    return float(headline(run.metrics[run.evaluated_part])["accuracy"])
-
-
-def _evaluated(run: RunFiles) -> int:
-    assert run.evaluated_part is not None
-    return int(run.metrics[run.evaluated_part]["n"])
-
-
-def _command(
-    run: RunFiles, command: str, recipe: str | None, settings: Sequence[str], suffix: str = "", *, own: bool = False
-) -> str:
-    """Write a command that uses the run's own data and weights.
-
-    Without a recipe it takes the data instead; the run's own recipe (`own`) has data and weights already; `suffix` is of the
-    new run's directory.
-    """
-    flat = flat_recipe(run.model_recipes[0])
-    root = flat.get("data.root", "DATA")
-    words = ["inkfold", command, *([root] if recipe is None else [recipe])]
-    if recipe is not None and not own:
-        usual = flat_recipe({"data": DataSettings().model_dump(mode="json")})
-        kept = [key for key in flat if key in KEPT or (key in usual and key != "data.root" and flat[key] != usual[key])]
-        words += [f"data={root}", *(f"{key}={flat[key]}" for key in kept if flat[key] not in ("null", "{}", "auto"))]
-    words += settings
-    return shlex.join([*words, f"out={run.path}-{suffix}"] if suffix else words)
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
-def _quoted(path: object) -> str:
-    return shlex.quote(str(path))

@@ -9,7 +9,14 @@ from typing import Any, Literal, final
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from inkfold.ensemble.fold_comparison import SAME_FOLDS, FoldComparison, HeldOut, compare_folds, held_out_by
+from inkfold.ensemble.fold_comparison import (
+    SAME_FOLDS,
+    FoldComparison,
+    HeldOut,
+    command_for_folds,
+    compare_folds,
+    held_out_by,
+)
 from inkfold.ensemble.matching import are_matched_by_content, match_drawings
 from inkfold.evaluation.formatting import turned
 from inkfold.evaluation.intervals import coarsest_groups
@@ -88,19 +95,37 @@ class RunComparison:
     def best(self) -> int:
         """Place of the best single run, by the metric of all runs, on the drawings that all single runs predicted.
 
-        A run whose folds gave it an advantage over another single run is only taken where there is no other. Ensembles are
+        A run whose groups gave it an advantage over another single run is only taken where there is no other; then one that
+        the most single runs can be compared with, and that predicted at least half as many drawings as any. Ensembles are
         taken where there is no single run.
         """
         single = [i for i, run in enumerate(self.runs) if run.vote is None] or [*range(len(self.runs))]
         known = [i for i in single if self.runs[i].evaluated_part is not None] or single
-        lax = {self._lax(i, j) for i in known for j in known if i < j}
+        found = {(i, j): self._compare_folds(i, j) for i in known for j in known if i < j}
+        lax = {pair[1 - folds.stricter] for pair, folds in found.items() if folds is not None and folds.stricter is not None}
         known = [i for i in known if i not in lax] or known
+        fair = [pair for pair, folds in found.items() if folds is None or folds.verdict != "not comparable"]
+        counts = {i: sum(i in pair for pair in fair) for i in known}
+        known = [i for i in known if counts[i] == max(counts.values())]
+        sizes = {i: 0 if (own := self.runs[i].evaluated) is None else len(own.probs) for i in known}
+        known = [i for i in known if 2 * sizes[i] >= max(sizes.values())]
         scores = self._scores(known) or [self._own_score(i) for i in known]
         return max(zip(scores, known, strict=True), key=lambda pair: (pair[0], -pair[1]))[1]
 
     def against_best(self) -> list[RunPair]:
-        """Return the pairs of every other run with the best single run, which is the first of each."""
-        return [pair.turned_to(self.best) for pair in self.pairs if self.best in (pair.first, pair.second)]
+        """Return the pairs of every other run with the best single run, which is the first of each.
+
+        Their commands train the other run on the folds of the best one, unless the other run's are stricter.
+        """
+        pairs = [pair.turned_to(self.best) for pair in self.pairs if self.best in (pair.first, pair.second)]
+        return [replace(pair, command=self._command(pair)) if pair.command else pair for pair in pairs]
+
+    def _command(self, pair: RunPair) -> str:
+        folds = self._compare_folds(*sorted((pair.first, pair.second)))
+        leader, other = self._held_out[pair.first], self._held_out[pair.second]
+        if folds is None or leader is None or other is None or folds.stricter is not None:
+            return pair.command
+        return command_for_folds(leader, other)
 
     def common(self, pair: RunPair, places: Sequence[int]) -> list[Predictions]:
         """Take predictions of the drawings of a pair's test that all runs at these places have, in one order."""
@@ -174,19 +199,13 @@ class RunComparison:
             self._folds[i, j] = compare_folds(first, second, (numbers[i], numbers[j]))
         return self._folds[i, j]
 
-    def _lax(self, i: int, j: int) -> int | None:
-        """Return the one of two runs whose folds gave it an advantage; None if neither's did."""
-        found = self._compare_folds(i, j)
-        if found is None or found.verdict != "not comparable" or found.stricter is None:
-            return None
-        return (j, i)[found.stricter]
-
     def _trained_on(self, i: int, rows: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
         """Find the test drawings that a run was trained on, as far as contents are known."""
         test, held_out = self.runs[i].test, self.runs[i].out_of_fold
         if test is None or held_out is None or test.digests is None or held_out.digests is None:
             return np.zeros(len(rows), bool)
-        return np.isin(test.digests[rows], held_out.digests[held_out.digests != b""])
+        trained: np.ndarray = np.isin(test.digests[rows], held_out.digests[held_out.digests != b""])
+        return trained
 
 
 @final
@@ -237,7 +256,8 @@ class _Part:
     def fair(self, i: int, j: int, rows: Sequence[np.ndarray]) -> Bool[np.ndarray, " common"]:
         """Choose the common drawings of equal labels, without those that one run's backbone saw in pretraining."""
         fair = evaluation_mask(self._seen(i, rows[0]) | self._seen(j, rows[1]))
-        return fair & (self._labels(i)[rows[0]] == self._labels(j)[rows[1]])
+        same: np.ndarray = self._labels(i)[rows[0]] == self._labels(j)[rows[1]]
+        return fair & same
 
     def notes(self, i: int, j: int, rows: Sequence[np.ndarray]) -> list[str]:
         """Say which drawings of two runs are not compared."""

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 from inkfold.config.load import merge_overrides
@@ -12,6 +13,7 @@ from inkfold.errors import PredictionError
 from inkfold.pipeline.run_files import RunFiles, open_run_files
 from inkfold.report.compare_page import MOST_RUNS, comparison_view
 from inkfold.report.html import render_page
+from inkfold.report.run_comparison import RunComparison
 from inkfold.report.run_page import run_view
 from inkfold.report.thumbnails import Album, open_album
 from inkfold.storage.files import write_text
@@ -46,6 +48,18 @@ def write_report(runs: Sequence[str | Path], out: str | Path, data: str | Path |
     write_text(Path(out), page)
     log.info("%s: %d pictures%s", out, len(album.pictures), "" if album.why is None else f"; {album.why}")
     return len(album.pictures)
+
+
+def compare_runs(runs: Sequence[str | Path]) -> RunComparison:
+    """Compare finished runs pair by pair, as their page does.
+
+    Args:
+        runs: Directories of 2 to 26 finished runs and ensembles.
+
+    Raises:
+        PredictionError: If a run is not finished, or its files were changed.
+    """
+    return RunComparison([open_run_files(run) for run in runs], ascii_uppercase[: len(runs)])
 
 
 def open_album_of(run: RunFiles, data: str | Path | None = None) -> Album:
