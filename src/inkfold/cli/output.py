@@ -34,7 +34,7 @@ def print_run(run: "Run | Ensemble", *, was_finished: bool = False) -> None:
         _print_intervals({"held-out drawings": metrics.get("out_of_fold", {}), "test drawings": metrics.get("test", {})})
     _print_decision(metrics)
     if files.vote is not None:
-        _print_vote(files.vote)
+        _print_vote(files.vote, metrics.get("metric", {}).get("title"))
     if files.curve is not None:
         _print_curve(files.curve, metrics)
     _print_split_duplicates(metrics.get("duplicates"))
@@ -101,9 +101,11 @@ def _trained(cost: dict[str, Any]) -> str:
     return "" if waited is None else f", {cost['trained']} trained on (waiting for them {waited:.1%} of the time)"
 
 
-def _print_vote(vote: dict[str, Any]) -> None:
-    """Print every candidate, and which of them can and can't be told apart."""
+def _print_vote(vote: dict[str, Any], title: str | None) -> None:
+    """Print every candidate, by the metric of that title and by accuracy, and which can and can't be told apart."""
     rows, taken = [], vote["taken"]
+    if title is not None:
+        _print_vote_by_metric(vote, title)
     out_of_fold, test = _compared_with(taken, vote["pairs"]), _compared_with(taken, vote["test_pairs"])
     for candidate in vote["candidates"]:
         name, cells = candidate["name"], [candidate["kind"]]
@@ -113,7 +115,7 @@ def _print_vote(vote: dict[str, Any]) -> None:
     if rows:
         names = [name for name, pairs in (("out of fold", "pairs"), ("test", "test_pairs")) if vote[pairs]]
         columns = [text for name in names for text in (f"{name} (95 %)", "compared with the vote taken")]
-        print_table("candidates", ("", *columns, "name"), rows)
+        print_table("candidates" if title is None else "candidates by accuracy", ("", *columns, "name"), rows)
     else:
         print(f"vote: {taken}")
     if choice := vote["choice"]:
@@ -126,6 +128,25 @@ def _print_vote(vote: dict[str, Any]) -> None:
     for pair in vote.get("diversity", {}).get("pairs", []):
         correlation = "" if pair["error_correlation"] is None else f", errors correlate by {pair['error_correlation']:.2f}"
         print(f"{pair['first']} and {pair['second']} answer differently on {pair['disagreement']:.1%}{correlation}")
+
+
+def _print_vote_by_metric(vote: dict[str, Any], title: str) -> None:
+    """Print every candidate's value of the metric by which the vote was chosen."""
+    rows, taken = [], vote["taken"]
+    parts = [("out of fold", "metric_pairs", lambda one: one), ("test", "test_metric_pairs", lambda one: one.get("test", {}))]
+    parts = [(name, _compared_with(taken, vote[pairs]), figures) for name, pairs, figures in parts if vote.get(pairs)]
+    for candidate in vote["candidates"]:
+        cells = [candidate["kind"]]
+        for _, verdicts, figures in parts:
+            own = figures(candidate)["metric"]
+            cells += [_with_interval(own["value"], own["ci95"]), verdicts[candidate["name"]]]
+        rows.append((*cells, candidate["name"]))
+    if parts:
+        columns = [text for name, *_ in parts for text in (f"{name} (95 %)", "compared with the vote taken")]
+        print_table(f"candidates by {title}", ("", *columns, "name"), rows)
+    if (choice := vote["choice"]) and "metric" in choice:
+        chosen = _with_interval(choice["metric"]["value"], choice["metric"]["ci95"])
+        print(f"{title} out of fold, each part by the vote that the other parts chose: {chosen}")
 
 
 def _compared_with(taken: str, pairs: Sequence[dict[str, Any]]) -> dict[str, str]:

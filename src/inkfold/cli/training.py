@@ -178,6 +178,10 @@ def vote(
     ] = False,
     data: Annotated[Path | None, typer.Option(help="The data set that names classes and labels for files that don't.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of what is random in fitting a vote.")] = 42,
+    metric: Annotated[
+        str | None,
+        typer.Option(help="What the vote is chosen by, such as macro_f1; by default the runs' own metric."),
+    ] = None,
 ) -> int:
     """Combine runs and files of predictions into an ensemble. Its vote is chosen on out-of-fold predictions."""
     from inkfold.config.load import validate_vote
@@ -195,6 +199,7 @@ def vote(
             data=data,
             settings=[*settings, *more],
             seed=seed,
+            metric=metric,
             progress=progress,
         )
     print_run(run, was_finished=was_finished)

@@ -312,7 +312,13 @@ def metric_figures(
     Returns:
         JSON values: `name`, `value`, `ci95`, `greater_is_better`, and `interval`, how it was made.
     """
-    statistics = metric.statistics(probs, targets, preds)
+    return statistics_figures(metric, metric.statistics(probs, targets, preds), groups)
+
+
+def statistics_figures(
+    metric: Metric, statistics: "csr_array", groups: Int64[np.ndarray, " n"] | None = None
+) -> dict[str, Any]:
+    """Give a metric's value and interval from its statistics; see `metric_figures`."""
     interval = figure_interval(metric, statistics, groups)
     return {
         "name": metric.name,

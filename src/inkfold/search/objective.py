@@ -24,6 +24,7 @@ from inkfold.heads.head import mean_probs
 from inkfold.pipeline.build import build_plan, build_trial
 from inkfold.pipeline.inputs import TrainingInputs, build_training_set, prepare_inputs
 from inkfold.pipeline.prepare import Prepared, ReadData
+from inkfold.pipeline.train import metric_of
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress
 from inkfold.storage.hashing import key_digest
@@ -73,6 +74,7 @@ class Objective:
 
     def __init__(self, recipe: Recipe, read: ReadData, progress: Progress, executor: Executor) -> None:
         self._read, self._progress, self._executor = read, progress, executor
+        self.metric = metric_of(recipe, read.dataset)
         self._inputs: dict[str, TrainingInputs] = {}
         prepared = self._inputs_of(recipe).prepared
         self.aside: Bool[np.ndarray, " n"] = _set_aside(recipe, prepared)
@@ -141,7 +143,7 @@ class Objective:
 
         device = choose_device(recipes[0].backbone.device)
         trials = [build_trial(recipe, device) for recipe in recipes]
-        return fit_trials(training_set, trials, device=device, report=report, progress=self._progress)
+        return fit_trials(training_set, trials, device=device, report=report, progress=self._progress, metric=self.metric)
 
     def _by_features(self, candidates: Sequence[Candidate]) -> list[list[int]]:
         groups: dict[str, list[int]] = {}
