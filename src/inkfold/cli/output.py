@@ -361,9 +361,16 @@ def print_search(summary: dict[str, Any], out: str) -> None:
         ("cross-validated, searched on", str(tried["n"]), f"{tried['as_it_was']:.3f}", f"{tried['best']:.3f} (optimistic)"),
         ("set aside, never searched on", str(aside["n"]), *judged),
     ]
-    print_table("", ("accuracy (95 %)", "drawings", "the recipe as it was", "best trial"), rows)
+    title, own = summary.get("metric", {}).get("title", "accuracy"), aside.get("metric")
+    if own is not None:
+        values = [_with_interval(own[name]["value"], own[name]["ci95"]) for name in ("as_it_was", "best")]
+        rows[1:] = [(rows[1][0], str(aside["n"]), *values), ("  their accuracy", str(aside["n"]), *judged)]
+    print_table("", (f"{title} (95 %)", "drawings", "the recipe as it was", "best trial"), rows)
     _print_intervals({"drawings set aside": aside["as_it_was"]})
-    print(f"gain on drawings set aside: {_difference(aside)}")
+    if own is not None:
+        lower = "" if summary["metric"]["greater_is_better"] else ", lower is better"
+        print(f"change of {title}{lower}, on drawings set aside: {_difference(own)}")
+    print(f"gain {'in accuracy ' if own else ''}on drawings set aside: {_difference(aside)}")
     if (seen := summary["learnt_by_backbone"]) is not None:
         share = f"{seen['drawings']:,} of these {seen['of']:,} drawings"
         print(f"the weights of a backbone were trained on {share}: all accuracies are optimistic")

@@ -83,6 +83,11 @@ class Metric:
             raise PredictionError(f"metrics.json: metric is not one that is known: {error}. Train again.") from None
         return cls(name, ranks)
 
+    @property
+    def worst(self) -> float:
+        """What `signed` gives predictions that are useless, such as those of a training that diverged."""
+        return {"log_loss": float(np.log(np.finfo(np.float32).eps)), "quadratic_kappa": -1.0}.get(self.name, 0.0)
+
     def signed(self, value: float) -> float:
         """Turn a value into one that is greater where predictions are better."""
         return value if self.greater_is_better else -value

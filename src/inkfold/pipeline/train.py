@@ -28,7 +28,7 @@ from inkfold.pipeline.finetuning import finetune_folds, joined_processes, wait_f
 from inkfold.pipeline.inputs import TrainingInputs, assign_to_folds, build_training_set, prepare_inputs
 from inkfold.pipeline.out_of_fold import predict_held_out, predict_test, shared_features
 from inkfold.pipeline.prepare import Prepared, ReadData, read_files
-from inkfold.pipeline.results import Results, warn_of_choices, warn_of_seen, write_results
+from inkfold.pipeline.results import Results, warn_of_accuracy, warn_of_choices, warn_of_seen, write_results
 from inkfold.pipeline.run import Run
 from inkfold.pipeline.run_dir import claimed, finished_run, warn_of_other_form, write_cost, write_manifest
 from inkfold.runtime.cost import Cost
@@ -199,6 +199,7 @@ def _finish(out: Path, plan: TrainingPlan, prepared: Prepared, results: Results,
                 *prepared.blank_warnings,
                 *warn_of_seen(results.out_of_fold),
                 *warn_of_choices(results),
+                *warn_of_accuracy(results),
             ],
         },
         ["recipe.yaml", "cost.json", *files, *weights],

@@ -281,13 +281,13 @@ def _evaluate(study: "optuna.Study", objective: Objective, candidates: Sequence[
         if fitted.diverged is not None:
             log.info("trial %d: diverged in epoch %d: %s", trial.number, fitted.diverged, candidate.values)
             trial.set_user_attr("diverged", fitted.diverged)
-            study.tell(trial, 0.0)
+            study.tell(trial, objective.metric.worst)
         elif fitted.heads is None:
             log.info("trial %d: pruned: %s", trial.number, candidate.values)
             study.tell(trial, state=TrialState.PRUNED)
         else:
-            log.info("trial %d: accuracy %.4f: %s", trial.number, fitted.held_out_accuracy, candidate.values)
-            study.tell(trial, fitted.held_out_accuracy)
+            log.info("trial %d: %s %.4f: %s", trial.number, objective.metric.name, fitted.score, candidate.values)
+            study.tell(trial, fitted.score)
 
 
 def _conclude(out: Path, study: "optuna.Study", objective: Objective, search: _Search) -> dict[str, Any]:
@@ -301,23 +301,33 @@ def _conclude(out: Path, study: "optuna.Study", objective: Objective, search: _S
     baseline = next((_value(trial) for trial in complete if AS_IT_IS in trial.user_attrs), None)
     if baseline is None:
         [fitted] = objective.evaluate_trials([as_it_was], lambda *_: True)
-        baseline = 0.0 if fitted.heads is None else fitted.held_out_accuracy
+        baseline = objective.metric.worst if fitted.heads is None else fitted.score
     values, reached, keys = {}, baseline, {study_name(key): key for key in search.space}
     if best is not None and _value(best) > baseline:
         values, reached = from_names(search.space, best.params), _value(best)
     log.info(
-        "the recipe as it was: accuracy %.4f; the best trial: %.4f with %s", baseline, reached, values or "the same values"
+        "the recipe as it was: %s %.4f; the best trial: %.4f with %s",
+        objective.metric.name,
+        baseline,
+        reached,
+        values or "the same values",
     )
     summary = {
         "trials": {"complete": len(complete), "given_up": len(trials) - len(complete)},
         "best": values,
-        "cross_validated": {"as_it_was": baseline, "best": reached, "n": int((~objective.aside).sum())},
+        **objective.metric.as_json(),
+        "cross_validated": {
+            "as_it_was": objective.metric.signed(baseline),  # in the metric's own direction again
+            "best": objective.metric.signed(reached),
+            "n": int((~objective.aside).sum()),
+        },
         "set_aside": objective.compare(as_it_was, search.candidate(values)),
         "importance": {keys.get(name, name): value for name, value in _importance(study, complete).items()},
         "learnt_by_backbone": objective.seen_in_pretraining(),
     }
     write_text(out / BEST, BEST_HEADER + dump_raw(with_values(_without_root(search.raw), values)))
-    plot_history(out / HISTORY, [_value(trial) if trial in complete else None for trial in trials], baseline)
+    label = objective.metric.title if objective.metric.greater_is_better else f"less {objective.metric.title}"
+    plot_history(out / HISTORY, [_value(trial) if trial in complete else None for trial in trials], baseline, label)
     if summary["importance"]:
         plot_importance(out / IMPORTANCE, summary["importance"])
     write_json(out / SUMMARY, summary)
