@@ -133,16 +133,16 @@ def _print_vote(vote: dict[str, Any], title: str | None) -> None:
 def _print_vote_by_metric(vote: dict[str, Any], title: str) -> None:
     """Print every candidate's value of the metric by which the vote was chosen."""
     rows, taken = [], vote["taken"]
-    parts = [("out of fold", "metric_pairs", lambda one: one), ("test", "test_metric_pairs", lambda one: one.get("test", {}))]
-    parts = [(name, _compared_with(taken, vote[pairs]), figures) for name, pairs, figures in parts if vote.get(pairs)]
+    pairs = (("out of fold", "metric_pairs"), ("test", "test_metric_pairs"))
+    parts = {name: _compared_with(taken, vote[key]) for name, key in pairs if vote.get(key)}
     for candidate in vote["candidates"]:
         cells = [candidate["kind"]]
-        for _, verdicts, figures in parts:
-            own = figures(candidate)["metric"]
+        for part, verdicts in parts.items():
+            own = (candidate if part == "out of fold" else candidate["test"])["metric"]
             cells += [_with_interval(own["value"], own["ci95"]), verdicts[candidate["name"]]]
         rows.append((*cells, candidate["name"]))
     if parts:
-        columns = [text for name, *_ in parts for text in (f"{name} (95 %)", "compared with the vote taken")]
+        columns = [text for name in parts for text in (f"{name} (95 %)", "compared with the vote taken")]
         print_table(f"candidates by {title}", ("", *columns, "name"), rows)
     if (choice := vote["choice"]) and "metric" in choice:
         chosen = _with_interval(choice["metric"]["value"], choice["metric"]["ci95"])

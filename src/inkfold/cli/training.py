@@ -105,6 +105,8 @@ def explore(
     from inkfold.search.backbones import explored_json
 
     names, settings = _sort_words(ctx, backbones, words)
+    if any(setting.startswith("metric=") for setting in settings):
+        print("metric: explore compares backbones by accuracy; train, tune and vote go by the metric", file=sys.stderr)
     with console_progress() as progress:
         rows, problems = explore_backbones(data, names, settings, sample=sample, progress=progress, on=on)
     if as_json:

@@ -29,7 +29,7 @@ from inkfold.ensemble.voting import geometric_vote, hard_vote, rank_vote, soft_v
 from inkfold.errors import PredictionError, Problem
 from inkfold.evaluation.intervals import accuracy_figures
 from inkfold.evaluation.metrics import bootstrap_interval
-from inkfold.evaluation.paired import SIGNIFICANT, mcnemar, paired_difference
+from inkfold.evaluation.paired import paired_difference
 from inkfold.evaluation.scores import Metric
 
 MethodKind = Literal["soft", "hard", "geometric", "rank", "weighted", "greedy", "stack"]
@@ -297,7 +297,8 @@ def choose(scores: Sequence[MethodScore]) -> int:
     if len(by_metric) == len(scores):
         return choose_by_metric(by_metric)
     best = max(scores, key=lambda score: int(score.right.sum()))
-    return next(i for i, score in enumerate(scores) if mcnemar(best.right, score.right, best.groups) >= SIGNIFICANT)
+    compared = (paired_difference(best.right, score.right, best.groups) for score in scores)
+    return next(i for i, pair in enumerate(compared) if not pair["distinguishable"])
 
 
 def compare(scores: Sequence[MethodScore]) -> list[dict[str, Any]]:

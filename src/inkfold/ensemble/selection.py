@@ -320,7 +320,8 @@ def _score_on_test(aligned: AlignedMembers, selection: Selection, vote_recipe: V
     members = aligned.test_members(vote_recipe.within, vote_recipe.ties)
     shares = [*zip(aligned.names, members, strict=True)]
     shares += [(fitted.method.name, fitted.pool(members)) for fitted in selection.fitted]
-    rules = [score.by_metric and score.by_metric.rule for score in (*selection.member_scores, *selection.method_scores)]
+    scored = [score.by_metric for score in (*selection.member_scores, *selection.method_scores)]
+    rules = [None if score is None else score.rule for score in scored]
     return [
         _test_score(name, probs, aligned, selection.metric, rule)
         for (name, probs), rule in zip(shares, rules or [None] * len(shares), strict=True)

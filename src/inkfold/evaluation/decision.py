@@ -62,7 +62,8 @@ class Decision:
             return preds
         places = np.nan_to_num(probs.astype(np.float64) @ numbers * self.scale + self.offset)
         class_at = np.argsort(numbers)
-        return class_at[np.clip(np.floor(places + 0.5), 0, len(numbers) - 1).astype(np.int64)]
+        answers: np.ndarray = class_at[np.clip(np.floor(places + 0.5), 0, len(numbers) - 1).astype(np.int64)]
+        return answers
 
     def as_json(self) -> dict[str, Any]:
         """Return the rule as JSON values, from which `from_json` rebuilds it."""

@@ -327,7 +327,7 @@ def statistics_figures(
     interval = figure_interval(metric, statistics, groups)
     return {
         "name": metric.name,
-        "value": _rounded(metric.value(statistics.sum(0))),
+        "value": _rounded(float(metric.value(statistics.sum(0)))),
         "ci95": interval.ci95,
         "greater_is_better": metric.greater_is_better,
         "interval": interval.about(),
@@ -366,7 +366,7 @@ def compare_by(metric: Metric, first: Predictions, second: Predictions) -> dict[
     """
     assert first.targets is not None
     statistics = [metric.statistics(one.probs, first.targets, one.preds) for one in (first, second)]
-    scores = [_rounded(metric.value(own.sum(0))) for own in statistics]
+    scores = [_rounded(float(metric.value(own.sum(0)))) for own in statistics]
     comparison = compare_figures(metric, statistics[0], statistics[1], first.groups)
     return {"name": metric.name, "first_value": scores[0], "second_value": scores[1], **comparison}
 

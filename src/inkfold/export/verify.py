@@ -164,7 +164,9 @@ def measure_quantisation(
         return QuantisationCheck(len(pixels), agreement)
     right = [file_preds == samples.targets for file_preds in preds]
     of = "test" if samples.folds is None else "out_of_fold"
-    return QuantisationCheck(len(pixels), agreement, of, float(right[0].mean()), paired_difference(*right, samples.groups))
+    return QuantisationCheck(
+        len(pixels), agreement, of, float(right[0].mean()), paired_difference(*right, groups=samples.groups)
+    )
 
 
 def check_quantisation(check: QuantisationCheck, run: str) -> None:
