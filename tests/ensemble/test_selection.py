@@ -395,5 +395,5 @@ def test_an_ensemble_is_chosen_and_answered_by_its_metric(tmp_path):
     rule = selection.decision.decision
     test = Predictions.load(tmp_path / "predictions/test.parquet")
     assert test.preds.tolist() == rule.preds(test.probs).tolist()
-    rows = [*csv.reader((tmp_path / "submission.csv").open())]
+    rows = [*csv.reader((tmp_path / "submission.csv").read_text().splitlines())]
     assert [int(row[-1]) for row in rows[1:]] == test.preds.tolist()

@@ -108,7 +108,9 @@ class Metric:
         Returns:
             The metric's value.
         """
-        return float(self.value(self.statistics(probs, targets, preds).sum(0)))
+        preds = probs.argmax(1) if preds is None else preds
+        columns, values, width = _SUMS[_family(self.name)](self, probs, targets, preds)
+        return float(self.value(np.bincount(columns.ravel(), values.ravel(), width)))
 
     def statistics(
         self,
