@@ -16,6 +16,7 @@ from inkfold.evaluation.scores import (
     measure_by,
     metric_figures,
     true_ranks,
+    warn_of_order,
 )
 
 CLASSES = 6
@@ -175,6 +176,14 @@ def test_classes_without_numbers_are_ordered_by_the_datas_own_or_refused():
     for unordered in (names, ("cat", "dog 1", "dog 2"), ("a1", "b1")):
         with pytest.raises(RecipeError, match="quadratic_kappa is for classes in an order"):
             build_metric("quadratic_kappa", unordered, targets[: len(unordered)])
+
+
+def test_an_order_that_only_numbers_say_is_warned_of():
+    names, targets = ("b", "c", "a"), np.array([0, 1, 2])
+    [warning] = warn_of_order(build_metric("quadratic_kappa", names, targets, numbered=True), names)
+    assert "in the order of their numbers in the data: b, c, a. If" in warning
+    assert warn_of_order(build_metric("quadratic_kappa", ("1", "2")), ("1", "2")) == []
+    assert warn_of_order(Metric("macro_f1"), names) == []
 
 
 def test_a_top_k_that_every_answer_reaches_is_refused():

@@ -185,6 +185,25 @@ def build_metric(
     return Metric(name, tuple(int(rank) for rank in np.argsort(np.argsort(np.array(keys), kind="stable"), kind="stable")))
 
 
+def warn_of_order(metric: Metric, class_names: Sequence[str]) -> list[str]:
+    """Say in which order the classes are taken where only their numbers say it: these may be mere ids.
+
+    Args:
+        metric: The metric, as `build_metric` returns it.
+        class_names: Name of each class, by class id.
+
+    Returns:
+        One warning; none for metrics without an order, and where the names have numbers.
+    """
+    if metric.ranks is None or _numbers_of_names(class_names) is not None:
+        return []
+    shown = [class_names[i] for i in np.argsort(metric.ranks)[:5].tolist()]
+    return [
+        f"{metric.title} takes the classes in the order of their numbers in the data: {', '.join(shown)}"
+        f"{', ...' if len(class_names) > 5 else ''}. If that isn't their order, its value means nothing: number them anew."
+    ]
+
+
 def _numbers_of_names(names: Sequence[str]) -> list[float] | None:
     """The first number in each class's name; None where a name has none, or two have the same."""
     matches = [_NUMBER.search(name) for name in names]

@@ -21,7 +21,7 @@ from inkfold.data.types import Dataset
 from inkfold.errors import RecipeError
 from inkfold.evaluation.decision import choose_decision
 from inkfold.evaluation.predictions import Predictions
-from inkfold.evaluation.scores import Metric, build_metric
+from inkfold.evaluation.scores import Metric, build_metric, warn_of_order
 from inkfold.features.executors import INLINE, Executor, open_executor
 from inkfold.pipeline.build import TrainingPlan, build_plan, data_options, settle_recipe
 from inkfold.pipeline.finetuning import finetune_folds, joined_processes, wait_for_run
@@ -200,6 +200,7 @@ def _finish(out: Path, plan: TrainingPlan, prepared: Prepared, results: Results,
                 *warn_of_seen(results.out_of_fold),
                 *warn_of_choices(results),
                 *warn_of_accuracy(results),
+                *warn_of_order(results.metric, dataset.class_names),
             ],
         },
         ["recipe.yaml", "cost.json", *files, *weights],
