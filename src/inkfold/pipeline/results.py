@@ -381,6 +381,27 @@ def warn_of_choices(results: Results) -> list[str]:
     ]
 
 
+def warn_of_accuracy(results: Results) -> list[str]:
+    """Say which choices of a run accuracy made, where the run is measured by another metric.
+
+    Args:
+        results: Has the metric and the choices.
+
+    Returns:
+        One warning; none where there was no such choice.
+    """
+    if results.metric.is_accuracy:
+        return []
+    finetuned = results.finetuned
+    choices = {
+        "how pages are read (image.resize=auto, image.paper=auto)": (results.reading or {}).get("compared"),
+        "the epochs that fine-tuning keeps (finetune.keep=best)": finetuned and finetuned.fitted.selection,
+        "the share of fine-tuned weights (finetune.interpolate)": finetuned and finetuned.interpolation,
+    }
+    made = [name for name, was_made in choices.items() if was_made]
+    return [f"chosen by accuracy, not by {results.metric.title}: {'; '.join(made)}"] if made else []
+
+
 def _gain(metric: Metric, before: Predictions, after: Predictions) -> dict[str, Any]:
     """Compare two accuracies, and the metric, on the same drawings, and test whether they differ."""
     before_correct = before.preds == before.targets

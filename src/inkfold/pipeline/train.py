@@ -19,7 +19,7 @@ from inkfold.data.types import Dataset
 from inkfold.errors import RecipeError
 from inkfold.evaluation.decision import choose_decision
 from inkfold.evaluation.predictions import Predictions
-from inkfold.evaluation.scores import Metric, build_metric
+from inkfold.evaluation.scores import Metric, build_metric, warn_of_order
 from inkfold.features.executors import INLINE, Executor, open_executor
 from inkfold.pipeline.build import TrainingPlan, build_plan, data_options, settle_recipe
 from inkfold.pipeline.finetuning import finetune_folds, joined_processes, wait_for_run
@@ -27,7 +27,14 @@ from inkfold.pipeline.inputs import TrainingInputs, assign_to_folds, build_train
 from inkfold.pipeline.leaks import find_leaks
 from inkfold.pipeline.out_of_fold import predict_held_out, predict_test, shared_features
 from inkfold.pipeline.prepare import Prepared, ReadData, read_files
-from inkfold.pipeline.results import Results, warn_of_choices, warn_of_leaks, warn_of_seen, write_results
+from inkfold.pipeline.results import (
+    Results,
+    warn_of_accuracy,
+    warn_of_choices,
+    warn_of_leaks,
+    warn_of_seen,
+    write_results,
+)
 from inkfold.pipeline.run import Run
 from inkfold.pipeline.run_dir import claimed, finished_run, warn_of_other_form, write_cost, write_manifest
 from inkfold.runtime.cost import Cost
@@ -207,6 +214,8 @@ def _finish(out: Path, plan: TrainingPlan, prepared: Prepared, results: Results,
                 *warn_of_leaks(results),
                 *warn_of_seen(results.out_of_fold),
                 *warn_of_choices(results),
+                *warn_of_accuracy(results),
+                *warn_of_order(results.metric, dataset.class_names),
             ],
         },
         ["recipe.yaml", "cost.json", *files, *weights],

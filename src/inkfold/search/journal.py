@@ -71,12 +71,12 @@ class TrialResult:
     """What became of a trial.
 
     Attributes:
-        accuracy: Its cross-validated accuracy, in 0..1; None if it was stopped at a rung.
-        reached: Its accuracy at each rung, in 0..1, by the number of epochs there.
+        score: Its cross-validated metric, greater for better ones; None if it was stopped at a rung.
+        reached: Its score at each rung, by the number of epochs there.
         diverged: The epoch, from 0, in which a loss was not finite; None if none was.
     """
 
-    accuracy: float | None
+    score: float | None
     reached: Mapping[int, float] = field(default_factory=dict)
     diverged: int | None = None
 
@@ -177,10 +177,10 @@ class Journal:
                 self._storage.set_trial_intermediate_value(number, epochs, accuracy)
             if result.diverged is not None:
                 self._storage.set_trial_user_attr(number, "diverged", result.diverged)
-            if result.accuracy is None:
+            if result.score is None:
                 self.study.tell(trial.number, state=TrialState.PRUNED)
             else:
-                self.study.tell(trial.number, result.accuracy)
+                self.study.tell(trial.number, result.score)
 
     def _trials(self) -> list["optuna.trial.FrozenTrial"]:
         return self.study.get_trials(deepcopy=False)
