@@ -172,7 +172,7 @@ def explored(name, p_value, **changes):
     given = {
         **{"name": name, "p_value": p_value, "images_per_s": 12.3, "parameters": 2_000_000, "weights_bytes": 3 << 20},
         **{"image_size": 224, "imagenet_sketch_top1": 33.3, "as_json": lambda: figures},
-        **{"n": 60, "learnt": 0},
+        **{"n": 60, "learnt": 0, "groups": None},
     }
     return SimpleNamespace(**{**given, **changes})
 
