@@ -140,8 +140,8 @@ def compare_figures(
     """
     # the lower figure first, so that the order of the two changes no byte
     values = [float(figure.value(np.asarray(statistics.sum(0)))) for statistics in (first, second)]
-    sign = -1 if values[1] < values[0] else 1
-    difference, error, informative, count = _resampled_difference(figure, *(first, second)[::sign], groups, seed)
+    lower, upper, sign = (second, first, -1) if values[1] < values[0] else (first, second, 1)
+    difference, error, informative, count = _resampled_difference(figure, lower, upper, groups, seed)
     half, p_value = _agreeing(difference, error, count, min(1.0, 2.0 ** (1 - informative)))
     difference *= sign
     widest = math.inf if figure.limits is None else figure.limits[1] - figure.limits[0]

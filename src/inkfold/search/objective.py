@@ -126,7 +126,7 @@ class Objective:
         groups = self._inputs_of(as_it_was.recipe).prepared.groups
         groups = None if groups is None else np.unique(groups[self.aside], return_inverse=True)[1]
         figures = {name: accuracy_figures(own, groups) for name, own in zip(("as_it_was", "best"), right, strict=True)}
-        return {"n": len(right[0]), **figures, **paired_difference(*right, groups=groups)}
+        return {"n": len(right[0]), **figures, **paired_difference(right[0], right[1], groups)}
 
     def seen_in_pretraining(self) -> dict[str, int] | None:
         """Count the drawings that a tried backbone's weights were trained on before; None where they are too few to matter."""
