@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -190,3 +191,19 @@ def test_backbones_say_whether_they_can_be_told_from_the_best(capsys):
     assert "trained on" not in printed
     print_backbones([explored("best", 1.0), explored("near", 0.2, learnt=40)])
     assert "the weights of near were trained on 40 of these drawings; all rows are about 60" in capsys.readouterr().out
+
+
+def test_what_was_resampled_is_said_below_the_table(ensemble, capsys):
+    members = some_members()
+    print_run(ensemble(members, method="soft"))
+    assert "groups resampled" not in capsys.readouterr().out
+    print_run(ensemble(replace(members, groups=np.arange(len(members.targets)) // 3), method="soft"))
+    [line] = lines_with(capsys.readouterr().out, "groups resampled")
+    assert line.startswith(
+        f"intervals of held-out drawings: 95 %, {-(-len(members.targets) // 3)} groups resampled (cluster bootstrap)"
+    )
+
+
+def test_backbones_say_how_many_groups_were_resampled(capsys):
+    print_backbones([explored("best", 1.0, groups=1200)])
+    assert "intervals and p-values resample 1,200 groups of drawings that belong together" in capsys.readouterr().out
