@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -242,3 +243,19 @@ def test_the_rule_of_answers_is_said_with_its_gain(tmp_path, capsys, used):
     assert ("answers: weights by class, for a better macro F1" in out) == used
     assert ("gain of the rule: +0.0500 (+0.0100 to +0.0900)" in out) == used
     assert ("answers: the most probable class, macro F1 0.500" in out) == (not used)
+
+
+def test_what_was_resampled_is_said_below_the_table(ensemble, capsys):
+    members = some_members()
+    print_run(ensemble(members, method="soft"))
+    assert "groups resampled" not in capsys.readouterr().out
+    print_run(ensemble(replace(members, groups=np.arange(len(members.targets)) // 3), method="soft"))
+    [line] = lines_with(capsys.readouterr().out, "groups resampled")
+    assert line.startswith(
+        f"intervals of held-out drawings: 95 %, {-(-len(members.targets) // 3)} groups resampled (cluster bootstrap)"
+    )
+
+
+def test_backbones_say_how_many_groups_were_resampled(capsys):
+    print_backbones([explored("best", 1.0, groups=1200)])
+    assert "intervals and p-values resample 1,200 groups of drawings that belong together" in capsys.readouterr().out
