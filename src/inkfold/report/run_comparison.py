@@ -84,12 +84,13 @@ class RunComparison:
             "test": _Part([run.test for run in runs], names, "test"),
         }
         self._folds: dict[tuple[int, int], FoldComparison] = {}
+        self._compared: dict[tuple[int, int], tuple[RunPair, ...]] = {}
 
     @cached_property
     def pairs(self) -> tuple[RunPair, ...]:
         """Every pair of runs, on each part of which both know the true classes."""
         places = [(i, j) for i in range(len(self.runs)) for j in range(i + 1, len(self.runs))]
-        return tuple(pair for i, j in places for part in PARTS for pair in self._compare(part, i, j))
+        return tuple(pair for i, j in places for pair in self._pairs(i, j))
 
     @cached_property
     def best(self) -> int:
@@ -117,7 +118,8 @@ class RunComparison:
 
         Their commands train the other run on the folds of the best one, unless the other run's are stricter.
         """
-        pairs = [pair.turned_to(self.best) for pair in self.pairs if self.best in (pair.first, pair.second)]
+        places = [(min(i, self.best), max(i, self.best)) for i in range(len(self.runs)) if i != self.best]
+        pairs = [pair.turned_to(self.best) for i, j in places for pair in self._pairs(i, j)]
         return [replace(pair, command=self._command(pair)) if pair.command else pair for pair in pairs]
 
     def _command(self, pair: RunPair) -> str:
@@ -159,6 +161,12 @@ class RunComparison:
         figures = self.runs[i].metrics[part]
         own = figures.get("metric")
         return float(headline(figures)["accuracy"]) if own is None else self.metric.signed(float(own["value"]))
+
+    def _pairs(self, i: int, j: int) -> tuple[RunPair, ...]:
+        """Compare two runs, the first of which has the lower place, once."""
+        if (i, j) not in self._compared:
+            self._compared[i, j] = tuple(pair for part in PARTS for pair in self._compare(part, i, j))
+        return self._compared[i, j]
 
     def _compare(self, name: PartName, i: int, j: int) -> Iterator[RunPair]:
         part, nothing = self._parts[name], np.empty(0, np.int64)
