@@ -32,7 +32,7 @@ from PIL import Image, ImageOps
 import inkfold
 from inkfold.audit.run_audit import audit_run
 from inkfold.data.duplicates import find_copies
-from inkfold.data.fingerprints import SignatureStore
+from inkfold.data.lines import CopyStores
 from inkfold.data.synthetic import write_sketches
 from inkfold.images.preprocess import paper_colour
 from inkfold.storage.pixels import digest_files
@@ -271,11 +271,11 @@ def search(root: Path) -> dict[str, float]:
     for _ in range(2):
         started = time.perf_counter()
         digests, _ = digest_files(files)
-        store = SignatureStore(root / "signatures")
-        store.build(files, digests)
-        matches = find_copies(digests, store)
+        stores = CopyStores.open(root)
+        stores.build(files, digests)
+        matches = find_copies(digests, stores)
         took.append(time.perf_counter() - started)
-        for path in store.shards.directory.glob("copies-*.json"):
+        for path in stores.ink.shards.directory.glob("copies-*.json"):
             path.unlink()  # so that the second pass compares again
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024

@@ -24,6 +24,7 @@ from sklearn.linear_model import LogisticRegression
 from torch.utils.data import DataLoader, TensorDataset
 
 from inkfold.config.sections import MlpHeadSettings, StepSchedule, TrainHeadSettings
+from inkfold.data.splits import Folds
 from inkfold.heads.fit import FittedHeads, Trial, fit_trials
 from inkfold.heads.head import HeadSpec, mean_probs
 from inkfold.heads.training_set import TrainingSet
@@ -91,7 +92,7 @@ def make_lessons(given: argparse.Namespace) -> TrainingSet:
     centres = rng.normal(0, 0.16, (given.classes, given.features))
     features = (centres[targets] + rng.normal(0, 1, (given.rows, given.features))).astype(np.float16)
     parts = rng.permutation(given.rows) % FOLDS
-    return TrainingSet(features, targets, np.stack([parts != fold for fold in range(FOLDS)]), given.classes, seed=1)
+    return TrainingSet(features, targets, Folds.of(np.stack([parts != fold for fold in range(FOLDS)])), given.classes, seed=1)
 
 
 def gemm_rate(precision: str, device: torch.device) -> float:
@@ -111,7 +112,7 @@ def floor_seconds(spec: HeadSpec, lessons: TrainingSet, epochs: int, trials: int
     widths = spec.widths(lessons.features.shape[1], lessons.num_classes)
     layers = [inputs * outputs for inputs, outputs in itertools.pairwise(widths)]
     operations = sum((4 if i == 0 else 6) * layer for i, layer in enumerate(layers))
-    return operations * int(lessons.folds.sum()) * epochs * trials / rate
+    return operations * int(lessons.folds.trained_on.sum()) * epochs * trials / rate
 
 
 def study(
@@ -173,7 +174,7 @@ def out_of_fold(fitted: FittedHeads, lessons: TrainingSet) -> float:
     assert fitted.heads is not None
     right = [
         (mean_probs(fitted.heads, fitted.spec, lessons.features[~own], [fold]).argmax(1) == lessons.targets[~own])
-        for fold, own in enumerate(lessons.folds)
+        for fold, own in enumerate(lessons.folds.trained_on)
     ]
     return float(np.concatenate(right).mean())
 
@@ -184,7 +185,7 @@ def torch_loop(
     """Fit fold by fold as it is usually written; some folds if all take too long."""
     features, targets = torch.from_numpy(lessons.features).float(), torch.from_numpy(lessons.targets)
     right, times, rows = 0, [], 0
-    for own in lessons.folds:
+    for own in lessons.folds.trained_on:
         started = time.perf_counter()
         model = build(spec, features.shape[1], lessons.num_classes).to(device)
         optimiser = torch.optim.Adam(model.parameters(), LR)
@@ -220,7 +221,7 @@ def build(spec: HeadSpec, inputs: int, classes: int) -> torch.nn.Sequential:
 
 def sklearn_side(lessons: TrainingSet, floor: float) -> Row:
     """Fit one fold with scikit-learn's default solver and scale it to all."""
-    own = lessons.folds[0]
+    own = lessons.folds.trained_on[0]
     features = lessons.features.astype(np.float32)
     started = time.perf_counter()
     model = LogisticRegression(max_iter=100).fit(features[own], lessons.targets[own])

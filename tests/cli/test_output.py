@@ -9,6 +9,7 @@ from inkfold.config.sections import VoteSettings
 from inkfold.ensemble.selection import DataSummary, select_vote, write_selection
 from inkfold.ensemble.submission import SubmissionFormat
 from inkfold.evaluation.formatting import p_equation
+from inkfold.evaluation.scores import Metric
 from inkfold.pipeline.run_files import RunFiles
 from toy_votes import some_members, some_probs, without_out_of_fold
 
@@ -210,3 +211,34 @@ def test_backbones_say_whether_they_can_be_told_from_the_best(capsys):
     assert "trained on" not in printed
     print_backbones([explored("best", 1.0), explored("near", 0.2, learnt=40)])
     assert "the weights of near were trained on 40 of these drawings; all rows are about 60" in capsys.readouterr().out
+
+
+def test_an_ensemble_of_another_metric_shows_it_first_with_accuracy_beside(tmp_path, capsys):
+    aligned, recipe, metric = some_members(), VoteSettings(), Metric("log_loss")
+    selection = select_vote(aligned, recipe, metric=metric)
+    facts = DataSummary(60, {"train": 0, "test": 0}, "kfold")
+    written = write_selection(tmp_path, aligned, selection, recipe, SubmissionFormat(np.arange(3)), facts)
+    (tmp_path / "cost.json").write_text(json.dumps(COST))
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    manifest = {"warnings": [], "files": dict.fromkeys([*written, "cost.json"], "")}
+    print_run(SimpleNamespace(path=tmp_path, metrics=metrics, manifest=manifest, files=RunFiles(tmp_path, manifest)))
+    out = capsys.readouterr().out
+    heading = next(line for line in out.splitlines() if "drawings" in line)
+    assert heading.index("log loss (95 %)") < heading.index("accuracy (95 %)")
+    assert "log loss: lower is better" in out
+    assert out.index("candidates by log loss") < out.index("candidates by accuracy")
+    assert "log loss out of fold, each part by the vote that the other parts chose" in out
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_the_rule_of_answers_is_said_with_its_gain(tmp_path, capsys, used):
+    from inkfold.cli.output import _print_decision
+
+    figures = {"value": 0.5, "ci95": [0.4, 0.6]}
+    decision = {"used": used, "most_probable": figures, "nested": {**figures, "value": 0.55}, "rule": "weights by class"}
+    decision |= {"difference": 0.05, "difference_ci95": [0.01, 0.09], "p_value": 0.01, "distinguishable": True}
+    _print_decision({**Metric("macro_f1").as_json(), "decision": decision})
+    out = capsys.readouterr().out
+    assert ("answers: weights by class, for a better macro F1" in out) == used
+    assert ("gain of the rule: +0.0500 (+0.0100 to +0.0900)" in out) == used
+    assert ("answers: the most probable class, macro F1 0.500" in out) == (not used)

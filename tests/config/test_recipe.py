@@ -79,6 +79,7 @@ def test_a_regular_expression_is_no_yaml_unless_it_is_quoted():
     for text in (r"[a-z]: (?P<label>\d+)#", r"^(?P<label>[^/]+)/"):
         assert recipe(f"data.label_pattern={text}").data.label_pattern == text
         assert recipe(f"data.label_pattern='{text}'").data.label_pattern == text
+        assert recipe(f"folds.group_pattern={text}").folds.group_pattern == text
     assert recipe("data.label_pattern=null").data.label_pattern is None
 
 
@@ -86,6 +87,7 @@ def test_a_regular_expression_is_no_yaml_unless_it_is_quoted():
     ("override", "message"),
     [
         ("data.label_pattern=(a", "data.label_pattern: got '(a'. it is no regular expression (missing ), unterminated"),
+        ("folds.group_pattern=(a", "folds.group_pattern: got '(a'. it is no regular expression (missing ), unterminated"),
         ("data.label_pattern=(a)", "it has no group named `label`"),
         ("data.label_pattern=(?P<label>a)(?P<who>b)", "it has a group named 'who'"),
         ("data.class_level=0", "data.class_level: got 0. expected 1 for the first folder"),
@@ -131,7 +133,7 @@ def test_an_unknown_key_names_the_near_one():
 
 def test_an_unknown_key_with_nothing_near_names_all():
     [line] = problems("folds.zzz=3")
-    assert line == "recipe: folds.zzz: no such key. Expected one of: split, k, group_column, group_duplicates."
+    assert line == "recipe: folds.zzz: no such key. Expected one of: split, k, group_column, group_pattern, group_duplicates."
 
 
 def test_unions_show_no_tag_in_paths():

@@ -88,11 +88,6 @@ def test_a_linked_class_folder_outside_is_refused(tmp_path):
     assert errors(tmp_path / "in") == ["outside_root"]
 
 
-def test_a_group_column_is_refused_for_folders(tmp_path):
-    put(tmp_path, "a/1.png", "b/1.png")
-    assert errors(tmp_path, group_column="artist") == ["missing_column"]
-
-
 @pytest.mark.parametrize(
     ("train", "val", "test"),
     [("Train", "Val", "Test"), ("training", "validation", "testing"), ("TRAIN", "dev", "TEST"), ("train", "valid", "Testing")],
@@ -115,16 +110,18 @@ def test_parts_are_read_where_their_names_hold_the_word(tmp_path):
     assert data.test.targets.tolist() == [0, 0, 0, 1, 1, 1]
 
 
-def test_people_above_the_class_folders_are_proposed_as_groups(tmp_path):
+def test_people_above_the_class_folders_are_taken_as_groups(tmp_path):
     for user in (17, 4, 23):
         put_classes(tmp_path, f"user.{user}/images/{{}}/#.png")
-    data = read_dataset(tmp_path)
+    data = read_dataset(tmp_path, DataOptions(k=3))
     assert counts(data) == dict.fromkeys(CLASSES, 9)
     assert set(data.train.proposed_groups) == {"user.17", "user.4", "user.23"}
     assert data.train.groups is None
-    [problem] = data.problems
-    assert (problem.kind, problem.severity) == ("class_level", "warning")
-    assert "`data.label_pattern=^(?P<group>[^/]+)/[^/]+/(?P<label>[^/]+)/`" in problem.message
+    assert [(problem.kind, problem.severity) for problem in data.problems] == [
+        ("class_level", "warning"),
+        ("groups_suggested", "warning"),
+    ]
+    assert "`folds.group_pattern=^([^/]+)/`" in data.problems[1].message
     again = read_dataset(tmp_path, DataOptions(label_pattern="^(?P<group>[^/]+)/[^/]+/(?P<label>[^/]+)/"))
     assert again.class_names == data.class_names
     assert again.train.targets.tolist() == data.train.targets.tolist()

@@ -51,7 +51,7 @@ def test_no_images_and_a_single_class_are_errors(tmp_path):
 
 
 def test_file_names_that_suggest_groups_are_pointed_out(tmp_path):
-    put(tmp_path, *[f"{c}/n02_{photo}-{k}.png" for c in "ab" for photo in (1, 2) for k in (1, 2)])
+    put(tmp_path, *[f"{c}/n02_{photo}-{k}.png" for c in "ab" for photo in range(3) for k in (1, 2)])
     assert warnings(tmp_path) == ["groups_suggested"]
 
 

@@ -7,20 +7,20 @@ from PIL import Image
 from inkfold.data.dataset import DataOptions, read_dataset
 from inkfold.data.duplicate_groups import CopyGroup, DuplicateImage, count_groups, find_groups, group_problems, in_words
 from inkfold.data.duplicates import Match
-from inkfold.data.fingerprints import SignatureStore
+from inkfold.data.lines import CopyStores
 from inkfold.storage.pixels import digest_files
 from toy import as_folders
 
 
 def groups_of(root, tmp_path, options=None):
     dataset = read_dataset(root, options)
-    store = SignatureStore(tmp_path / "signatures")
+    stores = CopyStores.open(tmp_path)
     digests = []
     for part in (dataset.train, *(() if dataset.test is None else (dataset.test,))):
         files = part.files.tolist()
         digests.append(digest_files(files)[0])
-        store.build(files, digests[-1])
-    return find_groups(dataset, digests, store)
+        stores.build(files, digests[-1])
+    return find_groups(dataset, digests, stores)
 
 
 def copy(source, target, change=lambda pixels: pixels[:, ::-1]):
@@ -81,9 +81,9 @@ def test_a_chain_of_copies_is_one_group(data, tmp_path):
 
 def test_unreadable_drawings_are_no_copies_of_each_other(data, tmp_path):
     dataset = read_dataset(data)
-    store = SignatureStore(tmp_path / "signatures")
+    stores = CopyStores.open(tmp_path)
     none = np.zeros(len(dataset.train), "S32")
-    assert find_groups(dataset, [none, np.zeros(len(dataset.test), "S32")], store) == []
+    assert find_groups(dataset, [none, np.zeros(len(dataset.test), "S32")], stores) == []
 
 
 @pytest.mark.parametrize(
@@ -99,6 +99,18 @@ def test_unreadable_drawings_are_no_copies_of_each_other(data, tmp_path):
 )
 def test_transforms_in_words(flip, turn_deg, words):
     assert in_words(Match(0, 1, 1.0, flip, turn_deg)) == words
+
+
+@pytest.mark.parametrize(
+    ("flip", "width_ratio", "words"),
+    [
+        (False, 1.6, "the same picture with thicker strokes"),
+        (True, 0.5, "mirrored, with thinner strokes"),
+        (False, 1.1, "the same picture with other ink or on other paper"),
+    ],
+)
+def test_what_differs_in_the_strokes_is_said(flip, width_ratio, words):
+    assert in_words(Match(0, 1, 0.98, flip, 0.0, width_ratio=width_ratio)) == words
 
 
 def test_a_group_of_many_labels_names_them_all():

@@ -8,13 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from copies import COPIES, as_jpeg, drawing, turned
+from copies import COPIES, as_jpeg, drawing, scaled, turned
 from inkfold.data import duplicates
 from inkfold.data.duplicate_groups import in_words
-from inkfold.data.duplicates import ALIKE, compare, describe, find_copies, group_matches
-from inkfold.data.fingerprints import SignatureStore, sign
+from inkfold.data.duplicates import find_copies, find_copies_between, group_matches
+from inkfold.data.fingerprints import sign
+from inkfold.data.ink_matching import ALIKE, compare, describe
+from inkfold.data.lines import CopyStores, find_lines, pack
 from inkfold.data.synthetic import CLASS_NAMES
 from inkfold.errors import CacheError
+from inkfold.images.preprocess import ink_depth, paper_colour
 from inkfold.storage.hashing import digest
 
 WORDS = {
@@ -27,15 +30,25 @@ WORDS = {
 
 def matches_of(*pictures):
     """Matches among pictures, whose signatures are stored for the time of the search."""
-    signatures = {digest(pixels.tobytes()).encode(): sign(pixels) for pixels in map(np.ascontiguousarray, pictures)}
-    digests = np.array([digest(np.ascontiguousarray(pixels).tobytes()).encode() for pixels in pictures], "S32")
     with tempfile.TemporaryDirectory() as directory:
-        store = SignatureStore(Path(directory))
-        store.shards.create()
-        if signatures:
-            store.shards.append(np.array([*signatures]), np.stack([*signatures.values()]))
+        stores, digests = signed(Path(directory), pictures)
+        return find_copies(digests, stores)
+
+
+def signed(directory, pictures):
+    """Stores with the signatures and lines of pictures, and the pictures' digests."""
+    by_digest = {digest(pixels.tobytes()).encode(): pixels for pixels in map(np.ascontiguousarray, pictures)}
+    stores = CopyStores.open(directory)
+    for store, make in ((stores.ink, sign), (stores.lines, lines_of)):
+        store.create()
+        if by_digest:
+            store.append(np.array([*by_digest]), [make(pixels) for pixels in by_digest.values()])
             store.shards.look()
-        return find_copies(digests, store)
+    return stores, np.array([digest(np.ascontiguousarray(pixels).tobytes()).encode() for pixels in pictures], "S32")
+
+
+def lines_of(pixels):
+    return pack(find_lines(ink_depth(pixels, paper_colour(pixels))))
 
 
 @pytest.mark.parametrize("change", COPIES)
@@ -100,7 +113,7 @@ def test_nothing_and_one_drawing_have_no_copies():
 
 @pytest.fixture
 def kept(tmp_path):
-    """Signatures on disk of three drawings, a turned copy and two equal files."""
+    """Signatures and lines on disk of three drawings, a turned copy and two equal files."""
     pictures = [drawing(), drawing("fish", 2), drawing("house", 1)]
     pictures += [turned(pictures[0], 90), pictures[1]]
     files = []
@@ -108,15 +121,15 @@ def kept(tmp_path):
         files.append(str(tmp_path / f"{i}.png"))
         cv2.imwrite(files[-1], pixels)
     digests = np.array([digest(Path(file).read_bytes()).encode() for file in files])
-    store = SignatureStore(tmp_path / "signatures")
-    assert store.build(files, digests, workers=1) == []
-    return store, digests
+    stores = CopyStores.open(tmp_path)
+    assert stores.build(files, digests) == []
+    return stores, digests
 
 
-def watched(store, monkeypatch):
+def watched(stores, monkeypatch):
     """Count how often signatures are read."""
-    reads, read = [], store.read
-    monkeypatch.setattr(store, "read", lambda names: reads.append(len(names)) or read(names))
+    reads, read = [], stores.ink.read
+    monkeypatch.setattr(stores.ink, "read", lambda names: reads.append(len(names)) or read(names))
     return reads
 
 
@@ -129,7 +142,7 @@ def test_drawings_that_were_compared_are_not_compared_again(kept, monkeypatch):
     order = np.array([3, 4, 0, 2, 1])
     in_order = find_copies(digests[order], store)
     assert reads == []
-    [path] = store.shards.directory.glob("copies-*.json")
+    [path] = store.ink.shards.directory.glob("copies-*.json")
     path.unlink()
     assert find_copies(digests[order], store) == in_order
     assert reads
@@ -143,11 +156,13 @@ def test_other_drawings_are_compared_anew(kept, monkeypatch):
     assert reads
 
 
-@pytest.mark.parametrize("content", ["", "[[0", "{}", "null", "[[0, 99, 1.0, false, 0.0]]", "[[1]]", '[["a", 1, 1, 1, 1]]'])
+@pytest.mark.parametrize(
+    "content", ["", "[[0", "{}", "null", "[[0, 99, 1.0, false, 0.0, null]]", "[[1]]", '[["a", 1, 1, 1, 1, null]]']
+)
 def test_what_is_remembered_but_broken_is_found_again(kept, content):
     store, digests = kept
     first = find_copies(digests, store)
-    [path] = store.shards.directory.glob("copies-*.json")
+    [path] = store.ink.shards.directory.glob("copies-*.json")
     whole = path.read_text()
     path.write_text(content)
     assert find_copies(digests, store) == first
@@ -194,3 +209,40 @@ def test_groups_join_whatever_is_linked():
 def test_more_copies_than_neighbours_are_looked_at_are_still_one_group():
     pictures = [drawing(), *(change(as_jpeg(drawing(), 40 + 5 * i)) for i in range(10) for change in (np.fliplr, np.rot90))]
     assert set(group_matches(len(pictures), matches_of(*pictures)).tolist()) == {0}
+
+
+STROKES = {
+    "thicker": lambda pixels: cv2.erode(np.pad(pixels, 4, constant_values=255), np.ones((4, 4), np.uint8)),
+    "thinner": lambda pixels: cv2.dilate(scaled(pixels, 2), np.ones((3, 3), np.uint8)),
+}
+
+
+@pytest.mark.parametrize("change", STROKES)
+@pytest.mark.parametrize("move", [lambda pixels: pixels, np.fliplr, np.rot90])
+def test_a_copy_in_other_strokes_is_found_by_its_lines(change, move):
+    others = [drawing(name, index=3) for name in CLASS_NAMES[:8]]
+    original = drawing("bicycle")
+    [match] = matches_of(original, *others, STROKES[change](move(original)))
+    assert (match.first, match.second) == (0, 9)
+    assert in_words(match).endswith(f"with {change} strokes")
+    assert (match.width_ratio > 1) == (change == "thicker")
+
+
+def test_drawings_of_one_class_in_strokes_of_two_widths_are_no_copies():
+    pages = [drawing("house", index=index) for index in range(20)]
+    assert matches_of(*pages[:10], *map(STROKES["thicker"], pages[10:])) == []
+
+
+def test_the_test_part_changes_nothing_for_the_others_and_is_matched_with_the_first_part_alone(tmp_path):
+    train = [drawing("fish", 0), drawing("house", 1), drawing("bicycle", 2)]
+    test = [turned(train[0], 90), drawing("fish", 9), train[1], np.fliplr(drawing("fish", 9)), turned(train[0], 90)]
+    stores, digests = signed(tmp_path, [*train, *test])
+    matches = find_copies_between(digests[:3], digests[3:], stores)
+    assert {(match.first, match.second, match.identical) for match in matches} == {
+        (0, 0, False),
+        (1, 2, True),
+        (0, 4, False),  # the same bytes as test drawing 0
+    }
+    assert find_copies_between(digests[:3], digests[3:], stores) == matches
+    assert find_copies_between(digests[:3], digests[4:5], stores) == []
+    assert find_copies_between(digests[:0], digests[3:], stores) == find_copies_between(digests[:3], digests[:0], stores) == []

@@ -9,8 +9,8 @@ from PIL import Image
 from copies import drawing, scaled, with_margins
 from inkfold.augment.photographs import photograph
 from inkfold.augment.rng import Draws
-from inkfold.data.duplicates import compare
 from inkfold.data.fingerprints import SIDE, SignatureStore, moments, sign, sign_ink
+from inkfold.data.ink_matching import compare
 from inkfold.images.decode import decode_image
 from inkfold.images.page import Page
 from inkfold.storage.pixels import digest_files

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from inkfold.data.folder_levels import FolderTree, choose_level, level_pattern
+from inkfold.data.folder_levels import FolderTree, choose_level
 from inkfold.data.tables import STRING
 
 
@@ -53,10 +53,10 @@ def test_equally_good_levels_are_asked_about(levels):
     assert "`data.class_level=2`" in problem.message
 
 
-def test_a_named_level_is_taken_and_the_other_is_proposed_as_the_group():
+def test_a_named_level_is_taken_and_the_other_may_be_groups():
     choice = choose(("anna", "ben"), WORDS, fixed=2)
     assert (choice.level, choice.groups.names) == (2, ("anna", "ben"))
-    assert choice.problem.severity == "warning"
+    assert choice.problem is None
 
 
 def test_numbered_class_folders_with_the_name_inside_are_one_reading():
@@ -87,8 +87,3 @@ def test_a_stray_drawing_hides_no_level_and_class_folders_with_drawings_stay_cla
     assert choose_level(FolderTree.of_paths(np.array(["user.1/stray.png", *users], dtype=STRING)), "data").level == 2
     partly = ["cat/1.png", "fish/1.png", *[f"dog/{kind}/{k}.png" for kind in ("pug", "poodle") for k in range(9)]]
     assert choose_level(FolderTree.of_paths(np.array(partly, dtype=STRING)), "data").level == 1
-
-
-def test_the_pattern_of_two_levels_starts_below_the_root():
-    assert level_pattern(1, 3, 1) == "data.label_pattern=^[^/]+/(?P<group>[^/]+)/[^/]+/(?P<label>[^/]+)/"
-    assert level_pattern(0, 1, 2) == "data.label_pattern=^(?P<label>[^/]+)/(?P<group>[^/]+)/"

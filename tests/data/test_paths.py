@@ -4,7 +4,7 @@ import unicodedata
 import numpy as np
 import pytest
 
-from inkfold.data.paths import FileFinder, choose_base, find_files, list_images, names_suggest_groups
+from inkfold.data.paths import FileFinder, choose_base, find_files, list_images
 from inkfold.data.tables import STRING
 
 
@@ -168,19 +168,6 @@ def test_faults_are_told_by_row_and_many_alike_in_one(tmp_path):
     ]
     none = find_files(texts(*["x.png"] * 50), finder, tmp_path, "t.csv row {}".format, "error")[1]
     assert [(p.kind, p.where) for p in none] == [("missing_file", "t.csv")]
-
-
-def test_file_names_with_photo_and_counter_suggest_groups():
-    paths = texts(*[f"c{c}/n0_{photo}-{k}.png" for c in range(3) for photo in range(4) for k in (1, 2)])
-    targets = np.repeat(np.arange(3), 8)
-    assert names_suggest_groups(paths, targets)
-    assert names_suggest_groups(paths[::-1], targets[::-1])
-
-
-@pytest.mark.parametrize("pattern", ["c/sketch_{}.png", "c/{}.png", "c/n01_{}.JPEG"])
-def test_plainly_numbered_file_names_suggest_no_groups(pattern):
-    paths = texts(*[pattern.format(k) for k in range(20)])
-    assert not names_suggest_groups(paths, np.repeat([0, 1], 10))
 
 
 def test_an_svg_beside_a_picture_of_its_name_is_its_source_and_left_out(tmp_path):

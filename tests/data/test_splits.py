@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inkfold.data.splits import assign_folds, count_split_groups, join_groups
+from inkfold.data.splits import Folds, assign_folds, count_split_groups
 from inkfold.storage.hashing import DIGEST_DTYPE, digest
 
 
@@ -51,20 +51,35 @@ def test_row_order_changes_no_drawings_fold(targets, data):
 
 
 @given(TARGETS, st.data())
-def test_groups_and_equal_files_stay_together(targets, data):
+def test_groups_stay_together_and_without_groups_equal_files_do(targets, data):
     n = len(targets)
     names = data.draw(st.lists(st.integers(0, n), min_size=n, max_size=n))
     groups = data.draw(st.lists(st.integers(0, n).map(str), min_size=n, max_size=n))
-    folds = assign(targets, names, groups=groups)
-    for values in (names, groups):
+    for folds, values in ((assign(targets, names, groups=groups), groups), (assign(targets, names), names)):
         for value in set(values):
             assert len({fold for fold, own in zip(folds, values, strict=True) if own == value}) == 1
 
 
-def test_a_chain_of_groups_and_equal_files_is_one_unit():
-    names = ["a", "b", "b", "c", "c", "d", *range(20)]
-    groups = ["1", "1", "2", "2", "3", "3", *map(str, range(100, 120))]
-    assert len(set(assign([0, 1] * 13, names, groups=groups)[:6])) == 1
+def test_files_that_groups_share_join_no_groups():
+    names = [f"{who}-{i}" if i else f"shared {(who + 1) // 2}" for who in range(10) for i in range(4)]
+    folds = assign([0, 1] * 20, names, groups=[who for who in range(10) for _ in range(4)])
+    assert np.bincount(folds).tolist() == [8] * 5
+
+
+def test_groups_of_the_same_files_may_be_told_apart_by_nothing_but_their_size_and_content():
+    names = ["same", "same", "a", "same", "same", "b"]
+    folds = assign([0] * 6, names, k=2, groups=["x", "x", "x", "y", "y", "y"])
+    again = assign([0] * 6, names[::-1], k=2, groups=["y", "y", "y", "x", "x", "x"])
+    assert np.array_equal(folds, again[::-1])
+
+
+def test_what_is_neither_trained_on_nor_held_out_is_purged():
+    trained_on = np.array([[True, False, False, True], [False, True, False, True]])
+    held_out = np.array([[False, True, True, False], [True, False, False, False]])
+    folds = Folds(trained_on, held_out)
+    assert folds.purged.tolist() == [0, 1]
+    assert folds.select(np.array([True, True, False, False])).purged.tolist() == [0, 0]
+    assert Folds.of(trained_on).purged.tolist() == [0, 0]
 
 
 def test_equal_groups_of_one_class_are_dealt_evenly():
@@ -99,17 +114,6 @@ def test_folds_are_a_function_of_content_and_not_of_position(k):
     targets = np.array([0, 1, 1, 0, 1, 0, 0, 1, 1, 0])
     alone = assign(targets, k=k)
     assert np.array_equal(assign(targets[::-1], np.arange(10)[::-1], k=k), alone[::-1])
-
-
-def test_joined_groups_hold_together_what_either_holds_together():
-    named = np.array(["a", "a", "b", "c", "d"])
-    copies = np.array([0, 1, 1, 3, 3])
-    joined = join_groups(named, copies)
-    assert len(set(joined[:3])) == 1
-    assert joined[3] == joined[4] != joined[0]
-    assert join_groups(None, copies) is copies
-    assert join_groups(named, None) is named
-    assert join_groups(None, None) is None
 
 
 @settings(max_examples=40, deadline=None)

@@ -75,3 +75,14 @@ def test_a_file_that_is_no_form_is_refused_by_name(tmp_path, text):
     (tmp_path / "form.json").write_text(text)
     with pytest.raises(PredictionError, match=r"form\.json"):
         read_form(tmp_path / "form.json")
+
+
+def test_one_class_is_the_answer_that_is_given_and_lists_stay_in_order_of_probability(tmp_path):
+    rows, preds = np.array([1, 0]), np.array([0, 2])
+    form(FormColumn("word", ranks=(0,)), FormColumn("dog", class_name="dog")).write(
+        tmp_path / "s.csv", rows, PROBS, NAMES, preds
+    )
+    assert (tmp_path / "s.csv").read_bytes() == b'id,word,dog\nn0,"ice, cream",0.4\nn1,cat,0.7\n'
+    own = form(FormColumn("words", ranks=(0, 1)), texts=("cat", "dog", "ice_cream"))
+    own.write(tmp_path / "s.csv", rows, PROBS, NAMES, preds)
+    assert (tmp_path / "s.csv").read_bytes() == b"id,words\nn0,cat dog\nn1,dog cat\n"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score, log_loss
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
 
 from inkfold.config.sections import VoteSettings
 from inkfold.ensemble.methods import METHODS
@@ -22,7 +22,8 @@ from inkfold.ensemble.selection import (
 from inkfold.ensemble.submission import SubmissionFormat
 from inkfold.errors import PredictionError
 from inkfold.evaluation.intervals import wilson_interval
-from inkfold.evaluation.predictions import Predictions
+from inkfold.evaluation.predictions import Predictions, softmax
+from inkfold.evaluation.scores import Metric
 from toy_votes import NAMES, some_members, some_probs, without_out_of_fold
 
 SUMMARY = DataSummary(60, {"train": 0, "test": 0}, "kfold")
@@ -371,3 +372,28 @@ def test_no_test_drawings_at_all_are_written_too(tmp_path):
     assert "submission.csv" in files
     assert "test" not in read(tmp_path / "metrics.json")
     assert aligned.class_names == NAMES
+
+
+def test_an_ensemble_is_chosen_and_answered_by_its_metric(tmp_path):
+    """Two classes of very different size, which members lean towards the larger of."""
+    targets = np.where(np.arange(120) % 10 == 0, 1, 0)
+    leaning = np.array([1.5, 0.0, -2.0])
+    members = np.stack([softmax(np.log(some_probs(targets, 3, seed, 2.0)) + leaning) for seed in range(3)])
+    aligned = some_members(n=120, out_of_fold=members, targets=targets, test_targets=np.zeros(24, np.int64))
+    recipe, metric = VoteSettings(), Metric("balanced_accuracy")
+    selection = select_vote(aligned, recipe, metric=metric)
+    write_selection(tmp_path, aligned, selection, recipe, SubmissionFormat(np.arange(3)), SUMMARY)
+    metrics, vote = read(tmp_path / "metrics.json"), read(tmp_path / "vote.json")
+    predictions = Predictions.load(tmp_path / "predictions/out_of_fold.parquet")
+    assert metrics["decision"]["used"]
+    figures = metrics["out_of_fold"]
+    assert figures["metric"]["value"] == pytest.approx(balanced_accuracy_score(targets, predictions.preds), abs=1e-6)
+    assert figures["accuracy"] == pytest.approx(accuracy_score(targets, predictions.preds), abs=1e-6)
+    assert all("metric" in part for part in (metrics["test"], metrics["choice"], *metrics["folds"], *vote["candidates"]))
+    assert {pair["first"] for pair in vote["metric_pairs"]} == {vote["taken"]}
+    assert len(vote["metric_pairs"]) == len(vote["candidates"]) - 1
+    rule = selection.decision.decision
+    test = Predictions.load(tmp_path / "predictions/test.parquet")
+    assert test.preds.tolist() == rule.preds(test.probs).tolist()
+    rows = [*csv.reader((tmp_path / "submission.csv").read_text().splitlines())]
+    assert [int(row[-1]) for row in rows[1:]] == test.preds.tolist()

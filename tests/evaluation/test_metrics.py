@@ -5,13 +5,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom, binomtest, bootstrap
+from scipy.stats import binom, bootstrap
 from sklearn.metrics import log_loss, precision_score, recall_score, top_k_accuracy_score
 
 from inkfold.errors import PredictionError
-from inkfold.evaluation.intervals import wilson_interval
+from inkfold.evaluation.intervals import proportion_interval, wilson_interval
 from inkfold.evaluation.metrics import bootstrap_interval, expected_calibration_error, measure, reliability_table
-from inkfold.evaluation.paired import mcnemar, paired_difference
 
 
 def random_case(n=300, classes=8, seed=0):
@@ -19,31 +18,6 @@ def random_case(n=300, classes=8, seed=0):
     probs = generator.dirichlet(np.full(classes, 0.5), n).astype(np.float32)
     targets = np.where(generator.random(n) < 0.5, probs.argmax(1), generator.integers(0, classes, n))
     return probs, targets
-
-
-@pytest.mark.parametrize(
-    ("successes", "n", "low", "high"),
-    [
-        # by hand: 0 of n gives (0, z^2 / (n + z^2)), n of n its mirror image
-        (0, 10, 0.0, 1.959964**2 / (10 + 1.959964**2)),
-        (10, 10, 1 - 1.959964**2 / (10 + 1.959964**2), 1.0),
-        # Newcombe, "Two-sided confidence intervals for the single proportion", Stat. Med. 17 (1998), table I, method 3
-        (81, 263, 0.2553, 0.3662),
-        (15, 148, 0.0624, 0.1605),
-        (0, 20, 0.0, 0.1611),
-        (1, 29, 0.0061, 0.1718),
-    ],
-)
-def test_wilson_intervals_are_the_published_ones(successes, n, low, high):
-    assert wilson_interval(successes, n) == pytest.approx((low, high), abs=5e-5)
-
-
-@given(st.integers(1, 1000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilson_intervals_hold_their_share_and_stay_within_zero_and_one(case):
-    successes, n = case
-    low, high = wilson_interval(successes, n)
-    assert 0 <= low <= successes / n + 1e-12
-    assert successes / n - 1e-12 <= high <= 1
 
 
 def test_calibration_error_by_hand():
@@ -139,147 +113,6 @@ def test_row_order_changes_no_figure(seed):
     assert all(shuffled[name] == pytest.approx(straight[name], abs=2e-6) for name in straight)
 
 
-def answers(both, only_first, only_second, neither):
-    """Which of two classifiers is right, over questions in mixed order."""
-    first = np.repeat([True, True, False, False], [both, only_first, only_second, neither])
-    second = np.repeat([True, False, True, False], [both, only_first, only_second, neither])
-    order = np.random.default_rng(0).permutation(len(first))
-    return first[order], second[order]
-
-
-def test_mcnemars_probability_by_hand():
-    # one of four on the one side: 2 (1 + 4) / 16
-    assert mcnemar(*answers(7, 1, 3, 2)) == pytest.approx(2 * (1 + 4) / 2**4)
-    assert mcnemar(*answers(0, 0, 6, 0)) == pytest.approx(2 / 2**6)
-
-
-@given(*[st.integers(0, 60)] * 4)
-def test_mcnemars_probability_is_the_exact_binomial_test_of_the_questions_on_which_one_is_right(
-    both, only_first, only_second, neither
-):
-    first, second = answers(both, only_first, only_second, neither)
-    expected = binomtest(only_first, only_first + only_second).pvalue if only_first + only_second else 1.0
-    assert mcnemar(first, second) == pytest.approx(expected, rel=1e-9)
-    assert mcnemar(second, first) == mcnemar(first, second) <= 1
-
-
-@pytest.mark.parametrize("discordant", [(25_000, 25_600), (30_000, 30_000), (0, 2_000)])
-def test_mcnemars_probability_holds_for_as_many_questions_as_imagenet_sketch_has(discordant):
-    expected = binomtest(discordant[0], sum(discordant)).pvalue
-    assert mcnemar(*answers(10, *discordant, 10)) == pytest.approx(expected, rel=1e-9, abs=1e-300)
-
-
-def test_classifiers_that_are_right_on_the_same_questions_do_not_differ():
-    right = np.array([True, False, True])
-    assert mcnemar(right, right) == mcnemar(right[:0], right[:0]) == 1.0
-    assert mcnemar(*answers(5, 4, 4, 0)) == 1.0
-
-
-def test_a_paired_difference_by_hand():
-    # of 100: 12 only the first has right, 30 only the second. The variance of a difference of -1, 0 or 1 is 42 / 100 - 0.18^2
-    found = paired_difference(*answers(40, 12, 30, 18))
-    half = 1.959964 * math.sqrt((0.42 - 0.18**2) / 100)
-    # Clopper and Pearson's interval of 30 of 42 is 0.554161 to 0.842809, by scipy's binomtest
-    low = (2 * 0.554161 - 1) * 0.42
-    assert found["difference"] == 0.18
-    assert low < 0.18 - half
-    assert found["difference_ci95"] == pytest.approx([low, 0.18 + half], abs=2e-6)
-    assert found["p_value"] == pytest.approx(binomtest(12, 42).pvalue)
-    assert found["distinguishable"] is True
-    json.dumps(found, allow_nan=False)
-
-
-@pytest.mark.parametrize(("only_second", "distinguishable"), [(5, False), (6, True)])
-def test_a_difference_is_distinguishable_below_a_twentieth(only_second, distinguishable):
-    # by hand: 2 / 2^5 is 0.0625, and 2 / 2^6 0.03125
-    found = paired_difference(*answers(10, 0, only_second, 3))
-    assert found["p_value"] == pytest.approx(2 / 2**only_second)
-    assert found["distinguishable"] is distinguishable
-
-
-@given(*[st.integers(0, 60)] * 4)
-def test_a_paired_difference_is_that_of_the_means_and_changes_its_sign_with_the_order(both, only_first, only_second, neither):
-    first, second = answers(both, only_first, only_second, neither + 1)
-    found, swapped = paired_difference(first, second), paired_difference(second, first)
-    changes, differ = second.astype(float) - first, only_first + only_second
-    low, high = found["difference_ci95"]
-    assert found["difference"] == pytest.approx(changes.mean(), abs=1e-6)
-    normal = changes.mean() + np.array([-1, 1]) * 1.959964 * changes.std() / len(first) ** 0.5
-    share = binomtest(only_second, differ).proportion_ci(0.95) if differ else None
-    exact = [(2 * bound - 1) * differ / len(first) for bound in share] if share else [0, 0]
-    assert low == pytest.approx(max(min(exact[0], normal[0]), -1), abs=2e-6)
-    assert high == pytest.approx(min(max(exact[1], normal[1]), 1), abs=2e-6)
-    assert swapped["difference"] == -found["difference"]
-    assert swapped["difference_ci95"] == pytest.approx([-high, -low])
-    assert swapped["p_value"] == found["p_value"]
-    assert swapped["distinguishable"] is found["distinguishable"]
-
-
-def test_who_is_right_on_the_same_questions_has_no_difference():
-    right = np.array([True, False, True])
-    assert paired_difference(right, right) == {
-        "difference": 0,
-        "difference_ci95": [0, 0],
-        "p_value": 1,
-        "distinguishable": False,
-    }
-
-
-@pytest.mark.parametrize("both", [0, 7, 4000])
-@settings(deadline=None)
-@given(st.integers(0, 60), st.integers(0, 60))
-def test_an_interval_is_without_zero_just_where_there_is_a_difference(both, only_first, only_second):
-    if not both + only_first + only_second:
-        return
-    found = paired_difference(*answers(both, only_first, only_second, 0))
-    low, high = found["difference_ci95"]
-    assert -1 <= low <= found["difference"] <= high <= 1
-    assert (low > 0 or high < 0) == found["distinguishable"]
-
-
-@pytest.mark.parametrize("differ", [6, 9, 100, 1001, 20_000])
-def test_the_interval_and_the_exact_test_agree_at_the_very_edge(differ):
-    # the most that one side may have where the other is told to be better, by scipy, and one more
-    edge = int(binom.ppf(0.025, differ, 0.5)) - 1
-    told = []
-    for fewer in (edge, edge + 1):
-        found = paired_difference(*answers(50, fewer, differ - fewer, 3))
-        assert found["distinguishable"] == (binomtest(fewer, differ).pvalue < 0.05)
-        assert found["distinguishable"] == (found["difference_ci95"][0] > 0)
-        told.append(found["distinguishable"])
-    assert told == [True, False]
-
-
-def test_a_difference_that_is_told_is_never_rounded_to_none():
-    first = np.zeros(20_000_000, bool)
-    second = first.copy()
-    second[:6] = True  # a share of 3e-7
-    found = paired_difference(first, second)
-    assert found["distinguishable"] is True
-    assert 0 < found["difference_ci95"][0] < found["difference"] < found["difference_ci95"][1]
-
-
-@pytest.mark.parametrize("favour", [0.5, 0.7, 0.9, 1.0])
-@pytest.mark.parametrize("differing", [0.02, 0.2])
-def test_nineteen_in_twenty_intervals_of_a_difference_hold_the_truth(differing, favour):
-    generator = np.random.default_rng(0)
-    held = []
-    for _ in range(1000):
-        differ = generator.binomial(2000, differing)
-        second = generator.binomial(differ, favour)
-        low, high = paired_difference(*answers(2000 - differ, differ - second, second, 0))["difference_ci95"]
-        held.append(low <= differing * (2 * favour - 1) <= high)
-    assert 0.93 <= np.mean(held) <= 0.99
-
-
-def test_no_questions_have_no_difference_and_no_interval():
-    nothing = np.zeros(0, bool)
-    with pytest.raises(PredictionError, match=r"^paired difference: got no drawings, expected one at least\. Give"):
-        paired_difference(nothing, nothing)
-    with pytest.raises(PredictionError, match=r"^interval: got no drawings, expected one at least\. Give"):
-        bootstrap_interval(np.zeros(0))
-
-
 @pytest.mark.parametrize("n", [30, 400])
 @pytest.mark.parametrize("shape", ["exponential", "normal", "uniform"])
 def test_bootstrap_intervals_are_scipys(shape, n):
@@ -331,3 +164,38 @@ def test_nineteen_in_twenty_bootstrap_intervals_hold_the_truth():
     samples = (generator.random((400, 500)) < 0.7).astype(np.float64)
     bounds = np.array([bootstrap_interval(sample, seed=i) for i, sample in enumerate(samples)])
     assert np.mean((bounds[:, 0] <= 0.7) & (bounds[:, 1] >= 0.7)) == pytest.approx(0.95, abs=0.03)
+
+
+def test_no_questions_have_no_interval():
+    with pytest.raises(PredictionError, match=r"^interval: got no drawings, expected one at least\. Give"):
+        bootstrap_interval(np.zeros(0))
+
+
+def test_figures_of_grouped_drawings_say_how_their_intervals_were_made():
+    probs, targets = random_case(240)
+    groups = np.repeat(np.arange(60), 4)
+    found = measure(probs, targets, groups=groups)
+    right = probs.argmax(1) == targets
+    assert found["accuracy_ci95"] == proportion_interval(right, groups).ci95
+    about = found["interval"]
+    assert (about["method"], about["groups"]) == ("cluster bootstrap", 60)
+    assert about["wilson_ci95"] == pytest.approx(wilson_interval(int(right.sum()), 240), abs=1e-6)
+    alone = measure(probs, targets, groups=np.arange(240))
+    assert alone == measure(probs, targets)
+    assert (alone["interval"]["method"], alone["interval"]["groups"]) == ("wilson", None)
+
+
+def test_bins_of_confidence_have_the_intervals_of_their_own_groups():
+    probs = np.array([[0.95, 0.05]] * 40)
+    targets, groups = np.repeat([0, 0, 0, 1], 10), np.repeat(np.arange(4), 10)
+    [row] = [row for row in reliability_table(probs, targets, groups=groups) if row.count]
+    assert row.ci95 == pytest.approx(proportion_interval(targets == 0, groups).bounds)
+    [alone] = [row for row in reliability_table(probs, targets) if row.count]
+    assert (alone.ci95, alone.independent) == (wilson_interval(30, 40), 40)
+
+
+def test_the_interval_of_a_mean_loss_resamples_groups():
+    values = np.repeat(np.random.default_rng(0).exponential(size=80), 9)
+    low, high = bootstrap_interval(values, groups=np.repeat(np.arange(80), 9))
+    narrow = bootstrap_interval(values)
+    assert (high - low) / (narrow[1] - narrow[0]) == pytest.approx(3, rel=0.15)  # as if there were a ninth of the values

@@ -167,3 +167,35 @@ def test_a_submission_needs_an_id_for_each_drawing(tmp_path):
 def test_softmax_by_hand_and_of_huge_scores():
     np.testing.assert_allclose(softmax(np.log([[1.0, 3.0], [2.0, 2.0]])), [[0.25, 0.75], [0.5, 0.5]])
     np.testing.assert_allclose(softmax(np.array([[1e4, 0.0], [-1e4, -1e4]])), [[1, 0], [0.5, 0.5]])
+
+
+def test_answers_by_a_rule_come_back_and_the_most_probable_are_no_rule(tmp_path):
+    some(decided=np.array([2, 1])).save(tmp_path / "p.parquet")
+    loaded = Predictions.load(tmp_path / "p.parquet")
+    assert loaded.preds.tolist() == [2, 1]
+    assert loaded.most_probable.preds.tolist() == [0, 1]
+    some(decided=np.array([0, 1])).save(tmp_path / "q.parquet")
+    assert Predictions.load(tmp_path / "q.parquet").decided is None
+
+
+def test_answers_that_are_no_class_are_refused(tmp_path):
+    some(decided=np.array([2, 3])).save(tmp_path / "p.parquet")
+    with pytest.raises(PredictionError, match="column pred has classes that are not there"):
+        Predictions.load(tmp_path / "p.parquet")
+
+
+def test_drawings_are_selected_with_all_that_is_known_of_them():
+    whole = some(
+        targets=np.array([0, 2]),
+        folds=np.array([1, 0]),
+        fold_probs=np.arange(12, dtype=np.float32).reshape(2, 2, 3),
+        seen=np.array([False, True]),
+        groups=np.array([4, 5]),
+        digests=np.array([b"a", b"b"]),
+        decided=np.array([2, 1]),
+    )
+    one = whole.select(np.array([False, True]))
+    assert (one.image_paths.tolist(), one.targets.tolist(), one.folds.tolist()) == (["b,c.JPEG"], [2], [0])
+    assert (one.seen.tolist(), one.groups.tolist(), one.digests.tolist(), one.preds.tolist()) == ([True], [5], [b"b"], [1])
+    assert one.fold_probs.tolist() == [[[3, 4, 5]], [[9, 10, 11]]]
+    assert whole.select(np.array([1, 0])).image_paths.tolist() == ["b,c.JPEG", "가/나.png"]

@@ -64,3 +64,19 @@ def test_what_is_missing_is_named():
 def test_reading_needs_neither_torch_nor_onnx():
     code = "import sys, inkfold.export.metadata; print(sorted({'torch', 'onnx', 'onnxruntime'} & set(sys.modules)))"
     assert python(code) == "[]"
+
+
+def test_a_rule_is_in_the_description_and_decides(tmp_path):
+    rule = {"kind": "weighted", "numbers": [1.0, 4.0], "scale": 1.0, "offset": 0.0}
+    about = read_about(model(**{KEY: replace(ABOUT, decision=rule).as_json()}))
+    assert about.decision == rule
+    probs = np.array([[0.7, 0.3], [0.9, 0.1]], np.float32)
+    assert about.decide(probs).tolist() == [1, 0]
+    assert ABOUT.decide(probs).tolist() == [0, 0]
+    assert "decision" not in json.loads(ABOUT.as_json()), "files without a rule are as they were"
+
+
+def test_a_rule_for_other_classes_is_refused():
+    text = json.dumps({**json.loads(ABOUT.as_json()), "decision": {"kind": "weighted", "numbers": [1.0]}})
+    with pytest.raises(ExportError, match=r"its description can't be read: .*decision is not a rule for 2 classes"):
+        read_about(model(**{KEY: text}))

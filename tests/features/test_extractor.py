@@ -14,6 +14,7 @@ from PIL import Image
 from forks import Process
 from inkfold.augment.views import IDENTITY, View, parse_view, render
 from inkfold.config.operations import parse_operations
+from inkfold.data.splits import Folds
 from inkfold.errors import CacheError, DataError
 from inkfold.features.bank import FeatureBank
 from inkfold.features.executors import InlineExecutor
@@ -268,7 +269,7 @@ def test_heads_are_fitted_alike_on_features_that_stay_on_disk(tmp_path, extracto
     def heads():
         features = extracted(extractor, source, SEVERAL)
         schooling = AugmentedFeatures(lambda epoch: features.read(SEVERAL[epoch]), [1.0] * 4)
-        lessons = TrainingSet(features.read(), targets, np.arange(6) // 3 != np.arange(2)[:, None], 3, 0, schooling)
+        lessons = TrainingSet(features.read(), targets, Folds.of(np.arange(6) // 3 != np.arange(2)[:, None]), 3, 0, schooling)
         return [fitted.heads for fitted in fit_trials(lessons, [Trial(spec, settings_of(4, batch_size=2)) for spec in kinds])]
 
     expected = heads()

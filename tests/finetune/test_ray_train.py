@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from inkfold.data.splits import Folds
 from inkfold.errors import CacheError, RecipeError
 from inkfold.finetune.ray_train import _progress_writer, share_out, train_folds_on_ray
 from inkfold.finetune.train_folds import FinetunedFolds, FinetuneJob
@@ -90,7 +91,7 @@ class Ray:
 
 @pytest.fixture
 def job(tmp_path):
-    return FinetuneJob(None, np.ones((1, 2), bool), tmp_path, (1.0,), "cpu")
+    return FinetuneJob(None, Folds.of(np.ones((1, 2), bool)), tmp_path, (1.0,), "cpu")
 
 
 def test_processes_that_were_lost_are_started_again(job):

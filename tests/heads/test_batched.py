@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from inkfold.data.splits import Folds
 from inkfold.heads.batched import BatchedHeads, HeadJob
 from inkfold.heads.head import head_probs, init_heads
 from inkfold.heads.losses import Mixture
@@ -40,7 +41,8 @@ def every_job(settings, starts=1, dropouts=(0.0, 0.0, 0.3)):
 
 
 def build(spec, jobs):
-    return BatchedHeads(spec, jobs, TrainingSet(*toy(), CLASSES, SEED), CPU)
+    features, targets, folds = toy()
+    return BatchedHeads(spec, jobs, TrainingSet(features, targets, Folds.of(folds), CLASSES, SEED), CPU)
 
 
 def minibatch(step):

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inkfold.heads.epoch_selection import select_epochs
+from inkfold.evaluation.scores import Metric
+from inkfold.heads.epoch_selection import select_epochs, select_epochs_by
 
 
 def answers(*epochs):
@@ -108,3 +109,35 @@ def test_where_every_epoch_guesses_the_nested_accuracy_is_chance_and_the_other_i
         assert np.mean([run.nested_accuracy for run in runs]) == pytest.approx(chance, abs=4 * deviation)
         assert np.mean([run.optimism for run in runs]) > 10 * deviation
         assert np.mean([run.optimism > 0 for run in runs]) > 0.9
+
+
+def answered(targets, *epochs):
+    """One head's answers, an epoch a list: who was right, and the metric's statistics after each epoch."""
+    targets, metric = np.array(targets), Metric("balanced_accuracy")
+    probs = [np.eye(3)[preds] for preds in epochs]
+    return np.array([np.array(preds) == targets for preds in epochs]), [metric.statistics(one, targets) for one in probs]
+
+
+def test_a_metric_chooses_another_epoch_than_accuracy_by_hand():
+    # six of class 0, one of class 1, one of class 2: the first epoch knows the large class alone, the second is right on
+    # four of six and on both small ones
+    targets = [0, 0, 0, 0, 0, 1, 0, 2]
+    right, statistics = answered(targets, [0] * 8, [0, 0, 0, 0, 1, 1, 1, 2])
+    assert select_epochs([right]).epochs == (0,), "six of eight are right in both"
+    selection = select_epochs_by(Metric("balanced_accuracy"), [right], [statistics])
+    assert selection.epochs == (1,)
+    assert selection.accuracy == 6 / 8
+    assert selection.score == pytest.approx((4 / 6 + 1 + 1) / 3)
+    # even rows are all of class 0 and choose the first epoch for the odd ones, of which both small classes are then wrong;
+    # odd rows choose the second epoch, in which two of the four even rows are right
+    assert selection.nested_accuracy == (2 + 2) / 8
+    assert selection.nested_score == pytest.approx((4 / 6 + 0 + 0) / 3)
+
+
+def test_a_lower_loss_is_the_better_epoch():
+    metric, targets = Metric("log_loss"), np.array([0, 1, 0, 1])
+    probs = [np.full((4, 2), 0.5), 0.5 + 0.4 * (np.eye(2)[targets] - 0.5), 0.5 + 0.2 * (np.eye(2)[targets] - 0.5)]
+    right = np.ones((3, 4), bool)
+    selection = select_epochs_by(metric, [right], [[metric.statistics(one, targets) for one in probs]])
+    assert selection.epochs == (1,)
+    assert selection.score == pytest.approx(-math.log(0.7))

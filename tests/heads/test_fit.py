@@ -11,6 +11,7 @@ import torch
 from sklearn.metrics import accuracy_score, log_loss
 from sklearn.utils.class_weight import compute_class_weight
 
+from inkfold.data.splits import Folds
 from inkfold.heads import fit as training
 from inkfold.heads.closed_form import compute_heads
 from inkfold.heads.fit import Trial, TrialFitting, fit_trials, state_bytes
@@ -102,7 +103,8 @@ def toy():
 def training_set(**changes):
     features, targets, folds = toy()
     given = {"features": features, "targets": targets, "folds": folds, "num_classes": CLASSES, "seed": SEED}
-    return TrainingSet(**{**given, **changes})
+    settings = {**given, **changes}
+    return TrainingSet(**{**settings, "folds": Folds.of(settings["folds"])})
 
 
 def fit(settings=PLAIN, spec=LINEAR, starts=1, **changes):
@@ -549,7 +551,9 @@ def test_the_curves_figures_by_hand():
     # Two drawings, a head for each; features of 0 leave the biases, and a rate of next to nothing leaves those as drawn.
     targets, folds = np.array([0, 1]), np.array([[True, False], [False, True]])
     settings = settings_of(epochs=2, batch_size=2, lr=1e-12)
-    [fitted] = fit_trials(TrainingSet(np.zeros((2, 3), np.float32), targets, folds, 2, SEED), [Trial(LINEAR, settings)])
+    [fitted] = fit_trials(
+        TrainingSet(np.zeros((2, 3), np.float32), targets, Folds.of(folds), 2, SEED), [Trial(LINEAR, settings)]
+    )
     bias = fitted.heads["layers.0.bias"][:, 0].astype(float)
     own = [math.log(1 + math.exp(bias[head, 1 - target] - bias[head, target])) for head, target in ((0, 0), (1, 1))]
     others = [math.log(1 + math.exp(bias[head, 1 - target] - bias[head, target])) for head, target in ((0, 1), (1, 0))]
@@ -769,7 +773,7 @@ def test_on_labels_that_are_noise_the_best_epochs_accuracy_is_optimistic_and_the
         noise = TrainingSet(
             generator.normal(0, 1, (90, D)).astype(np.float16),
             generator.integers(0, CLASSES, 90),
-            np.stack([fold != one for one in range(FOLDS)]),
+            Folds.of(np.stack([fold != one for one in range(FOLDS)])),
             CLASSES,
             seed,
         )
@@ -829,3 +833,22 @@ def test_a_gpu_gives_the_processors_heads(together):
 def test_a_device_without_doubles_leaves_heads_to_the_processor():
     trial = Trial(LINEAR, replace(PLAIN, epochs=1))
     assert same(*(fit_trials(training_set(), [trial], device=device)[0].heads for device in (torch.device("mps"), None)))
+
+
+def test_purged_drawings_are_neither_trained_on_nor_measured():
+    features, targets, held_in = toy()
+    trained_on = held_in.copy()
+    trained_on[:, :10] = False
+    held_out = ~held_in
+    purged = ~trained_on & ~held_out
+    assert purged.any()
+    results = []
+    for noise in (0, 1e3):
+        changed = features.copy()
+        rows = purged.all(0) | purged[0]
+        changed[rows] += np.float16(noise)
+        data = TrainingSet(changed, targets, Folds(trained_on[:1], held_out[:1]), CLASSES, SEED)
+        results.append(fit_trials(data, [Trial(LINEAR, PLAIN)])[0])
+    assert results[0].held_out_accuracy == results[1].held_out_accuracy
+    for name, values in results[0].heads.items():
+        np.testing.assert_array_equal(values, results[1].heads[name])

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inkfold.data.splits import Folds
 from inkfold.heads import fit_group
 from inkfold.heads.batched import HeadJob
 from inkfold.heads.fit_group import GroupTrainer, JobRecord, epoch_order, held_out_accuracy
@@ -26,7 +27,7 @@ def training_set(augmented=None, folds=None):
     features = (generator.normal(0, 1, (N, D)) + np.eye(CLASSES, D)[targets]).astype(np.float16)
     fold = generator.permutation(np.arange(N) % FOLDS)
     given_folds = np.stack([fold != i for i in range(FOLDS)]) if folds is None else folds
-    return TrainingSet(features, targets, given_folds, CLASSES, SEED, augmented)
+    return TrainingSet(features, targets, Folds.of(given_folds), CLASSES, SEED, augmented)
 
 
 def jobs_of(*of_trials, folds=FOLDS, starts=1):
@@ -95,7 +96,7 @@ def test_held_out_figures_are_those_of_the_heads_answers():
     for scaling in ["none", "standardise"]:
         spec, own_set = head_spec("mlp", (6,), scaling=scaling), training_set()
         for record in run(GOOD, spec=spec):
-            held_out = ~own_set.folds[record.job.fold]
+            held_out = own_set.folds.held_out[record.job.fold]
             y = own_set.targets[held_out]
             probs = head_probs(record.tensors, spec, own_set.features[held_out], 0)
             assert record.held_out[-1][0] == pytest.approx(-np.log(probs[np.arange(len(y)), y]).sum(), rel=1e-5)
@@ -118,7 +119,7 @@ def test_predictions_are_kept_where_the_best_epoch_is_and_the_first_of_equals_is
     records = run(settings_of(epochs=6, keep="best", **constant))
     shorter = [run(settings_of(epochs=epochs, **constant)) for epochs in range(1, 7)]
     for i, record in enumerate(records):
-        held_out = ~own_set.folds[record.job.fold]
+        held_out = own_set.folds.held_out[record.job.fold]
         answers = [head_probs(one[i].tensors, spec, own_set.features[held_out], 0).argmax(1) for one in shorter]
         right = np.stack(answers) == own_set.targets[held_out]
         assert np.array_equal(np.stack(record.right), right)

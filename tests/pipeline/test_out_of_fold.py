@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from inkfold.augment.views import IDENTITY, parse_view
+from inkfold.data.splits import Folds
 from inkfold.data.types import Dataset, Drawings
 from inkfold.features.extractor import DrawingFiles
 from inkfold.heads.fit import FittedHeads
@@ -18,7 +19,7 @@ HFLIP = parse_view("hflip")
 CLASSES = ("cat", "dog", "owl")
 ROWS = np.array([3, 0, 4, 1])  # by content; row 2 of the table can't be read
 TARGETS = np.array([0, 1, 2, 2, 0])
-FOLDS = np.array([[False, True, True, False], [True, False, False, True]])
+FOLDS = Folds.of(np.array([[False, True, True, False], [True, False, False, True]]))
 RNG = np.random.default_rng(0)
 FEATURES = {view: RNG.normal(size=(4, 2)).astype(np.float16) for view in (IDENTITY, HFLIP)}
 TESTS = {view: RNG.normal(size=(2, 2)).astype(np.float16) for view in (IDENTITY, HFLIP)}
@@ -79,7 +80,7 @@ def test_a_fold_with_several_heads_predicts_by_their_mean():
 
 
 def test_drawings_that_no_fold_held_out_have_no_prediction():
-    holdout = FOLDS[:1]
+    holdout = Folds.of(FOLDS.trained_on[:1])
     predictions = predict_held_out(
         shared_features(Read(FEATURES), None, holdout), prepared(), (IDENTITY,), holdout, fitted((0,))
     )

@@ -175,9 +175,9 @@ def test_each_file_is_decoded_once_for_pixels_signatures_and_statistics(tmp_path
     monkeypatch.setattr(page_module, "decode_image", lambda content, **more: decoded.append(content) or real(content, **more))
     extractor = build_plan(load_recipe(toy_recipe(tmp_path, RECIPE))).extractor
     drawings = read(data)
-    prepared = decode(drawings, extractor, DataSettings(), Cost(), needed=Needed(signatures=True))
+    prepared = decode(drawings, extractor, DataSettings(), Cost(), needed=Needed(copies=True))
     assert len(decoded) == len(set(decoded)) == 24
-    group_duplicates(prepared, extractor.signatures(), Cost())
+    group_duplicates(prepared, extractor.copy_stores(), Cost())
     records = extractor.statistics().read(prepared.digests)
     assert records["height"].tolist() == [48] * 18
     assert len(decoded) == 24

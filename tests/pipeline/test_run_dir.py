@@ -8,8 +8,10 @@ import pytest
 import yaml
 
 from forks import Process
+from inkfold.config.load import dump_raw, dump_recipe, load_recipe
 from inkfold.errors import PredictionError, WeightsError
 from inkfold.pipeline.run import Run
+from inkfold.pipeline.run_dir import check_recipe
 from inkfold.pipeline.run_files import open_run_files
 from inkfold.pipeline.train import train
 from inkfold.storage.files import TEMP_MARK
@@ -266,3 +268,14 @@ def test_a_run_whose_recipe_has_old_keys_is_loaded_predicts_is_reported_and_reco
     (out / "manifest.json").unlink()  # a run that was killed is continued
     assert train(recipe, data=data, out=out).heads.keys() == run.heads.keys()
     assert (out / "recipe.yaml").read_bytes() == before
+
+
+def test_a_recipe_from_before_a_key_was_there_is_the_same_as_with_its_default(tmp_path):
+    whole = load_recipe("cpu-small")
+    raw = yaml.safe_load(dump_recipe(whole))
+    del raw["metric"]
+    path = tmp_path / "recipe.yaml"
+    path.write_text(dump_raw(raw))
+    check_recipe(path, whole)
+    with pytest.raises(PredictionError, match=r"recipe\.yaml: metric: is 'accuracy' there, 'macro_f1' now"):
+        check_recipe(path, whole.model_copy(update={"metric": "macro_f1"}))

@@ -7,20 +7,22 @@ import pytest
 import torch
 from PIL import Image
 from scipy.stats import binomtest
-from sklearn.metrics import accuracy_score, recall_score
+from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from inkfold.augment.views import IDENTITY, View
 from inkfold.config.load import load_recipe, validate_recipe
 from inkfold.config.operations import parse_operations
 from inkfold.data.dataset import DataOptions
 from inkfold.errors import DataError, RecipeError
+from inkfold.evaluation.decision import Decision, DecisionChoice
 from inkfold.evaluation.metrics import wilson_interval
 from inkfold.evaluation.predictions import Predictions
+from inkfold.evaluation.scores import metric_figures
 from inkfold.features.executors import open_executor
 from inkfold.finetune.distributed import ProcessGroup
 from inkfold.pipeline.build import build_curriculum, check_options, settle_recipe
 from inkfold.pipeline.finetuning import train_where_started
-from inkfold.pipeline.run import Run
+from inkfold.pipeline.run import Run, write_predictions
 from inkfold.pipeline.train import train
 from inkfold.runtime.progress import silent
 from toy import (
@@ -460,7 +462,7 @@ def test_fewer_groups_than_folds_leave_a_fold_empty(tmp_path, data, recipe):
 
 def test_one_group_alone_is_refused(tmp_path, data, recipe):
     add_groups(data, lambda i: "me")
-    with pytest.raises(DataError, match="all drawings are held out at once"):
+    with pytest.raises(DataError, match="all drawings, or copies of them, are held out at once"):
         train(recipe, "folds.group_column=who", data=data, out=tmp_path / "run")
 
 
@@ -752,6 +754,39 @@ def test_copies_stay_in_one_fold_and_the_optimism_of_splitting_them_apart_is_mea
     assert {"duplicates", "parted_duplicates"} <= set(cost["seconds"])
 
 
+def test_groups_that_names_suggest_are_the_headline_and_what_splitting_them_says_stands_beside(tmp_path):
+    data = tmp_path / "data"
+    for name in CLASSES:
+        for i, path in enumerate(sorted((toy_data(tmp_path / "toy") / "train" / name).iterdir())):
+            (data / name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, data / name / f"photo{i // 2}-{i % 2}.png")
+    run = train(toy_recipe(tmp_path), data=data, out=tmp_path / "run")
+    split = train(toy_recipe(tmp_path), "folds.group_pattern=none", data=data, out=tmp_path / "split")
+    folds = dict(zip(*(out_of_fold(run).image_paths.tolist(), out_of_fold(run).folds.tolist()), strict=True))
+    assert all(folds[f"{name}/photo{i}-0.png"] == folds[f"{name}/photo{i}-1.png"] for name in CLASSES for i in range(3))
+    groups = run.metrics["groups"]
+    assert (groups["proposed"], groups["groups"], groups["drawings"]) == (True, 9, 18)
+    assert groups["grouped"]["accuracy"] == pytest.approx(run.metrics["out_of_fold"]["accuracy"])
+    assert groups["parted"]["accuracy"] == pytest.approx(split.metrics["out_of_fold"]["accuracy"])
+    assert any(groups["key"] in warning for warning in run.manifest["warnings"])
+    assert len(set(out_of_fold(run).groups.tolist())) == 9
+    assert "groups" not in split.metrics
+
+
+def test_copies_that_named_groups_part_are_left_out_of_training_and_counted(tmp_path):
+    data = toy_data(tmp_path / "data")
+    with_copies(data)
+    add_groups(data, lambda i: f"person {i % 6}")
+    run = train(toy_recipe(tmp_path), "folds.group_column=who", data=data, out=tmp_path / "run")
+    predictions, folds = out_of_fold(run), run.metrics["folds"]
+    assert len(predictions.image_paths) == 18
+    assert len(set(zip(predictions.groups.tolist(), predictions.folds.tolist(), strict=True))) == 6  # a fold for each person
+    assert run.metrics["purged"] == sum(fold["purged"] for fold in folds) > 0
+    assert all(fold["n"] + fold["n_train"] + fold["purged"] == 18 for fold in folds)
+    assert "duplicates" not in run.metrics
+    assert any("a copy of a held-out drawing was left out" in warning for warning in run.manifest["warnings"])
+
+
 def test_copies_may_be_left_where_they_fall(tmp_path):
     data = toy_data(tmp_path / "data")
     with_copies(data)
@@ -808,3 +843,52 @@ def test_a_finished_run_whose_submission_is_asked_for_in_another_form_says_so(
     again = train(recipe, data=data, out=tmp_path / "run", progress=silent)
     assert again.manifest == run.manifest
     assert any("its submission has another form than the data ask for now" in message for message in pipeline_log())
+
+
+def test_a_rule_gives_the_runs_answers_wherever_one_class_is_answered(tmp_path, data, recipe, plain_features, monkeypatch):
+    rule = Decision("weighted", (1.0, 1e6, 1.0))
+
+    def always_fish(metric, predictions):
+        figures = metric_figures(metric, predictions.probs, predictions.targets)
+        gain = {"difference": 0.1, "difference_ci95": [0.0, 0.2], "p_value": 0.04, "distinguishable": True}
+        preds = np.ones(len(predictions.probs), np.int64)
+        return DecisionChoice(rule, preds, {"used": True, "rule": "x", "most_probable": figures, "nested": figures, **gain})
+
+    monkeypatch.setattr("inkfold.pipeline.train.choose_decision", always_fish)
+    run = train(recipe, "metric=macro_f1", "data.test_targets=test_labels.csv", data=data, out=tmp_path / "run")
+    assert run.decision == Run.load(run.path).decision == rule
+    out_of_fold, test = run.files.out_of_fold, run.files.test
+    assert out_of_fold.preds.tolist() == [1] * 18
+    assert test.preds.tolist() == [1] * 6
+    for part, predictions in (("out_of_fold", out_of_fold), ("test", test)):
+        figures = run.metrics[part]
+        expected = f1_score(predictions.targets, predictions.preds, average="macro")
+        assert figures["metric"]["value"] == pytest.approx(expected, abs=1e-6)
+        assert figures["accuracy"] == pytest.approx(1 / 3, abs=1e-6)
+    assert {row[-1] for row in read_rows(run.path / "submission.csv")[1:]} == {str(run.class_targets[1])}
+    assert run.predict(data / "test") == ["fish"] * 6
+    write_predictions(tmp_path / "p.csv", ["a"], np.array([[0.9, 0.05, 0.05]], np.float32), run)
+    assert read_rows(tmp_path / "p.csv")[1][:4] == ["a", "fish", str(run.class_targets[1]), "0.050000"]
+
+
+def test_epochs_are_kept_by_the_recipes_metric(tmp_path, data, recipe, plain_features):
+    run = train(recipe, "train_head.keep=best", "metric=log_loss", data=data, out=tmp_path / "run")
+    chosen = run.metrics["selection"]["metric"]
+    assert chosen["value"] == pytest.approx(run.metrics["out_of_fold"]["metric"]["value"], abs=1e-5)
+    assert chosen["optimism"] == pytest.approx(chosen["nested"] - chosen["value"])
+    assert run.decision is None
+    assert run.metrics["metric"] == {"name": "log_loss", "title": "log loss", "greater_is_better": False}
+
+
+def test_a_metric_that_does_not_suit_the_classes_is_refused_before_anything_is_written(tmp_path, data, recipe):
+    with pytest.raises(RecipeError, match="metric: top_3 is 1 whatever is answered, as there are 3 classes"):
+        train(recipe, "metric=top_3", data=data, out=tmp_path / "run")
+    with pytest.raises(RecipeError, match="quadratic_kappa is for classes in an order"):
+        train(recipe, "metric=quadratic_kappa", data=as_folders(data, tmp_path / "folders"), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_accuracy_leaves_no_metric_in_the_figures(plain):
+    assert "metric" not in plain.metrics
+    assert "metric" not in plain.metrics["out_of_fold"]
+    assert plain.decision is None

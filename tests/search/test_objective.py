@@ -48,13 +48,13 @@ def test_the_drawings_of_val_are_set_aside_with_holdout(data):
     _, made = objective(data, "folds.split=holdout", given_val=given_val)
     rows = made._inputs_of(made_recipe := settle_recipe(yaml.safe_load(RECIPE), (), data)).prepared.rows
     assert (made.aside == given_val[rows]).all()
-    assert made._folds.shape == (made_recipe.folds.k, (~given_val).sum())
-    assert ((~made._folds).sum(0) == 1).all(), "the others are cross-validated"
+    assert made._folds.held_out.shape == (made_recipe.folds.k, (~given_val).sum())
+    assert (made._folds.held_out.sum(0) == 1).all(), "the others are cross-validated"
 
 
 def test_without_val_holdout_holds_out_one_part(data):
     _, made = objective(data, "folds.split=holdout")
-    assert made._folds.shape == (1, (~made.aside).sum())
+    assert made._folds.held_out.shape == (1, (~made.aside).sum())
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,7 @@ def test_a_study_leaves_the_best_recipe_the_figures_and_the_plots(tmp_path, data
         "recipe.yaml",
         "study.journal",
         ".study.lock",
+        ".journal.lock",
         "tune.json",
         "history.svg",
         *([RECIPES[summary["recommended"]]] if summary["best"] else []),
@@ -380,6 +381,16 @@ def test_trials_of_a_process_that_dies_are_done_by_the_one_that_waits(tmp_path, 
             time.sleep(1)
         assert sum(waiting.result()["trials"].values()) == 3
     assert [trial.state.is_finished() for trial in trials(out)] == [True] * 3
+
+
+def test_a_journal_whose_last_line_is_incomplete_is_read_without_it(tmp_path, data, recipe):
+    out, journal = tmp_path / "study", tmp_path / "study/study.journal"
+    tune(recipe, "tune.trials=2", data=data, out=out)
+    whole = (decisions(out), (out / "tune.json").read_bytes())
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:-1]) + lines[-1][:20])
+    tune(recipe, "tune.trials=2", data=data, out=out)
+    assert (decisions(out), (out / "tune.json").read_bytes()) == whole
 
 
 def test_a_study_of_an_earlier_version_goes_on(tmp_path, data, recipe):

@@ -315,3 +315,17 @@ def test_uvicorn_serves_it(build):
 def test_importing_the_package_loads_nothing_heavy():
     code = "import sys, inkfold.serve\nprint(sorted({'numpy', 'h11', 'onnxruntime', 'pydantic'} & set(sys.modules)))"
     assert python(code) == "[]"
+
+
+def test_the_class_that_the_models_rule_decides_on_comes_first(tmp_path, site):
+    rule = {"kind": "weighted", "numbers": [1.0, 1e9, 1.0, 1.0], "scale": 1.0, "offset": 0.0}
+    deciding = inkfold.serve.asgi(write_model(tmp_path / "rule.onnx", decision=rule), site=site)
+
+    async def scenario(application):
+        return await ask(application, "POST", "/predict", LEFT, headers={"content-type": "image/png"}, query=b"top=3")
+
+    answer = json.loads(run(deciding, scenario)[2])["answers"][0]
+    names = [guess["class_name"] for guess in answer["top"]]
+    assert names[:2] == [CLASS_NAMES[1], CLASS_NAMES[0]], "the most probable class, the left half, is the second"
+    probabilities = [guess["probability"] for guess in answer["top"]]
+    assert probabilities[0] < probabilities[1]

@@ -4,8 +4,8 @@ Nothing is written but the signatures by which duplicates are found, and the pag
 """
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,15 @@ import numpy as np
 from jaxtyping import Bool, Shaped
 
 from inkfold.audit.changed_pages import ChangedPages, find_changed_pages, pages_in_words
+from inkfold.config.recipe import Recipe
 from inkfold.data.blank import blank_problems, find_left_out
+from inkfold.data.copy_units import Copies
 from inkfold.data.dataset import DataOptions, Dataset, few_drawings, read_dataset
 from inkfold.data.duplicate_groups import CopyGroup, count_groups, counts_in_words, find_groups, group_problems
-from inkfold.data.fingerprints import SignatureStore
+from inkfold.data.fold_notes import describe_folds
 from inkfold.data.layouts import find_tables
+from inkfold.data.lines import CopyStores
+from inkfold.data.splits import assign_folds
 from inkfold.data.submission_sample import find_sample
 from inkfold.data.submission_settings import propose_settings
 from inkfold.data.types import Drawings
@@ -33,6 +37,7 @@ from inkfold.storage.pixels import PageStore, build_rows, digest_files, missing_
 from inkfold.storage.statistics import StatisticsStore
 
 CHUNK = 64
+DEFAULT_SEED: int = Recipe.model_fields["seed"].default
 log = logging.getLogger("inkfold.audit")
 
 
@@ -72,6 +77,7 @@ class Checkup:
             "drawings_per_class": lambda counts: ", ".join(f"{name} {count:g}" for name, count in counts.items()),
             "duplicates_found": counts_in_words,
             "pages": pages_in_words,
+            "groups": lambda groups: f"{groups['groups']} by {groups['key']}",
         }
         return {name: words.get(name, str)(count) for name, count in self.counts.items() if name != "class_names"}
 
@@ -117,12 +123,13 @@ def check_data(
     options = options or DataOptions()
     dataset = read_dataset(root, options, strict=False)
     problems = [*dataset.problems, *few_drawings(dataset, k)]
-    stores = (SignatureStore(home() / "signatures", pixel_limit), StatisticsStore(home() / "statistics", pixel_limit))
+    copy_stores, statistics = CopyStores.open(home(), pixel_limit), StatisticsStore(home() / "statistics", pixel_limit)
+    stores: tuple[PageStore, ...] = (statistics, *copy_stores.both)
     decoded = {}
     for name, drawings in (("train", dataset.train), ("test", dataset.test)):
         if drawings is None:
             continue
-        decoded[name] = _decode(name, drawings, stores if duplicates else None, pixel_limit, progress)
+        decoded[name] = _decode(name, drawings, (statistics, stores) if duplicates else None, pixel_limit, progress)
         broken = decoded[name].broken
         problems += [Problem(f"broken_{kind}", f"{name} {path}", text, options.missing) for kind, path, text in broken]
     problems += _unreadable_classes(dataset, decoded["train"].digests)
@@ -132,13 +139,16 @@ def check_data(
         "broken": sum(map(_is_broken_drawing, problems)),
         "blank": sum(int(one.blank.sum()) for one in decoded.values()),
     }
+    if dataset.grouping is not None:
+        counts["groups"] = dataset.grouping.as_json(dataset.train.all_groups)
     counts |= _submission_in_words(Path(root), dataset, options)
     log.info("%s: %s layout, %d training and %d test drawings", root, counts["layout"], counts["n_train"], counts["n_test"])
     if not duplicates:
         return Checkup(dataset, tuple(problems), counts)
-    groups = find_groups(dataset, [one.digests for one in decoded.values()], stores[0], progress)
+    groups = find_groups(dataset, [one.digests for one in decoded.values()], copy_stores, progress)
     problems += group_problems(groups)
-    pages = _changed_pages(dataset, decoded, stores[1])
+    problems += _fold_problems(dataset, decoded["train"].digests, groups, k)
+    pages = _changed_pages(dataset, decoded, statistics)
     counts |= {"duplicates_found": count_groups(groups), "pages": pages.counts}
     return Checkup(dataset, tuple(problems), counts, tuple(groups), pages)
 
@@ -161,7 +171,7 @@ class _Decoded:
 def _decode(
     name: str,
     drawings: Drawings,
-    stores: tuple[SignatureStore, StatisticsStore] | None,
+    stores: tuple[StatisticsStore, Sequence[PageStore]] | None,
     pixel_limit: int,
     progress: Progress,
 ) -> _Decoded:
@@ -180,13 +190,13 @@ def _decode(
         digests[present], unread = digest_files(files, progress)
         read = np.flatnonzero(digests[present] != b"")
         everything = np.ones(len(read), bool)
-        wanted: dict[PageStore, np.ndarray] = dict.fromkeys(stores, everything)
+        wanted: dict[PageStore, np.ndarray] = dict.fromkeys(stores[1], everything)
         undecoded = build_rows(wanted, [files[place] for place in read], digests[present[read]], progress)
         broken = [(int(present[one.index]), one.kind, one.message) for one in unread]
         broken += [(int(present[read[one.index]]), one.kind, one.message) for one in undecoded]
         digests[[row for row, _, _ in broken]] = b""
         whole = np.flatnonzero(digests != b"")
-        blank[whole] = stores[1].blank(digests[whole])
+        blank[whole] = stores[0].blank(digests[whole])
     reported = [(kind, str(drawings.image_paths[row]), text) for row, kind, text in sorted(broken)]
     return _Decoded(digests, blank, reported)
 
@@ -197,6 +207,27 @@ def _changed_pages(dataset: Dataset, decoded: Mapping[str, _Decoded], statistics
     digests = {part: decoded[part].digests for part in parts}
     records = {part: statistics.read(own[own != b""]) for part, own in digests.items()}
     return find_changed_pages(parts, digests, records)
+
+
+def _fold_problems(dataset: Dataset, digests: Shaped[np.ndarray, " n"], copies: Sequence[CopyGroup], k: int) -> list[Problem]:
+    """Divide the drawings as training does by default, and report folds that groups or copies make lopsided."""
+    train = dataset.train
+    used = np.flatnonzero(digests != b"")
+    if train.targets is None or len(used) < k or (train.all_groups is None and not copies):
+        return []
+    row_of = dict(zip(train.image_paths[used].tolist(), range(len(used)), strict=True))
+    matches = []
+    for group in copies:
+        rows = [row_of.get(member.image_path, -1) if member.part != "test" else -1 for member in group.members]
+        ends = ((match, rows[match.first], rows[match.second]) for match in group.matches)
+        matches += [replace(match, first=first, second=second) for match, first, second in ends if min(first, second) >= 0]
+    targets, named = train.targets[used], None if train.all_groups is None else train.all_groups[used]
+    known = Copies.of(digests[used], matches)
+    parts = assign_folds(targets, digests[used], k, DEFAULT_SEED, known.units(k) if named is None else named)
+    folds = known.leave_out(np.stack([parts == fold for fold in range(k)]), k, targets)
+    return [
+        Problem("folds", f"{k} folds", text, "warning") for text in describe_folds(folds, targets, dataset.class_names, named)
+    ]
 
 
 def _blank_problems(dataset: Dataset, decoded: Mapping[str, _Decoded], options: DataOptions) -> list[Problem]:

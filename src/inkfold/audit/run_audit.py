@@ -35,7 +35,7 @@ import numpy as np
 
 from inkfold.audit.label_issues import METHOD, estimate_wrong_fraction, find_confusions, find_label_issues, lost_to_confusion
 from inkfold.data.duplicate_groups import CopyGroup, DuplicateImage, count_groups, find_groups, list_drawings
-from inkfold.data.fingerprints import SignatureStore
+from inkfold.data.lines import CopyStores
 from inkfold.ensemble.model import first_run, load_run
 from inkfold.errors import PredictionError
 from inkfold.evaluation.predictions import Predictions
@@ -127,22 +127,22 @@ class _Findings:
 def _look_at_drawings(run: Run, read: ReadData, progress: Progress) -> _Findings:
     """Find duplicates and blank pages among all readable drawings; a file that no cache knows is decoded once."""
     limit = run.recipe.image.pixel_limit
-    signatures, statistics = SignatureStore(home() / "signatures", limit), StatisticsStore(home() / "statistics", limit)
+    stores, statistics = CopyStores.open(home(), limit), StatisticsStore(home() / "statistics", limit)
     digests = []
     for source in (read.train, *(() if read.test is None else (read.test,))):
         names = source.digests.copy()
         rows = np.flatnonzero(names != b"")
         everything = np.ones(len(rows), bool)
-        wanted: dict[PageStore, np.ndarray] = {signatures: everything, statistics: everything}
+        wanted: dict[PageStore, np.ndarray] = dict.fromkeys((*stores.both, statistics), everything)
         broken = build_rows(wanted, source.files[rows].tolist(), names[rows], progress)
         names[rows[[one.index for one in broken]]] = b""
         digests.append(names)
-    groups = find_groups(read.dataset, digests, signatures, progress)
+    groups = find_groups(read.dataset, digests, stores, progress)
     all_names = np.concatenate(digests)
     readable = np.flatnonzero(all_names != b"")
     drawings = list_drawings(read.dataset)
     blank = [drawings[row] for row in readable[statistics.blank(all_names[readable])]]
-    return _Findings(groups, signatures.count_unusable(all_names[readable]), blank)
+    return _Findings(groups, stores.ink.count_unusable(all_names[readable]), blank)
 
 
 def _audit_labels(

@@ -42,7 +42,7 @@ def print_run(run: "Run | Ensemble", *, was_finished: bool = False) -> None:
         _print_intervals({"held-out drawings": metrics.get("out_of_fold", {}), "test drawings": metrics.get("test", {})})
     _print_decision(metrics)
     if files.vote is not None:
-        _print_vote(files.vote)
+        _print_vote(files.vote, metrics.get("metric", {}).get("title"))
     if files.curve is not None:
         _print_curve(files.curve, metrics)
     _print_split_groups(metrics.get("groups"))
@@ -114,9 +114,11 @@ def _trained(cost: dict[str, Any]) -> str:
     return "" if waited is None else f", {cost['trained']} trained on (waiting for them {waited:.1%} of the time)"
 
 
-def _print_vote(vote: dict[str, Any]) -> None:
-    """Print every candidate, and which of them can and can't be told apart."""
+def _print_vote(vote: dict[str, Any], title: str | None) -> None:
+    """Print every candidate, by the metric of that title and by accuracy, and which can and can't be told apart."""
     rows, taken = [], vote["taken"]
+    if title is not None:
+        _print_vote_by_metric(vote, title)
     out_of_fold, test = _compared_with(taken, vote["pairs"]), _compared_with(taken, vote["test_pairs"])
     for candidate in vote["candidates"]:
         name, cells = candidate["name"], [candidate["kind"]]
@@ -126,7 +128,7 @@ def _print_vote(vote: dict[str, Any]) -> None:
     if rows:
         names = [name for name, pairs in (("out of fold", "pairs"), ("test", "test_pairs")) if vote[pairs]]
         columns = [text for name in names for text in (f"{name} (95 %)", "compared with the vote taken")]
-        print_table("candidates", ("", *columns, "name"), rows)
+        print_table("candidates" if title is None else "candidates by accuracy", ("", *columns, "name"), rows)
     else:
         print(f"vote: {taken}")
     _print_gain_of_vote(vote)
@@ -149,6 +151,25 @@ def _print_gain_of_vote(vote: dict[str, Any]) -> None:
     if (gain := gain_of_vote(vote)) is not None:
         name, part, test = gain
         print(f"{vote['taken']} against the best single member, {name}, {part}: {_difference(test)}")
+
+
+def _print_vote_by_metric(vote: dict[str, Any], title: str) -> None:
+    """Print every candidate's value of the metric by which the vote was chosen."""
+    rows, taken = [], vote["taken"]
+    pairs = (("out of fold", "metric_pairs"), ("test", "test_metric_pairs"))
+    parts = {name: _compared_with(taken, vote[key]) for name, key in pairs if vote.get(key)}
+    for candidate in vote["candidates"]:
+        cells = [candidate["kind"]]
+        for part, verdicts in parts.items():
+            own = (candidate if part == "out of fold" else candidate["test"])["metric"]
+            cells += [_with_interval(own["value"], own["ci95"]), verdicts[candidate["name"]]]
+        rows.append((*cells, candidate["name"]))
+    if parts:
+        columns = [text for name in parts for text in (f"{name} (95 %)", "compared with the vote taken")]
+        print_table(f"candidates by {title}", ("", *columns, "name"), rows)
+    if (choice := vote["choice"]) and "metric" in choice:
+        chosen = _with_interval(choice["metric"]["value"], choice["metric"]["ci95"])
+        print(f"{title} out of fold, each part by the vote that the other parts chose: {chosen}")
 
 
 def _compared_with(taken: str, pairs: Sequence[dict[str, Any]]) -> dict[str, str]:
@@ -389,9 +410,16 @@ def print_search(summary: dict[str, Any], out: str) -> None:
         ("cross-validated, searched on", str(tried["n"]), f"{tried['as_it_was']:.3f}", f"{tried['best']:.3f} (optimistic)"),
         ("set aside, never searched on", str(aside["n"]), *judged),
     ]
-    print_table("", ("accuracy (95 %)", "drawings", "the recipe as it was", "best trial"), rows)
+    title, own = summary.get("metric", {}).get("title", "accuracy"), aside.get("metric")
+    if own is not None:
+        values = [_with_interval(own[name]["value"], own[name]["ci95"]) for name in ("as_it_was", "best")]
+        rows[1:] = [(rows[1][0], str(aside["n"]), *values), ("  their accuracy", str(aside["n"]), *judged)]
+    print_table("", (f"{title} (95 %)", "drawings", "the recipe as it was", "best trial"), rows)
     _print_intervals({"drawings set aside": aside["as_it_was"]})
-    print(f"gain on drawings set aside: {_difference(aside)}")
+    if own is not None:
+        lower = "" if summary["metric"]["greater_is_better"] else ", lower is better"
+        print(f"change of {title}{lower}, on drawings set aside: {_difference(own)}")
+    print(f"gain {'in accuracy ' if own else ''}on drawings set aside: {_difference(aside)}")
     if (seen := summary["learnt_by_backbone"]) is not None:
         share = f"{seen['drawings']:,} of these {seen['of']:,} drawings"
         print(f"the weights of a backbone were trained on {share}: all accuracies are optimistic")

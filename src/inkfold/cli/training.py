@@ -105,6 +105,8 @@ def explore(
     from inkfold.search.backbones import explored_json
 
     names, settings = _sort_words(ctx, backbones, words)
+    if any(setting.startswith("metric=") for setting in settings):
+        print("metric: explore compares backbones by accuracy; train, tune and vote go by the metric", file=sys.stderr)
     with console_progress() as progress:
         rows, problems = explore_backbones(data, names, settings, sample=sample, progress=progress, on=on)
     if as_json:
@@ -178,6 +180,10 @@ def vote(
     ] = False,
     data: Annotated[Path | None, typer.Option(help="The data set that names classes and labels for files that don't.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of what is random in fitting a vote.")] = 42,
+    metric: Annotated[
+        str | None,
+        typer.Option(help="What the vote is chosen by, such as macro_f1; by default the runs' own metric."),
+    ] = None,
 ) -> int:
     """Combine runs and files of predictions into an ensemble. Its vote is chosen on out-of-fold predictions."""
     from inkfold.config.load import validate_vote
@@ -195,6 +201,7 @@ def vote(
             data=data,
             settings=[*settings, *more],
             seed=seed,
+            metric=metric,
             progress=progress,
         )
     print_run(run, was_finished=was_finished)

@@ -232,7 +232,7 @@ def _value(key: str, text: str) -> Any:
     """Read a value; a shorthand's is text unless it is a mapping, so that data=2024 is that folder."""
     if key in SHORTHANDS and text and not text.startswith("{"):
         return text
-    if key == "data.label_pattern" and text not in ("", "null") and text[0] not in "'\"":
+    if key in ("data.label_pattern", "folds.group_pattern") and text not in ("", "null") and text[0] not in "'\"":
         return text  # a regular expression's brackets mean something else in YAML
     return yaml.safe_load(text)
 

@@ -9,7 +9,7 @@ from jaxtyping import Shaped
 
 from inkfold.data.dataset import Dataset, Drawings
 from inkfold.data.duplicates import Match, find_copies, group_matches
-from inkfold.data.fingerprints import SignatureStore
+from inkfold.data.lines import CopyStores
 from inkfold.errors import Problem
 from inkfold.runtime.progress import Progress, silent
 
@@ -20,6 +20,8 @@ KINDS: dict[Kind, str] = {  # worst first
     "within": "with one label",
 }
 STILL_DEG = 1.0
+OTHER_STROKES = 1.15  # from this ratio of widths, strokes are called thicker
+SAME = "the same picture"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ class CopyGroup:
 def find_groups(
     dataset: Dataset,
     digests: Sequence[Shaped[np.ndarray, " n"]],
-    signatures: SignatureStore,
+    stores: CopyStores,
     progress: Progress = silent,
 ) -> list[CopyGroup]:
     """Find copies among all drawings of a data set.
@@ -104,8 +106,8 @@ def find_groups(
     Args:
         dataset: The data set whose training and test drawings are compared with each other.
         digests: Digests of the training files' bytes and, if there is a test part, of the test files'; empty for unreadable
-            files. All others have a signature in the store.
-        signatures: Store that has a signature of each drawing with a digest.
+            files. The stores have all others.
+        stores: Stores that have the signature and the lines of each drawing with a digest.
         progress: Called with the number of compared candidates.
 
     Returns:
@@ -116,7 +118,7 @@ def find_groups(
     rows = np.flatnonzero(names != b"")
     matches = [
         replace(match, first=int(rows[match.first]), second=int(rows[match.second]))
-        for match in find_copies(names[rows], signatures, progress)
+        for match in find_copies(names[rows], stores, progress)
     ]
     of_root: dict[int, list[Match]] = {}
     roots = group_matches(len(names), matches)
@@ -178,7 +180,8 @@ def group_problems(groups: Sequence[CopyGroup]) -> list[Problem]:
             problems.append(Problem("leak", where, text, "warning"))
         elif not group.conflicts:
             text = (
-                f"is one drawing with {same} ({difference}). Training keeps them in one fold; remove copies that aren't meant."
+                f"is one drawing with {same} ({difference}). Training keeps them in one fold, or leaves copies of held-out "
+                "drawings out; remove copies that aren't meant."
             )
             problems.append(Problem("duplicate", where, text, "warning"))
     return problems
@@ -188,9 +191,19 @@ def in_words(match: Match) -> str:
     """Describe the transformation of a match's second drawing into its first."""
     if match.identical:
         return "the same file"
+    moved = _moved_in_words(match)
+    if match.width_ratio is None:
+        return moved
+    joined = moved if moved == SAME else f"{moved},"
+    if match.width_ratio >= OTHER_STROKES:
+        return f"{joined} with thicker strokes"
+    return f"{joined} with {'thinner strokes' if match.width_ratio <= 1 / OTHER_STROKES else 'other ink or on other paper'}"
+
+
+def _moved_in_words(match: Match) -> str:
     turn = round(match.turn_deg)
     if abs(turn) <= STILL_DEG:
-        return "mirrored" if match.flip else "the same picture"
+        return "mirrored" if match.flip else SAME
     if match.flip and 180 - abs(turn) <= STILL_DEG:
         return "upside down"
     return f"{'mirrored and ' if match.flip else ''}turned by {turn} degrees"

@@ -1,24 +1,23 @@
-"""Finds copies of drawings: mirrored, turned by quarters and a little, resized, re-encoded, or on another page.
+"""Finds copies of drawings: turned, mirrored, resized, re-encoded, in thicker or thinner strokes, in pencil, photographed.
 
-Two steps, neither over all pairs. 30 numbers that no turn or flip of a signature changes propose each drawing's nearest
-neighbours through a k-d tree. Then the pixels decide: the second is turned onto the first, and their blurred ink is
-correlated. Thresholds were chosen on the training drawings of Quick, Draw! (6,867) with planted copies, nearly all of which
-correlate by over 0.997, and of the drawings themselves no two by over 0.993, thin ones, which are all alike, apart; of
-100,000 drawings that follow 30 patterns, one pair does by over 0.997.
+Nothing is compared over all pairs: numbers that no turn or flip of a drawing changes propose each one's nearest neighbours
+through a k-d tree. Then either the ink agrees (`ink_matching`), or the lines coincide, however wide their strokes are
+(`line_matching`).
 """
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
-from jaxtyping import Complex64, Float32, Float64, Int64, Shaped, UInt8
+from jaxtyping import Int64, Shaped
 
-from inkfold.data.fingerprints import SIDE, SignatureStore, moments
+from inkfold.data.ink_matching import BLOCK, align_roughly, compare, describe
+from inkfold.data.line_matching import LineMap, compare_lines
+from inkfold.data.lines import CopyStores, sign_lines
 from inkfold.data.splits import connected
 from inkfold.errors import CacheError
 from inkfold.runtime.progress import Progress, silent
@@ -27,29 +26,15 @@ from inkfold.storage.hashing import digest, key_digest
 
 log = logging.getLogger("inkfold.data")
 
-ALIKE = 0.997
-ALIKE_THIN = 0.999
-THIN_ROUNDNESS = 0.005
-WORTH_REFINING = 0.93  # of a copy as it is first aligned; one in a thousand has less than 0.947
-MOST_TURN_DEG = 12.0  # from the nearest quarter turn
+INK_NEIGHBOURS = 8
+INK_FARTHEST = 0.03  # of descriptors; 99 % of copies are nearer than 0.013, the median other drawing is at 0.08
+LINE_NEIGHBOURS = 5
+LINE_FARTHEST = 0.1  # 94 % of drawings in strokes 3 px thicker than 3 are nearer, by lines; and by ink, than the next:
+INK_OF_LINES_FARTHEST = 0.05  # 99 % by either
+LEAST_ROUGH = 0.945  # correlation of the lines at the best turn; one in thirty copies in pencil has less
+LINE_BLOCK = 256  # pairs, whose lines are in memory at once: 140 KB of each drawing
 
-DESCRIPTOR = (6, 5)  # rings, orders
-ALIGNMENT = (10, 24)
-NEIGHBOURS = 8
-FARTHEST = 0.03  # of descriptors; 99 % of copies are nearer than 0.013, the median other drawing is at 0.08
-TURNS = 256
-BLUR = 1.0
-BLOCK = 2048
-FIRST_STEP = np.array([1.0, 0.6, 0.6, 0.015])  # degrees, cells, cells, scale
-STEPS = [
-    np.array([3.0, 0, 0, 0]),
-    *(FIRST_STEP / 1.7**turn for turn in range(4)),
-]  # round drawings agree at many turns: one wide step
-
-COMPARED_VERSION = 1  # part of the key of stored matches: raise it whenever the rules here change
-
-Signatures = UInt8[np.ndarray, "n 64 64"]
-ReadSignatures = Callable[[Shaped[np.ndarray, " m"]], Signatures]
+COMPARED_VERSION = 2  # part of the key of stored matches: raise it whenever the rules of comparing change
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +44,12 @@ class Match:
     Attributes:
         first: Row number of one copy, which the other is turned onto.
         second: Row number of the other copy, above `first`.
-        similarity: Correlation of their ink, 0 to 1.
+        similarity: Correlation of their ink; of drawings in different strokes the share of lines that coincide. 0 to 1.
         flip: Whether the second has to be mirrored left to right to match the first.
         turn_deg: Angle by which the second is then turned, degrees anticlockwise, -180 to 180.
         identical: Whether the files have the same bytes.
+        width_ratio: Width of the second's strokes by that of the first's, where their lines coincide but not their ink; None
+            where the ink agrees.
     """
 
     first: int
@@ -71,14 +58,15 @@ class Match:
     flip: bool
     turn_deg: float
     identical: bool = False
+    width_ratio: float | None = None
 
 
-def find_copies(digests: Shaped[np.ndarray, " n"], signatures: SignatureStore, progress: Progress = silent) -> list[Match]:
+def find_copies(digests: Shaped[np.ndarray, " n"], stores: CopyStores, progress: Progress = silent) -> list[Match]:
     """Find copies among drawings, or read the stored matches if the same drawings were compared before.
 
     Args:
-        digests: Digests of the files' bytes; each has a signature in the store.
-        signatures: The store of the signatures, beside which matches are stored; a damaged file of matches is ignored.
+        digests: Digests of the files' bytes; the stores have each drawing.
+        stores: Stores of the drawings' ink and lines, beside which matches are stored; a damaged file of matches is ignored.
         progress: Called with the number of compared candidates.
 
     Returns:
@@ -89,13 +77,13 @@ def find_copies(digests: Shaped[np.ndarray, " n"], signatures: SignatureStore, p
     """
     names = np.unique(digests)
     key = {"drawings": digest(names.tobytes())}
-    return _spread(digests, _remembered(key, names, signatures, lambda: _compare_all(names, signatures.read, progress)))
+    return _spread(digests, _remembered(key, names, stores, lambda: _compare_all(names, stores, progress)))
 
 
 def find_copies_between(
     first: Shaped[np.ndarray, " n"],
     second: Shaped[np.ndarray, " m"],
-    signatures: SignatureStore,
+    stores: CopyStores,
     progress: Progress = silent,
 ) -> list[Match]:
     """Find drawings of one part that are copies of drawings of another, or read the stored matches.
@@ -104,9 +92,9 @@ def find_copies_between(
     changes nothing for it.
 
     Args:
-        first: Digests of the files' bytes in the first part, such as the training drawings; each has a signature in the store.
+        first: Digests of the files' bytes in the first part, such as the training drawings; the stores have each.
         second: Those of the second part, such as the test drawings.
-        signatures: The store of the signatures, beside which matches are stored.
+        stores: The stores of the drawings' ink and lines, beside which matches are stored.
         progress: Called with the number of compared candidates.
 
     Returns:
@@ -120,7 +108,7 @@ def find_copies_between(
     same, new = match_bytes(first, second), others[~np.isin(others, names)]
     key = {"drawings": digest(names.tobytes()), "with": digest(new.tobytes())}
     both = np.concatenate([names, new])
-    near = _remembered(key, both, signatures, lambda: _compare_all(both, signatures.read, progress, len(names)))
+    near = _remembered(key, both, stores, lambda: _compare_all(both, stores, progress, len(names)))
     rows_of = {name: np.flatnonzero(of_other == place) for place, name in enumerate(others.tolist())}
     spread = [
         replace(match, first=int(first_row[match.first]), second=int(row))
@@ -150,18 +138,18 @@ def match_bytes(first: Shaped[np.ndarray, " n"], second: Shaped[np.ndarray, " m"
 
 
 def _remembered(
-    key: Mapping[str, str], names: Shaped[np.ndarray, " n"], signatures: SignatureStore, compare_all: Callable[[], list[Match]]
+    key: Mapping[str, Any], names: Shaped[np.ndarray, " n"], stores: CopyStores, compare_all: Callable[[], list[Match]]
 ) -> list[Match]:
     """Read the matches of drawings that were compared before, or compare them and store the matches."""
-    key = {"compared": COMPARED_VERSION, "signatures": signatures.shards.key, **key}
-    path = signatures.shards.directory / f"copies-{key_digest(key)}.json"
+    key = {"compared": COMPARED_VERSION, "signatures": stores.ink.shards.key, "lines": stores.lines.shards.key, **key}
+    path = stores.ink.shards.directory / f"copies-{key_digest(key)}.json"
     matches = _read_matches(path, len(names))
     if matches is not None:
         log.info("%d pairs of duplicates among %d drawings are remembered in %s", len(matches), len(names), path)
         return matches
     matches = compare_all()
     log.info("%d pairs of duplicates found among %d drawings", len(matches), len(names))
-    rows = [[match.first, match.second, match.similarity, match.flip, match.turn_deg] for match in matches]
+    rows = [[match.first, match.second, match.similarity, match.flip, match.turn_deg, match.width_ratio] for match in matches]
     try:
         write_text(path, json.dumps(rows))
     except OSError as error:
@@ -170,21 +158,70 @@ def _remembered(
 
 
 def _compare_all(
-    names: Shaped[np.ndarray, " n"], read: ReadSignatures, progress: Progress, first_part: int | None = None
+    names: Shaped[np.ndarray, " n"], stores: CopyStores, progress: Progress, first_part: int | None = None
 ) -> list[Match]:
     """Compare drawings with different bytes, each with its neighbours; row numbers are those of `names`.
 
     If the first so many drawings are a part of their own, each of the others is compared with those of that part alone.
     """
+    by_ink, by_lines = _propose(names, stores, first_part)
+    total, done, matches = len(by_ink) + len(by_lines), 0, list[Match]()
+    for block in _blocks(by_ink, BLOCK):
+        for (first, second), found in zip(block, compare(*(stores.ink.read(names[side]) for side in block.T)), strict=True):
+            if found is not None:
+                matches.append(Match(int(first), int(second), *found))
+        done += len(block)
+        progress("comparing drawings", done, total)
+    known = {(match.first, match.second) for match in matches}
+    for block in _blocks(by_lines, LINE_BLOCK):
+        new = block[[pair not in known for pair in map(tuple, block.tolist())]]
+        matches += _compare_lines(new, names, stores)
+        done += len(block)
+        progress("comparing drawings", done, total)
+    return sorted(matches, key=lambda match: (match.first, match.second))
+
+
+def _propose(
+    names: Shaped[np.ndarray, " n"], stores: CopyStores, first_part: int | None
+) -> tuple[Int64[np.ndarray, "pairs 2"], Int64[np.ndarray, "others 2"]]:
+    """Propose pairs whose ink may agree, and pairs whose lines may coincide."""
+
+    def near(usable: np.ndarray, descriptors: np.ndarray, neighbours: int, farthest: float) -> np.ndarray:
+        known = None if first_part is None else int((usable < first_part).sum())
+        pairs: np.ndarray = usable[_near_pairs(descriptors, neighbours, farthest, known)]
+        return pairs
+
+    ink = describe(names, stores.ink.read)
+    lines = stores.lines.describe(names)
+    likely = [near(*ink, LINE_NEIGHBOURS, INK_OF_LINES_FARTHEST), near(*lines, LINE_NEIGHBOURS, LINE_FARTHEST)]
+    return near(*ink, INK_NEIGHBOURS, INK_FARTHEST), np.unique(np.concatenate(likely), axis=0)
+
+
+def _blocks(pairs: Int64[np.ndarray, "pairs 2"], size: int) -> Iterator[Int64[np.ndarray, "block 2"]]:
+    for start in range(0, len(pairs), size):
+        yield pairs[start : start + size]
+
+
+def _compare_lines(block: Int64[np.ndarray, "block 2"], names: np.ndarray, stores: CopyStores) -> list[Match]:
+    """Compare the lines of pairs; each drawing is read once."""
+    rows, places = np.unique(block, return_inverse=True)
+    if not len(rows):
+        return []
+    drawings = stores.lines.read(names[rows])
+    signatures = np.stack([sign_lines(drawing) for drawing in drawings])
+    places = places.reshape(-1, 2)
+    rough = align_roughly(signatures[places[:, 0]], signatures[places[:, 1]], LEAST_ROUGH)
+    maps: dict[int, LineMap] = {}
     matches = []
-    usable, descriptors = describe(names, read)
-    pairs = usable[_near_pairs(descriptors, None if first_part is None else int((usable < first_part).sum()))]
-    for start in range(0, len(pairs), BLOCK):
-        block = pairs[start : start + BLOCK]
-        for (first, second), match in zip(block, compare(read(names[block[:, 0]]), read(names[block[:, 1]])), strict=True):
-            if match is not None:
-                matches.append(replace(match, first=int(first), second=int(second)))
-        progress("comparing drawings", min(start + BLOCK, len(pairs)), len(pairs))
+    for (first, second), start in zip(places.tolist(), rough, strict=True):
+        if start is None:
+            continue
+        for place in (first, second):
+            if place not in maps:
+                maps[place] = LineMap(drawings[place])
+        if (found := compare_lines(maps[first], maps[second], start)) is not None:
+            alignment, width_ratio = found
+            matches.append(Match(int(rows[first]), int(rows[second]), *alignment, width_ratio=width_ratio))
     return matches
 
 
@@ -192,7 +229,13 @@ def _read_matches(path: Path, count: int) -> list[Match] | None:
     """Read stored matches of `count` drawings; None if there are none, or the file is damaged."""
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
-        matches = [Match(int(row[0]), int(row[1]), float(row[2]), bool(row[3]), float(row[4])) for row in rows]
+        matches = [
+            Match(
+                *(int(row[0]), int(row[1]), float(row[2]), bool(row[3]), float(row[4])),
+                width_ratio=None if row[5] is None else float(row[5]),
+            )
+            for row in rows
+        ]
     except (OSError, ValueError, TypeError, LookupError):
         return None
     places = [place for match in matches for place in (match.first, match.second)]
@@ -217,146 +260,26 @@ def group_matches(n: int, matches: Sequence[Match]) -> Int64[np.ndarray, " n"]:
     return group
 
 
-def describe(
-    names: Shaped[np.ndarray, " n"], read: ReadSignatures
-) -> tuple[Int64[np.ndarray, " usable"], Float64[np.ndarray, "usable 30"]]:
-    """Compute descriptors that no turn and no flip changes: the magnitudes of circular harmonics.
-
-    Args:
-        names: Digest of each drawing's file; the descriptors have their order.
-        read: Called with some of the digests; returns their signatures in the same order.
-
-    Returns:
-        The rows with enough ink to compare, and their descriptors, each of length 1.
-    """
-    usable, parts = [np.empty(0, np.int64)], [np.empty((0, DESCRIPTOR[0] * DESCRIPTOR[1]))]
-    for start in range(0, len(names), BLOCK):
-        signatures = read(names[start : start + BLOCK])
-        inked = np.flatnonzero(signatures.any(axis=(1, 2)))
-        sizes = (
-            np.abs(_harmonics(signatures[inked], *DESCRIPTOR))
-            .reshape(len(inked), DESCRIPTOR[0] * DESCRIPTOR[1])
-            .astype(np.float64)
-        )
-        usable.append(start + inked)
-        parts.append(sizes / np.maximum(np.linalg.norm(sizes, axis=1, keepdims=True), 1e-12))
-    return np.concatenate(usable), np.concatenate(parts).round(6)  # threads sum in no fixed order
-
-
-def compare(first: Signatures, second: Signatures) -> list[Match | None]:
-    """Turn each second signature onto its first: a match with the row numbers 0 and 1, or None for different drawings."""
-    turns = _likely_turns(_harmonics(first, *ALIGNMENT), _harmonics(second, *ALIGNMENT))
-    return [_match_of(*pair) for pair in zip(first, second, turns, strict=True)]
-
-
-def _near_pairs(descriptors: np.ndarray, first_part: int | None = None) -> np.ndarray:
+def _near_pairs(
+    descriptors: np.ndarray, neighbours: int, farthest: float, first_part: int | None
+) -> Int64[np.ndarray, "pairs 2"]:
     """Pair each row with its nearest rows; each pair comes once. Rows beyond a first part are paired with that part's rows."""
     from scipy.spatial import KDTree  # noqa: PLC0415 - 100 ms
 
     known, asked = descriptors[:first_part], descriptors[first_part or 0 :]
     if len(descriptors) < 2 or not len(known) or not len(asked):
         return np.empty((0, 2), np.int64)
-    near = KDTree(known).query(asked, k=NEIGHBOURS + 1, distance_upper_bound=FARTHEST, workers=-1)[1]
+    near = KDTree(known).query(asked, k=neighbours + 1, distance_upper_bound=farthest, workers=-1)[1]
     rows = np.broadcast_to((first_part or 0) + np.arange(len(near))[:, None], near.shape)
     kept = (near < len(known)) & (near != rows)
     pairs = np.sort(np.stack([rows[kept], near[kept]], axis=1), axis=1)
     return np.unique(pairs, axis=0)
 
 
-@cache
-def _basis(rings: int, orders: int) -> tuple[np.ndarray, np.ndarray]:
-    """Soft rings times waves around the centre, as real and imaginary parts (4096, rings * orders)."""
-    y, x = _coordinates()
-    radius, angle = np.hypot(y, x), np.arctan2(-y, x)
-    width = SIDE / 2 / rings
-    waves = []
-    for centre in (np.arange(rings) + 0.5) * width:
-        ring = np.exp(-0.5 * ((radius - centre) / (0.6 * width)) ** 2) * _disc() / np.sqrt(centre)
-        waves += [ring * np.exp(-1j * order * angle) for order in range(orders)]
-    basis = np.stack(waves).reshape(len(waves), -1).T
-    return np.ascontiguousarray(basis.real, np.float32), np.ascontiguousarray(basis.imag, np.float32)
-
-
-def _harmonics(signatures: Signatures, rings: int, orders: int) -> Complex64[np.ndarray, "n rings orders"]:
-    real, imaginary = _basis(rings, orders)
-    flat = signatures.reshape(len(signatures), SIDE * SIDE).astype(np.float32)
-    harmonics: np.ndarray = (flat @ real + 1j * (flat @ imaginary)).reshape(len(flat), rings, orders)
-    return harmonics
-
-
-def _likely_turns(first: np.ndarray, second: np.ndarray) -> Float64[np.ndarray, "n 2 4"]:
-    """Find the turn near each quarter, not mirrored and mirrored, at which harmonics agree best; by all turns at once."""
-    steps = np.arange(-TURNS // 8, TURNS // 8)
-    steps = steps[np.abs(steps) * 360 / TURNS <= MOST_TURN_DEG]
-    tried = (np.arange(4)[:, None] * TURNS // 4 + steps) % TURNS
-    signs = (-1.0) ** np.arange(second.shape[2])  # mirroring sends an angle to 180 degrees less it
-    best = []
-    for turned in (second, np.conj(second) * signs):
-        product = (np.conj(first) * turned).sum(axis=1)
-        product[:, 0] /= 2
-        agreement = np.fft.fft(product, TURNS, axis=1).real[:, tried]
-        best.append(np.take_along_axis(tried[None], agreement.argmax(axis=2)[..., None], axis=2)[..., 0] * (360 / TURNS))
-    return np.stack(best, axis=1)
-
-
-def _match_of(first: np.ndarray, second: np.ndarray, turns: np.ndarray) -> Match | None:
-    """Correlate two signatures, aligned as well as small steps of turn, shift and scale can."""
-    fixed = _soft(first) * _disc()
-    moving = [_soft(second), _soft(second[:, ::-1])]
-    starts = [
-        (_correlation(fixed, moving[flip], place := np.array([turn_deg, 0.0, 0.0, 1.0])), flip, place)
-        for flip in (0, 1)
-        for turn_deg in turns[flip]
-    ]
-    best, flip, place = max(starts, key=lambda start: start[0])
-    if best < WORTH_REFINING:
-        return None
-    for step in STEPS:
-        for change in (sign * row for row in np.diag(step) if row.any() for sign in (-1, 1)):
-            tried = place + change
-            if (correlation := _correlation(fixed, moving[flip], tried)) > best:
-                best, place = correlation, tried
-    needed = ALIKE_THIN if min(_roundness(first), _roundness(second)) < THIN_ROUNDNESS else ALIKE
-    turn = (float(place[0]) + 180) % 360 - 180
-    return Match(0, 1, min(round(best, 4), 1.0), bool(flip), round(turn, 1)) if best >= needed else None
-
-
-def _soft(signature: np.ndarray) -> np.ndarray:
-    return cv2.GaussianBlur(signature.astype(np.float32), (0, 0), BLUR)
-
-
-def _correlation(fixed: np.ndarray, moving: np.ndarray, place: np.ndarray) -> float:
-    """Correlate within the disc that no turn leaves; `fixed` is cut to it already."""
-    turn_deg, right, down, scale = place.tolist()
-    centre = (SIDE - 1) / 2
-    matrix = cv2.getRotationMatrix2D((centre, centre), turn_deg, scale)
-    matrix[:, 2] += right, down
-    moved = cv2.warpAffine(moving, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR) * _disc()
-    norm = float(np.sqrt(np.vdot(fixed, fixed) * np.vdot(moved, moved)))
-    return float(np.vdot(fixed, moved)) / norm if norm else 0.0
-
-
-def _roundness(signature: np.ndarray) -> float:
-    ys, xs = np.nonzero(signature)
-    return moments(ys, xs, signature[ys, xs])[3]
-
-
-@cache
-def _coordinates() -> tuple[np.ndarray, np.ndarray]:
-    y, x = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
-    return y, x
-
-
-@cache
-def _disc() -> Float32[np.ndarray, "64 64"]:
-    """1 in the cells that no turn takes out of the square."""
-    disc: np.ndarray = (np.hypot(*_coordinates()) <= SIDE / 2).astype(np.float32)
-    return disc
-
-
 def _placed(match: Match, first: int, second: int) -> Match:
     """Set a match's row numbers, the lower one first; if that swaps the drawings, the turn is reversed."""
     if first < second:
-        return Match(first, second, match.similarity, match.flip, match.turn_deg)
+        return replace(match, first=first, second=second)
     turn = match.turn_deg if match.flip else -match.turn_deg
-    return Match(second, first, match.similarity, match.flip, turn)
+    ratio = None if match.width_ratio is None else round(1 / match.width_ratio, 2)
+    return replace(match, first=second, second=first, turn_deg=turn, width_ratio=ratio)

@@ -19,7 +19,7 @@ from inkfold.images.decode import DEFAULT_PIXEL_LIMIT, Pixels
 from inkfold.images.page import Page
 from inkfold.images.preprocess import FITTING_VERSION, ink_depth, paper_colour
 from inkfold.runtime.progress import Progress, silent
-from inkfold.storage.pixels import SingleSetStore
+from inkfold.storage.pixels import BrokenFile, SingleSetStore
 from inkfold.storage.shards import ShardSet
 
 log = logging.getLogger("inkfold.data")
@@ -73,8 +73,7 @@ class SignatureStore(SingleSetStore):
             DataError: If drawings can't be decoded; all are reported together.
             CacheError: If the disk is full, or a worker was killed.
         """
-        if broken := self.build(files, digests, progress):
-            raise DataError([Problem(f"broken_{file.kind}", f"train {names[file.index]}", file.message) for file in broken])
+        refuse_undecodable(self.build(files, digests, progress), names)
 
     def count_unusable(self, digests: Shaped[np.ndarray, " n"]) -> int:
         """Count the drawings with too little ink to compare."""
@@ -84,6 +83,20 @@ class SignatureStore(SingleSetStore):
     def read(self, digests: Shaped[np.ndarray, " n"]) -> UInt8[np.ndarray, "n 64 64"]:
         """Read signatures that `build` has stored."""
         return self.read_rows(digests)
+
+
+def refuse_undecodable(broken: Sequence[BrokenFile], names: Sequence[str]) -> None:
+    """Report drawings that were decoded before and can't be decoded now.
+
+    Args:
+        broken: The drawings, by their place in `names`.
+        names: The drawings' paths in the table, for messages.
+
+    Raises:
+        DataError: If there are any; all are reported together.
+    """
+    if broken:
+        raise DataError([Problem(f"broken_{file.kind}", f"train {names[file.index]}", file.message) for file in broken])
 
 
 def sign(pixels: Pixels) -> UInt8[np.ndarray, "64 64"]:
@@ -107,7 +120,7 @@ def sign_ink(ink: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "64 64"]:
     Returns:
         Ink in 0..255; all zero if there is too little to tell drawings apart.
     """
-    ink = _without_margins(ink)
+    ink = without_margins(ink)
     if max(ink.shape) > MOST_SIDE_PX:
         ink = _scaled(ink, MOST_SIDE_PX / max(ink.shape), cv2.INTER_AREA)
     ys, xs, depths = _inked(ink)
@@ -122,12 +135,12 @@ def sign_ink(ink: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "64 64"]:
         ys, xs, depths = _inked(_scaled(part, FEWEST_SPREAD_PX / spread, cv2.INTER_LINEAR))
         y, x, spread, _ = moments(ys, xs, depths)
     scale = SIDE / (2 * REACH * spread)
-    square = _splatted((ys - y) * scale + (SIDE - 1) / 2, (xs - x) * scale + (SIDE - 1) / 2, depths)
+    square = splat((ys - y) * scale + (SIDE - 1) / 2, (xs - x) * scale + (SIDE - 1) / 2, depths)
     signature: np.ndarray = np.rint(square * (255 / square.max())).astype(np.uint8)
     return signature
 
 
-def _without_margins(ink: np.ndarray) -> np.ndarray:
+def without_margins(ink: np.ndarray) -> np.ndarray:
     """Cut away the rows and columns without ink; a page without any keeps its first pixel."""
     left, top, width, height = cv2.boundingRect(ink)
     return ink[top : top + max(1, height), left : left + max(1, width)]
@@ -170,7 +183,7 @@ def moments(
     return y, x, float(np.sqrt(trace)), float((trace - root) / (trace + root)) if trace else 0.0
 
 
-def _splatted(ys: np.ndarray, xs: np.ndarray, depths: np.ndarray) -> np.ndarray:
+def splat(ys: np.ndarray, xs: np.ndarray, depths: np.ndarray) -> np.ndarray:
     """Distribute each pixel's ink over the four cells around its position."""
     square = np.zeros((SIDE + 2) * (SIDE + 2))
     inside = (ys > -1) & (ys < SIDE) & (xs > -1) & (xs < SIDE)

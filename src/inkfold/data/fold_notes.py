@@ -29,9 +29,24 @@ def describe_folds(
         A sentence for each kind; none where there is nothing to say. Classes with a single drawing aren't described.
     """
     return [
+        *_in_both(folds, groups),
         *_large(folds, groups),
         *_without_training(folds, targets, class_names, groups),
         *_purged(folds, class_names),
+    ]
+
+
+def _in_both(folds: Folds, groups: np.ndarray | None) -> list[str]:
+    """Describe groups that a fold both trains on and holds out, which only the data's own val/ can do."""
+    if groups is None or len(folds) > 1:
+        return []
+    trained_on, held_out = ({*groups[rows].tolist()} for rows in (folds.trained_on[0], folds.held_out[0]))
+    both = sorted(map(str, trained_on & held_out))
+    if not both:
+        return []
+    names = ", ".join(map(repr, both[:SHOWN])) + (", ..." if len(both) > SHOWN else "")
+    return [
+        f"{len(both):,} groups have drawings both in training and among those held out ({names}): the accuracy is optimistic"
     ]
 
 
@@ -78,8 +93,8 @@ def _purged(folds: Folds, class_names: Sequence[str]) -> list[str]:
     if any(counts):
         by_fold = f" ({', '.join(f'{count:,}' for count in counts)} by fold)" if len(counts) > 1 else ""
         lines.append(
-            f"{sum(counts):,} times{by_fold} a copy of a held-out drawing was left out of training; with "
-            "folds.group_duplicates=false only files of equal bytes are"
+            f"{sum(counts):,} times{by_fold} a copy of a held-out drawing was left out of training, as else the fold would be "
+            "measured on what it was trained on"
         )
     if folds.look_alike:
         names = ", ".join(repr(class_names[target]) for target in folds.look_alike[:SHOWN])

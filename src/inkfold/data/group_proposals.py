@@ -19,7 +19,7 @@ from inkfold.data.name_kinds import CALENDAR, LOOKS, NameKind, exact_role, is_fi
 from inkfold.data.name_patterns import escaped, excluding, including
 from inkfold.data.tables import STRING, Strings
 
-SAMPLE = 20_000  # names that are looked at, spread evenly
+SAMPLE, FEWEST_CLASSES = 20_000, 4  # names that are looked at, of so many classes at least
 COVERAGE = 0.95  # of the names have the form
 SHARED = 0.5  # of the drawings share their group with another one
 LARGEST = 0.5  # of the drawings are in the largest group
@@ -111,7 +111,7 @@ def propose_groups(
     Returns:
         The proposals; empty where names suggest none.
     """
-    rows = np.arange(0, len(paths), max(1, len(paths) // SAMPLE))
+    rows = _sample(paths, targets)
     names = _Names(paths[rows], targets[rows], k)
     found = [*_columns(names, {name: cells[rows] for name, cells in (columns or {}).items()})]
     found += [*_levels(names), *_fields(names), *_origins(names)]
@@ -126,6 +126,21 @@ def propose_groups(
         if _holds(proposal.values, best.values):
             best = proposal
     return [best, *(proposal for proposal in ranked if proposal is not best)]
+
+
+def _sample(paths: Strings, targets: Int64[np.ndarray, " drawings"]) -> Int64[np.ndarray, " rows"]:
+    """Choose the drawings that are looked at: of some classes all, or the first by name, so that no group is torn apart."""
+    if len(paths) <= SAMPLE:
+        return np.arange(len(paths))
+    counts = np.bincount(targets)
+    classes = np.flatnonzero(counts)
+    number = max(FEWEST_CLASSES, int(SAMPLE / counts[classes].mean()))
+    chosen = classes[:: max(1, len(classes) // number)]
+    parts = []
+    for target in chosen[:number]:
+        rows = np.flatnonzero(targets == target)
+        parts.append(rows[np.argsort(paths[rows], kind="stable")[: SAMPLE // FEWEST_CLASSES]])
+    return np.concatenate(parts)
 
 
 def _holds(larger: Strings, smaller: Strings) -> bool:
@@ -341,7 +356,7 @@ def _origin(
     head, values = "(?:^|/)([^/]+)", list(rests)
     figures = names.figures(values)
     pages = bool(distinct) and {*words_of(min(distinct))} <= PAGE_WORDS and role is not None
-    if figures is not None and figures.crossing > RESTARTED and not pages and len({*rests}) == len({*ids}):
+    if (figures is None or figures.crossing > RESTARTED) and not pages and len({*rests}) == len({*ids}):
         # The numbers start anew in each class.
         head, values = "^(.+)", ["/".join([*own, rest]) if rest else "" for own, rest in zip(names.folders, rests, strict=True)]
         figures = names.figures(values)

@@ -171,9 +171,9 @@ def _proposed(
     """Say which groups are used, by which key, and how to decline or choose others."""
     counts = Counter(values[found].tolist())
     first = int(np.flatnonzero(found)[0])
-    name = "file names and folders" if proposal.column is None else f"the column {proposal.column!r}"
+    name = "file names and folders suggest" if proposal.column is None else f"the column {proposal.column!r} suggests"
     text = (
-        f"{name} suggest {len(counts):,} groups of together {int(found.sum()):,} drawings, such as {str(values[first])!r} of "
+        f"{name} {len(counts):,} groups of together {int(found.sum()):,} drawings, such as {str(values[first])!r} of "
         f"{paths[first]!r}: {WHAT[proposal.role]}. Each group stays in one fold, as with `{proposal.key}`; "
         f"`{GROUP_KEY}={NO_GROUPS}` lets folds split them."
     )

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from inkfold.config.load import find_recipe, load_raw, merge_overrides, validate_ensemble, validate_vote
+from inkfold.config.metric import metric_name
 from inkfold.config.recipe import EnsembleRecipe, Recipe, VotedRecipe
 from inkfold.config.sections import VoteSettings
 from inkfold.ensemble.fold_comparison import command_for_folds, held_out_by, warn_of_folds
@@ -31,6 +32,7 @@ from inkfold.ensemble.recipe import OWN_KEYS, read_values, settle_members
 from inkfold.ensemble.selection import DataSummary, refuse_unfit, select_vote, write_selection
 from inkfold.ensemble.submission import SubmissionFormat, format_of_data, format_of_submission
 from inkfold.errors import PredictionError, Problem, RecipeError
+from inkfold.evaluation.scores import ACCURACY, Metric, build_metric
 from inkfold.features.executors import INLINE, Executor, open_executor
 from inkfold.pipeline.manifest import MANIFEST, read_manifest
 from inkfold.pipeline.run import Run
@@ -103,6 +105,7 @@ def vote(
     data: str | Path | None = None,
     settings: Sequence[str] = (),
     seed: int = 42,
+    metric: str | None = None,
     progress: Progress = silent,
 ) -> Ensemble:
     """Pool finished runs and files of predictions into an ensemble.
@@ -116,6 +119,8 @@ def vote(
         data: The folder of drawings; it names the classes and the true labels for files that don't.
         settings: `data.key=value`, how the data are read.
         seed: Seed of what is random in fitting a method, 0 to 4,294,967,295.
+        metric: What the vote is chosen and measured by, as in a recipe; None takes the runs' own where it is the same for all,
+            else accuracy.
         progress: Receives the number of methods scored so far.
 
     Returns:
@@ -133,15 +138,20 @@ def vote(
     loaded = load_members(paths, named_data)
     aligned = _align(loaded)
     refuse_unfit(aligned, vote_recipe)
+    try:
+        chosen = common_metric(loaded) if metric is None else metric_name(metric)
+    except ValueError as error:
+        raise RecipeError(f"metric: got {metric!r}, {error}.") from None
     recipe = VotedRecipe(
         members=tuple(str(path.absolute()) for path in paths),
+        metric=chosen,
         vote=vote_recipe,
         data=None if data is None else str(Path(data).absolute()),
         settings=tuple(settings),
         seed=seed,
     )
     with claimed(out, recipe):
-        fingerprint = _fingerprint(vote_recipe, [digest_member(path) for path in paths], named_data)
+        fingerprint = _fingerprint(vote_recipe, [digest_member(path) for path in paths], named_data, chosen)
         if (done := _finished(out, fingerprint)) is not None:
             return done
         loaded = [_copied(member, f"{MEMBERS}/{i}-{paths[i].resolve().name}", out) for i, member in enumerate(loaded)]
@@ -163,7 +173,7 @@ def _train_ensemble(
             train(recipe, out=out / MEMBERS / name, progress=named(progress, name), on=executor)
             for name, recipe in zip(ensemble.names, recipes, strict=True)
         ]
-        fingerprint = _fingerprint(ensemble.vote, [digest_member(run.path) for run in runs], None)
+        fingerprint = _fingerprint(ensemble.vote, [digest_member(run.path) for run in runs], None, ensemble.metric)
         if (done := _finished(out, fingerprint)) is not None:
             return done
         loaded = [
@@ -176,9 +186,28 @@ def _train_ensemble(
     return _loaded(out)
 
 
-def _fingerprint(vote_recipe: VoteSettings, members: Sequence[str], data: NamedData | None) -> str:
-    named_data = {} if data is None else {"data": data.fingerprint}
-    return key_digest({"vote": vote_recipe.model_dump(), "members": [*members], **named_data})
+def _fingerprint(vote_recipe: VoteSettings, members: Sequence[str], data: NamedData | None, metric: str) -> str:
+    more = {} if data is None else {"data": data.fingerprint}
+    more |= {} if metric == ACCURACY.name else {"metric": metric}  # as before metrics could be named
+    return key_digest({"vote": vote_recipe.model_dump(), "members": [*members], **more})
+
+
+def common_metric(loaded: Sequence[LoadedMember]) -> str:
+    """Name the metric that all members which are runs were measured by; accuracy where they differ, or none is a run."""
+    names = {Metric.of_run(member.run.metrics).name for member in loaded if member.run is not None}
+    if len(names) > 1:
+        log.warning("the members were measured by %s, so the vote is chosen by accuracy: name one", ", ".join(sorted(names)))
+    return names.pop() if len(names) == 1 else ACCURACY.name
+
+
+def _metric(name: str, aligned: AlignedMembers, loaded: Sequence[LoadedMember], class_targets: np.ndarray) -> Metric:
+    """Build the vote's metric, with the classes' order from a run that knows it, else from their names."""
+    for run in (member.run for member in loaded if member.run is not None):
+        own = Metric.of_run(run.metrics)
+        if own.name == name and own.ranks is not None:
+            places = [own.ranks[run.classes_.index(class_name)] for class_name in aligned.class_names]
+            return Metric(name, tuple(places))
+    return build_metric(name, aligned.class_names, class_targets)
 
 
 def _finished(out: Path, fingerprint: str) -> Ensemble | None:
@@ -220,9 +249,9 @@ def _finish(
     progress: Progress,
 ) -> None:
     """Choose and fit the method, and write everything that makes the directory a finished ensemble."""
-    cost = Cost()
+    cost, metric = Cost(), _metric(recipe.metric, aligned, loaded, submission.class_targets)
     with cost.timed("vote"):
-        selection = select_vote(aligned, recipe.vote, recipe.seed, progress)
+        selection = select_vote(aligned, recipe.vote, recipe.seed, progress, metric)
         files = write_selection(out, aligned, selection, recipe.vote, submission, _data_summary(aligned, loaded))
     write_cost(out, _total([*member_costs, cost.as_json()]))
     warnings = [str(problem) for problem in (*aligned.warnings, *_fold_warnings(aligned, loaded))]
@@ -233,6 +262,7 @@ def _finish(
             "kind": ENSEMBLE,
             "class_names": list(aligned.class_names),
             "class_targets": submission.class_targets.tolist(),
+            **({} if (rule := selection.decision.decision) is None else {"decision": rule.as_json()}),
             "members": [{"name": member.predictions.name, "run": member.directory} for member in loaded],
             "data_fingerprint": fingerprint,
             "warnings": [*dict.fromkeys(warnings)],

@@ -7,13 +7,14 @@ the folds in which drawings were held out, so drawings that belong together stay
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
 from inkfold.config.sections import TieRule, VoteSettings
+from inkfold.ensemble.metric_score import MetricScore, choose_by_metric, join_chosen, score_answers
 from inkfold.ensemble.stacking import (
     TEMPERATURE_RANGE,
     all_tempered,
@@ -29,6 +30,7 @@ from inkfold.errors import PredictionError, Problem
 from inkfold.evaluation.intervals import accuracy_figures
 from inkfold.evaluation.metrics import bootstrap_interval
 from inkfold.evaluation.paired import paired_difference
+from inkfold.evaluation.scores import Metric
 
 MethodKind = Literal["soft", "hard", "geometric", "rank", "weighted", "greedy", "stack"]
 METHODS: tuple[MethodKind, ...] = ("soft", "hard", "geometric", "rank", "weighted", "greedy", "stack")  # the simplest first
@@ -178,12 +180,27 @@ class MethodScore:
         probs: Class probabilities of each drawing, by numbers that were not fitted on it.
         right: Whether the most probable class is the true one, for each drawing.
         groups: Number of each drawing's group, whole ones of which intervals and tests resample; None where none is known.
+        by_metric: What the metric says that methods are chosen by, and `right` is then of its answers; None for accuracy.
     """
 
     name: str
     probs: Float[np.ndarray, "n classes"]
     right: Bool[np.ndarray, " n"]
     groups: Int64[np.ndarray, " n"] | None = None
+    by_metric: MetricScore | None = None
+
+    def measured_by(self, metric: Metric, targets: Int64[np.ndarray, " n"], parts: Int64[np.ndarray, " n"]) -> "MethodScore":
+        """Measure the same predictions by a metric too, with the rule for its answers.
+
+        Args:
+            metric: The metric; accuracy changes nothing.
+            targets: True class id of each drawing, in the order of `probs`.
+            parts: The second level's part of each drawing.
+        """
+        if metric.is_accuracy:
+            return self
+        score, preds = score_answers(metric, self.probs, targets, parts, self.groups)
+        return replace(self, right=preds == targets, by_metric=score)
 
     def figures(self, targets: Int64[np.ndarray, " n"]) -> dict[str, Any]:
         """Measure accuracy and negative log-likelihood, each with a 95 % interval.
@@ -192,13 +209,15 @@ class MethodScore:
             targets: True class id of each drawing, in the order of `probs`.
 
         Returns:
-            JSON values: `accuracy`, `accuracy_ci95`, `interval` (how that was made), `nll` in nats, and `nll_ci95`.
+            JSON values: `accuracy`, `accuracy_ci95`, `interval` (how that was made), `nll` in nats, and `nll_ci95`; and
+            `metric` where methods are chosen by another one than accuracy.
         """
         losses = -np.log(np.maximum(self.probs[np.arange(len(targets)), targets], 1e-15))
         return {
             **accuracy_figures(self.right, self.groups),
             "nll": float(losses.mean()),
             "nll_ci95": bootstrap_interval(losses, groups=self.groups),
+            **({} if self.by_metric is None else {"metric": self.by_metric.figures()}),
         }
 
 
@@ -264,7 +283,7 @@ def score_method(
 
 
 def choose(scores: Sequence[MethodScore]) -> int:
-    """Choose the index of the simplest candidate that is not significantly less accurate than the most accurate one.
+    """Choose the index of the simplest candidate that is not significantly worse than the best, by accuracy or their metric.
 
     Args:
         scores: The candidates on the same drawings, the simplest first.
@@ -274,6 +293,9 @@ def choose(scores: Sequence[MethodScore]) -> int:
     """
     if not scores:
         raise PredictionError("vote: got no method to choose from, expected one at least. Name one.")
+    by_metric = [score.by_metric for score in scores if score.by_metric is not None]
+    if len(by_metric) == len(scores):
+        return choose_by_metric(by_metric)
     best = max(scores, key=lambda score: int(score.right.sum()))
     compared = (paired_difference(best.right, score.right, best.groups) for score in scores)
     return next(i for i, pair in enumerate(compared) if not pair["distinguishable"])
@@ -309,13 +331,16 @@ def score_choice(scores: Sequence[MethodScore], parts: Int64[np.ndarray, " n"]) 
     for part, score in chosen.items():
         inside = parts == part
         probs[inside], right[inside] = score.probs[inside], score.right[inside]
-    return MethodScore("chosen by the other parts", probs, right, scores[0].groups)
+    by_metric = {part: score.by_metric for part, score in chosen.items() if score.by_metric is not None}
+    joined = join_chosen(by_metric, parts) if by_metric else None
+    return MethodScore("chosen by the other parts", probs, right, scores[0].groups, joined)
 
 
 def _only(score: MethodScore, rows: Bool[np.ndarray, " n"]) -> MethodScore:
     """Keep of a score what `choose` needs of some drawings."""
     groups = None if score.groups is None else score.groups[rows]
-    return MethodScore(score.name, score.probs[:0], score.right[rows], groups)
+    by_metric = None if score.by_metric is None else score.by_metric.select(rows)
+    return MethodScore(score.name, score.probs[:0], score.right[rows], groups, by_metric)
 
 
 def _second_level(parts: Int64[np.ndarray, " n"]) -> list[int]:

@@ -23,12 +23,14 @@ from inkfold.ensemble.methods import (
     score_choice,
     score_method,
 )
+from inkfold.ensemble.metric_score import MetricScore, metric_pairs
 from inkfold.ensemble.model import single_precision
 from inkfold.ensemble.submission import SubmissionFormat
 from inkfold.ensemble.voting import nested_vote
 from inkfold.errors import PredictionError
-from inkfold.evaluation.metrics import measure
+from inkfold.evaluation.decision import Decision, DecisionChoice, choose_decision
 from inkfold.evaluation.predictions import Predictions
+from inkfold.evaluation.scores import ACCURACY, Metric, measure_by
 from inkfold.pipeline.results import measure_seen
 from inkfold.pipeline.run_files import METRICS, OUT_OF_FOLD, SUBMISSION, SUBMISSION_FORM, TEST, VOTE
 from inkfold.runtime.progress import Progress, silent
@@ -56,6 +58,8 @@ class Selection:
         chosen: Index of the method that the ensemble uses.
         choice: Score of choosing: each part predicted by the method that the other parts chose; None where the recipe names
             the method.
+        metric: What methods are chosen and measured by.
+        decision: The rule that turns the chosen method's probabilities into answers, and what it gains.
     """
 
     member_scores: tuple[MethodScore, ...]
@@ -63,6 +67,8 @@ class Selection:
     fitted: tuple[FittedMethod, ...]
     chosen: int
     choice: MethodScore | None = None
+    metric: Metric = ACCURACY
+    decision: DecisionChoice = field(default_factory=DecisionChoice)
 
     @property
     def taken(self) -> FittedMethod:
@@ -104,7 +110,13 @@ def refuse_unfit(aligned: AlignedMembers, vote_recipe: VoteSettings) -> None:
         )
 
 
-def select_vote(aligned: AlignedMembers, vote_recipe: VoteSettings, seed: int = 0, progress: Progress = silent) -> Selection:
+def select_vote(
+    aligned: AlignedMembers,
+    vote_recipe: VoteSettings,
+    seed: int = 0,
+    progress: Progress = silent,
+    metric: Metric = ACCURACY,
+) -> Selection:
     """Score every voting method, and fit the one that the recipe names or that is chosen.
 
     Args:
@@ -113,6 +125,7 @@ def select_vote(aligned: AlignedMembers, vote_recipe: VoteSettings, seed: int = 
             soft where nothing can be scored.
         seed: Seed of greedy selection's random bags, at least 0.
         progress: Receives the number of methods scored so far.
+        metric: What methods are chosen by.
 
     Raises:
         PredictionError: If the recipe names a method that is fitted, and there are no out-of-fold predictions.
@@ -122,23 +135,39 @@ def select_vote(aligned: AlignedMembers, vote_recipe: VoteSettings, seed: int = 
     named = METHODS.index("soft" if vote_recipe.method == "auto" else vote_recipe.method)
     if aligned.out_of_fold is None:
         log.info("vote: %s, as not all members have out-of-fold predictions to score methods by", METHODS[named])
-        return Selection((), (), tuple(FittedMethod(method) for method in methods if not method.is_fitted), named)
+        unfitted = tuple(FittedMethod(method) for method in methods if not method.is_fitted)
+        return Selection((), (), unfitted, named, metric=metric)
+    judged = (metric, aligned.targets, aligned.parts)
     member_scores = tuple(
-        MethodScore(name, probs, probs.argmax(1) == aligned.targets, aligned.groups)
+        MethodScore(name, probs, probs.argmax(1) == aligned.targets, aligned.groups).measured_by(*judged)
         for name, probs in zip(aligned.names, aligned.out_of_fold, strict=True)
     )
     scores, fitted = [], []
     for i, method in enumerate(methods):
-        scores.append(score_method(method, aligned.out_of_fold, aligned.targets, aligned.parts, aligned.groups))
+        score = score_method(method, aligned.out_of_fold, aligned.targets, aligned.parts, aligned.groups)
+        scores.append(score.measured_by(*judged))
         fitted.append(fit_method(method, aligned.out_of_fold, aligned.targets))
         log.info("vote: %s has accuracy %.4f out of fold", method.name, scores[-1].right.mean())
         progress("voting methods", i + 1, len(methods))
     if vote_recipe.method != "auto":
         log.info("vote: %s, as the recipe names it", methods[named].name)
-        return Selection(member_scores, tuple(scores), tuple(fitted), named)
+        decision = _decide(aligned, scores[named], metric)
+        return Selection(member_scores, tuple(scores), tuple(fitted), named, metric=metric, decision=decision)
     chosen = choose(scores)
     log.info("vote: chose %s, the simplest that is not distinguishable from the most accurate", methods[chosen].name)
-    return Selection(member_scores, tuple(scores), tuple(fitted), chosen, score_choice(scores, aligned.parts))
+    choice, decision = score_choice(scores, aligned.parts), _decide(aligned, scores[chosen], metric)
+    return Selection(member_scores, tuple(scores), tuple(fitted), chosen, choice, metric, decision)
+
+
+def _decide(aligned: AlignedMembers, score: MethodScore, metric: Metric) -> DecisionChoice:
+    """Fit the rule for a method's answers, and judge it by the second level's parts."""
+    probs = single_precision(score.probs)
+    return choose_decision(
+        metric,
+        Predictions(
+            aligned.out_of_fold_paths, probs, aligned.class_names, aligned.targets, aligned.parts, groups=aligned.groups
+        ),
+    )
 
 
 def write_selection(
@@ -166,6 +195,7 @@ def write_selection(
     metrics: dict[str, Any] = {
         "data": {**counts, "skipped": dict(data.skipped), "blank": dict(data.blank)},
         "split": data.split,
+        **selection.metric.as_json(),
     }
     files = [METRICS, VOTE]
     if selection.method_scores:
@@ -173,11 +203,20 @@ def write_selection(
         files.append(OUT_OF_FOLD)
     if aligned.test is not None:
         shares = single_precision(selection.taken.pool(aligned.test_members(vote_recipe.within, vote_recipe.ties)))
-        known = {"digests": aligned.test_digests, "groups": aligned.test_groups}
-        Predictions(aligned.test_paths, shares, aligned.class_names, aligned.test_targets, **known).save(out / TEST)
+        rule = selection.decision.decision
+        tested = Predictions(
+            aligned.test_paths,
+            shares,
+            aligned.class_names,
+            aligned.test_targets,
+            groups=aligned.test_groups,
+            digests=aligned.test_digests,
+            decided=None if rule is None else rule.preds(shares),
+        )
+        tested.save(out / TEST)
         if aligned.test_targets is not None and len(aligned.test_targets):
-            metrics["test"] = measure(shares, aligned.test_targets, aligned.class_names, groups=aligned.test_groups)
-        submission.write_probs(out / SUBMISSION, aligned.test_paths, shares, aligned.class_names)
+            metrics["test"] = measure_by(selection.metric, tested, per_class=True)
+        submission.write_probs(out / SUBMISSION, aligned.test_paths, shares, aligned.class_names, tested.preds)
         files += [TEST, SUBMISSION]
         if submission.form is not None:
             write_json(out / SUBMISSION_FORM, submission.form.as_json())
@@ -191,10 +230,6 @@ def _write_out_of_fold(path: Path, aligned: AlignedMembers, selection: Selection
     """Write the chosen method's predictions of the training drawings, and measure them."""
     probs = single_precision(selection.method_scores[selection.chosen].probs)
     held_in = np.zeros_like(aligned.parts) if data.split == "holdout" else aligned.parts  # the fold of each drawing
-    metrics: dict[str, Any] = {"out_of_fold": measure(probs, aligned.targets, aligned.class_names, groups=aligned.groups)}
-    if selection.choice is not None:
-        metrics["choice"] = selection.choice.figures(aligned.targets)
-    metrics["folds"] = [_fold_figures(fold, probs, held_in, aligned, data) for fold in np.unique(held_in).tolist()]
     predictions = Predictions(
         aligned.out_of_fold_paths,
         probs,
@@ -204,8 +239,16 @@ def _write_out_of_fold(path: Path, aligned: AlignedMembers, selection: Selection
         seen=aligned.seen_in_pretraining,
         digests=aligned.digests,
         groups=aligned.groups,
+        decided=selection.decision.preds,
     )
     predictions.save(path)
+    metrics: dict[str, Any] = {"out_of_fold": measure_by(selection.metric, predictions, per_class=True)}
+    if selection.decision.figures is not None:
+        metrics["decision"] = selection.decision.figures
+    if selection.choice is not None:
+        metrics["choice"] = selection.choice.figures(aligned.targets)
+    folds = np.unique(held_in).tolist()
+    metrics["folds"] = [_fold_figures(fold, predictions, held_in, selection.metric, data) for fold in folds]
     seen = measure_seen(predictions)
     return metrics if seen is None else {**metrics, "learnt_by_backbone": seen}
 
@@ -241,6 +284,9 @@ def vote_json(aligned: AlignedMembers, selection: Selection, vote_recipe: VoteSe
         "test_nested": {score.name: score.figures(_test_targets(aligned)) for score in nested},
         "test_nested_pairs": _pairs(nested),
     }
+    if not selection.metric.is_accuracy:
+        content["metric_pairs"] = _metric_pairs(scores, selection)
+        content["test_metric_pairs"] = _metric_pairs(tested, selection)
     if aligned.out_of_fold is not None:
         content["diversity"] = measure_diversity(
             aligned.names, aligned.out_of_fold, aligned.targets, aligned.class_names, aligned.groups
@@ -249,12 +295,11 @@ def vote_json(aligned: AlignedMembers, selection: Selection, vote_recipe: VoteSe
 
 
 def _fold_figures(
-    fold: int, probs: np.ndarray, held_in: np.ndarray, aligned: AlignedMembers, data: DataSummary
+    fold: int, predictions: Predictions, held_in: np.ndarray, metric: Metric, data: DataSummary
 ) -> dict[str, Any]:
     inside = held_in == fold
     n_train = (data.n_train if data.split == "holdout" else len(inside)) - int(inside.sum())
-    groups = None if aligned.groups is None else aligned.groups[inside]
-    return {"fold": fold, "n_train": n_train, **measure(probs[inside], aligned.targets[inside], groups=groups)}
+    return {"fold": fold, "n_train": n_train, **measure_by(metric, predictions.select(inside))}
 
 
 def _pairs(scores: Sequence[MethodScore]) -> list[dict[str, Any]]:
@@ -277,7 +322,28 @@ def _score_on_test(aligned: AlignedMembers, selection: Selection, vote_recipe: V
     members = aligned.test_members(vote_recipe.within, vote_recipe.ties)
     shares = [*zip(aligned.names, members, strict=True)]
     shares += [(fitted.method.name, fitted.pool(members)) for fitted in selection.fitted]
-    return [MethodScore(name, probs, probs.argmax(1) == targets, aligned.test_groups) for name, probs in shares]
+    scored = [score.by_metric for score in (*selection.member_scores, *selection.method_scores)]
+    rules = [None if score is None else score.rule for score in scored]
+    return [
+        _test_score(name, probs, aligned, selection.metric, rule)
+        for (name, probs), rule in zip(shares, rules or [None] * len(shares), strict=True)
+    ]
+
+
+def _test_score(name: str, probs: np.ndarray, aligned: AlignedMembers, metric: Metric, rule: Decision | None) -> MethodScore:
+    """Score a candidate on test drawings, by the rule that was fitted on its out-of-fold predictions."""
+    targets, groups = _test_targets(aligned), aligned.test_groups
+    preds = probs.argmax(1) if rule is None else rule.preds(probs)
+    by_metric = None if metric.is_accuracy else MetricScore(metric, metric.statistics(probs, targets, preds), groups, rule)
+    return MethodScore(name, probs, preds == targets, groups, by_metric)
+
+
+def _metric_pairs(scores: Sequence[MethodScore], selection: Selection) -> list[dict[str, Any]]:
+    """Compare the vote that is taken with every other candidate by the metric."""
+    by_metric = [score.by_metric for score in scores if score.by_metric is not None]
+    if not by_metric:
+        return []
+    return metric_pairs([score.name for score in scores], by_metric, selection.taken.method.name)
 
 
 def _score_nested_votes(aligned: AlignedMembers) -> list[MethodScore]:

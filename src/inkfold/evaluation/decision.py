@@ -24,7 +24,6 @@ EXPONENTS = tuple(sorted((i / 8 for i in range(-8, 13)), key=abs))  # -1 to 1.5;
 SCALES = tuple(1 + i / 10 for i in range(11))
 SHIFTS = tuple(i / 10 for i in (0, -1, 1, -2, 2, -3, 3, -4, 4, -5, 5))
 PARTS = 5  # where the folds are but one
-NO_GAIN = 1e-9
 
 
 @final
@@ -63,7 +62,8 @@ class Decision:
             return preds
         places = np.nan_to_num(probs.astype(np.float64) @ numbers * self.scale + self.offset)
         class_at = np.argsort(numbers)
-        return class_at[np.clip(np.floor(places + 0.5), 0, len(numbers) - 1).astype(np.int64)]
+        answers: np.ndarray = class_at[np.clip(np.floor(places + 0.5), 0, len(numbers) - 1).astype(np.int64)]
+        return answers
 
     def as_json(self) -> dict[str, Any]:
         """Return the rule as JSON values, from which `from_json` rebuilds it."""
@@ -124,15 +124,11 @@ def choose_decision(metric: Metric, predictions: Predictions) -> DecisionChoice:
     Returns:
         The choice.
     """
-    if metric.name not in PRIOR_METRICS and metric.ranks is None:
+    if not needs_rule(metric):
         return DecisionChoice()
     probs, targets = predictions.probs.astype(np.float64), predictions.targets
     assert targets is not None
-    nested = np.empty(len(targets), np.int64)
-    parts = _parts(predictions)
-    for part in np.unique(parts):
-        inside = parts == part
-        nested[inside] = fit_decision(metric, probs[~inside], targets[~inside]).preds(probs[inside])
+    nested = nested_preds(metric, probs, targets, parts_of(predictions.folds, predictions.groups, len(targets)))
     usual = predictions.probs.argmax(1)
     figures = {
         "most_probable": metric_figures(metric, probs, targets, usual, predictions.groups),
@@ -144,7 +140,7 @@ def choose_decision(metric: Metric, predictions: Predictions) -> DecisionChoice:
             predictions.groups,
         ),
     }
-    used = metric.signed(figures["difference"]) > NO_GAIN
+    used = answer_score(metric, targets, nested, probs) > answer_score(metric, targets, usual, probs)
     log.info(
         "%s: %s by the fitted rule, %s by the most probable class",
         metric.name,
@@ -154,6 +150,42 @@ def choose_decision(metric: Metric, predictions: Predictions) -> DecisionChoice:
         return DecisionChoice(figures={"used": False, **figures})
     decision = fit_decision(metric, probs, targets)
     return DecisionChoice(decision, nested, {"used": True, "rule": _rule(decision), **figures})
+
+
+def needs_rule(metric: Metric) -> bool:
+    """Return whether the most probable class may not be the best answer for a metric."""
+    return metric.name in PRIOR_METRICS or metric.ranks is not None
+
+
+def nested_preds(
+    metric: Metric,
+    probs: Float[np.ndarray, "n classes"],
+    targets: Int64[np.ndarray, " n"],
+    parts: Int64[np.ndarray, " n"],
+) -> Int64[np.ndarray, " n"]:
+    """Decide on each part's drawings by a rule that was fitted on the other parts.
+
+    Args:
+        metric: What the rule is fitted to.
+        probs: Class probabilities of drawings that the model was not trained on.
+        targets: True class id of each drawing.
+        parts: The part of each drawing, of two at least.
+
+    Returns:
+        Class ids.
+    """
+    preds = np.empty(len(targets), np.int64)
+    for part in np.unique(parts):
+        inside = parts == part
+        preds[inside] = fit_decision(metric, probs[~inside], targets[~inside]).preds(probs[inside])
+    return preds
+
+
+def answer_score(
+    metric: Metric, targets: Int64[np.ndarray, " n"], preds: Int64[np.ndarray, " n"], probs: Float[np.ndarray, "n classes"]
+) -> float:
+    """Score answers by a metric: greater is better, and rounded, so that summing in another order decides nothing."""
+    return round(metric.signed(metric.score(probs, targets, preds)), 9)
 
 
 def fit_decision(metric: Metric, probs: Float[np.ndarray, "n classes"], targets: Int64[np.ndarray, " n"]) -> Decision:
@@ -173,7 +205,7 @@ def fit_decision(metric: Metric, probs: Float[np.ndarray, "n classes"], targets:
         The best of a grid of rules; of equal ones the nearest to the most probable class.
     """
     rules = _expected_places(metric, probs) if metric.ranks is not None else _weightings(probs.shape[1], targets)
-    scores = [round(metric.signed(metric.score(probs, targets, rule.preds(probs))), 9) for rule in rules]
+    scores = [answer_score(metric, targets, rule.preds(probs), probs) for rule in rules]
     return rules[int(np.argmax(scores))]
 
 
@@ -190,12 +222,17 @@ def _expected_places(metric: Metric, probs: np.ndarray) -> list[Decision]:
     return [Decision("expected_place", places, scale, middle * (1 - scale) + shift) for scale in SCALES for shift in SHIFTS]
 
 
-def _parts(predictions: Predictions) -> np.ndarray:
-    """The folds; where all drawings were held out from one, parts of them that keep groups whole."""
-    n = len(predictions.probs)
-    if predictions.folds is not None and len(np.unique(predictions.folds)) > 1:
-        return predictions.folds
-    groups = np.arange(n) if predictions.groups is None else np.unique(predictions.groups, return_inverse=True)[1]
+def parts_of(folds: Int64[np.ndarray, " n"] | None, groups: Int64[np.ndarray, " n"] | None, n: int) -> Int64[np.ndarray, " n"]:
+    """Choose the parts that a rule is judged by: the folds, or parts of a single fold that keep groups whole.
+
+    Args:
+        folds: The fold that each drawing was held out from; None where it isn't known.
+        groups: Number of each drawing's group; None where nothing is known of groups.
+        n: Number of drawings.
+    """
+    if folds is not None and len(np.unique(folds)) > 1:
+        return folds
+    groups = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
     order = np.random.Generator(np.random.Philox(np.random.SeedSequence([0, 7]))).permutation(int(groups.max()) + 1)
     parts: np.ndarray = order[groups] % PARTS
     return parts

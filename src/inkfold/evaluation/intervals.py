@@ -133,7 +133,7 @@ def wilson_interval(successes: float, n: float) -> tuple[float, float]:
 
 def has_groups(groups: Int64[np.ndarray, " n"] | None) -> bool:
     """Return whether some group has more than one drawing, so that drawings can't be taken as independent."""
-    return groups is not None and len(np.unique(groups)) < len(groups)
+    return groups is not None and bool((np.unique(groups, return_counts=True)[1] > 1).any())
 
 
 def proportion_interval(hits: Bool[np.ndarray, " n"], groups: Int64[np.ndarray, " n"] | None = None, seed: int = 0) -> Interval:
@@ -272,11 +272,12 @@ def _design_effect(
 
 def _disagreeing(figure: Figure, statistics: "Statistics", groups: Int64[np.ndarray, " n"] | None) -> int:
     """Count the groups that show how far groups differ: of a proportion, those with a hit or those with a miss."""
-    names = np.arange(statistics.shape[0]) if groups is None else groups
+    codes = np.arange(statistics.shape[0]) if groups is None else np.unique(groups, return_inverse=True)[1]
     if not isinstance(figure, Mean) or figure.limits is None or not isinstance(statistics, np.ndarray):
-        return len(np.unique(names))
+        return int(codes.max()) + 1
     low, high = figure.limits
-    return min(len(np.unique(names[statistics[:, 0] > low])), len(np.unique(names[statistics[:, 0] < high])))
+    sides = (np.bincount(codes, statistics[:, 0] > low), np.bincount(codes, statistics[:, 0] < high))
+    return min(int((counts > 0).sum()) for counts in sides)
 
 
 def _expanded_percentiles(resampled: Float[np.ndarray, " resamples"], groups: int) -> tuple[float, float]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from inkfold.evaluation.resampling import Statistics
 
 SIGNIFICANT = 0.05
+SMALLEST_DISTANCE = 1e-6  # of a bound from 0, in differences, where the last bit would decide on which side it lies
 # Beyond so many cells of the exact distribution the normal one takes its place, which by then has the same tails.
 MAX_CELLS = 1 << 24
 
@@ -75,7 +76,7 @@ def paired_difference(
     Under groups, the p-value is the larger of two. If both classifiers are equally good, swapping their answers to a whole
     group changes nothing: the exact distribution of the difference over all such swaps is McNemar's test with groups for
     drawings, and few groups can't mislead it. Student's t of the difference over its standard error, by resampling whole
-    groups, can't be misled by a few large groups that go the other way than many small ones. The interval is the difference
+    groups, can't be misled where one large group makes most of the difference. The interval is the difference
     and that standard error, widened to where the swaps' p-value has it.
 
     Args:
@@ -135,8 +136,12 @@ def compare_figures(
 
     Source: see `paired_difference`.
     """
-    difference, error, informative, count = _resampled_difference(figure, first, second, groups, seed)
+    # the lower figure first, so that the order of the two changes no byte
+    values = [float(figure.value(np.asarray(statistics.sum(0)))) for statistics in (first, second)]
+    sign = -1 if values[1] < values[0] else 1
+    difference, error, informative, count = _resampled_difference(figure, *(first, second)[::sign], groups, seed)
     half, p_value = _agreeing(difference, error, count, min(1.0, 2.0 ** (1 - informative)))
+    difference *= sign
     widest = math.inf if figure.limits is None else figure.limits[1] - figure.limits[0]
     compared = _comparison(difference, difference - half, difference + half, p_value, widest)
     return {**compared, "groups_resampled": count} if has_groups(groups) else compared
@@ -165,6 +170,7 @@ def _grouped_comparison(
 ) -> tuple[float, float]:
     """Return the half width of the difference's interval, and the p-value."""
     changes = second.astype(np.int64) - first
+    changes = changes if changes.sum() >= 0 else -changes  # the order of the two must not change a byte
     codes = np.unique(groups, return_inverse=True)[1]
     by_group = np.bincount(codes, changes).astype(np.int64)
     sums = group_sums(mean_statistics(changes), groups)
@@ -177,13 +183,14 @@ def _agreeing(difference: float, error: float, count: int, p_swaps: float) -> tu
     """Return the half width of an interval and the p-value by both tests, so that both say the same."""
     from scipy.special import stdtr  # noqa: PLC0415 - 200 ms
 
-    if difference == 0:
-        return student_quantile(count) * error, 1.0
-    by_error = 2 * float(stdtr(max(count - 1, 1), -abs(difference) / error)) if error > 0 else 0.0
-    by_swaps = abs(difference) * min(1.0, student_quantile(count) / max(student_quantile(count, p_swaps / 2), 1e-300))
-    if p_swaps >= SIGNIFICANT:
-        by_swaps = abs(difference)
-    return max(student_quantile(count) * error, by_swaps), max(by_error, p_swaps)
+    size, errors = abs(difference), student_quantile(count)
+    if size == 0:
+        return errors * error, 1.0
+    p_value = max(2 * float(stdtr(max(count - 1, 1), -size / error)) if error > 0 else 0.0, p_swaps)
+    if p_value >= SIGNIFICANT:
+        return max(errors * error, size), p_value
+    half = errors * max(error, size / student_quantile(count, p_swaps / 2))
+    return min(half, (1 - SMALLEST_DISTANCE) * size), p_value
 
 
 def swap_test(differences: Int64[np.ndarray, " groups"]) -> float:
@@ -207,7 +214,7 @@ def swap_test(differences: Int64[np.ndarray, " groups"]) -> float:
     if seen == total:
         return 2.0 ** (1 - int(counts.sum()))
     if len(sizes) * total > MAX_CELLS:
-        return math.erfc(seen / math.sqrt(2 * float((sizes**2 * counts).sum())))
+        return math.erfc((seen - 1) / math.sqrt(2 * float((sizes**2 * counts).sum())))
     return min(1.0, 2 * _upper_tail(sizes, counts, seen))
 
 

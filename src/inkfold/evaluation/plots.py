@@ -13,13 +13,14 @@ INK, SHADE, ACCENT = "#1b1b1b", "#9a9a9a", "#0072b2"  # Okabe and Ito's blue: to
 SIZE_INCHES = (7.0, 4.0)
 
 
-def plot_history(path: Path, values: Sequence[float | None], baseline: float) -> None:
-    """Draw the accuracy of each trial of a search in order, and the best so far.
+def plot_history(path: Path, values: Sequence[float | None], baseline: float, label: str = "accuracy") -> None:
+    """Draw the score of each trial of a search in order, and the best so far.
 
     Args:
         path: An .svg file; replaced when it exists.
-        values: Accuracy of each trial; None for one that was stopped early.
-        baseline: Accuracy of the recipe before the search, 0 to 1, drawn as a line.
+        values: Score of each trial, such as its accuracy, greater for better ones; None for one that was stopped early.
+        baseline: Score of the recipe before the search, drawn as a line.
+        label: What the score is.
     """
     done = [(i, value) for i, value in enumerate(values) if value is not None]
     best: list[float] = []
@@ -29,7 +30,7 @@ def plot_history(path: Path, values: Sequence[float | None], baseline: float) ->
         axes.axhline(baseline, color=SHADE, linewidth=1, linestyle="--", label="the recipe as it is")
         axes.scatter([i for i, _ in done], [value for _, value in done], s=14, color=SHADE, label="trials")
         axes.step([i for i, _ in done], best, where="post", color=ACCENT, label="best so far")
-        axes.set(xlabel="trial", ylabel="accuracy in cross-validation", title="Trials")
+        axes.set(xlabel="trial", ylabel=f"{label} in cross-validation", title="Trials")
         axes.legend(frameon=False)
 
 

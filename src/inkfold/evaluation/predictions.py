@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64, Shaped
@@ -94,11 +94,11 @@ class Predictions:
         Returns:
             Their predictions, in the order of `rows`.
         """
-        own = {field.name: getattr(self, field.name) for field in fields(self)}
-        kept = {name: own.pop(name) for name in ("class_names", "fold_probs")}
-        selected = {name: None if values is None else values[rows] for name, values in own.items()}
-        by_fold = kept["fold_probs"]
-        return Predictions(**selected, class_names=self.class_names, fold_probs=None if by_fold is None else by_fold[:, rows])
+        names = [field.name for field in fields(self) if field.name not in ("class_names", "fold_probs")]
+        own: dict[str, Any] = {name: getattr(self, name) for name in names}
+        selected: dict[str, Any] = {name: None if values is None else values[rows] for name, values in own.items()}
+        fold_probs = None if self.fold_probs is None else self.fold_probs[:, rows]
+        return replace(self, **selected, fold_probs=fold_probs)
 
     @property
     def most_probable(self) -> "Predictions":

@@ -83,6 +83,11 @@ class Metric:
             raise PredictionError(f"metrics.json: metric is not one that is known: {error}. Train again.") from None
         return cls(name, ranks)
 
+    @property
+    def worst(self) -> float:
+        """What `signed` gives predictions that are useless, such as those of a training that diverged."""
+        return {"log_loss": float(np.log(np.finfo(np.float32).eps)), "quadratic_kappa": -1.0}.get(self.name, 0.0)
+
     def signed(self, value: float) -> float:
         """Turn a value into one that is greater where predictions are better."""
         return value if self.greater_is_better else -value
@@ -103,7 +108,9 @@ class Metric:
         Returns:
             The metric's value.
         """
-        return float(self.value(self.statistics(probs, targets, preds).sum(0)))
+        preds = probs.argmax(1) if preds is None else preds
+        columns, values, width = _SUMS[_family(self.name)](self, probs, targets, preds)
+        return float(self.value(np.bincount(columns.ravel(), values.ravel(), width)))
 
     def statistics(
         self,
@@ -176,6 +183,25 @@ def build_metric(
             "class's name its number (0_mild, 1_severe), or the table a column of class numbers (data.target_column)."
         )
     return Metric(name, tuple(int(rank) for rank in np.argsort(np.argsort(np.array(keys), kind="stable"), kind="stable")))
+
+
+def warn_of_order(metric: Metric, class_names: Sequence[str]) -> list[str]:
+    """Say in which order the classes are taken where only their numbers say it: these may be mere ids.
+
+    Args:
+        metric: The metric, as `build_metric` returns it.
+        class_names: Name of each class, by class id.
+
+    Returns:
+        One warning; none for metrics without an order, and where the names have numbers.
+    """
+    if metric.ranks is None or _numbers_of_names(class_names) is not None:
+        return []
+    shown = [class_names[i] for i in np.argsort(metric.ranks)[:5].tolist()]
+    return [
+        f"{metric.title} takes the classes in the order of their numbers in the data: {', '.join(shown)}"
+        f"{', ...' if len(class_names) > 5 else ''}. If that isn't their order, its value means nothing: number them anew."
+    ]
 
 
 def _numbers_of_names(names: Sequence[str]) -> list[float] | None:
@@ -312,11 +338,17 @@ def metric_figures(
     Returns:
         JSON values: `name`, `value`, `ci95`, `greater_is_better`, and `interval`, how it was made.
     """
-    statistics = metric.statistics(probs, targets, preds)
+    return statistics_figures(metric, metric.statistics(probs, targets, preds), groups)
+
+
+def statistics_figures(
+    metric: Metric, statistics: "csr_array", groups: Int64[np.ndarray, " n"] | None = None
+) -> dict[str, Any]:
+    """Give a metric's value and interval from its statistics; see `metric_figures`."""
     interval = figure_interval(metric, statistics, groups)
     return {
         "name": metric.name,
-        "value": _rounded(metric.value(statistics.sum(0))),
+        "value": _rounded(float(metric.value(statistics.sum(0)))),
         "ci95": interval.ci95,
         "greater_is_better": metric.greater_is_better,
         "interval": interval.about(),
@@ -355,7 +387,7 @@ def compare_by(metric: Metric, first: Predictions, second: Predictions) -> dict[
     """
     assert first.targets is not None
     statistics = [metric.statistics(one.probs, first.targets, one.preds) for one in (first, second)]
-    scores = [_rounded(metric.value(own.sum(0))) for own in statistics]
+    scores = [_rounded(float(metric.value(own.sum(0)))) for own in statistics]
     comparison = compare_figures(metric, statistics[0], statistics[1], first.groups)
     return {"name": metric.name, "first_value": scores[0], "second_value": scores[1], **comparison}
 

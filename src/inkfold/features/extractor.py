@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float16, Int64, Shaped
 
 from inkfold.augment.views import IDENTITY, View
 from inkfold.data.fingerprints import SignatureStore
+from inkfold.data.lines import CopyStores
 from inkfold.errors import CacheError, DataError, Problem
 from inkfold.features.bank import FeatureBank
 from inkfold.features.executors import Executor, InlineExecutor
@@ -148,8 +149,12 @@ class Extractor:
         return ImageStore(self.home / "pixels", self.image)
 
     def signatures(self) -> SignatureStore:
-        """Open the store of the signatures by which copies of a drawing are found."""
+        """Open the store of the drawings' signatures."""
         return SignatureStore(self.home / "signatures", self.image.pixel_limit)
+
+    def copy_stores(self) -> CopyStores:
+        """Open the stores that copies of a drawing are found by."""
+        return CopyStores.open(self.home, self.image.pixel_limit)
 
     def statistics(self) -> StatisticsStore:
         """Open the store of the pages' statistics."""

@@ -113,14 +113,14 @@ def prepare_inputs(
     weights = None if extractor.backbone.weights_file is None else Path(extractor.backbone.weights_file)
     signed = recipe.folds.group_duplicates or (weights is not None and seen_list_file(weights).is_file())
     grouped = recipe.folds.group_duplicates
-    needed = Needed(views, plan.test_views, pixels=not frozen, signatures=signed, test_signatures=grouped)
+    needed = Needed(views, plan.test_views, pixels=not frozen, signatures=signed, copies=grouped)
     prepared = decode(read, extractor, recipe.data, cost, progress, needed)
 
-    signatures = extractor.signatures()
-    if recipe.folds.group_duplicates:
-        prepared = group_duplicates(prepared, signatures, cost, progress)
-    prepared = find_seen(prepared, weights, signatures, cost, progress)
-    test_copies = find_test_copies(prepared, signatures if grouped else None, cost, progress)
+    stores = extractor.copy_stores() if grouped else None
+    if stores is not None:
+        prepared = group_duplicates(prepared, stores, cost, progress)
+    prepared = find_seen(prepared, weights, extractor.signatures(), cost, progress)
+    test_copies = find_test_copies(prepared, stores, cost, progress)
 
     reading = None
     if compare_readings and "auto" in (recipe.image.resize, recipe.image.paper):

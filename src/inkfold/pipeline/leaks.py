@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Int64, Shaped
 
 from inkfold.data.duplicates import Match, find_copies_between, match_bytes
-from inkfold.data.fingerprints import SignatureStore
+from inkfold.data.lines import CopyStores
 from inkfold.evaluation.metrics import measure
 from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.prepare import Prepared, sign_drawings
@@ -43,14 +43,12 @@ class Leak:
         return {**counts, "identical": self.identical, "other_label": self.other_label}
 
 
-def find_test_copies(
-    prepared: Prepared, signatures: SignatureStore | None, cost: Cost, progress: Progress = silent
-) -> list[Match]:
+def find_test_copies(prepared: Prepared, stores: CopyStores | None, cost: Cost, progress: Progress = silent) -> list[Match]:
     """Find the test drawings that are copies of training drawings.
 
     Args:
         prepared: The decoded drawings.
-        signatures: Store of the drawings' signatures; None compares the files' bytes alone.
+        stores: Stores of the drawings' signatures and lines; None compares the files' bytes alone.
         cost: Seconds are added to it.
         progress: Called as the search advances.
 
@@ -63,11 +61,11 @@ def find_test_copies(
     tests = prepared.test_digests
     if tests is None:
         return []
-    if signatures is None:
+    if stores is None:
         return match_bytes(prepared.digests, tests)
     with cost.timed("duplicates"):
-        sign_drawings(prepared, signatures, progress, tests=True)
-        return find_copies_between(prepared.digests, tests, signatures, progress)
+        sign_drawings(prepared, stores, progress, tests=True)
+        return find_copies_between(prepared.digests, tests, stores, progress)
 
 
 def find_leaks(
@@ -91,7 +89,7 @@ def find_leaks(
         The copies by the part that they are in, `test` or `out_of_fold`; parts without copies are left out.
     """
     leaks = {
-        "test": _test_leak(prepared, test_copies, trained_on.any(0)),
+        "test": _test_leak(prepared, test_copies, np.any(trained_on, axis=0)),
         "out_of_fold": _held_out_leak(prepared, held_out[0], trained_on[0]) if len(held_out) == 1 else None,
     }
     return {part: leak for part, leak in leaks.items() if leak is not None}

@@ -15,6 +15,7 @@ from inkfold.data.copy_units import Copies
 from inkfold.data.dataset import Dataset
 from inkfold.data.duplicates import Match, find_copies, group_matches
 from inkfold.data.fingerprints import SignatureStore
+from inkfold.data.lines import CopyStores
 from inkfold.data.seen import mark_seen, read_seen_list
 from inkfold.errors import DataError, Problem
 from inkfold.features.extractor import DrawingFiles, Extractor, read_drawing_files, refuse_broken, whole_drawings
@@ -139,14 +140,14 @@ class Needed:
         test_views: Views of the test drawings whose features will be needed.
         pixels: Whether the pixels themselves will be needed, whatever the feature bank has.
         signatures: Whether the training drawings' signatures will be needed.
-        test_signatures: Whether the test drawings' signatures will be needed.
+        copies: Whether copies among all drawings will be searched for, which needs signatures and lines of each.
     """
 
     views: Sequence[View] = (IDENTITY,)
     test_views: Sequence[View] = (IDENTITY,)
     pixels: bool = False
     signatures: bool = False
-    test_signatures: bool = False
+    copies: bool = False
 
 
 FEATURES_ONLY = Needed()
@@ -196,14 +197,14 @@ def decode(
         DataError: With every broken or blank drawing that may not be left out, or if fewer than two classes are left.
     """
     statistics = extractor.statistics()
-    also = (statistics, extractor.signatures()) if needed.signatures else (statistics,)
+    by_copies = (statistics, *extractor.copy_stores().both) if needed.copies else (statistics,)
+    also = (statistics, extractor.signatures()) if needed.signatures and not needed.copies else by_copies
     undecoded = extractor.decode(read.train, cost, progress, needed.views, pixels=needed.pixels, also=also)
     broken_train = [*read.broken_train, *undecoded]
     tables = [("train", read.train.names, broken_train)]
     test_whole = None
     if read.test is not None:
-        also = (statistics, extractor.signatures()) if needed.test_signatures else (statistics,)
-        undecoded = extractor.decode(read.test, cost, progress, needed.test_views, pixels=needed.pixels, also=also)
+        undecoded = extractor.decode(read.test, cost, progress, needed.test_views, pixels=needed.pixels, also=by_copies)
         broken_test = [*read.broken_test, *undecoded]
         tables.append(("test", read.test.names, broken_test))
         test_whole = whole_drawings(read.test, broken_test)
@@ -254,12 +255,12 @@ def _blank_errors(read: ReadData, blank: BlankDrawings) -> list[Problem]:
     return [*problems, *blank_problems("test", tests, "error")]
 
 
-def group_duplicates(prepared: Prepared, signatures: SignatureStore, cost: Cost, progress: Progress = silent) -> Prepared:
+def group_duplicates(prepared: Prepared, stores: CopyStores, cost: Cost, progress: Progress = silent) -> Prepared:
     """Find the training drawings that are copies of each other.
 
     Args:
         prepared: The decoded drawings, of which the training drawings are compared.
-        signatures: Store of the drawings' signatures.
+        stores: Stores of the drawings' signatures and lines.
         cost: Seconds are added to it.
         progress: Called as the search advances.
 
@@ -270,8 +271,8 @@ def group_duplicates(prepared: Prepared, signatures: SignatureStore, cost: Cost,
         DataError: If a file has changed since it was read.
     """
     with cost.timed("duplicates"):
-        sign_drawings(prepared, signatures, progress)
-        matches = find_copies(prepared.digests, signatures, progress)
+        sign_drawings(prepared, stores, progress)
+        matches = find_copies(prepared.digests, stores, progress)
     return replace(prepared, duplicates=group_matches(len(prepared.rows), matches), matches=matches)
 
 
@@ -305,12 +306,12 @@ def find_seen(
     return replace(prepared, seen=seen)
 
 
-def sign_drawings(prepared: Prepared, signatures: SignatureStore, progress: Progress, *, tests: bool = False) -> None:
-    """Compute the signatures that are missing; every drawing was decoded before.
+def sign_drawings(prepared: Prepared, store: SignatureStore | CopyStores, progress: Progress, *, tests: bool = False) -> None:
+    """Compute the signatures or lines that are missing; every drawing was decoded before.
 
     Args:
         prepared: The decoded drawings.
-        signatures: Store of the drawings' signatures.
+        store: Store of the drawings' signatures, or those of all that copies are found by.
         progress: Called after each chunk.
         tests: Whether the test drawings are meant instead of the training drawings.
 
@@ -319,7 +320,7 @@ def sign_drawings(prepared: Prepared, signatures: SignatureStore, progress: Prog
     """
     source, rows = (prepared.read.test, prepared.test_whole) if tests else (prepared.read.train, prepared.rows)
     assert source is not None
-    signatures.build_all(source.files[rows].tolist(), source.names[rows].tolist(), source.digests[rows], progress)
+    store.build_all(source.files[rows].tolist(), source.names[rows].tolist(), source.digests[rows], progress)
 
 
 def _fingerprint(dataset: Dataset, train: DrawingFiles, test: DrawingFiles | None) -> str:

@@ -43,7 +43,7 @@ class Results:
     """The fitted heads of a run, and their predictions.
 
     Attributes:
-        folds: What each fold was trained on, and what it held out; a single one for a holdout.
+        num_folds: How many folds were trained: 1 for a holdout.
         fitted: The heads of all folds, with their training curve.
         out_of_fold: Predictions of each drawing by the fold that held it out.
         test: Predictions of the test drawings; None without a test table.
@@ -57,9 +57,10 @@ class Results:
         leaks: Copies of drawings trained on, by the evaluated part that they are in: `test` or `out_of_fold`.
         metric: What the run is measured and chosen by.
         decision: The rule that turns probabilities into answers, and what it gains; `out_of_fold` and `test` have its answers.
+        folds: What each fold was trained on, and what it held out; None where nothing was left out of training.
     """
 
-    folds: Folds
+    num_folds: int
     fitted: "FittedHeads"
     out_of_fold: Predictions
     test: Predictions | None
@@ -71,6 +72,7 @@ class Results:
     leaks: Mapping[str, Leak] = field(default_factory=dict)
     metric: Metric = ACCURACY
     decision: DecisionChoice = field(default_factory=DecisionChoice)
+    folds: Folds | None = None
 
 
 def write_results(out: Path, recipe: Recipe, curriculum: Curriculum, prepared: Prepared, results: Results) -> list[str]:
@@ -96,7 +98,7 @@ def write_results(out: Path, recipe: Recipe, curriculum: Curriculum, prepared: P
     write_events(out / EVENTS, curve)
     files = [HEADS, OUT_OF_FOLD, METRICS, CURVE, EVENTS]
     if results.finetuned is not None:
-        files += [FOLD_EVENTS.format(fold) for fold in range(len(results.folds))]
+        files += [FOLD_EVENTS.format(fold) for fold in range(results.num_folds)]
     if test is None:
         return files
     test.save(out / TEST)
@@ -146,7 +148,7 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
         "split": recipe.folds.split,
         **metric.as_json(),
         "out_of_fold": measure_by(metric, out_of_fold, per_class=True),
-        "folds": _fold_metrics(metric, out_of_fold, results.folds),
+        "folds": _fold_metrics(metric, out_of_fold, results.num_folds, len(prepared.rows)),
     }
     if out_of_fold.answers_nested:
         assert out_of_fold.nested_right is not None
@@ -162,6 +164,7 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
     if results.without_tta is not None:
         metrics["tta"] = {"views": list(recipe.tta), **_gain(metric, results.without_tta, usual)}
     metrics |= _group_figures(metric, prepared, usual, results.split_apart)
+    _add_purged(metrics, results.folds)
     if (seen := measure_seen(out_of_fold)) is not None:
         metrics["learnt_by_backbone"] = seen
     if results.frozen is not None and results.finetuned is not None:
@@ -170,6 +173,15 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
         metrics["test"] = measure_by(metric, test, per_class=True)
     _add_leaks(metrics, results)
     return metrics
+
+
+def _add_purged(metrics: dict[str, Any], folds: Folds | None) -> None:
+    """Say how many copies of held-out drawings each fold left out of its training."""
+    if folds is not None and folds.purged.any():
+        metrics["purged"] = int(folds.purged.sum())
+        for figures in metrics["folds"]:
+            purged = int(folds.purged[figures["fold"]])
+            figures |= {"n_train": figures["n_train"] - purged, "purged": purged}
 
 
 def _add_leaks(metrics: dict[str, Any], results: Results) -> None:
@@ -182,18 +194,16 @@ def _add_leaks(metrics: dict[str, Any], results: Results) -> None:
             metrics[part]["without_copies"] = measure_without(predictions, leak)
 
 
-def _fold_metrics(metric: Metric, out_of_fold: Predictions, folds: Folds) -> list[dict[str, Any]]:
+def _fold_metrics(metric: Metric, out_of_fold: Predictions, num_folds: int, num_drawings: int) -> list[dict[str, Any]]:
     """Measure each fold that held a drawing out."""
     assert out_of_fold.targets is not None
     assert out_of_fold.folds is not None
     metrics = []
-    purged = folds.purged.tolist()
-    for fold, trained_on in enumerate(folds.trained_on):
+    for fold in range(num_folds):
         rows = out_of_fold.folds == fold
         if rows.any():
             figures = measure_by(metric, out_of_fold.select(rows))
-            left_out = {"purged": purged[fold]} if any(purged) else {}
-            metrics.append({"fold": fold, "n_train": int(trained_on.sum()), **left_out, **figures})
+            metrics.append({"fold": fold, "n_train": int(num_drawings - rows.sum()), **figures})
     return metrics
 
 
@@ -369,6 +379,27 @@ def warn_of_choices(results: Results) -> list[str]:
         for name, choice in choices.items()
         if choice is not None and choice.optimism > 0
     ]
+
+
+def warn_of_accuracy(results: Results) -> list[str]:
+    """Say which choices of a run accuracy made, where the run is measured by another metric.
+
+    Args:
+        results: Has the metric and the choices.
+
+    Returns:
+        One warning; none where there was no such choice.
+    """
+    if results.metric.is_accuracy:
+        return []
+    finetuned = results.finetuned
+    choices = {
+        "how pages are read (image.resize=auto, image.paper=auto)": (results.reading or {}).get("compared"),
+        "the epochs that fine-tuning keeps (finetune.keep=best)": finetuned and finetuned.fitted.selection,
+        "the share of fine-tuned weights (finetune.interpolate)": finetuned and finetuned.interpolation,
+    }
+    made = [name for name, was_made in choices.items() if was_made]
+    return [f"chosen by accuracy, not by {results.metric.title}: {'; '.join(made)}"] if made else []
 
 
 def _gain(metric: Metric, before: Predictions, after: Predictions) -> dict[str, Any]:

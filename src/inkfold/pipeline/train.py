@@ -19,7 +19,7 @@ from inkfold.data.types import Dataset
 from inkfold.errors import RecipeError
 from inkfold.evaluation.decision import choose_decision
 from inkfold.evaluation.predictions import Predictions
-from inkfold.evaluation.scores import Metric, build_metric
+from inkfold.evaluation.scores import Metric, build_metric, warn_of_order
 from inkfold.features.executors import INLINE, Executor, open_executor
 from inkfold.pipeline.build import TrainingPlan, build_plan, data_options, settle_recipe
 from inkfold.pipeline.finetuning import finetune_folds, joined_processes, wait_for_run
@@ -27,7 +27,14 @@ from inkfold.pipeline.inputs import TrainingInputs, assign_to_folds, build_train
 from inkfold.pipeline.leaks import find_leaks
 from inkfold.pipeline.out_of_fold import predict_held_out, predict_test, shared_features
 from inkfold.pipeline.prepare import Prepared, ReadData, read_files
-from inkfold.pipeline.results import Results, warn_of_choices, warn_of_leaks, warn_of_seen, write_results
+from inkfold.pipeline.results import (
+    Results,
+    warn_of_accuracy,
+    warn_of_choices,
+    warn_of_leaks,
+    warn_of_seen,
+    write_results,
+)
 from inkfold.pipeline.run import Run
 from inkfold.pipeline.run_dir import claimed, finished_run, warn_of_other_form, write_cost, write_manifest
 from inkfold.runtime.cost import Cost
@@ -123,10 +130,20 @@ def _run_stages(
     split_apart = _predict_split_apart(plan, inputs, cost, progress) if group is None else None
 
     # Files, the manifest last
-    reading = None if inputs.reading is None else inputs.reading.about
-    leaks = find_leaks(prepared, inputs.test_copies, folds.held_out, folds.trained_on)
     results = Results(
-        folds, fitted, out_of_fold, test, without_tta, frozen, finetuned, split_apart, reading, leaks, metric, decision
+        num_folds=len(folds),
+        fitted=fitted,
+        out_of_fold=out_of_fold,
+        test=test,
+        without_tta=without_tta,
+        frozen=frozen,
+        finetuned=finetuned,
+        split_apart=split_apart,
+        reading=None if inputs.reading is None else inputs.reading.about,
+        leaks=find_leaks(prepared, inputs.test_copies, folds.held_out, folds.trained_on),
+        metric=metric,
+        decision=decision,
+        folds=folds,
     )
     files = write_results(out, plan.recipe, plan.curriculum, prepared, results)
     _finish(out, plan, prepared, results, files, cost)
@@ -192,13 +209,19 @@ def _finish(out: Path, plan: TrainingPlan, prepared: Prepared, results: Results,
             "data_fingerprint": prepared.read.fingerprint,
             "warnings": [
                 *map(str, warnings),
-                *describe_folds(results.folds, prepared.targets, dataset.class_names, prepared.named_groups),
+                *([] if results.folds is None else _fold_notes(results.folds, prepared)),
                 *prepared.blank_warnings,
                 *warn_of_leaks(results),
                 *warn_of_seen(results.out_of_fold),
                 *warn_of_choices(results),
+                *warn_of_accuracy(results),
+                *warn_of_order(results.metric, dataset.class_names),
             ],
         },
         ["recipe.yaml", "cost.json", *files, *weights],
     )
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
+
+
+def _fold_notes(folds: Folds, prepared: Prepared) -> list[str]:
+    return describe_folds(folds, prepared.targets, prepared.read.dataset.class_names, prepared.named_groups)

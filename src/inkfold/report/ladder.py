@@ -17,6 +17,8 @@ def ladder_view(run: RunFiles) -> dict[str, Any]:
     intervals = [row[name] for row in rows for name in ("ci95", "test_ci95") if row[name] is not None]
     intervals += [(dot, dot) for row in rows for dot in row["dots"]]
     gain = "gain" if run.vote is None else "against the chosen vote"
+    about = ABOUT_STEPS if run.vote is None else ABOUT_VOTES
+    about += " Accuracies, also where another metric decides." if "metric" in run.metrics else ""
     return {
         "title": "Steps" if run.vote is None else "Votes",
         "rows": rows if any(row["accuracy"] is not None or row["test"] is not None for row in rows) else [],
@@ -24,7 +26,7 @@ def ladder_view(run: RunFiles) -> dict[str, Any]:
         "part": evaluated_name(run),
         "test": any(row["test"] is not None for row in rows),
         "first_column": "step" if run.vote is None else "member or vote",
-        "about": f"{ABOUT_STEPS if run.vote is None else ABOUT_VOTES} {_majority_class_baseline(run)}",
+        "about": f"{about} {_majority_class_baseline(run)}",
         "gain": gain if any(row["gain"] for row in rows) else "",
         "choice": _nested_choice(run),
     }

@@ -29,9 +29,9 @@ class Halving:
     """Successive halving of a batch of trials, among all trials before it.
 
     Attributes:
-        earlier: For each rung, the accuracies that trials of earlier batches had there, in 0..1.
+        earlier: For each rung, the scores that trials of earlier batches had there, greater for better ones.
         spared: Indices of the trials of the batch that are fitted to their end in any case.
-        reached: For each trial that was compared, by its index in the batch, its accuracy at one rung after the other.
+        reached: For each trial that was compared, by its index in the batch, its score at one rung after the other.
 
     Source: Jamieson and Talwalkar, arXiv 1502.07943; with all earlier batches among those compared, as in Li et al., arXiv
     1810.05934, but one batch after the other.
@@ -46,7 +46,7 @@ class Halving:
 
         Args:
             rung: Number of the rung, 0 or 1.
-            accuracies: Each trial's accuracy at this rung, in 0..1, by its index in the batch.
+            accuracies: Each trial's score at this rung, greater for better ones, by its index in the batch.
 
         Returns:
             Indices of the trials that are not in the better half of all that have reached this rung; of equal ones all stay.

@@ -7,12 +7,13 @@ killed on the way. Several processes share a study batch by batch; what they dra
 
 import contextlib
 import logging
+import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from filelock import FileLock, Timeout
 
@@ -70,12 +71,12 @@ class TrialResult:
     """What became of a trial.
 
     Attributes:
-        accuracy: Its cross-validated accuracy, in 0..1; None if it was stopped at a rung.
-        reached: Its accuracy at each rung, in 0..1, by the number of epochs there.
+        score: Its cross-validated metric, greater for better ones; None if it was stopped at a rung.
+        reached: Its score at each rung, by the number of epochs there.
         diverged: The epoch, from 0, in which a loss was not finite; None if none was.
     """
 
-    accuracy: float | None
+    score: float | None
     reached: Mapping[int, float] = field(default_factory=dict)
     diverged: int | None = None
 
@@ -98,8 +99,10 @@ class Journal:
         from optuna.storages.journal import JournalFileBackend, JournalStorage  # noqa: PLC0415
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        file, lock = self.out / FILE, _JournalLock(self.out / ".journal.lock")
+        _drop_torn_line(file, lock)
         with self._alone():
-            self._storage = JournalStorage(JournalFileBackend(str(self.out / FILE)))
+            self._storage = JournalStorage(JournalFileBackend(str(file), lock_obj=cast("Any", lock)))
             self.study = optuna.create_study(
                 storage=self._storage, study_name="tune", direction="maximize", load_if_exists=True
             )
@@ -174,10 +177,10 @@ class Journal:
                 self._storage.set_trial_intermediate_value(number, epochs, accuracy)
             if result.diverged is not None:
                 self._storage.set_trial_user_attr(number, "diverged", result.diverged)
-            if result.accuracy is None:
+            if result.score is None:
                 self.study.tell(trial.number, state=TrialState.PRUNED)
             else:
-                self.study.tell(trial.number, result.accuracy)
+                self.study.tell(trial.number, result.score)
 
     def _trials(self) -> list["optuna.trial.FrozenTrial"]:
         return self.study.get_trials(deepcopy=False)
@@ -239,6 +242,34 @@ class Journal:
         except Timeout:
             return None
         return lock
+
+
+class _JournalLock:
+    """Keeps appends to a journal apart; it dies with its process, for which Optuna's own waits half a minute."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = FileLock(path)
+
+    def acquire(self) -> bool:
+        self._lock.acquire()
+        return True
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+def _drop_torn_line(journal: Path, lock: _JournalLock) -> None:
+    """Cut off the last line if the power failed while it was written: Optuna could read nothing more."""
+    if not journal.is_file():
+        return
+    lock.acquire()
+    try:
+        content = journal.read_bytes()
+        if content and not content.endswith(b"\n"):
+            log.warning("%s: its last line is incomplete and is cut off", journal)
+            os.truncate(journal, content.rfind(b"\n") + 1)
+    finally:
+        lock.release()
 
 
 def _give_back(lock: FileLock) -> None:

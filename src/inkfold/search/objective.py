@@ -12,19 +12,21 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from inkfold.config.recipe import Recipe
 from inkfold.data.splits import Folds, assign_folds
 from inkfold.errors import DataError
 from inkfold.evaluation.intervals import accuracy_figures
-from inkfold.evaluation.paired import paired_difference
+from inkfold.evaluation.paired import compare_figures, paired_difference
 from inkfold.evaluation.predictions import is_worth_reporting
+from inkfold.evaluation.scores import statistics_figures
 from inkfold.features.executors import Executor
 from inkfold.heads.head import mean_probs
 from inkfold.pipeline.build import build_plan, build_trial
 from inkfold.pipeline.inputs import TrainingInputs, build_training_set, prepare_inputs
 from inkfold.pipeline.prepare import Prepared, ReadData
+from inkfold.pipeline.train import metric_of
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress
 from inkfold.search.halving import RUNGS, Halving, rung_epoch
@@ -73,6 +75,7 @@ class Objective:
 
     def __init__(self, recipe: Recipe, read: ReadData, progress: Progress, executor: Executor) -> None:
         self._recipe, self._read, self._progress, self._executor = recipe, read, progress, executor
+        self.metric = metric_of(recipe, read.dataset)
         self._inputs: dict[str, TrainingInputs] = {}
         prepared = self._inputs_of(recipe).prepared
         self.aside: Bool[np.ndarray, " n"] = _set_aside(recipe, prepared)
@@ -100,10 +103,15 @@ class Objective:
         return [results[i] for i in range(len(candidates))]
 
     def score(self, candidate: Candidate) -> Bool[np.ndarray, " aside"]:
-        """Fit a candidate on all drawings that are searched on, and return which of those set aside it predicts right.
+        """Return which of the drawings set aside a candidate predicts right; see `predict`."""
+        right: np.ndarray = self.predict(candidate).argmax(1) == self._inputs_of(candidate.recipe).prepared.targets[self.aside]
+        return right
+
+    def predict(self, candidate: Candidate) -> Float[np.ndarray, "aside classes"]:
+        """Fit a candidate on all drawings that are searched on, and predict those set aside.
 
         With `train_head.keep=best` the folds' heads are averaged: each chooses its epoch by its own held-out part, not by the
-        drawings that are predicted.
+        drawings that are predicted. A candidate whose training diverged gives all classes the same probability.
         """
         recipe, inputs = candidate.recipe, self._inputs_of(candidate.recipe)
         if recipe.train_head.keep == "best":
@@ -114,10 +122,9 @@ class Objective:
         fitting.run()
         [fitted] = fitting.fitted()
         if fitted.heads is None:
-            return np.zeros(int(self.aside.sum()), bool)
-        probs = mean_probs(fitted.heads, fitted.spec, inputs.features.read()[self.aside], range(len(fitted.folds)))
-        right: np.ndarray = probs.argmax(1) == inputs.prepared.targets[self.aside]
-        return right
+            classes = len(inputs.prepared.read.dataset.class_names)
+            return np.full((int(self.aside.sum()), classes), 1 / classes)
+        return mean_probs(fitted.heads, fitted.spec, inputs.features.read()[self.aside], range(len(fitted.folds)))
 
     def compare(self, as_it_was: Candidate, best: Candidate) -> dict[str, Any]:
         """Compare two candidates on the drawings set aside.
@@ -127,13 +134,22 @@ class Objective:
             best: The trial that had the best score on the drawings that were searched on.
 
         Returns:
-            JSON values: both accuracies with their intervals, and the difference with its interval and p-value.
+            JSON values: both accuracies with their intervals, and the difference with its interval and p-value; the same
+            by the recipe's metric, below `metric`.
         """
-        right = [self.score(candidate) for candidate in (as_it_was, best)]
+        probs = [self.predict(candidate) for candidate in (as_it_was, best)]
+        targets = self._inputs_of(as_it_was.recipe).prepared.targets[self.aside]
+        right = [own.argmax(1) == targets for own in probs]
         groups = self._inputs_of(as_it_was.recipe).prepared.groups
         groups = None if groups is None else np.unique(groups[self.aside], return_inverse=True)[1]
         figures = {name: accuracy_figures(own, groups) for name, own in zip(("as_it_was", "best"), right, strict=True)}
-        return {"n": len(right[0]), **figures, **paired_difference(*right, groups=groups)}
+        compared = {"n": len(targets), **figures, **paired_difference(right[0], right[1], groups=groups)}
+        if self.metric.is_accuracy:
+            return compared
+        statistics = [self.metric.statistics(own, targets) for own in probs]
+        values = [statistics_figures(self.metric, own, groups) for own in statistics]
+        difference = compare_figures(self.metric, statistics[0], statistics[1], groups)
+        return {**compared, "metric": {"as_it_was": values[0], "best": values[1], **difference}}
 
     def seen_in_pretraining(self) -> dict[str, int] | None:
         """Count the drawings that a tried backbone's weights were trained on before; None where they are too few to matter."""
@@ -148,7 +164,9 @@ class Objective:
 
         device = choose_device(recipes[0].backbone.device)
         trials = [build_trial(recipe, device) for recipe in recipes]
-        return TrialFitting(training_set, trials, device=device, threads_per_group=1, progress=self._progress)
+        return TrialFitting(
+            training_set, trials, device=device, threads_per_group=1, progress=self._progress, metric=self.metric
+        )
 
     def _fittings(self, candidates: Sequence[Candidate], indices: Sequence[int] | None = None) -> "list[_Fitting]":
         """Begin to fit candidates, those that need the same features in one program, with each one's index."""

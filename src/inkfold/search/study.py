@@ -152,18 +152,18 @@ def _evaluate(objective: Objective, batch: Batch, draws: Draws) -> list[TrialRes
         at_rungs = {rung_epoch(epochs, rung): accuracy for rung, accuracy in enumerate(reached)}
         if fitted.diverged is not None:
             log.info("trial %d: diverged in epoch %d: %s", number, fitted.diverged, values)
-            results.append(TrialResult(0.0, at_rungs, fitted.diverged))
+            results.append(TrialResult(objective.metric.worst, at_rungs, fitted.diverged))
         elif fitted.heads is None:
             log.info("trial %d: pruned: %s", number, values)
             results.append(TrialResult(None, at_rungs))
         else:
-            log.info("trial %d: accuracy %.4f: %s", number, fitted.held_out_accuracy, values)
-            results.append(TrialResult(fitted.held_out_accuracy, at_rungs))
+            log.info("trial %d: %s %.4f: %s", number, objective.metric.name, fitted.score, values)
+            results.append(TrialResult(fitted.score, at_rungs))
     return results
 
 
 def _reached(batch: Batch, rung: int) -> list[float]:
-    """List the accuracies that trials of earlier batches had at a rung."""
+    """List the scores that trials of earlier batches had at a rung."""
     by_epoch = [sorted(trial.intermediate_values.items()) for trial in batch.earlier]
     return [values[rung][1] for values in by_epoch if len(values) > rung]
 
@@ -177,26 +177,37 @@ def _conclude(journal: Journal, objective: Objective, draws: Draws) -> dict[str,
     baseline = next((_value(trial) for trial in complete if AS_IT_IS in trial.user_attrs), None)
     if baseline is None:
         [fitted] = objective.evaluate_trials([as_it_was])
-        baseline = 0.0 if fitted.heads is None else fitted.held_out_accuracy
+        baseline = objective.metric.worst if fitted.heads is None else fitted.score
     values, reached, keys = dict[str, Any](), baseline, {study_name(key): key for key in draws.space}
     if best is not None and _value(best) > baseline:
         values, reached = from_names(draws.space, best.params), _value(best)
     log.info(
-        "the recipe as it was: accuracy %.4f; the best trial: %.4f with %s", baseline, reached, values or "the same values"
+        "the recipe as it was: %s %.4f; the best trial: %.4f with %s",
+        objective.metric.name,
+        baseline,
+        reached,
+        values or "the same values",
     )
-    aside = objective.compare(as_it_was, _candidate(draws, values))
-    gains = bool(values) and aside["distinguishable"] and aside["difference"] > 0
+    aside, metric = objective.compare(as_it_was, _candidate(draws, values)), objective.metric
+    deciding = aside if metric.is_accuracy else aside["metric"]
+    gains = bool(values) and deciding["distinguishable"] and metric.signed(deciding["difference"]) > 0
     summary: dict[str, Any] = {
         "trials": {"complete": len(complete), "given_up": len(trials) - len(complete)},
         "best": values,
-        "cross_validated": {"as_it_was": baseline, "best": reached, "n": int((~objective.aside).sum())},
+        **metric.as_json(),
+        "cross_validated": {
+            "as_it_was": metric.signed(baseline),  # in the metric's own direction again
+            "best": metric.signed(reached),
+            "n": int((~objective.aside).sum()),
+        },
         "set_aside": aside,
         "recommended": "best" if gains else "as_it_was",
         "importance": {keys.get(name, name): value for name, value in _importance(journal.study, complete).items()},
         "learnt_by_backbone": objective.seen_in_pretraining(),
     }
     _write_recipes(out, dump_raw(with_values(_without_root(draws.raw), values)), values, gains=gains)
-    plot_history(out / HISTORY, [_value(trial) if trial in complete else None for trial in trials], baseline)
+    label = metric.title if metric.greater_is_better else f"less {metric.title}"
+    plot_history(out / HISTORY, [_value(trial) if trial in complete else None for trial in trials], baseline, label)
     if summary["importance"]:
         plot_importance(out / IMPORTANCE, summary["importance"])
     write_json(out / SUMMARY, summary)

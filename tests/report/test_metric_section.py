@@ -1,0 +1,47 @@
+import numpy as np
+
+from inkfold.evaluation.predictions import Predictions
+from inkfold.evaluation.scores import Metric
+from inkfold.report.metric_section import common_metric, decision_note, metric_view
+
+
+class Run:
+    """The parts of a finished run that the section reads."""
+
+    evaluated_part = "out_of_fold"
+
+    def __init__(self, metric, value=0.5, decision=None):
+        figures = {} if metric == "accuracy" else {"metric": {"value": value, "ci95": [0.4, 0.6]}}
+        self.metrics = {**Metric(metric).as_json(), "out_of_fold": figures, **({"decision": decision} if decision else {})}
+
+
+def predictions(preds):
+    targets = np.array([0, 0, 1, 1, 2, 2] * 10)
+    return Predictions(np.array(["x"] * 60), np.eye(3)[np.tile(preds, 10)], ("a", "b", "c"), targets)
+
+
+def test_runs_of_one_metric_are_compared_by_it_and_others_by_accuracy():
+    assert common_metric([Run("macro_f1"), Run("macro_f1")]) == Metric("macro_f1")
+    assert common_metric([Run("macro_f1"), Run("log_loss")]) == Metric("accuracy")
+    assert common_metric([Run("accuracy"), Run("accuracy")]) == Metric("accuracy")
+
+
+def test_the_view_has_each_runs_value_and_the_test_of_the_pair():
+    shared = [predictions([0, 0, 0, 0, 2, 2]), predictions([0, 0, 1, 1, 2, 2])]
+    view = metric_view([Run("macro_f1", 0.6), Run("macro_f1", 1.0)], shared, ("A", "B"))
+    assert (view["title"], view["n"]) == ("macro F1", 60)
+    assert [one["value"] for one in view["values"]] == [0.6, 1.0]
+    assert view["answer"] == view["tests"][0]
+    assert view["answer"]["second_value"] == 1
+    assert view["answer"]["difference"] > 0
+    assert metric_view([Run("macro_f1"), Run("log_loss")], shared, ("A", "B")) is None
+    assert metric_view([Run("macro_f1"), Run("macro_f1")], [], ("A", "B"))["answer"] is None
+
+
+def test_a_rule_is_named_with_its_gain():
+    figures = {"most_probable": {"value": 0.6}, "nested": {"value": 0.65}, "difference": 0.05, "difference_ci95": [0.01, 0.09]}
+    used = decision_note(Run("macro_f1", decision={"used": True, "rule": "weights", **figures}))
+    assert "Answers are weights: macro F1 0.650" in used
+    assert "+0.050 (+0.010 to +0.090)" in used
+    assert "not more" in decision_note(Run("macro_f1", decision={"used": False, **figures}))
+    assert decision_note(Run("macro_f1")) == ""
