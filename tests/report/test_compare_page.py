@@ -1,9 +1,13 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
+from sklearn.metrics import f1_score
 
 from inkfold.data.dataset import DataOptions
 from inkfold.evaluation.paired import mcnemar
+from inkfold.evaluation.predictions import Predictions
+from inkfold.evaluation.scores import Metric
 from inkfold.pipeline.run_files import open_run_files
 from inkfold.report.compare_page import comparison_view
 from inkfold.report.thumbnails import open_album
@@ -182,3 +186,26 @@ def test_what_other_drawings_chose_is_compared_and_not_the_optimistic_choice(tmp
     shown = view(three_runs(tmp_path, choose))
     assert shown["best"]["letter"] == "B"
     assert next(test for test in shown["tests"] if test["second"] == "C")["difference"] < -0.7
+
+
+def test_runs_of_one_metric_are_compared_by_it_and_the_best_is_the_best_by_it(tmp_path):
+    runs, answers = [], ([0, 0, 0, 0, 2, 2], [0, 0, 1, 1, 2, 1])
+    for name, preds in zip("ab", answers, strict=True):
+        targets = np.array([0, 0, 1, 1, 2, 2] * 10)
+        probs = np.eye(3, dtype=np.float32)[np.tile(preds, 10)]
+        paths = np.array([f"{i}" for i in range(60)], np.dtypes.StringDType())
+        predictions = Predictions(paths, probs, NAMES, targets, np.arange(60) % 2)
+        out = write_run(tmp_path / name, "gone", predictions, metrics=Metric("macro_f1").as_json())
+        runs.append(open_run_files(out))
+        runs[-1].metrics["out_of_fold"]["metric"] = {"value": 0.5, "ci95": [0.4, 0.6]}
+    shown = view(runs)
+    metric = shown["metric"]
+    assert (metric["title"], metric["n"], shown["best"]["letter"]) == ("macro F1", 60, "B")
+    assert [one["value"] for one in metric["values"]] == [0.5, 0.5]
+    assert (metric["answer"]["first"], metric["answer"]["second"]) == ("A", "B")
+    scores = [f1_score([0, 0, 1, 1, 2, 2], preds, average="macro") for preds in answers]
+    assert (metric["answer"]["first_value"], metric["answer"]["second_value"]) == pytest.approx(scores, abs=1e-6)
+    assert metric["answer"]["difference"] == pytest.approx(scores[1] - scores[0], abs=1e-6)
+    assert [(test["first"], test["second"]) for test in metric["tests"]] == [("B", "A")]
+    runs[1].metrics.update(Metric("log_loss").as_json())
+    assert view(runs)["metric"] is None

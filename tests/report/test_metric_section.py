@@ -1,8 +1,5 @@
-import numpy as np
-
-from inkfold.evaluation.predictions import Predictions
 from inkfold.evaluation.scores import Metric
-from inkfold.report.metric_section import common_metric, decision_note, metric_view
+from inkfold.report.metric_section import common_metric, decision_note
 
 
 class Run:
@@ -15,27 +12,10 @@ class Run:
         self.metrics = {**Metric(metric).as_json(), "out_of_fold": figures, **({"decision": decision} if decision else {})}
 
 
-def predictions(preds):
-    targets = np.array([0, 0, 1, 1, 2, 2] * 10)
-    return Predictions(np.array(["x"] * 60), np.eye(3)[np.tile(preds, 10)], ("a", "b", "c"), targets)
-
-
 def test_runs_of_one_metric_are_compared_by_it_and_others_by_accuracy():
     assert common_metric([Run("macro_f1"), Run("macro_f1")]) == Metric("macro_f1")
     assert common_metric([Run("macro_f1"), Run("log_loss")]) == Metric("accuracy")
     assert common_metric([Run("accuracy"), Run("accuracy")]) == Metric("accuracy")
-
-
-def test_the_view_has_each_runs_value_and_the_test_of_the_pair():
-    shared = [predictions([0, 0, 0, 0, 2, 2]), predictions([0, 0, 1, 1, 2, 2])]
-    view = metric_view([Run("macro_f1", 0.6), Run("macro_f1", 1.0)], shared, ("A", "B"))
-    assert (view["title"], view["n"]) == ("macro F1", 60)
-    assert [one["value"] for one in view["values"]] == [0.6, 1.0]
-    assert view["answer"] == view["tests"][0]
-    assert view["answer"]["second_value"] == 1
-    assert view["answer"]["difference"] > 0
-    assert metric_view([Run("macro_f1"), Run("log_loss")], shared, ("A", "B")) is None
-    assert metric_view([Run("macro_f1"), Run("macro_f1")], [], ("A", "B"))["answer"] is None
 
 
 def test_a_rule_is_named_with_its_gain():

@@ -3,6 +3,7 @@
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import final
 
 import numpy as np
 from jaxtyping import Int64
@@ -45,14 +46,14 @@ def match_drawings(several: Sequence[Predictions]) -> list[Int64[np.ndarray, " n
         The number of each row's drawing, from 0, for each of the predictions. In one of them only rows of the same path share a
         number.
     """
-    drawings: list[_Drawing] = []
+    known = _Known()
     numbers: list[np.ndarray] = [np.empty(0, np.int64)] * len(several)
     for i in sorted(range(len(several)), key=lambda i: several[i].digests is None):  # contents first: they join paths
         rows = _rows(several[i])
         first = dict[str, _Row]()
         for row in rows:
             first.setdefault(row.path, row)
-        number_of = _match_one(drawings, [*first.values()])
+        number_of = known.match([*first.values()])
         numbers[i] = np.array([number_of[row.path] for row in rows], np.int64)
     return numbers
 
@@ -72,49 +73,53 @@ def _rows(predictions: Predictions) -> list[_Row]:
     return [_Row(key, file, names.get(target)) for key, file, target in zip(keys, files, ids, strict=True)]
 
 
-def _match_one(drawings: list[_Drawing], rows: Sequence[_Row]) -> dict[str, int]:
-    """Match rows of different paths with the known drawings, to which the others are added; return the number by path."""
-    number_of: dict[str, int] = {}
+@final
+class _Known:
+    """The drawings of the predictions that were matched so far, by content and by path."""
 
-    def settle(row: _Row, drawing: _Drawing) -> None:
-        number_of[row.path] = drawing.number
-        drawing.paths.add(row.path)
-        drawing.digest, drawing.class_name = drawing.digest or row.digest, drawing.class_name or row.class_name
+    def __init__(self) -> None:
+        self.count = 0
+        self.of_digest: dict[bytes, list[_Drawing]] = {}
+        self.of_path: dict[str, list[_Drawing]] = {}
 
-    for row, drawing in [*_by_content(drawings, rows)]:
-        settle(row, drawing)
-    known = defaultdict(list)
-    taken = {*number_of.values()}
-    for drawing in drawings:
-        for path in drawing.paths:
-            known[path].append(drawing)
-    for row in rows:
-        if row.path in number_of:
-            continue
-        fits = [
-            drawing
-            for drawing in known[row.path]
-            if drawing.number not in taken and not (drawing.digest and row.digest and drawing.digest != row.digest)
-        ]
-        if not fits:
-            drawings.append(_Drawing(len(drawings), row.digest, row.class_name))
-        settle(row, fits[0] if fits else drawings[-1])
-        taken.add(number_of[row.path])
-    return number_of
+    def match(self, rows: Sequence[_Row]) -> dict[str, int]:
+        """Match rows of different paths; those that fit no known drawing become one; return the number by path."""
+        number_of: dict[str, int] = {}
+        for row, drawing in [*self._by_content(rows)]:
+            number_of[row.path] = self._settle(row, drawing)
+        taken = {*number_of.values()}
+        for row in rows:
+            if row.path not in number_of:
+                fits = (drawing for drawing in self.of_path.get(row.path, ()) if drawing.number not in taken)
+                drawing = next((one for one in fits if not (one.digest and row.digest)), None)
+                number_of[row.path] = self._settle(row, drawing or self._new())
+                taken.add(number_of[row.path])
+        return number_of
 
+    def _new(self) -> _Drawing:
+        self.count += 1
+        return _Drawing(self.count - 1, b"", None)
 
-def _by_content(drawings: Sequence[_Drawing], rows: Sequence[_Row]) -> Iterator[tuple[_Row, _Drawing]]:
-    """Match rows one to one with drawings of equal files: of the same path first, then of the same class, then by path."""
-    known, wanted = defaultdict(list), defaultdict(list)
-    for drawing in drawings:
-        if drawing.digest:
-            known[drawing.digest].append(drawing)
-    for row in rows:
-        if row.digest in known:
-            wanted[row.digest].append(row)
-    for digest, own in wanted.items():
-        free = sorted(known[digest], key=lambda drawing: (min(drawing.paths), drawing.number))
-        yield from _one_to_one(sorted(own, key=lambda row: row.path), free)
+    def _settle(self, row: _Row, drawing: _Drawing) -> int:
+        """Add what a row tells of a drawing; return its number."""
+        if row.path not in drawing.paths:
+            drawing.paths.add(row.path)
+            self.of_path.setdefault(row.path, []).append(drawing)
+        if row.digest and not drawing.digest:
+            drawing.digest = row.digest
+            self.of_digest.setdefault(row.digest, []).append(drawing)
+        drawing.class_name = drawing.class_name or row.class_name
+        return drawing.number
+
+    def _by_content(self, rows: Sequence[_Row]) -> Iterator[tuple[_Row, _Drawing]]:
+        """Match rows one to one with drawings of equal files."""
+        wanted: dict[bytes, list[_Row]] = {}
+        for row in rows:
+            if row.digest in self.of_digest:
+                wanted.setdefault(row.digest, []).append(row)
+        for digest, own in wanted.items():
+            free = sorted(self.of_digest[digest], key=lambda drawing: (min(drawing.paths), drawing.number))
+            yield from _one_to_one(sorted(own, key=lambda row: row.path), free)
 
 
 def _one_to_one(rows: Sequence[_Row], free: Sequence[_Drawing]) -> Iterator[tuple[_Row, _Drawing]]:
