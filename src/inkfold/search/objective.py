@@ -147,7 +147,9 @@ class Objective:
 
         device = choose_device(recipes[0].backbone.device)
         trials = [build_trial(recipe, device) for recipe in recipes]
-        return TrialFitting(training_set, trials, device=device, threads_per_group=1, progress=self._progress)
+        return TrialFitting(
+            training_set, trials, device=device, threads_per_group=1, folds_together=True, progress=self._progress
+        )
 
     def _fittings(self, candidates: Sequence[Candidate], indices: Sequence[int] | None = None) -> "list[_Fitting]":
         """Begin to fit candidates, those that need the same features in one program, with each one's index."""
