@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.storages.journal import JournalFileBackend, JournalStorage
 
 from inkfold.data.synthetic import CLASS_NAMES, write_sketches
 
@@ -104,8 +105,7 @@ def ended(out: Path) -> int:
 
 def journal(out: Path) -> list[optuna.trial.FrozenTrial]:
     """Read a study's trials."""
-    backend = optuna.storages.journal.JournalFileBackend(str(out / "study.journal"))
-    storage = optuna.storages.JournalStorage(backend)
+    storage = JournalStorage(JournalFileBackend(str(out / "study.journal")))
     names = [study.study_name for study in storage.get_all_studies()]
     return optuna.load_study(study_name=names[0], storage=storage).trials if names else []
 

@@ -678,6 +678,16 @@ def test_with_one_thread_a_group_heads_are_the_same_to_the_bit_for_any_number_of
     assert len(hashed) == 1
 
 
+@pytest.mark.parametrize(("cache_bytes", "groups"), [(1 << 24, 1), (1, FOLDS)])
+def test_small_heads_of_all_folds_may_share_a_group_and_end_alike(monkeypatch, caplog, cache_bytes, groups):
+    caplog.set_level(logging.INFO, "inkfold.heads")
+    monkeypatch.setattr(training, "CACHE_BYTES", cache_bytes)
+    fitting = TrialFitting(training_set(), [Trial(LINEAR, PLAIN)], folds_together=True)
+    assert f"in each of {groups} groups" in caplog.text
+    fitting.run()
+    check_alike(fitting.fitted()[0], fit(PLAIN))
+
+
 def test_the_memory_of_a_trials_heads_counts_folds_starts_and_layers():
     trial = Trial(head_spec("mlp", hidden=(7,)), replace(PLAIN, starts=2))
     own_set = training_set()

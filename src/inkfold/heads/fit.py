@@ -108,6 +108,8 @@ class TrialFitting:
             float64.
         threads_per_group: Number of threads that fit a group of heads on a CPU, at least 1. None shares all threads out; with
             1 the heads are the same to the bit however many threads there are, as sums have one order.
+        folds_together: Whether the heads of all folds of small trials share groups on a CPU too: fewer steps, each of which
+            also computes with drawings that some folds hold out. For many small heads, time is in the number of steps.
         progress: Called after each epoch of each group of heads.
         metric: What trials are compared by, and what chooses the best epoch where it is kept.
     """
@@ -119,6 +121,7 @@ class TrialFitting:
         *,
         device: torch.device | None = None,
         threads_per_group: int | None = None,
+        folds_together: bool = False,
         progress: Progress = silent,
         metric: Metric = ACCURACY,
     ) -> None:
@@ -126,7 +129,7 @@ class TrialFitting:
             device = torch.device("cpu")
         self._training_set, self._trials, self._threads = training_set, trials, threads_per_group
         self._metric = metric
-        self._groups = list(_groups(training_set, trials, device, metric))
+        self._groups = list(_groups(training_set, trials, device, metric, folds_together=folds_together))
         self._progress, self._total = progress, sum(group.epochs for group in self._groups)
         self._done, self._lock = itertools.count(1), threading.Lock()
 
@@ -209,7 +212,9 @@ def state_bytes(training_set: TrainingSet, trial: Trial) -> int:
     return len(training_set.folds) * trial.settings.starts * _head_bytes(trial.spec, training_set)
 
 
-def _groups(training_set: TrainingSet, trials: Sequence[Trial], device: torch.device, metric: Metric) -> Iterator[GroupTrainer]:
+def _groups(
+    training_set: TrainingSet, trials: Sequence[Trial], device: torch.device, metric: Metric, *, folds_together: bool
+) -> Iterator[GroupTrainer]:
     """Group heads of one shape."""
     by_shape: dict[tuple[object, ...], list[HeadJob]] = {}
     for i, trial in enumerate(trials):
@@ -222,16 +227,17 @@ def _groups(training_set: TrainingSet, trials: Sequence[Trial], device: torch.de
     for (spec, *_), shape_jobs in by_shape.items():
         assert isinstance(spec, HeadSpec)
         size = _group_size(spec, training_set, device)
-        groups = [group for jobs in _partitions(shape_jobs, by_fold=device.type == "cpu") for group in _dealt(jobs, size)]
-        _log_groups(spec, groups, device)
+        by_fold = device.type == "cpu" and not (folds_together and size >= len(training_set.folds))
+        groups = [group for jobs in _partitions(shape_jobs, by_fold=by_fold) for group in _dealt(jobs, size)]
+        _log_groups(spec, groups, device, by_fold=by_fold)
         for group in groups:
             yield GroupTrainer(training_set, spec, group, device, metric)
 
 
-def _log_groups(spec: HeadSpec, groups: Sequence[Sequence[HeadJob]], device: torch.device) -> None:
+def _log_groups(spec: HeadSpec, groups: Sequence[Sequence[HeadJob]], device: torch.device, *, by_fold: bool) -> None:
     memory = f"{CACHE_BYTES >> 20} MiB of cache" if device.type == "cpu" else f"{GPU_SHARE:.0%} of the GPU's free memory"
     reason = f"the weights and optimiser states of a group fit {memory}"
-    if device.type == "cpu":
+    if by_fold:
         reason += ", and its heads hold out the same fold"
     log.info(
         "fitting %d %s heads on %s in %s, at most %d at once in each of %d groups: %s",

@@ -165,7 +165,13 @@ class Objective:
         device = choose_device(recipes[0].backbone.device)
         trials = [build_trial(recipe, device) for recipe in recipes]
         return TrialFitting(
-            training_set, trials, device=device, threads_per_group=1, progress=self._progress, metric=self.metric
+            training_set,
+            trials,
+            device=device,
+            threads_per_group=1,
+            folds_together=True,
+            progress=self._progress,
+            metric=self.metric,
         )
 
     def _fittings(self, candidates: Sequence[Candidate], indices: Sequence[int] | None = None) -> "list[_Fitting]":
