@@ -4,7 +4,7 @@ Nothing is written but the signatures by which duplicates are found, and the pag
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ class Checkup:
     @property
     def lines(self) -> dict[str, str]:
         """The counts in words, by their names; without the names of classes."""
-        words = {
+        words: dict[str, Callable[[Any], str]] = {
             "drawings_per_class": lambda counts: ", ".join(f"{name} {count:g}" for name, count in counts.items()),
             "duplicates_found": counts_in_words,
             "pages": pages_in_words,
