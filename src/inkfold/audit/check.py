@@ -143,6 +143,7 @@ def check_data(
     counts |= _submission_in_words(Path(root), dataset, options)
     log.info("%s: %s layout, %d training and %d test drawings", root, counts["layout"], counts["n_train"], counts["n_test"])
     if not duplicates:
+        problems += _fold_problems(dataset, decoded["train"].digests, (), k)
         return Checkup(dataset, tuple(problems), counts)
     groups = find_groups(dataset, [one.digests for one in decoded.values()], stores[0], progress)
     problems += group_problems(groups)
