@@ -26,7 +26,7 @@ def print_run(run: "Run | Ensemble", *, was_finished: bool = False) -> None:
     metrics, files, rows = run.metrics, run.files, []
     if "out_of_fold" in metrics:
         rows += [("out of fold" if metrics["split"] == "kfold" else "held out", *_figures(metrics["out_of_fold"]))]
-        rows += [(_fold_name(fold), *_figures(fold)) for fold in metrics["folds"]]
+        rows += [(_fold_name(fold, metrics), *_figures(fold)) for fold in metrics["folds"]]
     rows += [("test", *_figures(metrics["test"]))] if "test" in metrics else []
     if rows:
         print_table("", ("", "drawings", "accuracy (95 %)", "top-5 (95 %)", "macro recall", "nll", "ece"), rows)
@@ -52,8 +52,11 @@ def print_run(run: "Run | Ensemble", *, was_finished: bool = False) -> None:
     _print_places(run.path, files.submission_summary)
 
 
-def _fold_name(fold: dict[str, Any]) -> str:
-    return f"  fold {fold['fold']}" + (f", {fold['purged']} copies left out" if fold.get("purged") else "")
+def _fold_name(fold: dict[str, Any], metrics: dict[str, Any]) -> str:
+    """Name a fold, with the copies that it left out of training, and its share where that is half as much again as usual."""
+    share, usual = fold["n"] / metrics["out_of_fold"]["n"], 1 / len(metrics["folds"])
+    name = f"  fold {fold['fold']}" + (f", {fold['purged']} copies left out" if fold.get("purged") else "")
+    return name + (f", {share:.0%} of all" if metrics["split"] == "kfold" and share > 1.5 * usual else "")
 
 
 def _print_places(path: Path, submission_summary: str | None) -> None:
