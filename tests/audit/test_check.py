@@ -137,6 +137,21 @@ def test_duplicates_conflicts_and_leaks_are_warnings(data):
     assert [group["kind"] for group in json.loads(json.dumps(checkup.as_json()))["duplicates"]] == ["leak", "across"]
 
 
+@pytest.mark.parametrize("duplicates", [True, False])
+def test_groups_that_columns_suggest_are_counted_and_lopsided_folds_named(data, duplicates):
+    header, *rows = read_rows(data / "train.csv")
+    who = ["anna", "anna", "anna", "ben", "eva", "eva"]  # six drawings of each class
+    write_rows(data / "train.csv", [[*header, "who"], *([*row, who[i % 6]] for i, row in enumerate(sorted(rows)))])
+    checkup = check_data(data, DataOptions(k=2), k=2, duplicates=duplicates)
+    assert kinds(checkup) == ["groups_suggested"]
+    assert checkup.lines["groups"] == "3 by folds.group_column=who"
+    assert json.loads(json.dumps(checkup.as_json()))["groups"]["proposed"]
+    lopsided = check_data(data, DataOptions(group_column="who", k=4), k=4, duplicates=duplicates)
+    [problem] = [problem for problem in lopsided.problems if problem.kind == "folds"]
+    assert "the group 'anna' alone has 9 of them" in problem.message
+    assert "folds" not in kinds(check_data(data, DataOptions(group_pattern="none"), k=2, duplicates=duplicates))
+
+
 def test_the_command_writes_a_page_and_refuses_one_without_a_search(data, tmp_path, capsys):
     shutil.copy(data / "train/house/sketch_0.png", data / "test/1.png")
     assert cli.main(["check", str(data), "--html", str(tmp_path / "page.html")]) == 0

@@ -70,6 +70,18 @@ GROUPED = {
     "class, who, time": (each("{c}/{c}-{w}-{t}.png", w=PEOPLE, t=stamps(4)), Role.OTHER, 9, "anna"),
     "class, number of who, time, in one folder": (each("{c}-{w}-{t}.png", w=range(55), t=stamps(3)), Role.OTHER, 55, "0"),
     "hashes of who": (each("{c}/{w}-{t}.png", w=[md5(f"{i}", 8) for i in range(25)], t=stamps(3)), Role.OTHER, 25, None),
+    "many people of which none draws all": (
+        [
+            (c, f"{c}/{w}-{j}.png")
+            for i, c in enumerate(CLASSES)
+            for w in map("who{}x".format, "abcdefghijklmnopqrstuvwxyz")
+            for j in (1, 2)
+            if (i + ord(w[3])) % 3
+        ],
+        Role.OTHER,
+        26,
+        "whoax",
+    ),
     "people's folders": (each("user.{w}/images/{c}/{j}.png", w=range(17), j=(1, 2)), Role.PERSON, 17, "user.0"),
     "people below the class": (each("{c}/user{w}/{j}.png", w=range(17), j=(1, 2)), Role.PERSON, 17, "user0"),
     "photos' folders": (each("{c}/{p}/{j}.png", p=numbers(12), j=(1, 2, 3)), Role.ORIGIN, 96, None),
@@ -90,6 +102,7 @@ UNGROUPED = {
     "screenshots": each("{c}/Screenshot 2021-03-{d:02d} at {h:02d}.15.{s:02d}.png", d=range(1, 8), h=range(9, 15), s=(1, 7)),
     "drawers that drew each character once": each("alphabet/{c}/0709_{j:02d}.png", j=range(1, 21)),
     "colours": each("{c}/{u}_{a}_{j}.png", a=COLOURS, j=range(9)),
+    "poses": each("{c}/{u}_{a}_{j}.png", a=("sitting", "running", "lying", "asleep", "jumping", "eating"), j=range(9)),
     "kinds of pictures": each("{a}/{c}/{j}.png", a=LOOKS, j=range(9)),
     "fewer people than folds": each("user.{w}/{c}/{j}.png", w=(1, 2, 3), j=range(9)),
     "people that drew once": each("{c}/person_{p}.png", p=global_ids(40)),

@@ -43,7 +43,7 @@ def test_names_that_suggest_groups_are_used_without_a_key_and_said_with_it(photo
     [problem] = data.problems
     assert (problem.kind, problem.severity) == ("groups_suggested", "warning")
     assert f"`{data.grouping.key}`" in problem.message
-    assert "12 groups of together 24 drawings" in problem.message
+    assert "12 groups of 24 drawings in all" in problem.message
     key, _, pattern = data.grouping.key.partition("=")
     assert key == "folds.group_pattern"
     again = named(photos, group_pattern=pattern)

@@ -29,7 +29,18 @@ from inkfold.pipeline.run import Run
 from inkfold.pipeline.train import train
 from inkfold.runtime.cost import Cost
 from inkfold.storage.hashing import digest_file
-from toy import KILLED_AT_MOMENTS, RECIPE, RUN_FILES, files_below, free_port, job_of, run_code, toy_recipe
+from toy import (
+    KILLED_AT_MOMENTS,
+    RECIPE,
+    RUN_FILES,
+    files_below,
+    free_port,
+    job_of,
+    read_rows,
+    run_code,
+    toy_recipe,
+    write_rows,
+)
 
 torch.set_num_threads(1)
 
@@ -564,3 +575,17 @@ def test_a_teacher_that_is_no_finished_run_is_refused(tmp_path, data, distilled)
         train(distilled, f"finetune.teacher={tmp_path / 'nowhere'}", data=data, out=tmp_path / "run")
     with pytest.raises(RecipeError, match="saw whole drawings"):
         train(distilled, "finetune.mixup=0.2", data=data, out=tmp_path / "run")
+
+
+def test_purged_drawings_are_not_trained_on(tmp_path, data):
+    own = tmp_path / "data"
+    shutil.copytree(data, own)
+    header, *rows = read_rows(own / "train.csv")
+    write_rows(own / "train.csv", [[*header, "who"], *([*row, i % 6] for i, row in enumerate(rows))])
+    column = header.index("image_path")
+    shutil.copy(own / "train" / rows[0][column], own / "train" / rows[1][column])  # one drawing of two people
+    grouped = ("folds.group_column=who", "folds.group_duplicates=false")
+    run = train(toy_recipe(tmp_path, WHOLE), *grouped, data=own, out=tmp_path / "run")
+    assert run.metrics["purged"] == 2
+    assert sorted(fold["n_train"] for fold in run.metrics["folds"]) == [11, 11, 12]
+    assert json.loads((run.path / "cost.json").read_text())["trained"] == 3 * (11 + 11 + 12)

@@ -4,7 +4,7 @@ Nothing is written but the signatures by which duplicates are found, and the pag
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ class Checkup:
     @property
     def lines(self) -> dict[str, str]:
         """The counts in words, by their names; without the names of classes."""
-        words = {
+        words: dict[str, Callable[[Any], str]] = {
             "drawings_per_class": lambda counts: ", ".join(f"{name} {count:g}" for name, count in counts.items()),
             "duplicates_found": counts_in_words,
             "pages": pages_in_words,
@@ -144,6 +144,7 @@ def check_data(
     counts |= _submission_in_words(Path(root), dataset, options)
     log.info("%s: %s layout, %d training and %d test drawings", root, counts["layout"], counts["n_train"], counts["n_test"])
     if not duplicates:
+        problems += _fold_problems(dataset, decoded["train"].digests, (), k)
         return Checkup(dataset, tuple(problems), counts)
     groups = find_groups(dataset, [one.digests for one in decoded.values()], copy_stores, progress)
     problems += group_problems(groups)

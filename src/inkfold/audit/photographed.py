@@ -64,7 +64,7 @@ def predict_photographs(
         DataError: If a file has changed since it was read.
     """
     folds = _held_out_by_few(folds, MOST)
-    rows = np.flatnonzero(folds.held_out.any(0))
+    rows = np.flatnonzero(folds.measured)
     predictions = []
     for kind in kinds:
         if len(extractors) == 1:

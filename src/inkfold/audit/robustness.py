@@ -194,7 +194,7 @@ class _HeldOut:
         if self._run.is_finetuned:
             shown = features_by_fold(self._extractors, prepared, folds, views, cost, self._progress)
         else:
-            rows: np.ndarray = folds.held_out.any(0)
+            rows = folds.measured
             features = self._extractors[0].extract(prepared.digests[rows], cost, self._progress, views)
             shown = shared_features(features, None, folds.select(rows))
         with cost.timed("predict"):

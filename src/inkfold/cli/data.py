@@ -18,7 +18,7 @@ CACHE_COLUMNS = ("entry", "size", "shards", "days", "made with")
 @command()
 def check(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="The directory or table of drawings.")],
-    settings: Annotated[list[str], settings_argument("Keys of the recipe's data section, and k=FOLDS.")],
+    settings: Annotated[list[str], settings_argument("Keys of the section data, group_column, group_pattern and k=FOLDS.")],
     *,
     as_json: AsJson = False,
     html: Annotated[Path | None, typer.Option(help="Write a page with pictures: how pages are read, and duplicates.")] = None,

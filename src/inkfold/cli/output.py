@@ -30,10 +30,11 @@ def print_run(run: "Run | Ensemble", *, was_finished: bool = False) -> None:
     if "out_of_fold" in metrics:
         figures, name = metrics["out_of_fold"], "out of fold" if metrics["split"] == "kfold" else "held out"
         if (nested := figures.get("nested")) is not None:
-            rows += [(f"{name}, chosen on others", str(figures["n"]), _share(nested, "accuracy"), *[""] * 4)]
+            own = [""] if "metric" in metrics else []
+            rows += [(f"{name}, chosen on others", str(figures["n"]), *own, _share(nested, "accuracy"), *[""] * 4)]
             name = "  as kept (optimistic)"
         rows += [(name, *_figures(figures)), *_without_copies(figures)]
-        rows += [(_fold_name(fold), *_figures(fold)) for fold in metrics["folds"]]
+        rows += [(_fold_name(fold, metrics), *_figures(fold)) for fold in metrics["folds"]]
     if "test" in metrics:
         rows += [("test", *_figures(metrics["test"])), *_without_copies(metrics["test"])]
     if rows:
@@ -88,8 +89,11 @@ def _print_intervals(parts: Mapping[str, Mapping[str, Any]]) -> None:
             print(f"intervals of {name}: {words}")
 
 
-def _fold_name(fold: dict[str, Any]) -> str:
-    return f"  fold {fold['fold']}" + (f", {fold['purged']} copies left out" if fold.get("purged") else "")
+def _fold_name(fold: dict[str, Any], metrics: dict[str, Any]) -> str:
+    """Name a fold, with the copies that it left out of training, and its share where that is half as much again as usual."""
+    share, usual = fold["n"] / metrics["out_of_fold"]["n"], 1 / len(metrics["folds"])
+    name = f"  fold {fold['fold']}" + (f", {fold['purged']} copies left out" if fold.get("purged") else "")
+    return name + (f", {share:.0%} of all" if metrics["split"] == "kfold" and share > 1.5 * usual else "")
 
 
 def _print_places(path: Path, submission_summary: str | None) -> None:

@@ -27,7 +27,7 @@ CROSSING = 1.5  # classes a person's drawings are of, on average
 REPEATED = 1.5  # drawings a person made of each of these classes, on average
 RESTARTED = 1.2  # classes an origin's number stands in, where numbers don't start anew in each class
 MOST_FIELDS, MOST_FIRST, MOST_LEVELS = 8, 3, 8
-FEWEST_NAMES = 8  # words that stand beside nearly all classes once each, where they are people rather than kinds
+FEWEST_NAMES, MANY_NAMES = 8, 20  # words that are people rather than kinds, beside nearly all classes and beside some
 NEARLY_ALL = 0.8
 ODD_WORDS = 0.1  # of the words may be those that name kinds of pictures
 
@@ -58,6 +58,7 @@ KINDS |= _all("small big large medium tiny huge thin thick left right top bottom
 KINDS |= _all("flip flipped hflip vflip mirror mirrored rot rotate rotated aug augmented crop cropped resized scaled noise")
 KINDS |= _all("blur blurred shear shift shifted orig original train test val valid validation easy hard good bad new old")
 KINDS |= _all("pen pencil marker brush ink chalk crayon digital paper tablet mouse finger stylus png jpg jpeg svg raw final")
+KINDS |= _all("happy sad angry neutral surprised surprise fear disgust contempt calm fearful disgusted smiling")
 KINDS |= LOOKS | CALENDAR
 
 
@@ -117,7 +118,7 @@ def propose_groups(
     found += [*_levels(names), *_fields(names), *_origins(names)]
     distinct: dict[bytes, GroupProposal] = {}
     for proposal in found:
-        distinct.setdefault(np.unique(proposal.values, return_inverse=True)[1].tobytes(), proposal)
+        distinct.setdefault(_numbered(proposal.values).tobytes(), proposal)
     ranked = sorted(distinct.values(), key=lambda proposal: proposal.role)
     if not ranked:
         return []
@@ -126,6 +127,13 @@ def propose_groups(
         if _holds(proposal.values, best.values):
             best = proposal
     return [best, *(proposal for proposal in ranked if proposal is not best)]
+
+
+def _numbered(values: Strings) -> Int64[np.ndarray, " drawings"]:
+    """Number groups in the order in which they come, whatever they are called."""
+    _, first, codes = np.unique(values, return_index=True, return_inverse=True)
+    ranks: np.ndarray = np.argsort(np.argsort(first))[codes]
+    return ranks
 
 
 def _sample(paths: Strings, targets: Int64[np.ndarray, " drawings"]) -> Int64[np.ndarray, " rows"]:
@@ -257,9 +265,9 @@ def _levels(names: _Names) -> Iterator[GroupProposal]:
         if figures is None or all(map(exact_role, distinct)):
             continue
         role, kind = _role_of_numbered(distinct), kind_of(distinct)
-        odd = sum("".join(words_of(name)) in KINDS or is_filler(name) for name in distinct) > ODD_WORDS * len(distinct)
+        people = kind != NameKind.GROUPS and _is_who(names, values, figures, counter=False)
         above = "[^/]+/" * level
-        if figures.crossing >= CROSSING and (role is not None or not (kind == NameKind.GROUPS or odd)):
+        if figures.crossing >= CROSSING and (role is not None or people):
             yield GroupProposal(f"^{above}([^/]+)/", None, role or Role.OTHER, np.array(values, STRING))
         elif level and (role is not None or kind == NameKind.NUMBERS):
             values = ["/".join(folders[: level + 1]) if len(folders) > level else "" for folders in names.folders]
@@ -311,12 +319,13 @@ def _role_of_people(names: _Names, values: Sequence[str], before: int, *, counte
 def _is_who(names: _Names, values: Sequence[str], figures: _Figures, *, counter: bool) -> bool:
     """Return whether the values of a field that has no telling word stand for people: none is a counter or a kind."""
     distinct = {*values} - {""}
-    if sum(value.casefold() in KINDS for value in distinct) > ODD_WORDS * len(distinct):
+    if sum("".join(words_of(value)) in KINDS or is_filler(value) for value in distinct) > ODD_WORDS * len(distinct):
         return False
     if 2 * sum(any(map(str.isdigit, value)) for value in distinct) > len(distinct):
         return not counter and not names.timed and figures.repeated >= REPEATED
-    everywhere = figures.pairs >= NEARLY_ALL * figures.groups * names.num_classes
-    return figures.repeated >= REPEATED or (everywhere and figures.groups >= FEWEST_NAMES and names.num_classes > 2)
+    if figures.pairs >= NEARLY_ALL * figures.groups * names.num_classes:  # beside nearly all classes
+        return figures.groups >= FEWEST_NAMES and names.num_classes > 2
+    return figures.groups >= MANY_NAMES and figures.repeated >= REPEATED  # fewer words may be poses or moods
 
 
 def _origins(names: _Names) -> Iterator[GroupProposal]:

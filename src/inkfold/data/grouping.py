@@ -173,7 +173,7 @@ def _proposed(
     first = int(np.flatnonzero(found)[0])
     name = "file names and folders suggest" if proposal.column is None else f"the column {proposal.column!r} suggests"
     text = (
-        f"{name} {len(counts):,} groups of together {int(found.sum()):,} drawings, such as {str(values[first])!r} of "
+        f"{name} {len(counts):,} groups of {int(found.sum()):,} drawings in all, such as {str(values[first])!r} of "
         f"{paths[first]!r}: {WHAT[proposal.role]}. Each group stays in one fold, as with `{proposal.key}`; "
         f"`{GROUP_KEY}={NO_GROUPS}` lets folds split them."
     )

@@ -42,6 +42,11 @@ class Folds:
         counts: np.ndarray = (~(self.trained_on | self.held_out)).sum(1)
         return counts
 
+    @property
+    def measured(self) -> Bool[np.ndarray, " n"]:
+        """True for drawings that some fold holds out."""
+        return np.asarray(self.held_out.any(0))
+
     def select(self, rows: Bool[np.ndarray, " n"]) -> "Folds":
         """Keep only some drawings."""
         return Folds(self.trained_on[:, rows], self.held_out[:, rows], self.look_alike)

@@ -107,7 +107,7 @@ def predict_held_out(
         for fold, own in enumerate(folds.held_out):
             probs[own] += _fold_probs(fitted, features.held_out(fold, view), fold) / len(views)
             fold_of[own] = fold
-    held_out = np.flatnonzero(folds.held_out.any(0))
+    held_out = np.flatnonzero(folds.measured)
     held_out = held_out[np.argsort(prepared.rows[held_out])]
     return Predictions(
         dataset.train.image_paths[prepared.rows[held_out]],
