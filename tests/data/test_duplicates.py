@@ -156,7 +156,9 @@ def test_other_drawings_are_compared_anew(kept, monkeypatch):
     assert reads
 
 
-@pytest.mark.parametrize("content", ["", "[[0", "{}", "null", "[[0, 99, 1.0, false, 0.0, null]]", "[[1]]", '[["a", 1, 1, 1, 1, null]]'])
+@pytest.mark.parametrize(
+    "content", ["", "[[0", "{}", "null", "[[0, 99, 1.0, false, 0.0, null]]", "[[1]]", '[["a", 1, 1, 1, 1, null]]']
+)
 def test_what_is_remembered_but_broken_is_found_again(kept, content):
     store, digests = kept
     first = find_copies(digests, store)

@@ -22,7 +22,9 @@ def test_the_distance_to_a_line_is_measured_across_it():
     lines = np.zeros((LINES_PX, LINES_PX), bool)
     lines[50, 20:150] = True
     distance, number = map_of_lines(lines).near(np.array([[80.4, 52.5], [80.0, 50.0], [160.0, 50.0]]))
-    assert distance == pytest.approx([2.5, 0.0, 11.0 + 1.0], abs=0.51)  # the last beyond the line's end, whose points are smoothed
+    assert distance == pytest.approx(
+        [2.5, 0.0, 11.0 + 1.0], abs=0.51
+    )  # the last beyond the line's end, whose points are smoothed
     assert number[:2].tolist() == [60, 60]
 
 
