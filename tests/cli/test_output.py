@@ -6,6 +6,7 @@ import pytest
 
 from inkfold.cli.output import print_backbones, print_run, print_search, print_table
 from inkfold.config.sections import VoteSettings
+from inkfold.ensemble.model import load_run
 from inkfold.ensemble.selection import DataSummary, select_vote, write_selection
 from inkfold.ensemble.submission import SubmissionFormat
 from inkfold.pipeline.run_files import RunFiles
@@ -190,3 +191,13 @@ def test_backbones_say_whether_they_can_be_told_from_the_best(capsys):
     assert "trained on" not in printed
     print_backbones([explored("best", 1.0), explored("near", 0.2, learnt=40)])
     assert "the weights of near were trained on 40 of these drawings; all rows are about 60" in capsys.readouterr().out
+
+
+def test_figures_without_copies_stand_below_those_with_them(frozen_run, capsys):
+    run = load_run(frozen_run / "run")
+    figures = run.metrics["out_of_fold"]
+    run.metrics["test"] = {**figures, "without_copies": {**figures, "n": 4321}}
+    print_run(run)
+    lines = capsys.readouterr().out.splitlines()
+    place = next(place for place, line in enumerate(lines) if cells(line)[0] == "test")
+    assert cells(lines[place + 1])[:2] == ["without copies of drawings trained on", "4321"]
