@@ -81,7 +81,8 @@ def pencil(page: Pixels, draws: Draws) -> Pixels:
     grain = cv2.GaussianBlur(noise, (0, 0), 1.0)
     pressed = np.clip(0.75 + 0.3 * grain / grain.std(), 0.1, 1)
     ink = (255 - cv2.GaussianBlur(page, (0, 0), 0.7)).astype(np.float32) * pressed
-    return np.rint(255 - ink * (1 - draws.uniform(110, 190) / 255)).astype(np.uint8)
+    drawn: np.ndarray = np.rint(255 - ink * (1 - draws.uniform(110, 190) / 255)).astype(np.uint8)
+    return drawn
 
 
 def pictured(kind: str | PhotographSettings) -> Change:

@@ -7,6 +7,7 @@ import pytest
 
 from inkfold.cli.output import print_backbones, print_run, print_search, print_table
 from inkfold.config.sections import VoteSettings
+from inkfold.ensemble.model import load_run
 from inkfold.ensemble.selection import DataSummary, select_vote, write_selection
 from inkfold.ensemble.submission import SubmissionFormat
 from inkfold.evaluation.formatting import p_equation
@@ -259,3 +260,13 @@ def test_what_was_resampled_is_said_below_the_table(ensemble, capsys):
 def test_backbones_say_how_many_groups_were_resampled(capsys):
     print_backbones([explored("best", 1.0, groups=1200)])
     assert "intervals and p-values resample 1,200 groups of drawings that belong together" in capsys.readouterr().out
+
+
+def test_figures_without_copies_stand_below_those_with_them(frozen_run, capsys):
+    run = load_run(frozen_run / "run")
+    figures = run.metrics["out_of_fold"]
+    run.metrics["test"] = {**figures, "without_copies": {**figures, "n": 4321}}
+    print_run(run)
+    lines = capsys.readouterr().out.splitlines()
+    place = next(place for place, line in enumerate(lines) if cells(line)[0] == "test")
+    assert cells(lines[place + 1])[:2] == ["without copies of drawings trained on", "4321"]

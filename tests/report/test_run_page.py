@@ -1,8 +1,11 @@
+import re
+
 import numpy as np
 import pytest
 
 from inkfold.data.dataset import DataOptions
 from inkfold.pipeline.run_files import open_run_files
+from inkfold.report.html import render_page
 from inkfold.report.run_page import SECTIONS, evaluation_view, run_view
 from inkfold.report.thumbnails import open_album
 from toy import CLASSES, toy_data
@@ -74,3 +77,15 @@ def test_how_pages_are_read_is_a_fact_of_the_run_where_it_was_chosen(tmp_path):
     assert ("reading", "image.resize=pad; for reasons") in chosen["facts"]
     fixed = run_view(open_run_files(write_run(tmp_path / "fixed", data, predictions)), album)
     assert "reading" not in dict(fixed["facts"])
+
+
+def test_copies_of_drawings_trained_on_stand_under_the_headline(shown):
+    run, album, view = shown
+    assert view["leaks"] == []
+    figures = {**run.metrics["out_of_fold"], "n": 4, "accuracy": 0.25, "accuracy_ci95": [0.05, 0.7]}
+    run.metrics["test"] = {**run.metrics["out_of_fold"], "without_copies": figures}
+    run.metrics["leaks"] = {"test": {"drawings": 1234, "of": 5143, "identical": 3, "other_label": 2}}
+    page = render_page("run.html.j2", run_view(run, album), album.pictures.values())
+    text = " ".join(re.sub(r"<[^>]*>", "", page).replace("&nbsp;", " ").split())
+    counts = "1,234 of 5,143 test drawings are copies of drawings trained on, 2 with another label."
+    assert f"{counts} On the 4 others 25.0 % (5.0–70.0)" in text

@@ -109,11 +109,12 @@ def find_copies_between(
     key = {"drawings": digest(names.tobytes()), "with": digest(new.tobytes())}
     both = np.concatenate([names, new])
     near = _remembered(key, both, stores, lambda: _compare_all(both, stores, progress, len(names)))
-    rows_of = {name: np.flatnonzero(of_other == place) for place, name in enumerate(others.tolist())}
+    rows_of = np.split(np.argsort(of_other, kind="stable"), np.cumsum(np.bincount(of_other))[:-1])
+    place_of = np.flatnonzero(~np.isin(others, names))
     spread = [
         replace(match, first=int(first_row[match.first]), second=int(row))
         for match in near
-        for row in rows_of[both[match.second]]
+        for row in rows_of[place_of[match.second - len(names)]]
     ]
     return [*same, *spread]
 

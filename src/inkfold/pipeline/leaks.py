@@ -3,7 +3,7 @@
 A model remembers such a drawing instead of recognising it, so the accuracy on them is optimistic.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +12,14 @@ from jaxtyping import Bool, Int64, Shaped
 
 from inkfold.data.duplicates import Match, find_copies_between, match_bytes
 from inkfold.data.lines import CopyStores
-from inkfold.evaluation.metrics import measure
 from inkfold.evaluation.predictions import Predictions
+from inkfold.evaluation.scores import ACCURACY, Metric, measure_by
 from inkfold.pipeline.prepare import Prepared, sign_drawings
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
 
 NAMED = 5  # copies that a warning names
+PARTS = {"test": "test", "out_of_fold": "held-out"}  # what the evaluated parts are called
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,19 +143,51 @@ def _leak(
     return Leak(copies, identical, other, examples)
 
 
-def measure_without(predictions: Predictions, leak: Leak) -> dict[str, Any] | None:
+def measure_without(predictions: Predictions, leak: Leak, metric: Metric = ACCURACY) -> dict[str, Any] | None:
     """Measure predictions without the copies of drawings trained on.
 
     Args:
         predictions: Predictions of the part, with true classes.
         leak: The copies among them.
+        metric: What the run is measured by.
 
     Returns:
-        The figures, as `measure` returns them, without those of single classes; None if all drawings are copies.
+        The figures, as `measure_by` returns them, without those of single classes; None if all drawings are copies.
     """
     rows = ~leak.copies
-    assert predictions.targets is not None
-    return measure(predictions.probs[rows], predictions.targets[rows]) if rows.any() else None
+    return measure_by(metric, predictions.select(rows)) if rows.any() else None
+
+
+def add_leaks(
+    metrics: dict[str, Any], leaks: Mapping[str, Leak], predictions: Mapping[str, Predictions | None], metric: Metric
+) -> None:
+    """Add to a run's metrics how many copies each part has, and the figures of the part without them.
+
+    Args:
+        metrics: The content of `metrics.json`, with the figures of each part whose true classes are known.
+        leaks: The copies by part, as `find_leaks` returns them.
+        predictions: Predictions of each part.
+        metric: What the run is measured by.
+    """
+    if leaks:
+        metrics["leaks"] = {part: leak.as_json() for part, leak in leaks.items()}
+    for part, leak in leaks.items():
+        own = predictions[part]
+        if own is not None and own.targets is not None:
+            metrics[part]["without_copies"] = measure_without(own, leak, metric)
+
+
+def warn_of_leaks(leaks: Mapping[str, Leak], predictions: Mapping[str, Predictions | None]) -> list[str]:
+    """Write a warning for each evaluated part that has copies of drawings trained on.
+
+    Args:
+        leaks: The copies by part, as `find_leaks` returns them.
+        predictions: Predictions of each part.
+
+    Returns:
+        The warnings, with the accuracy without the copies where true classes are known; none without copies.
+    """
+    return [warn_of_leak(leak, predictions[part], PARTS[part]) for part, leak in leaks.items()]
 
 
 def warn_of_leak(leak: Leak, predictions: Predictions | None, part: str) -> str:

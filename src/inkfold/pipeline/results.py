@@ -25,7 +25,7 @@ from inkfold.evaluation.predictions import (
 )
 from inkfold.evaluation.scores import ACCURACY, Metric, compare_by, measure_by
 from inkfold.evaluation.tensorboard import EVENTS, FOLD_EVENTS, write_events
-from inkfold.pipeline.leaks import Leak, measure_without, warn_of_leak
+from inkfold.pipeline.leaks import Leak, add_leaks
 from inkfold.pipeline.prepare import Prepared
 from inkfold.pipeline.run import HEADS
 from inkfold.pipeline.run_dir import write_heads
@@ -171,7 +171,7 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
         metrics["finetune"] = _gain_of_finetuning(metric, results.frozen, results.without_tta or usual, results.finetuned)
     if test is not None and test.targets is not None:
         metrics["test"] = measure_by(metric, test, per_class=True)
-    _add_leaks(metrics, results)
+    add_leaks(metrics, results.leaks, {"test": test, "out_of_fold": out_of_fold}, metric)
     return metrics
 
 
@@ -182,16 +182,6 @@ def _add_purged(metrics: dict[str, Any], folds: Folds | None) -> None:
         for figures in metrics["folds"]:
             purged = int(folds.purged[figures["fold"]])
             figures |= {"n_train": figures["n_train"] - purged, "purged": purged}
-
-
-def _add_leaks(metrics: dict[str, Any], results: Results) -> None:
-    """Count the copies of drawings trained on in the evaluated parts, and measure these parts without them."""
-    if results.leaks:
-        metrics["leaks"] = {part: leak.as_json() for part, leak in results.leaks.items()}
-    for part, leak in results.leaks.items():
-        predictions = results.test if part == "test" else results.out_of_fold
-        if predictions is not None and predictions.targets is not None:
-            metrics[part]["without_copies"] = measure_without(predictions, leak)
 
 
 def _fold_metrics(metric: Metric, out_of_fold: Predictions, num_folds: int, num_drawings: int) -> list[dict[str, Any]]:
@@ -343,19 +333,6 @@ def warn_of_seen(out_of_fold: Predictions) -> list[str]:
         f"the backbone's weights were trained on {figures['drawings']:,} of these {figures['of']:,} held-out drawings, and the "
         f"accuracy of {figures['learnt']['accuracy']:.3f} on them is optimistic. {advice}. backbone.name chooses other weights."
     ]
-
-
-def warn_of_leaks(results: Results) -> list[str]:
-    """Write a warning for each evaluated part that has copies of drawings trained on.
-
-    Args:
-        results: Has the predictions of the parts, and the copies among them.
-
-    Returns:
-        The warnings, with the accuracy without the copies where true classes are known; none without copies.
-    """
-    parts = {"test": results.test, "out_of_fold": results.out_of_fold}
-    return [warn_of_leak(leak, parts[part], "test" if part == "test" else "held-out") for part, leak in results.leaks.items()]
 
 
 def warn_of_choices(results: Results) -> list[str]:

@@ -24,14 +24,13 @@ from inkfold.features.executors import INLINE, Executor, open_executor
 from inkfold.pipeline.build import TrainingPlan, build_plan, data_options, settle_recipe
 from inkfold.pipeline.finetuning import finetune_folds, joined_processes, wait_for_run
 from inkfold.pipeline.inputs import TrainingInputs, assign_to_folds, build_training_set, prepare_inputs
-from inkfold.pipeline.leaks import find_leaks
+from inkfold.pipeline.leaks import find_leaks, warn_of_leaks
 from inkfold.pipeline.out_of_fold import predict_held_out, predict_test, shared_features
 from inkfold.pipeline.prepare import Prepared, ReadData, read_files
 from inkfold.pipeline.results import (
     Results,
     warn_of_accuracy,
     warn_of_choices,
-    warn_of_leaks,
     warn_of_seen,
     write_results,
 )
@@ -211,7 +210,7 @@ def _finish(out: Path, plan: TrainingPlan, prepared: Prepared, results: Results,
                 *map(str, warnings),
                 *([] if results.folds is None else _fold_notes(results.folds, prepared)),
                 *prepared.blank_warnings,
-                *warn_of_leaks(results),
+                *warn_of_leaks(results.leaks, {"test": results.test, "out_of_fold": results.out_of_fold}),
                 *warn_of_seen(results.out_of_fold),
                 *warn_of_choices(results),
                 *warn_of_accuracy(results),
