@@ -5,7 +5,8 @@ from string import ascii_uppercase
 from typing import Any
 
 from inkfold.evaluation.predictions import Predictions
-from inkfold.evaluation.scores import ACCURACY, Metric, compare_by
+from inkfold.evaluation.score_figures import compare_by
+from inkfold.evaluation.scores import ACCURACY, Metric
 from inkfold.pipeline.run_files import RunFiles
 
 

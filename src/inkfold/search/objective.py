@@ -19,7 +19,7 @@ from inkfold.errors import DataError
 from inkfold.evaluation.intervals import accuracy_figures
 from inkfold.evaluation.paired import compare_figures, paired_difference
 from inkfold.evaluation.predictions import is_worth_reporting
-from inkfold.evaluation.scores import statistics_figures
+from inkfold.evaluation.score_figures import statistics_figures
 from inkfold.features.executors import Executor
 from inkfold.heads.head import mean_probs
 from inkfold.pipeline.build import build_plan, build_trial
