@@ -153,7 +153,7 @@ def test_a_page_of_any_paper_and_polarity_is_photographed_as_ink_on_white(run):
 @pytest.mark.parametrize(("invert", "remedy"), [("auto", None), ("never", "invert@0.5")])
 def test_light_on_dark_needs_augmentation_only_where_reading_does_not_invert_it(tmp_path, data, monkeypatch, invert, remedy):
     run = train(toy_recipe(tmp_path), f"image.invert={invert}", data=data, out=tmp_path / "run")
-    monkeypatch.setattr(weakness, "mcnemar", lambda first, second: 0.0)
+    monkeypatch.setattr(weakness, "mcnemar", lambda first, second, groups=None: 0.0)
     monkeypatch.setattr(weakness, "predict_held_out", wrong_under("invert", weakness.predict_held_out))
     [row] = [row for row in find_weaknesses(run)["rows"] if row["name"] == "light on dark"]
     assert (row["drop"], row["augmentation"]) == (1.0, remedy)

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -173,7 +174,7 @@ def explored(name, p_value, **changes):
     given = {
         **{"name": name, "p_value": p_value, "images_per_s": 12.3, "parameters": 2_000_000, "weights_bytes": 3 << 20},
         **{"image_size": 224, "imagenet_sketch_top1": 33.3, "as_json": lambda: figures},
-        **{"n": 60, "learnt": 0},
+        **{"n": 60, "learnt": 0, "groups": None},
     }
     return SimpleNamespace(**{**given, **changes})
 
@@ -222,3 +223,19 @@ def test_the_rule_of_answers_is_said_with_its_gain(tmp_path, capsys, used):
     assert ("answers: weights by class, for a better macro F1" in out) == used
     assert ("gain of the rule: +0.0500 (+0.0100 to +0.0900)" in out) == used
     assert ("answers: the most probable class, macro F1 0.500" in out) == (not used)
+
+
+def test_what_was_resampled_is_said_below_the_table(ensemble, capsys):
+    members = some_members()
+    print_run(ensemble(members, method="soft"))
+    assert "groups resampled" not in capsys.readouterr().out
+    print_run(ensemble(replace(members, groups=np.arange(len(members.targets)) // 3), method="soft"))
+    [line] = lines_with(capsys.readouterr().out, "groups resampled")
+    assert line.startswith(
+        f"intervals of held-out drawings: 95 %, {-(-len(members.targets) // 3)} groups resampled (cluster bootstrap)"
+    )
+
+
+def test_backbones_say_how_many_groups_were_resampled(capsys):
+    print_backbones([explored("best", 1.0, groups=1200)])
+    assert "intervals and p-values resample 1,200 groups of drawings that belong together" in capsys.readouterr().out

@@ -491,3 +491,17 @@ def test_each_members_folds_vote_by_themselves():
 def test_plain_paths_get_the_key_that_normalising_gives(text):
     expected = posixpath.normpath(re.sub(r"[\\/]+", "/", unicodedata.normalize("NFC", text).strip()))
     assert plain_path(text) == expected
+
+
+def test_groups_are_those_of_the_member_that_knows_the_fewest_in_the_aligned_order():
+    photos, people = np.array([0, 0, 1, 1, 2, 2]), np.array([0, 1, 0, 1, 0, 1])
+    first = labelled(groups=photos)
+    order = np.array([3, 1, 5, 0, 4, 2])
+    second = labelled(seed=1)
+    second = some(
+        [PATHS[row] for row in order], probs=second.probs[order], targets=np.array(TARGETS)[order], groups=people[order]
+    )
+    aligned = align_members([member("a", first, None), member("b", second, None)])
+    assert aligned.groups.tolist() == people.tolist()
+    assert align_members([member("a", first, None), member("b", labelled(seed=1), None)]).groups.tolist() == photos.tolist()
+    assert align_members([member("a", labelled(), None), member("b", labelled(seed=1), None)]).groups is None

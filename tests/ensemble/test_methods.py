@@ -1,6 +1,7 @@
 import itertools
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -451,3 +452,19 @@ def test_scoring_needs_no_torch():
         "print([name for name in ('torch', 'timm') if name in sys.modules])"
     )
     assert python(code) == "[]"
+
+
+def test_a_choice_among_grouped_drawings_takes_copies_for_one():
+    # the first is wrong on two groups of six drawings: 2 / 2^12 by drawing, 2 / 2^2 by group
+    rights, groups = np.array(["0" * 12 + "1" * 28, "1" * 40]), np.repeat(np.arange(8), [6, 6, 6, 6, 4, 4, 4, 4])
+    scores = [
+        MethodScore(name, np.full((40, 2), 0.5), np.array([letter == "1" for letter in right]))
+        for name, right in zip("ab", rights.tolist(), strict=True)
+    ]
+    assert choose(scores) == 1
+    grouped = [replace(score, groups=groups) for score in scores]
+    assert choose(grouped) == 0
+    assert compare(grouped)[0]["p_value"] == pytest.approx(2 / 2**2)
+    figures = grouped[0].figures(np.zeros(40, np.int64))
+    assert (figures["interval"]["method"], figures["interval"]["groups"]) == ("cluster bootstrap", 8)
+    assert figures["accuracy_ci95"][0] < scores[0].figures(np.zeros(40, np.int64))["accuracy_ci95"][0]

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from inkfold.evaluation.error_analysis import class_rows, confused_pairs, failures, turns_by_class
+from inkfold.evaluation.intervals import proportion_interval, wilson_interval
 from inkfold.evaluation.predictions import Predictions
 
 NAMES = ("cat", "dog", "sun", "none")
@@ -61,3 +64,14 @@ def test_without_a_mistake_there_is_nothing_to_show():
     predictions = Predictions(np.array(["a", "b"], np.dtypes.StringDType()), np.eye(2, dtype=np.float32), ("a", "b"), targets)
     assert confused_pairs(predictions) == []
     assert failures(predictions) == []
+
+
+def test_the_interval_of_a_class_resamples_its_groups():
+    n = 240
+    targets, right, groups = np.arange(n) % 2, np.arange(n) % 24 < 18, np.arange(n) // 12
+    probs = np.eye(2, dtype=np.float32)[np.where(right, targets, 1 - targets)]
+    predictions = Predictions(np.array([f"{i}" for i in range(n)], np.dtypes.StringDType()), probs, ("a", "b"), targets)
+    for row in class_rows(replace(predictions, groups=groups)):
+        inside = targets == row.index
+        assert row.ci95 == proportion_interval(right[inside], groups[inside]).bounds
+    assert class_rows(predictions)[0].ci95 == wilson_interval(90, 120)

@@ -76,3 +76,9 @@ def test_large_pages_are_thinned_out_evenly_to_limit_memory(tmp_path, monkeypatc
     decoded, pixels = listed.decode(ImageOptions(size_px=32))
     assert decoded.targets.tolist() == [0, 4, 8, 12, 16]
     assert len(pixels) == len(decoded)
+
+
+def test_selected_drawings_keep_their_groups():
+    samples = Samples(make_samples(9).files, np.arange(9), np.zeros(9, np.int64), np.arange(9) // 3)
+    chosen = samples.select(np.array([8, 0, 4]))
+    assert (chosen.targets.tolist(), chosen.groups.tolist()) == ([8, 0, 4], [2, 0, 1])

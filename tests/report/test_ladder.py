@@ -38,3 +38,9 @@ def test_a_frozen_run_starts_with_unchanged_drawings(tmp_path):
         "unchanged drawings",
         "mean over test-time views",
     ]
+
+
+def test_intervals_that_the_run_has_kept_are_shown(tmp_path):
+    gain = {**GAIN, "accuracy_without_ci95": [0.3, 0.7], "accuracy_with_ci95": [0.4, 0.8]}
+    unchanged, views, *_ = view(tmp_path, {"tta": gain})["rows"]
+    assert (unchanged["ci95"], views["ci95"]) == ([0.3, 0.7], [0.4, 0.8])

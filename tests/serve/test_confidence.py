@@ -55,3 +55,12 @@ def test_where_nothing_was_measured_it_says_so():
 
 def test_a_blank_page_is_no_answer():
     assert (BLANK.words, BLANK.accuracy) == ("blank", None)
+
+
+def test_drawings_that_belong_together_count_as_the_independent_ones_that_they_are_worth():
+    worth = [{**one, "independent": 40.0} for one in bins(0.95)]
+    confidence = measured_confidence(0.5, worth)
+    assert (confidence.low, confidence.high) == pytest.approx(wilson_interval(38, 40))
+    assert (confidence.accuracy, confidence.count, confidence.words) == (0.95, 400, "likely")
+    few = [{**one, "independent": 20.0} for one in bins(0.5, 1.0)]
+    assert measured_confidence(0.9, few).count == 800  # 400 drawings worth 20 are judged together with those below

@@ -226,7 +226,7 @@ def _weakness(run: Run, image: ImageOptions, change: Change, view: str, changed:
     right = [(clean.preds == clean.targets)[same], changed.preds == changed.targets]
     groups = None if clean.groups is None else clean.groups[same]
     figures, drop = measure(changed.probs, changed.targets, groups=groups), float(right[0].mean() - right[1].mean())
-    p_value = mcnemar(*right, groups=groups)
+    p_value = mcnemar(right[0], right[1], groups)
     significant = drop > 0 and p_value * len(CHANGES) < SIGNIFICANT
     setting, augmentation, command = _remedy(run, image, change) if significant else (None, None, None)
     return Weakness(

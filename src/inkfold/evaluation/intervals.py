@@ -262,11 +262,12 @@ def _design_effect(
     figure: Figure, share: float, statistics: "Statistics", groups: Int64[np.ndarray, " n"] | None, error: float
 ) -> float:
     """Give how many drawings are worth an independent one, by the standard error of a figure scaled to 0..1."""
-    n, sizes = statistics.shape[0], np.ones(1) if groups is None else np.unique(groups, return_counts=True)[1]
+    n, sizes = int(statistics.shape[0]), np.ones(1) if groups is None else np.unique(groups, return_counts=True)[1]
     largest = float((sizes**2).sum() / sizes.sum())  # where each group is all right or all wrong: Kish (1965)
     if error == 0 or not 0 < share < 1:
         return largest
-    weight = float(_disagreeing(figure, statistics, groups)) ** 2
+    few = _disagreeing(figure, statistics, groups)
+    weight = few * few
     return (weight * error * error * n / (share * (1 - share)) + PRIOR * largest) / (weight + PRIOR)
 
 

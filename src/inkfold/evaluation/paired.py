@@ -12,6 +12,7 @@ from jaxtyping import Bool, Int64
 from inkfold.errors import PredictionError
 from inkfold.evaluation.intervals import (
     DIGITS,
+    PRIOR,
     TAIL,
     Z95,
     Figure,
@@ -76,8 +77,9 @@ def paired_difference(
     Under groups, the p-value is the larger of two. If both classifiers are equally good, swapping their answers to a whole
     group changes nothing: the exact distribution of the difference over all such swaps is McNemar's test with groups for
     drawings, and few groups can't mislead it. Student's t of the difference over its standard error, by resampling whole
-    groups, can't be misled where one large group makes most of the difference. The interval is the difference
-    and that standard error, widened to where the swaps' p-value has it.
+    groups, can't be misled where one large group makes most of the difference. Where few groups
+    have drawings that one alone has right, that standard error is unreliable, and is drawn towards the largest likely one. The
+    interval is the difference and the standard error, widened to where the swaps' p-value has it.
 
     Args:
         first: For each drawing, whether the first classifier is right.
@@ -138,8 +140,8 @@ def compare_figures(
     """
     # the lower figure first, so that the order of the two changes no byte
     values = [float(figure.value(np.asarray(statistics.sum(0)))) for statistics in (first, second)]
-    sign = -1 if values[1] < values[0] else 1
-    difference, error, informative, count = _resampled_difference(figure, *(first, second)[::sign], groups, seed)
+    lower, upper, sign = (second, first, -1) if values[1] < values[0] else (first, second, 1)
+    difference, error, informative, count = _resampled_difference(figure, lower, upper, groups, seed)
     half, p_value = _agreeing(difference, error, count, min(1.0, 2.0 ** (1 - informative)))
     difference *= sign
     widest = math.inf if figure.limits is None else figure.limits[1] - figure.limits[0]
@@ -175,8 +177,21 @@ def _grouped_comparison(
     by_group = np.bincount(codes, changes).astype(np.int64)
     sums = group_sums(mean_statistics(changes), groups)
     resampled = np.concatenate([Mean().value(block) for block in sums.resample()])
-    error = standard_error(resampled, sums.groups)
+    error = _steadied(standard_error(resampled, sums.groups), changes != 0, codes)
     return _agreeing(float(changes.sum()) / len(changes), error, sums.groups, swap_test(by_group))
+
+
+def _steadied(error: float, differ: Bool[np.ndarray, " n"], codes: Int64[np.ndarray, " n"]) -> float:
+    """Draw a standard error towards the largest likely one, where few groups have drawings that one classifier alone has right.
+
+    The largest is that of groups in which all drawings that differ favour one side, with one such group added to those seen.
+    """
+    if not differ.any():
+        return error
+    worth = len(codes) ** 2 / float((np.bincount(codes) ** 2).sum())  # Kish's number of groups of equal sizes
+    largest = (float(differ.mean()) * worth + 1) / (worth + 2) / worth
+    weight = float((np.bincount(codes, differ) > 0).sum()) ** 2
+    return math.sqrt((weight * error * error + PRIOR * largest) / (weight + PRIOR))
 
 
 def _agreeing(difference: float, error: float, count: int, p_swaps: float) -> tuple[float, float]:
@@ -215,7 +230,7 @@ def swap_test(differences: Int64[np.ndarray, " groups"]) -> float:
         return 2.0 ** (1 - int(counts.sum()))
     if len(sizes) * total > MAX_CELLS:
         return math.erfc((seen - 1) / math.sqrt(2 * float((sizes**2 * counts).sum())))
-    return min(1.0, 2 * _upper_tail(sizes, counts, seen))
+    return min(1.0, float(f"{2 * _upper_tail(sizes, counts, seen):.12g}"))  # the last bits are the processor's
 
 
 def _upper_tail(sizes: Int64[np.ndarray, " sizes"], counts: Int64[np.ndarray, " sizes"], seen: int) -> float:

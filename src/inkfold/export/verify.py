@@ -165,7 +165,7 @@ def measure_quantisation(
     right = [file_preds == samples.targets for file_preds in preds]
     of = "test" if samples.folds is None else "out_of_fold"
     return QuantisationCheck(
-        len(pixels), agreement, of, float(right[0].mean()), paired_difference(*right, groups=samples.groups)
+        len(pixels), agreement, of, float(right[0].mean()), paired_difference(right[0], right[1], samples.groups)
     )
 
 

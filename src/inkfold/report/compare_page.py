@@ -92,7 +92,7 @@ def _paired_tests(runs: Sequence[RunFiles]) -> list[dict[str, Any]]:
                             **names,
                             "part": part,
                             "n": len(right[0]),
-                            **paired_difference(*right, groups=coarsest_groups(one.groups for one in both)),
+                            **paired_difference(right[0], right[1], coarsest_groups(one.groups for one in both)),
                         }
                     )
     return tests

@@ -116,7 +116,7 @@ def _facts(run: RunFiles, figures: Mapping[str, Any] | None) -> list[tuple[str, 
         top5, recall = 100 * figures["top5_accuracy"], 100 * figures["macro_recall"]
         facts.append(("top five", f"{top5:.1f} %; mean over classes {recall:.1f} %"))
         if words := interval_in_words(figures):
-            facts.append(("intervals", words))
+            facts.append(("intervals", f"{words}. Source: {figures['interval']['source']}"))
     vote_alone = run.vote is not None and not cost["forwards"] + cost["forwards_cached"]
     forwards = f"{cost['forwards']:,} forward passes, {cost['forwards_cached']:,} from the feature bank{trained}"
     facts.append(("cost of the vote" if vote_alone else "cost", forwards))

@@ -136,7 +136,7 @@ class Objective:
         groups = self._inputs_of(as_it_was.recipe).prepared.groups
         groups = None if groups is None else np.unique(groups[self.aside], return_inverse=True)[1]
         figures = {name: accuracy_figures(own, groups) for name, own in zip(("as_it_was", "best"), right, strict=True)}
-        compared = {"n": len(targets), **figures, **paired_difference(right[0], right[1], groups=groups)}
+        compared = {"n": len(targets), **figures, **paired_difference(right[0], right[1], groups)}
         if self.metric.is_accuracy:
             return compared
         statistics = [self.metric.statistics(own, targets) for own in probs]
