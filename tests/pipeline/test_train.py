@@ -17,7 +17,7 @@ from inkfold.errors import DataError, RecipeError
 from inkfold.evaluation.decision import Decision, DecisionChoice
 from inkfold.evaluation.metrics import wilson_interval
 from inkfold.evaluation.predictions import Predictions
-from inkfold.evaluation.scores import metric_figures
+from inkfold.evaluation.score_figures import metric_figures
 from inkfold.features.executors import open_executor
 from inkfold.finetune.distributed import ProcessGroup
 from inkfold.pipeline.build import build_curriculum, check_options, settle_recipe

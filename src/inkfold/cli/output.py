@@ -74,10 +74,10 @@ def _print_decision(metrics: dict[str, Any]) -> None:
     title = metrics["metric"]["title"]
     if decision["used"]:
         print(f"answers: {decision['rule']}, for a better {title}; all predictions and submissions use it")
-        print(f"{title} by that rule, fitted on the other folds, {nested}; by the most probable class {usual}")
+        print(f"{title} by that rule, fitted on other drawings, {nested}; by the most probable class {usual}")
         print(f"gain of the rule: {_difference(decision)}")
     else:
-        print(f"answers: the most probable class, {title} {usual}; a rule fitted on the other folds gives {nested}")
+        print(f"answers: the most probable class, {title} {usual}; a rule fitted on other drawings gives {nested}")
 
 
 def _print_intervals(parts: Mapping[str, Mapping[str, Any]]) -> None:
@@ -221,9 +221,17 @@ def _print_curve(curve: dict[str, Any], metrics: dict[str, Any]) -> None:
         )
     if finetuned := metrics.get("finetune"):
         _print_finetuning(finetuned)
+        _print_metric_gain("fine-tuning", finetuned, metrics)
     if gain := metrics.get("tta"):
         difference = gain["accuracy_with"] - gain["accuracy_without"]
         print(f"test-time views: {_signed(difference)} out of fold, {_verdict(gain['p_value'], gain['p_value'] <= 0.05)}")
+        _print_metric_gain("test-time views", gain, metrics)
+
+
+def _print_metric_gain(step: str, gain: dict[str, Any], metrics: dict[str, Any]) -> None:
+    """Print what a step changed by the run's metric; nothing where that is accuracy, of which another line says it."""
+    if (own := gain.get("metric")) is not None:
+        print(f"{step}, {metrics['metric']['title']} by the most probable class: {_difference(own)}")
 
 
 def _print_finetuning(finetuned: dict[str, Any]) -> None:

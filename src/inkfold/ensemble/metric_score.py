@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float, Int64
 
 from inkfold.evaluation.decision import Decision, answer_score, fit_decision, needs_rule, nested_preds, parts_of
 from inkfold.evaluation.paired import compare_figures
-from inkfold.evaluation.scores import Metric, statistics_figures
+from inkfold.evaluation.score_figures import statistics_figures
+from inkfold.evaluation.scores import Metric
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

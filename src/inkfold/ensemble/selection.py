@@ -30,7 +30,8 @@ from inkfold.ensemble.voting import nested_vote
 from inkfold.errors import PredictionError
 from inkfold.evaluation.decision import Decision, DecisionChoice, choose_decision
 from inkfold.evaluation.predictions import Predictions
-from inkfold.evaluation.scores import ACCURACY, Metric, measure_by
+from inkfold.evaluation.score_figures import measure_by
+from inkfold.evaluation.scores import ACCURACY, Metric
 from inkfold.pipeline.results import measure_seen
 from inkfold.pipeline.run_files import METRICS, OUT_OF_FOLD, SUBMISSION, SUBMISSION_FORM, TEST, VOTE
 from inkfold.runtime.progress import Progress, silent

@@ -15,7 +15,8 @@ from jaxtyping import Float, Int64
 from inkfold.errors import PredictionError
 from inkfold.evaluation.paired import compare_figures
 from inkfold.evaluation.predictions import Predictions
-from inkfold.evaluation.scores import Metric, metric_figures
+from inkfold.evaluation.score_figures import metric_figures
+from inkfold.evaluation.scores import Metric
 
 log = logging.getLogger("inkfold.evaluation")
 

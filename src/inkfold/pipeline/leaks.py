@@ -13,7 +13,8 @@ from jaxtyping import Bool, Int64, Shaped
 from inkfold.data.duplicates import Match, find_copies_between, match_bytes
 from inkfold.data.lines import CopyStores
 from inkfold.evaluation.predictions import Predictions
-from inkfold.evaluation.scores import ACCURACY, Metric, measure_by
+from inkfold.evaluation.score_figures import measure_by
+from inkfold.evaluation.scores import ACCURACY, Metric
 from inkfold.pipeline.prepare import Prepared, sign_drawings
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent

@@ -23,7 +23,8 @@ from inkfold.evaluation.predictions import (
     submission_columns,
     write_submission,
 )
-from inkfold.evaluation.scores import ACCURACY, Metric, compare_by, measure_by
+from inkfold.evaluation.score_figures import compare_by, measure_by
+from inkfold.evaluation.scores import ACCURACY, Metric
 from inkfold.evaluation.tensorboard import EVENTS, FOLD_EVENTS, write_events
 from inkfold.pipeline.leaks import Leak, add_leaks
 from inkfold.pipeline.prepare import Prepared

@@ -19,9 +19,9 @@ def decision_note(run: RunFiles) -> str:
         return ""
     title, usual, nested = run.metrics["metric"]["title"], decision["most_probable"]["value"], decision["nested"]["value"]
     if not decision["used"]:
-        return f"Answers are the most probable class. A rule fitted to {title} on the other folds gave {nested:.3f}, not more."
+        return f"Answers are the most probable class. A rule fitted to {title} on other drawings gave {nested:.3f}, not more."
     low, high = decision["difference_ci95"]
     return (
-        f"Answers are {decision['rule']}: {title} {nested:.3f} by the rule fitted on the other folds, {usual:.3f} by the most "
+        f"Answers are {decision['rule']}: {title} {nested:.3f} by the rule fitted on other drawings, {usual:.3f} by the most "
         f"probable class; the difference is {decision['difference']:+.3f} ({low:+.3f} to {high:+.3f})."
     )

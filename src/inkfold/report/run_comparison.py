@@ -20,7 +20,7 @@ from inkfold.evaluation.formatting import turned
 from inkfold.evaluation.intervals import coarsest_groups
 from inkfold.evaluation.paired import paired_difference
 from inkfold.evaluation.predictions import Predictions
-from inkfold.evaluation.scores import compare_by
+from inkfold.evaluation.score_figures import compare_by
 from inkfold.pipeline.run_files import RunFiles, headline
 from inkfold.report.matched_part import MatchedPart, PartName
 from inkfold.report.metric_section import common_metric

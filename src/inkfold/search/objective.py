@@ -20,7 +20,7 @@ from inkfold.errors import DataError
 from inkfold.evaluation.intervals import accuracy_figures
 from inkfold.evaluation.paired import compare_figures, paired_difference
 from inkfold.evaluation.predictions import is_worth_reporting
-from inkfold.evaluation.scores import statistics_figures
+from inkfold.evaluation.score_figures import statistics_figures
 from inkfold.features.executors import Executor
 from inkfold.heads.head import mean_probs
 from inkfold.pipeline.build import build_plan, build_trial
@@ -143,7 +143,7 @@ class Objective:
         groups = self._inputs_of(as_it_was.recipe).prepared.groups
         groups = None if groups is None else np.unique(groups[self.aside], return_inverse=True)[1]
         figures = {name: accuracy_figures(own, groups) for name, own in zip(("as_it_was", "best"), right, strict=True)}
-        compared = {"n": len(targets), **figures, **paired_difference(right[0], right[1], groups=groups)}
+        compared = {"n": len(targets), **figures, **paired_difference(right[0], right[1], groups)}
         if self.metric.is_accuracy:
             return compared
         statistics = [self.metric.statistics(own, targets) for own in probs]
