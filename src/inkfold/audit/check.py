@@ -72,6 +72,7 @@ class Checkup:
             "drawings_per_class": lambda counts: ", ".join(f"{name} {count:g}" for name, count in counts.items()),
             "duplicates_found": counts_in_words,
             "pages": pages_in_words,
+            "corrections": lambda counts: ", ".join(f"{counts[name]} {name}" for name in ("dropped", "relabelled", "kept")),
         }
         return {name: words.get(name, str)(count) for name, count in self.counts.items() if name != "class_names"}
 
@@ -245,6 +246,7 @@ def _counts(dataset: Dataset, decoded: dict[str, Shaped[np.ndarray, " n"]]) -> d
         "identical_files_in_train": len(train) - len(set(train)),
         "test_files_also_in_train": len(set(train) & set(test)),
         "class_names": list(dataset.class_names),
+        **({} if dataset.corrections is None else {"corrections": dataset.corrections.as_json()}),
     }
 
 

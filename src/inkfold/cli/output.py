@@ -1,12 +1,14 @@
 """What commands print: tables for people, to standard output; warnings to standard error."""
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 if TYPE_CHECKING:
+    from inkfold.audit.fix import FixTable
     from inkfold.ensemble.model import Ensemble
     from inkfold.export.export import Exported
     from inkfold.export.verify import QuantisationCheck
@@ -38,6 +40,8 @@ def print_run(run: "Run | Ensemble", *, was_finished: bool = False) -> None:
     skipped = {name: count for name, count in metrics["data"]["skipped"].items() if count}
     if skipped:
         print(f"left out as broken: {', '.join(f'{count} {name}' for name, count in skipped.items())}")
+    if (corrections := metrics["data"].get("corrections")) is not None:
+        print(f"{corrections_in_words(corrections)}: {corrections['file']}")
     _print_choices(run.manifest.get("backbone", {}), metrics.get("reading"))
     for warning in run.manifest["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)
@@ -49,6 +53,11 @@ def print_run(run: "Run | Ensemble", *, was_finished: bool = False) -> None:
     work = f"{cost['forwards']} forwards, {cost['forwards_cached']} from the bank{_trained(cost)}"
     print(f"{work}; {cost['seconds']['total']:.1f} s ({seconds})" + ("" if peak is None else f"; peak {peak / 2**20:.0f} MiB"))
     _print_places(run.path, files.submission_summary)
+
+
+def corrections_in_words(corrections: dict[str, Any]) -> str:
+    """Write what a table of decisions changed: `corrections: 3 dropped, 12 relabelled, 5 kept`."""
+    return "corrections: " + ", ".join(f"{corrections[name]} {name}" for name in ("dropped", "relabelled", "kept"))
 
 
 def _print_places(path: Path, submission_summary: str | None) -> None:
@@ -267,21 +276,39 @@ def print_audit(audit: dict[str, Any], path: Path) -> None:
     _print_split_duplicates(copies["accuracy"])
     if labels is not None:
         _print_labels(labels)
+    cost = audit["cost"]
+    print(f"{cost['forwards']} forwards, {cost['forwards_cached']} from the bank; {cost['seconds']['total']:.1f} s")
     print(f"all of it: {path / AUDIT}")
     for step in audit["next"]:
         print(f"next: {step}")
 
 
 def _print_labels(labels: dict[str, Any]) -> None:
-    wrong = labels["estimated_wrong_fraction"]
-    print(f"doubtful labels: {len(labels['doubtful'])} of {labels['n']}; wrong are at most {wrong:.1%}")
+    from inkfold.audit.wording import ceiling_sentence, confusions_sentence, doubts_sentence, models_sentence
+
+    print(models_sentence(labels))
+    print(f"doubtful labels: {doubts_sentence(labels)}")
     for label in labels["doubtful"][:SHOWN]:
         suggestion = f"rather {label['suggested']!r} ({label['suggested_probability']:.2f})"
         print(f"  {label['image_path']}: {label['given']!r}, {suggestion}")
-    print(f"classes that can't be told apart: {len(labels['confused'])} pairs")
+    print(f"inseparable classes: {confusions_sentence(labels)}")
     for pair in labels["confused"][:SHOWN]:
-        print(f"  {pair['first']!r} and {pair['second']!r}: {_share(pair, 'accuracy')} right between the two, of {pair['n']}")
-    print(f"highest accuracy to expect: {labels['ceiling']['accuracy']:.3f}, if {labels['ceiling']['assumption']}")
+        between = f"{_share(pair, 'accuracy')} right between the two, of {pair['n']}, by {pair['best_model']}"
+        print(f"  {pair['first']!r} and {pair['second']!r}: {between}")
+    print(f"bound on accuracy: {ceiling_sentence(labels)}")
+
+
+def print_fix_table(table: "FixTable", file: TextIO) -> None:
+    """Print what a table of decisions holds, how it is filled in, and the command that trains with it."""
+    from inkfold.data.corrections import INSTRUCTIONS
+
+    print(
+        f"decisions: {table.path}: {table.open} to make, {table.new} of them new; {table.decided} made before are kept",
+        file=file,
+    )
+    print(f"  {INSTRUCTIONS}", file=file)
+    corrections = shlex.quote(f"data.corrections={table.path.absolute()}")
+    print(f"  then: inkfold train {shlex.quote(str(table.recipe))} {corrections} out=NEW", file=file)
 
 
 def _print_split_duplicates(effect: dict[str, Any] | None) -> None:

@@ -16,6 +16,7 @@ No drawing is decoded here.
     name_kinds       words, numbers, people, names of parts
     submission       a sample submission of the usual form, the test rows' true targets
     submission_choice  another form: by the sample (submission_sample), its ids (_ids) and answers (_labels), or by settings
+    corrections      a user's decisions on labels, applied and written
     types            Drawings, Dataset, DataOptions
     labels           label columns -> class indices
     paths            the files that tables and folders name
@@ -28,6 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
+from inkfold.data.corrections import apply_corrections
 from inkfold.data.layouts import detect_layout, find_tables, read_parts
 from inkfold.data.paths import IMAGE_SUFFIXES, list_images, names_suggest_groups
 from inkfold.data.proposals import propose_reading
@@ -78,6 +80,9 @@ def read_dataset(root: str | Path, options: DataOptions | None = None, *, strict
     tables = find_tables(place, layout, options)
     sample, form = decide_submission(base, tables, parts.test, parts.classes, options, problems)
     parts = _add_test_targets(base, parts, options, problems)
+    corrected = None
+    if options.corrections is not None and parts.train.targets is not None:
+        parts, corrected = apply_corrections(base / options.corrections, parts, problems)
     if not any(problem.severity == "error" for problem in problems):
         problems += _class_problems(base, parts)
     problems += _similar_classes(parts, layout)
@@ -91,7 +96,7 @@ def read_dataset(root: str | Path, options: DataOptions | None = None, *, strict
     counts = (len(parts.train), len(names), 0 if parts.test is None else len(parts.test))
     log.info("%s: read as %s, %d training drawings of %d classes, %d test drawings", place, layout, *counts)
     sample = sample or parts.sample
-    return Dataset(base, layout, parts.train, parts.test, names, values, sample, tuple(problems), form)
+    return Dataset(base, layout, parts.train, parts.test, names, values, sample, tuple(problems), form, corrected)
 
 
 def few_drawings(dataset: Dataset, k: int) -> list[Problem]:
