@@ -72,7 +72,7 @@ class Checkup:
             "drawings_per_class": lambda counts: ", ".join(f"{name} {count:g}" for name, count in counts.items()),
             "duplicates_found": counts_in_words,
             "pages": pages_in_words,
-            "corrections": lambda counts: ", ".join(f"{counts[name]} {name}" for name in ("dropped", "relabelled", "kept")),
+            "corrections": _corrections_in_words,
         }
         return {name: words.get(name, str)(count) for name, count in self.counts.items() if name != "class_names"}
 
@@ -83,6 +83,10 @@ class Checkup:
         ]
         groups = {} if self.groups is None else {"duplicates": [group.as_json() for group in self.groups]}
         return {"ok": self.ok, **self.counts, "problems": problems, **groups}
+
+
+def _corrections_in_words(counts: Mapping[str, Any]) -> str:
+    return ", ".join(f"{counts[name]} {name}" for name in ("dropped", "relabelled", "kept"))
 
 
 def _is_broken_drawing(problem: Problem) -> bool:

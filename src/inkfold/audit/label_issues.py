@@ -19,8 +19,8 @@ from inkfold.evaluation.metrics import wilson_interval
 from inkfold.evaluation.predictions import softmax
 
 METHOD = (
-    "labels that all models doubt, the best explained by a similar class first; the list ends where less than three quarters of "
-    "it are estimated to be wrong"
+    "labels that all models doubt, the best explained by a similar class first; the list ends where less than three quarters "
+    "of it are estimated to be wrong"
 )
 LISTED_WRONG = 0.75  # least estimated share of wrong labels in the list
 FEW_WRONG = 0.003  # share of wrong labels that carefully labelled data have, for the stricter of two estimates
@@ -125,9 +125,9 @@ def find_label_issues(
     Returns:
         The doubtful labels, and how sure they are.
 
-    Source: the share of wrong labels follows Storey, "A direct approach to false discovery rates", J. R. Stat. Soc. B 64 (2002),
-    with right and wrong exchanged; labels as a mixture of the true and similar classes: Natarajan et al., "Learning with Noisy
-    Labels", NeurIPS 2013.
+    Source: the share of wrong labels follows Storey, "A direct approach to false discovery rates", J. R. Stat. Soc. B 64
+    (2002), with right and wrong exchanged; labels as a mixture of the true and similar classes: Natarajan et al., "Learning with
+    Noisy Labels", NeurIPS 2013.
     """
     probs, share = _fit(pooled(views), targets)
     kernel = _mistakes(probs, targets)
@@ -236,13 +236,14 @@ def _mistakes(probs: np.ndarray, targets: np.ndarray) -> np.ndarray:
     similar /= np.maximum(similar.sum(1, keepdims=True), SMALLEST)
     mistakes: np.ndarray = SIMILAR * similar + (1 - SIMILAR) / max(classes - 1, 1)
     np.fill_diagonal(mistakes, 0)
-    return mistakes / np.maximum(mistakes.sum(1, keepdims=True), SMALLEST)
+    mistakes /= np.maximum(mistakes.sum(1, keepdims=True), SMALLEST)
+    return mistakes
 
 
 def _scores(
     probs: np.ndarray, views: Sequence[View], labels: np.ndarray, kernel: np.ndarray
 ) -> tuple[Float[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
-    """Return each label's log-likelihood ratio of wrong to right, `NOT_DOUBTED` where a model disagrees, and the class to suggest."""
+    """Return each label's log-likelihood ratio of wrong to right, or `NOT_DOUBTED`, and the class to suggest."""
     scores, suggested = np.empty(len(labels)), np.empty(len(labels), np.int64)
     for start in range(0, len(labels), ROWS):
         some = slice(start, start + ROWS)
@@ -258,13 +259,14 @@ def _scores(
 def _all_doubt(views: Sequence[View], some: slice, labels: np.ndarray, suggested: np.ndarray) -> Bool[np.ndarray, " rows"]:
     rows = np.arange(len(labels))
     doubts = [view.probs[some][rows, suggested] > view.probs[some][rows, labels] for view in views]
-    return np.logical_and.reduce(doubts)
+    doubted: np.ndarray = np.logical_and.reduce(doubts)
+    return doubted
 
 
 def _planted_scores(
     probs: np.ndarray, views: Sequence[View], targets: np.ndarray, kernel: np.ndarray, rng: np.random.Generator
 ) -> Float[np.ndarray, " planted"]:
-    """Score wrong labels, each planted alone: the models that predict a drawing were not trained on it, so they stay as they are."""
+    """Score wrong labels, each planted alone: a drawing's models were not trained on it, so they stay as they are."""
     bounds = np.cumsum(kernel, axis=1)
     planted = []
     for _ in range(PLANTED_PER_LABEL):

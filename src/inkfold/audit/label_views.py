@@ -1,4 +1,4 @@
-"""Gathers what several models say of a run's labels: the run itself, and heads computed on the features of two or more backbones."""
+"""Gathers what several models say of a run's labels: the run itself, and heads computed on features of several backbones."""
 
 import logging
 from collections.abc import Sequence

@@ -20,8 +20,8 @@
       method            how doubtful labels are ranked and cut, in words
       doubtful          most doubtful first: [{image_path, given, suggested, score, suggested_probability, doubt}]; score is the
                         pooled probability of the label's class, doubt the estimated probability that the label is wrong
-      doubts            {expected_wrong, expected_wrong_ci95, found_fraction}: share of the list that is wrong (null for an empty
-                        list), and share of planted wrong labels that it would hold
+      doubts            {expected_wrong, expected_wrong_ci95, found_fraction}: share of the list that is wrong (null where it is
+                        empty), and share of planted wrong labels that it would hold
       estimated_wrong_fraction    estimated share of all labels that are wrong
       confused          pairs of classes that no model separates, the worst first: [{first, second, n, best_model, accuracy,
                         accuracy_ci95, could_be, first_as_second, second_as_first}]

@@ -1,4 +1,4 @@
-"""Several views of the labels: heads that are computed on a backbone's features, each drawing predicted by heads that never saw it.
+"""Several views of the labels: heads computed on a backbone's features, each drawing predicted by heads that never saw it.
 
 What one classifier doubts says as much of the classifier as of the label: two backbones' lists of doubtful labels share few
 drawings. Three kinds of computed heads on each backbone cost seconds, and doubt for different reasons. NumPy alone is needed.
@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64
 
 from inkfold.evaluation.predictions import softmax
-from inkfold.heads.head import unit_length
 
 COMPONENTS = 256  # of the features: enough for 345 classes, and a head is computed in a tenth of the time
 SHRINKAGE = 0.1  # of the covariance towards a sphere
@@ -106,7 +105,7 @@ def computed_views(
 
 
 def calibrated(scores: Float[np.ndarray, "n classes"], targets: Int64[np.ndarray, " n"]) -> Float[np.ndarray, "n classes"]:
-    """Turn scores into probabilities with the temperature under which the labels are most likely; at most 20,000 rows choose it."""
+    """Turn scores into probabilities with the temperature under which the labels, of 20,000 rows at most, are most likely."""
     some = np.arange(0, len(targets), -(-len(targets) // 20_000))
     few, labels = scores[some] - scores[some].max(1, keepdims=True), targets[some]
     own = few[np.arange(len(some)), labels]
@@ -156,10 +155,10 @@ def _ridge(x: np.ndarray, targets: np.ndarray, others: np.ndarray, num_classes: 
 
 def _neighbours(x: np.ndarray, targets: np.ndarray, others: np.ndarray, num_classes: int) -> np.ndarray:
     centre = x.mean(0)
-    known, k = unit_length(x - centre), min(NEIGHBOURS, len(x))
+    known, k = _unit_length(x - centre), min(NEIGHBOURS, len(x))
     scores = np.empty((len(others), num_classes), np.float32)
     for start in range(0, len(others), ROWS):
-        cosines = unit_length(others[start : start + ROWS] - centre) @ known.T
+        cosines = _unit_length(others[start : start + ROWS] - centre) @ known.T
         nearest = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
         weights = np.exp((np.take_along_axis(cosines, nearest, 1) - 1) / WIDTH)
         shares = np.zeros((len(cosines), num_classes), np.float32)
@@ -168,6 +167,12 @@ def _neighbours(x: np.ndarray, targets: np.ndarray, others: np.ndarray, num_clas
         shares /= np.maximum(shares.sum(1, keepdims=True), np.finfo(np.float32).tiny)
         scores[start : start + ROWS] = np.log(shares * (1 - OTHERS) + OTHERS / num_classes)
     return scores
+
+
+def _unit_length(x: np.ndarray) -> np.ndarray:
+    """Scale rows to length 1."""
+    scaled: np.ndarray = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), SMALLEST)
+    return scaled
 
 
 def _means(x: np.ndarray, targets: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,14 +14,14 @@ def doubts_sentence(labels: Mapping[str, Any]) -> str:
     about = f"about {_percent(labels['estimated_wrong_fraction'])} of all labels are estimated to be wrong"
     if not count:
         return (
-            f"No label is doubted by all of {asked} so clearly that three quarters of a list would be wrong, so none is listed. "
-            f"That doesn't say that all are right: {about}."
+            f"No label is doubted by all of {asked} so clearly that three quarters of a list would be wrong, so none "
+            f"is listed. That doesn't say that all are right: {about}."
         )
     low, high = doubts["expected_wrong_ci95"]
     return (
-        f"{count:,} of {labels['n']:,} labels are doubted by all of {asked}. About {_percent(doubts['expected_wrong'])} of these "
-        f"({_percent(low)} to {_percent(high)}) are expected to be wrong, if wrong labels go to similar classes; of such wrong "
-        f"labels the list holds about {_percent(doubts['found_fraction'])}, and {about}."
+        f"{count:,} of {labels['n']:,} labels are doubted by all of {asked}. About {_percent(doubts['expected_wrong'])} of "
+        f"these ({_percent(low)} to {_percent(high)}) are expected to be wrong, if wrong labels go to similar classes; of such "
+        f"wrong labels the list holds about {_percent(doubts['found_fraction'])}, and {about}."
     )
 
 
@@ -49,6 +49,8 @@ def ceiling_sentence(labels: Mapping[str, Any]) -> str:
         labels: The section `labels` of `audit.json`.
     """
     ceiling = labels["ceiling"]
+    if not ceiling["lost_to_conflicts"] and not labels["confused"]:
+        return "No bound on accuracy was found: there are no copies with different labels, and no inseparable pairs of classes."
     return f"Accuracy is bounded by {_percent(ceiling['accuracy'])} under this premise: {ceiling['premise']}."
 
 
@@ -65,7 +67,7 @@ def premise(conflicts: int, pairs: int) -> str:
     if pairs:
         text = "no model, of those not tried either, separates the pairs that none of these does"
         parts.insert(0, f"{text}, so that the more frequent class is always predicted")
-    return "; ".join(parts) if conflicts or pairs else "none was found: no copies with different labels, no inseparable pairs"
+    return "; ".join(parts)
 
 
 def models_sentence(labels: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from inkfold.data.labels import clean_name
+from inkfold.data.tables import quoted
 from inkfold.data.types import Corrected, Drawings, Parts
 from inkfold.errors import DataError, Problem
 from inkfold.storage.files import write_bytes
@@ -89,7 +90,7 @@ def read_corrections(path: Path) -> CorrectionTable:
     missing = [name for name in NEEDED if columns.count(name) != 1]
     if missing:
         text = (
-            f"got the columns {', '.join(map(repr, columns[:12])) or 'none'}, expected one {' and one '.join(map(repr, missing))}. "
+            f"got the columns {quoted(columns)}, expected one {' and one '.join(map(repr, missing))}. "
             "`inkfold audit RUN --fix FILE.csv` writes such a table."
         )
         raise DataError([Problem("no_corrections", path.name, text)])
@@ -204,8 +205,8 @@ def _decide(name: str, table: CorrectionTable, parts: Parts, problems: list[Prob
         if place in first:
             other = first[place]
             if table.rows[other]["decision"].strip().casefold() != word.casefold():
-                text = f"{row['image_path']!r} is also in row {table.numbers[other]}, with another decision, expected one. Remove a row."
-                problems.append(Problem("path_twice", where, text))
+                text = f"{row['image_path']!r} is in row {table.numbers[other]} with another decision, expected one."
+                problems.append(Problem("path_twice", where, f"{text} Remove a row."))
             continue
         first[place] = index
         decision = _decision(where, row, place, train, classes, problems)
@@ -222,6 +223,7 @@ def _decision(
     action = word.casefold()
     if not word:
         return None
+    target = None
     if action not in ("keep", "drop"):
         wanted = row.get("suggested", "").strip() if action == "relabel" else word
         target = classes.find(wanted)
@@ -239,9 +241,9 @@ def _decision(
         text = "the drawing's file has changed since the decision, so it is not applied."
         problems.append(Problem("stale_correction", where, f"{text} Decide again, or empty the cell digest.", "warning"))
         return None
-    if action == "keep" or action == "drop":
-        return _Decision(place, action)
-    return _Decision(place, "relabel", -1 if target is None else target)
+    if target is None:
+        return _Decision(place, "drop" if action == "drop" else "keep")
+    return _Decision(place, "relabel", target)
 
 
 class _ClassNames:
@@ -269,7 +271,8 @@ class _ClassNames:
             return Problem("unknown_decision", where, message)
         near = difflib.get_close_matches(text, self.names, 3)
         hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-        message = f"got the decision {text!r}, expected keep, drop, relabel or the name of one of the {len(self.names)} classes.{hint}"
+        expected = f"keep, drop, relabel or the name of one of the {len(self.names)} classes"
+        message = f"got the decision {text!r}, expected {expected}.{hint}"
         return Problem("unknown_decision", where, message)
 
 
@@ -324,7 +327,7 @@ def _read_bytes(path: Path) -> bytes:
             )
         return path.read_bytes()
     except FileNotFoundError:
-        text = "no such file, expected a table of decisions. Correct data.corrections, or write one: inkfold audit RUN --fix FILE.csv."
+        text = "no such file, expected a table of decisions. Correct its path, or write one: inkfold audit RUN --fix FILE.csv."
         raise DataError([Problem("missing_table", str(path), text)]) from None
     except OSError as error:
         raise DataError([Problem("unreadable_table", str(path), f"can't be read: {error.strerror}.")]) from None
