@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
-from scipy.stats import beta
+from scipy.stats import beta, gamma
 
 from inkfold.audit.views import SMALLEST, View, pooled
 from inkfold.evaluation.metrics import wilson_interval
@@ -126,8 +126,8 @@ def find_label_issues(
         The doubtful labels, and how sure they are.
 
     Source: the share of wrong labels follows Storey, "A direct approach to false discovery rates", J. R. Stat. Soc. B 64
-    (2002), with right and wrong exchanged; labels as a mixture of the true and similar classes: Natarajan et al., "Learning with
-    Noisy Labels", NeurIPS 2013.
+    (2002), with right and wrong exchanged; labels as a mixture of the true and similar classes: Natarajan et al., "Learning
+    with Noisy Labels", NeurIPS 2013.
     """
     probs, share = _fit(pooled(views), targets)
     kernel = _mistakes(probs, targets)
@@ -138,10 +138,12 @@ def find_label_issues(
     order = np.argsort(-scores, kind="stable")[: int((scores > NOT_DOUBTED).sum())]
     found = 1 - np.searchsorted(planted, scores[order], side="left") / len(planted)
     listed = np.arange(1, len(order) + 1) / len(targets)
-    ratios = (listed / np.maximum(found, FEWEST_FOUND))[found >= FEWEST_FOUND]
-    wrong = float(min(share, ratios.min(initial=1.0)))
-    doubt = _posterior(scores[order], min(wrong, FEW_WRONG))
-    counted = np.minimum(wrong * found / listed, 1)
+    enough = found >= FEWEST_FOUND
+    fewest = min(share, float((listed / np.maximum(found, FEWEST_FOUND))[enough].min(initial=1.0)))
+    at_most = float((_upper_counts(len(order)) / len(targets) / np.maximum(found, FEWEST_FOUND))[enough].min(initial=1.0))
+    about = min(share, at_most)
+    doubt = _posterior(scores[order], min(fewest, FEW_WRONG))
+    counted = np.minimum(fewest * found / listed, 1)
     estimates = np.minimum(counted, np.cumsum(doubt) / np.arange(1, len(order) + 1))
     end = int(np.flatnonzero(estimates >= LISTED_WRONG)[-1]) + 1 if (estimates >= LISTED_WRONG).any() else 0
     issues = tuple(
@@ -156,10 +158,10 @@ def find_label_issues(
         for place, row in enumerate(order[:end])
     )
     if not end:
-        return LabelDoubts((), None, None, 0.0, wrong)
-    estimate = float(estimates[end - 1])
-    interval = (wilson_interval(round(estimate * end), end)[0], wilson_interval(round(float(counted[end - 1]) * end), end)[1])
-    return LabelDoubts(issues, estimate, interval, float(found[end - 1]), wrong)
+        return LabelDoubts((), None, None, 0.0, about)
+    estimate, highest = float(estimates[end - 1]), min(max(share, at_most) * found[end - 1] / listed[end - 1], 1)
+    interval = (wilson_interval(round(estimate * end), end)[0], wilson_interval(round(highest * end), end)[1])
+    return LabelDoubts(issues, estimate, interval, float(found[end - 1]), about)
 
 
 def find_confusions(views: Sequence[View], targets: Int64[np.ndarray, " n"]) -> list[Confusion]:
@@ -277,6 +279,12 @@ def _planted_scores(
         labels = np.minimum(labels, len(kernel) - 1)
         planted.append(_scores(probs, views, labels, kernel)[0][labels != targets])
     return np.concatenate(planted)
+
+
+def _upper_counts(n: int) -> Float[np.ndarray, " n"]:
+    """Return the mean of a Poisson variable that counts 1 to n, or fewer, with 5 % probability: what chance may have hidden."""
+    upper: np.ndarray = gamma.ppf(0.95, np.arange(2, n + 2))
+    return upper
 
 
 def _posterior(scores: np.ndarray, share: float) -> Float[np.ndarray, " n"]:

@@ -23,6 +23,7 @@ from inkfold.storage.cache import home
 
 OTHERS = (inksmall.NAME, USUAL, "mobilenetv2_100")  # the first that can be had without a download is asked too
 BACKBONES = 2  # further ones are asked only if the bank has their features already
+SEEN = 0.2  # another backbone that was trained on more of the drawings than this share is not asked
 WEAKEST = 0.5  # of the best model's accuracy: what a weaker model doubts says little
 log = logging.getLogger("inkfold.audit")
 
@@ -57,24 +58,25 @@ class _Gathering:
     def ask(self, name: str, extractor: Extractor, run: Run, *, own: bool) -> bool:
         """Add the views of a backbone; return whether it has been asked."""
         prepared = decode(self.read, extractor, run.recipe.data, self.cost, self.progress)
-        if (note := self._note_of_seen(name, extractor, prepared, own=own)) is not None:
-            self.notes.append(note)
-            if not own:
+        seen = self._seen(extractor, prepared)
+        if seen:
+            text = f"the weights of {name} were trained on {seen:,} of these {len(prepared.rows):,} drawings"
+            asked = own or seen < SEEN * len(prepared.rows)
+            self.notes.append(f"{text}, so {'fewer of their labels are doubted' if asked else 'it is not asked'}")
+            if not asked:
                 return False
         features = extractor.extract(prepared.digests, self.cost, self.progress).read()
         with self.cost.timed("views"):
             self.views += _views_of(name, features, prepared, self.out_of_fold, self.copies)
         return True
 
-    def _note_of_seen(self, name: str, extractor: Extractor, prepared: Prepared, *, own: bool) -> str | None:
-        """Say that a backbone's weights were trained on these drawings: it may know their wrong labels by heart."""
+    def _seen(self, extractor: Extractor, prepared: Prepared) -> int:
+        """Count the drawings that a backbone was trained on, wrong labels and all; 0 where too few to matter."""
         file = extractor.backbone.weights_file
         weights = None if file is None else Path(file)
         seen = find_seen(prepared, weights, extractor.signatures(), self.cost, self.progress).seen
-        if seen is None or not is_worth_reporting(int(seen.sum()), len(seen)):
-            return None
-        text = f"the weights of {name} were trained on {int(seen.sum()):,} of these {len(seen):,} drawings"
-        return f"{text}, so fewer of their labels are doubted" if own else f"{text}, so it is not asked"
+        count = 0 if seen is None else int(seen.sum())
+        return count if is_worth_reporting(count, len(prepared.rows)) else 0
 
 
 def gather_views(
