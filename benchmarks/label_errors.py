@@ -1,4 +1,4 @@
-"""How many of the labels that the audit lists are wrong: planted errors like real ones, at several rates, on easy and hard data.
+"""How many of the labels that the audit lists are wrong: planted errors like real ones, on easy and hard data.
 
 Labels of 1, 3 and 10 % of the drawings are changed to the class that is most similar by a model that the audit doesn't ask:
 templates of pixels for the generator's drawings, ink-small for Quick, Draw! (whose drawings it was trained on, so that the
@@ -70,8 +70,8 @@ def main() -> None:
         os.environ["INKFOLD_HOME"] = str(given.home or Path(temp) / "home")
         if given.weights:
             os.environ["INKFOLD_WEIGHTS"] = str(given.weights)
-        sets = generated(Path(temp), given.quick)
-        if given.data and not given.quick:
+        sets = [] if given.only == "quickdraw" else generated(Path(temp), given.quick)
+        if given.data and not given.quick and given.only != "generated":
             sets += quickdraw(given.data)
         results: dict[str, float] = {}
         print(
@@ -91,6 +91,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="Quick, Draw! in the competition's layout; the generator alone without it")
     parser.add_argument("--weights", type=Path, help="directory of NAME.safetensors; ink-small alone without it")
     parser.add_argument("--home", type=Path, help="keep the bank here")
+    parser.add_argument("--only", choices=("generated", "quickdraw"), help="one source of drawings; both without it")
     parser.add_argument("--seeds", type=int, default=1, help="of what is planted: so many runs a row")
     parser.add_argument("--quick", action="store_true", help="the generator at one level and rate, under a minute")
     return parser.parse_args()
@@ -136,7 +137,7 @@ def template(file: Path) -> np.ndarray:
 def quickdraw(root: Path) -> list[Labelled]:
     """Take fewer and more classes of Quick, Draw!, as they are and without those that ink-small gets wrong."""
     paths, labels, names = read_table(root)
-    recipe = settle_recipe("cpu-small", ("backbone.name=ink-small", "image.resize=crop_to_ink"), root)
+    recipe = settle_recipe("cpu-small", ("backbone.name=ink-small", "image.resize=crop_to_ink", "image.paper=keep"), root)
     read = read_files(inkfold.read_dataset(root), Cost())
     inputs = prepare_inputs(build_plan(recipe), read, Cost(), silent)
     features = inputs.features.read()[np.argsort(inputs.prepared.rows)]
@@ -254,8 +255,9 @@ def summary(data: Labelled, rate: float, rows: Sequence[dict[str, Any]]) -> dict
         else "no list"
     )
     accuracy = np.mean([row["accuracy"] for row in rows])
+    now = f"{cells[1]} ({low:.2f}-{high:.2f})"
     print(
-        f"{data.name:26} {rate:4.0%} {planted / len(rows):5.0f}  {accuracy:.2f} | {cells[0]} | {cells[1]} ({low:.2f}-{high:.2f}) | "
+        f"{data.name:26} {rate:4.0%} {planted / len(rows):5.0f}  {accuracy:.2f} | {cells[0]} | {now} | "
         f"{said} | {np.mean([row['wrong'] for row in rows]):.3f}",
         flush=True,
     )

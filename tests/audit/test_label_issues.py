@@ -1,30 +1,8 @@
 import numpy as np
 import pytest
 
-from inkfold.audit.label_issues import find_confusions, find_label_issues, lost_to_confusion
-from inkfold.audit.views import View
-
-
-def classifier(n=600, classes=12, wrong=30, seed=0, confused=()):
-    """Probabilities of a good classifier, of which it knows the true classes; some labels are wrong."""
-    rng = np.random.default_rng(seed)
-    truth = np.arange(n) % classes
-    logits = rng.normal(0, 1, (n, classes))
-    logits[np.arange(n), truth] += 5
-    logits[np.arange(n), (truth + 1) % classes] += 1
-    for first, second in confused:
-        rows = np.isin(truth, (first, second))
-        logits[rows, first] = logits[rows, second] = 6 + rng.normal(0, 1, rows.sum())
-        logits[rows, second] += rng.normal(0, 0.5, rows.sum())
-    labels = truth.copy()
-    rows = rng.choice(n, wrong, replace=False)
-    labels[rows] = (truth[rows] + 1) % classes  # which the logits find a little more probable than others
-    probs = np.exp(logits)
-    return (probs / probs.sum(1, keepdims=True)).astype(np.float32), labels, truth, set(rows.tolist())
-
-
-def views_of(*probs):
-    return [View(f"model {number}", one) for number, one in enumerate(probs)]
+from inkfold.audit.label_issues import find_label_issues
+from toy_views import classifier, views_of
 
 
 def noisy(probs, seed):
@@ -98,31 +76,3 @@ def test_certainty_in_the_given_labels_leaves_no_doubt():
 def test_the_same_seed_gives_the_same_list():
     probs, labels, _, _ = classifier()
     assert find_label_issues(views_of(probs), labels) == find_label_issues(views_of(probs), labels)
-
-
-def test_a_pair_that_no_model_separates_is_found_and_no_other():
-    probs, labels, _, _ = classifier(confused=[(3, 7)], wrong=0)
-    [pair] = find_confusions(views_of(probs), labels)
-    assert (pair.first, pair.second) == (3, 7)
-    assert pair.accuracy_ci95[0] <= 0.5
-    wrong = pair.first_as_second + pair.second_as_first
-    assert pair.accuracy == pytest.approx(1 - wrong / pair.n)
-    assert pair.accuracy < pair.could_be < 1
-    names = tuple("abcdefghijkl")
-    assert pair.as_json(names)["first"] == "d"
-
-
-def test_a_pair_that_one_model_separates_is_not_reported():
-    confused, labels, _, _ = classifier(confused=[(3, 7)], wrong=0)
-    other, same, _, _ = classifier(wrong=0)
-    np.testing.assert_array_equal(labels, same)
-    assert find_confusions(views_of(confused, other), labels) == []
-
-
-def test_each_class_is_lost_to_one_pair_only():
-    probs, labels, _, _ = classifier(wrong=0, confused=[(3, 7)])
-    [pair] = find_confusions(views_of(probs), labels)
-    counts = np.bincount(labels)
-    assert lost_to_confusion([pair], labels) == min(counts[3], counts[7])
-    assert lost_to_confusion([pair, pair], labels) == min(counts[3], counts[7])
-    assert lost_to_confusion([], labels) == 0

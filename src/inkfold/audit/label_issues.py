@@ -1,4 +1,4 @@
-"""Label errors, and pairs of classes that no model separates, found from several models' out-of-fold probabilities with NumPy.
+"""Label errors, found from several models' out-of-fold probabilities with NumPy.
 
 A label is ranked by a likelihood ratio: how much better the drawing is explained by another class whose drawings are taken for
 the label's than by the label itself. Only labels that every model doubts are listed. How pure a list is, is measured on the
@@ -7,12 +7,11 @@ docs/audit.md has the measurements.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
-from scipy.stats import beta, gamma
+from scipy.stats import gamma
 
 from inkfold.audit.views import SMALLEST, View, pooled
 from inkfold.evaluation.metrics import wilson_interval
@@ -23,8 +22,9 @@ METHOD = (
     "of it are estimated to be wrong"
 )
 LISTED_WRONG = 0.75  # least estimated share of wrong labels in the list
+NO_TRUST, FULL_TRUST = 0.6, 0.95  # accuracy up to which the lowest estimate of wrong labels counts, and from which the likely
 FEW_WRONG = 0.003  # share of wrong labels that carefully labelled data have, for the stricter of two estimates
-SIMILAR = 0.9  # share of wrong labels that go to similar classes; the others go anywhere
+SIMILAR = (0.9, 0.5, 0.1)  # of wrong labels go to similar classes, the others anywhere; the likeliest of these is taken
 PLANTED_PER_LABEL = 3  # wrong labels that each drawing gets in turn
 FEWEST_FOUND = 0.05  # least share of planted labels that an estimate rests on
 SHARES = np.geomspace(1e-3, 0.3, 18)
@@ -32,7 +32,6 @@ SHARPNESS = np.geomspace(0.6, 2, 7)
 ROWS_TO_FIT = 20_000
 ROWS = 4096
 NOT_DOUBTED = -np.inf
-FEWEST_TO_CONFUSE = 10  # drawings of two classes together: among fewer, half are easily right by chance
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,38 +74,6 @@ class LabelDoubts:
     wrong_fraction: float
 
 
-@dataclass(frozen=True, slots=True)
-class Confusion:
-    """Two classes whose drawings no model separates better than a coin.
-
-    Attributes:
-        first: Class id of the first class.
-        second: Class id of the second class.
-        n: Number of drawings of both classes.
-        best_model: Name of the model that separates them best.
-        accuracy: The share of the drawings whose own label this model finds more probable than the other one.
-        accuracy_ci95: 95 % interval of the accuracy, which contains 0.5.
-        could_be: Accuracy that can't be excluded for any of the pairs listed, with 95 % confidence for all of them together.
-        first_as_second: Drawings of the first class for which this model finds the second more probable.
-        second_as_first: Drawings of the second class for which this model finds the first more probable.
-    """
-
-    first: int
-    second: int
-    n: int
-    best_model: str
-    accuracy: float
-    accuracy_ci95: tuple[float, float]
-    could_be: float
-    first_as_second: int
-    second_as_first: int
-
-    def as_json(self, class_names: Sequence[str]) -> dict[str, Any]:
-        """Return the pair as JSON values, with class names instead of ids."""
-        names = {"first": class_names[self.first], "second": class_names[self.second]}
-        return {**asdict(self), **names, "accuracy_ci95": list(self.accuracy_ci95)}
-
-
 def find_label_issues(
     views: Sequence[View], targets: Int64[np.ndarray, " n"], settled: Bool[np.ndarray, " n"] | None = None, seed: int = 0
 ) -> LabelDoubts:
@@ -129,114 +96,117 @@ def find_label_issues(
     (2002), with right and wrong exchanged; labels as a mixture of the true and similar classes: Natarajan et al., "Learning
     with Noisy Labels", NeurIPS 2013.
     """
-    probs, share = _fit(pooled(views), targets)
-    kernel = _mistakes(probs, targets)
+    ranked = _rank(views, targets, settled, seed)
+    shares = _share_of_wrong(ranked)
+    accuracy = float((ranked.probs.argmax(1) == targets).mean())
+    trust = float(np.clip((accuracy - NO_TRUST) / (FULL_TRUST - NO_TRUST), 0, 1))
+    careful = shares.fewest ** (1 - trust) * shares.likely**trust
+    doubt = _posterior(ranked.scores, min(careful, FEW_WRONG))
+    counted = np.minimum(careful * ranked.found / ranked.listed, 1)
+    estimates = np.minimum(counted, np.cumsum(doubt) / np.arange(1, len(doubt) + 1))
+    places = np.flatnonzero(estimates >= LISTED_WRONG)
+    if not len(places):
+        return LabelDoubts((), None, None, 0.0, shares.likely)
+    end = int(places[-1]) + 1
+    estimate, found = float(estimates[end - 1]), float(ranked.found[end - 1])
+    highest = min(shares.most * found / float(ranked.listed[end - 1]), 1)
+    interval = (wilson_interval(round(estimate * end), end)[0], wilson_interval(round(highest * end), end)[1])
+    issues = tuple(ranked.issue(place, targets, float(doubt[place])) for place in range(end))
+    return LabelDoubts(issues, estimate, interval, found, shares.likely)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    """The labels that all models doubt, the most doubtful first.
+
+    Attributes:
+        rows: Their rows in the predictions.
+        scores: Log-likelihood ratio of wrong to right of each.
+        suggested: The class to suggest for each.
+        found: Share of planted wrong labels that score as high, or higher.
+        listed: Share of all labels that do.
+        probs: Fitted class probabilities of all drawings.
+        share: Likeliest share of wrong labels.
+    """
+
+    rows: Int64[np.ndarray, " m"]
+    scores: Float[np.ndarray, " m"]
+    suggested: Int64[np.ndarray, " m"]
+    found: Float[np.ndarray, " m"]
+    listed: Float[np.ndarray, " m"]
+    probs: Float[np.ndarray, "n classes"]
+    share: float
+
+    def issue(self, place: int, targets: Int64[np.ndarray, " n"], doubt: float) -> LabelIssue:
+        """Describe one of the labels."""
+        row, suggested = int(self.rows[place]), int(self.suggested[place])
+        label, probs = int(targets[row]), self.probs[row]
+        return LabelIssue(row, label, suggested, float(probs[label]), float(probs[suggested]), doubt)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shares:
+    """Estimates of the share of wrong labels: the lowest, the likely one, and the highest."""
+
+    fewest: float
+    likely: float
+    most: float
+
+
+def _rank(views: Sequence[View], targets: np.ndarray, settled: np.ndarray | None, seed: int) -> _Ranked:
+    probs, kernel, share = _fit(pooled(views), targets)
     scores, suggested = _scores(probs, views, targets, kernel)
     if settled is not None:
         scores[settled] = NOT_DOUBTED
     planted = np.sort(_planted_scores(probs, views, targets, kernel, np.random.default_rng(seed)))
-    order = np.argsort(-scores, kind="stable")[: int((scores > NOT_DOUBTED).sum())]
-    found = 1 - np.searchsorted(planted, scores[order], side="left") / len(planted)
-    listed = np.arange(1, len(order) + 1) / len(targets)
-    enough = found >= FEWEST_FOUND
-    fewest = min(share, float((listed / np.maximum(found, FEWEST_FOUND))[enough].min(initial=1.0)))
-    at_most = float((_upper_counts(len(order)) / len(targets) / np.maximum(found, FEWEST_FOUND))[enough].min(initial=1.0))
-    about = min(share, at_most)
-    doubt = _posterior(scores[order], min(fewest, FEW_WRONG))
-    counted = np.minimum(fewest * found / listed, 1)
-    estimates = np.minimum(counted, np.cumsum(doubt) / np.arange(1, len(order) + 1))
-    end = int(np.flatnonzero(estimates >= LISTED_WRONG)[-1]) + 1 if (estimates >= LISTED_WRONG).any() else 0
-    issues = tuple(
-        LabelIssue(
-            int(row),
-            int(targets[row]),
-            int(suggested[row]),
-            float(probs[row, targets[row]]),
-            float(probs[row, suggested[row]]),
-            float(doubt[place]),
-        )
-        for place, row in enumerate(order[:end])
-    )
-    if not end:
-        return LabelDoubts((), None, None, 0.0, about)
-    estimate, highest = float(estimates[end - 1]), min(max(share, at_most) * found[end - 1] / listed[end - 1], 1)
-    interval = (wilson_interval(round(estimate * end), end)[0], wilson_interval(round(highest * end), end)[1])
-    return LabelDoubts(issues, estimate, interval, float(found[end - 1]), about)
+    rows = np.argsort(-scores, kind="stable")[: int((scores > NOT_DOUBTED).sum())]
+    found = 1 - np.searchsorted(planted, scores[rows], side="left") / max(len(planted), 1)
+    listed = np.arange(1, len(rows) + 1) / len(targets)
+    return _Ranked(rows, scores[rows], suggested[rows], found, listed, probs, share)
 
 
-def find_confusions(views: Sequence[View], targets: Int64[np.ndarray, " n"]) -> list[Confusion]:
-    """Find pairs of classes that no model separates, by which of the two is more probable, better than a coin.
+def _share_of_wrong(ranked: _Ranked) -> _Shares:
+    """Bound the share by counts: of wrong labels, a known share scores this high, and no more labels than these do."""
+    enough = ranked.found >= FEWEST_FOUND
+    counts, found = np.arange(1, len(enough) + 1)[enough], ranked.found[enough]
+    n = len(ranked.probs)
+    observed = float((counts / n / found).min(initial=1.0))
+    # 5 % of Poisson variables of this mean would count so few: what chance may have hidden
+    possible = float((gamma.ppf(0.95, counts + 1) / n / found).min(initial=1.0))
+    return _Shares(min(ranked.share, observed), min(ranked.share, possible), max(ranked.share, possible))
 
-    Among hundreds of classes some pairs look so by chance, to one model. So every model, and all of them pooled, must fail, and
-    to the pooled ones each class must be the one that most of the other's drawings are mistaken for.
 
-    Args:
-        views: Out-of-fold probabilities of one or more models: none was trained on the drawing.
-        targets: Class id that the data give each drawing, in the order of the probabilities' rows.
+def _fit(probs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Fit the probabilities' sharpness, the kind of wrong labels and their share together, by the labels' likelihood.
 
     Returns:
-        Pairs for which even the best model's 95 % interval of the accuracy contains 0.5, the least accurate first.
+        The probabilities with that sharpness, the kernel of mistakes, and the share of wrong labels.
     """
-    together = View("all models pooled", pooled(views))
-    everyone = [together, *views] if len(views) > 1 else list(views)
-    counts = np.bincount(targets, minlength=together.probs.shape[1])
-    nearer = _nearer(together, targets)
-    candidates = [
-        (int(first), int(second))
-        for first, second in np.argwhere(np.triu(nearer + nearer.T > 0, 1))
-        if counts[first]
-        and counts[second]
-        and counts[first] + counts[second] >= FEWEST_TO_CONFUSE
-        and nearer[first, second] == nearer[first].max()
-        and nearer[second, first] == nearer[second].max()
-        and _is_a_coin(nearer, first, second, counts)
-    ]
-    tables = {view.name: _nearer(view, targets) for view in everyone} if candidates else {}
-    kept = [pair for pair in candidates if all(_is_a_coin(table, *pair, counts) for table in tables.values())]
-    pairs = [_confusion(pair, tables, counts, len(kept) * len(everyone)) for pair in kept]
-    return sorted(pairs, key=lambda pair: (pair.accuracy, -pair.n, pair.first, pair.second))
-
-
-def lost_to_confusion(confusions: Sequence[Confusion], targets: Int64[np.ndarray, " n"]) -> int:
-    """Count the drawings that are lost if confused classes can't be separated at all: those of the rarer class of each pair.
-
-    Args:
-        confusions: Confused pairs, the least accurate first; a class counts in the first of its pairs only.
-        targets: Class id that the data give each drawing, from 0.
-    """
-    counts = np.bincount(targets)
-    counted: set[int] = set()
-    lost = 0
-    for pair in confusions:
-        if not {pair.first, pair.second} & counted:
-            counted |= {pair.first, pair.second}
-            lost += int(min(counts[pair.first], counts[pair.second]))
-    return lost
-
-
-def _fit(probs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, float]:
-    """Fit the probabilities' sharpness and the share of wrong labels together, by the labels' likelihood."""
     some = np.arange(0, len(targets), -(-len(targets) // ROWS_TO_FIT))
-    logs, labels = np.log(np.maximum(probs[some], SMALLEST)), targets[some]
-    kernel, rows = _mistakes(probs[some], labels), np.arange(len(some))
-    best = (-np.inf, 1.0, float(SHARES[0]))
+    logs, labels, rows = np.log(np.maximum(probs[some], SMALLEST)), targets[some], np.arange(len(some))
+    kernels = {similar: _mistakes(probs[some], labels, similar) for similar in SIMILAR}
+    best = (-np.inf, 1.0, SIMILAR[0], float(SHARES[0]))
     for sharpness in SHARPNESS:
         sharp = softmax(logs * np.float32(sharpness))
-        right, wrong = sharp[rows, labels], np.einsum("nc,nc->n", sharp, kernel[:, labels].T)
-        for share in SHARES:
-            likelihood = float(np.log((1 - share) * right + share * wrong + 1e-30).sum())
-            best = max(best, (likelihood, float(sharpness), float(share)))
-    return softmax(np.log(np.maximum(probs, SMALLEST)) * np.float32(best[1])), best[2]
+        right = sharp[rows, labels]
+        for similar, kernel in kernels.items():
+            wrong = np.einsum("nc,nc->n", sharp, kernel[:, labels].T)
+            for share in SHARES:
+                likelihood = float(np.log((1 - share) * right + share * wrong + 1e-30).sum())
+                best = max(best, (likelihood, float(sharpness), similar, float(share)))
+    _, sharpness, similar, share = best
+    fitted = softmax(np.log(np.maximum(probs, SMALLEST)) * np.float32(sharpness))
+    return fitted, _mistakes(fitted, targets, similar), share
 
 
-def _mistakes(probs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Estimate to which class a wrong label of each class (row) goes: mostly to those that its drawings resemble."""
+def _mistakes(probs: np.ndarray, targets: np.ndarray, similar: float) -> np.ndarray:
+    """Estimate to which class a wrong label of each class (row) goes: to those that its drawings resemble, or anywhere."""
     classes = probs.shape[1]
-    similar = np.zeros((classes, classes), np.float32)
-    np.add.at(similar, targets, probs)
-    np.fill_diagonal(similar, 0)
-    similar /= np.maximum(similar.sum(1, keepdims=True), SMALLEST)
-    mistakes: np.ndarray = SIMILAR * similar + (1 - SIMILAR) / max(classes - 1, 1)
+    resembled = np.zeros((classes, classes), np.float32)
+    np.add.at(resembled, targets, probs)
+    np.fill_diagonal(resembled, 0)
+    resembled /= np.maximum(resembled.sum(1, keepdims=True), SMALLEST)
+    mistakes: np.ndarray = similar * resembled + (1 - similar) / max(classes - 1, 1)
     np.fill_diagonal(mistakes, 0)
     mistakes /= np.maximum(mistakes.sum(1, keepdims=True), SMALLEST)
     return mistakes
@@ -281,39 +251,7 @@ def _planted_scores(
     return np.concatenate(planted)
 
 
-def _upper_counts(n: int) -> Float[np.ndarray, " n"]:
-    """Return the mean of a Poisson variable that counts 1 to n, or fewer, with 5 % probability: what chance may have hidden."""
-    upper: np.ndarray = gamma.ppf(0.95, np.arange(2, n + 2))
-    return upper
-
-
 def _posterior(scores: np.ndarray, share: float) -> Float[np.ndarray, " n"]:
     odds = np.exp(np.minimum(scores, 50)) * share / (1 - share)
     probability: np.ndarray = odds / (1 + odds)
     return probability
-
-
-def _nearer(view: View, targets: np.ndarray) -> Int64[np.ndarray, "classes classes"]:
-    """Count, for each class (row), its drawings for which another class (column) is more probable."""
-    nearer = np.zeros((view.probs.shape[1],) * 2, np.int64)
-    for start in range(0, len(targets), ROWS):
-        some = slice(start, start + ROWS)
-        probs, labels = view.probs[some], targets[some]
-        np.add.at(nearer, labels, probs > probs[np.arange(len(labels)), labels][:, None])
-    return nearer
-
-
-def _is_a_coin(nearer: np.ndarray, first: int, second: int, counts: np.ndarray) -> bool:
-    n, wrong = int(counts[first] + counts[second]), int(nearer[first, second] + nearer[second, first])
-    return wrong >= n / 4 and wilson_interval(n - wrong, n)[0] <= 0.5
-
-
-def _confusion(pair: tuple[int, int], tables: dict[str, np.ndarray], counts: np.ndarray, comparisons: int) -> Confusion:
-    """Describe a pair by the model that separates it best; `could_be` is Clopper and Pearson's bound after Bonferroni."""
-    first, second = pair
-    wrongs = {name: int(table[first, second] + table[second, first]) for name, table in tables.items()}
-    best = min(wrongs, key=lambda name: wrongs[name])
-    n, wrong = int(counts[first] + counts[second]), wrongs[best]
-    could_be = 1.0 if not wrong else float(beta.ppf(1 - 0.05 / comparisons, n - wrong + 1, wrong))
-    own = (int(tables[best][first, second]), int(tables[best][second, first]))
-    return Confusion(first, second, n, best, 1 - wrong / n, wilson_interval(n - wrong, n), could_be, *own)

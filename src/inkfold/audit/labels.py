@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from inkfold.audit.label_issues import METHOD, find_confusions, find_label_issues, lost_to_confusion
+from inkfold.audit.confusions import find_confusions, lost_to_confusion
+from inkfold.audit.label_issues import METHOD, find_label_issues
 from inkfold.audit.label_views import LabelViews
 from inkfold.audit.wording import premise
 from inkfold.data.duplicate_groups import CopyGroup
