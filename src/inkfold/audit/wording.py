@@ -95,4 +95,5 @@ def _counted(count: int, noun: str) -> str:
 
 def _percent(share: float) -> str:
     """Write a share in per cent, with a decimal where it is small or close to all."""
-    return f"{share:.0%}" if 0.1 <= share <= 0.9 or share in (0, 1) else f"{share:.1%}"
+    whole = 0.1 <= share <= 0.9 or share == 0 or share >= 0.9995
+    return f"{share:.0%}" if whole else f"{share:.1%}"

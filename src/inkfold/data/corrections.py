@@ -33,6 +33,8 @@ INSTRUCTIONS = (
     "and the name of a class takes that one"
 )
 
+WORDS = ("keep", "drop", "relabel")
+
 Row = dict[str, str]
 Action = Literal["keep", "drop", "relabel"]
 
@@ -269,7 +271,7 @@ class _ClassNames:
         if relabel and not text:
             message = "the decision is relabel, and the cell suggested is empty. Write the class's name as the decision."
             return Problem("unknown_decision", where, message)
-        near = difflib.get_close_matches(text, self.names, 3)
+        near = difflib.get_close_matches(text.casefold(), [*WORDS, *self.names], 3)
         hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
         expected = f"keep, drop, relabel or the name of one of the {len(self.names)} classes"
         message = f"got the decision {text!r}, expected {expected}.{hint}"
