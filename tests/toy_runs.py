@@ -129,11 +129,18 @@ def audit(paths, names, fingerprint="f00d"):
         "identical_bytes": False,
     }
     members = [{"part": "train", "image_path": path, "class_name": name} for path, name in zip(paths[:2], names, strict=False)]
-    doubtful = {"image_path": paths[2], "given": names[0], "suggested": names[1], "score": 0.1}
+    doubtful = {"image_path": paths[2], "given": names[0], "suggested": names[1], "score": 0.1, "doubt": 0.8}
     labels = {
         "n": len(paths),
         "accuracy": 0.6,
-        "method": "confident learning",
+        "models": [
+            {"name": "the run itself", "accuracy": 0.6, "asked": True},
+            {"name": "ridge regression on ink-small", "accuracy": 0.5, "asked": True},
+            {"name": "nearest drawings on ink-small", "accuracy": 0.1, "asked": False},
+        ],
+        "notes": [],
+        "method": "the most doubtful first",
+        "doubts": {"expected_wrong": 0.8, "expected_wrong_ci95": [0.2, 1.0], "found_fraction": 0.3},
         "doubtful": [{**doubtful, "suggested_probability": 0.9}],
         "estimated_wrong_fraction": 0.02,
         "confused": [
@@ -141,13 +148,15 @@ def audit(paths, names, fingerprint="f00d"):
                 "first": names[0],
                 "second": names[1],
                 "n": 9,
+                "best_model": "the run itself",
                 "accuracy": 0.6,
                 "accuracy_ci95": [0.4, 0.8],
+                "could_be": 0.9,
                 "first_as_second": 2,
                 "second_as_first": 1,
             }
         ],
-        "ceiling": {"accuracy": 0.97, "lost_to_conflicts": 0.01, "lost_to_confused": 0.02, "assumption": "none"},
+        "ceiling": {"accuracy": 0.97, "lost_to_conflicts": 0.01, "lost_to_confused": 0.02, "premise": "labels stay so"},
     }
     groups = [{"kind": "across", "conflict": True, "members": members, "pairs": [{**pair, "similarity": 0.99}]}]
     counts = {"within": 0, "across": 1, "leak": 0, "conflicts": 1, "drawings": 2}
@@ -155,7 +164,7 @@ def audit(paths, names, fingerprint="f00d"):
     drop = {"difference": -0.01, "difference_ci95": [-0.02, 0.0], "p_value": 0.04, "distinguishable": True}
     accuracy = {"groups": 1, "drawings": 2, "parted": part, "grouped": part, **drop}
     return {
-        "format": 1,
+        "format": 2,
         "data_fingerprint": fingerprint,
         "n": {"train": len(paths), "test": 0, "unusable": 0},
         "duplicates": {"counts": counts, "accuracy": accuracy, "groups": groups},

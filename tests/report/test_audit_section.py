@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 
 from inkfold.data.dataset import DataOptions
@@ -39,7 +38,13 @@ def test_duplicates_and_doubtful_labels_have_their_pictures_and_bounded_numbers(
     [doubtful] = view["labels"]["doubtful"]
     assert doubtful["picture"] is not None
     assert len(doubtful["suggested_samples"]) == 3
-    assert np.isclose(view["labels"]["ceiling"]["accuracy"], 0.97)
+    assert view["labels"]["sentences"]["ceiling"] == "Accuracy is bounded by 97.0% under this premise: labels stay so."
+
+
+def test_an_audit_of_an_earlier_format_is_refused_with_the_command_that_writes_it_anew(tmp_path):
+    earlier = {**audit(["a", "b", "c"], ("apple", "fish")), "format": 1}
+    with pytest.raises(PredictionError, match=r"its format is 1, expected 2.*inkfold audit"):
+        audit_view(run_with(tmp_path, audit=earlier), None)
 
 
 def test_another_form_is_an_error_that_names_the_file(tmp_path):

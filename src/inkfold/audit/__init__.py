@@ -1,7 +1,8 @@
 """Finding problems: of a data set before training, of a run's data afterwards, and of the run itself.
 
 `check_data` decodes every drawing of a data set and reports broken files, duplicates and conflicting labels (`inkfold check`);
-`audit_run` adds doubtful labels and classes that nothing tells apart, from a run's out-of-fold predictions (`inkfold audit`);
+`audit_run` adds labels that several models doubt and classes that none of them separates (`inkfold audit`), from which
+`fix` writes a table of decisions;
 `find_weaknesses` measures a run on turned, bent or thinned drawings (`inkfold weakness`). The last two write a JSON file into
 the run and leave its other files as they are. Pages about all of this are written by `inkfold.report`.
 """

@@ -78,6 +78,7 @@ class Checkup:
             "duplicates_found": counts_in_words,
             "pages": pages_in_words,
             "groups": lambda groups: f"{groups['groups']} by {groups['key']}",
+            "corrections": _corrections_in_words,
         }
         return {name: words.get(name, str)(count) for name, count in self.counts.items() if name != "class_names"}
 
@@ -88,6 +89,10 @@ class Checkup:
         ]
         groups = {} if self.groups is None else {"duplicates": [group.as_json() for group in self.groups]}
         return {"ok": self.ok, **self.counts, "problems": problems, **groups}
+
+
+def _corrections_in_words(counts: Mapping[str, Any]) -> str:
+    return ", ".join(f"{counts[name]} {name}" for name in ("dropped", "relabelled", "kept"))
 
 
 def _is_broken_drawing(problem: Problem) -> bool:
@@ -277,6 +282,7 @@ def _counts(dataset: Dataset, decoded: dict[str, Shaped[np.ndarray, " n"]]) -> d
         "identical_files_in_train": len(train) - len(set(train)),
         "test_files_also_in_train": len(set(train) & set(test)),
         "class_names": list(dataset.class_names),
+        **({} if dataset.corrections is None else {"corrections": dataset.corrections.as_json()}),
     }
 
 

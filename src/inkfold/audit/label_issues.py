@@ -1,28 +1,37 @@
-"""Label errors and classes that can't be told apart, found from out-of-fold probabilities with numpy alone.
+"""Label errors, found from several models' out-of-fold probabilities with NumPy.
 
-Labels are ranked by the probability of the label's class, cleanlab's `self_confidence`, which found planted wrong labels best;
-its normalised margin did far worse, as a classifier of hundreds of classes is often sure of a wrong one. cleanlab's cuts flag
-37 to 60 % of Quick, Draw!'s drawings, whose classifiers are right on 0.38 and 0.46; the cut here estimates how much of a list
-is wrong. docs/audit.md has the measurements.
+A label is ranked by a likelihood ratio: how much better the drawing is explained by another class whose drawings are taken for
+the label's than by the label itself. Only labels that every model doubts are listed. How pure a list is, is measured on the
+user's own data: each drawing gets a wrong label of the kind that real ones are, a similar class, and is scored like the others.
+docs/audit.md has the measurements.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
+from scipy.stats import gamma
 
+from inkfold.audit.views import SMALLEST, View, pooled
 from inkfold.evaluation.intervals import wilson_interval
+from inkfold.evaluation.predictions import softmax
 
 METHOD = (
-    "labels with the lowest probability first (self-confidence); the list ends where less than half of it is estimated to be "
-    "wrong; the most probable class is suggested"
+    "labels that all models doubt, the best explained by a similar class first; the list ends where less than three quarters "
+    "of it are estimated to be wrong"
 )
-LISTED_WRONG = 0.5  # least share of wrong labels in the list; on Quick, Draw! the best frozen recipe finds 0.83 of planted ones
-FEWEST_BY_CHANCE = 0.2  # least share of random labels that an estimate rests on
-SHIFTS = 64
-FEWEST_TO_CONFUSE = 10  # drawings of two classes together: among fewer, half are easily right by chance
+LISTED_WRONG = 0.75  # least estimated share of wrong labels in the list
+NO_TRUST, FULL_TRUST = 0.6, 0.95  # accuracy up to which the lowest estimate of wrong labels counts, and from which the likely
+FEW_WRONG = 0.003  # share of wrong labels that carefully labelled data have, for the stricter of two estimates
+SIMILAR = (0.9, 0.5, 0.1)  # of wrong labels go to similar classes, the others anywhere; the likeliest of these is taken
+PLANTED_PER_LABEL = 3  # wrong labels that each drawing gets in turn
+FEWEST_FOUND = 0.05  # least share of planted labels that an estimate rests on
+SHARES = np.geomspace(1e-3, 0.3, 18)
+SHARPNESS = np.geomspace(0.6, 2, 7)
+ROWS_TO_FIT = 20_000
+ROWS = 4096
+NOT_DOUBTED = -np.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +41,10 @@ class LabelIssue:
     Attributes:
         row: Row of the drawing in the predictions.
         label: Id of the class that the data give the drawing: its column in the predictions, from 0.
-        suggested: Id of the class that the predictions find most probable; it differs from `label`.
-        score: Quality of the label, 0 to 1: the predicted probability of its class.
-        suggested_probability: Predicted probability of the suggested class.
+        suggested: Id of the class that explains the drawing best, given its label; it differs from `label`.
+        score: The models' pooled probability of the label's class, 0 to 1.
+        suggested_probability: The models' pooled probability of the suggested class, 0 to 1.
+        doubt: Estimated probability that the label is wrong, 0 to 1, where few labels of the data are.
     """
 
     row: int
@@ -42,127 +52,206 @@ class LabelIssue:
     suggested: int
     score: float
     suggested_probability: float
+    doubt: float
 
 
 @dataclass(frozen=True, slots=True)
-class Confusion:
-    """Two classes whose drawings the classifier tells apart no better than a coin.
+class LabelDoubts:
+    """The labels that are probably wrong, and how sure that is.
 
     Attributes:
-        first: Class id of the first class.
-        second: Class id of the second class.
-        n: Number of drawings of both classes.
-        accuracy: The share of these whose own label is the more probable of the two classes.
-        accuracy_ci95: 95 % interval of the accuracy, which contains 0.5.
-        first_as_second: Drawings of the first class for which the second is more probable.
-        second_as_first: Drawings of the second class for which the first is more probable.
+        issues: The most doubtful label first.
+        expected_wrong: Estimated share of the listed labels that are wrong, 0 to 1; None for an empty list.
+        expected_wrong_ci95: Interval of this share: chance among the listed ones, and how common wrong labels are.
+        found_fraction: Share of planted wrong labels, 0 to 1, that this list would have held.
+        wrong_fraction: Estimated share of all labels that are wrong, 0 to 1.
     """
 
-    first: int
-    second: int
-    n: int
-    accuracy: float
-    accuracy_ci95: tuple[float, float]
-    first_as_second: int
-    second_as_first: int
-
-    def as_json(self, class_names: Sequence[str]) -> dict[str, Any]:
-        """Return the pair as JSON values, with class names instead of ids."""
-        names = {"first": class_names[self.first], "second": class_names[self.second]}
-        return {**asdict(self), **names, "accuracy_ci95": list(self.accuracy_ci95)}
+    issues: tuple[LabelIssue, ...]
+    expected_wrong: float | None
+    expected_wrong_ci95: tuple[float, float] | None
+    found_fraction: float
+    wrong_fraction: float
 
 
-def find_label_issues(probs: Float[np.ndarray, "n classes"], targets: Int64[np.ndarray, " n"]) -> list[LabelIssue]:
+def find_label_issues(
+    views: Sequence[View], targets: Int64[np.ndarray, " n"], settled: Bool[np.ndarray, " n"] | None = None, seed: int = 0
+) -> LabelDoubts:
     """Find the labels that are probably wrong.
 
+    Two estimates decide where the list ends, the lower one at each place. First, wrong labels are planted, one at a time, and
+    the share of them above a score, times the share of all labels that are wrong, is what is expected there; the actual labels
+    above it are counted. Second, the mean probability of being wrong, by Bayes' rule with few wrong labels.
+
     Args:
-        probs: Out-of-fold class probabilities: the classifier was not trained on the drawing.
+        views: Out-of-fold probabilities of one or more models: none was trained on the drawing.
         targets: Class id that the data give each drawing, in the order of the probabilities' rows.
+        settled: True for labels that aren't listed whatever the models say, as a person has looked at them; None for none.
+        seed: Seed of the planted labels.
 
     Returns:
-        The most doubtful label first.
+        The doubtful labels, and how sure they are.
+
+    Source: the share of wrong labels follows Storey, "A direct approach to false discovery rates", J. R. Stat. Soc. B 64
+    (2002), with right and wrong exchanged; labels as a mixture of the true and similar classes: Natarajan et al., "Learning
+    with Noisy Labels", NeurIPS 2013.
     """
-    rows, suggested = np.arange(len(targets)), probs.argmax(1)
-    scores = probs[rows, targets]
-    listed = np.flatnonzero((suggested != targets) & (scores <= _cut(probs, targets)[0]))
-    listed = listed[np.argsort(scores[listed], kind="stable")]
-    return [
-        LabelIssue(int(row), int(targets[row]), int(suggested[row]), float(scores[row]), float(probs[row, suggested[row]]))
-        for row in listed
-    ]
+    ranked = _rank(views, targets, settled, seed)
+    shares = _share_of_wrong(ranked)
+    accuracy = float((ranked.probs.argmax(1) == targets).mean())
+    trust = float(np.clip((accuracy - NO_TRUST) / (FULL_TRUST - NO_TRUST), 0, 1))
+    careful = shares.fewest ** (1 - trust) * shares.likely**trust
+    doubt = _posterior(ranked.scores, min(careful, FEW_WRONG))
+    counted = np.minimum(careful * ranked.found / ranked.listed, 1)
+    estimates = np.minimum(counted, np.cumsum(doubt) / np.arange(1, len(doubt) + 1))
+    places = np.flatnonzero(estimates >= LISTED_WRONG)
+    if not len(places):
+        return LabelDoubts((), None, None, 0.0, shares.likely)
+    end = int(places[-1]) + 1
+    estimate, found = float(estimates[end - 1]), float(ranked.found[end - 1])
+    highest = min(shares.most * found / float(ranked.listed[end - 1]), 1)
+    interval = (wilson_interval(round(estimate * end), end)[0], wilson_interval(round(highest * end), end)[1])
+    issues = tuple(ranked.issue(place, targets, float(doubt[place])) for place in range(end))
+    return LabelDoubts(issues, estimate, interval, found, shares.likely)
 
 
-def estimate_wrong_fraction(probs: Float[np.ndarray, "n classes"], targets: Int64[np.ndarray, " n"]) -> float:
-    """Compute an upper bound, 0 to 1, on the share of labels that have nothing to do with their drawings."""
-    return _cut(probs, targets)[1]
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    """The labels that all models doubt, the most doubtful first.
+
+    Attributes:
+        rows: Their rows in the predictions.
+        scores: Log-likelihood ratio of wrong to right of each.
+        suggested: The class to suggest for each.
+        found: Share of planted wrong labels that score as high, or higher.
+        listed: Share of all labels that do.
+        probs: Fitted class probabilities of all drawings.
+        share: Likeliest share of wrong labels.
+    """
+
+    rows: Int64[np.ndarray, " m"]
+    scores: Float[np.ndarray, " m"]
+    suggested: Int64[np.ndarray, " m"]
+    found: Float[np.ndarray, " m"]
+    listed: Float[np.ndarray, " m"]
+    probs: Float[np.ndarray, "n classes"]
+    share: float
+
+    def issue(self, place: int, targets: Int64[np.ndarray, " n"], doubt: float) -> LabelIssue:
+        """Describe one of the labels."""
+        row, suggested = int(self.rows[place]), int(self.suggested[place])
+        label, probs = int(targets[row]), self.probs[row]
+        return LabelIssue(row, label, suggested, float(probs[label]), float(probs[suggested]), doubt)
 
 
-def find_confusions(probs: Float[np.ndarray, "n classes"], targets: Int64[np.ndarray, " n"]) -> list[Confusion]:
-    """Find pairs of classes that the classifier tells apart, by which of the two is more probable, no better than a coin.
+@dataclass(frozen=True, slots=True)
+class _Shares:
+    """Estimates of the share of wrong labels: the lowest, the likely one, and the highest."""
 
-    Among hundreds of classes some pairs look so by chance. So each class must be the one that most of the other's drawings are
-    mistaken for.
+    fewest: float
+    likely: float
+    most: float
 
-    Args:
-        probs: Out-of-fold class probabilities: the classifier was not trained on the drawing.
-        targets: Class id that the data give each drawing, in the order of the probabilities' rows.
+
+def _rank(views: Sequence[View], targets: np.ndarray, settled: np.ndarray | None, seed: int) -> _Ranked:
+    probs, kernel, share = _fit(pooled(views), targets)
+    scores, suggested = _scores(probs, views, targets, kernel)
+    if settled is not None:
+        scores[settled] = NOT_DOUBTED
+    planted = np.sort(_planted_scores(probs, views, targets, kernel, np.random.default_rng(seed)))
+    rows = np.argsort(-scores, kind="stable")[: int((scores > NOT_DOUBTED).sum())]
+    found = 1 - np.searchsorted(planted, scores[rows], side="left") / max(len(planted), 1)
+    listed = np.arange(1, len(rows) + 1) / len(targets)
+    return _Ranked(rows, scores[rows], suggested[rows], found, listed, probs, share)
+
+
+def _share_of_wrong(ranked: _Ranked) -> _Shares:
+    """Bound the share by counts: of wrong labels, a known share scores this high, and no more labels than these do."""
+    enough = ranked.found >= FEWEST_FOUND
+    counts, found = np.arange(1, len(enough) + 1)[enough], ranked.found[enough]
+    n = len(ranked.probs)
+    observed = float((counts / n / found).min(initial=1.0))
+    # 5 % of Poisson variables of this mean would count so few: what chance may have hidden
+    possible = float((gamma.ppf(0.95, counts + 1) / n / found).min(initial=1.0))
+    return _Shares(min(ranked.share, observed), min(ranked.share, possible), max(ranked.share, possible))
+
+
+def _fit(probs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Fit the probabilities' sharpness, the kind of wrong labels and their share together, by the labels' likelihood.
 
     Returns:
-        Pairs whose 95 % interval of the accuracy contains 0.5, the least accurate first.
+        The probabilities with that sharpness, the kernel of mistakes, and the share of wrong labels.
     """
-    counts = np.bincount(targets, minlength=probs.shape[1])
-    own = probs[np.arange(len(targets)), targets][:, None]
-    nearer = np.zeros((probs.shape[1],) * 2, np.int64)  # drawings of the row's class for which the column's is more probable
-    np.add.at(nearer, targets, probs > own)
-    pairs = []
-    for first, second in zip(*np.triu_indices(len(counts), 1), strict=True):
-        n, wrong = int(counts[first] + counts[second]), int(nearer[first, second] + nearer[second, first])
-        if n < FEWEST_TO_CONFUSE or not counts[first] or not counts[second] or wrong < n / 4:
-            continue
-        low, high = wilson_interval(n - wrong, n)
-        mutual = nearer[first, second] == nearer[first].max() and nearer[second, first] == nearer[second].max()
-        if low <= 0.5 and mutual:
-            counts_each = int(nearer[first, second]), int(nearer[second, first])
-            pairs.append(Confusion(int(first), int(second), n, 1 - wrong / n, (low, high), *counts_each))
-    return sorted(pairs, key=lambda pair: (pair.accuracy, -pair.n, pair.first, pair.second))
+    some = np.arange(0, len(targets), -(-len(targets) // ROWS_TO_FIT))
+    logs, labels, rows = np.log(np.maximum(probs[some], SMALLEST)), targets[some], np.arange(len(some))
+    kernels = {similar: _mistakes(probs[some], labels, similar) for similar in SIMILAR}
+    best = (-np.inf, 1.0, SIMILAR[0], float(SHARES[0]))
+    for sharpness in SHARPNESS:
+        sharp = softmax(logs * np.float32(sharpness))
+        right = sharp[rows, labels]
+        for similar, kernel in kernels.items():
+            wrong = np.einsum("nc,nc->n", sharp, kernel[:, labels].T)
+            for share in SHARES:
+                likelihood = float(np.log((1 - share) * right + share * wrong + 1e-30).sum())
+                best = max(best, (likelihood, float(sharpness), similar, float(share)))
+    _, sharpness, similar, share = best
+    fitted = softmax(np.log(np.maximum(probs, SMALLEST)) * np.float32(sharpness))
+    return fitted, _mistakes(fitted, targets, similar), share
 
 
-def lost_to_confusion(confusions: Sequence[Confusion], targets: Int64[np.ndarray, " n"]) -> int:
-    """Count the drawings that are lost if nothing tells confused classes apart: those of the rarer class of each pair.
-
-    Args:
-        confusions: Confused pairs, the least accurate first; a class counts in the first of its pairs only.
-        targets: Class id that the data give each drawing, from 0.
-    """
-    counts = np.bincount(targets)
-    counted: set[int] = set()
-    lost = 0
-    for pair in confusions:
-        if not {pair.first, pair.second} & counted:
-            counted |= {pair.first, pair.second}
-            lost += int(min(counts[pair.first], counts[pair.second]))
-    return lost
+def _mistakes(probs: np.ndarray, targets: np.ndarray, similar: float) -> np.ndarray:
+    """Estimate to which class a wrong label of each class (row) goes: to those that its drawings resemble, or anywhere."""
+    classes = probs.shape[1]
+    resembled = np.zeros((classes, classes), np.float32)
+    np.add.at(resembled, targets, probs)
+    np.fill_diagonal(resembled, 0)
+    resembled /= np.maximum(resembled.sum(1, keepdims=True), SMALLEST)
+    mistakes: np.ndarray = similar * resembled + (1 - similar) / max(classes - 1, 1)
+    np.fill_diagonal(mistakes, 0)
+    mistakes /= np.maximum(mistakes.sum(1, keepdims=True), SMALLEST)
+    return mistakes
 
 
-def _cut(probs: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
-    """Find the probability up to which labels are listed, and an upper bound on the share of wrong labels.
+def _scores(
+    probs: np.ndarray, views: Sequence[View], labels: np.ndarray, kernel: np.ndarray
+) -> tuple[Float[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
+    """Return each label's log-likelihood ratio of wrong to right, or `NOT_DOUBTED`, and the class to suggest."""
+    scores, suggested = np.empty(len(labels)), np.empty(len(labels), np.int64)
+    for start in range(0, len(labels), ROWS):
+        some = slice(start, start + ROWS)
+        own, rows = labels[some], np.arange(len(labels[some]))
+        explained = probs[some] * kernel[:, own].T
+        suggested[some] = explained.argmax(1)
+        doubted = _all_doubt(views, some, own, suggested[some])
+        ratio = np.log(explained.sum(1) + 1e-30) - np.log(probs[some][rows, own] + 1e-30)
+        scores[some] = np.where(doubted, ratio, NOT_DOUBTED)
+    return scores, suggested
 
-    A wrong label that has nothing to do with its drawing is as probable as the label of another drawing. Below any probability
-    lie a known share of such random labels and a known share of the actual labels: if all of the latter were wrong, the ratio
-    would be the share of wrong labels. The lowest ratio bounds that share; from it follows the share of wrong ones in any list.
 
-    Source: Storey, "A direct approach to false discovery rates", J. R. Stat. Soc. B 64 (2002), with right and wrong exchanged.
-    """
-    n = len(targets)
-    rows = np.arange(n)
-    shifts = np.unique(np.linspace(1, max(n - 1, 1), SHIFTS).astype(np.int64))
-    by_chance = np.sort(np.concatenate([probs[rows, targets[(rows + shift) % n]] for shift in shifts]))
-    scores = np.sort(probs[rows, targets])
-    below = np.searchsorted(scores, scores, side="right") / n  # equal scores count together, as those by chance do
-    below_by_chance = np.searchsorted(by_chance, scores, side="right") / len(by_chance)
-    enough = np.flatnonzero(below_by_chance >= FEWEST_BY_CHANCE)
-    if not len(enough):  # every label is less probable than most random ones
-        return float(scores[-1]), 1.0
-    ratios = below[enough] / below_by_chance[enough]
-    wrong = float(ratios.min())
-    return float(scores[enough[np.flatnonzero(wrong / ratios >= LISTED_WRONG)[-1]]]), min(wrong, 1.0)
+def _all_doubt(views: Sequence[View], some: slice, labels: np.ndarray, suggested: np.ndarray) -> Bool[np.ndarray, " rows"]:
+    rows = np.arange(len(labels))
+    doubts = [view.probs[some][rows, suggested] > view.probs[some][rows, labels] for view in views]
+    doubted: np.ndarray = np.logical_and.reduce(doubts)
+    return doubted
+
+
+def _planted_scores(
+    probs: np.ndarray, views: Sequence[View], targets: np.ndarray, kernel: np.ndarray, rng: np.random.Generator
+) -> Float[np.ndarray, " planted"]:
+    """Score wrong labels, each planted alone: a drawing's models were not trained on it, so they stay as they are."""
+    bounds = np.cumsum(kernel, axis=1)
+    planted = []
+    for _ in range(PLANTED_PER_LABEL):
+        draws, labels = rng.random(len(targets)), np.empty(len(targets), np.int64)
+        for start in range(0, len(targets), ROWS):
+            some = slice(start, start + ROWS)
+            labels[some] = (draws[some, None] > bounds[targets[some]]).sum(1)
+        labels = np.minimum(labels, len(kernel) - 1)
+        planted.append(_scores(probs, views, labels, kernel)[0][labels != targets])
+    return np.concatenate(planted)
+
+
+def _posterior(scores: np.ndarray, share: float) -> Float[np.ndarray, " n"]:
+    odds = np.exp(np.minimum(scores, 50)) * share / (1 - share)
+    probability: np.ndarray = odds / (1 + odds)
+    return probability

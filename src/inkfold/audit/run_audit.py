@@ -2,7 +2,7 @@
 
 `audit.json` is plain JSON; paths and names are as the data have them.
 
-    format              1
+    format              2
     data_fingerprint    fingerprint of the run's data; a report ignores the file if it differs from the run's
     n                   {train, test, unusable}: numbers of drawings; unusable ones have too little ink to compare
     blank               drawings without ink: [{part: train | val | test, image_path, class_name or null}]
@@ -15,32 +15,39 @@
                         the second, mirrored left to right where `flip`, then turned anticlockwise by `turn_deg`, is the first
     labels              null where the run has no out-of-fold predictions
       n, accuracy       of the out-of-fold predictions
+      models            what was asked about each label, out of fold: [{name, accuracy, asked}]; too weak ones are not asked
+      notes             sentences on backbones that were not used, and why
       method            how doubtful labels are ranked and cut, in words
-      doubtful          most doubtful first: [{image_path, given, suggested, score, suggested_probability}]; score is the
-                        probability of the label's class; a low one is doubtful
-      estimated_wrong_fraction    an upper bound on the share of wrong labels
-      confused          pairs of classes that nothing tells apart, the worst first: [{first, second, n, accuracy, accuracy_ci95,
-                        first_as_second, second_as_first}]
-      ceiling           {accuracy, lost_to_conflicts, lost_to_confused, assumption}
+      doubtful          most doubtful first: [{image_path, given, suggested, score, suggested_probability, doubt}]; score is the
+                        pooled probability of the label's class, doubt the estimated probability that the label is wrong
+      doubts            {expected_wrong, expected_wrong_ci95, found_fraction}: share of the list that is wrong (null where it is
+                        empty), and share of planted wrong labels that it would hold
+      estimated_wrong_fraction    estimated share of all labels that are wrong
+      confused          pairs of classes that no model separates, the worst first: [{first, second, n, best_model, accuracy,
+                        accuracy_ci95, could_be, first_as_second, second_as_first}]
+      ceiling           {accuracy, lost_to_conflicts, lost_to_confused, premise}
+    corrections         {file, dropped, relabelled, kept} of the table that the data were read with; null without one
+    cost                {forwards, forwards_cached, decoded, seconds}
     next                advice in words
 """
 
 import logging
-from collections.abc import Collection, Sequence
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from inkfold.audit.label_issues import METHOD, estimate_wrong_fraction, find_confusions, find_label_issues, lost_to_confusion
+from inkfold.audit.label_views import gather_views
+from inkfold.audit.labels import audit_labels
 from inkfold.data.duplicate_groups import CopyGroup, DuplicateImage, count_groups, find_groups, list_drawings
 from inkfold.data.lines import CopyStores
 from inkfold.ensemble.model import first_run, load_run
 from inkfold.errors import PredictionError
-from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.build import read_again
-from inkfold.pipeline.manifest import AUDIT, MANIFEST
+from inkfold.pipeline.manifest import AUDIT, AUDIT_FORMAT, MANIFEST
 from inkfold.pipeline.prepare import ReadData
 from inkfold.pipeline.run import Run
 from inkfold.runtime.cost import Cost
@@ -50,11 +57,6 @@ from inkfold.storage.files import write_json
 from inkfold.storage.pixels import PageStore, build_rows
 from inkfold.storage.statistics import StatisticsStore
 
-FORMAT = 1
-ASSUMPTION = (
-    "of duplicates with different labels only the most frequent label is right; nothing tells the classes of a confused pair "
-    "apart, so that the more frequent one is always predicted; test labels have the same errors"
-)
 log = logging.getLogger("inkfold.audit")
 
 
@@ -79,14 +81,20 @@ def audit_run(path: str | Path, progress: Progress = silent) -> dict[str, Any]:
         )
     run = load_run(path)
     member = first_run(run)
-    read = read_again(member, Cost(), progress)
+    cost = Cost()
+    read = read_again(member, cost, progress)
     found = _look_at_drawings(member, read, progress)
     groups, unusable = found.groups, found.unusable
     out_of_fold = run.files.out_of_fold
     blank_names = {drawing.image_path for drawing in found.blank if drawing.part != "test"}
-    labels = None if out_of_fold is None else _audit_labels(out_of_fold, groups, len(read.dataset.train), blank_names)
+    labels = None
+    if out_of_fold is not None and out_of_fold.targets is not None and out_of_fold.folds is not None:
+        views = gather_views(member, out_of_fold, read, groups, cost, progress)
+        corrected = read.dataset.corrections
+        settled = {*blank_names, *(() if corrected is None else corrected.settled)}
+        labels = audit_labels(out_of_fold, views, groups, len(read.dataset.train), settled)
     audit = {
-        "format": FORMAT,
+        "format": AUDIT_FORMAT,
         "data_fingerprint": run.manifest["data_fingerprint"],
         "n": {
             "train": len(read.dataset.train),
@@ -103,6 +111,8 @@ def audit_run(path: str | Path, progress: Progress = silent) -> dict[str, Any]:
             "groups": [group.as_json() for group in groups],
         },
         "labels": labels,
+        "corrections": None if read.dataset.corrections is None else read.dataset.corrections.as_json(),
+        "cost": cost.as_json(),
         "next": _next_steps(len(found.blank), groups, labels, path),
     }
     write_json(path / AUDIT, audit)
@@ -145,53 +155,6 @@ def _look_at_drawings(run: Run, read: ReadData, progress: Progress) -> _Findings
     return _Findings(groups, stores.ink.count_unusable(all_names[readable]), blank)
 
 
-def _audit_labels(
-    predictions: Predictions, groups: Sequence[CopyGroup], labelled: int, blank: Collection[str]
-) -> dict[str, Any]:
-    """Find issues in the labels of held-out drawings; conflicting labels are counted among all `labelled` drawings.
-
-    The label of a blank drawing isn't doubtful: what is wrong with it is the drawing.
-    """
-    probs, targets = predictions.probs, predictions.targets
-    assert targets is not None
-    names, paths = predictions.class_names, predictions.image_paths.tolist()
-    confused = find_confusions(probs, targets)
-    conflicts, pairs = _lost_to_conflicts(groups) / labelled, lost_to_confusion(confused, targets) / len(targets)
-    return {
-        "n": len(targets),
-        "accuracy": float((predictions.preds == targets).mean()),
-        "method": METHOD,
-        "doubtful": [
-            {
-                "image_path": paths[issue.row],
-                "given": names[issue.label],
-                "suggested": names[issue.suggested],
-                "score": issue.score,
-                "suggested_probability": issue.suggested_probability,
-            }
-            for issue in find_label_issues(probs, targets)
-            if paths[issue.row] not in blank
-        ],
-        "estimated_wrong_fraction": estimate_wrong_fraction(probs, targets),
-        "confused": [pair.as_json(names) for pair in confused],
-        "ceiling": {
-            "accuracy": max(0.0, 1 - conflicts - pairs),
-            "lost_to_conflicts": conflicts,
-            "lost_to_confused": pairs,
-            "assumption": ASSUMPTION,
-        },
-    }
-
-
-def _lost_to_conflicts(groups: Sequence[CopyGroup]) -> int:
-    """Count training drawings whose label differs from that of most of their duplicates."""
-    lost = 0
-    for group in groups:
-        labels = [member.class_name for member in group.members if member.part != "test"]
-        lost += len(labels) - max((labels.count(label) for label in set(labels)), default=0)
-    return lost
-
-
 def _next_steps(blank: int, groups: Sequence[CopyGroup], labels: dict[str, Any] | None, path: Path) -> list[str]:
     counts = count_groups(groups)
     steps = [f"draw {blank} blank drawing(s) anew, or remove them: blank"] if blank else []
@@ -203,9 +166,12 @@ def _next_steps(blank: int, groups: Sequence[CopyGroup], labels: dict[str, Any] 
         steps.append(f"correct the labels of {counts['conflicts']} drawing(s) with duplicates in another class: conflict true")
     if labels and labels["doubtful"]:
         steps.append(f"look at {len(labels['doubtful'])} doubtful labels, the most doubtful first: labels.doubtful")
+    if counts["leak"] or counts["conflicts"] or (labels and labels["doubtful"]):
+        fix = shlex.join(["inkfold", "audit", str(path), "--fix", "corrected.csv"])
+        steps.append(f"decide in a table, drawing by drawing, which labels to change and which drawings to drop: {fix}")
     if labels and labels["confused"]:
         steps.append(
-            f"merge or redefine {len(labels['confused'])} pair(s) of classes that nothing tells apart: labels.confused"
+            f"merge or redefine {len(labels['confused'])} pair(s) of classes that no model tried separates: labels.confused"
         )
     if steps:
         steps.append(f"then train again: inkfold train {path / 'recipe.yaml'} out=NEW")

@@ -1,14 +1,16 @@
 """What commands print: tables for people, to standard output; warnings to standard error."""
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from inkfold.evaluation.formatting import p_equation
 
 if TYPE_CHECKING:
+    from inkfold.audit.fix import FixTable
     from inkfold.ensemble.model import Ensemble
     from inkfold.export.export import Exported
     from inkfold.export.verify import QuantisationCheck
@@ -26,7 +28,36 @@ def print_run(run: "Run | Ensemble", *, was_finished: bool = False) -> None:
         run: A finished run of one model, or an ensemble; its files are read from its directory.
         was_finished: Whether this command found it finished, so that it computed nothing and the cost is an earlier command's.
     """
-    metrics, files, rows = run.metrics, run.files, []
+    metrics, files = run.metrics, run.files
+    _print_accuracies(metrics)
+    _print_decision(metrics)
+    if files.vote is not None:
+        _print_vote(files.vote, metrics.get("metric", {}).get("title"))
+    if files.curve is not None:
+        _print_curve(files.curve, metrics)
+    _print_split_groups(metrics.get("groups"))
+    _print_split_duplicates(metrics.get("duplicates"))
+    skipped = {name: count for name, count in metrics["data"]["skipped"].items() if count}
+    if skipped:
+        print(f"left out as broken: {', '.join(f'{count} {name}' for name, count in skipped.items())}")
+    if (corrections := metrics["data"].get("corrections")) is not None:
+        print(f"{corrections_in_words(corrections)}: {corrections['file']}")
+    _print_choices(run.manifest.get("backbone", {}), metrics.get("reading"))
+    for warning in run.manifest["warnings"]:
+        print(f"warning: {warning}", file=sys.stderr)
+    if was_finished:
+        print("this run was finished before: nothing was computed, and what it cost is what it cost then")
+    cost = files.cost
+    seconds = ", ".join(f"{stage} {took:.1f}" for stage, took in cost["seconds"].items() if stage != "total")
+    peak = cost.get("peak_memory_bytes")  # not known on every platform
+    work = f"{cost['forwards']} forwards, {cost['forwards_cached']} from the bank{_trained(cost)}"
+    print(f"{work}; {cost['seconds']['total']:.1f} s ({seconds})" + ("" if peak is None else f"; peak {peak / 2**20:.0f} MiB"))
+    _print_places(run.path, files.submission_summary)
+
+
+def _print_accuracies(metrics: dict[str, Any]) -> None:
+    """Print the figures of held-out and test drawings, and how their intervals were made."""
+    rows: list[tuple[str, ...]] = []
     if "out_of_fold" in metrics:
         figures, name = metrics["out_of_fold"], "out of fold" if metrics["split"] == "kfold" else "held out"
         if (nested := figures.get("nested")) is not None:
@@ -41,27 +72,6 @@ def print_run(run: "Run | Ensemble", *, was_finished: bool = False) -> None:
         own = [f"{metrics['metric']['title']} (95 %)"] if "metric" in metrics else []
         print_table("", ("", "drawings", *own, "accuracy (95 %)", "top-5 (95 %)", "macro recall", "nll", "ece"), rows)
         _print_intervals({"held-out drawings": metrics.get("out_of_fold", {}), "test drawings": metrics.get("test", {})})
-    _print_decision(metrics)
-    if files.vote is not None:
-        _print_vote(files.vote, metrics.get("metric", {}).get("title"))
-    if files.curve is not None:
-        _print_curve(files.curve, metrics)
-    _print_split_groups(metrics.get("groups"))
-    _print_split_duplicates(metrics.get("duplicates"))
-    skipped = {name: count for name, count in metrics["data"]["skipped"].items() if count}
-    if skipped:
-        print(f"left out as broken: {', '.join(f'{count} {name}' for name, count in skipped.items())}")
-    _print_choices(run.manifest.get("backbone", {}), metrics.get("reading"))
-    for warning in run.manifest["warnings"]:
-        print(f"warning: {warning}", file=sys.stderr)
-    if was_finished:
-        print("this run was finished before: nothing was computed, and what it cost is what it cost then")
-    cost = files.cost
-    seconds = ", ".join(f"{stage} {took:.1f}" for stage, took in cost["seconds"].items() if stage != "total")
-    peak = cost.get("peak_memory_bytes")  # not known on every platform
-    work = f"{cost['forwards']} forwards, {cost['forwards_cached']} from the bank{_trained(cost)}"
-    print(f"{work}; {cost['seconds']['total']:.1f} s ({seconds})" + ("" if peak is None else f"; peak {peak / 2**20:.0f} MiB"))
-    _print_places(run.path, files.submission_summary)
 
 
 def _print_decision(metrics: dict[str, Any]) -> None:
@@ -94,6 +104,11 @@ def _fold_name(fold: dict[str, Any], metrics: dict[str, Any]) -> str:
     share, usual = fold["n"] / metrics["out_of_fold"]["n"], 1 / len(metrics["folds"])
     name = f"  fold {fold['fold']}" + (f", {fold['purged']} copies left out" if fold.get("purged") else "")
     return name + (f", {share:.0%} of all" if metrics["split"] == "kfold" and share > 1.5 * usual else "")
+
+
+def corrections_in_words(corrections: dict[str, Any]) -> str:
+    """Write what a table of decisions changed: `corrections: 3 dropped, 12 relabelled, 5 kept`."""
+    return "corrections: " + ", ".join(f"{corrections[name]} {name}" for name in ("dropped", "relabelled", "kept"))
 
 
 def _print_places(path: Path, submission_summary: str | None) -> None:
@@ -373,21 +388,39 @@ def print_audit(audit: dict[str, Any], path: Path) -> None:
     _print_split_duplicates(copies["accuracy"])
     if labels is not None:
         _print_labels(labels)
+    cost = audit["cost"]
+    print(f"{cost['forwards']} forwards, {cost['forwards_cached']} from the bank; {cost['seconds']['total']:.1f} s")
     print(f"all of it: {path / AUDIT}")
     for step in audit["next"]:
         print(f"next: {step}")
 
 
 def _print_labels(labels: dict[str, Any]) -> None:
-    wrong = labels["estimated_wrong_fraction"]
-    print(f"doubtful labels: {len(labels['doubtful'])} of {labels['n']}; wrong are at most {wrong:.1%}")
+    from inkfold.audit.wording import ceiling_sentence, confusions_sentence, doubts_sentence, models_sentence
+
+    print(models_sentence(labels))
+    print(f"doubtful labels: {doubts_sentence(labels)}")
     for label in labels["doubtful"][:SHOWN]:
         suggestion = f"rather {label['suggested']!r} ({label['suggested_probability']:.2f})"
         print(f"  {label['image_path']}: {label['given']!r}, {suggestion}")
-    print(f"classes that can't be told apart: {len(labels['confused'])} pairs")
+    print(f"inseparable classes: {confusions_sentence(labels)}")
     for pair in labels["confused"][:SHOWN]:
-        print(f"  {pair['first']!r} and {pair['second']!r}: {_share(pair, 'accuracy')} right between the two, of {pair['n']}")
-    print(f"highest accuracy to expect: {labels['ceiling']['accuracy']:.3f}, if {labels['ceiling']['assumption']}")
+        between = f"{_share(pair, 'accuracy')} right between the two, of {pair['n']}, by {pair['best_model']}"
+        print(f"  {pair['first']!r} and {pair['second']!r}: {between}")
+    print(f"bound on accuracy: {ceiling_sentence(labels)}")
+
+
+def print_fix_table(table: "FixTable", file: TextIO) -> None:
+    """Print what a table of decisions holds, how it is filled in, and the command that trains with it."""
+    from inkfold.data.corrections import INSTRUCTIONS
+
+    print(
+        f"decisions: {table.path}: {table.open} to make, {table.new} of them new; {table.decided} made before are kept",
+        file=file,
+    )
+    print(f"  {INSTRUCTIONS}", file=file)
+    corrections = shlex.quote(f"data.corrections={table.path.absolute()}")
+    print(f"  then: inkfold train {shlex.quote(str(table.recipe))} {corrections} out=NEW", file=file)
 
 
 def _print_split_groups(effect: dict[str, Any] | None) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from inkfold.cli.app import AsJson, MovedData, RunDirectory, any_number, command
-from inkfold.cli.output import print_audit, print_comparison, print_json, print_weaknesses
+from inkfold.cli.output import print_audit, print_comparison, print_fix_table, print_json, print_weaknesses
 from inkfold.errors import DataError, InkfoldError, Problem, problem_lines
 from inkfold.runtime.progress import console_progress
 
@@ -126,15 +126,29 @@ def weakness(run: RunDirectory, *, data: MovedData = None, as_json: AsJson = Fal
 def audit(
     run: RunDirectory,
     *,
+    fix: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.csv", help="Write a table in which you decide, for data.corrections=FILE.csv; decisions in it stay."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what is written to RUN/audit.json.")] = False,
 ) -> int:
-    """Find duplicates, doubtful labels and confused classes of a run."""
+    """Find duplicates, doubtful labels and classes that no model tried separates, by several models."""
     from inkfold.audit.run_audit import audit_run
 
+    if fix is not None:
+        from inkfold.audit.fix import check_fix_file
+
+        check_fix_file(fix)  # before the work, not after it
     with console_progress() as progress:
         findings = audit_run(run, progress)
     if as_json:
         print_json(findings)
     else:
         print_audit(findings, run)
+    if fix is not None:
+        from inkfold.audit.fix import write_fix_table
+
+        print_fix_table(write_fix_table(run, findings, fix), file=sys.stderr if as_json else sys.stdout)
     return 0

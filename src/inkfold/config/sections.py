@@ -93,6 +93,9 @@ class DataSettings(Section):
     """Folder that the tables' paths are relative to, itself relative to the root; None looks for it."""
     test_targets: str | None = None
     """CSV or Parquet with image_path and target of the test drawings, for measuring only."""
+    corrections: str | None = None
+    """CSV table of decisions on single drawings, which `inkfold audit RUN --fix FILE.csv` writes and you fill in: drawings that
+    are dropped or get another class. Relative to the root, or else to where the command is run."""
     on_broken: OnBroken = "error"
     """What a broken or missing drawing does: stop the run (`error`), or be left out and counted (`skip`)."""
     on_blank: OnBlank = "skip"

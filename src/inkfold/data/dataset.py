@@ -17,6 +17,7 @@ No drawing is decoded here.
     name_kinds       words, numbers, people, names of parts
     submission       a sample submission of the usual form, the test rows' true targets
     submission_choice  another form: by the sample (submission_sample), its ids (_ids) and answers (_labels), or by settings
+    corrections      a user's decisions on labels, applied and written
     types            Drawings, Dataset, DataOptions
     labels           label columns -> class indices
     paths            the files that tables and folders name
@@ -29,6 +30,7 @@ from pathlib import Path
 
 import numpy as np
 
+from inkfold.data.corrections import apply_corrections
 from inkfold.data.grouping import settle_groups
 from inkfold.data.layouts import detect_layout, find_tables, read_parts
 from inkfold.data.paths import IMAGE_SUFFIXES, list_images
@@ -80,12 +82,14 @@ def read_dataset(root: str | Path, options: DataOptions | None = None, *, strict
     tables = find_tables(place, layout, options)
     sample, form = decide_submission(base, tables, parts.test, parts.classes, options, problems)
     parts = _add_test_targets(base, parts, options, problems)
+    grouping = corrected = None
+    if not any(problem.severity == "error" for problem in problems):
+        parts, grouping = settle_groups(base, parts, layout, options, problems)
+    if options.corrections is not None and parts.train.targets is not None:
+        parts, corrected = apply_corrections(base / options.corrections, parts, problems)
     if not any(problem.severity == "error" for problem in problems):
         problems += _class_problems(base, parts)
     problems += _similar_classes(parts, layout)
-    grouping = None
-    if not any(problem.severity == "error" for problem in problems):
-        parts, grouping = settle_groups(base, parts, layout, options, problems)
     if layout == "folder":
         unreadable = {"no_images", "single_class"} & {problem.kind for problem in problems}
         problems += propose_reading(base, parts, options, readable=not unreadable)
@@ -95,7 +99,7 @@ def read_dataset(root: str | Path, options: DataOptions | None = None, *, strict
     counts = (len(parts.train), len(names), 0 if parts.test is None else len(parts.test))
     log.info("%s: read as %s, %d training drawings of %d classes, %d test drawings", place, layout, *counts)
     sample = sample or parts.sample
-    extra = (form, parts.classes.numbered, grouping)
+    extra = (form, parts.classes.numbered, grouping, corrected)
     return Dataset(base, layout, parts.train, parts.test, names, values, sample, tuple(problems), *extra)
 
 

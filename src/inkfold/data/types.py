@@ -139,6 +139,35 @@ class Parts:
 
 @final
 @dataclass(frozen=True, eq=False)
+class Corrected:
+    """What a table of a user's decisions changed in the training drawings.
+
+    Attributes:
+        file: The table's path.
+        digest: Digest of the table's bytes.
+        dropped: Number of drawings that were left out.
+        relabelled: Number of drawings that got another class.
+        kept: Number of drawings whose label the user keeps.
+        settled: Paths of the drawings that the user has decided on.
+        content: The table's bytes, which a run keeps a copy of.
+    """
+
+    file: str
+    digest: str
+    dropped: int
+    relabelled: int
+    kept: int
+    settled: frozenset[str]
+    content: bytes
+
+    def as_json(self) -> dict[str, str | int]:
+        """Return the numbers, and which table it was, as JSON values."""
+        counts = {"dropped": self.dropped, "relabelled": self.relabelled, "kept": self.kept}
+        return {"file": self.file, "digest": self.digest, **counts}
+
+
+@final
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """Drawings to train on and to predict, with their classes.
 
@@ -154,6 +183,7 @@ class Dataset:
         submission: How the submission is written; None where it has the columns of `sample_submission`, or inkfold's own.
         numbered: Whether `class_targets` are the user's own numbers, from a column of them.
         grouping: Where the training drawings' groups come from; None where there are none.
+        corrections: What the user's table of decisions changed; None without one.
     """
 
     root: Path
@@ -167,3 +197,4 @@ class Dataset:
     submission: SubmissionForm | None = None
     numbered: bool = False
     grouping: Grouping | None = None
+    corrections: Corrected | None = None

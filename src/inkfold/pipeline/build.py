@@ -13,7 +13,7 @@ from inkfold.config.load import load_recipe, merge_overrides, validate_recipe
 from inkfold.config.operations import parse_operations
 from inkfold.config.recipe import Recipe
 from inkfold.config.sections import FinetuneSettings, StageSettings, SubmissionSettings
-from inkfold.data.dataset import DataOptions, read_dataset
+from inkfold.data.dataset import DataOptions, Dataset, read_dataset
 from inkfold.errors import PredictionError, RecipeError
 from inkfold.features.executors import Executor, InlineExecutor
 from inkfold.features.extractor import Extractor
@@ -65,8 +65,18 @@ def settle_recipe(
     if backbone.weights is not None and backbone.weights != UNTRAINED:
         weights = Path(backbone.weights).expanduser().absolute()
         backbone = backbone.model_copy(update={"weights": str(weights)})
-    data_settings = settled.data.model_copy(update={"root": str(Path(root).absolute())})
+    data_settings = settled.data.model_copy(
+        update={"root": str(Path(root).absolute()), "corrections": _corrections(settled.data.corrections, Path(root))}
+    )
     return settled.model_copy(update={"backbone": backbone, "data": data_settings})
+
+
+def _corrections(file: str | None, root: Path) -> str | None:
+    """Find a table of corrections: below the data's root like its other tables, else from where the command is run."""
+    base = root.parent if root.is_file() else root
+    if file is None or (base / file).is_file() or not Path(file).expanduser().is_file():
+        return file
+    return str(Path(file).expanduser().absolute())
 
 
 def data_options(recipe: Recipe, *, with_submission: bool = True) -> DataOptions:
@@ -82,6 +92,20 @@ def data_options(recipe: Recipe, *, with_submission: bool = True) -> DataOptions
 
 def _group_options(recipe: Recipe) -> dict[str, Any]:
     return recipe.folds.model_dump(include={"group_column", "group_pattern", "k"})
+
+
+def dataset_again(run: Run, data: str | Path | None = None) -> Dataset:
+    """Read the tables or folders that a run was trained on, with the decisions on labels as they were then.
+
+    Args:
+        run: A finished run; its recipe says where its drawings lay and how they were read.
+        data: The folder where the drawings are now; None if they haven't moved.
+
+    Raises:
+        DataError: If the data can't be read any more.
+    """
+    options = data_options(run.recipe, with_submission=False).model_copy(update={"corrections": run.files.corrections})
+    return read_dataset(str(run.recipe.data.root if data is None else data), options)
 
 
 def read_again(run: Run, cost: Cost, progress: Progress = silent, data: str | Path | None = None) -> ReadData:
@@ -101,8 +125,7 @@ def read_again(run: Run, cost: Cost, progress: Progress = silent, data: str | Pa
         DataError: If the data can't be read any more.
     """
     root = str(run.recipe.data.root if data is None else data)
-    dataset = read_dataset(root, data_options(run.recipe, with_submission=False))
-    read = read_files(dataset, cost, progress)
+    read = read_files(dataset_again(run, data), cost, progress)
     if read.fingerprint != run.manifest["data_fingerprint"]:
         raise PredictionError(
             f"{root}: these are not the drawings that {run.path} was trained on: some were changed, added or removed. "

@@ -11,6 +11,7 @@ from inkfold.storage.hashing import digest_file
 MANIFEST = "manifest.json"
 AUDIT, WEAKNESS = "audit.json", "weakness.json"  # may be added to a finished run; the manifest doesn't name them
 FORMAT = 1
+AUDIT_FORMAT = 2  # of audit.json; 1 asked a single model
 
 
 def read_manifest(path: Path, wanted: Collection[str] | None = None) -> dict[str, Any]:

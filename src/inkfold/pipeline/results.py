@@ -30,8 +30,8 @@ from inkfold.pipeline.leaks import Leak, add_leaks
 from inkfold.pipeline.prepare import Prepared
 from inkfold.pipeline.run import HEADS
 from inkfold.pipeline.run_dir import write_heads
-from inkfold.pipeline.run_files import CURVE, METRICS, OUT_OF_FOLD, SUBMISSION, SUBMISSION_FORM, TEST
-from inkfold.storage.files import write_json
+from inkfold.pipeline.run_files import CORRECTIONS, CURVE, METRICS, OUT_OF_FOLD, SUBMISSION, SUBMISSION_FORM, TEST
+from inkfold.storage.files import write_bytes, write_json
 
 if TYPE_CHECKING:
     from inkfold.finetune.train_folds import FinetunedFolds, Interpolation
@@ -98,6 +98,9 @@ def write_results(out: Path, recipe: Recipe, curriculum: Curriculum, prepared: P
     write_json(out / CURVE, curve)
     write_events(out / EVENTS, curve)
     files = [HEADS, OUT_OF_FOLD, METRICS, CURVE, EVENTS]
+    if dataset.corrections is not None:
+        write_bytes(out / CORRECTIONS, dataset.corrections.content)
+        files.append(CORRECTIONS)
     if results.finetuned is not None:
         files += [FOLD_EVENTS.format(fold) for fold in range(results.num_folds)]
     if test is None:
@@ -145,6 +148,7 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
             "num_classes": len(out_of_fold.class_names),
             "skipped": prepared.skipped,
             "blank": {"train": len(prepared.blank.left_out), "test": len(prepared.blank.test)},
+            **_corrections(prepared.read.dataset),
         },
         "split": recipe.folds.split,
         **metric.as_json(),
@@ -183,6 +187,11 @@ def _add_purged(metrics: dict[str, Any], folds: Folds | None) -> None:
         for figures in metrics["folds"]:
             purged = int(folds.purged[figures["fold"]])
             figures |= {"n_train": figures["n_train"] - purged, "purged": purged}
+
+
+def _corrections(dataset: Dataset) -> dict[str, Any]:
+    """Say what the user's decisions on labels changed; nothing without any."""
+    return {} if dataset.corrections is None else {"corrections": dataset.corrections.as_json()}
 
 
 def _fold_metrics(metric: Metric, out_of_fold: Predictions, num_folds: int, num_drawings: int) -> list[dict[str, Any]]:

@@ -230,6 +230,15 @@ class Run(Model):
         files = [self.path / name for name in self.manifest["tuned"]]
         return [(replace(bare, backbone=bare.backbone.tuned(file)), [fold]) for fold, file in enumerate(files)]
 
+    def frozen_extractor(self) -> Extractor:
+        """Return the backbone as it was before any fine-tuning, reading pages as the run does.
+
+        Raises:
+            WeightsError: If its weights can't be had.
+            PredictionError: If they are not those that the run was trained with.
+        """
+        return self._extractor(remember=True)
+
     def _extractor(self, *, remember: bool) -> Extractor:
         trained = BackboneInfo.from_json(self.manifest["backbone"])
         spec = backbone_spec(self.recipe, trained.precision)

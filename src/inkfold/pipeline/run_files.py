@@ -20,6 +20,7 @@ METRICS = "metrics.json"
 COST = "cost.json"
 CURVE = "curve.json"
 VOTE = "vote.json"
+CORRECTIONS = "corrections.csv"  # the decisions that the data were read with, as they were then
 OUT_OF_FOLD = "predictions/out_of_fold.parquet"
 TEST = "predictions/test.parquet"
 SUBMISSION = "submission.csv"
@@ -90,6 +91,11 @@ class RunFiles:
     def weakness(self) -> dict[str, Any] | None:
         """Accuracy on changed drawings; None where it was not measured, or measured on other data."""
         return self._read_added(WEAKNESS)
+
+    @property
+    def corrections(self) -> str | None:
+        """Path of the decisions on labels that the data were read with; None without any."""
+        return str((self.path / CORRECTIONS).absolute()) if CORRECTIONS in self.manifest["files"] else None
 
     @cached_property
     def submission_summary(self) -> str | None:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from inkfold.audit.wording import ceiling_sentence, confusions_sentence, doubts_sentence, models_sentence
 from inkfold.errors import PredictionError
-from inkfold.pipeline.manifest import AUDIT, WEAKNESS
+from inkfold.pipeline.manifest import AUDIT, AUDIT_FORMAT, WEAKNESS
 from inkfold.pipeline.run_files import RunFiles, rewrite_advice
 from inkfold.report.html import common_scale
 from inkfold.report.thumbnails import Album
@@ -53,6 +54,8 @@ def audit_view(run: RunFiles, album: Album) -> dict[str, Any] | None:
     if run.audit is None:
         return None
     try:
+        if (form := run.audit.get("format")) != AUDIT_FORMAT:
+            raise ValueError(f"its format is {form}, expected {AUDIT_FORMAT}")
         duplicates, labels = run.audit["duplicates"], run.audit["labels"]
         groups = [group for kind in DUPLICATE_TITLES for group in _of_kind(duplicates["groups"], kind)[:GROUPS_PER_KIND]]
         return {
@@ -93,7 +96,7 @@ def _of_kind(groups: Sequence[Mapping[str, Any]], kind: str) -> list[Mapping[str
 
 
 def _labels(labels: Mapping[str, Any], album: Album) -> dict[str, Any]:
-    keys = ("given", "suggested", "score", "suggested_probability")
+    keys = ("given", "suggested", "score", "suggested_probability", "doubt")
     doubtful = [
         {
             **{key: issue[key] for key in keys},
@@ -104,9 +107,15 @@ def _labels(labels: Mapping[str, Any], album: Album) -> dict[str, Any]:
         }
         for issue in labels["doubtful"][:DOUBTFUL]
     ]
-    names = ("first", "second", "n", "accuracy", "accuracy_ci95")
+    names = ("first", "second", "n", "accuracy", "accuracy_ci95", "best_model")
     return {
-        **{name: labels[name] for name in ("estimated_wrong_fraction", "method", "ceiling")},
+        "sentences": {
+            "models": models_sentence(labels),
+            "doubts": doubts_sentence(labels),
+            "confusions": confusions_sentence(labels),
+            "ceiling": ceiling_sentence(labels),
+        },
+        "method": labels["method"],
         "doubtful": doubtful,
         "more": len(labels["doubtful"][DOUBTFUL:]),
         "confused": [{name: pair[name] for name in names} for pair in labels["confused"][:CONFUSED]],

@@ -77,6 +77,7 @@ def open_album_of(run: RunFiles, data: str | Path | None = None) -> Album:
         section = {**(raw.get("data") or {}), "root": section}
     image = {**recipe.get("image", {}), **run.manifest.get("image", {})}
     options = DataOptions(**{name: value for name, value in section.items() if name in DataSettings.model_fields})
+    options = options.model_copy(update={"corrections": run.corrections})
     resize, invert = image.get("resize", "pad"), image.get("invert", "auto")
     resize = "crop_to_ink" if resize == "auto" else resize  # an ensemble's
     return open_album(options, data or section.get("root"), resize, invert, image.get("paper", "keep"))
