@@ -9,7 +9,7 @@ from jaxtyping import Int64
 from scipy.stats import beta
 
 from inkfold.audit.views import View, pooled
-from inkfold.evaluation.metrics import wilson_interval
+from inkfold.evaluation.intervals import wilson_interval
 
 FEWEST_TO_CONFUSE = 10  # drawings of two classes together: among fewer, half are easily right by chance
 ROWS = 4096
