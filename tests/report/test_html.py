@@ -11,6 +11,7 @@ EMPTY = {
     "title": "<script>alert(1)</script> & Co",
     "runs": [],
     "answer": None,
+    "metric": None,
     "has_test": False,
     "scale": (0, 1),
     "tests": [],
