@@ -151,6 +151,8 @@ def test_no_questions_have_no_difference():
     nothing = np.zeros(0, bool)
     with pytest.raises(PredictionError, match=r"^paired difference: got no drawings, expected one at least\. Give"):
         paired_difference(nothing, nothing)
+    with pytest.raises(PredictionError, match=r"^paired difference: got no drawings"):
+        compare_figures(Mean(), mean_statistics(nothing), mean_statistics(nothing))
 
 
 def all_swaps(differences):

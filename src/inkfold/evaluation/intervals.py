@@ -266,8 +266,8 @@ def _design_effect(
     largest = float((sizes**2).sum() / sizes.sum())  # where each group is all right or all wrong: Kish (1965)
     if error == 0 or not 0 < share < 1:
         return largest
-    few = _disagreeing(figure, statistics, groups)
-    weight = few * few
+    disagreeing = _disagreeing(figure, statistics, groups)
+    weight = disagreeing * disagreeing
     return (weight * error * error * n / (share * (1 - share)) + PRIOR * largest) / (weight + PRIOR)
 
 

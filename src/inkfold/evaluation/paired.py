@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from inkfold.evaluation.resampling import Statistics
 
 SIGNIFICANT = 0.05
+NO_DRAWINGS = "paired difference: got no drawings, expected one at least. Give drawings whose class is known."
 SMALLEST_DISTANCE = 1e-6  # of a bound from 0, in differences, where the last bit would decide on which side it lies
 # Beyond so many cells of the exact distribution the normal one takes its place, which by then has the same tails.
 MAX_CELLS = 1 << 24
@@ -77,9 +78,9 @@ def paired_difference(
     Under groups, the p-value is the larger of two. If both classifiers are equally good, swapping their answers to a whole
     group changes nothing: the exact distribution of the difference over all such swaps is McNemar's test with groups for
     drawings, and few groups can't mislead it. Student's t of the difference over its standard error, by resampling whole
-    groups, can't be misled where one large group makes most of the difference. Where few groups
-    have drawings that one alone has right, that standard error is unreliable, and is drawn towards the largest likely one. The
-    interval is the difference and the standard error, widened to where the swaps' p-value has it.
+    groups, can't be misled where one large group makes most of the difference. Where few groups have drawings that one alone
+    has right, that standard error is unreliable, and is drawn towards the largest likely one. The interval is the difference
+    and the standard error, widened to where the swaps' p-value has it.
 
     Args:
         first: For each drawing, whether the first classifier is right.
@@ -99,7 +100,7 @@ def paired_difference(
     """
     n = len(first)
     if n == 0:
-        raise PredictionError("paired difference: got no drawings, expected one at least. Give drawings whose class is known.")
+        raise PredictionError(NO_DRAWINGS)
     if groups is not None and has_groups(groups):
         half, p_value = _grouped_comparison(first, second, groups)
         difference = (int(second.sum()) - int(first.sum())) / n
@@ -138,6 +139,8 @@ def compare_figures(
 
     Source: see `paired_difference`.
     """
+    if not first.shape[0]:
+        raise PredictionError(NO_DRAWINGS)
     # the lower figure first, so that the order of the two changes no byte
     values = [float(figure.value(np.asarray(statistics.sum(0)))) for statistics in (first, second)]
     lower, upper, sign = (second, first, -1) if values[1] < values[0] else (first, second, 1)
