@@ -121,7 +121,7 @@ def test_all_problems_of_all_members_are_reported_together():
     lines = problem_lines_of(raw, "bakbone.name=x", "nonsense=1")
     assert lines[0] == "override 'bakbone.name': no such key. Did you mean 'backbone'?"
     assert lines[1].startswith(
-        "override 'nonsense': no such key. Expected one of: data, folds, submission, members, vote, seed, image"
+        "override 'nonsense': no such key. Expected one of: data, folds, submission, members, vote, metric, seed, image"
     )
     assert any(line.startswith("members: a: train_head.epoch: no such key. Did you mean 'epochs'?") for line in lines)
     assert any(line.startswith("members: a: head") for line in lines)

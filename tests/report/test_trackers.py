@@ -90,3 +90,11 @@ def test_a_trained_run_is_reported_with_the_option_log(tmp_path, monkeypatch):
     assert cli.main(["train", str(recipe), f"data={data}", f"out={tmp_path / 'run'}", "--log", "wandb"]) == 0
     assert len(fake.logged) == 5
     assert "out_of_fold/accuracy" in fake.summary
+
+
+def test_the_runs_own_metric_is_in_the_summary(tmp_path, monkeypatch):
+    fake, run = FakeWandb(), finished_run(tmp_path)
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    run.metrics["out_of_fold"]["metric"] = {"name": "macro_f1", "value": 0.625}
+    log_run(open_tracker("wandb"), run)
+    assert fake.summary["out_of_fold/macro_f1"] == 0.625

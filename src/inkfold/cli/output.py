@@ -457,8 +457,8 @@ def print_search(summary: dict[str, Any], out: str) -> None:
     ]
     title, own = summary.get("metric", {}).get("title", "accuracy"), aside.get("metric")
     if own is not None:
-        values = [_with_interval(own[name]["value"], own[name]["ci95"]) for name in ("as_it_was", "best")]
-        rows[1:] = [(rows[1][0], str(aside["n"]), *values), ("  their accuracy", str(aside["n"]), *judged)]
+        by_metric = [_with_interval(own[name]["value"], own[name]["ci95"]) for name in ("as_it_was", "best")]
+        rows[1:] = [(rows[1][0], str(aside["n"]), *by_metric), ("  their accuracy", str(aside["n"]), *judged)]
     print_table("", (f"{title} (95 %)", "drawings", "the recipe as it was", "best trial"), rows)
     _print_intervals({"drawings set aside": aside["as_it_was"]})
     if own is not None:

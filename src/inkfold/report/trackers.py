@@ -106,5 +106,7 @@ def log_run(tracker: Tracker, run: RunFiles) -> None:
         tracker.log(step, figures)
     parts = {part: run.metrics.get(part, {}) for part in ("out_of_fold", "test")}
     summary = {f"{part}/{name}": float(figures[name]) for part, figures in parts.items() for name in SUMMARY if name in figures}
+    by_metric = {part: figures["metric"] for part, figures in parts.items() if "metric" in figures}
+    summary |= {f"{part}/{own['name']}": float(own["value"]) for part, own in by_metric.items()}
     tracker.finish({**summary, "cost/seconds": run.cost["seconds"]["total"], "cost/forwards": run.cost["forwards"]})
     log.info("run %s reported to %s", run.name, type(tracker).__name__)
