@@ -170,7 +170,7 @@ def _too_few(proposals: Sequence[GroupProposal], k: int) -> list[Problem]:
         return []
     count = len(np.unique(named[0].values))
     text = (
-        f"names suggest {count} groups, by `{named[0].key}`: {WHAT[named[0].role]}. They are fewer than the {k} folds, so folds "
+        f"names suggest {count} groups, by `{named[0].key}`: {WHAT[named[0].role]}. They are fewer than the {k} folds, which "
         f"split them, and the accuracy is optimistic. `folds.k={count}` keeps each in one fold."
     )
     return [Problem("groups_suggested", "image paths" if named[0].column is None else "columns", text, "warning")]
