@@ -75,7 +75,7 @@ def main() -> None:
     options = parser.parse_args()
     photos, sketches = (4, 3) if options.quick else (options.photos, options.sketches)
     with tempfile.TemporaryDirectory() as temp:
-        data = options.data or write_sketches(Path(temp) / "demo", train_per_class=2 * photos, test_per_class=0, size_px=SIDE)
+        data = options.data or write_sketches(Path(temp) / "demo", train_per_class=2 * photos, test_per_class=1, size_px=SIDE)
         out = Path(temp) / "photos"
         classes = write_photos(data, out, photos, sketches)
         result = {"classes": classes, **measure(out)}

@@ -130,5 +130,13 @@ def test_a_column_that_class_folders_lack_is_an_error_with_the_expression_that_w
     assert len({*groups(named(photos, group_pattern=pattern))}) == 12
     bare = tmp_path / "bare"
     put(bare, "a/1.png", "b/1.png")
-    with pytest.raises(DataError, match="an expression"):
+    with pytest.raises(DataError, match="find the group in the paths"):
         named(bare, group_column="artist")
+
+
+def test_fewer_people_than_folds_are_pointed_out_with_the_number_of_folds_that_would_do(tmp_path):
+    put(tmp_path, *[f"user{who}/{name}/{i}.png" for who in range(3) for name in CLASSES for i in range(4)])
+    data = read_dataset(tmp_path)
+    assert data.train.all_groups is None
+    assert "`folds.k=3` keeps each in one fold" in data.problems[-1].message
+    assert named(tmp_path, k=3).grouping.key == "folds.group_pattern=^([^/]+)/"

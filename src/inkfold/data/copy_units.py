@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int64, Shaped
 from inkfold.data.duplicates import Match
 from inkfold.data.splits import Folds, connected
 
-MOST_OF_CLASS = 0.75  # of a class's training drawings may be left out as copies
+MOST_OF_CLASS, FEWEST_ALIKE = 0.75, 10  # of a class's training drawings; more that are copies are what the class looks like
 MOST_ALIKE = 32  # files; a longer chain of copies rather holds drawings that look alike, and only direct pairs are copies
 
 
@@ -102,7 +102,7 @@ class Copies:
             np.stack([np.bincount(targets[rows], minlength=int(targets.max()) + 1) for rows in part])
             for part in (alike, others)
         ]
-        look_alike = np.flatnonzero((kinds[0] > MOST_OF_CLASS * kinds[1]).any(0))
+        look_alike = np.flatnonzero(((kinds[0] > MOST_OF_CLASS * kinds[1]) & (kinds[0] >= FEWEST_ALIKE)).any(0))
         alike &= ~np.isin(targets, look_alike)
         return Folds(others & ~alike, held_out, tuple(look_alike.tolist()))
 

@@ -150,15 +150,30 @@ def _propose(parts: Parts, paths: Strings, k: int, problems: list[Problem]) -> t
     """Take the groups that names clearly suggest, and say so."""
     train = parts.train
     assert train.targets is not None
-    for proposal in (proposals := propose_groups(paths, train.targets, k, parts.columns)):
-        values = parts.columns[proposal.column] if proposal.column is not None else read_groups(proposal.pattern or "", paths)
-        values, found = values.copy(), values != ""
-        values[~found] = np.strings.add(np.array("without a group: ", STRING), paths[~found])
-        others = [other for other in proposals if other is not proposal]
-        problems.append(_proposed(proposal, others, values, found, paths))
-        log.info("%s: %d groups", proposal.key, len(np.unique(values)))
-        return replace(parts, train=replace(train, proposed_groups=values)), Grouping(proposal.key, proposed=True)
-    return parts, None
+    proposals = propose_groups(paths, train.targets, k, parts.columns)
+    if not proposals:
+        problems += _too_few(propose_groups(paths, train.targets, 2, parts.columns), k)
+        return parts, None
+    proposal, *others = proposals
+    values = parts.columns[proposal.column] if proposal.column is not None else read_groups(proposal.pattern or "", paths)
+    values, found = values.copy(), values != ""
+    values[~found] = np.strings.add(np.array("without a group: ", STRING), paths[~found])
+    problems.append(_proposed(proposal, others, values, found, paths))
+    log.info("%s: %d groups", proposal.key, len(np.unique(values)))
+    return replace(parts, train=replace(train, proposed_groups=values)), Grouping(proposal.key, proposed=True)
+
+
+def _too_few(proposals: Sequence[GroupProposal], k: int) -> list[Problem]:
+    """Point out people, sessions or origins that are fewer than the folds, which therefore aren't used."""
+    named = [proposal for proposal in proposals if proposal.role != Role.OTHER]
+    if not named:
+        return []
+    count = len(np.unique(named[0].values))
+    text = (
+        f"names suggest {count} groups, by `{named[0].key}`: {WHAT[named[0].role]}. They are fewer than the {k} folds, which "
+        f"split them, and the accuracy is optimistic. `folds.k={count}` keeps each in one fold."
+    )
+    return [Problem("groups_suggested", "image paths" if named[0].column is None else "columns", text, "warning")]
 
 
 def _proposed(
