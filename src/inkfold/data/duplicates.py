@@ -7,7 +7,7 @@ through a k-d tree. Then either the ink agrees (`ink_matching`), or the lines co
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from inkfold.data.line_matching import LineMap, compare_lines
 from inkfold.data.lines import CopyStores, sign_lines
 from inkfold.data.splits import connected
 from inkfold.errors import CacheError
+from inkfold.runtime.parallel import map_in_processes
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.files import write_text
 from inkfold.storage.hashing import digest, key_digest
@@ -32,7 +33,8 @@ LINE_NEIGHBOURS = 5
 LINE_FARTHEST = 0.1  # 94 % of drawings in strokes 3 px thicker than 3 are nearer, by lines; and by ink, than the next:
 INK_OF_LINES_FARTHEST = 0.05  # 99 % by either
 LEAST_ROUGH = 0.945  # correlation of the lines at the best turn; one in thirty copies in pencil has less
-LINE_BLOCK = 256  # pairs, whose lines are in memory at once: 140 KB of each drawing
+LINE_BLOCK = 512  # pairs, whose lines are in memory at once: 31 KB of each drawing,
+MOST_MAPS = 128  # and 200 KB of some
 
 COMPARED_VERSION = 2  # part of the key of stored matches: raise it whenever the rules of comparing change
 
@@ -166,20 +168,16 @@ def _compare_all(
     If the first so many drawings are a part of their own, each of the others is compared with those of that part alone.
     """
     by_ink, by_lines = _propose(names, stores, first_part)
-    total, done, matches = len(by_ink) + len(by_lines), 0, list[Match]()
-    for block in _blocks(by_ink, BLOCK):
+    matches = []
+    for start in range(0, len(by_ink), BLOCK):
+        block = by_ink[start : start + BLOCK]
         for (first, second), found in zip(block, compare(*(stores.ink.read(names[side]) for side in block.T)), strict=True):
             if found is not None:
                 matches.append(Match(int(first), int(second), *found))
-        done += len(block)
-        progress("comparing drawings", done, total)
+        progress("comparing drawings", start + len(block), len(by_ink))
     known = {(match.first, match.second) for match in matches}
-    for block in _blocks(by_lines, LINE_BLOCK):
-        new = block[[pair not in known for pair in map(tuple, block.tolist())]]
-        matches += _compare_lines(new, names, stores)
-        done += len(block)
-        progress("comparing drawings", done, total)
-    return sorted(matches, key=lambda match: (match.first, match.second))
+    others = by_lines[[pair not in known for pair in map(tuple, by_lines.tolist())]]
+    return sorted([*matches, *_match_lines(others, names, stores, progress)], key=lambda match: (match.first, match.second))
 
 
 def _propose(
@@ -198,31 +196,39 @@ def _propose(
     return near(*ink, INK_NEIGHBOURS, INK_FARTHEST), np.unique(np.concatenate(likely), axis=0)
 
 
-def _blocks(pairs: Int64[np.ndarray, "pairs 2"], size: int) -> Iterator[Int64[np.ndarray, "block 2"]]:
-    for start in range(0, len(pairs), size):
-        yield pairs[start : start + size]
+def _match_lines(
+    pairs: Int64[np.ndarray, "pairs 2"], names: Shaped[np.ndarray, " n"], stores: CopyStores, progress: Progress
+) -> list[Match]:
+    """Compare the lines of pairs, in processes if there are many."""
+    blocks = [pairs[start : start + LINE_BLOCK] for start in range(0, len(pairs), LINE_BLOCK)]
+    rows = [np.unique(block, return_inverse=True) for block in blocks]
+    tasks = [(names[own], places.reshape(-1, 2), stores) for own, places in rows]
+    found = map_in_processes(_compare_lines, tasks, list(map(len, blocks)), "comparing lines", progress)
+    return [
+        replace(match, first=int(own[match.first]), second=int(own[match.second]))
+        for (own, _), matches in zip(rows, found, strict=True)
+        for match in matches
+    ]
 
 
-def _compare_lines(block: Int64[np.ndarray, "block 2"], names: np.ndarray, stores: CopyStores) -> list[Match]:
-    """Compare the lines of pairs; each drawing is read once."""
-    rows, places = np.unique(block, return_inverse=True)
-    if not len(rows):
-        return []
-    drawings = stores.lines.read(names[rows])
+def _compare_lines(names: Shaped[np.ndarray, " n"], pairs: Int64[np.ndarray, "pairs 2"], stores: CopyStores) -> list[Match]:
+    """Compare the lines of pairs of some drawings, each of which is read once; row numbers are those of `names`."""
+    drawings = stores.lines.read(names)
     signatures = np.stack([sign_lines(drawing) for drawing in drawings])
-    places = places.reshape(-1, 2)
-    rough = align_roughly(signatures[places[:, 0]], signatures[places[:, 1]], LEAST_ROUGH)
+    rough = align_roughly(signatures[pairs[:, 0]], signatures[pairs[:, 1]], LEAST_ROUGH)
     maps: dict[int, LineMap] = {}
     matches = []
-    for (first, second), start in zip(places.tolist(), rough, strict=True):
+    for (first, second), start in zip(pairs.tolist(), rough, strict=True):
         if start is None:
             continue
-        for place in (first, second):
-            if place not in maps:
-                maps[place] = LineMap(drawings[place])
+        if len(maps) > MOST_MAPS:
+            maps.clear()
+        for row in (first, second):
+            if row not in maps:
+                maps[row] = LineMap(drawings[row])
         if (found := compare_lines(maps[first], maps[second], start)) is not None:
             alignment, width_ratio = found
-            matches.append(Match(int(rows[first]), int(rows[second]), *alignment, width_ratio=width_ratio))
+            matches.append(Match(first, second, *alignment, width_ratio=width_ratio))
     return matches
 
 

@@ -18,10 +18,11 @@ SMOOTHED_PX, DIRECTION_PX = 5, 7  # windows in which a line's course and its dir
 STRAIGHT = 0.2  # roundness below which the pixels around a point are a line
 BESIDE_PX = 4.0  # farther than that, the distance to a line is that to its nearest point
 FIRST_REACH, REACH_FACTOR, LAST_REACH = 0.12, 0.75, 0.02  # of the spread: how far a line looks for its partner
-STEPS, ALIKE_STEPS = 14, 4  # of the alignment; the first ones turn, shift and scale only
+STEPS, ALIKE_STEPS = 10, 4  # of the alignment; the first ones turn, shift and scale only
 MOST_STRETCH = 1.06  # of one direction relative to another: a picture taken slightly from the side
 FEWEST_POINTS, MOST_POINTS = 20.0, 200  # that the alignment goes by
-HOPELESS_STEP, HOPELESS = 6, 0.05  # after so many steps, three quarters of a copy's points are nearer than that, in spreads
+# After so many steps, three quarters of a copy's points are nearer than that, in spreads; two in three other drawings' aren't.
+HOPELESS = {2: 0.045, 5: 0.03, 8: 0.025}
 
 COINCIDE = 0.03  # of the spread: lines nearer than that are counted as the same
 # Three quarters of the points of a copy are nearer than that, in spreads; the limit depends on how much there is to compare.
@@ -171,7 +172,7 @@ def align_lines(
     some = moving[every]
     for step in range(STEPS):
         distance, number = first.near(some @ matrix.T + shift)
-        if step == HOPELESS_STEP and np.quantile(distance, 0.75) > HOPELESS * spread:
+        if step in HOPELESS and np.quantile(distance, 0.75) > HOPELESS[step] * spread:
             return None
         weights = np.exp(-0.5 * (distance / (spread * max(FIRST_REACH * REACH_FACTOR**step, LAST_REACH))) ** 2)
         if weights.sum() < FEWEST_POINTS:
