@@ -30,7 +30,9 @@ def plot_history(path: Path, values: Sequence[float | None], baseline: float) ->
         axes.scatter([i for i, _ in done], [value for _, value in done], s=14, color=SHADE, label="trials")
         axes.step([i for i, _ in done], best, where="post", color=ACCENT, label="best so far")
         axes.set(xlabel="trial", ylabel="accuracy in cross-validation", title="Trials")
-        axes.legend(frameon=False)
+        axes.figure.legend(
+            frameon=False, ncols=3, loc="outside lower center"
+        )  # "best" warns where it takes a busy core a second
 
 
 def plot_importance(path: Path, importance: Mapping[str, float]) -> None:
