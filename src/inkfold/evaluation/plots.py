@@ -31,7 +31,8 @@ def plot_history(path: Path, values: Sequence[float | None], baseline: float, la
         axes.scatter([i for i, _ in done], [value for _, value in done], s=14, color=SHADE, label="trials")
         axes.step([i for i, _ in done], best, where="post", color=ACCENT, label="best so far")
         axes.set(xlabel="trial", ylabel=f"{label} in cross-validation", title="Trials")
-        axes.legend(frameon=False)
+        # not loc="best", which warns where looking for the place takes a busy core a second
+        axes.figure.legend(frameon=False, ncols=3, loc="outside lower center")
 
 
 def plot_importance(path: Path, importance: Mapping[str, float]) -> None:
