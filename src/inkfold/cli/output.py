@@ -553,7 +553,7 @@ def print_comparison(comparison: "RunComparison") -> None:
             print(f"  {pair.command}")
 
 
-def _of_metric(test: dict[str, Any]) -> str:
+def _of_metric(test: Mapping[str, Any]) -> str:
     low, high = test["difference_ci95"]
     return f"{test['difference']:+.4f} ({low:+.4f} to {high:+.4f}), {p_equation(test['p_value'])}"
 

@@ -91,8 +91,8 @@ class _Known:
         for row in rows:
             if row.path not in number_of:
                 fits = (drawing for drawing in self.of_path.get(row.path, ()) if drawing.number not in taken)
-                drawing = next((one for one in fits if not (one.digest and row.digest)), None)
-                number_of[row.path] = self._settle(row, drawing or self._new())
+                same_path = next((one for one in fits if not (one.digest and row.digest)), None)
+                number_of[row.path] = self._settle(row, same_path or self._new())
                 taken.add(number_of[row.path])
         return number_of
 

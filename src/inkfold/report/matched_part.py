@@ -72,8 +72,8 @@ class MatchedPart:
     def fair(self, i: int, j: int, rows: Sequence[np.ndarray]) -> Bool[np.ndarray, " common"]:
         """Choose the common drawings of equal labels, without those that one run's backbone saw in pretraining."""
         fair = evaluation_mask(self._seen(i, rows[0]) | self._seen(j, rows[1]))
-        same: np.ndarray = self._labels(i)[rows[0]] == self._labels(j)[rows[1]]
-        return fair & same
+        fair &= self._labels(i)[rows[0]] == self._labels(j)[rows[1]]
+        return fair
 
     def notes(self, i: int, j: int, rows: Sequence[np.ndarray]) -> list[str]:
         """Say which drawings of two runs are not compared."""
