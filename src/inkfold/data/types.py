@@ -150,7 +150,7 @@ class Dataset:
         sample_submission: The sample submission; None if there is none, or none that can be filled in.
         problems: Warnings; with `strict=False` also errors.
         submission: How the submission is written; None where it has the columns of `sample_submission`, or inkfold's own.
-        corrections: What the user's table of decisions changed; None without one.
+        corrected: What the user's table of decisions changed; None without one.
     """
 
     root: Path
@@ -162,4 +162,4 @@ class Dataset:
     sample_submission: SampleSubmission | None
     problems: tuple[Problem, ...]
     submission: SubmissionForm | None = None
-    corrections: Corrected | None = None
+    corrected: Corrected | None = None
