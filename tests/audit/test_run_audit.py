@@ -1,3 +1,4 @@
+import csv
 import json
 import shutil
 
@@ -142,3 +143,30 @@ def test_the_command_prints_what_it_found_and_what_to_do(run, capsys):
         assert part in output
     assert cli.main(["audit", str(run.path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["format"] == 2
+
+
+def test_decisions_are_written_read_by_the_next_run_and_kept(run, tmp_path, capsys):
+    table = tmp_path / "corrected.csv"
+    assert cli.main(["audit", str(run.path), "--fix", str(table)]) == 0
+    output = capsys.readouterr().out
+    assert f"data.corrections={table} out=NEW" in output
+    with table.open(newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    assert {"drop", "look"} <= {row["proposal"] for row in rows}
+    for row in rows:
+        row["decision"] = {"drop": "drop", "look": "relabel"}.get(row["proposal"], "")
+    with table.open("w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    new = tmp_path / "new"
+    recipe = str(run.path / "recipe.yaml")
+    assert cli.main(["train", recipe, f"data.corrections={table}", f"out={new}"]) == 0
+    assert "corrections: 1 dropped, 2 relabelled, 0 kept" in capsys.readouterr().out
+    after = Run.load(new)
+    assert after.metrics["data"]["n_train"] == run.metrics["data"]["n_train"] - 1
+    assert after.manifest["data_fingerprint"] != run.manifest["data_fingerprint"]
+    table.unlink()  # the run has a copy
+    assert cli.main(["audit", str(new), "--fix", str(table)]) == 0
+    assert "3 made before are kept" in capsys.readouterr().out
+    assert cli.main(["report", str(new), "--out", str(tmp_path / "page.html")]) == 0

@@ -184,7 +184,7 @@ def test_a_dataset_is_read_with_its_corrections_in_tables_and_in_folders(tmp_pat
     corrected = read_dataset(root, DataOptions(corrections="corrected.csv"))
     assert len(corrected.train) == len(plain.train) - 1
     assert path not in corrected.train.image_paths.tolist()
-    assert corrected.corrections.dropped == 1
+    assert corrected.corrected.dropped == 1
     folder = read_dataset(root / "train")
     (tmp_path / "c.csv").write_text(f"image_path,decision\n{folder.train.image_paths[0]},{folder.class_names[-1]}\n")
     relabelled = read_dataset(root / "train", DataOptions(corrections=str(tmp_path / "c.csv")))

@@ -282,7 +282,7 @@ def _counts(dataset: Dataset, decoded: dict[str, Shaped[np.ndarray, " n"]]) -> d
         "identical_files_in_train": len(train) - len(set(train)),
         "test_files_also_in_train": len(set(train) & set(test)),
         "class_names": list(dataset.class_names),
-        **({} if dataset.corrections is None else {"corrections": dataset.corrections.as_json()}),
+        **({} if dataset.corrected is None else {"corrections": dataset.corrected.as_json()}),
     }
 
 

@@ -90,7 +90,7 @@ def audit_run(path: str | Path, progress: Progress = silent) -> dict[str, Any]:
     labels = None
     if out_of_fold is not None and out_of_fold.targets is not None and out_of_fold.folds is not None:
         views = gather_views(member, out_of_fold, read, groups, cost, progress)
-        corrected = read.dataset.corrections
+        corrected = read.dataset.corrected
         settled = {*blank_names, *(() if corrected is None else corrected.settled)}
         labels = audit_labels(out_of_fold, views, groups, len(read.dataset.train), settled)
     audit = {
@@ -111,7 +111,7 @@ def audit_run(path: str | Path, progress: Progress = silent) -> dict[str, Any]:
             "groups": [group.as_json() for group in groups],
         },
         "labels": labels,
-        "corrections": None if read.dataset.corrections is None else read.dataset.corrections.as_json(),
+        "corrections": None if read.dataset.corrected is None else read.dataset.corrected.as_json(),
         "cost": cost.as_json(),
         "next": _next_steps(len(found.blank), groups, labels, path),
     }

@@ -14,8 +14,8 @@ def doubts_sentence(labels: Mapping[str, Any]) -> str:
     about = f"about {_percent(labels['estimated_wrong_fraction'])} of all labels are estimated to be wrong"
     if not count:
         return (
-            f"No label is doubted by all of {asked} so clearly that three quarters of a list would be wrong, so none "
-            f"is listed. That doesn't say that all are right: {about}."
+            f"No label is doubted by all of {asked} so clearly that most of a list would be wrong, so none is listed. "
+            f"That doesn't say that all are right: {about}."
         )
     low, high = doubts["expected_wrong_ci95"]
     return (

@@ -183,7 +183,7 @@ class Dataset:
         submission: How the submission is written; None where it has the columns of `sample_submission`, or inkfold's own.
         numbered: Whether `class_targets` are the user's own numbers, from a column of them.
         grouping: Where the training drawings' groups come from; None where there are none.
-        corrections: What the user's table of decisions changed; None without one.
+        corrected: What the user's table of decisions changed; None without one.
     """
 
     root: Path
@@ -197,4 +197,4 @@ class Dataset:
     submission: SubmissionForm | None = None
     numbered: bool = False
     grouping: Grouping | None = None
-    corrections: Corrected | None = None
+    corrected: Corrected | None = None

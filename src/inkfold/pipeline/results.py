@@ -98,8 +98,8 @@ def write_results(out: Path, recipe: Recipe, curriculum: Curriculum, prepared: P
     write_json(out / CURVE, curve)
     write_events(out / EVENTS, curve)
     files = [HEADS, OUT_OF_FOLD, METRICS, CURVE, EVENTS]
-    if dataset.corrections is not None:
-        write_bytes(out / CORRECTIONS, dataset.corrections.content)
+    if dataset.corrected is not None:
+        write_bytes(out / CORRECTIONS, dataset.corrected.content)
         files.append(CORRECTIONS)
     if results.finetuned is not None:
         files += [FOLD_EVENTS.format(fold) for fold in range(results.num_folds)]
@@ -191,7 +191,7 @@ def _add_purged(metrics: dict[str, Any], folds: Folds | None) -> None:
 
 def _corrections(dataset: Dataset) -> dict[str, Any]:
     """Say what the user's decisions on labels changed; nothing without any."""
-    return {} if dataset.corrections is None else {"corrections": dataset.corrections.as_json()}
+    return {} if dataset.corrected is None else {"corrections": dataset.corrected.as_json()}
 
 
 def _fold_metrics(metric: Metric, out_of_fold: Predictions, num_folds: int, num_drawings: int) -> list[dict[str, Any]]:
