@@ -6,7 +6,8 @@ import random
 import numpy as np
 import pytest
 
-from inkfold.data.group_proposals import Role, propose_groups, role_of_column
+from inkfold.data.group_proposals import propose_groups
+from inkfold.data.group_words import Role
 from inkfold.data.label_patterns import read_groups
 from inkfold.data.tables import STRING
 
@@ -168,17 +169,3 @@ def test_a_column_is_taken_by_its_name_and_by_what_it_holds():
     [proposal] = propose_groups(paths, targets, 5, columns)
     assert proposal.key == "folds.group_column=who"
     assert propose_groups(paths, targets, 5, {"user": np.array([str(target) for target in targets], STRING)}) == []
-
-
-@pytest.mark.parametrize(
-    "name", ["who", "user_id", "Photo ID", "sketchAuthor", "drawn_by", "writer", "session", "source_image"]
-)
-def test_columns_of_people_and_origins_are_known_by_name(name):
-    assert role_of_column(name) is not None
-
-
-@pytest.mark.parametrize(
-    "name", ["word", "class_name", "image_path", "countrycode", "key_id", "recognized", "split", "n", "label"]
-)
-def test_other_columns_are_not(name):
-    assert role_of_column(name) is None

@@ -11,7 +11,7 @@ No drawing is decoded here.
     folder_parts     which folders are parts (train, val, test)
     folder_levels    which level of folders names the classes
     label_patterns   labels, groups and ids by the user's regular expression
-    grouping         which drawings stay in one fold; proposed by group_proposals
+    grouping         which drawings stay in one fold; proposed by group_proposals, with group_words
     proposals        how else a folder may be read; from name_patterns and table_proposals
     spellings        class names that are probably one class in two spellings
     name_kinds       words, numbers, people, names of parts

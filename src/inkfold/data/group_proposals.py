@@ -9,13 +9,13 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import final
 
 import numpy as np
 from jaxtyping import Int64
 
-from inkfold.data.name_kinds import CALENDAR, LOOKS, NameKind, exact_role, is_filler, kind_of, words_of
+from inkfold.data.group_words import KINDS, PAGE_WORDS, Role, role_of_column, role_of_numbered, role_of_word
+from inkfold.data.name_kinds import NameKind, exact_role, is_filler, kind_of, words_of
 from inkfold.data.name_patterns import escaped, excluding, including
 from inkfold.data.tables import STRING, Strings
 
@@ -37,38 +37,6 @@ NUMBERED = re.compile(r"([^\W\d_]*)([0-9]+)")
 DAY = re.compile(r"(?<![0-9])(19|20)[0-9]{2}[-_ .]?(0[1-9]|1[0-2])[-_ .]?([0-2][0-9]|3[01])(?![0-9])")
 TIME = re.compile(r"(?<![0-9])[0-2][0-9][-_ .:][0-5][0-9][-_ .:][0-5][0-9]$")
 STAMP = re.compile(r"(19|20)[0-9]{2}(0[1-9]|1[0-2])([0-2][0-9]|3[01])([0-9]{6})?|1[0-9]{9}([0-9]{3})?|[0-9]{15,}")
-COLUMN_WORDS = "id nr no name number key by hash code uuid sketch drawing image picture original source of"
-
-
-def _all(words: str) -> frozenset[str]:
-    return frozenset(words.split())
-
-
-# What holds drawings of one class, and what holds drawings of several.
-PHOTO_WORDS = _all("photo photograph source original origin ref reference scene clip video picid photoid imageid sourceid")
-PAGE_WORDS = _all("page sheet scan notebook document doc form book panel frame")
-ORIGIN_WORDS = PHOTO_WORDS | PAGE_WORDS
-PERSON_WORDS = _all("user users userid uid usr person people participant subject subj student pupil child kid artist author")
-PERSON_WORDS |= _all("writer drawer sketcher volunteer respondent contributor player anon anonymous worker who patient drawn")
-PERSON_WORDS |= _all("username nutzer schreiber zeichner")
-SESSION_WORDS = _all("session sitting visit day date week trial round")
-# Values that say how or of what kind a drawing is, which don't make drawings belong together.
-KINDS = _all("black white red green blue yellow orange purple pink brown grey gray dark light colour color mono")
-KINDS |= _all("small big large medium tiny huge thin thick left right top bottom front back side up down centre center")
-KINDS |= _all("flip flipped hflip vflip mirror mirrored rot rotate rotated aug augmented crop cropped resized scaled noise")
-KINDS |= _all("blur blurred shear shift shifted orig original train test val valid validation easy hard good bad new old")
-KINDS |= _all("pen pencil marker brush ink chalk crayon digital paper tablet mouse finger stylus png jpg jpeg svg raw final")
-KINDS |= _all("happy sad angry neutral surprised surprise fear disgust contempt calm fearful disgusted smiling")
-KINDS |= LOOKS | CALENDAR
-
-
-class Role(IntEnum):
-    """What a group is, the likeliest to make drawings alike first."""
-
-    ORIGIN = 1  # a photo, a page: its drawings are nearly copies
-    PERSON = 2
-    SESSION = 3
-    OTHER = 4
 
 
 @final
@@ -241,21 +209,6 @@ def _columns(names: _Names, columns: Mapping[str, Strings]) -> Iterator[GroupPro
             yield GroupProposal(None, name, role, cells)
 
 
-def role_of_column(name: str) -> Role | None:
-    """Return what a column's values are by its name, such as `photo_id` or `who`; None for other columns."""
-    words = words_of(name)
-    roles = [role for word in words if (role := _role(word)) is not None]
-    known = all(_role(word) is not None or word in COLUMN_WORDS.split() for word in words)
-    return min(roles) if roles and known else None
-
-
-def _role(word: str) -> Role | None:
-    for role, words in ((Role.ORIGIN, ORIGIN_WORDS), (Role.PERSON, PERSON_WORDS), (Role.SESSION, SESSION_WORDS)):
-        if word in words:
-            return role
-    return None
-
-
 def _levels(names: _Names) -> Iterator[GroupProposal]:
     """Levels of folders other than the class's: people's and sessions' above or below it, an origin's below it."""
     depth = min(Counter(map(len, names.folders)).most_common(1)[0][0], MOST_LEVELS)
@@ -264,7 +217,7 @@ def _levels(names: _Names) -> Iterator[GroupProposal]:
         figures, distinct = names.figures(values), {*values} - {""}
         if figures is None or all(map(exact_role, distinct)):
             continue
-        role, kind = _role_of_numbered(distinct), kind_of(distinct)
+        role, kind = role_of_numbered(distinct), kind_of(distinct)
         people = kind != NameKind.GROUPS and _is_who(names, values, figures, counter=False)
         above = "[^/]+/" * level
         if figures.crossing >= CROSSING and (role is not None or people):
@@ -310,7 +263,7 @@ def _role_of_people(names: _Names, values: Sequence[str], before: int, *, counte
     figures = names.figures(values)
     if figures is None or figures.crossing < CROSSING or figures.several < NEARLY_ALL or _dated(values):
         return None  # too few groups, or words of the class's name
-    role = _role_of_numbered({*values} - {""}) or _role_of_word_before(names, before)
+    role = role_of_numbered({*values} - {""}) or _role_of_word_before(names, before)
     if role is None and _is_who(names, values, figures, counter=counter):
         return Role.OTHER
     return role if role == Role.PERSON else None
@@ -355,7 +308,7 @@ def _origin(
 ) -> GroupProposal | None:
     """Judge names without their last fields: `ids` is the last one that is left, `ends` the next, `form` the separators."""
     distinct = {*ids} - {""}
-    role = _role_of_numbered(distinct)
+    role = role_of_numbered(distinct)
     numbered = sum(any(map(str.isdigit, value)) for value in ids) >= COVERAGE * len(ids)
     if role in (Role.PERSON, Role.SESSION) or not numbered or _dated(ids) or _dated(ends):
         return None
@@ -410,18 +363,8 @@ def _dated(values: Sequence[str]) -> bool:
     return 2 * sum(bool(STAMP.fullmatch(value)) for value in distinct) > len(distinct)
 
 
-def _role_of_numbered(names: set[str]) -> Role | None:
-    """Return what nearly all names are by their first word, as in `user.17` and `page2`; None where they aren't named so."""
-    roles = Counter[Role | None]()
-    for name in names:
-        words = words_of(name)
-        roles[_role(words[0]) if words and (len(words) > 1 or any(map(str.isdigit, name))) else None] += 1
-    [(role, count)] = roles.most_common(1) or [(None, 0)]
-    return role if count >= (1 - ODD_WORDS) * len(names) else None
-
-
 def _role_of_word_before(names: _Names, place: int) -> Role | None:
     """Return what a field is by the word at an index before it, which is the same in all names, as in `user_12_cat.png`."""
     depth = place + 1 if place >= 0 else -place
     words = {tokens[place].casefold() if len(tokens) >= depth else "" for tokens in names.tokens}
-    return _role(words.pop()) if len(words) == 1 else None
+    return role_of_word(words.pop()) if len(words) == 1 else None

@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from inkfold.config.sections import AUTO_GROUPS, NO_GROUPS
-from inkfold.data.group_proposals import GroupProposal, Role, propose_groups
+from inkfold.data.group_proposals import GroupProposal, propose_groups
+from inkfold.data.group_words import Role
 from inkfold.data.label_patterns import GROUP_KEY, read_groups
 from inkfold.data.paths import FileFinder
 from inkfold.data.table_proposals import propose_table, tables_near

@@ -10,7 +10,7 @@ from jaxtyping import Bool
 
 from inkfold.config.sections import AUTO_GROUPS
 from inkfold.data.class_folders import list_drawings, read_folders
-from inkfold.data.group_proposals import role_of_column
+from inkfold.data.group_words import role_of_column
 from inkfold.data.labels import Classes, encode_labels, encode_with, find_gaps
 from inkfold.data.paths import FileFinder, choose_base, find_files
 from inkfold.data.spellings import merged_labels, whole_numbers
