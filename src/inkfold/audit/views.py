@@ -19,7 +19,7 @@ NEIGHBOURS, WIDTH, OTHERS = 10, 0.07, 0.02  # width of the neighbours' weights i
 SMALLEST = 1e-6
 NEVER = -1e4  # score of a class without a drawing
 TEMPERATURES = np.geomspace(0.03, 100, 30)
-ROWS = 4096
+COSINES = 1 << 25  # at most so many are in memory at once
 
 Scorer = Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]
 
@@ -124,7 +124,8 @@ def pooled(views: Sequence[View]) -> Float[np.ndarray, "n classes"]:
 
 def _principal(features: np.ndarray) -> np.ndarray:
     """Project features onto their principal components; the labels have no part in it."""
-    x = features.astype(np.float32) - features.astype(np.float32).mean(0)
+    x = features.astype(np.float32)
+    x -= x.mean(0)
     _, axes = np.linalg.eigh(x.T @ x)
     projected: np.ndarray = x @ axes[:, ::-1][:, :COMPONENTS]
     return projected
@@ -157,15 +158,16 @@ def _neighbours(x: np.ndarray, targets: np.ndarray, others: np.ndarray, num_clas
     centre = x.mean(0)
     known, k = _unit_length(x - centre), min(NEIGHBOURS, len(x))
     scores = np.empty((len(others), num_classes), np.float32)
-    for start in range(0, len(others), ROWS):
-        cosines = _unit_length(others[start : start + ROWS] - centre) @ known.T
-        nearest = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
+    rows = max(1, COSINES // len(known))
+    for start in range(0, len(others), rows):
+        cosines = _unit_length(others[start : start + rows] - centre) @ known.T
+        nearest = np.argpartition(cosines, -k, axis=1)[:, -k:]
         weights = np.exp((np.take_along_axis(cosines, nearest, 1) - 1) / WIDTH)
         shares = np.zeros((len(cosines), num_classes), np.float32)
         for place in range(k):
             np.add.at(shares, (np.arange(len(cosines)), targets[nearest[:, place]]), weights[:, place])
         shares /= np.maximum(shares.sum(1, keepdims=True), np.finfo(np.float32).tiny)
-        scores[start : start + ROWS] = np.log(shares * (1 - OTHERS) + OTHERS / num_classes)
+        scores[start : start + rows] = np.log(shares * (1 - OTHERS) + OTHERS / num_classes)
     return scores
 
 

@@ -134,7 +134,7 @@ def audit(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what is written to RUN/audit.json.")] = False,
 ) -> int:
-    """Find duplicates, doubtful labels and classes that no model tried separates, by several models."""
+    """Find duplicates, doubtful labels and inseparable classes. Asks several models about a run."""
     from inkfold.audit.run_audit import audit_run
 
     if fix is not None:
