@@ -106,7 +106,7 @@ def test_transforms_in_words(flip, turn_deg, words):
     [
         (False, 1.6, "the same picture with thicker strokes"),
         (True, 0.5, "mirrored, with thinner strokes"),
-        (False, 1.1, "the same picture with other ink or on other paper"),
+        (False, 1.1, "the same picture in other strokes"),
     ],
 )
 def test_what_differs_in_the_strokes_is_said(flip, width_ratio, words):

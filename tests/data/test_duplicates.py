@@ -5,15 +5,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from copies import COPIES, as_jpeg, drawing, scaled, turned
 from inkfold.data import duplicates
 from inkfold.data.duplicate_groups import in_words
 from inkfold.data.duplicates import find_copies, find_copies_between, group_matches
 from inkfold.data.fingerprints import sign
-from inkfold.data.ink_matching import ALIKE, compare, describe
+from inkfold.data.ink_matching import ALIKE
 from inkfold.data.lines import CopyStores, find_lines, pack
 from inkfold.data.synthetic import CLASS_NAMES
 from inkfold.errors import CacheError
@@ -61,26 +59,6 @@ def test_a_copy_is_found_and_what_was_done_to_it(change):
     assert not match.identical
     if change != "all":
         assert in_words(match) in {WORDS.get(change, change), change.replace("180", "-180")}
-
-
-@settings(max_examples=25, deadline=None, derandomize=True)  # of 1,500 random ones 7 were further than 0.03: docs/audit.md
-@given(
-    name=st.sampled_from(CLASS_NAMES),
-    index=st.integers(0, 1000),
-    flip=st.booleans(),
-    quarters=st.integers(0, 3),
-    degrees=st.floats(-7, 7),
-)
-def test_the_descriptor_stays_under_flips_and_turns_and_the_pixels_agree(name, index, flip, quarters, degrees):
-    original = drawing(name, index)
-    copy = np.rot90(original[:, ::-1] if flip else original, quarters)
-    signatures = np.stack([sign(original), sign(np.ascontiguousarray(copy)), sign(turned(np.ascontiguousarray(copy), degrees))])
-    if not signatures.any(axis=(1, 2)).all():
-        return
-    _, descriptors = describe(np.arange(3), lambda names: signatures[names])
-    assert np.linalg.norm(descriptors[0] - descriptors[1]) < 0.003
-    assert np.linalg.norm(descriptors[0] - descriptors[2]) < 0.03
-    assert compare(signatures[:1], signatures[1:2]) != [None]
 
 
 def test_drawings_of_one_class_are_no_copies():

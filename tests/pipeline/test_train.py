@@ -666,7 +666,7 @@ def test_progress_names_every_stage(tmp_path, data, recipe):
     stages = []
     train(recipe, data=data, out=tmp_path / "run", progress=lambda stage, done, total: stages.append((stage, done == total)))
     ended = [stage for stage, done in stages if done]
-    assert list(dict.fromkeys(ended)) == ["reading files", "decoding", "features", "fitting heads"]
+    assert list(dict.fromkeys(ended)) == ["reading files", "decoding", "comparing lines", "features", "fitting heads"]
 
 
 def test_the_recipe_in_the_run_holds_every_key(plain):

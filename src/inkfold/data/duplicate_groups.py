@@ -197,7 +197,7 @@ def in_words(match: Match) -> str:
     joined = moved if moved == SAME else f"{moved},"
     if match.width_ratio >= OTHER_STROKES:
         return f"{joined} with thicker strokes"
-    return f"{joined} with {'thinner strokes' if match.width_ratio <= 1 / OTHER_STROKES else 'other ink or on other paper'}"
+    return f"{joined} {'with thinner' if match.width_ratio <= 1 / OTHER_STROKES else 'in other'} strokes"
 
 
 def _moved_in_words(match: Match) -> str:
