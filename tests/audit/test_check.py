@@ -142,11 +142,11 @@ def test_groups_that_columns_suggest_are_counted_and_lopsided_folds_named(data, 
     header, *rows = read_rows(data / "train.csv")
     who = ["anna", "anna", "anna", "ben", "eva", "eva"]  # six drawings of each class
     write_rows(data / "train.csv", [[*header, "who"], *([*row, who[i % 6]] for i, row in enumerate(sorted(rows)))])
-    checkup = check_data(data, DataOptions(k=2), k=2, duplicates=duplicates)
+    checkup = check_data(data, DataOptions(num_folds=2), k=2, duplicates=duplicates)
     assert kinds(checkup) == ["groups_suggested"]
     assert checkup.lines["groups"] == "3 by folds.group_column=who"
     assert json.loads(json.dumps(checkup.as_json()))["groups"]["proposed"]
-    lopsided = check_data(data, DataOptions(group_column="who", k=4), k=4, duplicates=duplicates)
+    lopsided = check_data(data, DataOptions(group_column="who", num_folds=4), k=4, duplicates=duplicates)
     [problem] = [problem for problem in lopsided.problems if problem.kind == "folds"]
     assert "the group 'anna' alone has 9 of them" in problem.message
     assert "folds" not in kinds(check_data(data, DataOptions(group_pattern="none"), k=2, duplicates=duplicates))

@@ -5,7 +5,8 @@ from pathlib import Path
 import inkfold
 
 SHARED_AT_MOST = 2
-RESOLVED = {"BackboneInfo"}  # what the settings came to, as it is written to files: every value is given, none has a default
+# What the settings came to, as it is written to files, where every value is given; and arrays of drawings, not settings.
+RESOLVED = {"BackboneInfo", "Samples"}
 
 
 def classes():

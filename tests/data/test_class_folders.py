@@ -113,7 +113,7 @@ def test_parts_are_read_where_their_names_hold_the_word(tmp_path):
 def test_people_above_the_class_folders_are_taken_as_groups(tmp_path):
     for user in (17, 4, 23):
         put_classes(tmp_path, f"user.{user}/images/{{}}/#.png")
-    data = read_dataset(tmp_path, DataOptions(k=3))
+    data = read_dataset(tmp_path, DataOptions(num_folds=3))
     assert counts(data) == dict.fromkeys(CLASSES, 9)
     assert set(data.train.proposed_groups) == {"user.17", "user.4", "user.23"}
     assert data.train.groups is None

@@ -703,7 +703,7 @@ def test_wrong_keys_are_reported_before_anything_is_made(tmp_path, data):
 
 def test_progress_names_the_member_and_its_stage(train_once):
     assert [*dict.fromkeys(train_once().stages)] == [
-        *("one: reading files", "one: decoding", "one: features", "one: fitting heads"),
+        *("one: reading files", "one: decoding", "one: comparing lines", "one: features", "one: fitting heads"),
         *("two: reading files", "two: fitting heads", "voting methods"),
     ]
 

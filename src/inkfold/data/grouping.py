@@ -118,7 +118,7 @@ def _groups_beside(
         group_of = {file: cell for file, cell in zip(files, rows[column].tolist(), strict=True) if file and cell.strip()}
         found = [group_of.get(file, "") for file in train.files.tolist()]
         return _filled(np.array(found, STRING), paths, f"{column!r} of {table.name}", problems)
-    problems.append(Problem("missing_column", root.name, _no_column(column, paths, train, options.k)))
+    problems.append(Problem("missing_column", root.name, _no_column(column, paths, train, options.num_folds)))
     return None
 
 

@@ -22,8 +22,8 @@ class DataOptions(DataSettings):
     """Column that says who drew a drawing, or after which photo; None where there is none."""
     group_pattern: str = AUTO_GROUPS
     """Regular expression that finds each drawing's group in its path or in that column; `auto` or `none`."""
-    k: int = 5
-    """Number of folds: fewer groups than that aren't proposed."""
+    num_folds: int = 5
+    """Number of folds, at least 2: fewer groups than that aren't proposed."""
     submission: SubmissionSettings = SubmissionSettings()
     """The recipe's section `submission`: how the submission is written."""
 

@@ -91,7 +91,7 @@ def data_options(recipe: Recipe, *, with_submission: bool = True) -> DataOptions
 
 
 def _group_options(recipe: Recipe) -> dict[str, Any]:
-    return recipe.folds.model_dump(include={"group_column", "group_pattern", "k"})
+    return {**recipe.folds.model_dump(include={"group_column", "group_pattern"}), "num_folds": recipe.folds.k}
 
 
 def dataset_again(run: Run, data: str | Path | None = None) -> Dataset:

@@ -155,7 +155,7 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
         "out_of_fold": measure_by(metric, out_of_fold, per_class=True),
         "folds": _fold_metrics(metric, out_of_fold, results.num_folds, len(prepared.rows)),
     }
-    if out_of_fold.answers_nested:
+    if out_of_fold.answers_nested and out_of_fold.decided is None:
         assert out_of_fold.nested_right is not None
         interval = _interval_of_share(out_of_fold.nested_right, out_of_fold.groups)
         nested = {"accuracy": round(float(out_of_fold.right.mean()), DIGITS), "accuracy_ci95": interval}
