@@ -28,7 +28,7 @@ import inkfold
 from inkfold.audit.label_issues import find_label_issues
 from inkfold.audit.views import HeldOut, computed_views, hold_out, pooled
 from inkfold.data.synthetic import write_sketches
-from inkfold.evaluation.metrics import wilson_interval
+from inkfold.evaluation.intervals import wilson_interval
 from inkfold.pipeline.build import build_plan, settle_recipe
 from inkfold.pipeline.inputs import prepare_inputs
 from inkfold.pipeline.prepare import read_files
