@@ -665,7 +665,7 @@ def test_a_trial_that_is_stopped_before_it_begins_is_not_fitted():
 def test_with_one_thread_a_group_heads_are_the_same_to_the_bit_for_any_number_of_threads(pause):
     n, d, classes = 256, 1280, 58  # so large that two threads share a product, which changes weights in their last bits
     features = np.random.default_rng(0).normal(0, 1, (n, d)).astype(np.float16)
-    own_set = TrainingSet(features, np.arange(n) % classes, (np.arange(n) % 4 > 0)[None], classes)
+    own_set = TrainingSet(features, np.arange(n) % classes, Folds.of((np.arange(n) % 4 > 0)[None]), classes)
     hashed = set()
     for count in (1, 2):
         with threads(count):
