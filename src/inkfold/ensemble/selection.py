@@ -32,8 +32,8 @@ from inkfold.evaluation.decision import Decision, DecisionChoice, choose_decisio
 from inkfold.evaluation.predictions import Predictions
 from inkfold.evaluation.score_figures import measure_by
 from inkfold.evaluation.scores import ACCURACY, Metric
-from inkfold.pipeline.results import measure_seen
 from inkfold.pipeline.run_files import METRICS, OUT_OF_FOLD, SUBMISSION, SUBMISSION_FORM, TEST, VOTE
+from inkfold.pipeline.seen import measure_seen
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.files import write_json
 

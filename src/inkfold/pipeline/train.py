@@ -27,15 +27,11 @@ from inkfold.pipeline.inputs import TrainingInputs, assign_to_folds, build_train
 from inkfold.pipeline.leaks import find_leaks, warn_of_leaks
 from inkfold.pipeline.out_of_fold import predict_held_out, predict_test, shared_features
 from inkfold.pipeline.prepare import Prepared, ReadData, read_files
-from inkfold.pipeline.results import (
-    Results,
-    warn_of_accuracy,
-    warn_of_choices,
-    warn_of_seen,
-    write_results,
-)
+from inkfold.pipeline.results import Results, warn_of_accuracy, warn_of_choices
 from inkfold.pipeline.run import Run
 from inkfold.pipeline.run_dir import claimed, finished_run, warn_of_other_form, write_cost, write_manifest
+from inkfold.pipeline.seen import warn_of_seen
+from inkfold.pipeline.write_results import write_results
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
 
