@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 
 from forks import INKFOLD, run_together
 from inkfold.data.synthetic import write_sketches
@@ -131,3 +133,11 @@ def free_port():
 
 def break_image(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:40])
+
+
+def with_copies(data):
+    """Make half of the drawings of each class mirrored copies of the other half."""
+    for name in CLASSES:
+        for place in range(0, PER_CLASS, 2):
+            pixels = np.asarray(Image.open(data / f"train/{name}/sketch_{place}.png"))
+            Image.fromarray(np.ascontiguousarray(pixels[:, ::-1])).save(data / f"train/{name}/sketch_{place + 1}.png")

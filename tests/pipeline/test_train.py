@@ -1,13 +1,11 @@
 import json
-import logging
 import shutil
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy.stats import binomtest
-from sklearn.metrics import accuracy_score, f1_score, recall_score
+from sklearn.metrics import f1_score
 
 from inkfold.augment.views import IDENTITY, View
 from inkfold.config.load import load_recipe, validate_recipe
@@ -15,7 +13,6 @@ from inkfold.config.operations import parse_operations
 from inkfold.data.dataset import DataOptions
 from inkfold.errors import DataError, RecipeError
 from inkfold.evaluation.decision import Decision, DecisionChoice
-from inkfold.evaluation.intervals import wilson_interval
 from inkfold.evaluation.predictions import Predictions
 from inkfold.evaluation.score_figures import metric_figures
 from inkfold.features.executors import open_executor
@@ -27,7 +24,6 @@ from inkfold.pipeline.train import train
 from inkfold.runtime.progress import silent
 from toy import (
     CLASSES,
-    PER_CLASS,
     RECIPE,
     RUN_FILES,
     as_folders,
@@ -36,6 +32,7 @@ from toy import (
     read_rows,
     toy_data,
     toy_recipe,
+    with_copies,
     write_rows,
 )
 from toy_bank import shard_files
@@ -44,57 +41,6 @@ from toy_results import RESULTS, SAME, VIEWS, contents
 # As they are, flipped, flipped and turned, and two draws of the last stage. Flipped or not is no view of its own.
 TRAIN_VIEWS, TEST_VIEWS = 5, 3
 VIEWS_FORWARDS = 18 * TRAIN_VIEWS + 6 * TEST_VIEWS
-
-
-@pytest.fixture
-def with_views(tmp_path):
-    """A recipe with a curriculum and test-time views."""
-    return toy_recipe(tmp_path, VIEWS)
-
-
-@pytest.fixture
-def plain(frozen_run):
-    """The finished run of `recipe` on `data`, shared with other tests."""
-    return Run.load(frozen_run / "run")
-
-
-@pytest.fixture
-def viewed_run(shared_directories, frozen_run):
-    def make(directory):
-        train(toy_recipe(directory, VIEWS), data=frozen_run / "data", out=directory / "run")
-
-    return shared_directories.get("run with views", make)
-
-
-@pytest.fixture
-def viewed(viewed_run):
-    """The finished run of `with_views` on `data`, shared with other tests."""
-    return Run.load(viewed_run / "run")
-
-
-@pytest.fixture
-def plain_features(frozen_run, own_home):
-    """Put what the run `plain` computed into this test's home."""
-    shutil.copytree(frozen_run / "home", own_home)
-
-
-@pytest.fixture
-def viewed_features(viewed_run, own_home):
-    """Put what the run `viewed` computed into this test's home."""
-    shutil.copytree(viewed_run / "home", own_home)
-
-
-@pytest.fixture
-def pipeline_log(caplog):
-    """Return what this package has logged since the last call."""
-    caplog.set_level(logging.INFO, "inkfold")
-
-    def messages():
-        logged = [record.getMessage() for record in caplog.records if record.name == "inkfold.pipeline"]
-        caplog.clear()
-        return logged
-
-    return messages
 
 
 def cost(run):
@@ -111,33 +57,6 @@ def test_a_run_leaves_exactly_its_files(plain):
     assert {*run.manifest["files"], "manifest.json"} == RUN_FILES
     assert run.manifest["members"] == ["fold 0", "fold 1", "fold 2"]
     assert run.classes_ == CLASSES
-
-
-def test_figures_agree_with_scikit_learn_on_the_tables_own_labels(data, plain):
-    run = plain
-    predictions = out_of_fold(run)
-    rows = read_rows(data / "train.csv")[1:]
-    assert predictions.image_paths.tolist() == [path for _, path, _ in rows], "in the table's order"
-    truth = [int(target) for *_, target in rows]
-    assert predictions.targets.tolist() == truth
-    figures = run.metrics["out_of_fold"]
-    assert figures["accuracy"] == pytest.approx(accuracy_score(truth, predictions.preds), abs=1e-6)
-    assert figures["macro_recall"] == pytest.approx(recall_score(truth, predictions.preds, average="macro"), abs=1e-6)
-    assert [(fold["n"], fold["n_train"]) for fold in run.metrics["folds"]] == [(6, 12)] * 3
-    for fold in run.metrics["folds"]:
-        own = predictions.folds == fold["fold"]
-        assert fold["accuracy"] == pytest.approx(accuracy_score(np.array(truth)[own], predictions.preds[own]), abs=1e-6)
-
-
-def test_the_submission_is_the_argmax_of_the_folds_mean(data, plain):
-    run = plain
-    test = Predictions.load(run.path / "predictions/test.parquet")
-    assert test.fold_probs.shape == (3, 6, 3)
-    np.testing.assert_allclose(test.probs, test.fold_probs.astype(np.float64).mean(0), atol=1e-6)
-    header, *rows = read_rows(run.path / "submission.csv")
-    assert header == ["ID", "image_path", "target"]
-    assert [row[:2] for row in rows] == [row[:2] for row in read_rows(data / "sample_submission.csv")[1:]]
-    assert [int(row[2]) for row in rows] == test.probs.argmax(1).tolist()
 
 
 def test_two_runs_give_the_same_bytes(tmp_path, data, recipe, plain, plain_features, monkeypatch):
@@ -278,54 +197,10 @@ def test_every_epoch_trains_on_its_own_view(tmp_path, data, with_views, monkeypa
         assert (last[0] == other).all(1).mean() < 0.5
 
 
-def test_the_curve_has_the_stages_and_every_epoch(viewed):
-    run = viewed
-    curve = json.loads((run.path / "curve.json").read_text())
-    assert curve["stages"] == [
-        {"stage": 0, "epochs": 1, "augment": [], "views": "per_epoch", "lr_factor": 1.0},
-        {"stage": 1, "epochs": 2, "augment": ["hflip@0.5"], "views": "per_epoch", "lr_factor": 1.0},
-        {"stage": 2, "epochs": 3, "augment": ["rotate(15)", "vflip@0.5"], "views": 2, "lr_factor": 0.5},
-    ]
-    views = ["identity", "hflip@0.5 #0", "hflip@0.5 #1", *(f"rotate(15) + vflip@0.5 #{i}" for i in (0, 1, 0))]
-    points = [(point["epoch"], point["stage"], point["view"]) for point in curve["epochs"]]
-    assert points == list(zip(range(6), [0, 1, 1, 2, 2, 2], views, strict=True))
-    by_hand = [0.01 * factor * (1 + np.cos(np.pi * epoch / 6)) / 2 for epoch, factor in enumerate([1, 1, 1, 0.5, 0.5, 0.5])]
-    assert [point["lr"] for point in curve["epochs"]] == pytest.approx(by_hand)
-    last = curve["epochs"][-1]
-    assert set(last) == {"epoch", "stage", "view", "lr", "loss", "held_out_loss", "held_out_accuracy"}
-    assert last["held_out_accuracy"] == pytest.approx(run.metrics["tta"]["accuracy_without"])
-
-
-def test_the_curve_without_a_curriculum_is_one_stage_of_drawings_as_they_are(plain):
-    run = plain
-    curve = json.loads((run.path / "curve.json").read_text())
-    assert curve["stages"] == [{"stage": 0, "epochs": 5, "augment": [], "views": "per_epoch", "lr_factor": 1.0}]
-    assert [(point["stage"], point["view"]) for point in curve["epochs"]] == [(0, "identity")] * 5
-    last, figures = curve["epochs"][-1], run.metrics["out_of_fold"]
-    assert last["held_out_loss"] == pytest.approx(figures["nll"], abs=1e-5)
-    assert last["held_out_accuracy"] == pytest.approx(figures["accuracy"], abs=1e-6)
-    assert "tta" not in run.metrics
-
-
 def test_a_curriculum_changes_the_heads_and_test_time_views_do_not(tmp_path, data, with_views, viewed, viewed_features):
     others = [train(with_views, change, data=data, out=tmp_path / change) for change in ("tta=[]", "curriculum=[]")]
     heads, without_views, without_curriculum = (contents(run.path, ["heads.safetensors"]) for run in (viewed, *others))
     assert heads == without_views != without_curriculum
-
-
-def test_what_test_time_views_bring_is_measured_against_the_same_heads_without_them(
-    tmp_path, data, with_views, viewed, viewed_features
-):
-    run = viewed
-    plain = train(with_views, "tta=[]", data=data, out=tmp_path / "without")
-    before, after = (out_of_fold(each).preds == out_of_fold(each).targets for each in (plain, run))
-    assert run.metrics["tta"]["views"] == ["identity", "hflip", "hflip + rotate(5,5)"]
-    assert run.metrics["tta"]["accuracy_without"] == pytest.approx(plain.metrics["out_of_fold"]["accuracy"], abs=1e-6)
-    assert run.metrics["tta"]["accuracy_with"] == pytest.approx(run.metrics["out_of_fold"]["accuracy"], abs=1e-6)
-    lost, won = int((before & ~after).sum()), int((after & ~before).sum())
-    expected = binomtest(won, won + lost).pvalue if won + lost else 1.0
-    assert run.metrics["tta"]["p_value"] == pytest.approx(expected)
-    assert "tta" not in plain.metrics
 
 
 def test_predictions_are_the_mean_over_the_test_time_views(tmp_path, data, with_views, viewed, viewed_features):
@@ -466,43 +341,6 @@ def test_one_group_alone_is_refused(tmp_path, data, recipe):
         train(recipe, "folds.group_column=who", data=data, out=tmp_path / "run")
 
 
-def test_the_submission_has_the_tables_own_numbers(tmp_path, data, recipe):
-    header, *rows = read_rows(data / "train.csv")
-    numbers = {"0": "7", "1": "3", "2": "40"}
-    write_rows(data / "train.csv", [header, *([name, path, numbers[target]] for name, path, target in rows)])
-    run = train(recipe, data=data, out=tmp_path / "run")
-    assert run.classes_ == ("fish", "apple", "house"), "by number"
-    assert run.class_targets.tolist() == [3, 7, 40]
-    preds = Predictions.load(run.path / "predictions/test.parquet").preds
-    written = [int(row[2]) for row in read_rows(run.path / "submission.csv")[1:]]
-    assert written == [[3, 7, 40][pred] for pred in preds]
-    assert any("target" in warning for warning in run.manifest["warnings"])
-
-
-def test_the_submission_follows_the_sample(tmp_path, data, recipe):
-    rows = read_rows(data / "sample_submission.csv")[1:]
-    write_rows(data / "sample_submission.csv", [["image_path", "target", "key"], *([p, 0, f"k{i}"] for i, p, _ in rows[::-1])])
-    run = train(recipe, data=data, out=tmp_path / "run")
-    header, *written = read_rows(run.path / "submission.csv")
-    assert header == ["image_path", "target", "key"]
-    assert [(path, key) for path, _, key in written] == [(path, f"k{i}") for i, path, _ in rows], "in the test table's order"
-    preds = Predictions.load(run.path / "predictions/test.parquet").preds
-    assert [int(target) for _, target, _ in written] == preds.tolist()
-
-
-def test_the_submission_follows_a_sample_without_ids(tmp_path, data, recipe):
-    rows = read_rows(data / "sample_submission.csv")
-    write_rows(data / "sample_submission.csv", [row[1:] for row in rows])
-    run = train(recipe, data=data, out=tmp_path / "run")
-    assert read_rows(run.path / "submission.csv")[0] == ["image_path", "target"]
-
-
-def test_without_a_sample_ids_count_from_zero(tmp_path, data, recipe, plain, plain_features):
-    (data / "sample_submission.csv").unlink()
-    after = train(recipe, data=data, out=tmp_path / "two")
-    assert (plain.path / "submission.csv").read_bytes() == (after.path / "submission.csv").read_bytes()
-
-
 def test_broken_drawings_of_both_tables_are_reported_together(tmp_path, data, recipe):
     for name in ("train/apple/sketch_0.png", "train/house/sketch_3.png", "test/2.png"):
         break_image(data / name)
@@ -568,18 +406,6 @@ def test_skipping_all_but_one_class_is_refused(tmp_path, data, recipe):
         train(recipe, "data.on_broken=skip", data=data, out=tmp_path / "run")
 
 
-@pytest.mark.parametrize("elsewhere", [False, True])
-def test_test_targets_measure_the_test(tmp_path, data, recipe, elsewhere):
-    labels = data / "test_labels.csv"
-    if elsewhere:
-        labels = labels.rename(tmp_path / "labels.csv")
-    run = train(recipe, f"data.test_targets={labels if elsewhere else labels.name}", data=data, out=tmp_path / "run")
-    truth = [int(row[2]) for row in read_rows(labels)[1:]]
-    preds = Predictions.load(run.path / "predictions/test.parquet").preds
-    assert run.metrics["test"]["accuracy"] == pytest.approx(accuracy_score(truth, preds), abs=1e-6)
-    assert run.metrics["test"]["n"] == 6
-
-
 def test_test_targets_change_nothing_but_the_measuring(tmp_path, data, recipe, plain, plain_features):
     with_targets = train(recipe, "data.test_targets=test_labels.csv", data=data, out=tmp_path / "one")
     without = plain
@@ -587,12 +413,6 @@ def test_test_targets_change_nothing_but_the_measuring(tmp_path, data, recipe, p
     assert contents(with_targets.path, ["submission.csv", "heads.safetensors"]) == contents(
         without.path, ["submission.csv", "heads.safetensors"]
     )
-
-
-def test_folders_without_a_test_part_give_no_submission(tmp_path, data, recipe):
-    run = train(recipe, data=as_folders(data, tmp_path / "folders"), out=tmp_path / "run")
-    assert files_below(run.path) == RUN_FILES - {"submission.csv", "predictions/test.parquet"}
-    assert run.metrics["data"]["n_test"] == 0
 
 
 def test_a_test_part_of_class_folders_is_measured(tmp_path, data, recipe):
@@ -701,19 +521,6 @@ def test_several_starts_make_several_members_a_fold(tmp_path, data, recipe, plai
     assert len(Predictions.load(run.path / "predictions/test.parquet").fold_probs) == 3
 
 
-def test_the_choice_of_the_best_epochs_is_reported_with_its_optimism(tmp_path, data, recipe, plain_features):
-    run = train(recipe, "train_head.keep=best", data=data, out=tmp_path / "run")
-    selection = run.metrics["selection"]
-    assert len(selection["epochs"]) == 3
-    assert selection["accuracy"] == pytest.approx(run.metrics["out_of_fold"]["accuracy"], abs=1e-6)
-    assert selection["optimism"] == pytest.approx(selection["accuracy"] - selection["nested_accuracy"])
-    nested = Predictions.load(run.path / "predictions/out_of_fold.parquet").nested_right
-    assert nested.mean() == pytest.approx(selection["nested_accuracy"])
-    low, high = wilson_interval(int(nested.sum()), 18)
-    assert selection["nested_accuracy_ci95"] == pytest.approx([low, high], abs=1e-6)
-    assert run.metrics["out_of_fold"]["nested"]["accuracy_ci95"] == selection["nested_accuracy_ci95"]
-
-
 def test_training_that_diverges_is_reported_with_what_to_do(tmp_path, data, recipe, plain_features):
     diverging = (
         "train_head.lr=10",
@@ -724,53 +531,6 @@ def test_training_that_diverges_is_reported_with_what_to_do(tmp_path, data, reci
     )
     with pytest.raises(RecipeError, match=r"train_head\.lr: with 10 the loss was not finite in epoch \d+\. Lower it"):
         train(recipe, *diverging, data=data, out=tmp_path / "run")
-
-
-def with_copies(data):
-    """Make half of the drawings of each class mirrored copies of the other half."""
-    for name in CLASSES:
-        for place in range(0, PER_CLASS, 2):
-            pixels = np.asarray(Image.open(data / f"train/{name}/sketch_{place}.png"))
-            Image.fromarray(np.ascontiguousarray(pixels[:, ::-1])).save(data / f"train/{name}/sketch_{place + 1}.png")
-
-
-def test_copies_stay_in_one_fold_and_the_optimism_of_splitting_them_apart_is_measured(tmp_path):
-    data = toy_data(tmp_path / "data")
-    with_copies(data)
-    run = train(toy_recipe(tmp_path), data=data, out=tmp_path / "run")
-    out_of_fold = Predictions.load(run.path / "predictions/out_of_fold.parquet")
-    folds = dict(zip(out_of_fold.image_paths.tolist(), out_of_fold.folds.tolist(), strict=True))
-    for name in CLASSES:
-        for place in range(0, PER_CLASS, 2):
-            assert folds[f"{name}/sketch_{place}.png"] == folds[f"{name}/sketch_{place + 1}.png"]
-    duplicates = run.metrics["duplicates"]
-    assert (duplicates["groups"], duplicates["drawings"]) == (9, 18)
-    assert duplicates["grouped"]["accuracy"] == pytest.approx(run.metrics["out_of_fold"]["accuracy"])
-    assert duplicates["difference"] == pytest.approx(
-        duplicates["grouped"]["accuracy"] - duplicates["parted"]["accuracy"], abs=1e-6
-    )
-    assert duplicates["parted"]["accuracy_of_copies"] == duplicates["parted"]["accuracy"]  # all are copies
-    cost = json.loads((run.path / "cost.json").read_text())
-    assert {"duplicates", "parted_duplicates"} <= set(cost["seconds"])
-
-
-def test_groups_that_names_suggest_are_the_headline_and_what_splitting_them_says_stands_beside(tmp_path):
-    data = tmp_path / "data"
-    for name in CLASSES:
-        for i, path in enumerate(sorted((toy_data(tmp_path / "toy") / "train" / name).iterdir())):
-            (data / name).mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, data / name / f"photo{i // 2}-{i % 2}.png")
-    run = train(toy_recipe(tmp_path), data=data, out=tmp_path / "run")
-    split = train(toy_recipe(tmp_path), "folds.group_pattern=none", data=data, out=tmp_path / "split")
-    folds = dict(zip(*(out_of_fold(run).image_paths.tolist(), out_of_fold(run).folds.tolist()), strict=True))
-    assert all(folds[f"{name}/photo{i}-0.png"] == folds[f"{name}/photo{i}-1.png"] for name in CLASSES for i in range(3))
-    groups = run.metrics["groups"]
-    assert (groups["proposed"], groups["groups"], groups["drawings"]) == (True, 9, 18)
-    assert groups["grouped"]["accuracy"] == pytest.approx(run.metrics["out_of_fold"]["accuracy"])
-    assert groups["parted"]["accuracy"] == pytest.approx(split.metrics["out_of_fold"]["accuracy"])
-    assert any(groups["key"] in warning for warning in run.manifest["warnings"])
-    assert len(set(out_of_fold(run).groups.tolist())) == 9
-    assert "groups" not in split.metrics
 
 
 def test_copies_that_named_groups_part_are_left_out_of_training_and_counted(tmp_path):
@@ -818,19 +578,6 @@ def test_one_process_that_computes_features_on_ray_fine_tunes_there_too(monkeypa
     with open_executor("ray:3") as executor:
         alone = ProcessGroup(0, 1, torch.device("cpu"))
         assert train_where_started("job", alone, executor, silent) == ("ray", "job", 3, silent)
-
-
-def test_a_contests_own_form_is_filled_and_kept(tmp_path, data, recipe, plain_features):
-    ids = [row[1].removesuffix(".png") for row in read_rows(data / "sample_submission.csv")[1:]]
-    write_rows(data / "sample_submission.csv", [["id", "house", "apple", "fish"], *([name, 0, 0, 0] for name in ids[::-1])])
-    run = train(recipe, data=data, out=tmp_path / "run")
-    assert files_below(run.path) == RUN_FILES | {"submission_form.json"}
-    header, *rows = read_rows(run.path / "submission.csv")
-    assert header == ["id", "house", "apple", "fish"]
-    assert [row[0] for row in rows] == ids[::-1]
-    probs = Predictions.load(run.path / "predictions/test.parquet").probs[::-1, [2, 0, 1]]
-    assert np.array_equal(np.array([row[1:] for row in rows], np.float32), probs)
-    assert "3 columns = the probability of each class" in run.files.submission_summary
 
 
 def test_a_finished_run_whose_submission_is_asked_for_in_another_form_says_so(
@@ -886,9 +633,3 @@ def test_a_metric_that_does_not_suit_the_classes_is_refused_before_anything_is_w
     with pytest.raises(RecipeError, match="quadratic_kappa is for classes in an order"):
         train(recipe, "metric=quadratic_kappa", data=as_folders(data, tmp_path / "folders"), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-def test_accuracy_leaves_no_metric_in_the_figures(plain):
-    assert "metric" not in plain.metrics
-    assert "metric" not in plain.metrics["out_of_fold"]
-    assert plain.decision is None

@@ -18,9 +18,9 @@ class ChangedPage:
     """A page that reading changes.
 
     Attributes:
-        part: `train` or `test`.
+        part: The table or folder that the page is in: `train` or `test`.
         image_path: The drawing's path in the table.
-        file: The drawing's file.
+        file: Path of the page's image file, from which it can be shown.
         photographed: Whether it has the levels of a camera or scanner, so that its paper is flattened.
         fill: Longer side of the ink as a share of the page's longer side, in 0..1; of photographed pages, before flattening.
     """

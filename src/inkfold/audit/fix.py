@@ -18,7 +18,7 @@ class FixTable:
     """A table of decisions that was written.
 
     Attributes:
-        path: The CSV file.
+        path: The CSV file of decisions, one row per drawing, which the user fills in.
         decided: Number of rows that keep an earlier decision.
         open: Number of rows to decide on.
         new: Number of those that the file didn't have before.

@@ -4,9 +4,10 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int64
 
 from inkfold.audit.confusions import find_confusions, lost_to_confusion
-from inkfold.audit.label_issues import METHOD, find_label_issues
+from inkfold.audit.label_issues import METHOD, LabelIssue, find_label_issues
 from inkfold.audit.label_views import LabelViews
 from inkfold.audit.wording import premise
 from inkfold.data.duplicate_groups import CopyGroup
@@ -36,27 +37,13 @@ def audit_labels(
     confused = find_confusions(asked.views, targets)
     conflicts = lost_to_conflicts(groups)
     lost, pairs = conflicts / labelled, lost_to_confusion(confused, targets) / len(targets)
-    models = [(view, True) for view in asked.views] + [(view, False) for view in asked.weak]
     return {
         "n": len(targets),
         "accuracy": float((predictions.preds == targets).mean()),
-        "models": [
-            {"name": view.name, "accuracy": float((view.probs.argmax(1) == targets).mean()), "asked": kept}
-            for view, kept in models
-        ],
+        "models": _models(asked, targets),
         "notes": list(asked.notes),
         "method": METHOD,
-        "doubtful": [
-            {
-                "image_path": paths[issue.row],
-                "given": names[issue.label],
-                "suggested": names[issue.suggested],
-                "score": issue.score,
-                "suggested_probability": issue.suggested_probability,
-                "doubt": issue.doubt,
-            }
-            for issue in doubts.issues
-        ],
+        "doubtful": [_doubtful_label(issue, paths, names) for issue in doubts.issues],
         "doubts": {
             "expected_wrong": doubts.expected_wrong,
             "expected_wrong_ci95": None if doubts.expected_wrong_ci95 is None else list(doubts.expected_wrong_ci95),
@@ -70,6 +57,26 @@ def audit_labels(
             "lost_to_confused": pairs,
             "premise": premise(conflicts, len(confused)),
         },
+    }
+
+
+def _models(asked: LabelViews, targets: Int64[np.ndarray, " n"]) -> list[dict[str, Any]]:
+    """Give the accuracy of each model, and whether it was asked: those too weak to be asked come last."""
+    models = [(view, True) for view in asked.views] + [(view, False) for view in asked.weak]
+    return [
+        {"name": view.name, "accuracy": float((view.probs.argmax(1) == targets).mean()), "asked": kept} for view, kept in models
+    ]
+
+
+def _doubtful_label(issue: LabelIssue, paths: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
+    """Give a doubtful label as JSON values, its drawing by path and its classes by name."""
+    return {
+        "image_path": paths[issue.row],
+        "given": names[issue.label],
+        "suggested": names[issue.suggested],
+        "score": issue.score,
+        "suggested_probability": issue.suggested_probability,
+        "doubt": issue.doubt,
     }
 
 

@@ -157,17 +157,10 @@ def find_weaknesses(run: Run, data: str | Path | None = None, progress: Progress
     measured += zip(taken, (f"photograph({change.photograph})" for change in taken), photographs, strict=True)
     image = extractors[0].image
     rows = sorted((_weakness(run, image, *each, clean) for each in measured), key=lambda row: -row.drop)
-    assert clean.targets is not None
-    figures = measure(clean.probs, clean.targets, groups=clean.groups)
     content = {
         "format": FORMAT,
         "data_fingerprint": run.manifest["data_fingerprint"],
-        "clean": {
-            "n": figures["n"],
-            "accuracy": figures["accuracy"],
-            "ci95": figures["accuracy_ci95"],
-            "interval": figures["interval"],
-        },
+        "clean": _clean_figures(clean),
         "rows": [asdict(row) for row in rows],
         "cost": cost.as_json(),
     }
@@ -175,6 +168,18 @@ def find_weaknesses(run: Run, data: str | Path | None = None, progress: Progress
     significant = sum(row.significant for row in rows)
     log.info("%s: %d of %d changes lower the accuracy; %d forward passes", run.path, significant, len(rows), cost.forwards)
     return content
+
+
+def _clean_figures(clean: Predictions) -> dict[str, Any]:
+    """Measure the drawings as they are, with which those under every change are compared."""
+    assert clean.targets is not None
+    figures = measure(clean.probs, clean.targets, groups=clean.groups)
+    return {
+        "n": figures["n"],
+        "accuracy": figures["accuracy"],
+        "ci95": figures["accuracy_ci95"],
+        "interval": figures["interval"],
+    }
 
 
 class _HeldOut:

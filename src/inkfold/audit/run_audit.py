@@ -33,7 +33,7 @@
 
 import logging
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ from inkfold.data.duplicate_groups import CopyGroup, DuplicateImage, count_group
 from inkfold.data.lines import CopyStores
 from inkfold.ensemble.model import first_run, load_run
 from inkfold.errors import PredictionError
+from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.build import read_again
 from inkfold.pipeline.manifest import AUDIT, AUDIT_FORMAT, MANIFEST
 from inkfold.pipeline.prepare import ReadData
@@ -83,44 +84,27 @@ def audit_run(path: str | Path, progress: Progress = silent) -> dict[str, Any]:
     member = first_run(run)
     cost = Cost()
     read = read_again(member, cost, progress)
-    found = _look_at_drawings(member, read, progress)
-    groups, unusable = found.groups, found.unusable
-    out_of_fold = run.files.out_of_fold
-    blank_names = {drawing.image_path for drawing in found.blank if drawing.part != "test"}
-    labels = None
-    if out_of_fold is not None and out_of_fold.targets is not None and out_of_fold.folds is not None:
-        views = gather_views(member, out_of_fold, read, groups, cost, progress)
-        corrected = read.dataset.corrected
-        settled = {*blank_names, *(() if corrected is None else corrected.settled)}
-        labels = audit_labels(out_of_fold, views, groups, len(read.dataset.train), settled)
+    drawn = _look_at_drawings(member, read, progress)
+    labels = _audit_labels(member, run.files.out_of_fold, read, drawn, cost, progress)
     audit = {
         "format": AUDIT_FORMAT,
         "data_fingerprint": run.manifest["data_fingerprint"],
         "n": {
             "train": len(read.dataset.train),
             "test": 0 if read.dataset.test is None else len(read.dataset.test),
-            "unusable": unusable,
+            "unusable": drawn.unusable,
         },
-        "blank": [
-            {"part": drawing.part, "image_path": drawing.image_path, "class_name": drawing.class_name}
-            for drawing in found.blank
-        ],
-        "duplicates": {
-            "counts": count_groups(groups),
-            "accuracy": run.metrics.get("duplicates"),
-            "groups": [group.as_json() for group in groups],
-        },
+        **drawn.as_json(run.metrics.get("duplicates")),
         "labels": labels,
         "corrections": None if read.dataset.corrected is None else read.dataset.corrected.as_json(),
         "cost": cost.as_json(),
-        "next": _next_steps(len(found.blank), groups, labels, path),
+        "next": _next_steps(len(drawn.blank), drawn.groups, labels, path),
     }
     write_json(path / AUDIT, audit)
     doubtful = "no out-of-fold predictions" if labels is None else f"{len(labels['doubtful'])} doubtful labels"
-    blank = len(found.blank)
     log.info(
         "%s: %d groups of duplicates, %s; %d drawings with too little ink, %d of them blank",
-        *(path / AUDIT, len(groups), doubtful, unusable, blank),
+        *(path / AUDIT, len(drawn.groups), doubtful, drawn.unusable, len(drawn.blank)),
     )
     return audit
 
@@ -132,6 +116,33 @@ class _Findings:
     groups: list[CopyGroup]
     unusable: int
     blank: list[DuplicateImage]
+
+    def as_json(self, optimism: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return the blank drawings and the duplicates as JSON values, with how optimistic folds are that split these apart."""
+        return {
+            "blank": [
+                {"part": drawing.part, "image_path": drawing.image_path, "class_name": drawing.class_name}
+                for drawing in self.blank
+            ],
+            "duplicates": {
+                "counts": count_groups(self.groups),
+                "accuracy": optimism,
+                "groups": [group.as_json() for group in self.groups],
+            },
+        }
+
+
+def _audit_labels(
+    member: Run, out_of_fold: Predictions | None, read: ReadData, drawn: _Findings, cost: Cost, progress: Progress
+) -> dict[str, Any] | None:
+    """Audit the labels by held-out predictions; None where there are none, or their folds aren't known."""
+    if out_of_fold is None or out_of_fold.targets is None or out_of_fold.folds is None:
+        return None
+    views = gather_views(member, out_of_fold, read, drawn.groups, cost, progress)
+    corrected = read.dataset.corrected
+    blank_names = {drawing.image_path for drawing in drawn.blank if drawing.part != "test"}
+    settled = {*blank_names, *(() if corrected is None else corrected.settled)}
+    return audit_labels(out_of_fold, views, drawn.groups, len(read.dataset.train), settled)
 
 
 def _look_at_drawings(run: Run, read: ReadData, progress: Progress) -> _Findings:

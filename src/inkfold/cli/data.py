@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 import typer
 
 from inkfold.cli.app import AsJson, RecipeName, any_number, command, settings_argument
-from inkfold.cli.output import print_json, print_table
+from inkfold.cli.figures import print_table
+from inkfold.cli.output import print_json
 from inkfold.cli.training import refuse_ensemble
 from inkfold.errors import InkfoldError, problem_lines
 from inkfold.runtime.progress import console_progress

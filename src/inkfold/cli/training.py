@@ -18,7 +18,8 @@ from inkfold.cli.app import (
     settings_argument,
     take_out,
 )
-from inkfold.cli.output import print_backbones, print_run, print_search
+from inkfold.cli.output import print_backbones, print_search
+from inkfold.cli.run_output import print_run
 from inkfold.errors import RecipeError
 from inkfold.runtime.progress import console_progress
 

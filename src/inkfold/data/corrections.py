@@ -48,7 +48,7 @@ class CorrectionTable:
         numbers: Number of each row in the file, from 1, the header not counted.
         columns: Headings, the user's own among them.
         separator: Character between cells.
-        content: The file's bytes.
+        content: The file's bytes as they were read, of which the digest is taken and a run keeps a copy.
     """
 
     rows: list[Row]
@@ -112,7 +112,7 @@ def apply_corrections(path: Path, parts: Parts, problems: list[Problem]) -> tupl
     """Drop and relabel training drawings as a table of decisions says.
 
     Args:
-        path: The table.
+        path: CSV file of decisions, one row per drawing, with what the user decided on it.
         parts: The data as their own tables or folders have them.
         problems: What is wrong with the table is appended, all of it; then nothing is applied. Decisions on drawings that have
             changed since are appended as warnings, and are not applied.

@@ -179,8 +179,8 @@ class _Figures:
     """Groups among the drawings that have one.
 
     Attributes:
-        groups: Number of groups.
-        drawings: Number of drawings.
+        groups: Number of groups, at least 2.
+        drawings: Number of drawings that are in a group, at least as many as groups.
         pairs: Number of pairs of a group and a class of its drawings.
         several: Share of the classes whose drawings are in more than one group.
     """

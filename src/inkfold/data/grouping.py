@@ -157,9 +157,9 @@ def _propose(parts: Parts, paths: Strings, k: int, problems: list[Problem]) -> t
         return parts, None
     proposal, *others = proposals
     values = parts.columns[proposal.column] if proposal.column is not None else read_groups(proposal.pattern or "", paths)
-    values, found = values.copy(), values != ""
-    values[~found] = np.strings.add(np.array("without a group: ", STRING), paths[~found])
-    problems.append(_proposed(proposal, others, values, found, paths))
+    values, grouped = values.copy(), values != ""
+    values[~grouped] = np.strings.add(np.array("without a group: ", STRING), paths[~grouped])
+    problems.append(_proposed(proposal, others, values, grouped, paths))
     log.info("%s: %d groups", proposal.key, len(np.unique(values)))
     return replace(parts, train=replace(train, proposed_groups=values)), Grouping(proposal.key, proposed=True)
 
@@ -181,15 +181,15 @@ def _proposed(
     proposal: GroupProposal,
     others: Sequence[GroupProposal],
     values: Strings,
-    found: Bool[np.ndarray, " drawings"],
+    grouped: Bool[np.ndarray, " drawings"],
     paths: Strings,
 ) -> Problem:
     """Say which groups are used, by which key, and how to decline or choose others."""
-    counts = Counter(values[found].tolist())
-    first = int(np.flatnonzero(found)[0])
+    counts = Counter(values[grouped].tolist())
+    first = int(np.flatnonzero(grouped)[0])
     name = "file names and folders suggest" if proposal.column is None else f"the column {proposal.column!r} suggests"
     text = (
-        f"{name} {len(counts):,} groups of {int(found.sum()):,} drawings in all, such as {str(values[first])!r} of "
+        f"{name} {len(counts):,} groups of {int(grouped.sum()):,} drawings in all, such as {str(values[first])!r} of "
         f"{paths[first]!r}: {WHAT[proposal.role]}. Each group stays in one fold, as with `{proposal.key}`; "
         f"`{GROUP_KEY}={NO_GROUPS}` lets folds split them."
     )

@@ -90,7 +90,7 @@ def align_roughly(first: Signatures, second: Signatures, least: float) -> list[A
     """Turn each second signature onto its first, near the quarter where they agree best; None where they don't.
 
     Args:
-        first: Signatures that stay.
+        first: Signatures of drawings as they are, one for each pair.
         second: Signatures that are turned, one for each of the first.
         least: The least similarity that counts, 0 to 1.
     """

@@ -40,7 +40,7 @@ class LineMap:
     """The lines of a drawing, with the nearest point of them for every place.
 
     Args:
-        drawing: The drawing's lines.
+        drawing: Centre lines, and the width of the strokes; without ink, no place has a nearest point.
     """
 
     def __init__(self, drawing: Drawing) -> None:

@@ -179,7 +179,7 @@ def thicken(drawing: Drawing, width_px: float) -> Drawing:
     """Redraw lines in strokes of a width, and thin those again: loops that such strokes fill are gone.
 
     Args:
-        drawing: The drawing's lines.
+        drawing: Centre lines, and the width of the strokes that they were thinned from.
         width_px: The strokes' width, px of the page of lines.
     """
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (max(1, round(width_px)),) * 2)

@@ -143,7 +143,7 @@ class Corrected:
     """What a table of a user's decisions changed in the training drawings.
 
     Attributes:
-        file: The table's path.
+        file: Path of the table of decisions, as the recipe or the command line names it.
         digest: Digest of the table's bytes.
         dropped: Number of drawings that were left out.
         relabelled: Number of drawings that got another class.

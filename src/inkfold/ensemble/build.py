@@ -138,10 +138,7 @@ def vote(
     loaded = load_members(paths, named_data)
     aligned = _align(loaded)
     refuse_unfit(aligned, vote_recipe)
-    try:
-        chosen = common_metric(loaded) if metric is None else metric_name(metric)
-    except ValueError as error:
-        raise RecipeError(f"metric: got {metric!r}, {error}.") from None
+    chosen = common_metric(loaded) if metric is None else _checked_metric(metric)
     recipe = VotedRecipe(
         members=tuple(str(path.absolute()) for path in paths),
         metric=chosen,
@@ -157,6 +154,14 @@ def vote(
         loaded = [_copied(member, f"{MEMBERS}/{i}-{paths[i].resolve().name}", out) for i, member in enumerate(loaded)]
         _finish(out, recipe, aligned, loaded, _submission_format(aligned, loaded, named_data), fingerprint, (), progress)
     return _loaded(out)
+
+
+def _checked_metric(metric: str) -> str:
+    """Return a metric's name as recipes write it, or refuse a metric that isn't known."""
+    try:
+        return metric_name(metric)
+    except ValueError as error:
+        raise RecipeError(f"metric: got {metric!r}, {error}.") from None
 
 
 def _train_ensemble(

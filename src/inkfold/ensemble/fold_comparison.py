@@ -105,7 +105,7 @@ def compare_folds(
 
     Args:
         first: The run that the other is compared with; its folds are proposed where neither run is stricter.
-        second: The other run.
+        second: The run that is compared with the first; its folds are proposed where it is the stricter one.
         drawings: The number of each row's drawing in both predictions, as `match_drawings` gives them.
 
     Returns:

@@ -21,7 +21,7 @@ class MetricScore:
     """The answers of a member or a vote as a metric sees them.
 
     Attributes:
-        metric: The metric.
+        metric: What the answers are scored by, and what the rule was fitted for.
         statistics: Its statistics of each drawing, by answers whose rule was not fitted on the drawing.
         groups: Number of each drawing's group; None where nothing is known of groups.
         rule: The rule that turns probabilities into answers, fitted on all these drawings; None for the most probable class.
@@ -61,7 +61,7 @@ def score_answers(
     """Score a candidate, with the rule for its answers where that is better than the most probable class.
 
     Args:
-        metric: The metric.
+        metric: What to score by, and to fit the rule for; accuracy, for one, needs no rule.
         probs: Class probabilities, by numbers that were not fitted on the drawing.
         targets: True class id of each drawing.
         parts: The second level's part of each drawing: a part's rule is fitted on the others.

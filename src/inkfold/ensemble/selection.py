@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Float
 
 from inkfold.config.sections import VoteSettings
 from inkfold.ensemble.diversity import measure_diversity
@@ -32,8 +33,8 @@ from inkfold.evaluation.decision import Decision, DecisionChoice, choose_decisio
 from inkfold.evaluation.predictions import Predictions
 from inkfold.evaluation.score_figures import measure_by
 from inkfold.evaluation.scores import ACCURACY, Metric
-from inkfold.pipeline.results import measure_seen
 from inkfold.pipeline.run_files import METRICS, OUT_OF_FOLD, SUBMISSION, SUBMISSION_FORM, TEST, VOTE
+from inkfold.pipeline.seen import measure_seen
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.files import write_json
 
@@ -138,15 +139,11 @@ def select_vote(
         log.info("vote: %s, as not all members have out-of-fold predictions to score methods by", METHODS[named])
         unfitted = tuple(FittedMethod(method) for method in methods if not method.is_fitted)
         return Selection((), (), unfitted, named, metric=metric)
-    judged = (metric, aligned.targets, aligned.parts)
-    member_scores = tuple(
-        MethodScore(name, probs, probs.argmax(1) == aligned.targets, aligned.groups).measured_by(*judged)
-        for name, probs in zip(aligned.names, aligned.out_of_fold, strict=True)
-    )
+    member_scores = _score_members(aligned, aligned.out_of_fold, metric)
     scores, fitted = [], []
     for i, method in enumerate(methods):
         score = score_method(method, aligned.out_of_fold, aligned.targets, aligned.parts, aligned.groups)
-        scores.append(score.measured_by(*judged))
+        scores.append(score.measured_by(metric, aligned.targets, aligned.parts))
         fitted.append(fit_method(method, aligned.out_of_fold, aligned.targets))
         log.info("vote: %s has accuracy %.4f out of fold", method.name, scores[-1].right.mean())
         progress("voting methods", i + 1, len(methods))
@@ -158,6 +155,18 @@ def select_vote(
     log.info("vote: chose %s, the simplest that is not distinguishable from the most accurate", methods[chosen].name)
     choice, decision = score_choice(scores, aligned.parts), _decide(aligned, scores[chosen], metric)
     return Selection(member_scores, tuple(scores), tuple(fitted), chosen, choice, metric, decision)
+
+
+def _score_members(
+    aligned: AlignedMembers, out_of_fold: Float[np.ndarray, "members n classes"], metric: Metric
+) -> tuple[MethodScore, ...]:
+    """Score each member by itself, as voting methods are scored."""
+    return tuple(
+        MethodScore(name, probs, probs.argmax(1) == aligned.targets, aligned.groups).measured_by(
+            metric, aligned.targets, aligned.parts
+        )
+        for name, probs in zip(aligned.names, out_of_fold, strict=True)
+    )
 
 
 def _decide(aligned: AlignedMembers, score: MethodScore, metric: Metric) -> DecisionChoice:
@@ -203,21 +212,11 @@ def write_selection(
         metrics |= _write_out_of_fold(out / OUT_OF_FOLD, aligned, selection, data)
         files.append(OUT_OF_FOLD)
     if aligned.test is not None:
-        shares = single_precision(selection.taken.pool(aligned.test_members(vote_recipe.within, vote_recipe.ties)))
-        rule = selection.decision.decision
-        tested = Predictions(
-            aligned.test_paths,
-            shares,
-            aligned.class_names,
-            aligned.test_targets,
-            groups=aligned.test_groups,
-            digests=aligned.test_digests,
-            decided=None if rule is None else rule.preds(shares),
-        )
+        tested = _test_predictions(aligned, selection, vote_recipe)
         tested.save(out / TEST)
         if aligned.test_targets is not None and len(aligned.test_targets):
             metrics["test"] = measure_by(selection.metric, tested, per_class=True)
-        submission.write_probs(out / SUBMISSION, aligned.test_paths, shares, aligned.class_names, tested.preds)
+        submission.write_probs(out / SUBMISSION, aligned.test_paths, tested.probs, aligned.class_names, tested.preds)
         files += [TEST, SUBMISSION]
         if submission.form is not None:
             write_json(out / SUBMISSION_FORM, submission.form.as_json())
@@ -225,6 +224,21 @@ def write_selection(
     write_json(out / METRICS, metrics)
     write_json(out / VOTE, vote_json(aligned, selection, vote_recipe))
     return files
+
+
+def _test_predictions(aligned: AlignedMembers, selection: Selection, vote_recipe: VoteSettings) -> Predictions:
+    """Predict the test drawings by the vote that was taken, with its rule for answers."""
+    shares = single_precision(selection.taken.pool(aligned.test_members(vote_recipe.within, vote_recipe.ties)))
+    rule = selection.decision.decision
+    return Predictions(
+        aligned.test_paths,
+        shares,
+        aligned.class_names,
+        aligned.test_targets,
+        groups=aligned.test_groups,
+        digests=aligned.test_digests,
+        decided=None if rule is None else rule.preds(shares),
+    )
 
 
 def _write_out_of_fold(path: Path, aligned: AlignedMembers, selection: Selection, data: DataSummary) -> dict[str, Any]:

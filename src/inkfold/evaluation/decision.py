@@ -229,7 +229,7 @@ def parts_of(folds: Int64[np.ndarray, " n"] | None, groups: Int64[np.ndarray, " 
     Args:
         folds: The fold that each drawing was held out from; None where it isn't known.
         groups: Number of each drawing's group; None where nothing is known of groups.
-        n: Number of drawings.
+        n: Number of drawings, at least 1, as many as folds and groups have where these are known.
     """
     if folds is not None and len(np.unique(folds)) > 1:
         return folds

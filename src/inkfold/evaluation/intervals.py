@@ -80,8 +80,8 @@ class Interval:
     """A 95 % interval, and how it was made.
 
     Attributes:
-        low: Lower bound.
-        high: Upper bound.
+        low: Lower bound, in the unit of the figure; not below the least value that the figure can have.
+        high: Upper bound, in the unit of the figure; not above the greatest value that the figure can have.
         method: `wilson`: drawings count as independent; `bootstrap`: single drawings are resampled; `cluster bootstrap`:
             whole groups of drawings are.
         groups: Number of groups that were resampled; None where drawings count as independent.
@@ -221,7 +221,7 @@ def figure_interval(
     one gets the percentiles of the resamples, further out for few groups.
 
     Args:
-        figure: The figure.
+        figure: What the interval is of: gives its value, such as macro F1, for sums of drawings' statistics.
         statistics: The figure's statistics, one row per drawing.
         groups: Number of each drawing's group; None where nothing is known of groups.
         seed: Seed of the random draws.

@@ -18,6 +18,7 @@ from inkfold.evaluation.intervals import (
     proportion_interval,
     wilson_interval,
 )
+from inkfold.evaluation.scores import true_ranks
 
 ECE_BINS = 15
 
@@ -156,10 +157,7 @@ def measure(
     preds = probs.argmax(1) if preds is None else preds
     right = preds == targets
     of_true = probs[np.arange(n), targets].astype(np.float64)
-    # rank by strictly higher probabilities, then by lower id, as argmax breaks ties
-    higher = (probs > of_true[:, None].astype(probs.dtype)).sum(1)
-    tied_before = ((probs == of_true[:, None].astype(probs.dtype)) & (np.arange(probs.shape[1]) < targets[:, None])).sum(1)
-    in_top5 = higher + tied_before < 5
+    in_top5 = true_ranks(probs, targets) < 5
     counts = np.bincount(targets, minlength=probs.shape[1])
     recall = np.bincount(targets, right, minlength=probs.shape[1]) / np.maximum(counts, 1)
     result: dict[str, Any] = {"n": n}

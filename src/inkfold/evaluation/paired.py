@@ -125,7 +125,7 @@ def compare_figures(
     classifiers' answers to them could be significant, none is found. For accuracy `paired_difference` is exact.
 
     Args:
-        figure: The figure.
+        figure: What is compared: gives its value, such as macro F1, for sums of drawings' statistics.
         first: The figure's statistics by the first classifier's predictions, one row per drawing.
         second: Those by the second classifier's, in the same order of drawings.
         groups: Number of each drawing's group; None where nothing is known of groups.

@@ -20,7 +20,7 @@ def plot_history(path: Path, values: Sequence[float | None], baseline: float, la
         path: An .svg file; replaced when it exists.
         values: Score of each trial, such as its accuracy, greater for better ones; None for one that was stopped early.
         baseline: Score of the recipe before the search, drawn as a line.
-        label: What the score is.
+        label: Name of the score, such as `accuracy` or `log loss`, for the vertical axis.
     """
     done = [(i, value) for i, value in enumerate(values) if value is not None]
     best: list[float] = []

@@ -38,7 +38,7 @@ class GroupSums:
     Attributes:
         rows: Sums of each kind or block of groups.
         weights: How many groups are of each kind; None where each row is drawn alike.
-        groups: Number of groups.
+        groups: Number of groups that are resampled, at least 1, whether or not they are kept as kinds or blocks.
         informative: Number of groups that have some sum other than 0.
         total: Sums over all drawings.
     """

@@ -25,7 +25,7 @@ def metric_figures(
     """Measure predictions by a metric, with its 95 % interval.
 
     Args:
-        metric: The metric.
+        metric: What to measure by; one of single answers counts `preds`, one of probabilities `probs`.
         probs: Class probabilities; rows sum to 1.
         targets: True class id of each drawing.
         preds: The class that each drawing is given; None takes the most probable one.
@@ -74,7 +74,7 @@ def compare_by(metric: Metric, first: Predictions, second: Predictions) -> dict[
     """Compare two classifiers by a metric.
 
     Args:
-        metric: The metric.
+        metric: What to compare by; where it is better to have less of it, a difference below 0 is the second's lead.
         first: Predictions with true classes, by the first classifier; its groups are resampled.
         second: Predictions of the same drawings in the same order.
 

@@ -73,7 +73,7 @@ def select_epochs_by(
     """Choose each head's best epoch by a metric; see `select_epochs`.
 
     Args:
-        metric: The metric.
+        metric: What an epoch is chosen by, whether greater or smaller values of it are better.
         right: For each head, whether each held-out drawing was predicted rightly after each epoch.
         statistics: For each head, the metric's statistics of its held-out drawings after each epoch.
 

@@ -188,12 +188,12 @@ def fit_trials(
     """Fit every trial in every fold to its end.
 
     Args:
-        training_set: See `TrialFitting`.
-        trials: See `TrialFitting`.
-        device: See `TrialFitting`.
-        threads_per_group: See `TrialFitting`.
-        progress: See `TrialFitting`.
-        metric: See `TrialFitting`.
+        training_set: Features, class ids and folds of the drawings; each fold's heads are fitted on those that it trains on.
+        trials: Heads and how they are trained, at least one; they may differ in every setting.
+        device: Where heads are fitted: a CUDA device, or the CPU, which None and all other devices take.
+        threads_per_group: Number of threads that fit a group of heads on a CPU, at least 1; None shares all threads out.
+        progress: Called after each epoch of each group of heads.
+        metric: What trials are compared by, and what chooses the best epoch where it is kept.
 
     Returns:
         The fitted heads of each trial, in the order of the trials.

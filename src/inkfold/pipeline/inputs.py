@@ -109,14 +109,11 @@ def prepare_inputs(
         from inkfold.finetune.network import check_trainable  # noqa: PLC0415 - torch takes a second
 
         check_trainable(extractor.backbone, plan.finetune)
-    views = tuple(dict.fromkeys((IDENTITY, *plan.curriculum.views(), *plan.test_views))) if frozen else (IDENTITY,)
     weights = None if extractor.backbone.weights_file is None else Path(extractor.backbone.weights_file)
-    signed = recipe.folds.group_duplicates or (weights is not None and seen_list_file(weights).is_file())
-    grouped = recipe.folds.group_duplicates
-    needed = Needed(views, plan.test_views, pixels=not frozen, signatures=signed, copies=grouped)
+    needed = _needed(plan, weights)
     prepared = decode(read, extractor, recipe.data, cost, progress, needed)
 
-    stores = extractor.copy_stores() if grouped else None
+    stores = extractor.copy_stores() if needed.copies else None
     if stores is not None:
         prepared = group_duplicates(prepared, stores, cost, progress)
     prepared = find_seen(prepared, weights, extractor.signatures(), cost, progress)
@@ -131,11 +128,19 @@ def prepare_inputs(
             extractor = plan.extractor
             decode(read, extractor, recipe.data, cost, progress, needed)
 
-    features = extractor.extract(prepared.digests, cost, progress, views)
+    features = extractor.extract(prepared.digests, cost, progress, needed.views)
     test_features = None
     if frozen and prepared.test_digests is not None:
         test_features = extractor.extract(prepared.test_digests, cost, progress, plan.test_views)
     return TrainingInputs(plan, prepared, features, test_features, reading, test_copies)
+
+
+def _needed(plan: TrainingPlan, weights: Path | None) -> Needed:
+    """Say what a plan needs of the drawings, given the file of the backbone's weights."""
+    frozen, grouped = plan.finetune is None, plan.recipe.folds.group_duplicates
+    views = tuple(dict.fromkeys((IDENTITY, *plan.curriculum.views(), *plan.test_views))) if frozen else (IDENTITY,)
+    signed = grouped or (weights is not None and seen_list_file(weights).is_file())
+    return Needed(views, plan.test_views, pixels=not frozen, signatures=signed, copies=grouped)
 
 
 def assign_to_folds(recipe: Recipe, prepared: Prepared, together: Together = "groups") -> Folds:

@@ -49,7 +49,7 @@ def find_test_copies(prepared: Prepared, stores: CopyStores | None, cost: Cost, 
     """Find the test drawings that are copies of training drawings.
 
     Args:
-        prepared: The decoded drawings.
+        prepared: The decoded training and test drawings; those that can be used are compared.
         stores: Stores of the drawings' signatures and lines; None compares the files' bytes alone.
         cost: Seconds are added to it.
         progress: Called as the search advances.
@@ -149,7 +149,7 @@ def measure_without(predictions: Predictions, leak: Leak, metric: Metric = ACCUR
 
     Args:
         predictions: Predictions of the part, with true classes.
-        leak: The copies among them.
+        leak: Which of these predictions are of copies of drawings trained on, in the same order.
         metric: What the run is measured by.
 
     Returns:
@@ -195,7 +195,7 @@ def warn_of_leak(leak: Leak, predictions: Predictions | None, part: str) -> str:
     """Write a line about an evaluated part's copies of drawings trained on.
 
     Args:
-        leak: The copies.
+        leak: Which of the part's drawings are copies of drawings trained on, in the order of the predictions.
         predictions: Predictions of the part; None if there are none.
         part: What the part is called, such as `test`.
 

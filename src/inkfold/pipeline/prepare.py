@@ -310,7 +310,7 @@ def sign_drawings(prepared: Prepared, store: SignatureStore | CopyStores, progre
     """Compute the signatures or lines that are missing; every drawing was decoded before.
 
     Args:
-        prepared: The decoded drawings.
+        prepared: The training and test drawings, all decoded before, with their files and digests.
         store: Store of the drawings' signatures, or those of all that copies are found by.
         progress: Called after each chunk.
         tests: Whether the test drawings are meant instead of the training drawings.

@@ -76,11 +76,7 @@ def choose_reading(
     records = plan.extractor.statistics().read(prepared.digests[rows])
     taken = records["photographed"] > 0  # whose ink is not known before they are flattened
     filled, photographed = float(np.mean((ink_fill(records) >= FILLED) & ~taken)), float(np.mean(taken))
-    others = {}
-    if plan.recipe.image.resize == "auto" and filled < FILLED_SHARE:
-        others["image.resize=pad"] = image.model_copy(update={"resize": "pad"})
-    if plan.recipe.image.paper == "auto" and photographed >= PHOTOGRAPHED_SHARE:
-        others["image.paper=keep"] = image.model_copy(update={"paper": "keep"})
+    others = _other_readings(plan, filled, photographed)
     with cost.timed("reading"):
         compared = _compare(plan, others, prepared, rows, cost=cost, progress=progress) if others else {}
     better = {name: row for name, row in compared.items() if row["distinguishable"] and row["difference"] > 0}
@@ -96,6 +92,22 @@ def choose_reading(
     about["reason"] = _reason(about, plan)
     log.info("%s", about["reason"])
     return Reading(image, about)
+
+
+def _other_readings(plan: TrainingPlan, filled: float, photographed: float) -> dict[str, ImageOptions]:
+    """List the readings worth comparing with the plan's, by the setting that asks for them.
+
+    Args:
+        plan: Says which settings the recipe leaves open.
+        filled: Share of the drawings that fill their pages, 0 to 1.
+        photographed: Share of the pages that were photographed or scanned, 0 to 1.
+    """
+    image, others = plan.extractor.image, dict[str, ImageOptions]()
+    if plan.recipe.image.resize == "auto" and filled < FILLED_SHARE:
+        others["image.resize=pad"] = image.model_copy(update={"resize": "pad"})
+    if plan.recipe.image.paper == "auto" and photographed >= PHOTOGRAPHED_SHARE:
+        others["image.paper=keep"] = image.model_copy(update={"paper": "keep"})
+    return others
 
 
 def _compare(

@@ -27,15 +27,11 @@ from inkfold.pipeline.inputs import TrainingInputs, assign_to_folds, build_train
 from inkfold.pipeline.leaks import find_leaks, warn_of_leaks
 from inkfold.pipeline.out_of_fold import predict_held_out, predict_test, shared_features
 from inkfold.pipeline.prepare import Prepared, ReadData, read_files
-from inkfold.pipeline.results import (
-    Results,
-    warn_of_accuracy,
-    warn_of_choices,
-    warn_of_seen,
-    write_results,
-)
+from inkfold.pipeline.results import Results, warn_of_accuracy, warn_of_choices
 from inkfold.pipeline.run import Run
 from inkfold.pipeline.run_dir import claimed, finished_run, warn_of_other_form, write_cost, write_manifest
+from inkfold.pipeline.seen import warn_of_seen
+from inkfold.pipeline.write_results import write_results
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
 
@@ -121,11 +117,6 @@ def _run_stages(
         out_of_fold = predict_held_out(features, prepared, plan.test_views, folds, fitted)
         test = predict_test(features, prepared, plan.test_views, len(folds), fitted)
         without_tta = predict_held_out(features, prepared, (IDENTITY,), folds, fitted) if plan.recipe.tta else None
-    metric = metric_of(plan.recipe, prepared.read.dataset)
-    decision = choose_decision(metric, out_of_fold)
-    if decision.decision is not None:
-        out_of_fold = replace(out_of_fold, decided=decision.preds)
-        test = None if test is None else replace(test, decided=decision.decision.preds(test.probs))
     split_apart = _predict_split_apart(plan, inputs, cost, progress) if group is None else None
 
     # Files, the manifest last
@@ -140,13 +131,22 @@ def _run_stages(
         split_apart=split_apart,
         reading=None if inputs.reading is None else inputs.reading.about,
         leaks=find_leaks(prepared, inputs.test_copies, folds.held_out, folds.trained_on),
-        metric=metric,
-        decision=decision,
+        metric=metric_of(plan.recipe, prepared.read.dataset),
         folds=folds,
     )
+    results = _with_answers(results)
     files = write_results(out, plan.recipe, plan.curriculum, prepared, results)
     _finish(out, plan, prepared, results, files, cost)
     return Run.load(out)
+
+
+def _with_answers(results: Results) -> Results:
+    """Choose by the held-out drawings which rule gives the answers, and give all predictions that rule's."""
+    decision = choose_decision(results.metric, results.out_of_fold)
+    if decision.decision is None:
+        return replace(results, decision=decision)
+    test = None if results.test is None else replace(results.test, decided=decision.decision.preds(results.test.probs))
+    return replace(results, decision=decision, out_of_fold=replace(results.out_of_fold, decided=decision.preds), test=test)
 
 
 def metric_of(recipe: Recipe, dataset: Dataset) -> Metric:

@@ -79,7 +79,9 @@ class MatchedPart:
         """Say which drawings of two runs are not compared."""
         notes = []
         lists = [
-            text for at, other in ((i, j), (j, i)) for text in self._only(at, other, self._paths_only_of(at, other), "drawing")
+            text
+            for own, other in ((i, j), (j, i))
+            for text in self._only(own, other, self._paths_only_of(own, other), "drawing")
         ]
         if lists:
             notes.append(f"Not compared: {'; '.join(lists)}.")
@@ -92,15 +94,15 @@ class MatchedPart:
             notes.append(f"Left out: {count:,} drawings that a run's backbone was pretrained on.")
         return notes
 
-    def _only(self, at: int, other: int, names: set[str], noun: str) -> Iterator[str]:
+    def _only(self, i: int, j: int, names: set[str], noun: str) -> Iterator[str]:
         if names:
             some = ", ".join(f"'{name}'" for name in sorted(names)[:SHOWN])
             ending = "" if len(names) == 1 else "es" if noun == "class" else "s"
             more = " and others" if len(names) > SHOWN else ""
-            yield f"{len(names):,} {noun}{ending} that only {self.names[at]} has, not {self.names[other]} ({some}{more})"
+            yield f"{len(names):,} {noun}{ending} that only {self.names[i]} has, not {self.names[j]} ({some}{more})"
 
-    def _paths_only_of(self, at: int, other: int) -> set[str]:
-        return {*self._own(at).image_paths[~np.isin(self.numbers[at], self.numbers[other])].tolist()}
+    def _paths_only_of(self, i: int, j: int) -> set[str]:
+        return {*self._own(i).image_paths[~np.isin(self.numbers[i], self.numbers[j])].tolist()}
 
     def _labels(self, i: int) -> np.ndarray:
         own = self._own(i)

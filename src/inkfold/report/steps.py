@@ -26,7 +26,7 @@ class Gain:
 
     Attributes:
         source: `measured` by the run itself, `at most` what its mistakes leave, or measured `elsewhere`, on other drawings.
-        accuracy: The gain, -1 to 1.
+        accuracy: What is added to the share of right answers, -1 to 1: 0.02 is two drawings in a hundred.
         about: What was measured, or where.
     """
 

@@ -87,7 +87,7 @@ class Journal:
 
     Attributes:
         out: The directory, which exists.
-        study: Optuna's study in it.
+        study: Optuna's study of that directory, which all processes at work on it read and write.
     """
 
     out: Path
@@ -163,7 +163,7 @@ class Journal:
         """Store what became of a batch's trials, one after the other.
 
         Args:
-            batch: The batch.
+            batch: The trials that this process holds the lock of, from `next_batch`.
             results: A result for each of its trials; those that have been stored before a process died stay as they are.
         """
         from optuna.trial import TrialState  # noqa: PLC0415

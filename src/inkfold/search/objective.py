@@ -90,7 +90,7 @@ class Objective:
         their heads need too much memory; then those after the first wait for the others' end.
 
         Args:
-            candidates: The candidates.
+            candidates: The recipes to try, with the values that tell them apart, in any order.
             halving: Decides which of them are fitted beyond each rung; None fits all to their end.
         """
         results: dict[int, FittedHeads] = {}

@@ -174,10 +174,7 @@ def _conclude(journal: Journal, objective: Objective, draws: Draws) -> dict[str,
     complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
     best = max(complete, key=lambda trial: (_value(trial), -trial.number), default=None)
     as_it_was = Candidate({}, draws.recipe)
-    baseline = next((_value(trial) for trial in complete if AS_IT_IS in trial.user_attrs), None)
-    if baseline is None:
-        [fitted] = objective.evaluate_trials([as_it_was])
-        baseline = objective.metric.worst if fitted.heads is None else fitted.score
+    baseline = _baseline(objective, as_it_was, complete)
     values, reached, keys = dict[str, Any](), baseline, {study_name(key): key for key in draws.space}
     if best is not None and _value(best) > baseline:
         values, reached = from_names(draws.space, best.params), _value(best)
@@ -212,6 +209,15 @@ def _conclude(journal: Journal, objective: Objective, draws: Draws) -> dict[str,
         plot_importance(out / IMPORTANCE, summary["importance"])
     write_json(out / SUMMARY, summary)
     return summary
+
+
+def _baseline(objective: Objective, as_it_was: Candidate, complete: Sequence["optuna.trial.FrozenTrial"]) -> float:
+    """Return the score of the recipe before the search: that of the trial which tried it, else it is tried now."""
+    score = next((_value(trial) for trial in complete if AS_IT_IS in trial.user_attrs), None)
+    if score is not None:
+        return score
+    [fitted] = objective.evaluate_trials([as_it_was])
+    return objective.metric.worst if fitted.heads is None else fitted.score
 
 
 def _write_recipes(out: Path, recipe: str, values: Mapping[str, Any], *, gains: bool) -> None:
