@@ -66,7 +66,7 @@ def settle_groups(
         key = " ".join([key] * (options.group_column is not None) + [f"{GROUP_KEY}={pattern}"])
     if named is not None:
         return replace(parts, train=replace(train, groups=named)), Grouping(key)
-    return (parts, None) if pattern == NO_GROUPS else _propose(parts, paths, options.k, problems)
+    return (parts, None) if pattern == NO_GROUPS else _propose(parts, paths, options.num_folds, problems)
 
 
 def _paths(train: Drawings, root: Path, layout: str) -> Strings:
