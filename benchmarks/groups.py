@@ -37,6 +37,7 @@ def write_photos(data: Path, out: Path, photos: int, sketches: int) -> int:
                 name = f"photo{number:04d}-{sketch + 1}.png"
                 path = out / ("test" if tested else "train") / f"class {target:03d}" / name
                 path.parent.mkdir(parents=True, exist_ok=True)
+                assert page is not None
                 cv2.imwrite(str(path), render(page, _view(sketch), f"{target} {number}".encode(), SIDE))
     return len(classes)
 

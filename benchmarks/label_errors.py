@@ -28,7 +28,7 @@ import inkfold
 from inkfold.audit.label_issues import find_label_issues
 from inkfold.audit.views import HeldOut, computed_views, hold_out, pooled
 from inkfold.data.synthetic import write_sketches
-from inkfold.evaluation.metrics import wilson_interval
+from inkfold.evaluation.intervals import wilson_interval
 from inkfold.pipeline.build import build_plan, settle_recipe
 from inkfold.pipeline.inputs import prepare_inputs
 from inkfold.pipeline.prepare import read_files
@@ -96,8 +96,8 @@ def generated(temp: Path, given: argparse.Namespace) -> list[Labelled]:
     """Draw the generator's classes, of which a window is left."""
     sets = []
     for level in ("0.8",) if given.quick else WINDOWS:
-        size = {"train_per_class": 20 if given.quick else 60, "test_per_class": 1, "size_px": 96}
-        source = write_sketches(temp / f"sketches{level}", **size)
+        per_class = 20 if given.quick else 60
+        source = write_sketches(temp / f"sketches{level}", train_per_class=per_class, test_per_class=1, size_px=96)
         paths, _, _ = read_table(source)
         rng = np.random.default_rng(0)
         for path in paths:
@@ -191,7 +191,8 @@ def most_similar(features: np.ndarray, labels: np.ndarray, classes: int) -> np.n
     means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-9)
     cosines = means @ means.T
     np.fill_diagonal(cosines, -2)
-    return cosines.argmax(1)
+    most: np.ndarray = cosines.argmax(1)
+    return most
 
 
 def one_planting(data: Labelled, rate: float, seed: int) -> dict[str, Any]:
@@ -233,7 +234,7 @@ def by_self_confidence(probs: np.ndarray, targets: np.ndarray) -> list[int]:
 def summary(data: Labelled, rate: float, rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Print a row, summed over the seeds, and return its figures."""
     planted = sum(row["planted"] for row in rows)
-    cells, figures = [], {}
+    cells, figures = [], dict[str, float]()
     key = f"{data.name.replace(' ', '_')}_{rate:g}"
     for name in ("before", "now"):
         listed, hits = (sum(row[name][place] for row in rows) for place in (0, 1))

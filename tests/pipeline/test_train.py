@@ -15,7 +15,7 @@ from inkfold.config.operations import parse_operations
 from inkfold.data.dataset import DataOptions
 from inkfold.errors import DataError, RecipeError
 from inkfold.evaluation.decision import Decision, DecisionChoice
-from inkfold.evaluation.metrics import wilson_interval
+from inkfold.evaluation.intervals import wilson_interval
 from inkfold.evaluation.predictions import Predictions
 from inkfold.evaluation.score_figures import metric_figures
 from inkfold.features.executors import open_executor
