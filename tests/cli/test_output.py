@@ -1,4 +1,5 @@
 import json
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -270,3 +271,35 @@ def test_figures_without_copies_stand_below_those_with_them(frozen_run, capsys):
     lines = capsys.readouterr().out.splitlines()
     place = next(place for place, line in enumerate(lines) if cells(line)[0] == "test")
     assert cells(lines[place + 1])[:2] == ["without copies of drawings trained on", "4321"]
+
+
+def test_an_interval_from_below_zero_has_no_dash():
+    from inkfold.cli.output import _with_interval
+
+    assert _with_interval(0.1, [-0.2, 0.4]) == "0.100 (-0.200 to 0.400)"
+    assert _with_interval(0.1, [0.0, 0.4]) == "0.100 (0.000-0.400)"
+
+
+def test_the_grouped_figure_less_the_other_is_the_difference_that_is_printed(capsys):
+    from inkfold.cli.output import _print_split_duplicates, _print_split_groups
+
+    effect = {"groups": 10, "key": "KEY", "proposed": False, "drawings": 4}
+    effect |= {
+        name: {"accuracy": value, "accuracy_of_copies": value / 2} for name, value in (("parted", 0.9), ("grouped", 0.8))
+    }
+    effect |= {"difference": -0.1, "difference_ci95": [-0.2, 0.0], "p_value": 0.04, "distinguishable": True}
+    _print_split_groups(effect)
+    _print_split_duplicates(effect)
+    groups, copies = capsys.readouterr().out.splitlines()
+    assert "by `KEY`; accuracy 0.8000, and 0.9000 with folds that split them: -0.1000 (" in groups
+    assert "accuracy 0.8000, and 0.9000 with folds that split them apart: -0.1000 (" in copies
+    assert copies.endswith("on the 4 duplicates 0.4000, and 0.4500")
+
+
+@pytest.mark.parametrize("decided", [0, 1])
+def test_a_table_without_rows_names_no_command_to_train_with_it(capsys, tmp_path, decided):
+    from inkfold.audit.fix import FixTable
+    from inkfold.cli.output import print_fix_table
+
+    print_fix_table(FixTable(tmp_path / "c.csv", decided, 0, 0, tmp_path / "recipe.yaml"), sys.stdout)
+    assert ("inkfold train" in capsys.readouterr().out) == bool(decided)

@@ -312,7 +312,7 @@ def _share(part: dict[str, Any], name: str) -> str:
 
 def _with_interval(value: float, interval: Sequence[float]) -> str:
     low, high = interval
-    return f"{value:.3f} ({low:.3f}-{high:.3f})"
+    return f"{value:.3f} ({low:.3f}{' to ' if low < 0 else '-'}{high:.3f})"
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -419,6 +419,8 @@ def print_fix_table(table: "FixTable", file: TextIO) -> None:
         file=file,
     )
     print(f"  {INSTRUCTIONS}", file=file)
+    if not table.open + table.decided:
+        return
     corrections = shlex.quote(f"data.corrections={table.path.absolute()}")
     print(f"  then: inkfold train {shlex.quote(str(table.recipe))} {corrections} out=NEW", file=file)
 
@@ -432,19 +434,22 @@ def _print_split_groups(effect: dict[str, Any] | None) -> None:
     print(
         kept
         if "parted" not in effect
-        else f"{kept}; folds that split them would give {_instead(effect, 'accuracy')}: {_difference(effect)}"
+        else f"{kept}; accuracy {_beside_parted(effect, 'accuracy')} with folds that split them: {_difference(effect)}"
     )
 
 
 def _print_split_duplicates(effect: dict[str, Any] | None) -> None:
     """Print how optimistic folds would be that split duplicates apart; None where there are none."""
     if effect is not None:
-        alone = f"on the {effect['drawings']} duplicates {_instead(effect, 'accuracy_of_copies')}"
-        print(f"folds that split duplicates apart would give {_instead(effect, 'accuracy')}: {_difference(effect)}; {alone}")
+        accuracy, alone = (_beside_parted(effect, name) for name in ("accuracy", "accuracy_of_copies"))
+        print(
+            f"duplicates stay in one fold; accuracy {accuracy} with folds that split them apart: {_difference(effect)}; "
+            f"on the {effect['drawings']} duplicates {alone}"
+        )
 
 
-def _instead(effect: dict[str, Any], name: str) -> str:
-    return f"{effect['parted'][name]:.4f} instead of {effect['grouped'][name]:.4f}"
+def _beside_parted(effect: dict[str, Any], name: str) -> str:
+    return f"{effect['grouped'][name]:.4f}, and {effect['parted'][name]:.4f}"
 
 
 def print_search(summary: dict[str, Any], out: str) -> None:
