@@ -91,8 +91,9 @@ def read_corrections(path: Path) -> CorrectionTable:
     columns = tuple(_heading(cell) for cell in lines[0]) if lines else ()
     missing = [name for name in NEEDED if columns.count(name) != 1]
     if missing:
+        got = f"the columns {quoted(columns)}" if columns else "an empty file"
         text = (
-            f"got {f'the columns {quoted(columns)}' if columns else 'an empty file'}, expected one {' and one '.join(map(repr, missing))}. "
+            f"got {got}, expected one {' and one '.join(map(repr, missing))}. "
             "`inkfold audit RUN --fix FILE.csv` writes such a table."
         )
         raise DataError([Problem("no_corrections", path.name, text)])
