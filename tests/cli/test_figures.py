@@ -1,6 +1,6 @@
 import pytest
 
-from inkfold.cli.figures import difference_of, figure_of, p_value_of, print_table, signed
+from inkfold.cli.figures import difference_of, figure_of, p_value_of, print_table, signed, with_interval
 
 
 def test_tables_are_aligned_by_their_title(capsys):
@@ -30,3 +30,8 @@ def test_a_p_value_is_written_only_where_its_key_says_that_two_can_be_told_apart
 
 def test_a_figure_stands_before_its_interval():
     assert figure_of({"accuracy": 0.5, "accuracy_ci95": [0.4, 0.6]}, "accuracy") == "0.500 (0.400-0.600)"
+
+
+def test_an_interval_from_below_zero_has_no_dash():
+    assert with_interval(0.1, [-0.2, 0.4]) == "0.100 (-0.200 to 0.400)"
+    assert with_interval(0.1, [0.0, 0.4]) == "0.100 (0.000-0.400)"

@@ -1,4 +1,7 @@
+import sys
 from types import SimpleNamespace
+
+import pytest
 
 from inkfold.cli.output import print_backbones, print_search
 from toy_printed import cells, lines_with
@@ -69,3 +72,12 @@ def test_backbones_say_whether_they_can_be_told_from_the_best(capsys):
 def test_backbones_say_how_many_groups_were_resampled(capsys):
     print_backbones([explored("best", 1.0, groups=1200)])
     assert "intervals and p-values resample 1,200 groups of drawings that belong together" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("decided", [0, 1])
+def test_a_table_without_rows_names_no_command_to_train_with_it(capsys, tmp_path, decided):
+    from inkfold.audit.fix import FixTable
+    from inkfold.cli.output import print_fix_table
+
+    print_fix_table(FixTable(tmp_path / "c.csv", decided, 0, 0, tmp_path / "recipe.yaml"), sys.stdout)
+    assert ("inkfold train" in capsys.readouterr().out) == bool(decided)

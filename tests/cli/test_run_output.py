@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from inkfold.cli.run_output import _print_decision, print_run
+from inkfold.cli.run_output import _print_decision, print_run, print_split_duplicates, print_split_groups
 from inkfold.ensemble.model import load_run
 from inkfold.evaluation.scores import Metric
 from toy_printed import COST, cells, lines_with
@@ -57,3 +57,17 @@ def test_figures_without_copies_stand_below_those_with_them(frozen_run, capsys):
     lines = capsys.readouterr().out.splitlines()
     place = next(place for place, line in enumerate(lines) if cells(line)[0] == "test")
     assert cells(lines[place + 1])[:2] == ["without copies of drawings trained on", "4321"]
+
+
+def test_the_grouped_figure_less_the_other_is_the_difference_that_is_printed(capsys):
+    effect = {"groups": 10, "key": "KEY", "proposed": False, "drawings": 4}
+    effect |= {
+        name: {"accuracy": value, "accuracy_of_copies": value / 2} for name, value in (("parted", 0.9), ("grouped", 0.8))
+    }
+    effect |= {"difference": -0.1, "difference_ci95": [-0.2, 0.0], "p_value": 0.04, "distinguishable": True}
+    print_split_groups(effect)
+    print_split_duplicates(effect)
+    groups, copies = capsys.readouterr().out.splitlines()
+    assert "by `KEY`; accuracy 0.8000, and 0.9000 with folds that split them: -0.1000 (" in groups
+    assert "accuracy 0.8000, and 0.9000 with folds that split them apart: -0.1000 (" in copies
+    assert copies.endswith("on the 4 duplicates 0.4000, and 0.4500")

@@ -176,6 +176,22 @@ def test_a_new_table_starts_with_the_decisions_that_the_run_was_trained_with(tmp
     assert rows_of(tmp_path / "new.csv")["z.png"]["decision"] == "drop"
 
 
+def test_another_table_that_exists_gets_the_decisions_of_the_run_where_it_decides_nothing_itself(tmp_path):
+    (tmp_path / "old.csv").write_text("image_path,decision\na.png,drop\nb.png,drop\nz.png,apple\n")
+    file = tmp_path / "other.csv"
+    file.write_text("image_path;decision\na.png;keep\nb.png;\n")
+    counts = merge_corrections(file, [proposal("d.png")], read_corrections(tmp_path / "old.csv"))
+    assert counts == {"decided": 3, "open": 1, "new": 1}
+    decisions = {path: row["decision"] for path, row in rows_of(file, ";").items()}
+    assert decisions == {"a.png": "keep", "b.png": "drop", "z.png": "apple", "d.png": ""}
+
+
+def test_an_empty_file_is_said_to_be_empty(tmp_path):
+    (tmp_path / "empty.csv").touch()
+    with pytest.raises(DataError, match="got an empty file"):
+        read_corrections(tmp_path / "empty.csv")
+
+
 def test_a_dataset_is_read_with_its_corrections_in_tables_and_in_folders(tmp_path):
     root = toy_data(tmp_path / "data")
     plain = read_dataset(root)

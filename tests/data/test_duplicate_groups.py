@@ -117,3 +117,11 @@ def test_a_group_of_many_labels_names_them_all():
     members = tuple(DuplicateImage("train", f"{name}.png", name, "") for name in ("b", "a", "c"))
     [problem] = group_problems([CopyGroup(members, (Match(0, 1, 1.0, False, 0.0), Match(0, 2, 1.0, False, 0.0)))])
     assert "'a' and 'b' and 'c'" in problem.message
+
+
+def test_of_many_copies_a_message_names_some_and_every_difference_between_them():
+    members = tuple(DuplicateImage("train", f"{number}.png", "a", "") for number in range(9))
+    matches = (Match(0, 1, 1.0, False, 0.0, identical=True), *(Match(0, row, 1.0, True, 0.0) for row in range(2, 9)))
+    [problem] = group_problems([CopyGroup(members, matches)])
+    assert "train 5.png and 3 more (by pairs: the same file; mirrored). " in problem.message
+    assert "6.png" not in problem.message

@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, recall_score
 
-from inkfold.evaluation.metrics import wilson_interval
+from inkfold.evaluation.intervals import wilson_interval
 from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.train import train
 from toy import CLASSES, PER_CLASS, read_rows, toy_data, toy_recipe, with_copies

@@ -337,7 +337,7 @@ def test_fewer_groups_than_folds_leave_a_fold_empty(tmp_path, data, recipe):
 
 def test_one_group_alone_is_refused(tmp_path, data, recipe):
     add_groups(data, lambda i: "me")
-    with pytest.raises(DataError, match="all drawings, or copies of them, are held out at once"):
+    with pytest.raises(DataError, match=r"18 drawings are in one group, 'me', by `folds\.group_column=who`; all drawings"):
         train(recipe, "folds.group_column=who", data=data, out=tmp_path / "run")
 
 

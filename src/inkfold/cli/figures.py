@@ -38,9 +38,9 @@ def print_intervals(parts: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def with_interval(value: float, interval: Sequence[float]) -> str:
-    """Write a value of 0 to 1 with its 95 % interval: `0.712 (0.690-0.734)`."""
+    """Write a value with its 95 % interval: `0.712 (0.690-0.734)`, or `0.1 (-0.2 to 0.4)` where that begins below 0."""
     low, high = interval
-    return f"{value:.3f} ({low:.3f}-{high:.3f})"
+    return f"{value:.3f} ({low:.3f}{' to ' if low < 0 else '-'}{high:.3f})"
 
 
 def figure_of(part: dict[str, Any], name: str) -> str:

@@ -104,6 +104,8 @@ def print_fix_table(table: "FixTable", file: TextIO) -> None:
         file=file,
     )
     print(f"  {INSTRUCTIONS}", file=file)
+    if not table.open + table.decided:
+        return
     corrections = shlex.quote(f"data.corrections={table.path.absolute()}")
     print(f"  then: inkfold train {shlex.quote(str(table.recipe))} {corrections} out=NEW", file=file)
 

@@ -26,7 +26,7 @@ def print_run(run: "Run | Ensemble", *, was_finished: bool = False) -> None:
         print_vote(files.vote, metrics.get("metric", {}).get("title"))
     if files.curve is not None:
         _print_curve(files.curve, metrics)
-    _print_split_groups(metrics.get("groups"))
+    print_split_groups(metrics.get("groups"))
     print_split_duplicates(metrics.get("duplicates"))
     skipped = {name: count for name, count in metrics["data"]["skipped"].items() if count}
     if skipped:
@@ -106,7 +106,7 @@ def _print_decision(metrics: dict[str, Any]) -> None:
         print(f"answers: the most probable class, {title} {usual}; a rule fitted on other drawings gives {nested}")
 
 
-def _print_split_groups(effect: dict[str, Any] | None) -> None:
+def print_split_groups(effect: dict[str, Any] | None) -> None:
     """Print which groups stay in one fold, and how optimistic folds would be that split them; None where there are none."""
     if effect is None:
         return
@@ -115,19 +115,22 @@ def _print_split_groups(effect: dict[str, Any] | None) -> None:
     print(
         kept
         if "parted" not in effect
-        else f"{kept}; folds that split them would give {_instead(effect, 'accuracy')}: {difference_of(effect)}"
+        else f"{kept}; accuracy {_beside_parted(effect, 'accuracy')} with folds that split them: {difference_of(effect)}"
     )
 
 
 def print_split_duplicates(effect: dict[str, Any] | None) -> None:
     """Print how optimistic folds would be that split duplicates apart; None where there are none."""
     if effect is not None:
-        alone = f"on the {effect['drawings']} duplicates {_instead(effect, 'accuracy_of_copies')}"
-        print(f"folds that split duplicates apart would give {_instead(effect, 'accuracy')}: {difference_of(effect)}; {alone}")
+        accuracy, alone = (_beside_parted(effect, name) for name in ("accuracy", "accuracy_of_copies"))
+        print(
+            f"duplicates stay in one fold; accuracy {accuracy} with folds that split them apart: {difference_of(effect)}; "
+            f"on the {effect['drawings']} duplicates {alone}"
+        )
 
 
-def _instead(effect: dict[str, Any], name: str) -> str:
-    return f"{effect['parted'][name]:.4f} instead of {effect['grouped'][name]:.4f}"
+def _beside_parted(effect: dict[str, Any], name: str) -> str:
+    return f"{effect['grouped'][name]:.4f}, and {effect['parted'][name]:.4f}"
 
 
 def corrections_in_words(corrections: dict[str, Any]) -> str:

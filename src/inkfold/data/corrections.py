@@ -91,8 +91,9 @@ def read_corrections(path: Path) -> CorrectionTable:
     columns = tuple(_heading(cell) for cell in lines[0]) if lines else ()
     missing = [name for name in NEEDED if columns.count(name) != 1]
     if missing:
+        got = f"the columns {quoted(columns)}" if columns else "an empty file"
         text = (
-            f"got the columns {quoted(columns)}, expected one {' and one '.join(map(repr, missing))}. "
+            f"got {got}, expected one {' and one '.join(map(repr, missing))}. "
             "`inkfold audit RUN --fix FILE.csv` writes such a table."
         )
         raise DataError([Problem("no_corrections", path.name, text)])
@@ -158,7 +159,7 @@ def merge_corrections(
     Args:
         path: The CSV file; one that exists must be a table of decisions, and keeps its separator and the user's own columns.
         proposals: Cells of `COLUMNS` for each drawing to look at, without `decision` and `note`.
-        earlier: Decisions that the run was trained with, which a new file starts with.
+        earlier: Decisions that the run was trained with; what the file doesn't decide itself is taken from them.
 
     Returns:
         `decided`: rows that keep a decision; `open`: rows to decide on; `new`: those of them that the file didn't have.
@@ -167,7 +168,7 @@ def merge_corrections(
         DataError: If the file exists and isn't a table of decisions.
     """
     table = read_corrections(path) if path.exists() else earlier
-    old = [] if table is None else table.rows
+    old = _together([] if table is None else table.rows, [] if earlier is None else earlier.rows)
     extra = () if table is None else tuple(name for name in table.columns if name and name not in COLUMNS)
     fresh = {str(proposal["image_path"]): proposal for proposal in proposals}
     rows: list[Mapping[str, str]] = []
@@ -188,6 +189,14 @@ def merge_corrections(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, text.getvalue().encode("utf-8-sig"))
     return {"decided": decided, "open": len(rows) + len(added) - decided, "new": len(added)}
+
+
+def _together(rows: Sequence[Row], earlier: Sequence[Row]) -> list[Row]:
+    """Add earlier decisions to a table's rows, where the table itself decides nothing on the drawing."""
+    decided = {row["image_path"] for row in rows if row["decision"].strip()}
+    added = {row["image_path"]: row for row in earlier if row["decision"].strip() and row["image_path"] not in decided}
+    merged = [added.pop(row["image_path"], row) for row in rows]
+    return [*merged, *added.values()]
 
 
 def _decide(name: str, table: CorrectionTable, parts: Parts, problems: list[Problem]) -> list[_Decision]:

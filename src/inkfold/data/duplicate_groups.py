@@ -22,6 +22,7 @@ KINDS: dict[Kind, str] = {  # worst first
 STILL_DEG = 1.0
 OTHER_STROKES = 1.15  # from this ratio of widths, strokes are called thicker
 SAME = "the same picture"
+SHOWN = 5  # copies, and differences between them, that a message names
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +163,11 @@ def group_problems(groups: Sequence[CopyGroup]) -> list[Problem]:
     for group in groups:
         first, *others = group.members
         where = f"{first.part} {first.image_path}"
-        same = ", ".join(f"{other.part} {other.image_path}" for other in others)
+        same = ", ".join(f"{other.part} {other.image_path}" for other in others[:SHOWN])
+        same += f" and {len(others) - SHOWN:,} more" if len(others) > SHOWN else ""
         names = sorted({member.class_name for member in group.members if member.class_name})
         labels = " and ".join(map(repr, names))
-        difference = in_words(group.matches[0])
+        difference = _differences(group)
         if group.conflicts:
             text = (
                 f"is one drawing with {same} ({difference}), labelled {labels}: at most one label is right. "
@@ -185,6 +187,13 @@ def group_problems(groups: Sequence[CopyGroup]) -> list[Problem]:
             )
             problems.append(Problem("duplicate", where, text, "warning"))
     return problems
+
+
+def _differences(group: CopyGroup) -> str:
+    """Describe how a group's drawings differ: all that was found, where it isn't the same for every pair."""
+    kinds = list(dict.fromkeys(map(in_words, group.matches)))
+    more = f" and {len(kinds) - SHOWN:,} more" if len(kinds) > SHOWN else ""
+    return kinds[0] if len(kinds) == 1 else f"by pairs: {'; '.join(kinds[:SHOWN])}{more}"
 
 
 def in_words(match: Match) -> str:

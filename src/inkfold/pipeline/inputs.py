@@ -173,7 +173,12 @@ def assign_to_folds(recipe: Recipe, prepared: Prepared, together: Together = "gr
     if not held_out.any() or not folds.trained_on.any(1).all():
         problem = "all drawings, or copies of them, are held out at once, so none is left to train on"
         problem = problem if held_out.any() else "no drawing is held out"
-        raise DataError(f"{dataset.root}: {problem}. Add drawings or groups, or choose another folds.split.")
+        advice = "Add drawings or groups, or choose another folds.split."
+        named = prepared.named_groups if own_val is None and together == "groups" else None
+        if named is not None and len(np.unique(named)) == 1 and dataset.grouping is not None:
+            problem = f"all {len(named):,} drawings are in one group, {str(named[0])!r}, by `{dataset.grouping.key}`; {problem}"
+            advice = "Name groups of which there are several, or none: `folds.group_pattern=none`."
+        raise DataError(f"{dataset.root}: {problem}. {advice}")
     if folds.purged.any():
         log.info("copies of held-out drawings are left out of training: %s, by fold", folds.purged.tolist())
     return folds
