@@ -139,4 +139,4 @@ def test_fewer_people_than_folds_are_pointed_out_with_the_number_of_folds_that_w
     data = read_dataset(tmp_path)
     assert data.train.all_groups is None
     assert "`folds.k=3` keeps each in one fold" in data.problems[-1].message
-    assert named(tmp_path, k=3).grouping.key == "folds.group_pattern=^([^/]+)/"
+    assert named(tmp_path, num_folds=3).grouping.key == "folds.group_pattern=^([^/]+)/"
