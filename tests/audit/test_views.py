@@ -25,6 +25,12 @@ def test_each_kind_of_head_recognises_held_out_drawings_and_its_rows_are_probabi
         assert (view.probs.argmax(1) == targets).mean() > 0.95
 
 
+def test_each_kind_of_head_recognises_few_drawings_with_many_features():
+    features, targets = clusters(n=80, classes=4, d=600, spread=6.0)
+    for view in computed_views("net", features, targets, everything_in(np.arange(80) // 4 % 5), 4):
+        assert (view.probs.argmax(1) == targets).mean() > 0.9, view.name
+
+
 def test_heads_never_see_the_drawings_that_they_predict():
     rng = np.random.default_rng(0)
     features, targets = rng.normal(0, 1, (300, 30)).astype(np.float32), rng.integers(0, 5, 300)

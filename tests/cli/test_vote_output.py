@@ -100,3 +100,4 @@ def test_an_ensemble_of_another_metric_shows_it_first_with_accuracy_beside(ensem
     assert "log loss: lower is better" in out
     assert out.index("candidates by log loss") < out.index("candidates by accuracy")
     assert "log loss out of fold, each part by the vote that the other parts chose" in out
+    assert "out of fold, in accuracy: " in next(line for line in out.splitlines() if "best single member" in line)

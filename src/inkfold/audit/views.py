@@ -15,6 +15,7 @@ from inkfold.evaluation.predictions import softmax
 COMPONENTS = 256  # of the features: enough for 345 classes, and a head is computed in a tenth of the time
 SHRINKAGE = 0.1  # of the covariance towards a sphere
 RIDGE = 0.3  # per training drawing, of standardised features
+DRAWINGS_PER_COMPONENT = 4  # of a ridge regression
 NEIGHBOURS, WIDTH, OTHERS = 10, 0.07, 0.02  # width of the neighbours' weights in cosine, share of all classes together
 SMALLEST = 1e-6
 NEVER = -1e4  # score of a class without a drawing
@@ -126,8 +127,12 @@ def _principal(features: np.ndarray) -> np.ndarray:
     """Project features onto their principal components; the labels have no part in it."""
     x = features.astype(np.float32)
     x -= x.mean(0)
+    if len(x) < x.shape[1]:  # by the drawings' products, of which there are fewer than the features'
+        values, drawings = np.linalg.eigh(x @ x.T)
+        projected: np.ndarray = (drawings * np.sqrt(np.maximum(values, 0)))[:, ::-1][:, :COMPONENTS]
+        return projected
     _, axes = np.linalg.eigh(x.T @ x)
-    projected: np.ndarray = x @ axes[:, ::-1][:, :COMPONENTS]
+    projected = x @ axes[:, ::-1][:, :COMPONENTS]
     return projected
 
 
@@ -145,6 +150,8 @@ def _discriminant(x: np.ndarray, targets: np.ndarray, others: np.ndarray, num_cl
 
 
 def _ridge(x: np.ndarray, targets: np.ndarray, others: np.ndarray, num_classes: int) -> np.ndarray:
+    few = max(1, len(x) // DRAWINGS_PER_COMPONENT)  # all are scaled alike: of few drawings the last ones are chance
+    x, others = x[:, :few], others[:, :few]
     centre, scale = x.mean(0), x.std(0) + SMALLEST
     x, others = (x - centre) / scale, (others - centre) / scale
     sums = np.zeros((num_classes, x.shape[1]), np.float32)

@@ -44,7 +44,8 @@ def _print_gain_of_vote(vote: dict[str, Any]) -> None:
 
     if (gain := gain_of_vote(vote)) is not None:
         name, part, test = gain
-        print(f"{vote['taken']} against the best single member, {name}, {part}: {difference_of(test)}")
+        figure = ", in accuracy" if "metric_pairs" in vote or "test_metric_pairs" in vote else ""
+        print(f"{vote['taken']} against the best single member, {name}, {part}{figure}: {difference_of(test)}")
 
 
 def _print_vote_by_metric(vote: dict[str, Any], title: str) -> None:

@@ -201,7 +201,10 @@ def common_metric(loaded: Sequence[LoadedMember]) -> str:
     """Name the metric that all members which are runs were measured by; accuracy where they differ, or none is a run."""
     names = {Metric.of_run(member.run.metrics).name for member in loaded if member.run is not None}
     if len(names) > 1:
-        log.warning("the members were measured by %s, so the vote is chosen by accuracy: name one", ", ".join(sorted(names)))
+        log.warning(
+            "the members were measured by %s, so the vote is chosen by accuracy; --metric NAME names another",
+            ", ".join(sorted(names)),
+        )
     return names.pop() if len(names) == 1 else ACCURACY.name
 
 
