@@ -129,11 +129,11 @@ def _principal(features: np.ndarray) -> np.ndarray:
     x -= x.mean(0)
     if len(x) < x.shape[1]:  # by the drawings' products, of which there are fewer than the features'
         values, drawings = np.linalg.eigh(x @ x.T)
-        projected: np.ndarray = (drawings * np.sqrt(np.maximum(values, 0)))[:, ::-1][:, :COMPONENTS]
-        return projected
-    _, axes = np.linalg.eigh(x.T @ x)
-    projected = x @ axes[:, ::-1][:, :COMPONENTS]
-    return projected
+        projected = drawings * np.sqrt(np.maximum(values, 0))
+    else:
+        projected = x @ np.linalg.eigh(x.T @ x)[1]
+    components: np.ndarray = projected[:, : -COMPONENTS - 1 : -1]  # those of the largest spread first
+    return components
 
 
 def _discriminant(x: np.ndarray, targets: np.ndarray, others: np.ndarray, num_classes: int) -> np.ndarray:
