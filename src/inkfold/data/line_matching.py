@@ -27,10 +27,7 @@ HOPELESS = {2: 0.045, 5: 0.03, 8: 0.025}
 COINCIDE = 0.03  # of the spread: lines nearer than that are counted as the same
 # Three quarters of the points of a copy are nearer than that, in spreads; the limit depends on how much there is to compare.
 COMPLEXITIES, LIMITS = (8.0, 12.0, 18.0, 25.0), (0.0085, 0.0112, 0.0125, 0.018)
-LEAST_COMPLEXITY, COMPLEX = 5.0, 8.0  # corners and crosses are all alike; from the second on, drawings differ
-# Below that, squares and letters of straight strokes are alike whoever draws them: so much of their lines must be bent.
-LEAST_BENT = 2.6  # spreads; 3 in 4 of Quick, Draw!'s simple drawings have it, 1 in 20 of Omniglot's pairs that coincide
-BEND_PX, STRAIGHT_PX = 25, 0.5  # a line is straight that keeps so near to its direction over such a window
+LEAST_COMPLEXITY = 10.0  # circles, squares, crosses and corners are alike whoever draws them
 OTHER_WIDTH = 1.2  # from this ratio of widths, the thinner strokes are thickened before lines are compared
 
 Affine = tuple[Float64[np.ndarray, "2 2"], Float64[np.ndarray, " 2"]]
@@ -56,11 +53,7 @@ class LineMap:
     @cached_property
     def can_be_told(self) -> bool:
         """Whether there are enough lines for two drawings of different hands not to coincide."""
-        if self.points.complexity >= COMPLEX or self.points.complexity < LEAST_COMPLEXITY:
-            return self.points.complexity >= COMPLEX
-        _, xx, yy, xy = self._means(BEND_PX)
-        across = np.sqrt(np.maximum(xx + yy - np.hypot(xx - yy, 2 * xy), 0) / 2)
-        return float(self.points.lengths[across > STRAIGHT_PX].sum()) >= LEAST_BENT * self.points.spread
+        return bool(self.points.complexity >= LEAST_COMPLEXITY)
 
     @cached_property
     def course(self) -> Float64[np.ndarray, "n 2"]:
