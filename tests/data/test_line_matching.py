@@ -67,3 +67,13 @@ def test_squares_are_all_alike_and_match_nothing():
     thick = page.copy()
     cv2.rectangle(thick, (40, 40), (160, 160), 0, 9)
     assert compare_lines(map_of(page), map_of(thick), Alignment(1.0, False, 0.0)) is None
+
+
+@pytest.mark.parametrize("axes", [(60, 60), (60, 45)])
+def test_ellipses_are_all_alike_and_match_nothing(axes):
+    pages = [np.full((160, 160), 255, np.uint8) for _ in range(2)]
+    cv2.ellipse(pages[0], (80, 80), axes, 0, 0, 360, 0, 5)
+    cv2.ellipse(pages[1], (78, 82), (axes[0] - 1, axes[1] + 1), 0, 0, 360, 0, 5)
+    first, second = map(map_of, pages)
+    assert not first.can_be_told
+    assert compare_lines(first, second, Alignment(1.0, flip=False, turn_deg=0.0)) is None
