@@ -16,6 +16,7 @@ from inkfold.audit.changed_pages import ChangedPages, find_changed_pages, pages_
 from inkfold.config.recipe import Recipe
 from inkfold.data.blank import blank_problems, find_left_out
 from inkfold.data.copy_units import Copies
+from inkfold.data.corrections import corrections_in_words
 from inkfold.data.dataset import DataOptions, Dataset, few_drawings, read_dataset
 from inkfold.data.duplicate_groups import CopyGroup, count_groups, counts_in_words, find_groups, group_problems
 from inkfold.data.fold_notes import describe_folds
@@ -78,7 +79,7 @@ class Checkup:
             "duplicates_found": counts_in_words,
             "pages": pages_in_words,
             "groups": lambda groups: f"{groups['groups']} by {groups['key']}",
-            "corrections": _corrections_in_words,
+            "corrections": corrections_in_words,
         }
         return {name: words.get(name, str)(count) for name, count in self.counts.items() if name != "class_names"}
 
@@ -89,10 +90,6 @@ class Checkup:
         ]
         groups = {} if self.groups is None else {"duplicates": [group.as_json() for group in self.groups]}
         return {"ok": self.ok, **self.counts, "problems": problems, **groups}
-
-
-def _corrections_in_words(counts: Mapping[str, Any]) -> str:
-    return ", ".join(f"{counts[name]} {name}" for name in ("dropped", "relabelled", "kept"))
 
 
 def _is_broken_drawing(problem: Problem) -> bool:

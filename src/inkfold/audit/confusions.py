@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 from inkfold.audit.views import View, pooled
 from inkfold.evaluation.intervals import wilson_interval
@@ -118,6 +118,6 @@ def _confusion(pair: tuple[int, int], tables: dict[str, np.ndarray], counts: np.
     wrongs = {name: int(table[first, second] + table[second, first]) for name, table in tables.items()}
     best = min(wrongs, key=lambda name: wrongs[name])
     n, wrong = int(counts[first] + counts[second]), wrongs[best]
-    could_be = 1.0 if not wrong else float(beta.ppf(1 - 0.05 / comparisons, n - wrong + 1, wrong))
+    could_be = 1.0 if not wrong else float(betaincinv(n - wrong + 1, wrong, 1 - 0.05 / comparisons))
     own = (int(tables[best][first, second]), int(tables[best][second, first]))
     return Confusion(first, second, n, best, 1 - wrong / n, wilson_interval(n - wrong, n), could_be, *own)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
-from scipy.stats import gamma
+from scipy.special import gammaincinv
 
 from inkfold.audit.views import SMALLEST, View, pooled
 from inkfold.evaluation.intervals import wilson_interval
@@ -174,7 +174,7 @@ def _share_of_wrong(ranked: _Ranked) -> _Shares:
     n = len(ranked.probs)
     observed = float((counts / n / found).min(initial=1.0))
     # 5 % of Poisson variables of this mean would count so few: what chance may have hidden
-    possible = float((gamma.ppf(0.95, counts + 1) / n / found).min(initial=1.0))
+    possible = float((gammaincinv(counts + 1, 0.95) / n / found).min(initial=1.0))
     return _Shares(min(ranked.share, observed), min(ranked.share, possible), max(ranked.share, possible))
 
 

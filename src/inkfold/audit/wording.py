@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from inkfold.evaluation.formatting import counted
+
 
 def doubts_sentence(labels: Mapping[str, Any]) -> str:
     """Say how many labels are doubted, how sure that is, and what the list can't say.
@@ -36,7 +38,7 @@ def confusions_sentence(labels: Mapping[str, Any]) -> str:
         return f"Every pair of classes is separated better than by a coin by one at least of {_asked(labels)}."
     highest = max(pair["could_be"] for pair in pairs)
     return (
-        f"{_counted(len(pairs), 'pair')} of classes {'is' if len(pairs) == 1 else 'are'} not separable by anything tried: by "
+        f"{counted(len(pairs), 'pair')} of classes {'is' if len(pairs) == 1 else 'are'} not separable by anything tried: by "
         f"none of {_asked(labels)}, nor by all of them pooled. Another model may separate them: with so few drawings an "
         f"accuracy between the two of up to {_percent(highest)} can't be excluded."
     )
@@ -86,11 +88,7 @@ def models_sentence(labels: Mapping[str, Any]) -> str:
 
 def _asked(labels: Mapping[str, Any]) -> str:
     asked: Sequence[Mapping[str, Any]] = [model for model in labels["models"] if model["asked"]]
-    return _counted(len(asked), "model")
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    return counted(len(asked), "model")
 
 
 def _percent(share: float) -> str:

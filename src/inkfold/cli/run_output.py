@@ -32,7 +32,9 @@ def print_run(run: "Run | Ensemble", *, was_finished: bool = False) -> None:
     if skipped:
         print(f"left out as broken: {', '.join(f'{count} {name}' for name, count in skipped.items())}")
     if (corrections := metrics["data"].get("corrections")) is not None:
-        print(f"{corrections_in_words(corrections)}: {corrections['file']}")
+        from inkfold.data.corrections import corrections_in_words
+
+        print(f"corrections: {corrections_in_words(corrections)}: {corrections['file']}")
     _print_choices(run.manifest.get("backbone", {}), metrics.get("reading"))
     for warning in run.manifest["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)
@@ -131,11 +133,6 @@ def print_split_duplicates(effect: dict[str, Any] | None) -> None:
 
 def _beside_parted(effect: dict[str, Any], name: str) -> str:
     return f"{effect['grouped'][name]:.4f}, and {effect['parted'][name]:.4f}"
-
-
-def corrections_in_words(corrections: dict[str, Any]) -> str:
-    """Write what a table of decisions changed: `corrections: 3 dropped, 12 relabelled, 5 kept`."""
-    return "corrections: " + ", ".join(f"{corrections[name]} {name}" for name in ("dropped", "relabelled", "kept"))
 
 
 def _print_choices(backbone: dict[str, Any], reading: dict[str, Any] | None) -> None:

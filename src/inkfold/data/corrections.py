@@ -357,3 +357,12 @@ def _decoded(content: bytes) -> str:
 def as_cells(**values: Any) -> Row:
     """Write a proposal's values as cells; None becomes an empty one."""
     return {name: "" if value is None else str(value) for name, value in values.items()}
+
+
+def corrections_in_words(counts: Mapping[str, Any]) -> str:
+    """Write what a table of decisions changed: `3 dropped, 12 relabelled, 5 kept`.
+
+    Args:
+        counts: Numbers of drawings, as `Corrected.as_json` gives them.
+    """
+    return ", ".join(f"{counts[name]} {name}" for name in ("dropped", "relabelled", "kept"))

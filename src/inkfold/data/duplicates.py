@@ -36,7 +36,7 @@ LEAST_ROUGH = 0.945  # correlation of the lines at the best turn; one in thirty 
 LINE_BLOCK = 512  # pairs, whose lines are in memory at once: 31 KB of each drawing,
 MOST_MAPS = 128  # and 200 KB of some
 
-COMPARED_VERSION = 2  # part of the key of stored matches: raise it whenever the rules of comparing change
+COMPARED_VERSION = 3  # part of the key of stored matches: raise it whenever the rules of comparing change
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,20 +7,18 @@ file's bytes: a second look at the same drawings decodes nothing.
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
-from typing import final
+from typing import ClassVar, final
 
 import cv2
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
 from inkfold.errors import DataError, Problem
-from inkfold.images.decode import DEFAULT_PIXEL_LIMIT, Pixels
+from inkfold.images.decode import Pixels
 from inkfold.images.page import Page
 from inkfold.images.preprocess import FITTING_VERSION, ink_depth, paper_colour
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.pixels import BrokenFile, SingleSetStore
-from inkfold.storage.shards import ShardSet
 
 log = logging.getLogger("inkfold.data")
 
@@ -37,17 +35,10 @@ LEAST_ROUNDNESS = 0.001
 
 @final
 class SignatureStore(SingleSetStore):
-    """Signatures on disk, found by the digest of the drawing's file.
+    """Signatures on disk, found by the digest of the drawing's file."""
 
-    Args:
-        parent: Directory that holds all sets of signatures.
-        pixel_limit: Drawings with more pixels are refused as broken.
-    """
-
-    def __init__(self, parent: Path, pixel_limit: int = DEFAULT_PIXEL_LIMIT) -> None:
-        self.pixel_limit = pixel_limit
-        key = {"signature": SIGNATURE_VERSION, "fitting": FITTING_VERSION, "side": SIDE, "pixel_limit": pixel_limit}
-        self.shards = ShardSet(parent, f"ink-{SIDE}", key)
+    name = f"ink-{SIDE}"
+    made_by: ClassVar = {"signature": SIGNATURE_VERSION, "fitting": FITTING_VERSION, "side": SIDE}
 
     @property
     def row_bytes(self) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple, final
+from typing import ClassVar, NamedTuple, final
 
 import cv2
 import numpy as np
@@ -21,7 +21,6 @@ from inkfold.images.page import Page
 from inkfold.images.preprocess import FITTING_VERSION
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.pixels import BrokenFile, SingleSetStore, build_rows
-from inkfold.storage.shards import ShardSet
 
 LINES_VERSION = 1
 LINES_PX = 176  # side of the page of lines: a multiple of 8, as eight pixels are one byte
@@ -51,17 +50,10 @@ class Drawing(NamedTuple):
 
 @final
 class LineStore(SingleSetStore):
-    """Lines on disk, found by the digest of the drawing's file.
+    """Lines on disk, found by the digest of the drawing's file."""
 
-    Args:
-        parent: Directory that holds all sets of lines.
-        pixel_limit: Drawings with more pixels are refused as broken.
-    """
-
-    def __init__(self, parent: Path, pixel_limit: int = DEFAULT_PIXEL_LIMIT) -> None:
-        self.pixel_limit = pixel_limit
-        key = {"lines": LINES_VERSION, "fitting": FITTING_VERSION, "side": LINES_PX, "pixel_limit": pixel_limit}
-        self.shards = ShardSet(parent, f"lines-{LINES_PX}", key)
+    name = f"lines-{LINES_PX}"
+    made_by: ClassVar = {"lines": LINES_VERSION, "fitting": FITTING_VERSION, "side": LINES_PX}
 
     @property
     def row_bytes(self) -> int:

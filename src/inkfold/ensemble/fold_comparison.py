@@ -21,9 +21,8 @@ from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.run_files import RECIPE, RunFiles, flat_recipe
 
 MOST_UNFAIR = 0.1  # of the common drawings: as many can be left out of a test, and the rest still stands for all
-SHARE_TOLERANCE = (
-    0.02  # of all drawings: a smaller difference in training drawings changes an accuracy by less than chance does
-)
+# Of all drawings: a smaller difference in training drawings changes an accuracy by less than chance does.
+SHARE_TOLERANCE = 0.02
 SAME_FOLDS = "Train both on the same data with the same folds.* and seed, or rely on test drawings that both predicted."
 GROUPING = ("folds.group_column", "folds.group_pattern", "folds.group_duplicates")
 Verdict = Literal["same", "comparable", "not comparable"]

@@ -31,6 +31,11 @@ def p_equation(value: float) -> str:
     return text if text == NOT_TESTED else f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
+def counted(count: int, noun: str) -> str:
+    """Write a number and what it counts, such as `2 groups`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def turned(test: Mapping[str, Any]) -> dict[str, Any]:
     """Turn a paired test round: the difference of the first from the second, not of the second from the first.
 

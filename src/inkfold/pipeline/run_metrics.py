@@ -191,16 +191,14 @@ def _group_figures(
         figures["groups"] = grouping.as_json(prepared.named_groups)
     if split_apart is not None:
         name = "duplicates" if prepared.named_groups is None else "groups"
-        figures[name] = {**figures.get(name, {}), **_optimism_of_splitting(metric, prepared, grouped, split_apart)}
+        figures[name] = {**figures.get(name, {}), **_optimism_of_splitting(metric, grouped, split_apart)}
     return figures
 
 
-def _optimism_of_splitting(
-    metric: Metric, prepared: Prepared, grouped: Predictions, split_apart: Predictions
-) -> dict[str, Any]:
+def _optimism_of_splitting(metric: Metric, grouped: Predictions, split_apart: Predictions) -> dict[str, Any]:
     """Measure how optimistic folds are that split groups, or copies, apart: over all drawings, and over those in groups."""
-    assert prepared.groups is not None
-    _, groups = np.unique(prepared.groups[np.argsort(prepared.rows)], return_inverse=True)  # in the predictions' order
+    groups = grouped.groups
+    assert groups is not None
     copied = np.bincount(groups, minlength=len(groups))[groups] > 1
     figures: dict[str, Any] = {"groups": len(np.unique(groups[copied])), "drawings": int(copied.sum())}
     correct = {"parted": split_apart.preds == grouped.targets, "grouped": grouped.preds == grouped.targets}

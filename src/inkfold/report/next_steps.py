@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from inkfold.evaluation.error_analysis import ClassRow, ConfusedPair
-from inkfold.evaluation.formatting import p_equation
+from inkfold.evaluation.formatting import counted, p_equation
 from inkfold.evaluation.paired import SIGNIFICANT
 from inkfold.pipeline.run_files import RunFiles, flat_recipe
 from inkfold.report.ladder import evaluated_name
@@ -20,7 +20,6 @@ from inkfold.report.steps import (
     Step,
     accuracy_of,
     command_for,
-    counted,
     evaluated_drawings,
     percent,
     quoted,

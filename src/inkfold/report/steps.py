@@ -101,11 +101,6 @@ def command_for(
     return shlex.join([*words, f"out={run.path}-{suffix}"] if suffix else words)
 
 
-def counted(count: int, noun: str) -> str:
-    """Write a number and what it counts, such as `2 groups`."""
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
-
-
 def percent(share: float) -> str:
     """Write a share, 0 to 1, as percent."""
     return f"{100 * share:.1f} %"

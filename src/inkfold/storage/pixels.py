@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Int64, Shaped, UInt8
 
-from inkfold.images.decode import BrokenImage
+from inkfold.images.decode import DEFAULT_PIXEL_LIMIT, BrokenImage
 from inkfold.images.page import Page
 from inkfold.images.preprocess import FITTING_VERSION, ImageOptions, square_of
 from inkfold.runtime.parallel import available_cores, map_in_processes
@@ -79,12 +79,24 @@ class SingleSetStore(Protocol):
     """A `PageStore` whose rows all lie in one set of shards; what makes a row is its own.
 
     Attributes:
+        name: First part of the directory's name.
+        made_by: What decides the rows besides the files' bytes and the pixel limit, such as versions of the code; JSON values.
         shards: The rows on disk, found by the digest of the drawing's file.
+        pixel_limit: Drawings with more pixels are refused as broken.
+
+    Args:
+        parent: Directory that holds all sets of such rows.
         pixel_limit: Drawings with more pixels are refused as broken.
     """
 
+    name: ClassVar[str]
+    made_by: ClassVar[Mapping[str, Any]]
     shards: ShardSet
     pixel_limit: int
+
+    def __init__(self, parent: Path, pixel_limit: int = DEFAULT_PIXEL_LIMIT) -> None:
+        self.pixel_limit = pixel_limit
+        self.shards = ShardSet(parent, self.name, {**self.made_by, "pixel_limit": pixel_limit})
 
     @property
     def row_bytes(self) -> int:

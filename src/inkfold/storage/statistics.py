@@ -1,32 +1,22 @@
 """The pages' statistics on disk: a record of each drawing, by which training chooses how to read pages without decoding any."""
 
-from pathlib import Path
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 from jaxtyping import Bool, Float32, Shaped
 
-from inkfold.images.decode import DEFAULT_PIXEL_LIMIT
 from inkfold.images.page import Page
 from inkfold.images.preprocess import FITTING_VERSION
 from inkfold.images.statistics import STATISTICS, STATISTICS_VERSION, page_statistics
 from inkfold.storage.pixels import SingleSetStore
-from inkfold.storage.shards import ShardSet
 
 
 @final
 class StatisticsStore(SingleSetStore):
-    """The pages' statistics, found by the digest of the drawing's file.
+    """The pages' statistics, found by the digest of the drawing's file."""
 
-    Args:
-        parent: Directory that holds all sets of statistics.
-        pixel_limit: Drawings with more pixels are refused as broken.
-    """
-
-    def __init__(self, parent: Path, pixel_limit: int = DEFAULT_PIXEL_LIMIT) -> None:
-        self.pixel_limit = pixel_limit
-        key = {"statistics": STATISTICS_VERSION, "fitting": FITTING_VERSION, "columns": list(STATISTICS.names or ())}
-        self.shards = ShardSet(parent, "page", {**key, "pixel_limit": pixel_limit})
+    name = "page"
+    made_by: ClassVar = {"statistics": STATISTICS_VERSION, "fitting": FITTING_VERSION, "columns": list(STATISTICS.names or ())}
 
     @property
     def row_bytes(self) -> int:
