@@ -633,8 +633,7 @@ def test_extraction_leaves_opencvs_and_pytorchs_threads_as_they_were(tmp_path, m
         torch.set_num_threads(before[1])
 
 
-def started(home: Path, digests: np.ndarray, gate: Path, side: int) -> Process:
-    np.save(home / "digests.npy", digests)
+def started(home: Path, gate: Path, side: int) -> Process:
     return Process(job_of(EXTRACTOR, home, home / "digests.npy", side, gate))
 
 
@@ -642,7 +641,7 @@ def wait_for(process: Process, line: str) -> list[str]:
     heard = []
     while not heard or heard[-1] != line:
         heard.append(process.stdout.readline().strip())
-        assert heard[-1], f"the process ended after {heard}"
+        assert heard[-1], f"the process ended after {heard}: {process.stderr.read()}"
     return heard
 
 
@@ -656,9 +655,10 @@ def test_a_killed_run_loses_at_most_a_chunk_and_ends_equal_though_two_runs_finis
     for home in (killed_home, whole_home):
         home.mkdir()
         digests = fill(home, range(60), ImageOptions(size_px=side))
+        np.save(home / "digests.npy", digests)
     bank = read_bank(killed_home, side)
     with contextlib.ExitStack() as stack:
-        killed, *others = (stack.enter_context(started(killed_home, digests, gate, side)) for _ in range(3))
+        killed, *others = (stack.enter_context(started(killed_home, gate, side)) for _ in range(3))
         for process in others:
             wait_for(process, "ready")
             os.kill(process.pid, signal.SIGSTOP)
@@ -674,7 +674,7 @@ def test_a_killed_run_loses_at_most_a_chunk_and_ends_equal_though_two_runs_finis
             os.kill(process.pid, signal.SIGCONT)
         heard = [process.stdout.read().split() for process in others]
         # another process too: this one may use other numbers of threads, which round differently
-        uninterrupted = stack.enter_context(started(whole_home, digests, gate, side))
+        uninterrupted = stack.enter_context(started(whole_home, gate, side))
         assert "extraction 60 0" in uninterrupted.stdout.read()
     forwards = sorted(int(words[words.index("extraction") + 1]) for words in heard)
     assert forwards == [0, left], "the lock lets one of them work, and the other finds all of it"
