@@ -11,6 +11,7 @@ from inkfold.config.operations import parse_operations
 from inkfold.config.renamed import renamed_recipe
 from inkfold.config.sections import (
     TRAINED_HEADS,
+    AutoSettings,
     BackboneSettings,
     DataSettings,
     FinetuneSettings,
@@ -171,6 +172,25 @@ class EnsembleRecipe(_WholeRecipe):
     def names(self) -> tuple[str, ...]:
         """The members' names, in their order."""
         return tuple(member.name or Path(member.recipe).stem for member in self.members)
+
+
+class AutoRecipe(_WholeRecipe):
+    """A search for the best classifier within a budget of time, whose result is an ordinary run."""
+
+    data: DataSettings = DataSettings()
+    """Where the drawings are, and how they are read."""
+    folds: FoldSettings = FoldSettings()
+    """Which drawings are held out, the same for all that is tried."""
+    submission: SubmissionSettings = SubmissionSettings()
+    """How `submission.csv` is written, where no sample submission says it."""
+    auto: AutoSettings
+    """How long to search."""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """Values by dotted key that everything that is tried has, such as `image.resize`; what they leave open is searched."""
+    metric: Metric = "accuracy"
+    """What decides, as in a recipe of one model."""
+    seed: int = Field(42, ge=0, le=2**32 - 1)
+    """Seed of every random choice."""
 
 
 class VotedRecipe(Section):

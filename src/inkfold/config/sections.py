@@ -530,6 +530,52 @@ class VoteSettings(Section):
     """Whether each member's temperature is fitted on its out-of-fold predictions first."""
 
 
+DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(s|m|min|h|d)?\s*")
+SECONDS_OF_UNIT = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+SHORTEST_BUDGET_S, LONGEST_BUDGET_S = 10.0, 30 * 86400.0
+
+
+def duration_s(text: str) -> float:
+    """Read a duration such as `90s`, `10m`, `1.5h` or `2d`; a number without a unit is seconds.
+
+    Args:
+        text: A number with a unit: s, m (or min), h or d.
+
+    Returns:
+        The duration in seconds.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    match = DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError(f"got {text!r}, expected a duration such as 30s, 10m, 1h or 12h")
+    return float(match[1]) * SECONDS_OF_UNIT[match[2] or "s"]
+
+
+class AutoSettings(Section):
+    """How long `inkfold train auto` may search for the best classifier, and by which decisions."""
+
+    budget: str = "10m"
+    """Wall-clock time on this machine for the whole search, such as 30s, 10m, 1h or 12h; time that earlier calls spent on the
+    same `out` counts, so a larger budget continues."""
+    replay: str | None = None
+    """An `auto.json` whose decisions are repeated, whatever this machine's speed; the same data then give the same bytes."""
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _budget_is_a_duration(cls, value: Any) -> str:
+        text = f"{value:g}s" if isinstance(value, int | float) and not isinstance(value, bool) else str(value).strip()
+        if not SHORTEST_BUDGET_S <= (seconds := duration_s(text)) <= LONGEST_BUDGET_S:
+            raise ValueError(f"got {seconds:g} seconds, expected 10s to 30d")
+        return text
+
+    @property
+    def budget_s(self) -> float:
+        """The budget in seconds."""
+        return duration_s(self.budget)
+
+
 class MemberSettings(Section):
     """One model of an ensemble."""
 

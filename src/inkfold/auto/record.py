@@ -1,0 +1,150 @@
+"""What a search did and decided, in `auto.json`: written after every step, read to continue, to repeat and to report it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from inkfold.errors import PredictionError
+from inkfold.storage.files import write_json
+
+AUTO = "auto.json"
+FORMAT = 1
+
+Kind = Literal["reading", "race", "frozen", "views", "head", "joined", "finetune", "vote"]
+State = Literal["running", "done", "stopped", "skipped", "failed"]
+
+
+@dataclass(slots=True)
+class Step:
+    """One thing that a search tried, or decided not to try.
+
+    Attributes:
+        name: Its name, which is also the name of its directory below `candidates/`; unique in a search.
+        kind: What it is: a way of reading pages, a race of backbones, a frozen backbone with a head, more views of one,
+            another head, several backbones under one head, a fine-tuning, or a vote over what was fitted.
+        state: Whether it is done; `stopped`: what was ready at its deadline is used; `skipped`: not begun, `why` says the reason.
+        why: Why it was tried, or not: a sentence for the user.
+        recipe: The raw recipe that repeats it, without data, folds, metric and seed; None where it fits no model.
+        members: Names of the steps that a vote is over; empty for others.
+        expected_s: Seconds that it was expected to take.
+        expected_gain: By how much it was expected to improve the metric, 0 to 1.
+        began_s: When it began, in seconds of the search's own time.
+        seconds: Seconds that it took.
+        accuracy: Out-of-fold figure of the metric; None where there is none.
+        accuracy_ci95: Its 95 % interval.
+        n: Number of drawings that it was measured on.
+        gain: Difference of its figure from the best one before it, on the same drawings; None for the first.
+        gain_ci95: 95 % interval of that difference.
+        p_value: P-value of that difference.
+        is_best: Whether it was taken as the best at that time.
+        figures: Further figures by name, such as `images_per_s`.
+    """
+
+    name: str
+    kind: Kind
+    state: State = "running"
+    why: str = ""
+    recipe: dict[str, Any] | None = None
+    members: list[str] = field(default_factory=list)
+    expected_s: float | None = None
+    expected_gain: float | None = None
+    began_s: float = 0.0
+    seconds: float = 0.0
+    accuracy: float | None = None
+    accuracy_ci95: list[float] | None = None
+    n: int | None = None
+    gain: float | None = None
+    gain_ci95: list[float] | None = None
+    p_value: float | None = None
+    is_best: bool = False
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class RacedBackbone:
+    """What a search found out about one backbone before it trained a model on it.
+
+    Attributes:
+        name: Its name in timm, with the tag of its weights, or `ink-small`.
+        source: Where its weights are: `comes with inkfold`, `INKFOLD_WEIGHTS`, `hub's cache` or `hub`.
+        images_per_s: Measured drawings per second on this machine; None if it was not measured.
+        accuracy: Out-of-fold accuracy on the subsample of the last round that it was in; None if it was not in any.
+        n: Number of drawings of that subsample.
+        rounds: Number of rounds of the race that it was in.
+        imagenet_sketch_top1: Published accuracy on ImageNet-Sketch, percent; None if none is known.
+        taken: Whether models were trained on it.
+        why: Why it was taken, or not: a sentence for the user.
+    """
+
+    name: str
+    source: str
+    images_per_s: float | None = None
+    accuracy: float | None = None
+    n: int | None = None
+    rounds: int = 0
+    imagenet_sketch_top1: float | None = None
+    taken: bool = False
+    why: str = ""
+
+
+@dataclass(slots=True)
+class AutoRecord:
+    """All that is written down of a search.
+
+    Attributes:
+        budget_s: The budget of the last call, in seconds.
+        spent_s: Seconds that all calls together have spent.
+        calls: For each call its budget and the seconds that it spent: `budget_s`, `spent_s`.
+        machine: Device, cores and precision.
+        data: Fingerprint and counts of the data.
+        backbones: What was found out about each backbone at hand.
+        steps: Everything that was tried, in the order of time.
+        best: The best figure over time: `seconds`, `step`, `accuracy`, `accuracy_ci95`, `test` (None where no test labels are).
+        choice: What was published: `step`, `members`, `why`.
+        forecast: What another period of time would probably bring: `seconds`, `gain`, `low`, `high`, `words`; None if unknown.
+    """
+
+    budget_s: float = 0.0
+    spent_s: float = 0.0
+    calls: list[dict[str, float]] = field(default_factory=list)
+    machine: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    backbones: list[RacedBackbone] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    best: list[dict[str, Any]] = field(default_factory=list)
+    choice: dict[str, Any] | None = None
+    forecast: dict[str, Any] | None = None
+
+    def step(self, name: str) -> Step | None:
+        """Find a step by its name."""
+        return next((step for step in self.steps if step.name == name), None)
+
+    def save(self, directory: Path) -> None:
+        """Write the record atomically as `auto.json` into a search's directory."""
+        write_json(directory / AUTO, {"format": FORMAT, **asdict(self)})
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read an `auto.json`.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The record.
+
+        Raises:
+            PredictionError: If it is none, or of another format.
+        """
+        try:
+            raw: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            if raw["format"] != FORMAT:
+                raise ValueError(f"got format {raw['format']}, expected {FORMAT}")
+            values = {name: raw[name] for name in cls.__dataclass_fields__}
+            values["steps"] = [Step(**step) for step in raw["steps"]]
+            values["backbones"] = [RacedBackbone(**backbone) for backbone in raw["backbones"]]
+            return cls(**values)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise PredictionError(f"{path}: not a record of a search: {error}. Name the auto.json of a finished one.") from None
