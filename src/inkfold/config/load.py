@@ -19,8 +19,8 @@ from inkfold.config.sections import HeadSettings, MemberSettings, Schedule, Stag
 from inkfold.errors import Problem, RecipeError
 
 NO_SEARCH = (
-    "is of a search within a budget of time, and this recipe trains one model or ensemble. Leave out budget and auto, or search: "
-    "inkfold train auto data=DIR out=RUN budget=10m."
+    "is of a search within a budget of time, and this recipe trains one model or ensemble. Leave out budget and auto, or "
+    "search: inkfold train auto data=DIR out=RUN budget=10m."
 )
 
 
