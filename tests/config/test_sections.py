@@ -5,8 +5,8 @@ from pathlib import Path
 import inkfold
 
 SHARED_AT_MOST = 2
-# What the settings came to, as it is written to files, where every value is given; and arrays of drawings, not settings.
-RESOLVED = {"BackboneInfo", "Samples"}
+# What the settings came to and what a search did, as it is written to files; and arrays of drawings, not settings.
+RESOLVED = {"BackboneInfo", "Samples", "Step", "RacedBackbone"}
 
 
 def classes():
