@@ -101,9 +101,11 @@ class _Table:
         targets, groups = self.targets[rows], None if self.groups is None else self.groups[rows]
         votes = [self.vote(members, rows) for members in (first, second)]
         if self.metric.is_accuracy:
-            figures = paired_difference(*(probs.argmax(1) == targets for probs in votes), groups)
+            before, after = (probs.argmax(1) == targets for probs in votes)
+            figures = paired_difference(before, after, groups)
         else:
-            figures = compare_figures(self.metric, *(self.metric.statistics(probs, targets) for probs in votes), groups)
+            before, after = (self.metric.statistics(probs, targets) for probs in votes)
+            figures = compare_figures(self.metric, before, after, groups)
         low, high = sorted(self.metric.signed(bound) for bound in figures["difference_ci95"])
         return self.metric.signed(figures["difference"]), (low, high), figures["p_value"]
 
@@ -140,6 +142,25 @@ def choose(models: Sequence[Fitted], metric: Metric, seed: int = 0) -> Choice:
         gain=gain,
         gain_ci95=interval,
     )
+
+
+def compare_votes(
+    models: Sequence[Fitted], first: Sequence[str], second: Sequence[str], metric: Metric
+) -> tuple[float, tuple[float, float], float]:
+    """Compare two equal votes on the drawings that all their members held out.
+
+    Args:
+        models: All fitted models.
+        first: Names of the members of one vote.
+        second: Names of the members of the other one.
+        metric: What they are compared by.
+
+    Returns:
+        The second vote's gain over the first, more being better, its 95 % interval, and its p-value.
+    """
+    table, rows = _tabulate([model for model in models if model.name in {*first, *second}], metric)
+    places = [[table.names.index(name) for name in names] for names in (first, second)]
+    return table.compare(places[0], places[1], table.common([*places[0], *places[1]], rows))
 
 
 def _tabulate(models: Sequence[Fitted], metric: Metric) -> tuple[_Table, Bool[np.ndarray, " n"]]:
