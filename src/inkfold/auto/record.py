@@ -64,8 +64,7 @@ class Step:
         name: Its name, which is also the name of its directory below `candidates/`; unique in a search.
         kind: What it is: a way of reading pages, a race of backbones, a frozen backbone with a head, more views of one,
             another head, several backbones under one head, a fine-tuning, or a vote over what was fitted.
-        state: Whether it is done; `stopped`: what was ready at its deadline is used; `skipped`: not begun, for the reason that
-            `why` says.
+        state: Whether it is done; `stopped`: time was over; `skipped`: not begun, and `why` says the reason.
         why: Why it was tried, or not: a sentence for the user.
         recipe: The raw recipe that repeats it, without data, folds, metric and seed; None where it fits no model.
         members: Names of the steps that a vote is over; empty for others.

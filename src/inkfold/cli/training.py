@@ -69,7 +69,7 @@ def train(
     ] = None,
 ) -> int:
     """Train a classifier on labelled drawings. Leaves a run: folds, predictions, metrics, submission."""
-    from inkfold.ensemble.build import train_any
+    from inkfold.auto.train import train_any
     from inkfold.pipeline.run_files import open_run_files
     from inkfold.report.trackers import log_run, open_tracker
 

@@ -528,6 +528,8 @@ class VoteSettings(Section):
     """What decides ties of hard votes: the lowest class id (the reference's rule), or the highest mean probability."""
     calibrate: bool = False
     """Whether each member's temperature is fitted on its out-of-fold predictions first."""
+    compare: bool = True
+    """Whether the other methods are scored beside the one that is named, which takes seconds to minutes; `auto` always does."""
 
 
 DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(s|m|min|h|d)?\s*")
@@ -579,8 +581,8 @@ class AutoSettings(Section):
 class MemberSettings(Section):
     """One model of an ensemble."""
 
-    recipe: str
-    """A YAML file or a shipped recipe's name."""
+    recipe: str | dict[str, Any]
+    """A YAML file, a shipped recipe's name, or a recipe's own keys, without those that all members share."""
     set: dict[str, Any] = {}
     """Values by dotted key that override the recipe's."""
     name: str | None = None

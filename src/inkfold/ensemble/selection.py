@@ -133,10 +133,12 @@ def select_vote(
         PredictionError: If the recipe names a method that is fitted, and there are no out-of-fold predictions.
     """
     refuse_unfit(aligned, vote_recipe)
-    methods = [VotingMethod(kind, vote_recipe.calibrate, vote_recipe.ties, seed) for kind in METHODS]
-    named = METHODS.index("soft" if vote_recipe.method == "auto" else vote_recipe.method)
+    named_kind = "soft" if vote_recipe.method == "auto" else vote_recipe.method
+    kinds = METHODS if vote_recipe.compare or vote_recipe.method == "auto" else (named_kind,)
+    methods = [VotingMethod(kind, vote_recipe.calibrate, vote_recipe.ties, seed) for kind in kinds]
+    named = kinds.index(named_kind)
     if aligned.out_of_fold is None:
-        log.info("vote: %s, as not all members have out-of-fold predictions to score methods by", METHODS[named])
+        log.info("vote: %s, as not all members have out-of-fold predictions to score methods by", named_kind)
         unfitted = tuple(FittedMethod(method) for method in methods if not method.is_fitted)
         return Selection((), (), unfitted, named, metric=metric)
     member_scores = _score_members(aligned, aligned.out_of_fold, metric)

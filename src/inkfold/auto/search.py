@@ -1,0 +1,326 @@
+"""One call of a search: reads the drawings, trains candidates one by one, and publishes the best after each."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from inkfold.auto.backbones import BackboneAtHand, backbones_at_hand, worth_trying
+from inkfold.auto.choice import Choice, Fitted, choose, compare_votes
+from inkfold.auto.clock import Clock, OutOfTime
+from inkfold.auto.costs import Costs, Size
+from inkfold.auto.moves import Known, Move, first_move, possible_moves
+from inkfold.auto.publish import CANDIDATES, publish
+from inkfold.auto.record import AutoRecord, RacedBackbone, Step
+from inkfold.auto.throughput import MachineSpeed
+from inkfold.config.load import validate_recipe, with_values
+from inkfold.config.recipe import AutoRecipe, Recipe
+from inkfold.data.dataset import read_dataset
+from inkfold.ensemble.recipe import SHARED_KEYS
+from inkfold.errors import InkfoldError, PredictionError, WeightsError
+from inkfold.evaluation.scores import Metric
+from inkfold.features.executors import Executor, InlineExecutor
+from inkfold.pipeline.build import data_options, settle_recipe
+from inkfold.pipeline.manifest import MANIFEST
+from inkfold.pipeline.prepare import ReadData, read_files
+from inkfold.pipeline.run import Run
+from inkfold.pipeline.run_files import headline, open_run_files
+from inkfold.pipeline.train import metric_of, train
+from inkfold.runtime.cost import Cost
+from inkfold.runtime.progress import Progress
+
+if TYPE_CHECKING:
+    from inkfold.auto.train import Status
+
+log = logging.getLogger("inkfold.auto")
+
+PUBLISH_S = 2.0  # kept at the end for publishing, until it was done once
+LEAST_GAIN = 1e-4  # steps that promise less aren't begun
+
+
+class Search:
+    """A search in one directory, during one call.
+
+    Args:
+        recipe: The search's recipe, with the folder of drawings.
+        out: The search's directory, which this process has claimed.
+        record: What earlier calls did.
+        clock: The time that is left.
+        executor: Computes features; None computes them in this process.
+        progress: Receives each stage's name, steps done and steps in total.
+        status: Shows the steps.
+    """
+
+    def __init__(
+        self,
+        recipe: AutoRecipe,
+        out: Path,
+        record: AutoRecord,
+        clock: Clock,
+        *,
+        executor: Executor | None,
+        progress: Progress,
+        status: "Status",
+    ) -> None:
+        self.recipe, self.out, self.record, self.clock = recipe, out, record, clock
+        self._executor, self._progress, self._status = executor or InlineExecutor(), progress, status
+        self._models: list[Fitted] = []
+        self._publish_s = PUBLISH_S
+        self._metric: Metric
+
+    def save(self) -> None:
+        """Write the record."""
+        self.record.save(self.out)
+
+    def run(self) -> None:
+        """Try what promises most per second, until the time is over or nothing is left to try."""
+        read = self._read()
+        known = self._known(read)
+        self._load_earlier()
+        if not (self.out / MANIFEST).is_file():
+            self._try(first_move(known), known, must=True)
+        while (move := self._next(known)) is not None:
+            self._try(move, known)
+        self._note_rest(known)
+
+    def replay(self, record: AutoRecord) -> None:
+        """Train what another search chose, and publish it.
+
+        Raises:
+            PredictionError: If the record has no choice, or is of other data.
+        """
+        read = self._read()
+        if record.choice is None:
+            raise PredictionError(f"{self.recipe.auto.replay}: has no choice, as that search published nothing.")
+        if record.data.get("fingerprint") != read.fingerprint:
+            raise PredictionError(f"{self.recipe.auto.replay}: is of other drawings, or they have changed since.")
+        names = record.choice.get("members") or [record.choice["step"]]
+        steps = [step for step in record.steps if step.name in names and step.recipe is not None]
+        for step in steps:
+            train(self._settled(step.recipe or {}), out=self._directory(step.name), progress=self._progress, on=self._executor)
+        publish(self.out, self.recipe, {name: self._recipe_of(record, name) for name in names}, self._progress)
+        self.record.steps, self.record.choice, self.record.best = record.steps, record.choice, record.best
+
+    # ------------------------------------------------------------------ what is known
+
+    def _read(self) -> ReadData:
+        """Read the drawings' files, and refuse other data than those of earlier calls."""
+        base = self._settled({"backbone": {"name": "none"}})
+        dataset = read_dataset(str(base.data.root), data_options(base))
+        self._metric = metric_of(base, dataset)
+        read = read_files(dataset, Cost(), self._progress)
+        counts = {"n_train": len(dataset.train), "n_test": 0 if dataset.test is None else len(dataset.test)}
+        known = self.record.data.get("fingerprint", read.fingerprint)
+        if known != read.fingerprint:
+            raise PredictionError(f"{self.out}: was searched with other drawings. Choose another out= for the new data.")
+        self.record.data = {"fingerprint": read.fingerprint, **counts, "num_classes": len(dataset.class_names)}
+        if not self._metric.is_accuracy:
+            metric = self._metric
+            self.record.metric = {
+                "name": metric.name,
+                "title": metric.title,
+                "greater_is_better": metric.greater_is_better,
+            }
+        return read
+
+    def _known(self, read: ReadData) -> Known:
+        """Find the backbones at hand, and guess what each costs."""
+        fixed = self.recipe.set.get("backbone.name")
+        tried, left_out = worth_trying(backbones_at_hand(None if fixed is None else str(fixed)))
+        if not tried:
+            raise WeightsError("; ".join(f"{name}: {why}" for name, why in left_out.items()))
+        base = self._settled({"backbone": {"name": "none"}})
+        dataset = read.dataset
+        size = Size(
+            train=len(dataset.train),
+            test=0 if dataset.test is None else len(dataset.test),
+            classes=len(dataset.class_names),
+            folds=base.folds.k if base.folds.split == "kfold" else 1,
+        )
+        costs, raced = Costs(size), [self._raced(backbone) for backbone in tried]
+        speed = _machine_speed()
+        for backbone in tried:
+            costs.images_per_s[backbone.name] = speed.images_per_s(backbone.gmacs)
+        self.record.backbones = [*raced, *(RacedBackbone(name, "", why=why) for name, why in left_out.items())]
+        return Known(raced, costs, self.record.steps)
+
+    def _raced(self, backbone: BackboneAtHand) -> RacedBackbone:
+        return RacedBackbone(backbone.name, backbone.source, imagenet_sketch_top1=backbone.imagenet_sketch_top1, taken=True)
+
+    # ------------------------------------------------------------------ steps
+
+    def _next(self, known: Known) -> Move | None:
+        """Choose the step with the most expected gain per second, of those that end in time."""
+        left = self.clock.left_s - self._publish_s
+        fitting = [move for move in possible_moves(known) if move.seconds < left and move.gain > LEAST_GAIN]
+        return max(fitting, key=lambda move: (move.gain_per_s, move.name), default=None)
+
+    def _try(self, move: Move, known: Known, *, must: bool = False) -> None:
+        """Train a candidate, unless its time is over, and publish the best."""
+        recipe = self._settled(move.recipe)
+        raw = _without_shared(recipe)
+        step = Step(move.name, move.kind, why=move.why, recipe=raw, expected_s=move.seconds, expected_gain=move.gain)
+        step.began_s = self.clock.spent_s
+        self.record.steps = [other for other in self.record.steps if other.name != move.name] + [step]
+        known.steps = self.record.steps
+        self.save()
+        self._status.begin(step, self.record)
+        end = float("inf") if must else self.clock.budget_s - self._publish_s
+        try:
+            run = train(
+                recipe, out=self._directory(move.name), progress=self.clock.watched(self._progress, end), on=self._executor
+            )
+        except OutOfTime:
+            step.state, step.why = "stopped", f"{step.why}; stopped at the deadline"
+        except InkfoldError as error:
+            if must:
+                raise
+            step.state, step.why = "failed", str(error).splitlines()[0]
+        else:
+            assert isinstance(run, Run)
+            self._note_costs(known, move, run)
+            self._judge(step, run, move.backbone)
+            known.wrong = self._wrong()
+        step.seconds = self.clock.spent_s - step.began_s
+        self.save()
+        self._status.end(step, self.record)
+
+    def _note_costs(self, known: Known, move: Move, run: Run) -> None:
+        """Learn from a run what steps take."""
+        recipe, width = run.recipe, next((tensor.shape[1] for name, tensor in run.heads.items() if name.endswith("weight")), 1)
+        hidden = recipe.head.hidden[0] if recipe.head.kind == "mlp" and recipe.head.hidden else 0
+        known.costs.note(move.backbone, run.files.cost, recipe.train_head.epochs, hidden, int(width))
+        if not known.reading:
+            image = run.manifest["image"]
+            known.reading = {"resize": image["resize"], "paper": image["paper"]}
+
+    def _judge(self, step: Step, run: Run, backbone: str) -> None:
+        """Measure a candidate, choose anew what answers, and publish that if it is another choice."""
+        predictions = run.files.out_of_fold
+        assert predictions is not None
+        before, chosen = [*self._models], self._chosen_names()
+        self._models.append(Fitted(step.name, predictions, backbone))
+        step.accuracy, step.accuracy_ci95, step.n = _figures(run.metrics, self._metric)
+        if chosen:
+            gain, interval, p_value = compare_votes(self._models, chosen, (step.name,), self._metric)
+            step.gain, step.gain_ci95, step.p_value = gain, [*interval], p_value
+        step.state = "done"
+        choice = choose(self._models, self._metric, self.recipe.seed)
+        if before and {*choice.members} == {*chosen}:
+            return
+        self._publish(choice, step)
+
+    def _publish(self, choice: Choice, step: Step) -> None:
+        """Put a choice at the top of the directory, and write down its figure."""
+        began = self.clock.spent_s
+        publish(self.out, self.recipe, {name: self._recipe_of(self.record, name) for name in choice.members}, self._progress)
+        self._publish_s = max(self._publish_s, 1.5 * (self.clock.spent_s - began))
+        step.is_best = True
+        members = [*choice.members]
+        self.record.choice = {
+            "step": step.name if len(members) > 1 else members[0],
+            "members": members,
+            "why": _reason(choice, len(self._models)),
+        }
+        files = open_run_files(self.out)
+        accuracy, interval, _ = _figures(files.metrics, self._metric)
+        test = files.metrics.get("test")
+        self.record.best.append(
+            {
+                "seconds": self.clock.spent_s,
+                "step": step.name,
+                "accuracy": accuracy,
+                "accuracy_ci95": interval,
+                "test": None if test is None else _figures({"out_of_fold": test}, self._metric)[0],
+            }
+        )
+        self.save()
+
+    def _note_rest(self, known: Known) -> None:
+        """Write down what was not begun, and why."""
+        left = self.clock.left_s - self._publish_s
+        for move in possible_moves(known):
+            if self.record.step(move.name) is None and move.seconds >= left:
+                why = f"{move.why}: not begun, as about {move.seconds:.0f} s were not left"
+                self.record.steps.append(
+                    Step(move.name, move.kind, "skipped", why, expected_s=move.seconds, expected_gain=move.gain)
+                )
+
+    # ------------------------------------------------------------------ helpers
+
+    def _load_earlier(self) -> None:
+        """Load what earlier calls have finished."""
+        for step in self.record.steps:
+            directory = self._directory(step.name)
+            if step.state == "done" and step.recipe is not None and (directory / MANIFEST).is_file():
+                run = Run.load(directory)
+                predictions = run.files.out_of_fold
+                assert predictions is not None
+                self._models.append(Fitted(step.name, predictions, run.recipe.backbone.name))
+        self.record.steps = [step for step in self.record.steps if step.state == "done"]
+
+    def _wrong(self) -> float:
+        """Return the share of drawings that the best so far answers wrongly."""
+        metrics = open_run_files(self.out).metrics
+        return 1 - float(headline(metrics["out_of_fold"])["accuracy"])
+
+    def _chosen_names(self) -> tuple[str, ...]:
+        choice = self.record.choice
+        return () if choice is None else tuple(choice.get("members") or [choice["step"]])
+
+    def _settled(self, raw: Mapping[str, Any]) -> Recipe:
+        """Make a candidate's recipe: its own keys, what the user fixed, and what all candidates share."""
+        shared = self.recipe.model_dump(mode="json", include={*SHARED_KEYS})
+        parts = (raw.get("folds") or {}).get("parts")
+        values = {**shared, **self.recipe.set, **({} if parts is None else {"folds.parts": parts})}
+        return settle_recipe(validate_recipe(with_values(raw, values), "candidate"))
+
+    def _directory(self, name: str) -> Path:
+        return self.out / CANDIDATES / name
+
+    @staticmethod
+    def _recipe_of(record: AutoRecord, name: str) -> dict[str, Any]:
+        step = record.step(name)
+        if step is None or step.recipe is None:
+            raise PredictionError(f"auto.json: has no recipe of {name!r}. Choose another out= and search again.")
+        return step.recipe
+
+
+def _machine_speed() -> MachineSpeed:
+    import torch  # noqa: PLC0415
+
+    from inkfold.models.backbone import choose_device  # noqa: PLC0415 - torch takes a second
+
+    return MachineSpeed(choose_device().type, torch.get_num_threads())
+
+
+def _without_shared(recipe: Recipe) -> dict[str, Any]:
+    """Write a candidate's recipe without what all candidates share."""
+    raw = recipe.model_dump(mode="json", exclude={*SHARED_KEYS})
+    parts = getattr(recipe.folds, "parts", None)
+    return raw if parts is None else {**raw, "folds": {"parts": parts}}
+
+
+def _figures(metrics: Mapping[str, Any], metric: Metric) -> tuple[float, list[float], int]:
+    """Read a run's out-of-fold figure of a metric, its interval, and the number of drawings."""
+    figures = metrics["out_of_fold"]
+    if metric.is_accuracy:
+        best = headline(figures)
+        return float(best["accuracy"]), [float(bound) for bound in best["accuracy_ci95"]], int(figures["n"])
+    own = figures["metric"]
+    return float(own["value"]), [float(bound) for bound in own["ci95"]], int(figures["n"])
+
+
+def _reason(choice: Choice, tried: int) -> str:
+    """Say why a choice was made."""
+    if len(choice.members) == 1:
+        words = f"the best of {tried} models" if tried > 1 else "the only model"
+    else:
+        words = f"an equal vote of {len(choice.members)} models"
+        if choice.gain is not None and choice.p_value is not None:
+            words += f", {choice.gain:+.3f} over the best of them (p = {choice.p_value:.2g})"
+    if choice.unjudged:
+        words += f"; {', '.join(choice.unjudged)} can't be judged here: their weights were trained on these drawings"
+    if choice.nested is not None:
+        words += f"; {choice.nested:.3f} where other drawings make the choice"
+    return words
