@@ -4,8 +4,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inkfold.cli.figures import difference_of, figure_of, print_intervals, print_table, signed, verdict_of, with_interval
+from inkfold.cli.figures import difference_of, figure_of, print_intervals, print_table, verdict_of
 from inkfold.cli.vote_output import print_vote
+from inkfold.evaluation.formatting import signed, with_interval
 
 if TYPE_CHECKING:
     from inkfold.ensemble.model import Ensemble
