@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from inkfold.auto.backbones import BackboneAtHand, backbones_at_hand, worth_trying
 from inkfold.auto.choice import Choice, Fitted, choose, compare_votes
@@ -12,12 +12,14 @@ from inkfold.auto.costs import Costs, Size
 from inkfold.auto.moves import Known, Move, first_move, possible_moves
 from inkfold.auto.publish import CANDIDATES, publish
 from inkfold.auto.record import AutoRecord, RacedBackbone, Step
+from inkfold.auto.status import Status
 from inkfold.auto.throughput import MachineSpeed
 from inkfold.config.load import validate_recipe, with_values
 from inkfold.config.recipe import AutoRecipe, Recipe
 from inkfold.data.dataset import read_dataset
 from inkfold.ensemble.recipe import SHARED_KEYS
 from inkfold.errors import InkfoldError, PredictionError, WeightsError
+from inkfold.evaluation.formatting import duration
 from inkfold.evaluation.scores import Metric
 from inkfold.features.executors import Executor, InlineExecutor
 from inkfold.pipeline.build import data_options, settle_recipe
@@ -27,10 +29,6 @@ from inkfold.pipeline.run import Run
 from inkfold.pipeline.run_files import headline, open_run_files
 from inkfold.pipeline.train import metric_of, train
 from inkfold.runtime.cost import Cost
-from inkfold.runtime.progress import Progress
-
-if TYPE_CHECKING:
-    from inkfold.auto.train import Status
 
 log = logging.getLogger("inkfold.auto")
 
@@ -47,8 +45,7 @@ class Search:
         record: What earlier calls did.
         clock: The time that is left.
         executor: Computes features; None computes them in this process.
-        progress: Receives each stage's name, steps done and steps in total.
-        status: Shows the steps.
+        status: Shows the steps, and the stages of each.
     """
 
     def __init__(
@@ -59,11 +56,10 @@ class Search:
         clock: Clock,
         *,
         executor: Executor | None,
-        progress: Progress,
-        status: "Status",
+        status: Status,
     ) -> None:
         self.recipe, self.out, self.record, self.clock = recipe, out, record, clock
-        self._executor, self._progress, self._status = executor or InlineExecutor(), progress, status
+        self._executor, self._status = executor or InlineExecutor(), status
         self._models: list[Fitted] = []
         self._publish_s = PUBLISH_S
         self._metric: Metric
@@ -97,8 +93,8 @@ class Search:
         names = record.choice.get("members") or [record.choice["step"]]
         steps = [step for step in record.steps if step.name in names and step.recipe is not None]
         for step in steps:
-            train(self._settled(step.recipe or {}), out=self._directory(step.name), progress=self._progress, on=self._executor)
-        publish(self.out, self.recipe, {name: self._recipe_of(record, name) for name in names}, self._progress)
+            train(self._settled(step.recipe or {}), out=self._directory(step.name), progress=self._status, on=self._executor)
+        publish(self.out, self.recipe, {name: self._recipe_of(record, name) for name in names}, self._status)
         self.record.steps, self.record.choice, self.record.best = record.steps, record.choice, record.best
 
     # ------------------------------------------------------------------ what is known
@@ -108,7 +104,7 @@ class Search:
         base = self._settled({"backbone": {"name": "none"}})
         dataset = read_dataset(str(base.data.root), data_options(base))
         self._metric = metric_of(base, dataset)
-        read = read_files(dataset, Cost(), self._progress)
+        read = read_files(dataset, Cost(), self._status)
         counts = {"n_train": len(dataset.train), "n_test": 0 if dataset.test is None else len(dataset.test)}
         known = self.record.data.get("fingerprint", read.fingerprint)
         if known != read.fingerprint:
@@ -164,11 +160,11 @@ class Search:
         self.record.steps = [other for other in self.record.steps if other.name != move.name] + [step]
         known.steps = self.record.steps
         self.save()
-        self._status.begin(step, self.record)
+        self._status.begin(step)
         end = float("inf") if must else self.clock.budget_s - self._publish_s
         try:
             run = train(
-                recipe, out=self._directory(move.name), progress=self.clock.watched(self._progress, end), on=self._executor
+                recipe, out=self._directory(move.name), progress=self.clock.watched(self._status, end), on=self._executor
             )
         except OutOfTime:
             step.state, step.why = "stopped", f"{step.why}; stopped at the deadline"
@@ -183,7 +179,7 @@ class Search:
             known.wrong = self._wrong()
         step.seconds = self.clock.spent_s - step.began_s
         self.save()
-        self._status.end(step, self.record)
+        self._status.end(step)
 
     def _note_costs(self, known: Known, move: Move, run: Run) -> None:
         """Learn from a run what steps take."""
@@ -213,7 +209,7 @@ class Search:
     def _publish(self, choice: Choice, step: Step) -> None:
         """Put a choice at the top of the directory, and write down its figure."""
         began = self.clock.spent_s
-        publish(self.out, self.recipe, {name: self._recipe_of(self.record, name) for name in choice.members}, self._progress)
+        publish(self.out, self.recipe, {name: self._recipe_of(self.record, name) for name in choice.members}, self._status)
         self._publish_s = max(self._publish_s, 1.5 * (self.clock.spent_s - began))
         step.is_best = True
         members = [*choice.members]
@@ -241,7 +237,7 @@ class Search:
         left = self.clock.left_s - self._publish_s
         for move in possible_moves(known):
             if self.record.step(move.name) is None and move.seconds >= left:
-                why = f"{move.why}: not begun, as about {move.seconds:.0f} s were not left"
+                why = f"{move.why}; it takes about {duration(move.seconds)}, of which {duration(max(left, 0.0))} were left"
                 self.record.steps.append(
                     Step(move.name, move.kind, "skipped", why, expected_s=move.seconds, expected_gain=move.gain)
                 )

@@ -7,11 +7,13 @@ put at the top of the directory. `auto.json` is written after every step, so tha
 import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from inkfold.auto.clock import Clock
-from inkfold.auto.record import AUTO, AutoRecord, Step
+from inkfold.auto.forecast import forecast
+from inkfold.auto.record import AUTO, AutoRecord
 from inkfold.auto.search import Search
+from inkfold.auto.status import as_status
 from inkfold.config.load import find_recipe, load_raw, merge_overrides, validate_auto
 from inkfold.config.recipe import AutoRecipe, EnsembleRecipe, Recipe
 from inkfold.ensemble.build import train_any as train_one
@@ -27,32 +29,6 @@ REQUEST = "auto.yaml"  # the search's own recipe; recipe.yaml is the winner's
 OWN_KEYS = (*SHARED_KEYS, "auto", "set")
 
 
-class Status(Protocol):
-    """Shows a search while it runs."""
-
-    def begin(self, step: Step, record: AutoRecord) -> None:
-        """Show that a step begins."""
-
-    def end(self, step: Step, record: AutoRecord) -> None:
-        """Show what a step gave."""
-
-    def note(self, text: str) -> None:
-        """Show a sentence."""
-
-
-class SilentStatus:
-    """Shows nothing."""
-
-    def begin(self, step: Step, record: AutoRecord) -> None:
-        """Show nothing."""
-
-    def end(self, step: Step, record: AutoRecord) -> None:
-        """Show nothing."""
-
-    def note(self, text: str) -> None:
-        """Show nothing."""
-
-
 def train_any(
     recipe: Recipe | EnsembleRecipe | AutoRecipe | Mapping[str, Any] | str | Path,
     *overrides: str,
@@ -60,7 +36,6 @@ def train_any(
     out: str | Path,
     progress: Progress = silent,
     on: str | Executor = INLINE,
-    status: Status | None = None,
 ) -> Run | Ensemble:
     """Train what a recipe describes: one model, an ensemble, or the best that a search finds within a budget of time.
 
@@ -71,9 +46,9 @@ def train_any(
         data: The folder of drawings; overrides the recipe's `data`.
         out: The run's directory. An unfinished run of the same recipe in it is continued, and a finished one is returned; a
             search goes on where it has time left.
-        progress: Receives each stage's name, steps done and steps in total.
+        progress: Receives each stage's name, steps done and steps in total; a `Status` also where a search's steps begin and
+            end.
         on: Where features are computed; see `train`.
-        status: Shows the steps of a search; None shows nothing.
 
     Returns:
         The finished run or ensemble.
@@ -94,7 +69,7 @@ def train_any(
     source = "recipe" if isinstance(recipe, Mapping) else str(find_recipe(recipe))
     request = settle_request(raw, overrides, data, source)
     with open_executor(on) as executor:
-        return train_auto(request, out=Path(out), progress=progress, executor=executor, status=status)
+        return train_auto(request, out=Path(out), progress=progress, executor=executor)
 
 
 def settle_request(
@@ -131,16 +106,14 @@ def train_auto(
     out: Path,
     progress: Progress = silent,
     executor: Executor | None = None,
-    status: Status | None = None,
 ) -> Run | Ensemble:
     """Search for the best classifier within the recipe's budget.
 
     Args:
         recipe: The search's recipe, as `settle_request` gives it.
         out: The search's directory. What earlier calls did in it is used, and their time counts.
-        progress: Receives each stage's name, steps done and steps in total.
+        progress: Receives each stage's name, steps done and steps in total; a `Status` also where steps begin and end.
         executor: Computes features; None computes them in this process.
-        status: Shows the search's steps; None shows nothing.
 
     Returns:
         The best that was found, which lies at the top of `out`.
@@ -154,7 +127,10 @@ def train_auto(
     with claimed(out, recipe, file=REQUEST, free=("auto.budget", "auto.replay")):
         record = AutoRecord.load(out / AUTO) if (out / AUTO).is_file() else AutoRecord()
         clock = Clock(recipe.auto.budget_s, record.spent_s)
-        search = Search(recipe, out, record, clock, executor=executor, progress=progress, status=status or SilentStatus())
+        status = as_status(progress)
+        record.budget_s = clock.budget_s
+        status.start(record, clock.call_s)
+        search = Search(recipe, out, record, clock, executor=executor, status=status)
         with _counted(search):
             if recipe.auto.replay is not None:
                 search.replay(AutoRecord.load(Path(recipe.auto.replay).expanduser()))
@@ -167,11 +143,11 @@ def train_auto(
 def _counted(search: Search) -> Iterator[None]:
     """Write down the time that a call took, however it ends."""
     record, earlier = search.record, search.record.spent_s
-    record.budget_s = search.clock.budget_s
     record.calls.append({"budget_s": search.clock.budget_s, "spent_s": 0.0})
     try:
         yield
     finally:
         record.spent_s = earlier + search.clock.call_s
         record.calls[-1]["spent_s"] = search.clock.call_s
+        record.forecast = forecast(record)
         search.save()
