@@ -62,6 +62,7 @@ class RaceEntry:
         expected_accuracy: Out-of-fold accuracy to expect of it on all training drawings, 0 to 1; None if it was not judged.
         seconds_for_all: Seconds that the features of all training and test drawings will take; None if unknown.
         is_judged: Whether its accuracy can be trusted: it was not pretrained on nearly all of the sample.
+        is_out: Whether it dropped out, or was not tried.
     """
 
     found: RacedBackbone
@@ -69,6 +70,7 @@ class RaceEntry:
     expected_accuracy: float | None = None
     seconds_for_all: float | None = None
     is_judged: bool = True
+    is_out: bool = False
 
     @property
     def name(self) -> str:
@@ -209,6 +211,7 @@ class BackboneRace:
         places = {} if standing is None else {name: place for place, name in enumerate(standing.ranked)}
         racers = sorted(self._racers, key=lambda racer: (racer.is_out, places.get(racer.entry.name, len(places))))
         for racer in racers:
+            racer.entry.is_out = racer.is_out
             racer.entry.found.why = racer.entry.found.why or _why(racer.entry, places, voters)
         n, seconds = 0 if standing is None else standing.n, time.perf_counter() - self._began
         entries = [*(racer.entry for racer in racers), *self._left_out]
