@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,9 +40,11 @@ from inkfold.storage.cache import home
 log = logging.getLogger("inkfold.auto")
 
 FIRST_DRAWINGS, GROWTH = 800, 3  # drawings of the first round, and by how much each further round has more
+FEWEST_DRAWINGS, LEAST_GROWTH = 240, 1.5  # where the time is short
+PROBED = 512  # drawings from which the first batches are taken
 FOLDS = 3
 SHARE_OF_ALL = 0.6  # of the time that is left: what a backbone's features of all drawings may take, as heads take some too
-SHARE_OF_ROUND = 0.5  # of the race's time that is left: what one backbone may take of it
+SHARE_OF_ROUND = 0.7  # of the race's time that is left: what the features of a round may take
 PROBE_SHARE, LONGEST_PROBE_S = 0.15, 8.0
 DOUBTFUL_GUESS = 4.0  # a guess of the time may be wrong by this factor
 DOWNLOAD_BYTES_PER_S = 2e6  # until something has been fetched
@@ -126,6 +129,11 @@ class _Racer:
     seen: Bool[np.ndarray, " n"] | None = None
     is_out: bool = False
 
+    @property
+    def seconds_per_drawing(self) -> float:
+        """Measured seconds for decoding a drawing and computing its features."""
+        return self.decode_s + (1 / self.images_per_s if self.images_per_s else 1e-4)
+
 
 @dataclass(frozen=True, slots=True)
 class RaceLimits:
@@ -173,7 +181,6 @@ class BackboneRace:
         self._standing: Standing | None = None  # after the last round
         self._present: tuple[Sample, dict[str, Predicted]] | None = None  # of the round that is being run
         self._speed: MachineSpeed | None = None
-        self._decode_s = 0.0
         self._began, self._end_left, self._reason = time.perf_counter(), 0.0, ""
 
     def run(self, progress: Progress = silent) -> RaceResult:
@@ -192,12 +199,13 @@ class BackboneRace:
             self._mark_seen(guarded)
             seen = [racer.seen for racer in self._racers if racer.seen is not None]
             order = sample_order(self._prepared, FOLDS, self._base.seed, np.logical_or.reduce(seen) if seen else None)
-            size = min(FIRST_DRAWINGS, len(order))
-            while self._race_round(order[:size], guarded):
+            self._probe_all(order[:PROBED], guarded)
+            wanted = FIRST_DRAWINGS
+            while (size := self._affordable_size(min(wanted, len(order)))) and self._race_round(order[:size], guarded):
                 if size == len(order):
                     self._reason = "all drawings were in the last round"
                     break
-                size = min(size * GROWTH, len(order))
+                wanted = size * GROWTH
         except _TimeIsUp:
             self._reason = "its share of the time was over"
         return self.result()
@@ -228,6 +236,37 @@ class BackboneRace:
             except InkfoldError as error:
                 racer.is_out, racer.entry.found.why = True, f"can't be used: {error}".partition("\n")[0]
 
+    def _probe_all(self, rows: Int64[np.ndarray, " n"], progress: "_GuardedProgress") -> None:
+        """Measure how fast each backbone is, and drop those that can't compute all features in the time that is left."""
+        for racer in [racer for racer in self._racers if not racer.is_out]:
+            self._check_time()
+            self._guard(racer, partial(self._probe, racer, np.sort(rows), progress), progress)
+
+    def _affordable_size(self, wanted: int) -> int:
+        """Choose how many drawings the next round has, and drop the slowest backbones where they would make it too small.
+
+        Returns:
+            The number of drawings; 0 where the time doesn't allow another round that is larger than the last one.
+        """
+        racing = [racer for racer in self._racers if not racer.is_out]
+        done = 0 if self._standing is None else len(self._standing.targets)
+        least = min(wanted, max(FEWEST_DRAWINGS, round(done * LEAST_GROWTH)))
+        while racing:
+            size = int(SHARE_OF_ROUND * self._race_left() / sum(racer.seconds_per_drawing for racer in racing))
+            if size + done >= least:
+                return min(wanted, size + done)
+            if done or len(racing) == 1:
+                self._reason = "its share of the time allows no larger round"
+                return 0 if done else least
+            slowest = max(racing, key=lambda racer: racer.seconds_per_drawing)
+            slowest.is_out = True
+            slowest.entry.found.why = (
+                f"too slow to compare: it takes {1 / slowest.seconds_per_drawing:,.1f} drawings per second"
+            )
+            racing.remove(slowest)
+        self._reason = "none could be tried"
+        return 0
+
     def _race_round(self, rows: Int64[np.ndarray, " n"], progress: "_GuardedProgress") -> bool:
         """Race those that are left on some drawings; return whether another round makes sense."""
         sample = draw_sample(self._prepared, rows, FOLDS, self._base.seed)
@@ -237,7 +276,7 @@ class BackboneRace:
         self._present = (sample, {})
         for racer in [racer for racer in self._racers if not racer.is_out]:
             self._check_time()
-            self._try(racer, sample, progress)
+            self._guard(racer, partial(self._judge, racer, sample, progress), progress)
         self._end_round()
         assert self._standing is not None
         reasons = self._standing.dropped(self._standing.voters(self._seconds_for_features())[0])
@@ -261,10 +300,10 @@ class BackboneRace:
         for entry in (racer.entry for racer in self._racers if racer.entry.name in predicted):
             _score(entry, self._standing, predicted[entry.name], growth, classes)
 
-    def _try(self, racer: _Racer, sample: Sample, progress: "_GuardedProgress") -> None:
-        """Judge one backbone on a sample; whatever is wrong with it is written down."""
+    def _guard(self, racer: _Racer, work: Callable[[], str], progress: "_GuardedProgress") -> None:
+        """Do something with one backbone; whatever is wrong with it is written down, and it drops out."""
         try:
-            problem = self._judge(racer, sample, progress)
+            problem = work()
         except _TimeIsUp:
             raise
         except (InkfoldError, RuntimeError, OSError, MemoryError, ValueError) as error:
@@ -275,21 +314,27 @@ class BackboneRace:
             racer.is_out, racer.entry.found.why = True, problem.partition("\n")[0]
             log.info("%s: %s", racer.entry.name, problem)
 
-    def _judge(self, racer: _Racer, sample: Sample, progress: Progress) -> str:
-        """Compute features and predictions of a sample; returns why it can't be done in the time, or nothing."""
-        if racer.plan is None:
-            if problem := self._unaffordable_guess(racer, len(sample.rows)):
-                return problem
-            racer.plan = build_plan(self._recipe(racer.backbone), self._executor)
-        extractor, digests, cost = racer.plan.extractor, self._prepared.digests[sample.rows], Cost()
-        self._decode(racer, sample, cost, progress)
-        if racer.images_per_s is None:
-            limit_s = min(LONGEST_PROBE_S, PROBE_SHARE * self._race_left())
-            self._note_rate(racer, measure_images_per_s(extractor, digests, limit_s, progress))
-        if problem := self._unaffordable(racer, digests):
+    def _probe(self, racer: _Racer, rows: Int64[np.ndarray, " n"], progress: Progress) -> str:
+        """Build a backbone and measure its speed; returns why it takes too long, or nothing."""
+        if problem := self._unaffordable_guess(racer):
             return problem
-        features = extractor.extract(digests, cost, progress).read(IDENTITY)
+        racer.plan = build_plan(self._recipe(racer.backbone), self._executor)
+        self._decode(racer, rows, Cost(), progress)
+        limit_s = min(LONGEST_PROBE_S, PROBE_SHARE * self._race_left())
+        images_per_s = measure_images_per_s(racer.plan.extractor, self._prepared.digests[rows], limit_s, progress)
+        if images_per_s is not None:
+            log.info("%s: %.1f drawings/s", racer.entry.name, images_per_s)
+            racer.images_per_s = racer.entry.found.images_per_s = round(images_per_s, 2)
+            self._machine_speed().note(racer.backbone.gmacs, images_per_s)
+        return self._unaffordable(racer)
+
+    def _judge(self, racer: _Racer, sample: Sample, progress: Progress) -> str:
+        """Compute features and predictions of a sample."""
+        assert racer.plan is not None
         assert self._present is not None
+        extractor, cost = racer.plan.extractor, Cost()
+        self._decode(racer, sample.rows, cost, progress)
+        features = extractor.extract(self._prepared.digests[sample.rows], cost, progress).read(IDENTITY)
         self._present[1][racer.entry.name] = self._predict(racer, sample, features)
         return ""
 
@@ -298,47 +343,36 @@ class BackboneRace:
             return self._base
         return self._base.model_copy(update={"backbone": self._base.backbone.model_copy(update={"name": backbone.name})})
 
-    def _unaffordable_guess(self, racer: _Racer, drawings: int) -> str:
+    def _unaffordable_guess(self, racer: _Racer) -> str:
         """Say why a backbone that has not been measured would take too long even if the guess is far too high."""
-        per_drawing = 1 / self._machine_speed().images_per_s(racer.backbone.gmacs) / DOUBTFUL_GUESS
-        seconds, for_all = drawings * per_drawing, self._count_all() * per_drawing
-        download = racer.backbone.download_bytes / DOWNLOAD_BYTES_PER_S
-        left = self._limits.seconds_left()
-        if seconds + download > SHARE_OF_ROUND * self._race_left() or for_all > SHARE_OF_ALL * left:
-            fetched = f", {download:,.0f} s of them to fetch its weights" if download else ""
-            return f"not tried: all drawings would take {for_all + download:,.0f} s at least{fetched}, of {left:,.0f} s left"
-        return ""
+        speed, download = self._machine_speed(), racer.backbone.download_bytes / DOWNLOAD_BYTES_PER_S
+        per_drawing = 1 / speed.images_per_s(racer.backbone.gmacs) / DOUBTFUL_GUESS
+        for_all, left = self._count_all() * per_drawing + download, self._limits.seconds_left()
+        for_fewest = FEWEST_DRAWINGS * per_drawing + download
+        if for_all <= SHARE_OF_ALL * left and for_fewest <= SHARE_OF_ROUND * self._race_left():
+            return ""
+        fetched = f", {download:,.0f} s of them to fetch its weights" if download else ""
+        return f"not tried: all drawings would take {for_all:,.0f} s at least{fetched}, of {left:,.0f} s left"
 
-    def _unaffordable(self, racer: _Racer, digests: np.ndarray) -> str:
+    def _unaffordable(self, racer: _Racer) -> str:
         """Say why a backbone that has been measured takes too long."""
         assert racer.plan is not None
-        lacking, left = racer.plan.extractor.lacking, self._limits.seconds_left()
-        tests = self._prepared.test_digests
+        tests, left = self._prepared.test_digests, self._limits.seconds_left()
         everything = self._prepared.digests if tests is None else np.concatenate([self._prepared.digests, tests])
-        per_drawing = racer.decode_s + (0.0 if racer.images_per_s is None else 1 / racer.images_per_s)
-        racer.entry.seconds_for_all = per_drawing * int(lacking(everything).sum())
-        seconds = per_drawing * int(lacking(digests).sum())
-        rate = "unknown" if racer.images_per_s is None else f"{racer.images_per_s:,.1f}"
-        if racer.entry.seconds_for_all > SHARE_OF_ALL * left:
-            return (
-                f"too slow: at {rate} drawings/s all of them take {racer.entry.seconds_for_all:,.0f} s, of {left:,.0f} s left"
-            )
-        if seconds > SHARE_OF_ROUND * self._race_left():
-            return f"too slow to compare: at {rate} drawings/s {len(digests):,} drawings take {seconds:,.0f} s"
-        return ""
+        lacking = int(racer.plan.extractor.lacking(everything).sum())
+        racer.entry.seconds_for_all = round(racer.seconds_per_drawing * lacking, 3)
+        if racer.entry.seconds_for_all <= SHARE_OF_ALL * left:
+            return ""
+        rate = f"{1 / racer.seconds_per_drawing:,.1f} drawings per second"
+        return f"too slow: at {rate} all drawings take {racer.entry.seconds_for_all:,.0f} s, of {left:,.0f} s left"
 
-    def _decode(self, racer: _Racer, sample: Sample, cost: Cost, progress: Progress) -> None:
+    def _decode(self, racer: _Racer, rows: Int64[np.ndarray, " n"], cost: Cost, progress: Progress) -> None:
         assert racer.plan is not None
-        train, rows = self._prepared.read.train, self._prepared.rows[sample.rows]
-        racer.plan.extractor.decode(DrawingFiles(train.names[rows], train.files[rows], train.digests[rows]), cost, progress)
+        train, table_rows = self._prepared.read.train, self._prepared.rows[rows]
+        source = DrawingFiles(train.names[table_rows], train.files[table_rows], train.digests[table_rows])
+        racer.plan.extractor.decode(source, cost, progress)
         if cost.decoded:
-            self._decode_s = racer.decode_s = cost.seconds["decode"] / cost.decoded
-
-    def _note_rate(self, racer: _Racer, images_per_s: float | None) -> None:
-        racer.images_per_s = racer.entry.found.images_per_s = images_per_s
-        if images_per_s is not None:
-            log.info("%s: %.1f drawings/s", racer.entry.name, images_per_s)
-            self._machine_speed().note(racer.backbone.gmacs, images_per_s)
+            racer.decode_s = cost.seconds["decode"] / cost.decoded
 
     def _predict(self, racer: _Racer, sample: Sample, features: np.ndarray) -> Predicted:
         """Predict each drawing by a head that was trained on the other folds, and again by one trained on half of them."""
