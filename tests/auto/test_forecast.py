@@ -90,4 +90,4 @@ def test_what_time_was_wanting_for_comes_next_and_is_named():
     assert told["high"] == 0
     told = forecast(of_points(power_law(0.1, 60.0), 60.0, budget_s=600.0, steps=[later, sooner]))
     assert told["gain"] > 0
-    assert told["words"].endswith("; more time would go to views, about 1 min 0 s (mirrored)")
+    assert told["words"].endswith("; next would come views (about 1 min 0 s), tuned (about 25 min 0 s)")
