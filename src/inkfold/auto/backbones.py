@@ -69,7 +69,7 @@ class BackboneAtHand:
 
     @property
     def imagenet_sketch_top1(self) -> float | None:
-        """Published accuracy on ImageNet-Sketch, percent; None if unknown, or if a user's file may hold others."""
+        """Published accuracy on ImageNet-Sketch, percent; None if unknown, or where a file may hold other weights."""
         return None if self.published is None or self.source == "INKFOLD_WEIGHTS" else self.published.imagenet_sketch_top1
 
 

@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64, Shaped
 
 from inkfold.data.splits import assign_folds
-from inkfold.evaluation.intervals import coarsest_groups
+from inkfold.evaluation.intervals import accuracy_figures, coarsest_groups
 from inkfold.evaluation.paired import SIGNIFICANT, compare_figures, paired_difference
 from inkfold.evaluation.predictions import Predictions, evaluation_mask, is_worth_reporting
+from inkfold.evaluation.score_figures import metric_figures
 from inkfold.evaluation.scores import Metric
 
 MOST_MEMBERS = 8
@@ -161,6 +162,31 @@ def compare_votes(
     table, rows = _tabulate([model for model in models if model.name in {*first, *second}], metric)
     places = [[table.names.index(name) for name in names] for names in (first, second)]
     return table.compare(places[0], places[1], table.common([*places[0], *places[1]], rows))
+
+
+def measure_vote(models: Sequence[Fitted], names: Sequence[str], metric: Metric) -> tuple[float, list[float], int]:
+    """Measure an equal vote on the drawings that all its members held out, without those that a backbone was trained on.
+
+    Args:
+        models: All fitted models.
+        names: Names of the vote's members, or of a single model.
+        metric: What it is measured by.
+
+    Returns:
+        The metric's value, its 95 % interval, and the number of drawings.
+    """
+    own = [model for model in models if model.name in {*names}]
+    judged = [model for model in own if not model.is_unjudged]
+    table, rows = _tabulate(judged or own, metric)
+    members = range(len(table.names))
+    common = table.common(members, rows)
+    probs, targets = table.vote(members, common), table.targets[common]
+    groups = None if table.groups is None else table.groups[common]
+    if metric.is_accuracy:
+        figures = accuracy_figures(probs.argmax(1) == targets, groups)
+        return float(figures["accuracy"]), [*figures["accuracy_ci95"]], int(common.sum())
+    figures = metric_figures(metric, probs, targets, groups=groups)
+    return float(figures["value"]), [*figures["ci95"]], int(common.sum())
 
 
 def _tabulate(models: Sequence[Fitted], metric: Metric) -> tuple[_Table, Bool[np.ndarray, " n"]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from inkfold.auto.costs import Costs
-from inkfold.auto.record import Kind, RacedBackbone, Step
+from inkfold.auto.record import Kind, Step
 from inkfold.models import ink_small as inksmall
 
 EPOCHS, MLP_EPOCHS, MLP_WIDTH = 12, 20, 1024
@@ -73,7 +73,7 @@ class Known:
     """What a search knows when it decides on its next step.
 
     Attributes:
-        backbones: The backbones that models are trained on, the most promising first.
+        backbones: Names of the backbones that models are trained on, the most promising first.
         costs: What steps take here.
         steps: What was tried so far.
         wrong: Share of the drawings that the best so far answers wrongly, 0 to 1.
@@ -81,7 +81,7 @@ class Known:
         backbone_keys: Further raw keys of the section `backbone`, by its name.
     """
 
-    backbones: Sequence[RacedBackbone]
+    backbones: Sequence[str]
     costs: Costs
     steps: Sequence[Step]
     wrong: float = 0.5
@@ -104,8 +104,7 @@ class Known:
 
 def first_move(known: Known) -> Move:
     """Return the step that a search begins with: the cheapest backbone, frozen, with a linear head."""
-    backbone = min(known.backbones, key=lambda one: known.costs.features_s(one.name))
-    return _frozen(known, backbone.name)
+    return _frozen(known, min(known.backbones, key=known.costs.features_s))
 
 
 def possible_moves(known: Known) -> list[Move]:
@@ -118,8 +117,7 @@ def possible_moves(known: Known) -> list[Move]:
         Moves that were not begun yet, in no order.
     """
     moves = []
-    for backbone in known.backbones:
-        name = backbone.name
+    for name in known.backbones:
         moves.append(_frozen(known, name))
         if known.tried(short(name)) is None:
             continue

@@ -1,17 +1,19 @@
 """One call of a search: reads the drawings, trains candidates one by one, and publishes the best after each."""
 
+import contextlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from inkfold.auto.backbones import BackboneAtHand, backbones_at_hand, worth_trying
-from inkfold.auto.choice import Choice, Fitted, choose, compare_votes
+from inkfold.auto.choice import Choice, Fitted, choose, compare_votes, measure_vote
 from inkfold.auto.clock import Clock, OutOfTime
 from inkfold.auto.costs import Costs, Size
 from inkfold.auto.moves import Known, Move, first_move, possible_moves
 from inkfold.auto.publish import CANDIDATES, publish
-from inkfold.auto.record import AutoRecord, RacedBackbone, Step
+from inkfold.auto.race import BackboneRace, RaceLimits, RaceResult
+from inkfold.auto.record import AutoRecord, Step
 from inkfold.auto.status import Status
 from inkfold.auto.throughput import MachineSpeed
 from inkfold.config.load import validate_recipe, with_values
@@ -22,18 +24,23 @@ from inkfold.errors import InkfoldError, PredictionError, WeightsError
 from inkfold.evaluation.formatting import duration
 from inkfold.evaluation.scores import Metric
 from inkfold.features.executors import Executor, InlineExecutor
-from inkfold.pipeline.build import data_options, settle_recipe
+from inkfold.models.backbone import choose_device
+from inkfold.pipeline.build import build_plan, data_options, settle_recipe
+from inkfold.pipeline.inputs import prepare_inputs
 from inkfold.pipeline.manifest import MANIFEST
 from inkfold.pipeline.prepare import ReadData, read_files
 from inkfold.pipeline.run import Run
-from inkfold.pipeline.run_files import headline, open_run_files
+from inkfold.pipeline.run_files import open_run_files
 from inkfold.pipeline.train import metric_of, train
 from inkfold.runtime.cost import Cost
+from inkfold.runtime.parallel import available_cores
 
 log = logging.getLogger("inkfold.auto")
 
 PUBLISH_S = 2.0  # kept at the end for publishing, until it was done once
 LEAST_GAIN = 1e-4  # steps that promise less aren't begun
+RACE_SHARE, LEAST_RACE_S = 0.15, 10.0  # of the time that is left; a race isn't begun with less
+MOST_BACKBONES = 3  # beside those of the best vote
 
 
 class Search:
@@ -61,20 +68,23 @@ class Search:
         self.recipe, self.out, self.record, self.clock = recipe, out, record, clock
         self._executor, self._status = executor or InlineExecutor(), status
         self._models: list[Fitted] = []
+        self._backbones: list[BackboneAtHand] = []
         self._publish_s = PUBLISH_S
         self._metric: Metric
 
     def save(self) -> None:
-        """Write the record."""
+        """Write the record, with the time that is spent by now."""
+        self.record.spent_s = self.clock.spent_s
         self.record.save(self.out)
 
     def run(self) -> None:
         """Try what promises most per second, until the time is over or nothing is left to try."""
         read = self._read()
         known = self._known(read)
-        self._load_earlier()
+        self._load_earlier(known)
         if not (self.out / MANIFEST).is_file():
             self._try(first_move(known), known, must=True)
+        self._race(known, read)
         while (move := self._next(known)) is not None:
             self._try(move, known)
         self._note_rest(known)
@@ -122,26 +132,60 @@ class Search:
     def _known(self, read: ReadData) -> Known:
         """Find the backbones at hand, and guess what each costs."""
         fixed = self.recipe.set.get("backbone.name")
-        tried, left_out = worth_trying(backbones_at_hand(None if fixed is None else str(fixed)))
+        self._backbones = backbones_at_hand(None if fixed is None else str(fixed))
+        tried, left_out = worth_trying(self._backbones)
         if not tried:
             raise WeightsError("; ".join(f"{name}: {why}" for name, why in left_out.items()))
-        base = self._settled({"backbone": {"name": "none"}})
-        dataset = read.dataset
+        base, dataset = self._settled({"backbone": {"name": "none"}}), read.dataset
         size = Size(
             train=len(dataset.train),
             test=0 if dataset.test is None else len(dataset.test),
             classes=len(dataset.class_names),
             folds=base.folds.k if base.folds.split == "kfold" else 1,
         )
-        costs, raced = Costs(size), [self._raced(backbone) for backbone in tried]
-        speed = _machine_speed()
+        costs = Costs(size)
+        speed = MachineSpeed(choose_device(base.backbone.device).type, available_cores())
         for backbone in tried:
             costs.images_per_s[backbone.name] = speed.images_per_s(backbone.gmacs)
-        self.record.backbones = [*raced, *(RacedBackbone(name, "", why=why) for name, why in left_out.items())]
-        return Known(raced, costs, self.record.steps)
+        return Known([tried[0].name], costs, self.record.steps)
 
-    def _raced(self, backbone: BackboneAtHand) -> RacedBackbone:
-        return RacedBackbone(backbone.name, backbone.source, imagenet_sketch_top1=backbone.imagenet_sketch_top1, taken=True)
+    def _race(self, known: Known, read: ReadData) -> None:
+        """Find out which backbones are worth training on, where there are several and there is time."""
+        step = Step("backbones", "race", why="which backbones are worth training on", began_s=self.clock.spent_s)
+        if len(self._backbones) < 2 or self.clock.left_s < LEAST_RACE_S:
+            return
+        self._replace(step)
+        self._status.begin(step)
+        base = self._settled({"backbone": {"name": known.backbones[0]}, "image": dict(known.reading)})
+        progress = self.clock.watched(self._status, self.clock.budget_s - self._publish_s)
+        try:
+            prepared = prepare_inputs(build_plan(base, self._executor), read, Cost(), progress, compare_readings=False).prepared
+            limits = RaceLimits(lambda: self.clock.left_s - self._publish_s, RACE_SHARE)
+            race = BackboneRace(base, prepared, self._backbones, limits, self._executor)
+            with contextlib.suppress(OutOfTime):
+                race.run(progress)
+            self._take(race.result(), known, step)
+        except OutOfTime:
+            step.state, step.why = "stopped", f"{step.why}; the time was over"
+        step.seconds = self.clock.spent_s - step.began_s
+        self._status.end(step)
+        self.save()
+
+    def _take(self, result: RaceResult, known: Known, step: Step) -> None:
+        """Take the backbones that a race found to be worth training on."""
+        names = {backbone.full_name: backbone.name for backbone in self._backbones}
+        for entry in result.entries:
+            if entry.found.images_per_s:
+                known.costs.images_per_s[names[entry.name]] = entry.found.images_per_s
+        others = [entry.name for entry in result.entries if entry.found.rounds and not entry.is_out]
+        unjudged = [entry.name for entry in result.entries if not entry.is_judged and not entry.is_out]
+        taken = [*dict.fromkeys([*result.voters, *others[:MOST_BACKBONES], *unjudged])]
+        known.backbones = [*dict.fromkeys([*(names[name] for name in taken), *known.backbones])]
+        for entry in result.entries:
+            entry.found.taken = names[entry.name] in known.backbones
+        self.record.backbones = result.backbones
+        step.state, step.n, step.accuracy = "done", result.n or None, result.vote_accuracy
+        step.why = f"{step.why}: {result.reason}" if result.reason else step.why
 
     # ------------------------------------------------------------------ steps
 
@@ -157,9 +201,7 @@ class Search:
         raw = _without_shared(recipe)
         step = Step(move.name, move.kind, why=move.why, recipe=raw, expected_s=move.seconds, expected_gain=move.gain)
         step.began_s = self.clock.spent_s
-        self.record.steps = [other for other in self.record.steps if other.name != move.name] + [step]
-        known.steps = self.record.steps
-        self.save()
+        self._replace(step)
         self._status.begin(step)
         end = float("inf") if must else self.clock.budget_s - self._publish_s
         try:
@@ -174,18 +216,18 @@ class Search:
             step.state, step.why = "failed", str(error).splitlines()[0]
         else:
             assert isinstance(run, Run)
-            self._note_costs(known, move, run)
+            self._note_costs(known, move.backbone, run)
             self._judge(step, run, move.backbone)
             known.wrong = self._wrong()
         step.seconds = self.clock.spent_s - step.began_s
         self.save()
         self._status.end(step)
 
-    def _note_costs(self, known: Known, move: Move, run: Run) -> None:
-        """Learn from a run what steps take."""
+    def _note_costs(self, known: Known, backbone: str, run: Run) -> None:
+        """Learn from a run what steps take, and how pages are read."""
         recipe, width = run.recipe, next((tensor.shape[1] for name, tensor in run.heads.items() if name.endswith("weight")), 1)
         hidden = recipe.head.hidden[0] if recipe.head.kind == "mlp" and recipe.head.hidden else 0
-        known.costs.note(move.backbone, run.files.cost, recipe.train_head.epochs, hidden, int(width))
+        known.costs.note(backbone, run.files.cost, recipe.train_head.epochs, hidden, int(width))
         if not known.reading:
             image = run.manifest["image"]
             known.reading = {"resize": image["resize"], "paper": image["paper"]}
@@ -194,40 +236,37 @@ class Search:
         """Measure a candidate, choose anew what answers, and publish that if it is another choice."""
         predictions = run.files.out_of_fold
         assert predictions is not None
-        before, chosen = [*self._models], self._chosen_names()
+        chosen = self._chosen_names()
         self._models.append(Fitted(step.name, predictions, backbone))
-        step.accuracy, step.accuracy_ci95, step.n = _figures(run.metrics, self._metric)
+        step.accuracy, step.accuracy_ci95, step.n = measure_vote(self._models, [step.name], self._metric)
         if chosen:
             gain, interval, p_value = compare_votes(self._models, chosen, (step.name,), self._metric)
             step.gain, step.gain_ci95, step.p_value = gain, [*interval], p_value
         step.state = "done"
         choice = choose(self._models, self._metric, self.recipe.seed)
-        if before and {*choice.members} == {*chosen}:
-            return
-        self._publish(choice, step)
+        if {*choice.members} != {*chosen} or not (self.out / MANIFEST).is_file():
+            self._publish(choice, step)
 
     def _publish(self, choice: Choice, step: Step) -> None:
         """Put a choice at the top of the directory, and write down its figure."""
         began = self.clock.spent_s
         publish(self.out, self.recipe, {name: self._recipe_of(self.record, name) for name in choice.members}, self._status)
         self._publish_s = max(self._publish_s, 1.5 * (self.clock.spent_s - began))
-        step.is_best = True
-        members = [*choice.members]
+        step.is_best, members = True, [*choice.members]
         self.record.choice = {
             "step": step.name if len(members) > 1 else members[0],
             "members": members,
             "why": _reason(choice, len(self._models)),
         }
-        files = open_run_files(self.out)
-        accuracy, interval, _ = _figures(files.metrics, self._metric)
-        test = files.metrics.get("test")
+        accuracy, interval, _ = measure_vote(self._models, members, self._metric)
+        test = open_run_files(self.out).metrics.get("test")
         self.record.best.append(
             {
                 "seconds": self.clock.spent_s,
                 "step": step.name,
                 "accuracy": accuracy,
                 "accuracy_ci95": interval,
-                "test": None if test is None else _figures({"out_of_fold": test}, self._metric)[0],
+                "test": None if test is None else _value(test, self._metric),
             }
         )
         self.save()
@@ -244,21 +283,31 @@ class Search:
 
     # ------------------------------------------------------------------ helpers
 
-    def _load_earlier(self) -> None:
-        """Load what earlier calls have finished."""
+    def _load_earlier(self, known: Known) -> None:
+        """Load what earlier calls have finished; what they have not is tried anew, from where it was."""
+        self.record.steps = [step for step in self.record.steps if step.state == "done" and step.kind != "race"]
+        known.steps = self.record.steps
         for step in self.record.steps:
             directory = self._directory(step.name)
-            if step.state == "done" and step.recipe is not None and (directory / MANIFEST).is_file():
+            if step.recipe is not None and (directory / MANIFEST).is_file():
                 run = Run.load(directory)
                 predictions = run.files.out_of_fold
                 assert predictions is not None
                 self._models.append(Fitted(step.name, predictions, run.recipe.backbone.name))
-        self.record.steps = [step for step in self.record.steps if step.state == "done"]
+                self._note_costs(known, run.recipe.backbone.name, run)
+        if self._models:
+            known.wrong = self._wrong()
 
     def _wrong(self) -> float:
         """Return the share of drawings that the best so far answers wrongly."""
-        metrics = open_run_files(self.out).metrics
-        return 1 - float(headline(metrics["out_of_fold"])["accuracy"])
+        metric = self._metric
+        value = measure_vote(self._models, self._chosen_names(), metric)[0]
+        return min(max(1 - value, 0.0), 1.0) if metric.greater_is_better else 0.5
+
+    def _replace(self, step: Step) -> None:
+        """Write a step into the record, in place of an earlier one of its name."""
+        self.record.steps[:] = [*(other for other in self.record.steps if other.name != step.name), step]
+        self.save()
 
     def _chosen_names(self) -> tuple[str, ...]:
         choice = self.record.choice
@@ -282,14 +331,6 @@ class Search:
         return step.recipe
 
 
-def _machine_speed() -> MachineSpeed:
-    import torch  # noqa: PLC0415
-
-    from inkfold.models.backbone import choose_device  # noqa: PLC0415 - torch takes a second
-
-    return MachineSpeed(choose_device().type, torch.get_num_threads())
-
-
 def _without_shared(recipe: Recipe) -> dict[str, Any]:
     """Write a candidate's recipe without what all candidates share."""
     raw = recipe.model_dump(mode="json", exclude={*SHARED_KEYS})
@@ -297,14 +338,9 @@ def _without_shared(recipe: Recipe) -> dict[str, Any]:
     return raw if parts is None else {**raw, "folds": {"parts": parts}}
 
 
-def _figures(metrics: Mapping[str, Any], metric: Metric) -> tuple[float, list[float], int]:
-    """Read a run's out-of-fold figure of a metric, its interval, and the number of drawings."""
-    figures = metrics["out_of_fold"]
-    if metric.is_accuracy:
-        best = headline(figures)
-        return float(best["accuracy"]), [float(bound) for bound in best["accuracy_ci95"]], int(figures["n"])
-    own = figures["metric"]
-    return float(own["value"]), [float(bound) for bound in own["ci95"]], int(figures["n"])
+def _value(figures: Mapping[str, Any], metric: Metric) -> float:
+    """Read the metric's value from a part of a run's metrics."""
+    return float(figures["accuracy"] if metric.is_accuracy else figures["metric"]["value"])
 
 
 def _reason(choice: Choice, tried: int) -> str:

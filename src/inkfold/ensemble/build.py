@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -354,8 +354,9 @@ def _data_summary(aligned: AlignedMembers, loaded: Sequence[LoadedMember]) -> Da
         {table: max(own["data"].get(name, {}).get(table, 0) for own in metrics) for table in ("train", "test")}
         for name in ("skipped", "blank")
     )
-    held_out = any(own["split"] == "holdout" for own in metrics)
-    return DataSummary(max(own["data"]["n_train"] for own in metrics), skipped, "holdout" if held_out else "kfold", blank)
+    split: Literal["kfold", "holdout"] = "holdout" if any(own["split"] == "holdout" for own in metrics) else "kfold"
+    of_parts = None if split == "holdout" else next((own["parts"]["of"] for own in metrics if "parts" in own), None)
+    return DataSummary(max(own["data"]["n_train"] for own in metrics), skipped, split, blank, of_parts)
 
 
 def _submission_format(aligned: AlignedMembers, loaded: Sequence[LoadedMember], data: NamedData | None) -> SubmissionFormat:

@@ -147,7 +147,8 @@ def assign_to_folds(recipe: Recipe, prepared: Prepared, together: Together = "gr
     """Divide the training drawings into parts, each of which one fold holds out.
 
     Args:
-        recipe: Names the split; `holdout` holds out part 0 of k, or val/ where the data have it.
+        recipe: Names the split; `holdout` holds out part 0 of k, or val/ where the data have it; with `parts`, the first
+            ones are held out, each as beside all others.
         prepared: The drawings, decoded, with their groups; the result has the order of the training drawings.
         together: What stays in one part: `groups`, where there are any, else copies; `copies`, as if there were no groups; or
             only `files` of equal bytes, and then copies of held-out drawings are trained on.
@@ -170,6 +171,9 @@ def assign_to_folds(recipe: Recipe, prepared: Prepared, together: Together = "gr
         parts = assign_folds(prepared.targets, prepared.digests, k, recipe.seed, groups)
     held_out = np.stack([parts == fold for fold in range(1 if split == "holdout" else k)])
     folds = Folds.of(~held_out) if together == "files" else prepared.copies.leave_out(held_out, k, prepared.targets)
+    if recipe.folds.is_partial:
+        folds = folds.first(recipe.folds.held_out_parts)
+        held_out = folds.held_out
     if not held_out.any() or not folds.trained_on.any(1).all():
         problem = "all drawings, or copies of them, are held out at once, so none is left to train on"
         problem = problem if held_out.any() else "no drawing is held out"
@@ -189,7 +193,9 @@ def _log_split(recipe: Recipe, prepared: Prepared, together: Together) -> None:
     split, k = recipe.folds.split, recipe.folds.k
     kept = "groups" if together == "groups" and prepared.named_groups is not None else "files of equal bytes"
     kept += ", copies of a drawing" if together != "files" and kept != "groups" and prepared.duplicates is not None else ""
-    held_out = f"each of {k} parts is held out by one fold" if split == "kfold" else f"one of {k} parts is held out"
+    count = recipe.folds.held_out_parts
+    held_out = f"each of {k} parts is held out by one fold" if count == k else f"{count} of {k} parts are held out"
+    held_out = f"one of {k} parts is held out" if count == 1 else held_out
     log.info("split %s: %s; %s stay in one part", split, held_out, kept)
 
 

@@ -31,6 +31,8 @@ from inkfold.storage.hashing import digest_file
 log = logging.getLogger("inkfold.pipeline")
 
 LOCK = ".lock"
+# Of an unfinished run: what only divides its work, or ends it earlier or later, may change.
+FREE_UNFINISHED = (*(f"finetune.{name}" for name in WORK_DIVISION), "folds.parts", "finetune.stop_epoch")
 PACKAGES = ("inkfold", "torch", "timm", "numpy", "pillow", "simplejpeg")
 
 
@@ -62,8 +64,7 @@ def claimed(
         is_finished = (out / MANIFEST).is_file()
         if not is_new and not is_finished:
             log.info("%s: holds an unfinished run, which is continued", out)
-        division = () if is_finished else [f"finetune.{name}" for name in WORK_DIVISION]
-        check_recipe(out / file, recipe, [*free, *division])
+        check_recipe(out / file, recipe, [*free, *(() if is_finished else FREE_UNFINISHED)])
         try:
             yield
         except InkfoldError:

@@ -43,6 +43,7 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
         **metric.as_json(),
         "out_of_fold": _out_of_fold_figures(metric, out_of_fold),
         "folds": _fold_metrics(metric, out_of_fold, results.num_folds, len(prepared.rows)),
+        **_held_out_parts(recipe, out_of_fold),
         **_figures_of_choices(recipe, results),
         **_group_figures(metric, prepared, usual, results.split_apart),
     }
@@ -55,6 +56,14 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
         metrics["test"] = measure_by(metric, test, per_class=True)
     add_leaks(metrics, results.leaks, {"test": test, "out_of_fold": out_of_fold}, metric)
     return metrics
+
+
+def _held_out_parts(recipe: Recipe, out_of_fold: Predictions) -> dict[str, Any]:
+    """Say how many of the parts were held out, with how many drawings; nothing where all were, or a holdout was."""
+    if not recipe.folds.is_partial:
+        return {}
+    counts = {"held_out": recipe.folds.held_out_parts, "of": recipe.folds.k, "drawings": len(out_of_fold.image_paths)}
+    return {"parts": counts}
 
 
 def _data_figures(prepared: Prepared, results: Results) -> dict[str, Any]:

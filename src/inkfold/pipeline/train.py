@@ -176,7 +176,7 @@ def _train_heads(plan: TrainingPlan, inputs: TrainingInputs, folds: Folds, progr
 def _predict_split_apart(plan: TrainingPlan, inputs: TrainingInputs, cost: Cost, progress: Progress) -> Predictions | None:
     """Train once more on folds that split groups or else copies, to measure their optimism; None if they split none."""
     prepared = inputs.prepared
-    if prepared.groups is None or plan.recipe.folds.split != "kfold":  # a holdout would hold out other drawings
+    if prepared.groups is None or plan.recipe.folds.held_out_parts < plan.recipe.folds.k:  # other drawings would be held out
         return None
     folds = assign_to_folds(plan.recipe, prepared, "files" if prepared.named_groups is None else "copies")
     if not count_split_groups(prepared.groups, folds.held_out.argmax(0)):

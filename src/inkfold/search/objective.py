@@ -263,6 +263,8 @@ def _folds_of(recipe: Recipe, prepared: Prepared, rest: Bool[np.ndarray, " n"]) 
     single = recipe.folds.split == "holdout" and prepared.read.dataset.train.given_val is None
     held_out = np.stack([parts == fold for fold in range(1 if single else k)])
     folds = prepared.copies.select(rest).leave_out(held_out, k, prepared.targets[rest])
+    if recipe.folds.is_partial:
+        folds = folds.first(recipe.folds.held_out_parts)
     empty = [fold for fold in range(len(folds)) if not (folds.held_out[fold].any() and folds.trained_on[fold].any())]
     if empty:
         raise DataError(
