@@ -43,7 +43,7 @@ def fit(
         progress: Receives each stage's name, what is done and the total. None shows the search on standard error, as the
             command line does; `inkfold.runtime.progress.silent` shows nothing.
         settings: Keys of a recipe, which hold for everything that is tried. Two underscores stand for the dot, as in
-            `folds__k=10` and `image__resize="pad"`; `folds={"k": 10}` sets the same. `metric="macro_f1"` and `seed=7` need none.
+            `folds__k=10` and `image__resize="pad"`; `folds={"k": 10}` sets the same. `seed=7` needs none.
 
     Returns:
         The best model, loaded: it predicts (`predict_proba`), and its `path`, `metrics` and `classes_` say what it is.
