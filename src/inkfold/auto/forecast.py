@@ -19,6 +19,7 @@ FEWEST_POINTS = 3
 SLOWEST_DECAY = 0.25  # a half without any step doesn't prove that none comes
 UNSPENT = 0.1  # of the budget: a search that ends so early has nothing left to try
 DRAWS, SEED = 20_000, 42
+HINTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +134,11 @@ def _in_words(record: AutoRecord, period: str, gain: float, low: float, high: fl
 def _hints(record: AutoRecord) -> list[str]:
     """Name what a larger budget would begin with, and the backbone of most published skill that wasn't tried."""
     hints = []
-    if waiting := _wanting_time(record):
-        step = waiting[0]
-        takes = "" if step.expected_s is None else f", about {duration(step.expected_s)}"
-        hints.append(
-            f"more time would go to {step.name}{takes} ({step.why})"
-            if step.why
-            else f"more time would go to {step.name}{takes}"
-        )
+    waiting = _wanting_time(record)
+    if waiting:
+        named = [step.name + ("" if step.expected_s is None else f" (about {duration(step.expected_s)})") for step in waiting]
+        more = f" and {len(named) - HINTS} more" if len(named) > HINTS else ""
+        hints.append(f"next would come {', '.join(named[:HINTS])}{more}")
     untried = [backbone for backbone in record.backbones if not backbone.taken and not backbone.rounds]
     if untried:
         backbone = max(untried, key=_skill)

@@ -276,7 +276,7 @@ class Search:
         left = self.clock.left_s - self._publish_s
         for move in possible_moves(known):
             if self.record.step(move.name) is None and move.seconds >= left:
-                why = f"{move.why}; it takes about {duration(move.seconds)}, of which {duration(max(left, 0.0))} were left"
+                why = f"{move.why}: {duration(max(left, 0.0))} were left"
                 self.record.steps.append(
                     Step(move.name, move.kind, "skipped", why, expected_s=move.seconds, expected_gain=move.gain)
                 )
