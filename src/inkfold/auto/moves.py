@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from inkfold.auto.costs import Costs
+from inkfold.auto.finetuning import TEST_VIEWS, TRAINED_PX, choose_amount, finetune_keys
 from inkfold.auto.record import Kind, Step
 from inkfold.models import ink_small as inksmall
 
@@ -37,6 +38,7 @@ FLIPPED_TEST = ["identity", "hflip", "rotate(8,8)", "rotate(-8,-8)", "hflip + ro
 TURNED_TEST = ["identity", "rotate(8,8)", "rotate(-8,-8)"]
 # Shares of what is wrong that a step is expected to mend, the first of its kind.
 FROZEN_GAIN, VIEWS_GAIN, MLP_GAIN = 0.10, 0.05, 0.02
+FINETUNE_GAIN = 0.15  # for ten drawings a class, more for more
 FEWER = 0.6  # each further member of a vote gains this share of the one before it
 
 
@@ -107,11 +109,12 @@ def first_move(known: Known) -> Move:
     return _frozen(known, min(known.backbones, key=known.costs.features_s))
 
 
-def possible_moves(known: Known) -> list[Move]:
+def possible_moves(known: Known, left_s: float) -> list[Move]:
     """List what can be tried next.
 
     Args:
         known: What the search knows so far.
+        left_s: Seconds that are left, by which the length of a fine-tuning is planned.
 
     Returns:
         Moves that were not begun yet, in no order.
@@ -125,6 +128,8 @@ def possible_moves(known: Known) -> list[Move]:
         if (flipped := known.tried(f"{short(name)}-views")) is not None and (flipped.gain or 0) <= 0:
             moves.append(_views(known, name, flipped=False))
         moves.append(_mlp(known, name))
+        if (move := _finetune(known, name, left_s)) is not None:
+            moves.append(move)
     return [move for move in moves if known.tried(move.name) is None]
 
 
@@ -171,6 +176,26 @@ def _mlp(known: Known, name: str) -> Move:
             recipe["curriculum"] = [{**stage, "until_epoch": None} for stage in recipe["curriculum"]]
     gain = known.wrong * MLP_GAIN * known.gained_less("head")
     return Move(f"{short(name)}-mlp", "head", name, recipe, f"{short(name)} with a hidden layer", seconds, gain)
+
+
+def _finetune(known: Known, name: str, left_s: float) -> Move | None:
+    """Train the backbone too, as long as fits into the time that is left."""
+    costs = known.costs
+    size = None if name == inksmall.NAME or costs.device != "cpu" else TRAINED_PX
+    rate = costs.trained_per_s(name, size)
+    if not rate or costs.size.folds < 2:
+        return None
+    epoch_s = costs.size.train * (1 - 1 / costs.size.folds) / rate
+    part_s = costs.predict_part_s(name, size, len(TEST_VIEWS))
+    amount = choose_amount(left_s - costs.overhead_s, epoch_s, part_s, costs.size.folds)
+    if amount is None:
+        return None
+    keys = finetune_keys(name, size, amount)
+    recipe = {**_base(known, name), **keys, "image": {**known.reading, **keys["image"]}}
+    most = FINETUNE_GAIN * min(max(math.log10(known.costs.size.per_class), 0.5), 3.0)
+    gain = known.wrong * most * (1 - math.exp(-amount.epochs * amount.parts / 12)) * known.gained_less("finetune")
+    why = f"{short(name)} trained whole, {amount.epochs} epochs of {amount.parts} of {costs.size.folds} folds"
+    return Move(f"{short(name)}-finetuned", "finetune", name, recipe, why, amount.seconds + costs.overhead_s, gain)
 
 
 def _base(known: Known, name: str) -> dict[str, Any]:

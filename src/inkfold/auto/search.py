@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +18,25 @@ from inkfold.auto.status import Status
 from inkfold.auto.throughput import MachineSpeed
 from inkfold.config.load import validate_recipe, with_values
 from inkfold.config.recipe import AutoRecipe, Recipe
-from inkfold.data.dataset import read_dataset
 from inkfold.ensemble.recipe import SHARED_KEYS
 from inkfold.errors import InkfoldError, PredictionError, WeightsError
 from inkfold.evaluation.formatting import duration
 from inkfold.evaluation.scores import Metric
 from inkfold.features.executors import Executor, InlineExecutor
 from inkfold.models.backbone import choose_device
-from inkfold.pipeline.build import build_plan, data_options, settle_recipe
+from inkfold.pipeline.build import build_plan, metric_of, settle_recipe
+from inkfold.pipeline.frozen_heads import add_split_apart
 from inkfold.pipeline.inputs import prepare_inputs
 from inkfold.pipeline.manifest import MANIFEST
-from inkfold.pipeline.prepare import ReadData, read_files
+from inkfold.pipeline.prepare import ReadData
 from inkfold.pipeline.run import Run
-from inkfold.pipeline.run_files import open_run_files
-from inkfold.pipeline.train import metric_of, train
+from inkfold.pipeline.run_files import METRICS, open_run_files
+from inkfold.pipeline.shared import SharedInputs
+from inkfold.pipeline.train import train
+from inkfold.pipeline.unfinished import early_end
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.parallel import available_cores
+from inkfold.runtime.progress import Progress
 
 log = logging.getLogger("inkfold.auto")
 
@@ -68,9 +71,11 @@ class Search:
         self.recipe, self.out, self.record, self.clock = recipe, out, record, clock
         self._executor, self._status = executor or InlineExecutor(), status
         self._models: list[Fitted] = []
+        self._shared = SharedInputs()
         self._backbones: list[BackboneAtHand] = []
-        self._publish_s = PUBLISH_S
+        self._publish_s, self._complete_s = PUBLISH_S, 0.0
         self._metric: Metric
+        self._known: Known
 
     def save(self) -> None:
         """Write the record, with the time that is spent by now."""
@@ -80,7 +85,7 @@ class Search:
     def run(self) -> None:
         """Try what promises most per second, until the time is over or nothing is left to try."""
         read = self._read()
-        known = self._known(read)
+        known = self._known = self._at_start(read)
         self._load_earlier(known)
         if not (self.out / MANIFEST).is_file():
             self._try(first_move(known), known, must=True)
@@ -88,6 +93,7 @@ class Search:
         while (move := self._next(known)) is not None:
             self._try(move, known)
         self._note_rest(known)
+        self._complete()
 
     def replay(self, record: AutoRecord) -> None:
         """Train what another search chose, and publish it.
@@ -103,7 +109,7 @@ class Search:
         names = record.choice.get("members") or [record.choice["step"]]
         steps = [step for step in record.steps if step.name in names and step.recipe is not None]
         for step in steps:
-            train(self._settled(step.recipe or {}), out=self._directory(step.name), progress=self._status, on=self._executor)
+            self._train(self._settled(step.recipe or {}), step.name, self._status)
         publish(self.out, self.recipe, {name: self._recipe_of(record, name) for name in names}, self._status)
         self.record.steps, self.record.choice, self.record.best = record.steps, record.choice, record.best
 
@@ -112,9 +118,9 @@ class Search:
     def _read(self) -> ReadData:
         """Read the drawings' files, and refuse other data than those of earlier calls."""
         base = self._settled({"backbone": {"name": "none"}})
-        dataset = read_dataset(str(base.data.root), data_options(base))
+        read = self._shared.read(base, Cost(), self._status)
+        dataset = read.dataset
         self._metric = metric_of(base, dataset)
-        read = read_files(dataset, Cost(), self._status)
         counts = {"n_train": len(dataset.train), "n_test": 0 if dataset.test is None else len(dataset.test)}
         known = self.record.data.get("fingerprint", read.fingerprint)
         if known != read.fingerprint:
@@ -129,7 +135,7 @@ class Search:
             }
         return read
 
-    def _known(self, read: ReadData) -> Known:
+    def _at_start(self, read: ReadData) -> Known:
         """Find the backbones at hand, and guess what each costs."""
         fixed = self.recipe.set.get("backbone.name")
         self._backbones = backbones_at_hand(None if fixed is None else str(fixed))
@@ -143,8 +149,8 @@ class Search:
             classes=len(dataset.class_names),
             folds=base.folds.k if base.folds.split == "kfold" else 1,
         )
-        costs = Costs(size)
-        speed = MachineSpeed(choose_device(base.backbone.device).type, available_cores())
+        costs = Costs(size, device=choose_device(base.backbone.device).type)
+        speed = MachineSpeed(costs.device, available_cores())
         for backbone in tried:
             costs.images_per_s[backbone.name] = speed.images_per_s(backbone.gmacs)
         return Known([tried[0].name], costs, self.record.steps)
@@ -157,10 +163,10 @@ class Search:
         self._replace(step)
         self._status.begin(step)
         base = self._settled({"backbone": {"name": known.backbones[0]}, "image": dict(known.reading)})
-        progress = self.clock.watched(self._status, self.clock.budget_s - self._publish_s)
+        progress = self.clock.watched(self._status, self.clock.budget_s - self._reserve_s())
         try:
             prepared = prepare_inputs(build_plan(base, self._executor), read, Cost(), progress, compare_readings=False).prepared
-            limits = RaceLimits(lambda: self.clock.left_s - self._publish_s, RACE_SHARE)
+            limits = RaceLimits(lambda: self.clock.left_s - self._reserve_s(), RACE_SHARE)
             race = BackboneRace(base, prepared, self._backbones, limits, self._executor)
             with contextlib.suppress(OutOfTime):
                 race.run(progress)
@@ -191,8 +197,8 @@ class Search:
 
     def _next(self, known: Known) -> Move | None:
         """Choose the step with the most expected gain per second, of those that end in time."""
-        left = self.clock.left_s - self._publish_s
-        fitting = [move for move in possible_moves(known) if move.seconds < left and move.gain > LEAST_GAIN]
+        left = self.clock.left_s - self._reserve_s()
+        fitting = [move for move in possible_moves(known, left) if move.seconds < left and move.gain > LEAST_GAIN]
         return max(fitting, key=lambda move: (move.gain_per_s, move.name), default=None)
 
     def _try(self, move: Move, known: Known, *, must: bool = False) -> None:
@@ -203,11 +209,9 @@ class Search:
         step.began_s = self.clock.spent_s
         self._replace(step)
         self._status.begin(step)
-        end = float("inf") if must else self.clock.budget_s - self._publish_s
+        end = float("inf") if must else self.clock.budget_s - self._reserve_s()
         try:
-            run = train(
-                recipe, out=self._directory(move.name), progress=self.clock.watched(self._status, end), on=self._executor
-            )
+            run = self._train_in_time(recipe, step, end)
         except OutOfTime:
             step.state, step.why = "stopped", f"{step.why}; stopped at the deadline"
         except InkfoldError as error:
@@ -223,11 +227,46 @@ class Search:
         self.save()
         self._status.end(step)
 
+    def _train_in_time(self, recipe: Recipe, step: Step, end_s: float) -> Run:
+        """Train a candidate; a fine-tuning whose time is over ends with what is trained by then."""
+        directory, kept_s = self._directory(step.name), self._finish_s(recipe)
+        try:
+            return self._train(recipe, step.name, self.clock.watched(self._status, end_s - kept_s))
+        except OutOfTime:
+            end = early_end(directory) if recipe.is_finetuned else None
+            if end is None:
+                raise
+        step.recipe, step.why = _without_shared(end.recipe), f"{step.why}; ended early, as the time was over"
+        self.save()
+        return self._train(end.recipe, step.name, self.clock.watched(self._status, end_s + kept_s))
+
+    def _train(self, recipe: Recipe, name: str, progress: Progress) -> Run:
+        return train(
+            recipe,
+            out=self._directory(name),
+            progress=progress,
+            on=self._executor,
+            shared=self._shared,
+            measure_apart=False,
+        )
+
+    def _finish_s(self, recipe: Recipe) -> float:
+        """Return the seconds to keep for what comes after a fine-tuning: predictions by each fold's own backbone."""
+        return self._known.costs.predict_s(recipe) if recipe.is_finetuned else 0.0
+
     def _note_costs(self, known: Known, backbone: str, run: Run) -> None:
         """Learn from a run what steps take, and how pages are read."""
         recipe, width = run.recipe, next((tensor.shape[1] for name, tensor in run.heads.items() if name.endswith("weight")), 1)
         hidden = recipe.head.hidden[0] if recipe.head.kind == "mlp" and recipe.head.hidden else 0
-        known.costs.note(backbone, run.files.cost, recipe.train_head.epochs, hidden, int(width))
+        known.costs.sizes.setdefault(backbone, run.manifest["backbone"]["image_size"])
+        known.costs.note(
+            backbone,
+            run.files.cost,
+            epochs=recipe.train_head.epochs,
+            hidden=hidden,
+            width=int(width),
+            size_px=recipe.image.size,
+        )
         if not known.reading:
             image = run.manifest["image"]
             known.reading = {"resize": image["resize"], "paper": image["paper"]}
@@ -250,9 +289,11 @@ class Search:
     def _publish(self, choice: Choice, step: Step) -> None:
         """Put a choice at the top of the directory, and write down its figure."""
         began = self.clock.spent_s
-        publish(self.out, self.recipe, {name: self._recipe_of(self.record, name) for name in choice.members}, self._status)
+        self._put_at_top(choice.members)
         self._publish_s = max(self._publish_s, 1.5 * (self.clock.spent_s - began))
         step.is_best, members = True, [*choice.members]
+        fits = [open_run_files(self._directory(name)).cost["seconds"].get("fit", 0.0) for name in members]
+        self._complete_s = self._publish_s + 1.5 * sum(fits)
         self.record.choice = {
             "step": step.name if len(members) > 1 else members[0],
             "members": members,
@@ -271,10 +312,27 @@ class Search:
         )
         self.save()
 
+    def _complete(self) -> None:
+        """Measure of what was chosen how optimistic folds are that split copies or groups, as training it alone would."""
+        names = self._chosen_names()
+        metrics = [self._directory(name) / METRICS for name in names]
+        before = [file.read_bytes() for file in metrics]
+        for name in names:
+            add_split_apart(self._directory(name), self._shared, self._status, self._executor)
+        if before != [file.read_bytes() for file in metrics]:
+            self._put_at_top(names)
+
+    def _put_at_top(self, names: Sequence[str]) -> None:
+        publish(self.out, self.recipe, {name: self._recipe_of(self.record, name) for name in names}, self._status)
+
+    def _reserve_s(self) -> float:
+        """Return the seconds to keep for what comes after the last step."""
+        return self._publish_s + self._complete_s
+
     def _note_rest(self, known: Known) -> None:
         """Write down what was not begun, and why."""
-        left = self.clock.left_s - self._publish_s
-        for move in possible_moves(known):
+        left = self.clock.left_s - self._reserve_s()
+        for move in possible_moves(known, left):
             if self.record.step(move.name) is None and move.seconds >= left:
                 why = f"{move.why}: {duration(max(left, 0.0))} were left"
                 self.record.steps.append(

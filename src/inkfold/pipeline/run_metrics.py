@@ -1,5 +1,6 @@
 """Measures all predictions of a run: the content of `metrics.json`."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from inkfold.pipeline.seen import measure_seen
 if TYPE_CHECKING:
     from inkfold.finetune.train_folds import FinetunedFolds, Interpolation
     from inkfold.heads.epoch_selection import EpochSelection
+
+AFTER_GROUPS = ("purged", "learnt_by_backbone", "finetune", "test", "leaks")  # the parts of metrics.json after the groups' own
 
 
 def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[str, Any]:
@@ -202,6 +205,27 @@ def _group_figures(
         name = "duplicates" if prepared.named_groups is None else "groups"
         figures[name] = {**figures.get(name, {}), **_optimism_of_splitting(metric, grouped, split_apart)}
     return figures
+
+
+def with_split_apart(
+    metrics: Mapping[str, Any], metric: Metric, prepared: Prepared, out_of_fold: Predictions, split_apart: Predictions
+) -> dict[str, Any]:
+    """Add to a run's metrics how optimistic folds are that split groups, or copies, apart: where `run_metrics` has it.
+
+    Args:
+        metrics: Content of the run's `metrics.json`, measured without it.
+        metric: What the run is measured by.
+        prepared: The drawings that the run was trained on.
+        out_of_fold: The run's predictions of its held-out drawings.
+        split_apart: Predictions of the same drawings with folds that split groups or copies.
+
+    Returns:
+        The content of `metrics.json` as `run_metrics` returns it.
+    """
+    added = _group_figures(metric, prepared, out_of_fold.most_probable, split_apart)
+    own = {name: value for name, value in metrics.items() if name not in added}
+    after = [name for name in own if name in AFTER_GROUPS]
+    return {**{name: own[name] for name in own if name not in after}, **added, **{name: own[name] for name in after}}
 
 
 def _optimism_of_splitting(metric: Metric, grouped: Predictions, split_apart: Predictions) -> dict[str, Any]:

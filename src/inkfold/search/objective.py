@@ -23,10 +23,9 @@ from inkfold.evaluation.predictions import is_worth_reporting
 from inkfold.evaluation.score_figures import statistics_figures
 from inkfold.features.executors import Executor
 from inkfold.heads.head import mean_probs
-from inkfold.pipeline.build import build_plan, build_trial
+from inkfold.pipeline.build import build_plan, build_trial, metric_of
 from inkfold.pipeline.inputs import TrainingInputs, build_training_set, prepare_inputs
 from inkfold.pipeline.prepare import Prepared, ReadData
-from inkfold.pipeline.train import metric_of
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress
 from inkfold.search.halving import RUNGS, Halving, rung_epoch
