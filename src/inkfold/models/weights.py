@@ -31,6 +31,7 @@ log = logging.getLogger("inkfold.models")
 UNTRAINED = "untrained"
 AUTO, USUAL = "auto", "tf_efficientnet_lite0"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 SIDECAR_KEYS = ("mean", "std", "interpolation", "image_size", "model_args")
 
 
@@ -300,6 +301,9 @@ def _resolve(spec: BackboneSpec, file: Path | None) -> BackboneInfo:
 
 def _check_whole(file: Path) -> None:
     """Refuse a truncated file before hours of other work."""
+    with file.open("rb") as opened:
+        if opened.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise WeightsError(f"{file}: a pointer of Git LFS, not the weights themselves. Fetch them: git lfs pull.")
     if file.suffix != ".safetensors":
         return
     try:
