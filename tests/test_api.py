@@ -24,8 +24,9 @@ def test_public_names_are_there_and_documented(name):
 
 
 def test_public_names_are_the_modules_own():
+    from inkfold.auto.fit import fit
+    from inkfold.auto.train import train_any
     from inkfold.data.dataset import read_dataset
-    from inkfold.ensemble.build import train_any
     from inkfold.ensemble.model import Ensemble, load_run
     from inkfold.errors import InkfoldError
     from inkfold.pipeline.run import Run
@@ -33,6 +34,7 @@ def test_public_names_are_the_modules_own():
     assert inkfold.read_dataset is read_dataset
     assert inkfold.InkfoldError is InkfoldError
     assert inkfold.train is train_any
+    assert inkfold.fit is fit
     assert inkfold.Ensemble is Ensemble
     assert inkfold.Run is Run
     assert inkfold.load_run is load_run

@@ -2,10 +2,10 @@
 
 Example:
     >>> import inkfold
-    >>> dataset = inkfold.read_dataset("drawings")
-    >>> run = inkfold.train("cpu-small", data="drawings", out="runs/first")
+    >>> run = inkfold.fit("drawings", budget="10m", out="runs/best")
     >>> run.metrics["out_of_fold"]["accuracy"]
-    >>> inkfold.load_run("runs/first").predict_proba(["new.png"])
+    >>> inkfold.load_run("runs/best").predict_proba(["new.png"])
+    >>> run = inkfold.train("cpu-small", data="drawings", out="runs/small")
 """
 
 from typing import TYPE_CHECKING
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from inkfold.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from inkfold.auto.fit import fit as fit
+    from inkfold.auto.train import train_any as train
     from inkfold.data.dataset import read_dataset as read_dataset
-    from inkfold.ensemble.build import train_any as train
     from inkfold.ensemble.build import vote as vote
     from inkfold.ensemble.model import Ensemble as Ensemble
     from inkfold.ensemble.model import load_run as load_run
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from inkfold.search.backbones import explore as explore
     from inkfold.search.study import tune as tune
 
-__all__ = ["Ensemble", "InkfoldError", "Run", "explore", "load_run", "read_dataset", "train", "tune", "vote"]
+__all__ = ["Ensemble", "InkfoldError", "Run", "explore", "fit", "load_run", "read_dataset", "train", "tune", "vote"]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
@@ -32,9 +33,10 @@ __getattr__, __dir__ = lazy_names(
         "InkfoldError": "errors",
         "Run": "pipeline.run",
         "explore": "search.backbones",
+        "fit": "auto.fit",
         "load_run": "ensemble.model",
         "read_dataset": "data.dataset",
-        "train": "ensemble.build:train_any",
+        "train": "auto.train:train_any",
         "tune": "search.study",
         "vote": "ensemble.build",
     },

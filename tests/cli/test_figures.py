@@ -1,6 +1,7 @@
 import pytest
 
-from inkfold.cli.figures import difference_of, figure_of, p_value_of, print_table, signed, with_interval
+from inkfold.cli.figures import difference_of, figure_of, p_value_of, print_table
+from inkfold.evaluation.formatting import signed, with_interval
 
 
 def test_tables_are_aligned_by_their_title(capsys):

@@ -5,13 +5,15 @@ from inkfold.config.load import (
     load_raw,
     load_recipe,
     shipped_recipes,
+    validate_auto,
     validate_ensemble,
     validate_recipe,
     with_values,
 )
 
 ENSEMBLES = [name for name in sorted(shipped_recipes()) if "members" in load_raw(name)]
-SINGLES = [name for name in sorted(shipped_recipes()) if name not in ENSEMBLES]
+SEARCHES = [name for name in sorted(shipped_recipes()) if "auto" in load_raw(name)]
+SINGLES = [name for name in sorted(shipped_recipes()) if name not in ENSEMBLES + SEARCHES]
 
 
 def test_there_are_ensembles_for_a_gpu_and_for_a_processor():
@@ -30,6 +32,13 @@ def test_the_winners_ensemble_is_the_winners():
     ensemble = validate_ensemble(load_raw("winner"))
     assert [member.recipe for member in ensemble.members] == ["eva02-large-mlp", "eva-giant-mlp", "eva02-large-curriculum-mlp"]
     assert (ensemble.folds.k, ensemble.vote.within, ensemble.vote.ties) == (5, "soft", "lowest_id")
+
+
+def test_the_shipped_search_parses_and_survives_being_written_out_in_full(tmp_path):
+    path = tmp_path / "dumped.yaml"
+    path.write_text(dump_recipe(validate_auto(load_raw("auto"))), encoding="utf-8")
+    assert SEARCHES == ["auto"]
+    assert validate_auto(load_raw(path)) == validate_auto(load_raw("auto"))
 
 
 @pytest.mark.parametrize("name", SINGLES)

@@ -9,6 +9,7 @@ from inkfold.config.load import (
     load_raw,
     load_recipe,
     merge_overrides,
+    validate_auto,
     validate_ensemble,
     validate_recipe,
     with_values,
@@ -132,3 +133,39 @@ def test_what_has_the_wrong_form_is_reported_by_its_new_name():
         with pytest.raises(RecipeError, match=f"recipe: {path}: got 3"):
             validate_recipe(raw)
     assert validate_recipe({"fit": None, "train_head": {"lr": 2}, "backbone": {"name": "x"}}).train_head.lr == 2
+
+
+@pytest.mark.parametrize("raw", [{"budget": "1h"}, {"auto": {"budget": "1h"}}, {"auto": {"budget": "10m"}, "set": {}}])
+def test_a_budget_is_short_for_that_of_the_search(raw, caplog):
+    with caplog.at_level(logging.WARNING, "inkfold.config"):
+        merge_overrides(raw, ["budget=1h"])
+        assert validate_auto(raw).auto.budget == "1h"
+        assert validate_auto({"budget": "90s"}).auto.budget_s == 90
+    assert caplog.records == []  # no old name
+
+
+def test_a_budget_under_both_its_names_is_an_error_that_says_so():
+    with pytest.raises(RecipeError, match=r"'auto\.budget' is given twice, also by its short name"):
+        merge_overrides({}, ["budget=1h", "auto.budget=2h"])
+    with pytest.raises(RecipeError, match=r"'auto\.budget' is given twice, also by its short name"):
+        merge_overrides({"auto": {"budget": "2h"}, "budget": "1h"}, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("soon", "auto.budget: got 'soon'. expected a duration such as 30s, 10m, 1h or 12h."),
+        ("2s", "auto.budget: got '2s'. expected 10s to 30d."),
+        ("true", "auto.budget: got True. expected a duration such as 30s, 10m, 1h or 12h."),
+    ],
+)
+def test_a_budget_that_is_none_is_an_error_that_says_what_one_is(text, expected):
+    raw = load_raw("auto", [f"budget={text}"])
+    with pytest.raises(RecipeError) as caught:
+        validate_auto(raw)
+    assert str(caught.value) == f"error: recipe: {expected}"
+
+
+def test_a_budget_for_a_recipe_of_one_model_is_an_error_that_names_the_search():
+    with pytest.raises(RecipeError, match=r"auto: is of a search within a budget of time.*inkfold train auto data=DIR"):
+        load_recipe("first", ["budget=10m"])

@@ -2,11 +2,15 @@ import ast
 import itertools
 from pathlib import Path
 
+import pytest
+from pydantic import ValidationError
+
 import inkfold
+from inkfold.config.sections import FinetuneSettings, FoldSettings
 
 SHARED_AT_MOST = 2
-# What the settings came to, as it is written to files, where every value is given; and arrays of drawings, not settings.
-RESOLVED = {"BackboneInfo", "Samples"}
+# What the settings came to and what a search did, as it is written to files; and arrays of drawings, not settings.
+RESOLVED = {"BackboneInfo", "Samples", "Step", "RacedBackbone"}
 
 
 def classes():
@@ -48,3 +52,22 @@ def test_every_setting_says_what_it_means():
         f"{model.__name__}.{name}" for model in models for name, field in model.model_fields.items() if not field.description
     ]
     assert silent == []
+
+
+def test_parts_are_some_of_k_and_a_holdout_is_one():
+    assert FoldSettings().held_out_parts == 5
+    assert FoldSettings(k=3, parts=2).held_out_parts == 2
+    assert FoldSettings(split="holdout").held_out_parts == FoldSettings(split="holdout", parts=1).held_out_parts == 1
+    assert [FoldSettings(k=3, parts=parts).is_partial for parts in (None, 1, 2, 3)] == [False, True, True, False]
+    assert not FoldSettings(split="holdout").is_partial
+    with pytest.raises(ValidationError, match="parts: got 4, expected at most k, 3"):
+        FoldSettings(k=3, parts=4)
+    with pytest.raises(ValidationError, match="parts: got 2, but a holdout holds out one part"):
+        FoldSettings(split="holdout", parts=2)
+
+
+def test_a_training_stops_within_its_epochs():
+    assert FinetuneSettings(epochs=7).trained_epochs == 7
+    assert FinetuneSettings(epochs=7, stop_epoch=3).trained_epochs == 3
+    with pytest.raises(ValidationError, match="stop_epoch: got 8, expected at most epochs, 7"):
+        FinetuneSettings(epochs=7, stop_epoch=8)

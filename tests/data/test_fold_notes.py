@@ -50,3 +50,12 @@ def test_groups_in_training_and_in_a_given_validation_part_are_said():
     folds = Folds.of(np.array([[True, True, True, False, False]]))
     [line] = describe_folds(folds, np.array([0, 1, 0, 1, 0]), NAMES, np.array([*"abcca"]))
     assert line.startswith("2 groups have drawings both in training and among those held out ('a', 'c')")
+
+
+def test_a_fold_among_a_few_of_many_parts_has_its_share_of_all_drawings():
+    held_out = np.zeros((2, 40), bool)
+    held_out[0, :4], held_out[1, 4:24] = True, True
+    folds = Folds(~held_out, held_out, k=10)
+    lines = describe_folds(folds, np.arange(40) % 2, ("a", "b"))
+    assert any("fold 1 holds out 20 of 40 drawings, 50% instead of 10%" in line for line in lines)
+    assert not any("fold 0 holds out" in line for line in lines)

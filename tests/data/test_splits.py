@@ -140,3 +140,16 @@ def test_folds_keep_copies_are_balanced_and_do_not_depend_on_order(copies, k, se
 
 def test_parted_groups_are_counted():
     assert count_split_groups(np.array([0, 0, 1, 1, 2]), np.array([0, 1, 1, 1, 0])) == 1
+
+
+def test_the_first_folds_are_as_they_are_beside_all_others():
+    held_out = np.arange(6) % 3 == np.arange(3)[:, None]
+    folds = Folds(~held_out, held_out, look_alike=(1,))
+    first = folds.first(2)
+    assert len(first) == 2
+    assert first.held_out.tolist() == held_out[:2].tolist()
+    assert first.trained_on.tolist() == (~held_out[:2]).tolist()
+    assert (first.k, first.look_alike) == (3, (1,))
+    assert first.measured.tolist() == [True, True, False] * 2
+    assert first.first(1).k == 3, "how many parts there are isn't forgotten"
+    assert first.select(np.arange(6) < 3).k == 3

@@ -201,7 +201,7 @@ def test_members_of_other_data_are_reported(toys, tmp_path):
 
 
 def test_runs_that_held_out_other_drawings_are_reported_with_the_command_for_the_same_folds(toys, tmp_path):
-    shutil.copytree(toys["linear"], tmp_path / "holdout")
+    shutil.copytree(toys["other-folds"], tmp_path / "holdout")
     path = tmp_path / "holdout" / "predictions/out_of_fold.parquet"
     held_out = Predictions.load(path)
     held_out.select(held_out.folds == 0).save(path)
@@ -215,7 +215,7 @@ def test_runs_that_held_out_other_drawings_are_reported_with_the_command_for_the
     first, second = lines_of(caught)
     assert first.startswith("holdout, out of fold: has 6 drawings, linear 18; without 12: ")
     out = tmp_path / "holdout"
-    command = f"inkfold train {out}/recipe.yaml folds.split=kfold out={out}-same-folds"
+    command = f"inkfold train {out}/recipe.yaml folds.split=kfold seed=42 out={out}-same-folds"
     assert second == f"holdout: this trains it on the same folds: {command}"
 
 
@@ -281,6 +281,31 @@ def test_holdout_runs_are_scored_on_what_they_held_out(tmp_path, data):
     assert ensemble.metrics["out_of_fold"]["n"] == n
     files = [tmp_path / "data/test" / f"{i}.png" for i in range(2)]
     assert ensemble.predict_proba(files).shape == (2, 3)
+
+
+def test_runs_that_held_out_some_of_the_same_parts_vote_on_the_drawings_that_all_held_out(toys, tmp_path):
+    few = train(RECIPE_RAW, "folds.parts=2", "train_head.lr=0.03", data=toys["data"], out=tmp_path / "few")
+    ensemble = vote([toys["mlp"], few.path], {"method": "weighted"}, out=tmp_path / "out")
+    assert ensemble.metrics["parts"] == few.metrics["parts"] == {"held_out": 2, "of": 3, "drawings": 12}
+    assert [(fold["fold"], fold["n"], fold["n_train"]) for fold in ensemble.metrics["folds"]] == [(0, 6, 12), (1, 6, 12)]
+    assert ensemble.metrics["split"] == "kfold"
+    [text] = [text for text in ensemble.manifest["warnings"] if "drawings" in text]
+    assert text == (
+        "vote: is chosen and measured on 12 of 18 drawings, those that are held out by all members (mlp 18, few 12). "
+        "Train the others with folds.parts=null to measure it on all."
+    )
+    own = [Predictions.load(path / "predictions/test.parquet").fold_probs for path in (toys["mlp"], few.path)]
+    assert [len(folds) for folds in own] == [3, 2]
+    weights = np.array(ensemble.fitted.as_json()["weights"])
+    expected = np.einsum("m,mnc->nc", weights / weights.sum(), np.stack([folds.mean(0) for folds in own]))
+    np.testing.assert_allclose(Predictions.load(ensemble.path / "predictions/test.parquet").probs, expected, atol=1e-6)
+
+
+def test_a_single_common_part_is_one_fold(toys, tmp_path):
+    one = train(RECIPE_RAW, "folds.parts=1", data=toys["data"], out=tmp_path / "one")
+    ensemble = vote([one.path, toys["mlp"]], out=tmp_path / "out")
+    assert [(fold["fold"], fold["n"], fold["n_train"]) for fold in ensemble.metrics["folds"]] == [(0, 6, 12)]
+    assert Predictions.load(ensemble.path / "predictions/out_of_fold.parquet").folds.tolist() == [0] * 6
 
 
 def test_runs_without_test_drawings_give_no_submission(tmp_path, data):

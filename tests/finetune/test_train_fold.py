@@ -27,6 +27,7 @@ from inkfold.models.depthwise import DepthwiseConv2d
 from inkfold.pipeline import train as pipeline
 from inkfold.pipeline.run import Run
 from inkfold.pipeline.train import train
+from inkfold.pipeline.unfinished import early_end
 from inkfold.runtime.cost import Cost
 from inkfold.storage.hashing import digest_file
 from toy import (
@@ -334,6 +335,92 @@ def test_an_unfinished_run_resumes_with_a_smaller_micro_batch(tmp_path, data, re
     assert json.loads((run.path / "cost.json").read_text())["trained"] < 3 * 3 * 12, "not all of it again"
     with pytest.raises(PredictionError, match=r"finetune\.micro_batch: is 2 there, 3 now"):
         train(recipe, *settings, "finetune.micro_batch=3", "finetune.checkpointing=true", data=data, out=tmp_path / "run")
+
+
+def finetuned(run):
+    """What each fold of a run became: its network's file, its heads and its held-out predictions."""
+    heads = load_file(run.path / "heads.safetensors")
+    out_of_fold = Predictions.load(run.path / "predictions/out_of_fold.parquet")
+    test = Predictions.load(run.path / "predictions/test.parquet")
+    return [
+        (
+            (run.path / f"weights/fold{fold}.safetensors").read_bytes(),
+            {name: values[fold].tobytes() for name, values in heads.items()},
+            dict(zip(out_of_fold.image_paths[rows].tolist(), map(bytes, out_of_fold.probs[rows]), strict=True)),
+            test.fold_probs[fold].tobytes(),
+        )
+        for fold in range(len(run.folds))
+        for rows in [out_of_fold.folds == fold]
+    ]
+
+
+def test_a_few_parts_have_the_networks_that_they_have_beside_all_parts(tmp_path, data, recipe, whole):
+    run = train(recipe, "folds.parts=2", data=data, out=tmp_path / "run")
+    assert finetuned(run) == finetuned(whole)[:2]
+    assert run.metrics["parts"] == {"held_out": 2, "of": 3, "drawings": 12}
+    assert run.metrics["out_of_fold"]["n"] == 12
+    test = Predictions.load(run.path / "predictions/test.parquet")
+    np.testing.assert_allclose(test.probs, test.fold_probs.mean(0), atol=1e-7)
+    again = run.predict_fold_proba([data / "test" / path for path in test.image_paths])
+    np.testing.assert_allclose(again, test.fold_probs, atol=1e-6)
+
+
+def test_a_run_whose_time_is_over_is_finished_with_the_folds_that_are_trained(tmp_path, data, recipe, whole, monkeypatch):
+    out = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        kill_at(patched, 9 + 9 + 4)  # in the third fold
+        with pytest.raises(Killed):
+            train(recipe, data=data, out=out)
+    end = early_end(out)
+    assert (end.recipe.folds.parts, end.steps_left) == (2, 0)
+    run = train(end.recipe, out=out)
+    assert finetuned(run) == finetuned(whole)[:2]
+    assert json.loads((out / "cost.json").read_text())["trained"] == 0
+    assert {path.name for path in (out / "weights").iterdir()} == {"fold0.safetensors", "fold1.safetensors"}
+    assert files_below(out) == RUN_FILES | {*sorted(WEIGHTS)[:2], *CURVES[:2]}
+
+
+def test_a_run_of_a_few_parts_that_was_stopped_may_hold_out_all(tmp_path, data, recipe, whole, monkeypatch):
+    with monkeypatch.context() as patched:
+        kill_at(patched, 9 + 4)
+        with pytest.raises(Killed):
+            train(recipe, "folds.parts=2", data=data, out=tmp_path / "run")
+    run = train(recipe, data=data, out=tmp_path / "run")
+    assert contents(run.path) == contents(whole.path)
+    assert json.loads((run.path / "cost.json").read_text())["trained"] < 2 * 3 * 12 + 1, "the first fold was kept"
+
+
+LONG = ("finetune.epochs=6", "finetune.schedule={kind: one_cycle}", "folds.parts=1")
+
+
+def test_a_training_that_the_clock_stopped_ends_as_if_it_was_to_stop_there_from_the_beginning(
+    tmp_path, data, recipe, monkeypatch
+):
+    out = tmp_path / "killed"
+    with monkeypatch.context() as patched:
+        kill_at(patched, 6)  # after two epochs of three steps
+        with pytest.raises(Killed):
+            train(recipe, *LONG, data=data, out=out)
+    end = early_end(out, 5)
+    assert (end.recipe.finetune.stop_epoch, end.steps_left) == (3, 3)
+    stopped = train(end.recipe, out=out)
+    expected = train(recipe, *LONG, "finetune.stop_epoch=3", data=data, out=tmp_path / "planned")
+    names = ("weights/fold0.safetensors", "heads.safetensors", "curve.json", CURVES[0], "predictions/test.parquet")
+    assert [(stopped.path / name).read_bytes() for name in names] == [(expected.path / name).read_bytes() for name in names]
+    assert json.loads((out / "cost.json").read_text())["trained"] == 12, "one epoch"
+    rates = [point["lr"] for point in json.loads((out / "curve.json").read_text())["epochs"]]
+    assert len(rates) == 3
+    assert rates[1] < rates[2], "the schedule is the long one's: it stands near its top"
+
+
+def test_a_training_whose_rates_would_have_been_others_by_then_is_not_continued(tmp_path, data, recipe, monkeypatch):
+    with monkeypatch.context() as patched:
+        kill_at(patched, 6)
+        with pytest.raises(Killed):
+            train(recipe, *LONG, data=data, out=tmp_path / "run")
+    with pytest.raises(RecipeError, match=r"stop_epoch: fold 0 was trained for 2\.0 epochs with none, .* those with 2 by then"):
+        train(recipe, *LONG, "finetune.stop_epoch=2", data=data, out=tmp_path / "run")
+    train(recipe, *LONG, "finetune.stop_epoch=3", data=data, out=tmp_path / "run")
 
 
 def test_other_machines_find_the_trained_weights_wherever_they_run(tmp_path, data, recipe, monkeypatch):

@@ -3,7 +3,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inkfold.heads.settings import lr_factor
+from inkfold.config.sections import FinetuneSettings
+from inkfold.heads.settings import cool_down_factor, cool_down_start, lr_factor
 from toy_heads import settings_of
 
 SCHEDULES = ["step", "cosine", "one_cycle", "constant"]
@@ -99,3 +100,20 @@ def test_factors_are_shares_whatever_the_settings(schedule, epochs, steps, warmu
     given_factors = factors(schedule, epochs, steps, warmup_epochs=warmup, every=every, gamma=gamma)
     assert all(0 <= factor <= 1 for factor in given_factors)
     assert given_factors[0] > 0
+
+
+def cool_down(epochs, stop_epoch, steps):
+    settings = FinetuneSettings(epochs=epochs, stop_epoch=stop_epoch)
+    return [cool_down_factor(settings, step, steps) for step in range(settings.trained_epochs * steps)]
+
+
+def test_a_training_that_stops_early_cools_down_over_its_last_fifth_or_its_last_epoch():
+    assert cool_down(20, 10, 2) == [*[1.0] * 17, 0.75, 0.5, 0.25]  # 4 of 20 steps, of which the first has the full rate
+    assert cool_down(20, 2, 3) == [1, 1, 1, 1, pytest.approx(2 / 3), pytest.approx(1 / 3)]
+    assert cool_down(20, 1, 2) == [1, 0.5]
+
+
+def test_a_training_that_ends_with_its_schedule_does_not_cool_down():
+    for stop_epoch in (None, 4):
+        assert cool_down(4, stop_epoch, 3) == [1.0] * 12
+        assert cool_down_start(FinetuneSettings(epochs=4, stop_epoch=stop_epoch), 3) is None

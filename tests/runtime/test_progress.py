@@ -1,7 +1,7 @@
 import sys
 
 from inkfold.runtime import progress
-from inkfold.runtime.progress import console_progress, silent
+from inkfold.runtime.progress import console_progress, line_progress, silent
 
 
 def test_silence_says_nothing(capsys):
@@ -39,3 +39,15 @@ def test_a_terminal_shows_bars_with_the_stage_and_its_count(capsys, monkeypatch)
     assert "decoding" in err
     assert "3/3" in err
     assert "1/2" in err
+
+
+def test_lines_of_short_stages_can_be_left_out(capsys, monkeypatch):
+    clock = iter([0.0, 1.0, 2.0, 20.0, 21.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    report = line_progress(ends=False)
+    report("decoding", 1, 2)
+    report("decoding", 2, 2)
+    report("features", 1, 3)
+    report("features", 2, 3)
+    report("features", 3, 3)
+    assert capsys.readouterr().err == "features: 2/3\nfeatures: 3/3\n"

@@ -7,8 +7,8 @@ import pytest
 from inkfold.data.dataset import DataOptions, read_dataset
 from inkfold.errors import DataError, RecipeError
 from inkfold.evaluation.intervals import wilson_interval
+from inkfold.models.published import PUBLISHED, PublishedBackbone
 from inkfold.models.weights import BackboneSpec, resolve_backbone
-from inkfold.search import backbones
 from inkfold.search.backbones import USUAL, _sampled, backbone_names, explore, published
 from toy import inkfold, toy_data
 
@@ -95,8 +95,13 @@ def test_patterns_name_pretrained_models(weights):
         backbone_names(["nothing_like_this*"])
 
 
+def publish(monkeypatch):
+    row = PublishedBackbone("test_resnet.r160_in1k", 0.5, 0.5, 0.1, 160, 12.5)
+    monkeypatch.setitem(PUBLISHED, row.name, row)
+
+
 def test_a_known_backbone_has_its_published_accuracy_on_sketches(monkeypatch):
-    monkeypatch.setitem(backbones.IMAGENET_SKETCH_TOP1, "test_resnet.r160_in1k", 12.5)
+    publish(monkeypatch)
     untrained = resolve_backbone(BackboneSpec(name="test_resnet", weights="untrained"))
     from_hub, spec = replace(untrained, init_seed=None), BackboneSpec(name="test_resnet")
     assert published(from_hub, spec) == 12.5
@@ -105,7 +110,7 @@ def test_a_known_backbone_has_its_published_accuracy_on_sketches(monkeypatch):
 
 
 def test_weights_of_a_local_file_have_no_published_accuracy(data, weights, monkeypatch):
-    monkeypatch.setitem(backbones.IMAGENET_SKETCH_TOP1, "test_resnet.r160_in1k", 12.5)
+    publish(monkeypatch)
     [row], _ = explore(data, ["test_resnet"], SMALL)
     assert (row.name, row.imagenet_sketch_top1) == ("test_resnet.r160_in1k", None)
 

@@ -1,19 +1,59 @@
 """What a search did and decided, in `auto.json`: written after every step, read to continue, to repeat and to report it."""
 
-import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, NotRequired, Self
+
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic_core import from_json
+from typing_extensions import TypedDict  # pydantic reads no other before Python 3.12
 
 from inkfold.errors import PredictionError
 from inkfold.storage.files import write_json
 
 AUTO = "auto.json"
 FORMAT = 1
+LARGEST_BYTES = 2**24
 
 Kind = Literal["reading", "race", "frozen", "views", "head", "joined", "finetune", "vote"]
 State = Literal["running", "done", "stopped", "skipped", "failed"]
+Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
+class BestFigure(TypedDict):
+    """The best figure from one moment on: in `seconds` of the search's time, `step`, its figure and interval, and on test."""
+
+    seconds: float
+    step: str
+    accuracy: float
+    accuracy_ci95: Interval | None
+    test: NotRequired[float | None]
+
+
+class Choice(TypedDict):
+    """What a search published: the `step`, the names of a vote's `members`, and `why`: a sentence for the user."""
+
+    step: str
+    members: NotRequired[list[str]]
+    why: str
+
+
+class Forecast(TypedDict):
+    """What another `seconds` would probably bring: the best figure's `gain`, from `low` to `high`; None where it is unknown."""
+
+    seconds: float
+    gain: float | None
+    low: float | None
+    high: float | None
+    words: str
+
+
+class MetricName(TypedDict):
+    """By which metric a search chose: its `name` in recipes, its `title` in texts, and whether greater values are better."""
+
+    name: str
+    title: str
+    greater_is_better: bool
 
 
 @dataclass(slots=True)
@@ -24,7 +64,7 @@ class Step:
         name: Its name, which is also the name of its directory below `candidates/`; unique in a search.
         kind: What it is: a way of reading pages, a race of backbones, a frozen backbone with a head, more views of one,
             another head, several backbones under one head, a fine-tuning, or a vote over what was fitted.
-        state: Whether it is done; `stopped`: what was ready at its deadline is used; `skipped`: not begun, `why` says the reason.
+        state: Whether it is done; `stopped`: time was over; `skipped`: not begun, and `why` says the reason.
         why: Why it was tried, or not: a sentence for the user.
         recipe: The raw recipe that repeats it, without data, folds, metric and seed; None where it fits no model.
         members: Names of the steps that a vote is over; empty for others.
@@ -53,10 +93,10 @@ class Step:
     began_s: float = 0.0
     seconds: float = 0.0
     accuracy: float | None = None
-    accuracy_ci95: list[float] | None = None
+    accuracy_ci95: Interval | None = None
     n: int | None = None
     gain: float | None = None
-    gain_ci95: list[float] | None = None
+    gain_ci95: Interval | None = None
     p_value: float | None = None
     is_best: bool = False
     figures: dict[str, Any] = field(default_factory=dict)
@@ -103,7 +143,8 @@ class AutoRecord:
         steps: Everything that was tried, in the order of time.
         best: The best figure over time: `seconds`, `step`, `accuracy`, `accuracy_ci95`, `test` (None where no test labels are).
         choice: What was published: `step`, `members`, `why`.
-        forecast: What another period of time would probably bring: `seconds`, `gain`, `low`, `high`, `words`; None if unknown.
+        forecast: What another period of time would probably bring; None before the first call has ended.
+        metric: By which metric all figures are; None for accuracy.
     """
 
     budget_s: float = 0.0
@@ -113,9 +154,10 @@ class AutoRecord:
     data: dict[str, Any] = field(default_factory=dict)
     backbones: list[RacedBackbone] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
-    best: list[dict[str, Any]] = field(default_factory=list)
-    choice: dict[str, Any] | None = None
-    forecast: dict[str, Any] | None = None
+    best: list[BestFigure] = field(default_factory=list)
+    choice: Choice | None = None
+    forecast: Forecast | None = None
+    metric: MetricName | None = None
 
     def step(self, name: str) -> Step | None:
         """Find a step by its name."""
@@ -139,12 +181,23 @@ class AutoRecord:
             PredictionError: If it is none, or of another format.
         """
         try:
-            raw: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            if raw["format"] != FORMAT:
-                raise ValueError(f"got format {raw['format']}, expected {FORMAT}")
-            values = {name: raw[name] for name in cls.__dataclass_fields__}
-            values["steps"] = [Step(**step) for step in raw["steps"]]
-            values["backbones"] = [RacedBackbone(**backbone) for backbone in raw["backbones"]]
-            return cls(**values)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise PredictionError(f"{path}: not a record of a search: {error}. Name the auto.json of a finished one.") from None
+            with path.open("rb") as file:
+                content = file.read(LARGEST_BYTES + 1)
+            if len(content) > LARGEST_BYTES:
+                raise ValueError(f"it has more than {LARGEST_BYTES >> 20} MiB")
+            raw = from_json(content, allow_inf_nan=False)
+            if not isinstance(raw, dict) or raw.get("format") != FORMAT:
+                got = raw.get("format") if isinstance(raw, dict) else type(raw).__name__
+                raise ValueError(f"got format {got}, expected {FORMAT}")
+            return TypeAdapter(cls).validate_json(content, strict=True)
+        except (OSError, ValueError) as error:
+            raise PredictionError(
+                f"{path}: not a record of a search: {_first_line(error)}. Name the auto.json of a finished one, or remove it."
+            ) from None
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return str(error).splitlines()[0]

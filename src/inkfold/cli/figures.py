@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from inkfold.evaluation.formatting import p_equation
+from inkfold.evaluation.formatting import p_equation, signed, with_interval
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -37,12 +37,6 @@ def print_intervals(parts: Mapping[str, Mapping[str, Any]]) -> None:
             print(f"intervals of {name}: {words}")
 
 
-def with_interval(value: float, interval: Sequence[float]) -> str:
-    """Write a value with its 95 % interval: `0.712 (0.690-0.734)`, or `0.1 (-0.2 to 0.4)` where that begins below 0."""
-    low, high = interval
-    return f"{value:.3f} ({low:.3f}{' to ' if low < 0 else '-'}{high:.3f})"
-
-
 def figure_of(part: dict[str, Any], name: str) -> str:
     """Write the figure of that name in JSON values, with the interval that stands beside it as `NAME_ci95`."""
     return with_interval(part[name], part[f"{name}_ci95"])
@@ -54,12 +48,6 @@ def difference_of(part: dict[str, Any]) -> str:
     verdict = verdict_of(part["p_value"], part["distinguishable"])
     resampled = f", by {part['groups_resampled']:,} groups" if "groups_resampled" in part else ""
     return f"{signed(part['difference'])} ({signed(low)} to {signed(high)}), {verdict}{resampled}"
-
-
-def signed(difference: float, digits: int = 4) -> str:
-    """Write a difference with its sign, which what rounds to zero doesn't have."""
-    text = f"{difference:+.{digits}f}"
-    return text if float(text) else text[1:]
 
 
 def p_value_of(pair: dict[str, Any], key: str = "distinguishable") -> str:

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from inkfold.cli.figures import difference_of, figure_of, p_value_of, print_intervals, print_table, signed, with_interval
+from inkfold.cli.figures import difference_of, figure_of, p_value_of, print_intervals, print_table
 from inkfold.cli.run_output import print_split_duplicates
-from inkfold.evaluation.formatting import p_equation
+from inkfold.evaluation.formatting import p_equation, signed, with_interval
 
 if TYPE_CHECKING:
     from inkfold.audit.fix import FixTable

@@ -4,8 +4,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inkfold.cli.figures import difference_of, figure_of, print_intervals, print_table, signed, verdict_of, with_interval
+from inkfold.cli.figures import difference_of, figure_of, print_intervals, print_table, verdict_of
 from inkfold.cli.vote_output import print_vote
+from inkfold.evaluation.formatting import signed, with_interval
+from inkfold.pipeline.run_files import parts_in_words
 
 if TYPE_CHECKING:
     from inkfold.ensemble.model import Ensemble
@@ -64,12 +66,16 @@ def _print_accuracies(metrics: dict[str, Any]) -> None:
     if rows:
         own = [f"{metrics['metric']['title']} (95 %)"] if "metric" in metrics else []
         print_table("", ("", "drawings", *own, "accuracy (95 %)", "top-5 (95 %)", "macro recall", "nll", "ece"), rows)
+        if (parts := parts_in_words(metrics)) is not None:
+            print(f"out of fold: {parts} were held out; folds.parts=null holds out all")
         print_intervals({"held-out drawings": metrics.get("out_of_fold", {}), "test drawings": metrics.get("test", {})})
 
 
 def _fold_name(fold: dict[str, Any], metrics: dict[str, Any]) -> str:
     """Name a fold, with the copies that it left out of training, and its share where that is half as much again as usual."""
     share, usual = fold["n"] / metrics["out_of_fold"]["n"], 1 / len(metrics["folds"])
+    if (parts := metrics.get("parts")) is not None:
+        share, usual = fold["n"] / metrics["data"]["n_train"], 1 / parts["of"]
     name = f"  fold {fold['fold']}" + (f", {fold['purged']} copies left out" if fold.get("purged") else "")
     return name + (f", {share:.0%} of all" if metrics["split"] == "kfold" and share > 1.5 * usual else "")
 

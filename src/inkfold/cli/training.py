@@ -2,8 +2,9 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,11 +24,22 @@ from inkfold.cli.run_output import print_run
 from inkfold.errors import RecipeError
 from inkfold.runtime.progress import console_progress
 
+if TYPE_CHECKING:
+    from inkfold.ensemble.model import Ensemble
+    from inkfold.pipeline.run import Run
+
 TRAIN_EXAMPLES = """\
 examples:
+  inkfold train auto data=drawings out=runs/best budget=10m
+  inkfold train auto data=drawings out=runs/best budget=1h
+  inkfold train auto data=drawings out=runs/again auto.replay=runs/best/auto.json
   inkfold train cpu-small data=drawings out=runs/first
   inkfold train recipes/eva02-large-linear.yaml data=drawings out=runs/eva folds.k=10 seed=7
   inkfold train cpu-ensemble data=drawings out=runs/ensemble vote.method=hard
+
+auto searches for the best classifier within the budget (30s, 10m, 1h, 12h);
+with a larger one, the same command goes on. Any key of a recipe, such as
+image.resize=pad, then holds for everything that is tried.
 
 In an ensemble's recipe, data, folds, members, vote and seed belong to the
 ensemble; every other key is passed to all its members.
@@ -69,16 +81,19 @@ def train(
     ] = None,
 ) -> int:
     """Train a classifier on labelled drawings. Leaves a run: folds, predictions, metrics, submission."""
-    from inkfold.ensemble.build import train_any
+    from inkfold.auto.train import train_any
     from inkfold.pipeline.run_files import open_run_files
     from inkfold.report.trackers import log_run, open_tracker
 
     out, others = take_out(settings, "run")
     tracker = open_tracker(log) if log else None
-    was_finished = _is_finished(out)
-    with console_progress() as progress:
-        run = train_any(recipe, *others, out=out, progress=progress, on=on)
-    print_run(run, was_finished=was_finished)
+    if is_search(recipe):
+        run = _search(recipe, others, out=out, on=on)
+    else:
+        was_finished = _is_finished(out)
+        with console_progress() as progress:
+            run = train_any(recipe, *others, out=out, progress=progress, on=on)
+        print_run(run, was_finished=was_finished)
     if tracker is not None:
         log_run(tracker, open_run_files(out))
     return 0
@@ -237,6 +252,29 @@ def demo(
     program = sys.argv[0] if os.path.basename(sys.argv[0]).startswith("inkfold") else "inkfold"  # noqa: PTH119
     print(f"draw, and see what it says: {program} serve {run.path} --open")
     return 0
+
+
+def _search(recipe: str, settings: Sequence[str], *, out: str, on: str = "inline") -> "Run | Ensemble":
+    """Search within a budget, and print what was found, what it cost, and what more time would bring."""
+    from inkfold.auto.record import AUTO, AutoRecord
+    from inkfold.auto.status import console_status
+    from inkfold.auto.train import train_any
+    from inkfold.cli.auto_output import print_search as print_found
+
+    spent_s = AutoRecord.load(Path(out) / AUTO).spent_s if (Path(out) / AUTO).is_file() else 0.0
+    with console_status() as status:
+        run = train_any(recipe, *settings, out=out, progress=status, on=on)
+    print_run(run)
+    root = run.files.model_recipes[0].get("data", {}).get("root")
+    print_found(AutoRecord.load(Path(out) / AUTO), Path(out), data=root, spent_before_s=spent_s)
+    return run
+
+
+def is_search(recipe: str) -> bool:
+    """Say whether a recipe, a file or a shipped one's name, is of a search within a budget of time."""
+    from inkfold.config.load import load_raw
+
+    return "auto" in load_raw(recipe)
 
 
 def _is_finished(out: str | Path) -> bool:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from inkfold.cli.figures import difference_of, figure_of, p_value_of, print_table, with_interval
+from inkfold.cli.figures import difference_of, figure_of, p_value_of, print_table
+from inkfold.evaluation.formatting import with_interval
 
 
 def print_vote(vote: dict[str, Any], title: str | None) -> None:

@@ -13,10 +13,15 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from inkfold.config.recipe import SHORTHANDS, EnsembleRecipe, Recipe, expand_shorthand
-from inkfold.config.renamed import renamed_recipe, renamed_values
+from inkfold.config.recipe import SHORTHANDS, AutoRecipe, EnsembleRecipe, Recipe, expand_shorthand
+from inkfold.config.renamed import SHORT, renamed_recipe, renamed_values
 from inkfold.config.sections import HeadSettings, MemberSettings, Schedule, StageSettings, VoteSettings
 from inkfold.errors import Problem, RecipeError
+
+NO_SEARCH = (
+    "is of a search within a budget of time, and this recipe trains one model or ensemble. Leave out budget and auto, or "
+    "search: inkfold train auto data=DIR out=RUN budget=10m."
+)
 
 
 def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -78,6 +83,14 @@ def validate_ensemble(raw: Mapping[str, Any], source: str = "recipe") -> Ensembl
         return EnsembleRecipe.model_validate(raw)
     except ValidationError as error:
         raise RecipeError([_problem(source, details, EnsembleRecipe) for details in error.errors()]) from None
+
+
+def validate_auto(raw: Mapping[str, Any], source: str = "recipe") -> AutoRecipe:
+    """Turn raw keys into the recipe of a search within a budget of time; see `validate_recipe`."""
+    try:
+        return AutoRecipe.model_validate(raw)
+    except ValidationError as error:
+        raise RecipeError([_problem(source, details, AutoRecipe) for details in error.errors()]) from None
 
 
 def validate_vote(raw: Mapping[str, Any]) -> VoteSettings:
@@ -144,7 +157,8 @@ def merge_overrides(raw: dict[str, Any], overrides: Iterable[str]) -> None:
             for key, value in read_override(text).items():
                 written = text.partition("=")[0]
                 if (keys.setdefault(key, written) == key) != (written == key):
-                    raise ValueError(f"'{key}' is given twice, also by its old name. Remove one of them")
+                    kind = "short" if key in SHORT.values() else "old"
+                    raise ValueError(f"'{key}' is given twice, also by its {kind} name. Remove one of them")
                 _set_dotted(raw, key.split("."), value)
         except (ValueError, yaml.YAMLError) as error:
             problems.append(Problem("override", f"override '{text}'", str(error).replace("\n", " ")))
@@ -254,6 +268,8 @@ def _set_dotted(raw: dict[str, Any], keys: list[str], value: Any) -> None:
 def _problem(source: str, details: Any, schema: type[BaseModel] = Recipe) -> Problem:
     path = [str(part) for part in details["loc"]]
     where = f"{source}: {'.'.join(_without_tags(path)) or 'recipe'}"
+    if details["type"] == "extra_forbidden" and path == ["auto"]:
+        return Problem("recipe", where, NO_SEARCH)
     if details["type"] == "extra_forbidden":
         return Problem("recipe", where, f"no such key. {_hint(path[-1], _known_keys(path[:-1], schema))}")
     if not path:

@@ -163,6 +163,8 @@ class EnsembleRecipe(_WholeRecipe):
 
     @model_validator(mode="after")
     def _names_differ(self) -> "EnsembleRecipe":
+        if any(member.name is None and not isinstance(member.recipe, str) for member in self.members):
+            raise ValueError("members: one that has its recipe's keys needs a name: name: other")
         names = self.names
         if len({*names}) < len(names):
             raise ValueError(f"members: got the names {', '.join(names)}, expected different ones. Name them: name: other")
@@ -171,7 +173,7 @@ class EnsembleRecipe(_WholeRecipe):
     @property
     def names(self) -> tuple[str, ...]:
         """The members' names, in their order."""
-        return tuple(member.name or Path(member.recipe).stem for member in self.members)
+        return tuple(member.name or Path(str(member.recipe)).stem for member in self.members)
 
 
 class AutoRecipe(_WholeRecipe):

@@ -1,4 +1,4 @@
-"""Reads keys that recipes had under other names, and logs the new name once per key and process."""
+"""Reads keys that recipes have under other names: earlier ones, of which the new name is logged once, and short forms."""
 
 import logging
 from collections.abc import Mapping
@@ -16,15 +16,16 @@ RENAMED = {  # by dotted key; a section's new name holds for all keys below it
     "backbone.drop_path": "finetune.drop_path",
 }
 RENAMED_VALUES = {("backbone.train", "frozen"): "none"}
-SECTIONS = {section for names in RENAMED.items() for section in (name.partition(".")[0] for name in names)}
+SHORT = {"budget": "auto.budget"}  # what people type, by the key that it stands for
+SECTIONS = {section for names in {**RENAMED, **SHORT}.items() for section in (name.partition(".")[0] for name in names)}
 _reported: set[str] = set()
 
 
 def renamed(key: str) -> str:
-    """Return the present name of a dotted key; an old name is logged, once per process.
+    """Return the present and whole name of a dotted key; an old name is logged, once per process.
 
     Args:
-        key: Dotted key under its old or present name, such as `fit.lr`.
+        key: Dotted key under its old, short or present name, such as `fit.lr` or `budget`.
 
     Returns:
         The present name, such as `train_head.lr`; the key itself if it wasn't renamed.
@@ -35,7 +36,7 @@ def renamed(key: str) -> str:
                 _reported.add(old)
                 log.warning("recipe: '%s' is called '%s' now; the old key is still read.", old, new)
             return new + key.removeprefix(old)
-    return key
+    return SHORT.get(key, key)
 
 
 def renamed_values(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def renamed_values(values: Mapping[str, Any]) -> dict[str, Any]:
         for old, part in {key: value, **moved}.items():
             new = renamed(old)
             if new in current or (new != old and new in values):
-                raise ValueError(f"'{new}' is given twice, also by its old name '{old}'. Remove one of them")
+                raise ValueError(f"'{new}' is given twice, also by its {_kind_of(old)} name '{old}'. Remove one of them")
             current[new] = RENAMED_VALUES.get((old, part), part) if isinstance(part, str) else part
     return current
 
@@ -102,8 +103,12 @@ def _put(current: dict[str, Any], old: str, value: Any) -> None:
             return
         current[section] = target
     if name in target:
-        raise ValueError(f"'{renamed(old)}' is given twice, also by its old name. Remove one of them")
+        raise ValueError(f"'{renamed(old)}' is given twice, also by its {_kind_of(old)} name. Remove one of them")
     target[name] = RENAMED_VALUES.get((old, value), value) if isinstance(value, str) else value
+
+
+def _kind_of(name: str) -> str:
+    return "short" if name in SHORT or name in SHORT.values() else "old"
 
 
 def _renamed_member(member: Any) -> Any:

@@ -331,6 +331,9 @@ class FinetuneSettings(Section):
     """Share of residual branches that a training step leaves out."""
     epochs: int = Field(10, ge=1, le=10_000)
     """Passes over the training drawings; the curriculum's stages end there."""
+    stop_epoch: int | None = Field(None, ge=1)
+    """Number of epochs after which the training ends, on the schedule of `epochs`: the rate falls to zero over the last fifth
+    before, at least one epoch. None trains all epochs."""
     batch_size: int = Field(64, ge=1)
     """Drawings per step, over all forward passes and processes."""
     micro_batch: int | None = Field(None, ge=1)
@@ -381,6 +384,17 @@ class FinetuneSettings(Section):
     keep: Keep = "last"
     """Which epoch's weights are kept: the last, or the best on the fold's own held-out part, whose optimism is reported."""
 
+    @property
+    def trained_epochs(self) -> int:
+        """Number of epochs that are trained: all of the schedule's, unless `stop_epoch` ends the training before."""
+        return self.epochs if self.stop_epoch is None else self.stop_epoch
+
+    @model_validator(mode="after")
+    def _it_stops_before_the_end(self) -> "FinetuneSettings":
+        if self.stop_epoch is not None and self.stop_epoch > self.epochs:
+            raise ValueError(f"stop_epoch: got {self.stop_epoch}, expected at most epochs, {self.epochs}")
+        return self
+
     @model_validator(mode="after")
     def _a_teacher_sees_whole_drawings(self) -> "FinetuneSettings":
         if self.teacher is not None and (self.mixup or self.cutmix):
@@ -392,9 +406,13 @@ class FoldSettings(Section):
     """Which drawings are held out."""
 
     split: Literal["kfold", "holdout"] = "kfold"
-    """`kfold`: each drawing is held out once. `holdout`: one part of k is held out, or val/ where the data have it."""
+    """`kfold`: each drawing is held out once, or those of the first `parts`. `holdout`: one part of k is held out, or val/
+    where the data have it."""
     k: int = Field(5, ge=2, le=100)
     """Number of parts."""
+    parts: int | None = Field(None, ge=1, le=100)
+    """How many of the k parts are held out, the first ones: each is a network's training less, and fewer drawings are measured.
+    None holds out all of them."""
     group_column: str | None = None
     """Column whose equal values stay in one part: who drew it, after which photo. Class folders take it from a table beside
     them that names their files."""
@@ -405,6 +423,24 @@ class FoldSettings(Section):
     group_duplicates: bool = True
     """Keep copies of a drawing in one part, and train on none whose copy is held out: mirrored, turned by quarters and a
     little, resized, re-encoded."""
+
+    @model_validator(mode="after")
+    def _parts_are_of_k(self) -> "FoldSettings":
+        if self.parts is not None and self.split == "holdout" and self.parts > 1:
+            raise ValueError(f"parts: got {self.parts}, but a holdout holds out one part. Take split=kfold, or leave parts out")
+        if self.parts is not None and self.parts > self.k:
+            raise ValueError(f"parts: got {self.parts}, expected at most k, {self.k}")
+        return self
+
+    @property
+    def held_out_parts(self) -> int:
+        """How many of the k parts are held out, each by one fold."""
+        return 1 if self.split == "holdout" else self.parts or self.k
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether folds hold out only some of the k parts; a holdout is called by its own name."""
+        return self.split == "kfold" and self.held_out_parts < self.k
 
     @field_validator("group_pattern")
     @classmethod
@@ -528,6 +564,8 @@ class VoteSettings(Section):
     """What decides ties of hard votes: the lowest class id (the reference's rule), or the highest mean probability."""
     calibrate: bool = False
     """Whether each member's temperature is fitted on its out-of-fold predictions first."""
+    compare: bool = True
+    """Whether the other methods are scored beside the one that is named, which takes seconds to minutes; `auto` always does."""
 
 
 DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(s|m|min|h|d)?\s*")
@@ -549,7 +587,7 @@ def duration_s(text: str) -> float:
     """
     match = DURATION.fullmatch(text)
     if match is None:
-        raise ValueError(f"got {text!r}, expected a duration such as 30s, 10m, 1h or 12h")
+        raise ValueError("expected a duration such as 30s, 10m, 1h or 12h")
     return float(match[1]) * SECONDS_OF_UNIT[match[2] or "s"]
 
 
@@ -566,8 +604,8 @@ class AutoSettings(Section):
     @classmethod
     def _budget_is_a_duration(cls, value: Any) -> str:
         text = f"{value:g}s" if isinstance(value, int | float) and not isinstance(value, bool) else str(value).strip()
-        if not SHORTEST_BUDGET_S <= (seconds := duration_s(text)) <= LONGEST_BUDGET_S:
-            raise ValueError(f"got {seconds:g} seconds, expected 10s to 30d")
+        if not SHORTEST_BUDGET_S <= duration_s(text) <= LONGEST_BUDGET_S:
+            raise ValueError("expected 10s to 30d")
         return text
 
     @property
@@ -579,8 +617,8 @@ class AutoSettings(Section):
 class MemberSettings(Section):
     """One model of an ensemble."""
 
-    recipe: str
-    """A YAML file or a shipped recipe's name."""
+    recipe: str | dict[str, Any]
+    """A YAML file, a shipped recipe's name, or a recipe's own keys, without those that all members share."""
     set: dict[str, Any] = {}
     """Values by dotted key that override the recipe's."""
     name: str | None = None

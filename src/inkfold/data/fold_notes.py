@@ -52,7 +52,7 @@ def _in_both(folds: Folds, groups: np.ndarray | None) -> list[str]:
 
 def _large(folds: Folds, groups: np.ndarray | None) -> list[str]:
     """Describe folds that hold out more than half again their share; a single fold is a holdout, whose share isn't known."""
-    n, k = folds.held_out.shape[1], len(folds)
+    n, k = folds.held_out.shape[1], folds.k or len(folds)
     if k == 1:
         return []
     lines = []

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -22,11 +22,13 @@ class Folds:
         trained_on: True where a fold trains on a drawing.
         held_out: True where a fold holds a drawing out, to be measured on it; never where it is trained on.
         look_alike: Classes whose drawings look so alike that folds train on copies of held-out ones, but for equal files.
+        k: Number of parts that the drawings were divided into, of which each fold holds out one; None where that isn't known.
     """
 
     trained_on: Bool[np.ndarray, "folds n"]
     held_out: Bool[np.ndarray, "folds n"]
     look_alike: tuple[int, ...] = ()
+    k: int | None = None
 
     @classmethod
     def of(cls, trained_on: Bool[np.ndarray, "folds n"]) -> "Folds":
@@ -49,7 +51,15 @@ class Folds:
 
     def select(self, rows: Bool[np.ndarray, " n"]) -> "Folds":
         """Keep only some drawings."""
-        return Folds(self.trained_on[:, rows], self.held_out[:, rows], self.look_alike)
+        return replace(self, trained_on=self.trained_on[:, rows], held_out=self.held_out[:, rows])
+
+    def first(self, parts: int) -> "Folds":
+        """Keep only the first folds, as they are beside all others.
+
+        Args:
+            parts: How many folds are kept, from 1 to the number of folds.
+        """
+        return replace(self, trained_on=self.trained_on[:parts], held_out=self.held_out[:parts], k=self.k or len(self))
 
 
 def assign_folds(

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -174,20 +174,42 @@ def _train_ensemble(
             "inkfold vote RUN1 RUN2 --out OUT."
         )
     with claimed(out, ensemble):
-        runs = [
+        for name, recipe in zip(ensemble.names, recipes, strict=True):
             train(recipe, out=out / MEMBERS / name, progress=named(progress, name), on=executor)
-            for name, recipe in zip(ensemble.names, recipes, strict=True)
-        ]
-        fingerprint = _fingerprint(ensemble.vote, [digest_member(run.path) for run in runs], None, ensemble.metric)
-        if (done := _finished(out, fingerprint)) is not None:
-            return done
-        loaded = [
-            replace(member_of_run(run, shown_name), directory=f"{MEMBERS}/{name}")
-            for run, name, shown_name in zip(runs, ensemble.names, tell_apart(ensemble.names), strict=True)
-        ]
-        aligned = align_members([member.predictions for member in loaded])
-        costs = [run.files.cost for run in runs]
-        _finish(out, ensemble, aligned, loaded, _submission_format(aligned, loaded, None), fingerprint, costs, progress)
+        return _pool_members(ensemble, out, progress)
+
+
+def pool_trained(ensemble: EnsembleRecipe, out: Path, progress: Progress = silent) -> Ensemble:
+    """Pool the finished runs of an ensemble's members, as training the ensemble does once its members are trained.
+
+    Args:
+        ensemble: A settled ensemble's recipe; its members' runs are finished, each in `members/NAME` below `out`.
+        out: The ensemble's directory.
+        progress: Receives the number of voting methods scored so far.
+
+    Returns:
+        The finished ensemble.
+
+    Raises:
+        PredictionError: If a member's run is not finished, or with everything that doesn't fit.
+    """
+    with claimed(out, ensemble):
+        return _pool_members(ensemble, out, progress)
+
+
+def _pool_members(ensemble: EnsembleRecipe, out: Path, progress: Progress) -> Ensemble:
+    """Choose and fit the vote of members whose runs are finished, in a directory that is claimed."""
+    runs = [Run.load(out / MEMBERS / name) for name in ensemble.names]
+    fingerprint = _fingerprint(ensemble.vote, [digest_member(run.path) for run in runs], None, ensemble.metric)
+    if (done := _finished(out, fingerprint)) is not None:
+        return done
+    loaded = [
+        replace(member_of_run(run, shown_name), directory=f"{MEMBERS}/{name}")
+        for run, name, shown_name in zip(runs, ensemble.names, tell_apart(ensemble.names), strict=True)
+    ]
+    aligned = align_members([member.predictions for member in loaded])
+    costs = [run.files.cost for run in runs]
+    _finish(out, ensemble, aligned, loaded, _submission_format(aligned, loaded, None), fingerprint, costs, progress)
     return _loaded(out)
 
 
@@ -332,8 +354,9 @@ def _data_summary(aligned: AlignedMembers, loaded: Sequence[LoadedMember]) -> Da
         {table: max(own["data"].get(name, {}).get(table, 0) for own in metrics) for table in ("train", "test")}
         for name in ("skipped", "blank")
     )
-    held_out = any(own["split"] == "holdout" for own in metrics)
-    return DataSummary(max(own["data"]["n_train"] for own in metrics), skipped, "holdout" if held_out else "kfold", blank)
+    split: Literal["kfold", "holdout"] = "holdout" if any(own["split"] == "holdout" for own in metrics) else "kfold"
+    of_parts = None if split == "holdout" else next((own["parts"]["of"] for own in metrics if "parts" in own), None)
+    return DataSummary(max(own["data"]["n_train"] for own in metrics), skipped, split, blank, of_parts)
 
 
 def _submission_format(aligned: AlignedMembers, loaded: Sequence[LoadedMember], data: NamedData | None) -> SubmissionFormat:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64, Shaped
 
 from inkfold.config.sections import Ballot, TieRule
+from inkfold.ensemble.common_parts import common_parts
 from inkfold.ensemble.matching import are_matched_by_content, match_drawings
 from inkfold.ensemble.member_predictions import (
     SHOWN,
@@ -46,11 +47,13 @@ class AlignedMembers:
         test_targets: True class ids of the test drawings; None where they aren't known.
         seen_in_pretraining: Whether some member's backbone was trained on the training drawing before; None where no member
             says so.
-        warnings: Predictions that are left out because only some members have them.
+        warnings: Predictions that are left out because only some members have them; how many drawings the vote is measured on,
+            where members held out different numbers of the same parts.
         digests: Digest of each training drawing's file; None where no member knows it.
         test_digests: Digest of each test drawing's file; None where no member knows it.
         groups: Number of each training drawing's group, by the member that knows the fewest groups; None where none is known.
         test_groups: The same of each test drawing.
+        held_out_in: The fold that held each training drawing out, by the first member that says so; None where none does.
     """
 
     names: tuple[str, ...]
@@ -68,6 +71,7 @@ class AlignedMembers:
     test_digests: Shaped[np.ndarray, " n"] | None = None
     groups: Int64[np.ndarray, " n"] | None = None
     test_groups: Int64[np.ndarray, " n"] | None = None
+    held_out_in: Int64[np.ndarray, " n"] | None = None
 
     def test_members(self, within: Ballot, ties: TieRule) -> Float[np.ndarray, "members n classes"]:
         """Pool each member's folds into one prediction of the test drawings, by their mean (soft) or their votes (hard)."""
@@ -112,11 +116,12 @@ def align_members(members: Sequence[MemberPredictions], num_parts: int = 5) -> A
         test_paths=no_paths if test is None else test.image_paths,
         test_targets=None if test is None else test.targets(),
         seen_in_pretraining=None if train is None else train.seen_in_pretraining(),
-        warnings=incomplete_members(members),
+        warnings=(*incomplete_members(members), *(() if train is None else train.warnings)),
         digests=None if train is None else train.digests(),
         test_digests=None if test is None else test.digests(),
         groups=None if train is None else train.groups(),
         test_groups=None if test is None else test.groups(),
+        held_out_in=None if train is None else train.held_out_in(),
     )
 
 
@@ -126,7 +131,8 @@ class _AlignedPart:
 
     def __init__(self, members: Sequence[PartPredictions], reference: int) -> None:
         numbers = match_drawings([member.predictions for member in members])
-        self.members = [replace(member, drawings=own) for member, own in zip(members, numbers, strict=True)]
+        numbered = [replace(member, drawings=own) for member, own in zip(members, numbers, strict=True)]
+        self.members, self.warnings = common_parts(numbered)
         self.reference = self.members[reference]
         self.class_names = self.reference.predictions.class_names
         self.image_paths = self.reference.predictions.image_paths
@@ -214,6 +220,11 @@ class _AlignedPart:
         """Give the groups of the member that knows the fewest."""
         known = ((one, one.predictions.groups) for one in self.members)
         return coarsest_groups(None if own is None else own[self.rows_of(member)] for member, own in known)
+
+    def held_out_in(self) -> Int64[np.ndarray, " n"] | None:
+        """Give the fold that held each drawing out, by the first member that says so."""
+        known = ((member, member.predictions.folds) for member in self.members)
+        return next((own[self.rows_of(member)] for member, own in known if own is not None), None)
 
     def second_level(self, count: int) -> Int64[np.ndarray, " n"]:
         """Take the folds in which drawings were held out; else deal drawings out in the order of their paths' hashes."""

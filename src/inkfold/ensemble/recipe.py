@@ -74,26 +74,34 @@ def settle_members(
         where = f"members: {name}"
         problems += _shared_key_problems(where, member)
         try:
-            settled_name, file = _find_member(member.recipe, base)
+            settled_name, own = _find_member(member.recipe, base)
             changes = {**_outside(member.set, values), **values}
-            raw = with_values(load_raw(file), changes)
+            raw = with_values(own, changes)
             if "members" in raw:
                 raise RecipeError("is an ensemble's recipe, expected one model's. Name its members instead.")
-            recipes.append(settle_recipe(validate_recipe(with_values(raw, shared), where), (), data or ensemble.data.root))
+            parts = (raw.get("folds") or {}).get("parts") if isinstance(member.recipe, Mapping) else None
+            settled = with_values(raw, shared if parts is None else {**shared, "folds.parts": parts})
+            recipes.append(settle_recipe(validate_recipe(settled, where), (), data or ensemble.data.root))
             members.append(MemberSettings(recipe=settled_name, set=changes, name=name))
         except RecipeError as error:
             problems += error.problems or [Problem("recipe", where, str(error))]
     if problems:
         raise RecipeError(list(dict.fromkeys(problems)))
-    settled = ensemble.data.model_copy(update={"root": recipes[0].data.root})
-    return ensemble.model_copy(update={"data": settled, "members": tuple(members)}), recipes
+    data_settings = ensemble.data.model_copy(update={"root": recipes[0].data.root})
+    return ensemble.model_copy(update={"data": data_settings, "members": tuple(members)}), recipes
 
 
-def _find_member(recipe: str, base: Path | None) -> tuple[str, Path]:
-    """Find a member's recipe beside the ensemble's, then by its own path or name; name it so that any directory finds it."""
+def _find_member(recipe: str | Mapping[str, Any], base: Path | None) -> tuple[str | dict[str, Any], dict[str, Any]]:
+    """Find a member's recipe beside the ensemble's, then by its own path or name, unless its keys are given.
+
+    Returns:
+        The recipe in a form that any directory finds, and its raw keys.
+    """
+    if not isinstance(recipe, str):
+        return dict(recipe), dict(recipe)
     beside = None if base is None else base / recipe
     file = beside if beside is not None and beside.is_file() else find_recipe(recipe)
-    return (file.stem if file in shipped_recipes().values() else str(file.absolute())), file
+    return (file.stem if file in shipped_recipes().values() else str(file.absolute())), load_raw(file)
 
 
 def _outside(values: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 
 from inkfold.config.sections import VoteSettings
 from inkfold.ensemble.diversity import measure_diversity
@@ -87,12 +87,19 @@ class DataSummary:
         skipped: Number of drawings left out as broken, by table (`train`, `test`).
         split: `holdout` where only one part of the training drawings was held out.
         blank: Number of drawings without ink: training drawings that were left out, and test drawings.
+        of_parts: Into how many parts the drawings are divided, where members held out only the first ones; else None.
     """
 
     n_train: int
     skipped: Mapping[str, int]
     split: Literal["kfold", "holdout"]
     blank: Mapping[str, int] = field(default_factory=lambda: {"train": 0, "test": 0})
+    of_parts: int | None = None
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether some of the training drawings were held out by no member."""
+        return self.split == "holdout" or self.of_parts is not None
 
 
 def refuse_unfit(aligned: AlignedMembers, vote_recipe: VoteSettings) -> None:
@@ -133,10 +140,12 @@ def select_vote(
         PredictionError: If the recipe names a method that is fitted, and there are no out-of-fold predictions.
     """
     refuse_unfit(aligned, vote_recipe)
-    methods = [VotingMethod(kind, vote_recipe.calibrate, vote_recipe.ties, seed) for kind in METHODS]
-    named = METHODS.index("soft" if vote_recipe.method == "auto" else vote_recipe.method)
+    named_kind = "soft" if vote_recipe.method == "auto" else vote_recipe.method
+    kinds = METHODS if vote_recipe.compare or vote_recipe.method == "auto" else (named_kind,)
+    methods = [VotingMethod(kind, vote_recipe.calibrate, vote_recipe.ties, seed) for kind in kinds]
+    named = kinds.index(named_kind)
     if aligned.out_of_fold is None:
-        log.info("vote: %s, as not all members have out-of-fold predictions to score methods by", METHODS[named])
+        log.info("vote: %s, as not all members have out-of-fold predictions to score methods by", named_kind)
         unfitted = tuple(FittedMethod(method) for method in methods if not method.is_fitted)
         return Selection((), (), unfitted, named, metric=metric)
     member_scores = _score_members(aligned, aligned.out_of_fold, metric)
@@ -244,7 +253,7 @@ def _test_predictions(aligned: AlignedMembers, selection: Selection, vote_recipe
 def _write_out_of_fold(path: Path, aligned: AlignedMembers, selection: Selection, data: DataSummary) -> dict[str, Any]:
     """Write the chosen method's predictions of the training drawings, and measure them."""
     probs = single_precision(selection.method_scores[selection.chosen].probs)
-    held_in = np.zeros_like(aligned.parts) if data.split == "holdout" else aligned.parts  # the fold of each drawing
+    held_in = _held_out_in(aligned, data)
     predictions = Predictions(
         aligned.out_of_fold_paths,
         probs,
@@ -263,9 +272,18 @@ def _write_out_of_fold(path: Path, aligned: AlignedMembers, selection: Selection
     if selection.choice is not None:
         metrics["choice"] = selection.choice.figures(aligned.targets)
     folds = np.unique(held_in).tolist()
+    if data.of_parts is not None:
+        metrics["parts"] = {"held_out": len(folds), "of": data.of_parts, "drawings": len(held_in)}
     metrics["folds"] = [_fold_figures(fold, predictions, held_in, selection.metric, data) for fold in folds]
     seen = measure_seen(predictions)
     return metrics if seen is None else {**metrics, "learnt_by_backbone": seen}
+
+
+def _held_out_in(aligned: AlignedMembers, data: DataSummary) -> Int64[np.ndarray, " n"]:
+    """Give the fold that held each drawing out: one for all of a holdout, else the second level's parts."""
+    if data.of_parts is not None and aligned.held_out_in is not None:
+        return aligned.held_out_in
+    return np.zeros_like(aligned.parts) if data.split == "holdout" else aligned.parts
 
 
 def vote_json(aligned: AlignedMembers, selection: Selection, vote_recipe: VoteSettings) -> dict[str, Any]:
@@ -313,7 +331,7 @@ def _fold_figures(
     fold: int, predictions: Predictions, held_in: np.ndarray, metric: Metric, data: DataSummary
 ) -> dict[str, Any]:
     inside = held_in == fold
-    n_train = (data.n_train if data.split == "holdout" else len(inside)) - int(inside.sum())
+    n_train = (data.n_train if data.is_partial else len(inside)) - int(inside.sum())
     return {"fold": fold, "n_train": n_train, **measure_by(metric, predictions.select(inside))}
 
 

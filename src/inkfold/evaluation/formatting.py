@@ -1,7 +1,7 @@
 """How figures are written in tables, messages and pages, so that all of them write a figure in the same way."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 NOT_TESTED = "not tested"
@@ -29,6 +29,42 @@ def p_equation(value: float) -> str:
     """
     text = p_text(value)
     return text if text == NOT_TESTED else f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
+def with_interval(value: float, interval: Sequence[float]) -> str:
+    """Write a value with its 95 % interval: `0.712 (0.690-0.734)`, or `0.1 (-0.2 to 0.4)` where that begins below 0.
+
+    Args:
+        value: The figure, such as an accuracy, 0 to 1, or another metric's value.
+        interval: Lower and upper end of its 95 % interval, in the same unit.
+    """
+    low, high = interval
+    return f"{value:.3f} ({low:.3f}{' to ' if low < 0 else '-'}{high:.3f})"
+
+
+def signed(difference: float, digits: int = 4) -> str:
+    """Write a difference with its sign, which what rounds to zero doesn't have.
+
+    Args:
+        difference: The difference, of any unit.
+        digits: Number of digits behind the point, 0 or more.
+    """
+    text = f"{difference:+.{digits}f}"
+    return text if float(text) else text[1:]
+
+
+def duration(seconds: float) -> str:
+    """Write a duration: `5.2 s`, `1 min 1 s` or `2 h 2 min`.
+
+    Args:
+        seconds: The duration in seconds, 0 or more.
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def counted(count: int, noun: str) -> str:

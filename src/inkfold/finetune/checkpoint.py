@@ -68,6 +68,49 @@ def load_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]
     return (tensors, plain) if intact else None
 
 
+@dataclass(frozen=True, slots=True)
+class FoldProgress:
+    """How far the training of a fold is, by its last checkpoint.
+
+    Attributes:
+        fold: Number of the fold, from 0.
+        epoch: Number of finished epochs.
+        step: Number of finished steps of the epoch that is trained.
+        steps: Number of steps of an epoch.
+    """
+
+    fold: int
+    epoch: int
+    step: int
+    steps: int
+
+    @property
+    def done(self) -> int:
+        """Number of finished steps over all epochs."""
+        return self.epoch * self.steps + self.step
+
+
+def read_progress(directory: Path) -> tuple[FoldProgress, ...]:
+    """Read how far each fold of an unfinished fine-tuning is; a fold without a readable checkpoint is left out.
+
+    Args:
+        directory: The directory of checkpoints in a run's directory; it need not exist.
+
+    Returns:
+        The folds' progress, in the order of the folds. Only the files' headers are read.
+    """
+    found = []
+    for path in directory.glob("fold*.last.safetensors"):
+        number = path.name.removeprefix("fold").partition(".")[0]
+        try:
+            with safe_open(path, framework="np") as file:
+                plain = json.loads((file.metadata() or {})[PLAIN])
+            found.append(FoldProgress(int(number), *(int(plain[name]) for name in ("epoch", "step", "steps"))))
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+            continue
+    return tuple(sorted(found, key=lambda progress: progress.fold))
+
+
 def _checksum(tensors: Mapping[str, torch.Tensor]) -> int:
     total = 0
     for name in sorted(tensors):

@@ -23,6 +23,7 @@ OUTSIDE = (
     "teacher",
     "teacher_weight",
     "interpolate",
+    "stop_epoch",  # a checkpoint says itself where its cool-down begins
 )  # settings that act outside of a fold's training or are named elsewhere
 
 
@@ -77,7 +78,7 @@ class FinetunePlan:
                 "head": [
                     self.spec.key(),
                     self.spec.dropout,
-                    sorted((name, _digest_of(values)) for name, values in self.heads.items()),
+                    sorted((name, _digest_of(values[fold])) for name, values in self.heads.items()),
                 ],
                 "settings": _training_key(self.settings),
                 "teacher": None if self.teacher is None else [self.teacher.key, self.teacher.weight],

@@ -28,7 +28,7 @@ from inkfold.finetune.plan import FinetunePlan
 from inkfold.finetune.train_state import HELD_OUT_BATCH, TrainState, evaluate, release_memory
 from inkfold.heads.fit import Epoch
 from inkfold.heads.fit_group import epoch_order
-from inkfold.heads.settings import lr_factor
+from inkfold.heads.settings import cool_down_factor, cool_down_start, lr_factor
 from inkfold.models.backbone import NetworkInput, keep_freed_memory
 from inkfold.runtime.progress import Progress, silent
 
@@ -100,9 +100,9 @@ class FoldTrainer:
         with keep_freed_memory():
             self._resume()
             self._find_micro_batch()
-            if self.fold_state.epoch < self.settings.epochs:
+            if self.fold_state.epoch < self.settings.trained_epochs:
                 self._log_settings()
-            while self.fold_state.epoch < self.settings.epochs:
+            while self.fold_state.epoch < self.settings.trained_epochs:
                 try:
                     self._epoch()
                 except _NotFinite as error:
@@ -129,7 +129,7 @@ class FoldTrainer:
     def _log_settings(self) -> None:
         log.info(
             "fold %d: %d drawings, %d held out; %d epochs of %d steps in %s, batches of %d, at most %d drawings a forward pass",
-            *(self.fold, len(self.own), len(self.held_out), self.settings.epochs, self.steps, self.settings.precision),
+            *(self.fold, len(self.own), len(self.held_out), self.settings.trained_epochs, self.steps, self.settings.precision),
             *(math.ceil(len(self.own) / self.steps), self._forward_size),
         )
 
@@ -146,7 +146,7 @@ class FoldTrainer:
                 self._step(batch, share, pixels)
                 state.step += 1
                 done = state.epoch * self.steps + state.step
-                self.progress(f"fine-tuning fold {self.fold + 1}", done, self.settings.epochs * self.steps)
+                self.progress(f"fine-tuning fold {self.fold + 1}", done, self.settings.trained_epochs * self.steps)
                 if state.step < self.steps:
                     self._save_if_due()
         self._end_epoch()
@@ -311,7 +311,9 @@ class FoldTrainer:
         )
 
     def _rate_factor(self, epoch: int, step: int) -> float:
-        return self._stages[epoch] * lr_factor(self.settings, epoch * self.steps + step, self.steps)
+        number = epoch * self.steps + step
+        factor = lr_factor(self.settings, number, self.steps) * cool_down_factor(self.settings, number, self.steps)
+        return self._stages[epoch] * factor
 
     def _save_if_due(self) -> None:
         interval = max(CHECKPOINT_S, self._write_s / CHECKPOINT_SHARE)
@@ -326,7 +328,8 @@ class FoldTrainer:
         if self.process_group.is_first:
             right, plain = self.fold_state.to_checkpoint(len(self.held_out))
             tensors["right"] = right
-            save_checkpoint(self.last, tensors, {"identity": self.identity, "scaler": scaler, **plain})
+            about = {"identity": self.identity, "stop_epoch": self.settings.stop_epoch, "steps": self.steps, "scaler": scaler}
+            save_checkpoint(self.last, tensors, {**about, **plain})
         self.process_group.wait()
         self._saved, self._write_s = time.monotonic(), time.monotonic() - started
 
@@ -342,11 +345,25 @@ class FoldTrainer:
         if checkpoint is None:
             return
         tensors, plain = checkpoint
+        self._check_cool_down(plain.get("stop_epoch"), epoch * self.steps + step)
         log.info("fold %d: continues %s after %d epochs and %d steps", self.fold, self.last, epoch, step)
         self.train_state.restore(tensors, plain["scaler"])
         self.fold_state = FoldState.from_checkpoint(tensors["right"], plain)
         self.fold_state.micro_batch = min(self.fold_state.micro_batch, self._micro_batch)
         self._write_curve()
+
+    def _check_cool_down(self, stop_epoch: int | None, done: int) -> None:
+        """Raise an error if a checkpoint had cooled down by then to end after other epochs, or should have cooled down."""
+        if stop_epoch == self.settings.stop_epoch:
+            return
+        before = self.settings.model_copy(update={"stop_epoch": stop_epoch})
+        starts = [cool_down_start(settings, self.steps) for settings in (before, self.settings)]
+        if any(start is not None and done > start for start in starts):
+            raise RecipeError(
+                f"finetune.stop_epoch: fold {self.fold} was trained for {done / self.steps:.1f} epochs with "
+                f"{stop_epoch or 'none'}, and its rates differ from those with {self.settings.stop_epoch or 'none'} by then. "
+                f"Set it as before, or later, or remove {self.last} to train the fold from the beginning."
+            )
 
     def _check_agreement(self, epoch: int, step: int) -> None:
         """Raise an error unless all processes continue from the same step."""

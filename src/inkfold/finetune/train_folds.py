@@ -12,6 +12,7 @@ from safetensors.torch import save as to_safetensors
 
 from inkfold.data.splits import Folds
 from inkfold.errors import CacheError
+from inkfold.evaluation.tensorboard import FOLD_EVENTS
 from inkfold.finetune.checkpoint import FoldState, load_checkpoint, save_checkpoint
 from inkfold.finetune.distributed import ProcessGroup
 from inkfold.finetune.network import HeadModule, Network, interpolated, pretrained_values
@@ -98,7 +99,8 @@ def settle_start(
 ) -> dict[str, np.ndarray]:
     """Keep the heads that training starts from, and return the kept ones when it resumes.
 
-    Heads that are fitted again on another machine could differ in their last bits.
+    Heads that are fitted again on another machine could differ in their last bits. Where more or fewer parts are held out than
+    before, the folds that both have start from the kept heads.
 
     Args:
         out: The run's directory, in which the heads are kept; all processes see it.
@@ -113,14 +115,18 @@ def settle_start(
         CacheError: If the disk is full, or this process doesn't see the first one's files.
     """
     path, mark = out / START, {"made_of": source}
+    count = len(next(iter(heads.values())))
     kept = load_checkpoint(path)
-    if process_group.is_first and (kept is None or kept[1] != mark):
-        save_checkpoint(path, {name: torch.from_numpy(np.array(values)) for name, values in heads.items()}, mark)
+    known = kept[0] if kept is not None and kept[1] == mark else {name: torch.empty(0) for name in heads}
+    before = len(next(iter(known.values())))
+    if process_group.is_first and before < count:
+        further = {name: torch.from_numpy(np.array(values[before:])) for name, values in heads.items()}
+        save_checkpoint(path, {name: torch.cat([known[name], own]) if before else own for name, own in further.items()}, mark)
     process_group.wait()
     kept = load_checkpoint(path)
     if kept is None or kept[1] != mark:
         raise CacheError(f"{path}: isn't what the first process wrote. out= must lie on a directory that all machines see.")
-    return {name: values.numpy() for name, values in kept[0].items()}
+    return {name: values.numpy()[:count] for name, values in kept[0].items()}
 
 
 def train_folds(job: FinetuneJob, process_group: ProcessGroup, progress: Progress = silent) -> FinetunedFolds:
@@ -160,6 +166,8 @@ def train_folds(job: FinetuneJob, process_group: ProcessGroup, progress: Progres
     if interpolation is not None:
         for fold, state in enumerate(states):
             state.head = _write(job, trained(fold), fold, interpolation.taken, process_group)
+    if process_group.is_first:
+        _remove_other_folds(job.out, len(folds))
     process_group.wait()
     return FinetunedFolds(
         fitted=_as_fitted(plan, states, interpolation),
@@ -169,6 +177,14 @@ def train_folds(job: FinetuneJob, process_group: ProcessGroup, progress: Progres
         trained=sum(state.trained for state in states),
         waited_s=plan.loader.waited_s,
     )
+
+
+def _remove_other_folds(out: Path, count: int) -> None:
+    """Remove what an earlier call left of folds beyond the first ones, when more parts were held out."""
+    kept = {*(WEIGHTS.format(fold) for fold in range(count)), *(FOLD_EVENTS.format(fold) for fold in range(count))}
+    for path in (*out.glob(WEIGHTS.format("*")), *out.glob(FOLD_EVENTS.format("*"))):
+        if path.relative_to(out).as_posix() not in kept:
+            path.unlink(missing_ok=True)
 
 
 def _progress_of_fold(progress: Progress, fold: int, folds: int) -> Progress:
@@ -239,7 +255,7 @@ def _as_fitted(plan: FinetunePlan, states: Sequence[FoldState], interpolation: I
     Where epochs and the share were both chosen, no drawing is predicted by a choice that other drawings made.
     """
     heads = {name: np.concatenate([state.head[name] for state in states]) for name in states[0].head}
-    curve = [_mean([state.curve[epoch] for state in states]) for epoch in range(plan.settings.epochs)]
+    curve = [_mean([state.curve[epoch] for state in states]) for epoch in range(plan.settings.trained_epochs)]
     selection: EpochSelection | None = None
     if plan.settings.keep == "best":
         selection = select_epochs([np.stack(state.right) for state in states])

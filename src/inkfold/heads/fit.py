@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool
 
 from inkfold.config.sections import TrainHeadSettings
+from inkfold.data.splits import Folds
 from inkfold.evaluation.scores import ACCURACY, Metric
 from inkfold.heads.batched import HeadJob
 from inkfold.heads.closed_form import compute_heads
@@ -139,7 +140,8 @@ class TrialFitting:
         Args:
             until: Returns after how many epochs a trial pauses, given its number of epochs; None fits all to their end.
         """
-        _run_all(self._groups, until, self._threads, self._epoch_done)
+        threads = self._threads or _threads_of_each(len(self._groups), self._training_set.folds)
+        _run_all(self._groups, until, threads, self._epoch_done)
         self.stop({record.job.trial for record in self._records() if record.diverged is not None})
 
     def scores(self) -> dict[int, float]:
@@ -278,10 +280,17 @@ def _head_bytes(spec: HeadSpec, training_set: TrainingSet) -> int:
     return STATE_BYTES * sum(inputs * outputs for inputs, outputs in itertools.pairwise(widths))
 
 
+def _threads_of_each(groups: int, folds: Folds) -> int:
+    """Share the threads out among groups, as if all parts were held out: heads then don't depend on how many are."""
+    threads = torch.get_num_threads()
+    together = groups * (folds.k or len(folds)) // max(len(folds), 1)
+    return max(1, threads // max(1, min(threads, together)))
+
+
 def _run_all(
     groups: Sequence[GroupTrainer],
     until: Callable[[int], int] | None,
-    threads_per_group: int | None,
+    threads_per_group: int,
     epoch_done: Callable[[], None],
 ) -> None:
     """Run groups side by side on a CPU, each with its share of the threads; one after the other on a GPU."""
@@ -297,7 +306,7 @@ def _run_all(
     workers = max(1, min(threads, len(groups)))
 
     def run_in_thread(group: GroupTrainer) -> None:
-        torch.set_num_threads(threads_per_group or max(1, threads // workers))  # of this thread alone
+        torch.set_num_threads(threads_per_group)  # of this thread alone
         run(group)
 
     try:

@@ -15,6 +15,7 @@ from inkfold.config.recipe import Recipe
 from inkfold.config.sections import FinetuneSettings, StageSettings, SubmissionSettings
 from inkfold.data.dataset import DataOptions, Dataset, read_dataset
 from inkfold.errors import PredictionError, RecipeError
+from inkfold.evaluation.scores import Metric, build_metric
 from inkfold.features.executors import Executor, InlineExecutor
 from inkfold.features.extractor import Extractor
 from inkfold.models.weights import AUTO, UNTRAINED, choose_backbone, resolve_backbone
@@ -245,3 +246,12 @@ def check_options(root: str | Path, settings: Sequence[str]) -> tuple[DataOption
         overrides.append(f"{section}{key}={value}")
     recipe = settle_recipe({"backbone": {"name": "none"}}, tuple(overrides), root)
     return data_options(recipe), recipe.folds.k
+
+
+def metric_of(recipe: Recipe, dataset: Dataset) -> Metric:
+    """Build the recipe's metric for the classes of a data set.
+
+    Raises:
+        RecipeError: If the metric doesn't suit the classes: too few for its K, or in no order.
+    """
+    return build_metric(recipe.metric, dataset.class_names, dataset.class_targets, numbered=dataset.numbered)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool
@@ -22,8 +22,10 @@ from inkfold.pipeline.leaks import find_test_copies
 from inkfold.pipeline.out_of_fold import FoldFeatures, features_by_fold
 from inkfold.pipeline.prepare import Needed, Prepared, ReadData, decode, find_seen, group_duplicates
 from inkfold.pipeline.reading import Reading, choose_reading
+from inkfold.pipeline.shared import SharedInputs
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress
+from inkfold.storage.hashing import digest, key_digest
 
 log = logging.getLogger("inkfold.pipeline")
 
@@ -80,6 +82,7 @@ def prepare_inputs(
     *,
     compare_readings: bool = True,
     compared: Callable[[Prepared], Bool[np.ndarray, " n"]] | None = None,
+    shared: SharedInputs | None = None,
 ) -> TrainingInputs:
     """Decode the drawings, and compute their features under all views that a plan needs.
 
@@ -94,6 +97,7 @@ def prepare_inputs(
         compare_readings: Whether what the recipe leaves open of how pages are read is decided by comparing; otherwise pages are
             cropped to the ink, and photographed ones are flattened.
         compared: Returns True for the training drawings on which that is decided; None decides it on all of them.
+        shared: Keeps copies and the choice of reading for other plans on the same data; None keeps nothing.
 
     Returns:
         The drawings and their features, which are in the bank.
@@ -109,20 +113,17 @@ def prepare_inputs(
         from inkfold.finetune.network import check_trainable  # noqa: PLC0415 - torch takes a second
 
         check_trainable(extractor.backbone, plan.finetune)
-    weights = None if extractor.backbone.weights_file is None else Path(extractor.backbone.weights_file)
-    needed = _needed(plan, weights)
+    needed = _needed(plan, _weights_file(plan))
     prepared = decode(read, extractor, recipe.data, cost, progress, needed)
 
-    stores = extractor.copy_stores() if needed.copies else None
-    if stores is not None:
-        prepared = group_duplicates(prepared, stores, cost, progress)
-    prepared = find_seen(prepared, weights, extractor.signatures(), cost, progress)
-    test_copies = find_test_copies(prepared, stores, cost, progress)
+    shared = shared or SharedInputs()
+    prepared, test_copies = _with_copies(plan, prepared, shared, cost, progress)
 
     reading = None
     if compare_readings and "auto" in (recipe.image.resize, recipe.image.paper):
         usable = None if compared is None else compared(prepared)
-        reading = choose_reading(plan, prepared, cost, progress, usable)
+        key = key_digest({**_reading_key(plan, prepared), "usable": None if usable is None else digest(usable.tobytes())})
+        reading = shared.once("reading", key, lambda: choose_reading(plan, prepared, cost, progress, usable))
         if reading.image != extractor.image:
             plan = replace(plan, extractor=replace(extractor, image=reading.image))
             extractor = plan.extractor
@@ -133,6 +134,55 @@ def prepare_inputs(
     if frozen and prepared.test_digests is not None:
         test_features = extractor.extract(prepared.test_digests, cost, progress, plan.test_views)
     return TrainingInputs(plan, prepared, features, test_features, reading, test_copies)
+
+
+def _with_copies(
+    plan: TrainingPlan, prepared: Prepared, shared: SharedInputs, cost: Cost, progress: Progress
+) -> tuple[Prepared, list[Match]]:
+    """Find copies among the training drawings, those that the backbone was pretrained on, and test drawings' copies."""
+    extractor, key = plan.extractor, drawings_key(plan.recipe, prepared)
+    stores = extractor.copy_stores() if plan.recipe.folds.group_duplicates else None
+    if stores is not None:
+        grouped = shared.once("copies", key, lambda: group_duplicates(prepared, stores, cost, progress))
+        prepared = replace(prepared, duplicates=grouped.duplicates, matches=grouped.matches)
+    weights = _weights_file(plan)
+    if weights is not None:
+        of_weights = key_digest({"drawings": key, "backbone": extractor.backbone.key(), "file": str(weights)})
+        looked_up = shared.once(
+            "seen", of_weights, lambda: find_seen(prepared, weights, extractor.signatures(), cost, progress)
+        )
+        prepared = replace(prepared, seen=looked_up.seen)
+    return prepared, shared.once("test copies", key, lambda: find_test_copies(prepared, stores, cost, progress))
+
+
+def drawings_key(recipe: Recipe, prepared: Prepared) -> str:
+    """Return the digest of all that decides which drawings are used, which belong together, and how they are divided."""
+    return key_digest(
+        {
+            "data": prepared.read.fingerprint,
+            "options": recipe.data.model_dump(mode="json"),
+            "folds": recipe.folds.model_dump(mode="json"),
+            "seed": recipe.seed,
+            "train": digest(prepared.rows.tobytes()),
+            "test": None if prepared.test_whole is None else digest(prepared.test_whole.tobytes()),
+        }
+    )
+
+
+def _reading_key(plan: TrainingPlan, prepared: Prepared) -> dict[str, Any]:
+    """Describe all that decides the choice of how pages are read."""
+    return {
+        "drawings": drawings_key(plan.recipe, prepared),
+        "backbone": plan.extractor.backbone.key(),
+        "image": plan.extractor.image.model_dump(mode="json"),
+        "open": plan.recipe.image.model_dump(mode="json"),
+        "device": [str(plan.device), plan.extractor.device, plan.extractor.batch_size],
+    }
+
+
+def _weights_file(plan: TrainingPlan) -> Path | None:
+    file = plan.extractor.backbone.weights_file
+    return None if file is None else Path(file)
 
 
 def _needed(plan: TrainingPlan, weights: Path | None) -> Needed:
@@ -147,7 +197,8 @@ def assign_to_folds(recipe: Recipe, prepared: Prepared, together: Together = "gr
     """Divide the training drawings into parts, each of which one fold holds out.
 
     Args:
-        recipe: Names the split; `holdout` holds out part 0 of k, or val/ where the data have it.
+        recipe: Names the split; `holdout` holds out part 0 of k, or val/ where the data have it; with `parts`, the first
+            ones are held out, each as beside all others.
         prepared: The drawings, decoded, with their groups; the result has the order of the training drawings.
         together: What stays in one part: `groups`, where there are any, else copies; `copies`, as if there were no groups; or
             only `files` of equal bytes, and then copies of held-out drawings are trained on.
@@ -170,6 +221,9 @@ def assign_to_folds(recipe: Recipe, prepared: Prepared, together: Together = "gr
         parts = assign_folds(prepared.targets, prepared.digests, k, recipe.seed, groups)
     held_out = np.stack([parts == fold for fold in range(1 if split == "holdout" else k)])
     folds = Folds.of(~held_out) if together == "files" else prepared.copies.leave_out(held_out, k, prepared.targets)
+    if recipe.folds.is_partial:
+        folds = folds.first(recipe.folds.held_out_parts)
+        held_out = folds.held_out
     if not held_out.any() or not folds.trained_on.any(1).all():
         problem = "all drawings, or copies of them, are held out at once, so none is left to train on"
         problem = problem if held_out.any() else "no drawing is held out"
@@ -189,7 +243,9 @@ def _log_split(recipe: Recipe, prepared: Prepared, together: Together) -> None:
     split, k = recipe.folds.split, recipe.folds.k
     kept = "groups" if together == "groups" and prepared.named_groups is not None else "files of equal bytes"
     kept += ", copies of a drawing" if together != "files" and kept != "groups" and prepared.duplicates is not None else ""
-    held_out = f"each of {k} parts is held out by one fold" if split == "kfold" else f"one of {k} parts is held out"
+    count = recipe.folds.held_out_parts
+    held_out = f"each of {k} parts is held out by one fold" if count == k else f"{count} of {k} parts are held out"
+    held_out = f"one of {k} parts is held out" if count == 1 else held_out
     log.info("split %s: %s; %s stay in one part", split, held_out, kept)
 
 

@@ -24,24 +24,30 @@ from inkfold.errors import InkfoldError, PredictionError, Problem
 from inkfold.heads.settings import WORK_DIVISION
 from inkfold.pipeline.manifest import FORMAT, MANIFEST
 from inkfold.pipeline.run import HEADS, Run, class_digest
-from inkfold.pipeline.run_files import SUBMISSION_FORM
+from inkfold.pipeline.run_files import RECIPE, SUBMISSION_FORM
 from inkfold.storage.files import TEMP_MARK, sweep_temp_files, write_bytes, write_json, write_text
 from inkfold.storage.hashing import digest_file
 
 log = logging.getLogger("inkfold.pipeline")
 
 LOCK = ".lock"
+# Of an unfinished run: what only divides its work, or ends it earlier or later, may change.
+FREE_UNFINISHED = (*(f"finetune.{name}" for name in WORK_DIVISION), "folds.parts", "finetune.stop_epoch")
 PACKAGES = ("inkfold", "torch", "timm", "numpy", "pillow", "simplejpeg")
 
 
 @contextlib.contextmanager
-def claimed(out: Path, recipe: BaseModel, *, first: bool = True) -> Iterator[None]:
+def claimed(
+    out: Path, recipe: BaseModel, *, first: bool = True, file: str = RECIPE, free: Sequence[str] = ()
+) -> Iterator[None]:
     """Hold a run's directory for one recipe and one process while the block runs.
 
     Args:
         out: The directory; created if it doesn't exist.
         recipe: The run's recipe. It is written at once, so that a later call finds which run is unfinished.
         first: Whether this process is the one that writes, of the processes that work together; the others hold nothing.
+        file: Name of the file that the recipe is written to, by which the directory is recognised.
+        free: Dotted keys in which a later call's recipe may differ.
 
     Raises:
         PredictionError: If the directory holds another run or other files, or another process is writing it.
@@ -49,21 +55,21 @@ def claimed(out: Path, recipe: BaseModel, *, first: bool = True) -> Iterator[Non
     if not first:
         yield
         return
-    lock = _locked(out)
+    lock = _locked(out, file)
     try:
         events = out / "events"
         for directory in (out, out / "predictions", out / "weights", out / "checkpoints", events, *events.glob("fold*")):
             sweep_temp_files(directory, older_than_s=0)
-        is_new = not (out / "recipe.yaml").is_file()
+        is_new = not (out / file).is_file()
         is_finished = (out / MANIFEST).is_file()
         if not is_new and not is_finished:
             log.info("%s: holds an unfinished run, which is continued", out)
-        check_recipe(out / "recipe.yaml", recipe, () if is_finished else [f"finetune.{name}" for name in WORK_DIVISION])
+        check_recipe(out / file, recipe, [*free, *(() if is_finished else FREE_UNFINISHED)])
         try:
             yield
         except InkfoldError:
-            if is_new and _foreign_names(out) == ["recipe.yaml"]:  # nothing else was written: another recipe may be tried here
-                (out / "recipe.yaml").unlink()
+            if is_new and _foreign_names(out) == [file]:  # nothing else was written: another recipe may be tried here
+                (out / file).unlink()
             raise
     finally:
         (out / LOCK).unlink(missing_ok=True)  # while it is held: later, it could be another process's
@@ -150,13 +156,13 @@ def write_manifest(out: Path, content: Mapping[str, Any], files: Sequence[str]) 
     )
 
 
-def _locked(out: Path) -> BaseFileLock:
+def _locked(out: Path, file: str) -> BaseFileLock:
     """Create the directory, unless it is there and holds a run, and lock it for this process."""
     if out.exists() and not out.is_dir():
         raise PredictionError(f"{out}: is a file. Choose another out=.")
     lock = FileLock(out / LOCK, timeout=0)
     try:
-        foreign = [] if (out / "recipe.yaml").is_file() or not out.is_dir() else _foreign_names(out)
+        foreign = [] if (out / file).is_file() or not out.is_dir() else _foreign_names(out)
         if foreign:
             raise PredictionError(f"{out}: holds other files ({', '.join(foreign[:5])}). Choose another out=, or empty it.")
         out.mkdir(parents=True, exist_ok=True)

@@ -123,8 +123,13 @@ class RunFiles:
 
     @property
     def held_out_name(self) -> str:
-        """What the accuracy on held-out drawings is called: `out of fold` where every drawing was held out once."""
+        """What the accuracy on held-out drawings is called: `held out` where a single part was, else `out of fold`."""
         return "out of fold" if self.metrics["split"] == "kfold" else "held out"
+
+    @property
+    def held_out_parts(self) -> str | None:
+        """How many of the parts and of the drawings were held out, in words; None where all were, or a holdout was."""
+        return parts_in_words(self.metrics)
 
     def _read(self, name: str, advice: str = TRAIN_AGAIN) -> dict[str, Any]:
         path = self.path / name
@@ -168,6 +173,22 @@ def headline(figures: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     nested: Mapping[str, Any] = figures.get("nested", figures)
     return nested
+
+
+def parts_in_words(metrics: Mapping[str, Any]) -> str | None:
+    """Say how many of the parts and of the drawings were held out.
+
+    Args:
+        metrics: Content of a run's or an ensemble's `metrics.json`.
+
+    Returns:
+        Such as `2 of 5 parts, 2,746 of 6,867 drawings`; None where all parts were held out, or a holdout was.
+    """
+    parts = metrics.get("parts")
+    if parts is None:
+        return None
+    drawings = f"{parts['drawings']:,} of {metrics['data']['n_train']:,} drawings"
+    return f"{parts['held_out']} of {parts['of']} parts, {drawings}"
 
 
 def gain_of_vote(vote: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]] | None:

@@ -1,5 +1,6 @@
 """Measures all predictions of a run: the content of `metrics.json`."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from inkfold.finetune.train_folds import FinetunedFolds, Interpolation
     from inkfold.heads.epoch_selection import EpochSelection
 
+AFTER_GROUPS = ("purged", "learnt_by_backbone", "finetune", "test", "leaks")  # the parts of metrics.json after the groups' own
+
 
 def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[str, Any]:
     """Measure all predictions of a run.
@@ -43,6 +46,7 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
         **metric.as_json(),
         "out_of_fold": _out_of_fold_figures(metric, out_of_fold),
         "folds": _fold_metrics(metric, out_of_fold, results.num_folds, len(prepared.rows)),
+        **_held_out_parts(recipe, out_of_fold),
         **_figures_of_choices(recipe, results),
         **_group_figures(metric, prepared, usual, results.split_apart),
     }
@@ -55,6 +59,14 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
         metrics["test"] = measure_by(metric, test, per_class=True)
     add_leaks(metrics, results.leaks, {"test": test, "out_of_fold": out_of_fold}, metric)
     return metrics
+
+
+def _held_out_parts(recipe: Recipe, out_of_fold: Predictions) -> dict[str, Any]:
+    """Say how many of the parts were held out, with how many drawings; nothing where all were, or a holdout was."""
+    if not recipe.folds.is_partial:
+        return {}
+    counts = {"held_out": recipe.folds.held_out_parts, "of": recipe.folds.k, "drawings": len(out_of_fold.image_paths)}
+    return {"parts": counts}
 
 
 def _data_figures(prepared: Prepared, results: Results) -> dict[str, Any]:
@@ -193,6 +205,27 @@ def _group_figures(
         name = "duplicates" if prepared.named_groups is None else "groups"
         figures[name] = {**figures.get(name, {}), **_optimism_of_splitting(metric, grouped, split_apart)}
     return figures
+
+
+def with_split_apart(
+    metrics: Mapping[str, Any], metric: Metric, prepared: Prepared, out_of_fold: Predictions, split_apart: Predictions
+) -> dict[str, Any]:
+    """Add to a run's metrics how optimistic folds are that split groups, or copies, apart: where `run_metrics` has it.
+
+    Args:
+        metrics: Content of the run's `metrics.json`, measured without it.
+        metric: What the run is measured by.
+        prepared: The drawings that the run was trained on.
+        out_of_fold: The run's predictions of its held-out drawings.
+        split_apart: Predictions of the same drawings with folds that split groups or copies.
+
+    Returns:
+        The content of `metrics.json` as `run_metrics` returns it.
+    """
+    added = _group_figures(metric, prepared, out_of_fold.most_probable, split_apart)
+    own = {name: value for name, value in metrics.items() if name not in added}
+    after = [name for name in own if name in AFTER_GROUPS]
+    return {**{name: own[name] for name in own if name not in after}, **added, **{name: own[name] for name in after}}
 
 
 def _optimism_of_splitting(metric: Metric, grouped: Predictions, split_apart: Predictions) -> dict[str, Any]:

@@ -12,32 +12,30 @@ from typing import TYPE_CHECKING, Any
 
 from inkfold.augment.views import IDENTITY
 from inkfold.config.recipe import Recipe
-from inkfold.data.dataset import few_drawings, read_dataset
+from inkfold.data.dataset import few_drawings
 from inkfold.data.fold_notes import describe_folds
-from inkfold.data.splits import Folds, count_split_groups
-from inkfold.data.types import Dataset
-from inkfold.errors import RecipeError
+from inkfold.data.splits import Folds
 from inkfold.evaluation.decision import choose_decision
-from inkfold.evaluation.predictions import Predictions
-from inkfold.evaluation.scores import Metric, build_metric, warn_of_order
+from inkfold.evaluation.scores import warn_of_order
 from inkfold.features.executors import INLINE, Executor, open_executor
-from inkfold.pipeline.build import TrainingPlan, build_plan, data_options, settle_recipe
+from inkfold.pipeline.build import TrainingPlan, build_plan, metric_of, settle_recipe
 from inkfold.pipeline.finetuning import finetune_folds, joined_processes, wait_for_run
-from inkfold.pipeline.inputs import TrainingInputs, assign_to_folds, build_training_set, prepare_inputs
+from inkfold.pipeline.frozen_heads import predict_split_apart, train_heads
+from inkfold.pipeline.inputs import TrainingInputs, assign_to_folds, drawings_key, prepare_inputs
 from inkfold.pipeline.leaks import find_leaks, warn_of_leaks
 from inkfold.pipeline.out_of_fold import predict_held_out, predict_test, shared_features
-from inkfold.pipeline.prepare import Prepared, ReadData, read_files
+from inkfold.pipeline.prepare import Prepared
 from inkfold.pipeline.results import Results, warn_of_accuracy, warn_of_choices
 from inkfold.pipeline.run import Run
 from inkfold.pipeline.run_dir import claimed, finished_run, warn_of_other_form, write_cost, write_manifest
 from inkfold.pipeline.seen import warn_of_seen
+from inkfold.pipeline.shared import SharedInputs
 from inkfold.pipeline.write_results import write_results
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
 
 if TYPE_CHECKING:
     from inkfold.finetune.distributed import ProcessGroup
-    from inkfold.heads.fit import FittedHeads
 
 
 def train(
@@ -47,6 +45,8 @@ def train(
     out: str | Path,
     progress: Progress = silent,
     on: str | Executor = INLINE,
+    shared: SharedInputs | None = None,
+    measure_apart: bool = True,
 ) -> Run:
     """Train a recipe's model on drawings: features, heads, out-of-fold and test predictions, metrics, submission.
 
@@ -58,6 +58,10 @@ def train(
         progress: Called with the stage's name, what is done and the total.
         on: Where features are computed, which changes nothing in them: `inline`, `pool[:N]` or `ray[:ADDRESS]`. With
             `ray[:ADDRESS][:N]`, N processes fine-tune there.
+        shared: Keeps what trainings of other recipes on the same data can use, with the data themselves, which are then read
+            by the first of them alone; None keeps nothing. The run is the same to the byte.
+        measure_apart: Whether heads are trained a second time, on folds that split copies or groups apart, to measure how
+            optimistic such folds are. What is trained without can be measured later by `frozen_heads.add_split_apart`.
 
     Returns:
         The finished run.
@@ -71,36 +75,42 @@ def train(
     executor_context = open_executor(on)
     recipe = settle_recipe(recipe, overrides, data)
     out = Path(out)
-    cost = Cost()
-    dataset = read_dataset(str(recipe.data.root), data_options(recipe))
+    cost, shared = Cost(), shared or SharedInputs()
+    dataset = shared.dataset(recipe)
     metric_of(recipe, dataset)  # refuses classes that it doesn't suit, before anything is computed
     with (
         executor_context as executor,
         joined_processes(recipe) as group,
         claimed(out, recipe, first=group is None or group.is_first),
     ):
-        read = read_files(dataset, cost, progress)
+        read = shared.read(recipe, cost, progress)
         if (run := finished_run(out, read.fingerprint)) is not None:
             warn_of_other_form(out, dataset)
             return run
         with cost.timed("backbone"):
             plan = build_plan(recipe, executor)
-        return _run_stages(plan, read, out, group=group, cost=cost, progress=progress)
+        inputs = prepare_inputs(plan, read, cost, progress, shared=shared)
+        folds = shared.once("folds", drawings_key(recipe, inputs.prepared), lambda: assign_to_folds(recipe, inputs.prepared))
+        return _run_stages(inputs, folds, out, group=group, measure_apart=measure_apart, cost=cost, progress=progress)
 
 
 def _run_stages(
-    plan: TrainingPlan, read: ReadData, out: Path, *, group: "ProcessGroup | None", cost: Cost, progress: Progress
+    inputs: TrainingInputs,
+    folds: Folds,
+    out: Path,
+    *,
+    group: "ProcessGroup | None",
+    measure_apart: bool,
+    cost: Cost,
+    progress: Progress,
 ) -> Run:
-    """Train, predict and write a run, stage by stage."""
-    # Features of the drawings, and the folds
-    inputs = prepare_inputs(plan, read, cost, progress)
+    """Train, predict and write a run, stage by stage, from the features of the drawings and the folds."""
     plan, prepared = inputs.plan, inputs.prepared
-    folds = assign_to_folds(plan.recipe, prepared)
     features = shared_features(inputs.features, inputs.test_features, folds)
 
     # Heads on the frozen backbone's features
     with cost.timed("fit"):
-        fitted = _train_heads(plan, inputs, folds, progress)
+        fitted = train_heads(plan, inputs, folds, progress)
 
     # Fine-tuning, if the recipe asks for it: every fold gets a backbone and a head of its own
     frozen = finetuned = None
@@ -108,7 +118,7 @@ def _run_stages(
         frozen = predict_held_out(features, prepared, (IDENTITY,), folds, fitted)
         finetuned = finetune_folds(plan, inputs, folds, fitted, out, group=group, cost=cost, progress=progress)
         if not group.is_first:
-            return wait_for_run(out, read.fingerprint)
+            return wait_for_run(out, prepared.read.fingerprint)
         fitted = finetuned.fitted
         features = inputs.features_by_fold(finetuned.files, folds, out, cost=cost, progress=progress)
 
@@ -117,7 +127,7 @@ def _run_stages(
         out_of_fold = predict_held_out(features, prepared, plan.test_views, folds, fitted)
         test = predict_test(features, prepared, plan.test_views, len(folds), fitted)
         without_tta = predict_held_out(features, prepared, (IDENTITY,), folds, fitted) if plan.recipe.tta else None
-    split_apart = _predict_split_apart(plan, inputs, cost, progress) if group is None else None
+    split_apart = predict_split_apart(plan, inputs, cost, progress) if group is None and measure_apart else None
 
     # Files, the manifest last
     results = Results(
@@ -147,43 +157,6 @@ def _with_answers(results: Results) -> Results:
         return replace(results, decision=decision)
     test = None if results.test is None else replace(results.test, decided=decision.decision.preds(results.test.probs))
     return replace(results, decision=decision, out_of_fold=replace(results.out_of_fold, decided=decision.preds), test=test)
-
-
-def metric_of(recipe: Recipe, dataset: Dataset) -> Metric:
-    """Build the recipe's metric for the classes of a data set.
-
-    Raises:
-        RecipeError: If the metric doesn't suit the classes: too few for its K, or in no order.
-    """
-    return build_metric(recipe.metric, dataset.class_names, dataset.class_targets, numbered=dataset.numbered)
-
-
-def _train_heads(plan: TrainingPlan, inputs: TrainingInputs, folds: Folds, progress: Progress) -> "FittedHeads":
-    """Train the heads of all folds on the frozen backbone's features."""
-    from inkfold.heads.fit import fit_trials  # noqa: PLC0415 - torch takes a second
-
-    training_set = build_training_set(inputs, folds)
-    metric = metric_of(plan.recipe, inputs.prepared.read.dataset)
-    [fitted] = fit_trials(training_set, [plan.trial], device=plan.device, progress=progress, metric=metric)
-    if fitted.diverged is not None:
-        raise RecipeError(
-            f"train_head.lr: with {plan.trial.settings.lr:g} the loss was not finite in epoch {fitted.diverged + 1}. Lower it, "
-            "or bring the features to one scale: train_head.scaling=standardise."
-        )
-    return fitted
-
-
-def _predict_split_apart(plan: TrainingPlan, inputs: TrainingInputs, cost: Cost, progress: Progress) -> Predictions | None:
-    """Train once more on folds that split groups or else copies, to measure their optimism; None if they split none."""
-    prepared = inputs.prepared
-    if prepared.groups is None or plan.recipe.folds.split != "kfold":  # a holdout would hold out other drawings
-        return None
-    folds = assign_to_folds(plan.recipe, prepared, "files" if prepared.named_groups is None else "copies")
-    if not count_split_groups(prepared.groups, folds.held_out.argmax(0)):
-        return None
-    with cost.timed("parted_duplicates" if prepared.named_groups is None else "parted_groups"):
-        fitted = _train_heads(plan, inputs, folds, progress)
-        return predict_held_out(shared_features(inputs.features, None, folds), prepared, plan.test_views, folds, fitted)
 
 
 def _finish(out: Path, plan: TrainingPlan, prepared: Prepared, results: Results, files: list[str], cost: Cost) -> None:

@@ -93,12 +93,7 @@ def p_equation(value: float) -> str:
 
 def duration(seconds: float) -> str:
     """Format seconds as `5.2 s`, `1 min 1 s` or `2 h 2 min`, with non-breaking spaces."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f}\u00a0s"
-    if whole < 3600:
-        return f"{whole // 60}\u00a0min {whole % 60}\u00a0s"
-    return f"{whole // 3600}\u00a0h {whole % 3600 // 60}\u00a0min"
+    return formatting.duration(seconds).replace(" ", "\u00a0")
 
 
 def size(count_bytes: int | None) -> str:

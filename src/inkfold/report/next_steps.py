@@ -267,6 +267,13 @@ def _by_calibration(run: RunFiles) -> Iterator[Step]:
 
 
 def _by_split(run: RunFiles) -> Iterator[Step]:
+    if run.vote is None and (parts := run.held_out_parts) is not None and run.curve is not None:
+        yield Step(
+            "Hold out all parts",
+            f"Only {parts} were held out. The others evaluate every drawing, and give more models that vote on new ones.",
+            command_for(run, "train", str(run.path / "recipe.yaml"), ["folds.parts=null"], "parts", own=True),
+            expected="The figure gets a narrower interval, and new drawings the vote of more networks.",
+        )
     if run.vote is None and run.metrics["split"] == "holdout" and run.curve is not None:
         assert run.evaluated is not None
         yield Step(

@@ -132,6 +132,8 @@ def _facts(run: RunFiles, figures: Mapping[str, Any] | None) -> list[tuple[str, 
         ("data", f"{data['n_train']:,} training drawings of {data['num_classes']:,} classes, {data['n_test']:,} test drawings"),
         ("model", backbone if run.vote is None else f"{backbone}, vote: {run.vote['taken']}"),
     ]
+    if (parts := run.held_out_parts) is not None:
+        facts.append(("held out", parts))
     if reading := run.metrics.get("reading"):
         facts.append(("reading", str(reading["reason"]).removeprefix("reading: ")))
     if figures is not None:

@@ -24,7 +24,7 @@ def console_progress() -> Iterator[Progress]:
         with _bars() as report:
             yield report
     else:
-        yield _line_logger()
+        yield line_progress()
 
 
 @contextlib.contextmanager
@@ -51,13 +51,24 @@ def _bars() -> Iterator[Progress]:
         yield report
 
 
-def _line_logger() -> Progress:
+def line_progress(*, ends: bool = True) -> Progress:
+    """Write lines to standard error: one every ten seconds of a stage, and one at its end.
+
+    Args:
+        ends: Whether the end of a stage is written that took less than ten seconds.
+
+    Returns:
+        The function that stages call with their name, what is done and the total.
+    """
     last: dict[str, float] = {}
+    written: set[str] = set()
 
     def report(stage: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if done >= total or now - last.setdefault(stage, now) >= LOG_EVERY_S:
+        is_due = now - last.setdefault(stage, now) >= LOG_EVERY_S
+        if is_due or (done >= total and (ends or stage in written)):
             last[stage] = now
+            written.add(stage)
             sys.stderr.write(f"{stage}: {done}/{total}\n")
 
     return report

@@ -4,7 +4,6 @@ import fnmatch
 import json
 import logging
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,7 +20,9 @@ from inkfold.evaluation.paired import mcnemar
 from inkfold.evaluation.predictions import Predictions, evaluation_mask, is_worth_reporting
 from inkfold.features.executors import INLINE, Executor, open_executor
 from inkfold.models import ink_small as inksmall
-from inkfold.models.weights import SUFFIXES, BackboneInfo, BackboneSpec, find_weights_file
+from inkfold.models.at_hand import local_names
+from inkfold.models.published import PUBLISHED
+from inkfold.models.weights import BackboneInfo, BackboneSpec, find_weights_file
 from inkfold.pipeline.build import TrainingPlan, build_plan, data_options, settle_recipe
 from inkfold.pipeline.inputs import assign_to_folds, build_training_set, prepare_inputs
 from inkfold.pipeline.out_of_fold import predict_held_out, shared_features
@@ -32,52 +33,6 @@ from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.hashing import digest
 
 log = logging.getLogger("inkfold.search")
-
-IMAGENET_SKETCH_TOP1: dict[str, float] = {
-    "vit_so400m_patch14_siglip_gap_378.webli_ft_in1k": 71.7,
-    "vit_so400m_patch14_siglip_378.webli_ft_in1k": 71.5,
-    "eva_giant_patch14_336.clip_ft_in1k": 71.177,
-    "eva02_large_patch14_448.mim_m38m_ft_in22k_in1k": 70.662,
-    "eva02_large_patch14_448.mim_m38m_ft_in1k": 70.544,
-    "convnext_xxlarge.clip_laion2b_soup_ft_in1k": 70.039,
-    "eva_giant_patch14_224.clip_ft_in1k": 70.021,
-    "vit_huge_patch14_clip_224.laion2b_ft_in1k": 67.396,
-    "convnext_large_mlp.clip_laion2b_augreg_ft_in1k_384": 66.435,
-    "vit_large_patch14_clip_336.laion2b_ft_in1k": 65.745,
-    "vit_large_patch14_clip_224.laion2b_ft_in1k": 64.814,
-    "convnext_base.clip_laion2b_augreg_ft_in12k_in1k_384": 60.795,
-    "convnext_base.clip_laion2b_augreg_ft_in1k": 60.276,
-    "eva02_base_patch14_448.mim_in22k_ft_in22k_in1k": 58.504,
-    "convnextv2_huge.fcmae_ft_in22k_in1k_512": 57.851,
-    "vit_base_patch16_clip_384.laion2b_ft_in1k": 56.877,
-    "resnext101_32x8d.fb_swsl_ig1b_ft_in1k": 56.438,
-    "vit_base_patch16_clip_224.laion2b_ft_in1k": 55.411,
-    "caformer_b36.sail_in22k_ft_in1k_384": 54.442,
-    "convnextv2_base.fcmae_ft_in22k_in1k_384": 52.907,
-    "convnext_base.fb_in22k_ft_in1k_384": 51.565,
-    "resnext50_32x4d.fb_swsl_ig1b_ft_in1k": 50.463,
-    "resnet50.fb_swsl_ig1b_ft_in1k": 49.518,
-    "vit_base_patch32_clip_224.laion2b_ft_in1k": 49.062,
-    "caformer_s36.sail_in22k_ft_in1k": 46.708,
-    "convnext_small.in12k_ft_in1k_384": 45.721,
-    "wide_resnet50_2.tv_in1k": 25.31,
-    "efficientnet_b0.ra_in1k": 25.015,
-    "resnet50.a3_in1k": 25.002,
-    "mobilenetv2_120d.ra_in1k": 24.915,
-    "tf_efficientnet_lite0.in1k": 24.375,
-    "resnet50.tv_in1k": 24.09,
-    "efficientnet_lite0.ra_in1k": 23.909,
-    "mobilenetv2_140.ra_in1k": 23.701,
-    "convnext_atto.d2_in1k": 23.589,
-    "resnet18.a1_in1k": 23.058,
-    "mobilenetv3_large_100.ra_in1k": 22.659,
-    "resnet18.fb_ssl_yfcc100m_ft_in1k": 21.29,
-    "mobilenetv2_100.ra_in1k": 20.757,
-    "vit_tiny_patch16_224.augreg_in21k_ft_in1k": 20.458,
-    "resnet18.tv_in1k": 20.23,
-    "mobilenetv3_small_100.lamb_in1k": 16.805,
-    "resnet10t.c3_in1k": 16.699,
-}
 
 # Small first: what a CPU can afford.
 USUAL = (
@@ -248,7 +203,7 @@ def backbone_names(patterns: Sequence[str]) -> list[str]:
         from inkfold.models.backbone import choose_device  # noqa: PLC0415 - torch takes a second
 
         usual = USUAL if choose_device().type == "cpu" else (*USUAL, *USUAL_ON_GPU)
-        local = _local_names()
+        local = local_names()
         return [*local, *(name for name in usual if not {name, name.partition(".")[0]} & {*local})]
     names = []
     for pattern in patterns:
@@ -265,13 +220,7 @@ def _matches(pattern: str) -> list[str]:
     declare_missing_operators()
     import timm  # noqa: PLC0415 - seconds
 
-    return fnmatch.filter(sorted({inksmall.NAME, *timm.list_pretrained(), *_local_names()}), pattern)
-
-
-def _local_names() -> list[str]:
-    directories = [Path(part).expanduser() for part in os.environ.get("INKFOLD_WEIGHTS", "").split(os.pathsep) if part]
-    files = [file for directory in directories if directory.is_dir() for file in sorted(directory.iterdir())]
-    return list(dict.fromkeys(file.stem for file in files if file.suffix in SUFFIXES))
+    return fnmatch.filter(sorted({inksmall.NAME, *timm.list_pretrained(), *local_names()}), pattern)
 
 
 def _recipe(name: str, overrides: Sequence[str], data: str | Path) -> Recipe:
@@ -343,7 +292,8 @@ def published(info: BackboneInfo, spec: BackboneSpec) -> float | None:
     None if there is none, or the weights may be others: untrained, or a local file.
     """
     own = info.init_seed is not None or find_weights_file(spec) is not None
-    return None if own else IMAGENET_SKETCH_TOP1.get(info.name)
+    row = None if own else PUBLISHED.get(info.name)
+    return None if row is None else row.imagenet_sketch_top1
 
 
 def explored_json(data: str | Path, scores: Sequence[BackboneScore], problems: Mapping[str, str]) -> str:

@@ -23,10 +23,9 @@ from inkfold.evaluation.predictions import is_worth_reporting
 from inkfold.evaluation.score_figures import statistics_figures
 from inkfold.features.executors import Executor
 from inkfold.heads.head import mean_probs
-from inkfold.pipeline.build import build_plan, build_trial
+from inkfold.pipeline.build import build_plan, build_trial, metric_of
 from inkfold.pipeline.inputs import TrainingInputs, build_training_set, prepare_inputs
 from inkfold.pipeline.prepare import Prepared, ReadData
-from inkfold.pipeline.train import metric_of
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress
 from inkfold.search.halving import RUNGS, Halving, rung_epoch
@@ -263,6 +262,8 @@ def _folds_of(recipe: Recipe, prepared: Prepared, rest: Bool[np.ndarray, " n"]) 
     single = recipe.folds.split == "holdout" and prepared.read.dataset.train.given_val is None
     held_out = np.stack([parts == fold for fold in range(1 if single else k)])
     folds = prepared.copies.select(rest).leave_out(held_out, k, prepared.targets[rest])
+    if recipe.folds.is_partial:
+        folds = folds.first(recipe.folds.held_out_parts)
     empty = [fold for fold in range(len(folds)) if not (folds.held_out[fold].any() and folds.trained_on[fold].any())]
     if empty:
         raise DataError(

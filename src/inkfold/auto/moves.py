@@ -1,0 +1,207 @@
+"""What a search can try next, with what it is expected to cost and to gain.
+
+Gains are shares of what is wrong so far. Their first values are what these steps gained on the data sets that docs/auto.md
+names; a step of a kind that gained nothing on a backbone makes the next one of that kind less expected.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from inkfold.auto.costs import Costs
+from inkfold.auto.finetuning import TEST_VIEWS, TRAINED_PX, choose_amount, finetune_keys
+from inkfold.auto.record import Kind, Step
+from inkfold.models import ink_small as inksmall
+
+EPOCHS, MLP_EPOCHS, MLP_WIDTH = 12, 20, 1024
+TRAIN_HEAD: Mapping[str, Any] = {
+    "epochs": EPOCHS,
+    "batch_size": 256,
+    "optimiser": "adamw",
+    "lr": 8e-3,
+    "weight_decay": 0.1,
+    "label_smoothing": 0.1,
+}
+MLP_HEAD: Mapping[str, Any] = {"kind": "mlp", "hidden": [MLP_WIDTH], "activation": "gelu", "dropout": 0.5}
+TRAIN_MLP: Mapping[str, Any] = {
+    "epochs": MLP_EPOCHS,
+    "batch_size": 128,
+    "optimiser": "adamw",
+    "lr": 1e-3,
+    "weight_decay": 0.1,
+    "label_smoothing": 0.1,
+}
+VIEWS = 8
+FLIPPED, TURNED = ["hflip@0.5", "rotate(15)@0.5"], ["rotate(15)@0.7", "scale(0.85,1.1)@0.5"]
+FLIPPED_TEST = ["identity", "hflip", "rotate(8,8)", "rotate(-8,-8)", "hflip + rotate(8,8)", "hflip + rotate(-8,-8)"]
+TURNED_TEST = ["identity", "rotate(8,8)", "rotate(-8,-8)"]
+# Shares of what is wrong that a step is expected to mend, the first of its kind.
+FROZEN_GAIN, VIEWS_GAIN, MLP_GAIN = 0.10, 0.05, 0.02
+FINETUNE_GAIN = 0.15  # for ten drawings a class, more for more
+FEWER = 0.6  # each further member of a vote gains this share of the one before it
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Something to try.
+
+    Attributes:
+        name: Its name in the record, and of its directory.
+        kind: What it is; see `record.Step`.
+        backbone: Name of the backbone.
+        recipe: Raw recipe without data, folds, metric and seed.
+        why: Why it is worth trying, for the user.
+        seconds: Seconds that it is expected to take.
+        gain: By how much it is expected to raise the accuracy, 0 to 1.
+    """
+
+    name: str
+    kind: Kind
+    backbone: str
+    recipe: Mapping[str, Any]
+    why: str
+    seconds: float
+    gain: float
+
+    @property
+    def gain_per_s(self) -> float:
+        """Expected gain per second."""
+        return self.gain / max(self.seconds, 1e-3)
+
+
+@dataclass(slots=True)
+class Known:
+    """What a search knows when it decides on its next step.
+
+    Attributes:
+        backbones: Names of the backbones that models are trained on, the most promising first.
+        costs: What steps take here.
+        steps: What was tried so far.
+        wrong: Share of the drawings that the best so far answers wrongly, 0 to 1.
+        reading: How pages are read, as raw recipe keys of the section `image`.
+        backbone_keys: Further raw keys of the section `backbone`, by its name.
+    """
+
+    backbones: Sequence[str]
+    costs: Costs
+    steps: Sequence[Step]
+    wrong: float = 0.5
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    backbone_keys: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def tried(self, name: str) -> Step | None:
+        """Find a step that was begun."""
+        return next((step for step in self.steps if step.name == name and step.state != "skipped"), None)
+
+    def times(self, kind: Kind) -> int:
+        """Count the steps of a kind that are done."""
+        return sum(step.kind == kind and step.state == "done" for step in self.steps)
+
+    def gained_less(self, kind: Kind) -> float:
+        """Return the factor of a kind's expected gain: below 1 where earlier ones gained nothing."""
+        done = [step for step in self.steps if step.kind == kind and step.state == "done" and step.gain is not None]
+        return math.prod(FEWER if (step.gain or 0) > 0 else FEWER / 3 for step in done)
+
+
+def first_move(known: Known) -> Move:
+    """Return the step that a search begins with: the cheapest backbone, frozen, with a linear head."""
+    return _frozen(known, min(known.backbones, key=known.costs.features_s))
+
+
+def possible_moves(known: Known, left_s: float) -> list[Move]:
+    """List what can be tried next.
+
+    Args:
+        known: What the search knows so far.
+        left_s: Seconds that are left, by which the length of a fine-tuning is planned.
+
+    Returns:
+        Moves that were not begun yet, in no order.
+    """
+    moves = []
+    for name in known.backbones:
+        moves.append(_frozen(known, name))
+        if known.tried(short(name)) is None:
+            continue
+        moves.append(_views(known, name, flipped=True))
+        if (flipped := known.tried(f"{short(name)}-views")) is not None and (flipped.gain or 0) <= 0:
+            moves.append(_views(known, name, flipped=False))
+        moves.append(_mlp(known, name))
+        if (move := _finetune(known, name, left_s)) is not None:
+            moves.append(move)
+    return [move for move in moves if known.tried(move.name) is None]
+
+
+def short(backbone: str) -> str:
+    """Shorten a backbone's name to what names its steps: without the tag of its weights."""
+    return backbone.partition(".")[0]
+
+
+def _frozen(known: Known, name: str) -> Move:
+    costs = known.costs
+    seconds = costs.features_s(name) + costs.fit_s(name, EPOCHS) + costs.overhead_s
+    gain = known.wrong * FROZEN_GAIN * known.gained_less("frozen")
+    recipe = {**_base(known, name), "train_head": {**TRAIN_HEAD, **_scaling(known, name)}}
+    return Move(short(name), "frozen", name, recipe, f"{short(name)}, frozen, with a linear head", seconds, gain)
+
+
+def _views(known: Known, name: str, *, flipped: bool) -> Move:
+    costs, tests = known.costs, FLIPPED_TEST if flipped else TURNED_TEST
+    seconds = costs.features_s(name, VIEWS + len(tests), len(tests)) + costs.overhead_s
+    seconds += costs.fit_s(name, EPOCHS)
+    augment = FLIPPED if flipped else TURNED
+    recipe = {
+        **_base(known, name),
+        "train_head": {**TRAIN_HEAD, **_scaling(known, name)},
+        "curriculum": [{"augment": augment, "views": VIEWS}],
+        "tta": tests,
+    }
+    gain = known.wrong * VIEWS_GAIN * known.gained_less("views")
+    title = f"{short(name)}-views" if flipped else f"{short(name)}-turned"
+    why = f"{short(name)} under {VIEWS} views in training and {len(tests)} in prediction"
+    return Move(title, "views", name, recipe, f"{why}, {'with' if flipped else 'without'} mirroring", seconds, gain)
+
+
+def _mlp(known: Known, name: str) -> Move:
+    """A head with a hidden layer, on the views that were best for this backbone."""
+    costs = known.costs
+    views = [step for step in known.steps if step.kind == "views" and step.name.startswith(f"{short(name)}-")]
+    best = max((step for step in views if step.accuracy is not None), key=lambda step: step.accuracy or 0, default=None)
+    seconds = costs.fit_s(name, MLP_EPOCHS, MLP_WIDTH) + costs.overhead_s
+    recipe: dict[str, Any] = {**_base(known, name), "head": MLP_HEAD, "train_head": {**TRAIN_MLP, **_scaling(known, name)}}
+    if best is not None and best.recipe is not None:
+        recipe |= {key: best.recipe[key] for key in ("curriculum", "tta") if key in best.recipe}
+        if "curriculum" in recipe:
+            recipe["curriculum"] = [{**stage, "until_epoch": None} for stage in recipe["curriculum"]]
+    gain = known.wrong * MLP_GAIN * known.gained_less("head")
+    return Move(f"{short(name)}-mlp", "head", name, recipe, f"{short(name)} with a hidden layer", seconds, gain)
+
+
+def _finetune(known: Known, name: str, left_s: float) -> Move | None:
+    """Train the backbone too, as long as fits into the time that is left."""
+    costs = known.costs
+    size = None if name == inksmall.NAME or costs.device != "cpu" else TRAINED_PX
+    rate = costs.trained_per_s(name, size)
+    if not rate or costs.size.folds < 2:
+        return None
+    epoch_s = costs.size.train * (1 - 1 / costs.size.folds) / rate
+    part_s = costs.predict_part_s(name, size, len(TEST_VIEWS))
+    amount = choose_amount(left_s - costs.overhead_s, epoch_s, part_s, costs.size.folds)
+    if amount is None:
+        return None
+    keys = finetune_keys(name, size, amount)
+    recipe = {**_base(known, name), **keys, "image": {**known.reading, **keys["image"]}}
+    most = FINETUNE_GAIN * min(max(math.log10(known.costs.size.per_class), 0.5), 3.0)
+    gain = known.wrong * most * (1 - math.exp(-amount.epochs * amount.parts / 12)) * known.gained_less("finetune")
+    why = f"{short(name)} trained whole, {amount.epochs} epochs of {amount.parts} of {costs.size.folds} folds"
+    return Move(f"{short(name)}-finetuned", "finetune", name, recipe, why, amount.seconds + costs.overhead_s, gain)
+
+
+def _base(known: Known, name: str) -> dict[str, Any]:
+    """Return what all recipes on a backbone share."""
+    return {"backbone": {"name": name, **known.backbone_keys.get(name, {})}, "image": dict(known.reading)}
+
+
+def _scaling(known: Known, name: str) -> dict[str, Any]:
+    return {"scaling": "standardise", "lr": 2e-3} if name == inksmall.NAME else {}

@@ -1,0 +1,416 @@
+"""One call of a search: reads the drawings, trains candidates one by one, and publishes the best after each."""
+
+import contextlib
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from inkfold.auto.backbones import BackboneAtHand, backbones_at_hand, worth_trying
+from inkfold.auto.choice import Choice, Fitted, choose, compare_votes, measure_vote
+from inkfold.auto.clock import Clock, OutOfTime
+from inkfold.auto.costs import Costs, Size
+from inkfold.auto.moves import Known, Move, first_move, possible_moves
+from inkfold.auto.publish import CANDIDATES, publish
+from inkfold.auto.race import BackboneRace, RaceLimits, RaceResult
+from inkfold.auto.record import AutoRecord, Step
+from inkfold.auto.status import Status
+from inkfold.auto.throughput import MachineSpeed
+from inkfold.config.load import validate_recipe, with_values
+from inkfold.config.recipe import AutoRecipe, Recipe
+from inkfold.ensemble.recipe import SHARED_KEYS
+from inkfold.errors import InkfoldError, PredictionError, WeightsError
+from inkfold.evaluation.formatting import duration
+from inkfold.evaluation.scores import Metric
+from inkfold.features.executors import Executor, InlineExecutor
+from inkfold.models.backbone import choose_device
+from inkfold.pipeline.build import build_plan, metric_of, settle_recipe
+from inkfold.pipeline.frozen_heads import add_split_apart
+from inkfold.pipeline.inputs import prepare_inputs
+from inkfold.pipeline.manifest import MANIFEST
+from inkfold.pipeline.prepare import ReadData
+from inkfold.pipeline.run import Run
+from inkfold.pipeline.run_files import METRICS, open_run_files
+from inkfold.pipeline.shared import SharedInputs
+from inkfold.pipeline.train import train
+from inkfold.pipeline.unfinished import early_end
+from inkfold.runtime.cost import Cost
+from inkfold.runtime.parallel import available_cores
+from inkfold.runtime.progress import Progress
+
+log = logging.getLogger("inkfold.auto")
+
+PUBLISH_S = 2.0  # kept at the end for publishing, until it was done once
+LEAST_GAIN = 1e-4  # steps that promise less aren't begun
+RACE_SHARE, LEAST_RACE_S = 0.15, 10.0  # of the time that is left; a race isn't begun with less
+MOST_BACKBONES = 3  # beside those of the best vote
+
+
+class Search:
+    """A search in one directory, during one call.
+
+    Args:
+        recipe: The search's recipe, with the folder of drawings.
+        out: The search's directory, which this process has claimed.
+        record: What earlier calls did.
+        clock: The time that is left.
+        executor: Computes features; None computes them in this process.
+        status: Shows the steps, and the stages of each.
+    """
+
+    def __init__(
+        self,
+        recipe: AutoRecipe,
+        out: Path,
+        record: AutoRecord,
+        clock: Clock,
+        *,
+        executor: Executor | None,
+        status: Status,
+    ) -> None:
+        self.recipe, self.out, self.record, self.clock = recipe, out, record, clock
+        self._executor, self._status = executor or InlineExecutor(), status
+        self._models: list[Fitted] = []
+        self._shared = SharedInputs()
+        self._backbones: list[BackboneAtHand] = []
+        self._publish_s, self._complete_s = PUBLISH_S, 0.0
+        self._metric: Metric
+        self._known: Known
+
+    def save(self) -> None:
+        """Write the record, with the time that is spent by now."""
+        self.record.spent_s = self.clock.spent_s
+        self.record.save(self.out)
+
+    def run(self) -> None:
+        """Try what promises most per second, until the time is over or nothing is left to try."""
+        read = self._read()
+        known = self._known = self._at_start(read)
+        self._load_earlier(known)
+        if not (self.out / MANIFEST).is_file():
+            self._try(first_move(known), known, must=True)
+        self._race(known, read)
+        while (move := self._next(known)) is not None:
+            self._try(move, known)
+        self._note_rest(known)
+        self._complete()
+
+    def replay(self, record: AutoRecord) -> None:
+        """Train what another search chose, and publish it.
+
+        Raises:
+            PredictionError: If the record has no choice, or is of other data.
+        """
+        read = self._read()
+        if record.choice is None:
+            raise PredictionError(f"{self.recipe.auto.replay}: has no choice, as that search published nothing.")
+        if record.data.get("fingerprint") != read.fingerprint:
+            raise PredictionError(f"{self.recipe.auto.replay}: is of other drawings, or they have changed since.")
+        names = record.choice.get("members") or [record.choice["step"]]
+        steps = [step for step in record.steps if step.name in names and step.recipe is not None]
+        for step in steps:
+            self._train(self._settled(step.recipe or {}), step.name, self._status)
+        publish(self.out, self.recipe, {name: self._recipe_of(record, name) for name in names}, self._status)
+        self.record.steps, self.record.choice, self.record.best = record.steps, record.choice, record.best
+
+    # ------------------------------------------------------------------ what is known
+
+    def _read(self) -> ReadData:
+        """Read the drawings' files, and refuse other data than those of earlier calls."""
+        base = self._settled({"backbone": {"name": "none"}})
+        read = self._shared.read(base, Cost(), self._status)
+        dataset = read.dataset
+        self._metric = metric_of(base, dataset)
+        counts = {"n_train": len(dataset.train), "n_test": 0 if dataset.test is None else len(dataset.test)}
+        known = self.record.data.get("fingerprint", read.fingerprint)
+        if known != read.fingerprint:
+            raise PredictionError(f"{self.out}: was searched with other drawings. Choose another out= for the new data.")
+        self.record.data = {"fingerprint": read.fingerprint, **counts, "num_classes": len(dataset.class_names)}
+        if not self._metric.is_accuracy:
+            metric = self._metric
+            self.record.metric = {
+                "name": metric.name,
+                "title": metric.title,
+                "greater_is_better": metric.greater_is_better,
+            }
+        return read
+
+    def _at_start(self, read: ReadData) -> Known:
+        """Find the backbones at hand, and guess what each costs."""
+        fixed = self.recipe.set.get("backbone.name")
+        self._backbones = backbones_at_hand(None if fixed is None else str(fixed))
+        tried, left_out = worth_trying(self._backbones)
+        if not tried:
+            raise WeightsError("; ".join(f"{name}: {why}" for name, why in left_out.items()))
+        base, dataset = self._settled({"backbone": {"name": "none"}}), read.dataset
+        size = Size(
+            train=len(dataset.train),
+            test=0 if dataset.test is None else len(dataset.test),
+            classes=len(dataset.class_names),
+            folds=base.folds.k if base.folds.split == "kfold" else 1,
+        )
+        costs = Costs(size, device=choose_device(base.backbone.device).type)
+        speed = MachineSpeed(costs.device, available_cores())
+        for backbone in tried:
+            costs.images_per_s[backbone.name] = speed.images_per_s(backbone.gmacs)
+        return Known([tried[0].name], costs, self.record.steps)
+
+    def _race(self, known: Known, read: ReadData) -> None:
+        """Find out which backbones are worth training on, where there are several and there is time."""
+        step = Step("backbones", "race", why="which backbones are worth training on", began_s=self.clock.spent_s)
+        if len(self._backbones) < 2 or self.clock.left_s < LEAST_RACE_S:
+            return
+        self._replace(step)
+        self._status.begin(step)
+        base = self._settled({"backbone": {"name": known.backbones[0]}, "image": dict(known.reading)})
+        progress = self.clock.watched(self._status, self.clock.budget_s - self._reserve_s())
+        try:
+            prepared = prepare_inputs(build_plan(base, self._executor), read, Cost(), progress, compare_readings=False).prepared
+            limits = RaceLimits(lambda: self.clock.left_s - self._reserve_s(), RACE_SHARE)
+            race = BackboneRace(base, prepared, self._backbones, limits, self._executor)
+            with contextlib.suppress(OutOfTime):
+                race.run(progress)
+            self._take(race.result(), known, step)
+        except OutOfTime:
+            step.state, step.why = "stopped", f"{step.why}; the time was over"
+        step.seconds = self.clock.spent_s - step.began_s
+        self._status.end(step)
+        self.save()
+
+    def _take(self, result: RaceResult, known: Known, step: Step) -> None:
+        """Take the backbones that a race found to be worth training on."""
+        names = {backbone.full_name: backbone.name for backbone in self._backbones}
+        for entry in result.entries:
+            if entry.found.images_per_s:
+                known.costs.images_per_s[names[entry.name]] = entry.found.images_per_s
+        others = [entry.name for entry in result.entries if entry.found.rounds and not entry.is_out]
+        unjudged = [entry.name for entry in result.entries if not entry.is_judged and not entry.is_out]
+        taken = [*dict.fromkeys([*result.voters, *others[:MOST_BACKBONES], *unjudged])]
+        known.backbones = [*dict.fromkeys([*(names[name] for name in taken), *known.backbones])]
+        for entry in result.entries:
+            entry.found.taken = names[entry.name] in known.backbones
+        self.record.backbones = result.backbones
+        step.state, step.n, step.accuracy = "done", result.n or None, result.vote_accuracy
+        step.why = f"{step.why}: {result.reason}" if result.reason else step.why
+
+    # ------------------------------------------------------------------ steps
+
+    def _next(self, known: Known) -> Move | None:
+        """Choose the step with the most expected gain per second, of those that end in time."""
+        left = self.clock.left_s - self._reserve_s()
+        fitting = [move for move in possible_moves(known, left) if move.seconds < left and move.gain > LEAST_GAIN]
+        return max(fitting, key=lambda move: (move.gain_per_s, move.name), default=None)
+
+    def _try(self, move: Move, known: Known, *, must: bool = False) -> None:
+        """Train a candidate, unless its time is over, and publish the best."""
+        recipe = self._settled(move.recipe)
+        raw = _without_shared(recipe)
+        step = Step(move.name, move.kind, why=move.why, recipe=raw, expected_s=move.seconds, expected_gain=move.gain)
+        step.began_s = self.clock.spent_s
+        self._replace(step)
+        self._status.begin(step)
+        end = float("inf") if must else self.clock.budget_s - self._reserve_s()
+        try:
+            run = self._train_in_time(recipe, step, end)
+        except OutOfTime:
+            step.state, step.why = "stopped", f"{step.why}; stopped at the deadline"
+        except InkfoldError as error:
+            if must:
+                raise
+            step.state, step.why = "failed", str(error).splitlines()[0]
+        else:
+            assert isinstance(run, Run)
+            self._note_costs(known, move.backbone, run)
+            self._judge(step, run, move.backbone)
+            known.wrong = self._wrong()
+        step.seconds = self.clock.spent_s - step.began_s
+        self.save()
+        self._status.end(step)
+
+    def _train_in_time(self, recipe: Recipe, step: Step, end_s: float) -> Run:
+        """Train a candidate; a fine-tuning whose time is over ends with what is trained by then."""
+        directory, kept_s = self._directory(step.name), self._finish_s(recipe)
+        try:
+            return self._train(recipe, step.name, self.clock.watched(self._status, end_s - kept_s))
+        except OutOfTime:
+            end = early_end(directory) if recipe.is_finetuned else None
+            if end is None:
+                raise
+        step.recipe, step.why = _without_shared(end.recipe), f"{step.why}; ended early, as the time was over"
+        self.save()
+        return self._train(end.recipe, step.name, self.clock.watched(self._status, end_s + kept_s))
+
+    def _train(self, recipe: Recipe, name: str, progress: Progress) -> Run:
+        return train(
+            recipe,
+            out=self._directory(name),
+            progress=progress,
+            on=self._executor,
+            shared=self._shared,
+            measure_apart=False,
+        )
+
+    def _finish_s(self, recipe: Recipe) -> float:
+        """Return the seconds to keep for what comes after a fine-tuning: predictions by each fold's own backbone."""
+        return self._known.costs.predict_s(recipe) if recipe.is_finetuned else 0.0
+
+    def _note_costs(self, known: Known, backbone: str, run: Run) -> None:
+        """Learn from a run what steps take, and how pages are read."""
+        recipe, width = run.recipe, next((tensor.shape[1] for name, tensor in run.heads.items() if name.endswith("weight")), 1)
+        hidden = recipe.head.hidden[0] if recipe.head.kind == "mlp" and recipe.head.hidden else 0
+        known.costs.sizes.setdefault(backbone, run.manifest["backbone"]["image_size"])
+        known.costs.note(
+            backbone,
+            run.files.cost,
+            epochs=recipe.train_head.epochs,
+            hidden=hidden,
+            width=int(width),
+            size_px=recipe.image.size,
+        )
+        if not known.reading:
+            image = run.manifest["image"]
+            known.reading = {"resize": image["resize"], "paper": image["paper"]}
+
+    def _judge(self, step: Step, run: Run, backbone: str) -> None:
+        """Measure a candidate, choose anew what answers, and publish that if it is another choice."""
+        predictions = run.files.out_of_fold
+        assert predictions is not None
+        chosen = self._chosen_names()
+        self._models.append(Fitted(step.name, predictions, backbone))
+        step.accuracy, step.accuracy_ci95, step.n = measure_vote(self._models, [step.name], self._metric)
+        if chosen:
+            gain, interval, p_value = compare_votes(self._models, chosen, (step.name,), self._metric)
+            step.gain, step.gain_ci95, step.p_value = gain, [*interval], p_value
+        step.state = "done"
+        choice = choose(self._models, self._metric, self.recipe.seed)
+        if {*choice.members} != {*chosen} or not (self.out / MANIFEST).is_file():
+            self._publish(choice, step)
+
+    def _publish(self, choice: Choice, step: Step) -> None:
+        """Put a choice at the top of the directory, and write down its figure."""
+        began = self.clock.spent_s
+        self._put_at_top(choice.members)
+        self._publish_s = max(self._publish_s, 1.5 * (self.clock.spent_s - began))
+        step.is_best, members = True, [*choice.members]
+        fits = [open_run_files(self._directory(name)).cost["seconds"].get("fit", 0.0) for name in members]
+        self._complete_s = self._publish_s + 1.5 * sum(fits)
+        self.record.choice = {
+            "step": step.name if len(members) > 1 else members[0],
+            "members": members,
+            "why": _reason(choice, len(self._models)),
+        }
+        accuracy, interval, _ = measure_vote(self._models, members, self._metric)
+        test = open_run_files(self.out).metrics.get("test")
+        self.record.best.append(
+            {
+                "seconds": self.clock.spent_s,
+                "step": step.name,
+                "accuracy": accuracy,
+                "accuracy_ci95": interval,
+                "test": None if test is None else _value(test, self._metric),
+            }
+        )
+        self.save()
+
+    def _complete(self) -> None:
+        """Measure of what was chosen how optimistic folds are that split copies or groups, as training it alone would."""
+        names = self._chosen_names()
+        metrics = [self._directory(name) / METRICS for name in names]
+        before = [file.read_bytes() for file in metrics]
+        for name in names:
+            add_split_apart(self._directory(name), self._shared, self._status, self._executor)
+        if before != [file.read_bytes() for file in metrics]:
+            self._put_at_top(names)
+
+    def _put_at_top(self, names: Sequence[str]) -> None:
+        publish(self.out, self.recipe, {name: self._recipe_of(self.record, name) for name in names}, self._status)
+
+    def _reserve_s(self) -> float:
+        """Return the seconds to keep for what comes after the last step."""
+        return self._publish_s + self._complete_s
+
+    def _note_rest(self, known: Known) -> None:
+        """Write down what was not begun, and why."""
+        left = self.clock.left_s - self._reserve_s()
+        for move in possible_moves(known, left):
+            if self.record.step(move.name) is None and move.seconds >= left:
+                why = f"{move.why}: {duration(max(left, 0.0))} were left"
+                self.record.steps.append(
+                    Step(move.name, move.kind, "skipped", why, expected_s=move.seconds, expected_gain=move.gain)
+                )
+
+    # ------------------------------------------------------------------ helpers
+
+    def _load_earlier(self, known: Known) -> None:
+        """Load what earlier calls have finished; what they have not is tried anew, from where it was."""
+        self.record.steps = [step for step in self.record.steps if step.state == "done" and step.kind != "race"]
+        known.steps = self.record.steps
+        for step in self.record.steps:
+            directory = self._directory(step.name)
+            if step.recipe is not None and (directory / MANIFEST).is_file():
+                run = Run.load(directory)
+                predictions = run.files.out_of_fold
+                assert predictions is not None
+                self._models.append(Fitted(step.name, predictions, run.recipe.backbone.name))
+                self._note_costs(known, run.recipe.backbone.name, run)
+        if self._models:
+            known.wrong = self._wrong()
+
+    def _wrong(self) -> float:
+        """Return the share of drawings that the best so far answers wrongly."""
+        metric = self._metric
+        value = measure_vote(self._models, self._chosen_names(), metric)[0]
+        return min(max(1 - value, 0.0), 1.0) if metric.greater_is_better else 0.5
+
+    def _replace(self, step: Step) -> None:
+        """Write a step into the record, in place of an earlier one of its name."""
+        self.record.steps[:] = [*(other for other in self.record.steps if other.name != step.name), step]
+        self.save()
+
+    def _chosen_names(self) -> tuple[str, ...]:
+        choice = self.record.choice
+        return () if choice is None else tuple(choice.get("members") or [choice["step"]])
+
+    def _settled(self, raw: Mapping[str, Any]) -> Recipe:
+        """Make a candidate's recipe: its own keys, what the user fixed, and what all candidates share."""
+        shared = self.recipe.model_dump(mode="json", include={*SHARED_KEYS})
+        parts = (raw.get("folds") or {}).get("parts")
+        values = {**shared, **self.recipe.set, **({} if parts is None else {"folds.parts": parts})}
+        return settle_recipe(validate_recipe(with_values(raw, values), "candidate"))
+
+    def _directory(self, name: str) -> Path:
+        return self.out / CANDIDATES / name
+
+    @staticmethod
+    def _recipe_of(record: AutoRecord, name: str) -> dict[str, Any]:
+        step = record.step(name)
+        if step is None or step.recipe is None:
+            raise PredictionError(f"auto.json: has no recipe of {name!r}. Choose another out= and search again.")
+        return step.recipe
+
+
+def _without_shared(recipe: Recipe) -> dict[str, Any]:
+    """Write a candidate's recipe without what all candidates share."""
+    raw = recipe.model_dump(mode="json", exclude={*SHARED_KEYS})
+    parts = getattr(recipe.folds, "parts", None)
+    return raw if parts is None else {**raw, "folds": {"parts": parts}}
+
+
+def _value(figures: Mapping[str, Any], metric: Metric) -> float:
+    """Read the metric's value from a part of a run's metrics."""
+    return float(figures["accuracy"] if metric.is_accuracy else figures["metric"]["value"])
+
+
+def _reason(choice: Choice, tried: int) -> str:
+    """Say why a choice was made."""
+    if len(choice.members) == 1:
+        words = f"the best of {tried} models" if tried > 1 else "the only model"
+    else:
+        words = f"an equal vote of {len(choice.members)} models"
+        if choice.gain is not None and choice.p_value is not None:
+            words += f", {choice.gain:+.3f} over the best of them (p = {choice.p_value:.2g})"
+    if choice.unjudged:
+        words += f"; {', '.join(choice.unjudged)} can't be judged here: their weights were trained on these drawings"
+    if choice.nested is not None:
+        words += f"; {choice.nested:.3f} where other drawings make the choice"
+    return words

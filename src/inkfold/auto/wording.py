@@ -1,0 +1,60 @@
+"""A search in words: what commands, logs and reports say of its steps and of its best figure."""
+
+from inkfold.auto.record import AutoRecord, Step
+from inkfold.evaluation.formatting import duration, p_equation, signed, with_interval
+
+KINDS = {
+    "reading": "how pages are read",
+    "race": "race of backbones",
+    "frozen": "frozen backbone",
+    "views": "more views",
+    "head": "another head",
+    "joined": "backbones joined",
+    "finetune": "fine-tuning",
+    "vote": "vote",
+}
+SIGNIFICANT = 0.05
+
+
+def title_of(record: AutoRecord) -> str:
+    """Name what all figures of a search are: its metric's title, or accuracy."""
+    return "accuracy" if record.metric is None else record.metric["title"]
+
+
+def figure_in_words(value: float, ci95: list[float] | None) -> str:
+    """Write a figure with its 95 % interval: `0.540 (0.500-0.580)`; without, where it isn't known."""
+    return f"{value:.3f}" if ci95 is None else with_interval(value, ci95)
+
+
+def best_in_words(record: AutoRecord) -> str:
+    """Write the best figure so far, of which step, and when it was found; empty where there is none yet."""
+    if not record.best:
+        return ""
+    best = record.best[-1]
+    figure = figure_in_words(best["accuracy"], best["accuracy_ci95"])
+    return f"{title_of(record)} {figure} by {best['step']}, after {duration(best['seconds'])}"
+
+
+def outcome_in_words(step: Step) -> str:
+    """Write what came of a step: its figure, its gain, whether it was taken and what it cost; or why there is none."""
+    match step.state:
+        case "running":
+            return "running"
+        case "skipped":
+            return f"not begun{f': {step.why}' if step.why else ''}"
+        case "failed":
+            return f"failed after {duration(step.seconds)}{f': {step.why}' if step.why else ''}"
+    parts = [figure_in_words(step.accuracy, step.accuracy_ci95)] if step.accuracy is not None else []
+    parts += [gain_in_words(step)] if step.gain is not None else []
+    parts += ["taken"] if step.is_best else []
+    return ", ".join([*parts, ("stopped after " if step.state == "stopped" else "") + duration(step.seconds)])
+
+
+def gain_in_words(step: Step) -> str:
+    """Write a step's gain over the best before it, and its p-value or that it isn't distinguishable; empty for none."""
+    if step.gain is None:
+        return ""
+    gain = signed(step.gain, 3)
+    if step.p_value is None:
+        return gain
+    return f"{gain} ({p_equation(step.p_value) if step.p_value <= SIGNIFICANT else 'not distinguishable'})"
