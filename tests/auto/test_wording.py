@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import pytest
 
 from inkfold.auto.record import AutoRecord, Step
-from inkfold.auto.wording import best_in_words, gain_in_words, outcome_in_words
+from inkfold.auto.wording import best_in_words, continue_command, gain_in_words, outcome_in_words
 from toy_search import search_record
 
 
@@ -45,3 +47,21 @@ def test_a_step_that_was_stopped_or_runs_says_so():
 )
 def test_a_gain_is_written_with_its_p_value_or_that_it_is_none(gain, p_value, expected):
     assert gain_in_words(Step("a", "head", gain=gain, p_value=p_value)) == expected
+
+
+@pytest.mark.parametrize(
+    ("spent_s", "budget_s", "seconds", "budget"),
+    [(28, 30, 60, "2m"), (600, 600, 3600, "2h"), (3600, 3600, 3600, "2h"), (43300, 43200, 43200, "48h")],
+)
+def test_the_command_that_goes_on_has_room_for_the_forecasts_period(spent_s, budget_s, seconds, budget):
+    record = AutoRecord(budget_s=budget_s, spent_s=spent_s)
+    record.forecast = {"seconds": seconds, "gain": 0.1, "low": 0.0, "high": 0.2, "words": ""}
+    assert continue_command(Path("my runs"), record) == f"inkfold train 'my runs/auto.yaml' 'out=my runs' budget={budget}"
+
+
+@pytest.mark.parametrize(("high", "spent_s"), [(0.0, 60.0), (0.1, 720 * 3600.0)])
+def test_no_command_goes_on_where_time_brings_nothing_or_can_not_be_more(high, spent_s):
+    record = AutoRecord(budget_s=60.0, spent_s=spent_s)
+    record.forecast = {"seconds": 60.0, "gain": 0.0, "low": 0.0, "high": high, "words": ""}
+    assert continue_command(Path("run"), record) == ""
+    assert continue_command(Path("run"), AutoRecord()) == ""

@@ -12,6 +12,7 @@ from inkfold.errors import PredictionError
 from inkfold.storage.files import write_json
 
 AUTO = "auto.json"
+REQUEST = "auto.yaml"  # the search's own recipe; recipe.yaml is the winner's
 FORMAT = 1
 LARGEST_BYTES = 2**24
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from inkfold.auto.clock import Clock
 from inkfold.auto.forecast import forecast
-from inkfold.auto.record import AUTO, AutoRecord
+from inkfold.auto.record import AUTO, REQUEST, AutoRecord
 from inkfold.auto.search import Search
 from inkfold.auto.status import as_status
 from inkfold.config.load import find_recipe, load_raw, merge_overrides, validate_auto
@@ -25,7 +25,6 @@ from inkfold.pipeline.run import Run
 from inkfold.pipeline.run_dir import claimed
 from inkfold.runtime.progress import Progress, silent
 
-REQUEST = "auto.yaml"  # the search's own recipe; recipe.yaml is the winner's
 OWN_KEYS = (*SHARED_KEYS, "auto", "set")
 
 

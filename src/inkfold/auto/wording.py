@@ -1,6 +1,9 @@
 """A search in words: what commands, logs and reports say of its steps and of its best figure."""
 
-from inkfold.auto.record import AutoRecord, Step
+import shlex
+from pathlib import Path
+
+from inkfold.auto.record import REQUEST, AutoRecord, Step
 from inkfold.evaluation.formatting import duration, p_equation, signed, with_interval
 
 KINDS = {
@@ -13,7 +16,12 @@ KINDS = {
     "finetune": "fine-tuning",
     "vote": "vote",
 }
+STATES = {"running": "interrupted", "stopped": "stopped in time", "skipped": "not begun", "failed": "failed"}
 SIGNIFICANT = 0.05
+BUDGETS = {
+    **{f"{minutes}m": 60.0 * minutes for minutes in (1, 2, 5, 10, 20, 30)},
+    **{f"{hours}h": 3600.0 * hours for hours in (1, 2, 4, 8, 12, 24, 48, 96, 192, 384, 720)},
+}
 
 
 def title_of(record: AutoRecord) -> str:
@@ -58,3 +66,20 @@ def gain_in_words(step: Step) -> str:
     if step.p_value is None:
         return gain
     return f"{gain} ({p_equation(step.p_value) if step.p_value <= SIGNIFICANT else 'not distinguishable'})"
+
+
+def continue_command(run: Path, record: AutoRecord) -> str:
+    """Write the command that goes on with a search, its budget large enough for the period of the forecast.
+
+    Args:
+        run: The search's directory, which holds its own recipe, `auto.yaml`.
+        record: What the search did so far.
+
+    Returns:
+        A command line; empty where more time would bring nothing, or more isn't possible.
+    """
+    if record.forecast is None or record.forecast["high"] == 0:
+        return ""
+    wanted_s = max(record.spent_s, record.budget_s) + record.forecast["seconds"]
+    budget = next((text for text, seconds in BUDGETS.items() if seconds >= wanted_s), None)
+    return "" if budget is None else shlex.join(["inkfold", "train", str(run / REQUEST), f"out={run}", f"budget={budget}"])

@@ -4,11 +4,9 @@ import shlex
 from pathlib import Path
 
 from inkfold.auto.record import AutoRecord, RacedBackbone, Step
-from inkfold.auto.wording import KINDS, figure_in_words, gain_in_words, title_of
+from inkfold.auto.wording import KINDS, STATES, continue_command, figure_in_words, gain_in_words, title_of
 from inkfold.cli.figures import print_table
 from inkfold.evaluation.formatting import counted, duration
-
-STATES = {"running": "interrupted", "stopped": "stopped in time", "skipped": "not begun", "failed": "failed"}
 
 
 def print_search(record: AutoRecord, run: Path, *, data: str | None, spent_before_s: float = 0.0) -> None:
@@ -30,6 +28,8 @@ def print_search(record: AutoRecord, run: Path, *, data: str | None, spent_befor
         print(f"taken: {record.choice['step']}{votes}: {record.choice['why']}")
     if record.forecast is not None:
         print(f"forecast: {record.forecast['words']}")
+    if command := continue_command(run, record):
+        print(f"with more time: {command}")
     words = ["inkfold", "train", str(run / "recipe.yaml"), *([] if data is None else [f"data={data}"]), "out=NEW"]
     print(f"without the search: {shlex.join(words)}")
 

@@ -9,11 +9,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from inkfold.auto.wording import continue_command
 from inkfold.evaluation.error_analysis import ClassRow, ConfusedPair
-from inkfold.evaluation.formatting import counted, p_equation
+from inkfold.evaluation.formatting import counted, duration, p_equation
 from inkfold.evaluation.paired import SIGNIFICANT
 from inkfold.pipeline.run_files import RunFiles, flat_recipe
 from inkfold.report.ladder import evaluated_name
+from inkfold.report.search_section import load_search
 from inkfold.report.steps import (
     KEPT,
     Gain,
@@ -48,11 +50,8 @@ def next_steps(run: RunFiles, classes: Sequence[ClassRow], pairs: Sequence[Confu
         *_by_groups(run),
         *_by_what_lost(run),
         *_by_reading(run),
-        *_by_backbone(run),
-        *_by_overfitting(run),
+        *_by_what_is_untried(run),
         *_by_weakness(run),
-        *_by_vote(run),
-        *_by_tuning(run),
         *_by_pairs(run, pairs),
         *_by_classes(run, classes),
         *_by_split(run),
@@ -72,6 +71,20 @@ def _possible(run: RunFiles, gain: Gain) -> float:
     """Limit a gain that was measured elsewhere to half of what is left to 100 %; from 95 % on, nothing is known of it."""
     left = 1 - accuracy_of(run) if accuracy_of(run) < HIGH_ACCURACY else 0.0
     return min(gain.accuracy, left / 2) if gain.source == "elsewhere" else gain.accuracy
+
+
+def _by_what_is_untried(run: RunFiles) -> Iterator[Step]:
+    """Advise other models: what a run by itself hasn't tried, or more time for the search that found it."""
+    if (record := load_search(run)) is None:
+        for advise in (_by_backbone, _by_overfitting, _by_vote, _by_tuning):
+            yield from advise(run)
+    elif command := continue_command(run.path, record):
+        tried = sum(step.state != "skipped" for step in record.steps)
+        why = (
+            f"A search of {counted(tried, 'step')} in {duration(record.spent_s)} found it. With more time it goes on from here."
+        )
+        words = "" if record.forecast is None else record.forecast["words"].partition(";")[0]
+        yield Step("Search longer", why, command, expected=f"Forecast: {words}.")
 
 
 def _by_backbone(run: RunFiles) -> Iterator[Step]:

@@ -19,6 +19,8 @@ SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 SMALLEST_AREA, LARGEST_AREA, LEGEND_AREA = 4.0, 90.0, 24.0
 DASHES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P")
+MARKS_S = (0.1, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 18000, 43200, 86400, 3 * 86400, 10 * 86400)
+MOST_MARKS = 7
 VARIABLES = {
     INK: "--ink",
     MUTED: "--muted",
@@ -54,6 +56,57 @@ def draw_curves(lines: Mapping[str, Sequence[float]], label: str, name: str, sta
         if len(lines) > 1:
             axes.legend(frameon=False, labelcolor=INK)
     return embedded(text.getvalue(), name, f"{label} by epoch")
+
+
+def draw_search(best: Sequence[Mapping[str, Any]], tried: Sequence[Mapping[str, float]], label: str, name: str) -> str:
+    """Draw a search, as an `svg` element: the best figure over time with its interval, and what every step reached.
+
+    Args:
+        best: The best figure over time: `seconds`, `accuracy` and `accuracy_ci95` or None; at least one.
+        tried: What was tried: `seconds` at which it ended, and its `accuracy`.
+        label: Text beside the vertical axis: what the figures measure.
+        name: Name of the plot, unique in the page.
+    """
+    times = [max(point["seconds"], 1.0) for point in best]
+    end_s = max(times[-1] * 1.02, *(step["seconds"] for step in tried))
+    bounds = [point["accuracy_ci95"] or (point["accuracy"], point["accuracy"]) for point in best]
+    with canvas(SIZE_INCHES) as (axes, text):
+        _style(axes)
+        low, high = ([*(bound[end] for bound in bounds), bounds[-1][end]] for end in (0, 1))
+        steps = {"step": "post", "color": SERIES[0]}
+        axes.fill_between([*times, end_s], low, high, alpha=0.15, linewidth=0, **steps)
+        figures = [*(point["accuracy"] for point in best), best[-1]["accuracy"]]
+        axes.step([*times, end_s], figures, where="post", color=SERIES[0], linewidth=1.6, label="best so far")
+        place = {"s": 22, "color": SERIES[1], "marker": MARKERS[1], "linewidth": 0, "zorder": 3, "label": "each step"}
+        axes.scatter([max(step["seconds"], 1.0) for step in tried], [step["accuracy"] for step in tried], **place)
+        _time_axis(axes, min([*times, *(max(step["seconds"], 1.0) for step in tried)]), end_s)
+        axes.set_xlabel("time of the search (log scale)", color=MUTED)
+        axes.set_ylabel(label, color=MUTED)
+        axes.legend(frameon=False, labelcolor=INK, loc="lower right")
+    return embedded(text.getvalue(), name, f"{label} over the time of the search")
+
+
+def draw_step_costs(tried: Sequence[Mapping[str, float]], label: str, name: str) -> str:
+    """Draw what each step of a search reached by what it cost, as an `svg` element.
+
+    Args:
+        tried: What was tried, at least one: its `cost` in seconds, its `accuracy`, and `is_best`: whether it was taken.
+        label: Text beside the vertical axis: what the figures measure.
+        name: Name of the plot, unique in the page.
+    """
+    costs = [max(step["cost"], 0.1) for step in tried]
+    with canvas(SIZE_INCHES) as (axes, text):
+        _style(axes)
+        for taken, legend in ((True, "taken"), (False, "not taken")):
+            own = [i for i, step in enumerate(tried) if bool(step["is_best"]) == taken]
+            place = {"s": 26, "color": SERIES[0 if taken else 1], "marker": MARKERS[0 if taken else 1], "linewidth": 0}
+            if own:
+                axes.scatter([costs[i] for i in own], [tried[i]["accuracy"] for i in own], label=legend, zorder=3, **place)
+        _time_axis(axes, min(costs) / 1.3, max(costs) * 1.3)
+        axes.set_xlabel("time that the step took (log scale)", color=MUTED)
+        axes.set_ylabel(label, color=MUTED)
+        axes.legend(frameon=False, labelcolor=INK)
+    return embedded(text.getvalue(), name, f"{label} of each step by the time that it took")
 
 
 def draw_reliability(series: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
@@ -106,6 +159,23 @@ def embedded(svg: str, name: str, about: str) -> str:
         f'<svg class="plot" xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" {view[0]} role="img"'
     )
     return f'{tag} aria-label="{escape(about, quote=True)}">{rest.strip()}'
+
+
+def _time_axis(axes: Any, start_s: float, end_s: float) -> None:
+    """Make the horizontal axis one of time, in log scale, with at most seven round marks."""
+    inside = [seconds for seconds in MARKS_S if start_s <= seconds <= end_s] or [end_s]
+    marks = inside[:: -(-len(inside) // MOST_MARKS)]
+    axes.set_xscale("log")
+    axes.set_xlim(start_s / 1.05, end_s * 1.05)
+    axes.set_xticks(marks, [_mark(seconds) for seconds in marks])
+    axes.set_xticks([], minor=True)
+
+
+def _mark(seconds: float) -> str:
+    for unit_s, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= unit_s:
+            return f"{seconds / unit_s:.3g} {unit}"
+    return f"{seconds:.3g} s"
 
 
 def _style(axes: Any) -> None:

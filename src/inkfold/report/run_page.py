@@ -17,12 +17,14 @@ from inkfold.report.ladder import evaluated_name, ladder_view
 from inkfold.report.metric_section import decision_note
 from inkfold.report.next_steps import next_steps
 from inkfold.report.plots import draw_curves, draw_reliability
+from inkfold.report.search_section import search_view
 from inkfold.report.thumbnails import Album
 
 SAMPLES = 3
 MISTAKEN = 3
 SECTIONS = {
     "next": "What next",
+    "search": "Search",
     "ladder": "Steps",
     "members": "Members",
     "curves": "Training",
@@ -53,6 +55,7 @@ def run_view(run: RunFiles, album: Album) -> dict[str, Any]:
         "test": run.metrics.get("test"),
         "n_test": run.metrics["data"]["n_test"],
         "facts": _facts(run, figures),
+        "search": search_view(run),
         "ladder": ladder_view(run),
         "matrix": _matrix(run),
         "curves": _curves(run),
@@ -263,7 +266,8 @@ def _reliability(predictions: Predictions) -> dict[str, Any]:
 
 def _versions(run: RunFiles) -> list[tuple[str, str]]:
     backbone, data = run.manifest.get("backbone", {}), run.recipe.get("data")
-    facts = [("backbone", backbone["name"]), ("weights", backbone["weights_source"])] if backbone else []
+    layers = ", all layers" if backbone.get("features") == "layers" else ""
+    facts = [("backbone", f"{backbone['name']}{layers}"), ("weights", backbone["weights_source"])] if backbone else []
     return [
         *facts,
         ("data", str(data.get("root") if isinstance(data, dict) else data or "those of its members")),
