@@ -2,8 +2,6 @@ from itertools import pairwise
 
 import pytest
 
-from inkfold.auto.backbones import SHORTLIST
-from inkfold.models.hub import timm_config
 from inkfold.models.published import PUBLISHED
 
 
@@ -18,12 +16,6 @@ def test_figures_are_those_of_timms_table():
     assert PUBLISHED["tiny_vit_21m_224.dist_in22k_ft_in1k"].imagenet_sketch_top1 == 44.823
     assert PUBLISHED["resnext50_32x4d.fb_swsl_ig1b_ft_in1k"].weights_m == 25.03
     assert PUBLISHED["tiny_vit_21m_224.dist_in22k_ft_in1k"].download_bytes == 84_800_000
-
-
-@pytest.mark.parametrize("name", SHORTLIST)
-def test_what_may_be_fetched_is_in_the_table_under_timms_full_name(name):
-    assert timm_config(name)[0] == name
-    assert timm_config(name)[1].input_size[-1] == PUBLISHED[name].image_size
 
 
 def test_a_cost_is_that_of_one_forward_pass():

@@ -21,8 +21,8 @@ from inkfold.runtime.progress import Progress, silent
 
 log = logging.getLogger("inkfold.auto")
 
-FIT_SHARE = 0.4  # of the time: heads are fitted in it, and what was guessed wrongly goes on
-PROBE_SHARE = 0.15
+# Of the time; in the rest heads are fitted, and what was guessed wrongly goes on.
+PROBE_SHARE, COMPARED_SHARE = 0.15, 0.45
 READING = "reading"
 
 
@@ -90,7 +90,7 @@ def _compare(plan: TrainingPlan, prepared: Prepared, seconds: float, progress: P
     order = sample_order(prepared, COMPARED_FOLDS, plan.recipe.seed, prepared.seen)
     rate = measure_images_per_s(plan.extractor, prepared.digests[order[:MOST_COMPARED]], PROBE_SHARE * seconds, progress)
     per_drawing = USUAL_DECODE_S + (0.0 if rate is None else 2 / rate)
-    count = min(MOST_COMPARED, int((1 - FIT_SHARE - PROBE_SHARE) * seconds / per_drawing))
+    count = min(MOST_COMPARED, round(COMPARED_SHARE * seconds / per_drawing))
     if count < min(FEWEST_COMPARED, len(order)):
         raise _TimeIsUp
     usable = np.zeros(len(order), bool)
