@@ -50,7 +50,8 @@ def test_a_head_on_all_layers_is_trained_with_them(name):
     torch.nn.functional.cross_entropy(network(images_for(info))[0], targets).backward()
     with torch.no_grad():
         for values in network.parameters():
-            values -= 0.05 * (0 if values.grad is None else values.grad)
+            if values.grad is not None:
+                values.sub_(0.05 * values.grad)
     network.eval()
     plain = Network(info, HeadModule(MLP, network.head.tensors())).eval()
     before = plain(images_for(info))[1].clone()

@@ -109,14 +109,15 @@ def prepare_inputs(
         from inkfold.finetune.network import check_trainable  # noqa: PLC0415 - torch takes a second
 
         check_trainable(extractor.backbone, plan.finetune)
-    weights = None if extractor.backbone.weights_file is None else Path(extractor.backbone.weights_file)
+    weights = [Path(part.backbone.weights_file) for part in extractor.parts if part.backbone.weights_file is not None]
     needed = _needed(plan, weights)
     prepared = decode(read, extractor, recipe.data, cost, progress, needed)
 
     stores = extractor.copy_stores() if needed.copies else None
     if stores is not None:
         prepared = group_duplicates(prepared, stores, cost, progress)
-    prepared = find_seen(prepared, weights, extractor.signatures(), cost, progress)
+    for file in weights:
+        prepared = find_seen(prepared, file, extractor.signatures(), cost, progress)
     test_copies = find_test_copies(prepared, stores, cost, progress)
 
     reading = None
@@ -124,7 +125,7 @@ def prepare_inputs(
         usable = None if compared is None else compared(prepared)
         reading = choose_reading(plan, prepared, cost, progress, usable)
         if reading.image != extractor.image:
-            plan = replace(plan, extractor=replace(extractor, image=reading.image))
+            plan = replace(plan, extractor=extractor.read_as(reading.image))
             extractor = plan.extractor
             decode(read, extractor, recipe.data, cost, progress, needed)
 
@@ -135,11 +136,11 @@ def prepare_inputs(
     return TrainingInputs(plan, prepared, features, test_features, reading, test_copies)
 
 
-def _needed(plan: TrainingPlan, weights: Path | None) -> Needed:
-    """Say what a plan needs of the drawings, given the file of the backbone's weights."""
+def _needed(plan: TrainingPlan, weights: Sequence[Path]) -> Needed:
+    """Say what a plan needs of the drawings, given the files of the backbones' weights."""
     frozen, grouped = plan.finetune is None, plan.recipe.folds.group_duplicates
     views = tuple(dict.fromkeys((IDENTITY, *plan.curriculum.views(), *plan.test_views))) if frozen else (IDENTITY,)
-    signed = grouped or (weights is not None and seen_list_file(weights).is_file())
+    signed = grouped or any(seen_list_file(file).is_file() for file in weights)
     return Needed(views, plan.test_views, pixels=not frozen, signatures=signed, copies=grouped)
 
 
