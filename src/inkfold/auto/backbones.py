@@ -1,15 +1,18 @@
 """Which backbones a search may try, and in which order: those whose weights are at hand, then those that can be fetched."""
 
 import logging
+import threading
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from inkfold.errors import InkfoldError
+from inkfold.errors import InkfoldError, WeightsError
 from inkfold.models import ink_small as inksmall
 from inkfold.models.at_hand import cached_names, hub_answers, local_names
-from inkfold.models.hub import timm_config
+from inkfold.models.hub import download, timm_config
 from inkfold.models.published import PUBLISHED, PublishedBackbone
+from inkfold.runtime.progress import Progress
 
 log = logging.getLogger("inkfold.auto")
 
@@ -18,6 +21,7 @@ INK_SMALL_GMACS = 0.085
 ASSUMED_GMACS = 2.0  # of a backbone in no table, until it has been counted
 SKILL_MARGIN = 2.0  # percent on ImageNet-Sketch: one that is dearer and worse by more than this is not tried
 TRIED_AT_MOST = 24
+POLL_S = 0.2
 # What is worth fetching: of each size the best on sketches, from several families, the cheapest first.
 SHORTLIST = (
     "convnext_zepto_rms.ra4_e3600_r224_in1k",
@@ -108,6 +112,43 @@ def _look_up(name: str, source: Source) -> BackboneAtHand:
     except InkfoldError as error:
         return BackboneAtHand(name, name, source, problem=f"{error}")
     return BackboneAtHand(name, full_name, source, PUBLISHED.get(full_name))
+
+
+def fetch_weights(name: str, limit_s: float, progress: Progress) -> float:
+    """Fetch a backbone's weights from the hub into its cache, or give up after a time.
+
+    The hub's client can't be interrupted: where it takes too long, it goes on beside the search until that ends, and the hub's
+    cache keeps what it has fetched by then.
+
+    Args:
+        name: The backbone's full name in timm.
+        limit_s: Seconds to wait for it, above 0.
+        progress: Called several times a second, with the seconds that are over.
+
+    Returns:
+        Seconds that it took.
+
+    Raises:
+        WeightsError: If they can't be had, or not in time.
+    """
+    began, problems = time.monotonic(), list[BaseException]()
+
+    def fetch() -> None:
+        try:
+            download(*timm_config(name))
+        except InkfoldError as error:
+            problems.append(error)
+
+    fetching = threading.Thread(target=fetch, daemon=True)
+    fetching.start()
+    while fetching.is_alive() and (waited := time.monotonic() - began) < limit_s:
+        fetching.join(POLL_S)
+        progress("weights", min(int(waited), int(limit_s)), max(int(limit_s), 1))
+    if fetching.is_alive():
+        raise WeightsError(f"its weights were not fetched within {limit_s:,.0f} s")
+    if problems:
+        raise problems[0]
+    return time.monotonic() - began
 
 
 def worth_trying(backbones: Sequence[BackboneAtHand]) -> tuple[list[BackboneAtHand], dict[str, str]]:

@@ -25,7 +25,7 @@ def with_more_drawings(accuracy: float, with_half: float, factor: float) -> floa
     slope = min(max(accuracy - with_half, LEAST_SLOPE), LARGEST_SLOPE)
     doublings = math.log2(max(factor, 1.0))
     gain = slope * DECAY * (1 - DECAY**doublings) / (1 - DECAY)
-    return min(accuracy + gain, 1.0)
+    return float(min(accuracy + gain, 1.0))
 
 
 def with_more_classes(probs: Float[np.ndarray, "n classes"], targets: Int64[np.ndarray, " n"], classes: int) -> float:

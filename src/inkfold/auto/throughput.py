@@ -21,7 +21,7 @@ log = logging.getLogger("inkfold.auto")
 
 # Until anything is measured: two cores of 2020 do about 40 with small convolutional networks, a GPU some thousands.
 GUESSED_GMACS_PER_S = {"cpu": 15.0, "cuda": 3000.0, "mps": 500.0}  # of a core, of a device
-PROBE_BATCHES = 8  # batches of each core, or of the device
+PROBE_BATCHES = 6  # batches of each core, or of the device
 WARM_UP_BATCHES = 1  # of each core: the first forward chooses kernels and lays weights out
 
 
@@ -78,6 +78,12 @@ class _StoppingTracker(ChunkTracker):
                 raise _TimeIsUp
 
 
+def count_probed(extractor: Extractor) -> int:
+    """Count the drawings that a backbone's speed is measured on: some whole batches for each core, or for the device."""
+    job = extractor.job()
+    return PROBE_BATCHES * count_concurrent(job) * job.batch_size
+
+
 def measure_images_per_s(
     extractor: Extractor, digests: Shaped[np.ndarray, " n"], limit_s: float, progress: Progress = silent
 ) -> float | None:
@@ -103,8 +109,7 @@ def measure_images_per_s(
     bank.shards.create()
     with bank.shards.lock():
         missing = digests[bank.shards.missing(digests)]
-        concurrent = count_concurrent(job)
-        chunks = _single_batches(job, missing[: PROBE_BATCHES * concurrent * job.batch_size])
+        chunks = _single_batches(job, missing[: count_probed(extractor)])
         if not chunks:
             return extractor.rate()
         tracker = _StoppingTracker(chunks, progress, limit_s)
@@ -112,7 +117,7 @@ def measure_images_per_s(
             extractor.executor.run(chunks, tracker)
         except _TimeIsUp:
             log.info("%s: measured for %.1f s, not longer", extractor.backbone.name, limit_s)
-    return _rate(tracker, concurrent)
+    return _rate(tracker, count_concurrent(job))
 
 
 def _single_batches(job: FeatureJob, digests: Shaped[np.ndarray, " n"]) -> list[Chunk]:

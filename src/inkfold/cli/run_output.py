@@ -143,7 +143,9 @@ def _beside_parted(effect: dict[str, Any], name: str) -> str:
 
 def _print_choices(backbone: dict[str, Any], reading: dict[str, Any] | None) -> None:
     """Print which backbone was taken, and how pages are read."""
-    if backbone.get("name") == "ink-small" and backbone["init_seed"] is None:
+    if backbone.get("features") == "layers":
+        print(f"backbone: {backbone['name']}, the pooled output of every layer beside its last vector")
+    elif backbone.get("name") == "ink-small" and backbone["init_seed"] is None:
         print("backbone: ink-small, which comes with inkfold; `inkfold explore DATA` compares it with others")
     elif backbone:
         print(f"backbone: {backbone['name']}")

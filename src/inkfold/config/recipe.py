@@ -85,6 +85,17 @@ class Recipe(_WholeRecipe):
     seed: int = Field(42, ge=0, le=2**32 - 1)
     """Seed of every random choice."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _blocks_get_one_scale(cls, raw: Any) -> Any:
+        """Standardise the features of all layers, whose scales differ by hundreds, unless the recipe names a scaling."""
+        if not isinstance(raw, Mapping) or not _takes_layers(raw.get("backbone")):
+            return raw
+        section = raw.get("train_head") or {}
+        if not isinstance(section, Mapping) or "scaling" in section:
+            return raw
+        return {**raw, "train_head": {**section, "scaling": "standardise"}}
+
     @field_validator("curriculum", mode="before")
     @classmethod
     def _name_is_known(cls, value: Any) -> Any:
@@ -220,6 +231,10 @@ NAMED_CURRICULA: dict[str, tuple[tuple[float, tuple[str, ...]], ...]] = {
         (1.0, ("hflip@0.5", "vflip@0.5", "rotate(15)@0.5", "elastic(30,4)@0.5", "grid(4,0.2)@0.5")),
     ),
 }
+
+
+def _takes_layers(backbone: Any) -> bool:
+    return isinstance(backbone, Mapping) and backbone.get("features") == "layers"
 
 
 def expand_shorthand(key: str, value: Any) -> Any:

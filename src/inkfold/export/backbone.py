@@ -15,6 +15,7 @@ from jaxtyping import Float32
 from inkfold.errors import ExportError
 from inkfold.export.graph import IR_VERSION, OPSET, onnx
 from inkfold.models.backbone import build_model
+from inkfold.models.layers import LAST, features_of
 from inkfold.models.weights import BackboneInfo
 
 BATCH_SIZE = 8
@@ -35,7 +36,7 @@ def trace(info: BackboneInfo) -> onnx.ModelProto:
     Raises:
         ExportError: If PyTorch's exporter can't trace the model.
     """
-    model = build_model(info)
+    model = _Extraction(info) if info.features != LAST else build_model(info)
     example = torch.zeros(EXAMPLES, len(info.mean), info.image_size, info.image_size)
     try:
         with _quiet():
@@ -60,6 +61,17 @@ def trace(info: BackboneInfo) -> onnx.ModelProto:
     traced = program.model_proto
     traced.ir_version = IR_VERSION
     return traced
+
+
+class _Extraction(torch.nn.Module):
+    """A backbone's way from normalised drawings to features."""
+
+    def __init__(self, info: BackboneInfo) -> None:
+        super().__init__()
+        self.model, self.kind = build_model(info), info.features
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return features_of(self.model, images, self.kind)
 
 
 @contextlib.contextmanager

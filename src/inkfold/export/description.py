@@ -29,7 +29,7 @@ def describe(predictor: Run | Ensemble, options: GraphOptions, look: Mapping[str
         num_features: Width of the first backbone's features.
     """
     runs = runs_of(predictor)
-    backbones = dict.fromkeys(extractor.backbone.name for run in runs for extractor, _ in run.extractors())
+    backbones = dict.fromkeys(extractor.backbone.title for run in runs for extractor, _ in run.extractors())
     return About(
         name=predictor.path.resolve().name,
         run=digest_file(predictor.path / MANIFEST),

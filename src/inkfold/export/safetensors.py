@@ -34,6 +34,7 @@ def network_bytes(run: Run, about: str) -> bytes:
     spec = head_spec(run.recipe)
     described: dict[str, Any] = {
         "timm": {"model_name": timm_name(info.name).split(".")[0], **arguments},
+        **({} if info.features == "last" else {"features": info.features}),
         "mean": info.mean,
         "std": info.std,
         "head": {name: getattr(spec, name) for name in ("kind", "hidden", "activation", "norm", "scaling", "neighbours")},

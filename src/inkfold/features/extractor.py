@@ -374,7 +374,7 @@ def extract(
 def _log_plan(job: FeatureJob, needed: Mapping[View, np.ndarray], chunks: Sequence[Chunk]) -> None:
     """Log how many features the bank has, and what the forward passes for the others run on."""
     backbone, features, forwards = job.backbone, sum(map(len, needed.values())), sum(map(len, chunks))
-    log.info("%s: %d of %d features are in the bank, computing %d", backbone.name, features - forwards, features, forwards)
+    log.info("%s: %d of %d features are in the bank, computing %d", backbone.title, features - forwards, features, forwards)
     if chunks:
         settings = (job.device, backbone.precision, backbone.image_size, job.batch_size)
         log.info("the backbone runs on %s in %s at %d px, with %d drawings in each forward pass", *settings)

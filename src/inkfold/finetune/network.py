@@ -17,6 +17,7 @@ from inkfold.config.sections import FinetuneSettings
 from inkfold.errors import RecipeError, WeightsError
 from inkfold.heads.head import LENGTH_EPS, NORM_EPS, HeadSpec
 from inkfold.models.backbone import build_model
+from inkfold.models.layers import features_of
 from inkfold.models.weights import BackboneInfo
 
 Tensors = Mapping[str, torch.Tensor]
@@ -112,7 +113,7 @@ class Network(torch.nn.Module):
         self, images: Float32[torch.Tensor, "n channels size size"]
     ) -> tuple[Float32[torch.Tensor, "n classes"], Float32[torch.Tensor, "n d"]]:
         """Compute class scores of normalised drawings, and the features that the scores come from."""
-        features = self.backbone(images).float()
+        features = features_of(self.backbone, images, self.info.features).float()
         with torch.autocast(images.device.type, enabled=False):
             scores: torch.Tensor = self.head(features)
         return scores, features
@@ -315,7 +316,7 @@ def check_trainable(info: BackboneInfo, settings: FinetuneSettings) -> None:
         if settings.checkpointing:
             recompute_activations(model, info.name)
         images = torch.empty(2, len(info.mean), info.image_size, info.image_size)
-        model.train()(images).float().sum().backward()
+        features_of(model.train(), images, info.features).float().sum().backward()
         idle = [name for name, values in model.named_parameters() if ".lora_" in name and values.grad is None]
         if idle:
             raise RecipeError(

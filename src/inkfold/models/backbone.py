@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from inkfold.errors import RecipeError, WeightsError
 from inkfold.images.decode import to_grey
 from inkfold.models import ink_small as inksmall
+from inkfold.models.layers import check_layers, features_of
 from inkfold.models.torchvision_compat import declare_missing_operators
 from inkfold.models.weights import BackboneInfo, pretrained_overlay
 
@@ -200,7 +201,8 @@ class Backbone:
         images = self._input.of(batch).to(self.dtype)
         if count < self.batch_size:
             images = torch.cat([images, images[:1].expand(self.batch_size - count, -1, -1, -1)])
-        features = self.model(images.contiguous(memory_format=torch.channels_last)).float()[:count].cpu().numpy()
+        images = images.contiguous(memory_format=torch.channels_last)
+        features = features_of(self.model, images, self.info.features).float()[:count].cpu().numpy()
         if features.ndim != 2 or not np.isfinite(features).all() or np.abs(features).max() > np.finfo(np.float16).max:
             raise WeightsError(
                 f"backbone '{self.info.name}' gave features of shape {features.shape} that are not all finite in float16. "
@@ -266,6 +268,11 @@ def _load_changes(model: torch.nn.Module, info: BackboneInfo) -> None:
 
 def count_parameters(info: BackboneInfo) -> int:
     """Count a backbone's parameters without its classifier; allocates no memory for them."""
+    return sum(parameter.numel() for parameter in model_without_memory(info).parameters())
+
+
+def model_without_memory(info: BackboneInfo) -> torch.nn.Module:
+    """Build a backbone on PyTorch's `meta` device, where tensors have shapes alone."""
     declare_missing_operators()
     import timm  # noqa: PLC0415 - seconds
 
@@ -273,8 +280,24 @@ def count_parameters(info: BackboneInfo) -> int:
     if info.resize_embeddings:
         arguments["img_size"] = info.image_size
     with torch.device("meta"):
-        model = timm.create_model(inksmall.timm_name(info.name), pretrained=False, num_classes=0, **arguments)
-    return sum(parameter.numel() for parameter in model.parameters())
+        model: torch.nn.Module = timm.create_model(inksmall.timm_name(info.name), pretrained=False, num_classes=0, **arguments)
+    return model
+
+
+def check_layers_of(info: BackboneInfo) -> None:
+    """Check that a backbone returns its layers' outputs; its weights aren't read.
+
+    Args:
+        info: The resolved backbone; one that can't be built passes, since building it says why.
+
+    Raises:
+        RecipeError: If timm can't return them.
+    """
+    try:
+        model = model_without_memory(info)
+    except (TypeError, AssertionError, RuntimeError):
+        return
+    check_layers(model.eval(), info.name, info.image_size, len(info.mean))
 
 
 @contextlib.contextmanager

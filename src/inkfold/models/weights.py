@@ -31,6 +31,7 @@ log = logging.getLogger("inkfold.models")
 UNTRAINED = "untrained"
 AUTO, USUAL = "auto", "tf_efficientnet_lite0"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 SIDECAR_KEYS = ("mean", "std", "interpolation", "image_size", "model_args")
 
 
@@ -46,7 +47,7 @@ class BackboneSpec(BackboneSettings):
 
     def key(self) -> dict[str, Any]:
         """Name all that decides what is resolved but the weights, under the names that kept descriptions have."""
-        return self.model_dump(mode="json", exclude={"device", "batch_size", "weights"})
+        return _without_default(self.model_dump(mode="json", exclude={"device", "batch_size", "weights"}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class BackboneInfo:
         timm_version: Version of timm that builds the model.
         changes_digest: BLAKE2b of the file with the parameters that fine-tuning changed; None if not fine-tuned.
         changes_file: Present path of that file; not part of the key.
+        features: `last`, the vector that a classifier would get, or `layers`, the pooled outputs of all stages beside it.
     """
 
     name: str
@@ -86,10 +88,11 @@ class BackboneInfo:
     timm_version: str
     changes_digest: str | None = None
     changes_file: str | None = None
+    features: str = "last"
 
     def key(self) -> dict[str, Any]:
         """Return all that decides the features, which paths of files don't."""
-        key = asdict(self)
+        key = _without_default(asdict(self))
         del key["weights_file"], key["weights_source"], key["changes_file"]
         if self.changes_digest is None:
             del key["changes_digest"]
@@ -98,6 +101,11 @@ class BackboneInfo:
     def as_json(self) -> dict[str, Any]:
         """Return all fields as JSON values."""
         return {**self.key(), "weights_file": self.weights_file, "weights_source": self.weights_source}
+
+    @property
+    def title(self) -> str:
+        """The name, with what is taken of the network where that isn't its last vector; for people."""
+        return self.name if self.features == "last" else f"{self.name}, all layers"
 
     def tuned(self, changes: Path) -> "BackboneInfo":
         """Return the backbone with the parameters that fine-tuning changed."""
@@ -114,6 +122,13 @@ class BackboneInfo:
             return cls(**{**raw, "mean": tuple(raw["mean"]), "std": tuple(raw["std"])})
         except (KeyError, TypeError) as error:
             raise WeightsError(f"backbone description: {error}. It was written by another version of inkfold.") from None
+
+
+def _without_default(key: dict[str, Any]) -> dict[str, Any]:
+    """Leave `features: last` out of a key, as it was when there was nothing else."""
+    if key["features"] == "last":
+        del key["features"]
+    return key
 
 
 def resolve_backbone(spec: BackboneSpec, descriptions: Path | None = None, *, remember: bool = True) -> BackboneInfo:
@@ -261,7 +276,7 @@ def _resolve(spec: BackboneSpec, file: Path | None) -> BackboneInfo:
 
     own_size = config.input_size[-1]
     image_size = settle("image_size", own_size)
-    return BackboneInfo(
+    info = BackboneInfo(
         name=name,
         weights_digest=weights_digest,
         weights_file=str(file) if file else None,
@@ -275,11 +290,20 @@ def _resolve(spec: BackboneSpec, file: Path | None) -> BackboneInfo:
         model_args=dict(spec.model_args) or sidecar.get("model_args", {}),
         precision=spec.precision,
         timm_version=version("timm"),
+        features=spec.features,
     )
+    if spec.features != "last":
+        from inkfold.models.backbone import check_layers_of  # noqa: PLC0415 - torch takes a second
+
+        check_layers_of(info)
+    return info
 
 
 def _check_whole(file: Path) -> None:
     """Refuse a truncated file before hours of other work."""
+    with file.open("rb") as opened:
+        if opened.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise WeightsError(f"{file}: a pointer of Git LFS, not the weights themselves. Fetch them: git lfs pull.")
     if file.suffix != ".safetensors":
         return
     try:

@@ -179,7 +179,7 @@ def build_plan(recipe: Recipe, executor: Executor | None = None) -> TrainingPlan
     backbone = resolve_backbone(backbone_spec(recipe, precision), home() / "backbones")
     image = image_options(recipe, backbone)
     log.info(
-        "plan: %s on %s in %s, drawings of %d px, head %s", backbone.name, device, precision, image.size_px, recipe.head.kind
+        "plan: %s on %s in %s, drawings of %d px, head %s", backbone.title, device, precision, image.size_px, recipe.head.kind
     )
     return TrainingPlan(
         recipe=recipe,

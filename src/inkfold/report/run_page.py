@@ -266,7 +266,8 @@ def _reliability(predictions: Predictions) -> dict[str, Any]:
 
 def _versions(run: RunFiles) -> list[tuple[str, str]]:
     backbone, data = run.manifest.get("backbone", {}), run.recipe.get("data")
-    facts = [("backbone", backbone["name"]), ("weights", backbone["weights_source"])] if backbone else []
+    layers = ", all layers" if backbone.get("features") == "layers" else ""
+    facts = [("backbone", f"{backbone['name']}{layers}"), ("weights", backbone["weights_source"])] if backbone else []
     return [
         *facts,
         ("data", str(data.get("root") if isinstance(data, dict) else data or "those of its members")),

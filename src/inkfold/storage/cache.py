@@ -80,7 +80,8 @@ def _describe(path: Path) -> str:
         return "no description"
     if "backbone" in key:
         backbone = key["backbone"]
-        return f"{backbone['name']} {backbone['image_size']} px {backbone['precision']}, {key['pixels']['fit']}"
+        name = f"{backbone['name']}, all layers," if backbone.get("features") == "layers" else backbone["name"]
+        return f"{name} {backbone['image_size']} px {backbone['precision']}, {key['pixels']['fit']}"
     if "served" in key:
         return f"the exported model of {key['served']}"
     if "signature" in key:
