@@ -80,7 +80,6 @@ class Known:
         steps: What was tried so far.
         wrong: Share of the drawings that the best so far answers wrongly, 0 to 1.
         reading: How pages are read, as raw recipe keys of the section `image`.
-        backbone_keys: Further raw keys of the section `backbone`, by its name.
     """
 
     backbones: Sequence[str]
@@ -88,7 +87,6 @@ class Known:
     steps: Sequence[Step]
     wrong: float = 0.5
     reading: Mapping[str, Any] = field(default_factory=dict)
-    backbone_keys: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def tried(self, name: str) -> Step | None:
         """Find a step that was begun."""
@@ -142,7 +140,7 @@ def _frozen(known: Known, name: str) -> Move:
     costs = known.costs
     seconds = costs.features_s(name) + costs.fit_s(name, EPOCHS) + costs.overhead_s
     gain = known.wrong * FROZEN_GAIN * known.gained_less("frozen")
-    recipe = {**_base(known, name), "train_head": {**TRAIN_HEAD, **_scaling(known, name)}}
+    recipe = {**_base(known, name), "train_head": TRAIN_HEAD}
     return Move(short(name), "frozen", name, recipe, f"{short(name)}, frozen, with a linear head", seconds, gain)
 
 
@@ -153,7 +151,7 @@ def _views(known: Known, name: str, *, flipped: bool) -> Move:
     augment = FLIPPED if flipped else TURNED
     recipe = {
         **_base(known, name),
-        "train_head": {**TRAIN_HEAD, **_scaling(known, name)},
+        "train_head": TRAIN_HEAD,
         "curriculum": [{"augment": augment, "views": VIEWS}],
         "tta": tests,
     }
@@ -169,7 +167,7 @@ def _mlp(known: Known, name: str) -> Move:
     views = [step for step in known.steps if step.kind == "views" and step.name.startswith(f"{short(name)}-")]
     best = max((step for step in views if step.accuracy is not None), key=lambda step: step.accuracy or 0, default=None)
     seconds = costs.fit_s(name, MLP_EPOCHS, MLP_WIDTH) + costs.overhead_s
-    recipe: dict[str, Any] = {**_base(known, name), "head": MLP_HEAD, "train_head": {**TRAIN_MLP, **_scaling(known, name)}}
+    recipe: dict[str, Any] = {**_base(known, name), "head": MLP_HEAD, "train_head": TRAIN_MLP}
     if best is not None and best.recipe is not None:
         recipe |= {key: best.recipe[key] for key in ("curriculum", "tta") if key in best.recipe}
         if "curriculum" in recipe:
@@ -191,7 +189,7 @@ def _finetune(known: Known, name: str, left_s: float) -> Move | None:
     if amount is None:
         return None
     keys = finetune_keys(name, size, amount)
-    recipe = {**_base(known, name), **keys, "image": {**known.reading, **keys["image"]}}
+    recipe = {"backbone": {"name": name}, **keys, "image": {**known.reading, **keys["image"]}}
     most = FINETUNE_GAIN * min(max(math.log10(known.costs.size.per_class), 0.5), 3.0)
     gain = known.wrong * most * (1 - math.exp(-amount.epochs * amount.parts / 12)) * known.gained_less("finetune")
     why = f"{short(name)} trained whole, {amount.epochs} epochs of {amount.parts} of {costs.size.folds} folds"
@@ -200,8 +198,12 @@ def _finetune(known: Known, name: str, left_s: float) -> Move | None:
 
 def _base(known: Known, name: str) -> dict[str, Any]:
     """Return what all recipes on a backbone share."""
-    return {"backbone": {"name": name, **known.backbone_keys.get(name, {})}, "image": dict(known.reading)}
+    return {"backbone": backbone_keys(name), "image": dict(known.reading)}
 
 
-def _scaling(known: Known, name: str) -> dict[str, Any]:
-    return {"scaling": "standardise", "lr": 2e-3} if name == inksmall.NAME else {}
+def backbone_keys(name: str) -> dict[str, Any]:
+    """Return the raw keys of the section `backbone` by which features of a frozen backbone are computed.
+
+    The outputs of all layers raise the accuracy of networks that were trained on photographs; ink-small gains nothing by them.
+    """
+    return {"name": name} if name == inksmall.NAME else {"name": name, "features": "layers"}

@@ -162,7 +162,7 @@ class Search:
             return
         self._replace(step)
         self._status.begin(step)
-        base = self._settled({"backbone": {"name": known.backbones[0]}, "image": dict(known.reading)})
+        base = self._settled({"backbone": {"name": known.backbones[0], "features": "layers"}, "image": dict(known.reading)})
         progress = self.clock.watched(self._status, self.clock.budget_s - self._reserve_s())
         try:
             prepared = prepare_inputs(build_plan(base, self._executor), read, Cost(), progress, compare_readings=False).prepared

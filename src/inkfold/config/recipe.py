@@ -88,7 +88,7 @@ class Recipe(_WholeRecipe):
     @model_validator(mode="before")
     @classmethod
     def _blocks_get_one_scale(cls, raw: Any) -> Any:
-        """Standardise the features of all layers, whose scales differ by hundreds, unless the recipe says how they are scaled."""
+        """Standardise the features of all layers, whose scales differ by hundreds, unless the recipe names a scaling."""
         if not isinstance(raw, Mapping) or not _takes_layers(raw.get("backbone")):
             return raw
         section = raw.get("train_head") or {}

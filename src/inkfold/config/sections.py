@@ -162,8 +162,9 @@ class BackboneSettings(Section):
     weights: str | None = None
     """A .safetensors or .pth file; `untrained` for seeded random weights; None: INKFOLD_WEIGHTS, then the hub."""
     features: Literal["last", "layers"] = "last"
-    """`last`: the vector that the network's own classifier would get. `layers`: beside it the pooled output of every stage, of a
-    vision transformer the class token and the mean of the other tokens of its last four blocks; the forward pass is the same."""
+    """`last`: the vector that the network's own classifier would get. `layers`: beside it the pooled output of every stage, of
+    a vision transformer the class token and the mean of the other tokens of its last four blocks; the forward pass is the
+    same."""
     mean: tuple[float, ...] | None = None
     """Per-channel mean of the input in 0..1; None takes the model's own."""
     std: tuple[float, ...] | None = None

@@ -280,9 +280,7 @@ def model_without_memory(info: BackboneInfo) -> torch.nn.Module:
     if info.resize_embeddings:
         arguments["img_size"] = info.image_size
     with torch.device("meta"):
-        model: torch.nn.Module = timm.create_model(
-            inksmall.timm_name(info.name), pretrained=False, num_classes=0, **arguments
-        )
+        model: torch.nn.Module = timm.create_model(inksmall.timm_name(info.name), pretrained=False, num_classes=0, **arguments)
     return model
 
 
