@@ -43,7 +43,7 @@ from inkfold.evaluation.predictions import Predictions
 
 SEED = 22
 CLASSES, DRAWINGS = (10, 60), (8, 20)  # of a task; drawings of a class that train
-UNKNOWN_FROM, UNKNOWN_EVERY = 3, 5
+UNKNOWN_FROM, UNKNOWN_EVERY = 2, 5  # places from 0; as in ink_small.py
 OMNIGLOT_PEOPLE = 20
 LEAST_NEW = 20  # drawings new to the backbone: a figure of fewer is none
 
@@ -193,8 +193,8 @@ def judge(task: Task, budget: str) -> Outcome:
     figures: dict[str, Any] = metrics["out_of_fold"]
     if "learnt_by_backbone" in metrics and "new" in metrics["learnt_by_backbone"]:
         figures = metrics["learnt_by_backbone"]["new"]
-    low, high = figures["accuracy_ci95"]
     is_figure = figures["n"] >= LEAST_NEW
+    low, high = figures["accuracy_ci95"] if is_figure else (float("nan"), float("nan"))
     record = AutoRecord.load(out / AUTO)
     test = Predictions.load(out / "predictions" / "test.parquet")
     truth = np.array([task.truth[Path(path).name] for path in test.image_paths.tolist()])
@@ -255,7 +255,7 @@ def main() -> None:
             mean, error = mean_and_error(differences)
             line += f"   {mean:+.4f} (SE {error:.4f})"
             figures.append(f"{name}_{kind}={mean:+.4f} {name}_{kind}_se={error:.4f}")
-        covered = np.mean([one.is_covered for one in listed if np.isfinite(one.claimed)] or [np.nan])
+        covered = mean_and_error([float(one.is_covered) for one in listed if np.isfinite(one.claimed)])[0]
         print(f"{line}   {covered:.2f}")
         figures.append(f"covered_{kind}={covered:.2f}")
     print(f"RESULT {' '.join(figures)} tasks={sum(map(len, outcomes.values()))}")
