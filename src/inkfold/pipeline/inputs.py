@@ -136,6 +136,28 @@ def prepare_inputs(
     return TrainingInputs(plan, prepared, features, test_features, reading, test_copies)
 
 
+def prepare_drawings(
+    plan: TrainingPlan, read: ReadData, cost: Cost, progress: Progress, shared: SharedInputs | None = None
+) -> Prepared:
+    """Decode the drawings, and find copies among them and those that the backbone was pretrained on; no features.
+
+    Args:
+        plan: The run's recipe with everything chosen that it leaves open.
+        read: The data set and its files.
+        cost: Decoded drawings and seconds are added to it.
+        progress: Called as each stage advances.
+        shared: Keeps copies for plans on the same data; None keeps nothing.
+
+    Returns:
+        The drawings that can be used, the training drawings sorted by content.
+
+    Raises:
+        DataError: If drawings can't be read.
+    """
+    prepared = decode(read, plan.extractor, plan.recipe.data, cost, progress, _needed(plan, _weights_file(plan)))
+    return _with_copies(plan, prepared, shared or SharedInputs(), cost, progress)[0]
+
+
 def _with_copies(
     plan: TrainingPlan, prepared: Prepared, shared: SharedInputs, cost: Cost, progress: Progress
 ) -> tuple[Prepared, list[Match]]:
