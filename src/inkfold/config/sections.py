@@ -231,9 +231,12 @@ class BackboneSettings(NetworkSettings):
 
     @model_validator(mode="after")
     def _backbones_differ(self) -> "BackboneSettings":
-        described = [self.model_dump(include={*NetworkSettings.model_fields}), *(one.model_dump() for one in self.beside)]
+        first = {**self.model_dump(include={*NetworkSettings.model_fields}), "image_size": None}
+        described = [first, *(one.model_dump() for one in self.beside)]
         if any(one in described[:place] for place, one in enumerate(described)):
-            raise ValueError("beside: a backbone stands there twice with equal settings. Remove one of them")
+            raise ValueError(
+                "beside: a backbone stands there twice with equal settings. Remove one, or give it other features or an image_size"
+            )
         return self
 
 

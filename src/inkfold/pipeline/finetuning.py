@@ -232,6 +232,6 @@ def _teacher(plan: TrainingPlan, inputs: TrainingInputs, cost: Cost, progress: P
         extractor.decode(prepared.read.train, cost, progress, views)  # broken drawings have been reported by now
         features = extractor.extract(prepared.digests, cost, progress, views)
     key: dict[str, Any] = {"backbone": extractor.backbone.key(), "image": extractor.image.key()}
-    if extractor.beside:
-        key["beside"] = [[part.backbone.key(), part.image.key()] for part in extractor.beside]
+    if extractor.others:
+        key["beside"] = [[part.backbone.key(), part.image.key()] for part in extractor.others]
     return Teacher(key, features, settings.teacher_weight)
