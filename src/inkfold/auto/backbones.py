@@ -18,7 +18,7 @@ log = logging.getLogger("inkfold.auto")
 
 Source = Literal["comes with inkfold", "INKFOLD_WEIGHTS", "hub's cache", "hub", "recipe"]
 INK_SMALL_GMACS = 0.085
-ASSUMED_GMACS = 2.0  # of a backbone in no table, until it has been counted
+ASSUMED_GMACS = 2.0  # of a backbone whose cost can't be counted
 SKILL_MARGIN = 2.0  # percent on ImageNet-Sketch: one that is dearer and worse by more than this is not tried
 TRIED_AT_MOST = 24
 POLL_S = 0.2
@@ -51,6 +51,7 @@ class BackboneAtHand:
         source: Where its weights are.
         published: Its row of the table of published figures; None if it has none.
         problem: Why it can't be tried, for the user; empty where it can.
+        counted_gmacs: What one forward pass costs, in 10^9 multiplications with an addition, where no table says it.
     """
 
     name: str
@@ -58,13 +59,14 @@ class BackboneAtHand:
     source: Source
     published: PublishedBackbone | None = None
     problem: str = ""
+    counted_gmacs: float = ASSUMED_GMACS
 
     @property
     def gmacs(self) -> float:
-        """What one forward pass costs, in 10^9 multiplications with an addition; a guess where it is in no table."""
+        """What one forward pass at its own size costs, in 10^9 multiplications with an addition."""
         if self.full_name == inksmall.NAME:
             return INK_SMALL_GMACS
-        return ASSUMED_GMACS if self.published is None else self.published.gmacs
+        return self.counted_gmacs if self.published is None else self.published.gmacs
 
     @property
     def download_bytes(self) -> int:
@@ -111,7 +113,11 @@ def _look_up(name: str, source: Source) -> BackboneAtHand:
         full_name, _ = timm_config(name)
     except InkfoldError as error:
         return BackboneAtHand(name, name, source, problem=f"{error}")
-    return BackboneAtHand(name, full_name, source, PUBLISHED.get(full_name))
+    if (row := PUBLISHED.get(full_name)) is not None:
+        return BackboneAtHand(name, full_name, source, row)
+    from inkfold.models.backbone import count_gmacs  # noqa: PLC0415 - torch takes a second
+
+    return BackboneAtHand(name, full_name, source, counted_gmacs=count_gmacs(full_name) or ASSUMED_GMACS)
 
 
 def fetch_weights(name: str, limit_s: float, progress: Progress) -> float:

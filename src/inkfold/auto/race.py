@@ -184,7 +184,7 @@ class BackboneRace:
                 self._fetch(racer, progress)
                 racer.probe(rows, self._probe_s, self._executor, progress)
                 if racer.images_per_s is not None:
-                    self._machine_speed().note(racer.backbone.gmacs, racer.images_per_s)
+                    self._machine_speed().note(_gmacs(racer), racer.images_per_s)
                 self._drop_slow(racer)
 
     def _affordable_size(self, wanted: int) -> int:
@@ -252,7 +252,7 @@ class BackboneRace:
         tests = self._prepared.test_digests
         drawings = len(self._prepared.rows) + (0 if tests is None else len(tests))
         download = racer.backbone.download_bytes / self._download_rate
-        per_drawing = 1 / self._machine_speed().images_per_s(racer.backbone.gmacs) / DOUBTFUL_GUESS
+        per_drawing = 1 / self._machine_speed().images_per_s(_gmacs(racer)) / DOUBTFUL_GUESS
         for_all, left = drawings * per_drawing + download, self._limits.seconds_left()
         for_fewest = min(FEWEST_DRAWINGS, drawings) * per_drawing + download
         if for_all <= SHARE_OF_ALL * left and for_fewest <= SHARE_OF_ROUND * self._race_left():
@@ -333,6 +333,12 @@ def _recipe_on(base: Recipe, backbone: BackboneAtHand) -> Recipe:
     if backbone.source == "recipe":
         return base
     return base.model_copy(update={"backbone": base.backbone.model_copy(update={"name": backbone.name})})
+
+
+def _gmacs(racer: Racer) -> float:
+    """What a forward pass costs at the size that the recipe says, which is the backbone's own where it says none."""
+    row, size_px = racer.backbone.published, racer.recipe.image.size
+    return racer.backbone.gmacs * (1.0 if row is None or size_px is None else (size_px / row.image_size) ** 2)
 
 
 def _score(entry: RaceEntry, standing: Standing, sample: Sample, prepared: Prepared) -> None:

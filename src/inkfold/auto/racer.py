@@ -14,7 +14,7 @@ from inkfold.auto.backbones import BackboneAtHand
 from inkfold.auto.record import RacedBackbone
 from inkfold.auto.sample import Sample
 from inkfold.auto.standing import Predicted
-from inkfold.auto.throughput import count_probed, measure_images_per_s
+from inkfold.auto.throughput import USUAL_DECODE_S, count_probed, measure_images_per_s
 from inkfold.config.recipe import Recipe
 from inkfold.config.sections import CosineHeadSettings, TrainHeadSettings
 from inkfold.errors import InkfoldError
@@ -88,7 +88,7 @@ class Racer:
         prepared: All training drawings.
         plan: Its plan; None until it was built.
         images_per_s: Measured drawings per second; None until it was measured, or where all is in the bank.
-        decode_s: Measured seconds for decoding a drawing at its size.
+        decode_s: Seconds for decoding a drawing at its size, measured where any was decoded.
         seen: Which training drawings it was pretrained on; None if that isn't known.
     """
 
@@ -98,7 +98,7 @@ class Racer:
     prepared: Prepared
     plan: TrainingPlan | None = None
     images_per_s: float | None = None
-    decode_s: float = 0.0
+    decode_s: float = USUAL_DECODE_S
     seen: Bool[np.ndarray, " n"] | None = None
 
     @property

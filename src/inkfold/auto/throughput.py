@@ -21,6 +21,7 @@ log = logging.getLogger("inkfold.auto")
 
 # Until anything is measured: two cores of 2020 do about 40 with small convolutional networks, a GPU some thousands.
 GUESSED_GMACS_PER_S = {"cpu": 15.0, "cuda": 3000.0, "mps": 500.0}  # of a core, of a device
+USUAL_DECODE_S = 0.002  # per drawing, until it was measured
 PROBE_BATCHES = 6  # batches of each core, or of the device
 WARM_UP_BATCHES = 1  # of each core: the first forward chooses kernels and lays weights out
 

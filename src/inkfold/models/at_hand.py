@@ -30,23 +30,33 @@ def cached_names() -> list[str]:
 
     Only directories are read, at most 1,000 of them, so that a cache of terabytes or a broken one costs no time.
     """
-    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - 100 ms
-    from huggingface_hub.constants import HF_HUB_CACHE  # noqa: PLC0415
-
     try:
-        found = sorted(entry.name for entry in islice(os.scandir(HF_HUB_CACHE), CACHED_AT_MOST))
+        with os.scandir(_cache_directory()) as entries:
+            found = sorted(entry.name for entry in islice(entries, CACHED_AT_MOST))
     except OSError:
         return []
-    names = [name.removeprefix(CACHED_PREFIX).replace("--", "/") for name in found if name.startswith(CACHED_PREFIX)]
-    return [name for name in names if any(_is_cached(try_to_load_from_cache, name, file) for file in CACHED_FILES)]
+    names = [name.removeprefix(CACHED_PREFIX) for name in found if name.startswith(CACHED_PREFIX)]
+    return [name for name in names if _is_cached(name)]
 
 
-def _is_cached(load: object, name: str, file: str) -> bool:
-    try:
-        path = load(f"timm/{name}", file)  # type: ignore[operator]
-        return isinstance(path, str) and Path(path).is_file() and Path(path).stat().st_size > 0
-    except (OSError, ValueError):  # a name that is none, links in a circle, no permission
-        return False
+def _cache_directory() -> str:
+    from huggingface_hub.constants import HF_HUB_CACHE  # noqa: PLC0415 - 100 ms
+
+    return HF_HUB_CACHE
+
+
+def _is_cached(name: str) -> bool:
+    """Return whether one of the files that timm takes is there, and not empty."""
+    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - 100 ms
+
+    for file in CACHED_FILES:
+        try:
+            path = try_to_load_from_cache(f"timm/{name}", file, cache_dir=_cache_directory())
+            if isinstance(path, str) and Path(path).stat().st_size > 0:
+                return True
+        except (OSError, ValueError):  # links to nowhere or in a circle, no permission, a name that is none
+            continue
+    return False
 
 
 def hub_answers() -> bool:

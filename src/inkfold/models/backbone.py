@@ -300,6 +300,25 @@ def check_layers_of(info: BackboneInfo) -> None:
     check_layers(model.eval(), info.name, info.image_size, len(info.mean))
 
 
+def count_gmacs(name: str) -> float | None:
+    """Count a model's multiplications with an addition in one forward pass at timm's own size, in 10^9.
+
+    No weights are allocated. None where it can't be counted so, as with a few models that look at their input.
+    """
+    declare_missing_operators()
+    import timm  # noqa: PLC0415 - seconds
+    from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415
+
+    try:
+        with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            model = timm.create_model(inksmall.timm_name(name), pretrained=False, num_classes=0).eval()
+            model(torch.zeros(1, *model.pretrained_cfg["input_size"]))
+    except Exception as error:  # whatever a model does that a tensor without values can't
+        log.debug("%s: its cost can't be counted: %s", name, error)
+        return None
+    return float(counter.get_total_flops() / 2e9)
+
+
 @contextlib.contextmanager
 def _watch_loading() -> Iterator[list[str]]:
     """Collect timm's messages about missing keys: with another number of classes it loads non-strictly and only logs them."""

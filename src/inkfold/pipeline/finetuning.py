@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from inkfold.config.recipe import Recipe
 from inkfold.data.splits import Folds
@@ -193,5 +193,7 @@ def _teacher(plan: TrainingPlan, inputs: TrainingInputs, cost: Cost, progress: P
     with cost.timed("teacher"):
         extractor.decode(prepared.read.train, cost, progress, views)  # broken drawings have been reported by now
         features = extractor.extract(prepared.digests, cost, progress, views)
-    key = {"backbone": extractor.backbone.key(), "image": extractor.image.key()}
+    key: dict[str, Any] = {"backbone": extractor.backbone.key(), "image": extractor.image.key()}
+    if extractor.beside:
+        key["beside"] = [[part.backbone.key(), part.image.key()] for part in extractor.beside]
     return Teacher(key, features, settings.teacher_weight)

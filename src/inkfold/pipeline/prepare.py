@@ -313,7 +313,7 @@ def find_seen(
         progress: Called as the search advances.
 
     Returns:
-        The drawings, marked if a list of the pretraining drawings lies beside the weights.
+        The drawings, marked if a list of the pretraining drawings lies beside the weights; those that were marked stay so.
 
     Raises:
         WeightsError: If the list is broken.
@@ -326,6 +326,7 @@ def find_seen(
         sign_drawings(prepared, signatures, progress)
         parts = np.array_split(prepared.digests, -(-len(prepared.digests) // SIGNATURES_AT_ONCE))
         seen = np.concatenate([mark_seen(signatures.read(part), seen_list) for part in parts])
+        seen = seen if prepared.seen is None else seen | prepared.seen
     log.info("the backbone was pretrained on %d of %d training drawings", seen.sum(), len(seen))
     return replace(prepared, seen=seen)
 
