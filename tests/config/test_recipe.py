@@ -133,7 +133,8 @@ def test_an_unknown_key_names_the_near_one():
 
 def test_an_unknown_key_with_nothing_near_names_all():
     [line] = problems("folds.zzz=3")
-    assert line == "recipe: folds.zzz: no such key. Expected one of: split, k, group_column, group_pattern, group_duplicates."
+    keys = "split, k, parts, group_column, group_pattern, group_duplicates, copy_pairs"
+    assert line == f"recipe: folds.zzz: no such key. Expected one of: {keys}."
 
 
 def test_unions_show_no_tag_in_paths():

@@ -471,6 +471,9 @@ class FoldSettings(Section):
     group_duplicates: bool = True
     """Keep copies of a drawing in one part, and train on none whose copy is held out: mirrored, turned by quarters and a
     little, resized, re-encoded."""
+    copy_pairs: int | None = Field(None, ge=1, le=10**9)
+    """Most comparisons of two drawings that the search for copies makes, the most similar drawings first; a comparison takes a
+    core 2 to 3 ms. None makes all: where thousands of drawings look alike, such as symbols, about ten for each of them."""
 
     @model_validator(mode="after")
     def _parts_are_of_k(self) -> "FoldSettings":
