@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inkfold.augment.curriculum import Curriculum, Stage
-from inkfold.augment.views import View
+from inkfold.augment.views import IDENTITY, View
 from inkfold.config.load import load_recipe, merge_overrides, validate_recipe
 from inkfold.config.operations import parse_operations
 from inkfold.config.recipe import Recipe
-from inkfold.config.sections import FinetuneSettings, StageSettings, SubmissionSettings
+from inkfold.config.sections import TRAIN_PRIOR, UNIFORM_PRIOR, FinetuneSettings, StageSettings, SubmissionSettings
 from inkfold.data.dataset import DataOptions, Dataset, read_dataset
 from inkfold.errors import PredictionError, RecipeError
 from inkfold.features.executors import Executor, InlineExecutor
@@ -66,13 +66,16 @@ def settle_recipe(
         weights = Path(backbone.weights).expanduser().absolute()
         backbone = backbone.model_copy(update={"weights": str(weights)})
     data_settings = settled.data.model_copy(
-        update={"root": str(Path(root).absolute()), "corrections": _corrections(settled.data.corrections, Path(root))}
+        update={"root": str(Path(root).absolute()), "corrections": _own_file(settled.data.corrections, Path(root))}
     )
-    return settled.model_copy(update={"backbone": backbone, "data": data_settings})
+    predict = settled.predict
+    if predict.prior not in (TRAIN_PRIOR, UNIFORM_PRIOR):
+        predict = predict.model_copy(update={"prior": _own_file(predict.prior, Path(root))})
+    return settled.model_copy(update={"backbone": backbone, "data": data_settings, "predict": predict})
 
 
-def _corrections(file: str | None, root: Path) -> str | None:
-    """Find a table of corrections: below the data's root like its other tables, else from where the command is run."""
+def _own_file(file: str | None, root: Path) -> str | None:
+    """Find a table of the user's: below the data's root like its other tables, else from where the command is run."""
     base = root.parent if root.is_file() else root
     if file is None or (base / file).is_file() or not Path(file).expanduser().is_file():
         return file
@@ -155,6 +158,16 @@ class TrainingPlan:
     test_views: tuple[View, ...]
     trial: "Trial"
     finetune: FinetuneSettings | None
+
+    @property
+    def propagates(self) -> bool:
+        """Whether label propagation over the test drawings is tried, which needs the features of drawings as they are."""
+        return self.recipe.predict.transductive == "propagate"
+
+    @property
+    def needed_test_views(self) -> tuple[View, ...]:
+        """Views under which features of the test drawings are needed."""
+        return tuple(dict.fromkeys((*self.test_views, IDENTITY))) if self.propagates else self.test_views
 
 
 def build_plan(recipe: Recipe, executor: Executor | None = None) -> TrainingPlan:
