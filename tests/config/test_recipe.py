@@ -450,3 +450,11 @@ def test_a_recipe_that_is_nowhere_names_the_shipped_ones():
         find_recipe("nowhere")
     with pytest.raises(RecipeError):
         find_recipe("elsewhere/demo.yaml")
+
+
+@pytest.mark.parametrize("metric", ["balanced_accuracy", "macro_f1"])
+def test_a_class_prior_beside_answers_that_are_weighted_by_class_is_refused(metric):
+    with pytest.raises(RecipeError, match=r"predict\.prior: got 'uniform' beside metric="):
+        validate_recipe({"metric": metric, "predict": {"prior": "uniform"}})
+    assert validate_recipe({"metric": metric}).predict.prior == "train"
+    assert validate_recipe({"metric": "log_loss", "predict": {"prior": "uniform"}}).predict.prior == "uniform"

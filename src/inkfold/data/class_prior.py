@@ -75,16 +75,18 @@ class ClassPrior:
             PredictionError: If it is no prior of so many classes.
         """
         values = raw if isinstance(raw, Mapping) else {}
-        shares, trained = values.get("shares"), values.get("trained")
-        sound = all(
-            isinstance(numbers, list)
-            and len(numbers) == num_classes
-            and all(type(value) in (int, float) and math.isfinite(value) and value >= 0 for value in numbers)
-            for numbers in (shares, trained)
-        )
-        if not sound or not any(shares) or not all(trained):
+        shares, trained = (_shares(values.get(name), num_classes) for name in ("shares", "trained"))
+        if shares is None or trained is None or not any(shares) or not all(trained):
             raise PredictionError(f"{where}: prior is not one of {num_classes} classes. Restore the file, or train again.")
-        return cls(str(values.get("source")), tuple(map(float, shares)), tuple(map(float, trained)))
+        return cls(str(values.get("source")), shares, trained)
+
+
+def _shares(numbers: Any, num_classes: int) -> tuple[float, ...] | None:
+    """Take so many numbers of at least 0; None if they are none."""
+    if not isinstance(numbers, list) or len(numbers) != num_classes:
+        return None
+    sound = all(type(value) in (int, float) and math.isfinite(value) and value >= 0 for value in numbers)
+    return tuple(map(float, numbers)) if sound else None
 
 
 def find_prior(prior: str, class_names: Sequence[str], targets: Int64[np.ndarray, " n"]) -> ClassPrior | None:
@@ -143,7 +145,8 @@ def _read_shares(path: Path, class_names: Sequence[str]) -> Float[np.ndarray, " 
         problems.append(Problem("prior_sum", table.name, "its shares sum to 0, expected one above 0 at least. Correct them."))
     if problems:
         raise DataError(problems)
-    return shares / shares.max()
+    relative: np.ndarray = shares / shares.max()
+    return relative
 
 
 def _number(text: str) -> float | None:

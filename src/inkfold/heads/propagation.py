@@ -62,7 +62,7 @@ class Unlabelled:
 class Whitening:
     """A projection of features on principal components, each scaled to the same spread.
 
-    Without it label propagation gained nothing here: the cosines of raw features are those of the few directions of most spread.
+    Without it label propagation gained nothing here: few directions of large spread decide the cosines of raw features.
 
     Attributes:
         mean: Mean of each feature, which is subtracted.

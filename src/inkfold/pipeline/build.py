@@ -66,20 +66,27 @@ def settle_recipe(
         weights = Path(backbone.weights).expanduser().absolute()
         backbone = backbone.model_copy(update={"weights": str(weights)})
     data_settings = settled.data.model_copy(
-        update={"root": str(Path(root).absolute()), "corrections": _own_file(settled.data.corrections, Path(root))}
+        update={"root": str(Path(root).absolute()), "corrections": _corrections(settled.data.corrections, Path(root))}
     )
     predict = settled.predict
     if predict.prior not in (TRAIN_PRIOR, UNIFORM_PRIOR):
-        predict = predict.model_copy(update={"prior": _own_file(predict.prior, Path(root))})
+        predict = predict.model_copy(update={"prior": _prior_file(predict.prior, Path(root))})
     return settled.model_copy(update={"backbone": backbone, "data": data_settings, "predict": predict})
 
 
-def _own_file(file: str | None, root: Path) -> str | None:
-    """Find a table of the user's: below the data's root like its other tables, else from where the command is run."""
+def _corrections(file: str | None, root: Path) -> str | None:
+    """Find a table of corrections: below the data's root like its other tables, else from where the command is run."""
     base = root.parent if root.is_file() else root
     if file is None or (base / file).is_file() or not Path(file).expanduser().is_file():
         return file
     return str(Path(file).expanduser().absolute())
+
+
+def _prior_file(file: str, root: Path) -> str:
+    """Find a table of shares below the data's root, else from where the command is run; name the first place if in neither."""
+    below = (root.parent if root.is_file() else root) / file
+    elsewhere = Path(file).expanduser()
+    return str((elsewhere if elsewhere.is_file() and not below.is_file() else below).absolute())
 
 
 def data_options(recipe: Recipe, *, with_submission: bool = True) -> DataOptions:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from inkfold.evaluation.formatting import p_equation
 from inkfold.evaluation.scores import ACCURACY, Metric
 from inkfold.pipeline.run_files import RunFiles
+from inkfold.report.html import p_equation
 
 
 def common_metric(runs: Sequence[RunFiles]) -> Metric:
