@@ -37,7 +37,13 @@ def state(out):
 
 def test_the_other_run_takes_the_place_of_the_first_with_all_of_its_files(tmp_path):
     swap_in(tmp_path, write_two(tmp_path))
-    assert {*state(tmp_path)} == {"metrics.json", "vote.json", MANIFEST, f"members/one/{MANIFEST}", "members/one/heads.safetensors"}
+    assert {*state(tmp_path)} == {
+        "metrics.json",
+        "vote.json",
+        MANIFEST,
+        f"members/one/{MANIFEST}",
+        "members/one/heads.safetensors",
+    }
     assert read_manifest(tmp_path)["files"]["metrics.json"] == digest_file(tmp_path / "metrics.json")
     assert (tmp_path / "metrics.json").read_text() == "new"
     assert not (tmp_path / STAGED).exists()

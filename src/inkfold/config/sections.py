@@ -563,6 +563,22 @@ class StageSettings(Section):
         return tuple(str(operation) for operation in parse_operations(value))
 
 
+TRAIN_PRIOR, UNIFORM_PRIOR = "train", "uniform"  # values of `predict.prior` that are no files
+
+
+class PredictSettings(Section):
+    """What is known of the drawings to predict as a whole, beside each drawing by itself."""
+
+    transductive: Literal["none", "propagate"] = "none"
+    """`propagate`: the test drawings' predictions take their neighbours' into account, among the training drawings and among
+    each other (label propagation). It is tried on held-out drawings first, and used only where it is better by more than
+    chance; only for the test drawings of the data, never for drawings that are predicted later."""
+    prior: str = Field(TRAIN_PRIOR, min_length=1)
+    """How frequent the classes are among the drawings to predict: `train`, as in training; `uniform`, all alike; or a CSV file
+    with the columns class_name and share, relative to the data's root or to where the command is run. Probabilities of test
+    and new drawings are corrected by it; held-out drawings stay as they are."""
+
+
 class SearchRange(Section):
     """The values that a search tries for one key: a range, or choices."""
 
