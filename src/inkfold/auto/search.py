@@ -42,6 +42,7 @@ from inkfold.runtime.progress import Progress
 
 log = logging.getLogger("inkfold.auto")
 
+OPEN = "none"  # the name of a backbone that the user leaves open
 PUBLISH_S = 2.0  # kept at the end for publishing, until it was done once
 LEAST_GAIN = 1e-4  # steps that promise less aren't begun
 RACE_SHARE, LEAST_RACE_S = 0.15, 10.0  # of the time that is left; a race isn't begun with less
@@ -125,7 +126,7 @@ class Search:
 
     def _read(self) -> ReadData:
         """Read the drawings' files, and refuse other data than those of earlier calls."""
-        base = self._settled({"backbone": {"name": "none"}})
+        base = self._settled({"backbone": {"name": OPEN}})
         read = self._shared.read(base, Cost(), self._status)
         dataset = read.dataset
         self._metric = metric_of(base, dataset)
@@ -145,12 +146,11 @@ class Search:
 
     def _at_start(self, read: ReadData) -> Known:
         """Find the backbones at hand, and guess what each costs."""
-        fixed = self.recipe.set.get("backbone.name")
-        self._backbones = backbones_at_hand(None if fixed is None else str(fixed))
+        base, dataset = self._settled({"backbone": {"name": OPEN}}), read.dataset
+        self._backbones = backbones_at_hand(None if base.backbone.name == OPEN else base.backbone.name)
         tried, left_out = worth_trying(self._backbones)
         if not tried:
             raise WeightsError("; ".join(f"{name}: {why}" for name, why in left_out.items()))
-        base, dataset = self._settled({"backbone": {"name": "none"}}), read.dataset
         size = Size(
             train=len(dataset.train),
             test=0 if dataset.test is None else len(dataset.test),
