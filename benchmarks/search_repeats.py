@@ -39,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="three small studies of drawn doodles, in under a minute")
     parser.add_argument("--data", help="a folder of drawings; without it, doodles are drawn")
-    parser.add_argument("--recipe", default="demo")
+    parser.add_argument("--recipe", default="first")
     parser.add_argument("--repeats", type=int, help="number of studies, at least 3; the last one is killed once on the way")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="changes of the recipe")
     arguments = parser.parse_args()

@@ -2,6 +2,7 @@ import torch
 
 from inkfold.heads.head import init_heads
 from inkfold.models.backbone import build_model
+from inkfold.models.layers import features_of
 from inkfold.models.weights import BackboneSpec, resolve_backbone
 from toy_heads import head_spec
 
@@ -20,5 +21,5 @@ def images_for(info, n=4):
 
 
 def heads_for(info, spec=MLP):
-    width = build_model(info)(images_for(info, 1)).shape[1]
+    width = features_of(build_model(info), images_for(info, 1), info.features).shape[1]
     return init_heads(spec, width, CLASSES, [(1, head) for head in range(2)])

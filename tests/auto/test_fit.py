@@ -32,7 +32,8 @@ def test_drawings_and_a_budget_are_a_search_of_them(calls, tmp_path):
     [(recipe, overrides, data, out, progress)] = calls
     assert (data, out, progress) == ("drawings", Path("best"), print)
     request = settle_request(load_raw(recipe), overrides, data)
-    assert (request.auto.budget, request.folds.k, request.seed, request.data.root) == ("1h", 10, 7, "drawings")
+    root = str(tmp_path / "drawings")
+    assert (request.auto.budget, request.folds.k, request.seed, request.data.root) == ("1h", 10, 7, root)
     assert request.set == {"image.resize": "pad"}
 
 

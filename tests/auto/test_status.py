@@ -77,7 +77,7 @@ def test_a_search_that_continues_says_what_is_spent_and_what_was_reached(capsys,
         status.begin(record.steps[0])
     assert capsys.readouterr().err.splitlines() == [
         "search: 10 min 0 s, 28.0 s of it spent before",
-        "best so far: accuracy 0.570 (0.530-0.610) by vote, after 26.0 s",
+        "best so far: accuracy 0.570 (0.530-0.610) by a vote of 2 models, after 26.0 s",
         "everything is at hand",
         "try reading, 9 min 30 s left of 10 min 0 s: pages are cropped to the drawing",
     ]

@@ -8,8 +8,9 @@ from toy_search import search_record
 
 
 def test_the_best_figure_is_written_with_its_interval_its_step_and_its_time():
-    assert best_in_words(search_record()) == "accuracy 0.570 (0.530-0.610) by vote, after 26.0 s"
+    assert best_in_words(search_record()) == "accuracy 0.570 (0.530-0.610) by a vote of 2 models, after 26.0 s"
     record = search_record()
+    record.choice = {"step": "lite0-layers", "members": ["lite0-layers"], "why": "the best of 2"}
     record.metric = {"name": "log_loss", "title": "log loss", "greater_is_better": False}
     record.best[-1]["accuracy_ci95"] = None
     assert best_in_words(record) == "log loss 0.570 by vote, after 26.0 s"
@@ -28,6 +29,11 @@ def test_the_best_figure_is_written_with_its_interval_its_step_and_its_time():
 )
 def test_what_came_of_a_step_is_one_line(name, expected):
     assert outcome_in_words(search_record().step(name)) == expected
+
+
+def test_a_races_figure_is_said_to_be_of_few_drawings():
+    race = Step("backbones", "race", "done", seconds=9.0, accuracy=0.41, n=600)
+    assert outcome_in_words(race) == "0.410 on 600 drawings, 9.0 s"
 
 
 def test_a_step_that_was_stopped_or_runs_says_so():

@@ -1,10 +1,15 @@
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
+from inkfold.auto.status import Status
 from inkfold.cli.main import main
+from inkfold.ensemble.model import load_run
 from toy import RUN_FILES, as_folders, break_image, files_below, read_rows
 from toy_cli import words
+from toy_search import search_record
 
 
 def test_what_was_skipped_and_warned_of_is_printed(tmp_path, data, recipe, capsys):
@@ -195,3 +200,49 @@ def test_verbose_training_says_what_was_chosen_and_what_was_reused(tmp_path, dat
     assert "inkfold.features: test_resnet.r160_in1k: 0 of 18 features are in the bank, computing 18" in logged
     assert "inkfold.features: the backbone runs on cpu in float32 at 48 px, with 16 drawings in each forward pass" in logged
     assert "inkfold.runtime: decoding: 18 drawings in this process" in logged
+
+
+@pytest.fixture
+def searches(tmp_path, frozen_run, monkeypatch):
+    """What a search is called with, in place of the search, which finds the toy run and adds 10 seconds to the toy record."""
+    found = []
+
+    def search(recipe, *overrides, out, progress, on="inline"):
+        found.append((recipe, overrides, on, isinstance(progress, Status)))
+        if not (out := Path(out)).exists():
+            shutil.copytree(frozen_run / "run", out)
+        record = search_record()
+        record.spent_s += 10.0 * (len(found) - 1)
+        record.save(out)
+        return load_run(out)
+
+    monkeypatch.setattr("inkfold.auto.train.train_any", search)
+    return found
+
+
+def test_a_search_says_what_it_tried_and_when_it_goes_on_what_it_added(tmp_path, data, capsys, searches):
+    out = tmp_path / "best"
+    words_of_search = words("train", "auto", f"data={data}", f"out={out}", "budget=1m", "seed=7", "--on", "pool")
+    assert main(words_of_search) == 0
+    printed = capsys.readouterr().out
+    assert searches == [("auto", (f"data={data}", "budget=1m", "seed=7"), "pool", True)]
+    assert "search: 28.0 s of 1 min 0 s spent, 6 steps\n" in printed
+    assert f"run: {out}" in printed
+    assert f"\nwithout the search: inkfold train {out / 'recipe.yaml'} 'data=" in printed
+    assert main(words_of_search) == 0
+    printed = capsys.readouterr().out
+    assert "search: 38.0 s of 1 min 0 s spent, 6 steps; this call tried 0 steps in 10.0 s" in printed
+    assert "was finished before" not in printed
+
+
+def test_a_search_in_a_file_of_its_own_is_one(tmp_path, data, capsys, searches):
+    (tmp_path / "mine.yaml").write_text("budget: 1m\nset: {image.resize: pad}\n")
+    assert main(words("train", tmp_path / "mine.yaml", f"data={data}", f"out={tmp_path / 'best'}")) == 0
+    assert "taken: vote, a vote of" in capsys.readouterr().out
+
+
+def test_a_budget_for_one_model_is_refused_with_the_command_that_searches(tmp_path, data, capsys):
+    for recipe in ("first", "cpu-ensemble"):
+        assert main(words("train", recipe, f"data={data}", f"out={tmp_path / 'run'}", "budget=10m")) == 2
+        assert "search: inkfold train auto data=DIR out=RUN budget=10m." in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -7,6 +7,7 @@ from inkfold.export.backbone import is_convnet, quantise, trace
 from inkfold.export.graph import Graph
 from inkfold.export.verify import open_session
 from inkfold.models.backbone import build_model
+from inkfold.models.layers import features_of
 from inkfold.models.weights import BackboneSpec, resolve_backbone
 
 # As the winner's: rotary positions, SwiGLU.
@@ -26,6 +27,16 @@ def test_a_model_gives_the_features_that_pytorch_gives_for_any_batch(name, size)
         with torch.inference_mode():
             expected = build_model(info)(images).numpy()
         np.testing.assert_allclose(session.run(["features"], {"images": images.numpy()})[0], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", pytest.param("test_vit", marks=pytest.mark.slow)])
+def test_a_model_gives_the_features_of_all_layers_that_pytorch_gives(name):
+    info = resolve_backbone(BackboneSpec(name=name, weights="untrained", features="layers"))
+    session = open_session(trace(info).SerializeToString())
+    images = torch.randn(3, 3, info.image_size, info.image_size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = features_of(build_model(info), images, "layers").numpy()
+    np.testing.assert_allclose(session.run(["features"], {"images": images.numpy()})[0], expected, atol=1e-4)
 
 
 def test_what_pytorch_cant_export_is_told_by_name(monkeypatch):

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -38,6 +40,28 @@ def trained(name, part, steps=2):
         torch.nn.functional.cross_entropy(network(images_for(info))[0], torch.tensor([0, 1, 2, 3])).backward()
         optimiser.step()
     return info, network.eval()
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_vit"])
+def test_a_head_on_all_layers_is_trained_with_them(name):
+    info = dataclasses.replace(info_of(name), features="layers")
+    network = Network(info, HeadModule(MLP, heads_for(info)), FinetuneSettings(part="all")).train()
+    targets = torch.tensor([0, 1, 2, 3])
+    torch.nn.functional.cross_entropy(network(images_for(info))[0], targets).backward()
+    with torch.no_grad():
+        for values in network.parameters():
+            if values.grad is not None:
+                values.sub_(0.05 * values.grad)
+    network.eval()
+    plain = Network(info, HeadModule(MLP, network.head.tensors())).eval()
+    before = plain(images_for(info))[1].clone()
+    assert not plain.backbone.load_state_dict(network.changes(), strict=False).unexpected_keys
+    with torch.no_grad():
+        scores, features = plain(images_for(info))
+        np.testing.assert_allclose(scores, network(images_for(info))[0], atol=2e-5)
+    last = build_model(dataclasses.replace(info, features="last"))(images_for(info)).shape[1]
+    moved = (features - before).abs().amax(0) > 1e-6
+    assert moved[last:].any(), "training reached the layers before the last"
 
 
 @pytest.mark.parametrize("part", PARTS)

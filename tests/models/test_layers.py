@@ -10,6 +10,13 @@ from inkfold.models.weights import BackboneInfo, BackboneSpec, resolve_backbone
 
 CPU = torch.device("cpu")
 SIDE = 64
+ARCHITECTURES = """
+    resnetv2_50 efficientnet_b0 mobilenetv3_small_100 mobilenetv4_conv_small convnextv2_atto deit_tiny_patch16_224
+    deit_tiny_distilled_patch16_224 deit3_small_patch16_224 beit_base_patch16_224 swin_tiny_patch4_window7_224
+    tiny_vit_5m_224 hgnetv2_b0 caformer_s18 poolformer_s12 test_vit4 test_vit_relpos vit_base_patch16_siglip_224
+    vit_small_patch14_reg4_dinov2 vit_small_patch16_dinov3 regnety_002 densenet121 vgg11 levit_128s xcit_nano_12_p16_224
+    mixer_s32_224 pvt_v2_b0 fastvit_t8 repvit_m0_9 mobilevit_xxs inception_v3 test_byobnet test_nfnet test_mambaout
+"""
 
 
 def resolved(name: str, **options: object) -> BackboneInfo:
@@ -112,7 +119,7 @@ def test_gradients_reach_every_stage():
 
 
 def test_a_network_that_can_t_return_its_layers_is_refused_before_it_is_built():
-    with pytest.raises(RecipeError, match="backbone.features: timm can't return the layers of 'x' .*backbone.features=last"):
+    with pytest.raises(RecipeError, match=r"backbone\.features: timm can't return the layers of 'x' .*backbone\.features=last"):
         check_layers(torch.nn.Flatten(), "x", 8, 3)
 
 
@@ -127,41 +134,7 @@ def test_the_key_of_the_last_vector_is_what_it_was_before_there_were_others():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "architecture",
-    [
-        "resnetv2_50",
-        "efficientnet_b0",
-        "mobilenetv3_small_100",
-        "mobilenetv4_conv_small",
-        "convnextv2_atto",
-        "deit_tiny_patch16_224",
-        "deit_tiny_distilled_patch16_224",
-        "deit3_small_patch16_224",
-        "beit_base_patch16_224",
-        "swin_tiny_patch4_window7_224",
-        "tiny_vit_5m_224",
-        "hgnetv2_b0",
-        "caformer_s18",
-        "poolformer_s12",
-        "test_vit4",
-        "test_vit_relpos",
-        "vit_base_patch16_siglip_224",
-        "vit_small_patch14_reg4_dinov2",
-        "vit_small_patch16_dinov3",
-        "regnety_002",
-        "densenet121",
-        "vgg11",
-        "levit_128s",
-        "xcit_nano_12_p16_224",
-        "mixer_s32_224",
-        "pvt_v2_b0",
-        "fastvit_t8",
-        "repvit_m0_9",
-        "mobilevit_xxs",
-        "inception_v3",
-        "test_byobnet",
-        "test_nfnet",
-        "test_mambaout",
-    ],
+    ARCHITECTURES.split(),
 )
 def test_timm_s_architectures_return_their_layers_beside_the_same_last_vector(architecture):
     declare_missing_operators()

@@ -79,14 +79,20 @@ def browser():
         opened.close()
 
 
+FROZEN = {
+    "backbone": {"name": "ink-small"},
+    "train_head": {"epochs": 30, "batch_size": 64, "optimiser": "adamw", "lr": 2.0e-3, "scaling": "standardise"},
+}
+
+
 @pytest.fixture(scope="module")
 def demo(browser, tmp_path_factory):
-    """The server of the demo's model for six of its classes: drawn, trained, exported and indexed as users do."""
+    """The server of a model for six of the demo's classes: drawn, trained, exported and indexed as users do."""
     root = tmp_path_factory.mktemp("demo")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INKFOLD_HOME", str(root / "home"))
         data = toy_data(root / "data", classes=DRAWN_CLASSES, train_per_class=30, test_per_class=1, size_px=256)
-        run = train("demo", f"data={data}", out=root / "run")
+        run = train(FROZEN, f"data={data}", out=root / "run")
         export_onnx(run.path, root / "model.onnx", ExportOptions(drawings=30))
         write_index(run.path, root / "model.onnx")
     with served(root / "model.onnx") as server:

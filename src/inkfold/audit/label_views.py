@@ -13,6 +13,7 @@ from inkfold.data.duplicate_groups import CopyGroup
 from inkfold.errors import InkfoldError, PredictionError, WeightsError
 from inkfold.evaluation.predictions import Predictions, is_worth_reporting
 from inkfold.features.extractor import Extractor
+from inkfold.heads.closed_form import fold_scaling
 from inkfold.models import ink_small as inksmall
 from inkfold.models.weights import USUAL, BackboneSpec, find_weights_file, resolve_backbone
 from inkfold.pipeline.prepare import Prepared, ReadData, decode, find_seen
@@ -66,15 +67,19 @@ class _Gathering:
             if not asked:
                 return False
         features = extractor.extract(prepared.digests, self.cost, self.progress).read()
+        if extractor.has_blocks:  # else the block of the largest values would decide all distances
+            scaling = fold_scaling(features, np.ones((1, len(features)), bool))
+            features = ((features - scaling["mean"][0]) * scaling["scale"][0]).astype(np.float32)
         with self.cost.timed("views"):
             self.views += _views_of(name, features, prepared, self.out_of_fold, self.copies)
         return True
 
     def _seen(self, extractor: Extractor, prepared: Prepared) -> int:
         """Count the drawings that a backbone was trained on, wrong labels and all; 0 where too few to matter."""
-        file = extractor.backbone.weights_file
-        weights = None if file is None else Path(file)
-        seen = find_seen(prepared, weights, extractor.signatures(), self.cost, self.progress).seen
+        for part in extractor.parts:
+            weights = None if part.backbone.weights_file is None else Path(part.backbone.weights_file)
+            prepared = find_seen(prepared, weights, extractor.signatures(), self.cost, self.progress)
+        seen = prepared.seen
         count = 0 if seen is None else int(seen.sum())
         return count if is_worth_reporting(count, len(prepared.rows)) else 0
 
@@ -99,14 +104,14 @@ def gather_views(
         member.image_path: number for number, group in enumerate(groups) for member in group.members if member.part != "test"
     }
     gathering = _Gathering(out_of_fold, read, copies, cost, progress)
-    own = str(run.manifest["backbone"]["name"])
+    own = [str(raw["name"]) for raw in (run.manifest["backbone"], *run.manifest.get("beside", ()))]
     try:
-        asked = int(gathering.ask(own, run.frozen_extractor(), run, own=True))
+        asked = int(gathering.ask(" + ".join(own), run.frozen_extractor(), run, own=True))
     except (WeightsError, PredictionError) as error:
         asked = 0
         gathering.notes.append(f"the run's own backbone can't be asked: {str(error).splitlines()[0]}")
     for name in OTHERS:
-        if _same_network(name, own) or find_weights_file(BackboneSpec(name=name)) is None:
+        if any(_same_network(name, taken) for taken in own) or find_weights_file(BackboneSpec(name=name)) is None:
             continue
         extractor = _other_extractor(run, name)
         if asked >= BACKBONES and extractor.lacking(read.train.digests[read.train.digests != b""]).any():

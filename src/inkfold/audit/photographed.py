@@ -95,13 +95,17 @@ def _features(
     names = np.array([_name(drawing, kind).encode() for drawing in drawings.tolist()], DIGEST_DTYPE)
     missing = extractor.lacking(names)
     files = prepared.read.train.files[prepared.rows[rows[missing]]].tolist()
+    images = dict.fromkeys(part.image for part in extractor.parts)
     with cost.timed("photograph"):
-        squares = _take_all(files, drawings[missing], kind, extractor.image, progress)
-    cost.forwards += len(set(names[missing].tolist()))
-    cost.forwards_cached += len(set(names[~missing].tolist()))
+        squares = {image: _take_all(files, drawings[missing], kind, image, progress) for image in images}
+    cost.forwards += len(set(names[missing].tolist())) * len(extractor.parts)
+    cost.forwards_cached += len(set(names[~missing].tolist())) * len(extractor.parts)
+    blocks = []
     with cost.timed("features"):
-        pixels = dict(zip(names[missing].tolist(), squares, strict=True))
-        return InMemoryExtractor(extractor, cache=True).extract(pixels, names, (IDENTITY,), progress)[0]
+        for part in extractor.parts:
+            pixels = dict(zip(names[missing].tolist(), squares[part.image], strict=True))
+            blocks.append(InMemoryExtractor(part, cache=True).extract(pixels, names, (IDENTITY,), progress)[0])
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
 
 
 def _name(drawing: bytes, kind: str) -> str:

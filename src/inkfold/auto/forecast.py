@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from inkfold.auto.record import AutoRecord, Forecast, RacedBackbone, Step
 from inkfold.evaluation.formatting import duration
@@ -16,7 +16,9 @@ from inkfold.evaluation.formatting import duration
 PERIODS = {60.0: "minute", 600.0: "10 minutes", 3600.0: "hour", 43200.0: "12 hours"}
 LONGEST_REACH = 8.0  # times what was spent: a curve says nothing of times so much longer
 FEWEST_POINTS = 3
-SLOWEST_DECAY = 0.25  # a half without any step doesn't prove that none comes
+SMALLEST_SHARE, LARGEST_SHARE = 0.25, 0.999  # of what a half brings: one without any step doesn't prove that none comes
+LEAST_STEPS = 0.5  # of a half, for the same reason
+SHORTEST_HALF = math.log(1.5)
 UNSPENT = 0.1  # of the budget: a search that ends so early has nothing left to try
 DRAWS, SEED = 20_000, 42
 HINTS = 3
@@ -24,19 +26,19 @@ HINTS = 3
 
 @dataclass(frozen=True, slots=True)
 class _Curve:
-    """How a learning curve goes on: `steps` in half of its log time, `half`, their `sizes`, and by how much they decay."""
+    """A learning curve: what each step gained, which steps lie in its later half, and how long a half is in log time."""
 
-    steps: float
+    gains: Float[np.ndarray, " steps"]
+    is_late: Bool[np.ndarray, " steps"]
     half: float
-    sizes: Float[np.ndarray, " sizes"]
-    decay: float
 
 
 def forecast(record: AutoRecord) -> Forecast:
     """Say what the next minute, 10 minutes, hour or 12 hours would probably bring to the best figure of a search.
 
     Steps come at the rate of the curve's later half in log time, or of the whole where that is lower: a Poisson process of an
-    uncertain rate. They are as large as its later steps, less what its later half brought less than the earlier one.
+    uncertain rate. They are of the size of its later steps, less what its later half brought less than the earlier one, and
+    none is larger than any was. A bootstrap over the steps makes the interval.
 
     Args:
         record: What a search did so far, whether it is over or may be continued.
@@ -59,7 +61,7 @@ def forecast(record: AutoRecord) -> Forecast:
             f"what {period} would bring is unknown: the best figure has {len(record.best)} of the 3 points that it takes to say"
         )
         return Forecast(seconds=seconds, gain=None, low=None, high=None, words="; ".join([words, *hints]))
-    gain, low, high = _simulated(_course(record, spent_s), math.log1p(seconds / spent_s), _most(record))
+    gain, low, high = _simulated(_learning_curve(record, spent_s), math.log1p(seconds / spent_s), _most(record))
     return Forecast(
         seconds=seconds, gain=gain, low=low, high=high, words="; ".join([_in_words(record, period, gain, low, high), *hints])
     )
@@ -91,19 +93,12 @@ def _wanting_time(record: AutoRecord) -> list[Step]:
     return sorted(left, key=lambda step: -(step.expected_gain or 0.0) / (step.expected_s or math.inf))
 
 
-def _course(record: AutoRecord, spent_s: float) -> _Curve:
+def _learning_curve(record: AutoRecord, spent_s: float) -> _Curve:
     sign = -1.0 if record.metric is not None and not record.metric["greater_is_better"] else 1.0
-    times = np.array([point["seconds"] for point in record.best])
     gains = np.maximum(sign * np.diff([point["accuracy"] for point in record.best]), 0.0)
-    logs = np.log(np.maximum(times, 1.0))
-    half = max((math.log(spent_s) - logs[0]) / 2, math.log(1.5))
-    later = logs[1:] > logs[0] + half
-    earlier_gain, later_gain = gains[~later].sum(), gains[later].sum()
-    decay = float(np.clip(later_gain / earlier_gain, SLOWEST_DECAY, 1.0)) if earlier_gain > 0 else 1.0
-    steps = min(
-        float(later.sum()), len(gains) / 2
-    )  # no more than on the whole: the first steps may have waited for the features
-    return _Curve(max(steps, 0.5), half, gains[len(gains) // 2 :], decay)
+    logs = np.log([max(point["seconds"], 1.0) for point in record.best])
+    half = max((math.log(spent_s) - logs[0]) / 2, SHORTEST_HALF)
+    return _Curve(gains, logs[1:] > logs[0] + half, half)
 
 
 def _most(record: AutoRecord) -> float:
@@ -113,13 +108,21 @@ def _most(record: AutoRecord) -> float:
 
 
 def _simulated(curve: _Curve, reach: float, most: float) -> tuple[float, float, float]:
-    """Simulate the steps within a stretch of log time; return the mean of what they bring, and its 95 % interval."""
-    rng = np.random.default_rng(SEED)
+    """Simulate what the steps within a stretch of log time bring, from resampled steps; return the mean and a 95 % interval."""
+    rng, count = np.random.default_rng(SEED), len(curve.gains)
+    chosen = rng.integers(0, count, (DRAWS, count))
+    gains, is_late = curve.gains[chosen], curve.is_late[chosen]
+    early, late = (gains * ~is_late).sum(1), (gains * is_late).sum(1)
+    decay = np.where(early > 0, np.clip(late / np.maximum(early, 1e-12), SMALLEST_SHARE, LARGEST_SHARE), LARGEST_SHARE)
     halves = reach / curve.half
-    shrunk = 1.0 if curve.decay == 1 else curve.decay * (1 - curve.decay**halves) / ((1 - curve.decay) * halves)
-    counts = rng.poisson(rng.gamma(curve.steps, halves, DRAWS))
-    sizes = rng.choice(curve.sizes, (DRAWS, int(counts.max(initial=1)))) * shrunk
-    brought = np.where(np.arange(sizes.shape[1]) < counts[:, None], sizes, 0.0).sum(1).clip(max=most)
+    shrunk = decay * (1 - decay**halves) / ((1 - decay) * halves)
+    # No more often than on the whole: the first steps may only have waited for the drawings to be read.
+    steps = np.clip(is_late.sum(1), LEAST_STEPS, max(count / 2, LEAST_STEPS))
+    later_gains = curve.gains[count // 2 :]
+    size = rng.choice(later_gains, (DRAWS, len(later_gains))).mean(1)
+    number = rng.poisson(rng.gamma(steps, halves))
+    brought = np.minimum(size * rng.gamma(np.maximum(number, 1e-3)), curve.gains.max() * number) * shrunk
+    brought = np.where(number > 0, brought, 0.0).clip(max=most)
     gain, (low, high) = float(brought.mean()), np.quantile(brought, [0.025, 0.975])
     return gain, float(low), max(float(high), gain)
 

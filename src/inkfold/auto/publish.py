@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from inkfold.config.load import validate_ensemble
+from inkfold.config.load import dump_recipe, validate_ensemble
 from inkfold.config.recipe import AutoRecipe
 from inkfold.ensemble.build import MEMBERS, pool_trained
 from inkfold.ensemble.recipe import SHARED_KEYS
 from inkfold.pipeline.manifest import MANIFEST, STAGED
+from inkfold.pipeline.run_files import RECIPE
 from inkfold.pipeline.swap import all_files, swap_in
 from inkfold.runtime.progress import Progress, silent
+from inkfold.storage.files import write_text
 
 CANDIDATES = "candidates"
 
@@ -31,9 +33,11 @@ def publish(out: Path, recipe: AutoRecipe, members: Mapping[str, Mapping[str, An
     if len(members) == 1:
         _link_run(out / CANDIDATES / next(iter(members)), staged)
     else:
+        ensemble = validate_ensemble(ensemble_of(recipe, members))
+        write_text(staged / RECIPE, dump_recipe(ensemble))  # which makes the directory this ensemble's
         for name in members:
             _link_run(out / CANDIDATES / name, staged / MEMBERS / name)
-        pool_trained(validate_ensemble(ensemble_of(recipe, members)), staged, progress)
+        pool_trained(ensemble, staged, progress)
     swap_in(out, [*all_files(staged), MANIFEST])
 
 

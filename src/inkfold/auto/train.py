@@ -14,12 +14,14 @@ from inkfold.auto.forecast import forecast
 from inkfold.auto.record import AUTO, REQUEST, AutoRecord
 from inkfold.auto.search import Search
 from inkfold.auto.status import as_status
-from inkfold.config.load import find_recipe, load_raw, merge_overrides, validate_auto
+from inkfold.config.load import find_recipe, load_raw, merge_overrides, validate_auto, validate_recipe, with_values
 from inkfold.config.recipe import AutoRecipe, EnsembleRecipe, Recipe
+from inkfold.data.dataset import read_dataset
 from inkfold.ensemble.build import train_any as train_one
 from inkfold.ensemble.model import Ensemble, load_run
 from inkfold.ensemble.recipe import SHARED_KEYS, read_values
 from inkfold.features.executors import INLINE, Executor, open_executor
+from inkfold.pipeline.build import data_options, settle_recipe
 from inkfold.pipeline.manifest import MANIFEST, finish_swap
 from inkfold.pipeline.run import Run
 from inkfold.pipeline.run_dir import claimed
@@ -83,10 +85,10 @@ def settle_request(
         source: Name of the recipe in error messages.
 
     Returns:
-        The search's recipe, with an absolute path of the data where one is named.
+        The search's recipe, with an absolute path of the data.
 
     Raises:
-        RecipeError: With every problem of the recipe.
+        RecipeError: With every problem of the recipe, also of what is fixed; or if no data are named.
     """
     raw = dict(raw)
     values = read_values([*overrides])
@@ -96,7 +98,14 @@ def settle_request(
     raw["set"] = {**(raw.get("set") or {}), **fixed}
     if data is not None:
         merge_overrides(raw, [f"data.root={data}"])
-    return validate_auto(raw, source)
+    request = validate_auto(raw, source)
+    return request.model_copy(update={"data": _fixed(request, source).data})
+
+
+def _fixed(request: AutoRecipe, source: str = "recipe") -> Recipe:
+    """Make a recipe of what is fixed for everything that a search tries."""
+    shared = request.model_dump(mode="json", include={*SHARED_KEYS})
+    return settle_recipe(validate_recipe(with_values({"backbone": {"name": "none"}}, {**shared, **request.set}), source))
 
 
 def train_auto(
@@ -122,6 +131,8 @@ def train_auto(
         PredictionError: If `out` holds something else, other data, or another process is searching in it.
         WeightsError: If no backbone can be had.
     """
+    fixed = _fixed(recipe)
+    read_dataset(str(fixed.data.root), data_options(fixed))  # before anything is written, so that another call may correct it
     finish_swap(out)
     with claimed(out, recipe, file=REQUEST, free=("auto.budget", "auto.replay")):
         record = AutoRecord.load(out / AUTO) if (out / AUTO).is_file() else AutoRecord()

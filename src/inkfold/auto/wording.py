@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from inkfold.auto.record import REQUEST, AutoRecord, Step
-from inkfold.evaluation.formatting import duration, p_equation, signed, with_interval
+from inkfold.evaluation.formatting import counted, duration, p_equation, signed, with_interval
 
 KINDS = {
     "reading": "how pages are read",
@@ -34,13 +34,24 @@ def figure_in_words(value: float, ci95: list[float] | None) -> str:
     return f"{value:.3f}" if ci95 is None else with_interval(value, ci95)
 
 
+def step_figure(step: Step) -> str:
+    """Write a step's figure with its interval, or, of a race, on how few drawings it is; empty where it has none."""
+    if step.accuracy is None:
+        return ""
+    if step.kind == "race" and step.n is not None:
+        return f"{step.accuracy:.3f} on {counted(step.n, 'drawing')}"
+    return figure_in_words(step.accuracy, step.accuracy_ci95)
+
+
 def best_in_words(record: AutoRecord) -> str:
-    """Write the best figure so far, of which step, and when it was found; empty where there is none yet."""
+    """Write the best figure so far, what reached it, and when; empty where there is none yet."""
     if not record.best:
         return ""
     best = record.best[-1]
     figure = figure_in_words(best["accuracy"], best["accuracy_ci95"])
-    return f"{title_of(record)} {figure} by {best['step']}, after {duration(best['seconds'])}"
+    members = [] if record.choice is None else record.choice.get("members") or []
+    by = f"a vote of {len(members)} models" if len(members) > 1 else best["step"]
+    return f"{title_of(record)} {figure} by {by}, after {duration(best['seconds'])}"
 
 
 def outcome_in_words(step: Step) -> str:
@@ -52,7 +63,7 @@ def outcome_in_words(step: Step) -> str:
             return f"not begun{f': {step.why}' if step.why else ''}"
         case "failed":
             return f"failed after {duration(step.seconds)}{f': {step.why}' if step.why else ''}"
-    parts = [figure_in_words(step.accuracy, step.accuracy_ci95)] if step.accuracy is not None else []
+    parts = [step_figure(step)] if step.accuracy is not None else []
     parts += [gain_in_words(step)] if step.gain is not None else []
     parts += ["taken"] if step.is_best else []
     return ", ".join([*parts, ("stopped after " if step.state == "stopped" else "") + duration(step.seconds)])

@@ -3,10 +3,12 @@
 import shlex
 from pathlib import Path
 
-from inkfold.auto.record import AutoRecord, RacedBackbone, Step
-from inkfold.auto.wording import KINDS, STATES, continue_command, figure_in_words, gain_in_words, title_of
+from inkfold.auto.record import AUTO, AutoRecord, RacedBackbone, Step
+from inkfold.auto.wording import KINDS, STATES, continue_command, gain_in_words, step_figure, title_of
 from inkfold.cli.figures import print_table
 from inkfold.evaluation.formatting import counted, duration
+
+MOST_BACKBONES = 12
 
 
 def print_search(record: AutoRecord, run: Path, *, data: str | None, spent_before_s: float = 0.0) -> None:
@@ -36,7 +38,7 @@ def print_search(record: AutoRecord, run: Path, *, data: str | None, spent_befor
 
 def _row(step: Step) -> tuple[str, ...]:
     expected = f"about {duration(step.expected_s)}" if step.state == "skipped" and step.expected_s is not None else ""
-    figure = figure_in_words(step.accuracy, step.accuracy_ci95) if step.accuracy is not None else STATES.get(step.state, "")
+    figure = step_figure(step) or STATES.get(step.state, "")
     cost = expected if step.state == "skipped" else duration(step.seconds)
     return step.name, cost, figure, gain_in_words(step), "taken" if step.is_best else "", step.why or KINDS[step.kind]
 
@@ -44,7 +46,10 @@ def _row(step: Step) -> tuple[str, ...]:
 def _print_raced(record: AutoRecord) -> None:
     """Print every backbone at hand: its speed here, its figure in the race, what is published of it, and why it was taken."""
     columns = ("backbone", "drawings/s", "in the race", "on", "sketch top-1", "", "why")
-    print_table("backbones", columns, [_backbone_row(backbone) for backbone in record.backbones])
+    shown = sorted(record.backbones, key=lambda backbone: (not backbone.taken, -backbone.rounds))[:MOST_BACKBONES]
+    print_table("backbones", columns, [_backbone_row(backbone) for backbone in shown])
+    if len(record.backbones) > len(shown):
+        print(f"and {counted(len(record.backbones) - len(shown), 'backbone')} more, in {AUTO}")
 
 
 def _backbone_row(backbone: RacedBackbone) -> tuple[str, ...]:

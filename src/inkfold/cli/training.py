@@ -229,22 +229,19 @@ def demo(
     *,
     out: Annotated[Path, typer.Option(help="The directory for the drawings, the run and its report.")] = Path("demo"),
     per_class: Annotated[int, typer.Option(help="Training drawings of each class.")] = 40,
+    budget: Annotated[str, typer.Option(help="Time of the search, such as 30s or 5m; a larger one goes on.")] = "30s",
     serve: Annotated[bool, typer.Option("--serve", help="Open the page to draw on at the end, until Ctrl-C.")] = False,
 ) -> int:
-    """Train and report on drawings that inkfold makes itself, offline."""
+    """Search and report on drawings that inkfold makes itself, offline."""
     from inkfold.cli import deployment
     from inkfold.data.synthetic import RECIPE, prepare_demo
-    from inkfold.pipeline.train import train as train_recipe
     from inkfold.report.write import write_report
 
     data = prepare_demo(out, per_class=per_class)
     print(f"drew the sample: {data}")
     print("backbone: ink-small, which has seen other drawings of these classes by the same hand: expect less of your own.")
-    settings = [f"data={data}", "data.test_targets=test_labels.csv"]
-    was_finished = _is_finished(out / "run")
-    with console_progress() as progress:
-        run = train_recipe(RECIPE, *settings, out=out / "run", progress=progress)
-    print_run(run, was_finished=was_finished)
+    settings = [f"data={data}", "data.test_targets=test_labels.csv", f"budget={budget}"]
+    run = _search(RECIPE, settings, out=str(out / "run"))
     write_report([run.path], out / "report.html")
     print(f"report: {out / 'report.html'}")
     if serve:

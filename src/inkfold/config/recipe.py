@@ -88,8 +88,8 @@ class Recipe(_WholeRecipe):
     @model_validator(mode="before")
     @classmethod
     def _blocks_get_one_scale(cls, raw: Any) -> Any:
-        """Standardise the features of all layers, whose scales differ by hundreds, unless the recipe names a scaling."""
-        if not isinstance(raw, Mapping) or not _takes_layers(raw.get("backbone")):
+        """Standardise features of several layers or backbones, whose scales differ by hundreds, unless the recipe says more."""
+        if not isinstance(raw, Mapping) or not _takes_blocks(raw.get("backbone")):
             return raw
         section = raw.get("train_head") or {}
         if not isinstance(section, Mapping) or "scaling" in section:
@@ -124,6 +124,11 @@ class Recipe(_WholeRecipe):
             return self
         if self.head.kind not in TRAINED_HEADS:
             raise ValueError(f"head.kind: {self.head.kind} can't be trained with its backbone. Take linear, mlp or cosine")
+        if self.backbone.beside:
+            raise ValueError(
+                "finetune.part: several backbones under one head can't be trained. Leave out backbone.beside and vote over "
+                "fine-tuned runs of each (inkfold vote), or set finetune.part to none"
+            )
         if self.train_head.starts > 1:
             raise ValueError(
                 "train_head.starts: a fold's fine-tuned network has one head. Set it to 1, or vote over runs of other seeds"
@@ -233,8 +238,8 @@ NAMED_CURRICULA: dict[str, tuple[tuple[float, tuple[str, ...]], ...]] = {
 }
 
 
-def _takes_layers(backbone: Any) -> bool:
-    return isinstance(backbone, Mapping) and backbone.get("features") == "layers"
+def _takes_blocks(backbone: Any) -> bool:
+    return isinstance(backbone, Mapping) and (backbone.get("features") == "layers" or bool(backbone.get("beside")))
 
 
 def expand_shorthand(key: str, value: Any) -> Any:

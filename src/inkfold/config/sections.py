@@ -5,6 +5,7 @@
 
 import re
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -153,18 +154,17 @@ class ImageSettings(Section):
     """Drawings of more pixels count as broken, since a small file can unpack to gigabytes."""
 
 
-class BackboneSettings(Section):
-    """The network that turns drawings into features."""
+class NetworkSettings(Section):
+    """A network and its weights, and what is taken of it."""
 
-    name: str = Field("auto", min_length=1)
-    """A timm model, with or without its pretrained tag, or `ink-small`, which comes with inkfold. `auto` takes
-    EfficientNet-Lite0 where its weights can be had, else `ink-small`."""
+    name: str = Field(min_length=1)
+    """A timm model, with or without its pretrained tag, or `ink-small`, which comes with inkfold."""
     weights: str | None = None
     """A .safetensors or .pth file; `untrained` for seeded random weights; None: INKFOLD_WEIGHTS, then the hub."""
     features: Literal["last", "layers"] = "last"
-    """`last`: the vector that the network's own classifier would get. `layers`: beside it the pooled output of every stage, of
-    a vision transformer the class token and the mean of the other tokens of its last four blocks; the forward pass is the
-    same."""
+    """`last`: the vector that the network's own classifier would get. `layers`: beside it the pooled output of every stage; of
+    a vision transformer the class token and the mean of the other tokens of its last four blocks. The forward pass is the same.
+    """
     mean: tuple[float, ...] | None = None
     """Per-channel mean of the input in 0..1; None takes the model's own."""
     std: tuple[float, ...] | None = None
@@ -174,12 +174,6 @@ class BackboneSettings(Section):
     don't break."""
     model_args: dict[str, Any] = {}
     """Further arguments of timm's constructor, such as {pad_type: same}."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of the forward pass; `auto` takes bfloat16 where the processor has instructions for it."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where the backbone runs."""
-    batch_size: int | None = Field(None, ge=1, le=4096)
-    """Drawings per forward pass when features are computed; None chooses for the device."""
 
     @field_validator("mean", "std")
     @classmethod
@@ -194,6 +188,56 @@ class BackboneSettings(Section):
         if value is not None and min(value) <= 0:
             raise ValueError("every channel's standard deviation must be above 0")
         return value
+
+
+class BesideSettings(NetworkSettings):
+    """Another backbone, whose features stand beside the first one's under one head."""
+
+    image_size: int | None = Field(None, ge=16, le=2048)
+    """Side of the square that this backbone takes, in px; None takes its own."""
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_model(cls, value: str) -> str:
+        if value == "auto":
+            raise ValueError("got 'auto', expected a model's name; only the first backbone is chosen by itself")
+        return value
+
+
+class BackboneSettings(NetworkSettings):
+    """The network that turns drawings into features."""
+
+    name: str = Field("auto", min_length=1)
+    """A timm model, with or without its pretrained tag, or `ink-small`, which comes with inkfold. `auto` takes
+    EfficientNet-Lite0 where its weights can be had, else `ink-small`."""
+    beside: tuple[BesideSettings, ...] = Field((), max_length=15)
+    """Other backbones, whose features stand beside this one's under one head, such as [mobilenetv2_100, ink-small] or
+    [{name: mobilenetv2_100, features: layers}]; each feature is standardised."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the forward pass; `auto` takes bfloat16 where the processor has instructions for it."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where the backbone runs."""
+    batch_size: int | None = Field(None, ge=1, le=4096)
+    """Drawings per forward pass when features are computed; None chooses for the device."""
+
+    @field_validator("beside", mode="before")
+    @classmethod
+    def _names_stand_for_backbones(cls, value: Any) -> Any:
+        if isinstance(value, str | Mapping):
+            value = [value]
+        if not isinstance(value, Sequence):
+            return value
+        return [{"name": each} if isinstance(each, str) else each for each in value]
+
+    @model_validator(mode="after")
+    def _backbones_differ(self) -> "BackboneSettings":
+        first = {**self.model_dump(include={*NetworkSettings.model_fields}), "image_size": None}
+        described = [first, *(one.model_dump() for one in self.beside)]
+        if any(one in described[:place] for place, one in enumerate(described)):
+            raise ValueError(
+                "beside: a backbone stands there twice with equal settings. Remove one, or give it other features or an image_size"
+            )
+        return self
 
 
 class LinearHeadSettings(Section):
@@ -427,6 +471,9 @@ class FoldSettings(Section):
     group_duplicates: bool = True
     """Keep copies of a drawing in one part, and train on none whose copy is held out: mirrored, turned by quarters and a
     little, resized, re-encoded."""
+    copy_pairs: int | None = Field(None, ge=1, le=10**9)
+    """Most comparisons of two drawings that the search for copies makes, the most similar drawings first; a comparison takes a
+    core 2 to 3 ms. None makes all: where thousands of drawings look alike, such as symbols, about ten for each of them."""
 
     @model_validator(mode="after")
     def _parts_are_of_k(self) -> "FoldSettings":

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from inkfold.config.load import (
+    NO_SEARCH,
     find_recipe,
     load_raw,
     merge_overrides,
@@ -113,7 +114,9 @@ def _unknown_keys(values: Mapping[str, Any]) -> dict[str, Problem]:
     known = [*dict.fromkeys([*EnsembleRecipe.model_fields, *Recipe.model_fields])]
     problems = {}
     for key in values:
-        if key.partition(".")[0] not in known:
+        if key.partition(".")[0] == "auto":
+            problems[key] = Problem("recipe", f"override '{key}'", NO_SEARCH)
+        elif key.partition(".")[0] not in known:
             near = difflib.get_close_matches(key.partition(".")[0], known, n=1)
             hint = f"Did you mean '{near[0]}'?" if near else f"Expected one of: {', '.join(known)}."
             problems[key] = Problem("recipe", f"override '{key}'", f"no such key. {hint}")

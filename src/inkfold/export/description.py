@@ -29,7 +29,7 @@ def describe(predictor: Run | Ensemble, options: GraphOptions, look: Mapping[str
         num_features: Width of the first backbone's features.
     """
     runs = runs_of(predictor)
-    backbones = dict.fromkeys(extractor.backbone.title for run in runs for extractor, _ in run.extractors())
+    backbones = dict.fromkeys(part.backbone.title for run in runs for each, _ in run.extractors() for part in each.parts)
     return About(
         name=predictor.path.resolve().name,
         run=digest_file(predictor.path / MANIFEST),

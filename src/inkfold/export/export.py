@@ -190,6 +190,11 @@ def export_safetensors(run_dir: Path, out: Path) -> int:
     if not isinstance(run, Run):
         members = ", ".join(str(member.path) for member in runs_of(run))
         raise ExportError(f"{run_dir}: is an ensemble, and a file of weights holds one network. Export its members: {members}.")
+    if run.recipe.backbone.beside:
+        raise ExportError(
+            f"{run_dir}: has several backbones under one head, and a file of weights holds one network. Export it to ONNX: "
+            "leave --safetensors out."
+        )
     about = describe(run, GraphOptions(), {}, _num_features(run))
     data = network_bytes(run, about.as_json())
     _write(out, data)

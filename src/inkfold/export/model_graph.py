@@ -109,7 +109,8 @@ def runs_of(predictor: Run | Ensemble) -> list[Run]:
 
 def image_of(runs: Sequence[Run]) -> ImageOptions:
     """Return the image options of the run with the largest square, by which a sender prepares drawings for all of them."""
-    return max((run.extractors()[0][0].image for run in runs), key=lambda image: image.size_px)
+    parts = [part for run in runs for part in run.extractors()[0][0].parts]
+    return max((part.image for part in parts), key=lambda image: image.size_px)
 
 
 @dataclass(slots=True)
@@ -129,11 +130,23 @@ class _GraphBuilder:
         views = prediction_views(run.recipe) if self.options.views else (IDENTITY,)
         answers = []
         for extractor, folds in run.extractors():
-            _check_fitting(run, extractor, fitted=self.options.fitted)
+            for part in extractor.parts:
+                _check_fitting(run, part, fitted=self.options.fitted)
+                self._check_square(run, extractor, part)
             features = self._features(extractor, tuple(dict.fromkeys((IDENTITY, *views))))
             self.first_features = self.first_features or features[IDENTITY]
             answers.append(self._heads(run, folds, [features[view] for view in views]))
         return answers[0] if len(answers) == 1 else self.graph.op("Concat", *answers, axis=0)
+
+    def _check_square(self, run: Run, extractor: Extractor, part: Extractor) -> None:
+        """Refuse squares made beforehand where a run's backbones take different ones."""
+        sizes = [(each.image.size_px, each.image.interpolation) for each in (extractor, part)]
+        if self.options.fitted and sizes[0] != sizes[1]:
+            raise ExportError(
+                f"{run.path}: its backbones take squares of {sizes[0][0]} px ({sizes[0][1]}) and {sizes[1][0]} px "
+                f"({sizes[1][1]}), and a file exported with --fitted takes one. Leave out --fitted, or give the backbones one "
+                "size: backbone.beside=[{name: ..., image_size: ..., interpolation: ...}]."
+            )
 
     def _heads(self, run: Run, folds: Sequence[int], shown: Sequence[str]) -> str:
         """Add the heads of some folds, averaged over the views' features."""
@@ -147,7 +160,14 @@ class _GraphBuilder:
         return probs[0] if len(probs) == 1 else g.op("Mul", g.op("Sum", *probs), g.const(1 / len(probs), np.float32))
 
     def _features(self, extractor: Extractor, views: tuple[View, ...]) -> Mapping[View, str]:
-        """Add a backbone that takes all views in one batch, once for all runs that share it."""
+        """Add backbones that take all views in one batch, each once for all runs that share it."""
+        blocks = [self._backbone(part, views) for part in extractor.parts]
+        if len(blocks) == 1:
+            return blocks[0]
+        return {view: self.graph.op("Concat", *(block[view] for block in blocks), axis=1) for view in views}
+
+    def _backbone(self, extractor: Extractor, views: tuple[View, ...]) -> Mapping[View, str]:
+        """Add one backbone, once for all runs that share it."""
         g, info = self.graph, extractor.backbone
         key = key_digest(info.key()), extractor.image, views
         if key not in self.known:

@@ -118,6 +118,8 @@ def check_parity(parity: Parity, predictor: Run | Ensemble) -> None:
 
 def _run_in_float32(run: Run, *, views: bool) -> Run:
     manifest = {**run.manifest, "backbone": {**run.manifest["backbone"], "precision": "float32"}}
+    if "beside" in manifest:
+        manifest["beside"] = [{**backbone, "precision": "float32"} for backbone in manifest["beside"]]
     recipe = run.recipe.model_copy(update={"backbone": run.recipe.backbone.model_copy(update={"device": "cpu"})})
     return replace(run, manifest=manifest, recipe=recipe if views else recipe.model_copy(update={"tta": ()}))
 

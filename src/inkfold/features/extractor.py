@@ -60,6 +60,7 @@ class Extractor:
         device: Device that the backbone runs on: `auto`, `cpu`, `cuda` or `mps`.
         batch_size: Drawings per forward pass, at least 1; None chooses for the device.
         executor: Computes the features; it changes nothing in them.
+        others: Extractors of other backbones, whose features stand after this one's in each row.
     """
 
     home: Path
@@ -68,6 +69,23 @@ class Extractor:
     device: str = "auto"
     batch_size: int | None = None
     executor: Executor = field(default_factory=InlineExecutor)
+    others: tuple["Extractor", ...] = ()
+
+    @property
+    def parts(self) -> tuple["Extractor", ...]:
+        """One extractor for each backbone, in the order of their features."""
+        return (replace(self, others=()), *self.others) if self.others else (self,)
+
+    @property
+    def has_blocks(self) -> bool:
+        """Whether a row holds blocks of features that differ in scale: of several layers or backbones."""
+        return bool(self.others) or self.backbone.features != "last"
+
+    def read_as(self, image: ImageOptions) -> "Extractor":
+        """Return the same backbones on drawings whose pages are cropped, and whose paper is flattened, as options say."""
+        changed = {"resize": image.resize, "paper": image.paper}
+        others = tuple(replace(part, image=part.image.model_copy(update=changed)) for part in self.others)
+        return replace(self, image=self.image.model_copy(update=changed), others=others)
 
     def decode(
         self,
@@ -92,14 +110,15 @@ class Extractor:
         Returns:
             The drawings that can't be decoded, by their row in the source.
         """
-        store = self.store()
         present = np.flatnonzero(source.digests != b"")
-        missing = np.zeros(len(source.digests), bool)
-        missing[present] = pixels
-        for view, rows in by_settled_view(source.digests[present], () if pixels else views).items():
-            missing[present[rows]] |= self._bank(store, view).shards.missing(source.digests[present[rows]])
         digests = source.digests[present]
-        wanted: dict[PageStore, np.ndarray] = {store: missing[present]}
+        missing = {image: np.full(len(digests), pixels) for image in dict.fromkeys(part.image for part in self.parts)}
+        stores = {image: ImageStore(self.home / "pixels", image) for image in missing}
+        for view, rows in by_settled_view(digests, () if pixels else views).items():
+            for part in self.parts:
+                bank = part._bank(stores[part.image], view)
+                missing[part.image][rows] |= bank.shards.missing(digests[rows])
+        wanted: dict[PageStore, np.ndarray] = {stores[image]: rows for image, rows in missing.items()}
         wanted |= {other: np.ones(len(present), bool) for other in also}
         with cost.timed("decode"):
             cost.decoded += count_missing(wanted, digests)
@@ -125,16 +144,21 @@ class Extractor:
         Returns:
             The features of all drawings, which are read from the bank when they are first needed.
         """
+        banks = []
         with cost.timed("features"):
             needed = {view: digests[rows] for view, rows in by_settled_view(digests, views).items()}
-            extraction = extract(self.job(), needed, self.executor, progress)
-            cost.forwards += extraction.forwards
-            cost.forwards_cached += extraction.cached
-        return ViewFeatures(digests, extraction.banks)
+            for part in self.parts:
+                extraction = extract(part.job(), needed, self.executor, progress)
+                cost.forwards += extraction.forwards
+                cost.forwards_cached += extraction.cached
+                banks.append(extraction.banks)
+        return ViewFeatures(digests, banks[0], tuple(ViewFeatures(digests, others) for others in banks[1:]))
 
     def lacking(self, digests: Shaped[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-        """Return which drawings' features the bank lacks; of the drawings as they are, not under a view."""
-        return self._bank(self.store(), IDENTITY).shards.missing(digests)
+        """Return which drawings' features the bank lacks, of some backbone; of the drawings as they are, not under a view."""
+        lacking = [part._bank(part.store(), IDENTITY).shards.missing(digests) for part in self.parts]
+        missing: np.ndarray = np.logical_or.reduce(lacking)
+        return missing
 
     def job(self) -> FeatureJob:
         """Choose the device and the batch size, which with the backbone and the image options decide every feature."""
@@ -161,8 +185,10 @@ class Extractor:
         return StatisticsStore(self.home / "statistics", self.image.pixel_limit)
 
     def rate(self) -> float | None:
-        """Return how many drawings per second went through the backbone as they are; None if that isn't known."""
-        return self._bank(self.store(), IDENTITY).rate()
+        """Return how many drawings per second went through all backbones as they are; None if that isn't known."""
+        rates = [part._bank(part.store(), IDENTITY).rate() for part in self.parts]
+        known = [rate for rate in rates if rate]
+        return 1 / sum(1 / rate for rate in known) if len(known) == len(rates) > 1 else rates[0] if len(rates) == 1 else None
 
     def _bank(self, store: ImageStore, view: View) -> FeatureBank:
         return FeatureBank(self.home / "features", self.backbone.key(), store, view)
@@ -174,16 +200,22 @@ class ViewFeatures:
     Args:
         digests: Digest of each drawing's file; `read` returns rows in their order.
         banks: Feature banks by settled view, which have the features of every drawing that needs that view.
+        beside: Features of the same drawings by other backbones, which stand after these in each row.
     """
 
-    def __init__(self, digests: Shaped[np.ndarray, " n"], banks: Mapping[View, FeatureBank]) -> None:
-        self._digests, self._banks = digests, banks
+    def __init__(
+        self,
+        digests: Shaped[np.ndarray, " n"],
+        banks: Mapping[View, FeatureBank],
+        beside: tuple["ViewFeatures", ...] = (),
+    ) -> None:
+        self._digests, self._banks, self._beside = digests, banks, beside
         self._kept: OrderedDict[View, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Go to another process without the features that are in memory."""
-        return ViewFeatures, (self._digests, self._banks)
+        return ViewFeatures, (self._digests, self._banks, self._beside)
 
     def read(self, view: View = IDENTITY) -> Float16[np.ndarray, "n d"]:
         """Read the features of one view; those of the last few views stay in memory. Several threads may call it at once.
@@ -203,6 +235,15 @@ class ViewFeatures:
             return self._kept[view]
 
     def _gather(self, view: View) -> np.ndarray:
+        own = self._gather_own(view)
+        if not self._beside:
+            return own
+        parts = [own, *(other._gather(view) for other in self._beside)]
+        bank = next(iter(self._banks.values()))
+        joined = bank.empty((len(own), sum(part.shape[1] for part in parts)), own.dtype)
+        return np.concatenate(parts, axis=1, out=joined)
+
+    def _gather_own(self, view: View) -> np.ndarray:
         groups = list(by_settled_view(self._digests, [view]).items())
         parts = [(rows, self._banks[settled].read(self._digests[rows])) for settled, rows in groups]
         if len(parts) == 1:

@@ -15,10 +15,10 @@ from inkfold.runtime.progress import Progress, silent
 
 
 class InMemoryExtractor:
-    """Computes the features of drawings in memory, and keeps the backbone from call to call.
+    """Computes one backbone's features of drawings in memory, and keeps the backbone from call to call.
 
     Args:
-        extractor: Names the backbone, the image options of the squares, and the device.
+        extractor: Names the backbone, the image options of the squares, and the device; those beside it are ignored.
         cache: Whether features are taken from the feature bank where it has them, and new ones are stored there. Otherwise
             no file is read or written.
     """

@@ -316,7 +316,7 @@ def check_trainable(info: BackboneInfo, settings: FinetuneSettings) -> None:
         if settings.checkpointing:
             recompute_activations(model, info.name)
         images = torch.empty(2, len(info.mean), info.image_size, info.image_size)
-        features_of(model.train(), images, info.features).float().sum().backward()
+        features_of(model.train(), images, info.features).float().sum().backward()  # type: ignore[no-untyped-call]
         idle = [name for name, values in model.named_parameters() if ".lora_" in name and values.grad is None]
         if idle:
             raise RecipeError(

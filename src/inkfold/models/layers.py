@@ -1,8 +1,8 @@
 """The pooled outputs of a network's layers beside its last vector, in one forward pass: `backbone.features: layers`.
 
 Networks that narrow the drawing stage by stage give the mean over the drawing of each stage's output. Those whose blocks all
-see the same patches, such as vision transformers, give the class token and the mean of the patches' tokens of the last blocks, with
-the network's last norm on them. An output that the last vector is pooled from, and would stand there twice, is left out.
+see the same patches, such as vision transformers, give the class token and the mean of the patches' tokens of the last blocks,
+with the network's last norm on them. An output that the last vector is pooled from, and would stand there twice, is left out.
 
 Source for transformers: Ciernik et al., "Beyond the Final Layer", arXiv 2601.09322.
 """

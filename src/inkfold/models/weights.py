@@ -47,7 +47,7 @@ class BackboneSpec(BackboneSettings):
 
     def key(self) -> dict[str, Any]:
         """Name all that decides what is resolved but the weights, under the names that kept descriptions have."""
-        return _without_default(self.model_dump(mode="json", exclude={"device", "batch_size", "weights"}))
+        return _without_default(self.model_dump(mode="json", exclude={"device", "batch_size", "weights", "beside"}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from inkfold.features.executors import Executor, InlineExecutor
 from inkfold.features.extractor import Extractor
 from inkfold.models.weights import AUTO, UNTRAINED, choose_backbone, resolve_backbone
 from inkfold.pipeline.prepare import ReadData, read_files
-from inkfold.pipeline.run import Run, backbone_spec, head_spec, image_options, prediction_views
+from inkfold.pipeline.run import Run, backbone_specs, build_extractor, head_spec, prediction_views
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.cache import home
@@ -63,13 +63,17 @@ def settle_recipe(
     backbone = settled.backbone
     if backbone.name == AUTO:
         backbone = backbone.model_copy(update={"name": choose_backbone()})
-    if backbone.weights is not None and backbone.weights != UNTRAINED:
-        weights = Path(backbone.weights).expanduser().absolute()
-        backbone = backbone.model_copy(update={"weights": str(weights)})
+    beside = tuple(one.model_copy(update={"weights": _absolute(one.weights)}) for one in backbone.beside)
+    backbone = backbone.model_copy(update={"weights": _absolute(backbone.weights), "beside": beside})
     data_settings = settled.data.model_copy(
         update={"root": str(Path(root).absolute()), "corrections": _corrections(settled.data.corrections, Path(root))}
     )
     return settled.model_copy(update={"backbone": backbone, "data": data_settings})
+
+
+def _absolute(weights: str | None) -> str | None:
+    """Make the path of a weights file absolute."""
+    return weights if weights in (None, UNTRAINED) else str(Path(str(weights)).expanduser().absolute())
 
 
 def _corrections(file: str | None, root: Path) -> str | None:
@@ -176,15 +180,15 @@ def build_plan(recipe: Recipe, executor: Executor | None = None) -> TrainingPlan
 
     device = choose_device(recipe.backbone.device)
     precision = choose_precision(recipe.backbone.precision, device)
-    backbone = resolve_backbone(backbone_spec(recipe, precision), home() / "backbones")
-    image = image_options(recipe, backbone)
-    log.info(
-        "plan: %s on %s in %s, drawings of %d px, head %s", backbone.title, device, precision, image.size_px, recipe.head.kind
-    )
+    backbones = [resolve_backbone(spec, home() / "backbones") for spec in backbone_specs(recipe, precision)]
+    extractor = build_extractor(recipe, backbones, device.type, executor or InlineExecutor())
+    for part in extractor.parts:
+        facts = (part.backbone.title, device, precision, part.image.size_px, recipe.head.kind)
+        log.info("plan: %s on %s in %s, drawings of %d px, head %s", *facts)
     return TrainingPlan(
         recipe=recipe,
         device=device,
-        extractor=Extractor(home(), backbone, image, device.type, recipe.backbone.batch_size, executor or InlineExecutor()),
+        extractor=extractor,
         curriculum=build_curriculum(recipe),
         test_views=prediction_views(recipe),
         trial=build_trial(recipe, device),

@@ -20,7 +20,7 @@ from inkfold.heads.training_set import AugmentedFeatures, TrainingSet
 from inkfold.pipeline.build import TrainingPlan
 from inkfold.pipeline.leaks import find_test_copies
 from inkfold.pipeline.out_of_fold import FoldFeatures, features_by_fold
-from inkfold.pipeline.prepare import Needed, Prepared, ReadData, decode, find_seen, group_duplicates
+from inkfold.pipeline.prepare import Needed, Prepared, ReadData, decode, find_seen, group_duplicates, note_limit
 from inkfold.pipeline.reading import Reading, choose_reading
 from inkfold.pipeline.shared import SharedInputs
 from inkfold.runtime.cost import Cost
@@ -113,7 +113,7 @@ def prepare_inputs(
         from inkfold.finetune.network import check_trainable  # noqa: PLC0415 - torch takes a second
 
         check_trainable(extractor.backbone, plan.finetune)
-    needed = _needed(plan, _weights_file(plan))
+    needed = _needed(plan, _weights_files(plan))
     prepared = decode(read, extractor, recipe.data, cost, progress, needed)
 
     shared = shared or SharedInputs()
@@ -125,7 +125,7 @@ def prepare_inputs(
         key = key_digest({**_reading_key(plan, prepared), "usable": None if usable is None else digest(usable.tobytes())})
         reading = shared.once("reading", key, lambda: choose_reading(plan, prepared, cost, progress, usable))
         if reading.image != extractor.image:
-            plan = replace(plan, extractor=replace(extractor, image=reading.image))
+            plan = replace(plan, extractor=extractor.read_as(reading.image))
             extractor = plan.extractor
             decode(read, extractor, recipe.data, cost, progress, needed)
 
@@ -154,7 +154,7 @@ def prepare_drawings(
     Raises:
         DataError: If drawings can't be read.
     """
-    prepared = decode(read, plan.extractor, plan.recipe.data, cost, progress, _needed(plan, _weights_file(plan)))
+    prepared = decode(read, plan.extractor, plan.recipe.data, cost, progress, _needed(plan, _weights_files(plan)))
     return _with_copies(plan, prepared, shared or SharedInputs(), cost, progress)[0]
 
 
@@ -163,18 +163,17 @@ def _with_copies(
 ) -> tuple[Prepared, list[Match]]:
     """Find copies among the training drawings, those that the backbone was pretrained on, and test drawings' copies."""
     extractor, key = plan.extractor, drawings_key(plan.recipe, prepared)
+    most = plan.recipe.folds.copy_pairs
     stores = extractor.copy_stores() if plan.recipe.folds.group_duplicates else None
     if stores is not None:
-        grouped = shared.once("copies", key, lambda: group_duplicates(prepared, stores, cost, progress))
-        prepared = replace(prepared, duplicates=grouped.duplicates, matches=grouped.matches)
-    weights = _weights_file(plan)
-    if weights is not None:
-        of_weights = key_digest({"drawings": key, "backbone": extractor.backbone.key(), "file": str(weights)})
-        looked_up = shared.once(
-            "seen", of_weights, lambda: find_seen(prepared, weights, extractor.signatures(), cost, progress)
-        )
-        prepared = replace(prepared, seen=looked_up.seen)
-    return prepared, shared.once("test copies", key, lambda: find_test_copies(prepared, stores, cost, progress))
+        grouped = shared.once("copies", key, lambda: group_duplicates(prepared, stores, cost, progress, most))
+        prepared = replace(prepared, duplicates=grouped.duplicates, matches=grouped.matches, copy_notes=grouped.copy_notes)
+    if weights := _weights_files(plan):
+        of_weights = key_digest({"drawings": key, "files": [str(file) for file in weights]})
+        prepared = replace(prepared, seen=shared.once("seen", of_weights, lambda: _seen_by(plan, prepared, cost, progress)))
+    search = shared.once("test copies", key, lambda: find_test_copies(prepared, stores, cost, progress, most))
+    notes = (*prepared.copy_notes, *note_limit(search, "the test drawings"))
+    return replace(prepared, copy_notes=notes), search.matches
 
 
 def drawings_key(recipe: Recipe, prepared: Prepared) -> str:
@@ -202,16 +201,23 @@ def _reading_key(plan: TrainingPlan, prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _weights_file(plan: TrainingPlan) -> Path | None:
-    file = plan.extractor.backbone.weights_file
-    return None if file is None else Path(file)
+def _seen_by(plan: TrainingPlan, prepared: Prepared, cost: Cost, progress: Progress) -> Bool[np.ndarray, " n"] | None:
+    """Find the drawings that some backbone of a plan was pretrained on; None where none says so."""
+    prepared = replace(prepared, seen=None)
+    for file in _weights_files(plan):
+        prepared = find_seen(prepared, file, plan.extractor.signatures(), cost, progress)
+    return prepared.seen
 
 
-def _needed(plan: TrainingPlan, weights: Path | None) -> Needed:
-    """Say what a plan needs of the drawings, given the file of the backbone's weights."""
+def _weights_files(plan: TrainingPlan) -> list[Path]:
+    return [Path(part.backbone.weights_file) for part in plan.extractor.parts if part.backbone.weights_file is not None]
+
+
+def _needed(plan: TrainingPlan, weights: Sequence[Path]) -> Needed:
+    """Say what a plan needs of the drawings, given the files of the backbones' weights."""
     frozen, grouped = plan.finetune is None, plan.recipe.folds.group_duplicates
     views = tuple(dict.fromkeys((IDENTITY, *plan.curriculum.views(), *plan.test_views))) if frozen else (IDENTITY,)
-    signed = grouped or (weights is not None and seen_list_file(weights).is_file())
+    signed = grouped or any(seen_list_file(file).is_file() for file in weights)
     return Needed(views, plan.test_views, pixels=not frozen, signatures=signed, copies=grouped)
 
 

@@ -19,7 +19,7 @@ from jaxtyping import Float32
 
 from inkfold.data.blank import shorten
 from inkfold.errors import DataError
-from inkfold.features.extractor import refuse_broken
+from inkfold.features.extractor import Extractor, refuse_broken
 from inkfold.features.in_memory import InMemoryExtractor
 from inkfold.images.blank import is_blank
 from inkfold.images.decode import BrokenImage, Pixels, settle_colour
@@ -80,7 +80,7 @@ def predict_folds(
     if not len(images):
         return [np.empty((len(run.folds), 0, len(run.classes_)), np.float32) for run in runs]
     predictors = [_RunPredictor(run, len(images), cache=cache) for run in runs]
-    options = list(dict.fromkeys(predictor.image for predictor in predictors))
+    options = list(dict.fromkeys(image for predictor in predictors for image in predictor.images))
     rows = _batch_rows(predictors, options)
     keep = len(images) > rows and sum(map(_weights_bytes, predictors)) <= KEPT_WEIGHTS_BYTES
     forwards = _ForwardCounter(progress, len(images) * sum(predictor.forwards for predictor in predictors))
@@ -94,8 +94,10 @@ def predict_folds(
             blank_rows += [row for row, drawing in enumerate(batch, start) if drawing.blank]
             if not broken or on_broken != "error":  # else only the other broken drawings are of interest
                 for predictor in predictors:
-                    option = options.index(predictor.image)
-                    predictor.predict(start, [drawing.squares[option] for drawing in batch], forwards, keep=keep)
+                    squares = {
+                        image: [drawing.squares[options.index(image)] for drawing in batch] for image in predictor.images
+                    }
+                    predictor.predict(start, squares, forwards, keep=keep)
             del batch  # before the next one is gathered: no more than two batches are in memory
     names = [str(image) if isinstance(image, str | Path) else f"images[{i}]" for i, image in enumerate(images)]
     refuse_broken([("drawing", names, broken)], on_broken, "on_broken")
@@ -113,29 +115,47 @@ class _RunPredictor:
 
     def __init__(self, run: "Run", count: int, *, cache: bool) -> None:
         self.views, self.extractors = run.views, run.extractors(remember=cache)
-        self.image: ImageOptions = self.extractors[0][0].image
+        self.images = tuple(dict.fromkeys(part.image for part in self.extractors[0][0].parts))
         self.probs = np.full((len(run.folds), count, len(run.classes_)), np.nan, np.float32)
-        self._cache, self._backbones = cache, dict[int, InMemoryExtractor]()
+        self._cache, self._backbones = cache, dict[tuple[int, int], InMemoryExtractor]()
         self._heads = [_StepwiseHeads(run, folds, self.probs) for _, folds in self.extractors]
 
     @property
     def forwards(self) -> int:
         """Number of forward passes for each drawing."""
-        return len(self.extractors) * len(self.views)
+        return sum(len(extractor.parts) for extractor, _ in self.extractors) * len(self.views)
 
-    def predict(self, start: int, squares: Sequence[Square | BrokenFile], forwards: "_ForwardCounter", *, keep: bool) -> None:
+    def predict(
+        self,
+        start: int,
+        squares: Mapping[ImageOptions, Sequence[Square | BrokenFile]],
+        forwards: "_ForwardCounter",
+        *,
+        keep: bool,
+    ) -> None:
         """Predict the batch that begins with drawing number `start`; `keep` holds the backbones for the next batch."""
-        whole = [(row, square) for row, square in enumerate(squares, start) if not isinstance(square, BrokenFile)]
-        rows = np.array([row for row, _ in whole])
-        digests = np.array([name for _, (name, _) in whole], DIGEST_DTYPE)
-        pixels = dict(square for _, square in whole)
+        whole = {image: [one for one in made if not isinstance(one, BrokenFile)] for image, made in squares.items()}
+        first = squares[self.images[0]]
+        rows = np.array([row for row, square in enumerate(first, start) if not isinstance(square, BrokenFile)], np.int64)
         for number, (extractor, _) in enumerate(self.extractors):
-            if whole:
-                backbone = self._backbones.get(number) or InMemoryExtractor(extractor, cache=self._cache)
-                if keep:
-                    self._backbones[number] = backbone
-                self._heads[number].predict(rows, backbone.extract(pixels, digests, self.views, forwards.report))
-            forwards.add(len(squares) * len(self.views))
+            parts = []
+            for place, part in enumerate(extractor.parts):
+                if len(rows):
+                    parts.append(self._features((number, place), part, whole[part.image], forwards, keep=keep))
+                forwards.add(len(first) * len(self.views))
+            if parts:
+                joined = [np.concatenate(blocks, axis=1) for blocks in zip(*parts, strict=True)]
+                self._heads[number].predict(rows, parts[0] if len(parts) == 1 else joined)
+
+    def _features(
+        self, place: tuple[int, int], part: Extractor, squares: Sequence[Square], forwards: "_ForwardCounter", *, keep: bool
+    ) -> list[np.ndarray]:
+        """Compute one backbone's features of drawings under each view."""
+        backbone = self._backbones.get(place) or InMemoryExtractor(part, cache=self._cache)
+        if keep:
+            self._backbones[place] = backbone
+        digests = np.array([name for name, _ in squares], DIGEST_DTYPE)
+        return backbone.extract(dict(squares), digests, self.views, forwards.report)
 
     def finish(self) -> np.ndarray:
         """Predict the drawings that wait for a whole step, and return all probabilities."""
@@ -197,13 +217,14 @@ class _StepwiseHeads:
 
 def _batch_rows(predictors: Sequence[_RunPredictor], options: Sequence[ImageOptions]) -> int:
     """Compute how many drawings a batch has: whole forward passes."""
-    batch_size = max(predictor.extractors[0][0].job().batch_size for predictor in predictors)
+    batch_size = max(part.job().batch_size for predictor in predictors for part in predictor.extractors[0][0].parts)
     rows = min(BATCH_ROWS, BATCH_BYTES // sum(3 * image.size_px**2 for image in options))
     return max(1, rows // batch_size) * batch_size
 
 
 def _weights_bytes(predictor: _RunPredictor) -> int:
-    files = [extractor.backbone.weights_file or os.devnull for extractor, _ in predictor.extractors]
+    parts = [part for extractor, _ in predictor.extractors for part in extractor.parts]
+    files = [part.backbone.weights_file or os.devnull for part in parts]
     return sum(Path(file).stat().st_size for file in files)
 
 

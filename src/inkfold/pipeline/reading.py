@@ -6,7 +6,7 @@ head: one more forward pass for each drawing that is compared.
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -130,7 +130,7 @@ def _compare(
     groups = None if prepared.groups is None else np.unique(prepared.groups[rows], return_inverse=True)[1]
     compared = {}
     for name, image in others.items():
-        extractor = replace(plan.extractor, image=image)
+        extractor = plan.extractor.read_as(image)
         extractor.decode(compared_files, cost, progress)
         right = _rightly_predicted(plan, extractor, prepared, rows, parts, cost=cost, progress=progress)
         figures = {"accuracy": round(float(right.mean()), 6), "usual_accuracy": round(float(usual.mean()), 6)}
@@ -177,7 +177,7 @@ def _rightly_predicted(
     targets, classes = prepared.targets[rows], len(prepared.read.dataset.class_names)
     settings = TrainHeadSettings()
     settings = settings.model_copy(update={"precision": choose_precision(settings.precision, plan.device)})
-    trial = Trial(HeadSpec(), settings)
+    trial = Trial(HeadSpec(scaling="standardise" if extractor.has_blocks else "none"), settings)
     training_set = TrainingSet(features, targets, folds, classes, plan.recipe.seed)
     [fitted] = fit_trials(training_set, [trial], device=plan.device, threads_per_group=1)
     assert fitted.heads is not None

@@ -16,9 +16,11 @@ from safetensors import SafetensorError, safe_open
 from inkfold.augment.views import IDENTITY, View, parse_view
 from inkfold.config.load import load_recipe
 from inkfold.config.recipe import Recipe
+from inkfold.config.sections import NetworkSettings
 from inkfold.data.paths import list_images
 from inkfold.errors import DataError, PredictionError
 from inkfold.evaluation.decision import Decision
+from inkfold.features.executors import Executor, InlineExecutor
 from inkfold.features.extractor import Extractor
 from inkfold.heads.head import HeadSpec, mean_probs, rows_at_once
 from inkfold.images.preprocess import ImageOptions
@@ -240,23 +242,34 @@ class Run(Model):
         return self._extractor(remember=True)
 
     def _extractor(self, *, remember: bool) -> Extractor:
-        trained = BackboneInfo.from_json(self.manifest["backbone"])
-        spec = backbone_spec(self.recipe, trained.precision)
-        backbone = resolve_backbone(spec, home() / "backbones", remember=remember)
+        all_trained = [BackboneInfo.from_json(raw) for raw in (self.manifest["backbone"], *self.manifest.get("beside", ()))]
+        specs = backbone_specs(self.recipe, all_trained[0].precision)
+        if len(all_trained) != len(specs):
+            raise PredictionError(f"{self.path / MANIFEST}: beside doesn't have the recipe's backbones. Train again.")
+        backbones = [resolve_backbone(spec, home() / "backbones", remember=remember) for spec in specs]
+        for backbone, trained in zip(backbones, all_trained, strict=True):
+            self._check_unchanged(backbone, trained)
+        return build_extractor(self.recipe, backbones, self.recipe.backbone.device, InlineExecutor(), self._image_choices)
+
+    def _check_unchanged(self, backbone: BackboneInfo, trained: BackboneInfo) -> None:
+        """Refuse a backbone that gives other features than the one that the run was trained with."""
         key, trained_key = backbone.key(), trained.key()
-        changed = [name for name in key if key[name] != trained_key[name] and name != "timm_version"]
+        changed = [name for name in {**trained_key, **key} if key.get(name) != trained_key.get(name) and name != "timm_version"]
         if changed:
             raise PredictionError(
                 f"{self.path}: the backbone is not the one that this run was trained with; changed: {', '.join(changed)}. "
                 f"Trained with {trained.weights_source}; found {backbone.weights_source}. Put the old weights back "
                 "or train again."
             )
-        settings = self.recipe.backbone
-        return Extractor(home(), backbone, self.image_options(backbone), settings.device, settings.batch_size)
+
+    @property
+    def _image_choices(self) -> Mapping[str, Any]:
+        choices: Mapping[str, Any] = self.manifest.get("image", {"paper": "keep"})
+        return choices
 
     def image_options(self, backbone: BackboneInfo) -> ImageOptions:
         """Return how the run's drawings became squares; runs from before paper was read keep it as it is."""
-        return image_options(self.recipe, backbone, self.manifest.get("image", {"paper": "keep"}))
+        return image_options(self.recipe, backbone, self._image_choices)
 
 
 def class_digest(class_names: Sequence[str]) -> str:
@@ -351,8 +364,43 @@ def prediction_views(recipe: Recipe) -> tuple[View, ...]:
 
 def backbone_spec(recipe: Recipe, precision: str) -> BackboneSpec:
     """Combine the recipe's backbone with the image size, the seed and the precision that was chosen for the device."""
-    section = recipe.backbone.model_dump() | {"precision": precision}
+    section = recipe.backbone.model_dump(exclude={"beside"}) | {"precision": precision}
     return BackboneSpec(**section, image_size=recipe.image.size, seed=recipe.seed)
+
+
+def backbone_specs(recipe: Recipe, precision: str) -> list[BackboneSpec]:
+    """Return the recipe's backbone and those beside it, in the order of their features; see `backbone_spec`."""
+    settings, seed = recipe.backbone, recipe.seed
+    shared = settings.model_dump(exclude={*NetworkSettings.model_fields, "beside"}) | {"precision": precision, "seed": seed}
+    return [backbone_spec(recipe, precision), *(BackboneSpec(**one.model_dump(), **shared) for one in settings.beside)]
+
+
+def build_extractor(
+    recipe: Recipe,
+    backbones: Sequence[BackboneInfo],
+    device: str,
+    executor: Executor,
+    chosen: Mapping[str, Any] | None = None,
+) -> Extractor:
+    """Put the recipe's backbones together, each with drawings of its own size.
+
+    Args:
+        recipe: A validated recipe.
+        backbones: The resolved backbones, in the order of `backbone_specs`; at least one.
+        device: Device that they run on: `auto`, `cpu`, `cuda` or `mps`.
+        executor: Computes the features.
+        chosen: Settings of the reading that were chosen on the training drawings; see `image_options`.
+
+    Returns:
+        The first backbone's extractor, with the others beside it.
+    """
+    images = [image_options(recipe, backbone, chosen) for backbone in backbones]
+    batch_size = recipe.backbone.batch_size
+    first, *others = (
+        Extractor(home(), backbone, image, device, batch_size, executor)
+        for backbone, image in zip(backbones, images, strict=True)
+    )
+    return replace(first, others=tuple(others))
 
 
 def image_options(recipe: Recipe, backbone: BackboneInfo, chosen: Mapping[str, Any] | None = None) -> ImageOptions:

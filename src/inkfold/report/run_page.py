@@ -265,9 +265,12 @@ def _reliability(predictions: Predictions) -> dict[str, Any]:
 
 
 def _versions(run: RunFiles) -> list[tuple[str, str]]:
-    backbone, data = run.manifest.get("backbone", {}), run.recipe.get("data")
-    layers = ", all layers" if backbone.get("features") == "layers" else ""
-    facts = [("backbone", f"{backbone['name']}{layers}"), ("weights", backbone["weights_source"])] if backbone else []
+    data = run.recipe.get("data")
+    facts = []
+    for backbone in (run.manifest.get("backbone"), *run.manifest.get("beside", ())):
+        if backbone:
+            layers = ", all layers" if backbone.get("features") == "layers" else ""
+            facts += [("backbone", f"{backbone['name']}{layers}"), ("weights", backbone["weights_source"])]
     return [
         *facts,
         ("data", str(data.get("root") if isinstance(data, dict) else data or "those of its members")),

@@ -4,6 +4,7 @@ from typing import Any
 
 from inkfold.auto.record import AUTO, AutoRecord, RacedBackbone, Step
 from inkfold.auto.wording import KINDS, STATES, continue_command, gain_in_words, title_of
+from inkfold.evaluation.formatting import counted
 from inkfold.pipeline.run_files import RunFiles
 from inkfold.report.html import NONE, common_scale, duration, svg_markup
 from inkfold.report.plots import draw_search, draw_step_costs
@@ -27,7 +28,7 @@ def search_view(run: RunFiles) -> dict[str, Any] | None:
     if record is None:
         return None
     as_percent = record.metric is None
-    known = [(step.accuracy, step.accuracy_ci95) for step in record.steps if step.accuracy is not None]
+    known = [(step.accuracy, step.accuracy_ci95) for step in record.steps if step.accuracy is not None and step.kind != "race"]
     spans = [ci95 or [accuracy, accuracy] for accuracy, ci95 in known] if as_percent else []
     intervals = [[min(max(bound, 0.0), 1.0) for bound in span] for span in spans]
     return {
@@ -57,7 +58,7 @@ def _plots(record: AutoRecord) -> list[Any]:
     tried = [
         {"seconds": step.began_s + step.seconds, "cost": step.seconds, "accuracy": step.accuracy, "is_best": step.is_best}
         for step in record.steps[:MOST_STEPS]
-        if step.accuracy is not None and _can_be_drawn(step.accuracy, step.seconds, step.began_s)
+        if step.accuracy is not None and step.kind != "race" and _can_be_drawn(step.accuracy, step.seconds, step.began_s)
     ]
     best = [
         point
@@ -95,12 +96,19 @@ def _step(step: Step, as_percent: bool) -> dict[str, Any]:
         "seconds": step.expected_s if is_skipped else step.seconds,
         "is_skipped": is_skipped,
         "state": STATES.get(step.state, ""),
-        "accuracy": step.accuracy,
+        "accuracy": None if step.kind == "race" else step.accuracy,
         "ci95": step.accuracy_ci95,
-        "figure": "" if step.accuracy is None else _figure(step.accuracy, step.accuracy_ci95, as_percent),
+        "figure": _step_figure(step, as_percent),
         "gain": gain_in_words(step),
         "is_best": step.is_best,
     }
+
+
+def _step_figure(step: Step, as_percent: bool) -> str:
+    if step.accuracy is None:
+        return ""
+    few = f" on {counted(step.n, 'drawing')}" if step.kind == "race" and step.n is not None else ""
+    return _figure(step.accuracy, step.accuracy_ci95, as_percent) + few
 
 
 def _backbone(backbone: RacedBackbone) -> dict[str, Any]:

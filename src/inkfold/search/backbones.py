@@ -251,7 +251,7 @@ def _try_out(recipe: Recipe, read: ReadData, progress: Progress, executor: Execu
     if seen is None or not is_worth_reporting(int(seen.sum()), len(seen)):
         seen = np.zeros_like(right)
     info = plan.extractor.backbone
-    parameters = count_parameters(info)
+    parameters = sum(count_parameters(part.backbone) for part in plan.extractor.parts)
     spent = f"{cost.forwards} forwards, {cost.forwards_cached} from the bank"
     log.info("%s: accuracy %.4f out of fold, %s", info.name, right.mean(), spent)
     score = BackboneScore(
