@@ -24,16 +24,19 @@ from inkfold.features.extractor import DrawingFiles
 from inkfold.pipeline.build import TrainingPlan, build_plan
 from inkfold.pipeline.prepare import Prepared
 from inkfold.runtime.cost import Cost
+from inkfold.runtime.parallel import INLINE_BELOW, available_cores
 from inkfold.runtime.progress import Progress
 
 log = logging.getLogger("inkfold.auto")
 
 LONGEST_REASON = 300  # characters
+DECODED_TO_MEASURE = 500  # drawings, beside which starting processes takes little
 FASTEST = 1e4  # drawings per second of a backbone whose features are in the bank
 # Quick, and indifferent to the features' scale.
 QUICK_HEAD = CosineHeadSettings(kind="cosine")
+FEWEST_EPOCHS, FEWEST_STEPS, BATCH_SIZE = 12, 100, 128  # few drawings are trained on more often
 QUICK = TrainHeadSettings(
-    epochs=12, batch_size=256, optimiser="adamw", lr=8e-3, weight_decay=0.1, label_smoothing=0.1, precision="float32"
+    batch_size=BATCH_SIZE, optimiser="adamw", lr=8e-3, weight_decay=0.1, label_smoothing=0.1, precision="float32"
 )
 
 
@@ -129,7 +132,7 @@ class Racer:
         """
         self.plan = build_plan(self.recipe, executor)
         rows = rows[: count_probed(self.plan.extractor)]
-        self._decode(rows, progress)
+        self._probe_decoding(rows, progress)
         rate = measure_images_per_s(self.plan.extractor, self.prepared.digests[rows], limit_s(), progress)
         if rate is not None:
             self.images_per_s = self.entry.found.images_per_s = round(rate, 2)
@@ -158,13 +161,23 @@ class Racer:
         self._note_lacking()
         return Predicted(probs, half_probs.argmax(1) == sample.targets, seen, self.entry.seconds_for_all or 0.0)
 
-    def _decode(self, rows: Int64[np.ndarray, " rows"], progress: Progress) -> None:
+    def _decode(self, rows: Int64[np.ndarray, " rows"], progress: Progress) -> Cost:
         assert self.plan is not None
         train, table_rows, cost = self.prepared.read.train, self.prepared.rows[rows], Cost()
         source = DrawingFiles(train.names[table_rows], train.files[table_rows], train.digests[table_rows])
         self.plan.extractor.decode(source, cost, progress)
-        if cost.decoded:
+        if cost.decoded >= DECODED_TO_MEASURE:
             self.decode_s = cost.seconds["decode"] / cost.decoded
+        return cost
+
+    def _probe_decoding(self, rows: Int64[np.ndarray, " rows"], progress: Progress) -> None:
+        """Decode some drawings in this process: starting others would take longer, and is no measure of what many take."""
+        decoded, seconds = 0, 0.0
+        for start in range(0, len(rows), INLINE_BELOW - 1):
+            cost = self._decode(rows[start : start + INLINE_BELOW - 1], progress)
+            decoded, seconds = decoded + cost.decoded, seconds + cost.seconds["decode"]
+        if decoded:
+            self.decode_s = seconds / decoded / available_cores()
 
     def _note_lacking(self) -> None:
         """Count the training and test drawings whose features the bank lacks."""
@@ -195,7 +208,9 @@ def held_out_probs(sample: Sample, features: Float16[np.ndarray, "n d"], seed: i
     from inkfold.heads.training_set import TrainingSet  # noqa: PLC0415
 
     training_set = TrainingSet(features, sample.targets, sample.folds, sample.num_classes, seed)
-    [fitted] = fit_trials(training_set, [Trial(HeadSpec(QUICK_HEAD), QUICK)], threads_per_group=1)
+    steps = -(-int(sample.folds.trained_on.sum(1).min()) // BATCH_SIZE)
+    settings = QUICK.model_copy(update={"epochs": max(FEWEST_EPOCHS, -(-FEWEST_STEPS // steps))})
+    [fitted] = fit_trials(training_set, [Trial(HeadSpec(QUICK_HEAD), settings)], threads_per_group=1)
     if fitted.heads is None:
         raise InkfoldError("a head on its features diverged")
     probs = np.zeros((len(features), sample.num_classes), np.float32)
