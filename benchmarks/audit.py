@@ -273,7 +273,7 @@ def search(root: Path) -> dict[str, float]:
         digests, _ = digest_files(files)
         stores = CopyStores.open(root)
         stores.build(files, digests)
-        matches = find_copies(digests, stores)
+        matches = find_copies(digests, stores).matches
         took.append(time.perf_counter() - started)
         for path in stores.ink.shards.directory.glob("copies-*.json"):
             path.unlink()  # so that the second pass compares again

@@ -24,6 +24,7 @@ import contextlib
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -87,12 +88,8 @@ def call(command: Sequence[str | Path], directory: Path, weights: Path | None, l
 
 
 def blind_copy(data: Path, out: Path) -> Path:
-    """Link the data without the test's labels."""
-    out.mkdir(parents=True)
-    for entry in data.iterdir():
-        if entry.name != "test_labels.csv":
-            (out / entry.name).symlink_to(entry.absolute())
-    return out
+    """Copy the data without the test's labels."""
+    return Path(shutil.copytree(data, out, ignore=shutil.ignore_patterns("test_labels.csv", ".*")))
 
 
 def true_classes(data: Path) -> dict[str, str]:

@@ -189,7 +189,7 @@ def search(files: Sequence[str]) -> tuple[list[Match], np.ndarray]:
     digests, _ = digest_files(files)
     stores = CopyStores.open(home())
     stores.build(files, digests)
-    matches = find_copies(digests, stores)
+    matches = find_copies(digests, stores).matches
     return matches, group_matches(len(files), matches)
 
 

@@ -17,7 +17,9 @@ the time is up, the training ends early and what is trained by then answers.
 
 import argparse
 import json
+import statistics
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +49,7 @@ class CpuBfloat16(fastai.Callback):  # type: ignore[misc]
     def before_batch(self) -> None:
         """Begin."""
         self.context = torch.autocast("cpu", dtype=torch.bfloat16)
-        self.context.__enter__()
+        self.context.__enter__()  # type: ignore[no-untyped-call]
 
     def after_pred(self) -> None:
         """Give the loss float32."""
@@ -62,12 +64,15 @@ class Deadline(fastai.Callback):  # type: ignore[misc]
     """Ends the training when the time is up, or after some steps, and notes when steps were done."""
 
     def __init__(self, until_s: float, steps: float = float("inf")) -> None:
-        self.until_s, self.steps, self.times, self.is_cut = until_s, steps, [], False
+        self.until_s, self.steps, self.is_cut = until_s, steps, False
+        self.times: list[float] = []
 
     def after_batch(self) -> None:
         """Look at the clock."""
+        if not self.learn.training:
+            return
         self.times.append(time.perf_counter())
-        if self.learn.training and (self.times[-1] - STARTED > self.until_s or len(self.times) >= self.steps):
+        if self.times[-1] - STARTED > self.until_s or len(self.times) >= self.steps:
             self.is_cut = True
             raise fastai.CancelFitException
 
@@ -110,8 +115,9 @@ def measure(learner: Any, test: list[Path]) -> dict[str, float]:
     clock = Deadline(float("inf"), MEASURED_STEPS)
     with learner.no_bar(), learner.no_logging():
         learner.unfreeze()
-        learner.fit_one_cycle(1, cbs=clock)
-        train_s = (clock.times[MEASURED_STEPS - 1] - clock.times[WARM_UP - 1]) / (MEASURED_STEPS - WARM_UP) / BATCH
+        learner.fit_one_cycle(MEASURED_STEPS, cbs=clock)  # ends after so many steps, however few an epoch has
+        steps_s = [after - before for before, after in pairwise(clock.times)][WARM_UP:]
+        train_s = statistics.median(steps_s) / learner.dls.bs
         few = test[: 4 * BATCH]
         began = time.perf_counter()
         learner.get_preds(dl=learner.dls.test_dl(few))

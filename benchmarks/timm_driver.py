@@ -47,7 +47,7 @@ def arguments(options: argparse.Namespace, folders: Path, classes: int, out: Pat
     """Give the arguments of timm's script."""
     settings: dict[str, Any] = {
         "data-dir": folders, "model": options.model, "num-classes": classes, "img-size": options.size, "epochs": options.epochs,
-        "batch-size": BATCH, "validation-batch-size": BATCH, "opt": "adamw", "lr": 1e-3, "weight-decay": 0.05, "smoothing": 0.1,
+        "batch-size": options.batch, "validation-batch-size": BATCH, "opt": "adamw", "lr": 1e-3, "weight-decay": 0.05, "smoothing": 0.1,
         "clip-grad": 1.0, "sched": "cosine", "warmup-epochs": min(1, options.epochs // 5), "min-lr": 0, "cooldown-epochs": 0,
         "seed": options.seed, "workers": options.workers, "color-jitter": 0, "hflip": 0.5, "crop-pct": 1.0,
         "train-interpolation": "bilinear", "output": out, "experiment": "run", "checkpoint-hist": 1, "log-interval": 2,
@@ -102,6 +102,7 @@ def main() -> None:
     files = sorted(path for path in options.train.glob("*/*") if path.is_file())
     classes = sorted({file.parent.name for file in files}, key=natural_key)
     test = sorted(path for path in options.test.iterdir() if path.is_file())
+    options.batch = min(BATCH, len(files))  # its loader leaves out what fills no batch
     if options.measure:
         files, test, options.epochs = files[:: max(1, len(files) // MEASURED)][:MEASURED], test[: 4 * BATCH], 1
     started = time.perf_counter()

@@ -46,6 +46,10 @@ class StubRacer:
     def seconds_per_drawing(self):
         return 1 / self.world.rate.get(self.entry.name, 1000.0)
 
+    @property
+    def images_per_s_decoded(self):
+        return 1 / self.seconds_per_drawing
+
     def _compute(self, count, progress):
         for _ in range(count):
             self.world.now += self.seconds_per_drawing

@@ -133,7 +133,8 @@ def test_an_unknown_key_names_the_near_one():
 
 def test_an_unknown_key_with_nothing_near_names_all():
     [line] = problems("folds.zzz=3")
-    assert line == "recipe: folds.zzz: no such key. Expected one of: split, k, group_column, group_pattern, group_duplicates."
+    keys = "split, k, parts, group_column, group_pattern, group_duplicates, copy_pairs"
+    assert line == f"recipe: folds.zzz: no such key. Expected one of: {keys}."
 
 
 def test_unions_show_no_tag_in_paths():
@@ -450,3 +451,40 @@ def test_a_recipe_that_is_nowhere_names_the_shipped_ones():
         find_recipe("nowhere")
     with pytest.raises(RecipeError):
         find_recipe("elsewhere/demo.yaml")
+
+
+def test_features_of_several_layers_or_backbones_are_standardised_unless_the_recipe_says_more():
+    assert recipe("data=x").train_head.scaling == "none"
+    assert recipe("data=x", "backbone.features=layers").train_head.scaling == "standardise"
+    assert recipe("data=x", "backbone.beside=[ink-small]").train_head.scaling == "standardise"
+    assert recipe("data=x", "backbone.features=layers", "train_head.scaling=none").train_head.scaling == "none"
+    written = validate_recipe(recipe("data=x", "backbone.features=layers").model_dump(mode="json"))
+    assert written.train_head.scaling == "standardise"
+
+
+def test_backbones_beside_the_first_may_be_named_alone():
+    beside = recipe("data=x", "backbone.beside=[ink-small, {name: resnet18, features: layers, image_size: 96}]").backbone.beside
+    assert [(one.name, one.features, one.image_size) for one in beside] == [
+        ("ink-small", "last", None),
+        ("resnet18", "layers", 96),
+    ]
+    assert recipe("data=x", "backbone.beside=resnet50").backbone.beside[0].name == "resnet50"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("backbone.beside=[auto]",), "only the first backbone is chosen by itself"),
+        (("backbone.beside=[ink-small, ink-small]",), "stands there twice with equal settings"),
+        (("backbone.name=ink-small", "backbone.beside=[ink-small]"), "stands there twice with equal settings"),
+        (("backbone.beside=[{name: resnet18, device: cpu}]",), "device"),
+        (("backbone.beside=[ink-small]", "finetune.part=all"), "several backbones under one head can't be trained"),
+    ],
+)
+def test_backbones_that_cant_stand_beside_each_other_are_refused(overrides, message):
+    with pytest.raises(RecipeError, match=message):
+        recipe("data=x", *overrides)
+
+
+def test_a_backbone_may_stand_beside_itself_with_other_features():
+    assert recipe("data=x", "backbone.name=ink-small", "backbone.beside=[{name: ink-small, features: layers}]").backbone.beside

@@ -30,7 +30,7 @@ def matches_of(*pictures):
     """Matches among pictures, whose signatures are stored for the time of the search."""
     with tempfile.TemporaryDirectory() as directory:
         stores, digests = signed(Path(directory), pictures)
-        return find_copies(digests, stores)
+        return find_copies(digests, stores).matches
 
 
 def signed(directory, pictures):
@@ -113,16 +113,16 @@ def watched(stores, monkeypatch):
 
 def test_drawings_that_were_compared_are_not_compared_again(kept, monkeypatch):
     store, digests = kept
-    first = find_copies(digests, store)
+    first = find_copies(digests, store).matches
     assert {(match.first, match.second, match.identical) for match in first} == {(0, 3, False), (1, 4, True)}
     reads = watched(store, monkeypatch)
-    assert find_copies(digests, store) == first
+    assert find_copies(digests, store).matches == first
     order = np.array([3, 4, 0, 2, 1])
-    in_order = find_copies(digests[order], store)
+    in_order = find_copies(digests[order], store).matches
     assert reads == []
     [path] = store.ink.shards.directory.glob("copies-*.json")
     path.unlink()
-    assert find_copies(digests[order], store) == in_order
+    assert find_copies(digests[order], store).matches == in_order
     assert reads
 
 
@@ -130,7 +130,7 @@ def test_other_drawings_are_compared_anew(kept, monkeypatch):
     store, digests = kept
     find_copies(digests, store)
     reads = watched(store, monkeypatch)
-    assert [(match.first, match.second) for match in find_copies(digests[[0, 2, 3]], store)] == [(0, 2)]
+    assert [(match.first, match.second) for match in find_copies(digests[[0, 2, 3]], store).matches] == [(0, 2)]
     assert reads
 
 
@@ -139,12 +139,30 @@ def test_other_drawings_are_compared_anew(kept, monkeypatch):
 )
 def test_what_is_remembered_but_broken_is_found_again(kept, content):
     store, digests = kept
-    first = find_copies(digests, store)
+    first = find_copies(digests, store).matches
     [path] = store.ink.shards.directory.glob("copies-*.json")
     whole = path.read_text()
     path.write_text(content)
-    assert find_copies(digests, store) == first
+    assert find_copies(digests, store).matches == first
     assert path.read_text() == whole
+
+
+def test_a_limit_compares_the_most_similar_drawings_and_says_how_many_were_left(tmp_path):
+    pictures = [drawing("fish", index) for index in range(6)]
+    copies = [np.fliplr(pictures[4]), as_jpeg(pictures[5], 90)]
+    stores, digests = signed(tmp_path, [*pictures, *copies])
+    everything = find_copies(digests, stores)
+    limited = find_copies(digests, stores, most_pairs=4)  # a copy is proposed twice: by its ink, and by its lines
+    assert everything.compared == everything.likely > 4
+    assert (limited.likely, limited.compared) == (everything.likely, 4)
+    assert {(match.first, match.second) for match in limited.matches} == {(4, 6), (5, 7)}
+    assert limited.matches == everything.matches
+    assert find_copies(digests, stores, most_pairs=4) == limited, "remembered"
+    one = find_copies(digests, stores, most_pairs=1)
+    assert one.compared == 1
+    assert len(one.matches) == 1
+    plenty = find_copies(digests, stores, most_pairs=10**6)
+    assert plenty == everything
 
 
 def test_a_full_disk_is_told_as_such(kept, monkeypatch):
@@ -215,12 +233,13 @@ def test_the_test_part_changes_nothing_for_the_others_and_is_matched_with_the_fi
     train = [drawing("fish", 0), drawing("house", 1), drawing("bicycle", 2)]
     test = [turned(train[0], 90), drawing("fish", 9), train[1], np.fliplr(drawing("fish", 9)), turned(train[0], 90)]
     stores, digests = signed(tmp_path, [*train, *test])
-    matches = find_copies_between(digests[:3], digests[3:], stores)
+    matches = find_copies_between(digests[:3], digests[3:], stores).matches
     assert {(match.first, match.second, match.identical) for match in matches} == {
         (0, 0, False),
         (1, 2, True),
         (0, 4, False),  # the same bytes as test drawing 0
     }
-    assert find_copies_between(digests[:3], digests[3:], stores) == matches
-    assert find_copies_between(digests[:3], digests[4:5], stores) == []
-    assert find_copies_between(digests[:0], digests[3:], stores) == find_copies_between(digests[:3], digests[:0], stores) == []
+    assert find_copies_between(digests[:3], digests[3:], stores).matches == matches
+    assert find_copies_between(digests[:3], digests[4:5], stores).matches == []
+    assert find_copies_between(digests[:0], digests[3:], stores).matches == []
+    assert find_copies_between(digests[:3], digests[:0], stores).matches == []

@@ -38,8 +38,13 @@ HEADS = {
     "squash": RECIPE.replace("{size: 32}", "{size: 32, resize: squash, colour: rgb, invert: never}"),
     "one channel": RECIPE.replace("batch_size: 16}", "batch_size: 16, model_args: {in_chans: 1}, mean: [0.5], std: [0.25]}"),
     "holdout": RECIPE.replace("{k: 3}", "{split: holdout}"),
+    "layers": RECIPE.replace("{name: test_resnet,", "{name: test_resnet, features: layers,"),
     "tuned": TUNED,
 }
+BESIDE = RECIPE.replace(
+    "batch_size: 16}",
+    "batch_size: 16, beside: [{name: ink-small, image_size: 48}, {name: test_resnet, weights: untrained, features: layers}]}",
+)
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +109,18 @@ def test_a_file_answers_as_its_run_does(runs, tmp_path, name):
     assert len(data) == exported.size_bytes
     onnx.checker.check_model(onnx.load_from_string(data), full_check=True)
     assert_answers_alike(runs(name), data)
+
+
+def test_a_file_holds_all_backbones_that_stand_under_one_head(runs, tmp_path):
+    run = runs("beside", BESIDE + "tta: [identity, hflip]\n")
+    export_onnx(run, tmp_path / "model.onnx")
+    assert_answers_alike(run, tmp_path / "model.onnx")
+    about = read_about(tmp_path / "model.onnx")
+    assert about.backbones == ("test_resnet.r160_in1k", "ink-small", "test_resnet.r160_in1k, all layers")
+    with pytest.raises(ExportError, match=r"squares of 32 px .* and 48 px .* Leave out --fitted"):
+        export_onnx(run, tmp_path / "other.onnx", ExportOptions(fitted=True))
+    with pytest.raises(ExportError, match="several backbones under one head"):
+        export_safetensors(run, tmp_path / "net.safetensors")
 
 
 def test_each_fine_tuned_fold_sees_through_its_own_backbone(runs, tmp_path):

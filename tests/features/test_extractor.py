@@ -4,6 +4,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,44 @@ def test_features_do_not_depend_on_the_batch_in_which_the_store_gives_a_drawing(
     alone.decode(source, Cost())
     rows = [alone.extract(source.digests[i : i + 1], Cost()).read()[0] for i in range(6)]
     np.testing.assert_array_equal(np.stack(rows), together)
+
+
+@pytest.fixture
+def joined(extractor):
+    other = resolve_backbone(BackboneSpec(name="test_efficientnet", weights="untrained", image_size=48, features="layers"))
+    grey = resolve_backbone(BackboneSpec(name="ink-small", weights="untrained", image_size=32))
+    images = [ImageOptions(size_px=48), ImageOptions(size_px=32, colour="grey")]
+    beside = [replace(extractor, backbone=info, image=image) for info, image in zip((other, grey), images, strict=True)]
+    return replace(extractor, others=tuple(beside))
+
+
+def test_features_of_several_backbones_stand_side_by_side_each_from_its_own_bank(tmp_path, joined):
+    source, cost, views = read(sample(tmp_path)), Cost(), (IDENTITY, parse_view("hflip"))
+    assert joined.decode(source, cost, views=views) == []
+    features = joined.extract(source.digests, cost, views=views)
+    assert (cost.forwards, cost.forwards_cached) == (6 * 2 * 3, 0)
+    for view in views:
+        alone = [part.extract(source.digests, cost, views=[view]).read(view) for part in joined.parts]
+        np.testing.assert_array_equal(features.read(view), np.concatenate(alone, axis=1))
+    assert cost.forwards == 6 * 2 * 3, "each backbone's features are there for a run of its own"
+
+
+def test_backbones_beside_one_whose_features_are_there_cost_their_own_forwards_only(tmp_path, extractor, joined):
+    source, cost = read(sample(tmp_path)), Cost()
+    extractor.decode(source, Cost())
+    extractor.extract(source.digests, Cost())
+    assert joined.lacking(source.digests).all()
+    joined.decode(source, cost)
+    joined.extract(source.digests, cost)
+    assert (cost.forwards, cost.forwards_cached) == (12, 6)
+    assert not joined.lacking(source.digests).any()
+
+
+def test_all_backbones_read_pages_alike(joined):
+    kept = joined.read_as(ImageOptions(size_px=32, resize="squash", paper="flatten"))
+    assert [(part.image.resize, part.image.paper) for part in kept.parts] == [("squash", "flatten")] * 3
+    assert [part.image.size_px for part in kept.parts] == [32, 48, 32]
+    assert kept.parts[2].image.colour == "grey"
 
 
 def own_rows(extractor, home, source, view):

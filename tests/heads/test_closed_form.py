@@ -6,7 +6,7 @@ from scipy.optimize import minimize_scalar
 from sklearn.neighbors import NearestCentroid
 from sklearn.preprocessing import StandardScaler
 
-from inkfold.heads.closed_form import TEMPERATURES, compute_heads, fold_scaling
+from inkfold.heads.closed_form import SCALED_COLUMNS, TEMPERATURES, compute_heads, fold_scaling
 from inkfold.heads.head import head_probs
 from toy_heads import head_spec, replace
 
@@ -187,3 +187,13 @@ def test_means_far_from_zero_decide_as_sklearns_nearest_centroid():
         exact = features.astype(np.float64)
         expected = NearestCentroid().fit(exact, targets).predict(exact)
         assert (head_probs(tensors, CLASS_MEAN, features, 0).argmax(1) == expected).mean() > 0.995
+
+
+def test_scaling_of_many_features_is_that_of_each_alone():
+    features = np.random.default_rng(0).normal(3, 2, (40, 2 * SCALED_COLUMNS + 7)).astype(np.float16)
+    folds = np.stack([np.arange(40) % 3 != fold for fold in range(3)])
+    together = fold_scaling(features, folds)
+    for column in (0, SCALED_COLUMNS - 1, SCALED_COLUMNS, 2 * SCALED_COLUMNS + 6):
+        alone = fold_scaling(features[:, column : column + 1], folds)
+        for name in ("mean", "scale"):
+            np.testing.assert_allclose(together[name][:, :, column], alone[name][:, :, 0], rtol=1e-6)

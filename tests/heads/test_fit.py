@@ -869,11 +869,11 @@ def test_a_group_has_as_many_threads_as_if_all_parts_were_held_out(monkeypatch):
     held_out = np.arange(10) % 5 == np.arange(5)[:, None]
     folds = Folds(~held_out, held_out)
     assert (
-        fit._threads_of_each(5, folds)
-        == fit._threads_of_each(2, folds.first(2))
-        == fit._threads_of_each(1, folds.first(1))
+        training._threads_of_each(5, folds)
+        == training._threads_of_each(2, folds.first(2))
+        == training._threads_of_each(1, folds.first(1))
         == 3
     )
-    assert fit._threads_of_each(10, folds) == fit._threads_of_each(4, folds.first(2)) == 1, "two groups a fold"
+    assert training._threads_of_each(10, folds) == training._threads_of_each(4, folds.first(2)) == 1, "two groups a fold"
     single = Folds(~held_out[:1], held_out[:1])
-    assert fit._threads_of_each(1, single) == 16, "a holdout has the machine for itself"
+    assert training._threads_of_each(1, single) == 16, "a holdout has the machine for itself"

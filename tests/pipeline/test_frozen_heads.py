@@ -63,3 +63,11 @@ def test_figures_of_other_data_are_not_added(tmp_path):
     with pytest.raises(PredictionError, match="the data have changed since"):
         add_split_apart(run.path)
     assert (run.path / "metrics.json").read_bytes() == before
+
+
+def test_a_limit_of_the_search_for_copies_is_said(tmp_path):
+    data, recipe = copies(tmp_path), toy_recipe(tmp_path)
+    run = train(recipe, "folds.copy_pairs=1", data=data, out=tmp_path / "run")
+    [line] = [line for line in run.manifest["warnings"] if "folds.copy_pairs" in line]
+    assert line.startswith("copies among the training drawings were searched for by the 1 most similar of ")
+    assert not any("copy_pairs" in line for line in train(recipe, data=data, out=tmp_path / "all").manifest["warnings"])

@@ -40,7 +40,7 @@ def match(first, second, *, identical=False):
 
 
 def test_without_stores_equal_bytes_are_found():
-    assert find_test_copies(prepared(), None, Cost()) == [match(1, 0, identical=True)]
+    assert find_test_copies(prepared(), None, Cost()).matches == [match(1, 0, identical=True)]
 
 
 def test_test_copies_are_counted_named_and_compared_by_label():

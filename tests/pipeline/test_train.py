@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from inkfold.augment.views import IDENTITY, View
 from inkfold.config.load import load_recipe, validate_recipe
 from inkfold.config.operations import parse_operations
 from inkfold.data.dataset import DataOptions
-from inkfold.errors import DataError, RecipeError
+from inkfold.errors import DataError, PredictionError, RecipeError
 from inkfold.evaluation.decision import Decision, DecisionChoice
 from inkfold.evaluation.predictions import Predictions
 from inkfold.evaluation.score_figures import metric_figures
@@ -512,6 +513,27 @@ def test_every_kind_of_head_makes_a_run_that_predicts_the_same_again(tmp_path, d
     files = [data / "test" / name for name in test.image_paths.tolist()]
     np.testing.assert_allclose(Run.load(run.path).predict_proba(files), test.probs, atol=1e-6)
     assert run.metrics["out_of_fold"]["n"] == 18
+
+
+BESIDE = "backbone.beside=[{name: test_efficientnet, weights: untrained, features: layers, image_size: 48}]"
+
+
+def test_several_backbones_under_one_head_make_a_run_that_predicts_the_same_again(tmp_path, data, recipe, plain_features):
+    run = train(recipe, "backbone.features=layers", BESIDE, "tta=[identity, hflip]", data=data, out=tmp_path / "run")
+    assert run.heads["layers.0.weight"].shape[1] == (96 + 32 + 32 + 48 + 192) + (256 + 16 + 24 + 32 + 48 + 64)
+    assert [raw["name"] for raw in run.manifest["beside"]] == ["test_efficientnet.r160_in1k"]
+    test = Predictions.load(run.path / "predictions/test.parquet")
+    files = [data / "test" / name for name in test.image_paths.tolist()]
+    np.testing.assert_allclose(Run.load(run.path).predict_proba(files), test.probs, atol=1e-6)
+    pixels = [np.array(Image.open(file).convert("RGB")) for file in files]
+    np.testing.assert_allclose(Run.load(run.path).predict_proba(pixels), test.probs, atol=1e-6)
+
+
+def test_a_run_refuses_another_backbone_beside_the_first_than_it_was_trained_with(tmp_path, data, recipe, plain_features):
+    run = train(recipe, BESIDE, data=data, out=tmp_path / "run")
+    changed = replace(run, manifest={**run.manifest, "beside": [{**run.manifest["beside"][0], "weights_digest": "other"}]})
+    with pytest.raises(PredictionError, match="not the one that this run was trained with; changed: weights_digest"):
+        changed.extractors()
 
 
 def test_several_starts_make_several_members_a_fold(tmp_path, data, recipe, plain_features):

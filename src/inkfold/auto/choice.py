@@ -19,7 +19,7 @@ from inkfold.evaluation.scores import Metric
 
 MOST_MEMBERS = 8
 PARTS = 5
-UNJUDGED_SHARE = 0.5  # of its held-out drawings that a backbone was trained on before
+FEWEST_NEW = 100  # drawings that a backbone was not trained on before, without which nothing can be said of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,9 @@ class Fitted:
 
     @property
     def is_unjudged(self) -> bool:
-        """Whether its backbone was trained on most of these drawings before, so that its figures say nothing of new ones."""
+        """Whether its backbone was trained on nearly all of these drawings, so that its figures say nothing of new ones."""
         seen = self.predictions.seen
-        return seen is not None and float(seen.mean()) > UNJUDGED_SHARE
+        return seen is not None and 2 * seen.sum() > len(seen) and (~seen).sum() < FEWEST_NEW
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,7 +196,9 @@ class BackboneRace:
         done = 0 if self._standing is None else len(self._standing.targets)
         least = min(wanted, max(FEWEST_DRAWINGS, round(done * LEAST_GROWTH)))
         while racing := self._racing:
-            size = done + int(SHARE_OF_ROUND * self._race_left() / sum(racer.seconds_per_drawing for racer in racing))
+            size = done + int(
+                SHARE_OF_ROUND * self._race_left() / max(sum(racer.seconds_per_drawing for racer in racing), 1e-6)
+            )
             if size >= least:
                 return min(wanted, size)
             if done:
@@ -205,7 +207,7 @@ class BackboneRace:
             if len(racing) == 1:
                 return least
             slowest = max(racing, key=lambda racer: racer.seconds_per_drawing)
-            slowest.entry.drop(f"too slow to compare: {1 / slowest.seconds_per_drawing:,.1f} drawings per second")
+            slowest.entry.drop(f"too slow to compare: {slowest.images_per_s_decoded:,.1f} drawings per second")
         self._reason = "none could be tried"
         return 0
 
@@ -264,7 +266,7 @@ class BackboneRace:
         """Drop a backbone that has been measured and takes too long for all drawings."""
         seconds, left = racer.entry.seconds_for_all or 0.0, self._limits.seconds_left()
         if seconds > self._seconds_for_features():
-            rate = f"{1 / racer.seconds_per_drawing:,.1f} drawings per second"
+            rate = f"{racer.images_per_s_decoded:,.1f} drawings per second"
             racer.entry.drop(f"too slow: at {rate} all drawings take {seconds:,.0f} s, of {left:,.0f} s left")
 
     def _fetch(self, racer: Racer, progress: Progress) -> None:

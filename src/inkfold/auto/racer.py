@@ -90,6 +90,7 @@ class Racer:
         images_per_s: Measured drawings per second; None until it was measured, or where all is in the bank.
         decode_s: Seconds for decoding a drawing at its size, measured where any was decoded.
         seen: Which training drawings it was pretrained on; None if that isn't known.
+        lacking_share: Share of all drawings whose features the bank lacks, 0 to 1.
     """
 
     backbone: BackboneAtHand
@@ -100,11 +101,17 @@ class Racer:
     images_per_s: float | None = None
     decode_s: float = USUAL_DECODE_S
     seen: Bool[np.ndarray, " n"] | None = None
+    lacking_share: float = 1.0
+
+    @property
+    def images_per_s_decoded(self) -> float:
+        """Measured drawings per second, with decoding them."""
+        return 1 / (self.decode_s + 1 / (self.images_per_s or FASTEST))
 
     @property
     def seconds_per_drawing(self) -> float:
-        """Measured seconds for decoding a drawing and computing its features."""
-        return self.decode_s + 1 / (self.images_per_s or FASTEST)
+        """Seconds that a further drawing of the race takes on average: those whose features are in the bank take none."""
+        return self.lacking_share / self.images_per_s_decoded
 
     def probe(
         self, rows: Int64[np.ndarray, " rows"], limit_s: Callable[[], float], executor: Executor | None, progress: Progress
@@ -127,7 +134,7 @@ class Racer:
         if rate is not None:
             self.images_per_s = self.entry.found.images_per_s = round(rate, 2)
             log.info("%s: %.1f drawings per second", self.entry.name, rate)
-        self.entry.seconds_for_all = round(self.seconds_per_drawing * self._count_lacking(), 3)
+        self._note_lacking()
 
     def predict(self, sample: Sample, progress: Progress) -> Predicted:
         """Predict each drawing of a sample by a head that was trained on other folds, and by one trained on half of them.
@@ -148,8 +155,8 @@ class Racer:
         half_probs = probs if half is None else held_out_probs(half, features, self.recipe.seed)
         seen = np.zeros(len(digests), bool) if self.seen is None else self.seen[sample.rows]
         seen = seen if is_worth_reporting(int(seen.sum()), len(seen)) else np.zeros_like(seen)
-        self.entry.seconds_for_all = round(self.seconds_per_drawing * self._count_lacking(), 3)
-        return Predicted(probs, half_probs.argmax(1) == sample.targets, seen, self.entry.seconds_for_all)
+        self._note_lacking()
+        return Predicted(probs, half_probs.argmax(1) == sample.targets, seen, self.entry.seconds_for_all or 0.0)
 
     def _decode(self, rows: Int64[np.ndarray, " rows"], progress: Progress) -> None:
         assert self.plan is not None
@@ -159,12 +166,14 @@ class Racer:
         if cost.decoded:
             self.decode_s = cost.seconds["decode"] / cost.decoded
 
-    def _count_lacking(self) -> int:
+    def _note_lacking(self) -> None:
         """Count the training and test drawings whose features the bank lacks."""
         assert self.plan is not None
         tests = self.prepared.test_digests
         digests = self.prepared.digests if tests is None else np.concatenate([self.prepared.digests, tests])
-        return int(self.plan.extractor.lacking(digests).sum())
+        lacking = int(self.plan.extractor.lacking(digests).sum())
+        self.lacking_share = lacking / len(digests)
+        self.entry.seconds_for_all = round(lacking / self.images_per_s_decoded, 3)
 
 
 def held_out_probs(sample: Sample, features: Float16[np.ndarray, "n d"], seed: int) -> Float[np.ndarray, "n classes"]:

@@ -13,6 +13,7 @@ from inkfold.auto.costs import Costs, Size
 from inkfold.auto.moves import Known, Move, first_move, possible_moves
 from inkfold.auto.publish import CANDIDATES, publish
 from inkfold.auto.race import BackboneRace, RaceLimits, RaceResult
+from inkfold.auto.reading import READING, choose_reading_once
 from inkfold.auto.record import AutoRecord, Step
 from inkfold.auto.status import Status
 from inkfold.auto.throughput import MachineSpeed
@@ -26,9 +27,9 @@ from inkfold.features.executors import Executor, InlineExecutor
 from inkfold.models.backbone import choose_device
 from inkfold.pipeline.build import build_plan, metric_of, settle_recipe
 from inkfold.pipeline.frozen_heads import add_split_apart
-from inkfold.pipeline.inputs import prepare_inputs
+from inkfold.pipeline.inputs import prepare_drawings
 from inkfold.pipeline.manifest import MANIFEST
-from inkfold.pipeline.prepare import ReadData
+from inkfold.pipeline.prepare import Prepared, ReadData
 from inkfold.pipeline.run import Run
 from inkfold.pipeline.run_files import METRICS, open_run_files
 from inkfold.pipeline.shared import SharedInputs
@@ -43,6 +44,7 @@ log = logging.getLogger("inkfold.auto")
 PUBLISH_S = 2.0  # kept at the end for publishing, until it was done once
 LEAST_GAIN = 1e-4  # steps that promise less aren't begun
 RACE_SHARE, LEAST_RACE_S = 0.15, 10.0  # of the time that is left; a race isn't begun with less
+READING_SHARE, LEAST_READING_S = 0.08, 1.0  # of the time that is left
 MOST_BACKBONES = 3  # beside those of the best vote
 
 
@@ -87,9 +89,10 @@ class Search:
         read = self._read()
         known = self._known = self._at_start(read)
         self._load_earlier(known)
+        prepared = self._prepare(known, read)
         if not (self.out / MANIFEST).is_file():
             self._try(first_move(known), known, must=True)
-        self._race(known, read)
+        self._race(known, prepared)
         while (move := self._next(known)) is not None:
             self._try(move, known)
         self._note_rest(known)
@@ -155,24 +158,37 @@ class Search:
             costs.images_per_s[backbone.name] = speed.images_per_s(backbone.gmacs)
         return Known([tried[0].name], costs, self.record.steps)
 
-    def _race(self, known: Known, read: ReadData) -> None:
+    def _prepare(self, known: Known, read: ReadData) -> Prepared:
+        """Decode the drawings for the cheapest backbone, find copies, and decide how pages are read."""
+        base = self._settled({"backbone": {"name": known.backbones[0]}})
+        plan = build_plan(base, self._executor)
+        prepared = prepare_drawings(plan, read, Cost(), self._status, self._shared)
+        if not known.reading:
+            step = Step(READING, "reading", why="how pages are read", began_s=self.clock.spent_s)
+            self._status.begin(step)
+            seconds = max(READING_SHARE * self.clock.left_s, LEAST_READING_S)
+            chosen = choose_reading_once(plan, prepared, seconds, self._status)
+            chosen.step.began_s = step.began_s
+            chosen.step.seconds = self.clock.spent_s - step.began_s
+            known.reading = chosen.keys
+            self._replace(chosen.step)
+            self._status.end(chosen.step)
+        return prepared
+
+    def _race(self, known: Known, prepared: Prepared) -> None:
         """Find out which backbones are worth training on, where there are several and there is time."""
         step = Step("backbones", "race", why="which backbones are worth training on", began_s=self.clock.spent_s)
         if len(self._backbones) < 2 or self.clock.left_s < LEAST_RACE_S:
             return
         self._replace(step)
         self._status.begin(step)
-        base = self._settled({"backbone": {"name": known.backbones[0], "features": "layers"}, "image": dict(known.reading)})
-        progress = self.clock.watched(self._status, self.clock.budget_s - self._reserve_s())
-        try:
-            prepared = prepare_inputs(build_plan(base, self._executor), read, Cost(), progress, compare_readings=False).prepared
-            limits = RaceLimits(lambda: self.clock.left_s - self._reserve_s(), RACE_SHARE)
-            race = BackboneRace(base, prepared, self._backbones, limits, self._executor)
-            with contextlib.suppress(OutOfTime):
-                race.run(progress)
-            self._take(race.result(), known, step)
-        except OutOfTime:
-            step.state, step.why = "stopped", f"{step.why}; the time was over"
+        name = known.backbones[0]
+        base = self._settled({"backbone": {"name": name, "features": "layers"}, "image": dict(known.reading)})
+        limits = RaceLimits(lambda: self.clock.left_s - self._reserve_s(), RACE_SHARE)
+        race = BackboneRace(base, prepared, self._backbones, limits, self._executor)
+        with contextlib.suppress(OutOfTime):
+            race.run(self.clock.watched(self._status, self.clock.budget_s - self._reserve_s()))
+        self._take(race.result(), known, step)
         step.seconds = self.clock.spent_s - step.began_s
         self._status.end(step)
         self.save()
@@ -267,9 +283,6 @@ class Search:
             width=int(width),
             size_px=recipe.image.size,
         )
-        if not known.reading:
-            image = run.manifest["image"]
-            known.reading = {"resize": image["resize"], "paper": image["paper"]}
 
     def _judge(self, step: Step, run: Run, backbone: str) -> None:
         """Measure a candidate, choose anew what answers, and publish that if it is another choice."""
@@ -345,6 +358,9 @@ class Search:
         """Load what earlier calls have finished; what they have not is tried anew, from where it was."""
         self.record.steps = [step for step in self.record.steps if step.state == "done" and step.kind != "race"]
         known.steps = self.record.steps
+        reading = self.record.step(READING)
+        if reading is not None and reading.recipe is not None:
+            known.reading = reading.recipe["image"]
         for step in self.record.steps:
             directory = self._directory(step.name)
             if step.recipe is not None and (directory / MANIFEST).is_file():

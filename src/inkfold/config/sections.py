@@ -231,9 +231,12 @@ class BackboneSettings(NetworkSettings):
 
     @model_validator(mode="after")
     def _backbones_differ(self) -> "BackboneSettings":
-        described = [self.model_dump(include={*NetworkSettings.model_fields}), *(one.model_dump() for one in self.beside)]
+        first = {**self.model_dump(include={*NetworkSettings.model_fields}), "image_size": None}
+        described = [first, *(one.model_dump() for one in self.beside)]
         if any(one in described[:place] for place, one in enumerate(described)):
-            raise ValueError("beside: a backbone stands there twice with equal settings. Remove one of them")
+            raise ValueError(
+                "beside: a backbone stands there twice with equal settings. Remove one, or give it other features or an image_size"
+            )
         return self
 
 
@@ -468,6 +471,9 @@ class FoldSettings(Section):
     group_duplicates: bool = True
     """Keep copies of a drawing in one part, and train on none whose copy is held out: mirrored, turned by quarters and a
     little, resized, re-encoded."""
+    copy_pairs: int | None = Field(None, ge=1, le=10**9)
+    """Most comparisons of two drawings that the search for copies makes, the most similar drawings first; a comparison takes a
+    core 2 to 3 ms. None makes all: where thousands of drawings look alike, such as symbols, about ten for each of them."""
 
     @model_validator(mode="after")
     def _parts_are_of_k(self) -> "FoldSettings":

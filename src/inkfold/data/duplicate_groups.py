@@ -119,7 +119,7 @@ def find_groups(
     rows = np.flatnonzero(names != b"")
     matches = [
         replace(match, first=int(rows[match.first]), second=int(rows[match.second]))
-        for match in find_copies(names[rows], stores, progress)
+        for match in find_copies(names[rows], stores, progress).matches
     ]
     of_root: dict[int, list[Match]] = {}
     roots = group_matches(len(names), matches)

@@ -10,12 +10,13 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int64, Shaped
+from jaxtyping import Float64, Int64, Shaped
 
-from inkfold.data.ink_matching import BLOCK, align_roughly, compare, describe
+from inkfold.data.fingerprints import SignatureStore
+from inkfold.data.ink_matching import Alignment, align_roughly, compare, describe
 from inkfold.data.line_matching import LineMap, compare_lines
 from inkfold.data.lines import CopyStores, sign_lines
 from inkfold.data.splits import connected
@@ -33,6 +34,7 @@ LINE_NEIGHBOURS = 5
 LINE_FARTHEST = 0.1  # 94 % of drawings in strokes 3 px thicker than 3 are nearer, by lines; and by ink, than the next:
 INK_OF_LINES_FARTHEST = 0.05  # 99 % by either
 LEAST_ROUGH = 0.945  # correlation of the lines at the best turn; one in thirty copies in pencil has less
+INK_BLOCK = 2048  # pairs, with two signatures of 4 KB each
 LINE_BLOCK = 512  # pairs, whose lines are in memory at once: 31 KB of each drawing,
 MOST_MAPS = 128  # and 200 KB of some
 
@@ -63,13 +65,31 @@ class Match:
     width_ratio: float | None = None
 
 
-def find_copies(digests: Shaped[np.ndarray, " n"], stores: CopyStores, progress: Progress = silent) -> list[Match]:
+@dataclass(frozen=True, slots=True)
+class CopySearch:
+    """Copies that were found, and how much was compared.
+
+    Attributes:
+        matches: The pairs of copies, those of equal bytes among them.
+        likely: Number of comparisons of ink or lines that were likely to find a copy.
+        compared: Number of those that were made: fewer where a limit was set.
+    """
+
+    matches: list[Match]
+    likely: int = 0
+    compared: int = 0
+
+
+def find_copies(
+    digests: Shaped[np.ndarray, " n"], stores: CopyStores, progress: Progress = silent, most_pairs: int | None = None
+) -> CopySearch:
     """Find copies among drawings, or read the stored matches if the same drawings were compared before.
 
     Args:
         digests: Digests of the files' bytes; the stores have each drawing.
         stores: Stores of the drawings' ink and lines, beside which matches are stored; a damaged file of matches is ignored.
         progress: Called with the number of compared candidates.
+        most_pairs: Most comparisons of two drawings, at least 1, the most similar drawings first; None makes all.
 
     Returns:
         Matches, in the order of their first drawing's digest. The order of the drawings changes nothing but the row numbers.
@@ -79,7 +99,8 @@ def find_copies(digests: Shaped[np.ndarray, " n"], stores: CopyStores, progress:
     """
     names = np.unique(digests)
     key = {"drawings": digest(names.tobytes())}
-    return _spread(digests, _remembered(key, names, stores, lambda: _compare_all(names, stores, progress)))
+    search = _remembered(key, names, stores, most_pairs, lambda: _compare_all(names, stores, progress, most_pairs))
+    return replace(search, matches=_spread(digests, search.matches))
 
 
 def find_copies_between(
@@ -87,7 +108,8 @@ def find_copies_between(
     second: Shaped[np.ndarray, " m"],
     stores: CopyStores,
     progress: Progress = silent,
-) -> list[Match]:
+    most_pairs: int | None = None,
+) -> CopySearch:
     """Find drawings of one part that are copies of drawings of another, or read the stored matches.
 
     Each drawing of the second part is compared with the nearest ones of the first: what else the second part contains
@@ -98,6 +120,7 @@ def find_copies_between(
         second: Those of the second part, such as the test drawings.
         stores: The stores of the drawings' ink and lines, beside which matches are stored.
         progress: Called with the number of compared candidates.
+        most_pairs: Most comparisons of two drawings, at least 1, the most similar drawings first; None makes all.
 
     Returns:
         Matches, with `first` a row of the first part and `second` one of the second; of a second drawing with several copies
@@ -110,15 +133,15 @@ def find_copies_between(
     same, new = match_bytes(first, second), others[~np.isin(others, names)]
     key = {"drawings": digest(names.tobytes()), "with": digest(new.tobytes())}
     both = np.concatenate([names, new])
-    near = _remembered(key, both, stores, lambda: _compare_all(both, stores, progress, len(names)))
+    search = _remembered(key, both, stores, most_pairs, lambda: _compare_all(both, stores, progress, most_pairs, len(names)))
     rows_of = np.split(np.argsort(of_other, kind="stable"), np.cumsum(np.bincount(of_other))[:-1])
     place_of = np.flatnonzero(~np.isin(others, names))
     spread = [
         replace(match, first=int(first_row[match.first]), second=int(row))
-        for match in near
+        for match in search.matches
         for row in rows_of[place_of[match.second - len(names)]]
     ]
-    return [*same, *spread]
+    return replace(search, matches=[*same, *spread])
 
 
 def match_bytes(first: Shaped[np.ndarray, " n"], second: Shaped[np.ndarray, " m"]) -> list[Match]:
@@ -141,59 +164,115 @@ def match_bytes(first: Shaped[np.ndarray, " n"], second: Shaped[np.ndarray, " m"
 
 
 def _remembered(
-    key: Mapping[str, Any], names: Shaped[np.ndarray, " n"], stores: CopyStores, compare_all: Callable[[], list[Match]]
-) -> list[Match]:
+    key: Mapping[str, Any],
+    names: Shaped[np.ndarray, " n"],
+    stores: CopyStores,
+    most_pairs: int | None,
+    compare_all: Callable[[], CopySearch],
+) -> CopySearch:
     """Read the matches of drawings that were compared before, or compare them and store the matches."""
-    key = {"compared": COMPARED_VERSION, "signatures": stores.ink.shards.key, "lines": stores.lines.shards.key, **key}
+    limit = {} if most_pairs is None else {"most_pairs": most_pairs}
+    key = {"compared": COMPARED_VERSION, "signatures": stores.ink.shards.key, "lines": stores.lines.shards.key, **key, **limit}
     path = stores.ink.shards.directory / f"copies-{key_digest(key)}.json"
-    matches = _read_matches(path, len(names))
-    if matches is not None:
-        log.info("%d pairs of duplicates among %d drawings are remembered in %s", len(matches), len(names), path)
-        return matches
-    matches = compare_all()
-    log.info("%d pairs of duplicates found among %d drawings", len(matches), len(names))
-    rows = [[match.first, match.second, match.similarity, match.flip, match.turn_deg, match.width_ratio] for match in matches]
+    known = _read_matches(path, len(names))
+    if known is not None:
+        log.info("%d pairs of duplicates among %d drawings are remembered in %s", len(known.matches), len(names), path)
+        return known
+    search = compare_all()
+    log.info("%d pairs of duplicates found among %d drawings", len(search.matches), len(names))
+    rows: Any = [
+        [match.first, match.second, match.similarity, match.flip, match.turn_deg, match.width_ratio] for match in search.matches
+    ]
+    if limit:
+        rows = {"likely": search.likely, "compared": search.compared, "matches": rows}
     try:
         write_text(path, json.dumps(rows))
     except OSError as error:
         raise CacheError(f"{path}: {error.strerror}. Make room, or set INKFOLD_HOME to another disk.") from None
-    return matches
+    return search
 
 
 def _compare_all(
-    names: Shaped[np.ndarray, " n"], stores: CopyStores, progress: Progress, first_part: int | None = None
-) -> list[Match]:
+    names: Shaped[np.ndarray, " n"],
+    stores: CopyStores,
+    progress: Progress,
+    most_pairs: int | None,
+    first_part: int | None = None,
+) -> CopySearch:
     """Compare drawings with different bytes, each with its neighbours; row numbers are those of `names`.
 
     If the first so many drawings are a part of their own, each of the others is compared with those of that part alone.
     """
     by_ink, by_lines = _propose(names, stores, first_part)
-    matches = []
-    for start in range(0, len(by_ink), BLOCK):
-        block = by_ink[start : start + BLOCK]
-        for (first, second), found in zip(block, compare(*(stores.ink.read(names[side]) for side in block.T)), strict=True):
-            if found is not None:
-                matches.append(Match(int(first), int(second), *found))
-        progress("comparing drawings", start + len(block), len(by_ink))
+    likely = len(by_ink.pairs) + len(by_lines.pairs)
+    if most_pairs is not None and likely > most_pairs:
+        by_ink, by_lines = _most_similar(by_ink, by_lines, most_pairs)
+    matches = _match_ink(by_ink.pairs, names, stores, progress)
     known = {(match.first, match.second) for match in matches}
-    others = by_lines[[pair not in known for pair in map(tuple, by_lines.tolist())]]
-    return sorted([*matches, *_match_lines(others, names, stores, progress)], key=lambda match: (match.first, match.second))
+    others = by_lines.pairs[[pair not in known for pair in map(tuple, by_lines.pairs.tolist())]]
+    matches += _match_lines(others, names, stores, progress)
+    compared = len(by_ink.pairs) + len(by_lines.pairs)
+    return CopySearch(sorted(matches, key=lambda match: (match.first, match.second)), likely, compared)
 
 
-def _propose(
-    names: Shaped[np.ndarray, " n"], stores: CopyStores, first_part: int | None
-) -> tuple[Int64[np.ndarray, "pairs 2"], Int64[np.ndarray, "others 2"]]:
+class _Likely(NamedTuple):
+    """Pairs that are likely to be copies, each once, and how far apart their descriptors are: 1 is the farthest."""
+
+    pairs: Int64[np.ndarray, "pairs 2"]
+    distances: Float64[np.ndarray, " pairs"]
+
+
+def _propose(names: Shaped[np.ndarray, " n"], stores: CopyStores, first_part: int | None) -> tuple[_Likely, _Likely]:
     """Propose pairs whose ink may agree, and pairs whose lines may coincide."""
 
-    def near(usable: np.ndarray, descriptors: np.ndarray, neighbours: int, farthest: float) -> np.ndarray:
+    def near(usable: np.ndarray, descriptors: np.ndarray, neighbours: int, farthest: float) -> _Likely:
         known = None if first_part is None else int((usable < first_part).sum())
-        pairs: np.ndarray = usable[_near_pairs(descriptors, neighbours, farthest, known)]
-        return pairs
+        likely = _near_pairs(descriptors, neighbours, farthest, known)
+        return _Likely(usable[likely.pairs], likely.distances)
 
     ink = describe(names, stores.ink.read)
     lines = stores.lines.describe(names)
     likely = [near(*ink, LINE_NEIGHBOURS, INK_OF_LINES_FARTHEST), near(*lines, LINE_NEIGHBOURS, LINE_FARTHEST)]
-    return near(*ink, INK_NEIGHBOURS, INK_FARTHEST), np.unique(np.concatenate(likely), axis=0)
+    return near(*ink, INK_NEIGHBOURS, INK_FARTHEST), _joined(likely)
+
+
+def _joined(likely: Sequence[_Likely]) -> _Likely:
+    """Join lists of pairs, each pair with the least of its distances."""
+    pairs, place = np.unique(np.concatenate([own.pairs for own in likely]), axis=0, return_inverse=True)
+    distances = np.full(len(pairs), np.inf)
+    np.minimum.at(distances, place.reshape(-1), np.concatenate([own.distances for own in likely]))
+    return _Likely(pairs, distances)
+
+
+def _most_similar(by_ink: _Likely, by_lines: _Likely, most: int) -> tuple[_Likely, _Likely]:
+    """Keep so many pairs of both lists together, the most similar ones."""
+    kept = np.zeros(len(by_ink.pairs) + len(by_lines.pairs), bool)
+    kept[np.argsort(np.concatenate([by_ink.distances, by_lines.distances]), kind="stable")[:most]] = True
+    parts = np.split(kept, [len(by_ink.pairs)])
+    ink, lines = (_Likely(own.pairs[part], own.distances[part]) for own, part in zip((by_ink, by_lines), parts, strict=True))
+    return ink, lines
+
+
+def _match_ink(
+    pairs: Int64[np.ndarray, "pairs 2"], names: Shaped[np.ndarray, " n"], stores: CopyStores, progress: Progress
+) -> list[Match]:
+    """Compare the ink of pairs, in processes if there are many."""
+    blocks = [pairs[start : start + INK_BLOCK] for start in range(0, len(pairs), INK_BLOCK)]
+    tasks = [(names[block[:, 0]], names[block[:, 1]], stores.ink) for block in blocks]
+    found = map_in_processes(_compare_ink, tasks, list(map(len, blocks)), "comparing drawings", progress)
+    return [
+        Match(int(first), int(second), *alignment)
+        for block, alignments in zip(blocks, found, strict=True)
+        for (first, second), alignment in zip(block, alignments, strict=True)
+        if alignment is not None
+    ]
+
+
+def _compare_ink(
+    first: Shaped[np.ndarray, " n"], second: Shaped[np.ndarray, " n"], store: SignatureStore
+) -> list[Alignment | None]:
+    """Compare the ink of pairs of drawings, by their digests."""
+    return compare(store.read(first), store.read(second))
 
 
 def _match_lines(
@@ -232,10 +311,11 @@ def _compare_lines(names: Shaped[np.ndarray, " n"], pairs: Int64[np.ndarray, "pa
     return matches
 
 
-def _read_matches(path: Path, count: int) -> list[Match] | None:
+def _read_matches(path: Path, count: int) -> CopySearch | None:
     """Read stored matches of `count` drawings; None if there are none, or the file is damaged."""
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        rows = stored["matches"] if isinstance(stored, dict) else stored
         matches = [
             Match(
                 *(int(row[0]), int(row[1]), float(row[2]), bool(row[3]), float(row[4])),
@@ -243,10 +323,11 @@ def _read_matches(path: Path, count: int) -> list[Match] | None:
             )
             for row in rows
         ]
+        counts = (int(stored["likely"]), int(stored["compared"])) if isinstance(stored, dict) else (0, 0)
     except (OSError, ValueError, TypeError, LookupError):
         return None
     places = [place for match in matches for place in (match.first, match.second)]
-    return matches if isinstance(rows, list) and all(0 <= place < count for place in places) else None
+    return CopySearch(matches, *counts) if isinstance(rows, list) and all(0 <= place < count for place in places) else None
 
 
 def _spread(digests: Shaped[np.ndarray, " n"], matches: Sequence[Match]) -> list[Match]:
@@ -267,20 +348,19 @@ def group_matches(n: int, matches: Sequence[Match]) -> Int64[np.ndarray, " n"]:
     return group
 
 
-def _near_pairs(
-    descriptors: np.ndarray, neighbours: int, farthest: float, first_part: int | None
-) -> Int64[np.ndarray, "pairs 2"]:
+def _near_pairs(descriptors: np.ndarray, neighbours: int, farthest: float, first_part: int | None) -> _Likely:
     """Pair each row with its nearest rows; each pair comes once. Rows beyond a first part are paired with that part's rows."""
     from scipy.spatial import KDTree  # noqa: PLC0415 - 100 ms
 
     known, asked = descriptors[:first_part], descriptors[first_part or 0 :]
     if len(descriptors) < 2 or not len(known) or not len(asked):
-        return np.empty((0, 2), np.int64)
-    near = KDTree(known).query(asked, k=neighbours + 1, distance_upper_bound=farthest, workers=-1)[1]
+        return _Likely(np.empty((0, 2), np.int64), np.empty(0))
+    distances, near = KDTree(known).query(asked, k=neighbours + 1, distance_upper_bound=farthest, workers=-1)
     rows = np.broadcast_to((first_part or 0) + np.arange(len(near))[:, None], near.shape)
     kept = (near < len(known)) & (near != rows)
     pairs = np.sort(np.stack([rows[kept], near[kept]], axis=1), axis=1)
-    return np.unique(pairs, axis=0)
+    once, places = np.unique(pairs, axis=0, return_index=True)
+    return _Likely(once, distances[kept][places] / farthest)
 
 
 def _placed(match: Match, first: int, second: int) -> Match:

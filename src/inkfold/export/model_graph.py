@@ -132,10 +132,21 @@ class _GraphBuilder:
         for extractor, folds in run.extractors():
             for part in extractor.parts:
                 _check_fitting(run, part, fitted=self.options.fitted)
+                self._check_square(run, extractor, part)
             features = self._features(extractor, tuple(dict.fromkeys((IDENTITY, *views))))
             self.first_features = self.first_features or features[IDENTITY]
             answers.append(self._heads(run, folds, [features[view] for view in views]))
         return answers[0] if len(answers) == 1 else self.graph.op("Concat", *answers, axis=0)
+
+    def _check_square(self, run: Run, extractor: Extractor, part: Extractor) -> None:
+        """Refuse squares made beforehand where a run's backbones take different ones."""
+        sizes = [(each.image.size_px, each.image.interpolation) for each in (extractor, part)]
+        if self.options.fitted and sizes[0] != sizes[1]:
+            raise ExportError(
+                f"{run.path}: its backbones take squares of {sizes[0][0]} px ({sizes[0][1]}) and {sizes[1][0]} px "
+                f"({sizes[1][1]}), and a file exported with --fitted takes one. Leave out --fitted, or give the backbones one "
+                "size: backbone.beside=[{name: ..., image_size: ..., interpolation: ...}]."
+            )
 
     def _heads(self, run: Run, folds: Sequence[int], shown: Sequence[str]) -> str:
         """Add the heads of some folds, averaged over the views' features."""

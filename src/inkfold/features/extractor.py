@@ -60,7 +60,7 @@ class Extractor:
         device: Device that the backbone runs on: `auto`, `cpu`, `cuda` or `mps`.
         batch_size: Drawings per forward pass, at least 1; None chooses for the device.
         executor: Computes the features; it changes nothing in them.
-        beside: Extractors of other backbones, whose features stand after this one's in each row.
+        others: Extractors of other backbones, whose features stand after this one's in each row.
     """
 
     home: Path
@@ -69,23 +69,23 @@ class Extractor:
     device: str = "auto"
     batch_size: int | None = None
     executor: Executor = field(default_factory=InlineExecutor)
-    beside: tuple["Extractor", ...] = ()
+    others: tuple["Extractor", ...] = ()
 
     @property
     def parts(self) -> tuple["Extractor", ...]:
         """One extractor for each backbone, in the order of their features."""
-        return (replace(self, beside=()), *self.beside) if self.beside else (self,)
+        return (replace(self, others=()), *self.others) if self.others else (self,)
 
     @property
     def has_blocks(self) -> bool:
         """Whether a row holds blocks of features that differ in scale: of several layers or backbones."""
-        return bool(self.beside) or self.backbone.features != "last"
+        return bool(self.others) or self.backbone.features != "last"
 
     def read_as(self, image: ImageOptions) -> "Extractor":
         """Return the same backbones on drawings whose pages are cropped, and whose paper is flattened, as options say."""
         changed = {"resize": image.resize, "paper": image.paper}
-        others = tuple(replace(part, image=part.image.model_copy(update=changed)) for part in self.beside)
-        return replace(self, image=self.image.model_copy(update=changed), beside=others)
+        others = tuple(replace(part, image=part.image.model_copy(update=changed)) for part in self.others)
+        return replace(self, image=self.image.model_copy(update=changed), others=others)
 
     def decode(
         self,

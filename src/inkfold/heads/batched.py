@@ -59,15 +59,15 @@ class BatchedHeads:
     def __init__(self, spec: HeadSpec, jobs: Sequence[HeadJob], training_set: TrainingSet, device: torch.device) -> None:
         self.spec, self.jobs, self.device = spec, list(jobs), device
         folds, settings, num_classes = [job.fold for job in jobs], [job.settings for job in jobs], training_set.num_classes
-        scaling = fold_scaling(training_set.features, training_set.folds.trained_on) if spec.scaling == "standardise" else {}
         masks = training_set.folds.trained_on[folds]
+        scaling = _job_scaling(training_set, folds) if spec.scaling == "standardise" else {}
         self.mask = torch.from_numpy(masks).float().to(device)
         self._losses = Losses(settings, masks, training_set.targets, num_classes, device)
         self._alphas = [own.mixup for own in settings]
         dropouts = [[[job.dropout]] for job in jobs]
         self._dropout = torch.tensor(dropouts, device=device) if any(job.dropout for job in jobs) else None
         self._rounded = settings[0].precision == "bfloat16"
-        self._scaling = {name: torch.from_numpy(values[folds]).to(device) for name, values in scaling.items()}
+        self._scaling = {name: torch.from_numpy(values).to(device) for name, values in scaling.items()}
         seeds = [(training_set.seed, 1, job.fold, job.start) for job in jobs]
         weights = init_heads(spec, training_set.features.shape[1], num_classes, seeds)
         self._parameters = {name: _for_fitting(name, values, device) for name, values in weights.items()}
@@ -237,6 +237,13 @@ class _Optimiser:
             eps=ADAM_EPS,
             maximize=False,
         )
+
+
+def _job_scaling(training_set: TrainingSet, folds: Sequence[int]) -> dict[str, np.ndarray]:
+    """Measure the scaling of each head's fold, of each fold once and of no others."""
+    own, place = np.unique(folds, return_inverse=True)
+    scaling = fold_scaling(training_set.features, training_set.folds.trained_on[own])
+    return {name: values[place] for name, values in scaling.items()}
 
 
 def _trial_slices(jobs: Sequence[HeadJob]) -> list[tuple[slice, TrainHeadSettings]]:

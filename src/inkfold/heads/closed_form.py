@@ -7,6 +7,7 @@ from inkfold.heads.head import HeadSpec, unit_length
 
 TEMPERATURES = np.geomspace(1e-3, 1e3, 121)  # of squared distances in units of the mean one
 MIN_SCALE = 1e-6
+SCALED_COLUMNS = 128  # features that are measured at once: a third less time than all, and megabytes instead of gigabytes
 
 
 def compute_heads(
@@ -57,13 +58,16 @@ def fold_scaling(features: Float[np.ndarray, "n d"], folds: Bool[np.ndarray, "fo
     Returns:
         `mean` and `scale`, the inverse deviation, (folds, 1, d); a constant feature has scale 0, so it has no influence.
     """
-    means, scales = [], []
-    for own in folds:
-        x = features[own].astype(np.float32)
-        deviation = x.std(0, dtype=np.float64)  # in float32, thousands of equal numbers have a deviation above 0
-        means.append(x.mean(0, dtype=np.float64)[None])
-        scales.append(np.where(deviation > MIN_SCALE, 1 / np.maximum(deviation, MIN_SCALE), 0)[None])
-    return {"mean": np.stack(means).astype(np.float32), "scale": np.stack(scales).astype(np.float32)}
+    means, scales = np.empty((2, len(folds), 1, features.shape[1]), np.float32)
+    for start in range(0, features.shape[1], SCALED_COLUMNS):
+        columns = slice(start, start + SCALED_COLUMNS)
+        part = features[:, columns].astype(np.float32)
+        for fold, own in enumerate(folds):
+            x = part[own]
+            deviation = x.std(0, dtype=np.float64)  # in float32, thousands of equal numbers have a deviation above 0
+            means[fold, 0, columns] = x.mean(0, dtype=np.float64)
+            scales[fold, 0, columns] = np.where(deviation > MIN_SCALE, 1 / np.maximum(deviation, MIN_SCALE), 0)
+    return {"mean": means, "scale": scales}
 
 
 def _class_means(x: np.ndarray, targets: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:

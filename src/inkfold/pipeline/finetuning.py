@@ -3,16 +3,18 @@
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from inkfold.config.recipe import Recipe
 from inkfold.data.splits import Folds
 from inkfold.features.executors import Executor
 from inkfold.features.ray_cluster import RayExecutor
-from inkfold.heads.head import start_heads
+from inkfold.heads.head import HeadSpec, init_heads, start_heads
 from inkfold.pipeline.build import TrainingPlan, settle_finetuning
 from inkfold.pipeline.inputs import TrainingInputs
 from inkfold.pipeline.run import Run
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from inkfold.finetune.distillation import Teacher
     from inkfold.finetune.distributed import ProcessGroup
     from inkfold.finetune.plan import FinetunePlan
+    from inkfold.finetune.step_time import StepTime
     from inkfold.finetune.train_folds import FinetunedFolds, FinetuneJob
     from inkfold.heads.fit import FittedHeads
 
@@ -99,6 +102,29 @@ def finetune_folds(
     return finetuned
 
 
+def measure_finetuning(plan: TrainingPlan, inputs: TrainingInputs, folds: Folds, group: "ProcessGroup") -> "StepTime":
+    """Measure with a few real steps how long a recipe's fine-tuning will take on this machine.
+
+    Args:
+        plan: The plan of a recipe that fine-tunes, with everything chosen that it leaves open.
+        inputs: Its training drawings, decoded, and their features by the frozen backbone.
+        folds: Which drawings each fold trains on; steps are made on those of the first one.
+        group: The process that trains, alone.
+
+    Returns:
+        The seconds of a step and of what comes beside it.
+
+    Raises:
+        torch.OutOfMemoryError: If memory doesn't suffice for a step.
+    """
+    from inkfold.finetune.step_time import measure_step_time  # noqa: PLC0415 - torch takes a second
+
+    classes, seed = len(inputs.prepared.read.dataset.class_names), plan.recipe.seed
+    heads = init_heads(plan.trial.spec, inputs.features.read().shape[1], classes, [(seed, 1, 0, 0)])
+    finetune_plan = _plan_from_heads(plan, inputs, plan.trial.spec, heads, None)
+    return measure_step_time(finetune_plan, np.flatnonzero(folds.trained_on[0]), group)
+
+
 def train_where_started(job: "FinetuneJob", group: "ProcessGroup", executor: Executor, progress: Progress) -> "FinetunedFolds":
     """Train in the processes that were started together, or else in processes that Ray starts.
 
@@ -148,22 +174,34 @@ def _finetune_plan(
     out: Path,
     group: "ProcessGroup",
 ) -> "FinetunePlan":
-    """Combine the network, the drawings and the settings of the fine-tuning."""
-    from inkfold.finetune.loader import DrawingLoader  # noqa: PLC0415
-    from inkfold.finetune.plan import FinetunePlan  # noqa: PLC0415 - torch takes a second
-    from inkfold.finetune.train_folds import settle_start  # noqa: PLC0415
+    """Combine the network, the drawings and the settings of the fine-tuning, with the heads that it starts from."""
+    from inkfold.finetune.train_folds import settle_start  # noqa: PLC0415 - torch takes a second
 
     assert fitted.heads is not None
     assert plan.finetune is not None
-    extractor, prepared, seed = plan.extractor, inputs.prepared, plan.recipe.seed
     heads = fitted.heads
     if plan.finetune.start == "random":
-        heads = start_heads(fitted.spec, heads, [(seed, 1, fold, 0) for fold in fitted.folds])
-    source = key_digest({"data": prepared.read.fingerprint, "backbone": extractor.backbone.key()})
+        heads = start_heads(fitted.spec, heads, [(plan.recipe.seed, 1, fold, 0) for fold in fitted.folds])
+    source = key_digest({"data": inputs.prepared.read.fingerprint, "backbone": plan.extractor.backbone.key()})
+    return _plan_from_heads(plan, inputs, fitted.spec, settle_start(out, heads, source, group), teacher)
+
+
+def _plan_from_heads(
+    plan: TrainingPlan,
+    inputs: TrainingInputs,
+    spec: HeadSpec,
+    heads: Mapping[str, np.ndarray],
+    teacher: "Teacher | None",
+) -> "FinetunePlan":
+    from inkfold.finetune.loader import DrawingLoader  # noqa: PLC0415
+    from inkfold.finetune.plan import FinetunePlan  # noqa: PLC0415 - torch takes a second
+
+    assert plan.finetune is not None
+    extractor, prepared = plan.extractor, inputs.prepared
     return FinetunePlan(
         info=extractor.backbone,
-        spec=fitted.spec,
-        heads=settle_start(out, heads, source, group),
+        spec=spec,
+        heads=heads,
         settings=plan.finetune,
         curriculum=plan.curriculum,
         loader=DrawingLoader(
@@ -171,7 +209,7 @@ def _finetune_plan(
         ),
         targets=prepared.targets,
         names=prepared.read.dataset.train.image_paths[prepared.rows],
-        seed=seed,
+        seed=plan.recipe.seed,
         teacher=teacher,
     )
 
@@ -194,6 +232,6 @@ def _teacher(plan: TrainingPlan, inputs: TrainingInputs, cost: Cost, progress: P
         extractor.decode(prepared.read.train, cost, progress, views)  # broken drawings have been reported by now
         features = extractor.extract(prepared.digests, cost, progress, views)
     key: dict[str, Any] = {"backbone": extractor.backbone.key(), "image": extractor.image.key()}
-    if extractor.beside:
-        key["beside"] = [[part.backbone.key(), part.image.key()] for part in extractor.beside]
+    if extractor.others:
+        key["beside"] = [[part.backbone.key(), part.image.key()] for part in extractor.others]
     return Teacher(key, features, settings.teacher_weight)

@@ -20,7 +20,7 @@ from inkfold.heads.training_set import AugmentedFeatures, TrainingSet
 from inkfold.pipeline.build import TrainingPlan
 from inkfold.pipeline.leaks import find_test_copies
 from inkfold.pipeline.out_of_fold import FoldFeatures, features_by_fold
-from inkfold.pipeline.prepare import Needed, Prepared, ReadData, decode, find_seen, group_duplicates
+from inkfold.pipeline.prepare import Needed, Prepared, ReadData, decode, find_seen, group_duplicates, note_limit
 from inkfold.pipeline.reading import Reading, choose_reading
 from inkfold.pipeline.shared import SharedInputs
 from inkfold.runtime.cost import Cost
@@ -163,14 +163,17 @@ def _with_copies(
 ) -> tuple[Prepared, list[Match]]:
     """Find copies among the training drawings, those that the backbone was pretrained on, and test drawings' copies."""
     extractor, key = plan.extractor, drawings_key(plan.recipe, prepared)
+    most = plan.recipe.folds.copy_pairs
     stores = extractor.copy_stores() if plan.recipe.folds.group_duplicates else None
     if stores is not None:
-        grouped = shared.once("copies", key, lambda: group_duplicates(prepared, stores, cost, progress))
-        prepared = replace(prepared, duplicates=grouped.duplicates, matches=grouped.matches)
+        grouped = shared.once("copies", key, lambda: group_duplicates(prepared, stores, cost, progress, most))
+        prepared = replace(prepared, duplicates=grouped.duplicates, matches=grouped.matches, copy_notes=grouped.copy_notes)
     if weights := _weights_files(plan):
         of_weights = key_digest({"drawings": key, "files": [str(file) for file in weights]})
         prepared = replace(prepared, seen=shared.once("seen", of_weights, lambda: _seen_by(plan, prepared, cost, progress)))
-    return prepared, shared.once("test copies", key, lambda: find_test_copies(prepared, stores, cost, progress))
+    search = shared.once("test copies", key, lambda: find_test_copies(prepared, stores, cost, progress, most))
+    notes = (*prepared.copy_notes, *note_limit(search, "the test drawings"))
+    return replace(prepared, copy_notes=notes), search.matches
 
 
 def drawings_key(recipe: Recipe, prepared: Prepared) -> str:

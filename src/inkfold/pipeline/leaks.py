@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int64, Shaped
 
-from inkfold.data.duplicates import Match, find_copies_between, match_bytes
+from inkfold.data.duplicates import CopySearch, Match, find_copies_between, match_bytes
 from inkfold.data.lines import CopyStores
 from inkfold.evaluation.predictions import Predictions
 from inkfold.evaluation.score_figures import measure_by
@@ -45,7 +45,13 @@ class Leak:
         return {**counts, "identical": self.identical, "other_label": self.other_label}
 
 
-def find_test_copies(prepared: Prepared, stores: CopyStores | None, cost: Cost, progress: Progress = silent) -> list[Match]:
+def find_test_copies(
+    prepared: Prepared,
+    stores: CopyStores | None,
+    cost: Cost,
+    progress: Progress = silent,
+    most_pairs: int | None = None,
+) -> CopySearch:
     """Find the test drawings that are copies of training drawings.
 
     Args:
@@ -53,6 +59,7 @@ def find_test_copies(prepared: Prepared, stores: CopyStores | None, cost: Cost, 
         stores: Stores of the drawings' signatures and lines; None compares the files' bytes alone.
         cost: Seconds are added to it.
         progress: Called as the search advances.
+        most_pairs: Most comparisons of two drawings, at least 1, the most similar drawings first; None makes all.
 
     Returns:
         Matches of a usable training drawing, `first`, with a usable test drawing, `second`.
@@ -62,12 +69,12 @@ def find_test_copies(prepared: Prepared, stores: CopyStores | None, cost: Cost, 
     """
     tests = prepared.test_digests
     if tests is None:
-        return []
+        return CopySearch([])
     if stores is None:
-        return match_bytes(prepared.digests, tests)
+        return CopySearch(match_bytes(prepared.digests, tests))
     with cost.timed("duplicates"):
         sign_drawings(prepared, stores, progress, tests=True)
-        return find_copies_between(prepared.digests, tests, stores, progress)
+        return find_copies_between(prepared.digests, tests, stores, progress, most_pairs)
 
 
 def find_leaks(

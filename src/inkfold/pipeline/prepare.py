@@ -13,7 +13,7 @@ from inkfold.config.sections import DataSettings, OnBlank
 from inkfold.data.blank import BlankDrawings, blank_problems, find_left_out, warn_of_blank
 from inkfold.data.copy_units import Copies
 from inkfold.data.dataset import Dataset
-from inkfold.data.duplicates import Match, find_copies, group_matches
+from inkfold.data.duplicates import CopySearch, Match, find_copies, group_matches
 from inkfold.data.fingerprints import SignatureStore
 from inkfold.data.lines import CopyStores
 from inkfold.data.seen import mark_seen, read_seen_list
@@ -63,6 +63,7 @@ class Prepared:
         seen: True where the backbone's weights were pretrained on a drawing; None where that isn't known.
         blank: Rows of the drawings without ink, whether they are used or not.
         matches: The pairs of copies that `duplicates` joins; none if not searched for.
+        copy_notes: Warnings of searches for copies that a limit ended.
     """
 
     read: ReadData
@@ -72,6 +73,7 @@ class Prepared:
     seen: Bool[np.ndarray, " n"] | None = None
     blank: BlankDrawings = field(default_factory=BlankDrawings)
     matches: Sequence[Match] = ()
+    copy_notes: tuple[str, ...] = ()
 
     @property
     def targets(self) -> Int64[np.ndarray, " n"]:
@@ -255,7 +257,9 @@ def _blank_errors(read: ReadData, blank: BlankDrawings) -> list[Problem]:
     return [*problems, *blank_problems("test", tests, "error")]
 
 
-def group_duplicates(prepared: Prepared, stores: CopyStores, cost: Cost, progress: Progress = silent) -> Prepared:
+def group_duplicates(
+    prepared: Prepared, stores: CopyStores, cost: Cost, progress: Progress = silent, most_pairs: int | None = None
+) -> Prepared:
     """Find the training drawings that are copies of each other.
 
     Args:
@@ -263,17 +267,37 @@ def group_duplicates(prepared: Prepared, stores: CopyStores, cost: Cost, progres
         stores: Stores of the drawings' signatures and lines.
         cost: Seconds are added to it.
         progress: Called as the search advances.
+        most_pairs: Most comparisons of two drawings, at least 1, the most similar drawings first; None makes all.
 
     Returns:
-        The drawings, with the groups of copies.
+        The drawings, with the groups of copies, and a note where not all likely pairs were compared.
 
     Raises:
         DataError: If a file has changed since it was read.
     """
     with cost.timed("duplicates"):
         sign_drawings(prepared, stores, progress)
-        matches = find_copies(prepared.digests, stores, progress)
-    return replace(prepared, duplicates=group_matches(len(prepared.rows), matches), matches=matches)
+        search = find_copies(prepared.digests, stores, progress, most_pairs)
+    matches, notes = search.matches, note_limit(search, "the training drawings")
+    return replace(prepared, duplicates=group_matches(len(prepared.rows), matches), matches=matches, copy_notes=notes)
+
+
+def note_limit(search: CopySearch, among: str) -> tuple[str, ...]:
+    """Write a warning where a limit kept a search for copies from comparing all pairs that were likely to be some.
+
+    Args:
+        search: The search, with its numbers of comparisons.
+        among: What was searched, such as `the training drawings`.
+
+    Returns:
+        One line; none where everything was compared.
+    """
+    if search.compared >= search.likely:
+        return ()
+    return (
+        f"copies among {among} were searched for by the {search.compared:,} most similar of {search.likely:,} likely pairs "
+        "(folds.copy_pairs): copies among the others may make the accuracy optimistic. folds.copy_pairs=null compares all",
+    )
 
 
 def find_seen(

@@ -400,7 +400,7 @@ def build_extractor(
         Extractor(home(), backbone, image, device, batch_size, executor)
         for backbone, image in zip(backbones, images, strict=True)
     )
-    return replace(first, beside=tuple(others))
+    return replace(first, others=tuple(others))
 
 
 def image_options(recipe: Recipe, backbone: BackboneInfo, chosen: Mapping[str, Any] | None = None) -> ImageOptions:
