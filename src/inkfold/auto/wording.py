@@ -16,7 +16,7 @@ KINDS = {
     "finetune": "fine-tuning",
     "vote": "vote",
 }
-STATES = {"running": "interrupted", "stopped": "stopped in time", "skipped": "not begun", "failed": "failed"}
+STATES = {"running": "interrupted", "stopped": "time was over", "skipped": "not begun", "failed": "failed"}
 SIGNIFICANT = 0.05
 BUDGETS = {
     **{f"{minutes}m": 60.0 * minutes for minutes in (1, 2, 5, 10, 20, 30)},

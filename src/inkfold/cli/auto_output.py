@@ -21,8 +21,8 @@ def print_search(record: AutoRecord, run: Path, *, data: str | None, spent_befor
         spent_before_s: Seconds that earlier calls had spent: a step that began later is this call's.
     """
     print_table("tried", ("step", "cost", f"{title_of(record)} (95 %)", "gain", "", "what it is"), [*map(_row, record.steps)])
-    if words := compared_on(record):
-        print(words)
+    if drawings := compared_on(record):
+        print(drawings)
     if len(record.backbones) > 1:
         _print_raced(record)
     _print_time(record, spent_before_s)
