@@ -235,7 +235,7 @@ class BackboneSettings(NetworkSettings):
         described = [first, *(one.model_dump() for one in self.beside)]
         if any(one in described[:place] for place, one in enumerate(described)):
             raise ValueError(
-                "beside: a backbone stands there twice with equal settings. Remove one, or give it other features or an image_size"
+                "beside: a backbone stands there twice with equal settings. Remove one, or give it another image_size"
             )
         return self
 
