@@ -2,8 +2,8 @@ import numpy as np
 
 from inkfold.evaluation.intervals import wilson_interval
 from inkfold.pipeline.run_files import open_run_files
-from inkfold.report.ladder import ladder_view
 from inkfold.report.html import p_equation
+from inkfold.report.ladder import ladder_view
 from toy_runs import made_up, write_run
 
 N, NAMES = 100, ("a", "b")
