@@ -29,6 +29,8 @@ def print_run(run: "Run | Ensemble", *, was_finished: bool = False) -> None:
     if files.curve is not None:
         _print_curve(files.curve, metrics)
     _print_propagation(metrics)
+    if members := run.manifest.get("transductive", {}).get("members"):
+        print(f"label propagation: used by {', '.join(members)} for held-out and test drawings; new drawings go without it")
     _print_prior(metrics.get("prior"))
     print_split_groups(metrics.get("groups"))
     print_split_duplicates(metrics.get("duplicates"))

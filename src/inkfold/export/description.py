@@ -51,6 +51,8 @@ def describe(predictor: Run | Ensemble, options: GraphOptions, look: Mapping[str
 
 def _accuracy(predictor: Run | Ensemble, *, views: bool) -> dict[str, Any] | None:
     metrics = predictor.metrics
+    if _votes_over_propagation(predictor):
+        return None
     for part, name in (("out_of_fold", "out_of_fold" if metrics.get("split") == "kfold" else "holdout"), ("test", "test")):
         if part not in metrics:
             continue
@@ -71,9 +73,14 @@ def _figures_one_by_one(metrics: Mapping[str, Any], part: str) -> Mapping[str, A
     return headline(metrics[part])
 
 
+def _votes_over_propagation(predictor: Run | Ensemble) -> bool:
+    """Return whether an ensemble's figures are of label propagation, which no file can do; a run has figures without it."""
+    return isinstance(predictor, Ensemble) and bool(predictor.manifest.get("transductive", {}).get("used"))
+
+
 def _reliability(predictor: Run | Ensemble) -> tuple[dict[str, Any], ...]:
     """Compare confidence with accuracy out of fold; of an empty bin, both are null."""
-    held_out = predictor.files.out_of_fold_by_heads
+    held_out = None if _votes_over_propagation(predictor) else predictor.files.out_of_fold_by_heads
     if held_out is None:
         return ()
     assert held_out.targets is not None

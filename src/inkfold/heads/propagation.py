@@ -26,7 +26,7 @@ FLOOR = 0.5  # added to the shares of labels that arrive, over the number of cla
 COMPONENTS = 128
 SHRINKAGE = 0.1  # of the mean variance, added to each component's
 DIGITS = 5  # of cosines: the last bits are the number of threads'
-CELLS = 1 << 25  # cosines in memory at once
+CELLS = 1 << 23  # cosines in memory at once, and three times their bytes to find the largest
 CLASSES_AT_ONCE = 128
 
 
