@@ -41,6 +41,8 @@ TURNED_TEST = ["identity", "rotate(8,8)", "rotate(-8,-8)"]
 FROZEN_GAIN, VIEWS_GAIN, MLP_GAIN = 0.10, 0.05, 0.02
 FINETUNE_GAIN, SLOW_EPOCHS = 0.15, 12.0  # for ten drawings a class, more for more; after so many epochs two thirds of it
 LONGER = 2.5  # times as much training as before makes another fine-tuning of a backbone worth trying
+JOINED_GAIN, PROPAGATED_GAIN = 0.04, 0.02
+MOST_JOINED, PROPAGATED = 3, "-propagated"
 FEWER = 0.6  # each further member of a vote gains this share of the one before it
 
 
@@ -83,6 +85,7 @@ class Known:
         wrong: Share of the drawings that the best so far answers wrongly, 0 to 1.
         reading: How pages are read, as raw recipe keys of the section `image`.
         finetune_times: What is known of the time that fine-tuning each backbone takes; None where it can't be.
+        unjudged: Backbones that were trained on these drawings, so that nothing can be said of them here.
     """
 
     backbones: Sequence[str]
@@ -91,6 +94,7 @@ class Known:
     wrong: float = 0.5
     reading: Mapping[str, Any] = field(default_factory=dict)
     finetune_times: dict[str, FinetuneTime | None] = field(default_factory=dict)
+    unjudged: set[str] = field(default_factory=set)
 
     def tried(self, name: str) -> Step | None:
         """Find a step that was begun."""
@@ -143,6 +147,7 @@ def possible_moves(known: Known, left_s: float) -> list[Move]:
         moves.append(_mlp(known, name))
         if (move := _finetune(known, name, left_s)) is not None:
             moves.append(move)
+    moves += [move for move in (_joined(known), _propagated(known)) if move is not None]
     return [move for move in moves if known.tried(move.name) is None]
 
 
@@ -191,6 +196,41 @@ def _mlp(known: Known, name: str) -> Move:
     return Move(f"{short(name)}-mlp", "head", name, recipe, f"{short(name)} with a hidden layer", seconds, gain)
 
 
+def _joined(known: Known) -> Move | None:
+    """Put the features of the best backbones, which the bank has by now, under one head."""
+    names = [name for name in known.backbones if _is_done(known, short(name)) and name not in known.unjudged][:MOST_JOINED]
+    if len(names) < 2:
+        return None
+    first, *others = names
+    costs = known.costs
+    seconds = sum(costs.fit_s(name, EPOCHS) for name in names) + costs.overhead_s
+    backbone = {**backbone_keys(first), "beside": [backbone_keys(name) for name in others]}
+    recipe = {"backbone": backbone, "image": dict(known.reading), "train_head": TRAIN_HEAD}
+    gain = known.wrong * JOINED_GAIN * known.gained_less("joined")
+    why = f"{' and '.join(map(short, names))} under one head"
+    return Move(f"joined-{len(names)}", "joined", first, recipe, why, seconds, gain)
+
+
+def _propagated(known: Known) -> Move | None:
+    """Predict the test drawings together by the best model of frozen features, where held-out drawings show that it helps."""
+    kinds = ("frozen", "views", "head", "joined")
+    done = [step for step in known.steps if step.kind in kinds and step.state == "done" and step.accuracy is not None]
+    best = max(done, key=lambda step: step.accuracy or 0.0, default=None)
+    if best is None or best.recipe is None or not known.costs.size.test or best.name.endswith(PROPAGATED):
+        return None
+    name = best.recipe["backbone"]["name"]
+    seconds = best.seconds if best.kind != "views" else known.costs.fit_s(name, EPOCHS) + 2 * known.costs.overhead_s
+    recipe = {**best.recipe, "predict": {**(best.recipe.get("predict") or {}), "transductive": "propagate"}}
+    gain = known.wrong * PROPAGATED_GAIN * known.gained_less("propagated")
+    why = f"{best.name}, with the test drawings' neighbours where held-out drawings show a gain"
+    return Move(best.name + PROPAGATED, "propagated", name, recipe, why, seconds, gain)
+
+
+def _is_done(known: Known, name: str) -> bool:
+    step = known.tried(name)
+    return step is not None and step.state == "done"
+
+
 def _finetune(known: Known, name: str, left_s: float) -> Move | None:
     """Train the backbone too, for as long as fits into the time that is left."""
     costs = known.costs
@@ -206,7 +246,7 @@ def _finetune(known: Known, name: str, left_s: float) -> Move | None:
     if any(effort.epochs * effort.parts < LONGER * _trained_epochs(step) for step in earlier):
         return None
     per_class = max(costs.size.per_class, 1.0)
-    raw = finetune_recipe(name, time.image_size, effort, per_class, mirrored=known.mirrored(name))
+    raw = finetune_recipe(name, time.image_size, effort, mirrored=known.mirrored(name))
     recipe = {**raw, "image": {**known.reading, **raw["image"]}}
     most = FINETUNE_GAIN * min(max(math.log10(per_class), 0.5), 3.0)
     gain = known.wrong * most * (1 - math.exp(-effort.epochs * effort.parts / SLOW_EPOCHS)) * known.gained_less("finetune")

@@ -206,6 +206,7 @@ class Search:
                 known.costs.images_per_s[names[entry.name]] = entry.found.images_per_s
         others = [entry.name for entry in result.entries if entry.found.rounds and not entry.is_out]
         unjudged = [entry.name for entry in result.entries if not entry.is_judged and not entry.is_out]
+        known.unjudged = {names[name] for name in unjudged}
         taken = [*dict.fromkeys([*result.voters, *others[:MOST_BACKBONES], *unjudged])]
         known.backbones = [*dict.fromkeys([*(names[name] for name in taken), *known.backbones])]
         for entry in result.entries:

@@ -13,6 +13,7 @@ KINDS = {
     "views": "more views",
     "head": "another head",
     "joined": "backbones joined",
+    "propagated": "test drawings together",
     "finetune": "fine-tuning",
     "vote": "vote",
 }
