@@ -342,6 +342,7 @@ class Search:
             "step": step.name if len(members) > 1 else members[0],
             "members": members,
             "why": _reason(choice, len(self._models)),
+            "nested": choice.nested,
         }
         accuracy, interval, _ = measure_vote(self._models, members, self._metric)
         test = open_run_files(self.out).metrics.get("test")
