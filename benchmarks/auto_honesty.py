@@ -200,11 +200,12 @@ def judge(task: Task, budget: str) -> Outcome:
     names = np.array(test.class_names)
     folds = [] if test.fold_probs is None else [float((names[probs.argmax(1)] == truth).mean()) for probs in test.fold_probs]
     choice = record.choice
+    nested = None if choice is None else choice.get("nested")
     members = [] if choice is None else [*(choice.get("members") or [choice["step"]])]
     return Outcome(
         claimed=float(figures["accuracy"]) if is_figure else float("nan"),
         claimed_error=(high - low) / (2 * 1.96),
-        nested=float("nan") if choice is None or choice.get("nested") is None else float(choice["nested"]),
+        nested=float("nan") if nested is None else nested,
         test=float((names[test.preds] == truth).mean()),
         one_fold=float(np.mean(folds)) if folds else float("nan"),
         n=len(truth),
