@@ -230,6 +230,7 @@ def print_budget(text: str, budget_s: float, sides: dict[str, Result], truth: di
 def main() -> None:
     """Read the options, run everything and print the table."""
     options = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that the running command is ended too
     budgets = {text: duration_s(text) for text in options.budgets}
     with tempfile.TemporaryDirectory() as directory:
         scratch = Path(directory)

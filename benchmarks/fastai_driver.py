@@ -96,7 +96,9 @@ def build(options: argparse.Namespace) -> Any:
         batch_tfms=fastai.aug_transforms(pad_mode=fastai.PadMode.Border),
     )
     fastai.set_seed(options.seed)
-    loaders = block.dataloaders(options.train, bs=min(BATCH, len(files) - 1), num_workers=options.workers)
+    loaders = block.dataloaders(
+        options.train, bs=min(BATCH, len(files) - 1), num_workers=options.workers, persistent_workers=True
+    )
     weights = {"pretrained_cfg_overlay": {"file": str(options.weights)}} if options.weights else {}
     learner = fastai.vision_learner(
         loaders, options.model, pretrained=bool(options.weights), metrics=fastai.accuracy, path=options.out.parent, **weights
@@ -132,7 +134,8 @@ def main() -> None:
         print(json.dumps(measure(learner, test)))
         return
     cheap = SMALL_SHARE * options.seconds
-    clock = Deadline(options.seconds - options.predict_s * len(test))
+    is_augmented = TTA_PASSES * len(test) * options.predict_s < cheap
+    clock = Deadline(options.seconds - options.predict_s * len(test) * (TTA_PASSES if is_augmented else 1))
     with learner.no_bar():
         rate = {}
         if LR_FIND_STEPS * BATCH * options.train_s < cheap:
@@ -142,7 +145,6 @@ def main() -> None:
         else:
             learner.fine_tune(options.epochs, cbs=clock, **rate)
         loader = learner.dls.test_dl(test)
-        is_augmented = TTA_PASSES * len(test) * options.predict_s < cheap
         probs, _ = learner.tta(dl=loader) if is_augmented else learner.get_preds(dl=loader)
     names = [str(learner.dls.vocab[i]) for i in probs.argmax(1).tolist()]
     answer = {
@@ -165,7 +167,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--train-s", type=float, default=0.0, help="measured seconds for each trained drawing")
     parser.add_argument("--predict-s", type=float, default=0.0, help="measured seconds for each answered drawing")
     parser.add_argument("--held-out", type=float, default=0.0, help="share of the drawings that isn't trained on")
-    parser.add_argument("--workers", type=int, default=1, help="processes that read drawings")
+    parser.add_argument("--workers", type=int, default=1, help="processes that read drawings, at least 1")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="JSON file of the answers")
     parser.add_argument("--measure", action="store_true", help="only print what a drawing costs")

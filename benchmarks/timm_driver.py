@@ -47,11 +47,11 @@ def arguments(options: argparse.Namespace, folders: Path, classes: int, out: Pat
     """Give the arguments of timm's script."""
     settings: dict[str, Any] = {
         "data-dir": folders, "model": options.model, "num-classes": classes, "img-size": options.size, "epochs": options.epochs,
-        "batch-size": options.batch, "validation-batch-size": BATCH, "opt": "adamw", "lr": 1e-3, "weight-decay": 0.05, "smoothing": 0.1,
-        "clip-grad": 1.0, "sched": "cosine", "warmup-epochs": min(1, options.epochs // 5), "min-lr": 0, "cooldown-epochs": 0,
-        "seed": options.seed, "workers": options.workers, "color-jitter": 0, "hflip": 0.5, "crop-pct": 1.0,
-        "train-interpolation": "bilinear", "output": out, "experiment": "run", "checkpoint-hist": 1, "log-interval": 2,
-        "val-interval": options.epochs,
+        "batch-size": options.batch, "validation-batch-size": BATCH, "opt": "adamw", "lr": 1e-3, "weight-decay": 0.05,
+        "smoothing": 0.1, "clip-grad": 1.0, "sched": "cosine", "warmup-epochs": min(1, options.epochs // 5), "min-lr": 0,
+        "cooldown-epochs": 0, "seed": options.seed, "workers": options.workers, "color-jitter": 0, "hflip": 0.5,
+        "crop-pct": 1.0, "train-interpolation": "bilinear", "output": out, "experiment": "run", "checkpoint-hist": 1,
+        "log-interval": 2, "val-interval": options.epochs,
     }  # fmt: skip
     command = [str(options.script), "--scale", "0.7", "1.0", "--ratio", "1.0", "1.0", "--channels-last", "--sched-on-updates"]
     for name, value in settings.items():

@@ -81,11 +81,12 @@ def test_where_everything_was_tried_before_the_end_more_time_brings_nothing():
 def test_what_time_was_wanting_for_comes_next_and_is_named():
     later = Step("tuned", "finetune", "skipped", "it takes longer than what is left", expected_s=1500.0, began_s=50.0)
     sooner = Step("views", "views", "stopped", "mirrored", expected_s=60.0, expected_gain=0.01)
+    reading = Step("reading", "reading", "stopped", expected_s=1.0)
     not_worth_it = Step("wide", "head", "skipped", "its gain is not worth it", began_s=20.0)
     told = forecast(of_points(power_law(0.1, 60.0), 60.0, budget_s=600.0, steps=[later, not_worth_it]))
     nothing = "the next minute would bring nothing: what is left to try takes longer; next would come tuned (about 25 min 0 s)"
     assert told["words"] == nothing
     assert told["high"] == 0
-    told = forecast(of_points(power_law(0.1, 60.0), 60.0, budget_s=600.0, steps=[later, sooner]))
+    told = forecast(of_points(power_law(0.1, 60.0), 60.0, budget_s=600.0, steps=[reading, later, sooner]))
     assert told["gain"] > 0
     assert told["words"].endswith("; next would come views (about 1 min 0 s), tuned (about 25 min 0 s)")

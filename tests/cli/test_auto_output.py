@@ -63,3 +63,11 @@ def test_a_search_of_one_backbone_lists_no_backbones_and_unknown_data_is_left_ou
     text = printed(capsys, record, data=None)
     assert "sketch top-1" not in text
     assert text.splitlines()[-1] == "without the search: inkfold train runs/best/recipe.yaml out=NEW"
+
+
+def test_figures_of_a_part_of_the_drawings_are_said_to_be(capsys):
+    record = search_record()
+    assert "compared on" not in printed(capsys, record)
+    record.data["n_train"] = 1200
+    expected = "compared on 400 of 1,200 drawings: those that were held out and that no backbone was pretrained on"
+    assert expected in printed(capsys, record).splitlines()

@@ -3,7 +3,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from inkfold.cli.run_output import _print_decision, print_run, print_split_duplicates, print_split_groups
+from inkfold.cli.run_output import (
+    _print_decision,
+    _print_prior,
+    _print_propagation,
+    print_run,
+    print_split_duplicates,
+    print_split_groups,
+)
 from inkfold.ensemble.model import load_run
 from inkfold.evaluation.scores import Metric
 from toy_printed import COST, cells, lines_with
@@ -71,3 +78,35 @@ def test_the_grouped_figure_less_the_other_is_the_difference_that_is_printed(cap
     assert "by `KEY`; accuracy 0.8000, and 0.9000 with folds that split them: -0.1000 (" in groups
     assert "accuracy 0.8000, and 0.9000 with folds that split them apart: -0.1000 (" in copies
     assert copies.endswith("on the 4 duplicates 0.4000, and 0.4500")
+
+
+TRIED = {"difference": 0.02, "difference_ci95": [0.01, 0.03], "p_value": 0.001, "distinguishable": True}
+TRIED |= {"accuracy_without": 0.6, "accuracy_without_ci95": [0.5, 0.7], "accuracy_with": 0.62, "accuracy_with_ci95": [0.5, 0.7]}
+
+
+def test_label_propagation_is_said_with_its_gain_and_that_later_drawings_go_without(capsys):
+    _print_propagation({"transductive": {**TRIED, "used": True, "nested": {"accuracy": 0.61, "accuracy_ci95": [0.5, 0.7]}}})
+    out = capsys.readouterr().out
+    assert "label propagation: used, as it is better on held-out drawings: accuracy +0.0200 (+0.0100 to +0.0300)" in out
+    assert "accuracy without it 0.600 (0.500-0.700); where other folds decide whether to use it, 0.610 (0.500-0.700)" in out
+    assert "predicted one by one, without it" in out
+    _print_propagation({"transductive": {**TRIED, "used": True, "nested": {"accuracy": 0.62, "accuracy_ci95": [0.5, 0.7]}}})
+    assert "other folds decide" not in capsys.readouterr().out
+
+
+def test_label_propagation_that_is_not_used_says_why(capsys):
+    _print_propagation({"transductive": {**TRIED, "used": False}, **Metric("log_loss").as_json()})
+    assert capsys.readouterr().out.startswith("label propagation: tried on held-out drawings and not used: log loss +0.0200")
+    _print_propagation({"transductive": {"used": False, "skipped": "no_test_drawings", "reason": "there are none"}})
+    assert capsys.readouterr().out == "label propagation: not tried: there are none\n"
+    _print_propagation({})
+    assert capsys.readouterr().out == ""
+
+
+def test_a_class_prior_is_said(capsys):
+    _print_prior({"source": "uniform", "shares": [0.5, 0.5], "trained": [0.4, 0.6]})
+    assert capsys.readouterr().out.startswith(
+        "class prior: uniform: probabilities of test and new drawings are corrected for it;"
+    )
+    _print_prior(None)
+    assert capsys.readouterr().out == ""

@@ -453,6 +453,14 @@ def test_a_recipe_that_is_nowhere_names_the_shipped_ones():
         find_recipe("elsewhere/demo.yaml")
 
 
+@pytest.mark.parametrize("metric", ["balanced_accuracy", "macro_f1"])
+def test_a_class_prior_beside_answers_that_are_weighted_by_class_is_refused(metric):
+    with pytest.raises(RecipeError, match=r"predict\.prior: got 'uniform' beside metric="):
+        validate_recipe({"metric": metric, "predict": {"prior": "uniform"}})
+    assert validate_recipe({"metric": metric}).predict.prior == "train"
+    assert validate_recipe({"metric": "log_loss", "predict": {"prior": "uniform"}}).predict.prior == "uniform"
+
+
 def test_features_of_several_layers_or_backbones_are_standardised_unless_the_recipe_says_more():
     assert recipe("data=x").train_head.scaling == "none"
     assert recipe("data=x", "backbone.features=layers").train_head.scaling == "standardise"

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from inkfold.evaluation.predictions import Predictions
 from inkfold.export.description import BINS, describe
 from inkfold.export.metadata import About
 from inkfold.export.model_graph import GraphOptions
+from inkfold.pipeline.run_files import BY_HEADS, OUT_OF_FOLD
 from inkfold.pipeline.train import train
+from inkfold.storage.files import write_json
 from inkfold.storage.hashing import digest_file
 from toy import CLASSES, RECIPE, toy_data, toy_recipe
 
@@ -65,3 +68,34 @@ def test_an_ensemble_counts_its_members_folds(run, tmp_path):
     about = describe(load_run(ensemble.path), GraphOptions(), LOOK, 64)
     assert (about.folds, len(about.backbones)) == (6, 1)
     assert np.isfinite(json.loads(about.as_json())["accuracy"]["value"])
+
+
+@pytest.fixture
+def propagated(run, tmp_path):
+    """A copy of the run in which label propagation was right on all held-out drawings, and its heads as often as they were."""
+    path = shutil.copytree(run.path, tmp_path / "propagated")
+    alone = run.files.out_of_fold
+    shutil.copy(path / OUT_OF_FOLD, path / BY_HEADS)
+    replace(alone, probs=np.eye(3, dtype=np.float32)[alone.targets]).save(path / OUT_OF_FOLD)
+    figures = {"used": True, "accuracy_without": 0.25, "accuracy_without_ci95": [0.1, 0.4]}
+    metrics = json.loads((path / "metrics.json").read_text())
+    write_json(path / "metrics.json", {**metrics, "transductive": figures})
+    manifest = {**run.manifest, "transductive": {"used": True}}
+    manifest["files"] = {name: digest_file(path / name) for name in [*manifest["files"], BY_HEADS]}
+    write_json(path / "manifest.json", manifest)
+    return load_run(path)
+
+
+def test_figures_are_of_drawings_one_by_one_without_label_propagation(run, propagated):
+    about = describe(propagated, GraphOptions(views=True), LOOK, 64)
+    assert (about.accuracy["value"], about.accuracy["ci95"]) == (0.25, [0.1, 0.4])
+    assert about.reliability == describe(run, GraphOptions(), LOOK, 64).reliability
+
+
+def test_an_ensemble_over_label_propagation_names_its_members_and_no_accuracy(run, propagated, tmp_path):
+    ensemble = vote([run.path, propagated.path], {"method": "soft"}, out=tmp_path / "vote")
+    assert ensemble.manifest["transductive"] == {"used": True, "members": ["propagated"]}
+    about = describe(ensemble, GraphOptions(), LOOK, 64)
+    assert (about.accuracy, about.reliability) == (None, ())
+    alone = vote([run.path, run.path], {"method": "soft"}, out=tmp_path / "alone")
+    assert "transductive" not in alone.manifest

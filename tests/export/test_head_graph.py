@@ -3,10 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from inkfold.data.class_prior import ClassPrior
 from inkfold.ensemble.methods import METHODS, FittedMethod, VotingMethod
 from inkfold.ensemble.voting import vote_of_folds
 from inkfold.export.graph import Graph
-from inkfold.export.head_graph import add_fold_means, add_fold_vote, add_heads, add_pool
+from inkfold.export.head_graph import add_fold_means, add_fold_vote, add_heads, add_pool, add_prior
 from inkfold.heads.head import head_probs
 from toy_heads import CLASSES, EVERY_KIND, FOLDS, SCALINGS, head_spec, heads_of, unseen
 from toy_onnx import run_graph
@@ -82,3 +83,10 @@ def test_tied_hard_votes_go_to_the_more_probable_class():
     probs, g = np.float32([[[0.6, 0.4, 0.0]], [[0.1, 0.9, 0.0]]]), Graph()
     way = FittedMethod(VotingMethod("hard", ties="mean_probability"))
     assert run_graph(g, {"probs": probs}, add_pool(g, "probs", way)).argmax(1) == [1]
+
+
+def test_a_prior_corrects_as_it_does_in_numpy():
+    prior, probs, g = ClassPrior("uniform", (0.5, 0.5, 0.0, 0.0, 0.0), (0.1, 0.2, 0.3, 0.2, 0.2)), answers(), Graph()
+    probs[0, 0] = [0, 0, 1, 0, 0]  # a class that doesn't occur
+    given = run_graph(g, {"probs": probs}, add_prior(g, "probs", prior))
+    np.testing.assert_allclose(given, prior.correct(probs), atol=1e-6)

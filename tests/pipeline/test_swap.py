@@ -1,9 +1,9 @@
+import contextlib
 import json
-import os
+from pathlib import Path
 
 import pytest
 
-from inkfold.pipeline import manifest
 from inkfold.pipeline.manifest import MANIFEST, STAGED, SWAP, finish_swap, read_manifest
 from inkfold.pipeline.swap import all_files, swap_in
 from inkfold.storage.hashing import digest_file
@@ -37,42 +37,39 @@ def state(out):
 
 def test_the_other_run_takes_the_place_of_the_first_with_all_of_its_files(tmp_path):
     swap_in(tmp_path, write_two(tmp_path))
-    assert {*state(tmp_path)} == {"metrics.json", "vote.json", MANIFEST, f"members/one/{MANIFEST}", "members/one/heads.safetensors"}
+    assert {*state(tmp_path)} == {
+        "metrics.json",
+        "vote.json",
+        MANIFEST,
+        f"members/one/{MANIFEST}",
+        "members/one/heads.safetensors",
+    }
     assert read_manifest(tmp_path)["files"]["metrics.json"] == digest_file(tmp_path / "metrics.json")
     assert (tmp_path / "metrics.json").read_text() == "new"
     assert not (tmp_path / STAGED).exists()
 
 
-@pytest.mark.parametrize("moves", range(9))
-def test_what_a_kill_left_in_between_is_finished_by_whoever_reads_the_run(tmp_path, monkeypatch, moves):
-    files = write_two(tmp_path)
-    real, left = os.replace, [moves]
+@pytest.mark.parametrize("steps", range(9))
+def test_what_a_kill_left_in_between_is_finished_by_whoever_reads_the_run(tmp_path, monkeypatch, steps):
+    files, left = write_two(tmp_path), [steps]
 
-    def killed(source, target):
-        if not left[0]:
-            raise KeyboardInterrupt
-        left[0] -= 1
-        real(source, target)
+    def until_killed(act):
+        def step(*arguments, **options):
+            if not left[0]:
+                raise KeyboardInterrupt
+            left[0] -= 1
+            return act(*arguments, **options)
+
+        return step
 
     with monkeypatch.context() as patch:
-        patch.setattr(manifest.Path, "replace", lambda self, target: killed(self, target))
-        patch.setattr(manifest.Path, "unlink", lambda self, missing_ok=False: killed_unlink(self, left))
-        try:
+        patch.setattr(Path, "replace", until_killed(Path.replace))
+        patch.setattr(Path, "unlink", until_killed(Path.unlink))
+        with contextlib.suppress(KeyboardInterrupt):
             swap_in(tmp_path, files)
-        except KeyboardInterrupt:
-            pass
-    before_list = not (tmp_path / SWAP).is_file() and (tmp_path / STAGED).is_dir()
-    read = read_manifest(tmp_path)
-    assert ("vote.json" in read["files"]) == (not before_list)
+    not_begun = not (tmp_path / SWAP).is_file() and (tmp_path / STAGED).is_dir()
+    assert ("vote.json" in read_manifest(tmp_path)["files"]) == (not not_begun)
     assert not (tmp_path / SWAP).exists()
-
-
-def killed_unlink(path, left):
-    if not left[0]:
-        raise KeyboardInterrupt
-    left[0] -= 1
-    if path.exists():
-        os.unlink(path)
 
 
 def test_a_list_that_names_files_elsewhere_moves_and_removes_nothing_there(tmp_path):

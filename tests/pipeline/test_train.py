@@ -18,6 +18,7 @@ from inkfold.evaluation.predictions import Predictions
 from inkfold.evaluation.score_figures import metric_figures
 from inkfold.features.executors import open_executor
 from inkfold.finetune.distributed import ProcessGroup
+from inkfold.pipeline import transductive
 from inkfold.pipeline.build import build_curriculum, check_options, settle_recipe
 from inkfold.pipeline.finetuning import train_where_started
 from inkfold.pipeline.run import Run, write_predictions
@@ -655,3 +656,52 @@ def test_a_metric_that_does_not_suit_the_classes_is_refused_before_anything_is_w
     with pytest.raises(RecipeError, match="quadratic_kappa is for classes in an order"):
         train(recipe, "metric=quadratic_kappa", data=as_folders(data, tmp_path / "folders"), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_class_prior_corrects_test_and_new_drawings_and_no_held_out_ones(tmp_path, data, recipe, plain, plain_features):
+    (data / "prior.csv").write_text("class_name,share\nhouse,3\nfish,0\napple,1\n")
+    run = train(recipe, "predict.prior=prior.csv", data=data, out=tmp_path / "run")
+    expected = plain.files.test.fold_probs * [1, 0, 3]  # each class has a third of the training drawings
+    expected /= expected.sum(2, keepdims=True)
+    np.testing.assert_allclose(run.files.test.fold_probs, expected, atol=1e-6)
+    np.testing.assert_allclose(run.predict_fold_proba(data / "test"), expected, atol=1e-4)
+    kept = ("predictions/out_of_fold.parquet", "heads.safetensors")
+    assert contents(run.path, kept) == contents(plain.path, kept)
+    assert run.metrics["prior"] == run.manifest["prior"]
+    assert run.metrics["prior"]["shares"] == [0.25, 0.0, 0.75]
+
+
+def test_a_prior_of_other_classes_is_refused_before_anything_is_computed(tmp_path, data, recipe):
+    (data / "prior.csv").write_text("class_name,share\nhouse,3\n")
+    with pytest.raises(DataError, match="has no row for 2 of 3 classes"):
+        train(recipe, "predict.prior=prior.csv", data=data, out=tmp_path / "run")
+    assert not (tmp_path / "run/cost.json").exists()
+
+
+def test_label_propagation_that_gains_nothing_changes_nothing_else(tmp_path, data, recipe, plain, plain_features):
+    run = train(recipe, "predict.transductive=propagate", data=data, out=tmp_path / "run")
+    unchanged = tuple(name for name in RESULTS if name != "metrics.json")
+    assert contents(run.path, unchanged) == contents(plain.path, unchanged)
+    tried = run.metrics.pop("transductive")
+    assert not tried["used"]
+    assert run.manifest["transductive"] == {"used": False}
+    assert run.metrics == plain.metrics
+
+
+def test_label_propagation_is_in_test_and_held_out_figures_and_not_in_later_predictions(
+    tmp_path, data, recipe, plain, plain_features, monkeypatch
+):
+    monkeypatch.setattr(transductive, "is_better", lambda *_: True)
+    run = train(recipe, "predict.transductive=propagate", "tta=[hflip]", data=data, out=tmp_path / "run")
+    assert run.manifest["transductive"] == {"used": True}
+    alone, together = run.files.out_of_fold_by_heads, run.files.out_of_fold
+    assert (together.probs != alone.probs).any()
+    right = {"without": alone.right.mean(), "with": together.right.mean()}
+    tried, tta = run.metrics["transductive"], run.metrics["tta"]
+    assert {name: tried[f"accuracy_{name}"] for name in right} == pytest.approx(right)
+    assert tta["accuracy_with"] == pytest.approx(right["without"])  # each step by itself
+    assert run.metrics["out_of_fold"]["accuracy"] == pytest.approx(right["with"])
+    one_by_one = run.predict_fold_proba(data / "test")
+    assert np.abs(one_by_one - run.files.test.fold_probs).max() > 0.01
+    files = plain.files
+    assert files.out_of_fold_by_heads is files.out_of_fold

@@ -2,6 +2,7 @@ import numpy as np
 
 from inkfold.evaluation.intervals import wilson_interval
 from inkfold.pipeline.run_files import open_run_files
+from inkfold.report.html import p_equation
 from inkfold.report.ladder import ladder_view
 from toy_runs import made_up, write_run
 
@@ -55,3 +56,25 @@ def test_intervals_that_the_run_has_kept_are_shown(tmp_path):
     gain = {**GAIN, "accuracy_without_ci95": [0.3, 0.7], "accuracy_with_ci95": [0.4, 0.8]}
     unchanged, views, *_ = view(tmp_path, {"tta": gain})["rows"]
     assert (unchanged["ci95"], views["ci95"]) == ([0.3, 0.7], [0.4, 0.8])
+
+
+TOGETHER = {
+    "accuracy_without": 0.5,
+    "accuracy_with": 0.6,
+    "accuracy_without_ci95": [0.4, 0.6],
+    "accuracy_with_ci95": [0.5, 0.7],
+}
+
+
+def test_label_propagation_is_a_step_where_it_is_used(tmp_path):
+    tried = {**TOGETHER, "used": True, "p_value": 0.01}
+    tried |= {"difference": 0.1, "difference_ci95": [0.05, 0.15]}
+    rows = view(tmp_path, {"transductive": tried})["rows"]
+    assert [row["label"] for row in rows][:2] == ["drawings one by one", "test drawings together"]
+    assert rows[1]["gain"] == f"+10.0 points, {p_equation(0.01)}"
+    assert rows[1]["ci95"] == [0.5, 0.7]
+    after_views = view(tmp_path / "views", {"tta": GAIN, "transductive": {**tried, "name": "log_loss"}})["rows"]
+    assert [row["label"] for row in after_views][1:3] == ["mean over test-time views", "test drawings together"]
+    assert after_views[2]["gain"] == "+10.0 points"  # the p-value is of another metric
+    unused = view(tmp_path / "unused", {"transductive": {**tried, "used": False}})["rows"]
+    assert "test drawings together" not in [row["label"] for row in unused]

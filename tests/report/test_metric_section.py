@@ -4,7 +4,7 @@ from inkfold.evaluation.predictions import Predictions
 from inkfold.evaluation.score_figures import measure_by
 from inkfold.evaluation.scores import Metric
 from inkfold.pipeline.run_files import open_run_files
-from inkfold.report.metric_section import common_metric, decision_note
+from inkfold.report.metric_section import common_metric, decision_note, prediction_facts
 from inkfold.report.write import write_report
 from toy_runs import write_run
 
@@ -64,3 +64,16 @@ def test_pages_of_accuracy_say_nothing_of_metrics(tmp_path):
     runs = [run_of(tmp_path / name, Metric("accuracy"), seed) for seed, name in enumerate(("one", "two"))]
     write_report(runs, tmp_path / "both.html")
     assert 'id="metric"' not in (tmp_path / "both.html").read_text()
+
+
+def test_how_the_test_drawings_are_predicted_as_a_whole_is_a_fact():
+    tried = {"difference": 0.02, "difference_ci95": [0.01, 0.03], "p_value": 0.001, "used": True}
+    prior = {"source": "uniform", "shares": [0.5, 0.5], "trained": [0.4, 0.6]}
+    (first, used), (second, shares) = prediction_facts({"transductive": tried, "prior": prior})
+    assert (first, second) == ("label propagation", "class prior")
+    assert used.startswith("used for the test drawings, which are predicted together: +0.020 (+0.010 to +0.030) on held-out")
+    assert shares.startswith("uniform; probabilities of test and new drawings are corrected for it")
+    assert prediction_facts({"transductive": {**tried, "used": False}})[0][1].startswith("tried and not used: +0.020")
+    skipped = {"used": False, "skipped": "no_test_drawings", "reason": "there are no test drawings"}
+    assert prediction_facts({"transductive": skipped}) == [("label propagation", "not tried: there are no test drawings")]
+    assert prediction_facts({}) == []

@@ -85,7 +85,7 @@ def audit_run(path: str | Path, progress: Progress = silent) -> dict[str, Any]:
     cost = Cost()
     read = read_again(member, cost, progress)
     drawn = _look_at_drawings(member, read, progress)
-    labels = _audit_labels(member, run.files.out_of_fold, read, drawn, cost, progress)
+    labels = _audit_labels(member, run.files.out_of_fold_by_heads, read, drawn, cost, progress)
     audit = {
         "format": AUDIT_FORMAT,
         "data_fingerprint": run.manifest["data_fingerprint"],

@@ -15,4 +15,4 @@ if TYPE_CHECKING:
 
 __all__ = ["AutoRecord", "train_auto"]
 
-__getattr__, __dir__ = lazy_names(__name__, {"AutoRecord": "auto.record", "train_auto": "auto.train"})
+__getattr__, __dir__ = lazy_names(__name__, {"AutoRecord": "record", "train_auto": "train"})

@@ -4,13 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from inkfold.config.recipe import Recipe
-
 FIT_FLOPS = 2e10  # per second, of heads' training, until one was trained here
 OVERHEAD_S = 3.0  # of a step beside features, heads and fine-tuning, until one was made here
-FORWARDS_PER_STEP = 4.0  # in whose time a drawing is trained on, until a backbone was trained here
-LOST_S = 5.0
-USUAL_PX = 224
 WIDTH = 1280  # of features, until they are known
 NEW, OLD = 0.5, 0.5  # weights of the last step's measurement and of what was known before
 
@@ -48,8 +43,8 @@ class Costs:
         fit_flops: Floating-point operations per second while heads are trained.
         overhead_s: Seconds of a step beside features, heads and fine-tuning.
         device: `cpu`, `cuda` or `mps`.
-        sizes: Side in px of the drawings that each backbone takes, by its name; 224 where it isn't known.
-        steps: Forward passes in whose time a drawing is trained on, by backbone, where one was trained.
+        sizes: Side in px of the drawings that each backbone takes, by its name.
+        resizable: Whether each backbone takes drawings of other sizes too, by its name.
     """
 
     size: Size
@@ -59,7 +54,7 @@ class Costs:
     overhead_s: float = OVERHEAD_S
     device: str = "cpu"
     sizes: dict[str, int] = field(default_factory=dict)
-    steps: dict[str, float] = field(default_factory=dict)
+    resizable: dict[str, bool] = field(default_factory=dict)
 
     def features_s(self, backbone: str, train_views: int = 1, test_views: int = 1) -> float:
         """Estimate the seconds of a backbone's forward passes of all drawings, under views of which the bank has none."""
@@ -71,28 +66,7 @@ class Costs:
         """Estimate the seconds of training the heads of all folds."""
         return self._fit_operations(backbone, epochs, hidden) / self.fit_flops
 
-    def trained_per_s(self, backbone: str, size_px: int | None = None) -> float:
-        """Estimate how many drawings per second a backbone is trained on, at its own size or another; 0 if unknown."""
-        return self._rate_at(backbone, size_px) / self.steps.get(backbone, FORWARDS_PER_STEP)
-
-    def predict_part_s(self, backbone: str, size_px: int | None, views: int) -> float:
-        """Estimate the seconds of one fold's predictions by its own backbone: its held-out drawings and all test drawings."""
-        forwards = (self.size.train / self.size.folds + self.size.test) * views
-        return forwards / max(self._rate_at(backbone, size_px), 1e-9)
-
-    def predict_s(self, recipe: Recipe) -> float:
-        """Estimate the seconds of all predictions of a fine-tuned recipe, and of training steps that a stop may lose."""
-        part = self.predict_part_s(recipe.backbone.name, recipe.image.size, max(len(recipe.tta), 1))
-        return recipe.folds.held_out_parts * part + LOST_S
-
-    def _rate_at(self, backbone: str, size_px: int | None) -> float:
-        """Estimate drawings per second at a size, where the cost goes with the area."""
-        own = self.sizes.get(backbone, USUAL_PX)
-        return self.images_per_s.get(backbone, 0.0) * (own / (size_px or own)) ** 2
-
-    def note(
-        self, backbone: str, cost: Mapping[str, Any], *, epochs: int, hidden: int, width: int, size_px: int | None
-    ) -> None:
+    def note(self, backbone: str, cost: Mapping[str, Any], *, epochs: int, hidden: int, width: int) -> None:
         """Learn from a finished step.
 
         Args:
@@ -101,7 +75,6 @@ class Costs:
             epochs: Passes of its heads' training over the drawings.
             hidden: Width of its head's hidden layer; 0 without any.
             width: Number of its backbone's features.
-            size_px: Side in px of the drawings that it was trained on; None for the backbone's own.
         """
         self.widths[backbone] = width
         seconds = cost["seconds"]
@@ -109,9 +82,6 @@ class Costs:
         fits = 1 + ("parted_duplicates" in seconds or "parted_groups" in seconds)
         if fit > 0.2:
             self.fit_flops = NEW * self._fit_operations(backbone, epochs, hidden) * fits / fit + OLD * self.fit_flops
-        if seconds.get("finetune") and cost.get("trained"):
-            rate = cost["trained"] / seconds["finetune"]
-            self.steps[backbone] = self._rate_at(backbone, size_px) / rate
         known = fit + sum(seconds.get(name, 0.0) for name in ("features", "finetune", "reading", "decode"))
         self.overhead_s = NEW * max(seconds["total"] - known, 0.1) + OLD * self.overhead_s
         if cost["forwards"] >= 500 and "finetune" not in seconds and seconds.get("features", 0.0) > 1:

@@ -1,83 +1,114 @@
-"""How a search fine-tunes: which recipe suits a backbone, and how many epochs of how many folds fit into the time."""
+"""How long fine-tunings take: guessed from the speed of frozen backbones, then measured with a few real steps."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
+
+from inkfold.auto.costs import Costs
+from inkfold.finetune.effort import Effort, choose_effort
+from inkfold.finetune.step_time import FoldSize, StepTime
 from inkfold.models import ink_small as inksmall
+from inkfold.pipeline.build import TrainingPlan
+from inkfold.pipeline.prepare import Needed, Prepared, decode
+from inkfold.runtime.cost import Cost
+from inkfold.runtime.progress import Progress, silent
 
-TRAINED_PX = 128  # side of the drawings that a backbone for larger ones is trained on, on a CPU
-SHARE_OF_LEFT = 0.85  # of the time that is left: what a fine-tuning is planned for
-FEWEST_EPOCHS, BEST_EPOCHS, MOST_EPOCHS = 6, 14, 40
-AUGMENT = [
-    "hflip@0.5",
-    "rotate(20)@0.7",
-    "scale(0.7,1.1)@0.7",
-    "shear(8)@0.5",
-    "translate(0.06)@0.5",
-    "elastic(30,6)@0.4",
-    "thicken(1.5)@0.3",
-]
-TEST_VIEWS = ["identity", "hflip", "rotate(8,8)", "rotate(-8,-8)", "hflip + rotate(8,8)", "hflip + rotate(-8,-8)"]
+TRAINED_PX = 128  # side of the drawings that a convolutional backbone for larger ones is trained on, on a CPU
+FORWARDS_PER_STEP = 4.0  # in whose time a drawing is trained on, until a backbone was measured
+GUESSED_SAVE_S, GUESSED_START_S = 0.1, 2.0
+BATCH = 64
+MOST_VIEWS = 6
+PLANNED_SHARE = 0.85  # of the time that is left: the rest is for what was guessed wrongly
+LONGEST_MEASURE_S, MEASURE_SHARE = 6.0, 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Amount:
-    """How much is trained.
+class FinetuneTime:
+    """What is known of the time that fine-tuning a backbone takes.
 
     Attributes:
-        epochs: Passes over each fold's training drawings.
-        parts: Number of folds.
-        seconds: Seconds that it is expected to take.
+        image_size: Side in px of the drawings that it is trained on.
+        step_time: Seconds of its parts.
+        is_measured: Whether they were measured, or guessed.
     """
 
-    epochs: int
-    parts: int
-    seconds: float
+    image_size: int
+    step_time: StepTime
+    is_measured: bool = False
 
 
-def choose_amount(left_s: float, epoch_s: float, part_s: float, folds: int) -> Amount | None:
-    """Choose how many epochs of how many folds fit into the time.
+def guess_time(backbone: str, costs: Costs) -> FinetuneTime | None:
+    """Guess how long fine-tuning a backbone takes from the speed of its forward passes; None where that isn't known."""
+    own, rate = costs.sizes.get(backbone, 0), costs.images_per_s.get(backbone, 0.0)
+    if not own or not rate:
+        return None
+    size = own if backbone == inksmall.NAME or costs.device != "cpu" or not costs.resizable.get(backbone, False) else TRAINED_PX
+    predict_s = (size / own) ** 2 / rate
+    return FinetuneTime(
+        size, StepTime(BATCH * FORWARDS_PER_STEP * predict_s, predict_s, GUESSED_SAVE_S, GUESSED_START_S, BATCH)
+    )
 
-    One network is trained for as many epochs as pay before a second one is: a fold that is held out later votes with the
-    others, but a network that saw its drawings too seldom is worth little.
+
+def plan_effort(time: FinetuneTime, costs: Costs, left_s: float) -> Effort | None:
+    """Choose how many epochs of how many folds to train in the time that is left.
 
     Args:
-        left_s: Seconds that are left.
-        epoch_s: Seconds of one epoch of one fold.
-        part_s: Seconds that each fold takes beside, for predictions.
-        folds: Number of folds, at least 1.
+        time: What is known of the time that fine-tuning the backbone takes.
+        costs: What is known of other costs, and how large the data set is.
+        left_s: Seconds that are left of the search.
 
     Returns:
-        The amount; None if not even the fewest epochs of one fold fit.
+        The choice; None where there isn't time for the shortest one that is worth it.
     """
-    seconds = SHARE_OF_LEFT * left_s
-    if seconds < FEWEST_EPOCHS * epoch_s + part_s:
-        return None
-    parts = int(min(max(seconds // (BEST_EPOCHS * epoch_s + part_s), 1), folds))
-    epochs = int(min((seconds / parts - part_s) / epoch_s, MOST_EPOCHS))
-    return Amount(epochs, parts, parts * (epochs * epoch_s + part_s))
+    size = costs.size
+    held_out = size.train // max(size.folds, 2)
+    fold = FoldSize(size.train - held_out, held_out, size.test, MOST_VIEWS)
+    seconds = PLANNED_SHARE * (left_s - costs.overhead_s)
+    return choose_effort(seconds, time.step_time, fold, size.folds, max(size.per_class, 1.0))
 
 
-def finetune_keys(backbone: str, image_size: int | None, amount: Amount) -> Mapping[str, Any]:
-    """Return the raw recipe keys that fine-tune a backbone.
+def measure_time(plan: TrainingPlan, prepared: Prepared, left_s: float, progress: Progress = silent) -> FinetuneTime:
+    """Measure how long fine-tuning takes with a few real steps; the drawings are decoded for it as the training needs them.
 
     Args:
-        backbone: Its name.
-        image_size: Side of the drawings in px; None takes the backbone's own.
-        amount: How many epochs and folds.
+        plan: The plan of a fine-tuning.
+        prepared: The training drawings.
+        left_s: Seconds that are left of the search.
+        progress: Called as drawings are decoded.
+
+    Returns:
+        What was measured.
+
+    Raises:
+        InkfoldError: If the network can't be trained, or drawings can't be read.
     """
-    return {
-        "image": {} if image_size is None else {"size": image_size},
-        "folds": {"parts": amount.parts},
-        "train_head": {"epochs": 8, "batch_size": 256, "optimiser": "adamw", "lr": 8e-3, "weight_decay": 0.1},
-        "finetune": {
-            "part": "all",
-            "epochs": amount.epochs,
-            "lr": 5e-4 if backbone == inksmall.NAME else 1e-3,
-            "head_lr_factor": 3,
-            "schedule": {"kind": "one_cycle"},
-        },
-        "curriculum": [{"augment": AUGMENT}],
-        "tta": TEST_VIEWS,
-    }
+    from inkfold.finetune import distributed  # noqa: PLC0415
+    from inkfold.finetune.loader import DrawingLoader  # noqa: PLC0415
+    from inkfold.finetune.network import check_trainable  # noqa: PLC0415
+    from inkfold.finetune.plan import FinetunePlan  # noqa: PLC0415
+    from inkfold.finetune.step_time import measure_step_time  # noqa: PLC0415 - torch takes a second
+    from inkfold.heads.head import init_heads  # noqa: PLC0415
+
+    extractor, recipe = plan.extractor, plan.recipe
+    assert plan.finetune is not None
+    check_trainable(extractor.backbone, plan.finetune)
+    decode(prepared.read, extractor, recipe.data, Cost(), progress, Needed((), (), pixels=True, signatures=False, copies=False))
+    width = extractor.extract(prepared.digests[:1], Cost()).read().shape[1]
+    finetune_plan = FinetunePlan(
+        info=extractor.backbone,
+        spec=plan.trial.spec,
+        heads=init_heads(plan.trial.spec, width, len(prepared.read.dataset.class_names), [(recipe.seed, 1, 0, 0)]),
+        settings=plan.finetune,
+        curriculum=plan.curriculum,
+        loader=DrawingLoader(
+            extractor.store(), prepared.digests, extractor.backbone.image_size, on_cpu=extractor.device == "cpu"
+        ),
+        targets=prepared.targets,
+        names=prepared.read.dataset.train.image_paths[prepared.rows],
+        seed=recipe.seed,
+    )
+    limit_s = min(LONGEST_MEASURE_S, MEASURE_SHARE * left_s)
+    rows = np.random.default_rng(recipe.seed).permutation(len(prepared.rows))
+    with distributed.joined_processes(plan.device) as group:
+        step_time = measure_step_time(finetune_plan, rows, group, limit_s)
+    return FinetuneTime(extractor.backbone.image_size, step_time, is_measured=True)

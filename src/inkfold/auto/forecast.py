@@ -87,9 +87,8 @@ def _ended_early(record: AutoRecord, period_s: float) -> str | None:
 
 def _wanting_time(record: AutoRecord) -> list[Step]:
     """List the steps that weren't begun for want of time, or were stopped; the most expected gain per second first."""
-    left = [
-        step for step in record.steps if step.state == "stopped" or (step.state == "skipped" and step.expected_s is not None)
-    ]
+    models = [step for step in record.steps if step.kind not in ("reading", "race")]
+    left = [step for step in models if step.state == "stopped" or (step.state == "skipped" and step.expected_s is not None)]
     return sorted(left, key=lambda step: -(step.expected_gain or 0.0) / (step.expected_s or math.inf))
 
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from inkfold.auto.costs import Costs
-from inkfold.auto.finetuning import TEST_VIEWS, TRAINED_PX, choose_amount, finetune_keys
+from inkfold.auto.finetuning import FinetuneTime, guess_time, plan_effort
 from inkfold.auto.record import Kind, Step
+from inkfold.finetune.effort import finetune_recipe
 from inkfold.models import ink_small as inksmall
 
 EPOCHS, MLP_EPOCHS, MLP_WIDTH = 12, 20, 1024
@@ -38,7 +39,10 @@ FLIPPED_TEST = ["identity", "hflip", "rotate(8,8)", "rotate(-8,-8)", "hflip + ro
 TURNED_TEST = ["identity", "rotate(8,8)", "rotate(-8,-8)"]
 # Shares of what is wrong that a step is expected to mend, the first of its kind.
 FROZEN_GAIN, VIEWS_GAIN, MLP_GAIN = 0.10, 0.05, 0.02
-FINETUNE_GAIN = 0.15  # for ten drawings a class, more for more
+FINETUNE_GAIN, SLOW_EPOCHS = 0.15, 12.0  # for ten drawings a class, more for more; after so many epochs two thirds of it
+LONGER = 2.5  # times as much training as before makes another fine-tuning of a backbone worth trying
+JOINED_GAIN, PROPAGATED_GAIN = 0.04, 0.02
+MOST_JOINED, PROPAGATED = 3, "-propagated"
 FEWER = 0.6  # each further member of a vote gains this share of the one before it
 
 
@@ -80,6 +84,8 @@ class Known:
         steps: What was tried so far.
         wrong: Share of the drawings that the best so far answers wrongly, 0 to 1.
         reading: How pages are read, as raw recipe keys of the section `image`.
+        finetune_times: What is known of the time that fine-tuning each backbone takes; None where it can't be.
+        unjudged: Backbones that were trained on these drawings, so that nothing can be said of them here.
     """
 
     backbones: Sequence[str]
@@ -87,10 +93,23 @@ class Known:
     steps: Sequence[Step]
     wrong: float = 0.5
     reading: Mapping[str, Any] = field(default_factory=dict)
+    finetune_times: dict[str, FinetuneTime | None] = field(default_factory=dict)
+    unjudged: set[str] = field(default_factory=set)
 
     def tried(self, name: str) -> Step | None:
         """Find a step that was begun."""
         return next((step for step in self.steps if step.name == name and step.state != "skipped"), None)
+
+    def mirrored(self, backbone: str) -> bool:
+        """Return whether drawings are mirrored in training: unless views that did so were worse than views that didn't."""
+        with_it, without = (self.tried(f"{short(backbone)}-{kind}") for kind in ("views", "turned"))
+        if with_it is None or with_it.accuracy is None:
+            return all(self.mirrored(other) for other in self.backbones if other != backbone and self._has_views(other))
+        return without is None or without.accuracy is None or with_it.accuracy >= without.accuracy
+
+    def _has_views(self, backbone: str) -> bool:
+        step = self.tried(f"{short(backbone)}-views")
+        return step is not None and step.accuracy is not None
 
     def times(self, kind: Kind) -> int:
         """Count the steps of a kind that are done."""
@@ -128,6 +147,7 @@ def possible_moves(known: Known, left_s: float) -> list[Move]:
         moves.append(_mlp(known, name))
         if (move := _finetune(known, name, left_s)) is not None:
             moves.append(move)
+    moves += [move for move in (_joined(known), _propagated(known)) if move is not None]
     return [move for move in moves if known.tried(move.name) is None]
 
 
@@ -176,24 +196,70 @@ def _mlp(known: Known, name: str) -> Move:
     return Move(f"{short(name)}-mlp", "head", name, recipe, f"{short(name)} with a hidden layer", seconds, gain)
 
 
-def _finetune(known: Known, name: str, left_s: float) -> Move | None:
-    """Train the backbone too, as long as fits into the time that is left."""
+def _joined(known: Known) -> Move | None:
+    """Put the features of the best backbones, which the bank has by now, under one head."""
+    names = [name for name in known.backbones if _is_done(known, short(name)) and name not in known.unjudged][:MOST_JOINED]
+    if len(names) < 2:
+        return None
+    first, *others = names
     costs = known.costs
-    size = None if name == inksmall.NAME or costs.device != "cpu" else TRAINED_PX
-    rate = costs.trained_per_s(name, size)
-    if not rate or costs.size.folds < 2:
+    seconds = sum(costs.fit_s(name, EPOCHS) for name in names) + costs.overhead_s
+    backbone = {**backbone_keys(first), "beside": [backbone_keys(name) for name in others]}
+    recipe = {"backbone": backbone, "image": dict(known.reading), "train_head": TRAIN_HEAD}
+    gain = known.wrong * JOINED_GAIN * known.gained_less("joined")
+    why = f"{' and '.join(map(short, names))} under one head"
+    return Move(f"joined-{len(names)}", "joined", first, recipe, why, seconds, gain)
+
+
+def _propagated(known: Known) -> Move | None:
+    """Predict the test drawings together by the best model of frozen features, where held-out drawings show that it helps."""
+    kinds = ("frozen", "views", "head", "joined")
+    done = [step for step in known.steps if step.kind in kinds and step.state == "done" and step.accuracy is not None]
+    best = max(done, key=lambda step: step.accuracy or 0.0, default=None)
+    if best is None or best.recipe is None or not known.costs.size.test or best.name.endswith(PROPAGATED):
         return None
-    epoch_s = costs.size.train * (1 - 1 / costs.size.folds) / rate
-    part_s = costs.predict_part_s(name, size, len(TEST_VIEWS))
-    amount = choose_amount(left_s - costs.overhead_s, epoch_s, part_s, costs.size.folds)
-    if amount is None:
+    name = best.recipe["backbone"]["name"]
+    seconds = best.seconds if best.kind != "views" else known.costs.fit_s(name, EPOCHS) + 2 * known.costs.overhead_s
+    recipe = {**best.recipe, "predict": {**(best.recipe.get("predict") or {}), "transductive": "propagate"}}
+    gain = known.wrong * PROPAGATED_GAIN * known.gained_less("propagated")
+    why = f"{best.name}, with the test drawings' neighbours where held-out drawings show a gain"
+    return Move(best.name + PROPAGATED, "propagated", name, recipe, why, seconds, gain)
+
+
+def _is_done(known: Known, name: str) -> bool:
+    step = known.tried(name)
+    return step is not None and step.state == "done"
+
+
+def _finetune(known: Known, name: str, left_s: float) -> Move | None:
+    """Train the backbone too, for as long as fits into the time that is left."""
+    costs = known.costs
+    if name not in known.finetune_times:
+        known.finetune_times[name] = guess_time(name, costs)
+    time = known.finetune_times[name]
+    if time is None or costs.size.folds < 2:
         return None
-    keys = finetune_keys(name, size, amount)
-    recipe = {"backbone": {"name": name}, **keys, "image": {**known.reading, **keys["image"]}}
-    most = FINETUNE_GAIN * min(max(math.log10(known.costs.size.per_class), 0.5), 3.0)
-    gain = known.wrong * most * (1 - math.exp(-amount.epochs * amount.parts / 12)) * known.gained_less("finetune")
-    why = f"{short(name)} trained whole, {amount.epochs} epochs of {amount.parts} of {costs.size.folds} folds"
-    return Move(f"{short(name)}-finetuned", "finetune", name, recipe, why, amount.seconds + costs.overhead_s, gain)
+    effort = plan_effort(time, costs, left_s)
+    if effort is None:
+        return None
+    earlier = [step for step in known.steps if step.name.startswith(f"{short(name)}-finetuned") and step.state == "done"]
+    if any(effort.epochs * effort.parts < LONGER * _trained_epochs(step) for step in earlier):
+        return None
+    per_class = max(costs.size.per_class, 1.0)
+    raw = finetune_recipe(name, time.image_size, effort, mirrored=known.mirrored(name))
+    recipe = {**raw, "image": {**known.reading, **raw["image"]}}
+    most = FINETUNE_GAIN * min(max(math.log10(per_class), 0.5), 3.0)
+    gain = known.wrong * most * (1 - math.exp(-effort.epochs * effort.parts / SLOW_EPOCHS)) * known.gained_less("finetune")
+    why = f"{short(name)} trained whole, {effort.epochs} epochs of {effort.parts} of {costs.size.folds} folds"
+    title = f"{short(name)}-finetuned" + (f"-{len(earlier) + 1}" if earlier else "")
+    return Move(title, "finetune", name, recipe, why, effort.seconds + costs.overhead_s, gain)
+
+
+def _trained_epochs(step: Step) -> int:
+    """Return the number of epochs that a fine-tuning trained, over all of its folds."""
+    recipe = step.recipe or {}
+    settings, folds = recipe.get("finetune") or {}, recipe.get("folds") or {}
+    return int(settings.get("stop_epoch") or settings.get("epochs") or 1) * int(folds.get("parts") or 1)
 
 
 def _base(known: Known, name: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ REQUEST = "auto.yaml"  # the search's own recipe; recipe.yaml is the winner's
 FORMAT = 1
 LARGEST_BYTES = 2**24
 
-Kind = Literal["reading", "race", "frozen", "views", "head", "joined", "finetune", "vote"]
+Kind = Literal["reading", "race", "frozen", "views", "head", "joined", "propagated", "finetune", "vote"]
 State = Literal["running", "done", "stopped", "skipped", "failed"]
 Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
 
@@ -32,11 +32,16 @@ class BestFigure(TypedDict):
 
 
 class Choice(TypedDict):
-    """What a search published: the `step`, the names of a vote's `members`, and `why`: a sentence for the user."""
+    """What a search published: the `step`, the names of a vote's `members`, and `why`: a sentence for the user.
+
+    `nested` is the metric's value where each drawing is answered by the choice that other drawings make; None where there was
+    nothing to choose.
+    """
 
     step: str
     members: NotRequired[list[str]]
     why: str
+    nested: NotRequired[float | None]
 
 
 class Forecast(TypedDict):
@@ -64,7 +69,8 @@ class Step:
     Attributes:
         name: Its name, which is also the name of its directory below `candidates/`; unique in a search.
         kind: What it is: a way of reading pages, a race of backbones, a frozen backbone with a head, more views of one,
-            another head, several backbones under one head, a fine-tuning, or a vote over what was fitted.
+            another head, several backbones under one head, test drawings predicted together, a fine-tuning, or a vote over
+            what was fitted.
         state: Whether it is done; `stopped`: time was over; `skipped`: not begun, and `why` says the reason.
         why: Why it was tried, or not: a sentence for the user.
         recipe: The raw recipe that repeats it, without data, folds, metric and seed; None where it fits no model.

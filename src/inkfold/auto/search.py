@@ -10,6 +10,7 @@ from inkfold.auto.backbones import BackboneAtHand, backbones_at_hand, worth_tryi
 from inkfold.auto.choice import Choice, Fitted, choose, compare_votes, measure_vote
 from inkfold.auto.clock import Clock, OutOfTime
 from inkfold.auto.costs import Costs, Size
+from inkfold.auto.finetuning import measure_time
 from inkfold.auto.moves import Known, Move, first_move, possible_moves
 from inkfold.auto.publish import CANDIDATES, publish
 from inkfold.auto.race import BackboneRace, RaceLimits, RaceResult
@@ -24,7 +25,7 @@ from inkfold.errors import InkfoldError, PredictionError, WeightsError
 from inkfold.evaluation.formatting import duration
 from inkfold.evaluation.scores import Metric
 from inkfold.features.executors import Executor, InlineExecutor
-from inkfold.models.backbone import choose_device
+from inkfold.models.backbone import choose_device, takes_any_size
 from inkfold.pipeline.build import build_plan, metric_of, settle_recipe
 from inkfold.pipeline.frozen_heads import add_split_apart
 from inkfold.pipeline.inputs import prepare_drawings
@@ -41,10 +42,14 @@ from inkfold.runtime.progress import Progress
 
 log = logging.getLogger("inkfold.auto")
 
+OPEN = "none"  # the name of a backbone that the user leaves open
 PUBLISH_S = 2.0  # kept at the end for publishing, until it was done once
 LEAST_GAIN = 1e-4  # steps that promise less aren't begun
 RACE_SHARE, LEAST_RACE_S = 0.15, 10.0  # of the time that is left; a race isn't begun with less
 READING_SHARE, LEAST_READING_S = 0.08, 1.0  # of the time that is left
+GRACE_SHARE = 0.06  # of the budget, by which the end of a fine-tuning may exceed it
+LOST_STEPS = 20  # since the last checkpoint, and of a cool-down
+FEWEST_PAIRS, PAIRS_PER_S = 1000, 60.0  # compared to find copies: at 2 ms each, a tenth of two cores' time
 MOST_BACKBONES = 3  # beside those of the best vote
 
 
@@ -70,7 +75,8 @@ class Search:
         executor: Executor | None,
         status: Status,
     ) -> None:
-        self.recipe, self.out, self.record, self.clock = recipe, out, record, clock
+        self._request, self.recipe = recipe, recipe if recipe.auto.replay is not None else _with_limit(recipe, record)
+        self.out, self.record, self.clock = out, record, clock
         self._executor, self._status = executor or InlineExecutor(), status
         self._models: list[Fitted] = []
         self._shared = SharedInputs()
@@ -88,12 +94,14 @@ class Search:
         """Try what promises most per second, until the time is over or nothing is left to try."""
         read = self._read()
         known = self._known = self._at_start(read)
-        self._load_earlier(known)
+        begun = self._load_earlier(known)
         prepared = self._prepare(known, read)
         if not (self.out / MANIFEST).is_file():
             self._try(first_move(known), known, must=True)
         self._race(known, prepared)
-        while (move := self._next(known)) is not None:
+        for step in begun:
+            self._carry_out(step, self._settled(step.recipe or {}), known)
+        while (move := self._next(known, prepared)) is not None:
             self._try(move, known)
         self._note_rest(known)
         self._complete()
@@ -109,18 +117,20 @@ class Search:
             raise PredictionError(f"{self.recipe.auto.replay}: has no choice, as that search published nothing.")
         if record.data.get("fingerprint") != read.fingerprint:
             raise PredictionError(f"{self.recipe.auto.replay}: is of other drawings, or they have changed since.")
+        self.recipe = _with_limit(self._request, record)
         names = record.choice.get("members") or [record.choice["step"]]
-        steps = [step for step in record.steps if step.name in names and step.recipe is not None]
-        for step in steps:
-            self._train(self._settled(step.recipe or {}), step.name, self._status)
-        publish(self.out, self.recipe, {name: self._recipe_of(record, name) for name in names}, self._status)
+        for name in names:
+            self._train(self._settled(self._recipe_of(record, name)), name, self._status)
         self.record.steps, self.record.choice, self.record.best = record.steps, record.choice, record.best
+        self.record.data |= {key: value for key, value in record.data.items() if key not in self.record.data}
+        self._put_at_top(names)
+        self._complete()
 
     # ------------------------------------------------------------------ what is known
 
     def _read(self) -> ReadData:
         """Read the drawings' files, and refuse other data than those of earlier calls."""
-        base = self._settled({"backbone": {"name": "none"}})
+        base = self._settled({"backbone": {"name": OPEN}})
         read = self._shared.read(base, Cost(), self._status)
         dataset = read.dataset
         self._metric = metric_of(base, dataset)
@@ -128,7 +138,7 @@ class Search:
         known = self.record.data.get("fingerprint", read.fingerprint)
         if known != read.fingerprint:
             raise PredictionError(f"{self.out}: was searched with other drawings. Choose another out= for the new data.")
-        self.record.data = {"fingerprint": read.fingerprint, **counts, "num_classes": len(dataset.class_names)}
+        self.record.data |= {"fingerprint": read.fingerprint, **counts, "num_classes": len(dataset.class_names)}
         if not self._metric.is_accuracy:
             metric = self._metric
             self.record.metric = {
@@ -140,12 +150,11 @@ class Search:
 
     def _at_start(self, read: ReadData) -> Known:
         """Find the backbones at hand, and guess what each costs."""
-        fixed = self.recipe.set.get("backbone.name")
-        self._backbones = backbones_at_hand(None if fixed is None else str(fixed))
+        base, dataset = self._settled({"backbone": {"name": OPEN}}), read.dataset
+        self._backbones = backbones_at_hand(None if base.backbone.name == OPEN else base.backbone.name)
         tried, left_out = worth_trying(self._backbones)
         if not tried:
             raise WeightsError("; ".join(f"{name}: {why}" for name, why in left_out.items()))
-        base, dataset = self._settled({"backbone": {"name": "none"}}), read.dataset
         size = Size(
             train=len(dataset.train),
             test=0 if dataset.test is None else len(dataset.test),
@@ -201,6 +210,7 @@ class Search:
                 known.costs.images_per_s[names[entry.name]] = entry.found.images_per_s
         others = [entry.name for entry in result.entries if entry.found.rounds and not entry.is_out]
         unjudged = [entry.name for entry in result.entries if not entry.is_judged and not entry.is_out]
+        known.unjudged = {names[name] for name in unjudged}
         taken = [*dict.fromkeys([*result.voters, *others[:MOST_BACKBONES], *unjudged])]
         known.backbones = [*dict.fromkeys([*(names[name] for name in taken), *known.backbones])]
         for entry in result.entries:
@@ -211,22 +221,43 @@ class Search:
 
     # ------------------------------------------------------------------ steps
 
-    def _next(self, known: Known) -> Move | None:
+    def _next(self, known: Known, prepared: Prepared) -> Move | None:
         """Choose the step with the most expected gain per second, of those that end in time."""
-        left = self.clock.left_s - self._reserve_s()
-        fitting = [move for move in possible_moves(known, left) if move.seconds < left and move.gain > LEAST_GAIN]
-        return max(fitting, key=lambda move: (move.gain_per_s, move.name), default=None)
+        while True:
+            left = self.clock.left_s - self._reserve_s()
+            fitting = [move for move in possible_moves(known, left) if move.seconds < left and move.gain > LEAST_GAIN]
+            move = max(fitting, key=lambda move: (move.gain_per_s, move.name), default=None)
+            time = None if move is None else known.finetune_times.get(move.backbone)
+            if move is None or move.kind != "finetune" or time is None or time.is_measured:
+                return move
+            self._measure(move, known, prepared, left)
+
+    def _measure(self, move: Move, known: Known, prepared: Prepared, left_s: float) -> None:
+        """Measure how long a fine-tuning will take before it is decided on."""
+        self._status.note(f"measuring how long training {move.backbone} takes")
+        progress = self.clock.watched(self._status, self.clock.budget_s - self._reserve_s())
+        try:
+            plan = build_plan(self._settled(move.recipe), self._executor)
+            known.finetune_times[move.backbone] = measure_time(plan, prepared, left_s, progress)
+        except (InkfoldError, OutOfTime) as error:
+            known.finetune_times[move.backbone] = None
+            text = "the time was over" if isinstance(error, OutOfTime) else str(error).splitlines()[0]
+            self._replace(Step(move.name, move.kind, "failed", f"{move.why}: {text}", began_s=self.clock.spent_s))
 
     def _try(self, move: Move, known: Known, *, must: bool = False) -> None:
         """Train a candidate, unless its time is over, and publish the best."""
         recipe = self._settled(move.recipe)
         raw = _without_shared(recipe)
         step = Step(move.name, move.kind, why=move.why, recipe=raw, expected_s=move.seconds, expected_gain=move.gain)
-        step.began_s = self.clock.spent_s
+        self._carry_out(step, recipe, known, must=must)
+
+    def _carry_out(self, step: Step, recipe: Recipe, known: Known, *, must: bool = False) -> None:
+        """Train a step's model, to its end if it must be, and judge it."""
+        step.state, step.began_s = "running", self.clock.spent_s
         self._replace(step)
         self._status.begin(step)
-        end = float("inf") if must else self.clock.budget_s - self._reserve_s()
         try:
+            end = float("inf") if must else self.clock.budget_s - self._reserve_s()
             run = self._train_in_time(recipe, step, end)
         except OutOfTime:
             step.state, step.why = "stopped", f"{step.why}; stopped at the deadline"
@@ -235,9 +266,8 @@ class Search:
                 raise
             step.state, step.why = "failed", str(error).splitlines()[0]
         else:
-            assert isinstance(run, Run)
-            self._note_costs(known, move.backbone, run)
-            self._judge(step, run, move.backbone)
+            self._note_costs(known, recipe.backbone.name, run)
+            self._judge(step, run)
             known.wrong = self._wrong()
         step.seconds = self.clock.spent_s - step.began_s
         self.save()
@@ -254,7 +284,7 @@ class Search:
                 raise
         step.recipe, step.why = _without_shared(end.recipe), f"{step.why}; ended early, as the time was over"
         self.save()
-        return self._train(end.recipe, step.name, self.clock.watched(self._status, end_s + kept_s))
+        return self._train(end.recipe, step.name, self.clock.watched(self._status, end_s + GRACE_SHARE * self.clock.budget_s))
 
     def _train(self, recipe: Recipe, name: str, progress: Progress) -> Run:
         return train(
@@ -268,28 +298,33 @@ class Search:
 
     def _finish_s(self, recipe: Recipe) -> float:
         """Return the seconds to keep for what comes after a fine-tuning: predictions by each fold's own backbone."""
-        return self._known.costs.predict_s(recipe) if recipe.is_finetuned else 0.0
+        time = self._known.finetune_times.get(recipe.backbone.name)
+        if not recipe.is_finetuned or time is None:
+            return 0.0
+        size = self._known.costs.size
+        forwards = (size.train / max(size.folds, 2) + size.test) * max(len(recipe.tta), 1) * recipe.folds.held_out_parts
+        return forwards * time.step_time.predict_s + LOST_STEPS * time.step_time.step_s
 
     def _note_costs(self, known: Known, backbone: str, run: Run) -> None:
         """Learn from a run what steps take, and how pages are read."""
         recipe, width = run.recipe, next((tensor.shape[1] for name, tensor in run.heads.items() if name.endswith("weight")), 1)
         hidden = recipe.head.hidden[0] if recipe.head.kind == "mlp" and recipe.head.hidden else 0
         known.costs.sizes.setdefault(backbone, run.manifest["backbone"]["image_size"])
+        known.costs.resizable.setdefault(backbone, takes_any_size(backbone))
         known.costs.note(
             backbone,
             run.files.cost,
             epochs=recipe.train_head.epochs,
             hidden=hidden,
             width=int(width),
-            size_px=recipe.image.size,
         )
 
-    def _judge(self, step: Step, run: Run, backbone: str) -> None:
+    def _judge(self, step: Step, run: Run) -> None:
         """Measure a candidate, choose anew what answers, and publish that if it is another choice."""
         predictions = run.files.out_of_fold
         assert predictions is not None
         chosen = self._chosen_names()
-        self._models.append(Fitted(step.name, predictions, backbone))
+        self._models.append(Fitted(step.name, predictions, run.recipe.backbone.name))
         step.accuracy, step.accuracy_ci95, step.n = measure_vote(self._models, [step.name], self._metric)
         if chosen:
             gain, interval, p_value = compare_votes(self._models, chosen, (step.name,), self._metric)
@@ -311,6 +346,7 @@ class Search:
             "step": step.name if len(members) > 1 else members[0],
             "members": members,
             "why": _reason(choice, len(self._models)),
+            "nested": choice.nested,
         }
         accuracy, interval, _ = measure_vote(self._models, members, self._metric)
         test = open_run_files(self.out).metrics.get("test")
@@ -354,23 +390,28 @@ class Search:
 
     # ------------------------------------------------------------------ helpers
 
-    def _load_earlier(self, known: Known) -> None:
-        """Load what earlier calls have finished; what they have not is tried anew, from where it was."""
-        self.record.steps = [step for step in self.record.steps if step.state == "done" and step.kind != "race"]
+    def _load_earlier(self, known: Known) -> list[Step]:
+        """Load what earlier calls have finished; returns the fine-tunings that they have begun, which can go on."""
+        begun = [step for step in self.record.steps if step.state in ("running", "stopped") and step.kind == "finetune"]
+        self.record.steps = [step for step in self.record.steps if step.state == "done" and self._is_there(step)]
         known.steps = self.record.steps
         reading = self.record.step(READING)
         if reading is not None and reading.recipe is not None:
             known.reading = reading.recipe["image"]
         for step in self.record.steps:
-            directory = self._directory(step.name)
-            if step.recipe is not None and (directory / MANIFEST).is_file():
-                run = Run.load(directory)
+            if step.kind not in ("reading", "race"):
+                run = Run.load(self._directory(step.name))
                 predictions = run.files.out_of_fold
                 assert predictions is not None
                 self._models.append(Fitted(step.name, predictions, run.recipe.backbone.name))
                 self._note_costs(known, run.recipe.backbone.name, run)
-        if self._models:
+        if self._models and self.record.choice is not None:
             known.wrong = self._wrong()
+        return [step for step in begun if step.recipe is not None and self._directory(step.name).is_dir()]
+
+    def _is_there(self, step: Step) -> bool:
+        """Return whether what a finished step left is still there; a race is always run again."""
+        return step.kind == "reading" or (step.kind != "race" and (self._directory(step.name) / MANIFEST).is_file())
 
     def _wrong(self) -> float:
         """Return the share of drawings that the best so far answers wrongly."""
@@ -403,6 +444,14 @@ class Search:
         if step is None or step.recipe is None:
             raise PredictionError(f"auto.json: has no recipe of {name!r}. Choose another out= and search again.")
         return step.recipe
+
+
+def _with_limit(recipe: AutoRecipe, record: AutoRecord) -> AutoRecipe:
+    """Limit the search for copies by the first call's budget, as it decides the folds; what a recipe says is kept."""
+    if recipe.folds.copy_pairs is not None or not recipe.folds.group_duplicates:
+        return recipe
+    most = record.data.setdefault("copy_pairs", max(FEWEST_PAIRS, round(PAIRS_PER_S * recipe.auto.budget_s)))
+    return recipe.model_copy(update={"folds": recipe.folds.model_copy(update={"copy_pairs": most})})
 
 
 def _without_shared(recipe: Recipe) -> dict[str, Any]:

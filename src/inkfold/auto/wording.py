@@ -13,10 +13,11 @@ KINDS = {
     "views": "more views",
     "head": "another head",
     "joined": "backbones joined",
+    "propagated": "test drawings together",
     "finetune": "fine-tuning",
     "vote": "vote",
 }
-STATES = {"running": "interrupted", "stopped": "stopped in time", "skipped": "not begun", "failed": "failed"}
+STATES = {"running": "interrupted", "stopped": "time was over", "skipped": "not begun", "failed": "failed"}
 SIGNIFICANT = 0.05
 BUDGETS = {
     **{f"{minutes}m": 60.0 * minutes for minutes in (1, 2, 5, 10, 20, 30)},
@@ -77,6 +78,15 @@ def gain_in_words(step: Step) -> str:
     if step.p_value is None:
         return gain
     return f"{gain} ({p_equation(step.p_value) if step.p_value <= SIGNIFICANT else 'not distinguishable'})"
+
+
+def compared_on(record: AutoRecord) -> str:
+    """Say on how few of the drawings steps are compared, where it isn't on all; empty where it is."""
+    n = max((step.n for step in record.steps if step.n is not None and step.kind != "race"), default=0)
+    of = record.data.get("n_train")
+    if not n or not isinstance(of, int) or n >= of:
+        return ""
+    return f"compared on {n:,} of {counted(of, 'drawing')}: those that were held out and that no backbone was pretrained on"
 
 
 def continue_command(run: Path, record: AutoRecord) -> str:

@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from inkfold.auto.record import AUTO, AutoRecord, RacedBackbone, Step
-from inkfold.auto.wording import KINDS, STATES, continue_command, gain_in_words, step_figure, title_of
+from inkfold.auto.wording import KINDS, STATES, compared_on, continue_command, gain_in_words, step_figure, title_of
 from inkfold.cli.figures import print_table
 from inkfold.evaluation.formatting import counted, duration
 
@@ -21,6 +21,8 @@ def print_search(record: AutoRecord, run: Path, *, data: str | None, spent_befor
         spent_before_s: Seconds that earlier calls had spent: a step that began later is this call's.
     """
     print_table("tried", ("step", "cost", f"{title_of(record)} (95 %)", "gain", "", "what it is"), [*map(_row, record.steps)])
+    if drawings := compared_on(record):
+        print(drawings)
     if len(record.backbones) > 1:
         _print_raced(record)
     _print_time(record, spent_before_s)

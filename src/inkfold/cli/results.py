@@ -3,7 +3,7 @@
 import math
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,6 +11,10 @@ from inkfold.cli.app import AsJson, MovedData, RunDirectory, any_number, command
 from inkfold.cli.output import print_audit, print_comparison, print_fix_table, print_json, print_weaknesses
 from inkfold.errors import DataError, InkfoldError, Problem, problem_lines
 from inkfold.runtime.progress import console_progress
+
+if TYPE_CHECKING:
+    from inkfold.ensemble.model import Ensemble
+    from inkfold.pipeline.run import Run
 
 REPORT_EXAMPLES = """\
 examples:
@@ -68,6 +72,8 @@ def predict(
         warnings = [*warnings, *(Problem("blank_drawing", names[row], f"{NOTHING}.", "warning") for row in blank)]
         for line in problem_lines(warnings):
             print(line, file=sys.stderr)
+        if _was_propagated(model):
+            print(f"predicted one by one: {model.path / 'submission.csv'} was predicted with label propagation, and may differ")
         print(f"submission: {out}\nsubmission's form, {form}")
         return 0
     broken = sum(math.isnan(first) for first in probs[:, 0].tolist())
@@ -80,6 +86,11 @@ def predict(
     note = f", {len(blank)} blank {'left empty' if empty else 'among them'}" if blank else ""
     print(f"{len(names) - broken - empty} drawings predicted{note}, {broken} left empty as broken: {out}")
     return 0
+
+
+def _was_propagated(model: "Run | Ensemble") -> bool:
+    """Return whether the model's own test drawings, or those of one of its members, were predicted together."""
+    return bool(model.manifest.get("transductive", {}).get("used"))
 
 
 @command(REPORT_EXAMPLES)

@@ -28,6 +28,10 @@ def print_run(run: "Run | Ensemble", *, was_finished: bool = False) -> None:
         print_vote(files.vote, metrics.get("metric", {}).get("title"))
     if files.curve is not None:
         _print_curve(files.curve, metrics)
+    _print_propagation(metrics)
+    if members := run.manifest.get("transductive", {}).get("members"):
+        print(f"label propagation: used by {', '.join(members)} for held-out and test drawings; new drawings go without it")
+    _print_prior(metrics.get("prior"))
     print_split_groups(metrics.get("groups"))
     print_split_duplicates(metrics.get("duplicates"))
     skipped = {name: count for name, count in metrics["data"]["skipped"].items() if count}
@@ -112,6 +116,36 @@ def _print_decision(metrics: dict[str, Any]) -> None:
         print(f"gain of the rule: {difference_of(decision)}")
     else:
         print(f"answers: the most probable class, {title} {usual}; a rule fitted on other drawings gives {nested}")
+
+
+def _print_propagation(metrics: dict[str, Any]) -> None:
+    """Print whether the test drawings are predicted together, and what that gains; nothing where it wasn't asked for."""
+    if (tried := metrics.get("transductive")) is None:
+        return
+    if "skipped" in tried:
+        print(f"label propagation: not tried: {tried['reason']}")
+        return
+    title = metrics["metric"]["title"] if "metric" in metrics else "accuracy"
+    if not tried["used"]:
+        print(f"label propagation: tried on held-out drawings and not used: {title} {difference_of(tried)}")
+        return
+    nested, chosen = tried["nested"], ""
+    if nested["accuracy"] < tried["accuracy_with"]:
+        chosen = f"; where other folds decide whether to use it, {figure_of(nested, 'accuracy')}"
+    print(f"label propagation: used, as it is better on held-out drawings: {title} {difference_of(tried)}")
+    print(
+        f"  held-out and test figures are with it; accuracy without it {figure_of(tried, 'accuracy_without')}{chosen}. "
+        "Drawings that are predicted later (predict, serve, export) are predicted one by one, without it"
+    )
+
+
+def _print_prior(prior: dict[str, Any] | None) -> None:
+    """Print that probabilities are corrected for a class prior; nothing where the recipe names none."""
+    if prior is not None:
+        print(
+            f"class prior: {prior['source']}: probabilities of test and new drawings are corrected for it; "
+            "held-out figures are of the classes as in training"
+        )
 
 
 def print_split_groups(effect: dict[str, Any] | None) -> None:

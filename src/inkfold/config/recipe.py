@@ -10,6 +10,7 @@ from inkfold.config.metric import metric_name
 from inkfold.config.operations import parse_operations
 from inkfold.config.renamed import renamed_recipe
 from inkfold.config.sections import (
+    TRAIN_PRIOR,
     TRAINED_HEADS,
     AutoSettings,
     BackboneSettings,
@@ -20,6 +21,7 @@ from inkfold.config.sections import (
     ImageSettings,
     LinearHeadSettings,
     MemberSettings,
+    PredictSettings,
     Section,
     StageSettings,
     SubmissionSettings,
@@ -28,6 +30,7 @@ from inkfold.config.sections import (
     VoteSettings,
 )
 
+CLASS_WEIGHTED_METRICS = ("balanced_accuracy", "macro_f1")
 SHORTHANDS = {"data": "root"}  # `data=DIR` means `data.root=DIR`
 
 
@@ -75,6 +78,8 @@ class Recipe(_WholeRecipe):
     """Stages of augmentation; `winner`, or {name: winner, views: 4}, stands for those of 2024. Empty: drawings as they are."""
     tta: tuple[str, ...] = ()
     """Views whose predictions are averaged, such as [identity, hflip, "hflip + rotate(5,5)"]. Empty: drawings as they are."""
+    predict: PredictSettings = PredictSettings()
+    """What is known of the test drawings as a whole."""
     submission: SubmissionSettings = SubmissionSettings()
     """How `submission.csv` is written, where no sample submission says it."""
     tune: TuneSettings = TuneSettings()
@@ -132,6 +137,15 @@ class Recipe(_WholeRecipe):
         if self.train_head.starts > 1:
             raise ValueError(
                 "train_head.starts: a fold's fine-tuned network has one head. Set it to 1, or vote over runs of other seeds"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _prior_suits_the_metric(self) -> "Recipe":
+        if self.predict.prior != TRAIN_PRIOR and self.metric in CLASS_WEIGHTED_METRICS:
+            raise ValueError(
+                f"predict.prior: got {self.predict.prior!r} beside metric={self.metric}, for which answers are weighted by "
+                "class already, as held-out drawings show. Leave predict.prior=train, or take another metric"
             )
         return self
 

@@ -235,7 +235,7 @@ class BackboneSettings(NetworkSettings):
         described = [first, *(one.model_dump() for one in self.beside)]
         if any(one in described[:place] for place, one in enumerate(described)):
             raise ValueError(
-                "beside: a backbone stands there twice with equal settings. Remove one, or give it other features or an image_size"
+                "beside: a backbone stands there twice with equal settings. Remove one, or give it another image_size"
             )
         return self
 
@@ -561,6 +561,22 @@ class StageSettings(Section):
     @classmethod
     def _is_readable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(str(operation) for operation in parse_operations(value))
+
+
+TRAIN_PRIOR, UNIFORM_PRIOR = "train", "uniform"  # values of `predict.prior` that are no files
+
+
+class PredictSettings(Section):
+    """What is known of the drawings to predict as a whole, beside each drawing by itself."""
+
+    transductive: Literal["none", "propagate"] = "none"
+    """`propagate`: the test drawings' predictions take their neighbours' into account, among the training drawings and among
+    each other (label propagation). It is tried on held-out drawings first, and used only where it is better by more than
+    chance; only for the test drawings of the data, never for drawings that are predicted later."""
+    prior: str = Field(TRAIN_PRIOR, min_length=1)
+    """How frequent the classes are among the drawings to predict: `train`, as in training; `uniform`, all alike; or a CSV file
+    with the columns class_name and share, relative to the data's root or to where the command is run. Probabilities of test
+    and new drawings are corrected by it; held-out drawings stay as they are."""
 
 
 class SearchRange(Section):

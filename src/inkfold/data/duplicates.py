@@ -245,9 +245,10 @@ def _joined(likely: Sequence[_Likely]) -> _Likely:
 
 
 def _most_similar(by_ink: _Likely, by_lines: _Likely, most: int) -> tuple[_Likely, _Likely]:
-    """Keep so many pairs of both lists together, the most similar ones."""
-    kept = np.zeros(len(by_ink.pairs) + len(by_lines.pairs), bool)
-    kept[np.argsort(np.concatenate([by_ink.distances, by_lines.distances]), kind="stable")[:most]] = True
+    """Keep so many pairs of both lists together, the most similar ones: of each list half, or more where the other is short."""
+    ranks = np.concatenate([own.distances.argsort(kind="stable").argsort() for own in (by_ink, by_lines)])
+    kept = np.zeros(len(ranks), bool)
+    kept[ranks.argsort(kind="stable")[:most]] = True
     parts = np.split(kept, [len(by_ink.pairs)])
     ink, lines = (_Likely(own.pairs[part], own.distances[part]) for own, part in zip((by_ink, by_lines), parts, strict=True))
     return ink, lines

@@ -294,6 +294,7 @@ def _finish(
             "class_targets": submission.class_targets.tolist(),
             **({} if (rule := selection.decision.decision) is None else {"decision": rule.as_json()}),
             "members": [{"name": member.predictions.name, "run": member.directory} for member in loaded],
+            **({"transductive": {"used": True, "members": together}} if (together := _propagating(loaded)) else {}),
             "data_fingerprint": fingerprint,
             "warnings": [*dict.fromkeys(warnings)],
         },
@@ -302,6 +303,12 @@ def _finish(
             *(f"{member.directory}/{MANIFEST}" for member in loaded if member.directory is not None),
         ],
     )
+
+
+def _propagating(loaded: Sequence[LoadedMember]) -> list[str]:
+    """Name the members whose test drawings were predicted together, by label propagation."""
+    runs = [(member.predictions.name, member.run) for member in loaded if member.run is not None]
+    return [name for name, run in runs if run.manifest.get("transductive", {}).get("used")]
 
 
 def _align(loaded: Sequence[LoadedMember]) -> AlignedMembers:

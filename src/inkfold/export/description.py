@@ -51,10 +51,12 @@ def describe(predictor: Run | Ensemble, options: GraphOptions, look: Mapping[str
 
 def _accuracy(predictor: Run | Ensemble, *, views: bool) -> dict[str, Any] | None:
     metrics = predictor.metrics
+    if _votes_over_propagation(predictor):
+        return None
     for part, name in (("out_of_fold", "out_of_fold" if metrics.get("split") == "kfold" else "holdout"), ("test", "test")):
         if part not in metrics:
             continue
-        figures = headline(metrics[part])
+        figures = _figures_one_by_one(metrics, part)
         value, interval = figures["accuracy"], figures["accuracy_ci95"]
         if part == "out_of_fold" and "tta" in metrics and not views:
             value, n = metrics["tta"]["accuracy_without"], metrics[part]["n"]
@@ -63,9 +65,22 @@ def _accuracy(predictor: Run | Ensemble, *, views: bool) -> dict[str, Any] | Non
     return None
 
 
+def _figures_one_by_one(metrics: Mapping[str, Any], part: str) -> Mapping[str, Any]:
+    """Take the accuracy of drawings that are predicted one by one, as by the file: without label propagation."""
+    propagation = metrics.get("transductive", {})
+    if part == "out_of_fold" and propagation.get("used"):
+        return {"accuracy": propagation["accuracy_without"], "accuracy_ci95": propagation["accuracy_without_ci95"]}
+    return headline(metrics[part])
+
+
+def _votes_over_propagation(predictor: Run | Ensemble) -> bool:
+    """Return whether an ensemble's figures are of label propagation, which no file can do; a run has figures without it."""
+    return isinstance(predictor, Ensemble) and bool(predictor.manifest.get("transductive", {}).get("used"))
+
+
 def _reliability(predictor: Run | Ensemble) -> tuple[dict[str, Any], ...]:
     """Compare confidence with accuracy out of fold; of an empty bin, both are null."""
-    held_out = predictor.files.out_of_fold
+    held_out = None if _votes_over_propagation(predictor) else predictor.files.out_of_fold_by_heads
     if held_out is None:
         return ()
     assert held_out.targets is not None

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from inkfold.config.sections import Ballot, TieRule
+from inkfold.data.class_prior import ClassPrior
 from inkfold.ensemble.methods import FittedMethod
 from inkfold.ensemble.voting import LEAST_PROBABILITY, TIE_SHARE
 from inkfold.export.graph import Graph
@@ -38,6 +39,24 @@ def add_fold_means(g: Graph, probs: str, folds: Sequence[Sequence[int]]) -> str:
 def add_fold_vote(g: Graph, folds: str, within: Ballot, ties: TieRule) -> str:
     """Let one model's folds vote as `ensemble.voting.vote_of_folds` does: (folds, n, classes) gives (1, n, classes)."""
     return g.op("ReduceMean", folds, g.ints(0)) if within == "soft" else _hard_vote(g, folds, ties)
+
+
+def add_prior(g: Graph, probs: str, prior: ClassPrior) -> str:
+    """Add the correction of class probabilities for a class prior; see `ClassPrior.correct`.
+
+    Args:
+        g: Graph that the nodes are added to.
+        probs: Name of the class probabilities, (folds, batch, classes).
+        prior: How frequent the classes are among the drawings to predict.
+
+    Returns:
+        Name of the corrected probabilities, of the same shape.
+    """
+    corrected = g.op("Mul", probs, _single(g, prior.weights))
+    total = g.op("ReduceSum", corrected, g.ints(2))
+    is_zero = g.op("Equal", total, g.const(0.0, np.float32))
+    shares = g.op("Div", corrected, g.op("Where", is_zero, g.const(1.0, np.float32), total))
+    return g.op("Where", is_zero, _single(g, np.array(prior.shares, np.float32)), shares)
 
 
 def add_pool(g: Graph, members: str, fitted: FittedMethod) -> str:

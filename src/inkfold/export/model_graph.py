@@ -10,7 +10,7 @@ from inkfold.ensemble.model import Ensemble
 from inkfold.errors import ExportError
 from inkfold.export.backbone import IMAGES, trace
 from inkfold.export.graph import Graph, onnx
-from inkfold.export.head_graph import add_fold_means, add_fold_vote, add_heads, add_pool
+from inkfold.export.head_graph import add_fold_means, add_fold_vote, add_heads, add_pool, add_prior
 from inkfold.export.preprocess_graph import add_channels, add_fitting, add_luma, add_view
 from inkfold.features.extractor import Extractor
 from inkfold.images.preprocess import ImageOptions
@@ -136,7 +136,8 @@ class _GraphBuilder:
             features = self._features(extractor, tuple(dict.fromkeys((IDENTITY, *views))))
             self.first_features = self.first_features or features[IDENTITY]
             answers.append(self._heads(run, folds, [features[view] for view in views]))
-        return answers[0] if len(answers) == 1 else self.graph.op("Concat", *answers, axis=0)
+        probs = answers[0] if len(answers) == 1 else self.graph.op("Concat", *answers, axis=0)
+        return probs if run.prior is None else add_prior(self.graph, probs, run.prior)
 
     def _check_square(self, run: Run, extractor: Extractor, part: Extractor) -> None:
         """Refuse squares made beforehand where a run's backbones take different ones."""

@@ -266,6 +266,18 @@ def _load_changes(model: torch.nn.Module, info: BackboneInfo) -> None:
         raise WeightsError(f"{info.changes_file}: '{info.name}' has no {', '.join(missing[:5])}. Train again.")
 
 
+def takes_any_size(name: str) -> bool:
+    """Return whether a model takes drawings of other sizes than its own, as convolutional networks do."""
+    declare_missing_operators()
+    import timm  # noqa: PLC0415 - seconds
+
+    timm_name = inksmall.timm_name(name)
+    if not timm.is_model(timm_name.partition(".")[0]):
+        return False
+    config = timm.get_pretrained_cfg(timm_name, allow_unregistered=True)
+    return config is None or not config.fixed_input_size
+
+
 def count_parameters(info: BackboneInfo) -> int:
     """Count a backbone's parameters without its classifier; allocates no memory for them."""
     return sum(parameter.numel() for parameter in model_without_memory(info).parameters())

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inkfold.augment.curriculum import Curriculum, Stage
-from inkfold.augment.views import View
+from inkfold.augment.views import IDENTITY, View
 from inkfold.config.load import load_recipe, merge_overrides, validate_recipe
 from inkfold.config.operations import parse_operations
 from inkfold.config.recipe import Recipe
-from inkfold.config.sections import FinetuneSettings, StageSettings, SubmissionSettings
+from inkfold.config.sections import TRAIN_PRIOR, UNIFORM_PRIOR, FinetuneSettings, StageSettings, SubmissionSettings
 from inkfold.data.dataset import DataOptions, Dataset, read_dataset
 from inkfold.errors import PredictionError, RecipeError
 from inkfold.evaluation.scores import Metric, build_metric
@@ -68,7 +68,10 @@ def settle_recipe(
     data_settings = settled.data.model_copy(
         update={"root": str(Path(root).absolute()), "corrections": _corrections(settled.data.corrections, Path(root))}
     )
-    return settled.model_copy(update={"backbone": backbone, "data": data_settings})
+    predict = settled.predict
+    if predict.prior not in (TRAIN_PRIOR, UNIFORM_PRIOR):
+        predict = predict.model_copy(update={"prior": _prior_file(predict.prior, Path(root))})
+    return settled.model_copy(update={"backbone": backbone, "data": data_settings, "predict": predict})
 
 
 def _absolute(weights: str | None) -> str | None:
@@ -82,6 +85,13 @@ def _corrections(file: str | None, root: Path) -> str | None:
     if file is None or (base / file).is_file() or not Path(file).expanduser().is_file():
         return file
     return str(Path(file).expanduser().absolute())
+
+
+def _prior_file(file: str, root: Path) -> str:
+    """Find a table of shares below the data's root, else from where the command is run; name the first place if in neither."""
+    below = (root.parent if root.is_file() else root) / file
+    elsewhere = Path(file).expanduser()
+    return str((elsewhere if elsewhere.is_file() and not below.is_file() else below).absolute())
 
 
 def data_options(recipe: Recipe, *, with_submission: bool = True) -> DataOptions:
@@ -160,6 +170,16 @@ class TrainingPlan:
     test_views: tuple[View, ...]
     trial: "Trial"
     finetune: FinetuneSettings | None
+
+    @property
+    def propagates(self) -> bool:
+        """Whether label propagation over the test drawings is tried, which needs the features of drawings as they are."""
+        return self.recipe.predict.transductive == "propagate"
+
+    @property
+    def needed_test_views(self) -> tuple[View, ...]:
+        """Views under which features of the test drawings are needed."""
+        return tuple(dict.fromkeys((*self.test_views, IDENTITY))) if self.propagates else self.test_views
 
 
 def build_plan(recipe: Recipe, executor: Executor | None = None) -> TrainingPlan:

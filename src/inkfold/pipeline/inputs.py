@@ -71,7 +71,7 @@ class TrainingInputs:
         paths = [out.absolute() / name for name in files]  # processes of other machines run in other directories
         extractors = [replace(extractor, backbone=extractor.backbone.tuned(path)) for path in paths]
         views = tuple(dict.fromkeys((IDENTITY, *self.plan.test_views)))
-        return features_by_fold(extractors, self.prepared, folds, views, cost, progress)
+        return features_by_fold(extractors, self.prepared, folds, views, cost, progress, trained_on=self.plan.propagates)
 
 
 def prepare_inputs(
@@ -132,7 +132,7 @@ def prepare_inputs(
     features = extractor.extract(prepared.digests, cost, progress, needed.views)
     test_features = None
     if frozen and prepared.test_digests is not None:
-        test_features = extractor.extract(prepared.test_digests, cost, progress, plan.test_views)
+        test_features = extractor.extract(prepared.test_digests, cost, progress, plan.needed_test_views)
     return TrainingInputs(plan, prepared, features, test_features, reading, test_copies)
 
 
@@ -218,7 +218,7 @@ def _needed(plan: TrainingPlan, weights: Sequence[Path]) -> Needed:
     frozen, grouped = plan.finetune is None, plan.recipe.folds.group_duplicates
     views = tuple(dict.fromkeys((IDENTITY, *plan.curriculum.views(), *plan.test_views))) if frozen else (IDENTITY,)
     signed = grouped or any(seen_list_file(file).is_file() for file in weights)
-    return Needed(views, plan.test_views, pixels=not frozen, signatures=signed, copies=grouped)
+    return Needed(views, plan.needed_test_views, pixels=not frozen, signatures=signed, copies=grouped)
 
 
 def assign_to_folds(recipe: Recipe, prepared: Prepared, together: Together = "groups") -> Folds:

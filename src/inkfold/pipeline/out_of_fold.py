@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float16, Float64, Int64
 
-from inkfold.augment.views import View
+from inkfold.augment.views import IDENTITY, View
 from inkfold.data.splits import Folds
 from inkfold.evaluation.predictions import Predictions
 from inkfold.features.extractor import Extractor, ViewFeatures
@@ -29,10 +29,12 @@ class FoldFeatures:
     Attributes:
         held_out: Returns the features of the drawings that a fold held out, by the fold's number and the view.
         test: Returns the features of the test drawings that can be read, by fold and view; None if there are none.
+        trained_on: Returns the features of the drawings that a fold was trained on, likewise; None where they aren't needed.
     """
 
     held_out: FeaturesOf
     test: FeaturesOf | None
+    trained_on: FeaturesOf | None = None
 
 
 def shared_features(features: ViewFeatures, test: ViewFeatures | None, folds: Folds) -> FoldFeatures:
@@ -49,6 +51,7 @@ def shared_features(features: ViewFeatures, test: ViewFeatures | None, folds: Fo
     return FoldFeatures(
         held_out=lambda fold, view: features.read(view)[folds.held_out[fold]],
         test=None if test is None else (lambda fold, view: test.read(view)),
+        trained_on=lambda fold, view: features.read(view)[folds.trained_on[fold]],
     )
 
 
@@ -59,6 +62,8 @@ def features_by_fold(
     views: Sequence[View],
     cost: Cost,
     progress: Progress,
+    *,
+    trained_on: bool = False,
 ) -> FoldFeatures:
     """Compute each fold's features by a backbone of its own.
 
@@ -69,6 +74,7 @@ def features_by_fold(
         views: Views under which the features will be read.
         cost: Forward passes and seconds are added to it.
         progress: Called after each batch.
+        trained_on: Whether features of the drawings that each fold was trained on are computed too, as they are.
 
     Returns:
         The features that each fold's heads predict from, all of them computed by now.
@@ -79,9 +85,16 @@ def features_by_fold(
     ]
     tests = prepared.test_digests
     test = None if tests is None else [extractor.extract(tests, cost, progress, views) for extractor in extractors]
+    labelled = None
+    if trained_on:
+        labelled = [
+            extractor.extract(prepared.digests[own], cost, progress, (IDENTITY,))
+            for extractor, own in zip(extractors, folds.trained_on, strict=True)
+        ]
     return FoldFeatures(
         held_out=lambda fold, view: held_out[fold].read(view),
         test=None if test is None else (lambda fold, view: test[fold].read(view)),
+        trained_on=None if labelled is None else (lambda fold, view: labelled[fold].read(view)),
     )
 
 
@@ -107,8 +120,7 @@ def predict_held_out(
         for fold, own in enumerate(folds.held_out):
             probs[own] += _fold_probs(fitted, features.held_out(fold, view), fold) / len(views)
             fold_of[own] = fold
-    held_out = np.flatnonzero(folds.measured)
-    held_out = held_out[np.argsort(prepared.rows[held_out])]
+    held_out = held_out_rows(prepared, folds)
     return Predictions(
         dataset.train.image_paths[prepared.rows[held_out]],
         probs[held_out],
@@ -120,6 +132,13 @@ def predict_held_out(
         digests=prepared.digests[held_out],
         nested_right=None if len(views) > 1 else _nested_right(fitted, folds, held_out),
     )
+
+
+def held_out_rows(prepared: Prepared, folds: Folds) -> Int64[np.ndarray, " m"]:
+    """Return the places of the drawings that a fold held out, in the order of the data's table."""
+    held_out = np.flatnonzero(folds.measured)
+    in_order: np.ndarray = held_out[np.argsort(prepared.rows[held_out])]
+    return in_order
 
 
 def predict_test(

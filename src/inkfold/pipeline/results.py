@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from inkfold.data.class_prior import ClassPrior
 from inkfold.data.splits import Folds
 from inkfold.evaluation.decision import DecisionChoice
 from inkfold.evaluation.predictions import Predictions
 from inkfold.evaluation.scores import ACCURACY, Metric
 from inkfold.pipeline.leaks import Leak
+from inkfold.pipeline.transductive import Propagation
 
 if TYPE_CHECKING:
     from inkfold.finetune.train_folds import FinetunedFolds
@@ -35,6 +37,9 @@ class Results:
         metric: What the run is measured and chosen by.
         decision: The rule that turns probabilities into answers, and what it gains; `out_of_fold` and `test` have its answers.
         folds: What each fold was trained on, and what it held out; None where nothing was left out of training.
+        propagation: Whether the test drawings are predicted together, and what that gains; None where it wasn't asked for.
+        decision_of_heads: The rule for answers by the heads alone, which new drawings get; None where that is `decision`.
+        prior: How frequent the classes are among the drawings to predict; None where that is as in training.
     """
 
     num_folds: int
@@ -50,6 +55,20 @@ class Results:
     metric: Metric = ACCURACY
     decision: DecisionChoice = field(default_factory=DecisionChoice)
     folds: Folds | None = None
+    propagation: Propagation | None = None
+    decision_of_heads: DecisionChoice | None = None
+    prior: ClassPrior | None = None
+
+    @property
+    def by_heads(self) -> Predictions:
+        """Out-of-fold predictions by the heads alone, answered by the most probable class; steps are compared by them."""
+        alone = None if self.propagation is None else self.propagation.by_heads
+        return (alone or self.out_of_fold).most_probable
+
+    @property
+    def decision_for_new(self) -> DecisionChoice:
+        """The rule for drawings that are predicted later, one by one."""
+        return self.decision_of_heads or self.decision
 
 
 def warn_of_choices(results: Results) -> list[str]:

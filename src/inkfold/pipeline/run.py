@@ -17,6 +17,7 @@ from inkfold.augment.views import IDENTITY, View, parse_view
 from inkfold.config.load import load_recipe
 from inkfold.config.recipe import Recipe
 from inkfold.config.sections import NetworkSettings
+from inkfold.data.class_prior import ClassPrior
 from inkfold.data.paths import list_images
 from inkfold.errors import DataError, PredictionError
 from inkfold.evaluation.decision import Decision
@@ -207,11 +208,18 @@ class Run(Model):
             fold: Number of the fold, from 0, whose heads predict.
 
         Returns:
-            Class probabilities, the mean over the fold's heads and the views.
+            Class probabilities, the mean over the fold's heads and the views, corrected for the run's prior if it has one.
         """
         spec, heads = head_spec(self.recipe), self.folds[fold]
         probs: np.ndarray = np.mean([mean_probs(self.heads, spec, view, heads) for view in features], axis=0)
-        return probs
+        prior = self.prior
+        return probs if prior is None else prior.correct(probs)
+
+    @property
+    def prior(self) -> ClassPrior | None:
+        """How frequent the classes are among drawings to predict, by which probabilities are corrected; None as in training."""
+        raw = self.manifest.get("prior")
+        return None if raw is None else ClassPrior.from_json(raw, len(self.classes_), str(self.path / MANIFEST))
 
     def rows_at_once(self, fold: int) -> int:
         """Return how many drawings go through a fold's heads at once; see `heads.head.rows_at_once`."""

@@ -22,10 +22,11 @@ CURVE = "curve.json"
 VOTE = "vote.json"
 CORRECTIONS = "corrections.csv"  # the decisions that the data were read with, as they were then
 OUT_OF_FOLD = "predictions/out_of_fold.parquet"
+BY_HEADS = "predictions/out_of_fold_by_heads.parquet"  # where `OUT_OF_FOLD` is with label propagation
 TEST = "predictions/test.parquet"
 SUBMISSION = "submission.csv"
 SUBMISSION_FORM = "submission_form.json"  # where it isn't the usual one
-READ = (RECIPE, METRICS, COST, CURVE, VOTE, OUT_OF_FOLD, TEST)
+READ = (RECIPE, METRICS, COST, CURVE, VOTE, OUT_OF_FOLD, BY_HEADS, TEST)
 TRAIN_AGAIN = "Train again into another directory."
 
 
@@ -76,6 +77,14 @@ class RunFiles:
     def out_of_fold(self) -> Predictions | None:
         """Predictions of the held-out drawings; None for an ensemble over predictions of test drawings alone."""
         return Predictions.load(self.path / OUT_OF_FOLD) if OUT_OF_FOLD in self.manifest["files"] else None
+
+    @cached_property
+    def out_of_fold_by_heads(self) -> Predictions | None:
+        """Predictions of the held-out drawings one by one, as new drawings are predicted; see `out_of_fold`.
+
+        They differ from it where the run's test drawings were predicted together.
+        """
+        return Predictions.load(self.path / BY_HEADS) if BY_HEADS in self.manifest["files"] else self.out_of_fold
 
     @cached_property
     def test(self) -> Predictions | None:

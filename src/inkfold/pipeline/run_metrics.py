@@ -39,7 +39,7 @@ def run_metrics(recipe: Recipe, prepared: Prepared, results: Results) -> dict[st
         The content of `metrics.json`.
     """
     out_of_fold, test, metric = results.out_of_fold, results.test, results.metric
-    usual = out_of_fold.most_probable  # what other predictions, for which no rule was fitted, are compared with
+    usual = results.by_heads  # what other predictions, for which no rule was fitted, are compared with
     metrics: dict[str, Any] = {
         "data": _data_figures(prepared, results),
         "split": recipe.folds.split,
@@ -93,17 +93,31 @@ def _out_of_fold_figures(metric: Metric, out_of_fold: Predictions) -> dict[str, 
 
 def _figures_of_choices(recipe: Recipe, results: Results) -> dict[str, Any]:
     """Say what was chosen, and what it gains: the rule of answers, how pages are read, epochs kept, test-time views."""
-    metric, out_of_fold = results.metric, results.out_of_fold
+    metric = results.metric
     figures: dict[str, Any] = {}
     if results.decision.figures is not None:
         figures["decision"] = results.decision.figures
     if results.reading is not None:
         figures["reading"] = dict(results.reading)
     if (selection := results.fitted.selection) is not None:
-        figures["selection"] = _selection_figures(metric, selection, results.without_tta or out_of_fold)
+        figures["selection"] = _selection_figures(metric, selection, results.without_tta or results.by_heads)
     if results.without_tta is not None:
-        figures["tta"] = {"views": list(recipe.tta), **_gain(metric, results.without_tta, out_of_fold.most_probable)}
+        figures["tta"] = {"views": list(recipe.tta), **_gain(metric, results.without_tta, results.by_heads)}
+    if results.propagation is not None:
+        figures["transductive"] = _propagation_figures(metric, results)
+    if results.prior is not None:
+        figures["prior"] = results.prior.as_json()
     return figures
+
+
+def _propagation_figures(metric: Metric, results: Results) -> dict[str, Any]:
+    """Give the accuracies without and with label propagation beside the comparison that decided."""
+    assert results.propagation is not None
+    judged, figures = results.propagation.judged, results.propagation.figures
+    if judged is None:
+        return figures
+    gain = _gain(metric, results.by_heads, judged)
+    return {**{name: value for name, value in gain.items() if name.startswith("accuracy")}, **figures}
 
 
 def _fold_metrics(metric: Metric, out_of_fold: Predictions, num_folds: int, num_drawings: int) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from inkfold.augment.views import IDENTITY
 from inkfold.config.recipe import Recipe
+from inkfold.data.class_prior import find_prior
 from inkfold.data.dataset import few_drawings
 from inkfold.data.fold_notes import describe_folds
 from inkfold.data.splits import Folds
@@ -30,6 +31,7 @@ from inkfold.pipeline.run import Run
 from inkfold.pipeline.run_dir import claimed, finished_run, warn_of_other_form, write_cost, write_manifest
 from inkfold.pipeline.seen import warn_of_seen
 from inkfold.pipeline.shared import SharedInputs
+from inkfold.pipeline.transductive import choose_propagation
 from inkfold.pipeline.write_results import write_results
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
@@ -78,6 +80,8 @@ def train(
     cost, shared = Cost(), shared or SharedInputs()
     dataset = shared.dataset(recipe)
     metric_of(recipe, dataset)  # refuses classes that it doesn't suit, before anything is computed
+    assert dataset.train.targets is not None
+    find_prior(recipe.predict.prior, dataset.class_names, dataset.train.targets)  # likewise
     with (
         executor_context as executor,
         joined_processes(recipe) as group,
@@ -129,6 +133,14 @@ def _run_stages(
         without_tta = predict_held_out(features, prepared, (IDENTITY,), folds, fitted) if plan.recipe.tta else None
     split_apart = predict_split_apart(plan, inputs, cost, progress) if group is None and measure_apart else None
 
+    # Test drawings together, if the recipe asks for it and held-out drawings show that it is better
+    metric = metric_of(plan.recipe, prepared.read.dataset)
+    propagation = None
+    if plan.propagates:
+        with cost.timed("propagate"):
+            propagation = choose_propagation(features, prepared, folds, metric, out_of_fold, test)
+        out_of_fold, test = propagation.out_of_fold, propagation.test
+
     # Files, the manifest last
     results = Results(
         num_folds=len(folds),
@@ -141,18 +153,32 @@ def _run_stages(
         split_apart=split_apart,
         reading=None if inputs.reading is None else inputs.reading.about,
         leaks=find_leaks(prepared, inputs.test_copies, folds.held_out, folds.trained_on),
-        metric=metric_of(plan.recipe, prepared.read.dataset),
+        metric=metric,
         folds=folds,
+        propagation=propagation,
+        prior=find_prior(plan.recipe.predict.prior, prepared.read.dataset.class_names, prepared.targets),
     )
-    results = _with_answers(results)
+    results = _with_answers(_with_prior(results))
     files = write_results(out, plan.recipe, plan.curriculum, prepared, results)
     _finish(out, plan, prepared, results, files, cost)
     return Run.load(out)
 
 
+def _with_prior(results: Results) -> Results:
+    """Correct the test drawings' predictions for the class prior that the recipe names, if it names one."""
+    test, prior = results.test, results.prior
+    if test is None or prior is None:
+        return results
+    assert test.fold_probs is not None
+    fold_probs = prior.correct(test.fold_probs)
+    return replace(results, test=replace(test, fold_probs=fold_probs, probs=fold_probs.mean(0)))
+
+
 def _with_answers(results: Results) -> Results:
     """Choose by the held-out drawings which rule gives the answers, and give all predictions that rule's."""
     decision = choose_decision(results.metric, results.out_of_fold)
+    if results.propagation is not None and results.propagation.by_heads is not None:
+        results = replace(results, decision_of_heads=choose_decision(results.metric, results.propagation.by_heads))
     if decision.decision is None:
         return replace(results, decision=decision)
     test = None if results.test is None else replace(results.test, decided=decision.decision.preds(results.test.probs))
@@ -178,7 +204,9 @@ def _finish(out: Path, plan: TrainingPlan, prepared: Prepared, results: Results,
             **({"beside": others} if (others := [part.backbone.as_json() for part in plan.extractor.others]) else {}),
             "image": {"resize": image.resize, "paper": image.paper},
             **({} if finetuned is None else {"tuned": weights}),
-            **({} if (rule := results.decision.decision) is None else {"decision": rule.as_json()}),
+            **({} if (rule := results.decision_for_new.decision) is None else {"decision": rule.as_json()}),
+            **({} if results.prior is None else {"prior": results.prior.as_json()}),
+            **({} if results.propagation is None else {"transductive": {"used": results.propagation.figures["used"]}}),
             "data_fingerprint": prepared.read.fingerprint,
             "warnings": [
                 *map(str, warnings),

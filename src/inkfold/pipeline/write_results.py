@@ -15,7 +15,7 @@ from inkfold.pipeline.prepare import Prepared
 from inkfold.pipeline.results import Results
 from inkfold.pipeline.run import HEADS
 from inkfold.pipeline.run_dir import write_heads
-from inkfold.pipeline.run_files import CORRECTIONS, CURVE, METRICS, OUT_OF_FOLD, SUBMISSION, SUBMISSION_FORM, TEST
+from inkfold.pipeline.run_files import BY_HEADS, CORRECTIONS, CURVE, METRICS, OUT_OF_FOLD, SUBMISSION, SUBMISSION_FORM, TEST
 from inkfold.pipeline.run_metrics import run_metrics
 from inkfold.storage.files import write_bytes, write_json
 
@@ -50,6 +50,9 @@ def write_results(out: Path, recipe: Recipe, curriculum: Curriculum, prepared: P
         files.append(CORRECTIONS)
     if results.finetuned is not None:
         files += [FOLD_EVENTS.format(fold) for fold in range(results.num_folds)]
+    if results.propagation is not None and results.propagation.by_heads is not None:
+        results.propagation.by_heads.save(out / BY_HEADS)
+        files.append(BY_HEADS)
     if test is None:
         return files
     test.save(out / TEST)

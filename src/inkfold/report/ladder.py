@@ -1,6 +1,6 @@
 """The table of accuracies on a run's page: the steps of one model, or the members and votes of an ensemble."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from inkfold.evaluation.intervals import wilson_interval
@@ -104,6 +104,7 @@ def _steps(run: RunFiles) -> list[dict[str, Any]]:
                 "mean over test-time views", figures(tta, "accuracy_with"), note=note, gain=gain(before, after, tta["p_value"])
             )
         )
+    rows += _propagation_steps(metrics.get("transductive", {}), rows)
     if len(metrics["folds"]) > 1:
         folds = [fold["accuracy"] for fold in metrics["folds"]]
         rows.append(_row("its folds", None, kind="part", dots=folds, note=f"{100 * min(folds):.1f}–{100 * max(folds):.1f} %"))
@@ -111,6 +112,20 @@ def _steps(run: RunFiles) -> list[dict[str, Any]]:
         rows.append(_row("this run, epochs as kept", kept, note="optimistic"))
     rows.append(_row("this run", headline(kept), metrics.get("test"), kind="main"))
     return rows
+
+
+def _propagation_steps(tried: Mapping[str, Any], before: Sequence[Any]) -> Iterator[dict[str, Any]]:
+    """Give the steps without and with label propagation, where it is used; the first one only if it is no earlier step."""
+    if not tried.get("used"):
+        return
+    without, together = (
+        {"accuracy": tried[f"accuracy_{name}"], "accuracy_ci95": tried[f"accuracy_{name}_ci95"]} for name in ("without", "with")
+    )
+    if not before:
+        yield _row("drawings one by one", without)
+    points = f"{100 * (together['accuracy'] - without['accuracy']):+.1f} points"
+    gain = points if "name" in tried else f"{points}, {p_equation(tried['p_value'])}"  # which is of another metric's else
+    yield _row("test drawings together", together, note="label propagation", gain=gain)
 
 
 def _candidates(run: RunFiles) -> list[dict[str, Any]]:

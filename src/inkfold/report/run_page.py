@@ -14,7 +14,7 @@ from inkfold.report.audit_section import audit_view, weakness_view
 from inkfold.report.doubts import open_and_folded
 from inkfold.report.html import duration, size, svg_markup
 from inkfold.report.ladder import evaluated_name, ladder_view
-from inkfold.report.metric_section import decision_note
+from inkfold.report.metric_section import decision_note, prediction_facts
 from inkfold.report.next_steps import next_steps
 from inkfold.report.plots import draw_curves, draw_reliability
 from inkfold.report.search_section import search_view
@@ -139,6 +139,7 @@ def _facts(run: RunFiles, figures: Mapping[str, Any] | None) -> list[tuple[str, 
         facts.append(("held out", parts))
     if reading := run.metrics.get("reading"):
         facts.append(("reading", str(reading["reason"]).removeprefix("reading: ")))
+    facts += prediction_facts(run.metrics)
     if figures is not None:
         top5, recall = 100 * figures["top5_accuracy"], 100 * figures["macro_recall"]
         facts.append(("top five", f"{top5:.1f} %; mean over classes {recall:.1f} %"))

@@ -3,7 +3,7 @@
 from typing import Any
 
 from inkfold.auto.record import AUTO, AutoRecord, RacedBackbone, Step
-from inkfold.auto.wording import KINDS, STATES, continue_command, gain_in_words, title_of
+from inkfold.auto.wording import KINDS, STATES, compared_on, continue_command, gain_in_words, title_of
 from inkfold.evaluation.formatting import counted
 from inkfold.pipeline.run_files import RunFiles
 from inkfold.report.html import NONE, common_scale, duration, svg_markup
@@ -35,6 +35,7 @@ def search_view(run: RunFiles) -> dict[str, Any] | None:
         "title": title_of(record) + (", %" if as_percent else ""),
         "time": f"{duration(record.spent_s)} of {duration(record.budget_s)}" + _calls(record),
         "machine": ", ".join(_short(f"{key} {value}") for key, value in record.machine.items()),
+        "compared_on": _sentence(compared_on(record)),
         "plots": _plots(record),
         "points": [_point(point, as_percent) for point in record.best[-MOST_STEPS:]],
         "has_test": any(point.get("test") is not None for point in record.best),
@@ -143,7 +144,7 @@ def _figure(value: float, ci95: Any, as_percent: bool) -> str:
 
 
 def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "…")) else ".")
+    return text[:1].upper() + text[1:] + ("" if text == "" or text.endswith((".", "…")) else ".")
 
 
 def _short(text: str, most: int = MOST_CHARS) -> str:
