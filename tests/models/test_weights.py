@@ -254,3 +254,10 @@ def test_the_log_says_where_weights_come_from_and_why(tmp_path, monkeypatch, cap
         resolve_backbone(BackboneSpec(name=NAME))
     assert caplog.messages[-2] == f"backbone {NAME}: weights from the hub's cache or the hub, as no local file has its name"
     assert caplog.messages[-1] == f"timm/{NAME} isn't in the hub's cache: asking the hub for it"
+
+
+def test_a_pointer_of_git_lfs_is_no_file_of_weights(tmp_path):
+    file = tmp_path / "pointer.safetensors"
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n")
+    with pytest.raises(WeightsError, match="a pointer of Git LFS, not the weights themselves"):
+        resolve_backbone(BackboneSpec(name="test_resnet", weights=str(file)))

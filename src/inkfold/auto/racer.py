@@ -34,10 +34,8 @@ DECODED_TO_MEASURE = 500  # drawings, beside which starting processes takes litt
 FASTEST = 1e4  # drawings per second of a backbone whose features are in the bank
 # Quick, and indifferent to the features' scale.
 QUICK_HEAD = CosineHeadSettings(kind="cosine")
-FEWEST_EPOCHS, FEWEST_STEPS, BATCH_SIZE = 12, 100, 128  # few drawings are trained on more often
-QUICK = TrainHeadSettings(
-    batch_size=BATCH_SIZE, optimiser="adamw", lr=8e-3, weight_decay=0.1, label_smoothing=0.1, precision="float32"
-)
+EPOCHS, FEWEST_STEPS, BATCH_SIZES = 12, 100, (16, 256)  # few drawings are trained on in smaller batches, very few more often
+QUICK = TrainHeadSettings(optimiser="adamw", lr=8e-3, weight_decay=0.1, label_smoothing=0.1, precision="float32")
 
 
 @dataclass(slots=True)
@@ -208,8 +206,10 @@ def held_out_probs(sample: Sample, features: Float16[np.ndarray, "n d"], seed: i
     from inkfold.heads.training_set import TrainingSet  # noqa: PLC0415
 
     training_set = TrainingSet(features, sample.targets, sample.folds, sample.num_classes, seed)
-    steps = -(-int(sample.folds.trained_on.sum(1).min()) // BATCH_SIZE)
-    settings = QUICK.model_copy(update={"epochs": max(FEWEST_EPOCHS, -(-FEWEST_STEPS // steps))})
+    drawings = int(sample.folds.trained_on.sum(1).min())
+    batch_size = int(np.clip(drawings * EPOCHS // FEWEST_STEPS, *BATCH_SIZES))
+    epochs = max(EPOCHS, -(-FEWEST_STEPS // -(-drawings // batch_size)))
+    settings = QUICK.model_copy(update={"epochs": epochs, "batch_size": batch_size})
     [fitted] = fit_trials(training_set, [Trial(HeadSpec(QUICK_HEAD), settings)], threads_per_group=1)
     if fitted.heads is None:
         raise InkfoldError("a head on its features diverged")
