@@ -21,7 +21,7 @@ from inkfold.auto.throughput import MachineSpeed
 from inkfold.config.load import validate_recipe, with_values
 from inkfold.config.recipe import AutoRecipe, Recipe
 from inkfold.ensemble.recipe import SHARED_KEYS
-from inkfold.errors import InkfoldError, PredictionError, WeightsError
+from inkfold.errors import InkfoldError, PredictionError, RecipeError, WeightsError
 from inkfold.evaluation.formatting import duration
 from inkfold.evaluation.scores import Metric
 from inkfold.features.executors import Executor, InlineExecutor
@@ -151,7 +151,12 @@ class Search:
     def _at_start(self, read: ReadData) -> Known:
         """Find the backbones at hand, and guess what each costs."""
         base, dataset = self._settled({"backbone": {"name": OPEN}}), read.dataset
-        self._backbones = backbones_at_hand(None if base.backbone.name == OPEN else base.backbone.name)
+        is_open, own = base.backbone.name == OPEN, base.backbone
+        if is_open and (own.weights or own.mean or own.std or own.model_args):
+            raise RecipeError(
+                "backbone: weights, mean, std and model_args are of one backbone. Name it too: backbone.name=NAME."
+            )
+        self._backbones = backbones_at_hand(None if is_open else own.name)
         tried, left_out = worth_trying(self._backbones)
         if not tried:
             raise WeightsError("; ".join(f"{name}: {why}" for name, why in left_out.items()))
