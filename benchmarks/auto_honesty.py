@@ -24,7 +24,6 @@ import argparse
 import csv
 import io
 import os
-import re
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -201,22 +200,17 @@ def judge(task: Task, budget: str) -> Outcome:
     names = np.array(test.class_names)
     folds = [] if test.fold_probs is None else [float((names[probs.argmax(1)] == truth).mean()) for probs in test.fold_probs]
     choice = record.choice
+    nested = None if choice is None else choice.get("nested")
     members = [] if choice is None else [*(choice.get("members") or [choice["step"]])]
     return Outcome(
         claimed=float(figures["accuracy"]) if is_figure else float("nan"),
         claimed_error=(high - low) / (2 * 1.96),
-        nested=nested_figure(str(choice["why"])) if choice is not None else float("nan"),
+        nested=float("nan") if nested is None else nested,
         test=float((names[test.preds] == truth).mean()),
         one_fold=float(np.mean(folds)) if folds else float("nan"),
         n=len(truth),
         backbones=" + ".join(members),
     )
-
-
-def nested_figure(why: str) -> float:
-    """Read the accuracy of the choice made by other drawings from the reason of a choice."""
-    match = re.search(r"(\d\.\d+) where other drawings make the choice", why)
-    return float(match[1]) if match else float("nan")
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:

@@ -4,7 +4,7 @@
     .venv/bin/python benchmarks/forecast.py [--searches 1000]
 
 Steps come as a Poisson process over log time and are of exponential size; the size decays by `exp(-decay)` in each unit of
-log time, a factor of 2.7 in time. Printed are the share of searches whose next period lies in the 95 % interval, and the mean of
+log time, 2.7 times the time. Printed are the share of searches whose next period lies in the 95 % interval, and the mean of
 the forecasts beside that of the truth. A forecast knows neither rate nor decay; searches of fewer than three points have none.
 """
 

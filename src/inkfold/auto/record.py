@@ -32,11 +32,16 @@ class BestFigure(TypedDict):
 
 
 class Choice(TypedDict):
-    """What a search published: the `step`, the names of a vote's `members`, and `why`: a sentence for the user."""
+    """What a search published: the `step`, the names of a vote's `members`, and `why`: a sentence for the user.
+
+    `nested` is the metric's value where each drawing is answered by the choice that other drawings make; None where there was
+    nothing to choose.
+    """
 
     step: str
     members: NotRequired[list[str]]
     why: str
+    nested: NotRequired[float | None]
 
 
 class Forecast(TypedDict):

@@ -49,6 +49,7 @@ RACE_SHARE, LEAST_RACE_S = 0.15, 10.0  # of the time that is left; a race isn't 
 READING_SHARE, LEAST_READING_S = 0.08, 1.0  # of the time that is left
 GRACE_SHARE = 0.06  # of the budget, by which the end of a fine-tuning may exceed it
 LOST_STEPS = 20  # since the last checkpoint, and of a cool-down
+FEWEST_PAIRS, PAIRS_PER_S = 1000, 60.0  # compared to find copies: at 2 ms each, a tenth of two cores' time
 MOST_BACKBONES = 3  # beside those of the best vote
 
 
@@ -74,7 +75,8 @@ class Search:
         executor: Executor | None,
         status: Status,
     ) -> None:
-        self.recipe, self.out, self.record, self.clock = recipe, out, record, clock
+        self._request, self.recipe = recipe, recipe if recipe.auto.replay is not None else _with_limit(recipe, record)
+        self.out, self.record, self.clock = out, record, clock
         self._executor, self._status = executor or InlineExecutor(), status
         self._models: list[Fitted] = []
         self._shared = SharedInputs()
@@ -115,12 +117,14 @@ class Search:
             raise PredictionError(f"{self.recipe.auto.replay}: has no choice, as that search published nothing.")
         if record.data.get("fingerprint") != read.fingerprint:
             raise PredictionError(f"{self.recipe.auto.replay}: is of other drawings, or they have changed since.")
+        self.recipe = _with_limit(self._request, record)
         names = record.choice.get("members") or [record.choice["step"]]
-        steps = [step for step in record.steps if step.name in names and step.recipe is not None]
-        for step in steps:
-            self._train(self._settled(step.recipe or {}), step.name, self._status)
-        publish(self.out, self.recipe, {name: self._recipe_of(record, name) for name in names}, self._status)
+        for name in names:
+            self._train(self._settled(self._recipe_of(record, name)), name, self._status)
         self.record.steps, self.record.choice, self.record.best = record.steps, record.choice, record.best
+        self.record.data |= {key: value for key, value in record.data.items() if key not in self.record.data}
+        self._put_at_top(names)
+        self._complete()
 
     # ------------------------------------------------------------------ what is known
 
@@ -134,7 +138,7 @@ class Search:
         known = self.record.data.get("fingerprint", read.fingerprint)
         if known != read.fingerprint:
             raise PredictionError(f"{self.out}: was searched with other drawings. Choose another out= for the new data.")
-        self.record.data = {"fingerprint": read.fingerprint, **counts, "num_classes": len(dataset.class_names)}
+        self.record.data |= {"fingerprint": read.fingerprint, **counts, "num_classes": len(dataset.class_names)}
         if not self._metric.is_accuracy:
             metric = self._metric
             self.record.metric = {
@@ -342,6 +346,7 @@ class Search:
             "step": step.name if len(members) > 1 else members[0],
             "members": members,
             "why": _reason(choice, len(self._models)),
+            "nested": choice.nested,
         }
         accuracy, interval, _ = measure_vote(self._models, members, self._metric)
         test = open_run_files(self.out).metrics.get("test")
@@ -439,6 +444,14 @@ class Search:
         if step is None or step.recipe is None:
             raise PredictionError(f"auto.json: has no recipe of {name!r}. Choose another out= and search again.")
         return step.recipe
+
+
+def _with_limit(recipe: AutoRecipe, record: AutoRecord) -> AutoRecipe:
+    """Limit the search for copies by the first call's budget, as it decides the folds; what a recipe says is kept."""
+    if recipe.folds.copy_pairs is not None or not recipe.folds.group_duplicates:
+        return recipe
+    most = record.data.setdefault("copy_pairs", max(FEWEST_PAIRS, round(PAIRS_PER_S * recipe.auto.budget_s)))
+    return recipe.model_copy(update={"folds": recipe.folds.model_copy(update={"copy_pairs": most})})
 
 
 def _without_shared(recipe: Recipe) -> dict[str, Any]:
