@@ -1,9 +1,10 @@
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from inkfold.auto.record import AutoRecord, Step
-from inkfold.auto.wording import best_in_words, continue_command, gain_in_words, outcome_in_words
+from inkfold.auto.record import AutoRecord, Kind, State, Step
+from inkfold.auto.wording import KINDS, STATES, best_in_words, continue_command, gain_in_words, outcome_in_words
 from toy_search import search_record
 
 
@@ -71,3 +72,8 @@ def test_no_command_goes_on_where_time_brings_nothing_or_can_not_be_more(high, s
     record.forecast = {"seconds": 60.0, "gain": 0.0, "low": 0.0, "high": high, "words": ""}
     assert continue_command(Path("run"), record) == ""
     assert continue_command(Path("run"), AutoRecord()) == ""
+
+
+def test_every_kind_of_step_has_a_name_and_every_state_but_done_a_word():
+    assert {*KINDS} == {*get_args(Kind)}
+    assert {*STATES, "done"} == {*get_args(State)}

@@ -3,10 +3,10 @@
 import shlex
 from pathlib import Path
 
-from inkfold.auto.record import REQUEST, AutoRecord, Step
+from inkfold.auto.record import REQUEST, AutoRecord, Kind, Step
 from inkfold.evaluation.formatting import counted, duration, p_equation, signed, with_interval
 
-KINDS = {
+KINDS: dict[Kind, str] = {
     "reading": "how pages are read",
     "race": "race of backbones",
     "frozen": "frozen backbone",

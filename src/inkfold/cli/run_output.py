@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from inkfold.cli.figures import difference_of, figure_of, print_intervals, print_table, verdict_of
 from inkfold.cli.vote_output import print_vote
 from inkfold.evaluation.formatting import signed, with_interval
-from inkfold.pipeline.run_files import parts_in_words
 
 if TYPE_CHECKING:
     from inkfold.ensemble.model import Ensemble
@@ -56,6 +55,8 @@ def print_run(run: "Run | Ensemble", *, was_finished: bool = False) -> None:
 
 def _print_accuracies(metrics: dict[str, Any]) -> None:
     """Print the figures of held-out and test drawings, and how their intervals were made."""
+    from inkfold.pipeline.run_files import parts_in_words
+
     rows: list[tuple[str, ...]] = []
     if "out_of_fold" in metrics:
         figures, name = metrics["out_of_fold"], "out of fold" if metrics["split"] == "kfold" else "held out"

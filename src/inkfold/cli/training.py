@@ -232,7 +232,7 @@ def demo(
     budget: Annotated[str, typer.Option(help="Time of the search, such as 30s or 5m; a larger one goes on.")] = "30s",
     serve: Annotated[bool, typer.Option("--serve", help="Open the page to draw on at the end, until Ctrl-C.")] = False,
 ) -> int:
-    """Search and report on drawings that inkfold makes itself, offline."""
+    """Train and report on drawings that inkfold makes itself, offline."""
     from inkfold.cli import deployment
     from inkfold.data.synthetic import RECIPE, prepare_demo
     from inkfold.report.write import write_report
