@@ -91,3 +91,14 @@ def test_weakness_takes_runs_not_ensembles_and_prints_a_table_or_json(runs, tmp_
     assert "18 held-out drawings" in capsys.readouterr().out
     assert main(words("weakness", runs[0], "--json")) == 0
     assert json.loads(capsys.readouterr().out)["clean"]["n"] == 18
+
+
+def test_a_submission_of_new_predictions_says_that_the_runs_own_was_predicted_together(frozen_run, tmp_path, capsys):
+    run = shutil.copytree(frozen_run / "run", tmp_path / "run")
+    command = words("predict", run, frozen_run / "data/test", "--submission", "--out", tmp_path / "s.csv")
+    assert main(command) == 0
+    assert "predicted one by one" not in capsys.readouterr().out
+    manifest = json.loads((run / "manifest.json").read_text())
+    (run / "manifest.json").write_text(json.dumps({**manifest, "transductive": {"used": True}}))
+    assert main(command) == 0
+    assert f"predicted one by one: {run / 'submission.csv'} was predicted with label propagation" in capsys.readouterr().out

@@ -25,7 +25,7 @@ from inkfold.pipeline.prepare import Prepared
 log = logging.getLogger("inkfold.pipeline")
 
 MOST_TOGETHER = 20_000  # test drawings; more are predicted in parts of so many
-MOST_WORK = 4e13  # multiplications of all graphs: a quarter of an hour on two cores
+MOST_WORK = 1e13  # multiplications of all graphs: a quarter of an hour on two cores
 Skipped = Literal["no_test_drawings", "nested_epochs", "too_many_drawings"]
 REASONS: dict[Skipped, str] = {
     "no_test_drawings": "there are no test drawings to use it for",

@@ -19,6 +19,7 @@ AGREE = "trials must agree on it to be compared"
 STUDY_NAMES = {"train_head": "fit", "image.resize": "image.fit"}  # in journals, so that studies begun before go on
 FIXED = {  # sections that can't be searched, and why
     **dict.fromkeys(("data", "folds", "seed", "tune"), AGREE),
+    "predict": "trials are scored on held-out drawings, one by one; name it in the recipe, which judges it",
     "tta": "trials are scored on drawings as they are, without test-time views; compare runs with and without it",
 }
 RATES = {
