@@ -4,6 +4,7 @@
 by step; `train_state` holds the network, optimiser and moving average; `network` joins backbone and head into one module.
 `checkpoint` saves all that a killed training needs to end with the same bytes. `distributed`, `fsdp` and `ray_train` let
 several processes train together; `distillation` trains a network to find drawings similar as a finished run's does.
+`step_time` and `effort` fit a training into the time that there is for it.
 """
 
 from typing import TYPE_CHECKING
