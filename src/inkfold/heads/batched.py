@@ -14,7 +14,7 @@ from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
 from inkfold.config.sections import TrainHeadSettings
-from inkfold.heads.closed_form import fold_scaling
+from inkfold.heads.closed_form import scaling_of
 from inkfold.heads.head import LENGTH_EPS, NORM_EPS, HeadSpec, init_heads
 from inkfold.heads.losses import Losses, Mixture, mean_losses
 from inkfold.heads.randomness import StepRandomness
@@ -59,7 +59,7 @@ class BatchedHeads:
     def __init__(self, spec: HeadSpec, jobs: Sequence[HeadJob], training_set: TrainingSet, device: torch.device) -> None:
         self.spec, self.jobs, self.device = spec, list(jobs), device
         folds, settings, num_classes = [job.fold for job in jobs], [job.settings for job in jobs], training_set.num_classes
-        scaling = fold_scaling(training_set.features, training_set.folds.trained_on) if spec.scaling == "standardise" else {}
+        scaling = scaling_of(spec, training_set.features, training_set.folds.trained_on, training_set.blocks)
         masks = training_set.folds.trained_on[folds]
         self.mask = torch.from_numpy(masks).float().to(device)
         self._losses = Losses(settings, masks, training_set.targets, num_classes, device)
@@ -155,7 +155,7 @@ class BatchedHeads:
 
     def _first_layer(self, x: torch.Tensor, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
         weight = tensors["layers.0.weight"]
-        if self.spec.scaling == "standardise":
+        if self.spec.is_scaled_by_fold:
             x = (x - tensors["mean"]) * tensors["scale"]  # (heads, batch, d)
         if self.spec.scaling == "normalise" or self.spec.kind == "cosine":
             x = _unit_length(x)
