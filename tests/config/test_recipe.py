@@ -462,12 +462,15 @@ def test_a_class_prior_beside_answers_that_are_weighted_by_class_is_refused(metr
 
 
 def test_features_of_several_layers_or_backbones_are_standardised_unless_the_recipe_says_more():
+
+
+def test_features_of_several_layers_or_backbones_get_one_scale_unless_the_recipe_says_more():
     assert recipe("data=x").train_head.scaling == "none"
-    assert recipe("data=x", "backbone.features=layers").train_head.scaling == "standardise"
-    assert recipe("data=x", "backbone.beside=[ink-small]").train_head.scaling == "standardise"
+    assert recipe("data=x", "backbone.features=layers").train_head.scaling == "blocks"
+    assert recipe("data=x", "backbone.beside=[ink-small]").train_head.scaling == "blocks"
     assert recipe("data=x", "backbone.features=layers", "train_head.scaling=none").train_head.scaling == "none"
     written = validate_recipe(recipe("data=x", "backbone.features=layers").model_dump(mode="json"))
-    assert written.train_head.scaling == "standardise"
+    assert written.train_head.scaling == "blocks"
 
 
 def test_backbones_beside_the_first_may_be_named_alone():

@@ -131,6 +131,7 @@ def test_features_of_several_backbones_stand_side_by_side_each_from_its_own_bank
     for view in views:
         alone = [part.extract(source.digests, cost, views=[view]).read(view) for part in joined.parts]
         np.testing.assert_array_equal(features.read(view), np.concatenate(alone, axis=1))
+    assert features.blocks == (96, 256, 16, 24, 32, 48, 64, 512)
     assert cost.forwards == 6 * 2 * 3, "each backbone's features are there for a run of its own"
 
 

@@ -6,12 +6,12 @@ from scipy.optimize import minimize_scalar
 from sklearn.neighbors import NearestCentroid
 from sklearn.preprocessing import StandardScaler
 
-from inkfold.heads.closed_form import SCALED_COLUMNS, TEMPERATURES, compute_heads, fold_scaling
+from inkfold.heads.closed_form import SCALED_COLUMNS, TEMPERATURES, block_scaling, compute_heads, fold_scaling
 from inkfold.heads.head import head_probs
 from toy_heads import head_spec, replace
 
 CLASS_MEAN, KNN = head_spec("class_mean"), head_spec("knn", neighbours=4)
-SCALINGS = ["none", "standardise", "normalise"]
+SCALINGS = ["none", "standardise", "blocks", "normalise"]
 N, D, CLASSES, FOLDS = 48, 5, 4, 3
 
 
@@ -187,6 +187,33 @@ def test_means_far_from_zero_decide_as_sklearns_nearest_centroid():
         exact = features.astype(np.float64)
         expected = NearestCentroid().fit(exact, targets).predict(exact)
         assert (head_probs(tensors, CLASS_MEAN, features, 0).argmax(1) == expected).mean() > 0.995
+
+
+def test_a_block_gets_one_scale_within_which_deviations_keep_their_proportions():
+    rng = np.random.default_rng(0)
+    features = (rng.normal(size=(40, 5)) * [1, 2, 300, 100, 0] + 7).astype(np.float32)
+    folds = np.array([[True] * 30 + [False] * 10])
+    scaling = block_scaling(features, folds, (2, 2, 1))
+    scaled = (features[:30].astype(np.float64) - scaling["mean"][0]) * scaling["scale"][0]
+    for block in (slice(0, 2), slice(2, 4)):
+        np.testing.assert_allclose(np.mean(scaled[:, block] ** 2), 1, rtol=1e-5)
+        np.testing.assert_allclose(np.ptp(scaling["scale"][0, 0, block]), 0)
+    assert scaling["scale"][0, 0, 4] == 0, "a constant block says nothing"
+    np.testing.assert_allclose(scaled.mean(0), 0, atol=1e-5)
+    one = block_scaling(features, folds, ())["scale"][0, 0]
+    np.testing.assert_allclose(one, 1 / np.sqrt(features[:30].astype(np.float64).var(0).mean()), rtol=1e-5)
+
+
+@pytest.mark.parametrize("spec", [replace(KNN, scaling="blocks"), replace(CLASS_MEAN, scaling="blocks")])
+def test_heads_on_scaled_blocks_predict_alike_whatever_a_block_s_unit(spec):
+    features, targets, folds = toy()
+    units = np.repeat([1.0, 64.0], [3, features.shape[1] - 3]).astype(np.float32)
+    blocks = (3, features.shape[1] - 3)
+    probs = []
+    for x in (features, features * units):
+        tensors = compute_heads(spec, x, targets, folds, CLASSES, blocks)
+        probs.append(head_probs(tensors, spec, x, 0))
+    np.testing.assert_allclose(probs[0], probs[1], atol=1e-4)
 
 
 def test_scaling_of_many_features_is_that_of_each_alone():

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from inkfold.errors import RecipeError
-from inkfold.models.backbone import Backbone, build_model, check_layers_of
-from inkfold.models.layers import HALF_MAX, check_layers, features_of, layer_blocks
+from inkfold.models.backbone import Backbone, build_model, widths_of_layers
+from inkfold.models.layers import HALF_MAX, features_of, layer_blocks, layer_widths
 from inkfold.models.torchvision_compat import declare_missing_operators
 from inkfold.models.weights import BackboneInfo, BackboneSpec, resolve_backbone
 
@@ -120,14 +120,16 @@ def test_gradients_reach_every_stage():
 
 def test_a_network_that_can_t_return_its_layers_is_refused_before_it_is_built():
     with pytest.raises(RecipeError, match=r"backbone\.features: timm can't return the layers of 'x' .*backbone\.features=last"):
-        check_layers(torch.nn.Flatten(), "x", 8, 3)
+        layer_widths(torch.nn.Flatten(), "x", 8, 3)
 
 
 def test_the_key_of_the_last_vector_is_what_it_was_before_there_were_others():
     last, layers = resolved("test_resnet", features="last"), resolved("test_resnet")
     assert "features" not in last.key()
+    assert layers.blocks == (96, 32, 32, 48, 192)
+    assert last.blocks == ()
     assert layers.key() == {**last.key(), "features": "layers"}
-    assert BackboneInfo.from_json(layers.as_json()).features == "layers"
+    assert BackboneInfo.from_json(layers.as_json()).blocks == layers.blocks
     assert BackboneInfo.from_json(last.as_json()).features == "last"
 
 
@@ -139,7 +141,6 @@ def test_the_key_of_the_last_vector_is_what_it_was_before_there_were_others():
 def test_timm_s_architectures_return_their_layers_beside_the_same_last_vector(architecture):
     declare_missing_operators()
     info = resolved(architecture)
-    check_layers_of(info)
     model = build_model(info)
     images = images_for(info, info.image_size, 1)
     with torch.inference_mode():
@@ -147,3 +148,4 @@ def test_timm_s_architectures_return_their_layers_beside_the_same_last_vector(ar
         features = features_of(model, images, "layers")
     torch.testing.assert_close(features[:, : expected.shape[1]], expected, rtol=1e-4, atol=1e-5)
     assert features.shape[1] > expected.shape[1]
+    assert sum(widths_of_layers(info)) == features.shape[1]

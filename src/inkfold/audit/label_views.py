@@ -13,7 +13,7 @@ from inkfold.data.duplicate_groups import CopyGroup
 from inkfold.errors import InkfoldError, PredictionError, WeightsError
 from inkfold.evaluation.predictions import Predictions, is_worth_reporting
 from inkfold.features.extractor import Extractor
-from inkfold.heads.closed_form import fold_scaling
+from inkfold.heads.closed_form import block_scaling
 from inkfold.models import ink_small as inksmall
 from inkfold.models.weights import USUAL, BackboneSpec, find_weights_file, resolve_backbone
 from inkfold.pipeline.prepare import Prepared, ReadData, decode, find_seen
@@ -66,9 +66,10 @@ class _Gathering:
             self.notes.append(f"{text}, so {'fewer of their labels are doubted' if asked else 'it is not asked'}")
             if not asked:
                 return False
-        features = extractor.extract(prepared.digests, self.cost, self.progress).read()
+        extracted = extractor.extract(prepared.digests, self.cost, self.progress)
+        features = extracted.read()
         if extractor.has_blocks:  # else the block of the largest values would decide all distances
-            scaling = fold_scaling(features, np.ones((1, len(features)), bool))
+            scaling = block_scaling(features, np.ones((1, len(features)), bool), extracted.blocks)
             features = ((features - scaling["mean"][0]) * scaling["scale"][0]).astype(np.float32)
         with self.cost.timed("views"):
             self.views += _views_of(name, features, prepared, self.out_of_fold, self.copies)

@@ -15,7 +15,7 @@ from inkfold.auto.record import Kind, Step
 from inkfold.finetune.effort import finetune_recipe
 from inkfold.models import ink_small as inksmall
 
-EPOCHS, MLP_EPOCHS, MLP_WIDTH = 12, 20, 1024
+EPOCHS, LAYERS_EPOCHS, MLP_EPOCHS, MLP_WIDTH = 12, 20, 20, 1024
 TRAIN_HEAD: Mapping[str, Any] = {
     "epochs": EPOCHS,
     "batch_size": 256,
@@ -160,7 +160,7 @@ def _frozen(known: Known, name: str) -> Move:
     costs = known.costs
     seconds = costs.features_s(name) + costs.fit_s(name, EPOCHS) + costs.overhead_s
     gain = known.wrong * FROZEN_GAIN * known.gained_less("frozen")
-    recipe = {**_base(known, name), "train_head": TRAIN_HEAD}
+    recipe = {**_base(known, name), "train_head": _train_head(name)}
     return Move(short(name), "frozen", name, recipe, f"{short(name)}, frozen, with a linear head", seconds, gain)
 
 
@@ -171,7 +171,7 @@ def _views(known: Known, name: str, *, flipped: bool) -> Move:
     augment = FLIPPED if flipped else TURNED
     recipe = {
         **_base(known, name),
-        "train_head": TRAIN_HEAD,
+        "train_head": _train_head(name),
         "curriculum": [{"augment": augment, "views": VIEWS}],
         "tta": tests,
     }
@@ -187,7 +187,11 @@ def _mlp(known: Known, name: str) -> Move:
     views = [step for step in known.steps if step.kind == "views" and step.name.startswith(f"{short(name)}-")]
     best = max((step for step in views if step.accuracy is not None), key=lambda step: step.accuracy or 0, default=None)
     seconds = costs.fit_s(name, MLP_EPOCHS, MLP_WIDTH) + costs.overhead_s
-    recipe: dict[str, Any] = {**_base(known, name), "head": MLP_HEAD, "train_head": TRAIN_MLP}
+    recipe: dict[str, Any] = {
+        **_base(known, name),
+        "head": MLP_HEAD,
+        "train_head": {**TRAIN_MLP, "scaling": _train_head(name)["scaling"]},
+    }
     if best is not None and best.recipe is not None:
         recipe |= {key: best.recipe[key] for key in ("curriculum", "tta") if key in best.recipe}
         if "curriculum" in recipe:
@@ -205,7 +209,7 @@ def _joined(known: Known) -> Move | None:
     costs = known.costs
     seconds = sum(costs.fit_s(name, EPOCHS) for name in names) + costs.overhead_s
     backbone = {**backbone_keys(first), "beside": [backbone_keys(name) for name in others]}
-    recipe = {"backbone": backbone, "image": dict(known.reading), "train_head": TRAIN_HEAD}
+    recipe = {"backbone": backbone, "image": dict(known.reading), "train_head": TRAIN_LAYERS}
     gain = known.wrong * JOINED_GAIN * known.gained_less("joined")
     why = f"{' and '.join(map(short, names))} under one head"
     return Move(f"joined-{len(names)}", "joined", first, recipe, why, seconds, gain)
@@ -265,6 +269,11 @@ def _trained_epochs(step: Step) -> int:
 def _base(known: Known, name: str) -> dict[str, Any]:
     """Return what all recipes on a backbone share."""
     return {"backbone": backbone_keys(name), "image": dict(known.reading)}
+
+
+def _train_head(name: str) -> dict[str, Any]:
+    """Return the settings of a linear head on a backbone's features, as docs/backbones.md measured them."""
+    return dict(TRAIN_LAST if name == inksmall.NAME else TRAIN_LAYERS)
 
 
 def backbone_keys(name: str) -> dict[str, Any]:

@@ -93,13 +93,13 @@ class Recipe(_WholeRecipe):
     @model_validator(mode="before")
     @classmethod
     def _blocks_get_one_scale(cls, raw: Any) -> Any:
-        """Standardise features of several layers or backbones, whose scales differ by hundreds, unless the recipe says more."""
+        """Bring features of several layers or backbones, whose scales differ, to one, unless the recipe says how."""
         if not isinstance(raw, Mapping) or not _takes_blocks(raw.get("backbone")):
             return raw
         section = raw.get("train_head") or {}
         if not isinstance(section, Mapping) or "scaling" in section:
             return raw
-        return {**raw, "train_head": {**section, "scaling": "standardise"}}
+        return {**raw, "train_head": {**section, "scaling": "blocks"}}
 
     @field_validator("curriculum", mode="before")
     @classmethod

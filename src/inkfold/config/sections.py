@@ -26,7 +26,8 @@ HeadKind = Literal["linear", "mlp", "cosine", "class_mean", "knn"]
 TRAINED_HEADS: tuple[HeadKind, ...] = ("linear", "mlp", "cosine")  # by gradient steps; the others are computed
 Activation = Literal["relu", "gelu"]
 Norm = Literal["none", "layer"]
-Scaling = Literal["none", "standardise", "normalise"]
+Scaling = Literal["none", "standardise", "blocks", "normalise"]
+SCALED_BY_FOLD: tuple[Scaling, ...] = ("standardise", "blocks")  # by the mean and deviations of a fold's own drawings
 Keep = Literal["last", "best"]
 Ballot = Literal["soft", "hard"]
 TieRule = Literal["lowest_id", "mean_probability"]
@@ -212,7 +213,7 @@ class BackboneSettings(NetworkSettings):
     EfficientNet-Lite0 where its weights can be had, else `ink-small`."""
     beside: tuple[BesideSettings, ...] = Field((), max_length=15)
     """Other backbones, whose features stand beside this one's under one head, such as [mobilenetv2_100, ink-small] or
-    [{name: mobilenetv2_100, features: layers}]; each feature is standardised."""
+    [{name: mobilenetv2_100, features: layers}]; all get one scale (`train_head.scaling: blocks`)."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the forward pass; `auto` takes bfloat16 where the processor has instructions for it."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -350,8 +351,9 @@ class TrainHeadSettings(Section):
     warmup_epochs: float = Field(0.0, ge=0, le=1000)
     """During which the rate rises from zero, beside the schedule."""
     scaling: Scaling = "none"
-    """`standardise` brings each feature to mean 0 and deviation 1 over the fold's own training drawings, `normalise` each
-    drawing's features to length 1."""
+    """`standardise` brings each feature to mean 0 and deviation 1 over the fold's own training drawings, `blocks` to mean 0 and
+    each backbone's and layer's features together to a mean square of 1; `normalise` brings each drawing's features to length 1.
+    With `backbone.features: layers` or `backbone.beside`, `blocks` unless the recipe says otherwise."""
     starts: int = Field(1, ge=1, le=100)
     """Heads per fold, which start from different weights and whose predictions are averaged."""
     keep: Keep = "last"

@@ -84,7 +84,7 @@ def add_pool(g: Graph, members: str, fitted: FittedMethod) -> str:
 
 
 def _scaled(g: Graph, x: str, tensors: Tensors, spec: HeadSpec) -> str:
-    if spec.scaling == "standardise":
+    if spec.is_scaled_by_fold:
         x = g.op("Mul", g.op("Sub", x, _single(g, tensors["mean"])), _single(g, tensors["scale"]))
     if spec.scaling != "normalise" and spec.kind not in ("cosine", "knn"):
         return x
@@ -126,7 +126,7 @@ def _nearest(g: Graph, x: str, tensors: Tensors, spec: HeadSpec, seen: np.ndarra
     """
     neighbours, shift = tensors["neighbours"][0], None
     scaled = neighbours.astype(np.float32)[None]
-    if spec.scaling == "standardise":
+    if spec.is_scaled_by_fold:
         scaled = (scaled - tensors["mean"]) * tensors["scale"]
         x = g.op("Mul", x, _single(g, tensors["scale"]))
         means = np.ascontiguousarray(np.swapaxes(tensors["mean"], 1, 2))

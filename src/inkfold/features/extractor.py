@@ -152,7 +152,9 @@ class Extractor:
                 cost.forwards += extraction.forwards
                 cost.forwards_cached += extraction.cached
                 banks.append(extraction.banks)
-        return ViewFeatures(digests, banks[0], tuple(ViewFeatures(digests, others) for others in banks[1:]))
+        widths = [part.backbone.blocks for part in self.parts]
+        others = [ViewFeatures(digests, own, blocks=blocks) for own, blocks in zip(banks[1:], widths[1:], strict=True)]
+        return ViewFeatures(digests, banks[0], tuple(others), widths[0])
 
     def lacking(self, digests: Shaped[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
         """Return which drawings' features the bank lacks, of some backbone; of the drawings as they are, not under a view."""
@@ -201,6 +203,7 @@ class ViewFeatures:
         digests: Digest of each drawing's file; `read` returns rows in their order.
         banks: Feature banks by settled view, which have the features of every drawing that needs that view.
         beside: Features of the same drawings by other backbones, which stand after these in each row.
+        blocks: Widths of this backbone's blocks of features, one for each layer; empty takes all of them as one.
     """
 
     def __init__(
@@ -208,14 +211,25 @@ class ViewFeatures:
         digests: Shaped[np.ndarray, " n"],
         banks: Mapping[View, FeatureBank],
         beside: tuple["ViewFeatures", ...] = (),
+        blocks: tuple[int, ...] = (),
     ) -> None:
-        self._digests, self._banks, self._beside = digests, banks, beside
+        self._digests, self._banks, self._beside, self._blocks = digests, banks, beside, blocks
         self._kept: OrderedDict[View, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Go to another process without the features that are in memory."""
-        return ViewFeatures, (self._digests, self._banks, self._beside)
+        return ViewFeatures, (self._digests, self._banks, self._beside, self._blocks)
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """Widths of the blocks that differ in scale, one per layer and backbone; empty where there is only one."""
+        if not self._beside:
+            return self._blocks
+        widths: list[int] = []
+        for part in (self, *self._beside):
+            widths += part._blocks or [part._gather_own(next(iter(part._banks))).shape[1]]
+        return tuple(widths)
 
     def read(self, view: View = IDENTITY) -> Float16[np.ndarray, "n d"]:
         """Read the features of one view; those of the last few views stay in memory. Several threads may call it at once.

@@ -14,7 +14,7 @@ from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
 from inkfold.config.sections import TrainHeadSettings
-from inkfold.heads.closed_form import fold_scaling
+from inkfold.heads.closed_form import scaling_of
 from inkfold.heads.head import LENGTH_EPS, NORM_EPS, HeadSpec, init_heads
 from inkfold.heads.losses import Losses, Mixture, mean_losses
 from inkfold.heads.randomness import StepRandomness
@@ -60,7 +60,7 @@ class BatchedHeads:
         self.spec, self.jobs, self.device = spec, list(jobs), device
         folds, settings, num_classes = [job.fold for job in jobs], [job.settings for job in jobs], training_set.num_classes
         masks = training_set.folds.trained_on[folds]
-        scaling = _job_scaling(training_set, folds) if spec.scaling == "standardise" else {}
+        scaling = _job_scaling(spec, training_set, folds)
         self.mask = torch.from_numpy(masks).float().to(device)
         self._losses = Losses(settings, masks, training_set.targets, num_classes, device)
         self._alphas = [own.mixup for own in settings]
@@ -155,7 +155,7 @@ class BatchedHeads:
 
     def _first_layer(self, x: torch.Tensor, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
         weight = tensors["layers.0.weight"]
-        if self.spec.scaling == "standardise":
+        if self.spec.is_scaled_by_fold:
             x = (x - tensors["mean"]) * tensors["scale"]  # (heads, batch, d)
         if self.spec.scaling == "normalise" or self.spec.kind == "cosine":
             x = _unit_length(x)
@@ -239,10 +239,10 @@ class _Optimiser:
         )
 
 
-def _job_scaling(training_set: TrainingSet, folds: Sequence[int]) -> dict[str, np.ndarray]:
+def _job_scaling(spec: HeadSpec, training_set: TrainingSet, folds: Sequence[int]) -> dict[str, np.ndarray]:
     """Measure the scaling of each head's fold, of each fold once and of no others."""
     own, place = np.unique(folds, return_inverse=True)
-    scaling = fold_scaling(training_set.features, training_set.folds.trained_on[own])
+    scaling = scaling_of(spec, training_set.features, training_set.folds.trained_on[own], training_set.blocks)
     return {name: values[place] for name, values in scaling.items()}
 
 

@@ -1,5 +1,7 @@
 """Heads that are computed instead of trained: the nearest class mean and the nearest drawings."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
@@ -16,6 +18,7 @@ def compute_heads(
     targets: Int64[np.ndarray, " n"],
     folds: Bool[np.ndarray, "folds n"],
     num_classes: int,
+    blocks: Sequence[int] = (),
 ) -> dict[str, np.ndarray]:
     """Compute one head per fold.
 
@@ -25,11 +28,12 @@ def compute_heads(
         targets: Class id of each drawing, 0 to `num_classes` - 1.
         folds: True where the fold's head may use the drawing.
         num_classes: Number of classes; classes without a drawing are allowed.
+        blocks: Widths of the blocks of features, for the scaling `blocks`; empty takes all as one.
 
     Returns:
         The tensors in the form that `heads.head_probs` predicts with.
     """
-    scaling = fold_scaling(features, folds) if spec.scaling == "standardise" else {}
+    scaling = scaling_of(spec, features, folds, blocks)
     if spec.kind == "knn":
         return {
             "neighbours": features[None].astype(np.float16),
@@ -46,6 +50,53 @@ def compute_heads(
         layers.append(_class_means(unit_length(x) if spec.scaling == "normalise" else x, targets[own], num_classes))
     weights, biases = zip(*layers, strict=True)
     return {"layers.0.weight": np.stack(weights), "layers.0.bias": np.stack(biases), **scaling}
+
+
+def scaling_of(
+    spec: HeadSpec, features: Float[np.ndarray, "n d"], folds: Bool[np.ndarray, "folds n"], blocks: Sequence[int] = ()
+) -> dict[str, np.ndarray]:
+    """Measure what a head's scaling takes from each fold's own drawings.
+
+    Args:
+        spec: Says how features are scaled.
+        features: Features of all drawings, in the order of the folds' columns.
+        folds: True where the fold may use the drawing.
+        blocks: Widths of the blocks of features, one per layer and backbone; empty takes all as one.
+
+    Returns:
+        `mean` and `scale`, (folds, 1, d); nothing for a scaling that measures nothing.
+    """
+    if not spec.is_scaled_by_fold:
+        return {}
+    return fold_scaling(features, folds) if spec.scaling == "standardise" else block_scaling(features, folds, blocks)
+
+
+def block_scaling(
+    features: Float[np.ndarray, "n d"], folds: Bool[np.ndarray, "folds n"], blocks: Sequence[int]
+) -> dict[str, np.ndarray]:
+    """Measure the mean of each feature and one deviation for each block, over each fold's own training drawings.
+
+    Within a block, features keep their deviations' proportions: bringing each to 1 was worse out of fold (docs/backbones.md).
+
+    Args:
+        features: Features of all drawings, in the order of the folds' columns.
+        folds: True where the fold may use the drawing.
+        blocks: Widths of the blocks, whose sum is the number of features; empty takes all features as one.
+
+    Returns:
+        `mean` and `scale`, the inverse root of the block's mean variance, (folds, 1, d); a constant block has scale 0.
+    """
+    widths = list(blocks) or [features.shape[1]]
+    assert sum(widths) == features.shape[1]
+    starts = np.cumsum([0, *widths[:-1]])
+    means, scales = [], []
+    for own in folds:
+        x = features[own].astype(np.float32)
+        deviation = np.sqrt(np.add.reduceat(x.var(0, dtype=np.float64), starts) / widths)
+        means.append(x.mean(0, dtype=np.float64)[None])
+        factors = np.where(deviation > MIN_SCALE, 1 / np.maximum(deviation, MIN_SCALE), 0)
+        scales.append(np.repeat(factors, widths)[None])
+    return {"mean": np.stack(means).astype(np.float32), "scale": np.stack(scales).astype(np.float32)}
 
 
 def fold_scaling(features: Float[np.ndarray, "n d"], folds: Bool[np.ndarray, "folds n"]) -> dict[str, np.ndarray]:

@@ -358,7 +358,7 @@ def _score(training_set: TrainingSet, records: Sequence[JobRecord], selection: E
 def _computed(training_set: TrainingSet, spec: HeadSpec, metric: Metric) -> FittedHeads:
     """Compute a head that needs no training steps, in every fold."""
     features, targets, folds = training_set.features, training_set.targets, training_set.folds
-    heads = compute_heads(spec, features, targets, folds.trained_on, training_set.num_classes)
+    heads = compute_heads(spec, features, targets, folds.trained_on, training_set.num_classes, training_set.blocks)
     probs = np.concatenate([head_probs(heads, spec, features[own], fold) for fold, own in enumerate(folds.held_out)])
     held_out = np.concatenate([targets[own] for own in folds.held_out])
     accuracy = float((probs.argmax(1) == held_out).mean()) if len(held_out) else math.nan

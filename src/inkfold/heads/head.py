@@ -4,7 +4,7 @@ Each head belongs to one fold and one start. The first axis of a tensor counts h
 
     layers.i.weight (heads, in, out), layers.i.bias (heads, 1, out)    linear, mlp, class_mean; cosine without bias
     norms.i.scale, norms.i.shift (heads, 1, width)                     mlp with norm
-    mean, scale (heads, 1, d)                                          standardised features
+    mean, scale (heads, 1, d)                                          scaling by the fold: standardise, blocks
     neighbours (1, n, d), targets (1, 1, n), seen (heads, 1, n)        knn, with classes (1, 1, 1)
 
 `head_probs` needs NumPy alone; `batched` fits the same tensors with PyTorch, `closed_form` computes those without training.
@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Shaped
 
 from inkfold.config.sections import (
+    SCALED_BY_FOLD,
     TRAINED_HEADS,
     Activation,
     HeadKind,
@@ -111,6 +112,11 @@ class HeadSpec:
     def widths(self, num_features: int, num_classes: int) -> list[int]:
         """List the widths of all layers, from the number of features to the number of classes."""
         return [num_features, *self.hidden, num_classes]
+
+    @property
+    def is_scaled_by_fold(self) -> bool:
+        """Whether features are shifted and scaled by what was measured on the fold's own drawings."""
+        return self.scaling in SCALED_BY_FOLD
 
     @property
     def is_fitted_by_steps(self) -> bool:
@@ -234,7 +240,7 @@ def unit_length(x: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
 
 
 def _scaled(tensors: Tensors, spec: HeadSpec, x: np.ndarray, head: int) -> np.ndarray:
-    if spec.scaling == "standardise":
+    if spec.is_scaled_by_fold:
         x = (x - tensors["mean"][head]) * tensors["scale"][head]
     return unit_length(x) if spec.scaling == "normalise" or spec.kind in ("cosine", "knn") else x
 

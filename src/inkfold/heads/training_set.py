@@ -33,6 +33,8 @@ class TrainingSet:
         num_classes: Number of classes, at least 2; classes without a drawing are allowed.
         seed: Seed of starting weights, the order of drawings, dropout and mixup.
         augmented: What each epoch trains on; None trains every epoch on the drawings as they are.
+        blocks: Widths of the blocks of features, one per layer and backbone, which the scaling `blocks` gives one scale each;
+            empty takes all features as one block.
     """
 
     features: Float[np.ndarray, "n d"]
@@ -41,6 +43,7 @@ class TrainingSet:
     num_classes: int
     seed: int = 0
     augmented: AugmentedFeatures | None = None
+    blocks: tuple[int, ...] = ()
 
     def epoch_features(self, epoch: int) -> Float[np.ndarray, "n d"]:
         """Return the features that an epoch, counted from 0, trains on."""

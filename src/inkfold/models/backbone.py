@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from inkfold.errors import RecipeError, WeightsError
 from inkfold.images.decode import to_grey
 from inkfold.models import ink_small as inksmall
-from inkfold.models.layers import check_layers, features_of
+from inkfold.models.layers import features_of, layer_widths
 from inkfold.models.torchvision_compat import declare_missing_operators
 from inkfold.models.weights import BackboneInfo, pretrained_overlay
 
@@ -296,11 +296,14 @@ def model_without_memory(info: BackboneInfo) -> torch.nn.Module:
     return model
 
 
-def check_layers_of(info: BackboneInfo) -> None:
-    """Check that a backbone returns its layers' outputs; its weights aren't read.
+def widths_of_layers(info: BackboneInfo) -> tuple[int, ...]:
+    """Find the widths of the parts of a backbone's features, one per layer; its weights aren't read.
 
     Args:
-        info: The resolved backbone; one that can't be built passes, since building it says why.
+        info: The resolved backbone, which takes features of its layers.
+
+    Returns:
+        The widths in the features' order; empty for a backbone that can't be built, since building it says why.
 
     Raises:
         RecipeError: If timm can't return them.
@@ -308,8 +311,8 @@ def check_layers_of(info: BackboneInfo) -> None:
     try:
         model = model_without_memory(info)
     except (TypeError, AssertionError, RuntimeError):
-        return
-    check_layers(model.eval(), info.name, info.image_size, len(info.mean))
+        return ()
+    return layer_widths(model.eval(), info.name, info.image_size, len(info.mean))
 
 
 def count_gmacs(name: str) -> float | None:

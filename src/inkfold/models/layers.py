@@ -92,8 +92,8 @@ def _token_blocks(outputs: list[Any], pool: str, *, prefixed: bool) -> list[torc
     return blocks
 
 
-def check_layers(model: torch.nn.Module, name: str, size_px: int, channels: int) -> None:
-    """Check that a model returns its layers' outputs, on PyTorch's `meta` device, where tensors have shapes alone.
+def layer_widths(model: torch.nn.Module, name: str, size_px: int, channels: int) -> tuple[int, ...]:
+    """Find the widths of the blocks of a model's features, on PyTorch's `meta` device, where tensors have shapes alone.
 
     Args:
         model: timm's model without a classifier, built on `meta`.
@@ -101,18 +101,20 @@ def check_layers(model: torch.nn.Module, name: str, size_px: int, channels: int)
         size_px: Side of its square input in px.
         channels: Channels of its input, 1 or 3.
 
+    Returns:
+        The blocks' widths, in the features' order; empty if the model can't run on `meta`.
+
     Raises:
         RecipeError: If timm can't return them.
     """
     if hasattr(model, "forward_intermediates") and hasattr(model, "feature_info"):
         try:
-            layer_blocks(model, torch.empty(2, channels, size_px, size_px, device="meta"))
+            blocks = layer_blocks(model, torch.empty(2, channels, size_px, size_px, device="meta"))
+            return tuple(block.shape[1] for block in blocks)
         except NotImplementedError:  # an operation that `meta` lacks
-            return
+            return ()
         except Exception as error:  # whatever timm's model raises
             reason = f" ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
-        else:
-            return
     else:
         reason = ""
     raise RecipeError(

@@ -71,6 +71,7 @@ class BackboneInfo:
         changes_digest: BLAKE2b of the file with the parameters that fine-tuning changed; None if not fine-tuned.
         changes_file: Present path of that file; not part of the key.
         features: `last`, the vector that a classifier would get, or `layers`, the pooled outputs of all stages beside it.
+        blocks: Widths of the layers' parts of the features; empty for `last`. They follow from the rest and aren't in the key.
     """
 
     name: str
@@ -89,18 +90,20 @@ class BackboneInfo:
     changes_digest: str | None = None
     changes_file: str | None = None
     features: str = "last"
+    blocks: tuple[int, ...] = ()
 
     def key(self) -> dict[str, Any]:
         """Return all that decides the features, which paths of files don't."""
         key = _without_default(asdict(self))
-        del key["weights_file"], key["weights_source"], key["changes_file"]
+        del key["weights_file"], key["weights_source"], key["changes_file"], key["blocks"]
         if self.changes_digest is None:
             del key["changes_digest"]
         return {**key, "mean": list(self.mean), "std": list(self.std), "model_args": dict(self.model_args)}
 
     def as_json(self) -> dict[str, Any]:
         """Return all fields as JSON values."""
-        return {**self.key(), "weights_file": self.weights_file, "weights_source": self.weights_source}
+        blocks = {"blocks": list(self.blocks)} if self.blocks else {}
+        return {**self.key(), **blocks, "weights_file": self.weights_file, "weights_source": self.weights_source}
 
     @property
     def title(self) -> str:
@@ -119,7 +122,8 @@ class BackboneInfo:
             WeightsError: If a field is missing or unknown.
         """
         try:
-            return cls(**{**raw, "mean": tuple(raw["mean"]), "std": tuple(raw["std"])})
+            listed = {"mean": tuple(raw["mean"]), "std": tuple(raw["std"]), "blocks": tuple(raw.get("blocks", ()))}
+            return cls(**{**raw, **listed})
         except (KeyError, TypeError) as error:
             raise WeightsError(f"backbone description: {error}. It was written by another version of inkfold.") from None
 
@@ -149,6 +153,7 @@ def resolve_backbone(spec: BackboneSpec, descriptions: Path | None = None, *, re
         return _resolve(spec, file)
     weights_digest = digest_weights(file)
     key = {**spec.key(), "weights": weights_digest, "sidecar": _sidecar(file), "timm": version("timm"), "form": 1}
+    key |= {} if spec.features == "last" else {"blocks": True}
     path = descriptions / f"{key_digest(key)}.json"
     with contextlib.suppress(OSError, ValueError, WeightsError):  # a damaged description is replaced
         info = BackboneInfo.from_json(json.loads(path.read_text(encoding="utf-8")))
@@ -293,9 +298,9 @@ def _resolve(spec: BackboneSpec, file: Path | None) -> BackboneInfo:
         features=spec.features,
     )
     if spec.features != "last":
-        from inkfold.models.backbone import check_layers_of  # noqa: PLC0415 - torch takes a second
+        from inkfold.models.backbone import widths_of_layers  # noqa: PLC0415 - torch takes a second
 
-        check_layers_of(info)
+        info = replace(info, blocks=widths_of_layers(info))
     return info
 
 

@@ -293,4 +293,5 @@ def build_training_set(inputs: TrainingInputs, folds: Folds) -> TrainingSet:
     if inputs.plan.finetune is None:
         augmented = AugmentedFeatures(lambda epoch: features.read(curriculum.view(epoch)), curriculum.lr_factors())
     num_classes = len(prepared.read.dataset.class_names)
-    return TrainingSet(features.read(), prepared.targets, folds, num_classes, inputs.plan.recipe.seed, augmented)
+    seed = inputs.plan.recipe.seed
+    return TrainingSet(features.read(), prepared.targets, folds, num_classes, seed, augmented, features.blocks)

@@ -171,14 +171,15 @@ def _rightly_predicted(
     from inkfold.heads.head import HeadSpec, mean_probs  # noqa: PLC0415
     from inkfold.models.backbone import choose_precision  # noqa: PLC0415 - torch takes a second
 
-    features = extractor.extract(prepared.digests[rows], cost, progress).read(IDENTITY)
+    extracted = extractor.extract(prepared.digests[rows], cost, progress)
+    features = extracted.read(IDENTITY)
     held_out_in = np.stack([parts == part for part in range(COMPARED_FOLDS)])
     folds = prepared.copies.select(rows).leave_out(held_out_in, COMPARED_FOLDS, prepared.targets[rows])
     targets, classes = prepared.targets[rows], len(prepared.read.dataset.class_names)
     settings = TrainHeadSettings()
     settings = settings.model_copy(update={"precision": choose_precision(settings.precision, plan.device)})
-    trial = Trial(HeadSpec(scaling="standardise" if extractor.has_blocks else "none"), settings)
-    training_set = TrainingSet(features, targets, folds, classes, plan.recipe.seed)
+    trial = Trial(HeadSpec(scaling="blocks" if extractor.has_blocks else "none"), settings)
+    training_set = TrainingSet(features, targets, folds, classes, plan.recipe.seed, blocks=extracted.blocks)
     [fitted] = fit_trials(training_set, [trial], device=plan.device, threads_per_group=1)
     assert fitted.heads is not None
     right = np.zeros(len(rows), bool)

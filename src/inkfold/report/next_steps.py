@@ -110,6 +110,15 @@ def _by_backbone(run: RunFiles) -> Iterator[Step]:
         command_for(run, "train", "cpu-finetune", [f"backbone.name={name}"], "tuned"),
         Gain("elsewhere", 0.12, "a small backbone on 345 classes of Quick, Draw! went from 38.1 % to 50.1 %"),
     )
+    if name != "ink-small" and backbone.get("features", "last") == "last" and not backbone.get("beside"):
+        yield Step(
+            "Use the features of all its layers",
+            "The head sees its last vector alone. The pooled outputs of all its layers come out of the same forward pass.",
+            command_for(run, "train", "layers", [f"backbone.name={name}"], "layers"),
+            Gain(
+                "elsewhere", 0.025, "EfficientNet-Lite0 went from 56.0 % to 58.5 % on two sets of 115 classes of Quick, Draw!"
+            ),
+        )
     others = [other for other in OTHER_BACKBONES if other != name]
     yield Step(
         "Compare other backbones",
