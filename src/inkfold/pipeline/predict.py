@@ -94,10 +94,7 @@ def predict_folds(
             blank_rows += [row for row, drawing in enumerate(batch, start) if drawing.blank]
             if not broken or on_broken != "error":  # else only the other broken drawings are of interest
                 for predictor in predictors:
-                    squares = {
-                        image: [drawing.squares[options.index(image)] for drawing in batch] for image in predictor.images
-                    }
-                    predictor.predict(start, squares, forwards, keep=keep)
+                    predictor.predict(start, _squares_of(batch, predictor.images, options), forwards, keep=keep)
             del batch  # before the next one is gathered: no more than two batches are in memory
     names = [str(image) if isinstance(image, str | Path) else f"images[{i}]" for i, image in enumerate(images)]
     refuse_broken([("drawing", names, broken)], on_broken, "on_broken")
@@ -108,6 +105,13 @@ def predict_folds(
             "%d blank drawing(s), whose answers mean nothing: %s", len(blank_rows), shorten([names[row] for row in blank_rows])
         )
     return [predictor.finish() for predictor in predictors]
+
+
+def _squares_of(
+    batch: Sequence[_Drawing], images: Sequence[ImageOptions], options: Sequence[ImageOptions]
+) -> dict[ImageOptions, list[Square | BrokenFile]]:
+    """Return a batch's squares by the image options that a run needs."""
+    return {image: [drawing.squares[options.index(image)] for drawing in batch] for image in images}
 
 
 class _RunPredictor:
