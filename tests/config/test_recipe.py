@@ -461,9 +461,6 @@ def test_a_class_prior_beside_answers_that_are_weighted_by_class_is_refused(metr
     assert validate_recipe({"metric": "log_loss", "predict": {"prior": "uniform"}}).predict.prior == "uniform"
 
 
-def test_features_of_several_layers_or_backbones_are_standardised_unless_the_recipe_says_more():
-
-
 def test_features_of_several_layers_or_backbones_get_one_scale_unless_the_recipe_says_more():
     assert recipe("data=x").train_head.scaling == "none"
     assert recipe("data=x", "backbone.features=layers").train_head.scaling == "blocks"

@@ -16,23 +16,11 @@ from inkfold.finetune.effort import finetune_recipe
 from inkfold.models import ink_small as inksmall
 
 EPOCHS, LAYERS_EPOCHS, MLP_EPOCHS, MLP_WIDTH = 12, 20, 20, 1024
-TRAIN_HEAD: Mapping[str, Any] = {
-    "epochs": EPOCHS,
-    "batch_size": 256,
-    "optimiser": "adamw",
-    "lr": 8e-3,
-    "weight_decay": 0.1,
-    "label_smoothing": 0.1,
-}
+ADAMW: Mapping[str, Any] = {"optimiser": "adamw", "weight_decay": 0.1, "label_smoothing": 0.1}
+TRAIN_LAST: Mapping[str, Any] = {"epochs": EPOCHS, "batch_size": 256, "lr": 8e-3, **ADAMW}
+TRAIN_LAYERS: Mapping[str, Any] = {**TRAIN_LAST, "epochs": LAYERS_EPOCHS, "weight_decay": 10, "scaling": "blocks"}
 MLP_HEAD: Mapping[str, Any] = {"kind": "mlp", "hidden": [MLP_WIDTH], "activation": "gelu", "dropout": 0.5}
-TRAIN_MLP: Mapping[str, Any] = {
-    "epochs": MLP_EPOCHS,
-    "batch_size": 128,
-    "optimiser": "adamw",
-    "lr": 1e-3,
-    "weight_decay": 0.1,
-    "label_smoothing": 0.1,
-}
+TRAIN_MLP: Mapping[str, Any] = {"epochs": MLP_EPOCHS, "batch_size": 128, "lr": 1e-3, **ADAMW}
 VIEWS = 8
 FLIPPED, TURNED = ["hflip@0.5", "rotate(15)@0.5"], ["rotate(15)@0.7", "scale(0.85,1.1)@0.5"]
 FLIPPED_TEST = ["identity", "hflip", "rotate(8,8)", "rotate(-8,-8)", "hflip + rotate(8,8)", "hflip + rotate(-8,-8)"]
@@ -190,7 +178,7 @@ def _mlp(known: Known, name: str) -> Move:
     recipe: dict[str, Any] = {
         **_base(known, name),
         "head": MLP_HEAD,
-        "train_head": {**TRAIN_MLP, "scaling": _train_head(name)["scaling"]},
+        "train_head": _train_mlp(name),
     }
     if best is not None and best.recipe is not None:
         recipe |= {key: best.recipe[key] for key in ("curriculum", "tta") if key in best.recipe}
@@ -274,6 +262,10 @@ def _base(known: Known, name: str) -> dict[str, Any]:
 def _train_head(name: str) -> dict[str, Any]:
     """Return the settings of a linear head on a backbone's features, as docs/backbones.md measured them."""
     return dict(TRAIN_LAST if name == inksmall.NAME else TRAIN_LAYERS)
+
+
+def _train_mlp(name: str) -> dict[str, Any]:
+    return {**TRAIN_MLP, **({} if name == inksmall.NAME else {"scaling": "blocks"})}
 
 
 def backbone_keys(name: str) -> dict[str, Any]:
