@@ -48,7 +48,7 @@ def test_votes_options_reach_the_vote(tmp_path, data, runs):
     named = ("--data", data, "--set", "data.test_targets=test_labels.csv", "on_broken=skip")
     assert main(words("vote", *runs, "--out", out, *options, *named)) == 0
     found = json.loads((out / "vote.json").read_text())
-    assert found["vote"] == {"method": "hard", "within": "hard", "ties": "lowest_id", "calibrate": True}
+    assert found["vote"] == {"method": "hard", "within": "hard", "ties": "lowest_id", "calibrate": True, "compare": True}
     assert (found["taken"], found["way"]["seed"]) == ("calibrated hard", 3)
     assert found["n"]["test"] == 6
     written = (out / "recipe.yaml").read_text()

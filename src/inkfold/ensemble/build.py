@@ -216,7 +216,8 @@ def _pool_members(ensemble: EnsembleRecipe, out: Path, progress: Progress) -> En
 def _fingerprint(vote_recipe: VoteSettings, members: Sequence[str], data: NamedData | None, metric: str) -> str:
     more = {} if data is None else {"data": data.fingerprint}
     more |= {} if metric == ACCURACY.name else {"metric": metric}  # as before metrics could be named
-    return key_digest({"vote": vote_recipe.model_dump(), "members": [*members], **more})
+    vote_keys = vote_recipe.model_dump(exclude={"compare"} if vote_recipe.compare else set())  # as before it could be set
+    return key_digest({"vote": vote_keys, "members": [*members], **more})
 
 
 def common_metric(loaded: Sequence[LoadedMember]) -> str:
