@@ -19,6 +19,7 @@ from inkfold.evaluation.scores import Metric
 
 MOST_MEMBERS = 8
 PARTS = 5
+WHOLE_SHARE = 0.9  # of the drawings that most models held out: with fewer, a figure is less certain
 FEWEST_NEW = 100  # drawings that a backbone was not trained on before, without which nothing can be said of it
 
 
@@ -114,9 +115,10 @@ class _Table:
 def choose(models: Sequence[Fitted], metric: Metric, seed: int = 0) -> Choice:
     """Choose which models answer.
 
-    The best single model is taken, and others join an equal vote one by one as long as the vote gains distinguishably. Models
-    that can't be judged here, since their backbones were trained on these drawings, join with the weight of one each, the last
-    of each backbone; where there are no others, they are chosen by their own optimistic figures.
+    The best single model is taken, one that held out fewer drawings than others only where it is distinguishably better; others
+    join an equal vote one by one as long as the vote gains distinguishably. Models that can't be judged here, since their
+    backbones were trained on these drawings, join with the weight of one each, the last of each backbone; where there are no
+    others, they are chosen by their own optimistic figures.
 
     Args:
         models: All fitted models, at least one, simpler ones first.
@@ -218,12 +220,7 @@ def _tabulate(models: Sequence[Fitted], metric: Metric) -> tuple[_Table, Bool[np
 def _select(table: _Table, rows: Bool[np.ndarray, " n"]) -> list[int]:
     """Take the best model, then add others as long as an equal vote gains distinguishably."""
     usable = [one for one in range(len(table.names)) if (table.held_out[one] & rows).any()]
-    best = usable[0]
-    for one in usable[1:]:
-        common = table.common([best, one], rows)
-        if common.any() and table.score([one], common) > table.score([best], common):
-            best = one
-    members = [best]
+    members = [_best_alone(table, usable, rows)]
     while len(members) < min(len(usable), MOST_MEMBERS):
         gains = []
         for one in usable:
@@ -239,6 +236,24 @@ def _select(table: _Table, rows: Bool[np.ndarray, " n"]) -> list[int]:
             break
         members = more
     return members
+
+
+def _best_alone(table: _Table, usable: Sequence[int], rows: Bool[np.ndarray, " n"]) -> int:
+    """Find the best single model; one that held out fewer drawings than others must be distinguishably better than these."""
+    counts = {one: int((table.held_out[one] & rows).sum()) for one in usable}
+    most = max(counts.values())
+    whole = [one for one in usable if counts[one] >= WHOLE_SHARE * most]
+    best = whole[0]
+    for one in whole[1:]:
+        common = table.common([best, one], rows)
+        if common.any() and table.score([one], common) > table.score([best], common):
+            best = one
+    for one in (one for one in usable if one not in whole):
+        common = table.common([best, one], rows)
+        if common.any():
+            gain, _, p_value = table.compare([best], [one], common)
+            best = one if gain > 0 and p_value < SIGNIFICANT else best
+    return best
 
 
 def _nested(table: _Table, rows: Bool[np.ndarray, " n"], seed: int) -> float | None:
