@@ -29,7 +29,7 @@ TURNED_TEST = ["identity", "rotate(8,8)", "rotate(-8,-8)"]
 FROZEN_GAIN, VIEWS_GAIN, MLP_GAIN = 0.10, 0.05, 0.02
 FINETUNE_GAIN, SLOW_EPOCHS = 0.15, 12.0  # for ten drawings a class, more for more; after so many epochs two thirds of it
 LONGER = 2.5  # times as much training as before makes another fine-tuning of a backbone worth trying
-JOINED_GAIN, PROPAGATED_GAIN = 0.04, 0.02
+JOINED_GAIN, PROPAGATED_GAIN = 0.01, 0.01  # a vote of the backbones gains as much
 MOST_JOINED, PROPAGATED = 3, "-propagated"
 FEWER = 0.6  # each further member of a vote gains this share of the one before it
 
@@ -74,6 +74,7 @@ class Known:
         reading: How pages are read, as raw recipe keys of the section `image`.
         finetune_times: What is known of the time that fine-tuning each backbone takes; None where it can't be.
         unjudged: Backbones that were trained on these drawings, so that nothing can be said of them here.
+        pretrained_here: Backbones that were trained on most of these drawings, from which training them again gains nothing.
     """
 
     backbones: Sequence[str]
@@ -83,6 +84,7 @@ class Known:
     reading: Mapping[str, Any] = field(default_factory=dict)
     finetune_times: dict[str, FinetuneTime | None] = field(default_factory=dict)
     unjudged: set[str] = field(default_factory=set)
+    pretrained_here: set[str] = field(default_factory=set)
 
     def tried(self, name: str) -> Step | None:
         """Find a step that was begun."""
@@ -105,8 +107,8 @@ class Known:
 
     def gained_less(self, kind: Kind) -> float:
         """Return the factor of a kind's expected gain: below 1 where earlier ones gained nothing."""
-        done = [step for step in self.steps if step.kind == kind and step.state == "done" and step.gain is not None]
-        return math.prod(FEWER if (step.gain or 0) > 0 else FEWER / 3 for step in done)
+        done = [step for step in self.steps if step.kind == kind and step.state == "done"]
+        return math.prod(FEWER if step.is_best else FEWER / 3 for step in done)
 
 
 def first_move(known: Known) -> Move:
@@ -229,7 +231,7 @@ def _finetune(known: Known, name: str, left_s: float) -> Move | None:
     if name not in known.finetune_times:
         known.finetune_times[name] = guess_time(name, costs)
     time = known.finetune_times[name]
-    if time is None or costs.size.folds < 2:
+    if time is None or costs.size.folds < 2 or name in known.pretrained_here:
         return None
     effort = plan_effort(time, costs, left_s)
     if effort is None:

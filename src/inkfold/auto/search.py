@@ -2,17 +2,16 @@
 
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from inkfold.auto.backbones import BackboneAtHand, backbones_at_hand, worth_trying
-from inkfold.auto.choice import Choice, Fitted, choose, compare_votes, measure_vote
+from inkfold.auto.best import BestSoFar, recipe_of
 from inkfold.auto.clock import Clock, OutOfTime
 from inkfold.auto.costs import Costs, Size
 from inkfold.auto.finetuning import measure_time
 from inkfold.auto.moves import Known, Move, first_move, possible_moves
-from inkfold.auto.publish import CANDIDATES, publish
 from inkfold.auto.race import BackboneRace, RaceLimits, RaceResult
 from inkfold.auto.reading import READING, choose_reading_once
 from inkfold.auto.record import AutoRecord, Step
@@ -23,16 +22,13 @@ from inkfold.config.recipe import AutoRecipe, Recipe
 from inkfold.ensemble.recipe import SHARED_KEYS
 from inkfold.errors import InkfoldError, PredictionError, RecipeError, WeightsError
 from inkfold.evaluation.formatting import duration
-from inkfold.evaluation.scores import Metric
 from inkfold.features.executors import Executor, InlineExecutor
 from inkfold.models.backbone import choose_device, takes_any_size
 from inkfold.pipeline.build import build_plan, metric_of, settle_recipe
-from inkfold.pipeline.frozen_heads import add_split_apart
 from inkfold.pipeline.inputs import prepare_drawings
 from inkfold.pipeline.manifest import MANIFEST
 from inkfold.pipeline.prepare import Prepared, ReadData
 from inkfold.pipeline.run import Run
-from inkfold.pipeline.run_files import METRICS, open_run_files
 from inkfold.pipeline.shared import SharedInputs
 from inkfold.pipeline.train import train
 from inkfold.pipeline.unfinished import early_end
@@ -43,7 +39,6 @@ from inkfold.runtime.progress import Progress
 log = logging.getLogger("inkfold.auto")
 
 OPEN = "none"  # the name of a backbone that the user leaves open
-PUBLISH_S = 2.0  # kept at the end for publishing, until it was done once
 LEAST_GAIN = 1e-4  # steps that promise less aren't begun
 RACE_SHARE, LEAST_RACE_S = 0.15, 10.0  # of the time that is left; a race isn't begun with less
 READING_SHARE, LEAST_READING_S = 0.08, 1.0  # of the time that is left
@@ -78,11 +73,9 @@ class Search:
         self._request, self.recipe = recipe, recipe if recipe.auto.replay is not None else _with_limit(recipe, record)
         self.out, self.record, self.clock = out, record, clock
         self._executor, self._status = executor or InlineExecutor(), status
-        self._models: list[Fitted] = []
         self._shared = SharedInputs()
         self._backbones: list[BackboneAtHand] = []
-        self._publish_s, self._complete_s = PUBLISH_S, 0.0
-        self._metric: Metric
+        self._best: BestSoFar
         self._known: Known
 
     def save(self) -> None:
@@ -104,7 +97,7 @@ class Search:
         while (move := self._next(known, prepared)) is not None:
             self._try(move, known)
         self._note_rest(known)
-        self._complete()
+        self._best.complete(self._shared, self._executor)
 
     def replay(self, record: AutoRecord) -> None:
         """Train what another search chose, and publish it.
@@ -117,14 +110,14 @@ class Search:
             raise PredictionError(f"{self.recipe.auto.replay}: has no choice, as that search published nothing.")
         if record.data.get("fingerprint") != read.fingerprint:
             raise PredictionError(f"{self.recipe.auto.replay}: is of other drawings, or they have changed since.")
-        self.recipe = _with_limit(self._request, record)
+        self.recipe = self._best.recipe = _with_limit(self._request, record)
         names = record.choice.get("members") or [record.choice["step"]]
         for name in names:
-            self._train(self._settled(self._recipe_of(record, name)), name, self._status)
+            self._train(self._settled(recipe_of(record, name)), name, self._status)
         self.record.steps, self.record.choice, self.record.best = record.steps, record.choice, record.best
         self.record.data |= {key: value for key, value in record.data.items() if key not in self.record.data}
-        self._put_at_top(names)
-        self._complete()
+        self._best.put_at_top()
+        self._best.complete(self._shared, self._executor)
 
     # ------------------------------------------------------------------ what is known
 
@@ -133,14 +126,14 @@ class Search:
         base = self._settled({"backbone": {"name": OPEN}})
         read = self._shared.read(base, Cost(), self._status)
         dataset = read.dataset
-        self._metric = metric_of(base, dataset)
+        metric = metric_of(base, dataset)
+        self._best = BestSoFar(self.recipe, self.out, self.record, metric, self.clock, self._status)
         counts = {"n_train": len(dataset.train), "n_test": 0 if dataset.test is None else len(dataset.test)}
         known = self.record.data.get("fingerprint", read.fingerprint)
         if known != read.fingerprint:
             raise PredictionError(f"{self.out}: was searched with other drawings. Choose another out= for the new data.")
         self.record.data |= {"fingerprint": read.fingerprint, **counts, "num_classes": len(dataset.class_names)}
-        if not self._metric.is_accuracy:
-            metric = self._metric
+        if not metric.is_accuracy:
             self.record.metric = {
                 "name": metric.name,
                 "title": metric.title,
@@ -198,10 +191,10 @@ class Search:
         self._status.begin(step)
         name = known.backbones[0]
         base = self._settled({"backbone": {"name": name, "features": "layers"}, "image": dict(known.reading)})
-        limits = RaceLimits(lambda: self.clock.left_s - self._reserve_s(), RACE_SHARE)
+        limits = RaceLimits(lambda: self.clock.left_s - self._best.reserve_s, RACE_SHARE)
         race = BackboneRace(base, prepared, self._backbones, limits, self._executor)
         with contextlib.suppress(OutOfTime):
-            race.run(self.clock.watched(self._status, self.clock.budget_s - self._reserve_s()))
+            race.run(self.clock.watched(self._status, self.clock.budget_s - self._best.reserve_s))
         self._take(race.result(), known, step)
         step.seconds = self.clock.spent_s - step.began_s
         self._status.end(step)
@@ -229,7 +222,7 @@ class Search:
     def _next(self, known: Known, prepared: Prepared) -> Move | None:
         """Choose the step with the most expected gain per second, of those that end in time."""
         while True:
-            left = self.clock.left_s - self._reserve_s()
+            left = self.clock.left_s - self._best.reserve_s
             fitting = [move for move in possible_moves(known, left) if move.seconds < left and move.gain > LEAST_GAIN]
             move = max(fitting, key=lambda move: (move.gain_per_s, move.name), default=None)
             time = None if move is None else known.finetune_times.get(move.backbone)
@@ -240,7 +233,7 @@ class Search:
     def _measure(self, move: Move, known: Known, prepared: Prepared, left_s: float) -> None:
         """Measure how long a fine-tuning will take before it is decided on."""
         self._status.note(f"measuring how long training {move.backbone} takes")
-        progress = self.clock.watched(self._status, self.clock.budget_s - self._reserve_s())
+        progress = self.clock.watched(self._status, self.clock.budget_s - self._best.reserve_s)
         try:
             plan = build_plan(self._settled(move.recipe), self._executor)
             known.finetune_times[move.backbone] = measure_time(plan, prepared, left_s, progress)
@@ -262,7 +255,7 @@ class Search:
         self._replace(step)
         self._status.begin(step)
         try:
-            end = float("inf") if must else self.clock.budget_s - self._reserve_s()
+            end = float("inf") if must else self.clock.budget_s - self._best.reserve_s
             run = self._train_in_time(recipe, step, end)
         except OutOfTime:
             step.state, step.why = "stopped", f"{step.why}; stopped at the deadline"
@@ -272,15 +265,15 @@ class Search:
             step.state, step.why = "failed", str(error).splitlines()[0]
         else:
             self._note_costs(known, recipe.backbone.name, run)
-            self._judge(step, run)
-            known.wrong = self._wrong()
+            self._best.judge(step, run)
+            known.wrong = self._best.wrong
         step.seconds = self.clock.spent_s - step.began_s
         self.save()
         self._status.end(step)
 
     def _train_in_time(self, recipe: Recipe, step: Step, end_s: float) -> Run:
         """Train a candidate; a fine-tuning whose time is over ends with what is trained by then."""
-        directory, kept_s = self._directory(step.name), self._finish_s(recipe)
+        directory, kept_s = self._best.directory(step.name), self._finish_s(recipe)
         try:
             return self._train(recipe, step.name, self.clock.watched(self._status, end_s - kept_s))
         except OutOfTime:
@@ -294,7 +287,7 @@ class Search:
     def _train(self, recipe: Recipe, name: str, progress: Progress) -> Run:
         return train(
             recipe,
-            out=self._directory(name),
+            out=self._best.directory(name),
             progress=progress,
             on=self._executor,
             shared=self._shared,
@@ -314,6 +307,9 @@ class Search:
         """Learn from a run what steps take, and how pages are read."""
         recipe, width = run.recipe, next((tensor.shape[1] for name, tensor in run.heads.items() if name.endswith("weight")), 1)
         hidden = recipe.head.hidden[0] if recipe.head.kind == "mlp" and recipe.head.hidden else 0
+        seen = None if run.files.out_of_fold is None else run.files.out_of_fold.seen
+        if seen is not None and 2 * seen.sum() > len(seen):
+            known.pretrained_here.add(backbone)
         known.costs.sizes.setdefault(backbone, run.manifest["backbone"]["image_size"])
         known.costs.resizable.setdefault(backbone, takes_any_size(backbone))
         known.costs.note(
@@ -324,68 +320,9 @@ class Search:
             width=int(width),
         )
 
-    def _judge(self, step: Step, run: Run) -> None:
-        """Measure a candidate, choose anew what answers, and publish that if it is another choice."""
-        predictions = run.files.out_of_fold
-        assert predictions is not None
-        chosen = self._chosen_names()
-        self._models.append(Fitted(step.name, predictions, run.recipe.backbone.name))
-        step.accuracy, step.accuracy_ci95, step.n = measure_vote(self._models, [step.name], self._metric)
-        if chosen:
-            gain, interval, p_value = compare_votes(self._models, chosen, (step.name,), self._metric)
-            step.gain, step.gain_ci95, step.p_value = gain, [*interval], p_value
-        step.state = "done"
-        choice = choose(self._models, self._metric, self.recipe.seed)
-        if {*choice.members} != {*chosen} or not (self.out / MANIFEST).is_file():
-            self._publish(choice, step)
-
-    def _publish(self, choice: Choice, step: Step) -> None:
-        """Put a choice at the top of the directory, and write down its figure."""
-        began = self.clock.spent_s
-        self._put_at_top(choice.members)
-        self._publish_s = max(self._publish_s, 1.5 * (self.clock.spent_s - began))
-        step.is_best, members = True, [*choice.members]
-        fits = [open_run_files(self._directory(name)).cost["seconds"].get("fit", 0.0) for name in members]
-        self._complete_s = self._publish_s + 1.5 * sum(fits)
-        self.record.choice = {
-            "step": step.name if len(members) > 1 else members[0],
-            "members": members,
-            "why": _reason(choice, len(self._models)),
-            "nested": choice.nested,
-        }
-        accuracy, interval, _ = measure_vote(self._models, members, self._metric)
-        test = open_run_files(self.out).metrics.get("test")
-        self.record.best.append(
-            {
-                "seconds": self.clock.spent_s,
-                "step": step.name,
-                "accuracy": accuracy,
-                "accuracy_ci95": interval,
-                "test": None if test is None else _value(test, self._metric),
-            }
-        )
-        self.save()
-
-    def _complete(self) -> None:
-        """Measure of what was chosen how optimistic folds are that split copies or groups, as training it alone would."""
-        names = self._chosen_names()
-        metrics = [self._directory(name) / METRICS for name in names]
-        before = [file.read_bytes() for file in metrics]
-        for name in names:
-            add_split_apart(self._directory(name), self._shared, self._status, self._executor)
-        if before != [file.read_bytes() for file in metrics]:
-            self._put_at_top(names)
-
-    def _put_at_top(self, names: Sequence[str]) -> None:
-        publish(self.out, self.recipe, {name: self._recipe_of(self.record, name) for name in names}, self._status)
-
-    def _reserve_s(self) -> float:
-        """Return the seconds to keep for what comes after the last step."""
-        return self._publish_s + self._complete_s
-
     def _note_rest(self, known: Known) -> None:
         """Write down what was not begun, and why."""
-        left = self.clock.left_s - self._reserve_s()
+        left = self.clock.left_s - self._best.reserve_s
         for move in possible_moves(known, left):
             if self.record.step(move.name) is None and move.seconds >= left:
                 why = f"{move.why}: {duration(max(left, 0.0))} were left"
@@ -405,33 +342,21 @@ class Search:
             known.reading = reading.recipe["image"]
         for step in self.record.steps:
             if step.kind not in ("reading", "race"):
-                run = Run.load(self._directory(step.name))
-                predictions = run.files.out_of_fold
-                assert predictions is not None
-                self._models.append(Fitted(step.name, predictions, run.recipe.backbone.name))
+                run = Run.load(self._best.directory(step.name))
+                self._best.add(step.name, run)
                 self._note_costs(known, run.recipe.backbone.name, run)
-        if self._models and self.record.choice is not None:
-            known.wrong = self._wrong()
-        return [step for step in begun if step.recipe is not None and self._directory(step.name).is_dir()]
+        self._best.forget_lost()
+        known.wrong = self._best.wrong
+        return [step for step in begun if step.recipe is not None and self._best.directory(step.name).is_dir()]
 
     def _is_there(self, step: Step) -> bool:
         """Return whether what a finished step left is still there; a race is always run again."""
-        return step.kind == "reading" or (step.kind != "race" and (self._directory(step.name) / MANIFEST).is_file())
-
-    def _wrong(self) -> float:
-        """Return the share of drawings that the best so far answers wrongly."""
-        metric = self._metric
-        value = measure_vote(self._models, self._chosen_names(), metric)[0]
-        return min(max(1 - value, 0.0), 1.0) if metric.greater_is_better else 0.5
+        return step.kind == "reading" or (step.kind != "race" and (self._best.directory(step.name) / MANIFEST).is_file())
 
     def _replace(self, step: Step) -> None:
         """Write a step into the record, in place of an earlier one of its name."""
         self.record.steps[:] = [*(other for other in self.record.steps if other.name != step.name), step]
         self.save()
-
-    def _chosen_names(self) -> tuple[str, ...]:
-        choice = self.record.choice
-        return () if choice is None else tuple(choice.get("members") or [choice["step"]])
 
     def _settled(self, raw: Mapping[str, Any]) -> Recipe:
         """Make a candidate's recipe: its own keys, what the user fixed, and what all candidates share."""
@@ -439,16 +364,6 @@ class Search:
         parts = (raw.get("folds") or {}).get("parts")
         values = {**shared, **self.recipe.set, **({} if parts is None else {"folds.parts": parts})}
         return settle_recipe(validate_recipe(with_values(raw, values), "candidate"))
-
-    def _directory(self, name: str) -> Path:
-        return self.out / CANDIDATES / name
-
-    @staticmethod
-    def _recipe_of(record: AutoRecord, name: str) -> dict[str, Any]:
-        step = record.step(name)
-        if step is None or step.recipe is None:
-            raise PredictionError(f"auto.json: has no recipe of {name!r}. Choose another out= and search again.")
-        return step.recipe
 
 
 def _with_limit(recipe: AutoRecipe, record: AutoRecord) -> AutoRecipe:
@@ -464,23 +379,3 @@ def _without_shared(recipe: Recipe) -> dict[str, Any]:
     raw = recipe.model_dump(mode="json", exclude={*SHARED_KEYS})
     parts = getattr(recipe.folds, "parts", None)
     return raw if parts is None else {**raw, "folds": {"parts": parts}}
-
-
-def _value(figures: Mapping[str, Any], metric: Metric) -> float:
-    """Read the metric's value from a part of a run's metrics."""
-    return float(figures["accuracy"] if metric.is_accuracy else figures["metric"]["value"])
-
-
-def _reason(choice: Choice, tried: int) -> str:
-    """Say why a choice was made."""
-    if len(choice.members) == 1:
-        words = f"the best of {tried} models" if tried > 1 else "the only model"
-    else:
-        words = f"an equal vote of {len(choice.members)} models"
-        if choice.gain is not None and choice.p_value is not None:
-            words += f", {choice.gain:+.3f} over the best of them (p = {choice.p_value:.2g})"
-    if choice.unjudged:
-        words += f"; {', '.join(choice.unjudged)} can't be judged here: their weights were trained on these drawings"
-    if choice.nested is not None:
-        words += f"; {choice.nested:.3f} where other drawings make the choice"
-    return words

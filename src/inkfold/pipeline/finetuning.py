@@ -14,7 +14,7 @@ from inkfold.config.recipe import Recipe
 from inkfold.data.splits import Folds
 from inkfold.features.executors import Executor
 from inkfold.features.ray_cluster import RayExecutor
-from inkfold.heads.head import HeadSpec, init_heads, start_heads
+from inkfold.heads.head import HeadSpec, start_heads
 from inkfold.pipeline.build import TrainingPlan, settle_finetuning
 from inkfold.pipeline.inputs import TrainingInputs
 from inkfold.pipeline.run import Run
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from inkfold.finetune.distillation import Teacher
     from inkfold.finetune.distributed import ProcessGroup
     from inkfold.finetune.plan import FinetunePlan
-    from inkfold.finetune.step_time import StepTime
     from inkfold.finetune.train_folds import FinetunedFolds, FinetuneJob
     from inkfold.heads.fit import FittedHeads
 
@@ -100,29 +99,6 @@ def finetune_folds(
     cost.trained += finetuned.trained
     cost.waited = round(finetuned.waited_s / max(cost.seconds["finetune"], 1e-9), 4)
     return finetuned
-
-
-def measure_finetuning(plan: TrainingPlan, inputs: TrainingInputs, folds: Folds, group: "ProcessGroup") -> "StepTime":
-    """Measure with a few real steps how long a recipe's fine-tuning will take on this machine.
-
-    Args:
-        plan: The plan of a recipe that fine-tunes, with everything chosen that it leaves open.
-        inputs: Its training drawings, decoded, and their features by the frozen backbone.
-        folds: Which drawings each fold trains on; steps are made on those of the first one.
-        group: The process that trains, alone.
-
-    Returns:
-        The seconds of a step and of what comes beside it.
-
-    Raises:
-        torch.OutOfMemoryError: If memory doesn't suffice for a step.
-    """
-    from inkfold.finetune.step_time import measure_step_time  # noqa: PLC0415 - torch takes a second
-
-    classes, seed = len(inputs.prepared.read.dataset.class_names), plan.recipe.seed
-    heads = init_heads(plan.trial.spec, inputs.features.read().shape[1], classes, [(seed, 1, 0, 0)])
-    finetune_plan = _plan_from_heads(plan, inputs, plan.trial.spec, heads, None)
-    return measure_step_time(finetune_plan, np.flatnonzero(folds.trained_on[0]), group)
 
 
 def train_where_started(job: "FinetuneJob", group: "ProcessGroup", executor: Executor, progress: Progress) -> "FinetunedFolds":
