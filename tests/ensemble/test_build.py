@@ -9,7 +9,6 @@ import pytest
 import yaml
 from sklearn.metrics import accuracy_score
 
-import inkfold
 from forks import INKFOLD, Process
 from inkfold.config.load import load_raw, load_recipe, validate_ensemble
 from inkfold.config.recipe import EnsembleRecipe
@@ -618,7 +617,6 @@ def test_a_run_of_one_model_is_trained_as_ever(tmp_path, data):
     runs = [train_any(form, "train_head.epochs=2", data=data, out=tmp_path / f"run {i}") for i, form in enumerate(forms)]
     assert {run.recipe.train_head.epochs for run in runs} == {2}
     assert not any(isinstance(run, Ensemble) for run in runs)
-    assert inkfold.train is train_any
 
 
 def test_an_ensembles_recipe_may_be_given_in_any_form(tmp_path, data, monkeypatch):

@@ -285,7 +285,7 @@ def test_the_start_as_the_only_share_is_the_frozen_run(tmp_path, data, recipe):
 def test_a_killed_run_resumes_from_the_heads_that_it_started_from_although_they_are_fitted_again(
     tmp_path, data, recipe, whole, monkeypatch
 ):
-    real = pipeline._train_heads
+    real = pipeline.train_heads
 
     def fitted_elsewhere(*arguments):
         fitted = real(*arguments)
@@ -295,7 +295,7 @@ def test_a_killed_run_resumes_from_the_heads_that_it_started_from_although_they_
         kill_at(patched, 5)
         with pytest.raises(Killed):
             train(recipe, data=data, out=tmp_path / "killed")
-    monkeypatch.setattr(pipeline, "_train_heads", fitted_elsewhere)
+    monkeypatch.setattr(pipeline, "train_heads", fitted_elsewhere)
     continued = train(recipe, data=data, out=tmp_path / "killed")
     for name in (*WEIGHTS, "heads.safetensors"):
         assert (continued.path / name).read_bytes() == (whole.path / name).read_bytes()
