@@ -1,11 +1,21 @@
 """Scripts that were written before there were packages still run, with a warning."""
 
 import importlib
+import sys
 import warnings
 
 import pytest
 
+import inkfold
+import inkfold.auto.fit
 from inkfold.images.preprocess import ImageOptions
+
+
+@pytest.fixture(autouse=True)
+def imported_here_alone():
+    yield
+    sys.modules.pop("inkfold.fit", None)
+    vars(inkfold).pop("fit", None)
 
 
 def test_drawings_are_read_by_their_old_names():
@@ -19,9 +29,6 @@ def test_drawings_are_read_by_their_old_names():
 
 
 def test_the_function_that_has_such_a_name_now_works_whatever_was_imported_before(monkeypatch):
-    import inkfold
-    import inkfold.auto.fit
-
     calls = []
     monkeypatch.setattr(inkfold.auto.fit, "fit", lambda *arguments, **settings: calls.append((arguments, settings)))
     with warnings.catch_warnings():
