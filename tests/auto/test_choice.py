@@ -133,3 +133,20 @@ def test_any_metric_decides():
     gain, (low, high), _ = compare_votes([sure, unsure], ["sure"], ["unsure"], metric)
     assert low < gain < high
     assert gain > 0, "less loss is a gain"
+
+
+def test_a_better_model_doesn_t_drive_out_a_vote_that_is_better_still():
+    """The best single model errs where the third one does, so that only the second one's vote with it is a gain."""
+    n = 400
+
+    def model(name, wrong_rows):
+        own = predictions(np.ones(n, bool))
+        probs = own.probs.copy()
+        probs[wrong_rows] = np.where(np.eye(2, dtype=bool)[own.targets[wrong_rows]], 0.45, 0.55)
+        return Fitted(name, Predictions(own.image_paths, probs, CLASSES, own.targets, digests=own.digests))
+
+    best, second, third = model("best", np.arange(30)), model("second", np.arange(100, 135)), model("third", np.arange(40))
+    assert choose([second, third], ACCURACY).members == ("second", "third")
+    choice = choose([best, second, third], ACCURACY)
+    assert choice.figure == 1.0
+    assert "second" in choice.members

@@ -18,6 +18,7 @@ from inkfold.evaluation.score_figures import metric_figures
 from inkfold.evaluation.scores import Metric
 
 MOST_MEMBERS = 8
+STARTS = 3  # of votes: the best single model need not be in the best vote
 PARTS = 5
 WHOLE_SHARE = 0.9  # of the drawings that most models held out: with fewer, a figure is less certain
 FEWEST_NEW = 100  # drawings that a backbone was not trained on before, without which nothing can be said of it
@@ -116,7 +117,8 @@ def choose(models: Sequence[Fitted], metric: Metric, seed: int = 0) -> Choice:
     """Choose which models answer.
 
     The best single model is taken, one that held out fewer drawings than others only where it is distinguishably better; others
-    join an equal vote one by one as long as the vote gains distinguishably. Models that can't be judged here, since their
+    join an equal vote one by one as long as the vote gains distinguishably. The same is done from the next best two models, and
+    the best vote is taken. Models that can't be judged here, since their
     backbones were trained on these drawings, join with the weight of one each, the last of each backbone; where there are no
     others, they are chosen by their own optimistic figures.
 
@@ -218,9 +220,23 @@ def _tabulate(models: Sequence[Fitted], metric: Metric) -> tuple[_Table, Bool[np
 
 
 def _select(table: _Table, rows: Bool[np.ndarray, " n"]) -> list[int]:
-    """Take the best model, then add others as long as an equal vote gains distinguishably."""
+    """Grow a vote from each of the best models, and take the best of these votes; the simplest of equal ones."""
     usable = [one for one in range(len(table.names)) if (table.held_out[one] & rows).any()]
-    members = [_best_alone(table, usable, rows)]
+    first = _best_alone(table, usable, rows)
+    others = [one for one in _whole(table, usable, rows) if one != first]
+    others.sort(key=lambda one: -table.score([one], table.held_out[one] & rows))
+    best = _grown(table, usable, first, rows)
+    for start in others[: STARTS - 1]:
+        members = _grown(table, usable, start, rows)
+        common = table.common([*best, *members], rows)
+        if common.any() and table.score(members, common) > table.score(best, common):
+            best = members
+    return best
+
+
+def _grown(table: _Table, usable: Sequence[int], start: int, rows: Bool[np.ndarray, " n"]) -> list[int]:
+    """Add models to one, as long as an equal vote gains distinguishably."""
+    members = [start]
     while len(members) < min(len(usable), MOST_MEMBERS):
         gains = []
         for one in usable:
@@ -229,20 +245,22 @@ def _select(table: _Table, rows: Bool[np.ndarray, " n"]) -> list[int]:
                 continue
             gains.append((table.score([*members, one], common) - table.score(members, common), -one))
         gain, chosen = max(gains, default=(0.0, 0))
-        if gain <= 0:
-            break
         more = [*members, -chosen]
-        if table.compare(members, more, table.common(more, rows))[2] >= SIGNIFICANT:
+        if gain <= 0 or table.compare(members, more, table.common(more, rows))[2] >= SIGNIFICANT:
             break
         members = more
     return members
 
 
+def _whole(table: _Table, usable: Sequence[int], rows: Bool[np.ndarray, " n"]) -> list[int]:
+    """Find the models that held out nearly as many drawings as any."""
+    counts = {one: int((table.held_out[one] & rows).sum()) for one in usable}
+    return [one for one in usable if counts[one] >= WHOLE_SHARE * max(counts.values())]
+
+
 def _best_alone(table: _Table, usable: Sequence[int], rows: Bool[np.ndarray, " n"]) -> int:
     """Find the best single model; one that held out fewer drawings than others must be distinguishably better than these."""
-    counts = {one: int((table.held_out[one] & rows).sum()) for one in usable}
-    most = max(counts.values())
-    whole = [one for one in usable if counts[one] >= WHOLE_SHARE * most]
+    whole = _whole(table, usable, rows)
     best = whole[0]
     for one in whole[1:]:
         common = table.common([best, one], rows)
