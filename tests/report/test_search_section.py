@@ -74,7 +74,7 @@ def test_the_section_has_the_best_figure_over_time_the_backbones_and_the_choice(
     assert view["choice"].startswith("Taken: vote, a vote of ink-small-linear, lite0-layers: more than chance better")
     assert view["forecast"].startswith("The next minute would bring nothing")
     assert view["time"].replace("\u00a0", " ") == "28.0 s of 1 min 0 s"
-    assert (view["scale"], view["has_test"]) == ((0.45, 0.65), True)
+    assert view["has_test"]
 
 
 def test_both_plots_are_whole_say_what_they_show_and_contain_no_name(path, record):
@@ -93,14 +93,14 @@ def test_both_plots_are_whole_say_what_they_show_and_contain_no_name(path, recor
 def test_another_metric_than_accuracy_is_written_as_it_is(path, record):
     record.metric = {"name": "log_loss", "title": "log loss", "greater_is_better": False}
     view = view_of(path, record)
-    assert (view["title"], view["scale"]) == ("log loss", None)
+    assert view["title"] == "log loss"
     assert view["points"][0]["figure"] == "0.500 (0.460–0.540)"
 
 
 def test_a_search_that_measured_nothing_has_no_plots(path, record):
     record.steps, record.best, record.choice = record.steps[:1], [], None
     view = view_of(path, record)
-    assert (view["plots"], view["choice"], view["points"], view["scale"]) == ([], None, [], None)
+    assert (view["plots"], view["choice"], view["points"]) == ([], None, [])
     assert 'id="search"' in page_of(path)
 
 

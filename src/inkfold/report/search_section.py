@@ -6,7 +6,7 @@ from inkfold.auto.record import AUTO, AutoRecord, RacedBackbone, Step
 from inkfold.auto.wording import KINDS, STATES, compared_on, continue_command, gain_in_words, title_of
 from inkfold.evaluation.formatting import counted
 from inkfold.pipeline.run_files import RunFiles
-from inkfold.report.html import NONE, common_scale, duration, svg_markup
+from inkfold.report.html import NONE, duration, svg_markup
 from inkfold.report.plots import draw_search, draw_step_costs
 
 MOST_STEPS, MOST_BACKBONES, MOST_CHARS = 100, 60, 300
@@ -28,9 +28,6 @@ def search_view(run: RunFiles) -> dict[str, Any] | None:
     if record is None:
         return None
     as_percent = record.metric is None
-    known = [(step.accuracy, step.accuracy_ci95) for step in record.steps if step.accuracy is not None and step.kind != "race"]
-    spans = [ci95 or [accuracy, accuracy] for accuracy, ci95 in known] if as_percent else []
-    intervals = [[min(max(bound, 0.0), 1.0) for bound in span] for span in spans]
     return {
         "title": title_of(record) + (", %" if as_percent else ""),
         "time": f"{duration(record.spent_s)} of {duration(record.budget_s)}" + _calls(record),
@@ -39,7 +36,6 @@ def search_view(run: RunFiles) -> dict[str, Any] | None:
         "plots": _plots(record),
         "points": [_point(point, as_percent) for point in record.best[-MOST_STEPS:]],
         "has_test": any(point.get("test") is not None for point in record.best),
-        "scale": common_scale(intervals) if intervals else None,
         "steps": [_step(step, as_percent) for step in record.steps[:MOST_STEPS]],
         "more_steps": max(len(record.steps) - MOST_STEPS, 0),
         "backbones": [_backbone(backbone) for backbone in record.backbones[:MOST_BACKBONES]],
@@ -98,7 +94,6 @@ def _step(step: Step, as_percent: bool) -> dict[str, Any]:
         "is_skipped": is_skipped,
         "state": STATES.get(step.state, ""),
         "accuracy": None if step.kind == "race" else step.accuracy,
-        "ci95": step.accuracy_ci95,
         "figure": _step_figure(step, as_percent),
         "gain": gain_in_words(step),
         "is_best": step.is_best,
