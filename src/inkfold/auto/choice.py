@@ -118,9 +118,9 @@ def choose(models: Sequence[Fitted], metric: Metric, seed: int = 0) -> Choice:
 
     The best single model is taken, one that held out fewer drawings than others only where it is distinguishably better; others
     join an equal vote one by one as long as the vote gains distinguishably. The same is done from the next best two models, and
-    the best vote is taken. Models that can't be judged here, since their
-    backbones were trained on these drawings, join with the weight of one each, the last of each backbone; where there are no
-    others, they are chosen by their own optimistic figures.
+    the best vote is taken. Models that can't be judged here, since their backbones were trained on these drawings, join with
+    the weight of one each, the last of each backbone; where there are no others, they are chosen by their own optimistic
+    figures.
 
     Args:
         models: All fitted models, at least one, simpler ones first.
@@ -136,7 +136,8 @@ def choose(models: Sequence[Fitted], metric: Metric, seed: int = 0) -> Choice:
     members = _select(table, rows)
     common = table.common(members, rows)
     names = tuple(table.names[member] for member in members)
-    gain, interval, p_value = table.compare(members[:1], members, common) if len(members) > 1 else (None, None, None)
+    alone = max(members, key=lambda member: table.score([member], common))
+    gain, interval, p_value = table.compare([alone], members, common) if len(members) > 1 else (None, None, None)
     return Choice(
         members=(*names, *unjudged.values()),
         figure=metric.signed(table.score(members, common)),

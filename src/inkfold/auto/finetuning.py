@@ -9,6 +9,7 @@ from inkfold.finetune.effort import Effort, choose_effort
 from inkfold.finetune.step_time import FoldSize, StepTime
 from inkfold.models import ink_small as inksmall
 from inkfold.pipeline.build import TrainingPlan
+from inkfold.pipeline.finetuning import plan_from_heads
 from inkfold.pipeline.prepare import Needed, Prepared, decode
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
@@ -83,9 +84,7 @@ def measure_time(plan: TrainingPlan, prepared: Prepared, left_s: float, progress
         InkfoldError: If the network can't be trained, or drawings can't be read.
     """
     from inkfold.finetune import distributed  # noqa: PLC0415
-    from inkfold.finetune.loader import DrawingLoader  # noqa: PLC0415
     from inkfold.finetune.network import check_trainable  # noqa: PLC0415
-    from inkfold.finetune.plan import FinetunePlan  # noqa: PLC0415
     from inkfold.finetune.step_time import measure_step_time  # noqa: PLC0415 - torch takes a second
     from inkfold.heads.head import init_heads  # noqa: PLC0415
 
@@ -94,19 +93,8 @@ def measure_time(plan: TrainingPlan, prepared: Prepared, left_s: float, progress
     check_trainable(extractor.backbone, plan.finetune)
     decode(prepared.read, extractor, recipe.data, Cost(), progress, Needed((), (), pixels=True, signatures=False, copies=False))
     width = extractor.extract(prepared.digests[:1], Cost()).read().shape[1]
-    finetune_plan = FinetunePlan(
-        info=extractor.backbone,
-        spec=plan.trial.spec,
-        heads=init_heads(plan.trial.spec, width, len(prepared.read.dataset.class_names), [(recipe.seed, 1, 0, 0)]),
-        settings=plan.finetune,
-        curriculum=plan.curriculum,
-        loader=DrawingLoader(
-            extractor.store(), prepared.digests, extractor.backbone.image_size, on_cpu=extractor.device == "cpu"
-        ),
-        targets=prepared.targets,
-        names=prepared.read.dataset.train.image_paths[prepared.rows],
-        seed=recipe.seed,
-    )
+    heads = init_heads(plan.trial.spec, width, len(prepared.read.dataset.class_names), [(recipe.seed, 1, 0, 0)])
+    finetune_plan = plan_from_heads(plan, prepared, plan.trial.spec, heads)
     limit_s = min(LONGEST_MEASURE_S, MEASURE_SHARE * left_s)
     rows = np.random.default_rng(recipe.seed).permutation(len(prepared.rows))
     with distributed.joined_processes(plan.device) as group:

@@ -101,10 +101,6 @@ class Known:
         step = self.tried(f"{short(backbone)}-views")
         return step is not None and step.accuracy is not None
 
-    def times(self, kind: Kind) -> int:
-        """Count the steps of a kind that are done."""
-        return sum(step.kind == kind and step.state == "done" for step in self.steps)
-
     def gained_less(self, kind: Kind) -> float:
         """Return the factor of a kind's expected gain: below 1 where earlier ones gained nothing."""
         done = [step for step in self.steps if step.kind == kind and step.state == "done"]

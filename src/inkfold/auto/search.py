@@ -39,6 +39,7 @@ from inkfold.runtime.progress import Progress
 log = logging.getLogger("inkfold.auto")
 
 OPEN = "none"  # the name of a backbone that the user leaves open
+WITHOUT_BACKBONE: Mapping[str, Any] = {"backbone": {"name": OPEN}}
 LEAST_GAIN = 1e-4  # steps that promise less aren't begun
 RACE_SHARE, LEAST_RACE_S = 0.15, 10.0  # of the time that is left; a race isn't begun with less
 READING_SHARE, LEAST_READING_S = 0.08, 1.0  # of the time that is left
@@ -58,6 +59,7 @@ class Search:
         clock: The time that is left.
         executor: Computes features; None computes them in this process.
         status: Shows the steps, and the stages of each.
+        shared: Keeps what all trainings on the data have in common, the data among it.
     """
 
     def __init__(
@@ -69,11 +71,12 @@ class Search:
         *,
         executor: Executor | None,
         status: Status,
+        shared: SharedInputs,
     ) -> None:
         self._request, self.recipe = recipe, recipe if recipe.auto.replay is not None else _with_limit(recipe, record)
         self.out, self.record, self.clock = out, record, clock
         self._executor, self._status = executor or InlineExecutor(), status
-        self._shared = SharedInputs()
+        self._shared = shared
         self._backbones: list[BackboneAtHand] = []
         self._best: BestSoFar
         self._known: Known
@@ -123,7 +126,7 @@ class Search:
 
     def _read(self) -> ReadData:
         """Read the drawings' files, and refuse other data than those of earlier calls."""
-        base = self._settled({"backbone": {"name": OPEN}})
+        base = self._settled(WITHOUT_BACKBONE)
         read = self._shared.read(base, Cost(), self._status)
         dataset = read.dataset
         metric = metric_of(base, dataset)
@@ -143,7 +146,7 @@ class Search:
 
     def _at_start(self, read: ReadData) -> Known:
         """Find the backbones at hand, and guess what each costs."""
-        base, dataset = self._settled({"backbone": {"name": OPEN}}), read.dataset
+        base, dataset = self._settled(WITHOUT_BACKBONE), read.dataset
         is_open, own = base.backbone.name == OPEN, base.backbone
         if is_open and (own.weights or own.mean or own.std or own.model_args):
             raise RecipeError(
@@ -359,11 +362,24 @@ class Search:
         self.save()
 
     def _settled(self, raw: Mapping[str, Any]) -> Recipe:
-        """Make a candidate's recipe: its own keys, what the user fixed, and what all candidates share."""
-        shared = self.recipe.model_dump(mode="json", include={*SHARED_KEYS})
-        parts = (raw.get("folds") or {}).get("parts")
-        values = {**shared, **self.recipe.set, **({} if parts is None else {"folds.parts": parts})}
-        return settle_recipe(validate_recipe(with_values(raw, values), "candidate"))
+        return settle_candidate(self.recipe, raw)
+
+
+def settle_candidate(request: AutoRecipe, raw: Mapping[str, Any], source: str = "candidate") -> Recipe:
+    """Make a candidate's recipe: its own keys, what the user fixed, and what all candidates share.
+
+    Args:
+        request: The search's recipe, with the folder of drawings.
+        raw: The candidate's own keys as nested mappings, such as its backbone.
+        source: Name of the recipe in error messages.
+
+    Raises:
+        RecipeError: With every problem of the recipe, or if no data are named.
+    """
+    shared = request.model_dump(mode="json", include={*SHARED_KEYS})
+    parts = (raw.get("folds") or {}).get("parts")
+    values = {**shared, **request.set, **({} if parts is None else {"folds.parts": parts})}
+    return settle_recipe(validate_recipe(with_values(raw, values), source))
 
 
 def _with_limit(recipe: AutoRecipe, record: AutoRecord) -> AutoRecipe:
@@ -377,5 +393,4 @@ def _with_limit(recipe: AutoRecipe, record: AutoRecord) -> AutoRecipe:
 def _without_shared(recipe: Recipe) -> dict[str, Any]:
     """Write a candidate's recipe without what all candidates share."""
     raw = recipe.model_dump(mode="json", exclude={*SHARED_KEYS})
-    parts = getattr(recipe.folds, "parts", None)
-    return raw if parts is None else {**raw, "folds": {"parts": parts}}
+    return raw if recipe.folds.parts is None else {**raw, "folds": {"parts": recipe.folds.parts}}

@@ -12,19 +12,18 @@ from typing import Any
 from inkfold.auto.clock import Clock
 from inkfold.auto.forecast import forecast
 from inkfold.auto.record import AUTO, REQUEST, AutoRecord
-from inkfold.auto.search import Search
+from inkfold.auto.search import WITHOUT_BACKBONE, Search, settle_candidate
 from inkfold.auto.status import as_status
-from inkfold.config.load import find_recipe, load_raw, merge_overrides, validate_auto, validate_recipe, with_values
+from inkfold.config.load import find_recipe, merge_overrides, raw_keys, validate_auto
 from inkfold.config.recipe import AutoRecipe, EnsembleRecipe, Recipe
-from inkfold.data.dataset import read_dataset
 from inkfold.ensemble.build import train_any as train_one
 from inkfold.ensemble.model import Ensemble, load_run
 from inkfold.ensemble.recipe import SHARED_KEYS, read_values
 from inkfold.features.executors import INLINE, Executor, open_executor
-from inkfold.pipeline.build import data_options, settle_recipe
 from inkfold.pipeline.manifest import MANIFEST, finish_swap
 from inkfold.pipeline.run import Run
 from inkfold.pipeline.run_dir import claimed
+from inkfold.pipeline.shared import SharedInputs
 from inkfold.runtime.progress import Progress, silent
 
 OWN_KEYS = (*SHARED_KEYS, "auto", "set")
@@ -62,12 +61,11 @@ def train_any(
     """
     if isinstance(recipe, Recipe | EnsembleRecipe):
         return train_one(recipe, *overrides, data=data, out=out, progress=progress, on=on)
-    if isinstance(recipe, AutoRecipe):
-        recipe = recipe.model_dump(mode="json")
-    raw = dict(recipe) if isinstance(recipe, Mapping) else load_raw(recipe)
+    raw = raw_keys(recipe)
     if "auto" not in raw:
+        assert not isinstance(recipe, AutoRecipe)
         return train_one(recipe, *overrides, data=data, out=out, progress=progress, on=on)
-    source = "recipe" if isinstance(recipe, Mapping) else str(find_recipe(recipe))
+    source = str(find_recipe(recipe)) if isinstance(recipe, str | Path) else "recipe"
     request = settle_request(raw, overrides, data, source)
     with open_executor(on) as executor:
         return train_auto(request, out=Path(out), progress=progress, executor=executor)
@@ -99,13 +97,7 @@ def settle_request(
     if data is not None:
         merge_overrides(raw, [f"data.root={data}"])
     request = validate_auto(raw, source)
-    return request.model_copy(update={"data": _fixed(request, source).data})
-
-
-def _fixed(request: AutoRecipe, source: str = "recipe") -> Recipe:
-    """Make a recipe of what is fixed for everything that a search tries."""
-    shared = request.model_dump(mode="json", include={*SHARED_KEYS})
-    return settle_recipe(validate_recipe(with_values({"backbone": {"name": "none"}}, {**shared, **request.set}), source))
+    return request.model_copy(update={"data": settle_candidate(request, WITHOUT_BACKBONE, source).data})
 
 
 def train_auto(
@@ -131,8 +123,8 @@ def train_auto(
         PredictionError: If `out` holds something else, other data, or another process is searching in it.
         WeightsError: If no backbone can be had.
     """
-    fixed = _fixed(recipe)
-    read_dataset(str(fixed.data.root), data_options(fixed))  # before anything is written, so that another call may correct it
+    shared = SharedInputs()
+    shared.dataset(settle_candidate(recipe, WITHOUT_BACKBONE))  # before anything is written: another call may correct it
     finish_swap(out)
     with claimed(out, recipe, file=REQUEST, free=("auto.budget", "auto.replay")):
         record = AutoRecord.load(out / AUTO) if (out / AUTO).is_file() else AutoRecord()
@@ -140,7 +132,7 @@ def train_auto(
         status = as_status(progress)
         record.budget_s = clock.budget_s
         status.start(record, clock.call_s)
-        search = Search(recipe, out, record, clock, executor=executor, status=status)
+        search = Search(recipe, out, record, clock, executor=executor, status=status, shared=shared)
         with _counted(search):
             if recipe.auto.replay is not None:
                 search.replay(AutoRecord.load(Path(recipe.auto.replay).expanduser()))

@@ -58,6 +58,23 @@ def load_raw(source: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any
     return raw
 
 
+def raw_keys(recipe: BaseModel | Mapping[str, Any] | str | Path) -> dict[str, Any]:
+    """Return the keys of a recipe in any of its forms.
+
+    Args:
+        recipe: A validated recipe, its keys as nested mappings, a YAML file, or a shipped recipe's name.
+
+    Returns:
+        Nested mappings, not validated; those of a mapping are a copy of its first level.
+
+    Raises:
+        RecipeError: If the file can't be read.
+    """
+    if isinstance(recipe, BaseModel):
+        return recipe.model_dump(mode="json")
+    return dict(recipe) if isinstance(recipe, Mapping) else load_raw(recipe)
+
+
 def validate_recipe(raw: Mapping[str, Any], source: str = "recipe") -> Recipe:
     """Turn raw keys into a recipe.
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from inkfold.config.load import find_recipe, load_raw, merge_overrides, validate_ensemble, validate_vote
+from inkfold.config.load import find_recipe, merge_overrides, raw_keys, validate_ensemble, validate_vote
 from inkfold.config.metric import metric_name
 from inkfold.config.recipe import EnsembleRecipe, Recipe, VotedRecipe
 from inkfold.config.sections import VoteSettings
@@ -82,12 +82,11 @@ def train_any(
     if isinstance(recipe, Recipe):
         return train(recipe, *overrides, data=data, out=out, progress=progress, on=on)
     opening = open_executor(on)
-    if isinstance(recipe, EnsembleRecipe):
-        recipe = recipe.model_dump(mode="json")
-    raw = dict(recipe) if isinstance(recipe, Mapping) else load_raw(recipe)
+    raw = raw_keys(recipe)
     if "members" not in raw:
+        assert not isinstance(recipe, EnsembleRecipe)
         return train(recipe, *overrides, data=data, out=out, progress=progress, on=on)
-    base = None if isinstance(recipe, Mapping) else find_recipe(recipe).parent
+    base = find_recipe(recipe).parent if isinstance(recipe, str | Path) else None
     own = [text for text in overrides if text.partition("=")[0].partition(".")[0] in OWN_KEYS]
     values = read_values([text for text in overrides if text not in own])
     merge_overrides(raw, own)

@@ -17,6 +17,7 @@ from inkfold.features.ray_cluster import RayExecutor
 from inkfold.heads.head import HeadSpec, start_heads
 from inkfold.pipeline.build import TrainingPlan, settle_finetuning
 from inkfold.pipeline.inputs import TrainingInputs
+from inkfold.pipeline.prepare import Prepared
 from inkfold.pipeline.run import Run
 from inkfold.pipeline.run_dir import finished_run
 from inkfold.runtime.cost import Cost
@@ -159,21 +160,30 @@ def _finetune_plan(
     if plan.finetune.start == "random":
         heads = start_heads(fitted.spec, heads, [(plan.recipe.seed, 1, fold, 0) for fold in fitted.folds])
     source = key_digest({"data": inputs.prepared.read.fingerprint, "backbone": plan.extractor.backbone.key()})
-    return _plan_from_heads(plan, inputs, fitted.spec, settle_start(out, heads, source, group), teacher)
+    return plan_from_heads(plan, inputs.prepared, fitted.spec, settle_start(out, heads, source, group), teacher)
 
 
-def _plan_from_heads(
+def plan_from_heads(
     plan: TrainingPlan,
-    inputs: TrainingInputs,
+    prepared: Prepared,
     spec: HeadSpec,
     heads: Mapping[str, np.ndarray],
-    teacher: "Teacher | None",
+    teacher: "Teacher | None" = None,
 ) -> "FinetunePlan":
+    """Combine the network, the drawings and the settings of the fine-tuning, with the heads that it starts from.
+
+    Args:
+        plan: The plan of a run that fine-tunes its backbone.
+        prepared: The training drawings, whose pixels are in the store.
+        spec: Kind and shape of the heads.
+        heads: Tensors of the heads, one head for each fold that will be trained.
+        teacher: The run that the network is distilled from; None trains on labels alone.
+    """
     from inkfold.finetune.loader import DrawingLoader  # noqa: PLC0415
     from inkfold.finetune.plan import FinetunePlan  # noqa: PLC0415 - torch takes a second
 
     assert plan.finetune is not None
-    extractor, prepared = plan.extractor, inputs.prepared
+    extractor = plan.extractor
     return FinetunePlan(
         info=extractor.backbone,
         spec=spec,
