@@ -3,7 +3,6 @@
 Read `export_onnx` first. Nothing is written unless the file predicts real drawings as its run does.
 """
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -40,8 +39,9 @@ from inkfold.images.preprocess import ImageOptions, flatten_photographed, prepro
 from inkfold.models.backbone import NetworkInput, choose_device
 from inkfold.pipeline.run import Run, prediction_views
 from inkfold.runtime.progress import Progress, silent
-from inkfold.storage.files import write_bytes, write_json
-from inkfold.storage.hashing import key_digest
+from inkfold.storage.files import write_bytes
+from inkfold.storage.hashing import digest, key_digest
+from inkfold.storage.sealed import read_sealed, write_sealed
 
 log = logging.getLogger("inkfold.export")
 
@@ -156,8 +156,9 @@ def export_set(
         _write(out / name, data)
     about = describe(ensemble, options.graph, made[0][1].about.look, made[0][1].about.num_features)
     precision = made[0][1].about.precision
-    described = {**replace(about, precision=precision).values(), "files": names, "weights": weights}
-    write_json(out / SET, described)
+    digests = [digest(data) for data, _ in made]
+    described = {**replace(about, precision=precision).values(), "files": names, "weights": weights, "digests": digests}
+    write_sealed(out / SET, described)
     for name in stale:
         (out / name).unlink(missing_ok=True)
     return [exported for _, exported in made]
@@ -166,7 +167,7 @@ def export_set(
 def _retire(out: Path) -> set[str]:
     """Remove an older set's description before its files are replaced, and return the names of the files that it listed."""
     try:
-        names = json.loads((out / SET).read_text(encoding="utf-8"))["files"]
+        names = read_sealed(out / SET, must_be_sealed=False)["files"]
         (out / SET).unlink()
     except (OSError, ValueError, KeyError, TypeError):
         return set()

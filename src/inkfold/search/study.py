@@ -30,7 +30,8 @@ from inkfold.search.journal import AS_IT_IS, Batch, Draws, Journal, TrialResult
 from inkfold.search.journal import FILE as STUDY
 from inkfold.search.objective import Candidate, Objective
 from inkfold.search.space import from_names, search_space, study_name
-from inkfold.storage.files import TEMP_MARK, write_json, write_text
+from inkfold.storage.files import TEMP_MARK, write_text
+from inkfold.storage.sealed import write_sealed
 
 if TYPE_CHECKING:
     import optuna
@@ -207,7 +208,7 @@ def _conclude(journal: Journal, objective: Objective, draws: Draws) -> dict[str,
     plot_history(out / HISTORY, [_value(trial) if trial in complete else None for trial in trials], baseline, label)
     if summary["importance"]:
         plot_importance(out / IMPORTANCE, summary["importance"])
-    write_json(out / SUMMARY, summary)
+    write_sealed(out / SUMMARY, summary)
     return summary
 
 
