@@ -1,4 +1,3 @@
-import json
 import shutil
 
 import pytest
@@ -10,6 +9,7 @@ from inkfold.auto.train import train_any
 from inkfold.ensemble.model import load_run
 from inkfold.errors import PredictionError, RecipeError
 from inkfold.runtime.progress import silent
+from inkfold.storage.sealed import read_sealed, write_sealed
 from toy import toy_data
 
 FIXED = (
@@ -139,8 +139,8 @@ def test_other_drawings_are_refused(found, tmp_path):
 
 
 def test_a_replay_of_a_search_that_found_nothing_is_refused(found, tmp_path):
-    raw = json.loads((found / "run" / "auto.json").read_text())
-    (tmp_path / "auto.json").write_text(json.dumps({**raw, "choice": None}))
+    raw = read_sealed(found / "run" / "auto.json", must_be_sealed=True)
+    write_sealed(tmp_path / "auto.json", {**raw, "choice": None})
     with pytest.raises(PredictionError, match="has no choice"):
         find(found / "data", tmp_path / "new", f"auto.replay={tmp_path / 'auto.json'}")
 

@@ -1,4 +1,3 @@
-import json
 import os
 import signal
 from pathlib import Path
@@ -96,6 +95,7 @@ import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background jobs, such as tests, ignore interrupts
 from inkfold.cli.main import main
 from inkfold.pipeline import train
+from inkfold.storage.sealed import read_sealed, write_sealed
 
 train._fit = lambda *arguments: time.sleep(600)
 sys.exit(main())
@@ -247,9 +247,9 @@ def with_old_keys(out):
     recipe["backbone"] |= {old: recipe["finetune"].pop(new) for old, new in moved.items()}
     recipe["backbone"]["train"] = "frozen"
     (out / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
-    manifest = json.loads((out / "manifest.json").read_text())
+    manifest = read_sealed(out / "manifest.json", must_be_sealed=True)
     manifest["files"]["recipe.yaml"] = digest_file(out / "recipe.yaml")
-    (out / "manifest.json").write_text(json.dumps(manifest))
+    write_sealed(out / "manifest.json", manifest)
 
 
 def test_a_run_whose_recipe_has_old_keys_is_loaded_predicts_is_reported_and_recognised(tmp_path):

@@ -20,6 +20,7 @@ from inkfold.export.graph import helper, onnx
 from inkfold.export.line_style import DRAWINGS, measure_line_style
 from inkfold.export.metadata import KEY, SET, About
 from inkfold.export.model_graph import FEATURES, GraphOptions, Tracer, build_graph, image_of, runs_of, trace_backbone
+from inkfold.export.own_digest import DIGEST_KEY, UNKNOWN, with_own_digest
 from inkfold.export.safetensors import network_bytes
 from inkfold.export.samples import RunSamples, Samples, collect_samples
 from inkfold.export.verify import (
@@ -228,8 +229,8 @@ class _Exporter:
             tracer = self._quantiser(calibration)
             model, quantisation = self._graph(tracer), self._measure_quantisation(tracer, held_out)
             about = replace(about, precision="int8")
-        helper.set_model_props(model, {KEY: about.as_json()})
-        data = self._bytes(model)
+        helper.set_model_props(model, {KEY: about.as_json(), DIGEST_KEY: UNKNOWN})
+        data = with_own_digest(self._bytes(model))
         return data, Exported(
             out, len(data), about, parity, quantisation, tuple(_notes(self.predictor, self.options, self.image))
         )

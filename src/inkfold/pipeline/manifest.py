@@ -62,7 +62,7 @@ def load_manifest(path: Path) -> dict[str, Any]:
         dict(manifest["files"])
         list(manifest["class_names"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PredictionError(f"{path / MANIFEST}: not a run's manifest: {error}. {TRAIN_AGAIN}") from None
+        raise PredictionError(f"{path / MANIFEST}: not a manifest: {error}. {TRAIN_AGAIN}") from None
     if manifest.get("format") != FORMAT:
         raise PredictionError(f"{path}: got format {manifest.get('format')}, expected {FORMAT}. Train again with this version.")
     return manifest

@@ -1,8 +1,8 @@
 """Finds what made a finished run and is different now: it is returned for the same recipe only if all of that is the same.
 
 Recipe and drawings are compared elsewhere (`run_dir`). Here are the files that a recipe only names, and the versions by which
-inkfold itself tells cached results apart: of timm, which builds the networks, and of inkfold's own rules. Other packages, such as
-PyTorch, change the last bits of some figures at most: a log line names those that are different.
+inkfold itself tells cached results apart: of timm, which builds the networks, and of inkfold's own rules. Other packages, such
+as PyTorch, change the last bits of some figures at most: a log line names those that are different.
 """
 
 import logging
@@ -85,9 +85,7 @@ def _changes_of_backbone(out: Path, spec: BackboneSpec, trained: BackboneInfo) -
         return []
     before, source = trained.key(), trained.weights_source
     return [
-        Problem(
-            "other_backbone", f"{out}: {name} of {trained.name}", f"{_was(before.get(name), value)} ({source}). {OTHER_OUT}"
-        )
+        Problem("other_backbone", f"{out}: {trained.name}", f"{name} {_was(before.get(name), value)} ({source}). {OTHER_OUT}")
         for name, value in now.items()
         if before.get(name) != value
     ]
@@ -99,11 +97,7 @@ def _key_now(spec: BackboneSpec, trained: BackboneInfo) -> dict[str, Any]:
         return resolve_backbone(spec, home() / "backbones").key()
     now = {"timm_version": version("timm")}
     if trained.weights_file is None or not Path(trained.weights_file).is_file():
-        log.warning(
-            "%s: its weights are gone from %s, so it can't be told whether others would be taken",
-            spec.name,
-            trained.weights_file,
-        )
+        log.warning("%s: its weights are gone from %s, so they can't be compared", spec.name, trained.weights_file)
         return now
     return {**now, "weights_digest": digest_weights(Path(trained.weights_file))}
 

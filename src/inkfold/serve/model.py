@@ -12,6 +12,7 @@ from jaxtyping import Float32
 
 from inkfold.errors import ExportError
 from inkfold.export.metadata import SET, About, read_about
+from inkfold.export.own_digest import check_own_digest
 from inkfold.images.decode import Pixels
 from inkfold.images.preprocess import ImageOptions, preprocess, read_drawing, stack_squares
 from inkfold.runtime.parallel import available_cores
@@ -42,6 +43,7 @@ class _File:
     """One ONNX file."""
 
     def __init__(self, path: Path, threads: int) -> None:
+        check_own_digest(path)
         try:
             self.session = onnxruntime.InferenceSession(path, _session_options(threads), ["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime raises classes that it doesn't name publicly
