@@ -15,6 +15,7 @@ from inkfold.pipeline.run_files import open_run_files
 from inkfold.pipeline.train import train
 from inkfold.storage.files import TEMP_MARK
 from inkfold.storage.hashing import digest_file
+from inkfold.storage.sealed import read_sealed, write_sealed
 from toy import (
     KILLED_AT_MOMENTS,
     RECIPE,
@@ -95,7 +96,6 @@ import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background jobs, such as tests, ignore interrupts
 from inkfold.cli.main import main
 from inkfold.pipeline import train
-from inkfold.storage.sealed import read_sealed, write_sealed
 
 train._fit = lambda *arguments: time.sleep(600)
 sys.exit(main())

@@ -41,7 +41,7 @@ from inkfold.models.backbone import NetworkInput, choose_device
 from inkfold.pipeline.run import Run, prediction_views
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.files import write_bytes
-from inkfold.storage.hashing import digest, key_digest
+from inkfold.storage.hashing import key_digest
 from inkfold.storage.sealed import read_sealed, write_sealed
 
 log = logging.getLogger("inkfold.export")
@@ -157,8 +157,7 @@ def export_set(
         _write(out / name, data)
     about = describe(ensemble, options.graph, made[0][1].about.look, made[0][1].about.num_features)
     precision = made[0][1].about.precision
-    digests = [digest(data) for data, _ in made]
-    described = {**replace(about, precision=precision).values(), "files": names, "weights": weights, "digests": digests}
+    described = {**replace(about, precision=precision).values(), "files": names, "weights": weights}
     write_sealed(out / SET, described)
     for name in stale:
         (out / name).unlink(missing_ok=True)

@@ -16,7 +16,6 @@ from inkfold.export.own_digest import check_own_digest
 from inkfold.images.decode import Pixels
 from inkfold.images.preprocess import ImageOptions, preprocess, read_drawing, stack_squares
 from inkfold.runtime.parallel import available_cores
-from inkfold.storage.hashing import digest_file
 from inkfold.storage.sealed import unsealed
 
 MOST_THREADS = 2
@@ -78,7 +77,6 @@ class OnnxModel:
         self.about: About
         if path.is_dir():
             members, self.about = _read_set(path)
-            _check_set(path, members)
             self._files = [_File(path / name, threads) for name in members["files"]]
             self._weights = np.array(members["weights"], np.float32) / np.sum(members["weights"], dtype=np.float32)
         else:
@@ -131,18 +129,3 @@ def _read_set(path: Path) -> tuple[dict[str, Any], About]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ExportError(f"{path / SET}: not the list of a set of models: {error}. Export the ensemble again.") from None
     return members, About.from_json(text, str(path / SET))
-
-
-def _check_set(path: Path, members: dict[str, Any]) -> None:
-    """Refuse a set with a file that isn't as it was exported; sets of versions that wrote no digests are taken as they are."""
-    files = [path / name for name in members["files"]]
-    try:
-        odd = [
-            str(file)
-            for file, expected in zip(files, members.get("digests", ()), strict=False)
-            if digest_file(file) != expected
-        ]
-    except OSError as error:
-        raise ExportError(f"{error.filename}: {error.strerror}. Export the ensemble again.") from None
-    if odd:
-        raise ExportError(f"{', '.join(odd)}: not as it was exported. Export the ensemble again.")
