@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -76,7 +76,7 @@ def main() -> None:
         os.environ["INKFOLD_HOME"] = str(root / WORK / "home")
         os.environ.pop("INKFOLD_WEIGHTS", None)
         os.environ["HF_HUB_OFFLINE"] = "1"
-        os.fsync = lambda descriptor: None  # nothing cuts the power here
+        os.fsync = lambda fd: None  # nothing cuts the power here
         prepare(root, quick=given.quick)
         wanted = given.commands or []
         commands = [one for one in all_commands(root, quick=given.quick) if not wanted or one.name in wanted]
@@ -162,7 +162,7 @@ def served(model: Path, drawings: Path, out: io.TextIOBase) -> int:
     from inkfold.serve.nearest import index_path, load_index
     from inkfold.serve.prepare import find_model
 
-    def export(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    def export(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
         words = io.StringIO()
         with contextlib.redirect_stderr(words):
             return subprocess.CompletedProcess(arguments, inkfold("export", *arguments), "", words.getvalue())

@@ -20,7 +20,7 @@ from inkfold.data.dataset import read_dataset
 from inkfold.errors import PredictionError, RecipeError
 from inkfold.evaluation.plots import plot_history, plot_importance
 from inkfold.features.executors import INLINE, Executor, open_executor
-from inkfold.pipeline.build import data_options, settle_recipe
+from inkfold.pipeline.build import build_plan, data_options, settle_recipe
 from inkfold.pipeline.prepare import read_files
 from inkfold.pipeline.run_dir import check_recipe
 from inkfold.runtime.cost import Cost
@@ -86,6 +86,7 @@ def tune(
     read = read_files(dataset, Cost(), progress)
     journal = Journal(out)
     journal.claim_drawings(read.fingerprint)
+    journal.claim_weights({part.backbone.title: part.backbone.weights_digest for part in build_plan(settled).extractor.parts})
     if journal.ended():
         log.info("%s: continues a study of %d trials", out, len(journal.ended()))
     with opening as executor:
