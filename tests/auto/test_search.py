@@ -41,6 +41,13 @@ def few_moves(known, left_s):
     return [move for move in moves.possible_moves(known, left_s) if move.kind in ("frozen", "head")]
 
 
+def spend(out, seconds):
+    """Let a search have spent so many seconds."""
+    record = AutoRecord.load(out / "auto.json")
+    record.spent_s = seconds
+    record.save(out)
+
+
 def contents(out):
     return {name: (out / name).read_bytes() for name in SAME}
 
@@ -132,10 +139,25 @@ def test_other_drawings_are_refused(found, tmp_path):
     data = toy_data(tmp_path / "data", train_per_class=4)
     request = (out / "auto.yaml").read_text()
     (out / "auto.yaml").write_text(request.replace(str(found / "data"), str(data)))
-    with pytest.raises(PredictionError, match="was searched with other drawings"):
-        find(data, out, budget="2h")
+    for budget in ("2h", "10s"):  # with time left, and over
+        spend(out, 60.0)
+        with pytest.raises(PredictionError, match="was searched with other drawings"):
+            find(data, out, budget=budget)
     with pytest.raises(PredictionError, match="is of other drawings"):
         find(data, tmp_path / "new", f"auto.replay={found / 'run' / 'auto.json'}")
+
+
+@pytest.mark.parametrize("budget", ["2h", "10s"])
+def test_a_search_whose_backbone_has_other_weights_now_is_refused(found, tmp_path, budget):
+    out = shutil.copytree(found / "run", tmp_path / "run")
+    for path in (out / "candidates").glob("*/manifest.json"):
+        manifest = read_sealed(path, must_be_sealed=True)
+        write_sealed(path, {**manifest, "backbone": {**manifest["backbone"], "weights_digest": "before"}})
+    spend(out, 60.0)
+    before = (out / "metrics.json").read_bytes()
+    with pytest.raises(PredictionError, match=r"test_resnet\.r160_in1k: weights_digest is 'before' there, "):
+        find(found / "data", out, budget=budget)
+    assert (out / "metrics.json").read_bytes() == before
 
 
 def test_a_replay_of_a_search_that_found_nothing_is_refused(found, tmp_path):
