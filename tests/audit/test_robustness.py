@@ -13,6 +13,7 @@ from inkfold.config.load import load_recipe, validate_recipe
 from inkfold.errors import PredictionError
 from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.train import train
+from inkfold.storage.sealed import read_sealed
 from toy import inkfold, toy_recipe
 
 TUNED = "finetune.part=all", "finetune.epochs=1", "finetune.precision=float32"
@@ -52,7 +53,7 @@ def wrong_under(name, real):
 
 def test_unchanged_drawings_are_predicted_as_out_of_fold(run):
     found = find_weaknesses(run)
-    assert found == json.loads((run.path / "weakness.json").read_text())
+    assert found == read_sealed(run.path / "weakness.json", must_be_sealed=True)
     assert found["clean"]["accuracy"] == run.metrics["out_of_fold"]["accuracy"]
     assert found["clean"]["n"] == 18
     assert {row["name"] for row in found["rows"]} == {change.name for change in CHANGES}

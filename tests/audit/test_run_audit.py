@@ -17,6 +17,7 @@ from inkfold.errors import PredictionError
 from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.run import Run
 from inkfold.pipeline.train import train
+from inkfold.storage.sealed import read_sealed
 from toy import RUN_FILES, files_below, toy_data, toy_recipe
 
 
@@ -46,7 +47,7 @@ def trained(tmp_path_factory):
 
 def test_a_runs_audit_is_written_into_it_and_the_run_stays_whole(run, trained, tmp_path):
     audit = audit_run(run.path)
-    assert json.loads((run.path / "audit.json").read_text()) == audit
+    assert read_sealed(run.path / "audit.json", must_be_sealed=True) == audit
     assert files_below(run.path) == RUN_FILES | {"audit.json"}
     Run.load(run.path)
     assert train(toy_recipe(tmp_path), data=trained / "data", out=run.path).manifest == run.manifest

@@ -4,6 +4,7 @@ import pytest
 
 from inkfold.auto.record import AUTO, LARGEST_BYTES, AutoRecord
 from inkfold.errors import PredictionError
+from inkfold.storage.sealed import read_sealed, write_sealed
 from toy_search import search_record
 
 
@@ -14,7 +15,7 @@ def path(tmp_path):
 
 
 def changed(path, **values):
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    write_sealed(path, {**read_sealed(path, must_be_sealed=True), **values})
     return path
 
 
@@ -24,7 +25,7 @@ def test_a_record_is_read_as_it_was_written(path):
 
 
 def test_a_record_of_a_later_version_with_more_keys_and_of_an_earlier_one_with_fewer_is_read(path):
-    content = json.loads(path.read_text())
+    content = read_sealed(path, must_be_sealed=True)
     steps = [{**step, "colour": "blue"} for step in content["steps"]]
     del content["forecast"], content["metric"]
     path.write_text(json.dumps({**content, "steps": steps, "weather": {}}))
@@ -53,7 +54,8 @@ def test_a_file_that_is_no_record_is_an_error_that_says_where(path, values, prob
     ("content", "problem"),
     [
         (b"", "EOF"),
-        (b"[]", "got format list, expected 1"),
+        (b"[]", "got list, expected an object"),
+        (b'{"format": 1}', "it has no budget_s, spent_s, calls, machine, data, backbones, steps, best"),
         (b'{"format": 1, "spent_s": NaN}', "expected value"),
         (b"[" * 100_000, "recursion limit"),
         (b" " * (LARGEST_BYTES + 1), "more than 16 MiB"),
@@ -69,3 +71,9 @@ def test_bytes_that_are_no_record_are_an_error(path, content, problem):
 def test_a_record_that_is_not_there_is_an_error(tmp_path):
     with pytest.raises(PredictionError, match=r"auto\.json: not a record of a search: .*No such file"):
         AutoRecord.load(tmp_path / AUTO)
+
+
+def test_a_changed_digit_in_a_record_is_an_error(path):
+    path.write_text(path.read_text().replace('"budget_s": ', '"budget_s": 1', 1))
+    with pytest.raises(PredictionError, match="its content isn't what was written"):
+        AutoRecord.load(path)

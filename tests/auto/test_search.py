@@ -1,4 +1,3 @@
-import json
 import shutil
 
 import pytest
@@ -10,6 +9,7 @@ from inkfold.auto.train import train_any
 from inkfold.ensemble.model import load_run
 from inkfold.errors import PredictionError, RecipeError
 from inkfold.runtime.progress import silent
+from inkfold.storage.sealed import read_sealed, write_sealed
 from toy import toy_data
 
 FIXED = (
@@ -39,6 +39,13 @@ def found(shared_directories):
 
 def few_moves(known, left_s):
     return [move for move in moves.possible_moves(known, left_s) if move.kind in ("frozen", "head")]
+
+
+def spend(out, seconds):
+    """Let a search have spent so many seconds."""
+    record = AutoRecord.load(out / "auto.json")
+    record.spent_s = seconds
+    record.save(out)
 
 
 def contents(out):
@@ -132,15 +139,30 @@ def test_other_drawings_are_refused(found, tmp_path):
     data = toy_data(tmp_path / "data", train_per_class=4)
     request = (out / "auto.yaml").read_text()
     (out / "auto.yaml").write_text(request.replace(str(found / "data"), str(data)))
-    with pytest.raises(PredictionError, match="was searched with other drawings"):
-        find(data, out, budget="2h")
+    for budget in ("2h", "10s"):  # with time left, and over
+        spend(out, 60.0)
+        with pytest.raises(PredictionError, match="was searched with other drawings"):
+            find(data, out, budget=budget)
     with pytest.raises(PredictionError, match="is of other drawings"):
         find(data, tmp_path / "new", f"auto.replay={found / 'run' / 'auto.json'}")
 
 
+@pytest.mark.parametrize("budget", ["2h", "10s"])
+def test_a_search_whose_backbone_has_other_weights_now_is_refused(found, tmp_path, budget):
+    out = shutil.copytree(found / "run", tmp_path / "run")
+    for path in (out / "candidates").glob("*/manifest.json"):
+        manifest = read_sealed(path, must_be_sealed=True)
+        write_sealed(path, {**manifest, "backbone": {**manifest["backbone"], "weights_digest": "before"}})
+    spend(out, 60.0)
+    before = (out / "metrics.json").read_bytes()
+    with pytest.raises(PredictionError, match=r"test_resnet\.r160_in1k: weights_digest is 'before' there, "):
+        find(found / "data", out, budget=budget)
+    assert (out / "metrics.json").read_bytes() == before
+
+
 def test_a_replay_of_a_search_that_found_nothing_is_refused(found, tmp_path):
-    raw = json.loads((found / "run" / "auto.json").read_text())
-    (tmp_path / "auto.json").write_text(json.dumps({**raw, "choice": None}))
+    raw = read_sealed(found / "run" / "auto.json", must_be_sealed=True)
+    write_sealed(tmp_path / "auto.json", {**raw, "choice": None})
     with pytest.raises(PredictionError, match="has no choice"):
         find(found / "data", tmp_path / "new", f"auto.replay={tmp_path / 'auto.json'}")
 

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from inkfold.cli.main import main
+from inkfold.storage.sealed import read_sealed, write_sealed
 from toy import CLASSES, RUN_FILES, files_below, read_rows
 from toy_cli import words
 from toy_runs import made_up, write_run
@@ -98,7 +99,7 @@ def test_a_submission_of_new_predictions_says_that_the_runs_own_was_predicted_to
     command = words("predict", run, frozen_run / "data/test", "--submission", "--out", tmp_path / "s.csv")
     assert main(command) == 0
     assert "predicted one by one" not in capsys.readouterr().out
-    manifest = json.loads((run / "manifest.json").read_text())
-    (run / "manifest.json").write_text(json.dumps({**manifest, "transductive": {"used": True}}))
+    manifest = read_sealed(run / "manifest.json", must_be_sealed=True)
+    write_sealed(run / "manifest.json", {**manifest, "transductive": {"used": True}})
     assert main(command) == 0
     assert f"predicted one by one: {run / 'submission.csv'} was predicted with label propagation" in capsys.readouterr().out

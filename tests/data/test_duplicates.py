@@ -137,12 +137,18 @@ def test_other_drawings_are_compared_anew(kept, monkeypatch):
 @pytest.mark.parametrize(
     "content", ["", "[[0", "{}", "null", "[[0, 99, 1.0, false, 0.0, null]]", "[[1]]", '[["a", 1, 1, 1, 1, null]]']
 )
-def test_what_is_remembered_but_broken_is_found_again(kept, content):
+def test_what_is_remembered_but_broken_is_found_again(kept, content, caplog):
     store, digests = kept
     first = find_copies(digests, store).matches
     [path] = store.ink.shards.directory.glob("copies-*.json")
     whole = path.read_text()
     path.write_text(content)
+    assert find_copies(digests, store).matches == first
+    assert path.read_text() == whole
+    assert f"{path}: " in caplog.text
+    assert "compared again" in caplog.text
+    path.write_text(whole.replace("1.0, false", "1.0, true"))
+    assert path.read_text() != whole
     assert find_copies(digests, store).matches == first
     assert path.read_text() == whole
 
@@ -166,10 +172,10 @@ def test_a_limit_compares_the_most_similar_drawings_and_says_how_many_were_left(
 
 
 def test_a_full_disk_is_told_as_such(kept, monkeypatch):
-    def full(path, text):
+    def full(path, content, *, indent):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(duplicates, "write_text", full)
+    monkeypatch.setattr(duplicates, "write_sealed", full)
     with pytest.raises(CacheError, match=r"copies-\w+\.json: No space left"):
         find_copies(kept[1], kept[0])
 

@@ -21,8 +21,9 @@ from inkfold.errors import PredictionError, RecipeError
 from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.run_dir import write_cost
 from inkfold.pipeline.train import train
-from inkfold.storage.files import TEMP_MARK, write_json, write_text
+from inkfold.storage.files import TEMP_MARK, write_text
 from inkfold.storage.hashing import digest_file
+from inkfold.storage.sealed import read_sealed, write_sealed
 from toy import RECIPE, break_image, files_below, job_of, read_rows, toy_data, toy_recipe, write_rows
 from toy_votes import CHANGES, NAMES, ensemble_recipe
 
@@ -206,9 +207,9 @@ def test_runs_that_held_out_other_drawings_are_reported_with_the_command_for_the
     held_out.select(held_out.folds == 0).save(path)
     recipe = (tmp_path / "holdout" / "recipe.yaml").read_text()
     write_text(tmp_path / "holdout" / "recipe.yaml", recipe.replace("split: kfold", "split: holdout"))
-    manifest = json.loads((tmp_path / "holdout" / "manifest.json").read_text())
+    manifest = read_sealed(tmp_path / "holdout" / "manifest.json", must_be_sealed=True)
     manifest["files"] = {name: digest_file(tmp_path / "holdout" / name) for name in manifest["files"]}
-    write_json(tmp_path / "holdout" / "manifest.json", manifest)
+    write_sealed(tmp_path / "holdout" / "manifest.json", manifest)
     with pytest.raises(PredictionError) as caught:
         vote([toys["linear"], tmp_path / "holdout"], out=tmp_path / "out")
     first, second = lines_of(caught)

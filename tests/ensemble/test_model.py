@@ -220,10 +220,11 @@ def test_a_member_that_is_gone_is_reported(own):
 def rewritten(own, change, file="vote.json"):
     """Change a file and sign it anew, as only somebody who means it does."""
     from inkfold.storage.hashing import digest_file
+    from inkfold.storage.sealed import unsealed, write_sealed
 
-    raw = json.loads((own / file).read_text())
+    raw = unsealed(json.loads((own / file).read_text()), must_be_sealed=False)
     change(raw)
-    (own / file).write_text(json.dumps(raw))
+    write_sealed(own / file, raw)
     if file != "manifest.json":
         rewritten(own, lambda manifest: manifest["files"].update({file: digest_file(own / file)}), "manifest.json")
 

@@ -147,3 +147,12 @@ def test_a_model_s_name_with_a_slash_is_one_directory(tmp_path):
     bank = new_bank(tmp_path, {**KEY, "name": "hf-hub:ink/model" + "x" * 300})
     bank.shards.create()
     assert bank.shards.directory.parent == tmp_path / "features"
+
+
+def test_a_rate_that_was_damaged_is_unknown_and_said_so(tmp_path, caplog):
+    bank = filled_bank(tmp_path, range(2))
+    bank.note_rate(100, 2.0, "cpu")
+    path = bank.shards.directory / "rate.json"
+    path.write_text(path.read_text().replace("50", "90"))
+    assert bank.rate() is None
+    assert f"{path}: its content isn't what was written, so the rate is measured again" in caplog.text

@@ -30,6 +30,7 @@ from inkfold.pipeline.train import train
 from inkfold.pipeline.unfinished import early_end
 from inkfold.runtime.cost import Cost
 from inkfold.storage.hashing import digest_file
+from inkfold.storage.sealed import read_sealed, write_sealed
 from toy import (
     KILLED_AT_MOMENTS,
     RECIPE,
@@ -126,12 +127,12 @@ def test_a_run_writes_its_files_and_predicts_new_drawings_as_the_test_drawings(d
 def test_weights_that_are_gone_changed_or_outside_the_run_are_refused(tmp_path, whole):
     run = Run.load(shutil.copytree(whole.path, tmp_path / "run"))
     weights, manifest = run.path / "weights/fold1.safetensors", run.path / "manifest.json"
-    whole, output = weights.read_bytes(), manifest.read_text()
+    whole, content = weights.read_bytes(), read_sealed(manifest, must_be_sealed=True)
     weights.write_bytes(whole[:-1] + b"x")
     with pytest.raises(PredictionError, match=r"fold1\.safetensors: is missing or not as it was written"):
         Run.load(run.path)
     weights.write_bytes(whole)
-    manifest.write_text(output.replace('"tuned": [', '"tuned": ["../elsewhere.safetensors", '))
+    write_sealed(manifest, {**content, "tuned": ["../elsewhere.safetensors", *content["tuned"]]})
     with pytest.raises(PredictionError, match=r"tuned names \.\./elsewhere\.safetensors"):
         Run.load(run.path)
 

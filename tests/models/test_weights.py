@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -143,6 +144,32 @@ def test_a_changed_weights_file_has_another_key_and_a_moved_one_the_same(tmp_pat
     assert moved.weights_file == str(tmp_path / "b.safetensors")
     assert second.weights_digest != first.weights_digest
     assert second.key() != first.key()
+
+
+@pytest.mark.parametrize(
+    "change", [('"image_size": ', '"image_size": 1'), ('"mean": [', '"mean": [9, '), ("{", ""), ('"digest"', '"former"')]
+)
+def test_a_damaged_description_is_made_again_and_said_so(tmp_path, caplog, change):
+    spec = BackboneSpec(name=NAME, weights=str(put(tmp_path, "a.safetensors")))
+    first = resolve_backbone(spec, tmp_path / "descriptions")
+    [path] = (tmp_path / "descriptions").iterdir()
+    whole = path.read_text()
+    path.write_text(whole.replace(*change, 1))
+    assert resolve_backbone(spec, tmp_path / "descriptions") == first
+    assert path.read_text() == whole
+    assert f"{path}: " in caplog.text
+    assert "so the backbone is resolved again" in caplog.text
+
+
+def test_a_description_of_other_weights_is_not_used(tmp_path):
+    specs = [
+        BackboneSpec(name=NAME, weights=str(put(tmp_path, name, save({"a": np.arange(n)}))))
+        for n, name in ((3, "a.safetensors"), (4, "b.safetensors"))
+    ]
+    first, second = (resolve_backbone(spec, tmp_path / name) for spec, name in zip(specs, "ab", strict=True))
+    [one], [other] = (list((tmp_path / name).iterdir()) for name in "ab")
+    shutil.copy(one, other)
+    assert resolve_backbone(specs[1], tmp_path / "b") == second != first
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from inkfold.pipeline.run import Run
 from inkfold.pipeline.train import train
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import silent
+from inkfold.storage.sealed import read_sealed, write_sealed
 from toy import RECIPE, toy_recipe
 
 SIDE = 96
@@ -193,8 +194,8 @@ def test_a_loaded_run_reads_pages_as_it_was_trained_to(padded_run, tmp_path):
 
 def test_runs_from_before_there_was_a_choice_keep_their_pages(padded_run, tmp_path):
     old = shutil.copytree(padded_run / "run", tmp_path / "old")
-    manifest = json.loads((old / "manifest.json").read_text())
+    manifest = read_sealed(old / "manifest.json", must_be_sealed=True)
     del manifest["image"]
-    (old / "manifest.json").write_text(json.dumps(manifest))
+    write_sealed(old / "manifest.json", manifest)
     [(extractor, _)] = Run.load(old).extractors()
     assert extractor.image.paper == "keep"

@@ -13,6 +13,7 @@ from inkfold.pipeline.manifest import MANIFEST
 from inkfold.pipeline.run import HEADS, Run, class_digest, files_of, prediction_views, write_predictions
 from inkfold.pipeline.train import train
 from inkfold.storage.hashing import digest_file
+from inkfold.storage.sealed import read_sealed, write_sealed
 from toy import CLASSES, read_rows, toy_recipe
 
 
@@ -117,9 +118,9 @@ def test_training_again_into_a_changed_run_is_refused(trained, run, monkeypatch)
 
 
 def rewrite(run, **changes):
-    manifest = {**json.loads((run.path / MANIFEST).read_text()), **changes}
+    manifest = {**read_sealed(run.path / MANIFEST, must_be_sealed=True), **changes}
     manifest["files"] = {name: digest_file(run.path / name) for name in manifest["files"]}
-    (run.path / MANIFEST).write_text(json.dumps(manifest))
+    write_sealed(run.path / MANIFEST, manifest)
 
 
 def test_heads_of_another_class_order_are_refused(run):
@@ -162,8 +163,8 @@ def test_an_unfinished_run_is_refused(run, tmp_path):
 @pytest.mark.parametrize("name", ["../elsewhere.json", "/etc/hostname", "predictions/../../elsewhere.json"])
 def test_a_manifest_that_names_files_outside_of_its_run_is_refused(run, tmp_path, name):
     (run.path.parent / "elsewhere.json").write_text("{}")
-    manifest = json.loads((run.path / MANIFEST).read_text())
+    manifest = read_sealed(run.path / MANIFEST, must_be_sealed=True)
     manifest["files"][name] = digest_file(run.path.parent / "elsewhere.json")
-    (run.path / MANIFEST).write_text(json.dumps(manifest))
+    write_sealed(run.path / MANIFEST, manifest)
     with pytest.raises(PredictionError, match="not as it was written"):
         Run.load(run.path)

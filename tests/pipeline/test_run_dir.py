@@ -1,4 +1,3 @@
-import json
 import os
 import signal
 from pathlib import Path
@@ -16,6 +15,7 @@ from inkfold.pipeline.run_files import open_run_files
 from inkfold.pipeline.train import train
 from inkfold.storage.files import TEMP_MARK
 from inkfold.storage.hashing import digest_file
+from inkfold.storage.sealed import read_sealed, write_sealed
 from toy import (
     KILLED_AT_MOMENTS,
     RECIPE,
@@ -247,9 +247,9 @@ def with_old_keys(out):
     recipe["backbone"] |= {old: recipe["finetune"].pop(new) for old, new in moved.items()}
     recipe["backbone"]["train"] = "frozen"
     (out / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
-    manifest = json.loads((out / "manifest.json").read_text())
+    manifest = read_sealed(out / "manifest.json", must_be_sealed=True)
     manifest["files"]["recipe.yaml"] = digest_file(out / "recipe.yaml")
-    (out / "manifest.json").write_text(json.dumps(manifest))
+    write_sealed(out / "manifest.json", manifest)
 
 
 def test_a_run_whose_recipe_has_old_keys_is_loaded_predicts_is_reported_and_recognised(tmp_path):

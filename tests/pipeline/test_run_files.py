@@ -1,11 +1,10 @@
-import json
-
 import numpy as np
 import pytest
 
 from inkfold.errors import PredictionError
 from inkfold.pipeline.run_files import flat_recipe, open_run_files
 from inkfold.storage.files import write_json
+from inkfold.storage.sealed import read_sealed, write_sealed
 from toy_runs import made_up, weakness, write_run
 
 PATHS, TARGETS, NAMES = [f"{i}.png" for i in range(20)], np.arange(20) % 2, ("a", "b")
@@ -43,9 +42,9 @@ def test_a_file_that_was_changed_or_an_unfinished_run_is_refused(tmp_path):
 
 def test_weights_are_not_looked_at(tmp_path):
     out = write_run(tmp_path / "run", "data", out_of_fold())
-    manifest = json.loads((out / "manifest.json").read_text())
+    manifest = read_sealed(out / "manifest.json", must_be_sealed=False)
     manifest["files"]["heads.safetensors"] = "gone"
-    (out / "manifest.json").write_text(json.dumps(manifest))
+    write_sealed(out / "manifest.json", manifest)
     assert open_run_files(out).name == "run"
 
 

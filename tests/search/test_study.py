@@ -18,7 +18,9 @@ from inkfold.config.load import load_recipe
 from inkfold.errors import DataError, PredictionError, RecipeError
 from inkfold.pipeline.train import train
 from inkfold.search import study
+from inkfold.search.journal import Journal
 from inkfold.search.study import tune
+from inkfold.storage.sealed import read_sealed
 from toy import RECIPE, files_below, job_of, toy_data, toy_recipe
 
 TUNE = """
@@ -80,7 +82,7 @@ def test_a_study_leaves_the_best_recipe_the_figures_and_the_plots(tmp_path, data
         *([RECIPES[summary["recommended"]]] if summary["best"] else []),
         *(["importance.svg"] if summary["importance"] else []),
     }
-    assert json.loads((tmp_path / "study/tune.json").read_text()) == summary
+    assert read_sealed(tmp_path / "study/tune.json", must_be_sealed=True) == summary
     assert summary["trials"]["complete"] + summary["trials"]["given_up"] == 10
     assert summary["set_aside"]["n"] + summary["cross_validated"]["n"] == 42
     assert 10 <= summary["set_aside"]["n"] <= 16
@@ -405,3 +407,11 @@ def test_a_study_of_an_earlier_version_goes_on(tmp_path, data, recipe):
     summary = tune(recipe, "tune.trials=4", data=data, out=out)
     assert sum(summary["trials"].values()) == 4
     assert [trial.state.name for trial in trials(out)[2:4]] == ["FAIL", "WAITING"]
+
+
+def test_trials_with_other_weights_are_not_continued(tmp_path):
+    journal = Journal(tmp_path)
+    journal.claim_weights({"ink-small": "a", "lite0": "b"})
+    journal.claim_weights({"ink-small": "a", "lite0": "b"})
+    with pytest.raises(PredictionError, match=r"holds trials with other weights of lite0 than are found now.*Put the old"):
+        Journal(tmp_path).claim_weights({"ink-small": "a", "lite0": "c"})

@@ -54,6 +54,7 @@ def test_a_run_is_exported_once(run, tmp_path):
     ((run_argument, flag, out, nearest),) = exporter.calls
     assert (run_argument, flag, Path(out).name, nearest) == (str(run), "--out", model.name, "--nearest")
     assert sorted(file.name for file in model.parent.iterdir() if file.name != "lock") == [
+        "files.json",
         "key.json",
         "model.nearest.safetensors",
         model.name,
@@ -123,3 +124,17 @@ def test_what_is_neither_is_refused(tmp_path):
         find_model(tmp_path / "none", print)
     with pytest.raises(PredictionError, match="no finished run"):
         find_model(tmp_path, print)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.nearest.safetensors", "files.json"])
+def test_an_exported_model_that_was_damaged_is_exported_again(run, caplog, name):
+    exporter = Exporter()
+    model = find_model(run, print, exporter)
+    whole = model.read_bytes()
+    (model.parent / name).write_bytes(b"damaged")
+    assert find_model(run, print, exporter) == model
+    assert len(exporter.calls) == 2
+    assert model.read_bytes() == whole
+    assert f"{model.parent / name}: not as it was written, so the run is exported again" in caplog.text
+    find_model(run, print, exporter)
+    assert len(exporter.calls) == 2

@@ -423,3 +423,27 @@ def test_creating_sweeps_what_killed_writers_left(tmp_path):
 
 def test_a_digest_is_blake2b_of_128_bits():
     assert digest(b"abc") == "cf4ab791c62b8d2b2109c90275287816"  # printf abc | b2sum -l 128
+
+
+def test_a_shard_whose_digests_were_changed_is_removed_and_said_so(tmp_path, caplog):
+    """The checksum is of the rows alone: the file's name is the digest of the digests."""
+    shard_set = filled(tmp_path, [1, 2])
+    [path] = shard_files(shard_set)
+    old, new = (named([i])[0] for i in (1, 3))
+    path.write_bytes(path.read_bytes().replace(old, new))
+    assert shard_set.missing(named([1, 2, 3])).all()
+    assert not path.exists()
+    assert f"{path}: was damaged and is removed; what it held is computed again" in caplog.text
+
+
+def test_a_damaged_description_is_written_again_and_said_so(tmp_path, caplog):
+    shard_set = filled(tmp_path, [1])
+    path = shard_set.directory / "key.json"
+    whole = path.read_text()
+    path.write_text(whole.replace('": ', '" : ', 1))
+    shard_set.create()
+    assert caplog.text == "", "another way to write the same is no damage"
+    path.write_text(whole.replace("pad", "pae"))
+    shard_set.create()
+    assert path.read_text() == whole
+    assert f"{path}: isn't what was written" in caplog.text

@@ -34,7 +34,7 @@ from inkfold.pipeline.prepare import Needed, Prepared, decode
 from inkfold.pipeline.run import Run, head_spec
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
-from inkfold.storage.files import write_json
+from inkfold.storage.sealed import write_sealed
 
 FORMAT = 1
 SIGNIFICANT = 0.05  # divided by the number of changes (Bonferroni)
@@ -164,7 +164,7 @@ def find_weaknesses(run: Run, data: str | Path | None = None, progress: Progress
         "rows": [asdict(row) for row in rows],
         "cost": cost.as_json(),
     }
-    write_json(run.path / WEAKNESS, content)
+    write_sealed(run.path / WEAKNESS, content)
     significant = sum(row.significant for row in rows)
     log.info("%s: %d of %d changes lower the accuracy; %d forward passes", run.path, significant, len(rows), cost.forwards)
     return content

@@ -54,8 +54,8 @@ from inkfold.pipeline.run import Run
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.cache import home
-from inkfold.storage.files import write_json
 from inkfold.storage.pixels import PageStore, build_rows
+from inkfold.storage.sealed import write_sealed
 from inkfold.storage.statistics import StatisticsStore
 
 log = logging.getLogger("inkfold.audit")
@@ -100,7 +100,7 @@ def audit_run(path: str | Path, progress: Progress = silent) -> dict[str, Any]:
         "cost": cost.as_json(),
         "next": _next_steps(len(drawn.blank), drawn.groups, labels, path),
     }
-    write_json(path / AUDIT, audit)
+    write_sealed(path / AUDIT, audit)
     doubtful = "no out-of-fold predictions" if labels is None else f"{len(labels['doubtful'])} doubtful labels"
     log.info(
         "%s: %d groups of duplicates, %s; %d drawings with too little ink, %d of them blank",

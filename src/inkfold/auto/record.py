@@ -9,12 +9,13 @@ from pydantic_core import from_json
 from typing_extensions import TypedDict  # pydantic reads no other before Python 3.12
 
 from inkfold.errors import PredictionError
-from inkfold.storage.files import write_json
+from inkfold.storage.sealed import unsealed, write_sealed
 
 AUTO = "auto.json"
 REQUEST = "auto.yaml"  # the search's own recipe; recipe.yaml is the winner's
 FORMAT = 1
 LARGEST_BYTES = 2**24
+ALWAYS = ("budget_s", "spent_s", "calls", "machine", "data", "backbones", "steps", "best")  # of every version
 
 Kind = Literal["reading", "race", "frozen", "views", "head", "joined", "propagated", "finetune", "vote"]
 State = Literal["running", "done", "stopped", "skipped", "failed"]
@@ -172,7 +173,7 @@ class AutoRecord:
 
     def save(self, directory: Path) -> None:
         """Write the record atomically as `auto.json` into a search's directory."""
-        write_json(directory / AUTO, {"format": FORMAT, **asdict(self)})
+        write_sealed(directory / AUTO, {"format": FORMAT, **asdict(self)})
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -192,10 +193,11 @@ class AutoRecord:
                 content = file.read(LARGEST_BYTES + 1)
             if len(content) > LARGEST_BYTES:
                 raise ValueError(f"it has more than {LARGEST_BYTES >> 20} MiB")
-            raw = from_json(content, allow_inf_nan=False)
-            if not isinstance(raw, dict) or raw.get("format") != FORMAT:
-                got = raw.get("format") if isinstance(raw, dict) else type(raw).__name__
-                raise ValueError(f"got format {got}, expected {FORMAT}")
+            raw = unsealed(from_json(content, allow_inf_nan=False), must_be_sealed=False)
+            if raw.get("format") != FORMAT:
+                raise ValueError(f"got format {raw.get('format')}, expected {FORMAT}")
+            if missing := [name for name in ALWAYS if name not in raw]:
+                raise ValueError(f"it has no {', '.join(missing)}")
             return TypeAdapter(cls).validate_json(content, strict=True)
         except (OSError, ValueError) as error:
             raise PredictionError(

@@ -29,6 +29,7 @@ from inkfold.pipeline.inputs import prepare_drawings
 from inkfold.pipeline.manifest import MANIFEST
 from inkfold.pipeline.prepare import Prepared, ReadData
 from inkfold.pipeline.run import Run
+from inkfold.pipeline.same_run import refuse_changes
 from inkfold.pipeline.shared import SharedInputs
 from inkfold.pipeline.train import train
 from inkfold.pipeline.unfinished import early_end
@@ -101,6 +102,16 @@ class Search:
             self._try(move, known)
         self._note_rest(known)
         self._best.complete(self._shared, self._executor)
+
+    def refuse_changes(self) -> None:
+        """Refuse to return a search whose time is over if its drawings, or the backbones of what it chose, have changed since.
+
+        Raises:
+            PredictionError: With everything that is different now.
+        """
+        self._read()
+        for name in self._best.names:
+            self._unchanged_run(name)
 
     def replay(self, record: AutoRecord) -> None:
         """Train what another search chose, and publish it.
@@ -345,12 +356,18 @@ class Search:
             known.reading = reading.recipe["image"]
         for step in self.record.steps:
             if step.kind not in ("reading", "race"):
-                run = Run.load(self._best.directory(step.name))
+                run = self._unchanged_run(step.name)
                 self._best.add(step.name, run)
                 self._note_costs(known, run.recipe.backbone.name, run)
         self._best.forget_lost()
         known.wrong = self._best.wrong
         return [step for step in begun if step.recipe is not None and self._best.directory(step.name).is_dir()]
+
+    def _unchanged_run(self, name: str) -> Run:
+        """Load a candidate that an earlier call finished, unless it would be another one now."""
+        run = Run.load(self._best.directory(name))
+        refuse_changes(run, run.recipe, None)
+        return run
 
     def _is_there(self, step: Step) -> bool:
         """Return whether what a finished step left is still there; a race is always run again."""

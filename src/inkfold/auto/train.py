@@ -138,6 +138,8 @@ def train_auto(
                 search.replay(AutoRecord.load(Path(recipe.auto.replay).expanduser()))
             elif clock.left_s > 0 or not (out / MANIFEST).is_file():
                 search.run()
+            else:
+                search.refuse_changes()
     return load_run(out)
 
 

@@ -5,7 +5,6 @@ through a k-d tree. Then either the ink agrees (`ink_matching`), or the lines co
 (`line_matching`).
 """
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,8 +22,8 @@ from inkfold.data.splits import connected
 from inkfold.errors import CacheError
 from inkfold.runtime.parallel import map_in_processes
 from inkfold.runtime.progress import Progress, silent
-from inkfold.storage.files import write_text
 from inkfold.storage.hashing import digest, key_digest
+from inkfold.storage.sealed import DamagedError, read_sealed, write_sealed
 
 log = logging.getLogger("inkfold.data")
 
@@ -180,13 +179,12 @@ def _remembered(
         return known
     search = compare_all()
     log.info("%d pairs of duplicates found among %d drawings", len(search.matches), len(names))
-    rows: Any = [
+    rows = [
         [match.first, match.second, match.similarity, match.flip, match.turn_deg, match.width_ratio] for match in search.matches
     ]
-    if limit:
-        rows = {"likely": search.likely, "compared": search.compared, "matches": rows}
+    counts = {"likely": search.likely, "compared": search.compared} if limit else {"likely": 0, "compared": 0}
     try:
-        write_text(path, json.dumps(rows))
+        write_sealed(path, {**counts, "matches": rows}, indent=None)
     except OSError as error:
         raise CacheError(f"{path}: {error.strerror}. Make room, or set INKFOLD_HOME to another disk.") from None
     return search
@@ -313,22 +311,25 @@ def _compare_lines(names: Shaped[np.ndarray, " n"], pairs: Int64[np.ndarray, "pa
 
 
 def _read_matches(path: Path, count: int) -> CopySearch | None:
-    """Read stored matches of `count` drawings; None if there are none, or the file is damaged."""
+    """Read stored matches of `count` drawings; None if there are none, or they aren't what was written."""
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        rows = stored["matches"] if isinstance(stored, dict) else stored
+        stored = read_sealed(path, must_be_sealed=True)
         matches = [
             Match(
                 *(int(row[0]), int(row[1]), float(row[2]), bool(row[3]), float(row[4])),
                 width_ratio=None if row[5] is None else float(row[5]),
             )
-            for row in rows
+            for row in stored["matches"]
         ]
-        counts = (int(stored["likely"]), int(stored["compared"])) if isinstance(stored, dict) else (0, 0)
-    except (OSError, ValueError, TypeError, LookupError):
+        search = CopySearch(matches, int(stored["likely"]), int(stored["compared"]))
+        if not all(0 <= place < count for match in matches for place in (match.first, match.second)):
+            raise DamagedError("it is of other drawings")
+    except FileNotFoundError:
         return None
-    places = [place for match in matches for place in (match.first, match.second)]
-    return CopySearch(matches, *counts) if isinstance(rows, list) and all(0 <= place < count for place in places) else None
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        log.warning("%s: %s, so the drawings are compared again", path, error)
+        return None
+    return search
 
 
 def _spread(digests: Shaped[np.ndarray, " n"], matches: Sequence[Match]) -> list[Match]:

@@ -1,6 +1,5 @@
 """A finished ensemble: a directory like a run's, with its members' runs inside. Loaded, it predicts new drawings."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from inkfold.config.sections import VoteSettings
 from inkfold.ensemble.methods import FittedMethod
 from inkfold.ensemble.voting import vote_of_folds
 from inkfold.errors import PredictionError, Problem
-from inkfold.pipeline.manifest import MANIFEST, is_below, read_manifest
+from inkfold.pipeline.manifest import MANIFEST, changed_files, is_below, load_manifest
 from inkfold.pipeline.predict import predict_folds
 from inkfold.pipeline.run import Images, Model, Run, list_drawings
 from inkfold.pipeline.run_files import VOTE, RunFiles
@@ -89,14 +88,20 @@ def load_run(path: str | Path) -> Run | Ensemble:
     if manifest.get("kind") != ENSEMBLE:
         if problems:
             raise PredictionError(problems)
-        return Run.load(path)
+        return Run.from_checked(path, manifest)
     directories = _member_directories(path, manifest)
+    manifests: dict[str, dict[str, Any]] = {}
     for directory in directories:  # the ensemble's own manifest lists a member that is gone
         if directory is not None and (path / directory / MANIFEST).is_file():
-            problems += _checked(path / directory)[1]
+            manifests[directory], own = _checked(path / directory)
+            problems += own
+        elif directory is not None and not problems:
+            problems.append(Problem("changed_file", str(path / directory / MANIFEST), "is missing. Vote again."))
     if problems:
         raise PredictionError(problems)
-    runs = tuple(None if directory is None else Run.load(path / directory) for directory in directories)
+    runs = tuple(
+        None if directory is None else Run.from_checked(path / directory, manifests[directory]) for directory in directories
+    )
     files = RunFiles(path, manifest)
     raw = files.vote or {}
     try:
@@ -151,12 +156,8 @@ def single_precision(shares: Float[np.ndarray, "n classes"]) -> Float32[np.ndarr
 
 def _checked(path: Path) -> tuple[dict[str, Any], list[Problem]]:
     """Read a run's manifest, and find the files that aren't as they were written."""
-    try:
-        return read_manifest(path), []
-    except PredictionError as error:
-        if not error.problems:
-            raise
-        return dict(json.loads((path / MANIFEST).read_text(encoding="utf-8"))), [*error.problems]
+    manifest = load_manifest(path)
+    return manifest, changed_files(path, manifest)
 
 
 def _member_directories(path: Path, manifest: dict[str, Any]) -> list[str | None]:

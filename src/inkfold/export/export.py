@@ -3,7 +3,6 @@
 Read `export_onnx` first. Nothing is written unless the file predicts real drawings as its run does.
 """
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from inkfold.export.graph import helper, onnx
 from inkfold.export.line_style import DRAWINGS, measure_line_style
 from inkfold.export.metadata import KEY, SET, About
 from inkfold.export.model_graph import FEATURES, GraphOptions, Tracer, build_graph, image_of, runs_of, trace_backbone
+from inkfold.export.own_digest import DIGEST_KEY, UNKNOWN, with_own_digest
 from inkfold.export.safetensors import network_bytes
 from inkfold.export.samples import RunSamples, Samples, collect_samples
 from inkfold.export.verify import (
@@ -40,8 +40,9 @@ from inkfold.images.preprocess import ImageOptions, flatten_photographed, prepro
 from inkfold.models.backbone import NetworkInput, choose_device
 from inkfold.pipeline.run import Run, prediction_views
 from inkfold.runtime.progress import Progress, silent
-from inkfold.storage.files import write_bytes, write_json
+from inkfold.storage.files import write_bytes
 from inkfold.storage.hashing import key_digest
+from inkfold.storage.sealed import read_sealed, write_sealed
 
 log = logging.getLogger("inkfold.export")
 
@@ -157,7 +158,7 @@ def export_set(
     about = describe(ensemble, options.graph, made[0][1].about.look, made[0][1].about.num_features)
     precision = made[0][1].about.precision
     described = {**replace(about, precision=precision).values(), "files": names, "weights": weights}
-    write_json(out / SET, described)
+    write_sealed(out / SET, described)
     for name in stale:
         (out / name).unlink(missing_ok=True)
     return [exported for _, exported in made]
@@ -166,7 +167,7 @@ def export_set(
 def _retire(out: Path) -> set[str]:
     """Remove an older set's description before its files are replaced, and return the names of the files that it listed."""
     try:
-        names = json.loads((out / SET).read_text(encoding="utf-8"))["files"]
+        names = read_sealed(out / SET, must_be_sealed=False)["files"]
         (out / SET).unlink()
     except (OSError, ValueError, KeyError, TypeError):
         return set()
@@ -227,8 +228,8 @@ class _Exporter:
             tracer = self._quantiser(calibration)
             model, quantisation = self._graph(tracer), self._measure_quantisation(tracer, held_out)
             about = replace(about, precision="int8")
-        helper.set_model_props(model, {KEY: about.as_json()})
-        data = self._bytes(model)
+        helper.set_model_props(model, {KEY: about.as_json(), DIGEST_KEY: UNKNOWN})
+        data = with_own_digest(self._bytes(model))
         return data, Exported(
             out, len(data), about, parity, quantisation, tuple(_notes(self.predictor, self.options, self.image))
         )

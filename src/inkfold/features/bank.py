@@ -5,7 +5,7 @@ digest, normalisation, arguments and precision. A stale feature is impossible, a
 `extractor` computes what is missing.
 """
 
-import json
+import logging
 import math
 import os
 import tempfile
@@ -17,9 +17,11 @@ from jaxtyping import Float16, Shaped
 
 from inkfold.augment.views import IDENTITY, View, resampling
 from inkfold.errors import CacheError
-from inkfold.storage.files import write_json
 from inkfold.storage.pixels import ImageStore
+from inkfold.storage.sealed import read_sealed, write_sealed
 from inkfold.storage.shards import ShardSet
+
+log = logging.getLogger("inkfold.features")
 
 MAPPED_FROM_BYTES = 2 << 30
 RATE, RATED_FROM = "rate.json", 64  # the rate of fewer drawings says little
@@ -75,11 +77,15 @@ class FeatureBank:
     def note_rate(self, rows: int, seconds: float, device: str) -> None:
         """Store how fast these features were computed, unless fewer than 64 of them were."""
         if rows >= RATED_FROM and seconds > 0:
-            write_json(self.shards.directory / RATE, {"images_per_s": round(rows / seconds, 2), "device": device})
+            write_sealed(self.shards.directory / RATE, {"images_per_s": round(rows / seconds, 2), "device": device})
 
     def rate(self) -> float | None:
         """Return how many drawings per second went through the backbone for these features; None if that isn't known."""
+        path = self.shards.directory / RATE
         try:
-            return float(json.loads((self.shards.directory / RATE).read_text(encoding="utf-8"))["images_per_s"])
-        except (OSError, ValueError, KeyError, TypeError):
+            return float(read_sealed(path, must_be_sealed=True)["images_per_s"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("%s: %s, so the rate is measured again", path, error)
             return None

@@ -4,6 +4,7 @@ Plain values lie in the file's header as JSON. No random state is kept: each dra
 """
 
 import json
+import logging
 import math
 import zlib
 from collections.abc import Mapping
@@ -20,9 +21,16 @@ from safetensors.torch import save as to_safetensors
 from inkfold.errors import CacheError
 from inkfold.heads.fit import Epoch
 from inkfold.storage.files import atomic_file
+from inkfold.storage.hashing import key_digest
 
 PLAIN_FIELDS = ("epoch", "step", "sums", "best", "micro_batch", "notes")
-PLAIN = "plain"
+PLAIN, HEADER = "plain", "header"
+_DTYPES = {
+    **{f"F{bits}": f"torch.float{bits}" for bits in (16, 32, 64)},
+    **{f"I{bits}": f"torch.int{bits}" for bits in (8, 16, 32, 64)},
+    **{"BF16": "torch.bfloat16", "U8": "torch.uint8", "BOOL": "torch.bool"},
+}
+log = logging.getLogger("inkfold.finetune")
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, torch.Tensor], plain: Mapping[str, Any]) -> None:
@@ -38,7 +46,9 @@ def save_checkpoint(path: Path, tensors: Mapping[str, torch.Tensor], plain: Mapp
     """
     on_cpu = {name: values.detach().cpu().contiguous() for name, values in tensors.items()}
     metadata = {PLAIN: json.dumps(plain, allow_nan=False), "crc32": str(_checksum(on_cpu))}
-    data = to_safetensors(on_cpu, metadata=metadata)
+    kinds = {name: [str(values.dtype), list(values.shape)] for name, values in on_cpu.items()}
+    assert {kind for kind, _ in kinds.values()} <= {*_DTYPES.values()}, "else it couldn't be read"
+    data = to_safetensors(on_cpu, metadata={**metadata, HEADER: key_digest({**metadata, "tensors": kinds})})
     try:
         with atomic_file(path) as file:
             file.write(data)
@@ -59,13 +69,27 @@ def load_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]
     """
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            plain = _read_plain(file)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        plain = dict(json.loads(metadata[PLAIN]))
-        intact = int(metadata["crc32"]) == _checksum(tensors)
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError):
+            if int(file.metadata()["crc32"]) != _checksum(tensors):
+                raise ValueError("its tensors aren't what was written")
+    except FileNotFoundError:
         return None
-    return (tensors, plain) if intact else None
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        log.warning("%s: not a whole checkpoint (%s), so it isn't continued from", path, error)
+        return None
+    return tensors, plain
+
+
+def _read_plain(file: Any) -> dict[str, Any]:
+    """Read the plain values of an open checkpoint, and check its header; those of older versions have no digest of it."""
+    metadata = dict(file.metadata() or {})
+    expected = metadata.pop(HEADER, None)
+    slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    kinds = {name: [_DTYPES.get(part.get_dtype()), list(part.get_shape())] for name, part in slices.items()}
+    if expected is not None and key_digest({**metadata, "tensors": kinds}) != expected:
+        raise ValueError("its header isn't what was written")
+    return dict(json.loads(metadata[PLAIN]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +128,7 @@ def read_progress(directory: Path) -> tuple[FoldProgress, ...]:
         number = path.name.removeprefix("fold").partition(".")[0]
         try:
             with safe_open(path, framework="np") as file:
-                plain = json.loads((file.metadata() or {})[PLAIN])
+                plain = _read_plain(file)
             found.append(FoldProgress(int(number), *(int(plain[name]) for name in ("epoch", "step", "steps"))))
         except (OSError, SafetensorError, KeyError, TypeError, ValueError):
             continue

@@ -6,7 +6,6 @@ A file `NAME.json` beside `NAME.safetensors` may give what timm doesn't know of 
 image_size, model_args. The recipe overrides it, and it overrides timm's own configuration.
 """
 
-import contextlib
 import json
 import logging
 import os
@@ -23,8 +22,8 @@ from inkfold.config.sections import BackboneSettings
 from inkfold.errors import WeightsError
 from inkfold.models import ink_small as inksmall
 from inkfold.models.hub import download, timm_config
-from inkfold.storage.files import write_json
 from inkfold.storage.hashing import digest_file, key_digest
+from inkfold.storage.sealed import DamagedError, read_sealed, write_sealed
 
 log = logging.getLogger("inkfold.models")
 
@@ -155,12 +154,25 @@ def resolve_backbone(spec: BackboneSpec, descriptions: Path | None = None, *, re
     key = {**spec.key(), "weights": weights_digest, "sidecar": _sidecar(file), "timm": version("timm"), "form": 1}
     key |= {} if spec.features == "last" else {"blocks": True}
     path = descriptions / f"{key_digest(key)}.json"
-    with contextlib.suppress(OSError, ValueError, WeightsError):  # a damaged description is replaced
-        info = BackboneInfo.from_json(json.loads(path.read_text(encoding="utf-8")))
-        return replace(info, weights_file=str(file), weights_source=str(file))
+    if (known := _read_description(path, weights_digest)) is not None:
+        return replace(known, weights_file=str(file), weights_source=str(file))
     info = _resolve(spec, file)
     if remember:
-        write_json(path, info.as_json())
+        write_sealed(path, info.as_json())
+    return info
+
+
+def _read_description(path: Path, weights_digest: str) -> BackboneInfo | None:
+    """Read a backbone that was resolved before; None where there is none, or it isn't what was written."""
+    try:
+        info = BackboneInfo.from_json(read_sealed(path, must_be_sealed=True))
+        if info.weights_digest != weights_digest:
+            raise DamagedError("it is of other weights")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, WeightsError) as error:
+        log.warning("%s: %s, so the backbone is resolved again", path, error)
+        return None
     return info
 
 

@@ -1,6 +1,5 @@
 """Heads on a frozen backbone's features: trained on the run's folds, and once more on folds that split copies apart."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +15,14 @@ from inkfold.pipeline.run import Run
 from inkfold.pipeline.run_dir import claimed, finished_run
 from inkfold.pipeline.run_files import METRICS, OUT_OF_FOLD
 from inkfold.pipeline.run_metrics import with_split_apart
+from inkfold.pipeline.same_run import refuse_changes
 from inkfold.pipeline.shared import SharedInputs
 from inkfold.pipeline.swap import all_files, swap_in
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.files import write_json
 from inkfold.storage.hashing import digest_file
+from inkfold.storage.sealed import read_sealed, write_sealed
 
 if TYPE_CHECKING:
     from inkfold.heads.fit import FittedHeads
@@ -104,6 +105,7 @@ def add_split_apart(
     read = shared.read(run.recipe, cost, progress)
     with open_executor(on) as executor, claimed(out, run.recipe):
         finished_run(out, read.fingerprint)
+        refuse_changes(run, run.recipe, None)
         plan = build_plan(run.recipe, executor)
         inputs = prepare_inputs(plan, read, cost, progress, shared=shared)
         split_apart = predict_split_apart(inputs.plan, inputs, cost, progress)
@@ -118,7 +120,7 @@ def _replace_metrics(out: Path, run: Run, metrics: dict[str, Any]) -> None:
     """Replace a run's metrics and its manifest in one piece."""
     staged = out / STAGED
     write_json(staged / METRICS, metrics)
-    manifest = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+    manifest = read_sealed(out / MANIFEST, must_be_sealed=False)
     manifest["files"][METRICS] = digest_file(staged / METRICS)
-    write_json(staged / MANIFEST, manifest)
+    write_sealed(staged / MANIFEST, manifest)
     swap_in(out, [*all_files(out), AUDIT, WEAKNESS])

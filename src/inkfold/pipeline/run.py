@@ -149,7 +149,22 @@ class Run(Model):
             PredictionError: If it is not finished or an ensemble, or with every file that is missing or not as it was written.
         """
         path = Path(path)
-        manifest = read_manifest(path)
+        return cls.from_checked(path, read_manifest(path))
+
+    @classmethod
+    def from_checked(cls, path: Path, manifest: dict[str, Any]) -> "Run":
+        """Load a finished run of one model whose files have just been checked.
+
+        Args:
+            path: The directory that training wrote.
+            manifest: Content of its `manifest.json`, against which all files were found to be as they were written.
+
+        Returns:
+            The run.
+
+        Raises:
+            PredictionError: If it is an ensemble, or its files don't fit together.
+        """
         if manifest.get("kind", "run") != "run":
             raise PredictionError(f"{path}: is an ensemble. Load it with inkfold.load_run.")
         unnamed = [str(name) for name in manifest.get("tuned", ()) if name not in manifest["files"]]

@@ -27,6 +27,7 @@ from inkfold.pipeline.run import HEADS, Run, class_digest
 from inkfold.pipeline.run_files import RECIPE, SUBMISSION_FORM
 from inkfold.storage.files import TEMP_MARK, sweep_temp_files, write_bytes, write_json, write_text
 from inkfold.storage.hashing import digest_file
+from inkfold.storage.sealed import write_sealed
 
 log = logging.getLogger("inkfold.pipeline")
 
@@ -94,7 +95,6 @@ def finished_run(out: Path, fingerprint: str) -> Run | None:
     run = Run.load(out)
     if run.manifest["data_fingerprint"] != fingerprint:
         raise PredictionError(f"{out}: is finished, but the data have changed since. Choose another out= for the new data.")
-    log.info("%s: is finished, and is returned as it is", out)
     return run
 
 
@@ -145,7 +145,7 @@ def write_manifest(out: Path, content: Mapping[str, Any], files: Sequence[str]) 
         files: Names of the run's files, relative to the directory; all of them exist.
     """
     versions = {name: version(name) for name in PACKAGES}
-    write_json(
+    write_sealed(
         out / MANIFEST,
         {
             "format": FORMAT,

@@ -13,7 +13,9 @@ from inkfold.config.renamed import renamed_recipe
 from inkfold.errors import PredictionError
 from inkfold.evaluation.formatting import turned
 from inkfold.evaluation.predictions import Predictions
-from inkfold.pipeline.manifest import AUDIT, WEAKNESS, is_below, read_manifest
+from inkfold.pipeline.manifest import AUDIT, MANIFEST, TRAIN_AGAIN, WEAKNESS, is_below, load_manifest, read_manifest
+from inkfold.storage.hashing import digest
+from inkfold.storage.sealed import unsealed
 
 RECIPE = "recipe.yaml"
 METRICS = "metrics.json"
@@ -26,13 +28,14 @@ BY_HEADS = "predictions/out_of_fold_by_heads.parquet"  # where `OUT_OF_FOLD` is 
 TEST = "predictions/test.parquet"
 SUBMISSION = "submission.csv"
 SUBMISSION_FORM = "submission_form.json"  # where it isn't the usual one
-READ = (RECIPE, METRICS, COST, CURVE, VOTE, OUT_OF_FOLD, BY_HEADS, TEST)
-TRAIN_AGAIN = "Train again into another directory."
+READ = (RECIPE, METRICS, COST, CURVE, VOTE, OUT_OF_FOLD, BY_HEADS, TEST, SUBMISSION_FORM)
 
 
 @final
 class RunFiles:
-    """Content of the files of a finished run or ensemble. Reading one that is broken raises PredictionError.
+    """Content of the files of a finished run or ensemble. Reading one that isn't as it was written raises PredictionError.
+
+    Tables of predictions, which may be large, are those that were checked when the run was opened or loaded.
 
     Args:
         path: The directory that training or voting wrote.
@@ -109,7 +112,7 @@ class RunFiles:
     @cached_property
     def submission_summary(self) -> str | None:
         """The form of the submission in words; None where it has the usual columns, or there is none."""
-        if not (self.path / SUBMISSION_FORM).is_file():
+        if SUBMISSION_FORM not in self.manifest["files"]:
             return None
         return str(self._read(SUBMISSION_FORM).get("summary", ""))
 
@@ -117,8 +120,9 @@ class RunFiles:
     def model_recipes(self) -> list[dict[str, Any]]:
         """The recipes that define how drawings are read: those of an ensemble's member runs, else the run's own."""
         members = [member for member in self.manifest["members"] if isinstance(member, Mapping)]
-        names = [f"{member['run']}/{RECIPE}" for member in members if member.get("run") and is_below(member["run"])]
-        return [self._read(name) for name in names if (self.path / name).is_file()] or [self.recipe]
+        places = [self.path / member["run"] for member in members if member.get("run") and is_below(member["run"])]
+        there = [place for place in places if (place / MANIFEST).is_file()]
+        return [RunFiles(place, load_manifest(place)).recipe for place in there] or [self.recipe]
 
     @property
     def evaluated_part(self) -> str | None:
@@ -141,10 +145,14 @@ class RunFiles:
         return parts_in_words(self.metrics)
 
     def _read(self, name: str, advice: str = TRAIN_AGAIN) -> dict[str, Any]:
-        path = self.path / name
+        path, expected = self.path / name, self.manifest["files"].get(name)
         try:
-            text = path.read_text(encoding="utf-8")
-            return renamed_recipe(yaml.safe_load(text)) if path.suffix == ".yaml" else dict(json.loads(text))
+            data = path.read_bytes()
+            if expected is not None and digest(data) != expected:
+                raise ValueError("it isn't as it was written")
+            if path.suffix == ".yaml":
+                return renamed_recipe(yaml.safe_load(data))
+            return unsealed(json.loads(data), must_be_sealed=False)
         except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
             raise PredictionError(f"{path}: not a run's {path.name}: {error}. {advice}") from None
 

@@ -5,13 +5,12 @@ manifest last, and the list is removed. Whoever opens a run that was left in bet
 """
 
 import contextlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from inkfold.errors import CacheError
 from inkfold.pipeline.manifest import AUDIT, MANIFEST, SWAP, WEAKNESS, finish_swap
-from inkfold.storage.files import write_json
+from inkfold.storage.sealed import read_sealed, write_sealed
 
 
 def swap_in(run: Path, files: Sequence[str]) -> None:
@@ -25,7 +24,7 @@ def swap_in(run: Path, files: Sequence[str]) -> None:
         CacheError: If the directory can't be written.
     """
     moved = [name for name in files if name != MANIFEST]
-    write_json(run / SWAP, {"move": [*moved, MANIFEST], "remove": _outdated(run, files)})
+    write_sealed(run / SWAP, {"move": [*moved, MANIFEST], "remove": _outdated(run, files)})
     finish_swap(run)
     if (run / SWAP).is_file():
         raise CacheError(f"{run}: its files can't be replaced. Make the directory writable and run the same command again.")
@@ -41,7 +40,7 @@ def all_files(run: Path) -> list[str]:
         Names relative to the directory, each once; members' manifests among them, but not the run's own.
     """
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        own = [str(name) for name in json.loads((run / MANIFEST).read_text(encoding="utf-8"))["files"]]
+        own = [str(name) for name in read_sealed(run / MANIFEST, must_be_sealed=False)["files"]]
         members = [name.removesuffix(f"/{MANIFEST}") for name in own if name.endswith(f"/{MANIFEST}")]
         return [*own, *(f"{member}/{name}" for member in members for name in all_files(run / member))]
     return []

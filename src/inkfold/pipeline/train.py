@@ -4,6 +4,7 @@ Each stage leaves files (pixels and features in the cache, the rest in the run),
 that was killed anywhere is continued by the same command, with the same result.
 """
 
+import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -29,6 +30,7 @@ from inkfold.pipeline.prepare import Prepared
 from inkfold.pipeline.results import Results, warn_of_accuracy, warn_of_choices
 from inkfold.pipeline.run import Run
 from inkfold.pipeline.run_dir import claimed, finished_run, warn_of_other_form, write_cost, write_manifest
+from inkfold.pipeline.same_run import made_by, refuse_changes
 from inkfold.pipeline.seen import warn_of_seen
 from inkfold.pipeline.shared import SharedInputs
 from inkfold.pipeline.transductive import choose_propagation
@@ -38,6 +40,8 @@ from inkfold.runtime.progress import Progress, silent
 
 if TYPE_CHECKING:
     from inkfold.finetune.distributed import ProcessGroup
+
+log = logging.getLogger("inkfold.pipeline")
 
 
 def train(
@@ -81,7 +85,7 @@ def train(
     dataset = shared.dataset(recipe)
     metric_of(recipe, dataset)  # refuses classes that it doesn't suit, before anything is computed
     assert dataset.train.targets is not None
-    find_prior(recipe.predict.prior, dataset.class_names, dataset.train.targets)  # likewise
+    prior = find_prior(recipe.predict.prior, dataset.class_names, dataset.train.targets)  # likewise
     with (
         executor_context as executor,
         joined_processes(recipe) as group,
@@ -89,6 +93,8 @@ def train(
     ):
         read = shared.read(recipe, cost, progress)
         if (run := finished_run(out, read.fingerprint)) is not None:
+            refuse_changes(run, recipe, prior)
+            log.info("%s: is finished, and is returned as it is", out)
             warn_of_other_form(out, dataset)
             return run
         with cost.timed("backbone"):
@@ -208,6 +214,7 @@ def _finish(out: Path, plan: TrainingPlan, prepared: Prepared, results: Results,
             **({} if results.prior is None else {"prior": results.prior.as_json()}),
             **({} if results.propagation is None else {"transductive": {"used": results.propagation.figures["used"]}}),
             "data_fingerprint": prepared.read.fingerprint,
+            "made_by": made_by(plan.recipe),
             "warnings": [
                 *map(str, warnings),
                 *([] if results.folds is None else _fold_notes(results.folds, prepared)),

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("inkfold.search")
 
 FILE = "study.journal"
-FINGERPRINT = "data_fingerprint"
+FINGERPRINT, WEIGHTS = "data_fingerprint", "weights"
 AS_IT_IS = "as_it_is"
 BATCH, BATCH_SIZE = "batch", "batch_size"  # a trial's attributes: number of its batch's first trial, and how many it has
 ENDED = ("COMPLETE", "PRUNED")
@@ -126,6 +126,26 @@ class Journal:
                     "What is set aside now may have been searched on. Restore the drawings, or choose another out=."
                 )
             self.study.set_user_attr(FINGERPRINT, fingerprint)
+
+    def claim_weights(self, digests: Mapping[str, str]) -> None:
+        """Record which backbones' weights are searched on; a study of a version that didn't record them takes these.
+
+        Args:
+            digests: Digest of the weights of each backbone, by its name.
+
+        Raises:
+            PredictionError: If there are trials that were scored with other weights.
+        """
+        with self._alone():
+            earlier = self.study.user_attrs.get(WEIGHTS)
+            if earlier is None:
+                self.study.set_user_attr(WEIGHTS, dict(digests))
+            elif earlier != digests:
+                changed = [name for name, digest in digests.items() if earlier.get(name) != digest]
+                raise PredictionError(
+                    f"{self.out}: holds trials with other weights of {', '.join(changed)} than are found now, and their scores "
+                    "can't be compared. Put the old weights back, or choose another out=."
+                )
 
     def count(self) -> int:
         """Return the number of trials that have ended."""

@@ -20,7 +20,7 @@ from inkfold.data.dataset import read_dataset
 from inkfold.errors import PredictionError, RecipeError
 from inkfold.evaluation.plots import plot_history, plot_importance
 from inkfold.features.executors import INLINE, Executor, open_executor
-from inkfold.pipeline.build import data_options, settle_recipe
+from inkfold.pipeline.build import build_plan, data_options, settle_recipe
 from inkfold.pipeline.prepare import read_files
 from inkfold.pipeline.run_dir import check_recipe
 from inkfold.runtime.cost import Cost
@@ -30,7 +30,8 @@ from inkfold.search.journal import AS_IT_IS, Batch, Draws, Journal, TrialResult
 from inkfold.search.journal import FILE as STUDY
 from inkfold.search.objective import Candidate, Objective
 from inkfold.search.space import from_names, search_space, study_name
-from inkfold.storage.files import TEMP_MARK, write_json, write_text
+from inkfold.storage.files import TEMP_MARK, write_text
+from inkfold.storage.sealed import write_sealed
 
 if TYPE_CHECKING:
     import optuna
@@ -85,6 +86,7 @@ def tune(
     read = read_files(dataset, Cost(), progress)
     journal = Journal(out)
     journal.claim_drawings(read.fingerprint)
+    journal.claim_weights({part.backbone.title: part.backbone.weights_digest for part in build_plan(settled).extractor.parts})
     if journal.ended():
         log.info("%s: continues a study of %d trials", out, len(journal.ended()))
     with opening as executor:
@@ -207,7 +209,7 @@ def _conclude(journal: Journal, objective: Objective, draws: Draws) -> dict[str,
     plot_history(out / HISTORY, [_value(trial) if trial in complete else None for trial in trials], baseline, label)
     if summary["importance"]:
         plot_importance(out / IMPORTANCE, summary["importance"])
-    write_json(out / SUMMARY, summary)
+    write_sealed(out / SUMMARY, summary)
     return summary
 
 

@@ -12,9 +12,11 @@ from jaxtyping import Float32
 
 from inkfold.errors import ExportError
 from inkfold.export.metadata import SET, About, read_about
+from inkfold.export.own_digest import check_own_digest
 from inkfold.images.decode import Pixels
 from inkfold.images.preprocess import ImageOptions, preprocess, read_drawing, stack_squares
 from inkfold.runtime.parallel import available_cores
+from inkfold.storage.sealed import unsealed
 
 MOST_THREADS = 2
 # Twice a phone's photograph. A PNG of so many pixels with transparency takes 480 MB while it is decoded, and two are at once.
@@ -40,6 +42,7 @@ class _File:
     """One ONNX file."""
 
     def __init__(self, path: Path, threads: int) -> None:
+        check_own_digest(path)
         try:
             self.session = onnxruntime.InferenceSession(path, _session_options(threads), ["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime raises classes that it doesn't name publicly
@@ -120,7 +123,7 @@ def _session_options(threads: int) -> onnxruntime.SessionOptions:
 def _read_set(path: Path) -> tuple[dict[str, Any], About]:
     try:
         text = (path / SET).read_text(encoding="utf-8")
-        members = dict(json.loads(text))
+        members = unsealed(json.loads(text), must_be_sealed=False)
         if len(members["files"]) != len(members["weights"]) or not members["files"]:
             raise ValueError("files and weights differ in number")
     except (OSError, ValueError, KeyError, TypeError) as error:

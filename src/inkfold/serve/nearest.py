@@ -4,17 +4,18 @@ It has one byte per feature: rows of unit length are scaled so that their larges
 full features but for ties; see `tests/serve/test_nearest.py`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Float32, Int8, Int64, UInt8
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from inkfold.errors import ExportError
 from inkfold.storage.files import write_bytes
+from inkfold.storage.hashing import digest, key_digest
 
 SUFFIX = ".nearest.safetensors"
 NAMES = ("features", "scale", "targets", "thumbnails", "offsets")
@@ -94,7 +95,8 @@ def index_path(model: Path) -> Path:
 
 def save_index(path: Path, index: NearestIndex) -> None:
     """Write an index, whole or not at all."""
-    write_bytes(path, to_safetensors({name: np.ascontiguousarray(getattr(index, name)) for name in NAMES}))
+    arrays = {name: np.ascontiguousarray(getattr(index, name)) for name in NAMES}
+    write_bytes(path, to_safetensors(arrays, metadata={"digest": _digest(arrays)}))
 
 
 def load_index(path: Path, num_classes: int, num_features: int) -> NearestIndex:
@@ -112,9 +114,13 @@ def load_index(path: Path, num_classes: int, num_features: int) -> NearestIndex:
         ExportError: If it is damaged, or another model's.
     """
     try:
-        arrays = load_file(path)
+        with safe_open(path, framework="numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in NAMES}
+            expected = (file.metadata() or {}).get("digest")  # those of older versions have none
+        if expected is not None and expected != _digest(arrays):
+            raise ValueError("it isn't as it was written")
         index = NearestIndex(*(arrays[name] for name in NAMES))
-    except (SafetensorError, OSError, KeyError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise ExportError(f"{path}: not an index of drawings: {error}. Export the run again.") from None
     n, ends = len(index.targets), index.offsets
     shapes = index.features.shape == (n, num_features) and index.scale.shape == (n,) and ends.shape == (n + 1,)
@@ -127,3 +133,9 @@ def load_index(path: Path, num_classes: int, num_features: int) -> NearestIndex:
     if index.features.size * 4 <= UNPACKED_BYTES:
         return replace(index, features=index.features.astype(np.float32))
     return index
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+    return key_digest(
+        {name: [values.dtype.str, list(values.shape), digest(values.tobytes())] for name, values in arrays.items()}
+    )

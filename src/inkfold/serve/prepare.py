@@ -12,15 +12,16 @@ from filelock import FileLock
 
 from inkfold.errors import ExportError
 from inkfold.export.metadata import FORMAT, SET
-from inkfold.pipeline.manifest import MANIFEST, read_manifest
+from inkfold.pipeline.manifest import MANIFEST, load_manifest
 from inkfold.serve.nearest import index_path
 from inkfold.storage.cache import home
 from inkfold.storage.files import write_json
 from inkfold.storage.hashing import digest_file, key_digest
+from inkfold.storage.sealed import read_sealed, write_sealed
 
 log = logging.getLogger("inkfold.serve")
 
-MODEL = "model.onnx"
+MODEL, FILES = "model.onnx", "files.json"
 LAST_LINES = 5
 
 Export = Callable[[Sequence[str]], subprocess.CompletedProcess[str]]
@@ -45,12 +46,12 @@ def find_model(path: Path, say: Callable[[str], None], export: Export | None = N
         return path
     if not path.exists():
         raise ExportError(f"{path}: no such file or directory, expected a finished run or an ONNX file. Check the path.")
-    read_manifest(path, ())
+    load_manifest(path)
     key = {"served": path.resolve().name, "run": digest_file(path / MANIFEST), "format": FORMAT, "inkfold": version("inkfold")}
     place = home() / "served" / key_digest(key)
     write_json(place / "key.json", key)
     with FileLock(place / "lock"):  # two servers of one run wait for one export
-        if not (place / MODEL).is_file():
+        if not _is_whole(place):
             say(f"exporting {path}, once: it may take a minute")
             _export(path, place, export or _run_process, say)
         else:
@@ -70,14 +71,32 @@ def _export(run: Path, place: Path, export: Export, say: Callable[[str], None]) 
     if index.is_file():
         index.replace(place / index.name)
     else:
+        index_path(place / MODEL).unlink(missing_ok=True)  # of an export that is replaced
         say(f"without the nearest training drawings: {(done.stderr.strip().splitlines() or ['no reason was reported'])[-1]}")
     fresh.replace(place / MODEL)
+    files = [file for file in (place / MODEL, index_path(place / MODEL)) if file.is_file()]
+    write_sealed(place / FILES, {"files": {file.name: digest_file(file) for file in files}})
     shutil.rmtree(fresh.parent, ignore_errors=True)
+
+
+def _is_whole(place: Path) -> bool:
+    """Return whether a model was exported into this directory before, and its files are as they were written."""
+    if not (place / MODEL).is_file():
+        return False
+    try:
+        files = dict(read_sealed(place / FILES, must_be_sealed=True)["files"])
+        odd = [name for name, expected in files.items() if digest_file(place / name) != expected]
+        odd += [] if MODEL in files else [MODEL]
+    except (OSError, ValueError, KeyError, TypeError):
+        odd = [FILES]
+    if odd:
+        log.warning("%s: not as it was written, so the run is exported again", place / odd[0])
+    return not odd
 
 
 def _fitted_flag(run: Path) -> list[str]:
     """Request a file that takes squares where ONNX can't read pages as the run does; the server preprocesses drawings."""
-    image = read_manifest(run, ()).get("image", {})  # an ensemble has none of its own
+    image = load_manifest(run).get("image", {})  # an ensemble has none of its own
     return ["--fitted"] if image.get("paper", "keep") != "keep" or image.get("resize") == "crop_to_ink" else []
 
 

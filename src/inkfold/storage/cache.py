@@ -1,6 +1,5 @@
 """Lists and prunes the cache: the pixel store, the feature bank, the signatures, the statistics and served models."""
 
-import json
 import os
 import shutil
 import time
@@ -9,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
+
+from inkfold.storage.shards import described
 
 SORTS = ("pixels", "features", "signatures", "statistics", "served")
 DAY_S = 24 * 3600.0
@@ -69,14 +70,13 @@ def _entry(home: Path, path: Path) -> CacheEntry:
         bytes=sum(status.st_size for _, status in files),
         shards=sum(file.suffix == ".safetensors" for file, _ in files),
         age_days=(time.time() - newest) / DAY_S,
-        description=_describe(path / "key.json"),
+        description=_describe(path),
     )
 
 
-def _describe(path: Path) -> str:
-    try:
-        key = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+def _describe(directory: Path) -> str:
+    key = described(directory)
+    if key is None:
         return "no description"
     if "backbone" in key:
         backbone = key["backbone"]

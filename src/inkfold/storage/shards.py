@@ -79,7 +79,7 @@ class ShardSet:
         """Create the directory and its description, and remove temporary files of killed writers."""
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            if not (self.directory / "key.json").exists():
+            if described(self.directory) is None:
                 write_json(self.directory / "key.json", self.key)
             sweep_temp_files(self.directory)
         except OSError as error:
@@ -122,7 +122,7 @@ class ShardSet:
             if not damaged:
                 return ~found
             for shard in damaged:
-                _remove(shard.path)
+                _discard(shard.path)
 
     def look(self) -> None:
         """Read the directory again without verifying checksums, for workers whose driver has called `missing`."""
@@ -135,7 +135,7 @@ class ShardSet:
         for path in sorted(current):
             shard, names = _read_header(path)
             if shard is None:
-                _remove(path)
+                _discard(path)
                 continue
             shard_of.append(np.full(len(names), len(self._shards), np.int32))
             row_of.append(np.arange(len(names), dtype=np.int32))
@@ -230,11 +230,38 @@ def _checksum(rows: np.ndarray) -> int:
     return zlib.crc32(rows.reshape(-1).view(np.uint8).data)
 
 
-def _remove(path: Path) -> None:
+def described(directory: Path) -> dict[str, Any] | None:
+    """Read what lies in a directory of the cache and how it was made; the directory's name has a digest of that.
+
+    Args:
+        directory: A directory of shards, or of a served model, with a `key.json`.
+
+    Returns:
+        The description; None where there is none, or it isn't what was written.
+    """
+    path = directory / "key.json"
+    try:
+        key = json.loads(path.read_bytes())
+        is_whole = isinstance(key, dict) and key_digest(key).startswith(directory.name.rpartition("-")[2])
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        is_whole = False
+    if not is_whole:
+        log.warning("%s: isn't what was written", path)
+        return None
+    return dict(key)
+
+
+def _discard(path: Path) -> None:
+    """Remove a damaged shard, so that its rows are computed again."""
+    was_there = path.exists()  # else another process has removed it, or the user has pruned the cache
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise CacheError(f"{path}: is damaged and can't be removed: {error.strerror}. Remove it or set INKFOLD_HOME.") from None
+    if was_there:
+        log.warning("%s: was damaged and is removed; what it held is computed again", path)
 
 
 def _unreadable(path: Path, error: OSError) -> CacheError:
@@ -260,6 +287,8 @@ def _read_header(path: Path) -> tuple[_Shard | None, np.ndarray]:
     except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         return None, nothing
     shape, begin = tuple(rows["shape"]), rows["data_offsets"][0]
+    if digest(names.tobytes()) != path.stem:  # the digests say whose rows these are
+        return None, nothing
     if rows["dtype"] not in _DTYPES or names.dtype != np.uint8 or names.shape != (*shape[:1], 2 * DIGEST_BYTES):
         return None, nothing
     if begin + math.prod(shape) * _DTYPES[rows["dtype"]].itemsize != rows["data_offsets"][1]:
