@@ -3,13 +3,15 @@
 import sys
 from collections.abc import Sequence
 
-import typer.main
+from inkfold.cli.interrupts import exit_on_interrupt
 
 # isort: off
-from inkfold.cli import training, results, deployment, data  # noqa: F401 - this order is the commands' in help
+with exit_on_interrupt():
+    import typer.main
 
+    from inkfold.cli import training, results, deployment, data  # noqa: F401 - this order is the commands' in help
+    from inkfold.cli.app import APP
 # isort: on
-from inkfold.cli.app import APP
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,7 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         nobody reads the output.
     """
     try:
-        typer.main.get_command(APP).main(args=arguments, prog_name="inkfold")
+        with exit_on_interrupt():
+            typer.main.get_command(APP).main(args=arguments, prog_name="inkfold")
     except SystemExit as done:  # Typer ends so: after help, wrong usage and each command
         return int(done.code or 0)
     return 0
