@@ -6,7 +6,6 @@ was full.
 
 import contextlib
 import functools
-import hashlib
 import json
 import os
 import platform
@@ -15,6 +14,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from inkfold.storage.hashing import digest
 
 try:
     import fcntl
@@ -128,12 +129,8 @@ def _locked(file: BinaryIO, *, wait: bool) -> bool | None:
 def _machine() -> str:
     """Name this machine since its last start: what holds for its locks holds for all of its containers, too."""
     with contextlib.suppress(OSError):
-        return _digest(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"))
-    return _digest(f"{platform.node()} {uuid.getnode()}")
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+        return digest(Path("/proc/sys/kernel/random/boot_id").read_bytes())[:8]
+    return digest(f"{platform.node()} {uuid.getnode()}".encode())[:8]
 
 
 def _fsync_directory(directory: Path) -> None:
