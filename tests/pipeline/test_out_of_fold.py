@@ -32,14 +32,16 @@ class Read:
         self.read = lambda view=IDENTITY: features[view]
 
 
-def prepared(test_whole=(True, False, True)) -> Prepared:
-    train = Drawings(np.array([f"{i}.png" for i in range(5)]), np.array([""] * 5), TARGETS)
+def prepared(test_whole=(True, False, True), order=range(5)) -> Prepared:
+    """Give the drawings in a table of this order."""
+    order = np.array(order)
+    train = Drawings(np.array([f"{i}.png" for i in order]), np.array([""] * 5), TARGETS[order])
     test = None if test_whole is None else Drawings(np.array(["a.png", "broken.png", "c.png"]), np.array([""] * 3))
     dataset = Dataset(Path(), "table", train, test, CLASSES, np.arange(3), None, ())
     tests = None if test is None else DrawingFiles(test.image_paths, test.files, np.array([b"a", b"", b"c"], "S32"))
-    names = DrawingFiles(train.image_paths, train.files, np.array([b"%d" % i for i in range(5)], "S32"))
+    names = DrawingFiles(train.image_paths, train.files, np.array([b"%d" % i for i in order], "S32"))
     read = ReadData(dataset, names, tests, [], [], "")
-    return Prepared(read, ROWS, None if test_whole is None else np.array(test_whole))
+    return Prepared(read, np.argsort(order)[ROWS], None if test_whole is None else np.array(test_whole))
 
 
 def fitted(folds=(0, 1)) -> FittedHeads:
@@ -55,7 +57,7 @@ def fold_features() -> FoldFeatures:
     return shared_features(Read(FEATURES), Read(TESTS), FOLDS)
 
 
-def test_each_drawing_is_predicted_by_the_fold_that_held_it_out_in_the_tables_order():
+def test_each_drawing_is_predicted_by_the_fold_that_held_it_out_in_the_order_of_the_paths():
     heads = fitted()
     predictions = predict_held_out(fold_features(), prepared(), (IDENTITY,), FOLDS, heads)
     assert predictions.image_paths.tolist() == ["0.png", "1.png", "3.png", "4.png"]
@@ -64,6 +66,15 @@ def test_each_drawing_is_predicted_by_the_fold_that_held_it_out_in_the_tables_or
     # by content the drawings are 3, 0, 4, 1: fold 0 held out the first and the last one
     expected = [probs_of(heads, FEATURES[IDENTITY], fold)[place] for place, fold in ((1, 1), (3, 0), (0, 0), (2, 1))]
     np.testing.assert_allclose(predictions.probs, expected, atol=1e-6)
+
+
+def test_a_table_in_another_order_gives_the_same_bytes(tmp_path):
+    written = []
+    for order in (range(5), (4, 2, 0, 3, 1)):
+        shuffled = prepared(order=order)
+        predict_held_out(fold_features(), shuffled, (IDENTITY,), FOLDS, fitted()).save(tmp_path / "out_of_fold.parquet")
+        written.append((tmp_path / "out_of_fold.parquet").read_bytes())
+    assert written[0] == written[1]
 
 
 def test_views_are_averaged_as_probabilities():

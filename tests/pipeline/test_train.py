@@ -92,8 +92,7 @@ def test_row_order_changes_nothing(tmp_path, data, recipe):
     order = np.random.default_rng(0).permutation(len(rows))
     write_rows(data / "train.csv", [header, *(rows[i] for i in order)])
     again = train(recipe, data=data, out=tmp_path / "two")
-    assert contents(first.path, SAME) == contents(again.path, SAME)
-    assert out_of_fold(again).image_paths.tolist() == [rows[i][1] for i in order]
+    assert contents(first.path) == contents(again.path)
     assert train(recipe, data=data, out=tmp_path / "one").manifest == first.manifest, "no other data"
 
 

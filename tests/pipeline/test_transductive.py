@@ -37,7 +37,7 @@ class Toy:
         head = rng.dirichlet(np.ones(3), N + TESTS) + 0.4 * np.eye(3)[np.concatenate([TARGETS, TEST_TARGETS])]
         head = (head / head.sum(1, keepdims=True)).astype(np.float32)
         self.folds = Folds.of(np.arange(FOLDS)[:, None] != FOLD_OF)
-        names = np.array([f"{i}.png" for i in range(N)])
+        names = np.array([f"{i:03}.png" for i in range(N)])
         train = Drawings(names, names, TARGETS, groups)
         shown = np.array([f"t{i}.png" for i in order])[:tests]
         test = Drawings(shown, shown, TEST_TARGETS[order][:tests], test_groups)

@@ -1,7 +1,9 @@
 import errno
+import fcntl
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -41,14 +43,55 @@ def test_a_writer_killed_in_mid_write_leaves_the_old_file(tmp_path):
     path.write_bytes(b"old")
     with subprocess.Popen([sys.executable, "-c", WRITER, path], stdout=subprocess.PIPE) as writer:
         assert writer.stdout.readline() == b"half\n"
+        sweep_temp_files(tmp_path)
+        assert len(names(tmp_path)) == 2  # it is a living process's work in hand
         writer.send_signal(signal.SIGKILL)
     assert path.read_bytes() == b"old"
-    left = [name for name in names(tmp_path) if TEMP_MARK in name]
-    assert len(left) == 1
+    [left] = [name for name in names(tmp_path) if TEMP_MARK in name]
+    elsewhere = tmp_path / re.sub(f"{TEMP_MARK}[0-9a-f]{{8}}-", f"{TEMP_MARK}01234567-", left)
+    elsewhere.write_bytes(b"half")
     sweep_temp_files(tmp_path)
-    assert len(names(tmp_path)) == 2  # it may be another process's work in hand
+    assert names(tmp_path) == ["a.bin", elsewhere.name]  # another machine's process may live
     sweep_temp_files(tmp_path, older_than_s=0)
     assert names(tmp_path) == ["a.bin"]
+
+
+def test_the_first_write_to_a_directory_sweeps_it(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", WRITER, tmp_path / "a.bin"], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout.readline() == b"half\n"
+        writer.send_signal(signal.SIGKILL)
+    assert len(names(tmp_path)) == 1
+    write_bytes(tmp_path / "b.bin", b"new")
+    assert names(tmp_path) == ["b.bin"]
+
+
+def test_a_sweep_between_the_creation_of_a_file_and_its_lock_costs_nothing(tmp_path, monkeypatch):
+    real, swept = fcntl.flock, []
+
+    def late(descriptor, operation):
+        if operation == fcntl.LOCK_EX and not swept:
+            swept.append(1)
+            sweep_temp_files(tmp_path)
+            assert names(tmp_path) == []
+        return real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    write_bytes(tmp_path / "a.bin", b"new")
+    assert swept
+    assert (tmp_path / "a.bin").read_bytes() == b"new"
+    assert names(tmp_path) == ["a.bin"]
+
+
+def test_where_there_are_no_locks_only_age_counts(tmp_path, monkeypatch):
+    def refuse(descriptor, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with atomic_file(tmp_path / "a.bin") as file:
+        file.write(b"new")
+        sweep_temp_files(tmp_path)
+        assert len(names(tmp_path)) == 1
+    assert (tmp_path / "a.bin").read_bytes() == b"new"
 
 
 @pytest.mark.parametrize("error", [ValueError("mine"), KeyboardInterrupt()])

@@ -13,10 +13,11 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from inkfold.cli.interrupts import EXIT_INTERRUPTED, interrupts_raised
 from inkfold.errors import InkfoldError, problem_lines
+from inkfold.runtime.memory import lack_of_memory, spare_address_space, what_is_needed
 
 EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 130
 EXIT_PIPE_CLOSED = 141  # 128 + SIGPIPE, which Windows hasn't
 
 APP = typer.Typer(
@@ -106,7 +107,9 @@ def command(examples: str = "") -> Callable[[Function], Function]:
         def run(ctx: typer.Context, verbose: int, debug: bool, **values: Any) -> None:
             if takes_context:
                 values["ctx"] = ctx
-            with log_to_stderr(ctx.obj + verbose):
+            if spare_address_space():  # before the command imports NumPy; a library may end the process without a word
+                print(f"note: {what_is_needed()}", file=sys.stderr)
+            with interrupts_raised(), log_to_stderr(ctx.obj + verbose):
                 raise typer.Exit(run_reporting_errors(functools.partial(function, **values), debug))
 
         own = dict(inspect.signature(function, eval_str=True).parameters)
@@ -158,12 +161,23 @@ def run_reporting_errors(work: Callable[[], int], debug: bool) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `inkfold ... | head` is no error
         return EXIT_PIPE_CLOSED
-    except OSError as error:
-        if debug:
+    except Exception as error:
+        line = None if debug else _line_of(error)
+        if line is None:
             raise
-        text = f"{error.filename}: {error.strerror}" if error.filename else str(error) or type(error).__name__
-        print(f"error: {text}. Check the place and its free space.", file=sys.stderr)
+        print(line, file=sys.stderr)
         return EXIT_USER_ERROR
+
+
+def _line_of(error: Exception) -> str | None:
+    """Say in a line what the machine refused; None for a bug of ours, which needs its traceback."""
+    refused = lack_of_memory(error)
+    if refused is not None:
+        return f"error: not enough memory for {refused}. {what_is_needed()} What is done is kept."
+    if not isinstance(error, OSError):
+        return None
+    text = f"{error.filename}: {error.strerror}" if error.filename else str(error) or type(error).__name__
+    return f"error: {text}. Check the place and its free space."
 
 
 class _LinesOnStderr(logging.Handler):

@@ -10,7 +10,7 @@ from typing import Any
 
 from inkfold.errors import CacheError, InkfoldError
 from inkfold.features.tasks import Chunk, ChunkTracker, FeatureJob, run_chunk
-from inkfold.runtime.ray import ATTEMPTS, RayConnection, worker_losses
+from inkfold.runtime.ray import ATTEMPTS, RayConnection, loss_reason, worker_losses
 from inkfold.storage.files import TEMP_MARK, sweep_temp_files
 
 AHEAD = 2  # chunks that Ray has for each one that it can run at once, so that no worker waits for this process
@@ -104,10 +104,7 @@ def _result(ray: Any, done: Any, chunk: Chunk) -> float:
     try:
         result: float | InkfoldError = ray.get(done)
     except (ray.exceptions.RaySystemError, *worker_losses(ray)) as error:
-        raise CacheError(
-            f"{chunk}: the worker that computed them was lost {ATTEMPTS} times: {str(error).splitlines()[0]} Give the workers "
-            "more memory or take a smaller backbone.batch_size, and run again; finished chunks are kept."
-        ) from None
+        raise CacheError(f"{chunk}: {loss_reason(ray, error)}; finished chunks are kept.") from None
     if isinstance(result, InkfoldError):
         raise result
     return result

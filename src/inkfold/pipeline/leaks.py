@@ -117,11 +117,11 @@ def _test_leak(prepared: Prepared, matches: Sequence[Match], trained_on: Bool[np
 
 
 def _held_out_leak(prepared: Prepared, held_out: Bool[np.ndarray, " n"], trained_on: Bool[np.ndarray, " n"]) -> Leak | None:
-    """Gather the held-out drawings, in the order of the data's table, that are copies of drawings trained on."""
+    """Gather the held-out drawings, in the order of their predictions, that are copies of drawings trained on."""
     _, same = np.unique(prepared.digests, return_inverse=True)
     labels = same if prepared.duplicates is None else prepared.duplicates
     own, trained = np.flatnonzero(held_out), np.flatnonzero(trained_on)
-    own = own[np.argsort(prepared.rows[own])]
+    own = own[np.argsort(prepared.read.dataset.train.image_paths[prepared.rows[own]], kind="stable")]
     first_of = dict(zip(labels[trained[::-1]].tolist(), trained[::-1].tolist(), strict=True))
     pairs = [(first_of[label], place) for place, label in enumerate(labels[own].tolist()) if label in first_of]
     paths = prepared.read.dataset.train.image_paths[prepared.rows[own]]

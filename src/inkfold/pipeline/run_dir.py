@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import yaml
-from filelock import BaseFileLock, FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 from safetensors.numpy import save as to_safetensors
 
@@ -27,6 +26,7 @@ from inkfold.pipeline.run import HEADS, Run, class_digest
 from inkfold.pipeline.run_files import RECIPE, SUBMISSION_FORM
 from inkfold.storage.files import TEMP_MARK, sweep_temp_files, write_bytes, write_json, write_text
 from inkfold.storage.hashing import digest_file
+from inkfold.storage.locks import FileLock, Timeout
 from inkfold.storage.sealed import write_sealed
 
 log = logging.getLogger("inkfold.pipeline")
@@ -156,7 +156,7 @@ def write_manifest(out: Path, content: Mapping[str, Any], files: Sequence[str]) 
     )
 
 
-def _locked(out: Path, file: str) -> BaseFileLock:
+def _locked(out: Path, file: str) -> FileLock:
     """Create the directory, unless it is there and holds a run, and lock it for this process."""
     if out.exists() and not out.is_dir():
         raise PredictionError(f"{out}: is a file. Choose another out=.")

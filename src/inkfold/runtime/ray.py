@@ -161,3 +161,25 @@ def worker_losses(ray: Any) -> tuple[type[Exception], ...]:
     """
     kinds = ("WorkerCrashedError", "ObjectLostError", "NodeDiedError", "LocalRayletDiedError", "OutOfMemoryError")
     return tuple(getattr(ray.exceptions, kind) for kind in kinds)
+
+
+def loss_reason(ray: Any, error: Exception) -> str:
+    """Say what was lost and what to do: only where a worker died alone can its memory have been the cause.
+
+    Args:
+        ray: The imported package `ray`.
+        error: One of `worker_losses`, or Ray's error of its own system.
+
+    Returns:
+        Sentences for a message, with the first line of Ray's own words.
+    """
+    words = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
+    if isinstance(error, ray.exceptions.OutOfMemoryError | ray.exceptions.WorkerCrashedError):
+        return (
+            f"the worker that computed them was lost {ATTEMPTS} times: {words}. Give the workers more memory or take a smaller "
+            "backbone.batch_size, and run again"
+        )
+    return (
+        f"Ray itself ended on a machine, or that machine was lost: {words}. Its logs are in /tmp/ray/session_latest/logs. "
+        "Start Ray there again if you joined a cluster, or take on=pool, and run again"
+    )

@@ -7,7 +7,6 @@ killed on the way. Several processes share a study batch by batch; what they dra
 
 import contextlib
 import logging
-import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,12 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from filelock import FileLock, Timeout
-
 from inkfold.config.recipe import Recipe
 from inkfold.config.sections import SearchRange
 from inkfold.errors import PredictionError
+from inkfold.search.journal_file import JournalFile
 from inkfold.search.space import default_values, suggest
+from inkfold.storage.locks import FileLock, Timeout
 
 if TYPE_CHECKING:
     import optuna
@@ -96,13 +95,12 @@ class Journal:
 
     def __post_init__(self) -> None:
         import optuna  # noqa: PLC0415 - a second that only studies need to pay
-        from optuna.storages.journal import JournalFileBackend, JournalStorage  # noqa: PLC0415
+        from optuna.storages.journal import JournalStorage  # noqa: PLC0415
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        file, lock = self.out / FILE, _JournalLock(self.out / ".journal.lock")
-        _drop_torn_line(file, lock)
+        file = JournalFile(self.out / FILE, self.out / ".journal.lock")
         with self._alone():
-            self._storage = JournalStorage(JournalFileBackend(str(file), lock_obj=cast("Any", lock)))
+            self._storage = JournalStorage(cast("Any", file))  # it has the methods that storages call
             self.study = optuna.create_study(
                 storage=self._storage, study_name="tune", direction="maximize", load_if_exists=True
             )
@@ -262,34 +260,6 @@ class Journal:
         except Timeout:
             return None
         return lock
-
-
-class _JournalLock:
-    """Keeps appends to a journal apart; it dies with its process, for which Optuna's own waits half a minute."""
-
-    def __init__(self, path: Path) -> None:
-        self._lock = FileLock(path)
-
-    def acquire(self) -> bool:
-        self._lock.acquire()
-        return True
-
-    def release(self) -> None:
-        self._lock.release()
-
-
-def _drop_torn_line(journal: Path, lock: _JournalLock) -> None:
-    """Cut off the last line if the power failed while it was written: Optuna could read nothing more."""
-    if not journal.is_file():
-        return
-    lock.acquire()
-    try:
-        content = journal.read_bytes()
-        if content and not content.endswith(b"\n"):
-            log.warning("%s: its last line is incomplete and is cut off", journal)
-            os.truncate(journal, content.rfind(b"\n") + 1)
-    finally:
-        lock.release()
 
 
 def _give_back(lock: FileLock) -> None:

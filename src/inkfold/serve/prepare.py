@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from filelock import FileLock
-
 from inkfold.errors import ExportError
 from inkfold.export.metadata import FORMAT, SET
 from inkfold.pipeline.manifest import MANIFEST, load_manifest
@@ -17,6 +15,7 @@ from inkfold.serve.nearest import index_path
 from inkfold.storage.cache import home
 from inkfold.storage.files import write_json
 from inkfold.storage.hashing import digest_file, key_digest
+from inkfold.storage.locks import FileLock
 from inkfold.storage.sealed import read_sealed, write_sealed
 
 log = logging.getLogger("inkfold.serve")

@@ -5,16 +5,26 @@ was full.
 """
 
 import contextlib
+import functools
 import json
 import os
+import platform
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from inkfold.storage.hashing import digest
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 TEMP_MARK = ".inkfold-tmp-"
 STALE_AFTER_S = 24 * 3600.0
+_SWEPT: set[Path] = set()  # directories
 
 
 @contextlib.contextmanager
@@ -28,13 +38,17 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         A binary file to write to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temp = path.with_name(f"{path.name[:80]}{TEMP_MARK}{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    _sweep_once(path.parent)
+    temp, file = _open_temp_file(path)
     try:
-        with temp.open("xb") as file:
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temp.replace(path)
+            if fcntl is not None:
+                temp.replace(path)  # while its lock is held: a sweep could take it for a dead writer's
+        if fcntl is None:  # Windows can't rename an open file
+            temp.replace(path)
     except BaseException:
         temp.unlink(missing_ok=True)
         raise
@@ -60,14 +74,63 @@ def write_json(path: Path, value: Any) -> None:
 def sweep_temp_files(directory: Path, older_than_s: float = STALE_AFTER_S) -> None:
     """Remove the temporary files that killed writers left in a directory.
 
+    A writer holds a lock on its temporary file, which dies with it. On the writer's own machine a file without a lock goes at
+    once; elsewhere, as on a network disk, and where there are no locks, only its age counts.
+
     Args:
         directory: The directory, searched without its subdirectories.
-        older_than_s: Younger files are kept, since another process may be writing them; seconds.
+        older_than_s: Files of other machines that are younger are kept, since another process may be writing them; seconds.
     """
     for path in directory.glob(f"*{TEMP_MARK}*"):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime >= older_than_s:
                 path.unlink()
+            elif path.name.rpartition(TEMP_MARK)[2].startswith(f"{_machine()}-"):
+                _remove_unless_locked(path)
+
+
+def _sweep_once(directory: Path) -> None:
+    """Sweep a directory when this process writes to it for the first time."""
+    if directory not in _SWEPT:
+        _SWEPT.add(directory)
+        sweep_temp_files(directory)
+
+
+def _open_temp_file(path: Path) -> tuple[Path, BinaryIO]:
+    """Create a temporary file that says by its name which machine writes it, and by its lock that the writer lives."""
+    while True:
+        temp = path.with_name(f"{path.name[:80]}{TEMP_MARK}{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+        file = temp.open("xb")
+        if _locked(file, wait=True) is not True or os.fstat(file.fileno()).st_nlink:
+            return temp, file
+        file.close()  # a sweep came between creation and lock
+
+
+def _remove_unless_locked(path: Path) -> None:
+    with path.open("rb") as file:
+        if _locked(file, wait=False):
+            path.unlink()
+
+
+def _locked(file: BinaryIO, *, wait: bool) -> bool | None:
+    """Lock a file for as long as it is open; False where another process holds the lock, None where there are no locks."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # network disks without locks; their files go by age
+        return None
+    return True
+
+
+@functools.cache
+def _machine() -> str:
+    """Name this machine since its last start: what holds for its locks holds for all of its containers, too."""
+    with contextlib.suppress(OSError):
+        return digest(Path("/proc/sys/kernel/random/boot_id").read_bytes())[:8]
+    return digest(f"{platform.node()} {uuid.getnode()}".encode())[:8]
 
 
 def _fsync_directory(directory: Path) -> None:

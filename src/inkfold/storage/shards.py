@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from jaxtyping import Bool, Shaped
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
@@ -26,6 +25,7 @@ from safetensors.numpy import save as to_safetensors
 from inkfold.errors import CacheError
 from inkfold.storage.files import atomic_file, sweep_temp_files, write_json
 from inkfold.storage.hashing import DIGEST_BYTES, DIGEST_DTYPE, digest, key_digest
+from inkfold.storage.locks import FileLock, Timeout
 
 log = logging.getLogger("inkfold.storage")
 
