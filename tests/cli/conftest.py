@@ -10,6 +10,7 @@ from inkfold.ensemble.selection import DataSummary, select_vote, write_selection
 from inkfold.ensemble.submission import SubmissionFormat
 from inkfold.evaluation.scores import ACCURACY
 from inkfold.pipeline.run_files import RunFiles
+from inkfold.storage.hashing import digest_file
 from toy_cli import words
 from toy_printed import COST
 
@@ -34,7 +35,7 @@ def ensemble(tmp_path):
         written = write_selection(tmp_path, panel, selection, recipe, SubmissionFormat(np.arange(3)), facts)
         (tmp_path / "cost.json").write_text(json.dumps(cost))
         metrics = json.loads((tmp_path / "metrics.json").read_text())
-        manifest = {"warnings": [*warnings], "files": dict.fromkeys([*written, "cost.json"], "")}
+        manifest = {"warnings": [*warnings], "files": {name: digest_file(tmp_path / name) for name in [*written, "cost.json"]}}
         return SimpleNamespace(path=tmp_path, metrics=metrics, manifest=manifest, files=RunFiles(tmp_path, manifest))
 
     return build
