@@ -15,6 +15,17 @@ import yaml
 WORDS = Path(__file__).with_name("icon_words.yaml")
 FUSED_MIN_LETTERS = 5  # shorter class words ("pig", "hand") begin or end too many other words
 NOT_PLURAL = ("ss", "us", "is", "news", "lens", "gas", "glasses", "series", "species", "canvas", "atlas", "christmas", "chess")
+IRREGULAR = {
+    **{"leaves": "leaf", "knives": "knife", "loaves": "loaf", "wolves": "wolf", "shelves": "shelf", "mice": "mouse"},
+    **{
+        "buses": "bus",
+        "busses": "bus",
+        "lenses": "lens",
+        "viruses": "virus",
+        "moustaches": "moustache",
+        "mustaches": "mustache",
+    },
+}
 ES_ENDINGS = ("sses", "shes", "ches", "xes", "zzes")
 
 
@@ -28,6 +39,8 @@ def words() -> dict[str, Any]:
 @cache
 def singular(word: str) -> str:
     """Take a plural's ending off an English word; others return as they are."""
+    if word in IRREGULAR:
+        return IRREGULAR[word]
     if len(word) < 4 or not word.endswith("s") or word.endswith(NOT_PLURAL):
         return word
     if word.endswith("ies") and len(word) > 5:
@@ -36,7 +49,7 @@ def singular(word: str) -> str:
         return word[:-2]
     if word.endswith(("atoes", "goes")):
         return word[:-2]
-    return {"leaves": "leaf", "knives": "knife", "loaves": "loaf", "wolves": "wolf"}.get(word, word[:-1])
+    return word[:-1]
 
 
 def split_words(name: str) -> list[str]:
@@ -111,7 +124,7 @@ def without_style(name: str, siblings: Collection[str]) -> list[str]:
 def _is_style(parts: Sequence[str], siblings: Collection[str]) -> bool:
     """Whether the last word is a style: the set has the name without it, or with another style in its place."""
     lists = words()
-    if any(" ".join(parts).endswith(phrase) for phrase in lists["kept"]):
+    if any(f" {' '.join(parts)}".endswith(f" {phrase}") for phrase in lists["kept"]):
         return False
     base = " ".join(parts[:-1])
     others = (style for style in (*lists["styles"], *lists["doubtful_styles"]) if style != parts[-1])
@@ -147,6 +160,7 @@ class UnseenClasses:
                 self._phrases.setdefault(" ".join(parts), name)
                 if len("".join(parts)) >= FUSED_MIN_LETTERS and phrase == name:
                     self._fused["".join(parts)] = name
+        self._fused_found: dict[str, str | None] = {}  # by word, as few words make up all names
         self._harmless = {singular(word) for word in words()["harmless"]}
         self._longest = max((phrase.count(" ") + 1 for phrase in self._phrases), default=0)
 
@@ -166,9 +180,10 @@ class UnseenClasses:
 
     def _fused_class(self, form: str) -> str | None:
         """Return the unseen class with which a word begins or ends, such as "horseshoe" or "pocketcalculator"."""
-        if form in self._harmless:
-            return None
-        return next((name for word, name in self._fused.items() if form.startswith(word) or form.endswith(word)), None)
+        if form not in self._fused_found:
+            near = (name for word, name in self._fused.items() if form.startswith(word) or form.endswith(word))
+            self._fused_found[form] = None if form in self._harmless else next(near, None)
+        return self._fused_found[form]
 
 
 def join_tails(names: Sequence[str], known: Counter[str]) -> list[str]:

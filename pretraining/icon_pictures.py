@@ -1,4 +1,4 @@
-"""Draws icons as line drawings: dark ink on white squares, strokes as they are, fills and colours as borders, grey and hatching.
+"""Draws icons as line drawings, dark ink on white: strokes as they are, fills and colours as borders, grey and hatching.
 
 SVG is untrusted: what refers to anything outside itself, or is larger than an icon, is refused before it is rendered.
 """
@@ -19,7 +19,9 @@ RENDERED_PX: Final = 256
 MAX_BODY_CHARS: Final = 60_000
 MAX_USES: Final = 8  # nested ones double what is drawn
 MAX_VIEW: Final = 4096.0
-REFUSED: Final = re.compile(r"<(image|text|foreignobject|script|filter|style|!|\?)|href\s*=\s*[\"'](?!#)|url\(\s*[\"']?(?!#)", re.IGNORECASE)
+REFUSED: Final = re.compile(
+    r"<(image|text|foreignobject|script|filter|style|!|\?)|href\s*=\s*[\"'](?!#)|url\(\s*[\"']?(?!#)", re.IGNORECASE
+)
 MARGIN_FRACTION: Final = 0.06
 INK_LEVEL: Final = 40  # how far from white a pixel is ink
 BORDER_STEP: Final = 26  # levels between neighbours across a border of regions; gradients change by less
@@ -46,7 +48,7 @@ class Icon:
     seed: int
 
 
-class BrokenIcon(ValueError):
+class DrawError(ValueError):
     """An icon that isn't drawn, and why."""
 
 
@@ -57,16 +59,17 @@ def draw(icon: Icon) -> list[tuple[str, UInt8[np.ndarray, "side side"]]]:
         icon: Its body may be anything; nothing outside it is read.
 
     Returns:
-        (kind, picture) pairs: `stroke`, or `fill` and `outline`; of coloured and shaded ones `border` and `shaded` or `hatched`.
+        (kind, picture) pairs: `stroke`, or `fill` and `outline`, or, of coloured and shaded ones, `border` and one of
+        `shaded` and `hatched`.
 
     Raises:
-        BrokenIcon: If it is refused, can't be rendered, or is nearly empty or nearly black in all kinds.
+        DrawError: If it is refused, can't be rendered, or is nearly empty or nearly black in all kinds.
     """
     rendered = cropped(render(icon))
     random = np.random.default_rng(icon.seed)
     kept = [(kind, small) for kind, picture in _kinds(icon, rendered, random) if is_drawing(small := shrunk(picture))]
     if not kept:
-        raise BrokenIcon("nearly empty or nearly black")
+        raise DrawError("nearly empty or nearly black")
     return kept
 
 
@@ -74,19 +77,20 @@ def render(icon: Icon) -> UInt8[np.ndarray, "h w 4"]:
     """Render an icon's body, its longer side `RENDERED_PX` long.
 
     Raises:
-        BrokenIcon: If the body is refused or the renderer fails.
+        DrawError: If the body is refused or the renderer fails.
     """
-    import resvg_py  # noqa: PLC0415 - only drawing needs it
+    import resvg_py  # only drawing needs it
 
     left, top, width, height = icon.view
     if len(icon.body) > MAX_BODY_CHARS or icon.body.count("<use") > MAX_USES or REFUSED.search(icon.body):
-        raise BrokenIcon("refused: too long, or it refers to something outside")
+        raise DrawError("refused: too long, or it refers to something outside")
     if not (0 < width <= MAX_VIEW and 0 < height <= MAX_VIEW and max(width, height) <= 4 * min(width, height)):
-        raise BrokenIcon(f"refused: a view of {width} x {height}")
+        raise DrawError(f"refused: a view of {width} x {height}")
     scale = RENDERED_PX / max(width, height)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     svg = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="{size[0]}" height="{size[1]}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'width="{size[0]}" height="{size[1]}" '
         f'viewBox="{left} {top} {width} {height}" color="#000">{icon.body}</svg>'
     )
     try:
@@ -94,24 +98,24 @@ def render(icon: Icon) -> UInt8[np.ndarray, "h w 4"]:
         with Image.open(io.BytesIO(bytes(data))) as image:
             return np.asarray(image.convert("RGBA"))
     except (ValueError, RuntimeError, OSError, TypeError) as error:
-        raise BrokenIcon(f"can't be rendered: {error}") from error
+        raise DrawError(f"can't be rendered: {error}") from error
 
 
 def cropped(rgba: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "side side 4"]:
     """Crop a picture to what is drawn, with a margin, and pad it to a square.
 
     Raises:
-        BrokenIcon: If nothing is drawn.
+        DrawError: If nothing is drawn.
     """
     drawn = rgba[..., 3] > INK_LEVEL
     if not drawn.any():
-        raise BrokenIcon("empty")
+        raise DrawError("empty")
     rows, columns = np.flatnonzero(drawn.any(1)), np.flatnonzero(drawn.any(0))
     inside = rgba[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     h, w = inside.shape[:2]
     side = round(max(h, w) * (1 + 2 * MARGIN_FRACTION)) + 2
     if side < SIDE_PX // 2:
-        raise BrokenIcon("a speck")
+        raise DrawError("a speck")
     square = np.zeros((side, side, 4), np.uint8)
     top, left = (side - h) // 2, (side - w) // 2
     square[top : top + h, left : left + w] = inside
@@ -182,7 +186,8 @@ def strokes(lines: Bool[np.ndarray, "side side"], width_px: float) -> UInt8[np.n
     """Draw lines as black strokes of a width."""
     distance = cv2.distanceTransform((~lines).astype(np.uint8), cv2.DIST_L2, 5)
     ink: Float[np.ndarray, "side side"] = np.clip(width_px / 2 + 0.5 - distance, 0, 1)
-    return np.rint(255 * (1 - ink)).astype(np.uint8)
+    picture: np.ndarray = np.rint(255 * (1 - ink)).astype(np.uint8)
+    return picture
 
 
 def hatched(rgba: UInt8[np.ndarray, "side side 4"], random: np.random.Generator) -> UInt8[np.ndarray, "side side"]:

@@ -38,16 +38,16 @@ import numpy as np
 import yaml
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1] / "benchmarks")]
-from icon_names import UnseenClasses, is_dropped, join_tails, object_name, split_words, without_style
-from icon_pictures import SIDE_PX, BrokenIcon, Icon, draw
-from ink_small import left_out
+from icon_names import UnseenClasses, is_dropped, join_tails, object_name, split_words, without_style  # noqa: E402, I001
+from icon_pictures import SIDE_PX, DrawError, Icon, draw  # noqa: E402
+from ink_small import left_out  # noqa: E402
 
 SETS = Path(__file__).with_name("icon_sets.yaml")
 MAX_SET_BYTES = 40_000_000
 CLASS_SETS = 4  # a name in so many sets is a class
 PER_SET, PER_SET_RARE = 4, 1  # drawings of a name by one set: of classes, and of names in fewer sets
-PER_NAME, PER_QUICKDRAW_NAME = 14, 40  # drawings of a name
-SINGLE_NAMES = 6000  # names of one set, by digest
+PER_NAME, PER_QUICKDRAW_NAME = 8, 40  # drawings of a name
+SINGLE_NAMES = 2000  # names of one set, by digest
 
 
 class IconError(ValueError):
@@ -175,7 +175,9 @@ def _without_categories(drawings: Sequence[Drawing], category_first: Collection[
 
 def _icon(one: IconSet, variant: str) -> Icon:
     content = one.icons[variant]
-    view = tuple(float(content.get(key, value)) for key, value in zip(("left", "top", "width", "height"), (0, 0, *one.size), strict=True))
+    view = tuple(
+        float(content.get(key, value)) for key, value in zip(("left", "top", "width", "height"), (0, 0, *one.size), strict=True)
+    )
     return Icon(str(content["body"]), view, bool(one.info.get("palette")), number(f"{one.name}:{variant}"))  # type: ignore[arg-type]
 
 
@@ -216,7 +218,7 @@ def spread(members: Sequence[Drawing], most: int) -> list[Drawing]:
 def _drawn(icon: Icon) -> list[tuple[str, np.ndarray]] | str:
     try:
         return draw(icon)
-    except BrokenIcon as error:
+    except DrawError as error:
         return str(error).split(":")[0]
 
 
@@ -308,7 +310,9 @@ def quickdraw_names(classes: Sequence[str], hidden: Collection[str]) -> dict[str
 def main() -> None:
     """Fetch, name, choose, draw and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quickdraw", type=Path, required=True, help="the competition's layout, whose train.csv names the classes")
+    parser.add_argument(
+        "--quickdraw", type=Path, required=True, help="the competition's layout, whose train.csv names the classes"
+    )
     parser.add_argument("--out", type=Path, required=True, help="where the data are written; not into the repository")
     parser.add_argument("--package", type=Path, help="the package's file; default: fetched by npm into OUT")
     parser.add_argument("--processes", type=int, default=2, help="processes that draw")
