@@ -179,7 +179,8 @@ def borders(rgba: UInt8[np.ndarray, "side side 4"]) -> Bool[np.ndarray, "side si
     count, labels, stats, _ = cv2.connectedComponentsWithStats(found.astype(np.uint8), connectivity=8)
     large = np.zeros(count, bool)
     large[1:] = stats[1:, cv2.CC_STAT_AREA] >= SPECK_PX
-    return large[labels]
+    kept: np.ndarray = large[labels]
+    return kept
 
 
 def strokes(lines: Bool[np.ndarray, "side side"], width_px: float) -> UInt8[np.ndarray, "side side"]:
