@@ -8,7 +8,6 @@ taken; ICONS and STROKES are what `icons.py` and `strokes.py` wrote. Classes of 
 
 import argparse
 import sys
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,20 +64,17 @@ def build(data: Path, icons: Path, strokes: Path, out: Path) -> None:
     """Put the sources together."""
     drawn, drawn_names = quickdraw(data)
     icon_rows, stroke_rows = read(icons / "icons.csv"), read(strokes / "strokes.csv")
-    sets: dict[str, set[str]] = {}
-    for row in icon_rows:
-        sets.setdefault(row["name"], set()).add(row["set"])
-    made = sorted({row["class"] for row in stroke_rows if row["class"]})
-    known = {*drawn_names, *made}
-    names = sorted(known | {name for name, where in sets.items() if len(where) >= LEAST_SETS})
+    joined = read(icons / "names.csv")
+    word = {row["name"]: row["quickdraw"] or row["name"] for row in joined}  # an icon's name is singular, without hyphens
+    made = {row["class"] for row in stroke_rows if row["class"]}
+    shared = {word[row["name"]] for row in joined if int(row["sets"]) >= LEAST_SETS}
+    names = sorted({*drawn_names, *made, *shared})
     number = {name: place for place, name in enumerate(names)}
     hidden = set(left_out({row["class_name"] for row in read(data / "train.csv")}))
     assert not hidden & set(names), f"classes that must stay unseen: {sorted(hidden & set(names))}"
-    source, label, instance = [], [], []
-    for name in drawn_names:
-        source.append(0), label.append(number[name]), instance.append(len(instance))
-    for row in icon_rows:
-        source.append(1), label.append(number.get(row["name"], -1)), instance.append(len(instance))
+    source = [SOURCES.index("quickdraw")] * len(drawn_names) + [SOURCES.index("icons")] * len(icon_rows)
+    label = [number.get(name, -1) for name in (*drawn_names, *(word[row["name"]] for row in icon_rows))]
+    instance = [*range(len(source))]
     first = len(instance)
     for row in stroke_rows:
         source.append(SOURCES.index(row["source"]))
@@ -100,9 +96,8 @@ def build(data: Path, icons: Path, strokes: Path, out: Path) -> None:
     for place, name in enumerate(SOURCES):
         chosen = np.array(source) == place
         labels = np.array(label)[chosen]
-        print(
-            f"{name:10s} {chosen.sum():7d} pictures, {(labels >= 0).sum():7d} with a class, {len(Counter(labels[labels >= 0]))} classes"
-        )
+        named = labels[labels >= 0]
+        print(f"{name:10s} {len(labels):7d} pictures, {len(named):7d} with a class, {len(np.unique(named))} classes")
     print(f"{len(names)} classes")
 
 

@@ -1,10 +1,10 @@
-"""What frozen features are worth on drawings of other sources: a logistic regression in five folds, plain and on spoilt drawings.
+"""What frozen features are worth on other drawings: a logistic regression in five folds, plain and on spoilt drawings.
 
     python pretraining/probe.py --data QUICKDRAW [--folders DIR ...] WEIGHTS ... [tf_efficientnet_lite0 ...]
 
-QUICKDRAW's classes that ink-small never sees are judged, plain and as drawings are spoilt: trained on plain drawings, evaluated on
-the others' spoilt ones. DIR is a folder of class folders of other drawings; `person` or `photo` in a file's name before `_` or `-` is no group here.
-It takes seconds a set, so that objectives can be compared; the figures that count are `benchmarks/ink_small.py`'s.
+QUICKDRAW's classes that ink-small never sees are judged, plain and as drawings are spoilt: trained on plain drawings,
+evaluated on the others' spoilt ones. DIR is a folder of class folders of other drawings; who drew them plays no part. It takes
+seconds a set, so that objectives can be compared; the figures that count are `benchmarks/ink_small.py`'s.
 """
 
 import argparse

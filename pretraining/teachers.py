@@ -2,9 +2,9 @@
 
     INKFOLD_WEIGHTS=DIR python pretraining/teachers.py --store STORE --teacher NAME [--sources quickdraw icons]
 
-Each picture goes through the teacher once, plain, and its mirror image too where a picture may be mirrored. The outputs of all layers are
-standardised, turned to their principal components, and kept with the square root of their standard deviations, so that a few large
-components don't hide the others.
+Each picture goes through the teacher once, plain, and its mirror image too where a picture may be mirrored. The outputs of
+all layers are standardised, turned to their principal components, and kept with the square root of their standard deviations,
+so that a few large components don't hide the others.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from pictures import MIRRORED, SOURCES, load
+from pictures import MIRRORED, SOURCES, Pictures, load
 
 from inkfold.models.backbone import Backbone, keep_freed_memory
 from inkfold.models.weights import BackboneSpec, resolve_backbone
@@ -28,9 +28,8 @@ SETTINGS: dict[str, dict[str, Any]] = {  # of weights that were trained otherwis
 CHUNK = 512
 
 
-def features(store: Path, name: str, sources: list[str], layers: bool) -> tuple[np.ndarray, np.ndarray]:
+def features(pictures: Pictures, name: str, sources: list[str], layers: bool) -> tuple[np.ndarray, np.ndarray]:
     """Compute a teacher's features of the pictures of some sources; returns their rows too."""
-    pictures = load(store)
     rows = np.flatnonzero(np.isin(pictures.source, [SOURCES.index(source) for source in sources]))
     info = resolve_backbone(BackboneSpec(name=name, features="layers" if layers else "last", **SETTINGS.get(name, {})))
     backbone = Backbone(info, torch.device("cpu"))
@@ -45,8 +44,10 @@ def features(store: Path, name: str, sources: list[str], layers: bool) -> tuple[
         )
         pages = pages if len(info.mean) == 1 else np.repeat(pages[..., None], 3, 3)
         values = backbone.extract(pages).astype(np.float32)
-        turned = backbone.extract(np.ascontiguousarray(pages[:, :, ::-1])).astype(np.float32)
-        out.append(np.where(mirrored[chosen, None], (values + turned) / 2, values))
+        turned = mirrored[chosen]
+        if turned.any():
+            values[turned] = (values[turned] + backbone.extract(np.ascontiguousarray(pages[turned, :, ::-1]))) / 2
+        out.append(values)
         print(f"{name}: {start + len(chosen)} of {len(rows)}", end="\r", flush=True)
     return rows, np.concatenate(out)
 
@@ -69,10 +70,11 @@ def main() -> None:
     parser.add_argument("--last", action="store_true", help="the last layer only")
     given = parser.parse_args()
     torch.set_num_threads(2)
+    pictures = load(given.store)
     with keep_freed_memory():
-        rows, values = features(given.store, given.teacher, given.sources, layers=not given.last)
+        rows, values = features(pictures, given.teacher, given.sources, layers=not given.last)
     targets = components(values)
-    whole = np.zeros((len(load(given.store).source), targets.shape[1]), np.float16)
+    whole = np.zeros((len(pictures.source), targets.shape[1]), np.float16)
     whole[rows] = targets / np.linalg.norm(targets, axis=1, keepdims=True)
     np.save(given.store / f"teacher-{given.teacher}.npy", whole)
     print(f"{given.teacher}: {len(rows)} pictures, {values.shape[1]} features, {targets.shape[1]} components")

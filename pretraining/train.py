@@ -2,9 +2,9 @@
 
     python pretraining/train.py pretraining/ink-small.yaml --store STORE --out RUN [KEY=VALUE ...]
 
-The recipe says what and how long. The state is kept every `save_every` steps and the same command goes on from there, with the
-same result as if it had not been stopped. The learning rate rises, stays and falls in the last `cool_steps`, so a finished
-run is continued by more `steps`: the state before the fall is kept, too.
+The recipe says what and how long. The state is kept every `save_every` steps, and the same command goes on from there, with the
+same result as if it had not been stopped. The learning rate rises, stays and falls in the last `cool_steps`. A finished run is
+trained further by more `steps` once its state.safetensors is removed: before-cooling.safetensors is from before the fall.
 """
 
 import argparse
@@ -12,28 +12,29 @@ import json
 import math
 import sys
 import time
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that everyone knows
-import yaml
 from pictures import MIRRORED, SOURCES, Pictures, load
+from pydantic import Field, ValidationError
 from safetensors.torch import load_file, save
 from torch import nn
 
+from inkfold.config.load import load_raw
+from inkfold.config.sections import Section
+from inkfold.errors import InkfoldError
 from inkfold.models.backbone import keep_freed_memory
-from inkfold.models.ink_small import WEIGHTS, timm_name
+from inkfold.models.ink_small import WEIGHTS, timm_name, write_state
 from inkfold.storage.files import write_bytes
 from views import ViewSettings, make_views
 
 PAPER_STD = 0.5  # ink-small takes (paper - 1) / 0.5: no ink is 0
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Section):
     """What is trained on what, and how."""
 
     steps: int = 20_000
@@ -50,8 +51,8 @@ class Settings:
     """Weight decay of AdamW, on matrices and kernels."""
     ema: float = 0.999
     """Decay of the weights' moving average, which is what is kept."""
-    shares: dict[str, float] = field(
-        default_factory=lambda: {"quickdraw": 0.4, "icons": 0.4, "omniglot": 0.1, "generator": 0.05, "scene": 0.05}
+    shares: dict[str, float] = Field(
+        default={"quickdraw": 0.4, "icons": 0.4, "omniglot": 0.1, "generator": 0.05, "scene": 0.05}
     )
     """Share of each source in a batch."""
     start: str | None = None
@@ -64,10 +65,10 @@ class Settings:
     """Weight of telling single drawings apart (arXiv 1805.01978), for pictures without a class."""
     temperature: float = 0.1
     """Temperature of telling drawings apart."""
-    teachers: dict[str, float] = field(default_factory=dict)
+    teachers: dict[str, float] = Field(default={})
     """Weight of reproducing each teacher's features, by the teacher's name."""
-    views: dict[str, float] = field(default_factory=dict)
-    """What differs from `views.ViewSettings`."""
+    views: ViewSettings = ViewSettings()
+    """How strongly views differ."""
     seed: int = 0
     """Seed of all randomness."""
     save_every: int = 500
@@ -129,11 +130,10 @@ class Trainer:
         self.unnamed = torch.from_numpy(np.unique(self.pictures.instance[self.pictures.label < 0]).astype(np.int64))
         self.place = torch.full((int(self.pictures.instance.max()) + 1,), -1)
         self.place[self.unnamed] = torch.arange(len(self.unnamed))
-        self.views = ViewSettings(**settings.views)
         self.step = 0
 
     def chosen(self, generator: torch.Generator) -> np.ndarray:
-        """Choose a step's pictures: classes of a source equally often within bounds, pictures without one by chance."""
+        """Choose a step's pictures: a source by its share, then one of its pictures, each as likely."""
         shares = torch.tensor([self.settings.shares[source] for source in self.rows])
         which = torch.multinomial(shares, self.settings.batch_size, replacement=True, generator=generator).numpy()
         places = torch.rand(self.settings.batch_size, generator=generator, dtype=torch.float64).numpy()
@@ -146,7 +146,7 @@ class Trainer:
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.step)
         rows = self.chosen(generator)
         mirrored = np.isin(self.pictures.source[rows], [SOURCES.index(source) for source in MIRRORED])
-        ink = make_views(torch.from_numpy(self.pixels[rows]), torch.from_numpy(mirrored), self.views, generator)
+        ink = make_views(torch.from_numpy(self.pixels[rows]), torch.from_numpy(mirrored), settings.views, generator)
         for group in self.optimiser.param_groups:
             group["lr"] = settings.lr * self._lr_factor()
         loss = self._loss(self.learner(ink), rows)
@@ -230,17 +230,14 @@ class Trainer:
         }
         self.learner.load_state_dict(part["learner"])
         self.average = part["average"]
+        parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
         state: dict[int, dict[str, torch.Tensor]] = {}
         for key, values in part["optimiser"].items():
             place, name = key.split(".", 1)
-            state.setdefault(int(place), {})[name] = values
+            own = parameters[int(place)]  # the fused optimiser takes its state to lie in memory as the parameters do
+            laid_out = torch.empty_like(own, requires_grad=False).copy_(values) if values.shape == own.shape else values
+            state.setdefault(int(place), {})[name] = laid_out
         self.optimiser.load_state_dict({"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]})
-
-    def write_weights(self, name: str) -> None:
-        """Write the averaged network in the package's format: float16, the norms' statistics too."""
-        values = {key: value.half() if value.is_floating_point() else value for key, value in self.average.items()}
-        assert all(value.isfinite().all() for value in values.values()), "a weight is too large for float16"
-        write_bytes(self.out / name, save({key: value.contiguous() for key, value in values.items()}, {"name": "ink-small"}))
 
 
 def train(settings: Settings, store: Path, out: Path) -> None:
@@ -261,7 +258,7 @@ def train(settings: Settings, store: Path, out: Path) -> None:
             trainer.save("before-cooling.safetensors")
         if trainer.step % settings.save_every == 0 or trainer.step == settings.steps:
             trainer.save("state.safetensors")
-            trainer.write_weights("ink-small.safetensors")
+            write_state(trainer.average, out / "ink-small.safetensors", str(out))
             rate = (trainer.step - first) * settings.batch_size / (time.monotonic() - began)
             means = {name: round(total / count, 4) for name, (total, count) in sums.items()}
             with (out / "log.jsonl").open("a") as file:
@@ -276,23 +273,12 @@ def train(settings: Settings, store: Path, out: Path) -> None:
 
 def read_settings(path: Path, changes: list[str]) -> Settings:
     """Read a recipe and what the command line changes of it."""
-    raw: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    for change in changes:
-        key, _, value = change.partition("=")
-        place = raw
-        *parents, last = key.split(".")
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[last] = yaml.safe_load(value)
-    unknown = set(raw) - {one.name for one in fields(Settings)}
-    if unknown:
-        sys.exit(
-            f"{path}: {', '.join(sorted(unknown))}: not a setting. Settings: {', '.join(one.name for one in fields(Settings))}."
-        )
-    settings = Settings(**raw)
-    assert math.isclose(sum(settings.shares.values()), 1.0, abs_tol=1e-6), (
-        f"shares add up to {sum(settings.shares.values())}, not 1"
-    )
+    try:
+        settings = Settings.model_validate(load_raw(path, changes))
+    except (ValidationError, InkfoldError) as error:
+        sys.exit(f"{path}: {error}")
+    if not math.isclose(total := sum(settings.shares.values()), 1.0, abs_tol=1e-6):
+        sys.exit(f"{path}: shares: got a sum of {total}, expected 1.")
     return settings
 
 
@@ -305,8 +291,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="directory of the weights and the state")
     given = parser.parse_intermixed_args()
     settings = read_settings(given.recipe, given.changes)
-    print(json.dumps(asdict(settings)))
+    print(settings.model_dump_json())
     torch.set_num_threads(2)
+    torch.use_deterministic_algorithms(True)
     with keep_freed_memory():
         train(settings, given.store, given.out)
 

@@ -3,17 +3,16 @@
 All is done on ink (0 paper, 1 full ink), on whole batches, at 128 px; the view is halved to the network's 64 px at the end.
 """
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that everyone knows
+
+from inkfold.config.sections import Section
 
 STORED_PX, VIEW_PX = 128, 64
 KNOTS = 32  # a side: positions are computed there and interpolated between
 
 
-@dataclass(frozen=True)
-class ViewSettings:
+class ViewSettings(Section):
     """How strongly views differ; shares are those of the views that get the change."""
 
     degrees: float = 12.0
@@ -53,11 +52,6 @@ def make_views(pages: torch.Tensor, mirrored: torch.Tensor, settings: ViewSettin
     ink = F.avg_pool2d(ink, STORED_PX // VIEW_PX)
     ink = _erase(ink, settings, draw)
     return _on_paper(ink, settings, draw).clamp_(0, 1)
-
-
-def plain_views(pages: torch.Tensor) -> torch.Tensor:
-    """Return the drawings as they are, at the network's size: ink, (n, 1, 64, 64) in [0, 1]."""
-    return F.avg_pool2d(1 - pages[:, None].float() / 255, STORED_PX // VIEW_PX)
 
 
 class _Draws:

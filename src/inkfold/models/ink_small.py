@@ -5,12 +5,16 @@ and its limits.
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from inkfold.errors import WeightsError
 from inkfold.models.torchvision_compat import declare_missing_operators
 from inkfold.storage.files import write_bytes
+
+if TYPE_CHECKING:
+    import torch
 
 NAME = "ink-small"
 TIMM_NAME = "ink_small"  # timm takes a function's name
@@ -96,12 +100,28 @@ def write_weights(changes: Path, out: Path) -> None:
     Raises:
         WeightsError: If a value doesn't fit into float16.
     """
-    from safetensors.torch import load_file, save  # noqa: PLC0415 - torch takes a second
+    from safetensors.torch import load_file  # noqa: PLC0415 - torch takes a second
 
-    tensors = {name: values.half() if values.is_floating_point() else values for name, values in load_file(changes).items()}
+    write_state(load_file(changes), out, str(changes))
+
+
+def write_state(state: "Mapping[str, torch.Tensor]", out: Path, source: str) -> None:
+    """Write tensors of `ink-small` in the package's format: float16, including the norms' statistics.
+
+    Args:
+        state: The network's parameters and statistics by their names in timm's model.
+        out: Path of the file; an existing one is replaced.
+        source: Where the tensors come from, for error messages.
+
+    Raises:
+        WeightsError: If a value doesn't fit into float16.
+    """
+    from safetensors.torch import save  # noqa: PLC0415 - torch takes a second
+
+    tensors = {name: (values.half() if values.is_floating_point() else values).contiguous() for name, values in state.items()}
     lost = [name for name, values in tensors.items() if not values.isfinite().all()]
     if lost:
-        raise WeightsError(f"{changes}: {', '.join(lost[:5])}: too large for float16. Train again with a lower finetune.lr.")
+        raise WeightsError(f"{source}: {', '.join(lost[:5])}: too large for float16. Train again with a lower finetune.lr.")
     write_bytes(out, save(tensors, {"name": NAME}))
 
 

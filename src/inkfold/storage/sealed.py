@@ -26,9 +26,7 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
         content: JSON values by name, none of which is called `digest`.
     """
     assert SEAL not in content
-    as_read = json.loads(
-        json.dumps(content, allow_nan=False)
-    )  # keys that are numbers become text, which sorts in another order
+    as_read = json.loads(json.dumps(content, allow_nan=False))  # keys that are numbers become text, which sorts otherwise
     return {**content, SEAL: key_digest(as_read)}
 
 
