@@ -1,6 +1,6 @@
 """Drawings made from pen strokes, for pretraining: many hands and many mediums, of few sources of strokes.
 
-    python pretraining/strokes.py --data QUICKDRAW --omniglot OMNIGLOT --out STROKES
+    python pretraining/stroke_pictures.py --data QUICKDRAW --omniglot OMNIGLOT --out STROKES
 
 QUICKDRAW is Quick, Draw! in the competition's layout, which says what classes ink-small must not see; OMNIGLOT is the file
 `strokes.npz`. Three sources: the package's generator (objects with a class), Omniglot (characters without) and scenes of
@@ -25,7 +25,7 @@ from jaxtyping import Float, UInt8
 
 from inkfold.data.synthetic import CLASS_NAMES, Strokes, draw_strokes
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 from ink_small import left_out, read
 
 Rng = np.random.Generator
