@@ -1,16 +1,11 @@
 """Strokes become pictures: dark ink on white, cropped, the same for a seed, another hand for another view."""
 
 import csv
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "pretraining"))
-
-import stroke_pictures as strokes  # noqa: E402
+import stroke_pictures as strokes
 
 SQUARE = [np.array([[0.0, 0.0], [1, 0], [1, 1], [0, 1], [0, 0]])]
 
