@@ -35,19 +35,17 @@ def taught_rows(pictures: Pictures, sources: list[str], named: bool) -> np.ndarr
 
 
 def features(
-    pictures: Pictures, rows: np.ndarray, name: str, layers: bool, side: int | None = None, mirror: bool = False
+    pictures: Pictures, rows: np.ndarray, spec: BackboneSpec, side: int | None = None, mirror: bool = False
 ) -> np.ndarray:
     """Compute a teacher's features of some pictures, (n, d) float32.
 
     Args:
         pictures: All pictures.
         rows: Those that are wanted, (n,).
-        name: The teacher, a backbone of inkfold.
-        layers: Whether the outputs of all layers are taken, or of the last alone.
+        spec: The teacher.
         side: Side of the pictures that the teacher is given, in pixels; nothing for its own.
         mirror: Whether the mean with the mirror image's features is taken, where a picture may be mirrored.
     """
-    spec = BackboneSpec(name=name, features="layers" if layers else "last", **SETTINGS.get(name, {}))
     info = resolve_backbone(spec)
     backbone = Backbone(info, torch.device("cpu"))
     mirrored = np.isin(pictures.source, [SOURCES.index(source) for source in MIRRORED])
@@ -65,7 +63,7 @@ def features(
         if turned.any():
             values[turned] = (values[turned] + backbone.extract(np.ascontiguousarray(pages[turned, :, ::-1]))) / 2
         out.append(values)
-        print(f"{name}: {start + len(chosen)} of {len(rows)}", end="\r", flush=True)
+        print(f"{spec.name}: {start + len(chosen)} of {len(rows)}", end="\r", flush=True)
     return np.concatenate(out)
 
 
@@ -83,6 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", type=Path, required=True)
     parser.add_argument("--teacher", required=True, help="a backbone of inkfold")
+    parser.add_argument("--weights", help="file of its weights, for those that aren't the backbone's usual ones")
     parser.add_argument("--sources", nargs="+", choices=SOURCES, default=["quickdraw", "icons"])
     parser.add_argument("--named", action="store_true", help="pictures with a class only")
     parser.add_argument("--side", type=int, help="side of the pictures it is given, in pixels; its own by default")
@@ -93,7 +92,9 @@ def main() -> None:
     pictures = load(given.store)
     with keep_freed_memory():
         rows = taught_rows(pictures, given.sources, given.named)
-        values = features(pictures, rows, given.teacher, not given.last, given.side, given.mirror)
+        settings = {**SETTINGS.get(given.teacher, {}), **({"weights": given.weights} if given.weights else {})}
+        spec = BackboneSpec(name=given.teacher, features="last" if given.last else "layers", **settings)
+        values = features(pictures, rows, spec, given.side, given.mirror)
     targets = components(values)
     whole = np.zeros((len(pictures.source), targets.shape[1]), np.float16)
     whole[rows] = targets / np.linalg.norm(targets, axis=1, keepdims=True)
