@@ -13,6 +13,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from inkfold.config.parsing import parse_yaml
 from inkfold.config.recipe import SHORTHANDS, AutoRecipe, EnsembleRecipe, Recipe, expand_shorthand
 from inkfold.config.renamed import SHORT, renamed_recipe, renamed_values
 from inkfold.config.sections import HeadSettings, MemberSettings, Schedule, StageSettings, VoteSettings
@@ -241,7 +242,7 @@ _Dumper.add_representer(str, _Dumper.represent_str)
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        raw = parse_yaml(path.read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, ValueError) as error:
         raise RecipeError(f"{path}: not YAML: {error}. Compare it with a shipped recipe.") from None
     if not isinstance(raw, dict):
@@ -265,7 +266,7 @@ def _value(key: str, text: str) -> Any:
         return text
     if key in ("data.label_pattern", "folds.group_pattern") and text not in ("", "null") and text[0] not in "'\"":
         return text  # a regular expression's brackets mean something else in YAML
-    return yaml.safe_load(text)
+    return parse_yaml(text)
 
 
 def _set_dotted(raw: dict[str, Any], keys: list[str], value: Any) -> None:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from safetensors.numpy import save as to_safetensors
 
 from inkfold.config.load import dump_recipe
+from inkfold.config.parsing import parse_yaml
 from inkfold.config.renamed import renamed_recipe
 from inkfold.data.submission_form import read_form
 from inkfold.data.types import Dataset
@@ -204,7 +205,7 @@ def check_recipe(path: Path, recipe: BaseModel, free: Sequence[str] = ()) -> Non
         write_text(path, dump_recipe(recipe))
         return
     try:
-        written = _flat(_with_new_keys(renamed_recipe(yaml.safe_load(path.read_text(encoding="utf-8"))), type(recipe)))
+        written = _flat(_with_new_keys(renamed_recipe(parse_yaml(path.read_text(encoding="utf-8"))), type(recipe)))
     except (yaml.YAMLError, ValueError, AttributeError) as error:
         raise PredictionError(f"{path}: not a run's recipe: {error}. Choose another out=.") from None
     wanted = _flat(recipe.model_dump(mode="json"))

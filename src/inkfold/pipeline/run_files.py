@@ -9,6 +9,7 @@ from typing import Any, final
 
 import yaml
 
+from inkfold.config.parsing import parse_yaml
 from inkfold.config.renamed import renamed_recipe
 from inkfold.errors import PredictionError
 from inkfold.evaluation.formatting import turned
@@ -151,7 +152,7 @@ class RunFiles:
             if expected is not None and digest(data) != expected:
                 raise ValueError("it isn't as it was written")
             if path.suffix == ".yaml":
-                return renamed_recipe(yaml.safe_load(data))
+                return renamed_recipe(parse_yaml(data.decode("utf-8-sig")))
             return unsealed(json.loads(data), must_be_sealed=False)
         except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
             raise PredictionError(f"{path}: not a run's {path.name}: {error}. {advice}") from None
