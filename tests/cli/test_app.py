@@ -73,8 +73,8 @@ def test_an_interrupt_exits_with_130(monkeypatch, capsys):
     [
         (OSError("no space in the pool"), "error: no space in the pool. Check"),
         (OSError(), "error: OSError. Check"),
-        (OSError(28, "No space left on device"), "error: [Errno 28] No space left on device. Check"),
-        (OSError(28, "No space left on device", "a/b"), "error: a/b: No space left on device. Check"),
+        (OSError(28, "No space left on device"), "error: [Errno 28] No space left on device. Make room"),
+        (OSError(28, "No space left on device", "a/b"), "error: a/b: No space left on device. Make room"),
     ],
 )
 def test_an_operating_systems_error_is_a_line_with_what_is_known(monkeypatch, capsys, error, expected):
