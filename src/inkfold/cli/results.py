@@ -115,7 +115,7 @@ def report(
 
     page = out or (runs[0] / "report.html" if len(runs) == 1 else Path("comparison.html"))
     if out is None and len(runs) == 1 and runs[0].is_dir():
-        check_added_file(page)
+        check_added_file(page, "write the report elsewhere: --out FILE.html")
     else:
         check_output(page)
     pictures = write_report(runs, page, data)

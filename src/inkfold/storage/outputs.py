@@ -133,24 +133,23 @@ def check_output(path: Path) -> None:
         raise OSError(code, os.strerror(code), target.name)
 
 
-def check_added_file(path: Path) -> None:
+def check_added_file(path: Path, instead: str = "copy the run to a place that can be written") -> None:
     """Refuse to add a file to a run where a link or a special file has its name: a stranger's run may lead anywhere.
 
     Args:
         path: The file in a run's directory that would be written, such as `audit.json`.
+        instead: What else helps, as the end of a sentence that says what to do.
 
     Raises:
         ExportError: If it can't be written, or a link or a special file has its name.
     """
     if path.is_symlink() or (path.exists() and not (path.is_file() or path.is_dir())):
         what = f"is a link to {path.readlink()}" if path.is_symlink() else "is no plain file"
-        raise ExportError(f"{path}: {what}, and inkfold replaces only files of its own there. Remove it.")
+        raise ExportError(f"{path}: {what}, and inkfold replaces only files of its own there. Remove it, or {instead}.")
     try:
         check_output(path)
     except OSError as error:
-        raise ExportError(
-            f"{path}: {error.strerror}. Make the run's directory writable, or copy the run to a place that is."
-        ) from None
+        raise ExportError(f"{path}: {error.strerror}. Make the run's directory writable, or {instead}.") from None
 
 
 def is_standard_output(path: Path) -> bool:
