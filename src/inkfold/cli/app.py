@@ -174,7 +174,8 @@ def run_reporting_errors(work: Callable[[], int], debug: bool) -> int:
 def _flush_output() -> None:
     """Print what is still to be printed, as long as an error can be reported: at the interpreter's end it couldn't."""
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed before the start
+            sys.stdout.flush()
     except BrokenPipeError:
         raise
     except OSError as error:

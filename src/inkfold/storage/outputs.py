@@ -88,7 +88,8 @@ def output_file(path: Path) -> Iterator[BinaryIO]:
             return
         content = io.BytesIO()
         yield content
-        sys.stdout.flush()  # what was printed before comes before
+        if sys.stdout is not None:
+            sys.stdout.flush()  # what was printed before comes before
         where = target.path if target.descriptor is None else os.dup(target.descriptor)
         with open(where, "wb", buffering=0) as opened:  # noqa: PTH123 - a path has no descriptor
             rest = content.getbuffer()
@@ -156,7 +157,7 @@ def is_standard_output(path: Path) -> bool:
     """Return whether a file that a user named is where this process prints, so that notes must go elsewhere."""
     try:
         return os.path.samestat(path.stat(), os.fstat(sys.stdout.fileno()))
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError):  # of standard output, too, which may be closed
         return False
 
 
