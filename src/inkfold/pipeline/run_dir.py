@@ -25,9 +25,10 @@ from inkfold.heads.settings import WORK_DIVISION
 from inkfold.pipeline.manifest import FORMAT, MANIFEST
 from inkfold.pipeline.run import HEADS, Run, class_digest
 from inkfold.pipeline.run_files import RECIPE, SUBMISSION_FORM
-from inkfold.storage.files import TEMP_MARK, sweep_temp_files, write_bytes, write_json, write_text
+from inkfold.storage.files import TEMP_MARK, make_directory, sweep_temp_files, write_bytes, write_json, write_text
 from inkfold.storage.hashing import digest_file
 from inkfold.storage.locks import FileLock, Timeout
+from inkfold.storage.outputs import what_to_do
 from inkfold.storage.sealed import write_sealed
 
 log = logging.getLogger("inkfold.pipeline")
@@ -166,12 +167,12 @@ def _locked(out: Path, file: str) -> FileLock:
         foreign = [] if (out / file).is_file() or not out.is_dir() else _foreign_names(out)
         if foreign:
             raise PredictionError(f"{out}: holds other files ({', '.join(foreign[:5])}). Choose another out=, or empty it.")
-        out.mkdir(parents=True, exist_ok=True)
+        make_directory(out)
         lock.acquire()
     except Timeout:
         raise PredictionError(f"{out}: another process is writing this run. Wait for it or choose another out=.") from None
     except OSError as error:
-        raise PredictionError(f"{out}: {error.strerror}. Choose an out= that you can write to.") from None
+        raise PredictionError(f"{out}: {error.strerror or error}. {what_to_do(error)}") from None
     return lock
 
 

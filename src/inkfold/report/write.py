@@ -16,7 +16,7 @@ from inkfold.report.html import render_page
 from inkfold.report.run_comparison import RunComparison
 from inkfold.report.run_page import run_view
 from inkfold.report.thumbnails import Album, open_album
-from inkfold.storage.files import write_text
+from inkfold.storage.outputs import is_special, write_output
 
 log = logging.getLogger("inkfold.report")
 
@@ -35,7 +35,7 @@ def write_report(runs: Sequence[str | Path], out: str | Path, data: str | Path |
     """
     if not 1 <= len(runs) <= MOST_RUNS:
         raise PredictionError(f"report: got {len(runs)} runs, expected 1 to {MOST_RUNS}. Name fewer.")
-    if Path(out).suffix.lower() != ".html":
+    if Path(out).suffix.lower() != ".html" and not is_special(Path(out)):
         raise PredictionError(
             f"report: got out '{out}', expected a file that ends in .html, as a browser wants it. Name it so."
         )
@@ -45,7 +45,7 @@ def write_report(runs: Sequence[str | Path], out: str | Path, data: str | Path |
         page = render_page("run.html.j2", run_view(opened[0], album), album.pictures.values())
     else:
         page = render_page("comparison.html.j2", comparison_view(opened, album), album.pictures.values())
-    write_text(Path(out), page)
+    write_output(Path(out), page)
     log.info("%s: %d pictures%s", out, len(album.pictures), "" if album.why is None else f"; {album.why}")
     return len(album.pictures)
 
