@@ -92,7 +92,7 @@ def export(
 ) -> int:
     """Write a run as one ONNX file, checked against the run. Its preprocessing is inside."""
     from inkfold.export.export import ExportOptions, export_onnx, export_safetensors, export_set
-    from inkfold.storage.outputs import check_output
+    from inkfold.storage.outputs import check_output, is_special
 
     if out is None and safetensors is None:
         raise ExportError("export: says nowhere to write. Give --out FILE, --safetensors FILE or both.")
@@ -101,6 +101,8 @@ def export(
     for file in (None if as_set else out, safetensors):
         if file is not None:
             check_output(file)  # before the work, not after it
+    if nearest and out is not None and not as_set and is_special(out):
+        raise ExportError(f"export: --nearest writes an index beside the ONNX file, and {out} is no file. Leave it out.")
     if out is not None:
         options = ExportOptions(
             int8=quantise == "int8", views=not without_tta, fitted=fitted, data=data, drawings=max(1, drawings)

@@ -335,7 +335,11 @@ def _write_png(path: Path, page: UInt8[np.ndarray, "size size"]) -> None:
     done, data = cv2.imencode(".png", page)
     assert done, "OpenCV encodes any grey uint8 picture"
     with errors_naming(path):
-        path.write_bytes(data.tobytes())
+        try:
+            path.write_bytes(data.tobytes())
+        except OSError:
+            path.unlink(missing_ok=True)  # what was written by halves
+            raise
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

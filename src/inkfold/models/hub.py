@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 from inkfold.errors import RecipeError, WeightsError
 from inkfold.models import ink_small as inksmall
 from inkfold.models.torchvision_compat import declare_missing_operators
-from inkfold.storage.files import errors_naming, make_directory
 
 log = logging.getLogger("inkfold.models")
 DIGEST_IN_NAME = re.compile(r"-([a-f0-9]{8,})\.")  # as in resnet18-5c106cde.pth: the first digits of its SHA-256
@@ -88,10 +87,9 @@ def _from_address(url: str) -> Path:
 
     target = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(url).path).name
     if not target.exists():
-        make_directory(target.parent)
+        target.parent.mkdir(parents=True, exist_ok=True)
         stated = DIGEST_IN_NAME.search(target.name)
-        with errors_naming(target):
-            torch.hub.download_url_to_file(url, str(target), stated and stated[1], progress=False)
+        torch.hub.download_url_to_file(url, str(target), stated and stated[1], progress=False)
     return target
 
 

@@ -91,10 +91,8 @@ def output_file(path: Path) -> Iterator[BinaryIO]:
         if sys.stdout is not None:
             sys.stdout.flush()  # what was printed before comes before
         where = target.path if target.descriptor is None else os.dup(target.descriptor)
-        with open(where, "wb", buffering=0) as opened:  # noqa: PTH123 - a path has no descriptor
-            rest = content.getbuffer()
-            while rest:
-                rest = rest[opened.write(rest) or 0 :]
+        with open(where, "wb") as opened:  # noqa: PTH123 - a path has no descriptor
+            opened.write(content.getbuffer())
 
 
 def write_output(path: Path, data: bytes | str) -> None:
