@@ -155,7 +155,7 @@ def test_the_model_is_described(server):
     assert (body["classes"], body["size_px"], body["nearest"]) == (4, SIZE_PX, True)
     assert body["accuracy"] == about_json()["accuracy"]
     assert body["look"] == about_json()["look"]
-    assert set(body["limits"]) == {"body_bytes", "pixels", "strokes", "points"}
+    assert set(body["limits"]) == {"body_bytes", "pixels", "side_ratio", "decoded_bytes", "strokes", "points"}
     assert set(body) == {
         *("name", "classes", "class_names", "size_px", "backbones", "folds", "accuracy", "look", "nearest", "limits")
     }

@@ -52,6 +52,7 @@ class _Connection:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
         self.http = h11.Connection(h11.SERVER)
+        self.client = str((writer.get_extra_info("peername") or ("",))[0])
         self.since = asyncio.get_running_loop().time()
         self.timer: asyncio.Timeout | None = None  # set while the server waits for the client
         self.is_idle = True  # between requests
@@ -175,7 +176,7 @@ class HttpServer:
             raise Refusal(
                 error.error_status_hint, "malformed_request", text, "HTTP/1.1", "Send a request as RFC 9112 defines it."
             ) from None
-        return _request(head, body)
+        return _request(head, body, connection.client)
 
     async def _read_head(self, connection: _Connection) -> h11.Request | None:
         limits, loop = self.limits, asyncio.get_running_loop()
@@ -268,10 +269,10 @@ class HttpServer:
         connection.timer = None
 
 
-def _request(head: h11.Request, body: bytes) -> Request:
+def _request(head: h11.Request, body: bytes, client: str) -> Request:
     path, _, query = head.target.decode("ascii", "replace").partition("?")
     headers = {name.decode("ascii"): value.decode("latin-1") for name, value in head.headers}
-    return Request(head.method.decode("ascii").upper(), unquote(path), dict(parse_qsl(query)), headers, body)
+    return Request(head.method.decode("ascii").upper(), unquote(path), dict(parse_qsl(query)), headers, body, client=client)
 
 
 def body_too_large(got: str, limit_bytes: int) -> Refusal:

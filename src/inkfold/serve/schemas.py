@@ -194,6 +194,10 @@ class RequestLimits(_ResponseModel):
     """Bytes of the body."""
     pixels: int
     """Pixels of a picture."""
+    side_ratio: int
+    """The longer side of a picture divided by the shorter one."""
+    decoded_bytes: int
+    """Bytes of memory that reading a picture may take, as its header tells; a picture of fewer pixels may be beyond it."""
     strokes: int
     """Strokes of a sketch."""
     points: int
