@@ -16,8 +16,9 @@ from inkfold.export.own_digest import check_own_digest
 from inkfold.images.announced import Announced, PictureLimits, check_announced
 from inkfold.images.decode import Pixels, as_broken
 from inkfold.images.page import Page
-from inkfold.images.preprocess import ImageOptions, preprocess, square_of, stack_squares
+from inkfold.images.preprocess import ImageOptions, preprocess, stack_squares
 from inkfold.runtime.parallel import available_cores
+from inkfold.serve.framing import Choice, Frame, frame_picture
 from inkfold.storage.sealed import unsealed
 
 MOST_THREADS = 2
@@ -110,17 +111,24 @@ class OnnxModel:
         except Exception as error:  # decoders raise anything
             raise as_broken(data, error) from error
 
-    def read(self, data: bytes) -> Squares:
+    def read(self, data: bytes, announced: Announced, chosen: Choice = None) -> tuple[Squares, Frame | None]:
         """Decode a picture file and turn the drawing into one square per file of the model.
 
         Args:
-            data: The bytes of a file in any format that is read, which has passed `check`.
+            data: The bytes of a file in any format that is read.
+            announced: What `check` returned for it.
+            chosen: The part of the picture that the client chose, if any.
+
+        Returns:
+            The squares, and the part of the picture that the first of them shows, in px of the picture.
 
         Raises:
             BrokenImage: If it can't be decoded.
+            Refusal: With 422 if the chosen frame lies outside of the picture.
         """
-        page = Page(data, self.limits.pixels, self.limits.frame_pixels)
-        return tuple(square_of(page, file.image) for file in self._files)
+        page, sides = Page(data, self.limits.pixels, self.limits.frame_pixels), (announced.width, announced.height)
+        framed = [frame_picture(page, file.image, self.about.look, sides, chosen) for file in self._files]
+        return tuple(each.square for each in framed), framed[0].frame
 
     def preprocess(self, pixels: Pixels) -> Squares:
         """Turn a page into one square per file of the model."""

@@ -16,10 +16,12 @@ from jaxtyping import Float32, Int64
 
 from inkfold.images.decode import BrokenImage
 from inkfold.images.preprocess import INK_CONTRAST
-from inkfold.images.strokes import draw_page
+from inkfold.images.strokes import Sketch, draw_page, frame_of
+from inkfold.serve import schemas
 from inkfold.serve.batching import Batcher, QueueLimits
 from inkfold.serve.confidence import BLANK, measured_confidence
 from inkfold.serve.fairness import Admission, Lane, Share, queue_full
+from inkfold.serve.framing import Choice, Frame, invalid_frame, read_frame
 from inkfold.serve.messages import Refusal, Request, Response, json_response
 from inkfold.serve.metrics import ServerMetrics
 from inkfold.serve.model import PICTURES, OnnxModel, Squares
@@ -47,6 +49,15 @@ class _Prediction:
     probs: Float32[np.ndarray, " classes"]
     rows: Int64[np.ndarray, " k"]
     similarities: Float32[np.ndarray, " k"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """One drawing of a request, and the part of it that the client chose."""
+
+    upload: Upload
+    share: Share
+    chosen: Choice
 
 
 class Predictor:
@@ -90,13 +101,18 @@ class Predictor:
         top = read_count(request, "top", DEFAULT_TOP, 1, len(self.about.class_names))
         nearest = read_count(request, "nearest", DEFAULT_NEAREST, 0, MAX_NEAREST)
         task = asyncio.current_task()
+        chosen = read_frame(request)
         share = Share(request.client, is_picture=not holds_strokes(request), task=task)
         admission = self._picture_places if share.is_picture else self._stroke_places
         try:
             admission.admit(share, 1)
             async with asyncio.timeout(self.queue.answer_s):
                 uploads = await self._read_uploads(request, share)
-                answers = await asyncio.gather(*(self._answer(upload, share, top, nearest) for upload in uploads))
+                if isinstance(chosen, tuple) and len(uploads) > 1:
+                    raise invalid_frame(f"a frame for {len(uploads)} pictures")
+                answers = await asyncio.gather(
+                    *(self._answer(_Task(upload, share, chosen), top, nearest) for upload in uploads)
+                )
         except TimeoutError:
             got = f"no answer within {self.queue.answer_s:g} s"
             raise Refusal(504, "too_late", got, "an answer", "Wait a second and try again, or send fewer drawings.") from None
@@ -135,35 +151,42 @@ class Predictor:
     def _measured(self, upload: Upload) -> Upload:
         assert isinstance(upload.content, bytes)
         try:
-            return replace(upload, decoded_bytes=self._model.check(upload.content).decoded_bytes)
+            return replace(upload, announced=self._model.check(upload.content))
         except BrokenImage as error:
             raise _refused(upload, error) from None
 
-    async def _answer(self, upload: Upload, share: Share, top: int, nearest: int) -> tuple[Answer, float, float]:
+    async def _answer(self, task: _Task, top: int, nearest: int) -> tuple[Answer, float, float]:
         """Answer for one drawing, with the seconds that it waited and those of its batch."""
-        squares = await self._decode(upload, share)
-        prediction, queued_s, model_s = await self._batcher.submit(squares, share)
+        squares, frame = await self._decode(task)
+        prediction, queued_s, model_s = await self._batcher.submit(squares, task.share)
         is_blank = bool(np.ptp(squares[0]) < INK_CONTRAST)
         probability = float(prediction.probs[self._decide(prediction)])
         confidence = BLANK if is_blank else measured_confidence(probability, self.about.reliability)
         neighbours = [] if is_blank else self._neighbours(prediction, nearest)
-        answer = Answer(name=upload.name, top=self._top(prediction, top), sure=confidence, nearest=neighbours)
+        answer = Answer(
+            name=task.upload.name,
+            top=self._top(prediction, top),
+            sure=confidence,
+            frame=None if frame is None or is_blank else _as_schema(frame),
+            nearest=neighbours,
+        )
         return answer, queued_s, model_s
 
-    async def _decode(self, upload: Upload, share: Share) -> Squares:
+    async def _decode(self, task: _Task) -> tuple[Squares, Frame | None]:
         self._decoding += 1
-        lane = self._pictures if share.is_picture else self._strokes
+        lane = self._pictures if task.share.is_picture else self._strokes
         try:
-            return await lane.run(share, lambda: self._read(upload), upload.decoded_bytes)
+            return await lane.run(task.share, lambda: self._read(task.upload, task.chosen), task.upload.decoded_bytes)
         except BrokenImage as error:
-            raise _refused(upload, error) from None
+            raise _refused(task.upload, error) from None
         finally:
             self._decoding -= 1
 
-    def _read(self, upload: Upload) -> Squares:
-        if isinstance(upload.content, bytes):
-            return self._model.read(upload.content)
-        return self._model.preprocess(draw_page(upload.content, self.about.look))
+    def _read(self, upload: Upload, chosen: Choice) -> tuple[Squares, Frame | None]:
+        if isinstance(upload.content, Sketch):
+            return self._model.preprocess(draw_page(upload.content, self.about.look)), frame_of(upload.content)
+        assert upload.announced is not None
+        return self._model.read(upload.content, upload.announced, chosen)
 
     def _run_batch(self, drawings: Sequence[Squares]) -> list[_Prediction]:
         """Run a batch and look for neighbours; in the model's thread."""
@@ -218,6 +241,11 @@ def _refused(upload: Upload, error: BrokenImage) -> Refusal:
     reason, _, rest = str(error).partition(", expected ")
     expected, _, do = rest.partition(". ")
     return Refusal(422, error.kind, f"{name}the picture {reason}", expected, do)
+
+
+def _as_schema(frame: Frame) -> schemas.Frame:
+    left, top, right, bottom = frame
+    return schemas.Frame(left=left, top=top, right=right, bottom=bottom)
 
 
 def _to_ms(seconds: float) -> float:

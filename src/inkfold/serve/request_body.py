@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from inkfold.images.announced import Announced
 from inkfold.images.strokes import Sketch, Stroke
 from inkfold.serve import schemas
 from inkfold.serve.messages import Refusal, Request
@@ -35,12 +36,17 @@ class Upload:
     Attributes:
         name: The file's name in a form; None for other bodies.
         content: The bytes of a picture file, or a sketch.
-        decoded_bytes: The most bytes of memory that reading the picture may take; 0 for a sketch, or while it is unknown.
+        announced: What the picture's header says; None for a sketch, or while it is unknown.
     """
 
     name: str | None
     content: bytes | Sketch
-    decoded_bytes: int = 0
+    announced: Announced | None = None
+
+    @property
+    def decoded_bytes(self) -> int:
+        """The most bytes of memory that reading the picture may take; 0 for a sketch."""
+        return 0 if self.announced is None else self.announced.decoded_bytes
 
 
 def holds_strokes(request: Request) -> bool:
@@ -57,7 +63,7 @@ def read_uploads(request: Request) -> list[Upload]:
     header = _content_type(request)
     kind = header.get_content_type()
     coding = request.headers.get("content-encoding", "identity")
-    if coding.strip().lower() != "identity":  # without case: RFC 9110, 8.4.1
+    if any(part.strip().lower() not in ("", "identity") for part in coding.split(",")):  # without case: RFC 9110, 8.4.1
         raise _unsupported(f"content-encoding {coding[:40]!r}")
     if not request.body:
         raise Refusal(400, "empty_body", "the body has 0 bytes", "a picture or strokes", "Send the drawing in the body.")
@@ -142,7 +148,8 @@ def _read_sketch(body: bytes) -> Sketch:
         sketch = schemas.Sketch.model_validate(value)
     except ValidationError as error:
         raise _report(error) from None
-    return Sketch(tuple(map(_to_stroke, sketch.strokes)), sketch.width, sketch.height, sketch.pen)
+    frame = None if sketch.frame is None else sketch.frame.sides()
+    return Sketch(tuple(map(_to_stroke, sketch.strokes)), sketch.width, sketch.height, sketch.pen, frame)
 
 
 def _to_stroke(stroke: np.ndarray | schemas.Stroke) -> Stroke:

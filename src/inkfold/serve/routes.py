@@ -101,9 +101,12 @@ class Service:
 
     async def _route(self, request: Request) -> Response:
         method, handler = self._routes.get(request.path, ("GET", self._file))
+        allowed = "GET, HEAD, OPTIONS" if method == "GET" else f"{method}, OPTIONS"
+        if request.method == "OPTIONS":
+            return Response(204, headers=(("allow", allowed),))
         if request.method != method and not (method == "GET" and request.method == "HEAD"):
             got = f"{request.method[:20]} of {request.path[:80]}"
-            raise Refusal(405, "wrong_method", got, "GET, HEAD" if method == "GET" else method, "Use another method.")
+            raise Refusal(405, "wrong_method", got, allowed, "Use another method.")
         return await handler(request)
 
     async def _predict(self, request: Request) -> Response:
