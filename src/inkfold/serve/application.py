@@ -186,7 +186,8 @@ def _request(scope: Scope, headers: Mapping[str, str], body: bytes) -> Request:
     elif not root:
         path = path or "/"
     query = dict(parse_qsl(scope["query_string"].decode("ascii", "replace")))
-    return Request(scope["method"].upper(), path, query, headers, body, root)
+    client = str((scope.get("client") or ("",))[0])
+    return Request(scope["method"].upper(), path, query, headers, body, root, client, scope.get("scheme", "http"))
 
 
 def _redirect(request: Request) -> Response:

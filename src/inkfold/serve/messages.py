@@ -7,7 +7,7 @@ from typing import Any
 
 JSON = "application/json; charset=utf-8"
 RETRY_AFTER_S = 1
-NOT_MODIFIED = 304
+WITHOUT_BODY = (204, 304)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,8 @@ class Request:
         headers: The last value of each header, by lower-case name.
         body: The whole body; empty where there is none.
         root_path: The path that the server is mounted under, without a slash at its end; `path` doesn't have it.
+        client: The IP address of the client, not of a trusted proxy between; empty where it is unknown.
+        scheme: `http` or `https`, by which the client reached the server or a trusted proxy.
     """
 
     method: str
@@ -29,6 +31,8 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     root_path: str = ""
+    client: str = ""
+    scheme: str = "http"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +52,10 @@ class Response:
     headers: tuple[tuple[str, str], ...] = ()
 
     def all_headers(self) -> list[tuple[str, str]]:
-        """Return the headers with those of the body; 304 has no length, which would be that of the body that it leaves out."""
-        length = [] if self.status == NOT_MODIFIED else [("content-length", str(len(self.body)))]
-        return [("content-type", self.content_type), *length, *self.headers]
+        """Return the headers with those of the body; without one, as by 304, neither its length nor its type is said."""
+        if self.status in WITHOUT_BODY:
+            return list(self.headers)
+        return [("content-type", self.content_type), ("content-length", str(len(self.body))), *self.headers]
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, which the service sends
