@@ -119,11 +119,16 @@ def hold(page):
 
 
 def wait_for(page, held, count):
-    for _ in range(1500):
-        if len(held) >= count:
-            break
-        page.wait_for_timeout(20)
+    wait_until(page, lambda: len(held) >= count)
     assert len(held) == count
+
+
+def wait_until(page, condition):
+    for _ in range(1500):
+        if condition():
+            return
+        page.wait_for_timeout(20)
+    assert condition()
 
 
 def replay(page, held, hand, strokes):
@@ -153,6 +158,10 @@ def watch_files(page):
         };
     }"""
     )
+
+
+def sent_count(page):
+    return page.evaluate("window.sent?.count ?? 0")
 
 
 def last_file(page):

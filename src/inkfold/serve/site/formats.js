@@ -44,36 +44,50 @@ function toCanvas(image) {
   return canvas;
 }
 
-/** A length in pixels; percentages and missing ones are none. @param {string | null} text */
+/** A length in pixels; percentages and missing ones are none. @param {string} text */
 function toLength(text) {
-  const length = Number.parseFloat(text ?? "");
-  return length > 0 && !text?.trim().endsWith("%") ? length : null;
+  const length = Number.parseFloat(text);
+  return length > 0 && !text.trim().endsWith("%") ? length : null;
 }
 
+/** What may stand before an SVG's first tag, and that tag. */
+const SVG_ROOT = /^(?:\ufeff|\s|<\?(?:(?!\?>)[^])*\?>|<!--(?:(?!-->)[^])*-->|<!DOCTYPE(?:[^>[]|\[[^\]]*\])*>)*(<(?:[\w.-]+:)?svg(?=[\s/>])(?:[^>"']|"[^"]*"|'[^']*')*>)/i;
+
+/** @param {string} name */
+const attribute = (name) => new RegExp(`\\s${name}\\s*=\\s*(?:"([^"]*)"|'([^']*)')`);
+
 /**
- * An SVG whose size every browser knows: some draw none that has only a viewBox.
+ * An SVG whose size every browser knows: some draw none that has only a viewBox. Only its first tag is read, as text, so
+ * that nothing in it comes to life.
  *
  * @param {string} text
  * @returns {string | null} null where it isn't one
  */
 function sizeSvg(text) {
-  const root = new DOMParser().parseFromString(text, "image/svg+xml").documentElement;
-  if (root.localName !== "svg") return null;
-  const box = (root.getAttribute("viewBox") ?? "").trim().split(/[\s,]+/).map(Number);
+  const root = SVG_ROOT.exec(text)?.[1];
+  if (!root) return null;
+  const [width, height, viewBox] = ["width", "height", "viewBox"].map((name) => attribute(name).exec(root)?.slice(1).join("") ?? "");
+  const box = viewBox.trim().split(/[\s,]+/).map(Number);
   const isBox = box.length === 4 && box[2] > 0 && box[3] > 0;
-  const [width, height] = [toLength(root.getAttribute("width")), toLength(root.getAttribute("height"))];
-  const ratio = width && height ? width / height : isBox ? box[2] / box[3] : 1;
-  if (!isBox && width && height) root.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  root.setAttribute("width", String(Math.min(SHOWN_PX, SHOWN_PX * ratio)));
-  root.setAttribute("height", String(Math.min(SHOWN_PX, SHOWN_PX / ratio)));
-  return new XMLSerializer().serializeToString(root);
+  const [across, down] = [toLength(width), toLength(height)];
+  const ratio = across && down ? across / down : isBox ? box[2] / box[3] : 1;
+  const size = {
+    width: Math.min(SHOWN_PX, SHOWN_PX * ratio),
+    height: Math.min(SHOWN_PX, SHOWN_PX / ratio),
+    ...(!isBox && across && down && { viewBox: `0 0 ${across} ${down}` }),
+  };
+  let sized = root;
+  for (const [name, value] of Object.entries(size)) {
+    sized = sized.replace(attribute(name), "").replace(/svg/i, `$& ${name}="${value}"`);
+  }
+  return text.replace(root, () => sized);
 }
 
 /** An <img> runs no scripts and loads nothing, so that a foreign SVG can only draw. @param {Blob} file */
 async function readSvg(file) {
   const isText = /^(?:\ufeff)?\s*</.test(await file.slice(0, HEAD_BYTES).text());
   const svg = isText && file.size <= LARGEST_SVG_BYTES ? sizeSvg(await file.text()) : null;
-  if (svg === null) throw new TypeError("no SVG");
+  if (svg === null) throw new TypeError("this is no SVG");
   // of a blob's address some browsers would give no pixels back where the SVG holds HTML
   return toCanvas(await loadImage(`data:image/svg+xml;charset=utf-8,${encodeURIComponent(svg)}`));
 }
