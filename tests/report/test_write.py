@@ -116,8 +116,8 @@ def test_nothing_errs_and_nothing_overflows(pages, opened, name, scheme, width):
     assert complaints == []
     assert violations(page) == []
     assert page.locator("main").count() == 1
-    scrolling = """[...document.querySelectorAll("*")].filter(one => one.scrollWidth > one.clientWidth + 1
-        && ["auto", "scroll"].includes(getComputedStyle(one).overflowX) && one.tabIndex < 0).map(one => one.outerHTML.slice(0, 200))"""
+    scrolling = """[...document.querySelectorAll("*")].filter(one => one.scrollWidth > one.clientWidth + 1 && one.tabIndex < 0
+        && ["auto", "scroll"].includes(getComputedStyle(one).overflowX)).map(one => one.outerHTML.slice(0, 200))"""
     assert page.evaluate(scrolling) == []
     assert page.evaluate("[...document.querySelectorAll('use')].every(one => document.querySelector(one.href.baseVal))")
 

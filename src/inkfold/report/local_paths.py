@@ -1,7 +1,7 @@
 """Takes the folders of this machine out of a page, which others shall read: names of files and folders stay."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from inkfold.pipeline.run_files import RunFiles
 from inkfold.report.thumbnails import Picture
 
 PATH_CHARACTER = r"[\w./~-]"  # what stands before a path that belongs to a longer one
+NAMED_PATH = re.compile(r"(?:^|[\s='\"(\[])(/[^\s='\",)\]]+)")  # in settings such as data=/srv/drawings
 
 
 def without_local_paths(view: Any, places: Iterable[Path], folder: Path | None = None) -> Any:
@@ -41,24 +42,23 @@ def without_local_paths(view: Any, places: Iterable[Path], folder: Path | None =
 
 
 def places_of(run: RunFiles) -> list[Path]:
-    """List the files and folders that a run names: its own, and every absolute path in its recipe and manifest."""
-    texts = _texts([run.recipe, run.manifest, *run.model_recipes])
-    return [run.path, run.path.absolute(), run.path.resolve(), *(Path(text) for text in texts if text.startswith("/"))]
+    """List the files and folders that a run names: its own, and every absolute path in its recipes and of its backbones."""
+    backbones = [run.manifest.get(name) for name in ("backbone", "beside", "members")]  # not its classes, which are names
+    texts = [*_texts([run.recipe, *run.model_recipes, backbones])]
+    named = [path for text in texts for path in NAMED_PATH.findall(text)] + [text for text in texts if text.startswith("/")]
+    return [run.path.absolute(), run.path.resolve(), *map(Path, named)]
 
 
-def _mapped(value: Any, change: Any) -> Any:
+def _mapped(value: Any, change: Callable[[str], str]) -> Any:
     """Apply a change to every text of a view."""
-    if isinstance(value, Markup | Picture):
-        return value
-    if isinstance(value, str):
+    if isinstance(value, str) and not isinstance(value, Markup):
         return change(value)
     if isinstance(value, Mapping):
         return {key: _mapped(inner, change) for key, inner in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_mapped(inner, change) for inner in value))
     if isinstance(value, list | tuple):
-        return type(value)(_mapped(inner, change) for inner in value)
-    if is_dataclass(value) and not isinstance(value, type):
+        inner_values = [_mapped(inner, change) for inner in value]
+        return value._make(inner_values) if isinstance(value, tuple) and hasattr(value, "_make") else type(value)(inner_values)
+    if is_dataclass(value) and not isinstance(value, type | Picture):
         return replace(
             value, **{field.name: _mapped(getattr(value, field.name), change) for field in fields(value) if field.init}
         )
