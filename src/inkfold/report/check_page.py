@@ -9,6 +9,7 @@ from inkfold.errors import problem_lines
 from inkfold.images.preprocess import ImageOptions
 from inkfold.report.audit_section import DUPLICATE_TITLES, album_part, duplicate_view
 from inkfold.report.html import render_page
+from inkfold.report.local_paths import without_local_paths
 from inkfold.report.thumbnails import SIDE_PX, Album, Picture
 from inkfold.storage.outputs import write_output
 
@@ -51,6 +52,7 @@ def write_check_page(out: Path, checkup: Checkup) -> None:
         "pages": checkup.pages,
     }
     view["examples"], embedded = _before_and_after(checkup.pages)
+    view = without_local_paths(view, [Path(checkup.dataset.root).absolute(), out])
     write_output(out, render_page("check.html.j2", view, [*album.pictures.values(), *embedded]))
 
 
