@@ -6,7 +6,7 @@ client that has kept the server waiting longest makes room. So stalled clients n
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -52,6 +52,7 @@ class _Connection:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
         self.http = h11.Connection(h11.SERVER)
+        self.client = str((writer.get_extra_info("peername") or ("",))[0])
         self.since = asyncio.get_running_loop().time()
         self.timer: asyncio.Timeout | None = None  # set while the server waits for the client
         self.is_idle = True  # between requests
@@ -73,10 +74,17 @@ class HttpServer:
         answer: Returns the answer to a whole request; must not raise.
         limits: How much clients can hold, and how long.
         refuse: Returns the answer to bytes that never became a request.
+        screen: Called with each request's head before its body is read; raises a refusal for those whose body isn't wanted.
     """
 
-    def __init__(self, answer: Handler, limits: HttpLimits, refuse: Callable[[Refusal], Response]) -> None:
-        self._answer, self.limits, self._refuse = answer, limits, refuse
+    def __init__(
+        self,
+        answer: Handler,
+        limits: HttpLimits,
+        refuse: Callable[[Refusal], Response],
+        screen: Callable[[Request], object] = lambda head: None,
+    ) -> None:
+        self._answer, self.limits, self._refuse, self._screen = answer, limits, refuse, screen
         self._tasks: dict[_Connection, asyncio.Task[Any]] = {}
         self._held_bytes = 0
         self._server: asyncio.Server | None = None
@@ -88,8 +96,8 @@ class HttpServer:
         """The number of open connections."""
         return len(self._tasks)
 
-    async def open(self, host: str, port: int) -> int:
-        """Start to listen at an address, on a free port where it is 0, and return the port."""
+    async def open(self, host: str | Sequence[str], port: int) -> int:
+        """Start to listen at one or several addresses, on a free port where it is 0, and return the port."""
         self._server = await asyncio.start_server(self._serve, host, port, limit=READ_BYTES, backlog=1024)
         return int(self._server.sockets[0].getsockname()[1])
 
@@ -169,13 +177,14 @@ class HttpServer:
             head = await self._read_head(connection)
             if head is None:
                 return None
+            self._screen(_request(head, b"", connection.client))
             body = await self._read_body(connection, head)
         except h11.RemoteProtocolError as error:
             text = f"invalid HTTP: {error}"
             raise Refusal(
                 error.error_status_hint, "malformed_request", text, "HTTP/1.1", "Send a request as RFC 9112 defines it."
             ) from None
-        return _request(head, body)
+        return _request(head, body, connection.client)
 
     async def _read_head(self, connection: _Connection) -> h11.Request | None:
         limits, loop = self.limits, asyncio.get_running_loop()
@@ -268,10 +277,10 @@ class HttpServer:
         connection.timer = None
 
 
-def _request(head: h11.Request, body: bytes) -> Request:
+def _request(head: h11.Request, body: bytes, client: str) -> Request:
     path, _, query = head.target.decode("ascii", "replace").partition("?")
     headers = {name.decode("ascii"): value.decode("latin-1") for name, value in head.headers}
-    return Request(head.method.decode("ascii").upper(), unquote(path), dict(parse_qsl(query)), headers, body)
+    return Request(head.method.decode("ascii").upper(), unquote(path), dict(parse_qsl(query)), headers, body, client=client)
 
 
 def body_too_large(got: str, limit_bytes: int) -> Refusal:

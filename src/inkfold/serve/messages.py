@@ -21,6 +21,8 @@ class Request:
         headers: The last value of each header, by lower-case name.
         body: The whole body; empty where there is none.
         root_path: The path that the server is mounted under, without a slash at its end; `path` doesn't have it.
+        client: The IP address of the client, not of a trusted proxy between; empty where it is unknown.
+        scheme: `http` or `https`, by which the client reached the server or a trusted proxy.
     """
 
     method: str
@@ -29,6 +31,8 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     root_path: str = ""
+    client: str = ""
+    scheme: str = "http"
 
 
 @dataclass(frozen=True, slots=True)
