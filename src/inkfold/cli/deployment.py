@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from inkfold.cli.app import MovedData, RunDirectory, any_number, command
+from inkfold.cli.app import MovedData, RunDirectory, command
 from inkfold.cli.output import print_exported
 from inkfold.errors import ExportError, InkfoldError
 from inkfold.runtime.progress import console_progress
@@ -58,15 +58,18 @@ def serve(
     ] = None,
     no_token: Annotated[bool, typer.Option("--no-token", help="Let everybody in who reaches it.")] = False,
     allow_host: Annotated[
-        list[str], typer.Option(help="A name by which it is reached, besides localhost and IP addresses.", **any_number("NAME"))
-    ],
-    behind_proxy: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
-            help="The address or network (10.0.0.0/8) of a proxy, whose X-Forwarded headers are trusted.",
-            **any_number("ADDRESS"),
+            metavar="NAME", help="A name by which it is reached, besides localhost and IP addresses; may be repeated."
         ),
-    ],
+    ] = None,
+    behind_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="The address or network (10.0.0.0/8) of a proxy whose X-Forwarded headers are trusted; may be repeated.",
+        ),
+    ] = None,
     root_path: Annotated[
         str, typer.Option(metavar="PATH", help="The path below which a proxy has it, such as /draw, unless the proxy says it.")
     ] = "",
@@ -91,7 +94,7 @@ def serve(
     from inkfold.serve.server import serve as serve_model
 
     host, port = split_listen(host, port)
-    access = AccessOptions(token, no_token, tuple(allow_host), tuple(behind_proxy), root_path, metrics_port)
+    access = AccessOptions(token, no_token, tuple(allow_host or ()), tuple(behind_proxy or ()), root_path, metrics_port)
     Access(access)  # what is wrong with it is said before a run is exported
     options = ServeOptions(host, PORT if port is None else port, threads, open_page, access=access)
     serve_model(find_model(model, _print_now), options, _print_now)

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from inkfold.errors import InkfoldError
 from inkfold.serve.messages import Request, Response
-from inkfold.serve.proxies import TrustedProxies, read_networks, read_prefix
+from inkfold.serve.proxies import Network, TrustedProxies, read_networks, read_prefix
 from inkfold.serve.security import check_host, check_origin, is_name, normal_name, split_host
 from inkfold.serve.tokens import Token, check_token
 
@@ -58,8 +58,10 @@ class Access:
                 return otherwise
 
         self.token = attempt(lambda: _read_token(options), None)
-        self.names = attempt(lambda: read_names(options.allow_hosts), frozenset())
-        networks = attempt(lambda: read_networks(options.proxies), ())
+        no_names: frozenset[str] = frozenset()
+        no_networks: tuple[Network, ...] = ()
+        self.names = attempt(lambda: read_names(options.allow_hosts), no_names)
+        networks = attempt(lambda: read_networks(options.proxies), no_networks)
         self.root_path = attempt(lambda: read_prefix(options.root_path), "")
         if problems:
             raise InkfoldError("\n".join(problems))
