@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/proxies.py [MODEL.onnx] [--pictures DIRECTORY] [--quick]
 
 Needs nginx, openssl, caddy and chromium on the path, and playwright. For each configuration a person opens the page without the
-token and types it, draws and gets an answer; another opens it by a link with the token in somebody else's page. Without MODEL.onnx
-a toy model answers.
+token and types it, draws and gets an answer; another opens it by a link with the token in somebody else's page. Without
+MODEL.onnx a toy model answers.
 """
 
 import argparse
