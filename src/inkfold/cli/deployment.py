@@ -1,5 +1,6 @@
 """The commands that put a run to use elsewhere: serve, export."""
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -97,7 +98,9 @@ def serve(
     access = AccessOptions(token, no_token, tuple(allow_host or ()), tuple(behind_proxy or ()), root_path, metrics_port)
     Access(access)  # what is wrong with it is said before a run is exported
     options = ServeOptions(host, PORT if port is None else port, threads, open_page, access=access)
-    serve_model(find_model(model, _print_now), options, _print_now)
+    with console_progress() as progress:
+        path = find_model(model, _print_now, progress=progress)
+    serve_model(path, options, _print_now)
     return 0
 
 
@@ -141,12 +144,22 @@ def export(
         with console_progress() as progress:
             files = export_set(run, out, options, progress) if as_set else [export_onnx(run, out, options, progress)]
         print_exported(files)
+        if not (as_set or quantise or without_tta):
+            _note_exported(run, out, fitted=fitted)
         if nearest:
             _write_index(run, out, data)
     if safetensors is not None:
         size_bytes = export_safetensors(run, safetensors)
         print(f"network: {safetensors} ({size_bytes / 1e6:.1f} MB)")
     return 0
+
+
+def _note_exported(run: Path, out: Path, *, fitted: bool) -> None:
+    """Let `serve RUN` find the file again, which works without."""
+    from inkfold.serve.prepare import note_exported
+
+    with contextlib.suppress(OSError):
+        note_exported(run, out, fitted=fitted)
 
 
 def _write_index(run: Path, out: Path, data: Path | None) -> None:
