@@ -86,7 +86,8 @@ def served(model, **options):
         assert ready.wait(120)
         if errors:
             raise errors[0]
-        yield Server(int(re.search(r":(\d+)/", said[-1] if "page" in said[-1] else said[-2])[1]), said)
+        page = next(line for line in said if line.startswith("page:"))
+        yield Server(int(re.search(r":(\d+)/", page)[1]), said)
     finally:
         if not errors:
             loops[0].call_soon_threadsafe(stopped.set)

@@ -148,6 +148,20 @@ def test_a_new_table_has_all_columns_and_formulas_are_text(tmp_path):
     assert [row["image_path"] for row in read_corrections(file).rows] == ["a.png", "=1+1.png"]
 
 
+@pytest.mark.parametrize("raw", [False, True])
+def test_names_that_a_spreadsheet_would_compute_are_read_back_as_they_were(tmp_path, raw):
+    file, names = (
+        tmp_path / "corrected.csv",
+        ["=1.png", "'=1.png", "-a.png", "@a.png", "+a.png", "\ta.png", "\ra.png", "'a.png"],
+    )
+    file.write_text("image_path,decision,'=who\nz.png,drop,=Ann\n")
+    merge_corrections(file, [proposal(name) for name in names], raw=raw)
+    table = read_corrections(file)
+    assert [row["image_path"] for row in table.rows] == ["z.png", *names]
+    assert table.rows[0]["=who"] == "=Ann"
+    assert (b"\n=1.png" in file.read_bytes()) is raw
+
+
 def test_decisions_and_notes_in_a_table_are_never_overwritten(tmp_path):
     file = tmp_path / "corrected.csv"
     file.write_text(

@@ -85,6 +85,16 @@ def test_predictions_are_written_as_a_table(trained, tmp_path):
     assert len(read_rows(tmp_path / "p.csv")) == 3
 
 
+def test_names_that_a_spreadsheet_would_compute_are_written_as_text(trained, tmp_path):
+    names, probs = ["=1+1.png", "-a\r.png", "'=.png"], np.array([[1, 0, 0]] * 3, np.float32)
+    write_predictions(tmp_path / "p.csv", names, probs, trained)
+    assert [row[0] for row in read_rows(tmp_path / "p.csv")[1:]] == ["'=1+1.png", "'-a\r.png", "''=.png"]
+    write_predictions(tmp_path / "raw.csv", names, probs, trained, raw=True)
+    assert [row[0] for row in read_rows(tmp_path / "raw.csv")[1:]] == names
+    write_predictions(tmp_path / "p.json", names, probs, trained)
+    assert [row["image_path"] for row in json.loads((tmp_path / "p.json").read_text())] == names
+
+
 def test_a_name_that_ends_in_json_gets_objects_with_null_for_what_is_not_known(trained, tmp_path):
     probs = np.array([[0.25, 0.5, 0.25], [np.nan] * 3, [np.nan] * 3], np.float32)
     write_predictions(tmp_path / "p.json", ["a.png", "blank.png", "broken.png"], probs, trained, [1])

@@ -38,6 +38,17 @@ def test_a_mount_is_named_as_the_server():
     assert describe(HttpLimits(), "/draw")["servers"] == [{"url": "/draw"}]
 
 
+def test_a_token_is_named_where_it_is_needed():
+    assert "security" not in DOCUMENT
+    document = describe(HttpLimits(), needs_token=True)
+    assert document["security"] == [{"token": []}]
+    assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+    assert "401" in document["paths"]["/predict"]["post"]["responses"]
+    assert document["paths"]["/healthz"]["get"]["security"] == []
+    assert "401" not in document["paths"]["/healthz"]["get"]["responses"]
+    docs_page(document)
+
+
 def test_the_page_names_everything_and_nothing_outside():
     page = docs_page(DOCUMENT).body.decode()
     for path in DOCUMENT["paths"]:

@@ -7,7 +7,7 @@ import pytest
 from inkfold.errors import ExportError, PredictionError
 from inkfold.pipeline.train import train
 from inkfold.serve.nearest import index_path
-from inkfold.serve.prepare import find_model
+from inkfold.serve.prepare import find_model, note_exported
 from inkfold.storage.cache import list_cache, prune_cache
 from models import write_model
 from toy import toy_data, toy_recipe
@@ -117,6 +117,31 @@ def test_a_model_or_a_set_is_served_as_it_is(tmp_path):
     (tmp_path / "set.json").write_text("{}")
     assert find_model(model, print) == model
     assert find_model(tmp_path, print) == tmp_path
+
+
+def test_a_file_exported_before_is_reused_while_it_is_as_it_was(run, tmp_path):
+    exporter, said = Exporter(), []
+    model = write_model(tmp_path / "elsewhere.onnx")
+    note_exported(run, model, fitted=False)
+    assert find_model(run, said.append, exporter) == model.resolve()
+    assert said == [
+        f"serving {model}, which was exported of {run} before, without the nearest training drawings (export --nearest)"
+    ]
+    index_path(model).write_bytes(b"")
+    find_model(run, said.append, exporter)
+    assert said[1] == f"serving {model}, which was exported of {run} before"
+    model.write_bytes(b"another")
+    assert find_model(run, said.append, exporter).name == "model.onnx"
+    assert len(exporter.calls) == 1
+    assert find_model(run, said.append, exporter).is_relative_to(tmp_path / "home")
+
+
+def test_a_file_of_another_state_of_the_run_is_not_reused(run, tmp_path):
+    exporter = Exporter()
+    note_exported(run, write_model(tmp_path / "elsewhere.onnx"), fitted=False)
+    (run / "manifest.json").write_text((run / "manifest.json").read_text() + "\n")
+    find_model(run, print, exporter)
+    assert len(exporter.calls) == 1
 
 
 def test_what_is_neither_is_refused(tmp_path):

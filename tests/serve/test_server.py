@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from PIL import Image
 from inkfold.errors import ExportError, InkfoldError
 from inkfold.images.announced import ALPHA, PictureLimits
 from inkfold.report.thumbnails import grey_png
+from inkfold.serve.access import AccessOptions
 from inkfold.serve.batching import QueueLimits
 from inkfold.serve.http import HttpLimits
 from inkfold.serve.model import OnnxModel
@@ -305,12 +307,48 @@ def test_an_address_in_use_is_said(server, model, site):
         serve(model, ServeOptions(port=server.port, site=site), print)
 
 
-def test_other_hosts_are_warned_of(model, site):
+def test_off_loopback_there_are_a_token_a_warning_and_no_foreign_names(model, site):
     with served(model, site=site, host="0.0.0.0") as running:
         while not running.said[-1].startswith("WARNING"):
             time.sleep(0.01)
         assert "can be reached from other machines" in running.said[-1]
-        assert running.ask("GET", "/healthz", headers={"host": "drawings.lan"})[0] == 200
+        token = re.search(r"/\?token=(\S+)", running.said[-2])[1]
+        assert running.ask("POST", "/predict", LEFT)[0] == 401
+        assert running.ask("POST", "/predict", LEFT, {"authorization": f"Bearer {token}"})[0] == 200
+        assert running.ask("GET", "/healthz")[0] == 200
+        assert running.ask("GET", "/healthz", headers={"host": "drawings.lan"})[0] == 400
+        assert running.ask_json("GET", "/metrics")[1]["error"]["code"] == "no_token"
+
+
+def test_off_loopback_a_token_can_be_done_without(model, site):
+    access = AccessOptions(no_token=True, allow_hosts=("drawings.lan",))
+    with served(model, site=site, host="0.0.0.0", access=access) as running:
+        assert running.ask("GET", "/", headers={"host": "drawings.lan"})[0] == 200
+        assert running.ask("GET", "/", headers={"host": "foreign.lan"})[0] == 400
+
+
+@pytest.mark.parametrize("host", ["", "::", "LOCALHOST", "127.0.0.1:0"])
+def test_addresses_are_understood_in_every_form(model, site, host):
+    with served(model, site=site, host=host, access=AccessOptions(no_token=True)) as running:
+        assert running.ask("GET", "/healthz")[0] == 200
+
+
+def test_a_request_without_the_token_is_refused_before_its_body_is_read(model, site):
+    with served(model, site=site, access=AccessOptions(token="a-token-of-nineteen")) as running, running.connect() as begun:
+        begun.sendall(b"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-length: 8000000\r\n\r\n")
+        assert b" 401 " in begun.recv(100)
+
+
+def test_the_figures_have_a_port_of_their_own(model, site):
+    with served(model, site=site, access=AccessOptions(token="a-token-of-nineteen", metrics_port=0)) as running:
+        line = next(line for line in running.said if line.startswith("metrics:"))
+        monitor = Server(int(re.search(r":(\d+)/metrics", line)[1]), [])
+        assert b"inkfold_connections" in monitor.ask("GET", "/metrics")[2]
+        assert monitor.ask("GET", "/api/model")[0] == 404
+        headers = {"authorization": "Bearer a-token-of-nineteen"}
+        assert running.ask("GET", "/metrics", headers=headers)[0] == 404
+        document = json.loads(running.ask("GET", "/openapi.json", headers=headers)[2])
+        assert "/metrics" not in document["paths"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGTERM ends a process at once there")

@@ -48,13 +48,14 @@ def check_fix_file(path: Path) -> None:
         read_corrections(path)
 
 
-def write_fix_table(run_path: str | Path, audit: Mapping[str, Any], path: Path) -> FixTable:
+def write_fix_table(run_path: str | Path, audit: Mapping[str, Any], path: Path, *, raw: bool = False) -> FixTable:
     """Write a table of the drawings whose label, or whose place in the data, a person should decide on.
 
     Args:
         run_path: Directory of the audited run or ensemble.
         audit: Content of its `audit.json`, just written.
         path: The CSV file; decisions in one that exists are kept.
+        raw: Whether names that a spreadsheet would compute are written as they are.
 
     Returns:
         What was written.
@@ -69,7 +70,7 @@ def write_fix_table(run_path: str | Path, audit: Mapping[str, Any], path: Path) 
     files = dict(zip(train.image_paths.tolist(), train.files.tolist(), strict=True))
     proposals = propose(audit, files)
     earlier = None if run.files.corrections is None else read_corrections(Path(run.files.corrections))
-    return FixTable(path, **merge_corrections(path, proposals, earlier), recipe=run.path / "recipe.yaml")
+    return FixTable(path, **merge_corrections(path, proposals, earlier, raw=raw), recipe=run.path / "recipe.yaml")
 
 
 def propose(audit: Mapping[str, Any], files: Mapping[str, str]) -> list[dict[str, str]]:

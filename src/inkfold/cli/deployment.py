@@ -16,6 +16,8 @@ SERVE_EXAMPLES = """\
 examples:
   inkfold serve runs/best --open
   inkfold serve model.onnx --port 9000
+  inkfold serve model.onnx --host 0.0.0.0 --allow-host draw.lan
+  inkfold serve model.onnx --behind-proxy 127.0.0.1 --allow-host draw.example.com
 
 A run is exported once, into INKFOLD_HOME. The page is at /, the interface at /docs.
 Needs extras: pip install 'inkfold[export,serve]', on a machine that serves an
@@ -40,11 +42,41 @@ def serve(
     host: Annotated[
         str, typer.Option(help="The address to listen on; the default is reached from this machine alone.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.")] = 8000,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="The port to listen on, 8000 by default; 0 takes a free one.")
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of each forward; by default two, or one where there is one core.")
     ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in your browser.")] = False,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="INKFOLD_TOKEN",
+            help="What clients must send; by default one is made where --host lets other machines in. Every user of this "
+            "machine can read an option, so set the variable instead.",
+        ),
+    ] = None,
+    no_token: Annotated[bool, typer.Option("--no-token", help="Let everybody in who reaches it.")] = False,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="A name by which it is reached, besides localhost and IP addresses; may be repeated."
+        ),
+    ] = None,
+    behind_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="The address or network (10.0.0.0/8) of a proxy whose X-Forwarded headers are trusted; may be repeated.",
+        ),
+    ] = None,
+    root_path: Annotated[
+        str, typer.Option(metavar="PATH", help="The path below which a proxy has it, such as /draw, unless the proxy says it.")
+    ] = "",
+    metrics_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="A port of its own for /metrics, without a token; 0 takes a free one.")
+    ] = None,
 ) -> int:
     """Serve a page to draw on, and an HTTP interface."""
     try:
@@ -56,11 +88,19 @@ def serve(
             f"serve: needs {error.name}, which isn't installed: pip install 'inkfold[serve]' for exported models, "
             "'inkfold[export,serve]' for runs too."
         ) from None
+    from inkfold.serve.access import Access, AccessOptions
     from inkfold.serve.prepare import find_model
-    from inkfold.serve.server import ServeOptions
+    from inkfold.serve.security import split_listen
+    from inkfold.serve.server import PORT, ServeOptions
     from inkfold.serve.server import serve as serve_model
 
-    serve_model(find_model(model, _print_now), ServeOptions(host, port, threads, open_page), _print_now)
+    host, port = split_listen(host, port)
+    access = AccessOptions(token, no_token, tuple(allow_host or ()), tuple(behind_proxy or ()), root_path, metrics_port)
+    Access(access)  # what is wrong with it is said before a run is exported
+    options = ServeOptions(host, PORT if port is None else port, threads, open_page, access=access)
+    with console_progress() as progress:
+        path = find_model(model, _print_now, progress=progress)
+    serve_model(path, options, _print_now)
     return 0
 
 
@@ -111,12 +151,22 @@ def export(
             files = export_set(run, out, options, progress) if as_set else [export_onnx(run, out, options, progress)]
         with contextlib.redirect_stdout(notes_beside(out)):
             print_exported(files)
+        if not (as_set or quantise or without_tta):
+            _note_exported(run, out, fitted=fitted)
         if nearest:
             _write_index(run, out, data)
     if safetensors is not None:
         size_bytes = export_safetensors(run, safetensors)
         print(f"network: {safetensors} ({size_bytes / 1e6:.1f} MB)", file=notes_beside(safetensors))
     return 0
+
+
+def _note_exported(run: Path, out: Path, *, fitted: bool) -> None:
+    """Let `serve RUN` find the file again, which works without."""
+    from inkfold.serve.prepare import note_exported
+
+    with contextlib.suppress(OSError):
+        note_exported(run, out, fitted=fitted)
 
 
 def _write_index(run: Path, out: Path, data: Path | None) -> None:

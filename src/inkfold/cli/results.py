@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from inkfold.ensemble.model import Ensemble
     from inkfold.pipeline.run import Run
 
+Raw = Annotated[
+    bool,
+    typer.Option(
+        "--raw",
+        help="Write names as they are; otherwise those that a spreadsheet would compute (=, +, -, @) get an apostrophe.",
+    ),
+]
 REPORT_EXAMPLES = """\
 examples:
   inkfold report runs/best
@@ -50,6 +57,7 @@ def predict(
     submission: Annotated[
         bool, typer.Option("--submission", help="Write a submission, in the run's form or in that of the settings.")
     ] = False,
+    raw: Raw = False,
 ) -> int:
     """Classify new drawings with a finished run, into a CSV."""
     from inkfold.data.blank import MEND, NOTHING
@@ -86,7 +94,7 @@ def predict(
     broken = sum(math.isnan(first) for first in probs[:, 0].tolist())
     if on_blank == "skip":
         probs[blank] = math.nan
-    write_predictions(out, names, probs, model, blank)
+    write_predictions(out, names, probs, model, blank, raw=raw)
     for line in problem_lines([Problem("blank_drawing", names[row], f"{NOTHING}.", "warning") for row in blank]):
         print(line, file=sys.stderr)
     empty = len(blank) if on_blank == "skip" else 0
@@ -157,6 +165,7 @@ def audit(
             metavar="FILE.csv", help="Write a table in which you decide, for data.corrections=FILE.csv; decisions in it stay."
         ),
     ] = None,
+    raw: Raw = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what is written to RUN/audit.json.")] = False,
 ) -> int:
     """Find duplicates, doubtful labels and inseparable classes. Asks several models about a run."""
@@ -177,5 +186,5 @@ def audit(
     if fix is not None:
         from inkfold.audit.fix import write_fix_table
 
-        print_fix_table(write_fix_table(run, findings, fix), file=sys.stderr if as_json else sys.stdout)
+        print_fix_table(write_fix_table(run, findings, fix, raw=raw), file=sys.stderr if as_json else sys.stdout)
     return 0

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from inkfold.data.labels import clean_name
+from inkfold.data.spreadsheets import as_text, from_text
 from inkfold.data.tables import quoted
 from inkfold.data.types import Corrected, Drawings, Parts
 from inkfold.errors import DataError, Problem
@@ -27,7 +28,6 @@ COLUMNS = ("image_path", "class_name", "suggested", "doubt", "proposal", "reason
 NEEDED = ("image_path", "decision")
 DIGEST_MARK = "b2:"  # a spreadsheet takes some digests for numbers
 LARGEST_BYTES = 1 << 26
-FORMULA = ("=", "+", "-", "@", "\t")  # a spreadsheet would compute such a cell
 INSTRUCTIONS = (
     "fill the column decision: keep or empty changes nothing, drop leaves the drawing out, relabel takes the suggested class, "
     "and the name of a class takes that one"
@@ -105,7 +105,7 @@ def read_corrections(path: Path) -> CorrectionTable:
     ]
     if ragged:
         raise DataError(ragged)
-    rows = [dict(zip(columns, map(_plain, [*line, *[""] * len(columns)]), strict=False)) for _, line in numbered]
+    rows = [dict(zip(columns, map(from_text, [*line, *[""] * len(columns)]), strict=False)) for _, line in numbered]
     return CorrectionTable(rows, [number for number, _ in numbered], columns, separator, content)
 
 
@@ -152,7 +152,7 @@ def apply_corrections(path: Path, parts: Parts, problems: list[Problem]) -> tupl
 
 
 def merge_corrections(
-    path: Path, proposals: Sequence[Mapping[str, str]], earlier: CorrectionTable | None = None
+    path: Path, proposals: Sequence[Mapping[str, str]], earlier: CorrectionTable | None = None, *, raw: bool = False
 ) -> dict[str, int]:
     """Write a table of decisions to fill in. What has been decided in the file, or noted, stays as it is.
 
@@ -160,6 +160,7 @@ def merge_corrections(
         path: The CSV file; one that exists must be a table of decisions, and keeps its separator and the user's own columns.
         proposals: Cells of `COLUMNS` for each drawing to look at, without `decision` and `note`.
         earlier: Decisions that the run was trained with; what the file doesn't decide itself is taken from them.
+        raw: Whether cells that a spreadsheet would compute are written as they are.
 
     Returns:
         `decided`: rows that keep a decision; `open`: rows to decide on; `new`: those of them that the file didn't have.
@@ -184,8 +185,8 @@ def merge_corrections(
     added = [proposal for name, proposal in fresh.items() if name not in known]
     text = io.StringIO()
     writer = csv.writer(text, delimiter="," if table is None else table.separator, lineterminator="\r\n")
-    writer.writerow([*COLUMNS, *extra])
-    writer.writerows([_safe(row.get(name, "")) for name in (*COLUMNS, *extra)] for row in [*rows, *added])
+    writer.writerow([*COLUMNS, *(as_text(name, raw=raw) for name in extra)])
+    writer.writerows([as_text(row.get(name, ""), raw=raw) for name in (*COLUMNS, *extra)] for row in [*rows, *added])
     write_output(path, text.getvalue().encode("utf-8-sig"))
     return {"decided": decided, "open": len(rows) + len(added) - decided, "new": len(added)}
 
@@ -307,16 +308,9 @@ def _loosely(name: str) -> str:
 
 
 def _heading(cell: str) -> str:
+    cell = from_text(cell)
     text = cell.strip().lower()
     return text.replace(" ", "_") if text.replace(" ", "_") in COLUMNS else cell.strip()
-
-
-def _plain(cell: str) -> str:
-    return cell[1:] if cell[:1] == "'" and cell[1:2] in FORMULA else cell
-
-
-def _safe(cell: str) -> str:
-    return f"'{cell}" if cell[:1] in FORMULA and cell else cell
 
 
 def _digest_of(file: str) -> str | None:

@@ -16,6 +16,7 @@ from typing import TextIO, TypeAlias, final
 import numpy as np
 from jaxtyping import Int64, Shaped
 
+from inkfold.data.spreadsheets import NAME_COLUMNS, PREDICTION_COLUMNS, from_text
 from inkfold.errors import DataError, Problem
 
 STRING = np.dtypes.StringDType()
@@ -266,7 +267,10 @@ def _read_csv(path: Path, available: Sequence[str], wanted: Sequence[str]) -> _B
         problems += [_ragged(f"{path.name} row {first + i}", len(chunk[i]), width) for i in np.flatnonzero(~fits)]
         numbers.append(np.flatnonzero(fits) + first)
         for name, position in positions.items():
-            parts[name].append(np.array([row[position] for row in chunk if len(row) == width], dtype=STRING))
+            cells = [row[position] for row in chunk if len(row) == width]
+            if available == PREDICTION_COLUMNS and name in NAME_COLUMNS:
+                cells = [from_text(cell) for cell in cells]
+            parts[name].append(np.array(cells, dtype=STRING))
         first += len(chunk)
     return {name: np.concatenate(parts.pop(name)) for name in wanted}, np.concatenate(numbers), problems
 

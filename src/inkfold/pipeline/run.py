@@ -19,6 +19,7 @@ from inkfold.config.recipe import Recipe
 from inkfold.config.sections import NetworkSettings
 from inkfold.data.class_prior import ClassPrior
 from inkfold.data.paths import list_images
+from inkfold.data.spreadsheets import PREDICTION_COLUMNS, as_text
 from inkfold.errors import DataError, PredictionError
 from inkfold.evaluation.decision import Decision
 from inkfold.features.executors import Executor, InlineExecutor
@@ -36,7 +37,6 @@ from inkfold.storage.outputs import write_output
 
 HEADS = "heads.safetensors"
 Images = str | Path | bytes | Sequence[Any]
-PREDICTION_COLUMNS = ("image_path", "class_name", "target", "probability", "blank")
 
 
 class Model(ABC):
@@ -344,7 +344,13 @@ def files_of(path: Path) -> tuple[list[str], list[str]]:
 
 
 def write_predictions(
-    path: Path, names: Sequence[str], probs: Float32[np.ndarray, "n classes"], run: Model, blank: Collection[int] = ()
+    path: Path,
+    names: Sequence[str],
+    probs: Float32[np.ndarray, "n classes"],
+    run: Model,
+    blank: Collection[int] = (),
+    *,
+    raw: bool = False,
 ) -> None:
     """Write predictions: image_path; class_name, target and probability of the class that the model decides on; and blank.
 
@@ -355,6 +361,8 @@ def write_predictions(
         run: The model that predicted them; its class names and numbers are written.
         blank: Row numbers of drawings without ink, whose answers mean nothing: `blank` is true there, false for the other
             answers, and empty (null) for drawings that can't be read.
+        raw: Whether names in a CSV are written as they are, also those that a spreadsheet would compute; otherwise these get an
+            apostrophe before them.
     """
     rows: list[tuple[Any, ...]] = []
     for place, (name, best, row) in enumerate(zip(names, run.decide(probs).tolist(), probs, strict=True)):
@@ -368,10 +376,13 @@ def write_predictions(
         return
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
+    quoting = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)  # which the other forgets for a carriage return
     writer.writerow(PREDICTION_COLUMNS)
     for name, class_name, target, probability, is_blank in rows:
         share = None if probability is None else f"{probability:.6f}"
-        writer.writerow([name, class_name, target, share, None if is_blank is None else str(is_blank).lower()])
+        cells = [text if raw or text is None else as_text(text) for text in (name, class_name)]
+        line = [*cells, target, share, None if is_blank is None else str(is_blank).lower()]
+        (quoting if any("\r" in (cell or "") for cell in cells) else writer).writerow(line)
     write_output(path, text.getvalue())
 
 

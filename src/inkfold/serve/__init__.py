@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 from inkfold.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from inkfold.serve.access import AccessOptions as AccessOptions
     from inkfold.serve.application import asgi as asgi
     from inkfold.serve.server import ServeOptions as ServeOptions
     from inkfold.serve.server import serve as serve
 
-__getattr__, __dir__ = lazy_names(__name__, {"ServeOptions": "server", "asgi": "application", "serve": "server"})
+__getattr__, __dir__ = lazy_names(
+    __name__, {"AccessOptions": "access", "ServeOptions": "server", "asgi": "application", "serve": "server"}
+)

@@ -5,16 +5,17 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl
 
 from inkfold.errors import InkfoldError
+from inkfold.serve.access import Access, AccessOptions
 from inkfold.serve.batching import QueueLimits
 from inkfold.serve.http import HttpLimits, body_too_large, out_of, too_slow
-from inkfold.serve.messages import Refusal, Request, Response
+from inkfold.serve.messages import Refusal, Request
 from inkfold.serve.metrics import ServerMetrics
 from inkfold.serve.prepare import find_model
 from inkfold.serve.routes import Service
-from inkfold.serve.security import HEADERS, is_loopback
+from inkfold.serve.security import is_loopback
 from inkfold.serve.static import SITE, StaticFiles
 
 log = logging.getLogger("inkfold.serve")
@@ -42,6 +43,8 @@ class Application:
         site: The directory of the page's files.
         limits: How much clients can hold, of which `body_bytes`, `held_bytes` and `body_s` count; None takes the defaults.
         queue: How many drawings may wait, and how long; None takes the defaults.
+        access: Who is served: a token, names of hosts, proxies; None serves everybody. Its `no_token` and `metrics_port` don't
+            count here.
 
     Example:
         >>> application = inkfold.serve.asgi("runs/best")
@@ -59,10 +62,11 @@ class Application:
         site: Path = SITE,
         limits: HttpLimits | None = None,
         queue: QueueLimits | None = None,
+        access: AccessOptions | None = None,
     ) -> None:
         self._model, self._threads, self._check_host, self._site = Path(model), threads, check_host, site
         self._limits, self._queue = limits or HttpLimits(), queue or QueueLimits()
-        self._held_bytes = 0
+        self._access, self._held_bytes = Access(access), 0
         self._loading: asyncio.Task[Service] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -111,7 +115,7 @@ class Application:
         await self.shutdown()
 
     async def _load(self) -> Service:
-        service = Service(StaticFiles(self._site), ServerMetrics(), self._limits)
+        service = Service(StaticFiles(self._site), ServerMetrics(), self._limits, self._access)
         path = await asyncio.to_thread(find_model, self._model, log.info)
         await service.load(path, self._threads, self._queue)
         return service
@@ -134,7 +138,7 @@ class Application:
             if not await self._read(headers, receive, body):
                 return  # the client has gone
             request = _request(scope, headers, bytes(body))
-            response = _redirect(request) if not request.path else await service.answer(request, check_host=self._checks(scope))
+            response = await service.answer(request, check_host=self._checks(scope))
         except Refusal as refusal:
             response = service.refuse(refusal)
         finally:
@@ -188,9 +192,3 @@ def _request(scope: Scope, headers: Mapping[str, str], body: bytes) -> Request:
     query = dict(parse_qsl(scope["query_string"].decode("ascii", "replace")))
     client = str((scope.get("client") or ("",))[0])
     return Request(scope["method"].upper(), path, query, headers, body, root, client, scope.get("scheme", "http"))
-
-
-def _redirect(request: Request) -> Response:
-    """Add the slash that the page's relative links need."""
-    place = f"./{quote(request.root_path.rpartition('/')[2])}/"
-    return Response(307, headers=(("location", place), *HEADERS))

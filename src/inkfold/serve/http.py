@@ -7,7 +7,7 @@ client that has kept the server waiting longest makes room. So stalled clients n
 import asyncio
 import contextlib
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any
@@ -80,10 +80,17 @@ class HttpServer:
         answer: Returns the answer to a whole request; must not raise.
         limits: How much clients can hold, and how long.
         refuse: Returns the answer to bytes that never became a request.
+        screen: Called with each request's head before its body is read; raises a refusal for those whose body isn't wanted.
     """
 
-    def __init__(self, answer: Handler, limits: HttpLimits, refuse: Callable[[Refusal], Response]) -> None:
-        self._answer, self.limits, self._refuse = answer, limits, refuse
+    def __init__(
+        self,
+        answer: Handler,
+        limits: HttpLimits,
+        refuse: Callable[[Refusal], Response],
+        screen: Callable[[Request], object] = lambda head: None,
+    ) -> None:
+        self._answer, self.limits, self._refuse, self._screen = answer, limits, refuse, screen
         self._tasks: dict[_Connection, asyncio.Task[Any]] = {}
         self._held_bytes = 0
         self._server: asyncio.Server | None = None
@@ -95,8 +102,8 @@ class HttpServer:
         """The number of open connections."""
         return len(self._tasks)
 
-    async def open(self, host: str, port: int) -> int:
-        """Start to listen at an address, on a free port where it is 0, and return the port."""
+    async def open(self, host: str | Sequence[str], port: int) -> int:
+        """Start to listen at one or several addresses, on a free port where it is 0, and return the port."""
         self._server = await asyncio.start_server(self._serve, host, port, limit=READ_BYTES, backlog=1024)
         return int(self._server.sockets[0].getsockname()[1])
 
@@ -183,6 +190,7 @@ class HttpServer:
             connection.must_close = b"transfer-encoding" in names and (
                 b"content-length" in names or head.http_version == b"1.0"
             )
+            self._screen(_request(head, b"", connection.client))
             body = await self._read_body(connection, head)
         except h11.RemoteProtocolError as error:
             version = MAJOR_VERSION.search(str(error))

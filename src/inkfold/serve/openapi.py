@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
 
 from inkfold.serve import schemas
+from inkfold.serve.access import PUBLIC
 from inkfold.serve.http import HttpLimits
 from inkfold.serve.messages import Response
 from inkfold.serve.request_body import DEFAULT_NEAREST, DEFAULT_TOP
@@ -19,6 +20,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 HTML, CSS = "text/html; charset=utf-8", "text/css; charset=utf-8"
 REFUSALS = {
     400: "The request isn't valid HTTP, JSON or form data, or comes from a foreign page",
+    401: "The server's token is missing, as a bearer's in the header Authorization or as the page's cookie",
     404: "There is nothing at this path",
     405: "The path takes another method",
     408: "The request came too slowly",
@@ -39,16 +41,31 @@ class _Schema(GenerateJsonSchema):
         return False
 
 
-def describe(limits: HttpLimits, root_path: str = "") -> dict[str, Any]:
+def describe(limits: HttpLimits, root_path: str = "", *, needs_token: bool = False) -> dict[str, Any]:
     """Describe the HTTP interface.
 
     Args:
         limits: What clients can hold; the largest body is named.
         root_path: The path that the server is mounted under, without a slash at its end.
+        needs_token: Whether requests must carry the server's token.
 
     Returns:
         An OpenAPI 3.1 document.
     """
+    document = _describe_paths(limits, root_path)
+    if needs_token:
+        document["security"] = [{"token": []}]
+        document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        for path, methods in document["paths"].items():
+            for operation in methods.values():
+                if path in PUBLIC:
+                    operation["security"] = []
+                else:
+                    operation["responses"] |= _refusals((401,))
+    return document
+
+
+def _describe_paths(limits: HttpLimits, root_path: str) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {

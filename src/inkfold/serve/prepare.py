@@ -3,14 +3,16 @@
 import logging
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 from inkfold.errors import ExportError
 from inkfold.export.metadata import FORMAT, SET
 from inkfold.pipeline.manifest import MANIFEST, load_manifest
+from inkfold.runtime.progress import Progress, silent
+from inkfold.serve.export_process import run_export
 from inkfold.serve.nearest import index_path
 from inkfold.storage.cache import home
 from inkfold.storage.files import write_json
@@ -21,18 +23,20 @@ from inkfold.storage.sealed import read_sealed, write_sealed
 log = logging.getLogger("inkfold.serve")
 
 MODEL, FILES = "model.onnx", "files.json"
+EXPORTED = "exported.json"  # where the user had it exported to
 LAST_LINES = 5
 
 Export = Callable[[Sequence[str]], subprocess.CompletedProcess[str]]
 
 
-def find_model(path: Path, say: Callable[[str], None], export: Export | None = None) -> Path:
-    """Find the model to serve, exporting a run that wasn't served before.
+def find_model(path: Path, say: Callable[[str], None], export: Export | None = None, progress: Progress = silent) -> Path:
+    """Find the model to serve, exporting a run that was neither served nor exported before.
 
     Args:
         path: A finished run, an ONNX file, or the directory of a set of models.
         say: Called with a line for the user when an export begins or lacks something.
         export: Runs `inkfold export` with these arguments; None starts a process.
+        progress: Called as each stage of that process goes on.
 
     Returns:
         An ONNX file or a set's directory.
@@ -46,16 +50,50 @@ def find_model(path: Path, say: Callable[[str], None], export: Export | None = N
     if not path.exists():
         raise ExportError(f"{path}: no such file or directory, expected a finished run or an ONNX file. Check the path.")
     load_manifest(path)
-    key = {"served": path.resolve().name, "run": digest_file(path / MANIFEST), "format": FORMAT, "inkfold": version("inkfold")}
+    place = _place(path)
+    with FileLock(place / "lock"):  # two servers of one run wait for one export
+        if _is_whole(place):
+            log.info("%s: reusing its exported model %s", path, place / MODEL)
+            return place / MODEL
+        if (exported := _find_exported(place)) is not None:
+            lacking = "" if index_path(exported).is_file() else ", without the nearest training drawings (export --nearest)"
+            say(f"serving {exported}, which was exported of {path} before{lacking}")
+            return exported
+        say(f"exporting {path}, once: it may take a minute")
+        _export(path, place, export or partial(run_export, progress=progress), say)
+        return place / MODEL
+
+
+def note_exported(run: Path, model: Path, *, fitted: bool) -> None:
+    """Remember that a run was exported into a file that answers as the run does, so that serving the run needs no other.
+
+    Args:
+        run: Directory of the finished run.
+        model: The ONNX file of all of it, in float32.
+        fitted: Whether the file takes only squares that inkfold has made of drawings.
+    """
+    if _fitted_flag(run) and not fitted:
+        return
+    if not model.resolve().is_relative_to((home() / "served").resolve()):
+        write_sealed(_place(run) / EXPORTED, {"path": str(model.resolve()), "file": digest_file(model)})
+
+
+def _place(run: Path) -> Path:
+    """Return the directory of INKFOLD_HOME for the exported model of a run as it is now."""
+    key = {"served": run.resolve().name, "run": digest_file(run / MANIFEST), "format": FORMAT, "inkfold": version("inkfold")}
     place = home() / "served" / key_digest(key)
     write_json(place / "key.json", key)
-    with FileLock(place / "lock"):  # two servers of one run wait for one export
-        if not _is_whole(place):
-            say(f"exporting {path}, once: it may take a minute")
-            _export(path, place, export or _run_process, say)
-        else:
-            log.info("%s: reusing its exported model %s", path, place / MODEL)
-    return place / MODEL
+    return place
+
+
+def _find_exported(place: Path) -> Path | None:
+    """Find the file that the user had the run exported to; None where it is gone or has changed."""
+    try:
+        note = read_sealed(place / EXPORTED, must_be_sealed=True)
+        model = Path(note["path"])
+        return model if digest_file(model) == note["file"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _export(run: Path, place: Path, export: Export, say: Callable[[str], None]) -> None:
@@ -97,8 +135,3 @@ def _fitted_flag(run: Path) -> list[str]:
     """Request a file that takes squares where ONNX can't read pages as the run does; the server preprocesses drawings."""
     image = load_manifest(run).get("image", {})  # an ensemble has none of its own
     return ["--fitted"] if image.get("paper", "keep") != "keep" or image.get("resize") == "crop_to_ink" else []
-
-
-def _run_process(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "inkfold", "export", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - this very program

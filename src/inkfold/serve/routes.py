@@ -6,7 +6,9 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from inkfold.serve.access import Access
 from inkfold.serve.batching import QueueLimits
 from inkfold.serve.http import HttpLimits
 from inkfold.serve.messages import Refusal, Request, Response, json_response
@@ -14,10 +16,13 @@ from inkfold.serve.metrics import ServerMetrics
 from inkfold.serve.openapi import describe, docs_page, docs_style
 from inkfold.serve.predict import Predictor, load_model
 from inkfold.serve.schemas import MAX_POINTS, MAX_STROKES, Model, RequestLimits
-from inkfold.serve.security import HEADERS, check_origin
+from inkfold.serve.security import HEADERS, security_headers
 from inkfold.serve.static import StaticFiles
+from inkfold.serve.tokens import CHALLENGE
 
 log = logging.getLogger("inkfold.serve")
+
+METRICS = "/metrics"
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -29,18 +34,22 @@ class Service:
         static_files: Answers requests for the files of the page to draw on.
         metrics: The server's figures, in which every answer is counted.
         limits: How much clients can hold; the description of the interface names it.
+        access: Who is served; None serves everybody, by `localhost` and IP addresses.
     """
 
-    def __init__(self, static_files: StaticFiles, metrics: ServerMetrics, limits: HttpLimits) -> None:
+    def __init__(
+        self, static_files: StaticFiles, metrics: ServerMetrics, limits: HttpLimits, access: Access | None = None
+    ) -> None:
         self.predictor: Predictor | None = None  # while the model loads
         self.is_stopping = False
         self._static_files, self._metrics, self._limits = static_files, metrics, limits
+        self._access = access or Access()
         self._routes: dict[str, tuple[str, Handler]] = {
             "/predict": ("POST", self._predict),
             "/api/model": ("GET", self._model),
             "/healthz": ("GET", self._healthz),
             "/readyz": ("GET", self._readyz),
-            "/metrics": ("GET", self._metrics_text),
+            METRICS: ("GET", self._metrics_text),
             "/openapi.json": ("GET", self._openapi),
             "/docs": ("GET", self._docs),
             "/docs.css": ("GET", self._docs_style),
@@ -80,10 +89,9 @@ class Service:
         """
         started = time.perf_counter()
         try:
-            if check_host:
-                check_origin(request.headers)
-            response = await self._route(request)
-            response = replace(response, headers=(*response.headers, *HEADERS))
+            admitted = self._access.admit(request, check_hosts=check_host)
+            response = admitted if isinstance(admitted, Response) else await self._route(admitted)
+            response = replace(response, headers=security_headers(response))
         except Refusal as refusal:
             response = self.refuse(refusal)
         except Exception:
@@ -97,7 +105,32 @@ class Service:
     def refuse(self, refusal: Refusal) -> Response:
         """Count a refusal and return it as an answer, with the security headers."""
         self._metrics.refusals.labels(refusal.code).inc()
-        return refusal.response((*HEADERS, *((("allow", refusal.expected),) if refusal.status == 405 else ())))
+        own = {401: (CHALLENGE,), 405: (("allow", refusal.expected),)}.get(refusal.status, ())
+        return refusal.response((*HEADERS, *own))
+
+    def screen(self, head: Request) -> None:
+        """Check who sends a request that has a body, before the body is read.
+
+        Raises:
+            Refusal: With 400 or 401 for those who aren't served.
+        """
+        if head.method not in ("GET", "HEAD"):
+            self._access.admit(head)
+
+    async def answer_monitor(self, request: Request) -> Response:
+        """Answer a request on the port of the figures, which has these alone, for programs that watch the server."""
+        try:
+            self._access.admit_monitor(request)
+            if request.path != METRICS:
+                raise Refusal(404, "not_found", f"nothing at {request.path[:80]}", METRICS, "Look there.")
+            response = self._metrics.response()
+            return replace(response, headers=security_headers(response))
+        except Refusal as refusal:
+            return self.refuse(refusal)
+
+    def move_metrics(self) -> None:
+        """Leave the figures to `answer_monitor`."""
+        del self._routes[METRICS]
 
     async def _route(self, request: Request) -> Response:
         method, handler = self._routes.get(request.path, ("GET", self._file))
@@ -152,10 +185,16 @@ class Service:
         return self._metrics.response()
 
     async def _openapi(self, request: Request) -> Response:
-        return json_response(describe(self._limits, request.root_path))
+        return json_response(self._describe(request))
 
     async def _docs(self, request: Request) -> Response:
-        return docs_page(describe(self._limits, request.root_path))
+        return docs_page(self._describe(request))
+
+    def _describe(self, request: Request) -> dict[str, Any]:
+        document = describe(self._limits, request.root_path, needs_token=self._access.token is not None)
+        if METRICS not in self._routes:
+            del document["paths"][METRICS]
+        return document
 
     async def _docs_style(self, request: Request) -> Response:
         return docs_style()

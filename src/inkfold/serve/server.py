@@ -3,20 +3,24 @@
 import asyncio
 import contextlib
 import signal
+import socket
 import webbrowser
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from inkfold.errors import InkfoldError
+from inkfold.serve.access import Access, AccessOptions, with_token
+from inkfold.serve.announce import page_lines, page_link, url_host
 from inkfold.serve.batching import QueueLimits
 from inkfold.serve.http import HttpLimits, HttpServer
 from inkfold.serve.metrics import ServerMetrics
 from inkfold.serve.predict import Predictor
-from inkfold.serve.routes import Service
-from inkfold.serve.security import is_loopback
+from inkfold.serve.routes import METRICS, Service
+from inkfold.serve.security import is_loopback, resolve, split_listen
 from inkfold.serve.static import SITE, StaticFiles
+from inkfold.serve.tokens import make_token
 
 OPEN_FILES = 2048
 HOST, PORT = "127.0.0.1", 8000
@@ -27,13 +31,14 @@ class ServeOptions:
     """How a model is served.
 
     Attributes:
-        host: Address to listen on, such as `127.0.0.1`, which this machine alone reaches.
+        host: Address to listen on, such as `127.0.0.1`, which this machine alone reaches; empty for all addresses.
         port: The port to listen on; 0 takes a free one.
         threads: Threads of each forward pass; None takes two at most.
         open_page: Whether the page is opened in the user's browser.
         site: The directory of the page's files.
         limits: How much clients can hold, and how long.
         queue: How many drawings may wait, and how long.
+        access: Who may use the server.
     """
 
     host: str = HOST
@@ -43,6 +48,7 @@ class ServeOptions:
     site: Path = SITE
     limits: HttpLimits = field(default_factory=HttpLimits)
     queue: QueueLimits = field(default_factory=QueueLimits)
+    access: AccessOptions = field(default_factory=AccessOptions)
 
 
 def serve(model: Path, options: ServeOptions, say: Callable[[str], None]) -> None:
@@ -64,24 +70,43 @@ async def serve_until(
 ) -> None:
     """Serve a model until an event is set; see `serve`."""
     stopped = stopped or asyncio.Event()
+    settled = _settle(options)
+    access, metrics = Access(settled.access), ServerMetrics()
     _allow_files()
-    metrics = ServerMetrics()
-    service = Service(StaticFiles(options.site), metrics, options.limits)
-    answer = partial(service.answer, check_host=is_loopback(options.host))
-    server = HttpServer(answer, options.limits, service.refuse)
+    service = Service(StaticFiles(options.site), metrics, options.limits, access)
+    server = HttpServer(partial(service.answer, check_host=True), options.limits, service.refuse, service.screen)
+    monitor = HttpServer(service.answer_monitor, options.limits, service.refuse)
     metrics.add_gauge("inkfold_connections", "Open connections.", lambda: server.connections)
     metrics.add_gauge("inkfold_evictions", "Connections closed to make room.", lambda: server.evictions)
-    port = await _listen(server, options)
     with _stop_on_signals(stopped):
         try:
+            if settled.access.metrics_port is not None:
+                service.move_metrics()
+                monitor_port = await _listen(monitor, settled.host, settled.access.metrics_port, "--metrics-port")
+                say(f"metrics: http://{url_host(settled.host)}:{monitor_port}{METRICS}, without a token")
+            port = await _listen(server, settled.host, settled.port, "--port")
             predictor = await service.load(model, options.threads, options.queue)
-            _announce(options, port, predictor, say)
+            say(f"serving {_describe(predictor)}")
+            for line in page_lines(settled.host, port, access, options.access):
+                say(line)
+            if options.open_page:
+                webbrowser.open(page_link(settled.host, port, access))
             await stopped.wait()
             say("stopping: answers in flight go out first")
         finally:
             service.is_stopping = True
             await server.close()
+            await monitor.close()
             await service.close()
+
+
+def _settle(options: ServeOptions) -> ServeOptions:
+    """Split the host from a port in it, and make the token that a server which others can reach must have."""
+    host, port = split_listen(options.host)
+    access = options.access
+    if access.token is None and not access.no_token and not is_loopback(host):
+        access = with_token(access, make_token())
+    return replace(options, host=host, port=options.port if port is None else port, access=access)
 
 
 def _allow_files() -> None:
@@ -96,26 +121,29 @@ def _allow_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def _listen(server: HttpServer, options: ServeOptions) -> int:
+async def _listen(server: HttpServer, host: str, port: int, option: str) -> int:
+    addresses = resolve(host) or [host]
     try:
-        return await server.open(options.host, options.port)
+        return await server.open(addresses, port or _free_port(addresses))
     except (OSError, OverflowError) as error:
-        what = f"{options.host}:{options.port}"
+        what = f"{url_host(host)}:{port}"
         raise InkfoldError(
-            f"{what}: can't listen there ({getattr(error, 'strerror', None) or error}). Choose another with --host or --port."
+            f"{what}: can't listen there ({getattr(error, 'strerror', None) or error}). Choose another with --host or {option}."
         ) from None
 
 
-def _announce(options: ServeOptions, port: int, predictor: Predictor, say: Callable[[str], None]) -> None:
-    host = f"[{options.host}]" if ":" in options.host else options.host
-    address = f"http://{host}:{port}/"
+def _free_port(addresses: Sequence[str]) -> int:
+    """Find a port that several addresses can have together, by the first of them; 0, which is any, for a single one."""
+    if len(addresses) == 1:
+        return 0
+    family = socket.AF_INET6 if ":" in addresses[0] else socket.AF_INET
+    with socket.create_server((addresses[0], 0), family=family) as probe:
+        return int(probe.getsockname()[1])
+
+
+def _describe(predictor: Predictor) -> str:
     about = predictor.about
-    say(f"serving {about.name}: {len(about.class_names)} classes, {', '.join(about.backbones)}")
-    say(f"page: {address}   interface: {address}docs   stop: Ctrl-C")
-    if not is_loopback(options.host):
-        say(f"WARNING: {options.host} can be reached from other machines, by anybody, without password or encryption.")
-    if options.open_page:
-        webbrowser.open(address)
+    return f"{about.name}: {len(about.class_names)} classes, {', '.join(about.backbones)}"
 
 
 @contextlib.contextmanager
