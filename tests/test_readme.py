@@ -15,9 +15,7 @@ README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8"
 SHORT = re.sub(r'(budget="?=?"?)[0-9.]+[smh]', r"\g<1>10s", README)  # a search takes all its time
 SHELL = "\n".join(re.findall(r"```sh\n(.*?)```", SHORT, re.S))
 PYTHON = "\n".join(re.findall(r"```python\n(.*?)```", SHORT, re.S))
-LINES = [line.partition("#")[0].strip() for line in SHELL.splitlines() if line.startswith("inkfold ")]
-# A recipe of Lite0 or MobileNetV2 sees drawings at an eighth of the computing of 224 px; which size it takes is its own test's.
-COMMANDS = [f"{line} image.size=64" if re.match("inkfold (train|tune) cpu-", line) else line for line in LINES]
+COMMANDS = [line.partition("#")[0].strip() for line in SHELL.splitlines() if line.startswith("inkfold ")]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""YAML as values, fast: a run's recipe of 230 keys takes libyaml 2 ms, and PyYAML's own parser 15 to 20."""
+"""YAML as values, fast: libyaml takes an eighth of the time of PyYAML's own parser, which was a tenth of a small vote's."""
 
 from typing import Any
 
