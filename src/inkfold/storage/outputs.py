@@ -90,7 +90,7 @@ def output_file(path: Path) -> Iterator[BinaryIO]:
         yield content
         if sys.stdout is not None:
             sys.stdout.flush()  # what was printed before comes before
-        where = target.path if target.descriptor is None else os.dup(target.descriptor)
+        where: Path | int = target.path if target.descriptor is None else os.dup(target.descriptor)
         with open(where, "wb") as opened:  # noqa: PTH123 - a path has no descriptor
             opened.write(content.getbuffer())
 
