@@ -232,8 +232,8 @@ def _stack_curvature(
 ) -> tuple[Float[np.ndarray, "members members"], Float[np.ndarray, " classes"]]:
     """Give roots of the loss's curvature at the start: of all weights together, and of each bias alone.
 
-    Weights change the loss a thousand times as fast as a rare class's bias. In steps that are scaled by these roots L-BFGS takes
-    a quarter of the evaluations.
+    Weights change the loss a thousand times as fast as a rare class's bias. In steps that are scaled by these roots L-BFGS
+    takes a quarter of the evaluations.
     """
     count, n, classes = members.shape
     of_weights, of_biases = l2 * np.eye(count), np.full(classes, float(l2))
