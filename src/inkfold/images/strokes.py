@@ -127,7 +127,7 @@ def _ink_box(sketch: Sketch) -> Box | None:
     if not drawn:
         return None
     points = np.concatenate(drawn)
-    whole = (*points.min(0).tolist(), *points.max(0).tolist())
+    whole = _around(points, points)
     if any(stroke.erase for stroke in sketch.strokes):
         boxes = _left_over(sketch, _within(whole, sketch.frame))
     elif sketch.frame is not None:
@@ -139,18 +139,23 @@ def _ink_box(sketch: Sketch) -> Box | None:
         return None
     kept = belongs(boxes) if sketch.frame is None else np.ones(len(boxes), bool)
     boxes, has_strays = boxes[kept], not kept.all()
-    left, top, right, bottom = (*boxes[:, :2].min(0).tolist(), *boxes[:, 2:].max(0).tolist())
+    box = _around(boxes[:, :2], boxes[:, 2:])
     if has_strays and any(stroke.erase for stroke in sketch.strokes):  # once more: the drawing alone is seen more sharply
-        return _ink_box(replace(sketch, frame=(left, top, right, bottom)))
-    return left, top, right, bottom
+        return _ink_box(replace(sketch, frame=box))
+    return box
+
+
+def _around(starts: Float64[np.ndarray, "n 2"], ends: Float64[np.ndarray, "n 2"]) -> Box:
+    (left, top), (right, bottom) = starts.min(0), ends.max(0)
+    return float(left), float(top), float(right), float(bottom)
 
 
 def _within(box: Box, frame: Box | None) -> Box:
     """Return the part of a box that is inside of a frame; a point where there is none."""
     if frame is None:
         return box
-    left, top, right, bottom = (*np.maximum(box[:2], frame[:2]).tolist(), *np.minimum(box[2:], frame[2:]).tolist())
-    return left, top, max(left, right), max(top, bottom)
+    left, top = max(box[0], frame[0]), max(box[1], frame[1])
+    return left, top, max(left, min(box[2], frame[2])), max(top, min(box[3], frame[3]))
 
 
 def _clipped(line: Float64[np.ndarray, "n 2"], frame: Box) -> Float64[np.ndarray, " 4"] | None:

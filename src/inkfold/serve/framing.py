@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, final
 
-from inkfold.images.decode import Pixels
+from inkfold.images.decode import Pixels, settle_colour
 from inkfold.images.page import Page
 from inkfold.images.preprocess import (
     CROP_MARGIN_FRACTION,
@@ -19,14 +19,12 @@ from inkfold.images.preprocess import (
     dark_ink,
     ink_box,
     on_paper,
-    settle_colour,
     to_square,
     with_margin,
 )
 from inkfold.serve.messages import Refusal, Request
 
 SMALL = 0.6  # of what training drawings fill of their pages: a drawing that fills less is cut out
-WHOLE_PAGE = "page"
 
 Frame: TypeAlias = tuple[float, float, float, float]  # left, top, right, bottom in the input's units
 Choice: TypeAlias = Frame | Literal["page"] | None
@@ -57,8 +55,10 @@ def read_frame(request: Request) -> Choice:
         Refusal: With 422 if it is neither.
     """
     text = request.query.get("frame")
-    if text is None or text == WHOLE_PAGE:
-        return text
+    if text is None:
+        return None
+    if text == "page":
+        return "page"
     if re.fullmatch(r"-?[0-9]{1,7}(\.[0-9]{0,6})?(,-?[0-9]{1,7}(\.[0-9]{0,6})?){3}", text):
         left, top, right, bottom = map(float, text.split(","))
         if left < right and top < bottom:
@@ -126,4 +126,4 @@ def _margin(box: tuple[int, int, int, int], options: ImageOptions, look: Mapping
 def _same_shape(pixels: Pixels, decoded: Pixels) -> bool:
     """Check whether a page may have been reduced, but wasn't straightened."""
     (height, width), (full_height, full_width) = pixels.shape[:2], decoded.shape[:2]
-    return abs(height * full_width - width * full_height) <= max(full_height, full_width)
+    return bool(abs(height * full_width - width * full_height) <= max(full_height, full_width))

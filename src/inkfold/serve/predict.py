@@ -155,6 +155,15 @@ class Predictor:
         except BrokenImage as error:
             raise _refused(upload, error) from None
 
+    async def _answer_all(self, tasks: Sequence[_Task], top: int, nearest: int) -> list[tuple[Answer, float, float]]:
+        """Answer for all drawings; where one can't be read, the others no longer wait, since nobody would count them."""
+        running = [asyncio.create_task(self._answer(task, top, nearest)) for task in tasks]
+        try:
+            return await asyncio.gather(*running)
+        finally:
+            for each in running:
+                each.cancel()
+
     async def _answer(self, task: _Task, top: int, nearest: int) -> tuple[Answer, float, float]:
         """Answer for one drawing, with the seconds that it waited and those of its batch."""
         squares, frame = await self._decode(task)
