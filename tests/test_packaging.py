@@ -1,4 +1,4 @@
-"""What is published holds all that the package needs: the wheel is built from the sdist, as an installer does without a wheel."""
+"""What is published holds all that the package needs: the wheel is built of the sdist, as installers do without a wheel."""
 
 import subprocess
 import sys
