@@ -271,5 +271,5 @@ def test_a_drawing_that_finds_the_disk_full_is_named_and_not_left_by_halves(tmp_
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match=r"No space left on device: '.*\.png'$"):
-        write_sketches(tmp_path / "a", classes=("circle",), train_per_class=1, test_per_class=0)
+        write_sketches(tmp_path / "a", classes=("apple",), train_per_class=1, test_per_class=0)
     assert not list(tmp_path.rglob("*.png"))
