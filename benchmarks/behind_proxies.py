@@ -34,7 +34,9 @@ def visit(browser: Any, address: str, pictures: Path | None, name: str) -> dict[
     context = browser.new_context(ignore_https_errors=True, viewport={"width": 1200, "height": 800}, locale="en-GB")
     context.set_default_timeout(PATIENCE_MS)
     page: Page = context.new_page()
-    done = {"asks for the token": page.goto(address).status == 401 and page.locator("input[name=token]").count() == 1}
+    answer = page.goto(address)
+    asks = answer is not None and answer.status == 401 and page.locator("input[name=token]").count() == 1
+    done = {"asks for the token": asks}
     elsewhere = context.new_page()  # a page of another site, as a mail is read in a browser
     elsewhere.route(
         "**/mail", lambda route: route.fulfill(body=f'<a href="{address}?token={TOKEN}">draw</a>', content_type="text/html")
