@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1] / "benchmarks")]
+sys.path += [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1] / "benchmarks")]
 from icon_names import UnseenClasses, is_dropped, join_tails, object_name, split_words, without_style  # noqa: E402, I001
 from icon_pictures import SIDE_PX, DrawError, Icon, draw  # noqa: E402
 from ink_small import left_out  # noqa: E402

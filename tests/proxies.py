@@ -43,7 +43,8 @@ class Proxy:
         client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         plain = socket.create_connection(("127.0.0.1", self.port), timeout=30)
         with plain, context.wrap_socket(plain, server_hostname=server_name) as client.sock:
-            client.request(method, path, body, {"host": self.host, **(headers or {})})
+            with contextlib.suppress(OSError):  # a proxy that has its answer may read no further
+                client.request(method, path, body, {"host": self.host, **(headers or {})})
             answer = client.getresponse()
             return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
 

@@ -23,6 +23,14 @@ import inkfold.cli.main
 """
 
 
+@pytest.fixture(autouse=True)
+def interrupts_arrive():
+    """Let SIGINT be Python's own, which shells that run commands in the background let it ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_an_interrupt_while_commands_are_imported_is_quiet():
     done = subprocess.run([sys.executable, "-c", SLOW], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

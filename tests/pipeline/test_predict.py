@@ -122,7 +122,6 @@ def test_files_bytes_the_cache_and_batches_of_any_size_give_the_same_bits(runs, 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_predicting_leaves_nothing_behind(runs, drawings, own_home, kind):
-    own_home.mkdir()
     shutil.copytree(runs["linear"].path.parent / "home", own_home, dirs_exist_ok=True)
     before = snapshot(own_home)
     for images in (drawings, [file.read_bytes() for file in drawings], [np.array(page) for page in pages_of(drawings)]):

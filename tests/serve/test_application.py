@@ -117,7 +117,8 @@ def test_it_answers_as_the_server_does(model, site, build):
             if target.startswith("/predict") and answer[0] == 200:
                 assert json.loads(answer[2])["answers"] == json.loads(expected[2])["answers"]
             else:
-                assert answer[1:] == expected[1:]
+                without_date = {name: text for name, text in expected[1].items() if name != "date"}  # of whoever serves
+                assert answer[1:] == (without_date, expected[2])
 
 
 def test_a_tag_saves_sending_a_file_again(build):
