@@ -142,24 +142,24 @@ def rows_of(file, delimiter=","):
 
 def test_a_new_table_has_all_columns_and_formulas_are_text(tmp_path):
     file = tmp_path / "new/corrected.csv"
-    assert merge_corrections(file, [proposal("a.png"), proposal("=1+1.png")]) == {"decided": 0, "open": 2, "new": 2}
+    assert merge_corrections(file, [proposal("a.png"), proposal("=f(1).png")]) == {"decided": 0, "open": 2, "new": 2}
     assert file.read_bytes().decode("utf-8-sig").splitlines()[0] == HEADER
-    assert "'=1+1.png" in rows_of(file)
-    assert [row["image_path"] for row in read_corrections(file).rows] == ["a.png", "=1+1.png"]
+    assert "'=f(1).png" in rows_of(file)
+    assert [row["image_path"] for row in read_corrections(file).rows] == ["a.png", "=f(1).png"]
 
 
 @pytest.mark.parametrize("raw", [False, True])
 def test_names_that_a_spreadsheet_would_compute_are_read_back_as_they_were(tmp_path, raw):
     file, names = (
         tmp_path / "corrected.csv",
-        ["=1.png", "'=1.png", "-a.png", "@a.png", "+a.png", "\ta.png", "\ra.png", "'a.png"],
+        ["=f(1).png", "'=1.png", "-a.png", "@a.png", "+a.png", "\ta.png", "\ra.png", "'a.png"],
     )
     file.write_text("image_path,decision,'=who\nz.png,drop,=Ann\n")
     merge_corrections(file, [proposal(name) for name in names], raw=raw)
     table = read_corrections(file)
     assert [row["image_path"] for row in table.rows] == ["z.png", *names]
     assert table.rows[0]["=who"] == "=Ann"
-    assert (b"\n=1.png" in file.read_bytes()) is raw
+    assert (b"\n=f(1).png" in file.read_bytes()) is raw
 
 
 def test_decisions_and_notes_in_a_table_are_never_overwritten(tmp_path):

@@ -14,7 +14,12 @@ from inkfold.data.tables import read_table
     [
         ("=HYPERLINK()", "'=HYPERLINK()"),
         ("+1", "'+1"),
-        ("-x.png", "'-x.png"),
+        ("-x.png", "-x.png"),
+        ("=1+1.PNG", "=1+1.PNG"),
+        ("=1+1", "'=1+1"),
+        ("=f(1).png", "'=f(1).png"),
+        ("=cmd|' /C calc'!A0.png", "'=cmd|' /C calc'!A0.png"),
+        ("-a/x.png", "'-a/x.png"),
         ("@SUM(1)", "'@SUM(1)"),
         ("\t=1", "'\t=1"),
         ("\r=1", "'\r=1"),

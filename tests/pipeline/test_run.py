@@ -88,7 +88,7 @@ def test_predictions_are_written_as_a_table(trained, tmp_path):
 def test_names_that_a_spreadsheet_would_compute_are_written_as_text(trained, tmp_path):
     names, probs = ["=1+1.png", "-a\r.png", "'=.png"], np.array([[1, 0, 0]] * 3, np.float32)
     write_predictions(tmp_path / "p.csv", names, probs, trained)
-    assert [row[0] for row in read_rows(tmp_path / "p.csv")[1:]] == ["'=1+1.png", "'-a\r.png", "''=.png"]
+    assert [row[0] for row in read_rows(tmp_path / "p.csv")[1:]] == ["=1+1.png", "'-a\r.png", "''=.png"]
     write_predictions(tmp_path / "raw.csv", names, probs, trained, raw=True)
     assert [row[0] for row in read_rows(tmp_path / "raw.csv")[1:]] == names
     write_predictions(tmp_path / "p.json", names, probs, trained)

@@ -1,7 +1,8 @@
 """Cells of CSV files that people open in spreadsheets: a name that a spreadsheet would compute is written as text.
 
 A cell that starts with `=`, `+`, `-`, `@`, a tab or a line end gets an apostrophe before it, which for spreadsheets means text.
-One that has apostrophes before such a start gets one more: then taking one off gives every cell back as it was.
+One that has apostrophes before such a start gets one more: then taking one off gives every cell back as it was. A picture
+file's plain name, such as `-dash.png`, stays as it is: without brackets, links and calls there is nothing to be run.
 
 Source: OWASP, "CSV Injection", https://owasp.org/www-community/attacks/CSV_Injection.
 """
@@ -11,6 +12,7 @@ import re
 PREDICTION_COLUMNS = ("image_path", "class_name", "target", "probability", "blank")  # by which a table of `predict` is known
 NAME_COLUMNS = ("image_path", "class_name")  # whose cells strangers may have written
 FORMULA = re.compile(r"('*)[=+\-@\t\r\n]")
+PLAIN_FILE_NAME = re.compile(r"[=+\-@][\w .+\-]*\.(png|jpe?g|gif|bmp|tiff?|webp|avif|hei[cf])", re.IGNORECASE)
 
 
 def as_text(cell: str, *, raw: bool = False) -> str:
@@ -24,7 +26,9 @@ def as_text(cell: str, *, raw: bool = False) -> str:
         The cell, with an apostrophe before it where it needs one.
     """
     start = FORMULA.match(cell)
-    return f"'{cell}" if start is not None and (start[1] or not raw) else cell
+    if start is None or (raw and not start[1]) or PLAIN_FILE_NAME.fullmatch(cell):
+        return cell
+    return f"'{cell}"
 
 
 def from_text(cell: str) -> str:
