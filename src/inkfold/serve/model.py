@@ -1,6 +1,6 @@
 """An exported model in ONNX Runtime: squares in, probabilities and features out. No PyTorch."""
 
-import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,8 @@ from inkfold.export.metadata import SET, About, read_about
 from inkfold.export.own_digest import check_own_digest
 from inkfold.images.decode import Pixels
 from inkfold.images.preprocess import ImageOptions, preprocess, read_drawing, stack_squares
+from inkfold.pipeline.manifest import is_below
+from inkfold.runtime.foreign import parse_json, read_whole
 from inkfold.runtime.parallel import available_cores
 from inkfold.storage.sealed import unsealed
 
@@ -49,8 +51,12 @@ class _File:
             words = str(error).splitlines()[0][:300]
             raise ExportError(f"{path}: can't be loaded ({words}), expected an ONNX file. Export the run again.") from None
         self.about = read_about(self.session)
-        image = {**self.about.image, "pixel_limit": min(int(self.about.image["pixel_limit"]), PIXEL_LIMIT)}
-        self.image = ImageOptions.from_key(image)
+        try:
+            image = {**self.about.image, "pixel_limit": min(int(self.about.image["pixel_limit"]), PIXEL_LIMIT)}
+            self.image = ImageOptions.from_key(image)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            words = " ".join(str(error).split())[:300]
+            raise ExportError(f"{path}: its description of pictures can't be used ({words}). Export the run again.") from None
         available = [output.name for output in self.session.get_outputs()]
         self.outputs = [name for name in ("probs", "features") if name in available]
 
@@ -82,7 +88,20 @@ class OnnxModel:
         else:
             self._files, self._weights = [_File(path, threads)], np.ones(1, np.float32)
             self.about = self._files[0].about
-        self.predict([self.preprocess(np.full((8, 8), 255, np.uint8))])  # the first one takes longer, so no client waits for it
+        self._warm_up(path)
+
+    def _warm_up(self, path: Path) -> None:
+        """Predict a blank page, as the first time takes longer, and refuse a file whose graph doesn't do what it says."""
+        classes, width = len(self.about.class_names), self.about.num_features
+        try:
+            output = self.predict([self.preprocess(np.full((8, 8), 255, np.uint8))])
+        except Exception as error:  # ONNX Runtime raises classes that it doesn't name publicly
+            words = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+            raise ExportError(f"{path}: can't predict a blank page ({words}). Export the run again.") from None
+        shape = None if output.features is None else output.features.shape
+        if output.probs.shape != (1, classes) or shape not in (None, (1, width)) or not np.isfinite(output.probs).all():
+            got = f"probs {output.probs.shape} and features {shape}, or no finite numbers"
+            raise ExportError(f"{path}: gives {got}, expected (1, {classes}) and (1, {width}). Export the run again.")
 
     @property
     def image(self) -> ImageOptions:
@@ -122,10 +141,15 @@ def _session_options(threads: int) -> onnxruntime.SessionOptions:
 
 def _read_set(path: Path) -> tuple[dict[str, Any], About]:
     try:
-        text = (path / SET).read_text(encoding="utf-8")
-        members = unsealed(json.loads(text), must_be_sealed=False)
-        if len(members["files"]) != len(members["weights"]) or not members["files"]:
+        text = read_whole(path / SET).decode()
+        members = unsealed(parse_json(text), must_be_sealed=False)
+        files, weights = members["files"], members["weights"]
+        if not isinstance(files, list) or not all(is_below(name) for name in files):
+            raise ValueError("files aren't names of files beside it")
+        if not isinstance(weights, list) or len(files) != len(weights) or not files:
             raise ValueError("files and weights differ in number")
+        if not all(isinstance(weight, int | float) and 0 <= weight < math.inf for weight in weights) or not sum(weights):
+            raise ValueError("weights aren't numbers from 0")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ExportError(f"{path / SET}: not the list of a set of models: {error}. Export the ensemble again.") from None
     return members, About.from_json(text, str(path / SET))
