@@ -17,7 +17,7 @@ COMPILE := import importlib, pkgutil, inkfold; \
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt torch -e '.[dev,bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt torch -e '.[dev]'
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -c '$(COMPILE)'
 	touch $(STAMP)
 
@@ -53,7 +53,9 @@ check: install
 pictures: install browser
 	$(BIN)/python docs/pictures/make.py
 
+# The libraries that inkfold is compared with are installed here alone: no test needs them.
 bench: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	for script in decode extract chunks augment heads vote reference_procedure report export serve depthwise; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 # The newest versions of all dependencies, in an environment of its own: needs a network.

@@ -173,8 +173,9 @@ def served(model: Path, drawings: Path, out: io.TextIOBase) -> int:
 
     try:
         found = find_model(model, lambda text: None, export)
-        loaded, drawing = OnnxModel(found), sorted(drawings.rglob("*.png"))[0]
-        answer = loaded.predict([loaded.read(drawing.read_bytes())])
+        loaded, drawing = OnnxModel(found), sorted(drawings.rglob("*.png"))[0].read_bytes()
+        squares, _ = loaded.read(drawing, loaded.check(drawing))
+        answer = loaded.predict([squares])
         print(loaded.about.as_json(), answer.probs.tolist(), file=out)
         if index_path(found).is_file() and found.is_file():
             assert answer.features is not None

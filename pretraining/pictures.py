@@ -3,7 +3,8 @@
     python pretraining/pictures.py --data QUICKDRAW --icons ICONS --strokes STROKES --out STORE
 
 QUICKDRAW is Quick, Draw! in the competition's layout, of which the training drawings of the classes that ink-small sees are
-taken; ICONS and STROKES are what `icons.py` and `strokes.py` wrote. Classes of one name are one class, whatever the source.
+taken; ICONS and STROKES are what `icons.py` and `stroke_pictures.py` wrote. Classes of one name are one class, whatever the
+source.
 """
 
 import argparse

@@ -1,10 +1,10 @@
 """What larger networks find in the pretraining pictures: targets for a small network to reproduce.
 
-    INKFOLD_WEIGHTS=DIR python pretraining/teachers.py --store STORE --teacher NAME [--sources quickdraw icons]
+    INKFOLD_WEIGHTS=DIR python pretraining/teachers.py --store STORE --teacher NAME [--sources quickdraw icons] [--mirror]
 
-Each picture goes through the teacher once, plain, and its mirror image too where a picture may be mirrored. The outputs of
-all layers are standardised, turned to their principal components, and kept with the square root of their standard deviations,
-so that a few large components don't hide the others.
+Each picture goes through the teacher once, plain, and with `--mirror` its mirror image too where a picture may be mirrored.
+The outputs of all layers are standardised, turned to their principal components, and kept with the square root of their
+standard deviations, so that a few large components don't hide the others.
 """
 
 import argparse
@@ -28,28 +28,43 @@ SETTINGS: dict[str, dict[str, Any]] = {  # of weights that were trained otherwis
 CHUNK = 512
 
 
-def features(pictures: Pictures, name: str, sources: list[str], layers: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Compute a teacher's features of the pictures of some sources; returns their rows too."""
-    rows = np.flatnonzero(np.isin(pictures.source, [SOURCES.index(source) for source in sources]))
-    info = resolve_backbone(BackboneSpec(name=name, features="layers" if layers else "last", **SETTINGS.get(name, {})))
+def taught_rows(pictures: Pictures, sources: list[str], named: bool) -> np.ndarray:
+    """Choose the pictures of some sources, all of them or those with a class."""
+    chosen = np.isin(pictures.source, [SOURCES.index(source) for source in sources])
+    return np.flatnonzero(chosen & (pictures.label >= 0) if named else chosen)
+
+
+def features(
+    pictures: Pictures, rows: np.ndarray, spec: BackboneSpec, side: int | None = None, mirror: bool = False
+) -> np.ndarray:
+    """Compute a teacher's features of some pictures, (n, d) float32.
+
+    Args:
+        pictures: All pictures.
+        rows: Those that are wanted, (n,).
+        spec: The teacher.
+        side: Side of the pictures that the teacher is given, in pixels; nothing for its own.
+        mirror: Whether the mean with the mirror image's features is taken, where a picture may be mirrored.
+    """
+    info = resolve_backbone(spec)
     backbone = Backbone(info, torch.device("cpu"))
     mirrored = np.isin(pictures.source, [SOURCES.index(source) for source in MIRRORED])
     out = []
     for start in range(0, len(rows), CHUNK):
         chosen = rows[start : start + CHUNK]
         pages = pictures.pixels[chosen]
-        side = info.image_size
+        size = side or info.image_size
         pages = np.stack(
-            [cv2.resize(page, (side, side), interpolation=cv2.INTER_AREA if side < 128 else cv2.INTER_CUBIC) for page in pages]
+            [cv2.resize(page, (size, size), interpolation=cv2.INTER_AREA if size < 128 else cv2.INTER_CUBIC) for page in pages]
         )
         pages = pages if len(info.mean) == 1 else np.repeat(pages[..., None], 3, 3)
         values = backbone.extract(pages).astype(np.float32)
-        turned = mirrored[chosen]
+        turned = mirrored[chosen] & mirror
         if turned.any():
             values[turned] = (values[turned] + backbone.extract(np.ascontiguousarray(pages[turned, :, ::-1]))) / 2
         out.append(values)
-        print(f"{name}: {start + len(chosen)} of {len(rows)}", end="\r", flush=True)
-    return rows, np.concatenate(out)
+        print(f"{spec.name}: {start + len(chosen)} of {len(rows)}", end="\r", flush=True)
+    return np.concatenate(out)
 
 
 def components(values: np.ndarray) -> np.ndarray:
@@ -66,13 +81,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", type=Path, required=True)
     parser.add_argument("--teacher", required=True, help="a backbone of inkfold")
+    parser.add_argument("--weights", help="file of its weights, for those that aren't the backbone's usual ones")
     parser.add_argument("--sources", nargs="+", choices=SOURCES, default=["quickdraw", "icons"])
+    parser.add_argument("--named", action="store_true", help="pictures with a class only")
+    parser.add_argument("--side", type=int, help="side of the pictures it is given, in pixels; its own by default")
+    parser.add_argument("--mirror", action="store_true", help="the mean with the mirror image's features")
     parser.add_argument("--last", action="store_true", help="the last layer only")
     given = parser.parse_args()
     torch.set_num_threads(2)
     pictures = load(given.store)
     with keep_freed_memory():
-        rows, values = features(pictures, given.teacher, given.sources, layers=not given.last)
+        rows = taught_rows(pictures, given.sources, given.named)
+        settings = {**SETTINGS.get(given.teacher, {}), **({"weights": given.weights} if given.weights else {})}
+        spec = BackboneSpec(name=given.teacher, features="last" if given.last else "layers", **settings)
+        values = features(pictures, rows, spec, given.side, given.mirror)
     targets = components(values)
     whole = np.zeros((len(pictures.source), targets.shape[1]), np.float16)
     whole[rows] = targets / np.linalg.norm(targets, axis=1, keepdims=True)

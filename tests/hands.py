@@ -37,7 +37,8 @@ def visits(browser, url):
     yield open_page
     for context in contexts:
         context.close()
-    assert [one for one in complaints if not any(word in one for word in expected)] == []
+    unexpected = [one for one in complaints if not any(word in one for word in expected)]
+    assert unexpected == []
 
 
 def is_own(url, own):
@@ -83,10 +84,14 @@ def is_empty(page):
 
 
 def picture(points=CIRCLE, size=(300, 200)):
+    return encoded("PNG", size, points)
+
+
+def encoded(kind, size, points=CIRCLE):
     page = Image.new("RGB", size, "white")
     ImageDraw.Draw(page).line([(x * size[0], y * size[1]) for x, y in points], fill="black", width=max(size) // 50)
     file = io.BytesIO()
-    page.save(file, "PNG")
+    page.save(file, kind)
     return file.getvalue()
 
 
@@ -114,11 +119,16 @@ def hold(page):
 
 
 def wait_for(page, held, count):
-    for _ in range(1500):
-        if len(held) >= count:
-            break
-        page.wait_for_timeout(20)
+    wait_until(page, lambda: len(held) >= count)
     assert len(held) == count
+
+
+def wait_until(page, condition):
+    for _ in range(1500):
+        if condition():
+            return
+        page.wait_for_timeout(20)
+    assert condition()
 
 
 def replay(page, held, hand, strokes):
@@ -141,12 +151,17 @@ def watch_files(page):
         window.fetch = async (address, request) => {
             const {body, headers} = request;
             if (body instanceof Blob) {
-                window.sent = {kind: headers["Content-Type"], bytes: [...new Uint8Array(await body.arrayBuffer())]};
+                const count = (window.sent?.count ?? 0) + 1;
+                window.sent = {count, kind: headers["Content-Type"], bytes: [...new Uint8Array(await body.arrayBuffer())]};
             }
             return ask(address, request);
         };
     }"""
     )
+
+
+def sent_count(page):
+    return page.evaluate("window.sent?.count ?? 0")
 
 
 def last_file(page):
@@ -178,8 +193,13 @@ def drop(page, data, **options):
     expect(page.locator("#drop")).to_be_hidden()
 
 
+def paper(page):
+    """The canvas of what is drawn, in grey."""
+    data = page.evaluate("document.querySelector('#base').toDataURL()").split(",")[1]
+    return Image.open(io.BytesIO(base64.b64decode(data))).convert("L")
+
+
 def ink(page):
     """The share of dark pixels on the canvas of what is drawn."""
-    data = page.evaluate("document.querySelector('#base').toDataURL()").split(",")[1]
-    counts = Image.open(io.BytesIO(base64.b64decode(data))).convert("L").histogram()
+    counts = paper(page).histogram()
     return sum(counts[:128]) / sum(counts)

@@ -90,6 +90,22 @@ def test_a_larger_budget_goes_on_from_what_was_done(found, tmp_path, monkeypatch
     assert contents(out) == contents(found / "run")
 
 
+def test_a_damaged_candidate_is_set_aside_and_fitted_anew(found, tmp_path, monkeypatch, caplog):
+    out = shutil.copytree(found / "run", tmp_path / "run")
+    [chosen] = AutoRecord.load(out / "auto.json").choice["members"]
+    heads = out / "candidates" / chosen / "heads.safetensors"
+    whole = heads.read_bytes()
+    heads.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    monkeypatch.setattr(search, "possible_moves", few_moves)
+    find(found / "data", out, budget="2h")
+    assert f"{heads}: is missing or not as it was written" in caplog.text
+    assert f"{chosen}.damaged, and is fitted anew" in caplog.text
+    assert (out / "candidates" / f"{chosen}.damaged" / "heads.safetensors").is_file()
+    assert heads.read_bytes() == whole
+    assert AutoRecord.load(out / "auto.json").choice["members"] == [chosen]
+    assert contents(out) == contents(found / "run")
+
+
 def test_a_search_whose_time_is_over_returns_what_it_found(found, tmp_path, monkeypatch):
     out = shutil.copytree(found / "run", tmp_path / "run")
     monkeypatch.setattr(search, "possible_moves", None)  # nothing is tried

@@ -1,6 +1,8 @@
 import contextlib
 import io
 import logging
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -68,13 +70,28 @@ def test_an_interrupt_exits_with_130(monkeypatch, capsys):
     assert "continues" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device")
+def test_a_full_disk_behind_standard_output_is_a_line(monkeypatch, capsys):
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(["recipes"]) == 2
+    assert capsys.readouterr().err == (
+        "error: standard output: No space left on device. Make room on that disk, or choose another place.\n"
+    )
+
+
+def test_a_command_works_without_standard_output(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["recipes"]) == 0
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
         (OSError("no space in the pool"), "error: no space in the pool. Check"),
         (OSError(), "error: OSError. Check"),
-        (OSError(28, "No space left on device"), "error: [Errno 28] No space left on device. Check"),
-        (OSError(28, "No space left on device", "a/b"), "error: a/b: No space left on device. Check"),
+        (OSError(28, "No space left on device"), "error: [Errno 28] No space left on device. Make room"),
+        (OSError(28, "No space left on device", "a/b"), "error: a/b: No space left on device. Make room"),
     ],
 )
 def test_an_operating_systems_error_is_a_line_with_what_is_known(monkeypatch, capsys, error, expected):

@@ -1,3 +1,4 @@
+import os
 import sys
 
 from inkfold.cli.main import main
@@ -39,3 +40,9 @@ def test_an_exported_run_is_served_with_its_index(tmp_path, data, recipe, capsys
     rows, similar = index.find(output.features, 1)
     assert similar[0, 0] > 0.99
     assert CLASSES[index.targets[rows[0, 0]]] == drawing.parent.name
+
+
+def test_an_index_is_not_written_beside_a_pipe(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe")
+    assert main(words("export", tmp_path / "run", "--out", tmp_path / "pipe", "--nearest")) == 2
+    assert "--nearest writes an index beside the ONNX file" in capsys.readouterr().err

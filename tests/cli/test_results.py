@@ -71,13 +71,40 @@ def test_report_prints_how_runs_compare_with_the_best_and_which_can_not(tmp_path
     assert f"  inkfold train {runs[2]}/recipe.yaml folds.k=5 out={runs[2]}-same-folds" in printed
 
 
-def test_a_place_that_can_not_be_written_is_named_in_a_line(tmp_path, data, recipe, capsys):
-    assert main(words("train", recipe, f"data={data}", f"out={tmp_path / 'run'}")) == 0
+def test_a_place_that_can_not_be_written_is_named_in_a_line_before_the_work(frozen_run, tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("")
-    capsys.readouterr()
-    assert main(words("predict", tmp_path / "run", data / "test", "--out", tmp_path / "file/p.csv")) == 2
-    [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
-    assert str(tmp_path / "file") in line
+    (tmp_path / "folder.html").mkdir()
+    monkeypatch.setattr("inkfold.ensemble.model.load_run", None)  # nothing is predicted
+    run, new = frozen_run / "run", frozen_run / "data/test"
+    assert main(words("predict", run, new, "--out", tmp_path / "file/p.csv")) == 2
+    line = f"error: {tmp_path / 'file/p.csv'}: Not a directory. A part of that path is a file. Choose another place.\n"
+    assert capsys.readouterr().err == line
+    for command in (("predict", run, new), ("report", run)):
+        assert main(words(*command, "--out", tmp_path / "folder.html")) == 2
+        line = f"error: {tmp_path / 'folder.html'}: Is a directory. Name a file, in it or elsewhere.\n"
+        assert capsys.readouterr().err == line
+
+
+def test_a_link_is_written_through_and_standard_output_holds_the_answers_alone(frozen_run, tmp_path, capfd):
+    (tmp_path / "link.csv").symlink_to("real.csv")
+    command = words("predict", frozen_run / "run", frozen_run / "data/test", "--out")
+    assert main([*command, str(tmp_path / "link.csv")]) == 0
+    assert (tmp_path / "link.csv").is_symlink()
+    capfd.readouterr()
+    assert main([*command, "/dev/stdout"]) == 0
+    printed = capfd.readouterr()
+    assert printed.out == (tmp_path / "real.csv").read_text()
+    assert "drawings predicted, 0 left empty as broken: /dev/stdout" in printed.err
+
+
+def test_a_report_never_follows_a_link_in_the_run_and_goes_where_it_is_told(frozen_run, tmp_path, capsys):
+    run = shutil.copytree(frozen_run / "run", tmp_path / "run")
+    (run / "report.html").symlink_to(tmp_path / "outside")
+    assert main(words("report", run)) == 2
+    assert "Remove it, or write the report elsewhere: --out FILE.html." in capsys.readouterr().err
+    assert not (tmp_path / "outside").exists()
+    assert main(words("report", run, "--out", tmp_path / "page.html")) == 0
+    assert (tmp_path / "page.html").is_file()
 
 
 def test_weakness_takes_runs_not_ensembles_and_prints_a_table_or_json(runs, tmp_path, capsys):

@@ -1,5 +1,7 @@
 import csv
+import errno
 import json
+import os
 import zlib
 from pathlib import Path
 
@@ -258,3 +260,16 @@ def test_a_demo_of_another_size_is_not_mixed_in(tmp_path):
     prepare_demo(tmp_path, per_class=1)
     with pytest.raises(DataError, match="other parameters"):
         prepare_demo(tmp_path, per_class=2)
+
+
+def test_a_drawing_that_finds_the_disk_full_is_named_and_not_left_by_halves(tmp_path, monkeypatch):
+    real = Path.write_bytes
+
+    def full(self, data):
+        real(self, data[:10])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*\.png'$"):
+        write_sketches(tmp_path / "a", classes=("apple",), train_per_class=1, test_per_class=0)
+    assert not list(tmp_path.rglob("*.png"))

@@ -27,6 +27,8 @@ from inkfold.storage.sealed import read_sealed, write_sealed
 from toy import RECIPE, break_image, files_below, job_of, read_rows, toy_data, toy_recipe, write_rows
 from toy_votes import CHANGES, NAMES, ensemble_recipe
 
+pytestmark = pytest.mark.usefixtures("warm_home")
+
 RESULTS = ("vote.json", "metrics.json", "submission.csv", "predictions/out_of_fold.parquet", "predictions/test.parquet")
 ENSEMBLE_FILES = {*RESULTS, "recipe.yaml", "cost.json", "manifest.json"}
 

@@ -10,6 +10,8 @@ from scipy.special import log_softmax
 
 from inkfold.ensemble.stacking import (
     CHUNK_ROWS,
+    _stack_curvature,
+    _stack_loss,
     all_tempered,
     fit_stack,
     fit_temperature,
@@ -412,20 +414,35 @@ def test_the_stack_is_the_optimum_that_scipy_finds_without_its_gradient():
             assert np.abs(approx_fprime(found, loss, 1e-6)).max() < 1e-4, "flat in every direction"
 
 
-def test_the_stack_follows_its_own_gradient(monkeypatch):
-    import scipy.optimize
-
+def test_the_stack_follows_its_own_gradient():
     members, targets = panel([1.5, 0.7, 0.0], 60, 1, 2.0)
-    calls = []
-    own = scipy.optimize.minimize
-    monkeypatch.setattr(scipy.optimize, "minimize", lambda loss, start, **rest: calls.append(loss) or own(loss, start, **rest))
-    fit_stack(members, targets, 3.0)
     loss, generator = penalised(members, targets, 3.0), np.random.default_rng(0)
     for _ in range(5):
         parameters = generator.normal(0, 1, 3 + CLASSES)
-        value, slopes = calls[0](parameters)
+        value, slopes = _stack_loss(parameters, members, targets, 3.0)
         assert value == pytest.approx(loss(parameters))
         np.testing.assert_allclose(slopes, approx_fprime(parameters, loss, 1e-7), atol=1e-5)
+
+
+def test_the_stack_scales_its_steps_by_the_curvature_at_the_start():
+    members, targets = panel([1.5, 0.7, 0.0], 60, 1, 2.0)
+    start = np.concatenate([np.full(3, 1 / 3), np.zeros(CLASSES)])
+    loss = penalised(members, targets, 3.0)
+    exact = np.array(
+        [(approx_fprime(start + 1e-4 * d, loss, 1e-6) - approx_fprime(start, loss, 1e-6)) / 1e-4 for d in np.eye(7)]
+    )
+    root, spread = _stack_curvature(members, 3.0)
+    np.testing.assert_allclose(root @ root.T, exact[:3, :3], atol=2e-2, rtol=2e-2)
+    np.testing.assert_allclose(spread**2, np.diag(exact)[3:], atol=2e-2, rtol=2e-2)
+
+
+def test_without_a_pull_equal_members_and_a_class_that_nobody_expects_end_in_finite_numbers():
+    [probs], targets = panel([1.5], 60)
+    probs = np.concatenate([probs, np.zeros((60, 1))], 1)
+    weights, bias = fit_stack(np.stack([probs, probs]), targets, 0.0)
+    assert np.isfinite(weights).all()
+    assert np.isfinite(bias).all()
+    assert nll(stacked(np.stack([probs, probs]), weights, bias), targets) < nll(probs, targets)
 
 
 def test_a_strong_pull_leaves_equal_weights_and_no_bias():

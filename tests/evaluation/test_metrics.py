@@ -9,6 +9,7 @@ from scipy.stats import binom, bootstrap
 from sklearn.metrics import log_loss, precision_score, recall_score, top_k_accuracy_score
 
 from inkfold.errors import PredictionError
+from inkfold.evaluation import metrics
 from inkfold.evaluation.intervals import proportion_interval, wilson_interval
 from inkfold.evaluation.metrics import bootstrap_interval, expected_calibration_error, measure, reliability_table
 
@@ -136,6 +137,16 @@ def test_the_short_way_for_shares_is_the_long_way():
     values = (np.random.default_rng(0).random(300) < 0.7).astype(np.float64)
     shifted = np.array(bootstrap_interval(values + 1)) - 1  # ones and twos are resampled one by one
     assert bootstrap_interval(values) == pytest.approx(shifted, abs=0.25 * values.std() / math.sqrt(300))
+
+
+@pytest.mark.parametrize("n", [1, 7, 18, 129, 1000])
+@pytest.mark.parametrize("block", [1, 5_000, 1 << 18])
+def test_samples_that_are_drawn_at_once_are_those_of_a_loop(monkeypatch, n, block):
+    monkeypatch.setattr(metrics, "BLOCK", block)
+    values = np.random.default_rng(n).normal(size=n)
+    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence([3, 6])))
+    means = [values[generator.integers(0, n, n)].mean() for _ in range(200)]
+    assert bootstrap_interval(values, 200, seed=3) == [round(bound, 6) for bound in np.percentile(means, (2.5, 97.5)).tolist()]
 
 
 def test_a_bootstrap_interval_is_a_function_of_its_seed():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from inkfold.images.strokes import PAGE_PX, Sketch, Stroke, draw_page
+from inkfold.images.strokes import PAGE_PX, Sketch, Stroke, draw_page, frame_of
 
 LOOK = {"line_width_fraction": 0.02, "margin_fraction": 0.1, "ink": 10, "paper": 250}
 
@@ -99,3 +99,48 @@ def test_extreme_coordinates_give_a_page(points):
     page = drawn(points, width=1e-6 if points[0][0] == 1e-9 else 1e6, height=1e6)
     assert page.shape == (PAGE_PX, PAGE_PX)
     assert np.ptp(page) > 100
+
+
+FAR_DOT = [[95, 95]]
+OFF = Stroke(np.array([[70.0, 5], [71, 6]]), pen=2, erase=True)
+
+
+def sketch(*strokes, **more):
+    made = tuple(one if isinstance(one, Stroke) else Stroke(np.array(one, float)) for one in strokes)
+    return Sketch(made, **{"width": 100, "height": 100, **more})
+
+
+@pytest.mark.parametrize("more", [(), (OFF,)], ids=["strokes", "with-an-eraser"])
+def test_a_dot_far_off_changes_nothing(more):
+    small = [[x / 3, y / 3] for x, y in SQUARE]
+    alone, beside = drawn(small, *more), drawn(small, FAR_DOT, *more)
+    assert np.abs(alone.astype(int) - beside.astype(int)).mean() < (1 if more else 1e-9)
+    assert frame_of(sketch(small, FAR_DOT)) == frame_of(sketch(small))
+
+
+def test_the_frame_is_the_box_around_the_ink_with_half_a_pen():
+    assert frame_of(sketch(SQUARE, pen=4)) == (8, 18, 42, 52)
+    assert frame_of(sketch(SQUARE)) == (9.5, 19.5, 40.5, 50.5)
+    assert frame_of(sketch(FAR_DOT)) == (94.5, 94.5, 95.5, 95.5)
+    assert frame_of(sketch()) is None
+
+
+def test_the_frame_that_was_found_shows_the_same_again():
+    for strokes in ([SQUARE, FAR_DOT], [SQUARE, [[10, 35], [40, 35]], FAR_DOT]):
+        frame = frame_of(sketch(*strokes, pen=3))
+        assert frame_of(sketch(*strokes, pen=3, frame=frame)) == pytest.approx(frame)
+        np.testing.assert_array_equal(drawn(*strokes, pen=3), drawn(*strokes, pen=3, frame=frame))
+
+
+def test_in_a_chosen_frame_all_ink_counts_and_nothing_outside():
+    whole = drawn(SQUARE, FAR_DOT, frame=(0, 0, 100, 100))
+    assert box(whole)[2] == pytest.approx(0.9, abs=0.02)
+    assert np.abs(whole.astype(int) - drawn(SQUARE).astype(int)).mean() > 5
+    corner = sketch(SQUARE, frame=(0, 0, 25, 35))  # a corner of the square: 15 x 15, cut where the frame ends
+    assert frame_of(corner) == pytest.approx((9.5, 19.5, 25.5, 35.5))
+    assert (draw_page(sketch(SQUARE, frame=(60, 60, 99, 99)), LOOK) == 250).all()
+    assert frame_of(sketch(SQUARE, frame=(60, 60, 99, 99))) is None
+
+
+def test_a_line_that_crosses_a_frame_without_a_point_in_it_counts():
+    assert frame_of(sketch([[0, 50], [100, 50]], frame=(20, 0, 40, 100))) == pytest.approx((19.5, 49.5, 40.5, 50.5))

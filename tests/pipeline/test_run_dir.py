@@ -32,6 +32,8 @@ from toy import (
 )
 from toy_results import RESULTS, contents
 
+pytestmark = pytest.mark.usefixtures("warm_home")
+
 FEW_VIEWS = f"""{RECIPE}
 curriculum:
   - {{until_epoch: 1}}

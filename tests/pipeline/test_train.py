@@ -102,14 +102,14 @@ def test_the_seed_changes_the_folds(tmp_path, data, recipe, plain):
     assert not np.array_equal(first.folds, second.folds)
 
 
-def test_a_finished_run_is_returned_without_any_work(tmp_path, data, recipe, monkeypatch, pipeline_log):
+def test_a_finished_run_is_returned_without_any_work(tmp_path, data, recipe, own_home, monkeypatch, pipeline_log):
     first = train(recipe, data=data, out=tmp_path / "run")
     assert (
         "split kfold: each of 3 parts is held out by one fold; files of equal bytes, copies of a drawing stay in one part"
         in (pipeline_log())
     )
     before = {name: (first.path / name).stat().st_mtime_ns for name in RUN_FILES}
-    shutil.rmtree(tmp_path / "inkfold-home")
+    shutil.rmtree(own_home)
     monkeypatch.setattr("inkfold.models.backbone.Backbone.__init__", None)
     monkeypatch.setattr("inkfold.storage.pixels.square_of", None)
     again = train(recipe, data=data, out=tmp_path / "run")

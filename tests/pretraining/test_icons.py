@@ -7,16 +7,12 @@ import sys
 import tarfile
 from pathlib import Path
 
+import icon_names
+import icon_pictures
+import icons
 import numpy as np
 import pytest
 import yaml
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "pretraining"))
-
-import icon_names  # noqa: E402
-import icon_pictures  # noqa: E402
-import icons  # noqa: E402
 
 CIRCLE = '<circle cx="12" cy="12" r="8" fill="none" stroke="currentColor" stroke-width="1.5"/>'
 DISC = '<circle cx="12" cy="12" r="9" fill="currentColor"/>'

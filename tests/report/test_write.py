@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from accessibility import violations
 from inkfold.cli import main as cli
 from inkfold.errors import PredictionError
 from inkfold.report.write import write_report
@@ -113,6 +114,11 @@ def test_nothing_errs_and_nothing_overflows(pages, opened, name, scheme, width):
         && !one.closest(".scroll, .sprite, svg.plot, svg.ci")).map(one => one.outerHTML.slice(0, 200))"""
     assert page.evaluate(wide) == []
     assert complaints == []
+    assert violations(page) == []
+    assert page.locator("main").count() == 1
+    scrolling = """[...document.querySelectorAll("*")].filter(one => one.scrollWidth > one.clientWidth + 1 && one.tabIndex < 0
+        && ["auto", "scroll"].includes(getComputedStyle(one).overflowX)).map(one => one.outerHTML.slice(0, 200))"""
+    assert page.evaluate(scrolling) == []
     assert page.evaluate("[...document.querySelectorAll('use')].every(one => document.querySelector(one.href.baseVal))")
 
 
@@ -211,7 +217,18 @@ def test_a_run_without_an_audit_names_the_command(tmp_path):
     (run / "audit.json").unlink()
     (run / "weakness.json").unlink()
     assert cli.main(["report", str(run)]) == 0
-    assert (run / "report.html").read_text(encoding="utf-8").count(f"inkfold audit {run}") == 1
+    text = (run / "report.html").read_text(encoding="utf-8")
+    assert text.count("inkfold audit run<") == 1
+    assert str(tmp_path) not in text
+
+
+@pytest.mark.parametrize("name", ["one", "both"])
+def test_a_report_can_be_shared_since_no_path_of_this_machine_is_in_it(pages, name):
+    text = (pages / f"{name}.html").read_text(encoding="utf-8")
+    assert str(pages) not in text
+    assert str(Path.home()) not in text
+    if name == "one":
+        assert '<code>data.root</code></td><td class="name"><code>data</code>' in text
 
 
 def test_drawings_that_have_moved_are_found_where_the_user_says(tmp_path, capsys):

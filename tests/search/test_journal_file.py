@@ -69,6 +69,26 @@ def test_what_is_no_whole_record_at_the_end_is_cut_off_before_the_next_one_is_wr
     assert path.read_bytes().count(b"\n") == 3
 
 
+@pytest.mark.parametrize("score", [0.5, float("-inf"), float("nan")])
+def test_a_changed_digit_in_a_record_is_refused_or_at_the_end_cut_off(tmp_path, score, caplog):
+    path = tmp_path / "study.journal"
+    opened(tmp_path).append_logs([{"op_code": 6, "number": 17, "values": [score], "at": {0: 1}}, record(1)])
+    whole = path.read_bytes()
+    assert numbers(opened(tmp_path)) == [17, 1]
+    path.write_bytes(whole.replace(b'"number":17', b'"number":71'))
+    with pytest.raises(PredictionError, match=r"line 1: is no record as a study wrote it"):
+        opened(tmp_path)
+    path.write_bytes(whole.replace(b'"number":1,', b'"number":2,'))
+    assert numbers(opened(tmp_path)) == [17]
+    assert "are cut off" in caplog.text
+
+
+def test_records_of_versions_without_digests_are_read(tmp_path):
+    (tmp_path / "study.journal").write_bytes(line(0) + line(1))
+    opened(tmp_path).append_logs([record(2)])
+    assert numbers(opened(tmp_path)) == [0, 1, 2]
+
+
 def test_a_file_with_no_whole_record_becomes_empty(tmp_path):
     (tmp_path / "study.journal").write_bytes(b'{"op_code"')
     assert numbers(opened(tmp_path)) == []

@@ -16,6 +16,8 @@ from inkfold.search.halving import Halving
 from inkfold.search.objective import Candidate, Objective
 from toy import CLASSES, RECIPE, toy_data
 
+pytestmark = pytest.mark.usefixtures("warm_home")
+
 PER_CLASS = 20
 
 

@@ -23,6 +23,8 @@ from inkfold.search.study import tune
 from inkfold.storage.sealed import read_sealed
 from toy import RECIPE, files_below, job_of, toy_data, toy_recipe
 
+pytestmark = pytest.mark.usefixtures("warm_home")
+
 TUNE = """
 tune:
   trials: 10

@@ -5,7 +5,10 @@ import time
 import pytest
 
 from inkfold.serve.batching import Batcher, QueueLimits
+from inkfold.serve.fairness import Share
 from inkfold.serve.messages import Refusal
+
+SHARE = Share("")
 
 
 def with_batcher(scenario, work, limits=None, **more):
@@ -27,7 +30,7 @@ def test_items_submitted_while_the_model_is_busy_share_a_batch():
         return [2 * item for item in items]
 
     async def scenario(batcher):
-        return await asyncio.gather(*(batcher.submit(i) for i in range(40)))
+        return await asyncio.gather(*(batcher.submit(i, SHARE) for i in range(40)))
 
     answers = with_batcher(scenario, work, QueueLimits(batch=16), observe=sizes.append)
     assert [result for result, _, _ in answers] == [2 * i for i in range(40)]
@@ -38,7 +41,7 @@ def test_items_submitted_while_the_model_is_busy_share_a_batch():
 
 def test_a_single_item_waits_for_nobody():
     async def scenario(batcher):
-        return await batcher.submit(1)
+        return await batcher.submit(1, SHARE)
 
     result, queued_s, _ = with_batcher(scenario, lambda items: items, QueueLimits(gather_s=10.0))
     assert result == 1
@@ -49,10 +52,10 @@ def test_the_first_of_a_batch_waits_for_one_that_is_being_decoded():
     sizes = []
 
     async def scenario(batcher):
-        first = asyncio.create_task(batcher.submit(1))
+        first = asyncio.create_task(batcher.submit(1, SHARE))
         await asyncio.sleep(0.05)
         coming[0] = 0
-        return [(await task)[0] for task in (first, asyncio.create_task(batcher.submit(2)))]
+        return [(await task)[0] for task in (first, asyncio.create_task(batcher.submit(2, SHARE)))]
 
     coming = [1]
     answers = with_batcher(
@@ -69,7 +72,7 @@ def test_items_past_the_limit_are_refused():
         return items
 
     async def scenario(batcher):
-        tasks = [asyncio.create_task(batcher.submit(i)) for i in range(6)]
+        tasks = [asyncio.create_task(batcher.submit(i, SHARE)) for i in range(6)]
         await asyncio.sleep(0.05)
         go.set()
         return await asyncio.gather(*tasks, return_exceptions=True)
@@ -89,12 +92,12 @@ def test_a_cancelled_item_is_not_computed():
         return items
 
     async def scenario(batcher):
-        first, gone = asyncio.create_task(batcher.submit("first")), asyncio.create_task(batcher.submit("gone"))
+        first, gone = asyncio.create_task(batcher.submit("first", SHARE)), asyncio.create_task(batcher.submit("gone", SHARE))
         await asyncio.sleep(0.05)
         gone.cancel()
         go.set()
         await first
-        return await batcher.submit("last")
+        return await batcher.submit("last", SHARE)
 
     assert with_batcher(scenario, work, QueueLimits(batch=1))[0] == "last"
     assert seen == ["first", "last"]
@@ -108,15 +111,15 @@ def test_a_failing_batch_leaves_the_next_one_alone():
 
     async def scenario(batcher):
         with pytest.raises(ValueError, match="no"):
-            await batcher.submit("bad")
-        return await batcher.submit("good")
+            await batcher.submit("bad", SHARE)
+        return await batcher.submit("good", SHARE)
 
     assert with_batcher(scenario, work)[0] == "good"
 
 
 def test_closing_cancels_waiting_items():
     async def scenario(batcher):
-        tasks = [asyncio.create_task(batcher.submit(i)) for i in range(3)]
+        tasks = [asyncio.create_task(batcher.submit(i, SHARE)) for i in range(3)]
         await asyncio.sleep(0.02)
         await batcher.close()
         return await asyncio.gather(*tasks, return_exceptions=True)

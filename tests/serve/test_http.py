@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+from email.utils import parsedate_to_datetime
 
 import pytest
 
@@ -141,6 +142,60 @@ def test_a_body_that_dribbles_has_no_more_time_than_one_that_stalls():
     parts = [b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 999\r\n\r\n", *([b"x"] * 20)]
     data = with_server(lambda port, server: send(port, *parts, pause_s=0.05))
     assert data.startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_two_ways_to_tell_a_bodys_length_close_the_connection(version):
+    head = b"POST /b HTTP/" + version + b"\r\nhost: h\r\nconnection: keep-alive\r\ntransfer-encoding: Chunked\r\n"
+    head += b"content-length: 999999\r\n" if version == b"1.1" else b""
+    data = with_server(lambda port, server: send(port, head + b"\r\n3\r\nabc\r\n0\r\n\r\n" + GET))
+    assert data.count(b"HTTP/1.1 ") == 1
+    assert b"POST /b {} abc" in data
+    assert b"connection: close" in data.lower()
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        (b"http://example.org:80/a?x=2", "/a {'x': '2'}"),
+        (b"HTTPS://example.org", "/ {}"),
+        (b"http://example.org?x=2", "/ {'x': '2'}"),
+        (b"/http://example.org/", "/http://example.org/ {}"),
+    ],
+)
+def test_absolute_targets_are_accepted_and_override_the_host(target, path):
+    hosts = []
+
+    async def answer(request):
+        hosts.append(request.headers["host"])
+        return await echo(request)
+
+    head = GET.replace(b"/a?x=1&x=2&y=", target)
+    data = with_server(lambda port, server: send(port, head), answer=answer)
+    assert data.endswith(f"\r\n\r\nGET {path} ".encode())
+    assert hosts == ["h" if target.startswith(b"/") else "example.org:80" if b":80" in target else "example.org"]
+
+
+@pytest.mark.parametrize("version", [b"2.0", b"2", b"3", b"0.9", b"11.1"])
+@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"PRI"])
+def test_other_major_versions_are_refused(version, method):
+    data = with_server(lambda port, server: send(port, method + b" / HTTP/" + version + b"\r\nhost: h\r\n\r\n" + GET))
+    assert data.startswith(b"HTTP/1.1 505 ")
+    assert data.count(b"HTTP/1.1 505 ") == 1
+
+
+def test_a_refusal_of_a_head_request_has_no_body():
+    text = b"HEAD / HTTP/1.1\r\nhost: h\r\ncontent-length: 1001\r\n\r\n"
+    data = with_server(lambda port, server: send(port, text))
+    assert data.startswith(b"HTTP/1.1 413 ")
+    assert data.endswith(b"\r\n\r\n")
+
+
+def test_every_answer_has_its_date():
+    for text in (GET, b"nonsense\r\n\r\n"):
+        data = with_server(lambda port, server, text=text: send(port, text))
+        (date,) = [line for line in data.split(b"\r\n") if line.startswith(b"date: ")]
+        assert parsedate_to_datetime(date[6:].decode()).tzinfo is not None
 
 
 def test_a_silent_connection_is_closed_without_a_word():

@@ -21,9 +21,13 @@ def onnx_model(model):
     return OnnxModel(model)
 
 
+def read(onnx_model, pixels):
+    return onnx_model.read(png(pixels), onnx_model.check(png(pixels)))[0]
+
+
 @pytest.mark.parametrize("side", CLASS_NAMES)
 def test_pages_and_files_are_answered(onnx_model, side):
-    output = onnx_model.predict([onnx_model.preprocess(bar(side)), onnx_model.read(png(bar(side)))])
+    output = onnx_model.predict([onnx_model.preprocess(bar(side)), read(onnx_model, bar(side))])
     assert [CLASS_NAMES[i] for i in output.probs.argmax(1)] == [side, side]
     np.testing.assert_allclose(output.probs.sum(1), 1, rtol=1e-5)
     assert output.features.shape == (2, 4)
@@ -40,7 +44,7 @@ def test_grey_and_coloured_drawings_share_a_batch(onnx_model):
 
 def test_the_header_is_believed_before_a_bomb_is_decoded(onnx_model):
     with pytest.raises(BrokenImage, match="at most 1000000"):
-        onnx_model.read(png(np.zeros((1001, 1000), np.uint8)))
+        onnx_model.check(png(np.zeros((1001, 1000), np.uint8)))
 
 
 def test_a_set_of_files_votes_with_its_weights(tmp_path):

@@ -141,3 +141,9 @@ def test_a_count_is_read_and_limited(text, expected):
 def test_a_wrong_count_is_refused(text):
     with pytest.raises(Refusal, match="422"):
         read_count(Request("POST", "/", {"top": text}), "top", 5, 1, 9)
+
+
+@pytest.mark.parametrize("coding", ["identity", "Identity", "IDENTITY, identity", ""])
+def test_content_codings_are_compared_without_case(coding):
+    assert read(b"\x89PNG", **{"content-encoding": coding})[0].content == b"\x89PNG"
+    assert refusal(b"\x89PNG", **{"content-encoding": "GZIP"}).status == 415

@@ -16,10 +16,12 @@ import pytest
 from PIL import Image
 
 from inkfold.errors import ExportError, InkfoldError
+from inkfold.images.announced import ALPHA, PictureLimits
 from inkfold.report.thumbnails import grey_png
 from inkfold.serve.access import AccessOptions
 from inkfold.serve.batching import QueueLimits
 from inkfold.serve.http import HttpLimits
+from inkfold.serve.model import OnnxModel
 from inkfold.serve.nearest import build_index, index_path, save_index
 from inkfold.serve.security import HEADERS
 from models import CLASS_NAMES, SIZE_PX, about_json, write_model
@@ -157,7 +159,7 @@ def test_the_model_is_described(server):
     assert (body["classes"], body["size_px"], body["nearest"]) == (4, SIZE_PX, True)
     assert body["accuracy"] == about_json()["accuracy"]
     assert body["look"] == about_json()["look"]
-    assert set(body["limits"]) == {"body_bytes", "pixels", "strokes", "points"}
+    assert set(body["limits"]) == {"body_bytes", "pixels", "side_ratio", "decoded_bytes", "strokes", "points"}
     assert set(body) == {
         *("name", "classes", "class_names", "size_px", "backbones", "folds", "accuracy", "look", "nearest", "limits")
     }
@@ -190,6 +192,64 @@ def test_requests_of_a_foreign_page_are_refused(server):
     assert server.ask("POST", "/predict", LEFT, {"origin": "http://evil.example"})[0] == 400
     origin = f"http://127.0.0.1:{server.port}"
     assert server.ask("POST", "/predict", LEFT, {"origin": origin})[0] == 200
+
+
+def test_the_frame_is_said_and_may_be_chosen(server):
+    small = np.full((200, 200), 255, np.uint8)
+    small[20:80, 20:80] = bar("left", 60)
+    _, found = server.ask_json("POST", "/predict?top=1", png(small))
+    assert found["answers"][0]["frame"]["right"] < 120
+    chosen = ",".join(str(found["answers"][0]["frame"][side]) for side in ("left", "top", "right", "bottom"))
+    _, again = server.ask_json("POST", f"/predict?top=1&frame={chosen}", png(small))
+    assert again["answers"][0]["frame"] == found["answers"][0]["frame"]
+    assert again["answers"][0]["top"] == found["answers"][0]["top"]
+    _, whole = server.ask_json("POST", "/predict?top=1&frame=page", png(small))
+    assert whole["answers"][0]["frame"] == {"left": 0, "top": 0, "right": 200, "bottom": 200}
+    _, strokes = server.ask_json("POST", "/predict", {**SKETCH, "frame": {"left": 0, "top": 0, "right": 50, "bottom": 50}})
+    assert strokes["answers"][0]["frame"] == {"left": 9.5, "top": 9.5, "right": 10.5, "bottom": 50.5}
+    status, body = server.ask_json("POST", "/predict", {**SKETCH, "frame": {"left": 5, "top": 0, "right": 5, "bottom": 50}})
+    assert (status, body["error"]["code"]) == (422, "invalid_value")
+
+
+def test_strokes_are_answered_while_pictures_block_their_threads(model, site, monkeypatch):
+    go, read = threading.Event(), OnnxModel.read
+
+    def blocked(self, *args):
+        go.wait(60)
+        return read(self, *args)
+
+    monkeypatch.setattr(OnnxModel, "read", blocked)
+    with served(model, site=site, queue=QueueLimits(answer_s=60.0)) as running:
+        threads = [threading.Thread(target=running.ask, args=("POST", "/predict", LEFT)) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        assert running.ask_json("POST", "/predict", SKETCH)[0] == 200
+        assert all(thread.is_alive() for thread in threads)
+        go.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_pictures_that_decode_to_too_much_together_are_refused(model, site):
+    form = b"".join(b"--x\r\ncontent-disposition: form-data; filename=a\r\n\r\n" + LEFT + b"\r\n" for _ in range(3)) + b"--x--"
+    with served(model, site=site, queue=QueueLimits(waiting=2)) as running:
+        status, body = running.ask_json("POST", "/predict", form, "multipart/form-data; boundary=x")
+        assert (status, body["error"]["code"]) == (413, "too_large_together")
+        assert running.ask_json("POST", "/predict", LEFT)[0] == 200
+
+
+def test_all_decoders_together_take_no_more_than_their_bytes():
+    """The bound that the documentation states, from the limits alone: none of it depends on what clients send."""
+    queue, pictures = QueueLimits(), PictureLimits()
+    assert pictures.decoded_bytes == queue.decoding_bytes == 384 << 20
+    assert pictures.pixels * ALPHA <= pictures.decoded_bytes  # a picture of as many pixels as are said is read
+
+
+def test_options_say_what_is_allowed(server):
+    status, headers, body = server.ask("OPTIONS", "/predict")
+    assert (status, headers["allow"], body) == (204, "POST, OPTIONS", b"")
+    assert "content-length" not in headers
+    assert server.ask("DELETE", "/docs")[1]["allow"] == "GET, HEAD, OPTIONS"
 
 
 def test_many_clients_at_once_are_all_answered_right(server):

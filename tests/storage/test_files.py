@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from inkfold.storage.files import TEMP_MARK, atomic_file, sweep_temp_files, write_bytes, write_json, write_text
+from inkfold.storage.files import TEMP_MARK, atomic_file, make_directory, sweep_temp_files, write_bytes, write_json, write_text
 
 WRITER = """
 import sys, time
@@ -118,7 +118,7 @@ def test_a_disk_that_is_full_at_the_sync_leaves_the_old_file(tmp_path, monkeypat
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=r"No space left on device: '.*a\.bin'$"):
         write_bytes(path, b"new")
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["a.bin"]
@@ -133,7 +133,7 @@ def test_a_disk_that_is_full_at_the_write_leaves_the_old_file(tmp_path, monkeypa
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Path, "open", lambda self, mode: Full(self, mode.replace("b", "")))
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=r"No space left on device: '.*a\.bin'$"):
         write_bytes(path, b"new")
     monkeypatch.undo()
     assert path.read_bytes() == b"old"
@@ -174,7 +174,32 @@ def test_json_refuses_what_no_other_reader_takes_and_keeps_the_old_file(tmp_path
     assert names(tmp_path) == ["a.json"]
 
 
-def test_a_name_as_long_as_the_file_system_takes_can_be_written(tmp_path):
-    path = tmp_path / ("n" * 250 + ".json")
+def test_a_link_among_inkfold_s_own_files_is_replaced_not_followed(tmp_path):
+    outside, path = tmp_path / "outside", tmp_path / "metrics.json"
+    outside.write_bytes(b"theirs")
+    path.symlink_to(outside)
+    write_bytes(path, b"ours")
+    assert (outside.read_bytes(), path.read_bytes(), path.is_symlink()) == (b"theirs", b"ours", False)
+
+
+def test_an_error_about_another_file_keeps_its_name(tmp_path):
+    def read_while_writing():
+        with atomic_file(tmp_path / "a.bin"):
+            (tmp_path / "absent").read_bytes()
+
+    with pytest.raises(FileNotFoundError, match="absent"):
+        read_while_writing()
+
+
+def test_a_directory_whose_way_is_blocked_is_named(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(NotADirectoryError) as raised:
+        make_directory(tmp_path / "file" / "deep" / "er")
+    assert raised.value.filename == str(tmp_path / "file" / "deep" / "er")
+
+
+@pytest.mark.parametrize("name", ["n" * 250 + ".json", "ü" * 125 + ".json", "筆" * 83 + ".json"])
+def test_a_name_as_long_as_the_file_system_takes_can_be_written(tmp_path, name):
+    path = tmp_path / name
     write_bytes(path, b"x")
     assert path.read_bytes() == b"x"

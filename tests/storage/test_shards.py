@@ -447,3 +447,39 @@ def test_a_damaged_description_is_written_again_and_said_so(tmp_path, caplog):
     shard_set.create()
     assert path.read_text() == whole
     assert f"{path}: isn't what was written" in caplog.text
+
+
+def no_memory(*_, **__):
+    raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+
+def test_a_lack_of_memory_is_neither_a_lost_file_nor_a_damaged_one(tmp_path, monkeypatch):
+    store = filled(tmp_path, range(3))
+    files = shard_files(store)
+    fresh = new_set(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(shards, "safe_open", no_memory)
+        with pytest.raises(OSError, match="Cannot allocate memory"):
+            fresh.missing(named(range(3)))
+    store.missing(named(range(3)))
+    monkeypatch.setattr(np, "memmap", no_memory)
+    with pytest.raises(OSError, match="Cannot allocate memory"):
+        store.read(named(range(3)))
+    with pytest.raises(OSError, match="Cannot allocate memory"):
+        new_set(tmp_path).missing(named(range(3)))
+    assert shard_files(store) == files, "kept"
+
+
+def test_where_address_space_is_short_one_shard_is_mapped_at_a_time(tmp_path, monkeypatch):
+    store = filled(tmp_path, range(3), range(3, 6), range(6, 9))
+    store.missing(named(range(9)))
+    own = np.memmap
+
+    def one_at_a_time(*args, **kwargs):
+        if store._open:
+            no_memory()
+        return own(*args, **kwargs)
+
+    monkeypatch.setattr(np, "memmap", one_at_a_time)
+    np.testing.assert_array_equal(store.read(named(range(9))), rows_of(range(9)))
+    assert len(store._open) == 1

@@ -34,6 +34,7 @@ from inkfold.pipeline.prepare import Needed, Prepared, decode
 from inkfold.pipeline.run import Run, head_spec
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
+from inkfold.storage.outputs import check_added_file
 from inkfold.storage.sealed import write_sealed
 
 FORMAT = 1
@@ -141,7 +142,9 @@ def find_weaknesses(run: Run, data: str | Path | None = None, progress: Progress
         PredictionError: If the drawings are not those that the run was trained on.
         DataError: With every drawing that can't be read.
         WeightsError: If the backbone's weights are gone or changed.
+        ExportError: If `weakness.json` can't be written there.
     """
+    check_added_file(run.path / WEAKNESS)  # before the work, not after it
     extractors, cost = [extractor for extractor, _ in run.extractors()], Cost()
     changes = [_sized(change, extractors[0].backbone.image_size) for change in CHANGES]
     drawn = [change for change in changes if change.photograph is None]

@@ -54,6 +54,7 @@ from inkfold.pipeline.run import Run
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.cache import home
+from inkfold.storage.outputs import check_added_file
 from inkfold.storage.pixels import PageStore, build_rows
 from inkfold.storage.sealed import write_sealed
 from inkfold.storage.statistics import StatisticsStore
@@ -74,6 +75,7 @@ def audit_run(path: str | Path, progress: Progress = silent) -> dict[str, Any]:
     Raises:
         PredictionError: If it is not a finished run, if no member of an ensemble is a run, or if the data have changed.
         DataError: If the data can't be read any more.
+        ExportError: If `audit.json` can't be written there.
     """
     path = Path(path)
     if not (path / MANIFEST).is_file():
@@ -81,6 +83,7 @@ def audit_run(path: str | Path, progress: Progress = silent) -> dict[str, Any]:
             f"{path}: no {MANIFEST}, so this is no finished run. For a folder of drawings: inkfold check {path}"
         )
     run = load_run(path)
+    check_added_file(path / AUDIT)  # before the work, not after it
     member = first_run(run)
     cost = Cost()
     read = read_again(member, cost, progress)

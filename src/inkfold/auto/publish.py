@@ -14,7 +14,7 @@ from inkfold.pipeline.manifest import MANIFEST, STAGED
 from inkfold.pipeline.run_files import RECIPE
 from inkfold.pipeline.swap import all_files, swap_in
 from inkfold.runtime.progress import Progress, silent
-from inkfold.storage.files import write_text
+from inkfold.storage.files import atomic_file, make_directory, write_text
 
 CANDIDATES = "candidates"
 
@@ -60,8 +60,9 @@ def _link_run(source: Path, target: Path) -> None:
     """Make a finished run appear in another directory, its manifest last; files are shared where the file system can."""
     names: Sequence[str] = [*all_files(source), MANIFEST]
     for name in names:
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        make_directory((target / name).parent)
         try:
             os.link(source / name, target / name)
         except OSError:  # another file system, or one without links
-            shutil.copy2(source / name, target / name)
+            with atomic_file(target / name) as file, (source / name).open("rb") as original:
+                shutil.copyfileobj(original, file)

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from inkfold.features.executors import Executor, InlineExecutor
 from inkfold.models.backbone import choose_device, takes_any_size
 from inkfold.pipeline.build import build_plan, metric_of, settle_recipe
 from inkfold.pipeline.inputs import prepare_drawings
-from inkfold.pipeline.manifest import MANIFEST
+from inkfold.pipeline.manifest import MANIFEST, read_manifest
 from inkfold.pipeline.prepare import Prepared, ReadData
 from inkfold.pipeline.run import Run
 from inkfold.pipeline.same_run import refuse_changes
@@ -47,6 +48,7 @@ READING_SHARE, LEAST_READING_S = 0.08, 1.0  # of the time that is left
 GRACE_SHARE = 0.06  # of the budget, by which the end of a fine-tuning may exceed it
 LOST_STEPS = 20  # since the last checkpoint, and of a cool-down
 FEWEST_PAIRS, PAIRS_PER_S = 1000, 60.0  # compared to find copies: at 2 ms each, a tenth of two cores' time
+DAMAGED = ".damaged"  # the end of the name that a candidate's directory gets which isn't as it was written
 MOST_BACKBONES = 3  # beside those of the best vote
 
 
@@ -347,9 +349,11 @@ class Search:
     # ------------------------------------------------------------------ helpers
 
     def _load_earlier(self, known: Known) -> list[Step]:
-        """Load what earlier calls have finished; returns the fine-tunings that they have begun, which can go on."""
+        """Load what earlier calls have finished; returns what comes first: what is damaged, and fine-tunings that can go on."""
         begun = [step for step in self.record.steps if step.state in ("running", "stopped") and step.kind == "finetune"]
-        self.record.steps = [step for step in self.record.steps if step.state == "done" and self._is_there(step)]
+        done = [step for step in self.record.steps if step.state == "done" and self._is_there(step)]
+        damaged = [step for step in done if step.kind not in ("reading", "race") and self._is_set_aside(step.name)]
+        self.record.steps = [step for step in done if step not in damaged]
         known.steps = self.record.steps
         reading = self.record.step(READING)
         if reading is not None and reading.recipe is not None:
@@ -361,7 +365,21 @@ class Search:
                 self._note_costs(known, run.recipe.backbone.name, run)
         self._best.forget_lost()
         known.wrong = self._best.wrong
-        return [step for step in begun if step.recipe is not None and self._best.directory(step.name).is_dir()]
+        begun = [step for step in begun if self._best.directory(step.name).is_dir()]
+        return [step for step in (*damaged, *begun) if step.recipe is not None]
+
+    def _is_set_aside(self, name: str) -> bool:
+        """Set a candidate's run aside if a file of it is damaged, so that it is fitted anew; return whether it was."""
+        directory = self._best.directory(name)
+        try:
+            read_manifest(directory)
+        except PredictionError as error:
+            aside = directory.with_name(f"{name}{DAMAGED}")
+            log.warning("%s; its run is kept as %s, and is fitted anew", str(error).splitlines()[0], aside)
+            shutil.rmtree(aside, ignore_errors=True)
+            directory.rename(aside)
+            return True
+        return False
 
     def _unchanged_run(self, name: str) -> Run:
         """Load a candidate that an earlier call finished, unless it would be another one now."""

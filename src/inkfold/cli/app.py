@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TextIO, TypeVar
 
 import typer
 
@@ -160,7 +160,9 @@ def run_reporting_errors(work: Callable[[], int], debug: bool, read: Sequence[st
         read: The runs or models that it reads. What is unexpected then may be in their files, and is said in a line.
     """
     try:
-        return work()
+        code = work()
+        _flush_output()
+        return code
     except InkfoldError as error:
         if debug:
             raise
@@ -170,7 +172,7 @@ def run_reporting_errors(work: Callable[[], int], debug: bool, read: Sequence[st
         print("interrupted; what was done is kept: the same command continues.", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `inkfold ... | head` is no error
+        _drop_output()  # `inkfold ... | head` is no error
         return EXIT_PIPE_CLOSED
     except Exception as error:
         line = None if debug else _line_of(error) or (_line_of_unexpected(error, read) if read else None)
@@ -189,6 +191,29 @@ def _line_of_unexpected(error: Exception, read: Sequence[str]) -> str:
     )
 
 
+def _flush_output() -> None:
+    """Print what is still to be printed, as long as an error can be reported: at the interpreter's end it couldn't."""
+    try:
+        if sys.stdout is not None:  # closed before the start
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _drop_output()
+        raise OSError(error.errno, error.strerror, "standard output") from None
+
+
+def _drop_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def notes_beside(out: Path) -> TextIO:
+    """Return where a command's own words go that writes a file: standard output, unless that is the file."""
+    from inkfold.storage.outputs import is_standard_output
+
+    return sys.stderr if is_standard_output(out) else sys.stdout
+
+
 def _line_of(error: Exception) -> str | None:
     """Say in a line what the machine refused; None for a bug of ours, which needs its traceback."""
     refused = lack_of_memory(error)
@@ -196,8 +221,10 @@ def _line_of(error: Exception) -> str | None:
         return f"error: not enough memory for {refused}. {what_is_needed()} What is done is kept."
     if not isinstance(error, OSError):
         return None
+    from inkfold.storage.outputs import what_to_do
+
     text = f"{error.filename}: {error.strerror}" if error.filename else str(error) or type(error).__name__
-    return f"error: {text}. Check the place and its free space."
+    return f"error: {text}. {what_to_do(error)}"
 
 
 class _LinesOnStderr(logging.Handler):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from inkfold.cli.app import AsJson, RecipeName, any_number, command, settings_argument
+from inkfold.cli.app import AsJson, RecipeName, any_number, command, notes_beside, settings_argument
 from inkfold.cli.figures import print_table
 from inkfold.cli.output import print_json
 from inkfold.cli.training import refuse_ensemble
@@ -30,17 +30,15 @@ def check(
     """Read and decode a data set, and list everything that is wrong. Looks for duplicates and leaks, too."""
     from inkfold.audit.check import check_data
     from inkfold.pipeline.build import check_options
+    from inkfold.storage.outputs import check_output
 
     options, k = check_options(data, settings)
     if html and no_duplicates:
         raise InkfoldError("check: --html shows duplicates, and --no-duplicates looks for none. Leave one of them out.")
+    if html:
+        check_output(html)  # before the work, not after it
     with console_progress() as progress:
         checkup = check_data(data, options, k=k, duplicates=not no_duplicates, progress=progress)
-    if html:
-        from inkfold.report.check_page import write_check_page
-
-        write_check_page(html, checkup)
-        print(f"page: {html}", file=sys.stderr)
     if as_json:
         print_json(checkup.as_json())
     else:
@@ -50,6 +48,11 @@ def check(
             print(f"{name}: {words}")
         advice = "correct the errors" + (", or train with data.on_broken=skip" if checkup.can_skip else "")
         print("ready to train" if checkup.ok else f"not ready: {advice}")
+    if html:
+        from inkfold.report.check_page import write_check_page
+
+        write_check_page(html, checkup)
+        print(f"page: {html}", file=sys.stderr)
     return 0 if checkup.ok else 1
 
 
@@ -64,12 +67,15 @@ def augment(
     """Draw a contact sheet of a recipe's augmentation."""
     from inkfold.pipeline.build import settle_recipe
     from inkfold.report.contact_sheet import write_preview
+    from inkfold.storage.outputs import check_output
 
     refuse_ensemble("augment", recipe)
+    check_output(out)
     columns = write_preview(settle_recipe(recipe, tuple(settings)), out, max(1, rows))
+    notes = notes_beside(out)
     if len(columns) == 1:
-        print("the recipe shows drawings as they are; try curriculum=winner")
-    print(f"{len(columns)} views: {out}")
+        print("the recipe shows drawings as they are; try curriculum=winner", file=notes)
+    print(f"{len(columns)} views: {out}", file=notes)
     return 0
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from inkfold.cli.app import MovedData, RunDirectory, command
+from inkfold.cli.app import MovedData, RunDirectory, command, notes_beside
 from inkfold.cli.output import print_exported
 from inkfold.errors import ExportError, InkfoldError
 from inkfold.runtime.progress import console_progress
@@ -132,25 +132,32 @@ def export(
 ) -> int:
     """Write a run as one ONNX file, checked against the run. Its preprocessing is inside."""
     from inkfold.export.export import ExportOptions, export_onnx, export_safetensors, export_set
+    from inkfold.storage.outputs import check_output, is_special
 
     if out is None and safetensors is None:
         raise ExportError("export: says nowhere to write. Give --out FILE, --safetensors FILE or both.")
     if out is None and (quantise or as_set or nearest):
         raise ExportError("export: --quantise, --set and --nearest are about the ONNX file. Give --out too.")
+    for file in (None if as_set else out, safetensors):
+        if file is not None:
+            check_output(file)  # before the work, not after it
+    if nearest and out is not None and not as_set and is_special(out):
+        raise ExportError(f"export: --nearest writes an index beside the ONNX file, and {out} is no file. Leave it out.")
     if out is not None:
         options = ExportOptions(
             int8=quantise == "int8", views=not without_tta, fitted=fitted, data=data, drawings=max(1, drawings)
         )
         with console_progress() as progress:
             files = export_set(run, out, options, progress) if as_set else [export_onnx(run, out, options, progress)]
-        print_exported(files)
+        with contextlib.redirect_stdout(notes_beside(out)):
+            print_exported(files)
         if not (as_set or quantise or without_tta):
             _note_exported(run, out, fitted=fitted)
         if nearest:
             _write_index(run, out, data)
     if safetensors is not None:
         size_bytes = export_safetensors(run, safetensors)
-        print(f"network: {safetensors} ({size_bytes / 1e6:.1f} MB)")
+        print(f"network: {safetensors} ({size_bytes / 1e6:.1f} MB)", file=notes_beside(safetensors))
     return 0
 
 

@@ -1,5 +1,6 @@
 """The commands that use or examine finished runs: predict, report, weakness, audit."""
 
+import contextlib
 import math
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from inkfold.cli.app import AsJson, MovedData, RunDirectory, any_number, command
+from inkfold.cli.app import AsJson, MovedData, RunDirectory, any_number, command, notes_beside
 from inkfold.cli.output import print_audit, print_comparison, print_fix_table, print_json, print_weaknesses
 from inkfold.errors import DataError, InkfoldError, Problem, problem_lines
 from inkfold.runtime.progress import console_progress
@@ -63,7 +64,10 @@ def predict(
     from inkfold.ensemble.model import load_run
     from inkfold.ensemble.predict_submission import submission_settings, write_predicted_submission
     from inkfold.pipeline.run import files_of, write_predictions
+    from inkfold.storage.outputs import check_output
 
+    check_output(out)  # before the work, not after it
+    notes = notes_beside(out)
     if settings and not submission:
         raise InkfoldError(f"predict: --set {settings[0]} says how a submission is written. Add --submission, or leave it out.")
     model = load_run(run)
@@ -81,8 +85,11 @@ def predict(
         for line in problem_lines(warnings):
             print(line, file=sys.stderr)
         if _was_propagated(model):
-            print(f"predicted one by one: {model.path / 'submission.csv'} was predicted with label propagation, and may differ")
-        print(f"submission: {out}\nsubmission's form, {form}")
+            print(
+                f"predicted one by one: {model.path / 'submission.csv'} was predicted with label propagation, and may differ",
+                file=notes,
+            )
+        print(f"submission: {out}\nsubmission's form, {form}", file=notes)
         return 0
     broken = sum(math.isnan(first) for first in probs[:, 0].tolist())
     if on_blank == "skip":
@@ -92,7 +99,7 @@ def predict(
         print(line, file=sys.stderr)
     empty = len(blank) if on_blank == "skip" else 0
     note = f", {len(blank)} blank {'left empty' if empty else 'among them'}" if blank else ""
-    print(f"{len(names) - broken - empty} drawings predicted{note}, {broken} left empty as broken: {out}")
+    print(f"{len(names) - broken - empty} drawings predicted{note}, {broken} left empty as broken: {out}", file=notes)
     return 0
 
 
@@ -112,12 +119,19 @@ def report(
 ) -> int:
     """Write one HTML file that shows a run, or compares several. It holds figures, drawings and what to do next."""
     from inkfold.report.write import compare_runs, write_report
+    from inkfold.storage.outputs import check_added_file, check_output
 
     page = out or (runs[0] / "report.html" if len(runs) == 1 else Path("comparison.html"))
+    if out is None and len(runs) == 1 and runs[0].is_dir():
+        check_added_file(page, "write the report elsewhere: --out FILE.html")
+    else:
+        check_output(page)
     pictures = write_report(runs, page, data)
-    if len(runs) > 1:
-        print_comparison(compare_runs(runs))
-    print(f"report: {page} ({page.stat().st_size / 1e6:.1f} MB, {pictures} drawings)")
+    size = f"{page.stat().st_size / 1e6:.1f} MB, " if page.is_file() else ""
+    with contextlib.redirect_stdout(notes_beside(page)):
+        if len(runs) > 1:
+            print_comparison(compare_runs(runs))
+        print(f"report: {page} ({size}{pictures} drawings)")
     return 0
 
 
@@ -159,8 +173,10 @@ def audit(
 
     if fix is not None:
         from inkfold.audit.fix import check_fix_file
+        from inkfold.storage.outputs import check_output
 
         check_fix_file(fix)  # before the work, not after it
+        check_output(fix)
     with console_progress() as progress:
         findings = audit_run(run, progress)
     if as_json:

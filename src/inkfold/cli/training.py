@@ -119,7 +119,10 @@ def explore(
     """Compare backbones on your drawings: accuracy and cost."""
     from inkfold.search.backbones import explore as explore_backbones
     from inkfold.search.backbones import explored_json
+    from inkfold.storage.outputs import check_output
 
+    if plot:
+        check_output(plot)  # before the work, not after it
     names, settings = _sort_words(ctx, backbones, words)
     if any(setting.startswith("metric=") for setting in settings):
         print("metric: explore compares backbones by accuracy; train, tune and vote go by the metric", file=sys.stderr)

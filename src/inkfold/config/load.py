@@ -13,11 +13,12 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from inkfold.config.parsing import parse_yaml
 from inkfold.config.recipe import SHORTHANDS, AutoRecipe, EnsembleRecipe, Recipe, expand_shorthand
 from inkfold.config.renamed import SHORT, renamed_recipe, renamed_values
 from inkfold.config.sections import HeadSettings, MemberSettings, Schedule, StageSettings, VoteSettings
 from inkfold.errors import Problem, RecipeError
-from inkfold.runtime.foreign import parse_yaml, read_whole
+from inkfold.runtime.foreign import read_whole
 
 NO_SEARCH = (
     "is of a search within a budget of time, and this recipe trains one model or ensemble. Leave out budget and auto, or "
@@ -266,7 +267,7 @@ def _value(key: str, text: str) -> Any:
         return text
     if key in ("data.label_pattern", "folds.group_pattern") and text not in ("", "null") and text[0] not in "'\"":
         return text  # a regular expression's brackets mean something else in YAML
-    return yaml.safe_load(text)
+    return parse_yaml(text)
 
 
 def _set_dotted(raw: dict[str, Any], keys: list[str], value: Any) -> None:

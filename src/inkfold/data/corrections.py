@@ -21,8 +21,8 @@ from inkfold.data.spreadsheets import as_text, from_text
 from inkfold.data.tables import quoted
 from inkfold.data.types import Corrected, Drawings, Parts
 from inkfold.errors import DataError, Problem
-from inkfold.storage.files import write_bytes
 from inkfold.storage.hashing import digest, digest_file
+from inkfold.storage.outputs import write_output
 
 COLUMNS = ("image_path", "class_name", "suggested", "doubt", "proposal", "reason", "decision", "note", "digest")
 NEEDED = ("image_path", "decision")
@@ -187,8 +187,7 @@ def merge_corrections(
     writer = csv.writer(text, delimiter="," if table is None else table.separator, lineterminator="\r\n")
     writer.writerow([*COLUMNS, *(as_text(name, raw=raw) for name in extra)])
     writer.writerows([as_text(row.get(name, ""), raw=raw) for name in (*COLUMNS, *extra)] for row in [*rows, *added])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, text.getvalue().encode("utf-8-sig"))
+    write_output(path, text.getvalue().encode("utf-8-sig"))
     return {"decided": decided, "open": len(rows) + len(added) - decided, "new": len(added)}
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int64
 
 from inkfold.errors import ExportError, PredictionError, Problem
 from inkfold.runtime.foreign import parse_json, read_whole
-from inkfold.storage.files import atomic_file
+from inkfold.storage.outputs import output_file
 
 FORMAT = 1
 CHUNK_ROWS = 4096
@@ -123,7 +123,7 @@ class SubmissionForm:
             raise ExportError(problems)
         headings, style = [column.heading for column in self.columns], self.style
         encoder = codecs.getincrementalencoder(style.encoding)()  # one byte order mark for all chunks
-        with atomic_file(path) as file:
+        with output_file(path) as file:
             first = style.lines([headings], ()) if style.header_line is None else style.header_line + style.newline
             file.write(encoder.encode(first))
             for start in range(0, len(rows), CHUNK_ROWS):

@@ -20,7 +20,7 @@ from jaxtyping import UInt8
 
 from inkfold.data.synthetic_shapes import CLASS_NAMES, SHAPES, Rng, Strokes
 from inkfold.errors import DataError, Problem
-from inkfold.storage.files import write_json, write_text
+from inkfold.storage.files import errors_naming, make_directory, write_json, write_text
 
 RECIPE = "demo"
 
@@ -315,7 +315,7 @@ def _write_train(root: Path, wanted: _Set) -> None:
 def _write_test(root: Path, wanted: _Set) -> None:
     drawings = [(target, i) for target in range(len(wanted.classes)) for i in range(wanted.test_per_class)]
     order = np.random.default_rng(wanted.seed).permutation(len(drawings))
-    (root / "test").mkdir(parents=True, exist_ok=True)
+    make_directory(root / "test")
     targets: list[int] = []
     for position, which in enumerate(order):
         target, i = drawings[which]
@@ -331,10 +331,15 @@ def _write_test(root: Path, wanted: _Set) -> None:
 
 def _write_png(path: Path, page: UInt8[np.ndarray, "size size"]) -> None:
     """Write without the syncs of `atomic`: the marker, written last, vouches for the pictures."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(path.parent)
     done, data = cv2.imencode(".png", page)
     assert done, "OpenCV encodes any grey uint8 picture"
-    path.write_bytes(data.tobytes())
+    with errors_naming(path):
+        try:
+            path.write_bytes(data.tobytes())
+        except OSError:
+            path.unlink(missing_ok=True)  # what was written by halves
+            raise
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -21,6 +21,7 @@ from inkfold.evaluation.intervals import (
 from inkfold.evaluation.scores import true_ranks
 
 ECE_BINS = 15
+BLOCK = 1 << 18  # values that are drawn at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,9 @@ def bootstrap_interval(
     if set(np.unique(values)) <= {0.0, 1.0}:  # resampling rights and wrongs is a binomial draw
         means = rng.binomial(n, values.mean(), resamples) / n
     else:
-        means = np.array([values[rng.integers(0, n, n)].mean() for _ in range(resamples)])
+        rows = max(1, BLOCK // n)  # many samples at once, drawn as one after the other would be
+        sizes = [min(rows, resamples - start) for start in range(0, resamples, rows)]
+        means = np.concatenate([values[rng.integers(0, n, (size, n))].mean(1) for size in sizes])
     return [_rounded(bound) for bound in np.percentile(means, (2.5, 97.5))]
 
 

@@ -2,12 +2,13 @@
 
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from inkfold.storage.files import write_text
+from inkfold.storage.outputs import write_output
 
 INK, SHADE, ACCENT = "#1b1b1b", "#9a9a9a", "#0072b2"  # Okabe and Ito's blue: told apart by the colour-blind
 SIZE_INCHES = (7.0, 4.0)
@@ -58,7 +59,7 @@ def plot_costs(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     ordered = sorted(rows, key=lambda row: -row["images_per_s"])
     costs = [1000 / row["images_per_s"] for row in ordered]
     middle = math.sqrt(costs[0] * costs[-1])
-    with _figure(path) as axes:
+    with _figure(path, write_output) as axes:
         for i, (row, seconds) in enumerate(zip(ordered, costs, strict=True)):
             low, high = row["accuracy_ci95"]
             spread = [[row["accuracy"] - low], [high - row["accuracy"]]]
@@ -94,7 +95,7 @@ def canvas(size_inches: tuple[float, float] = SIZE_INCHES) -> Iterator[tuple[Any
 
 
 @contextmanager
-def _figure(path: Path) -> Iterator[Any]:
+def _figure(path: Path, write: Callable[[Path, str], None] = write_text) -> Iterator[Any]:
     with canvas() as (axes, text):
         yield axes
-    write_text(path, text.getvalue())
+    write(path, text.getvalue())

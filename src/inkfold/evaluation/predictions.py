@@ -16,7 +16,8 @@ from jaxtyping import Bool, Float, Int64, Shaped
 
 from inkfold.errors import ExportError, PredictionError, Problem
 from inkfold.runtime.foreign import parse_json
-from inkfold.storage.files import atomic_file, write_text
+from inkfold.storage.files import atomic_file
+from inkfold.storage.outputs import write_output
 from inkfold.storage.parquet import check_expansion
 
 SubmissionPart = Literal["id", "path", "target"]
@@ -259,7 +260,7 @@ def write_submission(
     writer.writerow(columns)
     parts = {"id": range(len(values)) if ids is None else ids, "path": image_paths.tolist(), "target": values.tolist()}
     writer.writerows(zip(*(parts[part] for part in columns.values()), strict=True))
-    write_text(path, text.getvalue())
+    write_output(path, text.getvalue())
 
 
 def softmax(scores: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n classes"]:

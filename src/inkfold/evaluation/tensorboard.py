@@ -1,9 +1,9 @@
 """Training curves as TensorBoard event files: `tensorboard --logdir RUNS` shows them, and needn't be installed here."""
 
 import os
+import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from inkfold.errors import CacheError
@@ -70,18 +70,20 @@ def append_events(path: Path, curve: Mapping[str, Any]) -> None:
 
 
 def _encode(curve: Mapping[str, Any]) -> bytes:
-    from tensorboardX import RecordWriter  # noqa: PLC0415 - the package imports torch where that is installed
-    from tensorboardX.proto.event_pb2 import Event  # noqa: PLC0415
+    from tensorboardX.proto.event_pb2 import Event  # noqa: PLC0415 - the package imports torch where that is installed
     from tensorboardX.proto.summary_pb2 import Summary  # noqa: PLC0415
 
     events = [Event(wall_time=0.0, file_version="brain.Event:2")]
     for epoch, figures in scalars(curve):
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in figures.items()]
         events.append(Event(wall_time=float(epoch), step=epoch, summary=Summary(value=values)))
-    with TemporaryDirectory() as folder:  # RecordWriter, which frames each event with its length and checksums, wants a file
-        path = Path(folder) / "events"
-        writer = RecordWriter(str(path))
-        for event in events:
-            writer.write(event.SerializeToString())
-        writer.close()
-        return path.read_bytes()
+    return b"".join(_record(event.SerializeToString()) for event in events)
+
+
+def _record(data: bytes) -> bytes:
+    """Frame an event with its length and checksums, as tensorboardX's own writer does, which wants a file."""
+    from tensorboardX.record_writer import masked_crc32c  # noqa: PLC0415
+
+    length = struct.pack("<Q", len(data))
+    checksums = [struct.pack("<I", masked_crc32c(part)) for part in (length, data)]
+    return b"".join((length, checksums[0], data, checksums[1]))

@@ -3,8 +3,9 @@
 Read `export_onnx` first. Nothing is written unless the file predicts real drawings as its run does.
 """
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -40,8 +41,9 @@ from inkfold.images.preprocess import ImageOptions, flatten_photographed, prepro
 from inkfold.models.backbone import NetworkInput, choose_device
 from inkfold.pipeline.run import Run, prediction_views
 from inkfold.runtime.progress import Progress, silent
-from inkfold.storage.files import write_bytes
+from inkfold.storage.files import make_directory, write_bytes
 from inkfold.storage.hashing import key_digest
+from inkfold.storage.outputs import what_to_do, write_output
 from inkfold.storage.sealed import read_sealed, write_sealed
 
 log = logging.getLogger("inkfold.export")
@@ -121,7 +123,8 @@ def export_onnx(run_dir: Path, out: Path, options: ExportOptions = ExportOptions
     predictor = load_run(run_dir)
     samples = collect_samples(runs_of(predictor)[0], options.data, progress)
     data, exported = _Exporter(predictor, options, samples, image_of(runs_of(predictor)), progress).build(out)
-    _write(out, data)
+    with _refused_in_words():
+        write_output(out, data)
     return exported
 
 
@@ -152,9 +155,11 @@ def export_set(
         _Exporter(run, options, samples, image_of([run]), progress, ensemble.classes_).build(out / name)
         for run, name in zip(runs, names, strict=True)
     ]
-    stale = _retire(out) - {*names}
-    for name, (data, _) in zip(names, made, strict=True):
-        _write(out / name, data)
+    with _refused_in_words():
+        make_directory(out)
+        stale = _retire(out) - {*names}
+        for name, (data, _) in zip(names, made, strict=True):
+            write_bytes(out / name, data)
     about = describe(ensemble, options.graph, made[0][1].about.look, made[0][1].about.num_features)
     precision = made[0][1].about.precision
     described = {**replace(about, precision=precision).values(), "files": names, "weights": weights}
@@ -198,7 +203,8 @@ def export_safetensors(run_dir: Path, out: Path) -> int:
         )
     about = describe(run, GraphOptions(), {}, _num_features(run))
     data = network_bytes(run, about.as_json())
-    _write(out, data)
+    with _refused_in_words():
+        write_output(out, data)
     return len(data)
 
 
@@ -351,11 +357,14 @@ def _weights_of(ensemble: Run | Ensemble) -> list[float]:
     return [float(share) for share in weights / weights.sum()]
 
 
-def _write(out: Path, data: bytes) -> None:
+@contextlib.contextmanager
+def _refused_in_words() -> Iterator[None]:
     try:
-        write_bytes(out, data)
+        yield
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        raise ExportError(f"{out}: {error.strerror}. Choose a place that you can write to and that has room.") from None
+        raise ExportError(f"{error.filename}: {error.strerror}. {what_to_do(error)}") from None
 
 
 def _num_features(run: Run) -> int:

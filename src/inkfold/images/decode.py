@@ -10,12 +10,14 @@ from PIL import Image, UnidentifiedImageError
 
 from inkfold.config.sections import Colour, ImageSettings
 from inkfold.images.colour import Pixels, is_grey, settle_colour, to_grey
+from inkfold.images.cut_short import check_complete, check_rows, cut_short, ends_early
 from inkfold.images.depth import BITS_TAG, PHOTOMETRIC_TAG, WHITE_IS_ZERO, read_deep, scale_to_8_bits, to_8_bits
-from inkfold.images.formats import Breakage, BrokenImage, format_of, open_image
-from inkfold.images.frames import load_page, read_frame
+from inkfold.images.formats import Breakage, BrokenImage, empty, format_of, open_image
+from inkfold.images.frames import MAX_FRAME_PIXELS, load_page, read_frame
 from inkfold.images.jpeg_segments import count_scans
 from inkfold.images.orientation import ORIENTATION_TAG, UPRIGHT, first_directory, info_orientation, jpeg_orientation
 from inkfold.images.other_files import not_an_image
+from inkfold.images.tiff_directories import check_directories
 from inkfold.images.transparency import flatten
 
 __all__ = [
@@ -37,6 +39,7 @@ WIDTH_TAG, HEIGHT_TAG, CHANNELS_TAG = 256, 257, 277
 RARE_TIFF_TAGS = {WIDTH_TAG, HEIGHT_TAG, BITS_TAG, PHOTOMETRIC_TAG}
 # As libtiff limits them: a JPEG's scan goes over all pixels, 15 ms at 25 megapixels for 42 bytes. Encoders make about ten.
 MAX_SCANS = 100
+WITH_DIRECTORIES = ("TIFF", "JPEG", "AVIF", "HEIF")  # of which Pillow reads all tags: of TIFFs, and of Exif blocks
 START_OF_SCAN = b"\xff\xda"
 # libjpeg's messages for lost pixels. A few bytes left over before the end marker (0xd9) lose none, and encoders write
 # them; many mean that damage made the decoder stop early. A colour profile is no pixel.
@@ -46,7 +49,12 @@ CUT_SHORT = re.compile(r"truncat|premature end of jpeg file|unexpected end|bytes
 
 
 def decode_image(
-    data: bytes, *, min_side_px: int = 0, pixel_limit: int = DEFAULT_PIXEL_LIMIT, colour: Colour = "auto"
+    data: bytes,
+    *,
+    min_side_px: int = 0,
+    pixel_limit: int = DEFAULT_PIXEL_LIMIT,
+    frame_pixels: int = MAX_FRAME_PIXELS,
+    colour: Colour = "auto",
 ) -> Pixels:
     """Decode JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or HEIC into an upright array.
 
@@ -63,6 +71,7 @@ def decode_image(
         min_side_px: A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as both sides keep this many pixels;
             0 decodes in full.
         pixel_limit: The most pixels that the header may announce; checked before anything is decoded.
+        frame_pixels: The most pixels of all frames of an animation, or pages of a TIFF, that are looked at.
         colour: `auto` makes a picture whose channels agree grey, `grey` makes every picture grey, `rgb` leaves the
             channels as the file has them.
 
@@ -74,17 +83,15 @@ def decode_image(
             read here; the message says what they are and what to do.
     """
     if not data:
-        raise BrokenImage("empty", "has 0 bytes, expected an image. Fetch it again or remove it.")
+        raise empty()
     try:
-        pixels, orientation = _decode(data, min_side_px, pixel_limit, colour)
+        pixels, orientation = _decode(data, min_side_px, pixel_limit, frame_pixels, colour)
         return np.ascontiguousarray(_upright(settle_colour(pixels, colour), orientation))
-    except BrokenImage:
-        raise
     except Exception as error:  # decoders raise anything: SyntaxError, struct.error, MemoryError ...
-        raise _as_broken(data, error) from error
+        raise as_broken(data, error) from error
 
 
-def _decode(data: bytes, min_side_px: int, pixel_limit: int, colour: Colour) -> tuple[Pixels, int]:
+def _decode(data: bytes, min_side_px: int, pixel_limit: int, frame_pixels: int, colour: Colour) -> tuple[Pixels, int]:
     """Pixels as stored, and their orientation."""
     if format_of(data) == "JPEG":
         _check_scans(data)
@@ -93,8 +100,10 @@ def _decode(data: bytes, min_side_px: int, pixel_limit: int, colour: Colour) -> 
         except ValueError as error:
             if DAMAGED_JPEG.search(str(error)):
                 raise
-    _check_complete(data)
-    return _decode_with_pillow(data, pixel_limit)
+    check_complete(data)
+    if format_of(data) in WITH_DIRECTORIES:
+        check_directories(data)
+    return _decode_with_pillow(data, pixel_limit, frame_pixels)
 
 
 def _decode_jpeg(data: bytes, min_side_px: int, pixel_limit: int, colour: Colour) -> Pixels:
@@ -123,7 +132,7 @@ def _reduction(shorter_px: int, min_side_px: int) -> int:
     return factor
 
 
-def _decode_with_pillow(data: bytes, pixel_limit: int) -> tuple[Pixels, int]:
+def _decode_with_pillow(data: bytes, pixel_limit: int, frame_pixels: int) -> tuple[Pixels, int]:
     # Pillow warns of bombs and of odd metadata; the limit is checked here, and the pixels don't depend on metadata.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -134,8 +143,9 @@ def _decode_with_pillow(data: bytes, pixel_limit: int) -> tuple[Pixels, int]:
                 raise
             return _decode_rare_tiff(data, pixel_limit)
         with image:
-            load_page(image, lambda width, height: _check_pixel_count(width, height, pixel_limit))
-            pixels = read_frame(image, to_8_bits(image, data), lambda: to_8_bits(image, data))
+            load_page(image, lambda width, height: _check_pixel_count(width, height, pixel_limit), frame_pixels)
+            check_rows(image, data)
+            pixels = read_frame(image, to_8_bits(image, data), lambda: to_8_bits(image, data), frame_pixels)
             return pixels, _orientation_of(image, data)
 
 
@@ -156,6 +166,8 @@ def _decode_rare_tiff(data: bytes, pixel_limit: int) -> tuple[Pixels, int]:
     _check_pixel_count(width, height, pixel_limit)
     values = read_deep(data) if width and height else None
     if values is None or values.shape != ((height, width, channels) if channels > 1 else (height, width)):
+        if ends_early(data):
+            raise cut_short(data, "its pixels are missing")
         got = f"is a TIFF of {channels} channels and {tags[BITS_TAG]} bits that no decoder here reads"
         raise BrokenImage("unsupported", f"{got}, expected an undamaged one of a usual kind. Save it as PNG or remove it.")
     if values.dtype != np.uint8:
@@ -187,32 +199,23 @@ def _check_scans(data: bytes) -> None:
         raise BrokenImage("too_large", f"{got}, expected at most {MAX_SCANS}. Save it anew or remove it.")
 
 
-def _check_complete(data: bytes) -> None:
-    """Find truncated files that decoders don't report, or not clearly."""
-    name = format_of(data)
-    if name == "PNG" and b"IEND" not in data:
-        raise _cut_short(data, "no IEND chunk")
-    if name == "WebP":
-        announced = int.from_bytes(data[4:8], "little") + 8
-        if announced > len(data) + 1:  # some writers leave out the last padding byte
-            raise _cut_short(data, f"its header announces {announced}")
+def as_broken(data: bytes, error: Exception) -> BrokenImage:
+    """Turn a decoder's exception into a `BrokenImage` that keeps its words.
 
-
-def _cut_short(data: bytes, words: str) -> BrokenImage:
-    what = f"a whole {format_of(data) or 'image'}"
-    return BrokenImage(
-        "truncated", f"breaks off after {len(data)} bytes ({words}), expected {what}. Fetch it again or remove it."
-    )
-
-
-def _as_broken(data: bytes, error: Exception) -> BrokenImage:
-    """Turn a decoder's exception into a `BrokenImage` that keeps its words."""
+    Args:
+        data: The file's bytes, which tell its format and whether its end is missing.
+        error: What the decoder raised; a `BrokenImage` is returned itself.
+    """
+    if isinstance(error, BrokenImage):
+        return error
     words = (str(error).splitlines() or [""])[0][:200].rstrip(". ") or type(error).__name__
     name = format_of(data)
     if isinstance(error, Image.DecompressionBombError) or "MAX_TEXT" in words:
         return BrokenImage("too_large", f"is a decompression bomb ({words}), expected a picture. Save it anew or remove it.")
     if CUT_SHORT.search(words):
-        return _cut_short(data, words)
+        return cut_short(data, words)
+    if name is not None and ends_early(data):
+        return cut_short(data, "its end is missing")
     if isinstance(error, UnidentifiedImageError):
         if name is None:
             return not_an_image(data)

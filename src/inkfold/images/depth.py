@@ -24,6 +24,7 @@ BITS_TAG, PHOTOMETRIC_TAG, SAMPLE_FORMAT_TAG = 258, 262, 339
 WHITE_IS_ZERO = 0  # Pillow inverts such TIFFs only up to 8 bits
 SIGNED = 2
 SAMPLING = 8
+STRIP_VALUES = 2**18
 
 
 def to_8_bits(image: Image.Image, data: bytes) -> Pixels:
@@ -45,8 +46,7 @@ def to_8_bits(image: Image.Image, data: bytes) -> Pixels:
     if image.mode in ("RGB", "RGBA", "LA") and _has_16_bits(image, data):
         return _from_deep_colours(image, data)
     if image.has_transparency_data:
-        straight = image.convert({"La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode))
-        return _or_indices(image, flatten(np.asarray(straight.convert("RGBA"))))
+        return _or_indices(image, flatten(_to_rgba(image)))
     if image.mode == "L" and image.format in LOSSLESS and image.getextrema() == (0, 1):
         return np.asarray(image) * np.uint8(255)  # a mask of zeros and ones, saved without scaling
     mode = "L" if image.mode in ("1", "L") else "RGB"
@@ -72,10 +72,16 @@ def scale_to_8_bits(values: np.ndarray, *, white_is_zero: bool = False) -> UInt8
         lowest, full_scale = _float_range(float(values.min()), float(values.max()))
     else:
         lowest, full_scale = _integer_range(int(values.min()), int(values.max()), signed=values.dtype == np.int16)
-        values = values.astype(np.float32)
-    shifted = values - lowest if lowest else values
-    levels = np.clip(np.rint(shifted / full_scale * 255), 0, 255).astype(np.uint8)
-    return 255 - levels if white_is_zero else levels
+    levels = np.empty(values.shape, np.uint8)
+    rows_at_once = max(1, STRIP_VALUES // max(1, values[0].size))  # what lies between takes a few MB, not the picture's size
+    for start in range(0, len(values), rows_at_once):
+        rows = values[start : start + rows_at_once]
+        if rows.dtype.kind != "f":
+            rows = rows.astype(np.float32)
+        shifted = rows - lowest if lowest else rows
+        scaled = np.clip(np.rint(shifted / full_scale * 255), 0, 255).astype(np.uint8)
+        levels[start : start + rows_at_once] = 255 - scaled if white_is_zero else scaled
+    return levels
 
 
 def _integer_range(lowest: int, largest: int, *, signed: bool) -> tuple[float, float]:
@@ -116,6 +122,18 @@ def _or_indices(image: Image.Image, pixels: Pixels) -> Pixels:
     return np.where(indices == paper, 255, 0).astype(np.uint8) if np.any(indices != paper) else pixels
 
 
+def _to_rgba(image: Image.Image) -> UInt8[np.ndarray, "h w 4"]:
+    """Convert a picture strip by strip: Pillow's own conversions and copies would be four pictures at once."""
+    width, height = image.size
+    rgba = np.empty((height, width, 4), np.uint8)
+    rows_at_once = max(1, STRIP_VALUES // max(1, width))
+    for top in range(0, height, rows_at_once):
+        rows = image.crop((0, top, width, min(height, top + rows_at_once)))
+        straight = rows.convert({"La": "LA", "RGBa": "RGBA"}[rows.mode]) if rows.mode in ("La", "RGBa") else rows
+        rgba[top : top + rows_at_once] = np.asarray(straight if straight.mode == "RGBA" else straight.convert("RGBA"))
+    return rgba
+
+
 def _has_16_bits(image: Image.Image, data: bytes) -> bool:
     if image.format == "PNG":
         return data[24:25] == b"\x10"
@@ -124,16 +142,15 @@ def _has_16_bits(image: Image.Image, data: bytes) -> bool:
 
 def _from_deep_colours(image: Image.Image, data: bytes) -> Pixels:
     """Take the upper bytes, as Pillow does, or scale all 16 bits where these use less than 15."""
-    rgba = np.array(image.convert("RGBA"))
+    rgba = _to_rgba(image)
     alpha = rgba[..., 3]
     faint = [part for part in (np.s_[..., :3], np.s_[..., 3]) if rgba[part].max() <= HIGH_BYTE_OF_14_BITS]
     deep = read_deep(data) if faint and image.tell() == 0 else None
-    if deep is not None and deep.shape[:2] == rgba.shape[:2]:
-        deep = deep if deep.shape[2:] == (4,) else None if deep.ndim == 2 else np.dstack([deep, alpha.astype(np.uint16) * 257])
-    if deep is None or deep.shape != rgba.shape:
+    if deep is None or deep.shape[:2] != rgba.shape[:2] or deep.shape[2:] not in ((3,), (4,)):
         return flatten(rgba)
-    if 0 < deep[..., 3].max() <= FULL_SCALE_OF_14_BITS:
-        rgba[..., 3] = scale_to_8_bits(deep[..., 3])
+    deep_alpha = deep[..., 3] if deep.shape[2] == 4 else alpha.astype(np.uint16) * 257
+    if 0 < deep_alpha.max() <= FULL_SCALE_OF_14_BITS:
+        rgba[..., 3] = scale_to_8_bits(deep_alpha)
     strokes_are_in_alpha = np.ptp(rgba[..., 3]) >= VISIBLE_CONTRAST
     if not strokes_are_in_alpha and deep[..., :3].max() <= FULL_SCALE_OF_14_BITS:
         rgba[..., :3] = scale_to_8_bits(deep[..., :3])
@@ -163,5 +180,10 @@ def read_deep(data: bytes) -> np.ndarray | None:
     if pixels is None or pixels.size == 0 or pixels.ndim not in (2, 3):
         return None
     values: np.ndarray = pixels
-    order = {2: [0, 0, 0, 1], 3: [2, 1, 0], 4: [2, 1, 0, 3]}.get(values.shape[2] if values.ndim == 3 else 0)
-    return values[..., order] if order else values
+    channels = values.shape[2] if values.ndim == 3 else 0
+    if channels == 2:
+        return values[..., [0, 0, 0, 1]]
+    if channels in (3, 4):  # in place: red and blue change places
+        blue = values[..., 0].copy()
+        values[..., 0], values[..., 2] = values[..., 2], blue
+    return values

@@ -1,8 +1,13 @@
 """Recognises the formats that can be read, by content and never by name, and opens them with the decoder that they need."""
 
+import contextlib
+import ctypes
+import functools
 import importlib
 import io
+import re
 import warnings
+from pathlib import Path
 from typing import Literal
 
 from PIL import Image, features
@@ -44,6 +49,11 @@ class BrokenImage(Exception):  # noqa: N818 - a finding about a file, which its 
         return type(self), (self.kind, str(self))
 
 
+def empty() -> BrokenImage:
+    """Build the refusal of a file without any bytes."""
+    return BrokenImage("empty", "has 0 bytes, expected an image. Fetch it again or remove it.")
+
+
 def format_of(data: bytes) -> str | None:
     """Return the format that a file's first bytes announce, or None if it is none of those that can be read."""
     name = next((name for signature, name in SIGNATURES.items() if data.startswith(signature)), None)
@@ -73,6 +83,8 @@ def open_image(data: bytes) -> Image.Image:
         _need_heif()
     if name == "AVIF":
         _need_avif()
+    if name == "TIFF":
+        _silence_libtiff()
     return Image.open(io.BytesIO(data), formats=(name,) if name in ("HEIF", "AVIF") else PILLOW_FORMATS)
 
 
@@ -107,3 +119,25 @@ def _need_avif() -> None:
     except ImportError:
         remedy = "Install Pillow 11.3 or newer (`pip install -U pillow`) or `pillow-avif-plugin`, or convert it to JPEG or PNG."
         raise BrokenImage("unsupported", f"is an AVIF picture, expected a decoder for it to be installed. {remedy}") from None
+
+
+@functools.cache
+def _silence_libtiff() -> None:
+    """Take away the handlers by which Pillow's libtiff prints what is wrong with a file; Pillow raises it as well."""
+    Image.preinit()
+    for path in _loaded_libtiff():
+        with contextlib.suppress(OSError, AttributeError):
+            library = ctypes.CDLL(str(path))  # the one that is loaded already
+            for name in ("TIFFSetErrorHandler", "TIFFSetErrorHandlerExt", "TIFFSetWarningHandler", "TIFFSetWarningHandlerExt"):
+                setter = getattr(library, name)
+                setter.restype, setter.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+                setter(None)
+
+
+def _loaded_libtiff() -> list[Path]:
+    """Find the libraries: on Linux among those of this process, on macOS in Pillow's package; elsewhere there is no way to."""
+    try:
+        maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return sorted((Path(Image.__file__).parent / ".dylibs").glob("libtiff*"))
+    return [Path(name) for name in sorted(set(re.findall(r"(/\S.*/libtiff[^/\n]*\.so[^/\n]*)$", maps, re.MULTILINE)))]

@@ -41,18 +41,19 @@ class _Ink:
         return ink < SPECK_FRACTION * earlier.places.size or held >= HELD_FRACTION * ink
 
 
-def read_frame(image: Image.Image, first: Pixels, read: Callable[[], Pixels]) -> Pixels:
+def read_frame(image: Image.Image, first: Pixels, read: Callable[[], Pixels], frame_pixels: int = MAX_FRAME_PIXELS) -> Pixels:
     """Choose the frame of an animation that shows its drawing.
 
     That is the first one, unless the drawing grows: of the frames that hold nine tenths of the first one's ink, the one
     with the most ink is taken, the last of equals, if it has a tenth more than the first. Where the first frame is
     blank, this is the frame with the most ink. Frames are read up to 2,048 and 134 million pixels in all; a damaged one
-    ends the animation.
+    ends the animation, and one that is larger than the first.
 
     Args:
         image: The animation, of which the first frame is loaded.
         first: The pixels of that frame.
         read: Returns the pixels of the frame that the image stands at.
+        frame_pixels: The most pixels of all frames together that are looked at.
 
     Returns:
         The pixels of the chosen frame.
@@ -61,7 +62,7 @@ def read_frame(image: Image.Image, first: Pixels, read: Callable[[], Pixels]) ->
         return first
     start = _ink_of(first)
     chosen, most = first, start.amount
-    for pixels in _later_frames(image, read):
+    for pixels in _later_frames(image, read, frame_pixels):
         ink = _ink_of(pixels)
         if ink.amount >= most and ink.amount > GROWTH * start.amount and ink.holds(start):
             chosen, most = pixels, ink.amount
@@ -70,7 +71,7 @@ def read_frame(image: Image.Image, first: Pixels, read: Callable[[], Pixels]) ->
     return chosen
 
 
-def load_page(image: Image.Image, check_size: Callable[[int, int], None]) -> None:
+def load_page(image: Image.Image, check_size: Callable[[int, int], None], frame_pixels: int = MAX_FRAME_PIXELS) -> None:
     """Load the first page of a TIFF that isn't a reduced copy of another, and that isn't of one colour.
 
     Where there is none such, the first page is loaded.
@@ -78,6 +79,7 @@ def load_page(image: Image.Image, check_size: Callable[[int, int], None]) -> Non
     Args:
         image: The file; other formats are loaded as they are.
         check_size: Refuses a page's width and height before it is decoded.
+        frame_pixels: The most pixels of all pages together that are looked at.
     """
     if image.format != "TIFF" or not getattr(image, "is_animated", False):
         check_size(*image.size)
@@ -89,7 +91,7 @@ def load_page(image: Image.Image, check_size: Callable[[int, int], None]) -> Non
             image.seek(page)
             check_size(*image.size)
             pixel_count += image.size[0] * image.size[1]
-            if pixel_count > MAX_FRAME_PIXELS and page:
+            if pixel_count > frame_pixels and page:
                 break
             is_copy = int(getattr(image, "tag_v2", {}).get(REDUCED_COPY_TAG, 0)) & 1
             if not is_copy:
@@ -111,11 +113,14 @@ def _has_contrast(image: Image.Image) -> bool:
     return bool(values.min() != values.max())
 
 
-def _later_frames(image: Image.Image, read: Callable[[], Pixels]) -> Iterator[Pixels]:
-    frames = min(MAX_FRAMES, MAX_FRAME_PIXELS // (image.size[0] * image.size[1]))
+def _later_frames(image: Image.Image, read: Callable[[], Pixels], frame_pixels: int) -> Iterator[Pixels]:
+    size = image.size
+    frames = min(MAX_FRAMES, frame_pixels // (size[0] * size[1]))
     for frame in range(1, frames):
         try:
             image.seek(frame)
+            if image.size != size:  # a GIF's frame may be larger than its screen, up to 65,535 x 65,535
+                raise ValueError(f"of {image.size[0]} x {image.size[1]} pixels in a picture of {size[0]} x {size[1]}")
             image.load()
             pixels = read()
         except EOFError:

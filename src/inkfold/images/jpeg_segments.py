@@ -6,6 +6,7 @@ from collections.abc import Iterator
 # In coded pixels a zero or a restart marker follows each 0xff, and any number of 0xff may stand before a marker. Bytes
 # between segments are skipped, as libjpeg does.
 MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
+PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)  # frames of several scans: Huffman's and arithmetic coding
 END_OF_IMAGE, START_OF_SCAN = 0xD9, 0xDA
 MAX_HEADER_SEGMENTS = 4096  # a colour profile has at most 255; extended XMP over as many would be 270 MB
 MAX_SEGMENTS = 65536
@@ -42,6 +43,15 @@ def count_scans(data: bytes, limit: int) -> int:
         if scans > limit or count >= MAX_SEGMENTS:
             return limit + 1
     return scans
+
+
+def is_progressive(data: bytes) -> bool:
+    """Check whether a JPEG comes in several passes over all its pixels, so that decoders keep all of its coefficients.
+
+    Args:
+        data: The whole JPEG file, from its first marker.
+    """
+    return any(marker in PROGRESSIVE for marker, _, _ in header_segments(data)) or count_scans(data, 1) > 1
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:

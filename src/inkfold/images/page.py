@@ -5,6 +5,7 @@ from jaxtyping import UInt8
 
 from inkfold.config.sections import Colour
 from inkfold.images.decode import DEFAULT_PIXEL_LIMIT, Pixels, decode_image, settle_colour
+from inkfold.images.frames import MAX_FRAME_PIXELS
 
 # JPEGs are decoded at 1/2, 1/4 or 1/8 as long as both sides keep this many pixels: enough for a square of 512 px.
 PAGE_SIDE_PX = 768
@@ -20,10 +21,11 @@ class Page:
     Args:
         data: The whole file, in any format that is read.
         pixel_limit: The most pixels that the file's header may announce.
+        frame_pixels: The most pixels of all frames of an animation, or pages of a TIFF, that are looked at.
     """
 
-    def __init__(self, data: bytes, pixel_limit: int = DEFAULT_PIXEL_LIMIT) -> None:
-        self._data, self._pixel_limit = data, pixel_limit
+    def __init__(self, data: bytes, pixel_limit: int = DEFAULT_PIXEL_LIMIT, frame_pixels: int = MAX_FRAME_PIXELS) -> None:
+        self._data, self._pixel_limit, self._frame_pixels = data, pixel_limit, frame_pixels
         self._decoded: dict[int, Pixels] = {}
         self._settled: dict[tuple[int, Colour], Pixels] = {}
         self._flattened: dict[tuple[int, Colour], Pixels | None] = {}
@@ -94,5 +96,11 @@ class Page:
     def _decode(self, side_px: int) -> UInt8[np.ndarray, "h w *channels"]:
         """Decode with the channels that the file has: from those every colour setting follows."""
         if side_px not in self._decoded:
-            self._decoded[side_px] = decode_image(self._data, min_side_px=side_px, pixel_limit=self._pixel_limit, colour="rgb")
+            self._decoded[side_px] = decode_image(
+                self._data,
+                min_side_px=side_px,
+                pixel_limit=self._pixel_limit,
+                frame_pixels=self._frame_pixels,
+                colour="rgb",
+            )
         return self._decoded[side_px]

@@ -94,12 +94,29 @@ def square_of(page: Page, options: ImageOptions) -> Pixels:
     Raises:
         BrokenImage: If the page can't be decoded, as by `decode_image`.
     """
+    dark = dark_ink(page, options)
+    return to_square(crop_to_ink(dark) if options.resize == "crop_to_ink" else dark, options)
+
+
+def dark_ink(page: Page, options: ImageOptions) -> Pixels:
+    """Decode a page, flatten its paper if it is photographed, and turn it to dark ink on light paper, without cropping it.
+
+    Args:
+        page: The drawing's file, which is decoded if it wasn't yet.
+        options: Colour, polarity and paper; the square's size and resizing decide how far a JPEG is reduced.
+
+    Returns:
+        (h, w) if grey, otherwise (h, w, 3) in RGB order.
+
+    Raises:
+        BrokenImage: If the page can't be decoded, as by `decode_image`.
+    """
     min_side_px = _needed_side_px(page, options)
     if options.paper == "auto":  # the page flattens itself once, for whatever is made of it
         flat = page.flattened(options.colour, min_side_px)
     else:
         flat = flatten_photographed(page.pixels(options.colour, min_side_px), options)
-    return _square(_inked(flat, options), options)
+    return _with_dark_ink(flat, options)
 
 
 def decode_drawing(data: bytes, options: ImageOptions) -> Pixels:
@@ -121,7 +138,7 @@ def decode_drawing(data: bytes, options: ImageOptions) -> Pixels:
 
 def preprocess(pixels: Pixels, options: ImageOptions) -> Pixels:
     """Turn a decoded picture, in RGB order, into a square with the colour, polarity, fit and interpolation of the options."""
-    return _square(on_paper(settle_colour(pixels, options.colour), options), options)
+    return to_square(on_paper(settle_colour(pixels, options.colour), options), options)
 
 
 def stack_squares(squares: Sequence[Pixels]) -> UInt8[np.ndarray, "n size size *channels"]:
@@ -193,9 +210,16 @@ def crop_to_ink(pixels: Pixels) -> Pixels:
     box = ink_box(pixels)
     if box is None:
         return pixels
+    top, left, bottom, right = with_margin(box, CROP_MARGIN_FRACTION, pixels)
+    return pixels[top:bottom, left:right]
+
+
+def with_margin(box: "Box", fraction: float, pixels: Pixels) -> "Box":
+    """Widen a box on all sides by a fraction of its longer one, as far as the page goes."""
     top, left, bottom, right = box
-    margin = round(CROP_MARGIN_FRACTION * max(bottom - top, right - left))
-    return pixels[max(0, top - margin) : bottom + margin, max(0, left - margin) : right + margin]
+    margin = round(fraction * max(bottom - top, right - left))
+    height, width = pixels.shape[:2]
+    return max(0, top - margin), max(0, left - margin), min(height, bottom + margin), min(width, right + margin)
 
 
 def page_colour(pixels: Pixels) -> UInt8[np.ndarray, "*channels"]:
@@ -231,9 +255,12 @@ def on_paper(pixels: Pixels, options: ImageOptions) -> Pixels:
 
 def _inked(pixels: Pixels, options: ImageOptions) -> Pixels:
     """Turn a page that needs no flattening to dark ink on light paper, and crop it."""
-    if options.invert == "auto" and is_light_on_dark(pixels):
-        pixels = inverted(pixels)
+    pixels = _with_dark_ink(pixels, options)
     return crop_to_ink(pixels) if options.resize == "crop_to_ink" else pixels
+
+
+def _with_dark_ink(pixels: Pixels, options: ImageOptions) -> Pixels:
+    return inverted(pixels) if options.invert == "auto" and is_light_on_dark(pixels) else pixels
 
 
 def flatten_photographed(pixels: Pixels, options: ImageOptions) -> Pixels:
@@ -265,7 +292,8 @@ def _needed_side_px(page: Page, options: ImageOptions) -> int:
     return min_side_px
 
 
-def _square(pixels: Pixels, options: ImageOptions) -> Pixels:
+def to_square(pixels: Pixels, options: ImageOptions) -> Pixels:
+    """Resize a page of dark ink on light paper to the square of the options, by padding it or by squashing it."""
     side = options.size_px
     square = _resize(pixels, side, side, options) if options.resize == "squash" else _pad(pixels, options)
     return np.repeat(square[..., None], 3, axis=2) if options.colour == "rgb" and square.ndim == 2 else square

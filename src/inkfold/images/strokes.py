@@ -1,12 +1,14 @@
 """Draws a pen's strokes on a page with the margin, line width and ink of the training drawings."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
 import numpy as np
 from jaxtyping import Float64, UInt8
+
+from inkfold.images.stray_marks import belongs
 
 PAGE_PX = 512  # larger than most backbones' input; preprocessing reduces it with the model's own interpolation
 TIMES = 2  # OpenCV's pens have whole widths only
@@ -16,7 +18,9 @@ ERASER_FRACTION = 0.05  # of the page's longer side, where an eraser has no widt
 MOST_GROWTH = 20.0  # a dot is no drawing that fills the page
 SKETCH_PX = 512  # where erased ink is looked for
 
-Box = tuple[float, float, float, float]
+LEAST_FRAME = 0.005  # of the page's longer side: half the side of a dot's frame, where pens have no width
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +47,31 @@ class Sketch:
         width: Width of the page, in the strokes' unit.
         height: Height of the page, in the strokes' unit.
         pen: Usual width of the pen, in the strokes' unit; None if unknown.
+        frame: Left, top, right and bottom of the part of the page that is the drawing, in the strokes' unit; None finds
+            it.
     """
 
     strokes: tuple[Stroke, ...]
     width: float
     height: float
     pen: float | None = None
+    frame: Box | None = None
+
+
+def frame_of(sketch: Sketch) -> Box | None:
+    """Find the part of the page that `draw_page` shows: the box around the drawing's ink with its lines' usual width.
+
+    Args:
+        sketch: The page's size and its strokes.
+
+    Returns:
+        Left, top, right and bottom in the strokes' unit; None if no ink is left.
+    """
+    box = _ink_box(sketch)
+    if box is None:
+        return None
+    half = max((_usual_pen(sketch) or 0.0) / 2, LEAST_FRAME * max(sketch.width, sketch.height))
+    return box[0] - half, box[1] - half, box[2] + half, box[3] + half
 
 
 def draw_page(sketch: Sketch, look: Mapping[str, Any]) -> UInt8[np.ndarray, "side side"]:
@@ -56,6 +79,7 @@ def draw_page(sketch: Sketch, look: Mapping[str, Any]) -> UInt8[np.ndarray, "sid
 
     The ink that isn't erased is centred and scaled to the margin of the training drawings; lines get their width, wider or
     thinner only where a stroke's pen differs from the usual one. Erasers keep their place and size relative to the sketch.
+    Marks that slipped from the pen, far off the drawing, are left out; where the sketch has a frame, what is outside of it.
 
     Args:
         sketch: The page's size and its strokes in the order in which they were drawn; later ones cover earlier ones.
@@ -72,9 +96,11 @@ def draw_page(sketch: Sketch, look: Mapping[str, Any]) -> UInt8[np.ndarray, "sid
     if box is not None:
         line = max(1.0, look["line_width_fraction"] * side)
         scale, shift = _placing(box, look["margin_fraction"], line, side, max(sketch.width, sketch.height))
+        usual = _usual_pen(sketch)
         for stroke in sketch.strokes:
-            wide = _eraser(sketch, stroke) * scale if stroke.erase else line * _pen_ratio(sketch, stroke)
+            wide = _eraser(sketch, stroke) * scale if stroke.erase else line * _pen_ratio(usual, stroke)
             _draw(page, stroke.points * scale + shift, wide, paper if stroke.erase else ink)
+        _clear_around(page, np.array(box) * scale + np.tile(shift, 2), THICKEST * line / 2, paper)
     return cv2.resize(page, (PAGE_PX, PAGE_PX), interpolation=cv2.INTER_AREA)
 
 
@@ -88,19 +114,73 @@ def _placing(box: Box, margin: float, line: float, side: int, extent: float) -> 
     return scale, side / 2 - middle * scale
 
 
+def _clear_around(page: UInt8[np.ndarray, "h w"], box: Float64[np.ndarray, " 4"], margin: float, paper: int) -> None:
+    """Paint over what is outside of the drawing's box, wherever its lines can't reach."""
+    left, top = np.maximum(np.floor(box[:2] - margin), 0).astype(int)
+    right, bottom = np.maximum(np.ceil(box[2:] + margin), 0).astype(int)
+    page[:top], page[bottom:], page[:, :left], page[:, right:] = paper, paper, paper, paper
+
+
 def _ink_box(sketch: Sketch) -> Box | None:
-    """Return left, top, right, bottom of the centres of the lines that aren't erased; None without ink."""
+    """Return the box around the centres of the drawing's lines that aren't erased; None without ink."""
     drawn = [stroke.points for stroke in sketch.strokes if not stroke.erase]
     if not drawn:
         return None
     points = np.concatenate(drawn)
-    (left, top), (right, bottom) = points.min(0), points.max(0)
-    if not any(stroke.erase for stroke in sketch.strokes):
-        return float(left), float(top), float(right), float(bottom)
-    return _left_over(sketch, (float(left), float(top), float(right), float(bottom)))
+    whole = _around(points, points)
+    if any(stroke.erase for stroke in sketch.strokes):
+        boxes = _left_over(sketch, _within(whole, sketch.frame))
+    elif sketch.frame is not None:
+        inside = [_clipped(line, sketch.frame) for line in drawn]
+        boxes = np.array([box for box in inside if box is not None]).reshape(-1, 4)
+    else:
+        boxes = np.array([[*line.min(0), *line.max(0)] for line in drawn])
+    if not len(boxes):
+        return None
+    kept = belongs(boxes) if sketch.frame is None else np.ones(len(boxes), bool)
+    boxes, has_strays = boxes[kept], not kept.all()
+    box = _around(boxes[:, :2], boxes[:, 2:])
+    if has_strays and any(stroke.erase for stroke in sketch.strokes):  # once more: the drawing alone is seen more sharply
+        return _ink_box(replace(sketch, frame=box))
+    return box
 
 
-def _left_over(sketch: Sketch, box: Box) -> Box | None:
+def _around(starts: Float64[np.ndarray, "n 2"], ends: Float64[np.ndarray, "n 2"]) -> Box:
+    (left, top), (right, bottom) = starts.min(0), ends.max(0)
+    return float(left), float(top), float(right), float(bottom)
+
+
+def _within(box: Box, frame: Box | None) -> Box:
+    """Return the part of a box that is inside of a frame; a point where there is none."""
+    if frame is None:
+        return box
+    left, top = max(box[0], frame[0]), max(box[1], frame[1])
+    return left, top, max(left, min(box[2], frame[2])), max(top, min(box[3], frame[3]))
+
+
+def _clipped(line: Float64[np.ndarray, "n 2"], frame: Box) -> Float64[np.ndarray, " 4"] | None:
+    """Return the box around the part of a line that is inside of a frame; None if there is none.
+
+    Source: Liang and Barsky, "A new concept and method for line clipping", ACM Trans. Graphics 3 (1984).
+    """
+    low, high = np.array(frame[:2]), np.array(frame[2:])
+    start, end = (line, line) if len(line) == 1 else (line[:-1], line[1:])
+    step = end - start
+    moves = step != 0
+    divisor = np.where(moves, step, 1.0)
+    enters = np.where(moves, np.where(step > 0, low - start, high - start) / divisor, -np.inf)
+    leaves = np.where(moves, np.where(step > 0, high - start, low - start) / divisor, np.inf)
+    first, last = np.maximum(enters.max(1), 0.0), np.minimum(leaves.min(1), 1.0)
+    crosses = (first <= last) & (moves | ((start >= low) & (start <= high))).all(1)
+    if not crosses.any():
+        return None
+    ends = np.concatenate([start + first[:, None] * step, start + last[:, None] * step])[np.tile(crosses, 2)]
+    box: np.ndarray = np.concatenate([ends.min(0), ends.max(0)])
+    return box
+
+
+def _left_over(sketch: Sketch, box: Box) -> Float64[np.ndarray, "parts 4"]:
+    """Return the boxes around the parts of the ink that is neither erased nor outside of the frame."""
     left, top, right, bottom = box
     scale = (SKETCH_PX - 5) / max(right - left, bottom - top, max(sketch.width, sketch.height) / MOST_GROWTH)
     shift = np.array([2.0 - left * scale, 2.0 - top * scale])
@@ -109,22 +189,26 @@ def _left_over(sketch: Sketch, box: Box) -> Box | None:
         _draw(
             mask, stroke.points * scale + shift, _eraser(sketch, stroke) * scale if stroke.erase else 1, int(not stroke.erase)
         )
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
-        return None
-    corners = np.array([[columns[0], rows[0]], [columns[-1] + 1, rows[-1] + 1]])
-    (left, top), (right, bottom) = (corners - shift) / scale
-    return float(left), float(top), float(right), float(bottom)
+    if sketch.frame is not None:
+        _clear_around(mask, np.array(sketch.frame) * scale + np.tile(shift, 2), 0, 0)
+    _, _, parts, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    corners = np.stack([parts[1:, 0], parts[1:, 1], parts[1:, 0] + parts[1:, 2], parts[1:, 1] + parts[1:, 3]], axis=1)
+    boxes: np.ndarray = (corners - np.tile(shift, 2)) / scale
+    return boxes
 
 
 def _eraser(sketch: Sketch, stroke: Stroke) -> float:
     return stroke.pen or ERASER_FRACTION * max(sketch.width, sketch.height)
 
 
-def _pen_ratio(sketch: Sketch, stroke: Stroke) -> float:
-    """Divide a stroke's pen width by the usual one: the sketch's, otherwise the median of its strokes."""
+def _usual_pen(sketch: Sketch) -> float | None:
+    """Return the sketch's pen, otherwise the median of its strokes' own."""
     pens = [drawn.pen for drawn in sketch.strokes if drawn.pen is not None and not drawn.erase]
-    usual = sketch.pen or (float(np.median(pens)) if pens else None)
+    return sketch.pen or (float(np.median(pens)) if pens else None)
+
+
+def _pen_ratio(usual: float | None, stroke: Stroke) -> float:
+    """Divide a stroke's pen width by the usual one."""
     if usual is None or stroke.pen is None:
         return 1.0
     return min(max(stroke.pen / usual, THINNEST), THICKEST)

@@ -12,10 +12,14 @@ HALF_OPAQUE = 128
 HIDDEN_CONTRAST = 32
 
 
+STRIP_PIXELS = 2**18  # at once: what lies between takes a few MB, not several times the picture's size
+
+
 def contrast(pixels: Pixels) -> int:
     """Return the widest range of levels, 0 to 255, that any channel of a picture has."""
-    channels = pixels.reshape(-1, *pixels.shape[2:])
-    return int(np.max(channels.max(axis=0).astype(int) - channels.min(axis=0)))
+    rows = [(strip.max(axis=(0, 1)).astype(int), strip.min(axis=(0, 1)).astype(int)) for strip in _strips(pixels)]
+    highest, lowest = np.max([high for high, _ in rows], axis=0), np.min([low for _, low in rows], axis=0)
+    return int(np.max(highest - lowest))
 
 
 def flatten(rgba: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "h w 3"]:
@@ -36,12 +40,28 @@ def flatten(rgba: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "h w 3"]:
         return np.ascontiguousarray(colours)
     on_white = _lay_on(rgba, 255)
     if highest - lowest >= VISIBLE_CONTRAST:
-        return _lay_on(rgba, 0) if np.ptp(to_grey(on_white)) < VISIBLE_CONTRAST else on_white
+        return _lay_on(rgba, 0, on_white) if _luma_range(on_white) < VISIBLE_CONTRAST else on_white
     if highest < HALF_OPAQUE and contrast(colours) >= max(HIDDEN_CONTRAST, contrast(on_white)):
         return np.ascontiguousarray(colours)
     return on_white
 
 
-def _lay_on(rgba: UInt8[np.ndarray, "h w 4"], paper: int) -> UInt8[np.ndarray, "h w 3"]:
-    alpha = rgba[..., 3:].astype(np.uint16)
-    return ((rgba[..., :3] * alpha + paper * (255 - alpha) + 127) // 255).astype(np.uint8)
+def _lay_on(
+    rgba: UInt8[np.ndarray, "h w 4"], paper: int, out: UInt8[np.ndarray, "h w 3"] | None = None
+) -> UInt8[np.ndarray, "h w 3"]:
+    laid = np.empty((*rgba.shape[:2], 3), np.uint8) if out is None else out
+    for strip, flat in zip(_strips(rgba), _strips(laid), strict=True):
+        alpha = strip[..., 3:].astype(np.uint16)
+        flat[:] = (strip[..., :3] * alpha + paper * (255 - alpha) + 127) // 255
+    return laid
+
+
+def _luma_range(pixels: UInt8[np.ndarray, "h w 3"]) -> int:
+    lumas = [to_grey(strip) for strip in _strips(pixels)]
+    return max(int(luma.max()) for luma in lumas) - min(int(luma.min()) for luma in lumas)
+
+
+def _strips(pixels: Pixels) -> list[Pixels]:
+    """Views of some rows each, which depend on the picture's size alone."""
+    rows = max(1, STRIP_PIXELS // max(1, pixels.shape[1]))
+    return [pixels[start : start + rows] for start in range(0, len(pixels), rows)]

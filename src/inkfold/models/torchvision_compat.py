@@ -12,16 +12,17 @@ import sys
 from collections.abc import Iterator
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
 COMPILER, COMPILER_UTILS = "torch._dynamo", "torch._dynamo.utils"
-_kept_alive: list[torch.library.Library] = []  # a Library's declarations go when it is collected
+_kept_alive: "list[torch.library.Library]" = []  # a Library's declarations go when it is collected
 
 
 def declare_missing_operators() -> bool:
@@ -51,6 +52,8 @@ def _torchvision_loads() -> bool:
 def _declare() -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
         del sys.modules[name]  # the failed import leaves half-made modules
+    import torch  # noqa: PLC0415 - reading and checking drawings need no PyTorch
+
     library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for schema in SCHEMAS:
         library.define(schema)  # type: ignore[no-untyped-call]
@@ -60,6 +63,8 @@ def _declare() -> None:
 @contextlib.contextmanager
 def _compiler_later() -> Iterator[None]:
     """Let those who want one of the two functions have it without the compiler, unless that is loaded."""
+    import torch  # noqa: PLC0415 - reading and checking drawings need no PyTorch
+
     real, watch = torch.compiler.disable, _Watch()
     if COMPILER not in sys.modules:
         utils = _Utils(COMPILER_UTILS)

@@ -32,7 +32,8 @@ from inkfold.pipeline.predict import predict_folds
 from inkfold.pipeline.run_files import METRICS, RECIPE, RunFiles
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.cache import home
-from inkfold.storage.files import write_json, write_text
+from inkfold.storage.files import json_text
+from inkfold.storage.outputs import write_output
 
 HEADS = "heads.safetensors"
 Images = str | Path | bytes | Sequence[Any]
@@ -374,7 +375,7 @@ def write_predictions(
         else:
             rows.append((name, run.classes_[best], int(run.class_targets[best]), round(float(row[best]), 6), is_blank or False))
     if path.suffix.lower() == ".json":
-        write_json(path, [dict(zip(PREDICTION_COLUMNS, row, strict=True)) for row in rows])
+        write_output(path, json_text([dict(zip(PREDICTION_COLUMNS, row, strict=True)) for row in rows]))
         return
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -385,7 +386,7 @@ def write_predictions(
         cells = [text if raw or text is None else as_text(text) for text in (name, class_name)]
         line = [*cells, target, share, None if is_blank is None else str(is_blank).lower()]
         (quoting if any("\r" in (cell or "") for cell in cells) else writer).writerow(line)
-    write_text(path, text.getvalue())
+    write_output(path, text.getvalue())
 
 
 def head_spec(recipe: Recipe) -> HeadSpec:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from safetensors.numpy import save as to_safetensors
 
 from inkfold.config.load import dump_recipe
+from inkfold.config.parsing import parse_yaml
 from inkfold.config.renamed import renamed_recipe
 from inkfold.data.submission_form import read_form
 from inkfold.data.types import Dataset
@@ -24,10 +25,11 @@ from inkfold.heads.settings import WORK_DIVISION
 from inkfold.pipeline.manifest import FORMAT, MANIFEST
 from inkfold.pipeline.run import HEADS, Run, class_digest
 from inkfold.pipeline.run_files import RECIPE, SUBMISSION_FORM
-from inkfold.runtime.foreign import parse_yaml, read_whole
-from inkfold.storage.files import TEMP_MARK, sweep_temp_files, write_bytes, write_json, write_text
+from inkfold.runtime.foreign import read_whole
+from inkfold.storage.files import TEMP_MARK, make_directory, sweep_temp_files, write_bytes, write_json, write_text
 from inkfold.storage.hashing import digest_file
 from inkfold.storage.locks import FileLock, Timeout
+from inkfold.storage.outputs import what_to_do
 from inkfold.storage.sealed import write_sealed
 
 log = logging.getLogger("inkfold.pipeline")
@@ -166,12 +168,12 @@ def _locked(out: Path, file: str) -> FileLock:
         foreign = [] if (out / file).is_file() or not out.is_dir() else _foreign_names(out)
         if foreign:
             raise PredictionError(f"{out}: holds other files ({', '.join(foreign[:5])}). Choose another out=, or empty it.")
-        out.mkdir(parents=True, exist_ok=True)
+        make_directory(out)
         lock.acquire()
     except Timeout:
         raise PredictionError(f"{out}: another process is writing this run. Wait for it or choose another out=.") from None
     except OSError as error:
-        raise PredictionError(f"{out}: {error.strerror}. Choose an out= that you can write to.") from None
+        raise PredictionError(f"{out}: {error.strerror or error}. {what_to_do(error)}") from None
     return lock
 
 
@@ -205,7 +207,8 @@ def check_recipe(path: Path, recipe: BaseModel, free: Sequence[str] = ()) -> Non
         write_text(path, dump_recipe(recipe))
         return
     try:
-        written = _flat(_with_new_keys(renamed_recipe(parse_yaml(read_whole(path))), type(recipe)))
+        raw = parse_yaml(read_whole(path).decode("utf-8"))
+        written = _flat(_with_new_keys(renamed_recipe(raw), type(recipe)))
     except (yaml.YAMLError, ValueError, AttributeError) as error:
         raise PredictionError(f"{path}: not a run's recipe: {error}. Choose another out=.") from None
     wanted = _flat(recipe.model_dump(mode="json"))

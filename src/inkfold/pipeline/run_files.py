@@ -8,12 +8,13 @@ from typing import Any, final
 
 import yaml
 
+from inkfold.config.parsing import parse_yaml
 from inkfold.config.renamed import renamed_recipe
 from inkfold.errors import PredictionError
 from inkfold.evaluation.formatting import turned
 from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.manifest import AUDIT, MANIFEST, TRAIN_AGAIN, WEAKNESS, is_below, load_manifest, read_manifest
-from inkfold.runtime.foreign import parse_json, parse_yaml, read_whole
+from inkfold.runtime.foreign import parse_json, read_whole
 from inkfold.storage.hashing import digest
 from inkfold.storage.sealed import unsealed
 
@@ -151,7 +152,7 @@ class RunFiles:
             if expected is not None and digest(data) != expected:
                 raise ValueError("it isn't as it was written")
             if path.suffix == ".yaml":
-                return renamed_recipe(parse_yaml(data))
+                return renamed_recipe(parse_yaml(data.decode("utf-8-sig")))
             return unsealed(parse_json(data), must_be_sealed=False)
         except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
             raise PredictionError(f"{path}: not a run's {path.name}: {error}. {advice}") from None

@@ -9,8 +9,9 @@ from inkfold.errors import problem_lines
 from inkfold.images.preprocess import ImageOptions
 from inkfold.report.audit_section import DUPLICATE_TITLES, album_part, duplicate_view
 from inkfold.report.html import render_page
+from inkfold.report.local_paths import without_local_paths
 from inkfold.report.thumbnails import SIDE_PX, Album, Picture
-from inkfold.storage.files import write_text
+from inkfold.storage.outputs import write_output
 
 MOST_GROUPS = 200
 MOST_MEMBERS = 8
@@ -51,7 +52,8 @@ def write_check_page(out: Path, checkup: Checkup) -> None:
         "pages": checkup.pages,
     }
     view["examples"], embedded = _before_and_after(checkup.pages)
-    write_text(out, render_page("check.html.j2", view, [*album.pictures.values(), *embedded]))
+    view = without_local_paths(view, [Path(checkup.dataset.root).absolute(), out])
+    write_output(out, render_page("check.html.j2", view, [*album.pictures.values(), *embedded]))
 
 
 def _before_and_after(pages: ChangedPages | None) -> tuple[list[dict[str, Any]], list[Picture]]:

@@ -21,8 +21,8 @@ from inkfold.images.preprocess import ImageOptions, read_drawing
 from inkfold.models.weights import UNTRAINED, find_weights_file, resolve_backbone
 from inkfold.pipeline.build import build_curriculum, data_options
 from inkfold.pipeline.run import backbone_spec, image_options, prediction_views
-from inkfold.storage.files import write_bytes
 from inkfold.storage.hashing import digest
+from inkfold.storage.outputs import write_output
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 DRAWS_PER_STAGE = 3
@@ -83,7 +83,7 @@ def write_preview(recipe: Recipe, out: Path, rows: int = 8) -> tuple[Column, ...
     labels = [dataset.class_names[one.target] for one in chosen]
     sheet = io.BytesIO()
     _lay_out(titles, labels, shown).save(sheet, FORMATS[out.suffix.lower()])
-    write_bytes(out, sheet.getvalue())
+    write_output(out, sheet.getvalue())
     return columns
 
 

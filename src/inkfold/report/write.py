@@ -13,16 +13,19 @@ from inkfold.errors import PredictionError
 from inkfold.pipeline.run_files import RunFiles, open_run_files
 from inkfold.report.compare_page import MOST_RUNS, comparison_view
 from inkfold.report.html import render_page
+from inkfold.report.local_paths import places_of, without_local_paths
 from inkfold.report.run_comparison import RunComparison
 from inkfold.report.run_page import run_view
 from inkfold.report.thumbnails import Album, open_album
-from inkfold.storage.files import write_text
+from inkfold.storage.outputs import is_special, write_output
 
 log = logging.getLogger("inkfold.report")
 
 
 def write_report(runs: Sequence[str | Path], out: str | Path, data: str | Path | None = None) -> int:
     """Write the report of a run, or the comparison of several, and count its pictures of drawings.
+
+    It can be shared: of the paths of this machine only what is of use elsewhere is in it.
 
     Args:
         runs: Directories of 1 to 26 finished runs and ensembles.
@@ -35,17 +38,18 @@ def write_report(runs: Sequence[str | Path], out: str | Path, data: str | Path |
     """
     if not 1 <= len(runs) <= MOST_RUNS:
         raise PredictionError(f"report: got {len(runs)} runs, expected 1 to {MOST_RUNS}. Name fewer.")
-    if Path(out).suffix.lower() != ".html":
+    if Path(out).suffix.lower() != ".html" and not is_special(Path(out)):
         raise PredictionError(
             f"report: got out '{out}', expected a file that ends in .html, as a browser wants it. Name it so."
         )
     opened = [open_run_files(run) for run in runs]
     album = open_album_of(opened[0], data)
-    if len(opened) == 1:
-        page = render_page("run.html.j2", run_view(opened[0], album), album.pictures.values())
-    else:
-        page = render_page("comparison.html.j2", comparison_view(opened, album), album.pictures.values())
-    write_text(Path(out), page)
+    one = len(opened) == 1
+    view = run_view(opened[0], album) if one else comparison_view(opened, album)
+    places = [place for run in opened for place in places_of(run)] + [Path(place) for place in (data, out) if place is not None]
+    view = without_local_paths(view, places)
+    page = render_page("run.html.j2" if one else "comparison.html.j2", view, album.pictures.values())
+    write_output(Path(out), page)
     log.info("%s: %d pictures%s", out, len(album.pictures), "" if album.why is None else f"; {album.why}")
     return len(album.pictures)
 

@@ -47,6 +47,15 @@ def lack_of_memory(error: BaseException) -> str | None:
     return f"the next step ({type(error).__name__}: {error})" if is_short and not is_plain else None
 
 
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Return whether an exception itself reports that memory or address space did not suffice.
+
+    Args:
+        error: An exception of Python's or of a library, which often has the type of an unreadable file's.
+    """
+    return _means_memory(error, str(error))
+
+
 def address_space_limit() -> int | None:
     """Return how many bytes of address space this process may use (`ulimit -v`); None without a limit."""
     try:

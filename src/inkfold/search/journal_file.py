@@ -2,19 +2,24 @@
 
 A writer that dies or finds the disk full leaves half a line. Nobody has counted it as a record, so the next writer cuts it off
 under the lock before it appends: Optuna's own backend would append to it, and nobody could read what comes after.
+
+Each record carries the digest of its content, which Optuna doesn't look at; it is checked when a study is opened. Records of
+versions before there were digests have none, and are taken as they are.
 """
 
 import contextlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inkfold.errors import PredictionError
+from inkfold.storage.hashing import digest
 from inkfold.storage.locks import FileLock
+from inkfold.storage.sealed import SEAL
 
 if TYPE_CHECKING:
     from optuna.storages.journal import JournalFileBackend
@@ -78,7 +83,7 @@ class JournalFile:
         Raises:
             PredictionError: If the file can't be written, as on a full disk; the records before stay.
         """
-        data = b"".join(json.dumps(record, separators=(",", ":")).encode() + b"\n" for record in logs)
+        data = b"".join(map(_line, logs))
         with FileLock(self.lock):
             try:
                 _cut_torn_tail(self.path)
@@ -147,16 +152,28 @@ def _check_records(path: Path) -> None:
     if later:
         start = shown[:SHOWN_CHARACTERS].decode(errors="replace")
         raise PredictionError(
-            f"{path} line {damaged}: is no record of a study, but begins with {start!r}, and {later} records follow. Restore "
-            f"the file from a copy. Or remove this line and all after it, as by sed -i '{damaged},$d' '{path}': the study then "
-            "goes on with the trials before it, and runs the later ones again."
+            f"{path} line {damaged}: is no record as a study wrote it, but begins with {start!r}, and {later} records follow. "
+            f"Restore the file from a copy. Or remove this line and all after it, as by sed -i '{damaged},$d' '{path}': the "
+            "study then goes on with the trials before it, and runs the later ones again."
         )
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    """Write a record as a line, with the digest of its content as the last key."""
+    content = json.loads(json.dumps(record))  # keys that are numbers become text
+    return json.dumps({**content, SEAL: _digest(content)}, separators=(",", ":")).encode() + b"\n"
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return digest(json.dumps(content, sort_keys=True).encode())  # unlike `sealed`'s, of infinite scores too
 
 
 def _is_record(line: bytes) -> bool:
     if not line.endswith(b"\n"):
         return False
     try:
-        return "op_code" in dict(json.loads(line))
+        content = dict(json.loads(line))
+        written = content.pop(SEAL, None)
+        return "op_code" in content and written in (None, _digest(content))
     except (ValueError, TypeError, RecursionError):
         return False

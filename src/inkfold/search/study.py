@@ -30,7 +30,7 @@ from inkfold.search.journal import AS_IT_IS, Batch, Draws, Journal, TrialResult
 from inkfold.search.journal import FILE as STUDY
 from inkfold.search.objective import Candidate, Objective
 from inkfold.search.space import from_names, search_space, study_name
-from inkfold.storage.files import TEMP_MARK, write_text
+from inkfold.storage.files import TEMP_MARK, make_directory, write_text
 from inkfold.storage.sealed import write_sealed
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _claim(out: Path, recipe: Recipe) -> None:
     """Claim a directory for this recipe's study; the number of trials may change from call to call."""
     if out.exists() and not out.is_dir():
         raise PredictionError(f"{out}: is a file. Choose another out=.")
-    out.mkdir(parents=True, exist_ok=True)
+    make_directory(out)
     recipe_file = out / "recipe.yaml"
     own = {recipe_file.name, STUDY, SUMMARY, BEST, CANDIDATE, HISTORY, IMPORTANCE}
     others = [] if (out / STUDY).is_file() else [path.name for path in out.iterdir() if path.name not in own]

@@ -2,17 +2,17 @@
 
 While a forward pass runs, drawings gather for the next one; when the model is free, the first waits for others only as long as
 some are being decoded, and a few milliseconds at most. So a single client never waits, and many share forward passes.
+Strokes and pictures wait in queues of their own, and each has a place in every batch: neither holds up the other.
 """
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from inkfold.serve.messages import Refusal
+from inkfold.serve.fairness import FairQueue, Share, queue_full
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -23,7 +23,10 @@ class QueueLimits:
     """How many drawings may wait, and how long.
 
     Attributes:
-        waiting: The most drawings that are being decoded or wait for the model.
+        waiting: Places in each of two queues, of strokes and of pictures that are being decoded or wait for the model. Strokes
+            take one, pictures one for each 16 MiB of memory that reading them may take.
+        decoding_bytes: The most bytes of memory that all pictures that are being decoded may take together; one that may take
+            more is refused.
         batch: The most drawings in one forward pass. More than four make each slower, since activations leave the caches:
             EfficientNet-Lite0 at 224 px took 11.8 ms per drawing alone, 14.0 among 4, 16.8 among 8, 19.1 among 16
             (ONNX Runtime, two shared cores).
@@ -32,6 +35,7 @@ class QueueLimits:
     """
 
     waiting: int = 256
+    decoding_bytes: int = 384 << 20
     batch: int = 4
     gather_s: float = 0.003
     answer_s: float = 15.0
@@ -62,19 +66,20 @@ class Batcher(Generic[Item, Result]):
         observe: Callable[[int], None] = lambda size: None,
     ) -> None:
         self._work, self._limits, self._expected, self._observe = work, limits, expected, observe
-        self._queue: deque[_Ticket[Item, Result]] = deque()
+        self._strokes, self._pictures = FairQueue[_Ticket[Item, Result]](), FairQueue[_Ticket[Item, Result]]()
         self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "inkfold-model")
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return len(self._strokes) + len(self._pictures)
 
-    async def submit(self, item: Item) -> tuple[Result, float, float]:
+    async def submit(self, item: Item, share: Share) -> tuple[Result, float, float]:
         """Wait for the result of one item.
 
         Args:
             item: The item that `work` gets in a batch.
+            share: The request that it belongs to, which decides whose turn it is.
 
         Returns:
             The result, the seconds that the item waited, and the seconds that its batch took.
@@ -82,10 +87,11 @@ class Batcher(Generic[Item, Result]):
         Raises:
             Refusal: If as many items wait as may.
         """
-        if len(self._queue) >= self._limits.waiting:
-            raise queue_full(len(self._queue), self._limits.waiting)
+        queue = self._pictures if share.is_picture else self._strokes
+        if len(queue) >= self._limits.waiting:
+            raise queue_full(len(queue), self._limits.waiting)
         ticket = _Ticket[Item, Result](item, asyncio.get_running_loop().create_future(), time.perf_counter())
-        self._queue.append(ticket)
+        queue.put(share, ticket)
         self._arrived.set()
         return await ticket.future
 
@@ -93,13 +99,13 @@ class Batcher(Generic[Item, Result]):
         """Stop the thread and cancel whatever still waits."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        for ticket in self._queue:
+        for ticket in [*self._strokes.drain(), *self._pictures.drain()]:
             ticket.future.cancel()
         self._thread.shutdown(wait=True)
 
     async def _run(self) -> None:
         while True:
-            if not self._queue:
+            if not len(self):
                 self._arrived.clear()
                 await self._arrived.wait()
             await self._gather()
@@ -108,8 +114,9 @@ class Batcher(Generic[Item, Result]):
                 await self._answer(batch)
 
     async def _gather(self) -> None:
-        deadline = self._queue[0].since + self._limits.gather_s
-        while len(self._queue) < self._limits.batch and self._expected() > 0:
+        first = min(queue.peek().since for queue in (self._strokes, self._pictures) if queue)
+        deadline = first + self._limits.gather_s
+        while len(self) < self._limits.batch and self._expected() > 0:
             left_s = deadline - time.perf_counter()
             if left_s <= 0:
                 return
@@ -120,11 +127,14 @@ class Batcher(Generic[Item, Result]):
                 return
 
     def _take(self) -> list[_Ticket[Item, Result]]:
+        """Take strokes first, but leave one place to pictures that wait."""
         batch: list[_Ticket[Item, Result]] = []
-        while self._queue and len(batch) < self._limits.batch:
-            ticket = self._queue.popleft()
-            if not ticket.future.done():  # its client's time was over
-                batch.append(ticket)
+        reserved = 1 if self._pictures and self._limits.batch > 1 else 0
+        for queue, most in ((self._strokes, self._limits.batch - reserved), (self._pictures, self._limits.batch)):
+            while queue and len(batch) < most:
+                ticket = queue.take()
+                if not ticket.future.done():  # its client's time was over
+                    batch.append(ticket)
         return batch
 
     async def _answer(self, batch: list[_Ticket[Item, Result]]) -> None:
@@ -146,10 +156,3 @@ class Batcher(Generic[Item, Result]):
         for ticket, result in zip(batch, results, strict=True):
             if not ticket.future.done():
                 ticket.future.set_result((result, started - ticket.since, took_s))
-
-
-def queue_full(waiting: int, limit: int) -> Refusal:
-    """Build the refusal of a drawing when as many wait as may."""
-    return Refusal(
-        429, "queue_full", f"{waiting} drawings are waiting already", f"at most {limit}", "Wait a second and try again."
-    )

@@ -6,8 +6,10 @@ client that has kept the server waiting longest makes room. So stalled clients n
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
@@ -16,6 +18,8 @@ import h11
 from inkfold.serve.messages import Refusal, Request, Response
 
 READ_BYTES = 65536
+ABSOLUTE = re.compile(r"https?://([^/?#]*)(.*)", re.IGNORECASE)
+MAJOR_VERSION = re.compile(r" HTTP/(\d+)(?:\.\d+)?'\)?$")  # at the end of h11's words for a request line that it doesn't know
 LINGER_S = 2.0  # a client that is still sending loses an answer that comes with a reset
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -57,6 +61,8 @@ class _Connection:
         self.timer: asyncio.Timeout | None = None  # set while the server waits for the client
         self.is_idle = True  # between requests
         self.is_new = True  # no request has been answered yet
+        self.is_head = False  # the request that is answered wants no body
+        self.must_close = False  # after the answer, since where the request ended isn't certain
         self.is_evicted = False
         self.held_bytes = 0
 
@@ -177,9 +183,18 @@ class HttpServer:
             head = await self._read_head(connection)
             if head is None:
                 return None
+            connection.is_head = head.method == b"HEAD"
+            _check_version(head.http_version.decode("ascii").partition(".")[0])
+            names = {name for name, _ in head.headers}
+            # A client and a proxy may take different ones for the length: RFC 9112, 6.1.
+            connection.must_close = b"transfer-encoding" in names and (
+                b"content-length" in names or head.http_version == b"1.0"
+            )
             self._screen(_request(head, b"", connection.client))
             body = await self._read_body(connection, head)
         except h11.RemoteProtocolError as error:
+            version = MAJOR_VERSION.search(str(error))
+            _check_version(version[1] if version else "1")
             text = f"invalid HTTP: {error}"
             raise Refusal(
                 error.error_status_hint, "malformed_request", text, "HTTP/1.1", "Send a request as RFC 9112 defines it."
@@ -206,7 +221,8 @@ class HttpServer:
 
     async def _read_body(self, connection: _Connection, head: h11.Request) -> bytes:
         limit = self.limits.body_bytes
-        announced = next((value for name, value in head.headers if name == b"content-length"), b"0")
+        headers = dict(head.headers)
+        announced = b"0" if b"transfer-encoding" in headers else headers.get(b"content-length", b"0")
         if int(announced) > limit:
             raise body_too_large(f"announces {int(announced)} bytes", limit)
         if connection.http.they_are_waiting_for_100_continue:
@@ -249,12 +265,13 @@ class HttpServer:
         connection.held_bytes = 0
 
     async def _send(self, connection: _Connection, response: Response, request: Request | None) -> None:
-        closing = self._is_stopping or request is None
-        headers = [*response.all_headers(), *([("connection", "close")] if closing else [])]
+        closing = self._is_stopping or request is None or connection.must_close
+        date = ("date", formatdate(usegmt=True))
+        headers = [date, *response.all_headers(), *([("connection", "close")] if closing else [])]
         if connection.http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
         data = connection.http.send(h11.Response(status_code=response.status, headers=headers)) or b""
-        if request is None or request.method != "HEAD":
+        if not connection.is_head:
             data += connection.http.send(h11.Data(response.body)) or b""
         data += connection.http.send(h11.EndOfMessage()) or b""
         connection.since = asyncio.get_running_loop().time()
@@ -278,9 +295,18 @@ class HttpServer:
 
 
 def _request(head: h11.Request, body: bytes, client: str) -> Request:
-    path, _, query = head.target.decode("ascii", "replace").partition("?")
+    target = head.target.decode("ascii", "replace")
     headers = {name.decode("ascii"): value.decode("latin-1") for name, value in head.headers}
+    if absolute := ABSOLUTE.fullmatch(target):  # its host overrides the header: RFC 9112, 3.2.2
+        headers["host"], target = absolute[1], absolute[2] if absolute[2].startswith("/") else "/" + absolute[2]
+    path, _, query = target.partition("?")
     return Request(head.method.decode("ascii").upper(), unquote(path), dict(parse_qsl(query)), headers, body, client=client)
+
+
+def _check_version(major: str) -> None:
+    if major != "1":
+        got = f"a request of HTTP/{major[:9]}"
+        raise Refusal(505, "wrong_version", got, "HTTP/1.1", "Send the request as HTTP/1.1, or through a proxy that does.")
 
 
 def body_too_large(got: str, limit_bytes: int) -> Refusal:

@@ -7,7 +7,7 @@ from typing import Any
 
 JSON = "application/json; charset=utf-8"
 RETRY_AFTER_S = 1
-NOT_MODIFIED = 304
+WITHOUT_BODY = (204, 304)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,10 @@ class Response:
     headers: tuple[tuple[str, str], ...] = ()
 
     def all_headers(self) -> list[tuple[str, str]]:
-        """Return the headers with those of the body; 304 has no length, which would be that of the body that it leaves out."""
-        length = [] if self.status == NOT_MODIFIED else [("content-length", str(len(self.body)))]
-        return [("content-type", self.content_type), *length, *self.headers]
+        """Return the headers with those of the body; without one, as by 304, neither its length nor its type is said."""
+        if self.status in WITHOUT_BODY:
+            return list(self.headers)
+        return [("content-type", self.content_type), ("content-length", str(len(self.body))), *self.headers]
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, which the service sends

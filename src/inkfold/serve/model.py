@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,18 @@ from jaxtyping import Float32
 from inkfold.errors import ExportError
 from inkfold.export.metadata import SET, About, read_about
 from inkfold.export.own_digest import check_own_digest
-from inkfold.images.decode import Pixels
-from inkfold.images.preprocess import ImageOptions, preprocess, read_drawing, stack_squares
+from inkfold.images.announced import Announced, PictureLimits, check_announced
+from inkfold.images.decode import Pixels, as_broken
+from inkfold.images.page import Page
+from inkfold.images.preprocess import ImageOptions, preprocess, stack_squares
 from inkfold.pipeline.manifest import is_below
 from inkfold.runtime.foreign import parse_json, read_whole
 from inkfold.runtime.parallel import available_cores
+from inkfold.serve.framing import Choice, Frame, frame_picture
 from inkfold.storage.sealed import unsealed
 
 MOST_THREADS = 2
-# Twice a phone's photograph. A PNG of so many pixels with transparency takes 480 MB while it is decoded, and two are at once.
-PIXEL_LIMIT = 25_000_000
+PICTURES = PictureLimits()
 
 Squares = tuple[Pixels, ...]  # one per file of the model
 
@@ -52,7 +54,7 @@ class _File:
             raise ExportError(f"{path}: can't be loaded ({words}), expected an ONNX file. Export the run again.") from None
         self.about = read_about(self.session)
         try:
-            image = {**self.about.image, "pixel_limit": min(int(self.about.image["pixel_limit"]), PIXEL_LIMIT)}
+            image = {**self.about.image, "pixel_limit": min(int(self.about.image["pixel_limit"]), PICTURES.pixels)}
             self.image = ImageOptions.from_key(image)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             words = " ".join(str(error).split())[:300]
@@ -73,12 +75,13 @@ class OnnxModel:
     Args:
         path: The exported ONNX file, or the directory of an exported set.
         threads: Threads of each forward pass; None takes two, or one where there is one core.
+        decoding_bytes: The most bytes of memory that reading a picture may take.
 
     Raises:
         ExportError: If it can't be loaded, or isn't inkfold's.
     """
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
+    def __init__(self, path: Path, threads: int | None = None, decoding_bytes: int = PICTURES.decoded_bytes) -> None:
         threads = threads or min(MOST_THREADS, available_cores())
         self.about: About
         if path.is_dir():
@@ -88,6 +91,8 @@ class OnnxModel:
         else:
             self._files, self._weights = [_File(path, threads)], np.ones(1, np.float32)
             self.about = self._files[0].about
+        pixels = min(file.image.pixel_limit for file in self._files)
+        self.limits = replace(PICTURES, pixels=pixels, decoded_bytes=decoding_bytes)
         self._warm_up(path)
 
     def _warm_up(self, path: Path) -> None:
@@ -108,16 +113,41 @@ class OnnxModel:
         """How drawings become the squares of the first file."""
         return self._files[0].image
 
-    def read(self, data: bytes) -> Squares:
+    def check(self, data: bytes) -> Announced:
+        """Refuse a picture file by its header if it would take too much memory or time.
+
+        Args:
+            data: The bytes of a file in any format that is read.
+
+        Returns:
+            What the header announces.
+
+        Raises:
+            BrokenImage: If the header can't be read, or is beyond `limits`.
+        """
+        try:
+            return check_announced(data, self.limits)
+        except Exception as error:  # decoders raise anything
+            raise as_broken(data, error) from error
+
+    def read(self, data: bytes, announced: Announced, chosen: Choice = None) -> tuple[Squares, Frame | None]:
         """Decode a picture file and turn the drawing into one square per file of the model.
 
         Args:
-            data: The bytes of a JPEG, PNG, WebP, BMP, TIFF or GIF file.
+            data: The bytes of a file in any format that is read.
+            announced: What `check` returned for it.
+            chosen: The part of the picture that the client chose, if any.
+
+        Returns:
+            The squares, and the part of the picture that the first of them shows, in px of the picture.
 
         Raises:
-            BrokenImage: If it can't be decoded, or has too many pixels.
+            BrokenImage: If it can't be decoded.
+            Refusal: With 422 if the chosen frame lies outside of the picture.
         """
-        return tuple(read_drawing(data, file.image) for file in self._files)
+        page, sides = Page(data, self.limits.pixels, self.limits.frame_pixels), (announced.width, announced.height)
+        framed = [frame_picture(page, file.image, self.about.look, sides, chosen) for file in self._files]
+        return tuple(each.square for each in framed), framed[0].frame
 
     def preprocess(self, pixels: Pixels) -> Squares:
         """Turn a page into one square per file of the model."""

@@ -14,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from inkfold.errors import ExportError
-from inkfold.storage.files import write_bytes
 from inkfold.storage.hashing import digest, key_digest
+from inkfold.storage.outputs import write_output
 
 SUFFIX = ".nearest.safetensors"
 NAMES = ("features", "scale", "targets", "thumbnails", "offsets")
@@ -96,7 +96,7 @@ def index_path(model: Path) -> Path:
 def save_index(path: Path, index: NearestIndex) -> None:
     """Write an index, whole or not at all."""
     arrays = {name: np.ascontiguousarray(getattr(index, name)) for name in NAMES}
-    write_bytes(path, to_safetensors(arrays, metadata={"digest": _digest(arrays)}))
+    write_output(path, to_safetensors(arrays, metadata={"digest": _digest(arrays)}))
 
 
 def load_index(path: Path, num_classes: int, num_features: int) -> NearestIndex:

@@ -118,6 +118,7 @@ def _predict(limits: HttpLimits) -> dict[str, Any]:
         "parameters": [
             _number("top", "Classes per answer", 1, DEFAULT_TOP),
             _number("nearest", "Training drawings per answer", 0, DEFAULT_NEAREST),
+            _FRAME,
         ],
         "requestBody": {
             "required": True,
@@ -130,6 +131,15 @@ def _predict(limits: HttpLimits) -> dict[str, Any]:
         },
         "responses": {"200": _content("One answer per drawing", "application/json", schemas.Answers), **_refusals(OF_PREDICT)},
     }
+
+
+_FRAME = {
+    "name": "frame",
+    "in": "query",
+    "description": "The part of a single picture that is the drawing: left,top,right,bottom in pixels of the upright picture; "
+    "or the word page, which leaves the page whole. Strokes have it in their JSON.",
+    "schema": {"type": "string"},
+}
 
 
 def _number(name: str, description: str, least: int, default: int) -> dict[str, Any]:

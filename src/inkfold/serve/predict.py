@@ -1,11 +1,14 @@
-"""From a request to its answer: drawings are read and decoded in a few threads, batched through the model, put into words."""
+"""From a request to its answer: drawings are read and decoded in a few threads, batched through the model, put into words.
+
+Strokes, the headers of pictures, and pictures have threads of their own, so that strokes never wait for pictures. Within each,
+clients take turns. The threads that decode pictures yield the processor to all others.
+"""
 
 import asyncio
 import base64
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +16,30 @@ from jaxtyping import Float32, Int64
 
 from inkfold.images.decode import BrokenImage
 from inkfold.images.preprocess import INK_CONTRAST
-from inkfold.images.strokes import draw_page
-from inkfold.serve.batching import Batcher, QueueLimits, queue_full
+from inkfold.images.strokes import Sketch, draw_page, frame_of
+from inkfold.serve import schemas
+from inkfold.serve.batching import Batcher, QueueLimits
 from inkfold.serve.confidence import BLANK, measured_confidence
+from inkfold.serve.fairness import Admission, Lane, Share, queue_full
+from inkfold.serve.framing import Choice, Frame, invalid_frame, read_frame
 from inkfold.serve.messages import Refusal, Request, Response, json_response
 from inkfold.serve.metrics import ServerMetrics
-from inkfold.serve.model import OnnxModel, Squares
+from inkfold.serve.model import PICTURES, OnnxModel, Squares
 from inkfold.serve.nearest import NearestIndex, index_path, load_index
-from inkfold.serve.request_body import DEFAULT_NEAREST, DEFAULT_TOP, MAX_NEAREST, Upload, read_count, read_uploads
+from inkfold.serve.request_body import (
+    DEFAULT_NEAREST,
+    DEFAULT_TOP,
+    MAX_NEAREST,
+    Upload,
+    holds_strokes,
+    read_count,
+    read_uploads,
+)
 from inkfold.serve.schemas import Answer, Answers, Guess, Neighbour, Times
 
 DECODING_THREADS = 2
+DECODING_NICENESS = 10
+PLACE_BYTES = 16 << 20  # a picture takes one place of the queue for each so many bytes that reading it may take
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +49,15 @@ class _Prediction:
     probs: Float32[np.ndarray, " classes"]
     rows: Int64[np.ndarray, " k"]
     similarities: Float32[np.ndarray, " k"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """One drawing of a request, and the part of it that the client chose."""
+
+    upload: Upload
+    share: Share
+    chosen: Choice
 
 
 class Predictor:
@@ -48,10 +73,13 @@ class Predictor:
     def __init__(
         self, model: OnnxModel, index: NearestIndex | None, metrics: ServerMetrics, queue: QueueLimits | None = None
     ) -> None:
-        self.about, self.image, self.index = model.about, model.image, index
+        self.about, self.image, self.pictures, self.index = model.about, model.image, model.limits, index
         self.queue = queue or QueueLimits()
         self._model = model
-        self._decoders = ThreadPoolExecutor(DECODING_THREADS, "inkfold-decode")
+        self._strokes = Lane("inkfold-strokes", 1, 0)
+        self._headers = Lane("inkfold-headers", 1, 0)
+        self._pictures = Lane("inkfold-decode", DECODING_THREADS, self.queue.decoding_bytes, DECODING_NICENESS)
+        self._stroke_places, self._picture_places = Admission(self.queue.waiting), Admission(self.queue.waiting)
         self._decoding = 0
         metrics.add_gauge("inkfold_waiting_drawings", "Being decoded or waiting for the model.", lambda: self.waiting)
         self._batcher = Batcher[Squares, _Prediction](
@@ -72,16 +100,28 @@ class Predictor:
         started = time.perf_counter()
         top = read_count(request, "top", DEFAULT_TOP, 1, len(self.about.class_names))
         nearest = read_count(request, "nearest", DEFAULT_NEAREST, 0, MAX_NEAREST)
-        self._admit(1)
+        task = asyncio.current_task()
+        chosen = read_frame(request)
+        share = Share(request.client, is_picture=not holds_strokes(request), task=task)
+        admission = self._picture_places if share.is_picture else self._stroke_places
         try:
+            admission.admit(share, 1)
             async with asyncio.timeout(self.queue.answer_s):
-                # 40,000 points take 40 ms, in which nobody else's request would be read
-                uploads = await asyncio.get_running_loop().run_in_executor(self._decoders, read_uploads, request)
-                self._admit(len(uploads))
-                answers = await asyncio.gather(*(self._answer(upload, top, nearest) for upload in uploads))
+                uploads = await self._read_uploads(request, share)
+                if isinstance(chosen, tuple) and len(uploads) > 1:
+                    raise invalid_frame(f"a frame for {len(uploads)} pictures")
+                answers = await asyncio.gather(
+                    *(self._answer(_Task(upload, share, chosen), top, nearest) for upload in uploads)
+                )
         except TimeoutError:
             got = f"no answer within {self.queue.answer_s:g} s"
             raise Refusal(504, "too_late", got, "an answer", "Wait a second and try again, or send fewer drawings.") from None
+        except asyncio.CancelledError:
+            if not share.is_revoked or task is None or task.uncancel():
+                raise
+            raise queue_full(admission.held, self.queue.waiting) from None
+        finally:
+            admission.release(share)
         times = Times(
             queued=_to_ms(max(queued_s for _, queued_s, _ in answers)),
             model=_to_ms(max(model_s for _, _, model_s in answers)),
@@ -92,39 +132,70 @@ class Predictor:
     async def close(self) -> None:
         """Stop the threads."""
         await self._batcher.close()
-        self._decoders.shutdown(wait=True, cancel_futures=True)
+        for lane in (self._strokes, self._headers, self._pictures):
+            lane.close()
 
-    def _admit(self, count: int) -> None:
-        if self.waiting + count > self.queue.waiting:
-            raise queue_full(self.waiting, self.queue.waiting)
+    async def _read_uploads(self, request: Request, share: Share) -> list[Upload]:
+        """Read the drawings of a request, and of pictures the headers; their share grows by what decoding them may take."""
+        if not share.is_picture:  # 40,000 points take 40 ms, in which nobody else's request would be read
+            return await self._strokes.run(share, lambda: read_uploads(request))
+        uploads = await self._headers.run(share, lambda: [self._measured(upload) for upload in read_uploads(request)])
+        places = sum(max(1, -(-upload.decoded_bytes // PLACE_BYTES)) for upload in uploads)
+        if places > self.queue.waiting:
+            got = f"pictures that may take {places * PLACE_BYTES >> 20} MiB to decode"
+            expected = f"at most {self.queue.waiting * PLACE_BYTES >> 20} MiB in one request"
+            raise Refusal(413, "too_large_together", got, expected, "Send fewer or smaller pictures at once.")
+        self._picture_places.admit(share, places - 1)
+        return uploads
 
-    async def _answer(self, upload: Upload, top: int, nearest: int) -> tuple[Answer, float, float]:
+    def _measured(self, upload: Upload) -> Upload:
+        assert isinstance(upload.content, bytes)
+        try:
+            return replace(upload, announced=self._model.check(upload.content))
+        except BrokenImage as error:
+            raise _refused(upload, error) from None
+
+    async def _answer_all(self, tasks: Sequence[_Task], top: int, nearest: int) -> list[tuple[Answer, float, float]]:
+        """Answer for all drawings; where one can't be read, the others no longer wait, since nobody would count them."""
+        running = [asyncio.create_task(self._answer(task, top, nearest)) for task in tasks]
+        try:
+            return await asyncio.gather(*running)
+        finally:
+            for each in running:
+                each.cancel()
+
+    async def _answer(self, task: _Task, top: int, nearest: int) -> tuple[Answer, float, float]:
         """Answer for one drawing, with the seconds that it waited and those of its batch."""
-        squares = await self._decode(upload)
-        prediction, queued_s, model_s = await self._batcher.submit(squares)
+        squares, frame = await self._decode(task)
+        prediction, queued_s, model_s = await self._batcher.submit(squares, task.share)
         is_blank = bool(np.ptp(squares[0]) < INK_CONTRAST)
         probability = float(prediction.probs[self._decide(prediction)])
         confidence = BLANK if is_blank else measured_confidence(probability, self.about.reliability)
         neighbours = [] if is_blank else self._neighbours(prediction, nearest)
-        answer = Answer(name=upload.name, top=self._top(prediction, top), sure=confidence, nearest=neighbours)
+        answer = Answer(
+            name=task.upload.name,
+            top=self._top(prediction, top),
+            sure=confidence,
+            frame=None if frame is None or is_blank else _as_schema(frame),
+            nearest=neighbours,
+        )
         return answer, queued_s, model_s
 
-    async def _decode(self, upload: Upload) -> Squares:
+    async def _decode(self, task: _Task) -> tuple[Squares, Frame | None]:
         self._decoding += 1
+        lane = self._pictures if task.share.is_picture else self._strokes
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._decoders, self._read, upload)
+            return await lane.run(task.share, lambda: self._read(task.upload, task.chosen), task.upload.decoded_bytes)
         except BrokenImage as error:
-            name = f"{upload.name}: " if upload.name else ""
-            reason, _, rest = str(error).partition(", expected ")
-            expected, _, do = rest.partition(". ")
-            raise Refusal(422, error.kind, f"{name}the picture {reason}", expected, do) from None
+            raise _refused(task.upload, error) from None
         finally:
             self._decoding -= 1
 
-    def _read(self, upload: Upload) -> Squares:
-        if isinstance(upload.content, bytes):
-            return self._model.read(upload.content)
-        return self._model.preprocess(draw_page(upload.content, self.about.look))
+    def _read(self, upload: Upload, chosen: Choice) -> tuple[Squares, Frame | None]:
+        if isinstance(upload.content, Sketch):
+            return self._model.preprocess(draw_page(upload.content, self.about.look)), frame_of(upload.content)
+        assert upload.announced is not None
+        return self._model.read(upload.content, upload.announced, chosen)
 
     def _run_batch(self, drawings: Sequence[Squares]) -> list[_Prediction]:
         """Run a batch and look for neighbours; in the model's thread."""
@@ -156,19 +227,34 @@ class Predictor:
         ]
 
 
-def load_model(model: Path, threads: int | None = None) -> tuple[OnnxModel, NearestIndex | None]:
+def load_model(
+    model: Path, threads: int | None = None, decoding_bytes: int = PICTURES.decoded_bytes
+) -> tuple[OnnxModel, NearestIndex | None]:
     """Load a model, and the index of training drawings beside it if there is one.
 
     Args:
         model: The exported ONNX file, or the directory of an exported set.
         threads: Threads of each forward pass; None takes two at most.
+        decoding_bytes: The most bytes of memory that reading a picture may take.
 
     Raises:
         ExportError: If either is damaged or they don't belong together.
     """
-    onnx_model, path = OnnxModel(model, threads), index_path(model)
+    onnx_model, path = OnnxModel(model, threads, decoding_bytes), index_path(model)
     about = onnx_model.about
     return onnx_model, load_index(path, len(about.class_names), about.num_features) if path.is_file() else None
+
+
+def _refused(upload: Upload, error: BrokenImage) -> Refusal:
+    name = f"{upload.name}: " if upload.name else ""
+    reason, _, rest = str(error).partition(", expected ")
+    expected, _, do = rest.partition(". ")
+    return Refusal(422, error.kind, f"{name}the picture {reason}", expected, do)
+
+
+def _as_schema(frame: Frame) -> schemas.Frame:
+    left, top, right, bottom = frame
+    return schemas.Frame(left=left, top=top, right=right, bottom=bottom)
 
 
 def _to_ms(seconds: float) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from inkfold.images.announced import Announced
 from inkfold.images.strokes import Sketch, Stroke
 from inkfold.serve import schemas
 from inkfold.serve.messages import Refusal, Request
@@ -35,10 +36,22 @@ class Upload:
     Attributes:
         name: The file's name in a form; None for other bodies.
         content: The bytes of a picture file, or a sketch.
+        announced: What the picture's header says; None for a sketch, or while it is unknown.
     """
 
     name: str | None
     content: bytes | Sketch
+    announced: Announced | None = None
+
+    @property
+    def decoded_bytes(self) -> int:
+        """The most bytes of memory that reading the picture may take; 0 for a sketch."""
+        return 0 if self.announced is None else self.announced.decoded_bytes
+
+
+def holds_strokes(request: Request) -> bool:
+    """Check whether a request's body is said to be strokes; everything else is a picture or refused."""
+    return _content_type(request).get_content_type() == "application/json"
 
 
 def read_uploads(request: Request) -> list[Upload]:
@@ -47,11 +60,11 @@ def read_uploads(request: Request) -> list[Upload]:
     Raises:
         Refusal: With 400, 413, 415 or 422 if there is none that can be read.
     """
-    header = Message()
-    header["content-type"] = request.headers.get("content-type", "application/octet-stream")
+    header = _content_type(request)
     kind = header.get_content_type()
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise _unsupported(f"content-encoding {request.headers['content-encoding'][:40]!r}")
+    coding = request.headers.get("content-encoding", "identity")
+    if any(part.strip().lower() not in ("", "identity") for part in coding.split(",")):  # without case: RFC 9110, 8.4.1
+        raise _unsupported(f"content-encoding {coding[:40]!r}")
     if not request.body:
         raise Refusal(400, "empty_body", "the body has 0 bytes", "a picture or strokes", "Send the drawing in the body.")
     if kind == "multipart/form-data":
@@ -61,6 +74,12 @@ def read_uploads(request: Request) -> list[Upload]:
     if kind.startswith("image/") or kind == "application/octet-stream":
         return [Upload(None, request.body)]
     raise _unsupported(f"content-type {kind[:80]!r}")
+
+
+def _content_type(request: Request) -> Message:
+    header = Message()
+    header["content-type"] = request.headers.get("content-type", "application/octet-stream")
+    return header
 
 
 def read_count(request: Request, name: str, default: int, least: int, most: int) -> int:
@@ -129,7 +148,8 @@ def _read_sketch(body: bytes) -> Sketch:
         sketch = schemas.Sketch.model_validate(value)
     except ValidationError as error:
         raise _report(error) from None
-    return Sketch(tuple(map(_to_stroke, sketch.strokes)), sketch.width, sketch.height, sketch.pen)
+    frame = None if sketch.frame is None else sketch.frame.sides()
+    return Sketch(tuple(map(_to_stroke, sketch.strokes)), sketch.width, sketch.height, sketch.pen, frame)
 
 
 def _to_stroke(stroke: np.ndarray | schemas.Stroke) -> Stroke:

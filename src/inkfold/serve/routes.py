@@ -66,7 +66,7 @@ class Service:
         Raises:
             ExportError: If the model or its index is damaged, or they don't belong together.
         """
-        onnx_model, index = await asyncio.to_thread(load_model, model, threads)
+        onnx_model, index = await asyncio.to_thread(load_model, model, threads, queue.decoding_bytes)
         self.predictor = Predictor(onnx_model, index, self._metrics, queue)
         about, drawings = self.predictor.about, 0 if index is None else len(index.targets)
         log.info(
@@ -134,9 +134,12 @@ class Service:
 
     async def _route(self, request: Request) -> Response:
         method, handler = self._routes.get(request.path, ("GET", self._file))
+        allowed = "GET, HEAD, OPTIONS" if method == "GET" else f"{method}, OPTIONS"
+        if request.method == "OPTIONS":
+            return Response(204, headers=(("allow", allowed),))
         if request.method != method and not (method == "GET" and request.method == "HEAD"):
             got = f"{request.method[:20]} of {request.path[:80]}"
-            raise Refusal(405, "wrong_method", got, "GET, HEAD" if method == "GET" else method, "Use another method.")
+            raise Refusal(405, "wrong_method", got, allowed, "Use another method.")
         return await handler(request)
 
     async def _predict(self, request: Request) -> Response:
@@ -144,9 +147,14 @@ class Service:
 
     async def _model(self, request: Request) -> Response:
         predictor = self._ready()
-        about, image = predictor.about, predictor.image
+        about, image, pictures = predictor.about, predictor.image, predictor.pictures
         limits = RequestLimits(
-            body_bytes=self._limits.body_bytes, pixels=image.pixel_limit, strokes=MAX_STROKES, points=MAX_POINTS
+            body_bytes=self._limits.body_bytes,
+            pixels=pictures.pixels,
+            side_ratio=pictures.side_ratio,
+            decoded_bytes=pictures.decoded_bytes,
+            strokes=MAX_STROKES,
+            points=MAX_POINTS,
         )
         model = Model.model_validate(
             {

@@ -84,6 +84,32 @@ class Stroke(_RequestModel):
     """Whether the stroke takes ink away."""
 
 
+FrameSide = Annotated[float, Field(ge=-2 * MAX_COORDINATE, le=2 * MAX_COORDINATE, allow_inf_nan=False)]
+
+
+class Frame(_RequestModel):
+    """The box around what is the drawing: in the unit of the strokes, or in pixels of the whole upright picture."""
+
+    left: FrameSide
+    """Where it begins; x goes to the right."""
+    top: FrameSide
+    """Where it begins; y goes down."""
+    right: FrameSide
+    """Where it ends; more than `left`."""
+    bottom: FrameSide
+    """Where it ends; more than `top`."""
+
+    @model_validator(mode="after")
+    def _has_size(self) -> "Frame":
+        if self.left >= self.right or self.top >= self.bottom:
+            raise PydanticCustomError("frame", "left less than right, and top less than bottom")
+        return self
+
+    def sides(self) -> tuple[float, float, float, float]:
+        """Return left, top, right and bottom."""
+        return self.left, self.top, self.right, self.bottom
+
+
 def _stroke_form(value: Any) -> str:
     return "stroke" if isinstance(value, dict | Stroke) else "points"
 
@@ -102,6 +128,9 @@ class Sketch(_RequestModel):
     """The page's height, in the same unit."""
     pen: PenWidth | None = None
     """The usual line's width; null takes the median of the strokes' own pens."""
+    frame: Frame | None = None
+    """The box around the drawing: all ink inside counts, and nothing outside. Null leaves out one to three small marks far off
+    the rest."""
 
     @model_validator(mode="after")
     def _limit_points(self) -> "Sketch":
@@ -163,6 +192,9 @@ class Answer(_ResponseModel):
     rule that suits its metric better."""
     sure: Confidence
     """How far the first class can be trusted."""
+    frame: Frame | None
+    """The part of the input that the model saw, around the drawing. Null for a blank page, and for a photographed sheet that
+    was straightened. Sent back as the chosen frame, it shows the model the same."""
     nearest: list[Neighbour]
     """The most similar training drawings, the best first; empty for a blank page or without an index."""
 
@@ -194,6 +226,10 @@ class RequestLimits(_ResponseModel):
     """Bytes of the body."""
     pixels: int
     """Pixels of a picture."""
+    side_ratio: int
+    """The longer side of a picture divided by the shorter one."""
+    decoded_bytes: int
+    """Bytes of memory that reading a picture may take, as its header tells; a picture of fewer pixels may be beyond it."""
     strokes: int
     """Strokes of a sketch."""
     points: int

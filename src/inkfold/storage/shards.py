@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from inkfold.errors import CacheError
+from inkfold.runtime.memory import is_lack_of_memory
 from inkfold.storage.files import atomic_file, sweep_temp_files, write_json
 from inkfold.storage.hashing import DIGEST_BYTES, DIGEST_DTYPE, digest, key_digest
 from inkfold.storage.locks import FileLock, Timeout
@@ -53,6 +54,8 @@ class _Shard:
         except (FileNotFoundError, ValueError):  # gone, or shorter than it says
             return False
         except OSError as error:
+            if is_lack_of_memory(error):
+                raise
             raise _unreadable(self.path, error) from None
 
 
@@ -216,14 +219,28 @@ class ShardSet:
 
     def _rows(self, index: int) -> np.ndarray:
         if index not in self._open:
-            try:
-                self._open[index] = self._shards[index].open()
-            except (OSError, ValueError) as error:
-                raise CacheError(f"{self._shards[index].path}: {error}. It went during the run: run again.") from None
+            self._open[index] = self._opened(self._shards[index])
             if len(self._open) > OPEN_SHARDS:
                 self._open.popitem(last=False)
         self._open.move_to_end(index)
         return self._open[index]
+
+    def _opened(self, shard: _Shard) -> np.ndarray:
+        """Map a shard, in the room of all others where address space is short."""
+        try:
+            try:
+                return shard.open()
+            except OSError as error:
+                if not self._open or not is_lack_of_memory(error):
+                    raise
+                self._open.clear()
+                return shard.open()
+        except (FileNotFoundError, ValueError) as error:
+            raise CacheError(f"{shard.path}: {error}. It went during the run: run again.") from None
+        except OSError as error:
+            if is_lack_of_memory(error):
+                raise
+            raise _unreadable(shard.path, error) from None
 
 
 def _checksum(rows: np.ndarray) -> int:
@@ -284,7 +301,9 @@ def _read_header(path: Path) -> tuple[_Shard | None, np.ndarray]:
         rows = json.loads(header)["rows"]
         with safe_open(path, framework="numpy") as file:
             checksum, names = int(file.metadata()["crc32"]), file.get_tensor("digests")
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        if is_lack_of_memory(error):  # the file may be whole
+            raise
         return None, nothing
     shape, begin = tuple(rows["shape"]), rows["data_offsets"][0]
     if digest(names.tobytes()) != path.stem:  # the digests say whose rows these are

@@ -9,6 +9,9 @@
 import { byId } from "./dom.js";
 import { chance, number, percent, readable, words } from "./words.js";
 
+/** Of fewer drawings no share of right answers is told. */
+const FEWEST = 10;
+
 /** @param {string} tag @param {string} name @returns {any} */
 function element(tag, name) {
   const made = document.createElement(tag);
@@ -62,6 +65,7 @@ function showNearest(nearest) {
 /** What is measured of answers this sure. @param {Sure} sure */
 function measured({ accuracy, low, high, count }) {
   if (accuracy === null || low === null || high === null) return words().unmeasured;
+  if (count < FEWEST) return words().measured_few(number(count));
   const shown = { accuracy: percent(accuracy), low: percent(Math.floor(100 * low) / 100), high: percent(high) };
   return words().measured({ ...shown, count: number(count) });
 }

@@ -3,19 +3,25 @@
  * else: the others need `answer` and `describe` only.
  *
  * @typedef {import("./sketch.js").Stroke} Stroke
- * @typedef {{kind: "strokes", strokes: readonly Stroke[], side: number, pen: number}} StrokesInput side of the paper and
+ * @typedef {import("./frame.js").Frame} Frame
+ * @typedef {import("./frame.js").Chosen} Chosen
+ * @typedef {{kind: "strokes", strokes: readonly Stroke[], side: number, pen: number}} StrokesOnly side of the paper and
  *   width of the page's usual pen, in the unit of the points.
- * @typedef {{kind: "file", file: Blob, name: string}} FileInput
+ * @typedef {{placing: import("./frame.js").Placing | null, frame: Chosen | null}} Framed frame: what the model shall see, in
+ *   the input's own units, which placing lays on the paper (null: nobody sees where).
+ * @typedef {StrokesOnly & Framed} StrokesInput
+ * @typedef {{kind: "file", file: Blob, name: string} & Framed} FileInput
  * @typedef {StrokesInput | FileInput} Input
  * @typedef {{class_name: string, target: number, probability: number}} Guess
  * @typedef {"almost_certain" | "likely" | "unsure" | "guess" | "blank"} Sureness
  * @typedef {{words: Sureness, text: string, accuracy: number | null, low: number | null, high: number | null, count: number}} Sure
  *   accuracy, with its 95 % interval, measured on count drawings held out of training, answered with about this confidence.
  * @typedef {{class_name: string, similarity: number, image: string}} Near image is a data URI.
- * @typedef {{top: Guess[], sure: Sure, nearest: Near[], took_ms: number, model_ms: number | null}} Answer
+ * @typedef {{top: Guess[], sure: Sure, nearest: Near[], frame: Frame | null, took_ms: number,
+ *   model_ms: number | null}} Answer frame: what the model saw, in the input's units; null where that can't be said.
  * @typedef {{name: string, classes: number, class_names: string[], size_px: number, backbones: string[], folds: number,
  *   accuracy: {value: number, ci95: [number, number], of: string} | null, nearest: boolean,
- *   limits: {body_bytes: number, pixels: number, strokes: number, points: number}}} Description
+ *   limits: {body_bytes: number, pixels: number, side_ratio?: number, strokes: number, points: number}}} Description
  * @typedef {"busy" | "not_ready" | "too_large" | "unreadable" | "late" | "gone" | "failed"} Trouble
  */
 
@@ -43,13 +49,13 @@ const PASSING = new Set(["busy", "not_ready", "late", "gone"]);
 export class ApiError extends Error {
   /**
    * @param {Trouble} trouble
-   * @param {string} [reason] in the server's words
+   * @param {string} [code] the server's stable word for what is wrong, such as `truncated`
    * @param {number | null} [retry_s] after how many seconds the server accepts another request
    */
-  constructor(trouble, reason = "", retry_s = null) {
-    super(reason || trouble);
+  constructor(trouble, code = "", retry_s = null) {
+    super(code || trouble);
     this.trouble = trouble;
-    this.reason = reason;
+    this.code = code;
     this.retry_s = retry_s;
     this.passes = PASSING.has(trouble);
   }
@@ -58,10 +64,9 @@ export class ApiError extends Error {
 /** @param {Response} response */
 async function toError(response) {
   const refusal = await response.json().then((body) => body.error, () => null);
-  const reason = refusal ? `${refusal.reason}; expected ${refusal.expected}. ${refusal.do}` : "";
   const retry_s = Number.parseFloat(response.headers.get("Retry-After") ?? "");
   const trouble = refusal?.code === "too_large" ? "too_large" : TROUBLES[response.status]; // a status of 422, as other pictures that can't be read
-  return new ApiError(trouble ?? "failed", reason, Number.isFinite(retry_s) ? retry_s : null);
+  return new ApiError(trouble ?? "failed", refusal?.code, Number.isFinite(retry_s) ? retry_s : null);
 }
 
 /**
@@ -91,9 +96,15 @@ function toRequest(input) {
     const kind = input.file.type.startsWith("image/") ? input.file.type : "application/octet-stream";
     return { method: "POST", headers: { "Content-Type": kind }, body: input.file };
   }
-  const { strokes, side, pen } = input;
-  const body = JSON.stringify({ strokes, width: side, height: side, pen });
+  const { strokes, side, pen, frame } = input;
+  const body = JSON.stringify({ strokes, width: side, height: side, pen, ...(frame && { frame }) });
   return { method: "POST", headers: { "Content-Type": "application/json" }, body };
+}
+
+/** A file's frame is in the address. @param {Input} input */
+function toAddress({ kind, frame }) {
+  const part = frame === null || frame === "page" ? frame : [frame.left, frame.top, frame.right, frame.bottom].join(",");
+  return `predict?top=${TOP}&nearest=${NEAREST}${kind === "file" && part ? `&frame=${part}` : ""}`;
 }
 
 /**
@@ -106,8 +117,8 @@ function toRequest(input) {
  */
 export async function answer(input, signal) {
   const began = performance.now();
-  const { answers: [first], time_ms } = await send(`predict?top=${TOP}&nearest=${NEAREST}`, toRequest(input), signal);
-  return { ...first, took_ms: performance.now() - began, model_ms: time_ms.model };
+  const { answers: [first], time_ms } = await send(toAddress(input), toRequest(input), signal);
+  return { ...first, frame: first.frame ?? null, took_ms: performance.now() - began, model_ms: time_ms.model };
 }
 
 /**

@@ -7,6 +7,7 @@
  * @typedef {import("./sketch.js").Picture} Picture
  * @typedef {import("./sketch.js").Point} Point
  */
+import { placePicture } from "./frame.js";
 import { PAPER } from "./sketch.js";
 
 const INK = "#1d1d1b";
@@ -26,12 +27,27 @@ function isCorner(before, here, after) {
 }
 
 /**
+ * Lay a tap as the dot that the server draws: browsers disagree on whether a line without length has round ends.
+ *
+ * @param {CanvasRenderingContext2D} context
+ * @param {Stroke} stroke
+ */
+function layDot(context, { points: [[x, y]], pen, erase }) {
+  context.fillStyle = erase ? WHITE : INK;
+  context.beginPath();
+  context.arc(x, y, pen / 2, 0, 2 * Math.PI);
+  context.fill();
+}
+
+/**
  * Lay a stroke, as quadratic curves between the middles of its segments, but for corners.
  *
  * @param {CanvasRenderingContext2D} context
  * @param {Stroke} stroke
  */
-export function layStroke(context, { points, pen, erase }) {
+export function layStroke(context, stroke) {
+  const { points, pen, erase } = stroke;
+  if (points.length === 1) return layDot(context, stroke);
   context.strokeStyle = erase ? WHITE : INK;
   context.lineWidth = pen;
   context.lineCap = context.lineJoin = "round";
@@ -54,10 +70,9 @@ export function layStroke(context, { points, pen, erase }) {
  */
 function layPicture(context, { bitmap }) {
   if (!bitmap) return;
-  const scale = PAPER / Math.max(bitmap.width, bitmap.height);
-  const [width, height] = [bitmap.width * scale, bitmap.height * scale];
+  const { scale, x, y } = placePicture(bitmap);
   context.imageSmoothingQuality = "high";
-  context.drawImage(bitmap, (PAPER - width) / 2, (PAPER - height) / 2, width, height);
+  context.drawImage(bitmap, x, y, bitmap.width * scale, bitmap.height * scale);
 }
 
 /**

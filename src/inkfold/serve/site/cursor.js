@@ -31,7 +31,7 @@ export class Cursor {
   /**
    * @param {HTMLElement} element has the focus while one draws
    * @param {object} callbacks
-   * @param {() => Tool} callbacks.tool
+   * @param {() => Tool | null} callbacks.tool null draws nothing
    * @param {(stroke: Stroke) => void} callbacks.grew
    * @param {(stroke: Stroke) => void} callbacks.ended
    * @param {(point: Point | null, down: boolean) => void} callbacks.moved called with where the pen is, null when it is put away
@@ -62,9 +62,10 @@ export class Cursor {
 
   /** @param {KeyboardEvent} event */
   #pressed(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const isOwn = event.target === this.#element && this.#callbacks.tool() !== null;
+    if (!isOwn || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key in ARROWS) this.#move(event.key, event.shiftKey ? FINE : STEP);
-    else if (event.key === " " || event.key === "Enter") this.#toggle(event.repeat);
+    else if (event.key === " " || event.code === "Space" || event.key === "Enter") this.#toggle(event.repeat);
     else if (event.key === "Escape") this.putAway(false);
     else return;
     this.#element.classList.remove("pointed");
@@ -88,9 +89,10 @@ export class Cursor {
   /** @param {boolean} repeated a key that is held toggles once */
   #toggle(repeated) {
     if (repeated) return;
+    const tool = this.#callbacks.tool();
     if (this.#stroke) this.lift();
-    else {
-      this.#stroke = { points: [this.#at], ...this.#callbacks.tool() };
+    else if (tool) {
+      this.#stroke = { points: [this.#at], ...tool };
       this.#callbacks.grew(this.#stroke);
     }
     this.#callbacks.moved(this.#at, this.#stroke !== null);

@@ -16,6 +16,24 @@ export const english = {
   pen_title: "Pen (P)",
   eraser: "Eraser",
   eraser_title: "Eraser (E)",
+  frame: "Frame: what the model sees",
+  frame_title: "Frame: what the model sees (F)",
+  /** @type {Record<import("./frame.js").Edge, (share: string) => string>} */
+  edge: { left: (share) => `${share} from the left`, right: (share) => `${share} from the left`, top: (share) => `${share} from the top`, bottom: (share) => `${share} from the top` },
+  frame_edges: "Edges of the frame",
+  frame_left: "Left edge",
+  frame_top: "Top edge",
+  frame_right: "Right edge",
+  frame_bottom: "Bottom edge",
+  framing: "Frame: drag its corners or edges, or draw a new one.",
+  chosen_part: "You chose what the model sees.",
+  chosen_page: "All of the paper counts.",
+  chosen_picture: "All of the picture counts.",
+  cut: "The model sees the part within the frame.",
+  /** @param {string} count @param {number} marks */
+  outside: (count, marks) => (marks === 1 ? "One mark is outside the frame and doesn’t count." : `${count} marks are outside the frame and don’t count.`),
+  count_all: "Count everything",
+  automatic: "Automatic frame",
   width: "Width of the line",
   undo: "Undo",
   undo_title: "Undo (Ctrl+Z)",
@@ -35,7 +53,10 @@ export const english = {
   search: "Search",
   keys: "Keys",
   keyboard:
-    "With the paper in focus: arrow keys move a pen (with Shift in small steps), the space bar puts it down and lifts it, Escape puts it away. Anywhere: P pen, E eraser, [ and ] width, Ctrl+Z undo, Ctrl+Y or Ctrl+Shift+Z redo, Delete clears, Ctrl+V pastes a picture.",
+    "With the paper in focus: arrow keys move a pen (with Shift in small steps), the space bar puts it down and lifts it, Escape puts it away. With the frame as the tool: Tab goes to its edges, arrow keys move them. Anywhere: P pen, E eraser, F frame, [ and ] width, Ctrl+Z undo, Ctrl+Y or Ctrl+Shift+Z redo, Delete clears, Ctrl+V pastes a picture.",
+  single_keys: "P, E, F, [ and ] are shortcuts",
+  /** @param {string} across @param {string} down */
+  place: (across, down) => `${across} from the left, ${down} from the top`,
   api: "HTTP API",
   pen_down: "Pen down",
   pen_up: "Pen up",
@@ -62,6 +83,8 @@ export const english = {
   /** @param {{accuracy: string, low: string, high: string, count: string}} measured */
   measured: ({ accuracy, low, high, count }) =>
     `When it was this confident before, ${accuracy} of its answers were right (95% interval ${low} to ${high}; ${count} drawings that it wasn’t trained on).`,
+  /** @param {string} count */
+  measured_few: (count) => `Too few drawings are left (${count}) to say how often answers this confident are right.`,
   unmeasured: "Nobody has measured how often such answers are right.",
   /** @type {Record<Sureness, string>} */
   sure: {
@@ -85,6 +108,16 @@ export const english = {
   hint: {
     too_large: "Try a smaller picture, or a simpler drawing.",
     unreadable: "Is it a picture file (PNG, JPEG, WebP, GIF, BMP, TIFF), and complete?",
+  },
+  /** @type {Record<string, (limits: {pixels: string, mebibytes: string} | null) => string>} by the server's codes */
+  finding: {
+    empty: () => "The file is empty. Is it still being copied?",
+    truncated: () => "The picture is cut short: a part of the file is missing. Copy or download it again.",
+    unreadable: () => "The picture file is damaged. Open it elsewhere and save it again as PNG.",
+    unsupported: () => "This kind of picture can’t be read here. Save it as PNG or JPEG.",
+    not_an_image: () => "This isn’t a picture file. PNG, JPEG, WebP, GIF, BMP and TIFF can be read.",
+    too_large: (limits) => `The picture is too large${limits ? `: at most ${limits.pixels} million pixels` : ""}. Try a smaller picture.`,
+    body_too_large: (limits) => `The file is too large${limits ? `: at most ${limits.mebibytes} MB` : ""}. Try a smaller picture.`,
   },
   /** @param {string} seconds */
   again: (seconds) => `Trying again in ${seconds} s.`,

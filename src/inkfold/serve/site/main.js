@@ -2,18 +2,24 @@
  * @file The page, put together: what is drawn or chosen becomes a state, the state is sent, the answer is shown.
  *
  * @typedef {import("./api.js").Description} Description
+ * @typedef {import("./api.js").Input} Input
+ * @typedef {import("./api.js").Answer} Answer
+ * @typedef {import("./frame.js").Frame} Frame
  * @typedef {import("./sketch.js").Stroke} Stroke
  */
-import { answer, describe } from "./api.js";
+import { ApiError, answer, describe } from "./api.js";
 import { Scheduler } from "./scheduler.js";
 import { Cursor } from "./cursor.js";
 import { byId } from "./dom.js";
+import { countOutside, isCut, pageOf, toChosen, toPaper, within } from "./frame.js";
+import { Framing } from "./framing.js";
 import { toInput } from "./input.js";
 import { Known } from "./known.js";
 import { followPointers } from "./pen.js";
 import { receivePictures } from "./pictures.js";
 import { Sheet } from "./sheet.js";
-import { Sketch } from "./sketch.js";
+import { Shortcuts } from "./shortcuts.js";
+import { PAPER, Sketch } from "./sketch.js";
 import { followKeys, Tools } from "./tools.js";
 import { View } from "./view.js";
 import { followLanguage, number, percent, words } from "./words.js";
@@ -29,19 +35,32 @@ let model = null;
 let live = null;
 /** @type {string[]} */
 let ideas = [];
+/** What the model saw last, in units of the paper. @type {Frame | null} */
+let seen = null;
 
 const view = new View();
 const sheet = new Sheet(byId("sheet"));
-const tools = new Tools((word) => view.say(/** @type {any} */ (words())[word]));
+const tools = new Tools((tool) => {
+  view.say(tool === "frame" ? words().framing : words()[tool]);
+  cursor.lift();
+  showFrame();
+});
+const shortcuts = new Shortcuts();
 const known = new Known({ search: byId("search"), list: byId("classes"), found: byId("found") }, (shown, all) =>
   words().found(number(shown), number(all)),
 );
 const scheduler = new Scheduler({
   current: () => toInput(withLive(), model?.limits),
-  send: answer,
-  report: (stage) => view.show(stage),
+  send: ask,
+  report: (stage) => {
+    if (stage.kind === "answered") seen = stage.answer.frame;
+    if (stage.kind === "idle" || stage.kind === "failed") seen = null;
+    view.show(stage);
+    showFrame();
+  },
 });
 const sketch = new Sketch((change) => {
+  if (change === "replaced") seen = null;
   showSketch();
   scheduler.touch(change === "replaced");
 });
@@ -55,6 +74,7 @@ function showSketch() {
   const { picture, strokes } = sketch.now;
   const isUnseen = picture !== null && picture.bitmap === null && strokes.length === 0;
   sheet.show(sketch.now);
+  showFrame();
   // not `disabled`: that would take the focus away from who just pressed it
   byId("undo").setAttribute("aria-disabled", String(!sketch.canUndo));
   byId("redo").setAttribute("aria-disabled", String(!sketch.canRedo));
@@ -62,6 +82,47 @@ function showSketch() {
   byId("invitation").hidden = !sketch.isBlank || live !== null;
   byId("unseen").hidden = !isUnseen;
   byId("unseen").textContent = isUnseen ? words().unseen(picture.name) : "";
+}
+
+/**
+ * An answer whose frame lies on the paper. A file that is too large in a way that only the server sees is sent smaller.
+ *
+ * @param {Input} input
+ * @param {AbortSignal} signal
+ * @returns {Promise<Answer>}
+ */
+async function ask(input, signal) {
+  const { now } = sketch;
+  try {
+    const said = await answer(input, signal);
+    return { ...said, frame: said.frame && input.placing && toPaper(said.frame, input.placing) };
+  } catch (error) {
+    const smaller = input.kind === "file" && input.file === now.picture?.file && now.picture.bitmap && error instanceof ApiError;
+    if (!smaller || error.trouble !== "too_large") throw error;
+    const rendered = await toInput(now, model?.limits, true);
+    if (!rendered) throw error;
+    return ask(rendered, signal);
+  }
+}
+
+/** Show what the model sees, and say what of the drawing it doesn't. */
+function showFrame() {
+  const { frame, picture } = sketch.now;
+  const shown = frame === "page" ? pageOf(sketch.now) : frame ?? (seen && within(seen, pageOf(sketch.now)));
+  framing.show(shown, frame !== null && frame !== "page");
+  const outside = frame === null && seen ? countOutside(sketch.now, seen) : 0;
+  const what = {
+    page: picture ? words().chosen_picture : words().chosen_page,
+    part: words().chosen_part,
+    outside: words().outside(number(outside), outside),
+    cut: words().cut,
+  };
+  const isCutOut = shown !== null && isCut(sketch.now, shown);
+  const kind = frame === "page" ? "page" : frame ? "part" : outside ? "outside" : isCutOut ? "cut" : null;
+  byId("framed").hidden = kind === null;
+  byId("framed-what").textContent = kind && what[kind];
+  byId("count-all").hidden = frame === "page";
+  byId("automatic").hidden = frame === null;
 }
 
 /** @param {Stroke} stroke */
@@ -86,6 +147,9 @@ const act = (what, word) => () => {
   sketch[what]();
   if (sketch.now !== before) view.say(words()[word]);
 };
+
+/** Where a point is, for those who can't see it. @param {import("./sketch.js").Point} point */
+const placeOf = ([x, y]) => words().place(percent(x / PAPER), percent(y / PAPER));
 
 function showModel() {
   if (!model) {
@@ -114,6 +178,7 @@ function showIdeas() {
 async function readModel() {
   try {
     model = await describe(new AbortController().signal);
+    view.limits = model.limits;
     known.fill(model.class_names);
     showIdeas();
   } catch {
@@ -121,32 +186,47 @@ async function readModel() {
   }
 }
 
+const framing = new Framing(byId("sheet"), {
+  isOn: () => tools.isFraming,
+  toPaper: (event) => sheet.toPaper(event),
+  chosen: (frame) => {
+    const chosen = toChosen(frame, pageOf(sketch.now));
+    if (chosen && !sketch.isBlank) sketch.reframe(chosen);
+    else showFrame();
+  },
+  describe: (edge, value) => words().edge[edge](percent(value / PAPER)),
+});
 const cursor = new Cursor(byId("sheet"), {
   tool: () => tools.tool,
   grew: (stroke) => {
-    if (live === null) view.say(words().pen_down);
+    if (live === null) view.say(`${words().pen_down}, ${placeOf(stroke.points[0])}`);
     grew(stroke);
   },
   ended: (stroke) => {
     ended(stroke);
     view.say(words().pen_up);
   },
-  moved: (point, down) => sheet.showRing(point, tools.tool.pen, down),
+  moved: (point, down) => {
+    sheet.showRing(point, tools.tool?.pen, down);
+    view.place(point ? placeOf(point) : "");
+  },
 });
 followPointers(byId("sheet"), {
   toPaper: (event) => sheet.toPaper(event),
   tool: () => tools.tool,
   grew,
   ended,
-  hovered: (event) => sheet.showRing(event && tools.tool.erase ? sheet.toPaper(event) : null, tools.tool.pen),
+  hovered: (event) => sheet.showRing(event && tools.tool?.erase ? sheet.toPaper(event) : null, tools.tool?.pen),
 });
 receivePictures({ button: byId("choose"), chooser: byId("file"), veil: byId("drop") }, (picture) => sketch.place(picture));
-followKeys(tools, { undo: act("undo", "undone"), redo: act("redo", "redone"), clear: act("clear", "cleared") });
+followKeys(tools, { undo: act("undo", "undone"), redo: act("redo", "redone"), clear: act("clear", "cleared") }, () => shortcuts.areOn);
 for (const [id, word] of /** @type {const} */ ([["undo", "undone"], ["redo", "redone"], ["clear", "cleared"]])) {
   byId(id).addEventListener("click", act(id, word));
 }
 byId("retry").addEventListener("click", () => scheduler.again());
 byId("others").addEventListener("click", showIdeas);
+byId("count-all").addEventListener("click", () => sketch.reframe("page"));
+byId("automatic").addEventListener("click", () => sketch.reframe(null));
 addEventListener("online", () => scheduler.again());
 followLanguage(() => {
   showModel();

@@ -27,7 +27,7 @@ export function extend(stroke, point) {
  * @param {HTMLElement} element
  * @param {object} callbacks
  * @param {(event: MouseEvent) => Point} callbacks.toPaper
- * @param {() => Tool} callbacks.tool the tool when a stroke begins
+ * @param {() => Tool | null} callbacks.tool the tool when a stroke begins; null draws nothing
  * @param {(stroke: Stroke) => void} callbacks.grew called while a stroke is drawn
  * @param {(stroke: Stroke) => void} callbacks.ended called once it is complete
  * @param {(event: PointerEvent | null) => void} callbacks.hovered called with where a mouse or pen is, null when it left
@@ -48,9 +48,11 @@ export function followPointers(element, { toPaper, tool, grew, ended, hovered })
 
   element.addEventListener("pointerdown", (event) => {
     if (stroke || (event.button !== 0 && !(event.buttons & ERASER_END))) return;
+    const taken = tool();
+    if (!taken) return;
     element.setPointerCapture(event.pointerId);
     drawing = event.pointerId;
-    const { erase, pen } = tool();
+    const { erase, pen } = taken;
     stroke = { points: [toPaper(event)], pen, erase: erase || (event.buttons & ERASER_END) > 0 };
     grew(stroke);
   });

@@ -3,20 +3,10 @@
  *
  * @typedef {import("./sketch.js").Picture} Picture
  */
+import { toPicture } from "./formats.js";
 
 /** @param {DataTransfer | null} data @returns {File | null} */
 const firstFile = (data) => [...(data?.files ?? [])].find((file) => file.type.startsWith("image/")) ?? data?.files[0] ?? null;
-
-/**
- * A file as a picture. What the browser can't read may still be one that the server can (a TIFF).
- *
- * @param {File} file
- * @returns {Promise<Picture>}
- */
-async function toPicture(file) {
-  const bitmap = await createImageBitmap(file, { imageOrientation: "from-image" }).catch(() => null);
-  return { file, name: file.name, bitmap };
-}
 
 /**
  * Take pictures from everywhere.

@@ -92,7 +92,8 @@ export class Scheduler {
 
   /** @param {unknown} error */
   #fail(error) {
-    const known = error instanceof ApiError ? error : new ApiError("failed", String(error));
+    if (!(error instanceof ApiError)) console.error(error);
+    const known = error instanceof ApiError ? error : new ApiError("failed");
     const wait_s = known.retry_s ?? WAITS_S[Math.min(this.#failures, WAITS_S.length - 1)];
     this.#failures += 1;
     this.#report({ kind: "failed", error: known, again_s: known.passes ? wait_s : null });

@@ -3,8 +3,10 @@
  *
  * @typedef {[number, number]} Point x and y in units of the paper, 0 to PAPER.
  * @typedef {{points: Point[], pen: number, erase: boolean}} Stroke pen is the line's width in units of the paper.
- * @typedef {{file: Blob, name: string, bitmap: ImageBitmap | null}} Picture bitmap: null where the browser can't read it.
- * @typedef {Readonly<{picture: Picture | null, strokes: readonly Stroke[]}>} State
+ * @typedef {{file: Blob, name: string, bitmap: ImageBitmap | null}} Picture file is what
+ *   is sent, bitmap what is shown: null where the browser can't read it.
+ * @typedef {Readonly<{picture: Picture | null, strokes: readonly Stroke[],
+ *   frame: import("./frame.js").Chosen | null}>} State frame: the part that somebody chose, in units of the paper.
  * @typedef {"added" | "replaced"} Change whether what was there before still is.
  */
 
@@ -15,7 +17,7 @@ export const PAPER = 1000;
 const REMEMBERED = 500;
 
 /** @type {State} */
-const BLANK = Object.freeze({ picture: null, strokes: Object.freeze([]) });
+const BLANK = Object.freeze({ picture: null, strokes: Object.freeze([]), frame: null });
 
 export class Sketch {
   /** @type {State[]} */
@@ -53,7 +55,12 @@ export class Sketch {
 
   /** Lay a picture on a fresh sheet. @param {Picture} picture */
   place(picture) {
-    this.#step({ picture, strokes: BLANK.strokes }, "replaced");
+    this.#step({ ...BLANK, picture }, "replaced");
+  }
+
+  /** Choose what the model sees; null leaves it to the server. @param {State["frame"]} frame */
+  reframe(frame) {
+    if (!this.isBlank) this.#step({ ...this.#now, frame }, "replaced");
   }
 
   clear() {

@@ -15,13 +15,22 @@ const SLOW_MS = 1500;
 /** While one draws the answer changes often: only one that has stayed this long is said aloud. */
 const SETTLED_MS = 900;
 
+/** The pen's place is said once it has rested this long, and while it moves as often as this. */
+const RESTS_MS = 500;
+const MOVES_MS = 2500;
+
 export class View {
   /** @type {Stage} */
   #stage = { kind: "idle" };
   /** @type {Answer | null} */
   #answer = null;
+  /** What a request may hold; null while that is unknown. @type {import("./api.js").Description["limits"] | null} */
+  limits = null;
   #slow = 0;
   #settling = 0;
+  #resting = 0;
+  /** @type {number | null} */
+  #moving_since = null;
   #countdown = 0;
 
   /** @param {Stage} stage */
@@ -43,6 +52,18 @@ export class View {
   say(text, now = true) {
     clearTimeout(this.#settling);
     this.#settling = setTimeout(() => (byId("voice").textContent = text), now ? 0 : SETTLED_MS);
+  }
+
+  /** Say where the keyboard's pen is: once it rests, and now and then while it moves. @param {string} text empty once it is gone */
+  place(text) {
+    clearTimeout(this.#resting);
+    const now = performance.now();
+    if (this.#moving_since === null || !text) this.#moving_since = text ? now : null;
+    const wait_ms = Math.max(0, Math.min(RESTS_MS, (this.#moving_since ?? now) + MOVES_MS - now));
+    this.#resting = setTimeout(() => {
+      this.#moving_since = null;
+      byId("place").textContent = text;
+    }, wait_ms);
   }
 
   #wait() {
@@ -74,13 +95,18 @@ export class View {
     byId("took").textContent = "";
   }
 
+  /** What is wrong with the picture, or what to try. @param {ApiError} error */
+  #hint({ code, trouble }) {
+    const limits = this.limits && { pixels: number(this.limits.pixels / 1e6), mebibytes: number(this.limits.body_bytes / 2 ** 20) };
+    return words().finding[code]?.(limits) ?? words().hint[trouble] ?? "";
+  }
+
   /** @param {ApiError} error @param {number | null} again_s */
   #explain(error, again_s) {
     byId("took").textContent = "";
     byId("trouble-what").textContent = words().trouble[error.trouble];
-    byId("trouble-hint").textContent = words().hint[error.trouble] ?? "";
+    byId("trouble-hint").textContent = this.#hint(error);
     byId("retry").hidden = error.trouble in words().hint; // it would be refused again
-    byId("trouble-why").textContent = error.passes ? "" : error.reason;
     byId("trouble-when").textContent = "";
     if (again_s === null) return;
     let left_s = Math.ceil(again_s);

@@ -4,7 +4,7 @@
  * @typedef {typeof english} Words
  * @typedef {"en" | "ko"} Language
  */
-import { all } from "./dom.js";
+import { all, keep, kept } from "./dom.js";
 import { english } from "./english.js";
 import { korean } from "./korean.js";
 
@@ -15,19 +15,9 @@ const KEPT = "inkfold.language";
 /** @type {Language} */
 let language = "en";
 
-/** Storage may be forbidden, then the choice lasts as long as the page. @param {Language} [chosen] @returns {string | null} */
-function kept(chosen) {
-  try {
-    if (chosen) localStorage.setItem(KEPT, chosen);
-    return localStorage.getItem(KEPT);
-  } catch {
-    return null;
-  }
-}
-
 /** @returns {Language} */
 function preferred() {
-  const known = [kept(), ...navigator.languages].map((code) => (code ?? "").slice(0, 2)).find((code) => code in LANGUAGES);
+  const known = [kept(KEPT), ...navigator.languages].map((code) => (code ?? "").slice(0, 2)).find((code) => code in LANGUAGES);
   return /** @type {Language} */ (known ?? "en");
 }
 
@@ -50,6 +40,17 @@ export function chance(value) {
 /** @param {number} value */
 export const number = (value) => new Intl.NumberFormat(language).format(value);
 
+/** Name the buttons, each with its shortcut while that works. */
+export function retitle() {
+  /** @type {Record<string, string>} */
+  const said = /** @type {any} */ (words());
+  for (const button of all("button[data-label]")) {
+    const label = button.dataset.label ?? "";
+    const title = button.hasAttribute("aria-keyshortcuts") ? said[`${label}_title`] : undefined;
+    button.title = title ?? said[label];
+  }
+}
+
 /** Put the words into the page. @param {Language} chosen */
 function translate(chosen) {
   language = chosen;
@@ -57,11 +58,8 @@ function translate(chosen) {
   /** @type {Record<string, string>} */
   const said = /** @type {any} */ (words());
   for (const element of all("[data-word]")) element.textContent = said[element.dataset.word ?? ""];
-  for (const element of all("[data-label]")) {
-    const label = element.dataset.label ?? "";
-    element.setAttribute("aria-label", said[label]);
-    if (element instanceof HTMLButtonElement) element.title = said[`${label}_title`] ?? said[label];
-  }
+  for (const element of all("[data-label]")) element.setAttribute("aria-label", said[element.dataset.label ?? ""]);
+  retitle();
   for (const element of all("[data-placeholder]")) element.setAttribute("placeholder", said[element.dataset.placeholder ?? ""]);
   for (const element of all("[data-language]")) element.setAttribute("aria-pressed", String(element.dataset.language === chosen));
 }
@@ -71,7 +69,7 @@ export function followLanguage(changed) {
   for (const button of all("[data-language]")) {
     button.addEventListener("click", () => {
       const chosen = /** @type {Language} */ (button.dataset.language);
-      kept(chosen);
+      keep(KEPT, chosen);
       translate(chosen);
       changed();
     });
