@@ -1,6 +1,6 @@
 """The page in a browser behind nginx and Caddy, by the configurations of docs/proxies, with a token, with and without a prefix.
 
-    .venv/bin/python benchmarks/behind_proxies.py [MODEL.onnx] [--pictures DIRECTORY] [--quick]
+    .venv/bin/python benchmarks/proxies.py [MODEL.onnx] [--pictures DIRECTORY] [--quick]
 
 Needs nginx, openssl, caddy and chromium on the path, and playwright. For each configuration a person opens the page without the
 token and types it, draws and gets an answer; another opens it by a link with the token in somebody else's page. Without
@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 from inkfold.serve.access import AccessOptions
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from hands import CIRCLE, draw  # type: ignore[import-not-found]
-from models import write_ring_model  # type: ignore[import-not-found]
-from proxies import NAME, PROGRAMS, in_front, missing  # type: ignore[import-not-found]
-from served import served  # type: ignore[import-not-found]
+from hands import CIRCLE, draw
+from models import write_ring_model
+from proxies import NAME, PROGRAMS, in_front, missing
+from served import served
 
 TOKEN = "a-token-of-nineteen"
 PATIENCE_MS = 60_000
@@ -33,8 +33,10 @@ def visit(browser: Any, address: str, pictures: Path | None, name: str) -> dict[
     """Open the page by its link and draw; say for each thing that must hold whether it does."""
     context = browser.new_context(ignore_https_errors=True, viewport={"width": 1200, "height": 800}, locale="en-GB")
     context.set_default_timeout(PATIENCE_MS)
-    page = context.new_page()
-    done = {"asks for the token": page.goto(address).status == 401 and page.locator("input[name=token]").count() == 1}
+    page: Page = context.new_page()
+    answer = page.goto(address)
+    asks = answer is not None and answer.status == 401 and page.locator("input[name=token]").count() == 1
+    done = {"asks for the token": asks}
     elsewhere = context.new_page()  # a page of another site, as a mail is read in a browser
     elsewhere.route(
         "**/mail", lambda route: route.fulfill(body=f'<a href="{address}?token={TOKEN}">draw</a>', content_type="text/html")

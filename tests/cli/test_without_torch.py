@@ -22,7 +22,11 @@ from inkfold.cli.main import main
 here = sys.argv[1]
 run = f"{here}/run"
 for command in (
-    ["recipes"], ["check", f"{here}/data"], ["report", run, "--out", "report.html"], ["vote", run, f"{run}/predictions", "--out", "vote"], ["cache"],
+    ["recipes"],
+    ["check", f"{here}/data"],
+    ["report", run, "--out", "report.html"],
+    ["vote", run, f"{run}/predictions", "--out", "vote"],
+    ["cache"],
 ):
     print(command[0], main(command), file=sys.stderr)
 """
