@@ -36,7 +36,8 @@ def test_an_exported_run_is_served_with_its_index(tmp_path, data, recipe, capsys
     assert find_model(tmp_path / "run", print) == tmp_path / "m.onnx"  # not exported again
     model, index = load_model(tmp_path / "m.onnx")
     drawing = next((data / "train").rglob("*.png"))
-    output = model.predict([model.read(drawing.read_bytes())])
+    content = drawing.read_bytes()
+    output = model.predict([model.read(content, model.check(content))[0]])
     rows, similar = index.find(output.features, 1)
     assert similar[0, 0] > 0.99
     assert CLASSES[index.targets[rows[0, 0]]] == drawing.parent.name

@@ -59,4 +59,6 @@ def check_manifest(manifest: Mapping[str, Any], where: str) -> None:
     try:
         _Manifest.model_validate(dict(manifest))
     except ValidationError as error:
-        raise PredictionError(f"{where}: not a manifest: {first_problem(error)}. Train again into another directory.") from None
+        whose, again = ("an ensemble's", "Vote") if manifest.get("kind") == "ensemble" else ("a", "Train")
+        advice = f"{again} again into another directory."
+        raise PredictionError(f"{where}: not {whose} manifest: {first_problem(error)}. {advice}") from None
