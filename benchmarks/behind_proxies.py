@@ -1,6 +1,6 @@
 """The page in a browser behind nginx and Caddy, by the configurations of docs/proxies, with a token, with and without a prefix.
 
-    .venv/bin/python benchmarks/proxies.py [MODEL.onnx] [--pictures DIRECTORY] [--quick]
+    .venv/bin/python benchmarks/behind_proxies.py [MODEL.onnx] [--pictures DIRECTORY] [--quick]
 
 Needs nginx, openssl, caddy and chromium on the path, and playwright. For each configuration a person opens the page without the
 token and types it, draws and gets an answer; another opens it by a link with the token in somebody else's page. Without

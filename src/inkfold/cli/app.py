@@ -92,11 +92,12 @@ _Verbose = Annotated[
 _Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
-def command(examples: str = "") -> Callable[[Function], Function]:
+def command(examples: str = "", *, reads: Sequence[str] = ()) -> Callable[[Function], Function]:
     """Register a function as the command of its name; its docstring and annotations are the command's help.
 
     Args:
         examples: Command lines and notes, shown as they are below the help.
+        reads: Its arguments that name runs or models, which strangers may have made.
 
     Returns:
         A decorator that leaves the function as it is, so that other commands can call it.
@@ -110,7 +111,8 @@ def command(examples: str = "") -> Callable[[Function], Function]:
             if spare_address_space():  # before the command imports NumPy; a library may end the process without a word
                 print(f"note: {what_is_needed()}", file=sys.stderr)
             with interrupts_raised(), log_to_stderr(ctx.obj + verbose):
-                raise typer.Exit(run_reporting_errors(functools.partial(function, **values), debug))
+                read = [str(place) for name in reads for place in _as_list(values[name])]
+                raise typer.Exit(run_reporting_errors(functools.partial(function, **values), debug, read))
 
         own = dict(inspect.signature(function, eval_str=True).parameters)
         takes_context = own.pop("ctx", None) is not None
@@ -143,10 +145,19 @@ def _root(
     ctx.obj = verbose
 
 
-def run_reporting_errors(work: Callable[[], int], debug: bool) -> int:
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def run_reporting_errors(work: Callable[[], int], debug: bool, read: Sequence[str] = ()) -> int:
     """Run a command, turn what the user can mend into lines on standard error, and return the exit code.
 
     It is the command's own, 2 for what the user can mend, 130 after Ctrl-C, 141 where nobody reads the output.
+
+    Args:
+        work: The command with its arguments.
+        debug: Whether errors are raised, so that their traceback is seen.
+        read: The runs or models that it reads. What is unexpected then may be in their files, and is said in a line.
     """
     try:
         code = work()
@@ -164,11 +175,20 @@ def run_reporting_errors(work: Callable[[], int], debug: bool) -> int:
         _drop_output()  # `inkfold ... | head` is no error
         return EXIT_PIPE_CLOSED
     except Exception as error:
-        line = None if debug else _line_of(error)
+        line = None if debug else _line_of(error) or (_line_of_unexpected(error, read) if read else None)
         if line is None:
             raise
         print(line, file=sys.stderr)
         return EXIT_USER_ERROR
+
+
+def _line_of_unexpected(error: Exception, read: Sequence[str]) -> str:
+    """Say what no reader has expected of files that anybody may have made; it may also be a fault of ours."""
+    words = " ".join(str(error).split())[:200]
+    return (
+        f"error: {', '.join(read)}: something in its files isn't as inkfold writes it ({type(error).__name__}: {words}). "
+        "Make it again. If inkfold wrote it so, this is a fault of inkfold's: --debug shows where, please report it."
+    )
 
 
 def _flush_output() -> None:

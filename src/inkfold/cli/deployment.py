@@ -35,7 +35,7 @@ returns class probabilities; docs/export.md.
 """
 
 
-@command(SERVE_EXAMPLES)
+@command(SERVE_EXAMPLES, reads=("model",))
 def serve(
     model: Annotated[Path, typer.Argument(metavar="RUN_OR_ONNX", help="A finished run, or an exported model.")],
     *,
@@ -108,7 +108,7 @@ def _print_now(text: str) -> None:
     print(text, flush=True)
 
 
-@command(EXPORT_EXAMPLES)
+@command(EXPORT_EXAMPLES, reads=("run",))
 def export(
     run: RunDirectory,
     *,

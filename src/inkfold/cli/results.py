@@ -31,7 +31,7 @@ examples:
 """
 
 
-@command()
+@command(reads=("run",))
 def predict(
     run: RunDirectory,
     images: Annotated[Path, typer.Argument(metavar="IMAGES", help="A drawing, or a directory of drawings.")],
@@ -108,7 +108,7 @@ def _was_propagated(model: "Run | Ensemble") -> bool:
     return bool(model.manifest.get("transductive", {}).get("used"))
 
 
-@command(REPORT_EXAMPLES)
+@command(REPORT_EXAMPLES, reads=("runs",))
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Finished runs or ensembles; several are compared.")],
     *,
@@ -135,7 +135,7 @@ def report(
     return 0
 
 
-@command()
+@command(reads=("run",))
 def weakness(run: RunDirectory, *, data: MovedData = None, as_json: AsJson = False) -> int:
     """Measure a run on drawings turned, bent, thinned or half erased. Names the augmentation that may help."""
     from inkfold.audit.robustness import find_weaknesses
@@ -155,7 +155,7 @@ def weakness(run: RunDirectory, *, data: MovedData = None, as_json: AsJson = Fal
     return 0
 
 
-@command()
+@command(reads=("run",))
 def audit(
     run: RunDirectory,
     *,

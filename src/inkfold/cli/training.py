@@ -176,7 +176,7 @@ def tune(
     return 0
 
 
-@command(VOTE_EXAMPLES)
+@command(VOTE_EXAMPLES, reads=("members",))
 def vote(
     members: Annotated[list[Path], typer.Argument(metavar="MEMBER", help="Runs, and files or directories of predictions.")],
     *,

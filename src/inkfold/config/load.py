@@ -18,6 +18,7 @@ from inkfold.config.recipe import SHORTHANDS, AutoRecipe, EnsembleRecipe, Recipe
 from inkfold.config.renamed import SHORT, renamed_recipe, renamed_values
 from inkfold.config.sections import HeadSettings, MemberSettings, Schedule, StageSettings, VoteSettings
 from inkfold.errors import Problem, RecipeError
+from inkfold.runtime.foreign import read_whole
 
 NO_SEARCH = (
     "is of a search within a budget of time, and this recipe trains one model or ensemble. Leave out budget and auto, or "
@@ -242,7 +243,7 @@ _Dumper.add_representer(str, _Dumper.represent_str)
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        raw = parse_yaml(path.read_text(encoding="utf-8-sig"))
+        raw = parse_yaml(read_whole(path).decode("utf-8-sig"))
     except (yaml.YAMLError, ValueError) as error:
         raise RecipeError(f"{path}: not YAML: {error}. Compare it with a shipped recipe.") from None
     if not isinstance(raw, dict):

@@ -6,7 +6,6 @@ A form is decided before anything is trained, kept beside the run as JSON, and f
 import codecs
 import csv
 import io
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from inkfold.errors import ExportError, PredictionError, Problem
+from inkfold.runtime.foreign import parse_json, read_whole
 from inkfold.storage.outputs import output_file
 
 FORMAT = 1
@@ -244,7 +244,7 @@ def read_form(path: Path) -> SubmissionForm | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_whole(path))
     except (OSError, ValueError) as error:
         raise PredictionError(f"{path}: not a submission's form: {error}. Train again.") from None
     return SubmissionForm.from_json(content, str(path))

@@ -18,6 +18,7 @@ from jaxtyping import Int64, Shaped
 
 from inkfold.data.spreadsheets import NAME_COLUMNS, PREDICTION_COLUMNS, from_text
 from inkfold.errors import DataError, Problem
+from inkfold.storage.parquet import check_expansion
 
 STRING = np.dtypes.StringDType()
 CHUNK_ROWS = 16384  # Python strings alive at a time; they cost several times what StringDType takes
@@ -297,11 +298,12 @@ def _read_parquet(path: Path, available: Sequence[str], wanted: Sequence[str]) -
     parts: dict[str, list[np.ndarray]] = {name: [np.empty(0, STRING)] for name in wanted}
     try:
         with pq.ParquetFile(path) as file:
+            check_expansion(file, path, wanted)
             for batch in file.iter_batches(batch_size=CHUNK_ROWS, columns=list(wanted)):
                 for name in wanted:
                     texts = batch.column(name).cast(pa.string()).to_pylist()
                     parts[name].append(np.array([text or "" for text in texts], dtype=STRING))
-    except (pa.ArrowException, OSError, UnicodeError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError([_broken_parquet(path, error)]) from error
     columns = {name: np.concatenate(parts.pop(name)) for name in wanted}
     return columns, np.arange(1, len(columns[wanted[0]]) + 1), []

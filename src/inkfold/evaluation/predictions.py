@@ -15,8 +15,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64, Shaped
 
 from inkfold.errors import ExportError, PredictionError, Problem
+from inkfold.runtime.foreign import parse_json
 from inkfold.storage.files import atomic_file
 from inkfold.storage.outputs import write_output
+from inkfold.storage.parquet import check_expansion
 
 SubmissionPart = Literal["id", "path", "target"]
 SEEN_COLUMN = "learnt_by_backbone"
@@ -150,8 +152,12 @@ class Predictions:
         import pyarrow.parquet as pq  # noqa: PLC0415
 
         try:
-            table = pq.read_table(path)
-            class_names = tuple(json.loads(table.schema.metadata[b"class_names"]))
+            with path.open("rb") as opened, pq.ParquetFile(opened) as file:
+                check_expansion(file, path)
+                table = file.read()
+            class_names = tuple(parse_json(table.schema.metadata[b"class_names"]))
+            if not all(isinstance(name, str) for name in class_names) or len({*class_names}) != len(class_names):
+                raise ValueError("class_names aren't texts, or not all different")
             image_paths = np.array(table["image_path"].to_pylist(), np.dtypes.StringDType())
             probs = _matrix(table["probs"]).reshape(len(table), len(class_names))
             known = [name for name in ("target", "pred", "fold", "group") if name in table.column_names]
@@ -170,9 +176,26 @@ class Predictions:
             decided = None
         if decided is not None and (decided.min() < 0 or decided.max() >= len(class_names)):
             raise PredictionError(f"{path}: column pred has classes that are not there. Run the training again.")
+        if problem := _column_problem(class_names, extra, probs, fold_probs):
+            raise PredictionError(f"{path}: {problem}. Run the training again.")
         numbers = (extra.get("target"), extra.get("fold"))
         others = (seen, extra.get("group"), digests, nested, decided)
         return cls(image_paths, probs, class_names, *numbers, fold_probs, *others)
+
+
+def _column_problem(
+    class_names: Sequence[str], numbers: Mapping[str, np.ndarray], probs: np.ndarray, fold_probs: np.ndarray | None
+) -> str | None:
+    """Say what no table of inkfold has; None where nothing is wrong."""
+    target, fold = numbers.get("target"), numbers.get("fold")
+    if target is not None and len(target) and not (target.min() >= 0 and target.max() < len(class_names)):
+        return "column target has classes that are not there"
+    if fold is not None and len(fold) and fold.min() < 0:
+        return "column fold has numbers below 0"
+    for name, values in (("probs", probs), ("fold_probs", fold_probs)):
+        if values is not None and not (np.isfinite(values).all() and (values >= 0).all() and (values <= 1.001).all()):
+            return f"column {name} has values that are no probabilities from 0 to 1"
+    return None
 
 
 def is_worth_reporting(seen: int, total: int) -> bool:

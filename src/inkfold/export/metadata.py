@@ -1,7 +1,7 @@
 """An exported file's description: one JSON object in its metadata. Reading it needs neither PyTorch nor onnx."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,12 @@ from jaxtyping import Float32, Int64
 
 from inkfold.errors import ExportError, PredictionError
 from inkfold.evaluation.decision import Decision
+from inkfold.runtime.foreign import parse_json
 
 FORMAT = 1
 KEY = "inkfold"
+MOST_NUMBER, MOST_SIDE_PX = 1 << 62, 4096
+BIN = ("low", "high", "count", "confidence", "accuracy")  # of the reliability
 SET = "set.json"  # describes a directory that holds one file per member of an ensemble
 
 
@@ -95,16 +98,51 @@ class About:
             ExportError: If the text is no description, or has another format version.
         """
         try:
-            raw = json.loads(text)
+            raw = parse_json(text)
             if raw["format"] != FORMAT:
                 raise ValueError(f"format {raw['format']}, expected {FORMAT}")
             values = {field.name: raw[field.name] for field in fields(cls) if field.name != "decision"}
             if (rule := raw.get("decision")) is not None:
                 values["decision"] = Decision.from_json(rule, len(raw["class_names"]), where).as_json()
             tuples = {name: tuple(values[name]) for name in ("class_names", "class_targets", "backbones", "reliability")}
-            return cls(**{**values, **tuples})
-        except (KeyError, TypeError, ValueError, PredictionError) as error:
+            about = cls(**{**values, **tuples})
+            _check_about(about)
+            return about
+        except (KeyError, TypeError, ValueError, AttributeError, PredictionError) as error:
             raise ExportError(f"{where}: its description can't be read: {error}. Export again.") from None
+
+
+def _check_about(about: About) -> None:
+    """Check the types of what a stranger may have written, as far as those who read it rely on them; raises ValueError."""
+    texts = (
+        about.name,
+        about.run,
+        about.precision,
+        *about.class_names,
+        *about.backbones,
+        *about.versions,
+        *about.versions.values(),
+    )
+    numbers = (about.num_features, about.folds, *about.class_targets)
+    bins = [[row[name] for name in BIN] for row in about.reliability]
+    size_px = about.image["size_px"]
+    wrong = {
+        "texts": all(isinstance(text, str) for text in texts),
+        "whole numbers": all(isinstance(number, int) and abs(number) < MOST_NUMBER for number in numbers),
+        "classes": len(about.class_names) == len(about.class_targets) > 0
+        and len({*about.class_names}) == len(about.class_names),
+        "size": isinstance(size_px, int) and 1 <= size_px <= MOST_SIDE_PX,
+        "accuracy": about.accuracy is None or _are_numbers([about.accuracy["value"], *about.accuracy["ci95"]]),
+        "reliability": all(map(_are_numbers, bins)),
+        "look": _are_numbers([value for value in about.look.values() if not isinstance(value, bool)]),
+        "fitted": isinstance(about.fitted, bool),
+    }
+    if faults := [what for what, is_right in wrong.items() if not is_right]:
+        raise ValueError(f"{', '.join(faults)}: not as inkfold writes them")
+
+
+def _are_numbers(values: Sequence[Any]) -> bool:
+    return all(value is None or (isinstance(value, int | float) and abs(value) < MOST_NUMBER) for value in values)
 
 
 def read_about(model: Any) -> About:

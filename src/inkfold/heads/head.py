@@ -232,6 +232,37 @@ def mean_probs(
     return np.asarray(total / len(heads), np.float32)
 
 
+def shape_problem(tensors: Tensors, spec: HeadSpec, count: int, num_classes: int) -> str | None:
+    """Find what keeps fitted tensors from predicting, whatever the features.
+
+    Args:
+        tensors: Tensors by name, as a file holds them that anybody may have made.
+        spec: Kind, widths and scaling of the heads.
+        count: Number of heads.
+        num_classes: Number of classes.
+
+    Returns:
+        What was got, for a message; None where the tensors fit, and for nearest neighbours, whose shapes are their drawings'.
+    """
+    if spec.kind == "knn":
+        return None
+    names = [f"layers.{i}.weight" for i in range(len(spec.hidden) + 1)]
+    if missing := [name for name in names if name not in tensors]:
+        return f"no {missing[0]} among {', '.join(sorted(tensors)[:10])}"
+    shapes = [tensors[name].shape for name in names]
+    is_chained = all(len(shape) == 3 and shape[0] == count for shape in shapes)
+    is_chained = is_chained and all(before[2] == after[1] for before, after in pairwise(shapes))
+    if not is_chained or shapes[-1][2] != num_classes:
+        return f"layers {' '.join(map(str, shapes))} of {count} heads and {num_classes} classes"
+    widths = {"mean": shapes[0][1], "scale": shapes[0][1]}
+    for i, shape in enumerate(shapes):
+        widths |= dict.fromkeys((f"layers.{i}.bias", f"norms.{i}.scale", f"norms.{i}.shift"), shape[2])
+    odd = [name for name, width in widths.items() if name in tensors and tensors[name].shape[-1:] not in ((width,), (1,))]
+    odd += [name for name in tensors if tensors[name].ndim and len(tensors[name]) != count]
+    odd += [name for name in tensors if tensors[name].dtype.kind != "f" or not np.isfinite(tensors[name]).all()]
+    return f"odd tensors {', '.join(sorted({*odd})[:10])}" if odd else None
+
+
 def unit_length(x: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
     """Scale each drawing's features to length 1; rows of zeros stay zeros."""
     lengths = np.sqrt(np.einsum("nd,nd->n", x, x))[:, None]

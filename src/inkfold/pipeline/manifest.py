@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from inkfold.errors import PredictionError, Problem
+from inkfold.pipeline.manifest_schema import check_manifest
 from inkfold.storage.hashing import digest_file
 from inkfold.storage.sealed import read_sealed
 
@@ -65,6 +66,7 @@ def load_manifest(path: Path) -> dict[str, Any]:
         raise PredictionError(f"{path / MANIFEST}: not a manifest: {error}. {TRAIN_AGAIN}") from None
     if manifest.get("format") != FORMAT:
         raise PredictionError(f"{path}: got format {manifest.get('format')}, expected {FORMAT}. Train again with this version.")
+    check_manifest(manifest, str(path / MANIFEST))
     return manifest
 
 

@@ -24,12 +24,12 @@ from inkfold.errors import DataError, PredictionError
 from inkfold.evaluation.decision import Decision
 from inkfold.features.executors import Executor, InlineExecutor
 from inkfold.features.extractor import Extractor
-from inkfold.heads.head import HeadSpec, mean_probs, rows_at_once
+from inkfold.heads.head import HeadSpec, mean_probs, rows_at_once, shape_problem
 from inkfold.images.preprocess import ImageOptions
 from inkfold.models.weights import BackboneInfo, BackboneSpec, resolve_backbone
 from inkfold.pipeline.manifest import MANIFEST, read_manifest
 from inkfold.pipeline.predict import predict_folds
-from inkfold.pipeline.run_files import RECIPE, RunFiles
+from inkfold.pipeline.run_files import METRICS, RECIPE, RunFiles
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.cache import home
 from inkfold.storage.files import json_text
@@ -168,12 +168,15 @@ class Run(Model):
         """
         if manifest.get("kind", "run") != "run":
             raise PredictionError(f"{path}: is an ensemble. Load it with inkfold.load_run.")
-        unnamed = [str(name) for name in manifest.get("tuned", ()) if name not in manifest["files"]]
+        unnamed = [str(name) for name in (RECIPE, HEADS, METRICS, *manifest.get("tuned", ())) if name not in manifest["files"]]
         if unnamed:  # whose digests nobody has checked, and which may lie anywhere
-            raise PredictionError(f"{path / MANIFEST}: tuned names {', '.join(unnamed)}, which its files don't. Train again.")
+            raise PredictionError(f"{path / MANIFEST}: its files don't name {', '.join(unnamed)}. Train again.")
         heads = _load_heads(path / HEADS, list(manifest["class_names"]))
-        metrics = RunFiles(path, manifest).metrics
-        return cls(path, load_recipe(path / RECIPE), manifest, metrics, heads)
+        metrics, recipe = RunFiles(path, manifest).metrics, load_recipe(path / RECIPE)
+        problem = shape_problem(heads, head_spec(recipe), len(manifest["members"]), len(manifest["class_names"]))
+        if problem is not None:
+            raise PredictionError(f"{path / HEADS}: {problem}, which don't fit the recipe and {MANIFEST}. Train again.")
+        return cls(path, recipe, manifest, metrics, heads)
 
     def predict_fold_proba(
         self,

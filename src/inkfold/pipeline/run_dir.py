@@ -25,6 +25,7 @@ from inkfold.heads.settings import WORK_DIVISION
 from inkfold.pipeline.manifest import FORMAT, MANIFEST
 from inkfold.pipeline.run import HEADS, Run, class_digest
 from inkfold.pipeline.run_files import RECIPE, SUBMISSION_FORM
+from inkfold.runtime.foreign import read_whole
 from inkfold.storage.files import TEMP_MARK, make_directory, sweep_temp_files, write_bytes, write_json, write_text
 from inkfold.storage.hashing import digest_file
 from inkfold.storage.locks import FileLock, Timeout
@@ -206,7 +207,8 @@ def check_recipe(path: Path, recipe: BaseModel, free: Sequence[str] = ()) -> Non
         write_text(path, dump_recipe(recipe))
         return
     try:
-        written = _flat(_with_new_keys(renamed_recipe(parse_yaml(path.read_text(encoding="utf-8"))), type(recipe)))
+        raw = parse_yaml(read_whole(path).decode("utf-8"))
+        written = _flat(_with_new_keys(renamed_recipe(raw), type(recipe)))
     except (yaml.YAMLError, ValueError, AttributeError) as error:
         raise PredictionError(f"{path}: not a run's recipe: {error}. Choose another out=.") from None
     wanted = _flat(recipe.model_dump(mode="json"))

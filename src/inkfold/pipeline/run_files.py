@@ -1,6 +1,5 @@
 """The files of a finished run, read from its directory when they are first needed, without PyTorch."""
 
-import json
 import shlex
 from collections.abc import Mapping
 from functools import cached_property
@@ -15,6 +14,7 @@ from inkfold.errors import PredictionError
 from inkfold.evaluation.formatting import turned
 from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.manifest import AUDIT, MANIFEST, TRAIN_AGAIN, WEAKNESS, is_below, load_manifest, read_manifest
+from inkfold.runtime.foreign import parse_json, read_whole
 from inkfold.storage.hashing import digest
 from inkfold.storage.sealed import unsealed
 
@@ -148,12 +148,12 @@ class RunFiles:
     def _read(self, name: str, advice: str = TRAIN_AGAIN) -> dict[str, Any]:
         path, expected = self.path / name, self.manifest["files"].get(name)
         try:
-            data = path.read_bytes()
+            data = read_whole(path)
             if expected is not None and digest(data) != expected:
                 raise ValueError("it isn't as it was written")
             if path.suffix == ".yaml":
                 return renamed_recipe(parse_yaml(data.decode("utf-8-sig")))
-            return unsealed(json.loads(data), must_be_sealed=False)
+            return unsealed(parse_json(data), must_be_sealed=False)
         except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
             raise PredictionError(f"{path}: not a run's {path.name}: {error}. {advice}") from None
 

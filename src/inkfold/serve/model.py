@@ -1,6 +1,6 @@
 """An exported model in ONNX Runtime: squares in, probabilities and features out. No PyTorch."""
 
-import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +17,8 @@ from inkfold.images.announced import Announced, PictureLimits, check_announced
 from inkfold.images.decode import Pixels, as_broken
 from inkfold.images.page import Page
 from inkfold.images.preprocess import ImageOptions, preprocess, stack_squares
+from inkfold.pipeline.manifest import is_below
+from inkfold.runtime.foreign import parse_json, read_whole
 from inkfold.runtime.parallel import available_cores
 from inkfold.serve.framing import Choice, Frame, frame_picture
 from inkfold.storage.sealed import unsealed
@@ -51,8 +53,12 @@ class _File:
             words = str(error).splitlines()[0][:300]
             raise ExportError(f"{path}: can't be loaded ({words}), expected an ONNX file. Export the run again.") from None
         self.about = read_about(self.session)
-        image = {**self.about.image, "pixel_limit": min(int(self.about.image["pixel_limit"]), PICTURES.pixels)}
-        self.image = ImageOptions.from_key(image)
+        try:
+            image = {**self.about.image, "pixel_limit": min(int(self.about.image["pixel_limit"]), PICTURES.pixels)}
+            self.image = ImageOptions.from_key(image)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            words = " ".join(str(error).split())[:300]
+            raise ExportError(f"{path}: its description of pictures can't be used ({words}). Export the run again.") from None
         available = [output.name for output in self.session.get_outputs()]
         self.outputs = [name for name in ("probs", "features") if name in available]
 
@@ -87,7 +93,20 @@ class OnnxModel:
             self.about = self._files[0].about
         pixels = min(file.image.pixel_limit for file in self._files)
         self.limits = replace(PICTURES, pixels=pixels, decoded_bytes=decoding_bytes)
-        self.predict([self.preprocess(np.full((8, 8), 255, np.uint8))])  # the first one takes longer, so no client waits for it
+        self._warm_up(path)
+
+    def _warm_up(self, path: Path) -> None:
+        """Predict a blank page, as the first time takes longer, and refuse a file whose graph doesn't do what it says."""
+        classes, width = len(self.about.class_names), self.about.num_features
+        try:
+            output = self.predict([self.preprocess(np.full((8, 8), 255, np.uint8))])
+        except Exception as error:  # ONNX Runtime raises classes that it doesn't name publicly
+            words = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+            raise ExportError(f"{path}: can't predict a blank page ({words}). Export the run again.") from None
+        shape = None if output.features is None else output.features.shape
+        if output.probs.shape != (1, classes) or shape not in (None, (1, width)) or not np.isfinite(output.probs).all():
+            got = f"probs {output.probs.shape} and features {shape}, or no finite numbers"
+            raise ExportError(f"{path}: gives {got}, expected (1, {classes}) and (1, {width}). Export the run again.")
 
     @property
     def image(self) -> ImageOptions:
@@ -152,10 +171,15 @@ def _session_options(threads: int) -> onnxruntime.SessionOptions:
 
 def _read_set(path: Path) -> tuple[dict[str, Any], About]:
     try:
-        text = (path / SET).read_text(encoding="utf-8")
-        members = unsealed(json.loads(text), must_be_sealed=False)
-        if len(members["files"]) != len(members["weights"]) or not members["files"]:
+        text = read_whole(path / SET).decode()
+        members = unsealed(parse_json(text), must_be_sealed=False)
+        files, weights = members["files"], members["weights"]
+        if not isinstance(files, list) or not all(is_below(name) for name in files):
+            raise ValueError("files aren't names of files beside it")
+        if not isinstance(weights, list) or len(files) != len(weights) or not files:
             raise ValueError("files and weights differ in number")
+        if not all(isinstance(weight, int | float) and 0 <= weight < math.inf for weight in weights) or not sum(weights):
+            raise ValueError("weights aren't numbers from 0")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ExportError(f"{path / SET}: not the list of a set of models: {error}. Export the ensemble again.") from None
     return members, About.from_json(text, str(path / SET))

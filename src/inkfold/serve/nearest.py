@@ -120,11 +120,12 @@ def load_index(path: Path, num_classes: int, num_features: int) -> NearestIndex:
         if expected is not None and expected != _digest(arrays):
             raise ValueError("it isn't as it was written")
         index = NearestIndex(*(arrays[name] for name in NAMES))
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise ExportError(f"{path}: not an index of drawings: {error}. Export the run again.") from None
     n, ends = len(index.targets), index.offsets
     shapes = index.features.shape == (n, num_features) and index.scale.shape == (n,) and ends.shape == (n + 1,)
     types = index.features.dtype == np.int8 and index.targets.dtype.kind == "i" and index.thumbnails.dtype == np.uint8
+    types = types and ends.dtype.kind == "i" and index.scale.dtype.kind == "f" and bool(np.isfinite(index.scale).all())
     if not (n and shapes and types and 0 <= index.targets.min() <= index.targets.max() < num_classes):
         got = f"{n} drawings with {index.features.shape} features"
         raise ExportError(f"{path}: {got}, expected {num_features} features and {num_classes} classes. Export the run again.")

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from inkfold.runtime.foreign import parse_json, read_whole
 from inkfold.storage.files import write_text
 from inkfold.storage.hashing import key_digest
 
@@ -57,7 +58,7 @@ def read_sealed(path: Path, *, must_be_sealed: bool) -> dict[str, Any]:
         DamagedError: If its content isn't what was written.
         ValueError: If it is no JSON object.
     """
-    return unsealed(json.loads(path.read_bytes()), must_be_sealed=must_be_sealed)
+    return unsealed(parse_json(read_whole(path)), must_be_sealed=must_be_sealed)
 
 
 def unsealed(raw: Any, *, must_be_sealed: bool) -> dict[str, Any]:
@@ -83,7 +84,7 @@ def unsealed(raw: Any, *, must_be_sealed: bool) -> dict[str, Any]:
         return content
     try:
         is_whole = raw[SEAL] == key_digest(content)
-    except ValueError:  # NaN, or half a character, neither of which was ever written
+    except (ValueError, RecursionError):  # NaN, or half a character, neither of which was ever written
         is_whole = False
     if not is_whole:
         raise DamagedError("its content isn't what was written")
