@@ -38,9 +38,9 @@ import numpy as np
 import yaml
 
 sys.path += [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1] / "benchmarks")]
-from icon_names import UnseenClasses, is_dropped, join_tails, object_name, split_words, without_style  # noqa: E402, I001
-from icon_pictures import SIDE_PX, DrawError, Icon, draw  # noqa: E402
-from ink_small import left_out  # noqa: E402
+from icon_names import UnseenClasses, is_dropped, join_tails, object_name, split_words, without_style  # noqa: I001
+from icon_pictures import SIDE_PX, DrawError, Icon, draw
+from ink_small import left_out
 
 SETS = Path(__file__).with_name("icon_sets.yaml")
 MAX_SET_BYTES = 40_000_000
