@@ -135,7 +135,7 @@ def test_weights_that_are_gone_changed_or_outside_the_run_are_refused(tmp_path, 
         Run.load(run.path)
     weights.write_bytes(whole)
     write_sealed(manifest, {**content, "tuned": ["../elsewhere.safetensors", *content["tuned"]]})
-    with pytest.raises(PredictionError, match=r"tuned names \.\./elsewhere\.safetensors"):
+    with pytest.raises(PredictionError, match=r"its files don't name \.\./elsewhere\.safetensors"):
         Run.load(run.path)
 
 
