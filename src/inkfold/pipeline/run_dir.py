@@ -226,6 +226,11 @@ def check_recipe(path: Path, recipe: BaseModel, free: Sequence[str] = ()) -> Non
         write_text(path, dump_recipe(recipe))
 
 
+def rewrite_recipe(out: Path, recipe: BaseModel) -> None:
+    """Write a run's recipe anew, with what its directory was claimed without: the caller holds it by `claimed`."""
+    write_text(out / RECIPE, dump_recipe(recipe))
+
+
 def _with_new_keys(written: dict[str, Any], schema: type[BaseModel]) -> dict[str, Any]:
     """Fill in the defaults of keys that are newer than a recipe; one that doesn't validate stays as it is."""
     try:
