@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64
 
 from inkfold.evaluation.predictions import softmax
+from inkfold.storage.scratch import scratch_array
 
 COMPONENTS = 256  # of the features: enough for 345 classes, and a head is computed in a tenth of the time
 SHRINKAGE = 0.1  # of the covariance towards a sphere
@@ -98,7 +99,7 @@ def computed_views(
     rows = held_out.predicted.any(0)
     views = []
     for name, scorer in HEADS.items():
-        scores = np.zeros((len(targets), num_classes), np.float32)
+        scores = scratch_array((len(targets), num_classes), np.float32)
         for trained_on, predicted in zip(held_out.trained_on, held_out.predicted, strict=True):
             scores[predicted] = scorer(components[trained_on], targets[trained_on], components[predicted], num_classes)
         views.append(View(f"{name} on {backbone}", calibrated(scores[rows], targets[rows])))
@@ -164,7 +165,7 @@ def _ridge(x: np.ndarray, targets: np.ndarray, others: np.ndarray, num_classes: 
 def _neighbours(x: np.ndarray, targets: np.ndarray, others: np.ndarray, num_classes: int) -> np.ndarray:
     centre = x.mean(0)
     known, k = _unit_length(x - centre), min(NEIGHBOURS, len(x))
-    scores = np.empty((len(others), num_classes), np.float32)
+    scores = scratch_array((len(others), num_classes), np.float32)
     rows = max(1, COSINES // len(known))
     for start in range(0, len(others), rows):
         cosines = _unit_length(others[start : start + rows] - centre) @ known.T
