@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-from inkfold.evaluation.predictions import softmax
+from inkfold.evaluation.predictions import softmax_in_parts
 from inkfold.storage.scratch import scratch_array
 
 COMPONENTS = 256  # of the features: enough for 345 classes, and a head is computed in a tenth of the time
@@ -21,7 +21,7 @@ NEIGHBOURS, WIDTH, OTHERS = 10, 0.07, 0.02  # width of the neighbours' weights i
 SMALLEST = 1e-6
 NEVER = -1e4  # score of a class without a drawing
 TEMPERATURES = np.geomspace(0.03, 100, 30)
-COSINES = 1 << 25  # at most so many are in memory at once
+COSINES = 1 << 23  # at most so many are in memory at once
 
 Scorer = Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]
 
@@ -102,7 +102,8 @@ def computed_views(
         scores = scratch_array((len(targets), num_classes), np.float32)
         for trained_on, predicted in zip(held_out.trained_on, held_out.predicted, strict=True):
             scores[predicted] = scorer(components[trained_on], targets[trained_on], components[predicted], num_classes)
-        views.append(View(f"{name} on {backbone}", calibrated(scores[rows], targets[rows])))
+        held = scores if rows.all() else scores[rows]  # a copy of them all would stay in memory
+        views.append(View(f"{name} on {backbone}", calibrated(held, targets[rows])))
     return views
 
 
@@ -115,13 +116,17 @@ def calibrated(scores: Float[np.ndarray, "n classes"], targets: Int64[np.ndarray
         float((np.log(np.exp(few * factor).sum(1)) - np.maximum(own * factor, np.log(SMALLEST))).mean())
         for factor in TEMPERATURES
     ]
-    return softmax(scores * np.float32(TEMPERATURES[int(np.argmin(losses))]))
+    factor = np.float32(TEMPERATURES[int(np.argmin(losses))])
+    return softmax_in_parts(lambda part: scores[part] * factor, scores.shape)
 
 
 def pooled(views: Sequence[View]) -> Float[np.ndarray, "n classes"]:
     """Pool the views' probabilities by their geometric mean, which one sure view can't decide alone, and normalise the rows."""
-    logs = sum(np.log(np.maximum(view.probs, SMALLEST)) for view in views) / len(views)
-    return softmax(np.asarray(logs))
+
+    def mean_logs(part: slice) -> np.ndarray:
+        return np.asarray(sum(np.log(np.maximum(view.probs[part], SMALLEST)) for view in views) / len(views))
+
+    return softmax_in_parts(mean_logs, views[0].probs.shape)
 
 
 def _principal(features: np.ndarray) -> np.ndarray:

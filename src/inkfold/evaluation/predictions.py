@@ -6,13 +6,13 @@ The class names and their order are part of the file, so that no reader has to g
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64, Shaped
+from jaxtyping import Bool, Float, Float32, Int64, Shaped
 
 from inkfold.errors import ExportError, PredictionError, Problem
 from inkfold.runtime.foreign import parse_json
@@ -275,6 +275,25 @@ def softmax(scores: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n clas
     """Turn scores (logits) into class probabilities, in the scores' precision; rows sum to 1."""
     powers = np.exp(scores - scores.max(1, keepdims=True))
     probs: np.ndarray = powers / powers.sum(1, keepdims=True)
+    return probs
+
+
+def softmax_in_parts(
+    scores: Callable[[slice], Float[np.ndarray, "rows classes"]], shape: tuple[int, int]
+) -> Float32[np.ndarray, "n classes"]:
+    """Turn scores into class probabilities, some rows at a time: large ones needn't stay in memory (`scratch_array`).
+
+    Args:
+        scores: Returns the scores of some rows.
+        shape: Number of rows and of classes.
+
+    Returns:
+        Class probabilities in single precision; rows sum to 1.
+    """
+    probs = scratch_array(shape, np.float32)
+    for start in range(0, shape[0], ROWS_AT_ONCE):
+        part = slice(start, start + ROWS_AT_ONCE)
+        probs[part] = softmax(scores(part))
     return probs
 
 
