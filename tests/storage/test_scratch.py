@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from inkfold.storage import scratch
-from inkfold.storage.scratch import scratch_array
+from inkfold.storage.scratch import scratch_array, take_rows
 
 STATUS = Path("/proc/self/status")
 SHAPE = (1 << 14, 1 << 10)  # 64 MiB of float32
@@ -47,3 +47,11 @@ def test_where_the_disk_refuses_the_array_is_made_in_memory(own_home, monkeypatc
     array = scratch_array((3, 2))
     array[:] = 1
     assert array.sum() == 6
+
+
+def test_rows_are_taken_in_the_order_given(monkeypatch, own_home):
+    monkeypatch.setattr(scratch, "LEAST_BYTES", 1)
+    matrix = np.arange(12, dtype=np.float32).reshape(4, 3)
+    rows = np.array([2, 0, 2])
+    np.testing.assert_array_equal(take_rows(matrix, rows), matrix[rows])
+    assert take_rows(matrix, rows[:0]).shape == (0, 3)

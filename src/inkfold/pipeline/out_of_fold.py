@@ -15,7 +15,7 @@ from inkfold.heads.head import mean_probs
 from inkfold.pipeline.prepare import Prepared
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress
-from inkfold.storage.scratch import scratch_array
+from inkfold.storage.scratch import scratch_array, take_rows
 
 if TYPE_CHECKING:
     from inkfold.heads.fit import FittedHeads
@@ -124,7 +124,7 @@ def predict_held_out(
     held_out = held_out_rows(prepared, folds)
     return Predictions(
         dataset.train.image_paths[prepared.rows[held_out]],
-        probs[held_out],
+        take_rows(probs, held_out),
         dataset.class_names,
         prepared.targets[held_out],
         fold_of[held_out],

@@ -47,6 +47,13 @@ def scratch_array(shape: tuple[int, ...], dtype: DTypeLike = np.float64) -> np.n
         return np.zeros(shape, dtype)
 
 
+def take_rows(matrix: np.ndarray[Any, Any], rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Copy rows of a matrix, given by their numbers, into a scratch array."""
+    taken = scratch_array((len(rows), *matrix.shape[1:]), matrix.dtype)
+    np.take(matrix, rows, axis=0, out=taken, mode="clip")  # the usual mode makes a copy of `out` first
+    return taken
+
+
 def _mapped(size: int) -> mmap.mmap:
     """Map a file of so many bytes that has no name; its blocks are reserved at once, as writing into a mapping can't fail."""
     directory = home() / "scratch"
