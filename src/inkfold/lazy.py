@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
+from inkfold.errors import missing_part
+
 
 def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Make a package's `__getattr__` and `__dir__` (PEP 562).
@@ -20,6 +22,11 @@ def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str]
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         module, _, original = modules[name].partition(":")
-        return getattr(import_module(f"{package}.{module}"), original or name)
+        try:
+            return getattr(import_module(f"{package}.{module}"), original or name)
+        except ModuleNotFoundError as error:
+            if (line := missing_part(error)) is None:
+                raise
+            raise ModuleNotFoundError(f"{package}.{name}: {line}", name=error.name) from None
 
     return load, lambda: sorted(modules)
