@@ -1,4 +1,4 @@
-"""The commands that use or examine finished runs: predict, report, weakness, audit."""
+"""The commands that use or examine finished runs: predict, explain, report, weakness, audit."""
 
 import contextlib
 import math
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from inkfold.cli.app import AsJson, MovedData, RunDirectory, any_number, command, notes_beside
-from inkfold.cli.output import print_audit, print_comparison, print_fix_table, print_json, print_weaknesses
+from inkfold.cli.output import print_audit, print_comparison, print_explanation, print_fix_table, print_json, print_weaknesses
 from inkfold.errors import DataError, InkfoldError, Problem, problem_lines
 from inkfold.runtime.progress import console_progress
 
@@ -24,6 +24,11 @@ Raw = Annotated[
         help="Write names as they are; otherwise those that a spreadsheet would compute (=, +, -, @) get an apostrophe.",
     ),
 ]
+EXPLAIN_EXAMPLES = """\
+examples:
+  inkfold explain runs/small drawing.png --out why.png
+  inkfold explain runs/small drawing.png --against cat --out why-not-cat.png
+"""
 REPORT_EXAMPLES = """\
 examples:
   inkfold report runs/best
@@ -106,6 +111,47 @@ def predict(
 def _was_propagated(model: "Run | Ensemble") -> bool:
     """Return whether the model's own test drawings, or those of one of its members, were predicted together."""
     return bool(model.manifest.get("transductive", {}).get("used"))
+
+
+@command(EXPLAIN_EXAMPLES, reads=("run",))
+def explain(
+    run: RunDirectory,
+    drawing: Annotated[Path, typer.Argument(metavar="DRAWING", help="The file of a drawing.")],
+    *,
+    out: Annotated[Path, typer.Option(help="The PNG file to write.")],
+    against: Annotated[
+        str | None, typer.Option(metavar="CLASS", help="A second class: what speaks for the answer rather than for this?")
+    ] = None,
+    class_name: Annotated[
+        str | None, typer.Option("--class", metavar="CLASS", help="The class to explain, instead of the run's answer.")
+    ] = None,
+    strokes: Annotated[
+        int | None, typer.Option(show_default="24", help="The most strokes; each costs as much as predicting a drawing.")
+    ] = None,
+    method: Annotated[
+        Literal["occlusion", "gradients"], typer.Option(help="Erase strokes, or add up integrated gradients over them.")
+    ] = "occlusion",
+    as_json: AsJson = False,
+) -> int:
+    """Show which strokes of a drawing the answer rests on, as a picture."""
+    from inkfold.ensemble.model import load_run
+    from inkfold.storage.outputs import check_output, write_output
+
+    if out.suffix.lower() != ".png":
+        raise InkfoldError(f"explain: --out {out}: expected a name that ends in .png.")
+    check_output(out)  # before the work, not after it
+    with console_progress() as progress:
+        found = load_run(run).explain(
+            drawing, against, class_name=class_name, strokes=strokes, method=method, progress=progress
+        )
+    write_output(out, found.to_png())
+    if as_json:
+        print_json(found.as_json())
+        return 0
+    with contextlib.redirect_stdout(notes_beside(out)):
+        print_explanation(found)
+        print(f"picture: {out}")
+    return 0
 
 
 @command(REPORT_EXAMPLES, reads=("runs",))

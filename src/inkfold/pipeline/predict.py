@@ -107,6 +107,57 @@ def predict_folds(
     return [predictor.finish() for predictor in predictors]
 
 
+def read_squares(image: Any, options: Sequence[ImageOptions]) -> tuple[list[Pixels], bool]:
+    """Read one drawing as prediction does.
+
+    Args:
+        image: A file, a file's bytes, a uint8 array (h, w) or (h, w, 3), or a Pillow image.
+        options: How it becomes squares.
+
+    Returns:
+        A square for each of the options, and whether the page is blank.
+
+    Raises:
+        DataError: If it can't be read.
+    """
+    drawing = _read((0, image), options)
+    if (broken := _broken(drawing)) is not None:
+        name = str(image) if isinstance(image, str | Path) else "the drawing"
+        refuse_broken([("drawing", [name], [broken])], "error", "on_broken")
+    return [square for _, square in (one for one in drawing.squares if not isinstance(one, BrokenFile))], drawing.blank
+
+
+def predict_squares(
+    runs: Sequence["Run"], squares: Mapping[ImageOptions, Sequence[Pixels]], progress: Progress = silent
+) -> list[Float32[np.ndarray, "folds n classes"]]:
+    """Predict drawings that are squares already, with every fold of every run.
+
+    Args:
+        runs: Finished runs, at least one.
+        squares: For each of the image options of the runs' backbones, the squares of the same drawings in the same order.
+        progress: Called with the number of forward passes done.
+
+    Returns:
+        For each run, class probabilities by fold; those that `predict_folds` gives for drawings of these squares.
+
+    Raises:
+        WeightsError: If a backbone's weights are missing or have changed.
+    """
+    count = len(next(iter(squares.values())))
+    predictors = [_RunPredictor(run, count, cache=False) for run in runs]
+    forwards = _ForwardCounter(progress, count * sum(predictor.forwards for predictor in predictors))
+    named = {image: [(digest(made.tobytes()).encode(), made) for made in own] for image, own in squares.items()}
+    for predictor in predictors:
+        predictor.predict(0, {image: named[image] for image in predictor.images}, forwards, keep=False)
+    return [predictor.finish() for predictor in predictors]
+
+
+def options_of(runs: Sequence["Run"]) -> list[ImageOptions]:
+    """List the ways in which the runs' backbones take drawings as squares, each once."""
+    extractors = [run.extractors(remember=False)[0][0] for run in runs]
+    return list(dict.fromkeys(part.image for extractor in extractors for part in extractor.parts))
+
+
 def _squares_of(
     batch: Sequence[_Drawing], images: Sequence[ImageOptions], options: Sequence[ImageOptions]
 ) -> dict[ImageOptions, list[Square | BrokenFile]]:
