@@ -17,7 +17,7 @@ def page(*lines, width=3, side=SIDE, ink=0, paper=255):
 
 
 def test_strokes_that_do_not_touch_are_told_apart_in_reading_order():
-    labels = split_ink(page([(8, 8), (12, 8)], [(50, 30), (54, 30)], [(8, 56), (12, 56)]))
+    labels = split_ink(page([(8, 8), (12, 8)], [(50, 30), (54, 30)], [(8, 56), (12, 56)]), 3)
     assert labels.max() == 3
     assert [labels[8, 10], labels[30, 52], labels[56, 10]] == [1, 2, 3]
 
