@@ -19,6 +19,7 @@ import inkfold
 from inkfold.explain.explanation import Explanation
 from inkfold.explain.occlusion import erased
 from inkfold.pipeline.explain import explain
+from inkfold.pipeline.gradients import AT_THE_DRAWING, attribute
 from inkfold.pipeline.predict import options_of, predict_squares
 from inkfold.pipeline.run import Run
 
@@ -74,6 +75,9 @@ def measure(model: Run, files: Sequence[Path], strokes: int, *, gradients: bool)
             by_gradients = explain(model, file, strokes=strokes, method="gradients")
             seconds["gradients"] = seconds.get("gradients", 0.0) + time.perf_counter() - began
             orders["gradients"] = [[one.number for one in by_gradients.strokes]]
+            steep = attribute(model, found.square, answer, shares=AT_THE_DRAWING)
+            sums = np.bincount(found.labels.ravel(), weights=steep.ravel(), minlength=len(numbers) + 1)[1:]
+            orders["input x gradient"] = [numbers[np.argsort(-sums, kind="stable")].tolist()]
         drawn += len(found.strokes)
         for name, curve in delete(model, found, orders, answer).items():
             curves.setdefault(name, []).append(curve)
@@ -110,7 +114,7 @@ def report(
     """Print the mean probabilities, the area below each curve with its 95 % interval, and the RESULT line."""
     random = np.array(curves["random"])
     print(f"{len(random)} drawings, at most {strokes} strokes, {mean_strokes:.1f} on average")
-    print(f"{'order':14} {'area':>6} {'below random (95 %)':>24} " + " ".join(f"{share:>6.0%}" for share in REPORTED))
+    print(f"{'order':16} {'area':>6} {'below random (95 %)':>24} " + " ".join(f"{share:>6.0%}" for share in REPORTED))
     figures = []
     for name, own in curves.items():
         values = np.array(own)
@@ -119,7 +123,7 @@ def report(
         error = 1.96 * less.std(ddof=1) / len(less) ** 0.5
         at = [float(values[:, np.abs(SHARES - share).argmin()].mean()) for share in REPORTED]
         interval = f"{less.mean():+.3f} ({less.mean() - error:+.3f} to {less.mean() + error:+.3f})"
-        print(f"{name:14} {areas.mean():6.3f} {interval:>24} " + " ".join(f"{value:6.3f}" for value in at))
+        print(f"{name:16} {areas.mean():6.3f} {interval:>24} " + " ".join(f"{value:6.3f}" for value in at))
         figures += [f"{name.replace(' ', '_')}_area={areas.mean():.4f}", f"{name.replace(' ', '_')}_at_20={at[1]:.4f}"]
     wins = float(np.mean(random.mean(1) > np.array(curves["erased alone"]).mean(1)))
     took = " ".join(f"{name.replace(' ', '_')}_s={value / count:.3f}" for name, value in seconds.items())
