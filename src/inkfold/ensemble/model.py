@@ -14,7 +14,7 @@ from inkfold.ensemble.voting import vote_of_folds
 from inkfold.errors import PredictionError, Problem
 from inkfold.pipeline.manifest import MANIFEST, changed_files, is_below, load_manifest
 from inkfold.pipeline.predict import predict_folds
-from inkfold.pipeline.run import Images, Model, Run, list_drawings
+from inkfold.pipeline.run import Images, Model, Run
 from inkfold.pipeline.run_files import VOTE, RunFiles
 from inkfold.runtime.progress import Progress, silent
 
@@ -61,7 +61,7 @@ class Ensemble(Model):
                 f"{self.path}: can't predict new drawings, as it has only files of predictions for {', '.join(names)}. "
                 "Let runs vote instead."
             )
-        answers = predict_folds(runs, list_drawings(images), progress, on_broken, cache=cache, blank=blank)
+        answers = predict_folds(runs, images, progress, on_broken, cache=cache, blank=blank)
         for place, run in enumerate(runs):
             answers[place] = answers[place][:, :, [run.classes_.index(name) for name in self.classes_]]
         whole = np.all([np.isfinite(folds).all((0, 2)) for folds in answers], axis=0)  # members may differ in what is too large
