@@ -26,7 +26,7 @@ def explained(run, drawing):
 def test_squares_are_predicted_as_their_files_are(run, frozen_run):
     files = [frozen_run / f"data/test/{i}.png" for i in range(3)]
     [option] = options_of([run])
-    squares = [read_squares(file, [option])[0][0] for file in files]
+    squares = [read_squares(file, [option], run)[0][0] for file in files]
     assert np.array_equal(run.pool_folds(predict_squares([run], {option: squares})), run.predict_proba(files))
 
 

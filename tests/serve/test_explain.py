@@ -37,7 +37,9 @@ def test_strokes_that_make_the_answer_come_first_in_the_sketchs_own_units(server
     assert second["box"]["left"] > 60
     assert first["ink_fraction"] > second["ink_fraction"]
     _, predicted = server.ask_json("POST", "/predict", SKETCH)
-    assert answer["probability"] == next(one["probability"] for one in predicted["answers"][0]["top"] if one["class_name"] == "left")
+    assert answer["probability"] == next(
+        one["probability"] for one in predicted["answers"][0]["top"] if one["class_name"] == "left"
+    )
 
 
 def test_the_picture_colours_the_ink_where_the_bounds_say(server):

@@ -66,7 +66,9 @@ def print_explanation(found: "Explanation") -> None:
     speak_for = [one for one in found.strokes if one.effect > 0][:SHOWN_STROKES]
     speak_against = [one for one in found.strokes[::-1] if one.effect < 0][:SHOWN_STROKES]
     size_px = len(found.square)
-    cells = [(f"{one.effect:+.2f}", f"{one.ink_fraction:.0%}", one.where(size_px)) for one in [*speak_for, *speak_against[::-1]]]
+    cells = [
+        (f"{one.effect:+.2f}", f"{one.ink_fraction:.0%}", one.where(size_px)) for one in [*speak_for, *speak_against[::-1]]
+    ]
     print_table("", ("effect (nats)", "ink", "where"), cells)
     rest = len(found.strokes) - len(cells)
     print(f"{len(found.strokes)} strokes{f', {rest} of less effect not shown' if rest else ''}")

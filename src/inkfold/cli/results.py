@@ -66,9 +66,10 @@ def predict(
 ) -> int:
     """Classify new drawings with a finished run, into a CSV."""
     from inkfold.data.blank import MEND, NOTHING
+    from inkfold.data.from_memory import files_of
     from inkfold.ensemble.model import load_run
     from inkfold.ensemble.predict_submission import submission_settings, write_predicted_submission
-    from inkfold.pipeline.run import files_of, write_predictions
+    from inkfold.pipeline.run import write_predictions
     from inkfold.storage.outputs import check_output
 
     check_output(out)  # before the work, not after it

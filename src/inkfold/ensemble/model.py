@@ -14,7 +14,7 @@ from inkfold.ensemble.voting import vote_of_folds
 from inkfold.errors import PredictionError, Problem
 from inkfold.pipeline.manifest import MANIFEST, changed_files, is_below, load_manifest
 from inkfold.pipeline.predict import predict_folds
-from inkfold.pipeline.run import Images, Model, Run, list_drawings
+from inkfold.pipeline.run import Images, Model, Run
 from inkfold.pipeline.run_files import VOTE, RunFiles
 from inkfold.runtime.progress import Progress, silent
 
@@ -55,7 +55,7 @@ class Ensemble(Model):
         Every drawing is read once for all members. One that any member can't read gets no vote.
         """
         runs = self.member_runs()
-        return self.pool_folds(predict_folds(runs, list_drawings(images), progress, on_broken, cache=cache, blank=blank))
+        return self.pool_folds(predict_folds(runs, images, progress, on_broken, cache=cache, blank=blank))
 
     def member_runs(self) -> tuple[Run, ...]:
         """Return the members, all of which must be runs."""

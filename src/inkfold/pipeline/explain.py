@@ -37,7 +37,7 @@ def explain(
     chosen, other = (None if name is None else _class_id(name, names) for name in (class_name, against))
     runs = model.member_runs()
     options = options_of(runs)
-    made, is_blank = read_squares(drawing, options)
+    made, is_blank = read_squares(drawing, options, runs[0])
     largest = max(range(len(made)), key=lambda place: len(made[place]))
     square = made[largest]
     labels = np.zeros(square.shape[:2], np.int32) if is_blank else split_ink(square, strokes)

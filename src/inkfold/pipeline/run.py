@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Float16, Float32, Int64
@@ -18,9 +18,8 @@ from inkfold.config.load import load_recipe
 from inkfold.config.recipe import Recipe
 from inkfold.config.sections import NetworkSettings
 from inkfold.data.class_prior import ClassPrior
-from inkfold.data.paths import list_images
 from inkfold.data.spreadsheets import PREDICTION_COLUMNS, as_text
-from inkfold.errors import DataError, PredictionError
+from inkfold.errors import PredictionError
 from inkfold.evaluation.decision import Decision
 from inkfold.features.executors import Executor, InlineExecutor
 from inkfold.features.extractor import Extractor
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from inkfold.explain.explanation import Explanation
 
 HEADS = "heads.safetensors"
-Images = str | Path | bytes | Sequence[Any]
+Images: TypeAlias = Any  # drawings in any form that `data.from_memory.read_drawings` takes
 
 
 class Model(ABC):
@@ -98,8 +97,8 @@ class Model(ABC):
         Each drawing is read once, in batches, so that memory for pixels doesn't grow with the number of drawings.
 
         Args:
-            images: A directory, a file or a file's bytes; or a sequence of files, files' bytes, uint8 arrays (h, w) or
-                (h, w, 3), and Pillow images.
+            images: One drawing or many: a directory, paths, files' bytes, Pillow images, arrays, open files, strokes, a
+                generator, or a table with a column of them; see `inkfold.data.from_memory.read_drawings`.
             progress: Called with the stage and the forward passes done.
             on_broken: `error` raises when all drawings have been read; `skip` gives a drawing that can't be read a row of NaN.
             cache: Whether to take features from the feature bank where it has them, and to store new ones there. Without it
@@ -111,7 +110,7 @@ class Model(ABC):
             One row for each drawing, which sums to 1; a directory's drawings in the order of `paths.list_images`.
 
         Raises:
-            DataError: With every drawing that can't be read, or the first array of another type or shape.
+            DataError: With every drawing that can't be read, or the first thing that isn't a drawing, with its place.
             WeightsError: If a backbone's weights are missing or have changed.
             PredictionError: If the model is an ensemble with a member that is only a file of predictions.
         """
@@ -155,7 +154,7 @@ class Model(ABC):
         the model sees, and the model predicts all these drawings in one batch.
 
         Args:
-            drawing: A file, a file's bytes, a uint8 array (h, w) or (h, w, 3), or a Pillow image.
+            drawing: One drawing, in any form that `predict_proba` takes.
             against: A second class: strokes are then judged by how much they raise the first one's probability compared with
                 the second one's.
             class_name: The class that is explained; None takes the model's answer.
@@ -248,7 +247,7 @@ class Run(Model):
         blank: list[int] | None = None,
     ) -> Float32[np.ndarray, "folds n classes"]:
         """Predict drawings with each fold by itself; see `predict_proba`."""
-        return predict_folds([self], list_drawings(images), progress, on_broken, cache=cache, blank=blank)[0]
+        return predict_folds([self], images, progress, on_broken, cache=cache, blank=blank)[0]
 
     def predict_proba(
         self,
@@ -270,6 +269,13 @@ class Run(Model):
         """Average the probabilities of the run's folds."""
         probs: np.ndarray = fold_probs[0].mean(0)
         return probs
+
+    @property
+    def look(self) -> Mapping[str, Any]:
+        """The line style of the training drawings, in which strokes are drawn; see `pipeline.look`."""
+        from inkfold.pipeline.look import look_of  # noqa: PLC0415 - it imports this module
+
+        return look_of(self)
 
     @property
     def is_finetuned(self) -> bool:
@@ -370,48 +376,6 @@ class Run(Model):
 def class_digest(class_names: Sequence[str]) -> str:
     """Compute a digest of a class order, by which heads that were fitted for another one are found."""
     return hashlib.blake2b("\0".join(class_names).encode(), digest_size=16).hexdigest()
-
-
-def list_drawings(images: Images) -> Sequence[Any]:
-    """Turn the drawings to predict into a sequence.
-
-    Args:
-        images: Drawings in any form that `Model.predict_proba` takes.
-
-    Returns:
-        The drawings; files and a directory's drawings as paths.
-
-    Raises:
-        DataError: If a path is neither a file nor a directory with drawings.
-    """
-    if isinstance(images, bytes):
-        return [images]
-    return files_of(Path(images))[1] if isinstance(images, str | Path) else images
-
-
-def files_of(path: Path) -> tuple[list[str], list[str]]:
-    """List a directory's drawings.
-
-    Args:
-        path: A directory of drawings, or a single drawing.
-
-    Returns:
-        Names of the drawings relative to the directory, and paths of their files.
-
-    Raises:
-        DataError: If there are no drawings.
-    """
-    if path.is_file():
-        return [path.name], [str(path)]
-    if not path.is_dir():
-        raise DataError(f"{path}: neither a drawing nor a directory. Check the path.")
-    names, problems = list_images(path)
-    errors = [problem for problem in problems if problem.severity == "error"]
-    if errors:
-        raise DataError(errors)
-    if not len(names):
-        raise DataError(f"{path}: no drawings below it. Expected files such as .png or .jpg.")
-    return names.tolist(), [str(path / name) for name in names.tolist()]
 
 
 def write_predictions(
