@@ -20,16 +20,33 @@ if TYPE_CHECKING:
     from inkfold.ensemble.model import Ensemble as Ensemble
     from inkfold.ensemble.model import load_run as load_run
     from inkfold.errors import InkfoldError as InkfoldError
+    from inkfold.estimators.classifier import DrawingClassifier as DrawingClassifier
+    from inkfold.estimators.features import FeatureExtractor as FeatureExtractor
     from inkfold.pipeline.run import Run as Run
     from inkfold.search.backbones import explore as explore
     from inkfold.search.study import tune as tune
 
-__all__ = ["Ensemble", "InkfoldError", "Run", "explore", "fit", "load_run", "read_dataset", "train", "tune", "vote"]
+__all__ = [
+    "DrawingClassifier",
+    "Ensemble",
+    "FeatureExtractor",
+    "InkfoldError",
+    "Run",
+    "explore",
+    "fit",
+    "load_run",
+    "read_dataset",
+    "train",
+    "tune",
+    "vote",
+]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "DrawingClassifier": "estimators.classifier",
         "Ensemble": "ensemble.model",
+        "FeatureExtractor": "estimators.features",
         "InkfoldError": "errors",
         "Run": "pipeline.run",
         "explore": "search.backbones",

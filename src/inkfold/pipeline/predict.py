@@ -159,6 +159,11 @@ def read_squares(image: Any, options: Sequence[ImageOptions], run: "Run") -> tup
     return [one[1] for one in drawing.squares if not isinstance(one, BrokenFile)], drawing.blank
 
 
+def read_as_squares(index: int, drawing: Drawing, options: Sequence[ImageOptions]) -> list[Square | BrokenFile]:
+    """Read a drawing once: for each of the options its digest and its square, or why there is none."""
+    return _read(index, drawing, None, options).squares
+
+
 def predict_squares(
     runs: Sequence["Run"], squares: Mapping[ImageOptions, Sequence[Pixels]], progress: Progress = silent
 ) -> list[Float32[np.ndarray, "folds n classes"]]:
