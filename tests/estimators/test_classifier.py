@@ -151,7 +151,11 @@ def test_what_can_not_be_trained_on_is_refused_as_a_value_error(change, words, s
 
 @pytest.mark.parametrize(
     ("settings", "words"),
-    [({"budget": "1m"}, "recipe without a search"), ({"train_head": {"epochs": 0}}, "epochs"), ({"nothing": 1}, "no parameter")],
+    [
+        ({"budget": "1m"}, "recipe without a search"),
+        ({"train_head": {"epochs": 0}}, "epochs"),
+        ({"nothing": 1}, "no parameter"),
+    ],
 )
 def test_settings_that_are_none_are_refused(settings, words, stack):
     with pytest.raises(ValueError, match=words):

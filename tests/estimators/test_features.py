@@ -31,7 +31,9 @@ def test_drawings_become_rows_of_single_precision(stack):
 def test_files_and_arrays_of_one_drawing_have_the_same_features(drawings):
     pages, _, files = drawings
     fitted = extractor().fit(files)
-    np.testing.assert_allclose(fitted.transform(files[:4]), fitted.transform([np.asarray(page) for page in pages[:4]]), atol=1e-2)
+    np.testing.assert_allclose(
+        fitted.transform(files[:4]), fitted.transform([np.asarray(page) for page in pages[:4]]), atol=1e-2
+    )
 
 
 def test_features_are_computed_once(stack, monkeypatch):

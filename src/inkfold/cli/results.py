@@ -163,6 +163,13 @@ def report(
         Path | None, typer.Option(help="The HTML file; by default RUN/report.html, or comparison.html for several.")
     ] = None,
     data: MovedData = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Show which strokes the mistakes rest on: erases them one by one, at most 17 forward passes a mistake.",
+        ),
+    ] = False,
 ) -> int:
     """Write one HTML file that shows a run, or compares several. It holds figures, drawings and what to do next."""
     from inkfold.report.write import compare_runs, write_report
@@ -173,6 +180,8 @@ def report(
         check_added_file(page, "write the report elsewhere: --out FILE.html")
     else:
         check_output(page)
+    if explain:
+        _explain_mistakes(runs, data)
     pictures = write_report(runs, page, data)
     size = f"{page.stat().st_size / 1e6:.1f} MB, " if page.is_file() else ""
     with contextlib.redirect_stdout(notes_beside(page)):
@@ -180,6 +189,26 @@ def report(
             print_comparison(compare_runs(runs))
         print(f"report: {page} ({size}{pictures} drawings)")
     return 0
+
+
+def _explain_mistakes(runs: list[Path], data: Path | None) -> None:
+    """Find out what a run's mistakes rest on; without its weights the report is written all the same."""
+    from inkfold.audit.explained import explain_mistakes
+    from inkfold.ensemble.model import load_run
+    from inkfold.errors import WeightsError
+
+    if len(runs) > 1:
+        raise InkfoldError(f"report: --explain is for one run, got {len(runs)}. Explain each by itself.")
+    try:
+        with console_progress() as progress:
+            found = explain_mistakes(load_run(runs[0]), data, progress)
+    except WeightsError as error:
+        print(f"warning: mistakes are shown without what they rest on: {error}", file=sys.stderr)
+        return
+    cost = found["cost"]
+    print(
+        f"explained {len(found['rows'])} mistakes: {cost['forwards']} forward passes, {cost['seconds']:.1f} s", file=sys.stderr
+    )
 
 
 @command(reads=("run",))

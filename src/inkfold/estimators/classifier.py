@@ -39,7 +39,7 @@ from inkfold.runtime.progress import console_progress, silent
 from inkfold.storage.cache import home
 from inkfold.storage.hashing import key_digest
 
-RUNS = "estimators"
+RUNS, SETTINGS = "estimators", "settings"
 SECTIONS = frozenset({*Recipe.model_fields, "auto", "set"})
 LARGEST_SEED = 2**31 - 1
 SHORT_CHOICES = 3
@@ -103,7 +103,9 @@ class DrawingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] -
         for name in params:
             _check_name(name)
         for name, value in params.items():
-            if name in _OWN:
+            if name == SETTINGS:  # all of them at once, as the constructor's argument
+                self.settings = dict(value) if isinstance(value, Mapping) else {SETTINGS: value}
+            elif name in _OWN:
                 setattr(self, name, value)
             else:
                 self.settings = {**self.settings, name: value}
@@ -178,6 +180,9 @@ class DrawingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] -
     def _train(self, dataset: Dataset) -> Run | Ensemble:
         for name in self.settings:
             _check_name(name)
+        if SETTINGS in self.settings:
+            got = self.settings[SETTINGS]
+            raise InvalidSetting(f"settings: got {got!r}, expected keys of a recipe with their values. Name them one by one.")
         overrides = [*as_overrides(settings_of(dataset)), *self._own_overrides()]
         recipe = dict(self.recipe) if isinstance(self.recipe, Mapping) else self.recipe
         out = self._place(overrides) if self.out is None else Path(self.out)
@@ -202,7 +207,7 @@ class DrawingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] -
         return overrides
 
     def _place(self, overrides: list[str]) -> Path:
-        """Choose the directory of a training, the same for the same training: the kept drawings' directory names their content."""
+        """Choose the directory of a training: the same for the same drawings, since the directory that keeps them is in the key."""
         key = {"recipe": raw_keys(self.recipe), "overrides": sorted(overrides), "inkfold": version("inkfold")}
         return home() / RUNS / key_digest(key)
 
@@ -217,7 +222,7 @@ _OWN = tuple(
 def _check_name(name: str) -> None:
     """Refuse a name that neither the classifier nor a recipe has."""
     section = name.replace("__", ".").partition(".")[0]
-    if name in _OWN or section in SECTIONS:
+    if name in (*_OWN, SETTINGS) or section in SECTIONS:
         return
     near = difflib.get_close_matches(section, [*_OWN, *sorted(SECTIONS)], SHORT_CHOICES)
     known = f"Take {', '.join(_OWN)}, or a recipe's key such as train_head__epochs."

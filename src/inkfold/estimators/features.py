@@ -41,7 +41,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc] -
         >>> make_pipeline(inkfold.FeatureExtractor("ink-small"), LogisticRegression()).fit(images, labels)
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - scikit-learn's parameters stand by themselves
         self,
         backbone: str = "auto",
         features: Literal["last", "layers"] = "last",

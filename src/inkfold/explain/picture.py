@@ -50,6 +50,13 @@ def overlay(square: Pixels, effects: Float[np.ndarray, "h w"]) -> UInt8[np.ndarr
     return layered
 
 
+def on_white(square: Pixels, effects: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
+    """Draw the coloured ink on white."""
+    alpha = opacity(square)[..., None]
+    drawn: np.ndarray = np.rint(255 * (1 - alpha) + ink_colours(effects) * alpha).astype(np.uint8)
+    return drawn
+
+
 def coloured_page(square: Pixels, effects: Float[np.ndarray, "h w"], words: Words, size_px: int) -> Image.Image:
     """Draw the coloured ink on white, and the legend below it.
 
@@ -64,9 +71,7 @@ def coloured_page(square: Pixels, effects: Float[np.ndarray, "h w"], words: Word
     """
     if not LEAST_SIDE_PX <= size_px <= MOST_SIDE_PX:
         raise ValueError(f"size_px: got {size_px}, expected {LEAST_SIDE_PX} to {MOST_SIDE_PX}.")
-    alpha = opacity(square)[..., None]
-    drawn = np.rint(255 * (1 - alpha) + ink_colours(effects) * alpha).astype(np.uint8)
-    drawing = Image.fromarray(drawn).resize((size_px, size_px), Image.Resampling.BICUBIC)
+    drawing = Image.fromarray(on_white(square, effects)).resize((size_px, size_px), Image.Resampling.BICUBIC)
     font, line = _font(max(LEAST_TEXT_PX, round(size_px * TEXT_FRACTION)))
     entries = ((FOR, words[0]), (AGAINST, words[1]), (NEITHER, "makes no difference"))
     rows = _rows(entries, font, size_px, line)
