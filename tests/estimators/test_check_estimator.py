@@ -16,6 +16,10 @@ NOT_OF_DRAWINGS = {
     "check_n_features_in": "drawings of any size are taken, so there is no number of columns to remember",
     "check_n_features_in_after_fitting": "drawings of any size are taken, so there is no number of columns to remember",
 }
+NOT_OF_THE_TRANSFORMER = {
+    **NOT_OF_DRAWINGS,
+    "check_transformer_general": "drawings of another size than those of `fit` are taken, where it expects an error",
+}
 NOT_OF_THE_CLASSIFIER = {
     **NOT_OF_DRAWINGS,
     "check_no_attributes_set_in_init": "a recipe's keys are keyword arguments, which are kept together as `settings`",
@@ -47,7 +51,7 @@ def test_parameters_keep_scikit_learns_contract(made):
         (RowClassifier({**SETTINGS, "folds": {"k": 2}}, random_state=1), NOT_OF_THE_CLASSIFIER),
         (
             RowExtractor("test_resnet", weights="untrained", image_size=32, resize="pad", paper="keep", device="cpu"),
-            NOT_OF_DRAWINGS,
+            NOT_OF_THE_TRANSFORMER,
         ),
     ],
     ids=["classifier", "transformer"],

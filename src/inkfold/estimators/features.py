@@ -113,4 +113,5 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc] -
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array, tags.input_tags.one_d_array, tags.input_tags.three_d_array = False, True, True
         tags.input_tags.string = True
+        tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
