@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 from jaxtyping import Float16, Float32, Int64
@@ -112,6 +112,28 @@ class Model(ABC):
             PredictionError: If the model is an ensemble with a member that is only a file of predictions.
         """
 
+    def save(self, path: str | Path) -> Self:
+        """Copy the run to where it is kept, as a whole or not at all; a run without `out` lies in a temporary directory.
+
+        Args:
+            path: A directory that is missing or empty, or holds this very run.
+
+        Returns:
+            The run that lies there.
+
+        Raises:
+            PredictionError: If `path` holds another run or anything else.
+            OSError: If it can't be written.
+        """
+        from inkfold.pipeline.save import save_run  # noqa: PLC0415
+
+        save_run(self.files, Path(path))
+        return self._loaded(Path(path))
+
+    @abstractmethod
+    def _loaded(self, path: Path) -> Self:
+        """Load a copy of this model."""
+
     def predict(self, images: Images) -> list[str]:
         """Name the class of each drawing; see `decide`."""
         return [self.classes_[i] for i in self.decide(self.predict_proba(images))]
@@ -201,6 +223,9 @@ class Run(Model):
         """Predict drawings by the mean of the folds' probabilities; see `Model.predict_proba`."""
         probs: np.ndarray = self.predict_fold_proba(images, progress, on_broken, cache=cache, blank=blank).mean(0)
         return probs
+
+    def _loaded(self, path: Path) -> "Run":
+        return Run.load(path)
 
     @property
     def look(self) -> Mapping[str, Any]:
