@@ -8,7 +8,7 @@ line style they are drawn: `draw` does that as the server does it.
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
@@ -76,12 +76,14 @@ class DrawingSource:
         items: What was given for each drawing.
         what: Name of the argument that holds them, for messages.
         single: Whether one drawing was given by itself.
+        names: The names of the drawings that were read so far; None where they aren't noted.
     """
 
     count: int | None
     items: Iterable[Any]
     what: str = "drawings"
     single: bool = False
+    names: list[str] | None = None
 
     def __iter__(self) -> Iterator[Drawing]:
         """Give the drawings in their order, one at a time.
@@ -90,7 +92,14 @@ class DrawingSource:
             DataError: At the first that isn't a drawing, with its place.
         """
         for place, item in enumerate(self.items):
-            yield as_drawing(item, self.what if self.single else f"{self.what}[{place}]")
+            drawing = as_drawing(item, self.what if self.single else f"{self.what}[{place}]")
+            if self.names is not None:
+                self.names.append(drawing.name)
+            yield drawing
+
+    def with_names(self) -> "DrawingSource":
+        """Return the same drawings, whose names are noted in `names` as they are read."""
+        return replace(self, names=[])
 
 
 def read_drawings(given: Any, column: str | None = None, what: str = "drawings") -> DrawingSource:
@@ -112,6 +121,8 @@ def read_drawings(given: Any, column: str | None = None, what: str = "drawings")
     Raises:
         DataError: If it is no form of drawings, with what was got and what is expected.
     """
+    if isinstance(given, DrawingSource):
+        return given
     if isinstance(given, str | os.PathLike):
         return _from_path(given, what)
     if _is_table(given):

@@ -70,8 +70,8 @@ def read_any_dataset(
             `(drawings, labels)`, or a Dataset.
         labels: The class of each drawing: texts, numbers, or a column's name if `data` is a table. None, NaN or a missing value
             makes a drawing one to predict. `options` are accepted here too.
-        groups: Who drew each drawing, or after which photo: drawings of one group stay in one fold. A column's name if `data` is
-            a table; None for no groups.
+        groups: Who drew each drawing, or after which photo: drawings of one group stay in one fold. A column's name if `data`
+            is a table; None for no groups.
         names: The name of each drawing in results and reports, each another one; a column's name if `data` is a table. None
             takes the files' paths, or numbers in the drawings' order.
         column: The column with the drawings, if `data` is a table; None looks for it.

@@ -80,6 +80,11 @@ class Ensemble(Model):
         probs[whole] = single_precision(self.fitted.pool(voted))
         return probs
 
+    def _loaded(self, path: Path) -> "Ensemble":
+        loaded = load_run(path)
+        assert isinstance(loaded, Ensemble)
+        return loaded
+
 
 def load_run(path: str | Path) -> Run | Ensemble:
     """Load a finished run, whether it is one model or an ensemble of several.

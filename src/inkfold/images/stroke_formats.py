@@ -19,6 +19,7 @@ QUICK_DRAW_PX = 256.0  # side of the page of the simplified form
 MOST_POINTS = 40_000
 FARTHEST = 1e6
 EXPECTED = '{"drawing": [[[x, ...], [y, ...]], ...]} as Quick, Draw! has it, or {"strokes": [[[x, y], ...], ...]}'
+LINES = "paths of straight lines, polylines, polygons or lines"
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _PATH_TOKEN = re.compile(rf"\s*,?\s*([A-Za-z]|{_NUMBER})")
@@ -34,8 +35,8 @@ def read_strokes(source: Mapping[str, Any] | str) -> Sketch:
     """Read one drawing of strokes.
 
     Args:
-        source: A line of a Quick, Draw! file (raw, with times, or simplified), the JSON that the server takes, or either of them
-            parsed; an SVG document of straight lines, or the data of an SVG path.
+        source: A line of a Quick, Draw! file (raw, with times, or simplified), the JSON that the server takes, or either
+            of them parsed; an SVG document of straight lines, or the data of an SVG path.
 
     Returns:
         The strokes on their page. Times are left out.
@@ -124,7 +125,7 @@ def _from_svg(text: str) -> Sketch:
         if name == "svg" and page is None:
             page = _page(attributes)
         if name in _CURVED and not _is_background(name, attributes, page):
-            raise ValueError(f"got <{name}>, expected paths of straight lines, polylines, polygons or lines. Convert it to PNG")
+            raise ValueError(f"got <{name}>, expected {LINES}. Convert it to PNG")
         pen = _svg_length(attributes.get("stroke-width")) or None
         strokes += [Stroke(_points(line, number, name=name), pen) for number, line in enumerate(_lines_of(name, attributes))]
     return _from_lines([], page, strokes)
@@ -192,49 +193,44 @@ def _page(attributes: Mapping[str, str]) -> tuple[float, float, float, float] | 
 def _path_lines(data: str) -> list[Float64[np.ndarray, "n 2"]]:
     """Read the straight lines of an SVG path (SVG 2, section 9.3): M, L, H, V and Z, absolute or relative."""
     lines: list[list[tuple[float, float]]] = []
-    x = y = 0.0
-    command, tokens = "", _path_tokens(data)
-    place = 0
+    here = (0.0, 0.0)
+    command, tokens, place = "", _path_tokens(data), 0
     while place < len(tokens):
         if tokens[place].isalpha():
             command, place = tokens[place], place + 1
-            if command in "zZ":
-                if lines:
-                    lines[-1].append(lines[-1][0])
-                    x, y = lines[-1][0]
-                continue
-        count = {"M": 2, "L": 2, "H": 1, "V": 1}.get(command.upper(), 0)
-        if not count:
-            raise ValueError(
-                f"got the command {command or tokens[place]!r} in an SVG path, expected M, L, H, V or Z: lines only"
-            )
-        try:
-            values = [float(number) for number in tokens[place : place + count]]
-        except ValueError:
-            values = []
-        if len(values) < count:
-            raise ValueError(f"got an SVG path that breaks off after {command!r}, expected {count} number(s) there")
-        place += count
-        base_x, base_y = (x, y) if command.islower() else (0.0, 0.0)
-        upper = command.upper()
-        if upper == "H":
-            x = base_x + values[0]
-        elif upper == "V":
-            y = base_y + values[0]
-        else:
-            x, y = base_x + values[0], base_y + values[1]
-        if upper == "M" or not lines:
+        if command in ("Z", "z"):
+            if lines:
+                here = lines[-1][0]
+                lines[-1].append(here)
+            command = ""
+            continue
+        values = _coordinates(command, tokens, place)
+        place += len(values)
+        here = _moved(here, command, values)
+        if command in ("M", "m") or not lines:
             lines.append([])
-        lines[-1].append((x, y))
+        lines[-1].append(here)
         command = {"M": "L", "m": "l"}.get(command, command)  # further pairs after a move are lines
     return [np.array(line, np.float64) for line in lines]
+
+
+def _moved(here: tuple[float, float], command: str, values: Sequence[float]) -> tuple[float, float]:
+    """Return where a command leads to."""
+    x, y = here
+    base_x, base_y = here if command.islower() else (0.0, 0.0)
+    if command in ("H", "h"):
+        return base_x + values[0], y
+    if command in ("V", "v"):
+        return x, base_y + values[0]
+    return base_x + values[0], base_y + values[1]
 
 
 def _coordinates(command: str, tokens: Sequence[str], place: int) -> list[float]:
     """Read the numbers that a command takes; whatever isn't a straight line is refused."""
     count = {"M": 2, "L": 2, "H": 1, "V": 1}.get(command.upper(), 0)
     if not count:
-        raise ValueError(f"got the command {command or tokens[place]!r} in an SVG path, expected M, L, H, V or Z: lines only")
+        got = repr(command or tokens[place])
+        raise ValueError(f"got {got} in an SVG path, expected the commands M, L, H, V or Z: lines only")
     try:
         values = [float(number) for number in tokens[place : place + count]]
     except ValueError:
@@ -265,7 +261,7 @@ def _from_lines(
     drawn = [*strokes, *(Stroke(_points(line, number, name="path")) for number, line in enumerate(lines))]
     _check_count(drawn)
     if not drawn:
-        raise ValueError("got no lines, expected paths of straight lines, polylines, polygons or lines")
+        raise ValueError(f"got no lines, expected {LINES}")
     points = np.concatenate([stroke.points for stroke in drawn])
     if page is None:
         width, height = points.max(0).tolist()

@@ -80,7 +80,7 @@ def predict_folds(
         DataError: With every drawing that can't be read, or the first thing that isn't a drawing.
         WeightsError: If a backbone's weights are missing or have changed.
     """
-    source = images if isinstance(images, DrawingSource) else read_drawings(images, what="images")
+    source = read_drawings(images, what="images")
     if source.count == 0:
         return [np.empty((len(run.folds), 0, len(run.classes_)), np.float32) for run in runs]
     predictors = [_RunPredictor(run, cache=cache) for run in runs]

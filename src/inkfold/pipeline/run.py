@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import numpy as np
 from jaxtyping import Float16, Float32, Int64
@@ -114,6 +114,28 @@ class Model(ABC):
             WeightsError: If a backbone's weights are missing or have changed.
             PredictionError: If the model is an ensemble with a member that is only a file of predictions.
         """
+
+    def save(self, path: str | Path) -> Self:
+        """Copy the run to where it is kept, as a whole or not at all; a run without `out` lies in a temporary directory.
+
+        Args:
+            path: A directory that is missing or empty, or holds this very run.
+
+        Returns:
+            The run that lies there.
+
+        Raises:
+            PredictionError: If `path` holds another run or anything else.
+            OSError: If it can't be written.
+        """
+        from inkfold.pipeline.save import save_run  # noqa: PLC0415
+
+        save_run(self.files, Path(path))
+        return self._loaded(Path(path))
+
+    @abstractmethod
+    def _loaded(self, path: Path) -> Self:
+        """Load a copy of this model."""
 
     def predict(self, images: Images) -> list[str]:
         """Name the class of each drawing; see `decide`."""
@@ -269,6 +291,9 @@ class Run(Model):
         """Average the probabilities of the run's folds."""
         probs: np.ndarray = fold_probs[0].mean(0)
         return probs
+
+    def _loaded(self, path: Path) -> "Run":
+        return Run.load(path)
 
     @property
     def look(self) -> Mapping[str, Any]:
