@@ -4,7 +4,7 @@ import numpy as np
 
 from inkfold.estimators.classifier import DrawingClassifier
 from inkfold.estimators.features import FeatureExtractor
-from inkfold.estimators.required import InvalidData
+from inkfold.estimators.required import InvalidDataError
 
 SPREAD = 12.0  # numbers beyond it are drawn as it is
 BAR_PX, MARGIN_PX, LENGTH_PX = 3, 4, 40
@@ -13,17 +13,17 @@ BAR_PX, MARGIN_PX, LENGTH_PX = 3, 4, 40
 def drawn(x):
     """Draw each row as bars, one under the other and each as long as its number is large."""
     if hasattr(x, "toarray"):
-        raise InvalidData("X: sparse data are not drawings. Convert it to a dense array.")
+        raise InvalidDataError("X: sparse data are not drawings. Convert it to a dense array.")
     rows = np.asarray(x)
     if rows.dtype.kind == "c":
-        raise InvalidData("Complex data not supported.")
+        raise InvalidDataError("Complex data not supported.")
     rows = rows.astype(np.float64)
     if rows.ndim != 2:
-        raise InvalidData(f"Reshape your data: expected a 2D array, got {rows.shape}.")
+        raise InvalidDataError(f"Reshape your data: expected a 2D array, got {rows.shape}.")
     if 0 in rows.shape:
-        raise InvalidData(f"0 feature(s) (shape={rows.shape}) while a minimum of 1 is required.")
+        raise InvalidDataError(f"0 feature(s) (shape={rows.shape}) while a minimum of 1 is required.")
     if not np.isfinite(rows).all():
-        raise InvalidData("X contains NaN or infinity.")
+        raise InvalidDataError("X contains NaN or infinity.")
     ends = np.rint(LENGTH_PX * np.clip(rows / (2 * SPREAD) + 0.5, 0.05, 1))
     ink = np.repeat(np.arange(LENGTH_PX)[None, None] < ends[..., None], BAR_PX, 1)
     return np.pad(np.where(ink, 0, 255).astype(np.uint8), ((0, 0), (MARGIN_PX,) * 2, (MARGIN_PX,) * 2), constant_values=255)
@@ -32,7 +32,7 @@ def drawn(x):
 class RowClassifier(DrawingClassifier):
     """The classifier as it is, but for the drawing of rows."""
 
-    def fit(self, X, y, groups=None):
+    def fit(self, X, y, groups=None):  # noqa: N803 - scikit-learn's name
         return super().fit(drawn(X), y, groups)
 
     def _run_probs(self, x):
@@ -47,10 +47,10 @@ class RowClassifier(DrawingClassifier):
 class RowExtractor(FeatureExtractor):
     """The transformer as it is, but for the drawing of rows."""
 
-    def fit(self, X, y=None):
+    def fit(self, X, y=None):  # noqa: N803 - likewise
         return super().fit(drawn(X), y)
 
-    def transform(self, X):
+    def transform(self, X):  # noqa: N803 - likewise
         return super().transform(drawn(X) if hasattr(self, "n_features_out_") else X)
 
     def __sklearn_tags__(self):

@@ -8,10 +8,10 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 import inkfold
-from toy_settings import SETTINGS
 from inkfold.estimators.classifier import DrawingClassifier
 from inkfold.evaluation.predictions import Predictions
 from toy import CLASSES
+from toy_settings import SETTINGS
 
 pytestmark = pytest.mark.usefixtures("warm_home")
 
@@ -77,7 +77,7 @@ def test_every_form_of_drawings_gives_the_same_model(form, drawings, stack, warm
 
 
 def test_a_fitted_classifier_is_pickled_and_cloned_without_what_it_has_learnt(fitted, stack):
-    again = pickle.loads(pickle.dumps(fitted))  # noqa: S301 - our own bytes
+    again = pickle.loads(pickle.dumps(fitted))
     assert np.array_equal(again.predict_proba(stack[0]), fitted.predict_proba(stack[0]))
     fresh = clone(fitted)
     assert not hasattr(fresh, "run_")
@@ -92,7 +92,7 @@ def test_settings_are_parameters():
     assert made.recipe == "auto"
     assert clone(made).get_params() == made.get_params()
     assert "train_head__epochs=4" in repr(made)
-    with pytest.raises(ValueError, match="no parameter 'trian_head__lr'. Did you mean train_head"):
+    with pytest.raises(ValueError, match=r"no parameter 'trian_head__lr'\. Did you mean 'train_head__lr'"):
         made.set_params(trian_head__lr=1)
 
 

@@ -1,7 +1,6 @@
 """A classifier of drawings that scikit-learn's pipelines, cross-validation and searches take."""
 
 import contextlib
-import difflib
 import inspect
 import unicodedata
 from collections.abc import Mapping
@@ -16,18 +15,19 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
-from inkfold.auto.fit import as_overrides
+from inkfold.api.inputs import data_overrides
+from inkfold.api.settings import as_overrides
 from inkfold.auto.train import train_any
+from inkfold.config.keys import is_key, nearest_key
 from inkfold.config.load import raw_keys
-from inkfold.config.recipe import Recipe
 from inkfold.data.dataset import Dataset
-from inkfold.data.given import read_any_dataset, settings_of
+from inkfold.data.given import read_any_dataset
 from inkfold.ensemble.model import Ensemble
 from inkfold.estimators.required import (
     BaseEstimator,
     ClassifierMixin,
-    InvalidData,
-    InvalidSetting,
+    InvalidDataError,
+    InvalidSettingError,
     as_drawings,
     contents,
     value_errors,
@@ -40,9 +40,7 @@ from inkfold.storage.cache import home
 from inkfold.storage.hashing import key_digest
 
 RUNS, SETTINGS = "estimators", "settings"
-SECTIONS = frozenset({*Recipe.model_fields, "auto", "set"})
 LARGEST_SEED = 2**31 - 1
-SHORT_CHOICES = 3
 
 
 @final
@@ -182,8 +180,10 @@ class DrawingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] -
             _check_name(name)
         if SETTINGS in self.settings:
             got = self.settings[SETTINGS]
-            raise InvalidSetting(f"settings: got {got!r}, expected keys of a recipe with their values. Name them one by one.")
-        overrides = [*as_overrides(settings_of(dataset)), *self._own_overrides()]
+            raise InvalidSettingError(
+                f"settings: got {got!r}, expected keys of a recipe with their values. Name them one by one."
+            )
+        overrides = [*data_overrides(dataset), *self._own_overrides()]
         recipe = dict(self.recipe) if isinstance(self.recipe, Mapping) else self.recipe
         out = self._place(overrides) if self.out is None else Path(self.out)
         with contextlib.ExitStack() as stack:
@@ -194,11 +194,11 @@ class DrawingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] -
             return train_any(recipe, *overrides, out=out, progress=progress)
 
     def _own_overrides(self) -> list[str]:
-        overrides = as_overrides(self.settings)
+        overrides = [*as_overrides(self.settings)]
         if self.budget is not None:
             if "auto" not in raw_keys(self.recipe):
                 text = "for a recipe without a search. Take recipe='auto', or leave it out."
-                raise InvalidSetting(f"budget: got {self.budget!r} {text}")
+                raise InvalidSettingError(f"budget: got {self.budget!r} {text}")
             overrides += as_overrides({"auto.budget": self.budget})
         if self.random_state is not None:
             is_seed = isinstance(self.random_state, int | np.integer)
@@ -207,7 +207,7 @@ class DrawingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] -
         return overrides
 
     def _place(self, overrides: list[str]) -> Path:
-        """Choose the directory of a training: the same for the same drawings, since the directory that keeps them is in the key."""
+        """Choose the directory of a training: the same for the same drawings, whose directory's name says their content."""
         key = {"recipe": raw_keys(self.recipe), "overrides": sorted(overrides), "inkfold": version("inkfold")}
         return home() / RUNS / key_digest(key)
 
@@ -221,13 +221,12 @@ _OWN = tuple(
 
 def _check_name(name: str) -> None:
     """Refuse a name that neither the classifier nor a recipe has."""
-    section = name.replace("__", ".").partition(".")[0]
-    if name in (*_OWN, SETTINGS) or section in SECTIONS:
+    if name in (*_OWN, SETTINGS) or is_key(name.replace("__", ".")):
         return
-    near = difflib.get_close_matches(section, [*_OWN, *sorted(SECTIONS)], SHORT_CHOICES)
+    near = nearest_key(name.replace("__", "."), _OWN)
     known = f"Take {', '.join(_OWN)}, or a recipe's key such as train_head__epochs."
-    hint = f"Did you mean {' or '.join(near)}?" if near else known
-    raise InvalidSetting(f"DrawingClassifier has no parameter {name!r}. {hint}")
+    hint = f"Did you mean {near.replace('.', '__')!r}?" if near else known
+    raise InvalidSettingError(f"DrawingClassifier has no parameter {name!r}. {hint}")
 
 
 def _labels(y: Any, count: int) -> np.ndarray:
@@ -237,19 +236,21 @@ def _labels(y: Any, count: int) -> np.ndarray:
         ValueError: If they aren't; scikit-learn's own for numbers that are no classes.
     """
     if y is None:
-        raise InvalidData("y: requires y to be passed, but the target y is None. Expected the class of each drawing.")
+        raise InvalidDataError("y: requires y to be passed, but the target y is None. Expected the class of each drawing.")
     targets = np.asarray(y)
     if targets.ndim == 2 and targets.shape[1] == 1:
         targets = targets[:, 0]
     if targets.ndim != 1:
-        raise InvalidData(f"y: got an array {targets.shape}, expected one class for each drawing: (n,).")
+        raise InvalidDataError(f"y: got an array {targets.shape}, expected one class for each drawing: (n,).")
     if len(targets) != count:
-        raise InvalidData(f"y: got {len(targets)} labels for {count} drawings, expected one for each.")
+        raise InvalidDataError(f"y: got {len(targets)} labels for {count} drawings, expected one for each.")
     if targets.dtype.kind == "f" and not np.isfinite(targets).all():
-        raise InvalidData("y: has NaN or infinity, expected classes. Leave out drawings without a class.")
+        raise InvalidDataError("y: has NaN or infinity, expected classes. Leave out drawings without a class.")
     check_classification_targets(targets)
     if len(np.unique(targets)) < 2:
-        raise InvalidData("y: got one class, expected two at least: the classifier can't tell drawings apart by one class.")
+        raise InvalidDataError(
+            "y: got one class, expected two at least: the classifier can't tell drawings apart by one class."
+        )
     return targets
 
 

@@ -18,8 +18,8 @@ except ModuleNotFoundError as error:
 __all__ = [
     "BaseEstimator",
     "ClassifierMixin",
-    "InvalidData",
-    "InvalidSetting",
+    "InvalidDataError",
+    "InvalidSettingError",
     "TransformerMixin",
     "as_drawings",
     "contents",
@@ -28,12 +28,12 @@ __all__ = [
 
 
 @final
-class InvalidData(DataError, ValueError):
+class InvalidDataError(DataError, ValueError):
     """Drawings or labels that can't be used; a ValueError too, as scikit-learn expects."""
 
 
 @final
-class InvalidSetting(RecipeError, ValueError):
+class InvalidSettingError(RecipeError, ValueError):
     """A setting that is none; a ValueError too, as scikit-learn expects."""
 
 
@@ -42,12 +42,12 @@ def value_errors() -> Iterator[None]:
     """Turn inkfold's errors about data and settings into ones that are ValueErrors too."""
     try:
         yield
-    except (InvalidData, InvalidSetting):
+    except (InvalidDataError, InvalidSettingError):
         raise
     except DataError as error:
-        raise InvalidData(error.problems or str(error)) from None
+        raise InvalidDataError(error.problems or str(error)) from None
     except RecipeError as error:
-        raise InvalidSetting(error.problems or str(error)) from None
+        raise InvalidSettingError(error.problems or str(error)) from None
 
 
 def as_drawings(x: Any) -> list[Drawing]:
@@ -61,18 +61,18 @@ def as_drawings(x: Any) -> list[Drawing]:
         The drawings; files are named but not read.
 
     Raises:
-        InvalidData: If it isn't a collection of drawings.
+        InvalidDataError: If it isn't a collection of drawings.
     """
     shape = getattr(x, "shape", None)
     if shape is not None and len(shape) == 2 and not hasattr(x, "columns"):
-        raise InvalidData(
+        raise InvalidDataError(
             f"X: got an array {tuple(shape)}, expected drawings: (n, h, w) or (n, h, w, channels), or a list. "
             "Reshape your data: X.reshape(n, h, w) if each row is a flattened picture."
         )
     with value_errors():
         source = read_drawings(x, what="X")
         if source.single:
-            raise InvalidData("X: got one drawing, expected several. Put it into a list.")
+            raise InvalidDataError("X: got one drawing, expected several. Put it into a list.")
         return [*source]
 
 
