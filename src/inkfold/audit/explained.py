@@ -90,6 +90,7 @@ def _about(found: Explanation) -> dict[str, Any]:
     side.resize((PICTURE_PX, PICTURE_PX), Image.Resampling.LANCZOS).save(picture, "PNG")
     strongest = found.strokes[0].effect if found.strokes else 0.0
     return {
+        "probability": round(found.probability, 6),
         "strokes": len(found.strokes),
         "strongest": round(strongest, 4),
         "where": found.strokes[0].where(len(found.square)) if found.strokes else "",

@@ -55,8 +55,7 @@ def ink_mask(square: Pixels) -> Bool[np.ndarray, "size size"]:
     """Mark the pixels that differ from the paper by half as much as the deepest one, within the limits of `images.ink_box`."""
     depth = paper_distance(square, paper_colour(square))
     limit = min(MOST_CONTRAST, max(LEAST_CONTRAST, int(depth.max(initial=0)) // 2))
-    inked: np.ndarray = depth >= limit
-    return inked
+    return np.asarray(depth >= limit)
 
 
 def _largest_components(ink: Bool[np.ndarray, "h w"], most: int) -> Bool[np.ndarray, "h w"]:
