@@ -71,8 +71,7 @@ def _largest_components(ink: Bool[np.ndarray, "h w"], most: int) -> Bool[np.ndar
 def _halved(ink: Bool[np.ndarray, "h w"], factor: int) -> Bool[np.ndarray, "rows columns"]:
     height, width = (-(-side // factor) * factor for side in ink.shape)
     padded = np.pad(ink, ((0, height - ink.shape[0]), (0, width - ink.shape[1])))
-    blocks: np.ndarray = padded.reshape(height // factor, factor, width // factor, factor).any((1, 3))
-    return blocks
+    return np.asarray(padded.reshape(height // factor, factor, width // factor, factor).any((1, 3)))
 
 
 def _split(ink: Bool[np.ndarray, "h w"], most: int, shortest: float) -> Int32[np.ndarray, "h w"]:
