@@ -16,12 +16,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, final
 
-from inkfold.storage.cache import DAY_S, home
+from inkfold.storage.cache import ABOUT, DAY_S, DRAWINGS, RUNS, home, runs_of
 from inkfold.storage.files import make_directory, write_json
 
 log = logging.getLogger("inkfold.storage")
 
-KEPT, ABOUT, RUNS = "drawings", "set.json", "runs.txt"
 TEMPORARY = ".new-"
 KEPT_DAYS = 7.0
 
@@ -62,7 +61,7 @@ class KeptSet:
             return place
         if place.exists():  # a power cut or somebody's hand has damaged it
             log.warning("%s: isn't as it was written, and is written anew", place)
-            runs = _runs(place)
+            runs = runs_of(place)
             shutil.rmtree(place)
             if runs:
                 (self._directory / RUNS).write_text("".join(f"{run}\n" for run in runs), "utf-8")
@@ -77,7 +76,7 @@ class KeptSet:
 @contextlib.contextmanager
 def new_set() -> Iterator[KeptSet]:
     """Write a set of drawings in a temporary directory, which is gone after the block unless `finish` was called."""
-    parent = home() / KEPT
+    parent = home() / DRAWINGS
     make_directory(parent)
     sweep_sets(parent)
     directory = parent / f"{TEMPORARY}{os.getpid()}-{uuid.uuid4().hex[:8]}"
@@ -116,7 +115,7 @@ def touch(directory: Path) -> None:
 
 def is_kept_set(root: str | os.PathLike[str]) -> bool:
     """Return whether a dataset's root is a set in inkfold's directory."""
-    return Path(root).parent == home() / KEPT and (Path(root) / ABOUT).is_file()
+    return Path(root).parent == home() / DRAWINGS and (Path(root) / ABOUT).is_file()
 
 
 def note_run(root: str | os.PathLike[str], run: Path) -> None:
@@ -130,14 +129,9 @@ def note_run(root: str | os.PathLike[str], run: Path) -> None:
         return
     touch(Path(root))
     line = str(run.absolute())
-    if line not in _runs(Path(root)):
+    if line not in runs_of(Path(root)):
         with (Path(root) / RUNS).open("a", encoding="utf-8") as file:
             file.write(f"{line}\n")
-
-
-def runs_of(directory: Path) -> list[str]:
-    """Return the directories of the runs that were trained on a set, as they were named then."""
-    return _runs(directory)
 
 
 def sweep_sets(parent: Path) -> None:
@@ -147,13 +141,6 @@ def sweep_sets(parent: Path) -> None:
         marker = directory if is_new else directory / ABOUT
         with contextlib.suppress(OSError):
             days = (time.time() - marker.stat().st_mtime) / DAY_S
-            if days > (1.0 if is_new else KEPT_DAYS) and not _runs(directory):
+            if days > (1.0 if is_new else KEPT_DAYS) and not runs_of(directory):
                 log.info("%s: no run was trained on it, and it wasn't used for %d days; removed", directory, int(days))
                 shutil.rmtree(directory)
-
-
-def _runs(directory: Path) -> list[str]:
-    try:
-        return (directory / RUNS).read_text("utf-8").splitlines()
-    except OSError:
-        return []
