@@ -55,7 +55,8 @@ def test_a_run_from_memory_is_that_of_the_files(warm_home, drawings, frozen_run,
     with pytest.raises(PredictionError, match="holds something else, expected a new or empty directory"):
         run.save(tmp_path / "other")
     assert inkfold.audit(kept)["n"]["train"] == len(pages)
-    assert inkfold.report(kept).read_text(encoding="utf-8").count("<img") > 0
+    assert inkfold.report(kept) == kept.path / "report.html"
+    assert inkfold.report.write_report([kept.path], tmp_path / "again.html") > 0, "pictures of the drawings"
 
 
 def test_all_that_begins_with_drawings_takes_them_from_memory(warm_home, drawings, tmp_path):
@@ -68,7 +69,8 @@ def test_all_that_begins_with_drawings_takes_them_from_memory(warm_home, drawing
     inkfold.augment(
         {"backbone": {"name": "test_resnet"}}, "curriculum=winner", data=dataset, rows=1, out=tmp_path / "sheet.png"
     )
-    assert Image.open(tmp_path / "sheet.png").width > sheet.width
+    with Image.open(tmp_path / "sheet.png") as written:
+        assert written.width > sheet.width
     with pytest.raises(RecipeError, match=r"data\.on_brokne: no such key. Did you mean 'on_broken'"):
         inkfold.check(dataset, on_brokne="skip")
     with pytest.raises(DataError, match="labels: got None"):

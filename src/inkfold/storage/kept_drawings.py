@@ -1,12 +1,11 @@
 """Sets of drawings that Python programs had in memory, kept as files in inkfold's directory so that runs find them again.
 
-`drawings/DIGEST` holds a set's files, its tables and, written last, `set.json`. Sets aren't a cache: what a run was trained on
+`drawings/DIGEST` holds a set's files, its tables and, written last, `set.json` with the digest of each of them. Sets aren't a cache: what a run was trained on
 can't be computed again. So nothing removes a set that a run names but the user; one that no run names goes a week after it was
 last used, when another set is written.
 """
 
 import contextlib
-import json
 import logging
 import os
 import shutil
@@ -17,7 +16,9 @@ from pathlib import Path
 from typing import Any, final
 
 from inkfold.storage.cache import ABOUT, DAY_S, DRAWINGS, RUNS, home, runs_of
-from inkfold.storage.files import make_directory, write_json
+from inkfold.storage.files import make_directory
+from inkfold.storage.hashing import digest, digest_file
+from inkfold.storage.sealed import read_sealed, write_sealed
 
 log = logging.getLogger("inkfold.storage")
 
@@ -34,7 +35,7 @@ class KeptSet:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._directory, self._sizes = directory, dict[str, int]()
+        self._directory, self._files = directory, dict[str, str]()
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file of the set; its name may have folders."""
@@ -42,20 +43,20 @@ class KeptSet:
         if "/" in name:
             make_directory(path.parent)
         path.write_bytes(data)
-        self._sizes[name] = len(data)
+        self._files[name] = digest(data)
 
-    def finish(self, digest: str, about: Mapping[str, Any]) -> Path:
+    def finish(self, name: str, about: Mapping[str, Any]) -> Path:
         """Put the set in its place, unless it is there already.
 
         Args:
-            digest: Digest of the set's content, which names it.
+            name: Digest of the set's content, which names it.
             about: What the set holds, as JSON values, for listings.
 
         Returns:
             The set's directory.
         """
-        write_json(self._directory / ABOUT, {**about, "files": self._sizes})
-        place = self._directory.parent / digest
+        write_sealed(self._directory / ABOUT, {**about, "files": self._files})
+        place = self._directory.parent / name
         if is_whole(place):
             touch(place)
             return place
@@ -88,23 +89,23 @@ def new_set() -> Iterator[KeptSet]:
 
 
 def is_whole(directory: Path) -> bool:
-    """Return whether a set has all the files that were written, each of its size."""
+    """Return whether a set has all the files as they were written; it reads them."""
     about = read_about(directory)
     if about is None:
         return False
     try:
-        return all((directory / name).stat().st_size == size for name, size in about["files"].items())
+        return all(digest_file(directory / name) == expected for name, expected in about["files"].items())
     except OSError:
         return False
 
 
 def read_about(directory: Path) -> dict[str, Any] | None:
-    """Return what a set's `set.json` says; None where there is none."""
+    """Return what a set's `set.json` says; None where there is none, or it isn't as it was written."""
     try:
-        about = json.loads((directory / ABOUT).read_text("utf-8"))
+        about = read_sealed(directory / ABOUT, must_be_sealed=True)
     except (OSError, ValueError):
         return None
-    return about if isinstance(about, dict) and isinstance(about.get("files"), dict) else None
+    return about if isinstance(about.get("files"), dict) else None
 
 
 def touch(directory: Path) -> None:
