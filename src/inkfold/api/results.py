@@ -145,7 +145,8 @@ def report(runs: "RunLike | Sequence[RunLike]", out: str | Path | None = None, *
     from inkfold.report.write import write_report  # noqa: PLC0415
     from inkfold.storage.outputs import check_added_file  # noqa: PLC0415
 
-    paths = [path_of(run) for run in (runs if isinstance(runs, list | tuple) else [runs])]
+    listed: Sequence[RunLike] = runs if isinstance(runs, list | tuple) else [runs]  # type: ignore[list-item]
+    paths = [path_of(run) for run in listed]
     page = Path(out) if out is not None else paths[0] / "report.html" if len(paths) == 1 else Path("comparison.html")
     if out is None and len(paths) == 1:
         check_added_file(page, "write the report elsewhere: out=FILE.html")

@@ -254,6 +254,12 @@ class _Again:
         return self.start()
 
 
+class _Line(str):
+    """A line of a file of strokes, whatever is in it."""
+
+    __slots__ = ()
+
+
 def _library(value: Any) -> str:
     """Name the library that a value's type comes from."""
     return type(value).__module__.partition(".")[0]
@@ -330,11 +336,9 @@ def files_of(path: Path) -> tuple[list[str], list[str]]:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """Give the lines of a file of strokes; one that isn't JSON is refused where it is read."""
+    """Give the lines of a file of strokes that aren't blank."""
     with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            if line.strip():
-                yield line if line.lstrip().startswith("{") else "{" + line.strip()
+        yield from (_Line(line) for line in file if line.strip())
 
 
 def _from_table(table: Any, column: str | None, what: str) -> DrawingSource:
@@ -366,8 +370,6 @@ def _from_array(given: Any, what: str) -> DrawingSource:
     if array.ndim == 4 and (array.shape[3] in CHANNELS or array.shape[1] in CHANNELS):
         first = array.shape[1] in CHANNELS and (_is_tensor(given) or array.shape[3] not in CHANNELS)
         return DrawingSource(len(array), np.moveaxis(array, 1, -1) if first else array, what)
-    if array.ndim == 2:
-        return single
     shown = f"{array.dtype} {array.shape}"
     raise DataError(
         f"{what}: got {shown}, expected (h, w), (h, w, 3), (n, h, w) or (n, h, w, channels) with 1, 3 or 4 channels."
@@ -378,8 +380,8 @@ def _values(given: Any, what: str) -> tuple[int | None, Iterable[Any]]:
     """Return the number of the values that something iterable has, None where that isn't known, and the values."""
     if isinstance(given, Set):
         raise DataError(f"{what}: got {describe(given)}, whose order isn't known, expected a list.")
-    for method in ("tolist", "to_list", "to_pylist"):  # of NumPy and pandas, polars, pyarrow
-        if _library(given) in ("numpy", "pandas", "polars", "pyarrow") and hasattr(given, method):
+    for method in ("tolist", "to_list", "to_pylist"):  # of pandas, polars, pyarrow
+        if _library(given) in ("pandas", "polars", "pyarrow") and hasattr(given, method):
             values = getattr(given, method)()
             if isinstance(values, list):
                 return len(values), values
@@ -391,7 +393,9 @@ def _values(given: Any, what: str) -> tuple[int | None, Iterable[Any]]:
 def _from_text(text: Any, name: str) -> Drawing:
     if not isinstance(text, str):
         raise _refused(name, text, EXPECTED)
-    if _is_stroke_text(text):
+    if isinstance(text, _Line) and not text.lstrip().startswith("{"):
+        raise DataError(f'{name}: got {describe(text.strip())}, expected a line of JSON: {{"drawing": ...}}.')
+    if isinstance(text, _Line) or _is_stroke_text(text):
         return Drawing(name, _strokes(text, name))
     suffix = os.path.splitext(text)[1].lower()  # noqa: PTH122 - many times as fast
     if suffix in STROKE_FILES:

@@ -1,12 +1,11 @@
 """Sets of drawings that Python programs had in memory, kept as files in inkfold's directory so that runs find them again.
 
-`drawings/DIGEST` holds a set's files, its tables and, written last, `set.json`. Sets aren't a cache: what a run was trained on
+`drawings/DIGEST` holds a set's files, its tables and, written last, `set.json` with the digest of each of them. Sets aren't a cache: what a run was trained on
 can't be computed again. So nothing removes a set that a run names but the user; one that no run names goes a week after it was
 last used, when another set is written.
 """
 
 import contextlib
-import json
 import logging
 import os
 import shutil
@@ -16,12 +15,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, final
 
-from inkfold.storage.cache import DAY_S, home
-from inkfold.storage.files import make_directory, write_json
+from inkfold.storage.cache import ABOUT, DAY_S, DRAWINGS, RUNS, home, runs_of
+from inkfold.storage.files import make_directory
+from inkfold.storage.hashing import digest, digest_file
+from inkfold.storage.sealed import read_sealed, write_sealed
 
 log = logging.getLogger("inkfold.storage")
 
-KEPT, ABOUT, RUNS = "drawings", "set.json", "runs.txt"
 TEMPORARY = ".new-"
 KEPT_DAYS = 7.0
 
@@ -35,7 +35,7 @@ class KeptSet:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._directory, self._sizes = directory, dict[str, int]()
+        self._directory, self._files = directory, dict[str, str]()
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file of the set; its name may have folders."""
@@ -43,26 +43,26 @@ class KeptSet:
         if "/" in name:
             make_directory(path.parent)
         path.write_bytes(data)
-        self._sizes[name] = len(data)
+        self._files[name] = digest(data)
 
-    def finish(self, digest: str, about: Mapping[str, Any]) -> Path:
+    def finish(self, name: str, about: Mapping[str, Any]) -> Path:
         """Put the set in its place, unless it is there already.
 
         Args:
-            digest: Digest of the set's content, which names it.
+            name: Digest of the set's content, which names it.
             about: What the set holds, as JSON values, for listings.
 
         Returns:
             The set's directory.
         """
-        write_json(self._directory / ABOUT, {**about, "files": self._sizes})
-        place = self._directory.parent / digest
+        write_sealed(self._directory / ABOUT, {**about, "files": self._files})
+        place = self._directory.parent / name
         if is_whole(place):
             touch(place)
             return place
         if place.exists():  # a power cut or somebody's hand has damaged it
             log.warning("%s: isn't as it was written, and is written anew", place)
-            runs = _runs(place)
+            runs = runs_of(place)
             shutil.rmtree(place)
             if runs:
                 (self._directory / RUNS).write_text("".join(f"{run}\n" for run in runs), "utf-8")
@@ -77,7 +77,7 @@ class KeptSet:
 @contextlib.contextmanager
 def new_set() -> Iterator[KeptSet]:
     """Write a set of drawings in a temporary directory, which is gone after the block unless `finish` was called."""
-    parent = home() / KEPT
+    parent = home() / DRAWINGS
     make_directory(parent)
     sweep_sets(parent)
     directory = parent / f"{TEMPORARY}{os.getpid()}-{uuid.uuid4().hex[:8]}"
@@ -89,23 +89,23 @@ def new_set() -> Iterator[KeptSet]:
 
 
 def is_whole(directory: Path) -> bool:
-    """Return whether a set has all the files that were written, each of its size."""
+    """Return whether a set has all the files as they were written; it reads them."""
     about = read_about(directory)
     if about is None:
         return False
     try:
-        return all((directory / name).stat().st_size == size for name, size in about["files"].items())
+        return all(digest_file(directory / name) == expected for name, expected in about["files"].items())
     except OSError:
         return False
 
 
 def read_about(directory: Path) -> dict[str, Any] | None:
-    """Return what a set's `set.json` says; None where there is none."""
+    """Return what a set's `set.json` says; None where there is none, or it isn't as it was written."""
     try:
-        about = json.loads((directory / ABOUT).read_text("utf-8"))
+        about = read_sealed(directory / ABOUT, must_be_sealed=True)
     except (OSError, ValueError):
         return None
-    return about if isinstance(about, dict) and isinstance(about.get("files"), dict) else None
+    return about if isinstance(about.get("files"), dict) else None
 
 
 def touch(directory: Path) -> None:
@@ -116,7 +116,7 @@ def touch(directory: Path) -> None:
 
 def is_kept_set(root: str | os.PathLike[str]) -> bool:
     """Return whether a dataset's root is a set in inkfold's directory."""
-    return Path(root).parent == home() / KEPT and (Path(root) / ABOUT).is_file()
+    return Path(root).parent == home() / DRAWINGS and (Path(root) / ABOUT).is_file()
 
 
 def note_run(root: str | os.PathLike[str], run: Path) -> None:
@@ -130,14 +130,9 @@ def note_run(root: str | os.PathLike[str], run: Path) -> None:
         return
     touch(Path(root))
     line = str(run.absolute())
-    if line not in _runs(Path(root)):
+    if line not in runs_of(Path(root)):
         with (Path(root) / RUNS).open("a", encoding="utf-8") as file:
             file.write(f"{line}\n")
-
-
-def runs_of(directory: Path) -> list[str]:
-    """Return the directories of the runs that were trained on a set, as they were named then."""
-    return _runs(directory)
 
 
 def sweep_sets(parent: Path) -> None:
@@ -147,13 +142,6 @@ def sweep_sets(parent: Path) -> None:
         marker = directory if is_new else directory / ABOUT
         with contextlib.suppress(OSError):
             days = (time.time() - marker.stat().st_mtime) / DAY_S
-            if days > (1.0 if is_new else KEPT_DAYS) and not _runs(directory):
+            if days > (1.0 if is_new else KEPT_DAYS) and not runs_of(directory):
                 log.info("%s: no run was trained on it, and it wasn't used for %d days; removed", directory, int(days))
                 shutil.rmtree(directory)
-
-
-def _runs(directory: Path) -> list[str]:
-    try:
-        return (directory / RUNS).read_text("utf-8").splitlines()
-    except OSError:
-        return []
