@@ -42,7 +42,7 @@ def test_the_page_shows_the_coloured_mistake_with_a_sentence_and_the_cost(run, t
     write(out, row)
     write_report([out], tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text("utf-8")
-    assert "without the strongest blue stroke, upper left, its lead over the true class would be 3.3 times smaller" in page
+    assert "without the strongest orange stroke, upper left, its lead over the true class would be 3.3 times smaller" in page
     assert "1,700 forward passes, 2.5 s" in page
     assert "--explain" not in page
 

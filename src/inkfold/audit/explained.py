@@ -80,7 +80,7 @@ def _questions(predictions: Predictions, run: Run, data: str | Path | None) -> t
             continue
         fold = None if folds is None else int(np.searchsorted(np.unique(folds), folds[failure.row]))
         rows.append({"path": path, "part": part, "pred": names[failure.pred], "target": names[failure.target]})
-        questions.append(Question(file, names[failure.pred], names[failure.target], fold))
+        questions.append(Question(file, names[failure.target], names[failure.pred], fold))
     return rows, questions
 
 
@@ -88,11 +88,11 @@ def _about(found: Explanation) -> dict[str, Any]:
     picture = io.BytesIO()
     side = Image.fromarray(on_white(found.square, found.effect_of_pixel()))
     side.resize((PICTURE_PX, PICTURE_PX), Image.Resampling.LANCZOS).save(picture, "PNG")
-    strongest = found.strokes[0].effect if found.strokes else 0.0
+    strongest = found.strokes[-1] if found.strokes else None  # that which speaks most for the predicted class
     return {
-        "probability": round(found.probability, 6),
+        "probability": round(found.against_probability or 0.0, 6),
         "strokes": len(found.strokes),
-        "strongest": round(strongest, 4),
-        "where": found.strokes[0].where(len(found.square)) if found.strokes else "",
+        "strongest": 0.0 if strongest is None else round(-strongest.effect, 4),
+        "where": "" if strongest is None else strongest.where(len(found.square)),
         "picture": base64.b64encode(picture.getvalue()).decode(),
     }

@@ -60,8 +60,8 @@ def explained_note(run: RunFiles) -> str | None:
             f"{run.path / EXPLAINED}: has an unknown form ({error}). Write it again: inkfold report {run.path} --explain."
         ) from None
     return (
-        "The coloured pictures show what the fold that made the mistake rested on: blue strokes speak for the predicted class "
-        "rather than for the true one, orange strokes the other way round, grey ones change nothing. "
+        "The coloured pictures show what the fold that made the mistake rested on: orange strokes speak for the predicted "
+        "class rather than for the true one, blue strokes the other way round, grey ones change nothing. "
         f"It took {forwards:,} forward passes, {seconds:.1f} s."
     )
 
@@ -79,4 +79,4 @@ def _sentence(strongest: float, where: str) -> str:
     if factor < LEAST_FACTOR:
         return "no single stroke speaks for the predicted class"
     shown = ">1,000" if factor > 1000 else f"{factor:.1f}"
-    return f"without the strongest blue stroke, {where}, its lead over the true class would be {shown} times smaller"
+    return f"without the strongest orange stroke, {where}, its lead over the true class would be {shown} times smaller"
