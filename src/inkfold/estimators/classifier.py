@@ -44,7 +44,7 @@ LARGEST_SEED = 2**31 - 1
 
 
 @final
-class DrawingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] - scikit-learn has no types
+class DrawingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Classifies drawings as a recipe says.
 
     Fitting trains one head per fold on folds that split copies of a drawing apart, so that `out_of_fold_` holds honest

@@ -13,7 +13,7 @@ from inkfold.runtime.progress import console_progress, silent
 
 
 @final
-class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc] - scikit-learn has no types
+class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Turns drawings into features of a backbone whose weights stay as they are.
 
     Each drawing's features are computed once and kept in inkfold's feature bank, where runs of the same backbone, size and
