@@ -9,7 +9,7 @@ the run and leave its other files as they are. Pages about all of this are writt
 
 from typing import TYPE_CHECKING
 
-from inkfold.lazy import lazy_names
+from inkfold.lazy import call_package, lazy_names
 
 if TYPE_CHECKING:
     from inkfold.audit.check import check_data as check_data
@@ -17,3 +17,5 @@ if TYPE_CHECKING:
     from inkfold.audit.run_audit import audit_run as audit_run
 
 __getattr__, __dir__ = lazy_names(__name__, {"audit_run": "run_audit", "check_data": "check", "find_weaknesses": "robustness"})
+
+call_package(__name__, "inkfold.api.results:audit")  # inkfold.audit(...)

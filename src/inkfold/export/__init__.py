@@ -6,7 +6,7 @@ ONNX files hold their preprocessing and are checked against the run before they 
 
 from typing import TYPE_CHECKING
 
-from inkfold.lazy import lazy_names
+from inkfold.lazy import call_package, lazy_names
 
 if TYPE_CHECKING:
     from inkfold.export.export import ExportOptions as ExportOptions
@@ -25,3 +25,5 @@ __getattr__, __dir__ = lazy_names(
         "read_about": "metadata",
     },
 )
+
+call_package(__name__, "inkfold.api.deployment:export")  # inkfold.export(...)

@@ -9,7 +9,7 @@ show them in `templates/run.html.j2`. Reading runs needs no PyTorch.
 
 from typing import TYPE_CHECKING
 
-from inkfold.lazy import lazy_names
+from inkfold.lazy import call_package, lazy_names
 
 if TYPE_CHECKING:
     from inkfold.report.check_page import write_check_page as write_check_page
@@ -19,3 +19,5 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazy_names(
     __name__, {"write_check_page": "check_page", "write_preview": "contact_sheet", "write_report": "write"}
 )
+
+call_package(__name__, "inkfold.api.results:report")  # inkfold.report(...)

@@ -6,7 +6,7 @@ which path gives what, for both `http`, inkfold's own HTTP server, and `applicat
 
 from typing import TYPE_CHECKING
 
-from inkfold.lazy import lazy_names
+from inkfold.lazy import call_package, lazy_names
 
 if TYPE_CHECKING:
     from inkfold.serve.access import AccessOptions as AccessOptions
@@ -17,3 +17,5 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazy_names(
     __name__, {"AccessOptions": "access", "ServeOptions": "server", "asgi": "application", "serve": "server"}
 )
+
+call_package(__name__, "inkfold.api.deployment:serve")  # inkfold.serve(...)

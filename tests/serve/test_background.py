@@ -1,0 +1,64 @@
+import json
+import threading
+import urllib.request
+
+import pytest
+
+import inkfold
+from inkfold.errors import InkfoldError
+from models import write_model
+from served import bar, png
+
+SKETCH = {"strokes": [[[10, 10], [10, 90]]], "width": 100, "height": 100}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("model") / "toy.onnx", sharpness=400.0)
+
+
+def ask(url, body, kind):
+    request = urllib.request.Request(f"{url}predict", body, {"content-type": kind})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)["answers"][0]["top"][0]["class_name"]
+
+
+def test_a_server_answers_from_a_thread_and_closes_by_with(model, capfd):
+    before = threading.active_count()
+    with inkfold.serve(model) as server, inkfold.serve(model, threads=1) as other:
+        assert server.url.startswith("http://127.0.0.1:")
+        assert server.url != other.url, "each takes a free port"
+        assert (
+            ask(server.url, png(bar("left")), "image/png")
+            == ask(server.url, json.dumps(SKETCH).encode(), "application/json")
+            == "left"
+        )
+        assert repr(server) == f"<inkfold server at {server.url}>"
+    assert not server.is_running
+    assert "closed" in repr(server)
+    server.close()
+    assert threading.active_count() == before
+    assert capfd.readouterr() == ("", "")
+    with pytest.raises(OSError, match="refused"):
+        ask(server.url, b"", "image/png")
+
+
+def test_what_keeps_it_from_listening_is_raised_where_it_was_asked_for(model, tmp_path):
+    with inkfold.serve(model) as server:
+        port = int(server.url.rstrip("/").rpartition(":")[2])
+        with pytest.raises(InkfoldError, match=f"127.0.0.1:{port}: can't listen there"):
+            inkfold.serve(model, port=port)
+    with pytest.raises(InkfoldError, match="no such file or directory"):
+        inkfold.serve(tmp_path / "gone")
+    with pytest.raises(InkfoldError, match="serve: got prot, expected options among"):
+        inkfold.serve(model, prot=1)
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    with pytest.raises(InkfoldError, match=r"broken\.onnx"):
+        inkfold.serve(tmp_path / "broken.onnx")
+
+
+def test_a_server_that_others_reach_has_a_token_in_its_address(model):
+    with inkfold.serve(model, host="0.0.0.0") as server:
+        assert "?" in server.url
+    with inkfold.serve(model, token="x" * 40) as server:
+        assert "x" * 40 in server.url
