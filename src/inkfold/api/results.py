@@ -52,6 +52,7 @@ def vote(
         DataError: With every problem of the data.
     """
     from inkfold.ensemble.build import vote as build  # noqa: PLC0415 - torch takes a second
+    from inkfold.storage.kept_drawings import note_run  # noqa: PLC0415
 
     parameters = ("members", "vote_recipe", "out", "data", "seed", "metric", "progress")
     listed = settings.pop("settings", ())  # the parameter's name before there were keywords
@@ -60,6 +61,8 @@ def vote(
     method = {"method": vote_recipe} if isinstance(vote_recipe, str) else vote_recipe
     paths = [path_of(member) for member in ([members] if isinstance(members, str | Path) else members)]
     read_by = (*read_by, *texts)
+    if root is not None:
+        note_run(root, Path(out))
     return build(paths, method, out=out, data=root, settings=read_by, seed=seed, metric=metric, progress=progress)
 
 
