@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inkfold.api.inputs import Data, RunLike, as_dataset, path_of
+from inkfold.api.parts import names_missing_parts
 from inkfold.api.settings import Settings, as_overrides
 from inkfold.errors import PredictionError
 from inkfold.runtime.progress import Progress, silent
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from inkfold.ensemble.model import Ensemble
 
 
+@names_missing_parts
 def vote(
     members: "Sequence[RunLike]",
     vote_recipe: "VoteSettings | Mapping[str, Any] | str | None" = None,
@@ -66,6 +68,7 @@ def vote(
     return build(paths, method, out=out, data=root, settings=read_by, seed=seed, metric=metric, progress=progress)
 
 
+@names_missing_parts
 def audit(run: "RunLike", *, out: str | Path | None = None, progress: Progress = silent) -> dict[str, Any]:
     """Find duplicates, doubtful labels and classes that can't be told apart, and write `audit.json` into the run.
 
@@ -98,6 +101,7 @@ def audit(run: "RunLike", *, out: str | Path | None = None, progress: Progress =
     return findings
 
 
+@names_missing_parts
 def weakness(run: "RunLike", *, data: str | Path | None = None, progress: Progress = silent) -> dict[str, Any]:
     """Measure a run on held-out drawings that are turned, bent, thinned or half erased, and write `weakness.json` into it.
 
@@ -128,6 +132,7 @@ def weakness(run: "RunLike", *, data: str | Path | None = None, progress: Progre
     return find_weaknesses(model, data, progress)
 
 
+@names_missing_parts
 def report(runs: "RunLike | Sequence[RunLike]", out: str | Path | None = None, *, data: str | Path | None = None) -> Path:
     """Write one HTML file that shows a run, or compares several: figures, drawings and what to do next.
 
@@ -157,6 +162,7 @@ def report(runs: "RunLike | Sequence[RunLike]", out: str | Path | None = None, *
     return page
 
 
+@names_missing_parts
 def predict(
     run: "RunLike",
     drawings: Any,

@@ -136,7 +136,7 @@ def report(
     return 0
 
 
-@command(reads=("run",))
+@command(reads=("run",), part="train")
 def weakness(run: RunDirectory, *, data: MovedData = None, as_json: AsJson = False) -> int:
     """Measure a run on drawings turned, bent, thinned or half erased. Names the augmentation that may help."""
     from inkfold.audit.robustness import find_weaknesses
@@ -156,7 +156,7 @@ def weakness(run: RunDirectory, *, data: MovedData = None, as_json: AsJson = Fal
     return 0
 
 
-@command(reads=("run",))
+@command(reads=("run",), part="train")
 def audit(
     run: RunDirectory,
     *,
