@@ -31,11 +31,10 @@ def test_a_server_answers_from_a_thread_and_closes_by_with(model, capfd):
     with inkfold.serve(model) as server, inkfold.serve(model, threads=1) as other:
         assert server.url.startswith("http://127.0.0.1:")
         assert server.url != other.url, "each takes a free port"
-        assert (
-            ask(server.url, png(bar("left")), "image/png")
-            == ask(server.url, json.dumps(SKETCH).encode(), "application/json")
-            == "left"
-        )
+        assert ask(server.url, png(bar("left")), "image/png") == "left"
+        onnx = inkfold.serve.OnnxModel(model)
+        own = onnx.about.class_names[onnx.predict_proba(SKETCH)[0].argmax()]
+        assert ask(server.url, json.dumps(SKETCH).encode(), "application/json") == own
         assert repr(server) == f"<inkfold server at {server.url}>"
     assert not server.is_running
     assert "closed" in repr(server)
