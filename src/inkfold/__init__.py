@@ -33,10 +33,14 @@ if TYPE_CHECKING:
     from inkfold.ensemble.model import Ensemble as Ensemble
     from inkfold.ensemble.model import load_run as load_run
     from inkfold.errors import InkfoldError as InkfoldError
+    from inkfold.estimators.classifier import DrawingClassifier as DrawingClassifier
+    from inkfold.estimators.features import FeatureExtractor as FeatureExtractor
     from inkfold.pipeline.run import Run as Run
 
 __all__ = [
+    "DrawingClassifier",
     "Ensemble",
+    "FeatureExtractor",
     "InkfoldError",
     "Run",
     "audit",
@@ -59,7 +63,9 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "DrawingClassifier": "estimators.classifier",
         "Ensemble": "ensemble.model",
+        "FeatureExtractor": "estimators.features",
         "InkfoldError": "errors",
         "Run": "pipeline.run",
         "audit": "audit:",

@@ -19,6 +19,7 @@ from jaxtyping import Float32, Int64
 
 from inkfold.data.blank import shorten
 from inkfold.data.from_memory import Drawing, DrawingSource, draw, read_drawings
+from inkfold.errors import DataError
 from inkfold.features.extractor import Extractor, refuse_broken
 from inkfold.features.in_memory import InMemoryExtractor
 from inkfold.images.blank import is_blank
@@ -133,6 +134,65 @@ def _read_ahead(
 
 def _is_strokes(drawing: Drawing) -> bool:
     return not isinstance(drawing.content, str | bytes | np.ndarray | BrokenImage)
+
+
+def read_squares(image: Any, options: Sequence[ImageOptions], run: "Run") -> tuple[list[Pixels], bool]:
+    """Read one drawing as prediction does.
+
+    Args:
+        image: One drawing in any form that `data.from_memory.read_drawings` takes.
+        options: How it becomes squares.
+        run: The run in whose training drawings' line style strokes are drawn.
+
+    Returns:
+        A square for each of the options, and whether the page is blank.
+
+    Raises:
+        DataError: If it can't be read, or isn't a single drawing.
+    """
+    drawings = [*islice(read_drawings(image, what="drawing"), 2)]
+    if len(drawings) != 1:
+        raise DataError(f"drawing: got {'several drawings' if drawings else 'none'}, expected one.")
+    drawing = _read(0, drawings[0], run.look if _is_strokes(drawings[0]) else None, options)
+    if (broken := _broken(drawing)) is not None:
+        refuse_broken([("drawing", {0: drawing.name}, [broken])], "error", "on_broken")
+    return [one[1] for one in drawing.squares if not isinstance(one, BrokenFile)], drawing.blank
+
+
+def read_as_squares(index: int, drawing: Drawing, options: Sequence[ImageOptions]) -> list[Square | BrokenFile]:
+    """Read a drawing once: for each of the options its digest and its square, or why there is none."""
+    return _read(index, drawing, None, options).squares
+
+
+def predict_squares(
+    runs: Sequence["Run"], squares: Mapping[ImageOptions, Sequence[Pixels]], progress: Progress = silent
+) -> list[Float32[np.ndarray, "folds n classes"]]:
+    """Predict drawings that are squares already, with every fold of every run.
+
+    Args:
+        runs: Finished runs, at least one.
+        squares: For each of the image options of the runs' backbones, the squares of the same drawings in the same order.
+        progress: Called with the number of forward passes done.
+
+    Returns:
+        For each run, class probabilities by fold; those that `predict_folds` gives for drawings of these squares.
+
+    Raises:
+        WeightsError: If a backbone's weights are missing or have changed.
+    """
+    count = len(next(iter(squares.values())))
+    predictors = [_RunPredictor(run, cache=False) for run in runs]
+    forwards = _ForwardCounter(progress, count, sum(predictor.forwards for predictor in predictors))
+    named = {image: [(digest(made.tobytes()).encode(), made) for made in own] for image, own in squares.items()}
+    for predictor in predictors:
+        predictor.predict(0, {image: named[image] for image in predictor.images}, forwards, keep=False)
+    return [predictor.finish(count) for predictor in predictors]
+
+
+def options_of(runs: Sequence["Run"]) -> list[ImageOptions]:
+    """List the ways in which the runs' backbones take drawings as squares, each once."""
+    extractors = [run.extractors(remember=False)[0][0] for run in runs]
+    return list(dict.fromkeys(part.image for extractor in extractors for part in extractor.parts))
 
 
 def _squares_of(

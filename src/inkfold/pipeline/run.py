@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import numpy as np
 from jaxtyping import Float16, Float32, Int64
@@ -33,6 +33,9 @@ from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.cache import home
 from inkfold.storage.files import json_text
 from inkfold.storage.outputs import write_output
+
+if TYPE_CHECKING:
+    from inkfold.explain.explanation import Explanation
 
 HEADS = "heads.safetensors"
 Images: TypeAlias = Any  # drawings in any form that `data.from_memory.read_drawings` takes
@@ -138,6 +141,63 @@ class Model(ABC):
         """Name the class of each drawing; see `decide`."""
         return [self.classes_[i] for i in self.decide(self.predict_proba(images))]
 
+    @abstractmethod
+    def member_runs(self) -> tuple["Run", ...]:
+        """Return the runs that predict: a run itself, or an ensemble's members.
+
+        Raises:
+            PredictionError: If the model is an ensemble with a member that is only a file of predictions.
+        """
+
+    @abstractmethod
+    def pool_folds(self, fold_probs: list[Float32[np.ndarray, "folds n classes"]]) -> Float32[np.ndarray, "n classes"]:
+        """Make one prediction of those of all folds.
+
+        Args:
+            fold_probs: For each of `member_runs`, class probabilities by fold; rows of NaN for drawings that can't be read.
+
+        Returns:
+            Class probabilities as `predict_proba` returns them.
+        """
+
+    def explain(
+        self,
+        drawing: Any,
+        against: str | None = None,
+        *,
+        class_name: str | None = None,
+        strokes: int | None = None,
+        method: Literal["occlusion", "gradients"] = "occlusion",
+        progress: Progress = silent,
+    ) -> "Explanation":
+        """Find out which strokes of a drawing the answer rests on.
+
+        The ink is split into strokes: connected parts, and pieces of long ones. Each is erased by itself from the square that
+        the model sees, and the model predicts all these drawings in one batch.
+
+        Args:
+            drawing: One drawing, in any form that `predict_proba` takes.
+            against: A second class: strokes are then judged by how much they raise the first one's probability compared with
+                the second one's.
+            class_name: The class that is explained; None takes the model's answer.
+            strokes: The most strokes that the ink is split into, 1 to 256; None takes 24. Each costs as much as
+                predicting a drawing.
+            method: `occlusion` erases strokes; `gradients` adds up integrated gradients over strokes, which a linear head or
+                an mlp on one network has, and which agrees less with erasing (docs/explain.md).
+            progress: Called with the number of forward passes done.
+
+        Returns:
+            The strokes with their effects in nats; it shows itself as a picture in notebooks, and `to_image` returns that.
+
+        Raises:
+            DataError: If the drawing can't be read.
+            PredictionError: If a class isn't the model's, a number is out of range, or the model has no gradients.
+            WeightsError: If a backbone's weights are missing or have changed.
+        """
+        from inkfold.pipeline.explain import explain  # noqa: PLC0415 - OpenCV and SciPy: only those pay who ask
+
+        return explain(self, drawing, against, class_name=class_name, strokes=strokes, method=method, progress=progress)
+
 
 @dataclass(frozen=True, slots=True)
 class Run(Model):
@@ -221,7 +281,15 @@ class Run(Model):
         blank: list[int] | None = None,
     ) -> Float32[np.ndarray, "n classes"]:
         """Predict drawings by the mean of the folds' probabilities; see `Model.predict_proba`."""
-        probs: np.ndarray = self.predict_fold_proba(images, progress, on_broken, cache=cache, blank=blank).mean(0)
+        return self.pool_folds([self.predict_fold_proba(images, progress, on_broken, cache=cache, blank=blank)])
+
+    def member_runs(self) -> tuple["Run", ...]:
+        """Return the run itself."""
+        return (self,)
+
+    def pool_folds(self, fold_probs: list[Float32[np.ndarray, "folds n classes"]]) -> Float32[np.ndarray, "n classes"]:
+        """Average the probabilities of the run's folds."""
+        probs: np.ndarray = fold_probs[0].mean(0)
         return probs
 
     def _loaded(self, path: Path) -> "Run":
