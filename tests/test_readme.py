@@ -34,6 +34,7 @@ def as_in_the_readme(tmp_path, monkeypatch):
     for name in ("tf_efficientnet_lite0", "mobilenetv2_100"):
         model = timm.create_model(name, num_classes=0)
         save_file(model.state_dict(), tmp_path / f"{name}.safetensors")
+        (tmp_path / f"{name}.json").write_text('{"image_size": 64}')  # a twelfth of the pixels
     monkeypatch.setenv("INKFOLD_WEIGHTS", str(tmp_path))
     return tmp_path
 

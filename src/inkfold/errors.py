@@ -17,6 +17,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 SHOWN_PER_KIND = 20
+# The part of inkfold (`pip install 'inkfold[PART]'`) that brings a package which a plain installation lacks.
+PARTS = {
+    **dict.fromkeys(("torch", "torchvision", "timm", "optuna", "tensorboardX", "huggingface_hub"), "train"),
+    **dict.fromkeys(("onnx", "onnxscript"), "export"),
+    "peft": "lora",
+    "ray": "ray",
+    "sklearn": "sklearn",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +101,23 @@ class PredictionError(InkfoldError):
 
 class ExportError(InkfoldError):
     """A file for others can't be written as its readers expect it."""
+
+
+def missing_part(error: ModuleNotFoundError) -> str | None:
+    """Say what to install for a package that isn't there.
+
+    Args:
+        error: What an import has raised.
+
+    Returns:
+        A sentence with the command to run; None for a package that no part of inkfold brings.
+    """
+    package = (error.name or "").partition(".")[0]
+    if (part := PARTS.get(package)) is None:
+        return None
+    return f"{package}: not installed, which this needs. {how_to_install(part)}"
+
+
+def how_to_install(part: str) -> str:
+    """Give the command that installs a part of inkfold, as a sentence."""
+    return f"Install it: pip install 'inkfold[{part}]'. The README says how to get PyTorch without CUDA."

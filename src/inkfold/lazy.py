@@ -12,6 +12,8 @@ from inspect import Signature, signature
 from types import ModuleType
 from typing import Any
 
+from inkfold.errors import missing_part
+
 
 def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Make a package's `__getattr__` and `__dir__` (PEP 562).
@@ -29,8 +31,13 @@ def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str]
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         place, separator, original = modules[name].partition(":")
-        module = import_module(f"{package}.{place}")
-        return module if separator and not original else getattr(module, original or name)
+        try:
+            module = import_module(f"{package}.{place}")
+            return module if separator and not original else getattr(module, original or name)
+        except ModuleNotFoundError as error:
+            if (line := missing_part(error)) is None:
+                raise
+            raise ModuleNotFoundError(f"{package}.{name}: {line}", name=error.name) from None
 
     return load, lambda: sorted(modules)
 

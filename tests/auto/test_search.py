@@ -85,7 +85,7 @@ def test_a_larger_budget_goes_on_from_what_was_done(found, tmp_path, monkeypatch
     find(found / "data", out, budget="2h")
     record = AutoRecord.load(out / "auto.json")
     assert [call["budget_s"] for call in record.calls] == [3600, 7200]
-    assert record.spent_s == pytest.approx(sum(call["spent_s"] for call in record.calls), rel=1e-3)
+    assert record.spent_s == pytest.approx(sum(call["spent_s"] for call in record.calls), abs=0.2)
     assert (out / "candidates/test_resnet-mlp/manifest.json").read_bytes() == before
     assert contents(out) == contents(found / "run")
 

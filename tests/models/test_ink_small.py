@@ -6,7 +6,7 @@ from inkfold.data.synthetic import draw_sketch
 from inkfold.errors import WeightsError
 from inkfold.models import ink_small as inksmall
 from inkfold.models.backbone import Backbone, build_model
-from inkfold.models.weights import USUAL, BackboneSpec, choose_backbone, find_weights_file, resolve_backbone
+from inkfold.models.weights import USUAL, BackboneSpec, find_weights_file, is_obtainable, resolve_backbone
 from inkfold.pipeline.run import Run
 from toy import inkfold, toy_data, toy_recipe
 
@@ -49,16 +49,16 @@ def test_other_weights_can_be_named_and_a_file_in_the_users_directory_goes_befor
     assert find_weights_file(BackboneSpec(name=inksmall.NAME, weights="untrained")) is None
 
 
-def test_it_is_chosen_where_nobody_names_a_backbone_and_no_weights_can_be_had(tmp_path, monkeypatch):
+def test_a_backbone_is_obtainable_where_its_weights_are_at_hand_or_come_from_the_hub(tmp_path, monkeypatch):
     def refuse(name, config):
         raise WeightsError("no network")
 
     monkeypatch.delenv("INKFOLD_WEIGHTS", raising=False)
     monkeypatch.setattr("inkfold.models.weights.download", refuse)
-    assert choose_backbone() == inksmall.NAME
+    assert not is_obtainable(USUAL)
     (tmp_path / f"{USUAL}.safetensors").touch()
     monkeypatch.setenv("INKFOLD_WEIGHTS", str(tmp_path))
-    assert choose_backbone() == USUAL
+    assert is_obtainable(USUAL)
 
 
 def test_a_run_without_a_backbones_name_says_which_one_it_took(tmp_path):

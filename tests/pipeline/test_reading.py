@@ -14,6 +14,7 @@ from inkfold.config.load import validate_recipe
 from inkfold.data.dataset import read_dataset
 from inkfold.pipeline import reading
 from inkfold.pipeline.build import build_plan, data_options
+from inkfold.pipeline.comparison import Comparison
 from inkfold.pipeline.prepare import Needed, decode, read_files
 from inkfold.pipeline.run import Run
 from inkfold.pipeline.train import train
@@ -95,11 +96,11 @@ def in_any_light(class_name, rng):
 @pytest.fixture
 def compared(monkeypatch):
     """Count the ways of reading that are compared."""
-    options, usual = [], reading._rightly_predicted
+    options, usual = [], Comparison.predict_right
     monkeypatch.setattr(
-        reading,
-        "_rightly_predicted",
-        lambda plan, extractor, *args, **more: options.append(extractor.image) or usual(plan, extractor, *args, **more),
+        Comparison,
+        "predict_right",
+        lambda self, extractor, *more: options.append(extractor.image) or usual(self, extractor, *more),
     )
     return options
 

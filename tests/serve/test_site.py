@@ -592,7 +592,7 @@ def test_an_answer_to_what_was_cleared_is_never_waited_for(opened, site):
 
 
 def test_what_goes_wrong_is_explained_and_passes(opened, site):
-    troubles = {429: "Too many", 503: "isn’t ready", 504: "in time", 500: "went wrong"}
+    troubles = {401: "no longer knows you", 429: "Too many", 503: "isn’t ready", 504: "in time", 500: "went wrong"}
     page = opened(refused=list(map(str, troubles)))
     told = {"error": {"code": "x", "reason": "got x", "expected": "y", "do": "Do z."}}
     box = page.locator("#trouble")

@@ -15,7 +15,7 @@ from scipy.special import gammaincinv
 
 from inkfold.audit.views import SMALLEST, View, pooled
 from inkfold.evaluation.intervals import wilson_interval
-from inkfold.evaluation.predictions import softmax
+from inkfold.evaluation.predictions import softmax, softmax_in_parts
 
 METHOD = (
     "labels that all models doubt, the best explained by a similar class first; the list ends where the share of it that "
@@ -197,7 +197,8 @@ def _fit(probs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray
                 likelihood = float(np.log((1 - share) * right + share * wrong + 1e-30).sum())
                 best = max(best, (likelihood, float(sharpness), similar, float(share)))
     _, sharpness, similar, share = best
-    fitted = softmax(np.log(np.maximum(probs, SMALLEST)) * np.float32(sharpness))
+    factor = np.float32(sharpness)
+    fitted = softmax_in_parts(lambda part: np.log(np.maximum(probs[part], SMALLEST)) * factor, probs.shape)
     return fitted, _mistakes(fitted, targets, similar), share
 
 

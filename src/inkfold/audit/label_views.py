@@ -21,6 +21,7 @@ from inkfold.pipeline.run import Run, image_options
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.cache import home
+from inkfold.storage.scratch import take_rows
 
 OTHERS = (inksmall.NAME, USUAL, "mobilenetv2_100")  # the first that can be had without a download is asked too
 BACKBONES = 2  # further ones are asked only if the bank has their features already
@@ -137,7 +138,7 @@ def _views_of(
     held_out = hold_out(folds, predicted, _copy_numbers(paths, copies))
     views = computed_views(name, features, prepared.targets, held_out, len(out_of_fold.class_names))
     order = np.argsort(places[predicted])
-    return [View(view.name, view.probs[order]) for view in views]
+    return [View(view.name, take_rows(view.probs, order)) for view in views]
 
 
 def _copy_numbers(paths: Sequence[str], copies: dict[str, int]) -> Int64[np.ndarray, " n"] | None:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-from inkfold.evaluation.predictions import softmax
+from inkfold.evaluation.predictions import softmax_in_parts
+from inkfold.storage.scratch import scratch_array
 
 COMPONENTS = 256  # of the features: enough for 345 classes, and a head is computed in a tenth of the time
 SHRINKAGE = 0.1  # of the covariance towards a sphere
@@ -20,7 +21,7 @@ NEIGHBOURS, WIDTH, OTHERS = 10, 0.07, 0.02  # width of the neighbours' weights i
 SMALLEST = 1e-6
 NEVER = -1e4  # score of a class without a drawing
 TEMPERATURES = np.geomspace(0.03, 100, 30)
-COSINES = 1 << 25  # at most so many are in memory at once
+COSINES = 1 << 23  # at most so many are in memory at once
 
 Scorer = Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]
 
@@ -98,10 +99,11 @@ def computed_views(
     rows = held_out.predicted.any(0)
     views = []
     for name, scorer in HEADS.items():
-        scores = np.zeros((len(targets), num_classes), np.float32)
+        scores = scratch_array((len(targets), num_classes), np.float32)
         for trained_on, predicted in zip(held_out.trained_on, held_out.predicted, strict=True):
             scores[predicted] = scorer(components[trained_on], targets[trained_on], components[predicted], num_classes)
-        views.append(View(f"{name} on {backbone}", calibrated(scores[rows], targets[rows])))
+        held = scores if rows.all() else scores[rows]  # a copy of them all would stay in memory
+        views.append(View(f"{name} on {backbone}", calibrated(held, targets[rows])))
     return views
 
 
@@ -114,13 +116,17 @@ def calibrated(scores: Float[np.ndarray, "n classes"], targets: Int64[np.ndarray
         float((np.log(np.exp(few * factor).sum(1)) - np.maximum(own * factor, np.log(SMALLEST))).mean())
         for factor in TEMPERATURES
     ]
-    return softmax(scores * np.float32(TEMPERATURES[int(np.argmin(losses))]))
+    factor = np.float32(TEMPERATURES[int(np.argmin(losses))])
+    return softmax_in_parts(lambda part: scores[part] * factor, scores.shape)
 
 
 def pooled(views: Sequence[View]) -> Float[np.ndarray, "n classes"]:
     """Pool the views' probabilities by their geometric mean, which one sure view can't decide alone, and normalise the rows."""
-    logs = sum(np.log(np.maximum(view.probs, SMALLEST)) for view in views) / len(views)
-    return softmax(np.asarray(logs))
+
+    def mean_logs(part: slice) -> np.ndarray:
+        return np.asarray(sum(np.log(np.maximum(view.probs[part], SMALLEST)) for view in views) / len(views))
+
+    return softmax_in_parts(mean_logs, views[0].probs.shape)
 
 
 def _principal(features: np.ndarray) -> np.ndarray:
@@ -164,7 +170,7 @@ def _ridge(x: np.ndarray, targets: np.ndarray, others: np.ndarray, num_classes: 
 def _neighbours(x: np.ndarray, targets: np.ndarray, others: np.ndarray, num_classes: int) -> np.ndarray:
     centre = x.mean(0)
     known, k = _unit_length(x - centre), min(NEIGHBOURS, len(x))
-    scores = np.empty((len(others), num_classes), np.float32)
+    scores = scratch_array((len(others), num_classes), np.float32)
     rows = max(1, COSINES // len(known))
     for start in range(0, len(others), rows):
         cosines = _unit_length(others[start : start + rows] - centre) @ known.T

@@ -14,8 +14,9 @@ from inkfold.auto.record import Step
 from inkfold.auto.sample import sample_order
 from inkfold.auto.throughput import USUAL_DECODE_S, measure_images_per_s
 from inkfold.pipeline.build import TrainingPlan
+from inkfold.pipeline.comparison import COMPARED_FOLDS, FEWEST_COMPARED
 from inkfold.pipeline.prepare import Prepared
-from inkfold.pipeline.reading import COMPARED_FOLDS, FEWEST_COMPARED, MOST_COMPARED, choose_reading
+from inkfold.pipeline.reading import MOST_COMPARED, choose_reading
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
 

@@ -8,13 +8,14 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, TextIO, TypeVar
 
 import typer
 
 from inkfold.cli.interrupts import EXIT_INTERRUPTED, interrupts_raised
-from inkfold.errors import InkfoldError, problem_lines
+from inkfold.errors import PARTS, InkfoldError, how_to_install, missing_part, problem_lines
 from inkfold.runtime.memory import lack_of_memory, spare_address_space, what_is_needed
 
 EXIT_USER_ERROR = 2
@@ -92,12 +93,13 @@ _Verbose = Annotated[
 _Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
-def command(examples: str = "", *, reads: Sequence[str] = ()) -> Callable[[Function], Function]:
+def command(examples: str = "", *, reads: Sequence[str] = (), part: str | None = None) -> Callable[[Function], Function]:
     """Register a function as the command of its name; its docstring and annotations are the command's help.
 
     Args:
         examples: Command lines and notes, shown as they are below the help.
         reads: Its arguments that name runs or models, which strangers may have made.
+        part: The part of inkfold without which it can do nothing; what is missing is said before any work.
 
     Returns:
         A decorator that leaves the function as it is, so that other commands can call it.
@@ -112,7 +114,8 @@ def command(examples: str = "", *, reads: Sequence[str] = ()) -> Callable[[Funct
                 print(f"note: {what_is_needed()}", file=sys.stderr)
             with interrupts_raised(), log_to_stderr(ctx.obj + verbose):
                 read = [str(place) for name in reads for place in _as_list(values[name])]
-                raise typer.Exit(run_reporting_errors(functools.partial(function, **values), debug, read))
+                work = functools.partial(function, **values)
+                raise typer.Exit(run_reporting_errors(work, debug, read) if _has_part(part) else EXIT_USER_ERROR)
 
         own = dict(inspect.signature(function, eval_str=True).parameters)
         takes_context = own.pop("ctx", None) is not None
@@ -126,6 +129,17 @@ def command(examples: str = "", *, reads: Sequence[str] = ()) -> Callable[[Funct
         return function
 
     return register
+
+
+def _has_part(part: str | None) -> bool:
+    """Return whether the packages of a part are installed; if not, print what to install."""
+    missing = [name for name, its_part in PARTS.items() if part == its_part and find_spec(name) is None]
+    if missing:
+        print(
+            f"error: {', '.join(missing)}: not installed, which this command needs. {how_to_install(str(part))}",
+            file=sys.stderr,
+        )
+    return not missing
 
 
 def _print_version(wanted: bool) -> None:
@@ -167,6 +181,11 @@ def run_reporting_errors(work: Callable[[], int], debug: bool, read: Sequence[st
         if debug:
             raise
         print("\n".join(problem_lines(error.problems)) if error.problems else f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except ModuleNotFoundError as error:
+        if debug or (line := missing_part(error)) is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
         print("interrupted; what was done is kept: the same command continues.", file=sys.stderr)

@@ -56,7 +56,7 @@ def check(
     return 0 if checkup.ok else 1
 
 
-@command()
+@command(part="train")
 def augment(
     recipe: RecipeName,
     settings: Annotated[list[str], settings_argument("data=DIR, curriculum=winner, and any key of the recipe.")],

@@ -20,8 +20,8 @@ examples:
   inkfold serve model.onnx --behind-proxy 127.0.0.1 --allow-host draw.example.com
 
 A run is exported once, into INKFOLD_HOME. The page is at /, the interface at /docs.
-Needs extras: pip install 'inkfold[export,serve]', on a machine that serves an
-exported model 'inkfold[serve]'.
+A run is exported first, which needs pip install 'inkfold[export]'; a model
+that was exported elsewhere needs nothing more.
 """
 EXPORT_EXAMPLES = """\
 examples:
@@ -79,15 +79,6 @@ def serve(
     ] = None,
 ) -> int:
     """Serve a page to draw on, and an HTTP interface."""
-    try:
-        import h11  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import prometheus_client  # noqa: F401
-    except ImportError as error:
-        raise InkfoldError(
-            f"serve: needs {error.name}, which isn't installed: pip install 'inkfold[serve]' for exported models, "
-            "'inkfold[export,serve]' for runs too."
-        ) from None
     from inkfold.serve.access import Access, AccessOptions
     from inkfold.serve.prepare import find_model
     from inkfold.serve.security import split_listen
@@ -108,7 +99,7 @@ def _print_now(text: str) -> None:
     print(text, flush=True)
 
 
-@command(EXPORT_EXAMPLES, reads=("run",))
+@command(EXPORT_EXAMPLES, reads=("run",), part="export")
 def export(
     run: RunDirectory,
     *,

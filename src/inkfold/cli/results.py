@@ -114,7 +114,7 @@ def _was_propagated(model: "Run | Ensemble") -> bool:
     return bool(model.manifest.get("transductive", {}).get("used"))
 
 
-@command(EXPLAIN_EXAMPLES, reads=("run",))
+@command(EXPLAIN_EXAMPLES, reads=("run",), part="train")
 def explain(
     run: RunDirectory,
     drawing: Annotated[Path, typer.Argument(metavar="DRAWING", help="The file of a drawing.")],
@@ -211,7 +211,7 @@ def _explain_mistakes(runs: list[Path], data: Path | None) -> None:
     )
 
 
-@command(reads=("run",))
+@command(reads=("run",), part="train")
 def weakness(run: RunDirectory, *, data: MovedData = None, as_json: AsJson = False) -> int:
     """Measure a run on drawings turned, bent, thinned or half erased. Names the augmentation that may help."""
     from inkfold.audit.robustness import find_weaknesses
@@ -231,7 +231,7 @@ def weakness(run: RunDirectory, *, data: MovedData = None, as_json: AsJson = Fal
     return 0
 
 
-@command(reads=("run",))
+@command(reads=("run",), part="train")
 def audit(
     run: RunDirectory,
     *,

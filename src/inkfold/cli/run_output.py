@@ -40,7 +40,7 @@ def print_run(run: "Run | Ensemble", *, was_finished: bool = False) -> None:
         from inkfold.data.corrections import corrections_in_words
 
         print(f"corrections: {corrections_in_words(corrections)}: {corrections['file']}")
-    _print_choices(run.manifest, metrics.get("reading"))
+    _print_choices(run.manifest, metrics.get("backbone_choice"), metrics.get("reading"))
     for warning in run.manifest["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)
     if was_finished:
@@ -176,13 +176,16 @@ def _beside_parted(effect: dict[str, Any], name: str) -> str:
     return f"{effect['grouped'][name]:.4f}, and {effect['parted'][name]:.4f}"
 
 
-def _print_choices(manifest: dict[str, Any], reading: dict[str, Any] | None) -> None:
+def _print_choices(manifest: dict[str, Any], choice: dict[str, Any] | None, reading: dict[str, Any] | None) -> None:
     """Print which backbone was taken, and how pages are read."""
     backbones = [raw for raw in (manifest.get("backbone"), *manifest.get("beside", ())) if raw]
     backbone = backbones[0] if backbones else {}
     titles = [f"{raw['name']}{', all layers' if raw.get('features') == 'layers' else ''}" for raw in backbones]
     if len(titles) > 1:
         print(f"backbones: {'; '.join(titles)}: {len(titles)} under one head")
+    elif choice is not None:
+        layers = ", the pooled output of every layer beside its last vector" if backbone.get("features") == "layers" else ""
+        print(f"{choice['reason']}{layers}")
     elif backbone.get("features") == "layers":
         print(f"backbone: {backbone['name']}, the pooled output of every layer beside its last vector")
     elif backbone.get("name") == "ink-small" and backbone["init_seed"] is None:

@@ -70,7 +70,7 @@ out_of_fold.* and test.*.
 """
 
 
-@command(TRAIN_EXAMPLES)
+@command(TRAIN_EXAMPLES, part="train")
 def train(
     recipe: RecipeName,
     settings: Annotated[list[str], settings_argument("data=DIR out=RUN, and any key of the recipe.")],
@@ -99,7 +99,7 @@ def train(
     return 0
 
 
-@command(EXPLORE_EXAMPLES)
+@command(EXPLORE_EXAMPLES, part="train")
 def explore(
     ctx: typer.Context,
     data: Annotated[Path, typer.Argument(metavar="DATA", help="The directory or table of labelled drawings.")],
@@ -156,7 +156,7 @@ def _sort_words(ctx: typer.Context, backbones: list[str], words: list[str]) -> t
     return [*names, *more], [word for word in (*words, *backbones) if is_setting(word)]
 
 
-@command(TUNE_EXAMPLES)
+@command(TUNE_EXAMPLES, part="train")
 def tune(
     recipe: RecipeName,
     settings: Annotated[
@@ -227,7 +227,7 @@ def vote(
     return 0
 
 
-@command()
+@command(part="train")
 def demo(
     *,
     out: Annotated[Path, typer.Option(help="The directory for the drawings, the run and its report.")] = Path("demo"),

@@ -210,7 +210,7 @@ class BackboneSettings(NetworkSettings):
 
     name: str = Field("auto", min_length=1)
     """A timm model, with or without its pretrained tag, or `ink-small`, which comes with inkfold. `auto` takes
-    EfficientNet-Lite0 where its weights can be had, else `ink-small`."""
+    `ink-small`, or EfficientNet-Lite0 where its weights can be had and it is better out of fold by more than chance."""
     beside: tuple[BesideSettings, ...] = Field((), max_length=15)
     """Other backbones, whose features stand beside this one's under one head, such as [mobilenetv2_100, ink-small] or
     [{name: mobilenetv2_100, features: layers}]; all get one scale (`train_head.scaling: blocks`)."""

@@ -29,6 +29,7 @@ from inkfold.ensemble.voting import vote_of_folds
 from inkfold.errors import PredictionError, Problem
 from inkfold.evaluation.intervals import coarsest_groups
 from inkfold.storage.hashing import digest
+from inkfold.storage.scratch import scratch_array
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class AlignedMembers:
     def test_members(self, within: Ballot, ties: TieRule) -> Float[np.ndarray, "members n classes"]:
         """Pool each member's folds into one prediction of the test drawings, by their mean (soft) or their votes (hard)."""
         assert self.test is not None
-        members = np.empty((len(self.test), *self.test[0].shape[1:]))
+        members = scratch_array((len(self.test), *self.test[0].shape[1:]))
         for member, folds in zip(members, self.test, strict=True):
             member[:] = vote_of_folds(folds, within, ties)
         return members
@@ -179,7 +180,7 @@ class _AlignedPart:
         exact = not is_off(own.sum(2, dtype=np.float64)).any() and not (own < 0).any()
         if in_order and exact and own.dtype == np.float32:
             return own
-        folds = np.empty((len(own), len(rows), len(columns)), np.float32)
+        folds = scratch_array((len(own), len(rows), len(columns)), np.float32)
         for fold, probs in zip(folds, own, strict=True):
             ordered = np.maximum(probs[np.ix_(rows, columns)], 0, dtype=np.float64)
             sums = ordered.sum(1, keepdims=True)
@@ -188,7 +189,7 @@ class _AlignedPart:
 
     def stacked(self) -> Float32[np.ndarray, "members n classes"]:
         """Stack all members' probabilities, each of one fold."""
-        stack = np.empty((len(self.members), len(self.reference.keys), len(self.class_names)), np.float32)
+        stack = scratch_array((len(self.members), len(self.reference.keys), len(self.class_names)), np.float32)
         for probs, member in zip(stack, self.members, strict=True):
             probs[:] = self.folds_of(member)[0]
         return stack

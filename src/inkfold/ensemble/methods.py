@@ -31,6 +31,7 @@ from inkfold.evaluation.intervals import accuracy_figures
 from inkfold.evaluation.metrics import bootstrap_interval
 from inkfold.evaluation.paired import paired_difference
 from inkfold.evaluation.scores import Metric
+from inkfold.storage.scratch import scratch_array
 
 MethodKind = Literal["soft", "hard", "geometric", "rank", "weighted", "greedy", "stack"]
 METHODS: tuple[MethodKind, ...] = ("soft", "hard", "geometric", "rank", "weighted", "greedy", "stack")  # the simplest first
@@ -117,7 +118,7 @@ class FittedMethod:
                 raise PredictionError(
                     f"vote: got {got} {axis}, expected {len(values)}, for which its {name} were fitted. Give it the same."
                 )
-        probs = np.empty(members.shape[1:])
+        probs = scratch_array(members.shape[1:])
         for start in range(0, len(probs), CHUNK_ROWS):
             part = slice(start, start + CHUNK_ROWS)
             probs[part] = self._pool(members[:, part])
@@ -275,7 +276,7 @@ def score_method(
     if not method.is_fitted:
         probs = FittedMethod(method).pool(members)
     else:
-        probs = np.zeros(members.shape[1:])
+        probs = scratch_array(members.shape[1:])
         for part in _second_level(parts):
             inside = parts == part
             probs[inside] = fit_method(method, members[:, ~inside], targets[~inside]).pool(members[:, inside])
@@ -327,7 +328,7 @@ def score_choice(scores: Sequence[MethodScore], parts: Int64[np.ndarray, " n"]) 
         PredictionError: If there is no candidate, or there are fewer than two parts.
     """
     chosen = {part: scores[choose([_only(score, parts != part) for score in scores])] for part in _second_level(parts)}
-    probs, right = np.zeros(scores[0].probs.shape), np.zeros(len(parts), bool)
+    probs, right = scratch_array(scores[0].probs.shape), np.zeros(len(parts), bool)
     for part, score in chosen.items():
         inside = parts == part
         probs[inside], right[inside] = score.probs[inside], score.right[inside]

@@ -13,6 +13,7 @@ from jaxtyping import Float, Float32, Int64
 from inkfold.ensemble.voting import LEAST_PROBABILITY, log_probs
 from inkfold.errors import PredictionError
 from inkfold.evaluation.predictions import softmax
+from inkfold.storage.scratch import scratch_array
 
 EM_STEPS, EM_TOLERANCE = 500, 1e-9
 TEMPERATURE_RANGE = (0.05, 20.0)
@@ -66,7 +67,7 @@ def all_tempered(
         members: Class probabilities; every row sums to 1.
         temperatures: Each member's temperature, above 0.
     """
-    whole = np.empty(members.shape, np.float32)
+    whole = scratch_array(members.shape, np.float32)
     for result, probs, temperature in zip(whole, members, temperatures, strict=True):
         for part in _parts(len(result)):
             result[part] = tempered(probs[part], temperature)
@@ -254,7 +255,7 @@ def stacked(
     bias: Float[np.ndarray, " classes"] | None,
 ) -> Float[np.ndarray, "n classes"]:
     """Predict with the weights and biases of `fit_stack`; rows sum to 1."""
-    probs = np.empty(members.shape[1:])
+    probs = scratch_array(members.shape[1:])
     for part in _parts(len(probs)):
         probs[part] = softmax(_scores(log_probs(members[:, part]), weights, bias))
     return probs

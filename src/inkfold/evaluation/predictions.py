@@ -6,19 +6,23 @@ The class names and their order are part of the file, so that no reader has to g
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64, Shaped
+from jaxtyping import Bool, Float, Float32, Int64, Shaped
 
 from inkfold.errors import ExportError, PredictionError, Problem
 from inkfold.runtime.foreign import parse_json
 from inkfold.storage.files import atomic_file
 from inkfold.storage.outputs import write_output
 from inkfold.storage.parquet import check_expansion
+from inkfold.storage.scratch import scratch_array
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 SubmissionPart = Literal["id", "path", "target"]
 SEEN_COLUMN = "learnt_by_backbone"
@@ -26,6 +30,8 @@ NESTED_COLUMN = "nested_right"
 # Of the evaluated drawings: a smaller share that a backbone has seen changes the accuracy by less than chance does, and may be
 # false matches.
 SEEN_SHARE = 0.02
+MATRICES = ("probs", "fold_probs")  # columns of lists
+ROWS_AT_ONCE = 8192  # that Parquet's lists are taken apart and put together: 11 MB of 345 classes' probabilities
 SUBMISSION_COLUMNS: Mapping[str, SubmissionPart] = {"ID": "id", "image_path": "path", "target": "target"}
 
 
@@ -136,7 +142,8 @@ class Predictions:
             columns["fold_probs"] = _fixed_lists(np.concatenate(list(self.fold_probs), axis=1))
         metadata = {"class_names": json.dumps(self.class_names, ensure_ascii=False)}
         with atomic_file(path) as file:
-            pq.write_table(pa.table(columns).replace_schema_metadata(metadata), file, compression="zstd")
+            table = pa.table(columns).replace_schema_metadata(metadata)
+            pq.write_table(table, file, compression="zstd", row_group_size=ROWS_AT_ONCE)
 
     @classmethod
     def load(cls, path: Path) -> "Predictions":
@@ -154,18 +161,19 @@ class Predictions:
         try:
             with path.open("rb") as opened, pq.ParquetFile(opened) as file:
                 check_expansion(file, path)
-                table = file.read()
-            class_names = tuple(parse_json(table.schema.metadata[b"class_names"]))
-            if not all(isinstance(name, str) for name in class_names) or len({*class_names}) != len(class_names):
-                raise ValueError("class_names aren't texts, or not all different")
+                columns = file.schema_arrow.names
+                table = file.read([name for name in columns if name not in MATRICES])
+                class_names = tuple(parse_json(table.schema.metadata[b"class_names"]))
+                if not all(isinstance(name, str) for name in class_names) or len({*class_names}) != len(class_names):
+                    raise ValueError("class_names aren't texts, or not all different")
+                probs = _read_matrix(file, "probs").reshape(len(table), len(class_names))
+                fold_probs = _read_matrix(file, "fold_probs") if "fold_probs" in columns else None
             image_paths = np.array(table["image_path"].to_pylist(), np.dtypes.StringDType())
-            probs = _matrix(table["probs"]).reshape(len(table), len(class_names))
             known = [name for name in ("target", "pred", "fold", "group") if name in table.column_names]
             extra = {name: table[name].to_numpy().astype(np.int64) for name in known}
             digests = np.array(table["digest"].to_pylist(), "S") if "digest" in table.column_names else None
             seen = np.array(table[SEEN_COLUMN].to_pylist(), bool) if SEEN_COLUMN in table.column_names else None
             nested = table[NESTED_COLUMN].to_numpy().astype(np.float64) if NESTED_COLUMN in table.column_names else None
-            fold_probs = _matrix(table["fold_probs"]) if "fold_probs" in table.column_names else None
             if fold_probs is not None:
                 folds = fold_probs.shape[1] // max(len(class_names), 1)
                 fold_probs = fold_probs.reshape(len(table), folds, len(class_names)).transpose(1, 0, 2)
@@ -193,7 +201,7 @@ def _column_problem(
     if fold is not None and len(fold) and fold.min() < 0:
         return "column fold has numbers below 0"
     for name, values in (("probs", probs), ("fold_probs", fold_probs)):
-        if values is not None and not (np.isfinite(values).all() and (values >= 0).all() and (values <= 1.001).all()):
+        if values is not None and values.size and not (values.min() >= 0 and values.max() <= 1.001):  # NaN is neither
             return f"column {name} has values that are no probabilities from 0 to 1"
     return None
 
@@ -270,6 +278,25 @@ def softmax(scores: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n clas
     return probs
 
 
+def softmax_in_parts(
+    scores: Callable[[slice], Float[np.ndarray, "rows classes"]], shape: tuple[int, int]
+) -> Float32[np.ndarray, "n classes"]:
+    """Turn scores into class probabilities, some rows at a time: large ones needn't stay in memory (`scratch_array`).
+
+    Args:
+        scores: Returns the scores of some rows.
+        shape: Number of rows and of classes.
+
+    Returns:
+        Class probabilities in single precision; rows sum to 1.
+    """
+    probs = scratch_array(shape, np.float32)
+    for start in range(0, shape[0], ROWS_AT_ONCE):
+        part = slice(start, start + ROWS_AT_ONCE)
+        probs[part] = softmax(scores(part))
+    return probs
+
+
 def _fixed_lists(matrix: np.ndarray) -> object:
     import pyarrow as pa  # noqa: PLC0415
 
@@ -277,7 +304,17 @@ def _fixed_lists(matrix: np.ndarray) -> object:
     return pa.FixedSizeListArray.from_arrays(pa.array(flat), matrix.shape[1])
 
 
-def _matrix(column: object) -> np.ndarray:
-    combined = column.combine_chunks()  # type: ignore[attr-defined]
-    flat: np.ndarray = combined.flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(len(combined), combined.type.list_size)
+def _read_matrix(file: "pq.ParquetFile", column: str) -> Float[np.ndarray, "n numbers"]:
+    """Read a column of equally long lists, some rows at a time: at once they would take several times their own size."""
+    field = file.schema_arrow.field(column)
+    values = scratch_array((file.metadata.num_rows, field.type.list_size), field.type.value_type.to_pandas_dtype())
+    start = 0
+    for batch in file.iter_batches(ROWS_AT_ONCE, columns=[column]):
+        rows = batch.column(0)
+        if rows.null_count or rows.flatten().null_count:
+            raise ValueError(f"column {column} has gaps")
+        values[start : start + len(rows)] = rows.flatten().to_numpy().reshape(len(rows), -1)
+        start += len(rows)
+    if start != len(values):
+        raise ValueError(f"column {column} has {start} rows of the {len(values)} that it announces")
+    return values

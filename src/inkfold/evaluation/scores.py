@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
+RANKED_AT_ONCE = 8192  # drawings whose probabilities are compared with that of their own class
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,9 +212,13 @@ def true_ranks(probs: Float[np.ndarray, "n classes"], targets: Int64[np.ndarray,
 
     This is `argmax`'s rule of ties. scikit-learn's `top_k_accuracy_score` prefers the higher id; without ties both are equal.
     """
-    of_true = probs[np.arange(len(targets)), targets][:, None]
-    tied_before = (probs == of_true) & (np.arange(probs.shape[1]) < targets[:, None])
-    ranks: np.ndarray = ((probs > of_true) | tied_before).sum(1)
+    ranks = np.empty(len(targets), np.int64)
+    for start in range(0, len(targets), RANKED_AT_ONCE):
+        rows = slice(start, start + RANKED_AT_ONCE)
+        some, own = probs[rows], targets[rows][:, None]
+        of_true = np.take_along_axis(some, own, 1)
+        tied_before = (some == of_true) & (np.arange(some.shape[1]) < own)
+        ranks[rows] = ((some > of_true) | tied_before).sum(1)
     return ranks
 
 

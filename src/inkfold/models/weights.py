@@ -29,6 +29,7 @@ log = logging.getLogger("inkfold.models")
 
 UNTRAINED = "untrained"
 AUTO, USUAL = "auto", "tf_efficientnet_lite0"
+AUTO_CANDIDATES = (inksmall.NAME, USUAL)  # the first comes with inkfold and is taken in doubt
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 SIDECAR_KEYS = ("mean", "std", "interpolation", "image_size", "model_args")
@@ -232,17 +233,15 @@ def _digest_once(file: Path, *_: int) -> str:
     return digest_file(file)
 
 
-def choose_backbone() -> str:
-    """Choose the backbone of a recipe that names none: EfficientNet-Lite0 if its weights can be had, otherwise `ink-small`."""
-    spec = BackboneSpec(name=USUAL)
+def is_obtainable(name: str) -> bool:
+    """Return whether a backbone's weights are at hand; if not, they are downloaded where the hub answers."""
     try:
-        if find_weights_file(spec) is None:
-            download(*timm_config(USUAL))
-    except WeightsError:
-        log.info("backbone auto: %s, as there are no weights of %s", inksmall.NAME, USUAL)
-        return inksmall.NAME
-    log.info("backbone auto: %s, whose weights are there", USUAL)
-    return USUAL
+        if find_weights_file(BackboneSpec(name=name)) is None:
+            download(*timm_config(name))
+    except WeightsError as error:
+        log.info("backbone auto: there are no weights of %s: %s", name, error)
+        return False
+    return True
 
 
 def pretrained_overlay(info: BackboneInfo) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from inkfold.errors import PredictionError, RecipeError
 from inkfold.evaluation.scores import Metric, build_metric
 from inkfold.features.executors import Executor, InlineExecutor
 from inkfold.features.extractor import Extractor
-from inkfold.models.weights import AUTO, UNTRAINED, choose_backbone, resolve_backbone
+from inkfold.models.weights import AUTO, AUTO_CANDIDATES, UNTRAINED, is_obtainable, resolve_backbone
 from inkfold.pipeline.prepare import ReadData, read_files
 from inkfold.pipeline.run import Run, backbone_specs, build_extractor, head_spec, prediction_views
 from inkfold.runtime.cost import Cost
@@ -34,14 +34,20 @@ log = logging.getLogger("inkfold.pipeline")
 
 
 def settle_recipe(
-    recipe: Recipe | Mapping[str, Any] | str | Path, overrides: tuple[str, ...] = (), data: str | Path | None = None
+    recipe: Recipe | Mapping[str, Any] | str | Path,
+    overrides: tuple[str, ...] = (),
+    data: str | Path | None = None,
+    *,
+    leave_backbone: bool = False,
 ) -> Recipe:
-    """Validate a recipe in any of its forms, make its paths absolute, and choose a backbone if it names none.
+    """Validate a recipe in any of its forms, make its paths absolute, and name a backbone if it names none.
 
     Args:
         recipe: A recipe, its keys as nested mappings, a YAML file, or a shipped recipe's name.
         overrides: `dotted.key=value`; the last one of a key wins.
         data: The folder of drawings; None takes the recipe's.
+        leave_backbone: Whether `backbone.name=auto` stays, for `build_plan` to say what can be compared on the drawings;
+            otherwise it becomes the backbone that is taken in doubt.
 
     Returns:
         The recipe as it is written into the run.
@@ -61,8 +67,8 @@ def settle_recipe(
     if root is None:
         raise RecipeError("data: is missing. Say where the drawings are: data=DIR.")
     backbone = settled.backbone
-    if backbone.name == AUTO:
-        backbone = backbone.model_copy(update={"name": choose_backbone()})
+    if backbone.name == AUTO and backbone.weights not in (None, UNTRAINED):
+        raise RecipeError(f"backbone.weights: {backbone.weights} are weights of a model that backbone.name has to name.")
     beside = tuple(one.model_copy(update={"weights": _absolute(one.weights)}) for one in backbone.beside)
     backbone = backbone.model_copy(update={"weights": _absolute(backbone.weights), "beside": beside})
     data_settings = settled.data.model_copy(
@@ -71,7 +77,34 @@ def settle_recipe(
     predict = settled.predict
     if predict.prior not in (TRAIN_PRIOR, UNIFORM_PRIOR):
         predict = predict.model_copy(update={"prior": _prior_file(predict.prior, Path(root))})
-    return settled.model_copy(update={"backbone": backbone, "data": data_settings, "predict": predict})
+    settled = settled.model_copy(update={"backbone": backbone, "data": data_settings, "predict": predict})
+    return settled if leave_backbone else name_backbone(settled, _in_doubt(settled))
+
+
+def name_backbone(recipe: Recipe, name: str) -> Recipe:
+    """Name the backbone of a recipe that leaves it open; a recipe that names one stays as it is."""
+    backbone = recipe.backbone
+    return (
+        recipe if backbone.name != AUTO else recipe.model_copy(update={"backbone": backbone.model_copy(update={"name": name})})
+    )
+
+
+def _in_doubt(recipe: Recipe) -> str:
+    """Return the backbone that a recipe gets without a comparison: the first that doesn't stand beside it already."""
+    taken = {one.name for one in recipe.backbone.beside}
+    return next((name for name in AUTO_CANDIDATES if name not in taken), AUTO_CANDIDATES[0])
+
+
+def _rival(recipe: Recipe) -> Recipe | None:
+    """Return the recipe with the other backbone of `auto` where it can be had; None if nothing is to be compared.
+
+    Backbones to be fine-tuned aren't compared: frozen, they don't show what they are worth then.
+    """
+    backbone = recipe.backbone
+    if backbone.name != AUTO or backbone.weights is not None or backbone.beside or recipe.is_finetuned:
+        return None
+    other = AUTO_CANDIDATES[1]
+    return name_backbone(recipe, other) if is_obtainable(other) else None
 
 
 def _absolute(weights: str | None) -> str | None:
@@ -161,6 +194,7 @@ class TrainingPlan:
         test_views: Views whose predictions are averaged; at least one.
         trial: The kind of head, and how it is trained.
         finetune: Settings of the fine-tuning; None if the backbone stays frozen.
+        rival: The recipe with another backbone, which is to be compared with this one; None if the backbone is decided.
     """
 
     recipe: Recipe
@@ -170,6 +204,7 @@ class TrainingPlan:
     test_views: tuple[View, ...]
     trial: "Trial"
     finetune: FinetuneSettings | None
+    rival: Recipe | None = None
 
     @property
     def propagates(self) -> bool:
@@ -186,7 +221,7 @@ def build_plan(recipe: Recipe, executor: Executor | None = None) -> TrainingPlan
     """Choose what a recipe leaves open: weights, device, precisions, image size, views. No network is built yet.
 
     Args:
-        recipe: A recipe as `settle_recipe` returns it: with a backbone and absolute paths.
+        recipe: A recipe as `settle_recipe` returns it: with absolute paths, its backbone named or left open.
         executor: Computes features; None computes them in this process.
 
     Returns:
@@ -198,6 +233,7 @@ def build_plan(recipe: Recipe, executor: Executor | None = None) -> TrainingPlan
     """
     from inkfold.models.backbone import choose_device, choose_precision  # noqa: PLC0415 - torch takes a second
 
+    rival, recipe = _rival(recipe), name_backbone(recipe, _in_doubt(recipe))
     device = choose_device(recipe.backbone.device)
     precision = choose_precision(recipe.backbone.precision, device)
     backbones = [resolve_backbone(spec, home() / "backbones") for spec in backbone_specs(recipe, precision)]
@@ -213,6 +249,7 @@ def build_plan(recipe: Recipe, executor: Executor | None = None) -> TrainingPlan
         test_views=prediction_views(recipe),
         trial=build_trial(recipe, device),
         finetune=settle_finetuning(recipe) if recipe.is_finetuned else None,
+        rival=rival,
     )
 
 

@@ -17,7 +17,8 @@ from inkfold.data.splits import Folds, assign_folds
 from inkfold.errors import DataError
 from inkfold.features.extractor import ViewFeatures
 from inkfold.heads.training_set import AugmentedFeatures, TrainingSet
-from inkfold.pipeline.build import TrainingPlan
+from inkfold.pipeline.backbone_choice import BackboneChoice, choose_backbone
+from inkfold.pipeline.build import TrainingPlan, build_plan
 from inkfold.pipeline.leaks import find_test_copies
 from inkfold.pipeline.out_of_fold import FoldFeatures, features_by_fold
 from inkfold.pipeline.prepare import Needed, Prepared, ReadData, decode, find_seen, group_duplicates, note_limit
@@ -42,6 +43,7 @@ class TrainingInputs:
         features: Features of the training drawings under every view.
         test_features: Features of the test drawings that can be read; None if there are none or backbones are fine-tuned.
         reading: How pages are read, and why; None where the recipe leaves nothing of it open.
+        backbone: Which backbone was taken, and why; None where the recipe names it or there was no other.
         test_copies: Matches of a training drawing, `first`, with a test drawing, `second`, that is its copy.
     """
 
@@ -50,6 +52,7 @@ class TrainingInputs:
     features: ViewFeatures
     test_features: ViewFeatures | None
     reading: Reading | None = None
+    backbone: BackboneChoice | None = None
     test_copies: Sequence[Match] = ()
 
     def features_by_fold(
@@ -129,11 +132,27 @@ def prepare_inputs(
             extractor = plan.extractor
             decode(read, extractor, recipe.data, cost, progress, needed)
 
+    backbone = None
+    if plan.rival is not None:
+        rival = _rival_plan(plan)
+        key = key_digest({**_reading_key(plan, prepared), "rival": rival.extractor.backbone.key()})
+        backbone = shared.once("backbone", key, lambda: choose_backbone(plan, rival, prepared, cost, progress))
+        if backbone.name == rival.recipe.backbone.name:
+            inputs = prepare_inputs(rival, read, cost, progress, compare_readings=False, shared=shared)
+            return replace(inputs, reading=reading, backbone=backbone)
+
     features = extractor.extract(prepared.digests, cost, progress, needed.views)
     test_features = None
     if frozen and prepared.test_digests is not None:
         test_features = extractor.extract(prepared.test_digests, cost, progress, plan.needed_test_views)
-    return TrainingInputs(plan, prepared, features, test_features, reading, test_copies)
+    return TrainingInputs(plan, prepared, features, test_features, reading, backbone, test_copies)
+
+
+def _rival_plan(plan: TrainingPlan) -> TrainingPlan:
+    """Plan the training of the other backbone, which reads pages in the same way."""
+    assert plan.rival is not None
+    rival = build_plan(plan.rival, plan.extractor.executor)
+    return replace(rival, extractor=rival.extractor.read_as(plan.extractor.image))
 
 
 def prepare_drawings(

@@ -15,6 +15,7 @@ from inkfold.heads.head import mean_probs
 from inkfold.pipeline.prepare import Prepared
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress
+from inkfold.storage.scratch import scratch_array, take_rows
 
 if TYPE_CHECKING:
     from inkfold.heads.fit import FittedHeads
@@ -114,7 +115,7 @@ def predict_held_out(
         Class probabilities in the order of the image paths, without the drawings that no fold held out.
     """
     dataset = prepared.read.dataset
-    probs = np.zeros((len(prepared.rows), len(dataset.class_names)), np.float32)
+    probs = scratch_array((len(prepared.rows), len(dataset.class_names)), np.float32)
     fold_of = np.zeros(len(prepared.rows), np.int64)
     for view in views:
         for fold, own in enumerate(folds.held_out):
@@ -123,7 +124,7 @@ def predict_held_out(
     held_out = held_out_rows(prepared, folds)
     return Predictions(
         dataset.train.image_paths[prepared.rows[held_out]],
-        probs[held_out],
+        take_rows(probs, held_out),
         dataset.class_names,
         prepared.targets[held_out],
         fold_of[held_out],
@@ -162,7 +163,7 @@ def predict_test(
     if dataset.test is None:
         return None
     shares = np.bincount(prepared.targets, minlength=len(dataset.class_names)) / len(prepared.rows)
-    fold_probs = np.empty((folds, len(dataset.test), len(dataset.class_names)), np.float32)
+    fold_probs = scratch_array((folds, len(dataset.test), len(dataset.class_names)), np.float32)
     fold_probs[:] = shares
     if features.test is not None:
         fold_probs[:, prepared.test_whole] = 0

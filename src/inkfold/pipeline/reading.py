@@ -12,15 +12,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from inkfold.augment.views import IDENTITY
-from inkfold.config.sections import TrainHeadSettings
-from inkfold.data.splits import assign_folds
-from inkfold.evaluation.paired import paired_difference
-from inkfold.features.extractor import DrawingFiles, Extractor
-from inkfold.heads.training_set import TrainingSet
 from inkfold.images.preprocess import ImageOptions
 from inkfold.images.statistics import ink_fill
 from inkfold.pipeline.build import TrainingPlan
+from inkfold.pipeline.comparison import open_comparison, signed
 from inkfold.pipeline.prepare import Prepared
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress
@@ -30,8 +25,7 @@ log = logging.getLogger("inkfold.pipeline")
 FILLED = 0.8  # of the page's longer side: cropping a drawing that fills so much of its page changes little
 FILLED_SHARE = 0.9  # of the drawings: where so many fill their pages, nothing is compared
 PHOTOGRAPHED_SHARE = 0.05  # of the drawings: where fewer are photographed, flattening them is not in doubt
-MOST_COMPARED, FEWEST_COMPARED = 4000, 40  # drawings
-COMPARED_FOLDS = 3
+MOST_COMPARED = 4000  # drawings
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,78 +114,15 @@ def _compare(
     progress: Progress,
 ) -> dict[str, Any]:
     """Compare other ways of reading with the plan's: accuracy out of fold on some of the drawings, none of them seen before."""
-    rows = _compared_rows(prepared, usable)
-    parts = _parts(plan, prepared, rows)
-    if parts is None:
+    comparison = open_comparison(plan, prepared, MOST_COMPARED, usable)
+    if comparison is None:
         return {}
-    train, table_rows = prepared.read.train, prepared.rows[rows]
-    compared_files = DrawingFiles(train.names[table_rows], train.files[table_rows], train.digests[table_rows])
-    usual = _rightly_predicted(plan, plan.extractor, prepared, rows, parts, cost=cost, progress=progress)
-    groups = None if prepared.groups is None else np.unique(prepared.groups[rows], return_inverse=True)[1]
+    usual = comparison.predict_right(plan.extractor, cost, progress)
     compared = {}
     for name, image in others.items():
-        extractor = plan.extractor.read_as(image)
-        extractor.decode(compared_files, cost, progress)
-        right = _rightly_predicted(plan, extractor, prepared, rows, parts, cost=cost, progress=progress)
-        figures = {"accuracy": round(float(right.mean()), 6), "usual_accuracy": round(float(usual.mean()), 6)}
-        compared[name] = {"n": len(rows), **figures, **paired_difference(usual, right, groups)}
+        right = comparison.predict_right(plan.extractor.read_as(image), cost, progress)
+        compared[name] = comparison.figures(usual, right)
     return compared
-
-
-def _compared_rows(prepared: Prepared, usable: Int64[np.ndarray, " usable"]) -> Int64[np.ndarray, " rows"]:
-    """Choose the drawings that are compared, by their digests: a backbone's own pretraining drawings only in need."""
-    rows = usable
-    if prepared.seen is not None and int((~prepared.seen[rows]).sum()) >= FEWEST_COMPARED:
-        rows = rows[~prepared.seen[rows]]
-    chosen: np.ndarray = np.sort(rows[np.argsort(prepared.digests[rows], kind="stable")[:MOST_COMPARED]])
-    return chosen
-
-
-def _parts(plan: TrainingPlan, prepared: Prepared, rows: Int64[np.ndarray, " rows"]) -> Int64[np.ndarray, " rows"] | None:
-    """Divide the compared drawings into parts by their groups; None where there are too few to compare anything."""
-    if len(rows) < FEWEST_COMPARED or len(np.unique(prepared.targets[rows])) < 2:
-        return None
-    groups = prepared.units(COMPARED_FOLDS)[rows]
-    parts = assign_folds(prepared.targets[rows], prepared.digests[rows], COMPARED_FOLDS, plan.recipe.seed, groups)
-    return parts if len(np.unique(parts)) == COMPARED_FOLDS else None
-
-
-def _rightly_predicted(
-    plan: TrainingPlan,
-    extractor: Extractor,
-    prepared: Prepared,
-    rows: Int64[np.ndarray, " rows"],
-    parts: Int64[np.ndarray, " rows"],
-    *,
-    cost: Cost,
-    progress: Progress,
-) -> Bool[np.ndarray, " rows"]:
-    """Return which drawings a linear head that was trained on the other parts predicts right."""
-    from inkfold.heads.fit import Trial, fit_trials  # noqa: PLC0415
-    from inkfold.heads.head import HeadSpec, mean_probs  # noqa: PLC0415
-    from inkfold.models.backbone import choose_precision  # noqa: PLC0415 - torch takes a second
-
-    extracted = extractor.extract(prepared.digests[rows], cost, progress)
-    features = extracted.read(IDENTITY)
-    held_out_in = np.stack([parts == part for part in range(COMPARED_FOLDS)])
-    folds = prepared.copies.select(rows).leave_out(held_out_in, COMPARED_FOLDS, prepared.targets[rows])
-    targets, classes = prepared.targets[rows], len(prepared.read.dataset.class_names)
-    settings = TrainHeadSettings()
-    settings = settings.model_copy(update={"precision": choose_precision(settings.precision, plan.device)})
-    trial = Trial(HeadSpec(scaling="blocks" if extractor.has_blocks else "none"), settings)
-    training_set = TrainingSet(features, targets, folds, classes, plan.recipe.seed, blocks=extracted.blocks)
-    [fitted] = fit_trials(training_set, [trial], device=plan.device, threads_per_group=1)
-    assert fitted.heads is not None
-    right = np.zeros(len(rows), bool)
-    for place, fold in enumerate(fitted.folds):
-        held_out = folds.held_out[fold]
-        probs = mean_probs(fitted.heads, fitted.spec, features[held_out], [place])
-        right[held_out] = probs.argmax(1) == targets[held_out]
-    return right
-
-
-def _signed(figure: float) -> str:
-    return f"{round(figure, 3) + 0.0:+.3f}"  # never -0.000
 
 
 def _reason(about: Mapping[str, Any], plan: TrainingPlan) -> str:
@@ -203,7 +134,7 @@ def _reason(about: Mapping[str, Any], plan: TrainingPlan) -> str:
         few = "too few drawings to compare cropping to the ink with padding"
         words.append(f"{filled}, so cropping to the ink changes little" if pages["filled"] >= FILLED_SHARE else few)
     for name, row in compared.items():
-        low, high = (_signed(-bound) for bound in reversed(row["difference_ci95"]))
-        gain = f"{_signed(-row['difference'])} ({low} to {high})"
+        low, high = (signed(-bound) for bound in reversed(row["difference_ci95"]))
+        gain = f"{signed(-row['difference'])} ({low} to {high})"
         words.append(f"{gain} out of fold on {row['n']:,} drawings against {name}")
     return "; ".join(words)

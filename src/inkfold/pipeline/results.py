@@ -33,6 +33,7 @@ class Results:
         split_apart: Out-of-fold predictions with folds that split groups apart, or copies where there are no groups; None if
             they would split none.
         reading: How pages are read, and why, as `Reading.about`; None where the recipe leaves nothing of it open.
+        backbone_choice: Which backbone was taken, and why, as `BackboneChoice.about`; None where nothing was compared.
         leaks: Copies of drawings trained on, by the evaluated part that they are in: `test` or `out_of_fold`.
         metric: What the run is measured and chosen by.
         decision: The rule that turns probabilities into answers, and what it gains; `out_of_fold` and `test` have its answers.
@@ -51,6 +52,7 @@ class Results:
     finetuned: "FinetunedFolds | None" = None
     split_apart: Predictions | None = None
     reading: Mapping[str, Any] | None = None
+    backbone_choice: Mapping[str, Any] | None = None
     leaks: Mapping[str, Leak] = field(default_factory=dict)
     metric: Metric = ACCURACY
     decision: DecisionChoice = field(default_factory=DecisionChoice)
@@ -107,6 +109,7 @@ def warn_of_accuracy(results: Results) -> list[str]:
         return []
     finetuned = results.finetuned
     choices = {
+        "the backbone (backbone.name=auto)": (results.backbone_choice or {}).get("compared"),
         "how pages are read (image.resize=auto, image.paper=auto)": (results.reading or {}).get("compared"),
         "the epochs that fine-tuning keeps (finetune.keep=best)": finetuned and finetuned.fitted.selection,
         "the share of fine-tuned weights (finetune.interpolate)": finetuned and finetuned.interpolation,

@@ -6,7 +6,7 @@ import logging
 import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +147,7 @@ def write_manifest(out: Path, content: Mapping[str, Any], files: Sequence[str]) 
         content: Further keys and JSON values: classes, members, backbone, data fingerprint.
         files: Names of the run's files, relative to the directory; all of them exist.
     """
-    versions = {name: version(name) for name in PACKAGES}
+    versions = _installed(PACKAGES)
     write_sealed(
         out / MANIFEST,
         {
@@ -157,6 +157,15 @@ def write_manifest(out: Path, content: Mapping[str, Any], files: Sequence[str]) 
             "files": {name: digest_file(out / name) for name in files},
         },
     )
+
+
+def _installed(packages: Sequence[str]) -> dict[str, str]:
+    """Give the versions of packages; a vote is also made where PyTorch and timm aren't installed."""
+    versions = {}
+    for name in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
 
 
 def _locked(out: Path, file: str) -> FileLock:
@@ -224,6 +233,11 @@ def check_recipe(path: Path, recipe: BaseModel, free: Sequence[str] = ()) -> Non
         raise PredictionError(problems)
     if other:
         write_text(path, dump_recipe(recipe))
+
+
+def rewrite_recipe(out: Path, recipe: BaseModel) -> None:
+    """Write a run's recipe anew, with what its directory was claimed without: the caller holds it by `claimed`."""
+    write_text(out / RECIPE, dump_recipe(recipe))
 
 
 def _with_new_keys(written: dict[str, Any], schema: type[BaseModel]) -> dict[str, Any]:

@@ -97,6 +97,8 @@ def _figures_of_choices(recipe: Recipe, results: Results) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     if results.decision.figures is not None:
         figures["decision"] = results.decision.figures
+    if results.backbone_choice is not None:
+        figures["backbone_choice"] = dict(results.backbone_choice)
     if results.reading is not None:
         figures["reading"] = dict(results.reading)
     if (selection := results.fitted.selection) is not None:

@@ -20,6 +20,7 @@ from inkfold.data.splits import Folds
 from inkfold.evaluation.decision import choose_decision
 from inkfold.evaluation.scores import warn_of_order
 from inkfold.features.executors import INLINE, Executor, open_executor
+from inkfold.pipeline.backbone_choice import keys_left_open, recipe_as_finished
 from inkfold.pipeline.build import TrainingPlan, build_plan, metric_of, settle_recipe
 from inkfold.pipeline.finetuning import finetune_folds, joined_processes, wait_for_run
 from inkfold.pipeline.frozen_heads import predict_split_apart, train_heads
@@ -29,7 +30,7 @@ from inkfold.pipeline.out_of_fold import predict_held_out, predict_test, shared_
 from inkfold.pipeline.prepare import Prepared
 from inkfold.pipeline.results import Results, warn_of_accuracy, warn_of_choices
 from inkfold.pipeline.run import Run
-from inkfold.pipeline.run_dir import claimed, finished_run, warn_of_other_form, write_cost, write_manifest
+from inkfold.pipeline.run_dir import claimed, finished_run, rewrite_recipe, warn_of_other_form, write_cost, write_manifest
 from inkfold.pipeline.same_run import made_by, refuse_changes
 from inkfold.pipeline.seen import warn_of_seen
 from inkfold.pipeline.shared import SharedInputs
@@ -81,8 +82,8 @@ def train(
         PredictionError: If `out` holds another run, or another process is writing it.
     """
     executor_context = open_executor(on)
-    recipe = settle_recipe(recipe, overrides, data)
     out = Path(out)
+    recipe = recipe_as_finished(settle_recipe(recipe, overrides, data, leave_backbone=True), out)
     if not is_temporary(out):
         note_run(str(recipe.data.root), out)  # drawings that were in memory are kept for it
     cost, shared = Cost(), shared or SharedInputs()
@@ -93,7 +94,7 @@ def train(
     with (
         executor_context as executor,
         joined_processes(recipe) as group,
-        claimed(out, recipe, first=group is None or group.is_first),
+        claimed(out, recipe, first=group is None or group.is_first, free=keys_left_open(recipe, out)),
     ):
         read = shared.read(recipe, cost, progress)
         if (run := finished_run(out, read.fingerprint)) is not None:
@@ -104,6 +105,8 @@ def train(
         with cost.timed("backbone"):
             plan = build_plan(recipe, executor)
         inputs = prepare_inputs(plan, read, cost, progress, shared=shared)
+        if inputs.plan.recipe != recipe and (group is None or group.is_first):
+            rewrite_recipe(out, inputs.plan.recipe)  # which now names its backbone
         folds = shared.once("folds", drawings_key(recipe, inputs.prepared), lambda: assign_to_folds(recipe, inputs.prepared))
         return _run_stages(inputs, folds, out, group=group, measure_apart=measure_apart, cost=cost, progress=progress)
 
@@ -162,6 +165,7 @@ def _run_stages(
         finetuned=finetuned,
         split_apart=split_apart,
         reading=None if inputs.reading is None else inputs.reading.about,
+        backbone_choice=None if inputs.backbone is None else inputs.backbone.about,
         leaks=find_leaks(prepared, inputs.test_copies, folds.held_out, folds.trained_on),
         metric=metric,
         folds=folds,

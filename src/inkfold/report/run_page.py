@@ -140,6 +140,8 @@ def _facts(run: RunFiles, figures: Mapping[str, Any] | None) -> list[tuple[str, 
     ]
     if (parts := run.held_out_parts) is not None:
         facts.append(("held out", parts))
+    if choice := run.metrics.get("backbone_choice"):
+        facts.append(("backbone", str(choice["reason"]).removeprefix("backbone: ")))
     if reading := run.metrics.get("reading"):
         facts.append(("reading", str(reading["reason"]).removeprefix("reading: ")))
     facts += prediction_facts(run.metrics)

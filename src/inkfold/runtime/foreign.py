@@ -31,7 +31,7 @@ def read_whole(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
         if not stat.S_ISREG(state.st_mode):
             raise OSError(errno.EINVAL, "is no regular file", str(path))
         if state.st_size > most_bytes:
-            raise OSError(errno.EFBIG, f"has {state.st_size} bytes, expected at most {most_bytes}", str(path))
+            raise OSError(errno.EINVAL, f"has {state.st_size} bytes, expected at most {most_bytes}", str(path))
         return file.read()
 
 

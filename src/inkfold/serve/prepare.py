@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 from inkfold.errors import ExportError
@@ -59,9 +60,19 @@ def find_model(path: Path, say: Callable[[str], None], export: Export | None = N
             lacking = "" if index_path(exported).is_file() else ", without the nearest training drawings (export --nearest)"
             say(f"serving {exported}, which was exported of {path} before{lacking}")
             return exported
+        _refuse_without_export(path)
         say(f"exporting {path}, once: it may take a minute")
         _export(path, place, export or partial(run_export, progress=progress), say)
         return place / MODEL
+
+
+def _refuse_without_export(run: Path) -> None:
+    """Say what a run needs that an exported model doesn't, before a process is started that can't do it."""
+    if missing := [name for name in ("torch", "timm", "onnx", "onnxscript") if find_spec(name) is None]:
+        raise ExportError(
+            f"{run}: is exported before it is served, which needs {', '.join(missing)}: pip install 'inkfold[export]'. "
+            "A model that was exported elsewhere (inkfold export RUN --out model.onnx) is served without."
+        )
 
 
 def note_exported(run: Path, model: Path, *, fitted: bool) -> None:

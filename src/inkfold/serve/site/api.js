@@ -25,7 +25,7 @@
  * @typedef {{name: string, classes: number, class_names: string[], size_px: number, backbones: string[], folds: number,
  *   accuracy: {value: number, ci95: [number, number], of: string} | null, nearest: boolean,
  *   limits: {body_bytes: number, pixels: number, side_ratio?: number, strokes: number, points: number}}} Description
- * @typedef {"busy" | "not_ready" | "too_large" | "unreadable" | "late" | "gone" | "failed"} Trouble
+ * @typedef {"busy" | "not_ready" | "too_large" | "unreadable" | "late" | "gone" | "locked" | "failed"} Trouble
  */
 
 const TOP = 5;
@@ -40,6 +40,7 @@ const PATIENCE_MS = 30_000;
 /** @type {Record<number, Trouble>} */
 const TROUBLES = {
   400: "unreadable",
+  401: "locked",
   408: "late",
   413: "too_large",
   415: "unreadable",

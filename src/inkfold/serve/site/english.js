@@ -115,11 +115,13 @@ export const english = {
     unreadable: "The server can’t read this as a drawing.",
     late: "No answer came in time.",
     gone: "The server can’t be reached. Your drawing stays here.",
+    locked: "The server no longer knows you. Your drawing stays here.",
     failed: "Something went wrong in the server. Your drawing stays here.",
   },
   /** @type {Partial<Record<Trouble, string>>} */
   hint: {
     too_large: "Try a smaller picture, or a simpler drawing.",
+    locked: "Open the link with the token again, as the server printed it.",
     unreadable: "Is it a picture file (PNG, JPEG, WebP, GIF, BMP, TIFF), and complete?",
   },
   /** @type {Record<string, (limits: {pixels: string, mebibytes: string} | null) => string>} by the server's codes */

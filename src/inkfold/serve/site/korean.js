@@ -95,10 +95,12 @@ export const korean = {
     unreadable: "서버가 그림으로 읽을 수 없어요.",
     late: "제시간에 답이 오지 않았어요.",
     gone: "서버에 연결할 수 없어요. 그림은 그대로 있어요.",
+    locked: "서버의 접속 허가가 끝났어요. 그림은 그대로 있어요.",
     failed: "서버에서 문제가 생겼어요. 그림은 그대로 있어요.",
   },
   hint: {
     too_large: "더 작은 그림이나 더 단순한 그림으로 해 보세요.",
+    locked: "서버가 알려 준, 토큰이 있는 주소를 다시 열어 주세요.",
     unreadable: "손상되지 않은 그림 파일(PNG, JPEG, WebP, GIF, BMP, TIFF)인지 확인해 주세요.",
   },
   finding: {

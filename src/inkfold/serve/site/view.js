@@ -19,6 +19,9 @@ const SETTLED_MS = 900;
 const RESTS_MS = 500;
 const MOVES_MS = 2500;
 
+/** Troubles that another try with the same drawing can't mend. @type {Set<import("./api.js").Trouble>} */
+const REFUSED_AGAIN = new Set(["too_large", "unreadable"]);
+
 export class View {
   /** @type {Stage} */
   #stage = { kind: "idle" };
@@ -106,7 +109,7 @@ export class View {
     byId("took").textContent = "";
     byId("trouble-what").textContent = words().trouble[error.trouble];
     byId("trouble-hint").textContent = this.#hint(error);
-    byId("retry").hidden = error.trouble in words().hint; // it would be refused again
+    byId("retry").hidden = REFUSED_AGAIN.has(error.trouble);
     byId("trouble-when").textContent = "";
     if (again_s === null) return;
     let left_s = Math.ceil(again_s);
