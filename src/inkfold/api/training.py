@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inkfold.api.inputs import Data, data_overrides
+from inkfold.api.parts import names_missing_parts
 from inkfold.api.settings import Settings, as_overrides
 from inkfold.runtime.progress import Progress, silent
 
@@ -22,6 +23,7 @@ FIRST = "first"
 PARAMETERS = ("data", "out", "progress", "on")
 
 
+@names_missing_parts
 def train(
     recipe: "Recipe | EnsembleRecipe | AutoRecipe | Mapping[str, Any] | str | Path" = FIRST,
     *overrides: Settings,
@@ -66,6 +68,7 @@ def train(
     return train_any(recipe, *texts, out=place, progress=progress, on=on)
 
 
+@names_missing_parts
 def fit(
     drawings: Data,
     budget: str | float = "10m",
@@ -103,6 +106,7 @@ def fit(
     return search((*data_overrides(drawings), *texts), budget, out=out, progress=progress)
 
 
+@names_missing_parts
 def tune(
     recipe: Mapping[str, Any] | str | Path,
     *overrides: Settings,
@@ -139,6 +143,7 @@ def tune(
     return search(recipe, *data_overrides(data), *texts, out=out, progress=progress, on=on)
 
 
+@names_missing_parts
 def explore(
     data: Data,
     backbones: Sequence[str] = (),
@@ -176,6 +181,7 @@ def explore(
     return compare(None, names, [*data_overrides(data), *texts], sample=sample, progress=progress, on=on)
 
 
+@names_missing_parts
 def check(
     data: Data,
     *overrides: Settings,
@@ -215,6 +221,7 @@ def check(
     return checkup
 
 
+@names_missing_parts
 def augment(
     recipe: "Recipe | Mapping[str, Any] | str | Path" = FIRST,
     *overrides: Settings,

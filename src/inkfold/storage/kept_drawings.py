@@ -1,8 +1,8 @@
 """Sets of drawings that Python programs had in memory, kept as files in inkfold's directory so that runs find them again.
 
-`drawings/DIGEST` holds a set's files, its tables and, written last, `set.json` with the digest of each of them. Sets aren't a cache: what a run was trained on
-can't be computed again. So nothing removes a set that a run names but the user; one that no run names goes a week after it was
-last used, when another set is written.
+`drawings/DIGEST` holds a set's files, its tables and, written last, `set.json` with the digest of each of them. Sets aren't a
+cache: what a run was trained on can't be computed again. So nothing removes a set that a run names but the user; one that no
+run names goes a week after it was last used, when another set is written.
 """
 
 import contextlib
