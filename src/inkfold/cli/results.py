@@ -134,7 +134,7 @@ def explain(
     ] = "occlusion",
     as_json: AsJson = False,
 ) -> int:
-    """Show which strokes of a drawing the answer rests on, as a picture."""
+    """Show the strokes that an answer rests on, as a picture."""
     from inkfold.ensemble.model import load_run
     from inkfold.storage.outputs import check_output, write_output
 

@@ -1,7 +1,8 @@
 """Backbones: timm's models, `ink-small`, and their weights.
 
 `weights` resolves a name to everything that decides the features, and `backbone` computes them.
-`from inkfold.models import timm` imports timm wherever inkfold does, also beside a torchvision of another PyTorch.
+`from inkfold.models import timm` imports timm wherever inkfold does, also beside a torchvision that was built for
+another PyTorch.
 """
 
 from typing import TYPE_CHECKING
