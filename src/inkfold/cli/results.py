@@ -114,7 +114,7 @@ def _was_propagated(model: "Run | Ensemble") -> bool:
     return bool(model.manifest.get("transductive", {}).get("used"))
 
 
-@command(EXPLAIN_EXAMPLES, reads=("run",))
+@command(EXPLAIN_EXAMPLES, reads=("run",), part="train")
 def explain(
     run: RunDirectory,
     drawing: Annotated[Path, typer.Argument(metavar="DRAWING", help="The file of a drawing.")],
