@@ -1,7 +1,7 @@
 """What inkfold finds on this machine: versions, devices, parts, weights, disks, limits, and what is slow and why.
 
-Every check runs by itself and reports also what breaks in it, so that a broken installation can be looked at. Nothing is changed,
-and PyTorch isn't needed.
+Every check runs by itself and reports also what breaks in it, so that a broken installation can be looked at.
+Nothing is changed, and PyTorch isn't needed.
 """
 
 from inkfold.lazy import lazy_names

@@ -41,6 +41,7 @@ NEEDED = (
 )
 SHOWN_VERSIONS = ("numpy", "pillow", "onnxruntime", "torch", "torchvision", "timm")
 IMPORT_S = 120  # until `import timm` counts as hanging
+TOO_LONG = f"it took more than {IMPORT_S} s"
 WRITTEN_BYTES = 32 << 20
 SLOW_DISK_MB_S = 50.0
 LITTLE_DISK_BYTES, LITTLE_MEMORY_BYTES = 2 * GIB, 4 * GIB
@@ -159,6 +160,9 @@ def _timm() -> Iterator[Finding]:
         return
     own = "from inkfold.models.torchvision_compat import declare_missing_operators as d; d(); import timm"
     alone = _import_error("import timm")
+    if alone == TOO_LONG:
+        yield Finding("timm", f"`import timm`: {TOO_LONG}; the machine is busy or its disk slow", "slow")
+        return
     if alone is None:
         yield Finding("timm", "`import timm` works by itself")
         return
@@ -182,7 +186,7 @@ def _import_error(code: str) -> str | None:
             [sys.executable, "-c", code], capture_output=True, text=True, timeout=IMPORT_S, check=False
         )
     except subprocess.TimeoutExpired:
-        return f"it took more than {IMPORT_S} s"
+        return TOO_LONG
     if done.returncode == 0:
         return None
     lines = done.stderr.strip().splitlines()
