@@ -7,7 +7,7 @@ import warnings
 import pytest
 
 import inkfold
-import inkfold.auto.fit
+import inkfold.api.training
 from inkfold.images.preprocess import ImageOptions
 
 
@@ -30,7 +30,7 @@ def test_drawings_are_read_by_their_old_names():
 
 def test_the_function_that_has_such_a_name_now_works_whatever_was_imported_before(monkeypatch):
     calls = []
-    monkeypatch.setattr(inkfold.auto.fit, "fit", lambda *arguments, **settings: calls.append((arguments, settings)))
+    monkeypatch.setattr(inkfold.api.training, "fit", lambda *arguments, **settings: calls.append((arguments, settings)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         importlib.import_module("inkfold.fit")

@@ -5,7 +5,10 @@ Example:
     >>> run = inkfold.fit("drawings", budget="10m", out="runs/best")
     >>> run.metrics["out_of_fold"]["accuracy"]
     >>> inkfold.load_run("runs/best").predict_proba(["new.png"])
-    >>> run = inkfold.train("cpu-small", data="drawings", out="runs/small")
+    >>> run = inkfold.train("first", data=(pictures, labels))  # Pillow images, arrays, paths, a table ...
+    >>> run.save("runs/first")
+
+Every function is described by `help(inkfold.train)` and so on, and in docs/python.md.
 """
 
 from typing import TYPE_CHECKING
@@ -13,31 +16,72 @@ from typing import TYPE_CHECKING
 from inkfold.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from inkfold.auto.fit import fit as fit
-    from inkfold.auto.train import train_any as train
-    from inkfold.data.dataset import read_dataset as read_dataset
-    from inkfold.ensemble.build import vote as vote
+    from inkfold.api.deployment import export as export
+    from inkfold.api.deployment import serve as serve
+    from inkfold.api.results import audit as audit
+    from inkfold.api.results import predict as predict
+    from inkfold.api.results import report as report
+    from inkfold.api.results import vote as vote
+    from inkfold.api.results import weakness as weakness
+    from inkfold.api.training import augment as augment
+    from inkfold.api.training import check as check
+    from inkfold.api.training import explore as explore
+    from inkfold.api.training import fit as fit
+    from inkfold.api.training import train as train
+    from inkfold.api.training import tune as tune
+    from inkfold.data.given import read_any_dataset as read_dataset
     from inkfold.ensemble.model import Ensemble as Ensemble
     from inkfold.ensemble.model import load_run as load_run
     from inkfold.errors import InkfoldError as InkfoldError
+    from inkfold.estimators.classifier import DrawingClassifier as DrawingClassifier
+    from inkfold.estimators.features import FeatureExtractor as FeatureExtractor
     from inkfold.pipeline.run import Run as Run
-    from inkfold.search.backbones import explore as explore
-    from inkfold.search.study import tune as tune
 
-__all__ = ["Ensemble", "InkfoldError", "Run", "explore", "fit", "load_run", "read_dataset", "train", "tune", "vote"]
+__all__ = [
+    "DrawingClassifier",
+    "Ensemble",
+    "FeatureExtractor",
+    "InkfoldError",
+    "Run",
+    "audit",
+    "augment",
+    "check",
+    "explore",
+    "export",
+    "fit",
+    "load_run",
+    "predict",
+    "read_dataset",
+    "report",
+    "serve",
+    "train",
+    "tune",
+    "vote",
+    "weakness",
+]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "DrawingClassifier": "estimators.classifier",
         "Ensemble": "ensemble.model",
+        "FeatureExtractor": "estimators.features",
         "InkfoldError": "errors",
         "Run": "pipeline.run",
-        "explore": "search.backbones",
-        "fit": "auto.fit",
+        "audit": "audit:",
+        "augment": "augment:",
+        "check": "api.training",
+        "explore": "api.training",
+        "export": "export:",
+        "fit": "api.training",
         "load_run": "ensemble.model",
-        "read_dataset": "data.dataset",
-        "train": "auto.train:train_any",
-        "tune": "search.study",
-        "vote": "ensemble.build",
+        "predict": "api.results",
+        "read_dataset": "data.given:read_any_dataset",
+        "report": "report:",
+        "serve": "serve:",
+        "train": "api.training",
+        "tune": "api.training",
+        "vote": "api.results",
+        "weakness": "api.results",
     },
 )

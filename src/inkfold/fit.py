@@ -3,13 +3,12 @@
 Python binds an imported module to its package, so the module can be called like the function that it would hide.
 """
 
-import sys
 import warnings
-from types import ModuleType
 from typing import Any
 
 from inkfold.images.preprocess import ImageOptions as _ImageOptions
 from inkfold.images.preprocess import read_drawing
+from inkfold.lazy import call_package
 
 __all__ = ["ImageOptions", "read_drawing"]
 
@@ -28,14 +27,4 @@ def ImageOptions(size_px: int, **settings: Any) -> _ImageOptions:  # noqa: N802 
     return _ImageOptions(size_px=size_px, **settings)
 
 
-class _CalledModule(ModuleType):
-    """A module that is called like the function of its name."""
-
-    def __call__(self, *arguments: Any, **settings: Any) -> Any:
-        """Search for the best classifier; see `inkfold.auto.fit.fit`."""
-        from inkfold.auto.fit import fit  # noqa: PLC0415 - torch takes a second
-
-        return fit(*arguments, **settings)
-
-
-sys.modules[__name__].__class__ = _CalledModule
+call_package(__name__, "inkfold.api.training:fit")

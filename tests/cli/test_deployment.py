@@ -1,17 +1,13 @@
 import os
-import sys
 
 from inkfold.cli.main import main
 from toy import CLASSES
 from toy_cli import words
 
 
-def test_serving_says_what_is_missing(tmp_path, capsys, monkeypatch):
+def test_serving_what_is_not_there_is_refused(tmp_path, capsys):
     assert main(words("serve", tmp_path / "none")) == 2
     assert "no such file or directory, expected a finished run or an ONNX file" in capsys.readouterr().err
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert main(words("serve", tmp_path)) == 2
-    assert "pip install 'inkfold[serve]'" in capsys.readouterr().err
 
 
 def test_all_that_is_wrong_with_who_may_use_a_server_is_said_before_a_run_is_exported(tmp_path, capsys, monkeypatch):

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from inkfold.cli.main import main
+from inkfold.errors import WeightsError
 from inkfold.storage.sealed import read_sealed, write_sealed
 from toy import CLASSES, RUN_FILES, files_below, read_rows
 from toy_cli import words
@@ -130,3 +131,37 @@ def test_a_submission_of_new_predictions_says_that_the_runs_own_was_predicted_to
     write_sealed(run / "manifest.json", {**manifest, "transductive": {"used": True}})
     assert main(command) == 0
     assert f"predicted one by one: {run / 'submission.csv'} was predicted with label propagation" in capsys.readouterr().out
+
+
+def test_explain_writes_a_picture_and_says_what_speaks_for_the_answer(frozen_run, tmp_path, capsys):
+    run, drawing = frozen_run / "run", frozen_run / "data/test/0.png"
+    assert main(words("explain", run, drawing, "--out", tmp_path / "why.png", "--strokes", "4")) == 0
+    printed = capsys.readouterr()
+    assert "probability" in printed.out
+    assert f"picture: {tmp_path / 'why.png'}" in printed.out
+    with Image.open(tmp_path / "why.png") as picture:
+        assert picture.format == "PNG"
+    assert main(words("explain", run, drawing, "--out", tmp_path / "why.png", "--strokes", "4", "--json")) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["class_name"] in CLASSES
+    assert 1 <= len(content["strokes"]) <= 4
+    assert main(words("explain", run, drawing, "--out", tmp_path / "why.pdf")) == 2
+    assert "ends in .png" in capsys.readouterr().err
+    assert main(words("explain", run, drawing, "--out", tmp_path / "why.png", "--against", "fsh")) == 2
+    assert "Did you mean 'fish'" in capsys.readouterr().err
+
+
+def test_report_explains_mistakes_or_says_why_not(frozen_run, tmp_path, capsys, monkeypatch):
+    run = shutil.copytree(frozen_run / "run", tmp_path / "run")
+    assert main(words("report", run, "--explain")) == 0
+    assert "mistakes: " in capsys.readouterr().err
+    assert "rested on" in (run / "report.html").read_text("utf-8")
+
+    def gone(*arguments, **settings):
+        raise WeightsError("no weights")
+
+    monkeypatch.setattr("inkfold.audit.explained.explain_mistakes", gone)
+    assert main(words("report", run, "--explain")) == 0
+    assert "warning: mistakes are shown without what they rest on: no weights" in capsys.readouterr().err
+    assert main(words("report", run, run, "--explain", "--out", tmp_path / "both.html")) == 2
+    assert "--explain is for one run" in capsys.readouterr().err

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from inkfold.cli.main import main
+from inkfold.data.from_memory import files_of
 from inkfold.data.submission_form import read_form
 from inkfold.ensemble.build import vote
 from inkfold.ensemble.model import load_run
 from inkfold.ensemble.predict_submission import submission_settings, write_predicted_submission
 from inkfold.errors import DataError, PredictionError, RecipeError
 from inkfold.evaluation.predictions import Predictions
-from inkfold.pipeline.run import files_of
 from inkfold.pipeline.train import train
 from inkfold.storage.files import write_json
 from toy import read_rows

@@ -5,7 +5,6 @@ import pytest
 
 from inkfold.errors import ExportError
 from inkfold.export.graph import Graph
-from inkfold.export.samples import Samples
 from inkfold.export.verify import (
     Parity,
     QuantisationCheck,
@@ -19,6 +18,7 @@ from inkfold.export.verify import (
 )
 from inkfold.images.decode import decode_image
 from inkfold.pipeline.run import Run
+from inkfold.pipeline.samples import Samples
 from inkfold.pipeline.train import train
 from toy import RECIPE, toy_data, toy_recipe
 

@@ -88,3 +88,8 @@ from inkfold.models.torchvision_compat import declare_missing_operators
 declare_missing_operators()
 """
     assert "RuntimeError: the disk is on fire" in run(script).stderr
+
+
+def test_timm_can_be_had_from_inkfold_whatever_torchvision_is_installed():
+    done = run("from inkfold.models import timm; import sys; print(timm is sys.modules['timm'], timm.__name__); import timm")
+    assert done.stdout == "True timm\n", done.stderr

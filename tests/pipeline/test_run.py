@@ -7,10 +7,11 @@ import pytest
 from inkfold.augment.views import IDENTITY, View
 from inkfold.config.load import validate_recipe
 from inkfold.config.operations import parse_operations
+from inkfold.data.from_memory import files_of
 from inkfold.errors import DataError, PredictionError
 from inkfold.evaluation.predictions import Predictions
 from inkfold.pipeline.manifest import MANIFEST
-from inkfold.pipeline.run import HEADS, Run, class_digest, files_of, prediction_views, write_predictions
+from inkfold.pipeline.run import HEADS, Run, class_digest, prediction_views, write_predictions
 from inkfold.pipeline.train import train
 from inkfold.storage.hashing import digest_file
 from inkfold.storage.sealed import read_sealed, write_sealed

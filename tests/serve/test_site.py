@@ -677,3 +677,29 @@ def test_undo_brings_the_demos_answer_before_back_and_clear_an_empty_page(opened
     page.click("#clear")
     is_empty(page)
     assert ink(page) == 0
+
+
+def test_what_the_answer_is_based_on_is_shown_while_it_is_wanted(opened, site):
+    page = opened()
+    draw(page, CIRCLE)
+    says(page, site.circle)
+    image, legend = page.locator("#why-ink"), page.locator("#why-legend")
+    expect(image).to_be_hidden()
+    page.locator("#why").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#why")).to_have_attribute("aria-pressed", "true")
+    expect(image).to_be_visible()
+    expect(legend).to_contain_text(f"speaks for {site.circle}")
+    expect(page.locator("#why-said")).to_contain_text(site.circle)
+    assert violations(page) == []
+    paper_box, ink_box = page.locator("#sheet").bounding_box(), image.bounding_box()
+    middle = [box["x"] + box["width"] / 2 - paper_box["x"] for box in (paper_box, ink_box)]
+    assert abs(middle[0] - middle[1]) < paper_box["width"] / 50
+    page.click("[data-language=ko]")
+    expect(legend).to_contain_text("쪽")
+    draw(page, MIDDLE)  # a new answer is explained anew
+    expect(image).to_be_hidden()
+    expect(image).to_be_visible()
+    page.click("#why")
+    expect(image).to_be_hidden()
+    expect(legend).to_be_hidden()

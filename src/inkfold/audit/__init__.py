@@ -5,11 +5,13 @@
 `fix` writes a table of decisions;
 `find_weaknesses` measures a run on turned, bent or thinned drawings (`inkfold weakness`). The last two write a JSON file into
 the run and leave its other files as they are. Pages about all of this are written by `inkfold.report`.
+
+`inkfold.audit(...)` is the function `inkfold.api.results.audit`: `help` on that describes it.
 """
 
 from typing import TYPE_CHECKING
 
-from inkfold.lazy import lazy_names
+from inkfold.lazy import call_package, lazy_names
 
 if TYPE_CHECKING:
     from inkfold.audit.check import check_data as check_data
@@ -17,3 +19,5 @@ if TYPE_CHECKING:
     from inkfold.audit.run_audit import audit_run as audit_run
 
 __getattr__, __dir__ = lazy_names(__name__, {"audit_run": "run_audit", "check_data": "check", "find_weaknesses": "robustness"})
+
+call_package(__name__, "inkfold.api.results:audit")

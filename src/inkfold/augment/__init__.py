@@ -1,11 +1,13 @@
 """Augmentation of drawings, with the same bytes on any machine.
 
 Operations such as `rotate(15)@0.5` are parsed, combined to views, applied to drawings, and scheduled by a curriculum.
+
+`inkfold.augment(...)` is the function `inkfold.api.training.augment`: `help` on that describes it.
 """
 
 from typing import TYPE_CHECKING
 
-from inkfold.lazy import lazy_names
+from inkfold.lazy import call_package, lazy_names
 
 if TYPE_CHECKING:
     from inkfold.augment.curriculum import Curriculum as Curriculum
@@ -17,3 +19,5 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazy_names(
     __name__, {"Curriculum": "curriculum", "Stage": "curriculum", "View": "views", "parse_view": "views", "render": "views"}
 )
+
+call_package(__name__, "inkfold.api.training:augment")

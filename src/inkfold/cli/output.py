@@ -13,12 +13,14 @@ from inkfold.evaluation.formatting import p_equation, signed, with_interval
 
 if TYPE_CHECKING:
     from inkfold.audit.fix import FixTable
+    from inkfold.explain.explanation import Explanation
     from inkfold.export.export import Exported
     from inkfold.export.verify import QuantisationCheck
     from inkfold.report.run_comparison import RunComparison
     from inkfold.search.backbones import BackboneScore
 
 SHOWN = 10  # of each kind of finding
+SHOWN_STROKES = 5  # that speak for an answer, and against it
 
 
 def print_backbones(rows: Sequence["BackboneScore"]) -> None:
@@ -52,6 +54,24 @@ def print_backbones(rows: Sequence["BackboneScore"]) -> None:
     for row in rows:
         if row.learnt:
             print(f"the weights of {row.name} were trained on {row.learnt:,} of these drawings; all rows are about {row.n:,}")
+
+
+def print_explanation(found: "Explanation") -> None:
+    """Print which strokes of a drawing an answer rests on: those that speak most for it, and most against it."""
+    against = "" if found.against is None else f", against {found.against} ({found.against_probability:.3f})"
+    print(f"{found.class_name}, probability {found.probability:.3f}{against}")
+    if not found.strokes:
+        print("the page is blank: there is nothing that the answer rests on")
+        return
+    speak_for = [one for one in found.strokes if one.effect > 0][:SHOWN_STROKES]
+    speak_against = [one for one in found.strokes[::-1] if one.effect < 0][:SHOWN_STROKES]
+    size_px = len(found.square)
+    cells = [
+        (f"{one.effect:+.2f}", f"{one.ink_fraction:.0%}", one.where(size_px)) for one in [*speak_for, *speak_against[::-1]]
+    ]
+    print_table("", ("effect (nats)", "ink", "where"), cells)
+    rest = len(found.strokes) - len(cells)
+    print(f"{len(found.strokes)} strokes{f', {rest} of less effect not shown' if rest else ''}")
 
 
 def print_audit(audit: dict[str, Any], path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The commands that use or examine finished runs: predict, report, weakness, audit."""
+"""The commands that use or examine finished runs: predict, explain, report, weakness, audit."""
 
 import contextlib
 import math
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from inkfold.cli.app import AsJson, MovedData, RunDirectory, any_number, command, notes_beside
-from inkfold.cli.output import print_audit, print_comparison, print_fix_table, print_json, print_weaknesses
+from inkfold.cli.output import print_audit, print_comparison, print_explanation, print_fix_table, print_json, print_weaknesses
 from inkfold.errors import DataError, InkfoldError, Problem, problem_lines
 from inkfold.runtime.progress import console_progress
 
@@ -24,6 +24,11 @@ Raw = Annotated[
         help="Write names as they are; otherwise those that a spreadsheet would compute (=, +, -, @) get an apostrophe.",
     ),
 ]
+EXPLAIN_EXAMPLES = """\
+examples:
+  inkfold explain runs/small drawing.png --out why.png
+  inkfold explain runs/small drawing.png --against cat --out why-not-cat.png
+"""
 REPORT_EXAMPLES = """\
 examples:
   inkfold report runs/best
@@ -61,9 +66,10 @@ def predict(
 ) -> int:
     """Classify new drawings with a finished run, into a CSV."""
     from inkfold.data.blank import MEND, NOTHING
+    from inkfold.data.from_memory import files_of
     from inkfold.ensemble.model import load_run
     from inkfold.ensemble.predict_submission import submission_settings, write_predicted_submission
-    from inkfold.pipeline.run import files_of, write_predictions
+    from inkfold.pipeline.run import write_predictions
     from inkfold.storage.outputs import check_output
 
     check_output(out)  # before the work, not after it
@@ -108,6 +114,47 @@ def _was_propagated(model: "Run | Ensemble") -> bool:
     return bool(model.manifest.get("transductive", {}).get("used"))
 
 
+@command(EXPLAIN_EXAMPLES, reads=("run",), part="train")
+def explain(
+    run: RunDirectory,
+    drawing: Annotated[Path, typer.Argument(metavar="DRAWING", help="The file of a drawing.")],
+    *,
+    out: Annotated[Path, typer.Option(help="The PNG file to write.")],
+    against: Annotated[
+        str | None, typer.Option(metavar="CLASS", help="A second class: what speaks for the answer rather than for this?")
+    ] = None,
+    class_name: Annotated[
+        str | None, typer.Option("--class", metavar="CLASS", help="The class to explain, instead of the run's answer.")
+    ] = None,
+    strokes: Annotated[
+        int | None, typer.Option(show_default="24", help="The most strokes; each costs as much as predicting a drawing.")
+    ] = None,
+    method: Annotated[
+        Literal["occlusion", "gradients"], typer.Option(help="Erase strokes, or add up integrated gradients over them.")
+    ] = "occlusion",
+    as_json: AsJson = False,
+) -> int:
+    """Show the strokes that an answer rests on, as a picture."""
+    from inkfold.ensemble.model import load_run
+    from inkfold.storage.outputs import check_output, write_output
+
+    if out.suffix.lower() != ".png":
+        raise InkfoldError(f"explain: --out {out}: expected a name that ends in .png.")
+    check_output(out)  # before the work, not after it
+    with console_progress() as progress:
+        found = load_run(run).explain(
+            drawing, against, class_name=class_name, strokes=strokes, method=method, progress=progress
+        )
+    write_output(out, found.to_png())
+    if as_json:
+        print_json(found.as_json())
+        return 0
+    with contextlib.redirect_stdout(notes_beside(out)):
+        print_explanation(found)
+        print(f"picture: {out}")
+    return 0
+
+
 @command(REPORT_EXAMPLES, reads=("runs",))
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Finished runs or ensembles; several are compared.")],
@@ -116,6 +163,13 @@ def report(
         Path | None, typer.Option(help="The HTML file; by default RUN/report.html, or comparison.html for several.")
     ] = None,
     data: MovedData = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Show which strokes the mistakes rest on: erases them one by one, at most 17 forward passes a mistake.",
+        ),
+    ] = False,
 ) -> int:
     """Write one HTML file that shows a run, or compares several. It holds figures, drawings and what to do next."""
     from inkfold.report.write import compare_runs, write_report
@@ -126,6 +180,8 @@ def report(
         check_added_file(page, "write the report elsewhere: --out FILE.html")
     else:
         check_output(page)
+    if explain:
+        _explain_mistakes(runs, data)
     pictures = write_report(runs, page, data)
     size = f"{page.stat().st_size / 1e6:.1f} MB, " if page.is_file() else ""
     with contextlib.redirect_stdout(notes_beside(page)):
@@ -133,6 +189,26 @@ def report(
             print_comparison(compare_runs(runs))
         print(f"report: {page} ({size}{pictures} drawings)")
     return 0
+
+
+def _explain_mistakes(runs: list[Path], data: Path | None) -> None:
+    """Find out what a run's mistakes rest on; without its weights the report is written all the same."""
+    from inkfold.audit.explained import explain_mistakes
+    from inkfold.ensemble.model import load_run
+    from inkfold.errors import WeightsError
+
+    if len(runs) > 1:
+        raise InkfoldError(f"report: --explain is for one run, got {len(runs)}. Explain each by itself.")
+    try:
+        with console_progress() as progress:
+            found = explain_mistakes(load_run(runs[0]), data, progress)
+    except WeightsError as error:
+        print(f"warning: mistakes are shown without what they rest on: {error}", file=sys.stderr)
+        return
+    cost = found["cost"]
+    print(
+        f"explained {len(found['rows'])} mistakes: {cost['forwards']} forward passes, {cost['seconds']:.1f} s", file=sys.stderr
+    )
 
 
 @command(reads=("run",), part="train")

@@ -99,7 +99,7 @@ def read_dataset(root: str | Path, options: DataOptions | None = None, *, strict
     counts = (len(parts.train), len(names), 0 if parts.test is None else len(parts.test))
     log.info("%s: read as %s, %d training drawings of %d classes, %d test drawings", place, layout, *counts)
     sample = sample or parts.sample
-    extra = (form, parts.classes.numbered, grouping, corrected)
+    extra = (form, parts.classes.numbered, grouping, corrected, options, place)
     return Dataset(base, layout, parts.train, parts.test, names, values, sample, tuple(problems), *extra)
 
 

@@ -184,6 +184,8 @@ class Dataset:
         numbered: Whether `class_targets` are the user's own numbers, from a column of them.
         grouping: Where the training drawings' groups come from; None where there are none.
         corrected: What the user's table of decisions changed; None without one.
+        options: How it was read; None for the defaults.
+        source: What it was read from, `root` or a table in it; None for `root`.
     """
 
     root: Path
@@ -198,3 +200,5 @@ class Dataset:
     numbered: bool = False
     grouping: Grouping | None = None
     corrected: Corrected | None = None
+    options: DataOptions | None = None
+    source: Path | None = None

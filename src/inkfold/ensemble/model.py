@@ -14,7 +14,7 @@ from inkfold.ensemble.voting import vote_of_folds
 from inkfold.errors import PredictionError, Problem
 from inkfold.pipeline.manifest import MANIFEST, changed_files, is_below, load_manifest
 from inkfold.pipeline.predict import predict_folds
-from inkfold.pipeline.run import Images, Model, Run, list_drawings
+from inkfold.pipeline.run import Images, Model, Run
 from inkfold.pipeline.run_files import VOTE, RunFiles
 from inkfold.runtime.progress import Progress, silent
 
@@ -54,21 +54,36 @@ class Ensemble(Model):
 
         Every drawing is read once for all members. One that any member can't read gets no vote.
         """
-        runs = [run for run in self.members if run is not None]
+        runs = self.member_runs()
+        return self.pool_folds(predict_folds(runs, images, progress, on_broken, cache=cache, blank=blank))
+
+    def member_runs(self) -> tuple[Run, ...]:
+        """Return the members, all of which must be runs."""
+        runs = tuple(run for run in self.members if run is not None)
         if len(runs) < len(self.members):
             names = (one["name"] for one, run in zip(self.manifest["members"], self.members, strict=True) if run is None)
             raise PredictionError(
                 f"{self.path}: can't predict new drawings, as it has only files of predictions for {', '.join(names)}. "
                 "Let runs vote instead."
             )
-        answers = predict_folds(runs, list_drawings(images), progress, on_broken, cache=cache, blank=blank)
-        for place, run in enumerate(runs):
-            answers[place] = answers[place][:, :, [run.classes_.index(name) for name in self.classes_]]
+        return runs
+
+    def pool_folds(self, fold_probs: list[Float32[np.ndarray, "folds n classes"]]) -> Float32[np.ndarray, "n classes"]:
+        """Let the members vote; a drawing that any member can't read gets a row of NaN."""
+        answers = [
+            folds[:, :, [run.classes_.index(name) for name in self.classes_]]
+            for folds, run in zip(fold_probs, self.member_runs(), strict=True)
+        ]
         whole = np.all([np.isfinite(folds).all((0, 2)) for folds in answers], axis=0)  # members may differ in what is too large
         voted = np.stack([vote_of_folds(folds[:, whole], self.vote.within, self.vote.ties) for folds in answers])
         probs = np.full((len(whole), len(self.classes_)), np.nan, np.float32)
         probs[whole] = single_precision(self.fitted.pool(voted))
         return probs
+
+    def _loaded(self, path: Path) -> "Ensemble":
+        loaded = load_run(path)
+        assert isinstance(loaded, Ensemble)
+        return loaded
 
 
 def load_run(path: str | Path) -> Run | Ensemble:

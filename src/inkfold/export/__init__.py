@@ -2,11 +2,13 @@
 
 ONNX files hold their preprocessing and are checked against the run before they are written; safetensors files are for PyTorch.
 `metadata` reads a file's description without PyTorch.
+
+`inkfold.export(...)` is the function `inkfold.api.deployment.export`: `help` on that describes it.
 """
 
 from typing import TYPE_CHECKING
 
-from inkfold.lazy import lazy_names
+from inkfold.lazy import call_package, lazy_names
 
 if TYPE_CHECKING:
     from inkfold.export.export import ExportOptions as ExportOptions
@@ -25,3 +27,5 @@ __getattr__, __dir__ = lazy_names(
         "read_about": "metadata",
     },
 )
+
+call_package(__name__, "inkfold.api.deployment:export")

@@ -18,12 +18,10 @@ from inkfold.evaluation.formatting import p_equation
 from inkfold.export.backbone import quantise
 from inkfold.export.description import describe
 from inkfold.export.graph import helper, onnx
-from inkfold.export.line_style import DRAWINGS, measure_line_style
 from inkfold.export.metadata import KEY, SET, About
 from inkfold.export.model_graph import FEATURES, GraphOptions, Tracer, build_graph, image_of, runs_of, trace_backbone
 from inkfold.export.own_digest import DIGEST_KEY, UNKNOWN, with_own_digest
 from inkfold.export.safetensors import network_bytes
-from inkfold.export.samples import RunSamples, Samples, collect_samples
 from inkfold.export.verify import (
     Parity,
     QuantisationCheck,
@@ -37,9 +35,11 @@ from inkfold.export.verify import (
 )
 from inkfold.features.extractor import Extractor
 from inkfold.images.decode import Pixels
+from inkfold.images.line_style import DRAWINGS, measure_line_style
 from inkfold.images.preprocess import ImageOptions, flatten_photographed, preprocess, stack_squares
 from inkfold.models.backbone import NetworkInput, choose_device
 from inkfold.pipeline.run import Run, prediction_views
+from inkfold.pipeline.samples import RunSamples, Samples, collect_samples
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.files import make_directory, write_bytes
 from inkfold.storage.hashing import key_digest

@@ -13,9 +13,9 @@ from inkfold.errors import ExportError
 from inkfold.evaluation.paired import paired_difference
 from inkfold.export.graph import onnxruntime
 from inkfold.export.model_graph import FOLD_PROBS
-from inkfold.export.samples import Samples
 from inkfold.images.decode import Pixels
 from inkfold.pipeline.run import Run
+from inkfold.pipeline.samples import Samples
 from inkfold.runtime.progress import Progress, silent
 
 MAX_ACCURACY_LOSS = 0.05

@@ -324,7 +324,7 @@ def _with_rows(broken: Sequence[BrokenFile], rows: np.ndarray) -> list[BrokenFil
 
 
 def refuse_broken(
-    tables: Sequence[tuple[str, Sequence[str] | np.ndarray, Sequence[BrokenFile]]],
+    tables: Sequence[tuple[str, Sequence[str] | Mapping[int, str] | np.ndarray, Sequence[BrokenFile]]],
     on_broken: str,
     advice: str = "data.on_broken",
     others: Sequence[Problem] = (),
@@ -332,7 +332,7 @@ def refuse_broken(
     """Raise an error for broken drawings, unless they may be left out.
 
     Args:
-        tables: For each table its name in messages, the names of its drawings, and those that can't be read.
+        tables: For each table its name in messages, the names of its drawings by row, and those that can't be read.
         on_broken: `error` raises; `skip` does nothing, and the caller leaves broken drawings out.
         advice: Name of the setting or argument that the user can set to `skip`.
         others: Errors that are raised together with these.

@@ -15,7 +15,14 @@ from inkfold.images.depth import BITS_TAG, PHOTOMETRIC_TAG, WHITE_IS_ZERO, read_
 from inkfold.images.formats import Breakage, BrokenImage, empty, format_of, open_image
 from inkfold.images.frames import MAX_FRAME_PIXELS, load_page, read_frame
 from inkfold.images.jpeg_segments import count_scans
-from inkfold.images.orientation import ORIENTATION_TAG, UPRIGHT, first_directory, info_orientation, jpeg_orientation
+from inkfold.images.orientation import (
+    ORIENTATION_TAG,
+    UPRIGHT,
+    first_directory,
+    info_orientation,
+    jpeg_orientation,
+    upright,
+)
 from inkfold.images.other_files import not_an_image
 from inkfold.images.tiff_directories import check_directories
 from inkfold.images.transparency import flatten
@@ -86,7 +93,7 @@ def decode_image(
         raise empty()
     try:
         pixels, orientation = _decode(data, min_side_px, pixel_limit, frame_pixels, colour)
-        return np.ascontiguousarray(_upright(settle_colour(pixels, colour), orientation))
+        return np.ascontiguousarray(upright(settle_colour(pixels, colour), orientation))
     except Exception as error:  # decoders raise anything: SyntaxError, struct.error, MemoryError ...
         raise as_broken(data, error) from error
 
@@ -173,17 +180,6 @@ def _decode_rare_tiff(data: bytes, pixel_limit: int) -> tuple[Pixels, int]:
     if values.dtype != np.uint8:
         values = scale_to_8_bits(values, white_is_zero=tags.get(PHOTOMETRIC_TAG) == WHITE_IS_ZERO)
     return flatten(values) if values.shape[2:] == (4,) else values, tags.get(ORIENTATION_TAG, UPRIGHT)
-
-
-def _upright(pixels: Pixels, orientation: int) -> Pixels:
-    """Undo the orientation (TIFF 6.0, tag 274); unknown values leave the picture as it is."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return pixels
 
 
 def _check_pixel_count(width: int, height: int, pixel_limit: int) -> None:

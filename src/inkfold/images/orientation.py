@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from inkfold.images.colour import Pixels
 from inkfold.images.jpeg_segments import header_segments
 
 ORIENTATION_TAG = 0x0112
@@ -98,6 +99,17 @@ def without_orientation(tiff: bytes) -> bytes:
         if tag == ORIENTATION_TAG:
             return tiff[:place] + struct.pack(code, UPRIGHT) + tiff[place + struct.calcsize(code) :]
     return tiff
+
+
+def upright(pixels: Pixels, orientation: int) -> Pixels:
+    """Undo the orientation (TIFF 6.0, tag 274); unknown values leave the picture as it is."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels
 
 
 def _integers(exif: bytes) -> Iterator[tuple[int, str, int]]:

@@ -74,6 +74,27 @@ def frame_of(sketch: Sketch) -> Box | None:
     return box[0] - half, box[1] - half, box[2] + half, box[3] + half
 
 
+def page_of(sketch: Sketch, look: Mapping[str, Any]) -> Box | None:
+    """Find where the page that `draw_page` draws lies among the strokes.
+
+    Args:
+        sketch: The page's size and its strokes.
+        look: The training drawings' style, as `draw_page` takes it.
+
+    Returns:
+        Left, top, right and bottom of the drawn page in the strokes' unit, which may reach beyond the sketch; None if no ink
+        is left.
+    """
+    box = _ink_box(sketch)
+    if box is None:
+        return None
+    side = PAGE_PX * TIMES
+    line = max(1.0, look["line_width_fraction"] * side)
+    scale, shift = _placing(box, look["margin_fraction"], line, side, max(sketch.width, sketch.height))
+    left, top = -shift / scale
+    return float(left), float(top), float(left + side / scale), float(top + side / scale)
+
+
 def draw_page(sketch: Sketch, look: Mapping[str, Any]) -> UInt8[np.ndarray, "side side"]:
     """Draw a sketch in the style of the training drawings.
 

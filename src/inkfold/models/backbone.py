@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float16, Float32, UInt8
+from jaxtyping import Float16, Float32, Shaped, UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -135,7 +135,15 @@ class NetworkInput:
         """
         if self._scale.shape[1] == 1 and pixels.ndim == 4:
             pixels = np.array(to_grey(pixels.reshape(-1, *pixels.shape[2:]))).reshape(pixels.shape[:3])  # as one tall picture
-        images = torch.from_numpy(pixels).to(self.device)
+        return self.of_tensor(torch.from_numpy(pixels))
+
+    def of_tensor(self, pixels: Shaped[torch.Tensor, "n size size *channels"]) -> Float32[torch.Tensor, "n channels size size"]:
+        """Normalise pixels that are a tensor already, of which gradients may be wanted; see `of`.
+
+        Args:
+            pixels: Levels 0 to 255, grey (n, size, size) or RGB (n, size, size, 3); grey for a network of grey drawings.
+        """
+        images = pixels.to(self.device)
         images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
         return images.float() * self._scale + self._shift
 

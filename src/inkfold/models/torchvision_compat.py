@@ -115,3 +115,11 @@ def _disable(fn: Any = None, recursive: bool = True, *, reason: str | None = Non
 
 def _is_compile_supported(device_type: str) -> bool:
     return bool(import_module(COMPILER_UTILS).is_compile_supported(device_type))
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Give timm itself under its name, imported so that it works."""
+    if name != "timm":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    declare_missing_operators()
+    return import_module("timm")

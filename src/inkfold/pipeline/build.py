@@ -287,11 +287,11 @@ def settle_finetuning(recipe: Recipe) -> FinetuneSettings:
     return recipe.finetune.model_copy(update={"precision": precision})
 
 
-def check_options(root: str | Path, settings: Sequence[str]) -> tuple[DataOptions, int]:
+def check_options(root: str | Path | None, settings: Sequence[str]) -> tuple[DataOptions, int]:
     """Read the settings of `inkfold check`, which are a recipe's; those of the section `data` may omit its name.
 
     Args:
-        root: The folder of drawings, or a table in it.
+        root: The folder of drawings, or a table in it; None takes the settings' `data.root`.
         settings: Such as `on_broken=skip`, `data.label_column=word`, `folds.group_column=who`, `k=5`.
 
     Returns:

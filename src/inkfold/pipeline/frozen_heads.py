@@ -9,7 +9,7 @@ from inkfold.evaluation.predictions import Predictions
 from inkfold.features.executors import INLINE, Executor, open_executor
 from inkfold.pipeline.build import TrainingPlan, build_plan, metric_of
 from inkfold.pipeline.inputs import TrainingInputs, assign_to_folds, build_training_set, prepare_inputs
-from inkfold.pipeline.manifest import AUDIT, MANIFEST, STAGED, WEAKNESS
+from inkfold.pipeline.manifest import ADDED, MANIFEST, STAGED
 from inkfold.pipeline.out_of_fold import predict_held_out, shared_features
 from inkfold.pipeline.run import Run
 from inkfold.pipeline.run_dir import claimed, finished_run
@@ -123,4 +123,4 @@ def _replace_metrics(out: Path, run: Run, metrics: dict[str, Any]) -> None:
     manifest = read_sealed(out / MANIFEST, must_be_sealed=False)
     manifest["files"][METRICS] = digest_file(staged / METRICS)
     write_sealed(staged / MANIFEST, manifest)
-    swap_in(out, [*all_files(out), AUDIT, WEAKNESS])
+    swap_in(out, [*all_files(out), *ADDED])

@@ -16,7 +16,9 @@ log = logging.getLogger("inkfold.pipeline")
 
 MANIFEST = "manifest.json"
 SWAP, STAGED = "swap.json", "next"  # while a run is replaced by another, which lies in this directory; see `swap`
-AUDIT, WEAKNESS = "audit.json", "weakness.json"  # may be added to a finished run; the manifest doesn't name them
+# May be added to a finished run; the manifest doesn't name them.
+AUDIT, WEAKNESS, EXPLAINED = "audit.json", "weakness.json", "explained.json"
+ADDED = (AUDIT, WEAKNESS, EXPLAINED)
 FORMAT = 1
 TRAIN_AGAIN = "Train again into another directory."
 AUDIT_FORMAT = 2  # of audit.json; 1 asked a single model

@@ -1,4 +1,4 @@
-"""Predicts drawings by each fold of finished runs: one path for files, their bytes and arrays, and for runs and ensembles.
+"""Predicts drawings by each fold of finished runs: one path for all forms of drawings, and for runs and ensembles.
 
 Each drawing is read once, in batches of bounded size, and leaves nothing behind unless the caller wants its features cached.
 Its probabilities depend on no other drawing and on no batch: backbones and heads take rows in steps that never change.
@@ -6,18 +6,19 @@ Its probabilities depend on no other drawing and on no batch: backbones and head
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 
 from inkfold.data.blank import shorten
+from inkfold.data.from_memory import Drawing, DrawingSource, draw, read_drawings
 from inkfold.errors import DataError
 from inkfold.features.extractor import Extractor, refuse_broken
 from inkfold.features.in_memory import InMemoryExtractor
@@ -37,22 +38,24 @@ log = logging.getLogger("inkfold.pipeline")
 
 # Drawings in a batch; as many of the next one are read meanwhile. 256 MB are 1,783 coloured drawings of 224 px.
 BATCH_ROWS, BATCH_BYTES = 4096, 256 << 20
+PENDING_PER_WORKER = 16  # drawings that are held as they were given: 12 megapixels in colour are 36 MB
 KEPT_WEIGHTS_BYTES = 2 << 30  # backbones of more weights are built again for each batch, one in memory at a time
 
 Square = tuple[bytes, Pixels]  # the digest, of the file or of an array's square, decides its random views
 
 
 @dataclass(frozen=True, slots=True)
-class _Drawing:
+class _Read:
     """A drawing that was read once: a square for each of the image options, and whether its page is blank."""
 
+    name: str
     squares: list[Square | BrokenFile]
     blank: bool = False
 
 
 def predict_folds(
     runs: Sequence["Run"],
-    images: Sequence[Any],
+    images: Any,
     progress: Progress = silent,
     on_broken: str = "error",
     *,
@@ -63,8 +66,8 @@ def predict_folds(
 
     Args:
         runs: Finished runs, at least one. Each drawing is read once for all of them.
-        images: Files, files' bytes, uint8 arrays (h, w) or (h, w, 3), or Pillow images.
-        progress: Called with the number of forward passes done.
+        images: Drawings in any form that `data.from_memory.read_drawings` takes, generators among them.
+        progress: Called with the number of forward passes done; the total of a generator grows with what was read of it.
         on_broken: `error` raises an error when all drawings have been read; `skip` leaves rows of NaN.
         cache: Whether features are looked up in the feature bank and stored there.
         blank: A list to which the row numbers of drawings without ink are added, from 0; None if nobody asks. They are
@@ -74,55 +77,140 @@ def predict_folds(
         For each run, class probabilities by fold; rows of NaN for drawings that can't be read.
 
     Raises:
-        DataError: With every drawing that can't be read, or the first array of another type or shape.
+        DataError: With every drawing that can't be read, or the first thing that isn't a drawing.
         WeightsError: If a backbone's weights are missing or have changed.
     """
-    if not len(images):
+    source = read_drawings(images, what="images")
+    if source.count == 0:
         return [np.empty((len(run.folds), 0, len(run.classes_)), np.float32) for run in runs]
-    predictors = [_RunPredictor(run, len(images), cache=cache) for run in runs]
+    predictors = [_RunPredictor(run, cache=cache) for run in runs]
     options = list(dict.fromkeys(image for predictor in predictors for image in predictor.images))
     rows = _batch_rows(predictors, options)
-    keep = len(images) > rows and sum(map(_weights_bytes, predictors)) <= KEPT_WEIGHTS_BYTES
-    forwards = _ForwardCounter(progress, len(images) * sum(predictor.forwards for predictor in predictors))
-    log.info("predicting %d drawings, %d at a time, %s the cache", len(images), rows, "with" if cache else "without")
-    broken, blank_rows = list[BrokenFile](), list[int]()
-    reading = ahead(partial(_read, options=options), enumerate(images), min(available_cores(), len(images)), rows)
-    with closing(reading) as drawings:
-        for start in range(0, len(images), rows):
-            batch = list(islice(drawings, rows))
-            broken += filter(None, map(_broken, batch))
-            blank_rows += [row for row, drawing in enumerate(batch, start) if drawing.blank]
+    is_large = source.count is None or source.count > rows
+    keep = is_large and sum(map(_weights_bytes, predictors)) <= KEPT_WEIGHTS_BYTES
+    forwards = _ForwardCounter(progress, source.count, sum(predictor.forwards for predictor in predictors))
+    amount = "drawings" if source.count is None else f"{source.count} drawings"
+    log.info("predicting %s, %d at a time, %s the cache", amount, rows, "with" if cache else "without")
+    broken, blank_rows, read = dict[int, tuple[str, BrokenFile]](), dict[int, str](), 0
+    with closing(_read_ahead(source, options, rows, runs[0])) as drawings:
+        while batch := list(islice(drawings, rows)):
+            broken |= {row: (one.name, fault) for row, one in enumerate(batch, read) if (fault := _broken(one)) is not None}
+            blank_rows |= {row: one.name for row, one in enumerate(batch, read) if one.blank}
+            forwards.expect(read + len(batch))
             if not broken or on_broken != "error":  # else only the other broken drawings are of interest
                 for predictor in predictors:
-                    predictor.predict(start, _squares_of(batch, predictor.images, options), forwards, keep=keep)
+                    predictor.predict(read, _squares_of(batch, predictor.images, options), forwards, keep=keep)
+            read += len(batch)
             del batch  # before the next one is gathered: no more than two batches are in memory
-    names = [str(image) if isinstance(image, str | Path) else f"images[{i}]" for i, image in enumerate(images)]
-    refuse_broken([("drawing", names, broken)], on_broken, "on_broken")
+    names = {row: name for row, (name, _) in broken.items()}
+    refuse_broken([("drawing", names, [fault for _, fault in broken.values()])], on_broken, "on_broken")
     if blank is not None:
         blank += blank_rows
     elif blank_rows:
-        log.warning(
-            "%d blank drawing(s), whose answers mean nothing: %s", len(blank_rows), shorten([names[row] for row in blank_rows])
-        )
-    return [predictor.finish() for predictor in predictors]
+        log.warning("%d blank drawing(s), whose answers mean nothing: %s", len(blank_rows), shorten([*blank_rows.values()]))
+    return [predictor.finish(read) for predictor in predictors]
+
+
+def _read_ahead(
+    source: DrawingSource, options: Sequence[ImageOptions], rows: int, first: "Run"
+) -> Generator[_Read, None, None]:
+    """Read drawings in threads, a batch ahead; of those that are in memory, a few at once are held as they were given."""
+    workers = min(available_cores(), source.count or available_cores())
+    room = threading.Semaphore(PENDING_PER_WORKER * workers)
+
+    def tasks() -> Iterator[tuple[int, Drawing, Any]]:
+        for index, drawing in enumerate(source):
+            room.acquire()  # until a thread has made the squares of an earlier one
+            yield index, drawing, first.look if _is_strokes(drawing) else None
+
+    def read(task: tuple[int, Drawing, Any]) -> _Read:
+        try:
+            return _read(*task, options)
+        finally:
+            room.release()
+
+    yield from ahead(read, tasks(), workers, rows)
+
+
+def _is_strokes(drawing: Drawing) -> bool:
+    return not isinstance(drawing.content, str | bytes | np.ndarray | BrokenImage)
+
+
+def read_squares(image: Any, options: Sequence[ImageOptions], run: "Run") -> tuple[list[Pixels], bool]:
+    """Read one drawing as prediction does.
+
+    Args:
+        image: One drawing in any form that `data.from_memory.read_drawings` takes.
+        options: How it becomes squares.
+        run: The run in whose training drawings' line style strokes are drawn.
+
+    Returns:
+        A square for each of the options, and whether the page is blank.
+
+    Raises:
+        DataError: If it can't be read, or isn't a single drawing.
+    """
+    drawings = [*islice(read_drawings(image, what="drawing"), 2)]
+    if len(drawings) != 1:
+        raise DataError(f"drawing: got {'several drawings' if drawings else 'none'}, expected one.")
+    drawing = _read(0, drawings[0], run.look if _is_strokes(drawings[0]) else None, options)
+    if (broken := _broken(drawing)) is not None:
+        refuse_broken([("drawing", {0: drawing.name}, [broken])], "error", "on_broken")
+    return [one[1] for one in drawing.squares if not isinstance(one, BrokenFile)], drawing.blank
+
+
+def read_as_squares(index: int, drawing: Drawing, options: Sequence[ImageOptions]) -> list[Square | BrokenFile]:
+    """Read a drawing once: for each of the options its digest and its square, or why there is none."""
+    return _read(index, drawing, None, options).squares
+
+
+def predict_squares(
+    runs: Sequence["Run"], squares: Mapping[ImageOptions, Sequence[Pixels]], progress: Progress = silent
+) -> list[Float32[np.ndarray, "folds n classes"]]:
+    """Predict drawings that are squares already, with every fold of every run.
+
+    Args:
+        runs: Finished runs, at least one.
+        squares: For each of the image options of the runs' backbones, the squares of the same drawings in the same order.
+        progress: Called with the number of forward passes done.
+
+    Returns:
+        For each run, class probabilities by fold; those that `predict_folds` gives for drawings of these squares.
+
+    Raises:
+        WeightsError: If a backbone's weights are missing or have changed.
+    """
+    count = len(next(iter(squares.values())))
+    predictors = [_RunPredictor(run, cache=False) for run in runs]
+    forwards = _ForwardCounter(progress, count, sum(predictor.forwards for predictor in predictors))
+    named = {image: [(digest(made.tobytes()).encode(), made) for made in own] for image, own in squares.items()}
+    for predictor in predictors:
+        predictor.predict(0, {image: named[image] for image in predictor.images}, forwards, keep=False)
+    return [predictor.finish(count) for predictor in predictors]
+
+
+def options_of(runs: Sequence["Run"]) -> list[ImageOptions]:
+    """List the ways in which the runs' backbones take drawings as squares, each once."""
+    extractors = [run.extractors(remember=False)[0][0] for run in runs]
+    return list(dict.fromkeys(part.image for extractor in extractors for part in extractor.parts))
 
 
 def _squares_of(
-    batch: Sequence[_Drawing], images: Sequence[ImageOptions], options: Sequence[ImageOptions]
+    batch: Sequence[_Read], images: Sequence[ImageOptions], options: Sequence[ImageOptions]
 ) -> dict[ImageOptions, list[Square | BrokenFile]]:
     """Return a batch's squares by the image options that a run needs."""
     return {image: [drawing.squares[options.index(image)] for drawing in batch] for image in images}
 
 
 class _RunPredictor:
-    """Fills the array of one run's probabilities, batch by batch."""
+    """Gathers one run's probabilities, batch by batch."""
 
-    def __init__(self, run: "Run", count: int, *, cache: bool) -> None:
+    def __init__(self, run: "Run", *, cache: bool) -> None:
         self.views, self.extractors = run.views, run.extractors(remember=cache)
         self.images = tuple(dict.fromkeys(part.image for part in self.extractors[0][0].parts))
-        self.probs = np.full((len(run.folds), count, len(run.classes_)), np.nan, np.float32)
+        self._probs = _Probabilities(len(run.folds), len(run.classes_))
         self._cache, self._backbones = cache, dict[tuple[int, int], InMemoryExtractor]()
-        self._heads = [_StepwiseHeads(run, folds, self.probs) for _, folds in self.extractors]
+        self._heads = [_StepwiseHeads(run, folds, self._probs) for _, folds in self.extractors]
 
     @property
     def forwards(self) -> int:
@@ -161,18 +249,54 @@ class _RunPredictor:
         digests = np.array([name for name, _ in squares], DIGEST_DTYPE)
         return backbone.extract(dict(squares), digests, self.views, forwards.report)
 
-    def finish(self) -> np.ndarray:
-        """Predict the drawings that wait for a whole step, and return all probabilities."""
+    def finish(self, count: int) -> Float32[np.ndarray, "folds n classes"]:
+        """Predict the drawings that wait for a whole step, and return the probabilities of `count` drawings."""
         for heads in self._heads:
             heads.finish()
-        return self.probs
+        return self._probs.first(count)
+
+
+class _Probabilities:
+    """Probabilities of as many drawings as come: rows of NaN where none were set."""
+
+    def __init__(self, folds: int, classes: int) -> None:
+        self._values = np.full((folds, 0, classes), np.nan, np.float32)
+
+    def set(self, fold: int, rows: Int64[np.ndarray, " m"], probs: Float32[np.ndarray, "m classes"]) -> None:
+        """Set a fold's probabilities of some drawings."""
+        self._reserve(int(rows.max()) + 1)
+        self._values[fold, rows] = probs
+
+    def first(self, count: int) -> Float32[np.ndarray, "folds n classes"]:
+        """Return the probabilities of the first drawings."""
+        self._reserve(count)
+        return self._values if self._values.shape[1] == count else self._values[:, :count].copy()
+
+    def _reserve(self, count: int) -> None:
+        folds, reserved, classes = self._values.shape
+        if count > reserved:
+            wider = np.full((folds, max(count, reserved * 3 // 2), classes), np.nan, np.float32)
+            wider[:, :reserved] = self._values
+            self._values = wider
 
 
 class _ForwardCounter:
-    """Counts the forward passes over all batches and backbones."""
+    """Counts the forward passes over all batches and backbones.
 
-    def __init__(self, progress: Progress, total: int) -> None:
-        self._progress, self._done, self._reported, self._total = progress, 0, 0, total
+    Args:
+        progress: Receives the passes that are done and their total.
+        count: Number of drawings; None as long as it isn't known.
+        passes: Forward passes for each drawing.
+    """
+
+    def __init__(self, progress: Progress, count: int | None, passes: int) -> None:
+        self._progress, self._done, self._reported = progress, 0, 0
+        self._is_known, self._passes, self._total = count is not None, passes, (count or 0) * passes
+
+    def expect(self, count: int) -> None:
+        """Note that there are so many drawings at least."""
+        if not self._is_known:
+            self._total = count * self._passes
 
     def report(self, stage: str, done: int, total: int) -> None:
         """Report the forward passes that a backbone has done of its batch."""
@@ -189,7 +313,7 @@ class _ForwardCounter:
 class _StepwiseHeads:
     """The heads of some folds. They take features in whole steps wherever batches end: steps decide the last bits."""
 
-    def __init__(self, run: "Run", folds: Sequence[int], probs: np.ndarray) -> None:
+    def __init__(self, run: "Run", folds: Sequence[int], probs: _Probabilities) -> None:
         self._run, self._probs = run, probs
         self._steps = {fold: run.rows_at_once(fold) for fold in folds}
         self._predicted, self._dropped = dict.fromkeys(folds, 0), 0
@@ -211,7 +335,8 @@ class _StepwiseHeads:
         for fold, end in ends.items():
             ready = slice(self._predicted[fold] - self._dropped, end - self._dropped)
             if end > self._predicted[fold]:
-                self._probs[fold, self._rows[ready]] = self._run.fold_probs([view[ready] for view in self._features], fold)
+                probs = self._run.fold_probs([view[ready] for view in self._features], fold)
+                self._probs.set(fold, self._rows[ready], probs)
                 self._predicted[fold] = end
         done = min(self._predicted.values()) - self._dropped
         self._rows = self._rows[done:]
@@ -232,27 +357,32 @@ def _weights_bytes(predictor: _RunPredictor) -> int:
     return sum(Path(file).stat().st_size for file in files)
 
 
-def _broken(drawing: _Drawing) -> BrokenFile | None:
+def _broken(drawing: _Read) -> BrokenFile | None:
     return next((square for square in drawing.squares if isinstance(square, BrokenFile)), None)
 
 
-def _read(task: tuple[int, Any], options: Sequence[ImageOptions]) -> _Drawing:
+def _read(index: int, drawing: Drawing, look: Mapping[str, Any] | None, options: Sequence[ImageOptions]) -> _Read:
     """Read and decode a drawing once, and make a square for each of the image options."""
-    index, image = task
-    if not isinstance(image, str | Path | bytes):
-        pixels = _as_array(image, index)
+    name, content = drawing.name, drawing.content
+    if isinstance(content, BrokenImage):
+        return _Read(name, [BrokenFile(index, content.kind, str(content))] * len(options))
+    if not isinstance(content, str | bytes):
+        pixels = content if isinstance(content, np.ndarray) else draw(content, look)
         made = [preprocess(pixels, option) for option in options]
-        blank = is_blank(settle_colour(pixels, "auto"))
-        return _Drawing([(digest(square.tobytes()).encode(), square) for square in made], blank)
+        return _Read(name, [(digest(square.tobytes()).encode(), square) for square in made], _is_blank(pixels))
     try:
-        data = image if isinstance(image, bytes) else Path(image).read_bytes()
+        data = content if isinstance(content, bytes) else Path(content).read_bytes()
     except OSError as error:
-        return _Drawing([missing_file(index, error)] * len(options))
-    name = digest(data).encode()
+        return _Read(name, [missing_file(index, error)] * len(options))
+    key = digest(data).encode()
     pages = {limit: Page(data, limit) for limit in dict.fromkeys(option.pixel_limit for option in options)}
-    squares = [_square(pages[option.pixel_limit], name, index, option) for option in options]
+    squares = [_square(pages[option.pixel_limit], key, index, option) for option in options]
     whole = [pages[option.pixel_limit] for option, square in zip(options, squares, strict=True) if isinstance(square, tuple)]
-    return _Drawing(squares, bool(whole) and is_blank(whole[0].pixels()))
+    return _Read(name, squares, bool(whole) and is_blank(whole[0].pixels()))
+
+
+def _is_blank(pixels: Pixels) -> bool:
+    return is_blank(settle_colour(pixels, "auto"))
 
 
 def _square(page: Page, name: bytes, index: int, options: ImageOptions) -> Square | BrokenFile:
@@ -260,10 +390,3 @@ def _square(page: Page, name: bytes, index: int, options: ImageOptions) -> Squar
         return name, square_of(page, options)
     except BrokenImage as error:
         return BrokenFile(index, error.kind, str(error))
-
-
-def _as_array(image: Any, index: int) -> np.ndarray:
-    array = np.asarray(image)
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3) or not array.size:
-        raise DataError(f"images[{index}]: got {array.dtype} {array.shape}, expected uint8 (h, w) or (h, w, 3).")
-    return array

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import numpy as np
 from jaxtyping import Float16, Float32, Int64
@@ -18,9 +18,8 @@ from inkfold.config.load import load_recipe
 from inkfold.config.recipe import Recipe
 from inkfold.config.sections import NetworkSettings
 from inkfold.data.class_prior import ClassPrior
-from inkfold.data.paths import list_images
 from inkfold.data.spreadsheets import PREDICTION_COLUMNS, as_text
-from inkfold.errors import DataError, PredictionError
+from inkfold.errors import PredictionError
 from inkfold.evaluation.decision import Decision
 from inkfold.features.executors import Executor, InlineExecutor
 from inkfold.features.extractor import Extractor
@@ -35,8 +34,11 @@ from inkfold.storage.cache import home
 from inkfold.storage.files import json_text
 from inkfold.storage.outputs import write_output
 
+if TYPE_CHECKING:
+    from inkfold.explain.explanation import Explanation
+
 HEADS = "heads.safetensors"
-Images = str | Path | bytes | Sequence[Any]
+Images: TypeAlias = Any  # drawings in any form that `data.from_memory.read_drawings` takes
 
 
 class Model(ABC):
@@ -95,8 +97,8 @@ class Model(ABC):
         Each drawing is read once, in batches, so that memory for pixels doesn't grow with the number of drawings.
 
         Args:
-            images: A directory, a file or a file's bytes; or a sequence of files, files' bytes, uint8 arrays (h, w) or
-                (h, w, 3), and Pillow images.
+            images: One drawing or many: a directory, paths, files' bytes, Pillow images, arrays, open files, strokes, a
+                generator, or a table with a column of them; see `inkfold.data.from_memory.read_drawings`.
             progress: Called with the stage and the forward passes done.
             on_broken: `error` raises when all drawings have been read; `skip` gives a drawing that can't be read a row of NaN.
             cache: Whether to take features from the feature bank where it has them, and to store new ones there. Without it
@@ -108,14 +110,93 @@ class Model(ABC):
             One row for each drawing, which sums to 1; a directory's drawings in the order of `paths.list_images`.
 
         Raises:
-            DataError: With every drawing that can't be read, or the first array of another type or shape.
+            DataError: With every drawing that can't be read, or the first thing that isn't a drawing, with its place.
             WeightsError: If a backbone's weights are missing or have changed.
             PredictionError: If the model is an ensemble with a member that is only a file of predictions.
         """
 
+    def save(self, path: str | Path) -> Self:
+        """Copy the run to where it is kept, as a whole or not at all; a run without `out` lies in a temporary directory.
+
+        Args:
+            path: A directory that is missing or empty, or holds this very run.
+
+        Returns:
+            The run that lies there.
+
+        Raises:
+            PredictionError: If `path` holds another run or anything else.
+            OSError: If it can't be written.
+        """
+        from inkfold.pipeline.save import save_run  # noqa: PLC0415
+
+        save_run(self.files, Path(path))
+        return self._loaded(Path(path))
+
+    @abstractmethod
+    def _loaded(self, path: Path) -> Self:
+        """Load a copy of this model."""
+
     def predict(self, images: Images) -> list[str]:
         """Name the class of each drawing; see `decide`."""
         return [self.classes_[i] for i in self.decide(self.predict_proba(images))]
+
+    @abstractmethod
+    def member_runs(self) -> tuple["Run", ...]:
+        """Return the runs that predict: a run itself, or an ensemble's members.
+
+        Raises:
+            PredictionError: If the model is an ensemble with a member that is only a file of predictions.
+        """
+
+    @abstractmethod
+    def pool_folds(self, fold_probs: list[Float32[np.ndarray, "folds n classes"]]) -> Float32[np.ndarray, "n classes"]:
+        """Make one prediction of those of all folds.
+
+        Args:
+            fold_probs: For each of `member_runs`, class probabilities by fold; rows of NaN for drawings that can't be read.
+
+        Returns:
+            Class probabilities as `predict_proba` returns them.
+        """
+
+    def explain(
+        self,
+        drawing: Any,
+        against: str | None = None,
+        *,
+        class_name: str | None = None,
+        strokes: int | None = None,
+        method: Literal["occlusion", "gradients"] = "occlusion",
+        progress: Progress = silent,
+    ) -> "Explanation":
+        """Find out which strokes of a drawing the answer rests on.
+
+        The ink is split into strokes: connected parts, and pieces of long ones. Each is erased by itself from the square that
+        the model sees, and the model predicts all these drawings in one batch.
+
+        Args:
+            drawing: One drawing, in any form that `predict_proba` takes.
+            against: A second class: strokes are then judged by how much they raise the first one's probability compared with
+                the second one's.
+            class_name: The class that is explained; None takes the model's answer.
+            strokes: The most strokes that the ink is split into, 1 to 256; None takes 24. Each costs as much as
+                predicting a drawing.
+            method: `occlusion` erases strokes; `gradients` adds up integrated gradients over strokes, which a linear head or
+                an mlp on one network has, and which agrees less with erasing (docs/explain.md).
+            progress: Called with the number of forward passes done.
+
+        Returns:
+            The strokes with their effects in nats; it shows itself as a picture in notebooks, and `to_image` returns that.
+
+        Raises:
+            DataError: If the drawing can't be read.
+            PredictionError: If a class isn't the model's, a number is out of range, or the model has no gradients.
+            WeightsError: If a backbone's weights are missing or have changed.
+        """
+        from inkfold.pipeline.explain import explain  # noqa: PLC0415 - OpenCV and SciPy: only those pay who ask
+
+        return explain(self, drawing, against, class_name=class_name, strokes=strokes, method=method, progress=progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +269,7 @@ class Run(Model):
         blank: list[int] | None = None,
     ) -> Float32[np.ndarray, "folds n classes"]:
         """Predict drawings with each fold by itself; see `predict_proba`."""
-        return predict_folds([self], list_drawings(images), progress, on_broken, cache=cache, blank=blank)[0]
+        return predict_folds([self], images, progress, on_broken, cache=cache, blank=blank)[0]
 
     def predict_proba(
         self,
@@ -200,8 +281,26 @@ class Run(Model):
         blank: list[int] | None = None,
     ) -> Float32[np.ndarray, "n classes"]:
         """Predict drawings by the mean of the folds' probabilities; see `Model.predict_proba`."""
-        probs: np.ndarray = self.predict_fold_proba(images, progress, on_broken, cache=cache, blank=blank).mean(0)
+        return self.pool_folds([self.predict_fold_proba(images, progress, on_broken, cache=cache, blank=blank)])
+
+    def member_runs(self) -> tuple["Run", ...]:
+        """Return the run itself."""
+        return (self,)
+
+    def pool_folds(self, fold_probs: list[Float32[np.ndarray, "folds n classes"]]) -> Float32[np.ndarray, "n classes"]:
+        """Average the probabilities of the run's folds."""
+        probs: np.ndarray = fold_probs[0].mean(0)
         return probs
+
+    def _loaded(self, path: Path) -> "Run":
+        return Run.load(path)
+
+    @property
+    def look(self) -> Mapping[str, Any]:
+        """The line style of the training drawings, in which strokes are drawn; see `pipeline.look`."""
+        from inkfold.pipeline.look import look_of  # noqa: PLC0415 - it imports this module
+
+        return look_of(self)
 
     @property
     def is_finetuned(self) -> bool:
@@ -302,48 +401,6 @@ class Run(Model):
 def class_digest(class_names: Sequence[str]) -> str:
     """Compute a digest of a class order, by which heads that were fitted for another one are found."""
     return hashlib.blake2b("\0".join(class_names).encode(), digest_size=16).hexdigest()
-
-
-def list_drawings(images: Images) -> Sequence[Any]:
-    """Turn the drawings to predict into a sequence.
-
-    Args:
-        images: Drawings in any form that `Model.predict_proba` takes.
-
-    Returns:
-        The drawings; files and a directory's drawings as paths.
-
-    Raises:
-        DataError: If a path is neither a file nor a directory with drawings.
-    """
-    if isinstance(images, bytes):
-        return [images]
-    return files_of(Path(images))[1] if isinstance(images, str | Path) else images
-
-
-def files_of(path: Path) -> tuple[list[str], list[str]]:
-    """List a directory's drawings.
-
-    Args:
-        path: A directory of drawings, or a single drawing.
-
-    Returns:
-        Names of the drawings relative to the directory, and paths of their files.
-
-    Raises:
-        DataError: If there are no drawings.
-    """
-    if path.is_file():
-        return [path.name], [str(path)]
-    if not path.is_dir():
-        raise DataError(f"{path}: neither a drawing nor a directory. Check the path.")
-    names, problems = list_images(path)
-    errors = [problem for problem in problems if problem.severity == "error"]
-    if errors:
-        raise DataError(errors)
-    if not len(names):
-        raise DataError(f"{path}: no drawings below it. Expected files such as .png or .jpg.")
-    return names.tolist(), [str(path / name) for name in names.tolist()]
 
 
 def write_predictions(

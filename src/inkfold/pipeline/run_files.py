@@ -13,7 +13,7 @@ from inkfold.config.renamed import renamed_recipe
 from inkfold.errors import PredictionError
 from inkfold.evaluation.formatting import turned
 from inkfold.evaluation.predictions import Predictions
-from inkfold.pipeline.manifest import AUDIT, MANIFEST, TRAIN_AGAIN, WEAKNESS, is_below, load_manifest, read_manifest
+from inkfold.pipeline.manifest import AUDIT, EXPLAINED, MANIFEST, TRAIN_AGAIN, WEAKNESS, is_below, load_manifest, read_manifest
 from inkfold.runtime.foreign import parse_json, read_whole
 from inkfold.storage.hashing import digest
 from inkfold.storage.sealed import unsealed
@@ -104,6 +104,11 @@ class RunFiles:
     def weakness(self) -> dict[str, Any] | None:
         """Accuracy on changed drawings; None where it was not measured, or measured on other data."""
         return self._read_added(WEAKNESS)
+
+    @cached_property
+    def explained(self) -> dict[str, Any] | None:
+        """What the most confident mistakes rest on; None where nobody asked, or for other data."""
+        return self._read_added(EXPLAINED)
 
     @property
     def corrections(self) -> str | None:

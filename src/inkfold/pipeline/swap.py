@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inkfold.errors import CacheError
-from inkfold.pipeline.manifest import AUDIT, MANIFEST, SWAP, WEAKNESS, finish_swap
+from inkfold.pipeline.manifest import ADDED, MANIFEST, SWAP, finish_swap
 from inkfold.storage.sealed import read_sealed, write_sealed
 
 
@@ -48,4 +48,4 @@ def all_files(run: Path) -> list[str]:
 
 def _outdated(run: Path, files: Sequence[str]) -> list[str]:
     """List the files of the run that is replaced which the other one doesn't have, and those that were added to it."""
-    return sorted({*all_files(run), AUDIT, WEAKNESS} - {*files, MANIFEST})
+    return sorted({*all_files(run), *ADDED} - {*files, MANIFEST})

@@ -38,6 +38,8 @@ from inkfold.pipeline.transductive import choose_propagation
 from inkfold.pipeline.write_results import write_results
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
+from inkfold.storage.kept_drawings import note_run
+from inkfold.storage.temporary import is_temporary
 
 if TYPE_CHECKING:
     from inkfold.finetune.distributed import ProcessGroup
@@ -82,6 +84,8 @@ def train(
     executor_context = open_executor(on)
     out = Path(out)
     recipe = recipe_as_finished(settle_recipe(recipe, overrides, data, leave_backbone=True), out)
+    if not is_temporary(out):
+        note_run(str(recipe.data.root), out)  # drawings that were in memory are kept for it
     cost, shared = Cost(), shared or SharedInputs()
     dataset = shared.dataset(recipe)
     metric_of(recipe, dataset)  # refuses classes that it doesn't suit, before anything is computed

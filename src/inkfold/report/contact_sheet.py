@@ -47,23 +47,51 @@ class Column:
 
 
 def write_preview(recipe: Recipe, out: Path, rows: int = 8) -> tuple[Column, ...]:
-    """Write a picture of some drawings under each operation and each stage of a recipe, and return its columns.
-
-    Where reading changes a page (a crop, flattened paper, inverted strokes), the sheet begins with the pages as their files
-    have them.
+    """Write the picture that `draw_preview` draws, and return its columns.
 
     Args:
-        recipe: A recipe with its data; the backbone determines the size, its weights aren't needed.
+        recipe: A recipe with its data.
         out: A .png, .jpg or .webp file; replaced when it exists.
-        rows: Number of drawings, of as many classes as possible; the recipe's seed chooses them.
+        rows: Number of drawings.
 
     Raises:
         ExportError: If the suffix is none of these.
         DataError: If no drawing can be read.
         RecipeError: If timm has no such backbone.
     """
+    check_sheet_file(out)
+    sheet, columns = draw_preview(recipe, rows)
+    write_sheet(sheet, out)
+    return columns
+
+
+def check_sheet_file(out: Path) -> None:
+    """Refuse a file's name whose suffix is of no picture that is written here."""
     if out.suffix.lower() not in FORMATS:
         raise ExportError(f"{out}: got suffix '{out.suffix}', expected one of {', '.join(FORMATS)}. Choose another --out.")
+
+
+def write_sheet(sheet: Image.Image, out: Path) -> None:
+    """Write a contact sheet in the format that its name says."""
+    data = io.BytesIO()
+    sheet.save(data, FORMATS[out.suffix.lower()])
+    write_output(out, data.getvalue())
+
+
+def draw_preview(recipe: Recipe, rows: int = 8) -> tuple[Image.Image, tuple[Column, ...]]:
+    """Draw a picture of some drawings under each operation and each stage of a recipe, and return its columns, too.
+
+    Where reading changes a page (a crop, flattened paper, inverted strokes), the sheet begins with the pages as their files
+    have them.
+
+    Args:
+        recipe: A recipe with its data; the backbone determines the size, its weights aren't needed.
+        rows: Number of drawings, of as many classes as possible; the recipe's seed chooses them.
+
+    Raises:
+        DataError: If no drawing can be read.
+        RecipeError: If timm has no such backbone.
+    """
     spec = backbone_spec(recipe, "float32")
     if find_weights_file(spec) is None:
         spec = spec.model_copy(update={"weights": UNTRAINED})
@@ -81,10 +109,7 @@ def write_preview(recipe: Recipe, out: Path, rows: int = 8) -> tuple[Column, ...
         titles = [PAGE, AS_READ, *titles[1:]]
         shown = [[page, *views] for page, views in zip(pages, shown, strict=True)]
     labels = [dataset.class_names[one.target] for one in chosen]
-    sheet = io.BytesIO()
-    _lay_out(titles, labels, shown).save(sheet, FORMATS[out.suffix.lower()])
-    write_output(out, sheet.getvalue())
-    return columns
+    return _lay_out(titles, labels, shown), columns
 
 
 def preview_columns(recipe: Recipe) -> tuple[Column, ...]:

@@ -12,6 +12,7 @@ from inkfold.pipeline.manifest import AUDIT
 from inkfold.pipeline.run_files import RunFiles, flat_recipe, headline
 from inkfold.report.audit_section import audit_view, weakness_view
 from inkfold.report.doubts import open_and_folded
+from inkfold.report.explained import explained_note, explained_pictures
 from inkfold.report.html import duration, size, svg_markup
 from inkfold.report.ladder import evaluated_name, ladder_view
 from inkfold.report.metric_section import decision_note, prediction_facts
@@ -59,7 +60,9 @@ def run_view(run: RunFiles, album: Album) -> dict[str, Any]:
         "ladder": ladder_view(run),
         "matrix": _matrix(run),
         "curves": _curves(run),
-        "failures": [] if predictions is None else _failures(predictions, album),
+        "failures": [] if predictions is None else _failures(predictions, album, explained_pictures(run, album)),
+        "explained": explained_note(run),
+        "explain_command": f"inkfold report {run.path} --explain",
         "pairs": [] if predictions is None else _pairs(predictions, pairs, album),
         "reliability": None if predictions is None else _reliability(predictions),
         "weakness": weakness_view(run),
@@ -241,7 +244,7 @@ def _pairs(predictions: Predictions, pairs: Sequence[ConfusedPair], album: Album
     return views
 
 
-def _failures(predictions: Predictions, album: Album) -> list[dict[str, Any]]:
+def _failures(predictions: Predictions, album: Album, explained: Mapping[tuple[str, str], Any]) -> list[dict[str, Any]]:
     names, part = predictions.class_names, part_of(predictions)
     views = []
     for failure in failures(predictions):
@@ -254,6 +257,7 @@ def _failures(predictions: Predictions, album: Album) -> list[dict[str, Any]]:
                 "confidence": failure.confidence,
                 "probability": failure.probability,
                 "picture": album.show(path, part),
+                "explained": explained.get((path, pred)),
                 "target_samples": album.samples(target, SAMPLES, path),
                 "pred_samples": album.samples(pred, SAMPLES, path),
             }

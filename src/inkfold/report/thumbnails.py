@@ -80,6 +80,14 @@ class Album:
         paths = [path for path in self._by_class.get(class_name, []) if path != avoid][:count]
         return [picture for picture in map(self.show, paths) if picture is not None]
 
+    def embed(self, key: tuple[str, str], pixels: Pixels) -> Picture | None:
+        """Embed a picture that isn't a drawing of the data, under a key of its own, once; None if the page is full."""
+        if key not in self.pictures and self._left_bytes > 0:
+            uri, grey = encode(pixels)
+            self._left_bytes -= len(uri)
+            self.pictures[key] = Picture(f"{self._prefix}{len(self.pictures)}", uri, grey)
+        return self.pictures.get(key)
+
     def _embed(self, key: tuple[str, str]) -> None:
         file = self._files.get(key)
         if not file or self._left_bytes <= 0:

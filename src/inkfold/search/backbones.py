@@ -119,7 +119,7 @@ class _Trial:
 
 
 def explore(
-    data: str | Path,
+    data: str | Path | None,
     patterns: Sequence[str] = (),
     overrides: Sequence[str] = (),
     *,
@@ -130,7 +130,7 @@ def explore(
     """Compare backbones on a data set; features that are in the bank are not computed again.
 
     Args:
-        data: The folder of labelled drawings, or a table in it.
+        data: The folder of labelled drawings, or a table in it; None takes the overrides' `data.root`.
         patterns: timm's names, also with `*`; none compares the weights in INKFOLD_WEIGHTS and some usual backbones.
         overrides: `dotted.key=value` of the recipe that all backbones share.
         sample: Approximate number of training drawings, in the classes' shares, but one of each class at least; None uses all.
@@ -223,7 +223,7 @@ def _matches(pattern: str) -> list[str]:
     return fnmatch.filter(sorted({inksmall.NAME, *timm.list_pretrained(), *local_names()}), pattern)
 
 
-def _recipe(name: str, overrides: Sequence[str], data: str | Path) -> Recipe:
+def _recipe(name: str, overrides: Sequence[str], data: str | Path | None) -> Recipe:
     return settle_recipe({**RECIPE, "backbone": {"name": name}}, tuple(overrides), data)
 
 

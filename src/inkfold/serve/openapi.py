@@ -14,7 +14,7 @@ from inkfold.serve import schemas
 from inkfold.serve.access import PUBLIC
 from inkfold.serve.http import HttpLimits
 from inkfold.serve.messages import Response
-from inkfold.serve.request_body import DEFAULT_NEAREST, DEFAULT_TOP
+from inkfold.serve.request_body import DEFAULT_NEAREST, DEFAULT_STROKES, DEFAULT_TOP
 
 TEMPLATES = Path(__file__).parent / "templates"
 HTML, CSS = "text/html; charset=utf-8", "text/css; charset=utf-8"
@@ -77,6 +77,7 @@ def _describe_paths(limits: HttpLimits, root_path: str) -> dict[str, Any]:
         **({"servers": [{"url": root_path}]} if root_path else {}),
         "paths": {
             "/predict": {"post": _predict(limits)},
+            "/explain": {"post": _explain(limits)},
             "/api/model": {"get": _get("What the model is and knows", "application/json", schemas.Model, (503,))},
             "/healthz": {"get": _get("Whether the process is alive", "application/json")},
             "/readyz": {"get": _get("Whether it can answer", "application/json", refusals=(503,))},
@@ -104,14 +105,12 @@ def docs_style() -> Response:
 @cache
 def _components() -> dict[str, Any]:
     models: list[tuple[type[BaseModel], JsonSchemaMode]] = [(schemas.Sketch, "validation")]
-    models += [(model, "serialization") for model in (schemas.Answers, schemas.Model, schemas.Refusal)]
+    models += [(model, "serialization") for model in (schemas.Answers, schemas.Explanation, schemas.Model, schemas.Refusal)]
     _, document = models_json_schema(models, ref_template="#/components/schemas/{model}", schema_generator=_Schema)
     return dict(document["$defs"])
 
 
 def _predict(limits: HttpLimits) -> dict[str, Any]:
-    picture = {"schema": {"type": "string", "format": "binary", "maxLength": limits.body_bytes}}
-    files = {"type": "object", "properties": {"file": {"type": "array", "items": {"type": "string", "format": "binary"}}}}
     return {
         "summary": "Recognise drawings",
         "description": "Takes a picture (JPEG, PNG, WebP, BMP, TIFF, GIF), several in a form, or the strokes of a sketch.",
@@ -120,17 +119,41 @@ def _predict(limits: HttpLimits) -> dict[str, Any]:
             _number("nearest", "Training drawings per answer", 0, DEFAULT_NEAREST),
             _FRAME,
         ],
-        "requestBody": {
-            "required": True,
-            "content": {
-                "image/*": picture,
-                "application/octet-stream": picture,
-                "multipart/form-data": {"schema": files},
-                "application/json": {"schema": _ref(schemas.Sketch)},
-            },
-        },
+        "requestBody": _drawings(limits),
         "responses": {"200": _content("One answer per drawing", "application/json", schemas.Answers), **_refusals(OF_PREDICT)},
     }
+
+
+def _explain(limits: HttpLimits) -> dict[str, Any]:
+    return {
+        "summary": "Show which strokes an answer rests on",
+        "description": "Takes one drawing as /predict does, erases its strokes one by one and asks the model each time. It "
+        "counts as so many drawings, and one more, in the server's queue.",
+        "parameters": [
+            _number("strokes", "The most strokes, each of them a forward pass", 1, DEFAULT_STROKES),
+            _class_parameter("class", "The class to explain, by name; the model's answer without it"),
+            _class_parameter("against", "A second class: what speaks for the first one rather than for this?"),
+            _FRAME,
+        ],
+        "requestBody": _drawings(limits),
+        "responses": {"200": _content("The strokes", "application/json", schemas.Explanation), **_refusals(OF_PREDICT)},
+    }
+
+
+def _drawings(limits: HttpLimits) -> dict[str, Any]:
+    picture = {"schema": {"type": "string", "format": "binary", "maxLength": limits.body_bytes}}
+    files = {"type": "object", "properties": {"file": {"type": "array", "items": {"type": "string", "format": "binary"}}}}
+    content = {
+        "image/*": picture,
+        "application/octet-stream": picture,
+        "multipart/form-data": {"schema": files},
+        "application/json": {"schema": _ref(schemas.Sketch)},
+    }
+    return {"required": True, "content": content}
+
+
+def _class_parameter(name: str, description: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "description": description, "schema": {"type": "string"}}
 
 
 _FRAME = {

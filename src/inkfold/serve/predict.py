@@ -6,20 +6,23 @@ clients take turns. The threads that decode pictures yield the processor to all 
 
 import asyncio
 import base64
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from inkfold.explain.explanation import explanation_of
 from inkfold.images.decode import BrokenImage
 from inkfold.images.preprocess import INK_CONTRAST
 from inkfold.images.strokes import Sketch, draw_page, frame_of
 from inkfold.serve import schemas
 from inkfold.serve.batching import Batcher, QueueLimits
 from inkfold.serve.confidence import BLANK, measured_confidence
+from inkfold.serve.explain import bounds_of, explanation_json, same_class, variants_of
 from inkfold.serve.fairness import Admission, Lane, Share, queue_full
 from inkfold.serve.framing import Choice, Frame, invalid_frame, read_frame
 from inkfold.serve.messages import Refusal, Request, Response, json_response
@@ -28,11 +31,15 @@ from inkfold.serve.model import PICTURES, OnnxModel, Squares
 from inkfold.serve.nearest import NearestIndex, index_path, load_index
 from inkfold.serve.request_body import (
     DEFAULT_NEAREST,
+    DEFAULT_STROKES,
     DEFAULT_TOP,
     MAX_NEAREST,
+    MAX_STROKES_ERASED,
     Upload,
     holds_strokes,
+    read_class,
     read_count,
+    read_one_upload,
     read_uploads,
 )
 from inkfold.serve.schemas import Answer, Answers, Guess, Neighbour, Times
@@ -100,19 +107,55 @@ class Predictor:
         started = time.perf_counter()
         top = read_count(request, "top", DEFAULT_TOP, 1, len(self.about.class_names))
         nearest = read_count(request, "nearest", DEFAULT_NEAREST, 0, MAX_NEAREST)
-        task = asyncio.current_task()
         chosen = read_frame(request)
+        async with self._admitted(request) as share:
+            uploads = await self._read_uploads(request, share)
+            if isinstance(chosen, tuple) and len(uploads) > 1:
+                raise invalid_frame(f"a frame for {len(uploads)} pictures")
+            answers = await asyncio.gather(*(self._answer(_Task(upload, share, chosen), top, nearest) for upload in uploads))
+        times = _times(started, [(queued_s, model_s) for _, queued_s, model_s in answers])
+        return json_response(Answers(answers=[answer for answer, _, _ in answers], time_ms=times).model_dump())
+
+    async def explain(self, request: Request) -> Response:
+        """Answer a request for which strokes an answer rests on: the drawing is predicted without each of them.
+
+        Every variant takes a place of the queue and its turn among the drawings of others.
+
+        Raises:
+            Refusal: If the drawing can't be read, it isn't one, too many wait, or the time is over.
+        """
+        started = time.perf_counter()
+        names = self.about.class_names
+        most = read_count(request, "strokes", DEFAULT_STROKES, 1, MAX_STROKES_ERASED)
+        target, against = read_class(request, "class", names), read_class(request, "against", names)
+        chosen = read_frame(request)
+        async with self._admitted(request) as share:
+            upload = read_one_upload(await self._read_uploads(request, share))
+            squares, frame = await self._decode(_Task(upload, share, chosen))
+            lane = self._pictures if share.is_picture else self._strokes
+            variants = await lane.run(share, lambda: variants_of(squares, most))
+            self._admission(share).admit(share, len(variants.squares) - 1)
+            results = await self._submit_all(variants.squares, share)
+            probs = np.stack([prediction.probs for prediction, _, _ in results])
+            explained = self._decide(results[0][0]) if target is None else target
+            if explained == against:
+                raise same_class(names[explained])
+            found = explanation_of(variants.square, variants.labels, probs, names, explained, against)
+            bounds = bounds_of(upload.content, frame, self.about.look, self.image, is_chosen=isinstance(chosen, tuple))
+            content = await lane.run(share, lambda: explanation_json(found, bounds))
+        times = _times(started, [(queued_s, model_s) for _, queued_s, model_s in results])
+        return json_response(schemas.Explanation(**content, time_ms=times).model_dump())
+
+    @contextlib.asynccontextmanager
+    async def _admitted(self, request: Request) -> AsyncIterator[Share]:
+        """Give a request its first place in the queue, and end it when its time is over; its places are taken back at last."""
+        task = asyncio.current_task()
         share = Share(request.client, is_picture=not holds_strokes(request), task=task)
-        admission = self._picture_places if share.is_picture else self._stroke_places
+        admission = self._admission(share)
         try:
             admission.admit(share, 1)
             async with asyncio.timeout(self.queue.answer_s):
-                uploads = await self._read_uploads(request, share)
-                if isinstance(chosen, tuple) and len(uploads) > 1:
-                    raise invalid_frame(f"a frame for {len(uploads)} pictures")
-                answers = await asyncio.gather(
-                    *(self._answer(_Task(upload, share, chosen), top, nearest) for upload in uploads)
-                )
+                yield share
         except TimeoutError:
             got = f"no answer within {self.queue.answer_s:g} s"
             raise Refusal(504, "too_late", got, "an answer", "Wait a second and try again, or send fewer drawings.") from None
@@ -122,12 +165,18 @@ class Predictor:
             raise queue_full(admission.held, self.queue.waiting) from None
         finally:
             admission.release(share)
-        times = Times(
-            queued=_to_ms(max(queued_s for _, queued_s, _ in answers)),
-            model=_to_ms(max(model_s for _, _, model_s in answers)),
-            total=_to_ms(time.perf_counter() - started),
-        )
-        return json_response(Answers(answers=[answer for answer, _, _ in answers], time_ms=times).model_dump())
+
+    def _admission(self, share: Share) -> Admission:
+        return self._picture_places if share.is_picture else self._stroke_places
+
+    async def _submit_all(self, variants: Sequence[Squares], share: Share) -> list[tuple[_Prediction, float, float]]:
+        """Predict the variants of a drawing; when the request ends before, those that still wait are passed over."""
+        running = [asyncio.create_task(self._batcher.submit(squares, share)) for squares in variants]
+        try:
+            return await asyncio.gather(*running)
+        finally:
+            for each in running:
+                each.cancel()
 
     async def close(self) -> None:
         """Stop the threads."""
@@ -255,6 +304,15 @@ def _refused(upload: Upload, error: BrokenImage) -> Refusal:
 def _as_schema(frame: Frame) -> schemas.Frame:
     left, top, right, bottom = frame
     return schemas.Frame(left=left, top=top, right=right, bottom=bottom)
+
+
+def _times(started: float, waits: Sequence[tuple[float, float]]) -> Times:
+    """Put the longest wait and the longest forward pass of a request's drawings together with its whole time."""
+    return Times(
+        queued=_to_ms(max(queued_s for queued_s, _ in waits)),
+        model=_to_ms(max(model_s for _, model_s in waits)),
+        total=_to_ms(time.perf_counter() - started),
+    )
 
 
 def _to_ms(seconds: float) -> float:

@@ -3,7 +3,7 @@
 import json
 import re
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from email.message import Message
 from typing import Any
@@ -16,8 +16,9 @@ from inkfold.images.strokes import Sketch, Stroke
 from inkfold.serve import schemas
 from inkfold.serve.messages import Refusal, Request
 
-DEFAULT_TOP, DEFAULT_NEAREST = 5, 6  # where a request's query has no number
+DEFAULT_TOP, DEFAULT_NEAREST, DEFAULT_STROKES = 5, 6, 16  # where a request's query has no number
 MAX_NEAREST = 24
+MAX_STROKES_ERASED = 24  # of an explanation: each is a forward pass
 MAX_FILES = 16  # of a form
 MAX_JSON_BYTES = 1 << 20  # parsing takes about twenty times as much memory
 MAX_NAME_LENGTH = 200
@@ -102,6 +103,39 @@ def read_count(request: Request, name: str, default: int, least: int, most: int)
     if not re.fullmatch(r"[0-9]{1,6}", text) or int(text) < least:
         raise _invalid(f"{name}={text[:40]!r} in the query", f"a whole number from {least} to {most}")
     return min(int(text), most)
+
+
+def read_class(request: Request, name: str, class_names: Sequence[str]) -> int | None:
+    """Read a class's name from the query.
+
+    Args:
+        request: The request whose query is read.
+        name: Name of the parameter, such as `against`.
+        class_names: The model's classes, by id.
+
+    Returns:
+        The class's id; None where the query hasn't the parameter.
+
+    Raises:
+        Refusal: With 422 if the model has no such class.
+    """
+    text = request.query.get(name)
+    if text is None:
+        return None
+    if text not in class_names:
+        raise _invalid(f"{name}={text[:40]!r} in the query", "a class's name as /api/model lists it")
+    return class_names.index(text)
+
+
+def read_one_upload(uploads: Sequence[Upload]) -> Upload:
+    """Give the one drawing of a request.
+
+    Raises:
+        Refusal: With 422 if there are several.
+    """
+    if len(uploads) != 1:
+        raise _invalid(f"{len(uploads)} drawings", "one drawing")
+    return uploads[0]
 
 
 def _read_form(body: bytes, boundary: Any) -> list[Upload]:

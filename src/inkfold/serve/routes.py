@@ -46,6 +46,7 @@ class Service:
         self._access = access or Access()
         self._routes: dict[str, tuple[str, Handler]] = {
             "/predict": ("POST", self._predict),
+            "/explain": ("POST", self._explain),
             "/api/model": ("GET", self._model),
             "/healthz": ("GET", self._healthz),
             "/readyz": ("GET", self._readyz),
@@ -144,6 +145,9 @@ class Service:
 
     async def _predict(self, request: Request) -> Response:
         return await self._ready().predict(request)
+
+    async def _explain(self, request: Request) -> Response:
+        return await self._ready().explain(request)
 
     async def _model(self, request: Request) -> Response:
         predictor = self._ready()

@@ -219,6 +219,41 @@ class Answers(_ResponseModel):
     """Where the time went."""
 
 
+class StrokeEffect(_ResponseModel):
+    """One stroke of a drawing: a connected part of its ink, or a piece of a long one."""
+
+    box: Frame | None
+    """The box around it, in the input's units; null where `bounds` is."""
+    effect: float
+    """By how much it raises the logarithm of the class's probability, in nats: 0.69 says that the probability is half as large
+    without it. Negative where it speaks against the class. With a second class, that of the two probabilities' ratio."""
+    ink_fraction: float
+    """The share of the drawing's ink that it is."""
+
+
+class Explanation(_ResponseModel):
+    """The answer to `/explain`: which strokes of a drawing the model's answer rests on."""
+
+    class_name: str
+    """The class that is explained."""
+    probability: float
+    """Its probability on the whole drawing."""
+    against: str | None
+    """The second class; null without one."""
+    against_probability: float | None
+    """Its probability on the whole drawing; null without one."""
+    strokes: list[StrokeEffect]
+    """The strokes, that which speaks most for the class first; empty for a blank page."""
+    picture: str
+    """The ink as the model saw it on transparent paper, a data URI of a PNG file: blue where it speaks for the class, orange
+    where it speaks against it, grey where it does neither."""
+    bounds: Frame | None
+    """Where the picture lies on the input, in its units; null for a photographed sheet that was straightened, and where a
+    chosen part was cropped to its ink."""
+    time_ms: Times
+    """Where the time went."""
+
+
 class RequestLimits(_ResponseModel):
     """What one request may hold."""
 

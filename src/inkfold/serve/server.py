@@ -66,9 +66,21 @@ def serve(model: Path, options: ServeOptions, say: Callable[[str], None]) -> Non
 
 
 async def serve_until(
-    model: Path, options: ServeOptions, say: Callable[[str], None], stopped: asyncio.Event | None = None
+    model: Path,
+    options: ServeOptions,
+    say: Callable[[str], None],
+    stopped: asyncio.Event | None = None,
+    ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve a model until an event is set; see `serve`."""
+    """Serve a model until an event is set; see `serve`.
+
+    Args:
+        model: The exported ONNX file, or the directory of an exported set.
+        options: Where the server listens, and its limits.
+        say: Called with each line for the user.
+        stopped: Ends the server when it is set; None leaves that to signals.
+        ready: Called with the page's address once the model is loaded; None calls nothing.
+    """
     stopped = stopped or asyncio.Event()
     settled = _settle(options)
     access, metrics = Access(settled.access), ServerMetrics()
@@ -89,6 +101,8 @@ async def serve_until(
             say(f"serving {_describe(predictor)}")
             for line in page_lines(settled.host, port, access, options.access):
                 say(line)
+            if ready is not None:
+                ready(page_link(settled.host, port, access))
             if options.open_page:
                 webbrowser.open(page_link(settled.host, port, access))
             await stopped.wait()

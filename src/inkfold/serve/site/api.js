@@ -1,6 +1,6 @@
 /**
  * @file The only module that talks to the server. A page that runs the model in the browser replaces this module and nothing
- * else: the others need `answer` and `describe` only.
+ * else: the others need `answer`, `explain` and `describe` only.
  *
  * @typedef {import("./sketch.js").Stroke} Stroke
  * @typedef {import("./frame.js").Frame} Frame
@@ -19,6 +19,9 @@
  * @typedef {{class_name: string, similarity: number, image: string}} Near image is a data URI.
  * @typedef {{top: Guess[], sure: Sure, nearest: Near[], frame: Frame | null, took_ms: number,
  *   model_ms: number | null}} Answer frame: what the model saw, in the input's units; null where that can't be said.
+ * @typedef {{class_name: string, strokes: {box: Frame | null, effect: number, ink_fraction: number}[], picture: string,
+ *   bounds: Frame | null}} Reasons strokes: what speaks most for the class first, effects in nats; picture: the coloured ink, a
+ *   data URI; bounds: where it lies on the input, in the input's units; null where that can't be said.
  * @typedef {{name: string, classes: number, class_names: string[], size_px: number, backbones: string[], folds: number,
  *   accuracy: {value: number, ci95: [number, number], of: string} | null, nearest: boolean,
  *   limits: {body_bytes: number, pixels: number, side_ratio?: number, strokes: number, points: number}}} Description
@@ -27,6 +30,9 @@
 
 const TOP = 5;
 const NEAREST = 6;
+
+/** Each is a forward pass. */
+const STROKES = 16;
 
 /** An answer that takes longer is given up. */
 const PATIENCE_MS = 30_000;
@@ -102,10 +108,10 @@ function toRequest(input) {
   return { method: "POST", headers: { "Content-Type": "application/json" }, body };
 }
 
-/** A file's frame is in the address. @param {Input} input */
-function toAddress({ kind, frame }) {
+/** A file's frame is in the address. @param {string} path with its query @param {Input} input */
+function toAddress(path, { kind, frame }) {
   const part = frame === null || frame === "page" ? frame : [frame.left, frame.top, frame.right, frame.bottom].join(",");
-  return `predict?top=${TOP}&nearest=${NEAREST}${kind === "file" && part ? `&frame=${part}` : ""}`;
+  return `${path}${kind === "file" && part ? `&frame=${part}` : ""}`;
 }
 
 /**
@@ -118,8 +124,20 @@ function toAddress({ kind, frame }) {
  */
 export async function answer(input, signal) {
   const began = performance.now();
-  const { answers: [first], time_ms } = await send(toAddress(input), toRequest(input), signal);
+  const { answers: [first], time_ms } = await send(toAddress(`predict?top=${TOP}&nearest=${NEAREST}`, input), toRequest(input), signal);
   return { ...first, frame: first.frame ?? null, took_ms: performance.now() - began, model_ms: time_ms.model };
+}
+
+/**
+ * What the answer is based on.
+ *
+ * @param {Input} input
+ * @param {AbortSignal} signal
+ * @returns {Promise<Reasons>}
+ * @throws {ApiError} if there is no answer; an aborted request rejects with the signal's reason
+ */
+export function explain(input, signal) {
+  return send(toAddress(`explain?strokes=${STROKES}`, input), toRequest(input), signal);
 }
 
 /**

@@ -48,6 +48,19 @@ export const english = {
   others: "Other ideas",
   retry: "Try again now",
   top: "Most likely",
+  why: "What is this based on?",
+  why_waiting: "Erasing one stroke after the other…",
+  why_failed: "The server can’t say now what this is based on.",
+  /** @param {string} name */
+  why_for: (name) => `speaks for ${name}`,
+  /** @param {string} name */
+  why_against: (name) => `speaks against ${name}`,
+  why_neither: "makes no difference",
+  /** @param {string} name */
+  why_none: (name) => `No single stroke makes a difference to ${name}.`,
+  /** @param {string} name @param {string | null} place @param {string} factor */
+  why_strongest: (name, place, factor) =>
+    `Without the strongest blue stroke${place ? `, ${place},` : ""} ${name} would be ${factor} times less likely.`,
   nearest: "The most similar training drawings",
   knows: "What it knows",
   search: "Search",

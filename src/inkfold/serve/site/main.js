@@ -4,10 +4,11 @@
  * @typedef {import("./api.js").Description} Description
  * @typedef {import("./api.js").Input} Input
  * @typedef {import("./api.js").Answer} Answer
+ * @typedef {import("./api.js").Reasons} Reasons
  * @typedef {import("./frame.js").Frame} Frame
  * @typedef {import("./sketch.js").Stroke} Stroke
  */
-import { ApiError, answer, describe } from "./api.js";
+import { ApiError, answer, describe, explain } from "./api.js";
 import { Scheduler } from "./scheduler.js";
 import { Cursor } from "./cursor.js";
 import { byId } from "./dom.js";
@@ -22,6 +23,7 @@ import { Shortcuts } from "./shortcuts.js";
 import { PAPER, Sketch } from "./sketch.js";
 import { followKeys, Tools } from "./tools.js";
 import { View } from "./view.js";
+import { Why } from "./why.js";
 import { followLanguage, number, percent, words } from "./words.js";
 
 const IDEAS = 3;
@@ -55,11 +57,15 @@ const scheduler = new Scheduler({
   report: (stage) => {
     if (stage.kind === "answered") seen = stage.answer.frame;
     if (stage.kind === "idle" || stage.kind === "failed") seen = null;
+    if (stage.kind === "answered") why.answered(stage.answer.sure.words === "blank");
+    else why.hide();
     view.show(stage);
     showFrame();
   },
 });
+const why = new Why({ ask: askWhy, say: (text) => view.say(text), place: (point) => placeOf(point) });
 const sketch = new Sketch((change) => {
+  why.hide();
   if (change === "replaced") seen = null;
   showSketch();
   scheduler.touch(change === "replaced");
@@ -85,24 +91,40 @@ function showSketch() {
 }
 
 /**
- * An answer whose frame lies on the paper. A file that is too large in a way that only the server sees is sent smaller.
+ * Send what is on the paper. A file that is too large in a way that only the server sees is sent smaller.
  *
+ * @template Said
  * @param {Input} input
  * @param {AbortSignal} signal
- * @returns {Promise<Answer>}
+ * @param {(input: Input, signal: AbortSignal) => Promise<Said>} send
+ * @returns {Promise<[Said, Input]>} with the input that was sent at last
  */
-async function ask(input, signal) {
+async function sendOrSmaller(input, signal, send) {
   const { now } = sketch;
   try {
-    const said = await answer(input, signal);
-    return { ...said, frame: said.frame && input.placing && toPaper(said.frame, input.placing) };
+    return [await send(input, signal), input];
   } catch (error) {
     const smaller = input.kind === "file" && input.file === now.picture?.file && now.picture.bitmap && error instanceof ApiError;
     if (!smaller || error.trouble !== "too_large") throw error;
     const rendered = await toInput(now, model?.limits, true);
     if (!rendered) throw error;
-    return ask(rendered, signal);
+    return sendOrSmaller(rendered, signal, send);
   }
+}
+
+/** An answer whose frame lies on the paper. @param {Input} input @param {AbortSignal} signal @returns {Promise<Answer>} */
+async function ask(input, signal) {
+  const [said, { placing }] = await sendOrSmaller(input, signal, answer);
+  return { ...said, frame: said.frame && placing && toPaper(said.frame, placing) };
+}
+
+/** What the answer is based on, on the paper. @param {AbortSignal} signal @returns {Promise<Reasons | null>} */
+async function askWhy(signal) {
+  const input = await toInput(sketch.now, model?.limits);
+  if (!input) return null;
+  const [said, { placing }] = await sendOrSmaller(input, signal, explain);
+  const onPaper = (/** @type {Frame | null} */ frame) => frame && placing && toPaper(frame, placing);
+  return { ...said, bounds: onPaper(said.bounds), strokes: said.strokes.map((one) => ({ ...one, box: onPaper(one.box) })) };
 }
 
 /** Show what the model sees, and say what of the drawing it doesn't. */
@@ -128,6 +150,7 @@ function showFrame() {
 /** @param {Stroke} stroke */
 function grew(stroke) {
   live = stroke;
+  why.hide();
   byId("invitation").hidden = true;
   sheet.showLive(stroke);
   scheduler.touch(false);
@@ -232,6 +255,7 @@ followLanguage(() => {
   showModel();
   showSketch();
   view.again();
+  why.again();
 });
 showSketch();
 showModel();

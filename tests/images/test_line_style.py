@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from inkfold.export.line_style import UNKNOWN, line_width_px, measure_line_style
+from inkfold.images.line_style import UNKNOWN, line_width_px, measure_line_style
 from inkfold.images.preprocess import ImageOptions
 
 

@@ -1,4 +1,4 @@
-"""Real drawings of a run's own data that an exported file is checked on: their files, classes and folds."""
+"""Real drawings of a run's own data, on which exported files are checked and line styles measured: files, classes, folds."""
 
 from dataclasses import dataclass
 from pathlib import Path
