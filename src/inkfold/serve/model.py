@@ -116,6 +116,11 @@ class OnnxModel:
         """How drawings become the squares of the first file."""
         return self._files[0].image
 
+    @property
+    def images(self) -> list[ImageOptions]:
+        """How drawings become the squares of each of the files."""
+        return [file.image for file in self._files]
+
     def check(self, data: bytes) -> Announced:
         """Refuse a picture file by its header if it would take too much memory or time.
 
