@@ -104,7 +104,7 @@ def recipes(
     *,
     changed: Annotated[bool, typer.Option("--changed", help="Leave out keys that have their defaults.")] = False,
 ) -> int:
-    """List the shipped recipes, or show one with every key, what it means and whether it is the default."""
+    """List the shipped recipes, or show one with comments."""
     from inkfold.config.commented import commented_recipe
     from inkfold.config.load import shipped_recipes
 
@@ -118,23 +118,23 @@ def recipes(
 
 @command(SCHEMA_EXAMPLES)
 def schema(*, out: Annotated[Path | None, typer.Option(help="The file to write; standard output otherwise.")] = None) -> int:
-    """Print the JSON schema of recipes, by which editors complete and check them."""
+    """Print the JSON schema of recipes, for editors."""
     from inkfold.config.schema import recipe_schema
-    from inkfold.storage.files import write_json
-    from inkfold.storage.outputs import check_output
+    from inkfold.storage.files import json_text
+    from inkfold.storage.outputs import check_output, write_output
 
     if out is None:
         print_json(recipe_schema())
         return 0
     check_output(out)
-    write_json(out, recipe_schema())
-    print(f"schema: {out}", file=sys.stderr)
+    write_output(out, json_text(recipe_schema()))
+    print(f"schema: {out}", file=notes_beside(out))
     return 0
 
 
 @command()
 def doctor(*, as_json: AsJson = False) -> int:
-    """Show what inkfold finds on this machine, what is missing, and what is slow and why. Changes nothing."""
+    """Show what this machine has, what is missing, and what is slow."""
     from inkfold.doctor import run_checks
 
     findings = []

@@ -20,7 +20,7 @@ def commented_recipe(source: str | Path, *, only_changed: bool = False) -> str:
 
     Args:
         source: A YAML file, or the name of a shipped recipe.
-        only_changed: Whether keys that have their defaults are left out.
+        only_changed: Whether keys that have their defaults are left out, unless they stand in the file.
 
     Returns:
         YAML, which is a recipe of the same meaning.
@@ -30,13 +30,13 @@ def commented_recipe(source: str | Path, *, only_changed: bool = False) -> str:
     """
     path = find_recipe(source)
     recipe = _validated(path)
-    values = recipe.model_dump(mode="json")
+    values, given = recipe.model_dump(mode="json"), load_raw(path)
     header = [line for line in path.read_text("utf-8").splitlines() if line.startswith("#")]
     lines, open_sections = [*header], list[str]()
     for key in recipe_keys():
         value = _value(values, key) if ITEM not in key.name and ".KEY." not in key.name else _MISSING
         default = _default(key)
-        if value is _MISSING or (only_changed and value == default):
+        if value is _MISSING or (only_changed and value == default and _at(given, key.name) is _MISSING):
             continue
         *sections, name = key.name.split(".")
         lines += _opened(sections, open_sections)

@@ -158,7 +158,7 @@ def _timm() -> Iterator[Finding]:
     """Import timm in a process of its own, as notebooks do, and not as inkfold does."""
     if find_spec("timm") is None:
         return
-    own = "from inkfold.models.torchvision_compat import declare_missing_operators as d; d(); import timm"
+    own = "from inkfold.models import timm"
     alone = _import_error("import timm")
     if alone == TOO_LONG:
         yield Finding("timm", f"`import timm`: {TOO_LONG}; the machine is busy or its disk slow", "slow")
@@ -169,9 +169,8 @@ def _timm() -> Iterator[Finding]:
     within = _import_error(own)
     if within is None:
         advice = (
-            "inkfold isn't touched by it; in your own code: from inkfold.models.torchvision_compat import "
-            "declare_missing_operators, call it before `import timm`; or install torchvision for your torch, both from "
-            "https://download.pytorch.org/whl/cpu"
+            "inkfold isn't touched by it; in your own code write `from inkfold.models import timm` instead, or install "
+            "torchvision for your torch, both from https://download.pytorch.org/whl/cpu"
         )
         yield Finding("timm", f"`import timm` fails by itself ({alone}), within inkfold it works", "note", advice)
     else:
