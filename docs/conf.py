@@ -1,4 +1,4 @@
-"""The manual's settings for Sphinx; `make docs` builds it. Pages of reference are written anew at each build, by `reference.py`."""
+"""The manual's settings for Sphinx; `make docs` builds it. `reference.py` writes the pages of reference anew at each build."""
 
 import hashlib
 import re
@@ -23,7 +23,11 @@ html_theme = "furo"
 html_title = "inkfold"
 html_static_path = ["_static"]
 html_css_files = ["manual.css"]
-html_theme_options = {"source_repository": "https://github.com/inkfold/inkfold/", "source_branch": "main", "source_directory": "docs/"}
+html_theme_options = {
+    "source_repository": "https://github.com/inkfold/inkfold/",
+    "source_branch": "main",
+    "source_directory": "docs/",
+}
 html_copy_source = False
 html_show_sourcelink = False
 

@@ -14,11 +14,12 @@ from inkfold.cli.app import APP
 from inkfold.config.recipe import AutoRecipe, EnsembleRecipe, Recipe
 from inkfold.config.reference import RecipeKey, recipe_keys
 
+NOT_OURS = "set_fit_request, set_score_request, set_output"  # scikit-learn's, whose texts name pages of its own manual
 KEYS_INTRO = """\
 # Keys of a recipe
 
-Made of the code at each build. `inkfold train RECIPE KEY=VALUE` sets a key; values are YAML. `inkfold recipes NAME` shows a shipped recipe
-with all its keys, `inkfold schema` gives the same to an [editor](../editor.md). `null` is YAML's word for no value.
+Made of the code at each build. `inkfold train RECIPE KEY=VALUE` sets a key; values are YAML. `inkfold recipes NAME` shows a
+shipped recipe with all its keys, `inkfold schema` gives the same to an [editor](../editor.md). `null` is YAML's word for none.
 """
 API_INTRO = "# Python\n\nMade of the code at each build; [inkfold from Python](../python.md) tells how it is used.\n"
 COMMANDS_INTRO = "# Commands\n\nMade of the code at each build. `inkfold COMMAND --help` says the same.\n"
@@ -90,7 +91,8 @@ def _command(name: str, command: Any) -> str:
     table = "\n".join(["| | | default |", "|---|---|---|", *rows]) + "\n" if rows else ""
     examples = (command.epilog or "").removeprefix("\b\n").strip()
     block = f"\n```text\n{examples}\n```\n" if examples else ""
-    return f"## `inkfold {name}`\n\n{inspect.cleandoc(command.help or '')}\n\n```text\ninkfold {name} {usage}\n```\n\n{table}{block}"
+    told = inspect.cleandoc(command.help or "")
+    return f"## `inkfold {name}`\n\n{told}\n\n```text\ninkfold {name} {usage}\n```\n\n{table}{block}"
 
 
 def _usage(parameter: Any) -> str:
@@ -121,7 +123,7 @@ def api_page() -> str:
     parts = [API_INTRO]
     for name in inkfold.__all__:
         place, kind = _place(name)
-        members = "\n   :members:\n   :inherited-members: " if kind == "autoclass" else ""
+        members = f"\n   :members:\n   :exclude-members: {NOT_OURS}\n" if kind == "autoclass" else ""
         parts.append(f"## `inkfold.{name}`\n\n```{{eval-rst}}\n.. {kind}:: {place}{members.rstrip()}\n```\n")
     return "\n".join(parts)
 

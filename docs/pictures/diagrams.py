@@ -18,9 +18,10 @@ OPTIONS = "{startOnLoad: false, htmlLabels: false, flowchart: {htmlLabels: false
 
 def main(script: Path) -> None:
     """Draw all diagrams, and remove pictures of those that are gone."""
-    from conf import diagram_name
+    from conf import diagram_name  # type: ignore[import-not-found]
 
-    sources = {diagram_name(text): text for page in sorted(DOCS.glob("*.md")) for text in MERMAID.findall(page.read_text("utf-8"))}
+    pages = (page.read_text("utf-8") for page in sorted(DOCS.glob("*.md")))
+    sources = {diagram_name(text): text for page in pages for text in MERMAID.findall(page)}
     for old in Path(__file__).parent.glob("diagram-*.svg"):
         if old.name not in sources:
             old.unlink()
