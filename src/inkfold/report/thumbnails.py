@@ -124,6 +124,16 @@ def open_album(options: DataOptions, root: str | Path | None, fit: str, invert: 
         dataset = read_dataset(root, options, strict=False)
     except InkfoldError as error:
         return Album({}, {}, image, f"The drawings can't be read: {str(error).splitlines()[0]}")
+    return album_of(dataset, image)
+
+
+def album_of(dataset: Dataset, image: ImageOptions) -> Album:
+    """Open an album of a dataset's drawings.
+
+    Args:
+        dataset: The drawings.
+        image: How they are resized to squares.
+    """
     return Album(_files(dataset), _by_class(dataset), image)
 
 
