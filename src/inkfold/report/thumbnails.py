@@ -88,6 +88,13 @@ class Album:
             self.pictures[key] = Picture(f"{self._prefix}{len(self.pictures)}", uri, grey)
         return self.pictures.get(key)
 
+    def pixels(self, path: str, part: str = "train") -> Pixels | None:
+        """Read a drawing of the part `train` or `test` as a square without embedding it; None if it can't be read."""
+        try:
+            return read_drawing(Path(self._files.get((part, path)) or "").read_bytes(), self._options)
+        except (BrokenImage, OSError):
+            return None
+
     def _embed(self, key: tuple[str, str]) -> None:
         file = self._files.get(key)
         if not file or self._left_bytes <= 0:

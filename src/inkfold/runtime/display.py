@@ -1,4 +1,4 @@
-"""How values show themselves in notebooks: which function makes each one's HTML or figure, named here and loaded when it is used.
+"""How values show themselves in notebooks: which function makes HTML or a figure of each, loaded by its name when it is used.
 
 Values live in low packages, and what draws them in `report`, which stands above them. So a value asks by its name, and nothing
 below imports `report`.
