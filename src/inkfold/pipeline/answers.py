@@ -57,8 +57,9 @@ class Answers:
             Names with probabilities, the most probable first; nothing for a drawing that can't be read.
         """
         probs = self.probs[row]
-        order = np.argsort(-probs, kind="stable")[:most] if np.isfinite(probs).all() else []
-        return [(self.class_names[i], float(probs[i])) for i in order]
+        if not np.isfinite(probs).all():
+            return []
+        return [(self.class_names[i], float(probs[i])) for i in np.argsort(-probs, kind="stable")[:most].tolist()]
 
     def to_pandas(self, *, probs: bool = False) -> "pd.DataFrame":
         """Return a pandas frame with a row for each drawing, whose index is the drawings' names.

@@ -38,7 +38,7 @@ BLUES = LinearSegmentedColormap.from_list("inkfold", ["#ffffff", "#c6dbef", "#4a
 
 
 class NotebookFigure(Figure):
-    """A matplotlib figure that notebooks show by itself, also where nobody imported pyplot, with a text for who can't see it."""
+    """A matplotlib figure that notebooks show by itself, also where nobody imported pyplot, with a text for the blind."""
 
     about = "a figure"
 
@@ -225,7 +225,7 @@ def _add_thumbnails(
 
 
 def _spread(places: Float[np.ndarray, "n 2"], most: int) -> list[int]:
-    """Choose rows that are spread over the map: the one nearest to the centre of each cell of the finest grid that allows it."""
+    """Choose rows that are spread over the map: the one nearest to each cell's centre, of the finest grid that allows it."""
     chosen: list[int] = []
     low, size = places.min(0), np.maximum(np.ptp(places, axis=0), 1e-12)
     for cells in range(2, GREATEST_GRID // 2 + 1):
