@@ -7,6 +7,7 @@ nothing outlives an interrupted cell, and no widgets are needed: what is saved w
 import io
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, final
 from uuid import uuid4
@@ -14,6 +15,7 @@ from uuid import uuid4
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+WIDGETS = "IProgress not found"  # tqdm, which others import, wants widgets, and would say so in the cell
 SHELLS = ("ZMQInteractiveShell", "Shell")  # Jupyter's, and Colab's
 WIDTH = 100
 EVERY_S = 0.25
@@ -61,9 +63,12 @@ class NotebookText:
 def _bundle(drawn: "RenderableType") -> dict[str, Any]:
     from rich.console import Console  # noqa: PLC0415
 
-    console = Console(
-        file=io.StringIO(), record=True, width=WIDTH, force_terminal=True, color_system="truecolor", legacy_windows=False
-    )
+    own = {"file": io.StringIO(), "record": True, "width": WIDTH, "legacy_windows": False}
+    console = Console(force_terminal=True, force_jupyter=False, color_system="truecolor", **own)  # else it displays by itself
     console.print(drawn)
     text = console.export_text(clear=False, styles=False)
     return {"text/plain": text, "text/html": console.export_html(inline_styles=True, code_format=HTML)}
+
+
+if in_notebook():
+    warnings.filterwarnings("ignore", message=WIDGETS)
