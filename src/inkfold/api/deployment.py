@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from inkfold.api.inputs import RunLike, path_of
 from inkfold.api.parts import names_missing_parts
 from inkfold.errors import ExportError
-from inkfold.runtime.progress import Progress, silent
+from inkfold.runtime.progress import ProgressOption, open_progress
 
 if TYPE_CHECKING:
     from inkfold.export.export import Exported
@@ -21,7 +21,7 @@ def export(
     quantise: str | None = None,
     as_set: bool = False,
     nearest: bool = False,
-    progress: Progress = silent,
+    progress: ProgressOption = None,
     **options: Any,
 ) -> "list[Exported]":
     """Write a run as one ONNX file with its preprocessing inside, checked against the run.
@@ -60,15 +60,16 @@ def export(
     if place.suffix == ".safetensors" and not as_set:
         export_safetensors(path, place)
         return []
-    files = export_set(path, place, chosen, progress) if as_set else [export_onnx(path, place, chosen, progress)]
-    if nearest:
-        write_index(path, place, chosen.data, progress)
+    with open_progress(progress) as report:
+        files = export_set(path, place, chosen, report) if as_set else [export_onnx(path, place, chosen, report)]
+        if nearest:
+            write_index(path, place, chosen.data, report)
     return files
 
 
 @names_missing_parts
 def serve(
-    model: "RunLike", *, host: str = "127.0.0.1", port: int = 0, progress: Progress = silent, **options: Any
+    model: "RunLike", *, host: str = "127.0.0.1", port: int = 0, progress: ProgressOption = None, **options: Any
 ) -> "BackgroundServer":
     """Serve a page to draw on, and an HTTP interface, from a thread of this process.
 
@@ -94,4 +95,5 @@ def serve(
     """
     from inkfold.serve.background import BackgroundServer  # noqa: PLC0415
 
-    return BackgroundServer(path_of(model), host, port, options, progress)
+    with open_progress(progress) as report:
+        return BackgroundServer(path_of(model), host, port, options, report)

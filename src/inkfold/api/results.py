@@ -9,7 +9,7 @@ from inkfold.api.inputs import Data, RunLike, as_dataset, path_of
 from inkfold.api.parts import names_missing_parts
 from inkfold.api.settings import Settings, as_overrides
 from inkfold.errors import PredictionError
-from inkfold.runtime.progress import Progress, silent
+from inkfold.runtime.progress import ProgressOption, open_progress
 
 if TYPE_CHECKING:
     from inkfold.config.sections import VoteSettings
@@ -25,7 +25,7 @@ def vote(
     data: Data = None,
     seed: int = 42,
     metric: str | None = None,
-    progress: Progress = silent,
+    progress: ProgressOption = None,
     **settings: Any,
 ) -> "Ensemble":
     """Combine runs and files of predictions into an ensemble, whose vote is chosen on out-of-fold predictions.
@@ -65,11 +65,12 @@ def vote(
     read_by = (*read_by, *texts)
     if root is not None:
         note_run(root, Path(out))
-    return build(paths, method, out=out, data=root, settings=read_by, seed=seed, metric=metric, progress=progress)
+    with open_progress(progress) as report:
+        return build(paths, method, out=out, data=root, settings=read_by, seed=seed, metric=metric, progress=report)
 
 
 @names_missing_parts
-def audit(run: "RunLike", *, out: str | Path | None = None, progress: Progress = silent) -> dict[str, Any]:
+def audit(run: "RunLike", *, out: str | Path | None = None, progress: ProgressOption = None) -> dict[str, Any]:
     """Find duplicates, doubtful labels and classes that can't be told apart, and write `audit.json` into the run.
 
     The same as `inkfold audit RUN`.
@@ -95,14 +96,15 @@ def audit(run: "RunLike", *, out: str | Path | None = None, progress: Progress =
     if out is not None:
         check_fix_file(Path(out))  # before the work, not after it
         check_output(Path(out))
-    findings = audit_run(path_of(run), progress)
+    with open_progress(progress) as report:
+        findings = audit_run(path_of(run), report)
     if out is not None:
         write_fix_table(path_of(run), findings, Path(out))
     return findings
 
 
 @names_missing_parts
-def weakness(run: "RunLike", *, data: str | Path | None = None, progress: Progress = silent) -> dict[str, Any]:
+def weakness(run: "RunLike", *, data: str | Path | None = None, progress: ProgressOption = None) -> dict[str, Any]:
     """Measure a run on held-out drawings that are turned, bent, thinned or half erased, and write `weakness.json` into it.
 
     The same as `inkfold weakness RUN`.
@@ -129,7 +131,8 @@ def weakness(run: "RunLike", *, data: str | Path | None = None, progress: Progre
     if not isinstance(model, Run):
         members = ", ".join(str(member.path) for member in model.members if member is not None)
         raise PredictionError(f"{model.path}: is an ensemble, expected a run of one model. Name one of its members: {members}.")
-    return find_weaknesses(model, data, progress)
+    with open_progress(progress) as report:
+        return find_weaknesses(model, data, report)
 
 
 @names_missing_parts
@@ -171,7 +174,7 @@ def predict(
     out: str | Path | None = None,
     on_broken: str = "error",
     cache: bool = False,
-    progress: Progress = silent,
+    progress: ProgressOption = None,
 ) -> list[str | None]:
     """Name the class of each drawing.
 
@@ -205,7 +208,8 @@ def predict(
     model = load_run(run) if isinstance(run, str | Path) else run
     blank: list[int] = []
     source = read_drawings(drawings, column).with_names()
-    probs = model.predict_proba(source, progress, on_broken, cache=cache, blank=blank)
+    with open_progress(progress) as report:
+        probs = model.predict_proba(source, report, on_broken, cache=cache, blank=blank)
     if out is not None:
         write_predictions(Path(out), source.names or [], probs, model, blank)
     chosen = model.decide(probs).tolist()

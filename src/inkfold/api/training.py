@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from inkfold.api.inputs import Data, data_overrides
 from inkfold.api.parts import names_missing_parts
 from inkfold.api.settings import Settings, as_overrides
-from inkfold.runtime.progress import Progress, silent
+from inkfold.runtime.progress import ProgressOption, open_progress, silent
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -29,7 +29,7 @@ def train(
     *overrides: Settings,
     data: Data = None,
     out: str | Path | None = None,
-    progress: Progress = silent,
+    progress: ProgressOption = None,
     on: "str | Executor" = "inline",
     **settings: Any,
 ) -> "Run | Ensemble":
@@ -45,7 +45,8 @@ def train(
         out: The run's directory. An unfinished run of the same recipe in it is continued, and a finished one is returned; a
             search goes on where it has time left. None takes a temporary directory, which goes when Python ends: keep the run
             with `run.save(path)`.
-        progress: Receives each stage's name, what is done and the total.
+        progress: None shows bars in notebooks and terminals, and a line every ten seconds elsewhere; False shows nothing; a
+            function receives each stage's name, what is done and the total.
         on: Where features are computed: `inline`, `pool[:N]` or `ray[:ADDRESS]`.
         settings: Changes of the recipe's keys: sections as mappings (`train_head={"epochs": 20}`), keys with two underscores
             for the dot (`train_head__epochs=20`), or with dots (`**{"train_head.epochs": 20}`). `seed=3` needs none.
@@ -65,7 +66,8 @@ def train(
     texts = (*as_overrides({}, overrides), *as_overrides(settings, parameters=PARAMETERS))
     texts = (*data_overrides(data), *texts)
     place = temporary_directory() / "run" if out is None else Path(out)
-    return train_any(recipe, *texts, out=place, progress=progress, on=on)
+    with open_progress(progress) as report:
+        return train_any(recipe, *texts, out=place, progress=report, on=on)
 
 
 @names_missing_parts
@@ -74,7 +76,7 @@ def fit(
     budget: str | float = "10m",
     *overrides: Settings,
     out: str | Path | None = None,
-    progress: Progress | None = None,
+    progress: ProgressOption = None,
     **settings: Any,
 ) -> "Run | Ensemble":
     """Find the best classifier of some drawings that this machine can train within a budget of time.
@@ -88,8 +90,7 @@ def fit(
         overrides: Keys of a recipe, which hold for everything that is tried; see `train`.
         out: The run's directory, in which an unfinished search goes on, also with a larger budget. None makes a new one below
             the current directory: `runs/auto-1`, or the next number that is free.
-        progress: Receives each stage's name, what is done and the total. None shows the search on standard error, as the
-            command line does; `inkfold.runtime.progress.silent` shows nothing.
+        progress: What the search shows; see `train`.
         settings: Keys of a recipe, which hold for everything that is tried; see `train`.
 
     Returns:
@@ -103,7 +104,8 @@ def fit(
     from inkfold.auto.fit import fit as search  # noqa: PLC0415 - torch takes a second
 
     texts = (*as_overrides({}, overrides), *as_overrides(settings, parameters=("drawings", "budget", "out", "progress")))
-    return search((*data_overrides(drawings), *texts), budget, out=out, progress=progress)
+    report = silent if progress is False else None if isinstance(progress, bool) else progress
+    return search((*data_overrides(drawings), *texts), budget, out=out, progress=report)
 
 
 @names_missing_parts
@@ -112,7 +114,7 @@ def tune(
     *overrides: Settings,
     data: Data = None,
     out: str | Path,
-    progress: Progress = silent,
+    progress: ProgressOption = None,
     on: "str | Executor" = "inline",
     **settings: Any,
 ) -> dict[str, Any]:
@@ -140,7 +142,8 @@ def tune(
     from inkfold.search.study import tune as search  # noqa: PLC0415 - torch takes a second
 
     texts = (*as_overrides({}, overrides), *as_overrides(settings, parameters=PARAMETERS))
-    return search(recipe, *data_overrides(data), *texts, out=out, progress=progress, on=on)
+    with open_progress(progress) as report:
+        return search(recipe, *data_overrides(data), *texts, out=out, progress=report, on=on)
 
 
 @names_missing_parts
@@ -149,7 +152,7 @@ def explore(
     backbones: Sequence[str] = (),
     *overrides: Settings,
     sample: int | None = None,
-    progress: Progress = silent,
+    progress: ProgressOption = None,
     on: "str | Executor" = "inline",
     **settings: Any,
 ) -> "tuple[list[BackboneScore], dict[str, str]]":
@@ -178,7 +181,8 @@ def explore(
     names = [backbones] if isinstance(backbones, str) else [*backbones]
     parameters = ("data", "backbones", "sample", "progress", "on")
     texts = (*as_overrides({}, overrides), *as_overrides(settings, parameters=parameters))
-    return compare(None, names, [*data_overrides(data), *texts], sample=sample, progress=progress, on=on)
+    with open_progress(progress) as report:
+        return compare(None, names, [*data_overrides(data), *texts], sample=sample, progress=report, on=on)
 
 
 @names_missing_parts
@@ -187,7 +191,7 @@ def check(
     *overrides: Settings,
     duplicates: bool = True,
     out: str | Path | None = None,
-    progress: Progress = silent,
+    progress: ProgressOption = None,
     **settings: Any,
 ) -> "Checkup":
     """Read and decode drawings, and list everything that is wrong; `ok` of the answer says whether they can be trained on.
@@ -215,7 +219,8 @@ def check(
 
     texts = (*as_overrides({}, overrides, known=None), *as_overrides(settings, known=None))
     options, k = check_options(None, [*data_overrides(data), *texts])
-    checkup = check_data(options.root or "", options, k=k, duplicates=duplicates, progress=progress)
+    with open_progress(progress) as report:
+        checkup = check_data(options.root or "", options, k=k, duplicates=duplicates, progress=report)
     if out is not None:
         write_check_page(Path(out), checkup)
     return checkup

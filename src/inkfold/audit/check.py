@@ -30,6 +30,7 @@ from inkfold.errors import Problem
 from inkfold.images.blank import is_blank
 from inkfold.images.decode import DEFAULT_PIXEL_LIMIT, BrokenImage
 from inkfold.images.page import Page
+from inkfold.runtime.display import fit_line
 from inkfold.runtime.parallel import map_in_processes
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.cache import home
@@ -42,7 +43,7 @@ DEFAULT_SEED: int = Recipe.model_fields["seed"].default
 log = logging.getLogger("inkfold.audit")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Checkup:
     """What the check of a data set found.
 
@@ -59,6 +60,12 @@ class Checkup:
     counts: dict[str, Any]
     groups: tuple[CopyGroup, ...] | None = None
     pages: ChangedPages | None = None
+
+    def __repr__(self) -> str:
+        errors = sum(problem.severity == "error" for problem in self.problems)
+        first = f"\n  {fit_line(str(self.problems[0]))}" if self.problems else ""
+        found = f"{'ok' if self.ok else 'not ok'}: {errors} errors, {len(self.problems) - errors} warnings"
+        return f"<Checkup {found}, {len(self.dataset.train):,} training drawings{first}>"
 
     @property
     def ok(self) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, final, runtime_checkable
 from inkfold.auto.record import AutoRecord, Step
 from inkfold.auto.wording import best_in_words, outcome_in_words
 from inkfold.evaluation.formatting import counted, duration
+from inkfold.runtime.notebook import NotebookText, in_notebook
 from inkfold.runtime.progress import Progress, line_progress
 
 if TYPE_CHECKING:
@@ -52,13 +53,14 @@ def as_status(progress: Progress) -> Status:
 
 @contextlib.contextmanager
 def console_status() -> Iterator[Status]:
-    """Show a search's status on standard error: one live block on a terminal, elsewhere a line where a step begins and ends.
+    """Show a search: one live block on a terminal or below a notebook's cell, elsewhere a line where a step begins and ends.
 
     Yields:
         The status, to be passed to `train_any` as its progress. When the block ends by an error or Ctrl-C, the best figure so
         far stays on the screen.
     """
-    status = _LiveBlock() if sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown") else _Lines()
+    on_terminal = sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+    status = _LiveBlock() if on_terminal or in_notebook() else _Lines()
     with status:
         yield status
 
@@ -155,7 +157,7 @@ class _Lines:
 
 @final
 class _LiveBlock:
-    """Shows one block on a terminal that is redrawn in place: best, now, budget and the last steps."""
+    """Shows one block on a terminal or in a notebook that is redrawn in place: best, now, budget and the last steps."""
 
     def __init__(self) -> None:
         from rich.console import Console  # noqa: PLC0415 - 30 ms that `--help` needn't pay
@@ -166,6 +168,7 @@ class _LiveBlock:
         self._stages: dict[str, tuple[int, int]] = {}
         self._note = ""
         self._console = Console(stderr=True, markup=False, emoji=False, highlight=False)
+        self._text = NotebookText(self._block, after_s=0.0) if in_notebook() else None
         self._live = Live(
             get_renderable=self._block,
             console=self._console,
@@ -179,26 +182,39 @@ class _LiveBlock:
 
     def __exit__(self, *error: object) -> None:
         self._live.stop()
+        if self._text is not None:
+            self._text.stop()
+            return
         if error[0] is not None and self._clock.record.best:
             self._console.print(f"best so far: {best_in_words(self._clock.record)}")
 
     def start(self, record: AutoRecord, elapsed_s: float = 0.0) -> None:
         self._clock.start(record, elapsed_s)
-        self._live.start()  # not before: a command that fails at once shows no empty block
+        if self._text is None:
+            self._live.start()  # not before: a command that fails at once shows no empty block
+        self._changed()
 
     def begin(self, step: Step) -> None:
         self._step, self._stages = step, {}
+        self._changed()
 
     def end(self, step: Step) -> None:
         if self._step is not None and self._step.name == step.name:
             self._step, self._stages = None, {}
+        self._changed()
 
     def note(self, text: str) -> None:
         self._note = text
+        self._changed()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         stages = {name: counts for name, counts in self._stages.items() if name != stage}
         self._stages = {**stages, stage: (done, total)}  # replaced, not changed: another thread draws it
+        self._changed()
+
+    def _changed(self) -> None:
+        if self._text is not None:
+            self._text.refresh()
 
     def _block(self) -> "RenderableType":
         from rich.console import Group  # noqa: PLC0415

@@ -45,6 +45,7 @@ IMAGE_COLUMNS = (
     "filename",
 )
 CHANNELS = (1, 3, 4)
+FIRST_KEPT = 12  # of drawings that are shown beside their answers
 STROKE_FILES, LINE_FILES = (".svg",), (".ndjson", ".jsonl")
 FLOAT_SLACK = 1e-3  # resizing overshoots 0 and 1 by less
 
@@ -77,6 +78,7 @@ class DrawingSource:
         what: Name of the argument that holds them, for messages.
         single: Whether one drawing was given by itself.
         names: The names of the drawings that were read so far; None where they aren't noted.
+        first: The first drawings that were read, `FIRST_KEPT` at the most; None where they aren't kept.
     """
 
     count: int | None
@@ -84,6 +86,7 @@ class DrawingSource:
     what: str = "drawings"
     single: bool = False
     names: list[str] | None = None
+    first: list[Drawing] | None = None
 
     def __iter__(self) -> Iterator[Drawing]:
         """Give the drawings in their order, one at a time.
@@ -95,11 +98,13 @@ class DrawingSource:
             drawing = as_drawing(item, self.what if self.single else f"{self.what}[{place}]")
             if self.names is not None:
                 self.names.append(drawing.name)
+            if self.first is not None and len(self.first) < FIRST_KEPT:
+                self.first.append(drawing)
             yield drawing
 
     def with_names(self) -> "DrawingSource":
-        """Return the same drawings, whose names are noted in `names` as they are read."""
-        return replace(self, names=[])
+        """Return the same drawings, whose names are noted in `names` as they are read, and the first of them in `first`."""
+        return replace(self, names=[], first=[])
 
 
 def read_drawings(given: Any, column: str | None = None, what: str = "drawings") -> DrawingSource:

@@ -13,6 +13,7 @@ from inkfold.data.labels import Classes
 from inkfold.data.paths import Severity
 from inkfold.data.submission_form import SubmissionForm
 from inkfold.errors import Problem
+from inkfold.runtime.display import fit_line, show
 
 
 class DataOptions(DataSettings):
@@ -34,7 +35,7 @@ class DataOptions(DataSettings):
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Drawings:
     """A table of drawings, in the source's row order.
 
@@ -57,6 +58,10 @@ class Drawings:
 
     def __len__(self) -> int:
         return len(self.image_paths)
+
+    def __repr__(self) -> str:
+        some = ", ".join(fit_line(path, 40) for path in self.image_paths[:3].tolist())
+        return f"<Drawings: {len(self):,}: {some}{', ...' if len(self) > 3 else ''}>"
 
     @property
     def all_groups(self) -> Shaped[np.ndarray, " drawings"] | None:
@@ -167,7 +172,7 @@ class Corrected:
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """Drawings to train on and to predict, with their classes.
 
@@ -202,3 +207,17 @@ class Dataset:
     corrected: Corrected | None = None
     options: DataOptions | None = None
     source: Path | None = None
+
+    def __repr__(self) -> str:
+        tests = 0 if self.test is None else len(self.test)
+        counts = f"{len(self.train):,} training drawings of {len(self.class_names):,} classes, {tests:,} to predict"
+        names = fit_line(", ".join(self.class_names), 100)
+        grouped = "" if self.grouping is None else f"\n  groups: {fit_line(self.grouping.key, 100)}"
+        warned = (
+            "" if not self.problems else f"\n  {len(self.problems):,} problems, such as: {fit_line(str(self.problems[0]), 90)}"
+        )
+        return f"<Dataset {fit_line(str(self.source or self.root), 90)}\n  {counts}\n  classes: {names}{grouped}{warned}>"
+
+    def _repr_html_(self) -> str:
+        html: str = show("dataset", self)
+        return html

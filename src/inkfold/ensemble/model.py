@@ -21,7 +21,7 @@ from inkfold.runtime.progress import Progress, silent
 ENSEMBLE = "ensemble"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Ensemble(Model):
     """A finished ensemble, which predicts as a run does.
 

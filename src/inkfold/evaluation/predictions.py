@@ -35,7 +35,7 @@ ROWS_AT_ONCE = 8192  # that Parquet's lists are taken apart and put together: 11
 SUBMISSION_COLUMNS: Mapping[str, SubmissionPart] = {"ID": "id", "image_path": "path", "target": "target"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Predictions:
     """Class probabilities of a set of drawings.
 
@@ -69,6 +69,10 @@ class Predictions:
     digests: Shaped[np.ndarray, " n"] | None = None
     nested_right: Float[np.ndarray, " n"] | None = None
     decided: Int64[np.ndarray, " n"] | None = None
+
+    def __repr__(self) -> str:
+        known = "" if self.targets is None else f", {np.mean(self.preds == self.targets):.3f} right"
+        return f"<Predictions: {len(self.image_paths):,} drawings, {len(self.class_names):,} classes{known}>"
 
     @property
     def preds(self) -> Int64[np.ndarray, " n"]:

@@ -180,6 +180,14 @@ def read_squares(image: Any, options: Sequence[ImageOptions], run: "Run") -> tup
     return [one[1] for one in drawing.squares if not isinstance(one, BrokenFile)], drawing.blank
 
 
+def thumbnail(drawing: Drawing, run: "Run", side_px: int = 64) -> Pixels | None:
+    """Make a small square of a drawing as a run reads it, for people to look at; None if it can't be read."""
+    own = options_of([run])[0]
+    option = ImageOptions(size_px=side_px, resize=own.resize, paper=own.paper, invert=own.invert)
+    made = _read(0, drawing, run.look if _is_strokes(drawing) else None, [option]).squares[0]
+    return None if isinstance(made, BrokenFile) else made[1]
+
+
 def read_as_squares(index: int, drawing: Drawing, options: Sequence[ImageOptions]) -> list[Square | BrokenFile]:
     """Read a drawing once: for each of the options its digest and its square, or why there is none."""
     return _read(index, drawing, None, options).squares

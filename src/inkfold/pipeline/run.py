@@ -21,6 +21,7 @@ from inkfold.data.class_prior import ClassPrior
 from inkfold.data.spreadsheets import PREDICTION_COLUMNS, as_text
 from inkfold.errors import PredictionError
 from inkfold.evaluation.decision import Decision
+from inkfold.evaluation.formatting import with_interval
 from inkfold.features.executors import Executor, InlineExecutor
 from inkfold.features.extractor import Extractor
 from inkfold.heads.head import HeadSpec, mean_probs, rows_at_once, shape_problem
@@ -28,16 +29,21 @@ from inkfold.images.preprocess import ImageOptions
 from inkfold.models.weights import BackboneInfo, BackboneSpec, resolve_backbone
 from inkfold.pipeline.manifest import MANIFEST, read_manifest
 from inkfold.pipeline.predict import predict_folds
-from inkfold.pipeline.run_files import METRICS, RECIPE, RunFiles
+from inkfold.pipeline.run_files import METRICS, RECIPE, RunFiles, headline
+from inkfold.runtime.display import fit_line, show
 from inkfold.runtime.progress import Progress, silent
 from inkfold.storage.cache import home
 from inkfold.storage.files import json_text
 from inkfold.storage.outputs import write_output
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from inkfold.explain.explanation import Explanation
+    from inkfold.pipeline.answers import Answers
 
 HEADS = "heads.safetensors"
+REPR_COUNTS = {"num_classes": "classes", "n_train": "training drawings", "n_test": "test drawings"}
 Images: TypeAlias = Any  # drawings in any form that `data.from_memory.read_drawings` takes
 
 
@@ -62,6 +68,7 @@ class Model(ABC):
     __slots__ = ()
     path: Path
     manifest: dict[str, Any]
+    metrics: dict[str, Any]
 
     @property
     def files(self) -> RunFiles:
@@ -156,6 +163,115 @@ class Model(ABC):
         """Name the class of each drawing; see `decide`."""
         return [self.classes_[i] for i in self.decide(self.predict_proba(images))]
 
+    def answers(
+        self,
+        drawings: Images,
+        *,
+        column: str | None = None,
+        on_broken: str = "error",
+        cache: bool = False,
+        progress: Progress = silent,
+    ) -> "Answers":
+        """Predict drawings, and keep the probabilities with them; notebooks show each drawing with its likeliest classes.
+
+        Args:
+            drawings: What `predict_proba` takes.
+            column: The table's column that holds the drawings; None looks for it.
+            on_broken: `error` raises when all drawings have been read; `skip` keeps one that can't be read, unanswered.
+            cache: Whether features are taken from the feature bank where it has them, and new ones are stored there.
+            progress: Called with the stage and the forward passes done.
+
+        Returns:
+            Names, probabilities and answers, in the drawings' order; `to_pandas()` makes a frame of them.
+
+        Raises:
+            DataError: With every drawing that can't be read, or the first thing that isn't a drawing, with its place.
+            WeightsError: If a backbone's weights are missing or have changed.
+            PredictionError: If the model is an ensemble with a member that is only a file of predictions.
+        """
+        from inkfold.pipeline.answers import answer  # noqa: PLC0415
+
+        return answer(self, drawings, column=column, on_broken=on_broken, cache=cache, progress=progress)
+
+    def show_mistakes(self, most: int = 24) -> "Figure":
+        """Draw the most confident mistakes: drawings with their label and what they were taken for.
+
+        One of every class is taken before a second of any class.
+
+        Args:
+            most: Greatest number of drawings, 1 to 100.
+
+        Returns:
+            A matplotlib figure.
+
+        Raises:
+            PredictionError: If no true classes are known, or a number is out of range.
+        """
+        figure: Figure = show("mistakes", self.files, most=most)
+        return figure
+
+    def plot_confusion(self, most: int = 20) -> "Figure":
+        """Draw the confusion matrix: which class (row) is taken for which (column), in shares of the row's drawings.
+
+        Args:
+            most: Greatest number of classes, 2 to 60. Of more classes those are drawn that are confused most.
+
+        Returns:
+            A matplotlib figure.
+
+        Raises:
+            PredictionError: If no true classes are known, or a number is out of range.
+        """
+        figure: Figure = show("confusion", self.files, most=most)
+        return figure
+
+    def map(
+        self,
+        colour: Literal["class", "doubt"] = "class",
+        *,
+        method: Literal["tsne", "pca"] = "tsne",
+        drawings: int = 800,
+        thumbnails: int = 60,
+        progress: Progress = silent,
+    ) -> "Figure":
+        """Draw a map of training drawings on which those lie together that the backbone finds similar.
+
+        Features come from the bank; those that it doesn't have are computed. The same run gives the same map.
+
+        Args:
+            colour: `class`, or `doubt`: how unlikely the drawing's own label is out of fold.
+            method: `tsne` keeps neighbours together, `pca` shows the two directions of most variance.
+            drawings: Greatest number of drawings, 10 to 3,000, evenly of all classes; t-SNE's time grows with the square.
+            thumbnails: Greatest number of drawings that are shown as pictures, 0 to 200.
+            progress: Called with the stage, what is done and the total.
+
+        Returns:
+            A matplotlib figure.
+
+        Raises:
+            PredictionError: If an argument is none of these, or the drawings aren't those that the run was trained on.
+            DataError: If the drawings can't be read any more.
+            WeightsError: If features are missing and the backbone's weights are gone.
+        """
+        options = {"colour": colour, "method": method, "drawings": drawings, "thumbnails": thumbnails}
+        figure: Figure = show("map", self, progress=progress, **options)
+        return figure
+
+    def __repr__(self) -> str:
+        data, place = self.metrics.get("data", {}), fit_line(str(self.path), 90)
+        counts = [f"{data[key]:,} {name}" for key, name in REPR_COUNTS.items() if data.get(key)]
+        names = {"out_of_fold": self.files.held_out_name, "test": "test"}
+        accuracies = [
+            f"\n  {names[part]}: accuracy {with_interval(own['accuracy'], own['accuracy_ci95'])}"
+            for part in names
+            if part in self.metrics and (own := headline(self.metrics[part]))
+        ]
+        return f"<{type(self).__name__} {place}\n  {', '.join(counts)}{''.join(accuracies)}>"
+
+    def _repr_html_(self) -> str:
+        html: str = show("run", self.files)
+        return html
+
     @abstractmethod
     def member_runs(self) -> tuple["Run", ...]:
         """Return the runs that predict: a run itself, or an ensemble's members.
@@ -214,7 +330,7 @@ class Model(ABC):
         return explain(self, drawing, against, class_name=class_name, strokes=strokes, method=method, progress=progress)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Run(Model):
     """A finished run.
 

@@ -50,6 +50,12 @@ def render_page(template: str, context: Mapping[str, Any], pictures: Iterable[Pi
     return page
 
 
+def render_part(template: str, context: Mapping[str, Any]) -> str:
+    """Render a template as an element of somebody else's page, such as a notebook's; everything but `Markup` is escaped."""
+    part: str = _environment().get_template(template).render(**context)
+    return part
+
+
 def common_scale(intervals: Iterable[Sequence[float]]) -> tuple[float, float]:
     """Find the ends of a round scale, multiples of 0.05, that contains all intervals of shares, 0 to 1."""
     bounds = [bound for interval in intervals for bound in interval]

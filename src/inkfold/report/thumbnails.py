@@ -88,6 +88,13 @@ class Album:
             self.pictures[key] = Picture(f"{self._prefix}{len(self.pictures)}", uri, grey)
         return self.pictures.get(key)
 
+    def pixels(self, path: str, part: str = "train") -> Pixels | None:
+        """Read a drawing of the part `train` or `test` as a square without embedding it; None if it can't be read."""
+        try:
+            return read_drawing(Path(self._files.get((part, path)) or "").read_bytes(), self._options)
+        except (BrokenImage, OSError):
+            return None
+
     def _embed(self, key: tuple[str, str]) -> None:
         file = self._files.get(key)
         if not file or self._left_bytes <= 0:
@@ -124,6 +131,16 @@ def open_album(options: DataOptions, root: str | Path | None, fit: str, invert: 
         dataset = read_dataset(root, options, strict=False)
     except InkfoldError as error:
         return Album({}, {}, image, f"The drawings can't be read: {str(error).splitlines()[0]}")
+    return album_of(dataset, image)
+
+
+def album_of(dataset: Dataset, image: ImageOptions) -> Album:
+    """Open an album of a dataset's drawings.
+
+    Args:
+        dataset: The drawings.
+        image: How they are resized to squares.
+    """
     return Album(_files(dataset), _by_class(dataset), image)
 
 
