@@ -47,7 +47,7 @@ REPR_COUNTS = {"num_classes": "classes", "n_train": "training drawings", "n_test
 Images: TypeAlias = Any  # drawings in any form that `data.from_memory.read_drawings` takes
 
 
-class Answers(Protocol):
+class DecidesClasses(Protocol):
     """What turns probabilities into answers: a run, an ensemble or an exported model."""
 
     @property
@@ -538,7 +538,7 @@ def write_predictions(
     path: Path,
     names: Sequence[str],
     probs: Float32[np.ndarray, "n classes"],
-    run: "Answers",
+    run: DecidesClasses,
     blank: Collection[int] = (),
     *,
     raw: bool = False,
