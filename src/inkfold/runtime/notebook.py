@@ -63,8 +63,15 @@ class NotebookText:
 def _bundle(drawn: "RenderableType") -> dict[str, Any]:
     from rich.console import Console  # noqa: PLC0415
 
-    own = {"file": io.StringIO(), "record": True, "width": WIDTH, "legacy_windows": False}
-    console = Console(force_terminal=True, force_jupyter=False, color_system="truecolor", **own)  # else it displays by itself
+    console = Console(
+        file=io.StringIO(),
+        record=True,
+        width=WIDTH,
+        force_terminal=True,
+        force_jupyter=False,  # else it displays by itself
+        color_system="truecolor",
+        legacy_windows=False,
+    )
     console.print(drawn)
     text = console.export_text(clear=False, styles=False)
     return {"text/plain": text, "text/html": console.export_html(inline_styles=True, code_format=HTML)}
