@@ -35,9 +35,13 @@ def test_a_notebook_has_one_display_that_is_updated(shown: list[dict[str, Any]])
 
 
 def test_an_interrupted_cell_shows_how_far_it_came(shown: list[dict[str, Any]]) -> None:
-    with pytest.raises(KeyboardInterrupt), open_progress(None) as report:
-        report("features", 2, 4)
-        raise KeyboardInterrupt
+    def interrupted() -> None:
+        with open_progress(None) as report:
+            report("features", 2, 4)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert "2/4" in shown[-1]["data"]["text/plain"]
 
 
