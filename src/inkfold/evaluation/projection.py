@@ -1,11 +1,28 @@
 """Many features projected to two numbers for a map: principal components, and t-SNE without approximation."""
 
+from dataclasses import dataclass
+
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float32, Int64, Shaped
 
 EARLY, ITERATIONS = 100, 400
 EXAGGERATION = 12.0
 MOST_COMPONENTS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class MapFeatures:
+    """Features of some training drawings, evenly of all classes.
+
+    Attributes:
+        image_paths: The drawings' names, as the dataset has them.
+        features: The first backbone's features of the drawings as they are.
+        targets: Class ids.
+    """
+
+    image_paths: Shaped[np.ndarray, " n"]
+    features: Float32[np.ndarray, "n d"]
+    targets: Int64[np.ndarray, " n"]
 
 
 def principal_components(features: Float[np.ndarray, "n d"], count: int = 2) -> Float[np.ndarray, "n count"]:

@@ -1,7 +1,7 @@
 """What a model answers to some drawings: probabilities with the drawings, which notebooks show and pandas takes."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -95,17 +95,3 @@ class Answers:
 
 def _in_words(top: list[tuple[str, float]]) -> str:
     return "can't be read" if not top else f"{top[0][0]} ({top[0][1]:.2f})"
-
-
-def answer(model: Any, drawings: Any, **options: Any) -> Answers:
-    """Predict drawings with a model, and keep the first of them as pictures; see `Model.answers`."""
-    from inkfold.data.from_memory import read_drawings  # noqa: PLC0415
-    from inkfold.pipeline.predict import thumbnail  # noqa: PLC0415 - PyTorch
-
-    source = read_drawings(drawings, options.pop("column", None)).with_names()
-    blank: list[int] = []
-    probs = model.predict_proba(source, blank=blank, **options)
-    preds = model.decide(np.nan_to_num(probs))
-    run = model.member_runs()[0]
-    pictures = tuple(thumbnail(drawing, run) for drawing in source.first or [])
-    return Answers(tuple(source.names or ()), model.classes_, probs, preds, tuple(blank), pictures)

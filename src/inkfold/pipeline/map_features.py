@@ -1,32 +1,32 @@
 """Features of a run's training drawings for a map of them: out of the bank, where it has them."""
 
-from dataclasses import dataclass
-
 import numpy as np
-from jaxtyping import Float32, Int64, Shaped
 
 from inkfold.augment.views import IDENTITY
+from inkfold.errors import PredictionError
 from inkfold.evaluation.error_analysis import turns_by_class
+from inkfold.evaluation.projection import MapFeatures
 from inkfold.pipeline.build import read_again
 from inkfold.pipeline.prepare import Needed, decode
 from inkfold.pipeline.run import Run
 from inkfold.runtime.cost import Cost
 from inkfold.runtime.progress import Progress, silent
 
+COLOURS, METHODS = ("class", "doubt"), ("tsne", "pca")
 
-@dataclass(frozen=True, slots=True)
-class MapFeatures:
-    """Features of some training drawings, evenly of all classes.
 
-    Attributes:
-        image_paths: The drawings' names, as the dataset has them.
-        features: The first backbone's features of the drawings as they are.
-        targets: Class ids.
+def check_map_options(colour: str, method: str, drawings: int, thumbnails: int) -> None:
+    """Check what `Run.map` was called with.
+
+    Raises:
+        PredictionError: With the first that is none of what is expected.
     """
-
-    image_paths: Shaped[np.ndarray, " n"]
-    features: Float32[np.ndarray, "n d"]
-    targets: Int64[np.ndarray, " n"]
+    for name, got, words in (("colour", colour, COLOURS), ("method", method, METHODS)):
+        if got not in words:
+            raise PredictionError(f"map: got {name}={got!r}, expected {' or '.join(map(repr, words))}.")
+    for name, number, least, most in (("drawings", drawings, 10, 3000), ("thumbnails", thumbnails, 0, 200)):
+        if not isinstance(number, int) or not least <= number <= most:
+            raise PredictionError(f"map: got {name}={number!r}, expected a whole number from {least} to {most}.")
 
 
 def read_map_features(run: Run, most: int, progress: Progress = silent) -> MapFeatures:

@@ -189,9 +189,16 @@ class Model(ABC):
             WeightsError: If a backbone's weights are missing or have changed.
             PredictionError: If the model is an ensemble with a member that is only a file of predictions.
         """
-        from inkfold.pipeline.answers import answer  # noqa: PLC0415
+        from inkfold.data.from_memory import read_drawings  # noqa: PLC0415 - only those pay who ask
+        from inkfold.pipeline.answers import Answers  # noqa: PLC0415
+        from inkfold.pipeline.predict import thumbnail  # noqa: PLC0415
 
-        return answer(self, drawings, column=column, on_broken=on_broken, cache=cache, progress=progress)
+        source, blank = read_drawings(drawings, column).with_names(), list[int]()
+        probs = self.predict_proba(source, progress, on_broken, cache=cache, blank=blank)
+        pictures = tuple(thumbnail(drawing, self.member_runs()[0]) for drawing in source.first or [])
+        return Answers(
+            tuple(source.names or ()), self.classes_, probs, self.decide(np.nan_to_num(probs)), tuple(blank), pictures
+        )
 
     def show_mistakes(self, most: int = 24) -> "Figure":
         """Draw the most confident mistakes: drawings with their label and what they were taken for.
@@ -253,8 +260,11 @@ class Model(ABC):
             DataError: If the drawings can't be read any more.
             WeightsError: If features are missing and the backbone's weights are gone.
         """
-        options = {"colour": colour, "method": method, "drawings": drawings, "thumbnails": thumbnails}
-        figure: Figure = show("map", self, progress=progress, **options)
+        from inkfold.pipeline.map_features import check_map_options, read_map_features  # noqa: PLC0415 - it imports this module
+
+        check_map_options(colour, method, drawings, thumbnails)
+        found = read_map_features(self.member_runs()[0], drawings, progress)
+        figure: Figure = show("map", self.files, found, colour=colour, method=method, thumbnails=thumbnails)
         return figure
 
     def __repr__(self) -> str:

@@ -19,12 +19,11 @@ from matplotlib.patheffects import withStroke
 from inkfold.errors import PredictionError
 from inkfold.evaluation.error_analysis import confused_pairs, failures, part_of
 from inkfold.evaluation.predictions import Predictions
-from inkfold.evaluation.projection import principal_components, tsne
+from inkfold.evaluation.projection import MapFeatures, principal_components, tsne
 from inkfold.pipeline.run_files import RunFiles
 from inkfold.report.thumbnails import Album
 from inkfold.report.write import open_album_of
 from inkfold.runtime.display import fit_line
-from inkfold.runtime.progress import Progress, silent
 
 PNG_DPI, CSS_DPI = 144, 96
 COLUMNS = 6
@@ -102,33 +101,15 @@ def confusion_figure(run: RunFiles, most: int = 20) -> NotebookFigure:
     return figure
 
 
-def map_figure(
-    model: Any,
-    *,
-    colour: str = "class",
-    method: str = "tsne",
-    drawings: int = 800,
-    thumbnails: int = 60,
-    progress: Progress = silent,
-) -> NotebookFigure:
-    """Draw a map of a model's training drawings; see `Model.map`."""
-    from inkfold.ensemble.model import first_run  # noqa: PLC0415
-    from inkfold.pipeline.map_features import read_map_features  # noqa: PLC0415 - PyTorch
-
-    run = model.files
-    _check(run, "map", "drawings", drawings, 10, 3000)
-    _check(run, "map", "thumbnails", thumbnails, 0, 200)
-    for name, got, words in (("colour", colour, ("class", "doubt")), ("method", method, ("tsne", "pca"))):
-        if got not in words:
-            raise PredictionError(f"map: got {name}={got!r}, expected {' or '.join(map(repr, words))}.")
-    found = read_map_features(first_run(model), drawings, progress)
+def map_figure(run: RunFiles, found: MapFeatures, *, colour: str, method: str, thumbnails: int) -> NotebookFigure:
+    """Draw a map of a run's training drawings; see `Run.map`."""
     places = tsne(found.features) if method == "tsne" and len(found.features) > 3 else principal_components(found.features)
     paths = [str(path) for path in found.image_paths.tolist()]
     figure = _figure((9.0, 7.0), f"map of {len(paths)} training drawings of {run.name}, coloured by {colour}")
     axes = figure.add_subplot()
     axes.set(xticks=[], yticks=[])
     axes.set_title(f"{len(paths):,} training drawings; neighbours have similar features ({_METHODS[method]})", fontsize=10)
-    names = tuple(model.classes_)
+    names = tuple(run.manifest["class_names"])
     colours = _class_colours(len(names))[found.targets] if colour == "class" else _doubt_colours(figure, axes, run, paths)
     axes.scatter(places[:, 0], places[:, 1], s=12, c=colours, linewidths=0, alpha=0.85)
     named = colour == "class" and len(names) <= NAMED_ON_MAP
