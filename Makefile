@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install browser demo test test-all check pictures bench newest clean
+.PHONY: install browser demo test test-all check docs pictures bench newest clean
 
 install: $(STAMP)
 
@@ -49,6 +49,11 @@ check: install
 	$(BIN)/ruff check src tests benchmarks docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The manual, as docs/_build/html/index.html; what builds it is installed here alone. Warnings are errors.
+docs: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
 pictures: install browser
 	$(BIN)/python docs/pictures/make.py

@@ -6,7 +6,7 @@ from inkfold.estimators.classifier import DrawingClassifier
 from inkfold.estimators.features import FeatureExtractor
 from inkfold.estimators.required import InvalidDataError
 
-SPREAD = 12.0  # numbers beyond it are drawn as it is
+SPREAD = 12.0  # numbers beyond it begin anew at the other end: some checks draw theirs around 100, which must differ too
 BAR_PX, MARGIN_PX, LENGTH_PX = 3, 4, 40
 
 
@@ -24,7 +24,7 @@ def drawn(x):
         raise InvalidDataError(f"0 feature(s) (shape={rows.shape}) while a minimum of 1 is required.")
     if not np.isfinite(rows).all():
         raise InvalidDataError("X contains NaN or infinity.")
-    ends = np.rint(LENGTH_PX * np.clip(rows / (2 * SPREAD) + 0.5, 0.05, 1))
+    ends = np.rint(LENGTH_PX * np.clip(np.mod(rows / (2 * SPREAD) + 0.5, 1), 0.05, 1))
     ink = np.repeat(np.arange(LENGTH_PX)[None, None] < ends[..., None], BAR_PX, 1)
     return np.pad(np.where(ink, 0, 255).astype(np.uint8), ((0, 0), (MARGIN_PX,) * 2, (MARGIN_PX,) * 2), constant_values=255)
 

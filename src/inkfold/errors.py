@@ -23,6 +23,7 @@ PARTS = {
     **dict.fromkeys(("onnx", "onnxscript"), "export"),
     "peft": "lora",
     "ray": "ray",
+    "sklearn": "sklearn",
 }
 
 

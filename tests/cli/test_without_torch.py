@@ -79,6 +79,7 @@ def test_each_package_is_brought_by_the_part_that_is_named_for_it():
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     names = {part: {re.match(r"[\w-]+", line)[0] for line in lines} for part, lines in project["optional-dependencies"].items()}
     base = {re.match(r"[\w-]+", line)[0] for line in project["dependencies"]}
-    for package, part in PARTS.items():
+    for module, part in PARTS.items():
+        package = {"sklearn": "scikit-learn"}.get(module, module)
         assert package in names[part], package
         assert package not in base, package

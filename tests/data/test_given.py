@@ -177,6 +177,14 @@ def test_options_are_read_as_before_and_found_again(files, tmp_path):
     assert settings_of(read_any_dataset(str(folder), options=DataOptions(class_level=1)))["data"]["class_level"] == 1
 
 
+def test_a_tables_path_with_the_names_of_its_columns(files, tmp_path):
+    frame = pd.DataFrame({"file": [file.relative_to(tmp_path) for file in files], "kind": LABELS, "who": [1, 1, 2, 2]})
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    dataset = read_any_dataset(tmp_path / "table.csv", "kind", groups="who", column="file")
+    assert (named_targets(dataset), dataset.train.groups.tolist()) == (LABELS, ["1", "1", "2", "2"])
+    assert settings_of(dataset)["data"] == {"root": str(tmp_path / "table.csv"), "path_column": "file", "label_column": "kind"}
+
+
 def test_the_same_pixels_are_the_same_png():
     assert encode_png(PAGES[0]) == encode_png(PAGES[0].copy())
     np.testing.assert_array_equal(decode_image(encode_png(PAGES[0])), PAGES[0])

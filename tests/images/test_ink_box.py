@@ -58,6 +58,7 @@ NO_PART_OF_IT = {
     "a scanner's strip on one side": page(block(0, 0, SIDE, 15)),
     "a ragged strip": page(block(0, 0, 500, 12), block(480, 0, SIDE, 8)),
     "strips on two sides": page(block(0, 0, SIDE, 15), block(625, 0, SIDE, SIDE)),
+    "strips on three sides": page(block(0, 0, SIDE, 15), block(0, 0, 12, SIDE), block(625, 0, SIDE, SIDE)),
     "strips on facing sides": page(block(0, 0, 12, SIDE), block(625, 0, SIDE, SIDE)),
     "a border on four sides": page(
         block(0, 0, 12, SIDE), block(625, 0, SIDE, SIDE), block(0, 0, SIDE, 9), block(0, 631, SIDE, SIDE)
@@ -159,3 +160,9 @@ def test_a_box_is_tight_lies_in_the_page_and_holds_the_largest_component(height,
         assert 0 <= left < right <= width
         for edge in (inside[0], inside[-1], inside[:, 0], inside[:, -1]):
             assert edge.any()
+
+
+def test_a_strip_goes_also_where_a_stamp_beside_it_is_too_large_to_be_left_out():
+    _, _, bottom, right = extent(page())
+    stamped = page(block(0, 0, SIDE, 15), lambda depth: cv2.circle(depth, (80, 60), 20, 255, 16))
+    assert find_ink_box(stamped) == (32, 52, bottom, right)  # the stamp stays, the strip at its left doesn't

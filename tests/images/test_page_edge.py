@@ -98,3 +98,12 @@ def test_any_half_dark_picture_is_taken(shape):
     page = np.full(shape, 30, np.uint8)
     page[:, shape[1] // 3 :] = 230
     assert cut_out_sheet(page).dtype == np.uint8
+
+
+def test_no_line_of_the_sheets_colour_is_left_outside_of_a_dark_strip_that_is_not_painted_over():
+    picture = np.full((539, 500), 250, np.uint8)
+    picture[:20] = 5
+    picture[:, 490:] = 5
+    cut = cut_out_sheet(picture)
+    right = cut[270, 480:]
+    assert right[-1] == right[12], "all of the strip, or none of it"

@@ -235,3 +235,13 @@ def test_flattening_reads_every_page_the_same_way_twice_and_changes_none(height,
     first, second = flatten_paper(page), flatten_paper(page)
     np.testing.assert_array_equal(page, before)
     np.testing.assert_array_equal(first, second)
+
+
+def test_grain_is_no_ink_where_light_falls_off_to_the_sides():
+    y, x = np.mgrid[-1:1:400j, -1:1:400j]
+    fading = 200 - 65 * (x**2 + y**2)
+    page = grainy(np.where(drawing() < 128, 0.45 * fading, fading).clip(0, 255).astype(np.uint8), 8)
+    flat = flatten_paper(page)
+    assert (flat[:12] < 200).mean() < 0.01
+    assert (flat[:, -12:] < 200).mean() < 0.01
+    assert (flat[100:300, 100:300] < 128).any()

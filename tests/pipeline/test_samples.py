@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from inkfold.export import samples as samples_module
 from inkfold.images.preprocess import ImageOptions
+from inkfold.pipeline import samples as samples_module
 from inkfold.pipeline.samples import CALIBRATION_DRAWINGS, RunSamples, Samples, collect_samples, spread
 from inkfold.pipeline.train import train
 from toy import break_image, toy_data, toy_recipe

@@ -1,8 +1,11 @@
+import io
 import json
 import threading
 import urllib.request
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import inkfold
 from inkfold.errors import InkfoldError
@@ -28,11 +31,10 @@ def test_a_server_answers_from_a_thread_and_closes_by_with(model, capfd):
     with inkfold.serve(model) as server, inkfold.serve(model, threads=1) as other:
         assert server.url.startswith("http://127.0.0.1:")
         assert server.url != other.url, "each takes a free port"
-        assert (
-            ask(server.url, png(bar("left")), "image/png")
-            == ask(server.url, json.dumps(SKETCH).encode(), "application/json")
-            == "left"
-        )
+        assert ask(server.url, png(bar("left")), "image/png") == "left"
+        onnx = inkfold.serve.OnnxModel(model)
+        own = onnx.about.class_names[onnx.predict_proba(SKETCH)[0].argmax()]
+        assert ask(server.url, json.dumps(SKETCH).encode(), "application/json") == own
         assert repr(server) == f"<inkfold server at {server.url}>"
     assert not server.is_running
     assert "closed" in repr(server)
@@ -41,6 +43,31 @@ def test_a_server_answers_from_a_thread_and_closes_by_with(model, capfd):
     assert capfd.readouterr() == ("", "")
     with pytest.raises(OSError, match="refused"):
         ask(server.url, b"", "image/png")
+
+
+def test_an_exported_model_takes_drawings_in_every_form(model, tmp_path):
+    page = bar("left")
+    (tmp_path / "left.png").write_bytes(png(page))
+    onnx = inkfold.serve.OnnxModel(model)
+    expected = onnx.predict_proba(page)
+    assert onnx.about.class_names[expected[0].argmax()] == "left"
+    forms = (
+        png(page),
+        tmp_path / "left.png",
+        Image.fromarray(page),
+        page / 255,
+        io.BytesIO(png(page)),
+        (one for one in [page]),
+    )
+    for form in forms:
+        np.testing.assert_array_equal(onnx.predict_proba(form), expected)
+    strokes = onnx.predict_proba(SKETCH)
+    np.testing.assert_array_equal(strokes, onnx.predict_proba(json.dumps(SKETCH)))
+    assert onnx.predict_proba([]).shape == (0, expected.shape[1])
+    with pytest.raises(inkfold.InkfoldError, match=r"drawing drawings\[1\]: has 0 bytes"):
+        onnx.predict_proba([page, b""])
+    with pytest.raises(inkfold.InkfoldError, match=r"drawing .*gone\.png: .*No such file"):
+        onnx.predict_proba([tmp_path / "gone.png"])
 
 
 def test_what_keeps_it_from_listening_is_raised_where_it_was_asked_for(model, tmp_path):

@@ -134,3 +134,14 @@ def test_bounds_follow_how_the_model_takes_pages():
     assert whole[0] <= cropped[0] < cropped[2] <= whole[2]
     assert cropped[2] - cropped[0] == pytest.approx(40, rel=0.2)
     assert len(CLASS_NAMES) == 4
+
+
+def test_a_server_without_scipy_says_so(server, monkeypatch):
+    def missing(name):
+        raise ModuleNotFoundError("No module named 'scipy.ndimage'", name="scipy.ndimage")
+
+    monkeypatch.setattr("inkfold.serve.predict.import_module", missing)
+    status, told = server.ask_json("POST", "/explain", SKETCH)
+    assert status == 501
+    assert told["error"]["do"] == "Install it on the server: pip install scipy."
+    assert server.ask_json("POST", "/predict", SKETCH)[0] == 200

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inkfold.api.inputs import RunLike, path_of
-from inkfold.errors import ExportError, InkfoldError
+from inkfold.api.parts import names_missing_parts
+from inkfold.errors import ExportError
 from inkfold.runtime.progress import ProgressOption, open_progress
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from inkfold.serve.background import BackgroundServer
 
 
+@names_missing_parts
 def export(
     run: "RunLike",
     out: str | Path,
@@ -65,6 +67,7 @@ def export(
     return files
 
 
+@names_missing_parts
 def serve(
     model: "RunLike", *, host: str = "127.0.0.1", port: int = 0, progress: ProgressOption = None, **options: Any
 ) -> "BackgroundServer":
@@ -88,14 +91,8 @@ def serve(
         The server, which listens: its `url`, and `close()`.
 
     Raises:
-        InkfoldError: If the model can't be loaded, the address can't be listened on, or a package is missing.
+        InkfoldError: If the model can't be loaded, or the address can't be listened on.
     """
-    try:
-        import h11  # noqa: F401, PLC0415
-        import onnxruntime  # noqa: F401, PLC0415
-        import prometheus_client  # noqa: F401, PLC0415
-    except ImportError as error:
-        raise InkfoldError(f"serve: needs {error.name}, which isn't installed: pip install 'inkfold[export,serve]'.") from None
     from inkfold.serve.background import BackgroundServer  # noqa: PLC0415
 
     with open_progress(progress) as report:

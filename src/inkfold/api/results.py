@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inkfold.api.inputs import Data, RunLike, as_dataset, path_of
+from inkfold.api.parts import names_missing_parts
 from inkfold.api.settings import Settings, as_overrides
 from inkfold.errors import PredictionError
 from inkfold.runtime.progress import ProgressOption, open_progress
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from inkfold.ensemble.model import Ensemble
 
 
+@names_missing_parts
 def vote(
     members: "Sequence[RunLike]",
     vote_recipe: "VoteSettings | Mapping[str, Any] | str | None" = None,
@@ -52,6 +54,7 @@ def vote(
         DataError: With every problem of the data.
     """
     from inkfold.ensemble.build import vote as build  # noqa: PLC0415 - torch takes a second
+    from inkfold.storage.kept_drawings import note_run  # noqa: PLC0415
 
     parameters = ("members", "vote_recipe", "out", "data", "seed", "metric", "progress")
     listed = settings.pop("settings", ())  # the parameter's name before there were keywords
@@ -60,10 +63,13 @@ def vote(
     method = {"method": vote_recipe} if isinstance(vote_recipe, str) else vote_recipe
     paths = [path_of(member) for member in ([members] if isinstance(members, str | Path) else members)]
     read_by = (*read_by, *texts)
+    if root is not None:
+        note_run(root, Path(out))
     with open_progress(progress) as report:
         return build(paths, method, out=out, data=root, settings=read_by, seed=seed, metric=metric, progress=report)
 
 
+@names_missing_parts
 def audit(run: "RunLike", *, out: str | Path | None = None, progress: ProgressOption = None) -> dict[str, Any]:
     """Find duplicates, doubtful labels and classes that can't be told apart, and write `audit.json` into the run.
 
@@ -97,6 +103,7 @@ def audit(run: "RunLike", *, out: str | Path | None = None, progress: ProgressOp
     return findings
 
 
+@names_missing_parts
 def weakness(run: "RunLike", *, data: str | Path | None = None, progress: ProgressOption = None) -> dict[str, Any]:
     """Measure a run on held-out drawings that are turned, bent, thinned or half erased, and write `weakness.json` into it.
 
@@ -128,6 +135,7 @@ def weakness(run: "RunLike", *, data: str | Path | None = None, progress: Progre
         return find_weaknesses(model, data, report)
 
 
+@names_missing_parts
 def report(runs: "RunLike | Sequence[RunLike]", out: str | Path | None = None, *, data: str | Path | None = None) -> Path:
     """Write one HTML file that shows a run, or compares several: figures, drawings and what to do next.
 
@@ -157,6 +165,7 @@ def report(runs: "RunLike | Sequence[RunLike]", out: str | Path | None = None, *
     return page
 
 
+@names_missing_parts
 def predict(
     run: "RunLike",
     drawings: Any,

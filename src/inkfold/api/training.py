@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inkfold.api.inputs import Data, data_overrides
+from inkfold.api.parts import names_missing_parts
 from inkfold.api.settings import Settings, as_overrides
 from inkfold.runtime.progress import ProgressOption, open_progress, silent
 
@@ -22,6 +23,7 @@ FIRST = "first"
 PARAMETERS = ("data", "out", "progress", "on")
 
 
+@names_missing_parts
 def train(
     recipe: "Recipe | EnsembleRecipe | AutoRecipe | Mapping[str, Any] | str | Path" = FIRST,
     *overrides: Settings,
@@ -68,6 +70,7 @@ def train(
         return train_any(recipe, *texts, out=place, progress=report, on=on)
 
 
+@names_missing_parts
 def fit(
     drawings: Data,
     budget: str | float = "10m",
@@ -105,6 +108,7 @@ def fit(
     return search((*data_overrides(drawings), *texts), budget, out=out, progress=report)
 
 
+@names_missing_parts
 def tune(
     recipe: Mapping[str, Any] | str | Path,
     *overrides: Settings,
@@ -142,6 +146,7 @@ def tune(
         return search(recipe, *data_overrides(data), *texts, out=out, progress=report, on=on)
 
 
+@names_missing_parts
 def explore(
     data: Data,
     backbones: Sequence[str] = (),
@@ -180,6 +185,7 @@ def explore(
         return compare(None, names, [*data_overrides(data), *texts], sample=sample, progress=report, on=on)
 
 
+@names_missing_parts
 def check(
     data: Data,
     *overrides: Settings,
@@ -220,6 +226,7 @@ def check(
     return checkup
 
 
+@names_missing_parts
 def augment(
     recipe: "Recipe | Mapping[str, Any] | str | Path" = FIRST,
     *overrides: Settings,

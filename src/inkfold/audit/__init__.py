@@ -5,6 +5,8 @@
 `fix` writes a table of decisions;
 `find_weaknesses` measures a run on turned, bent or thinned drawings (`inkfold weakness`). The last two write a JSON file into
 the run and leave its other files as they are. Pages about all of this are written by `inkfold.report`.
+
+`inkfold.audit(...)` is the function `inkfold.api.results.audit`: `help` on that describes it.
 """
 
 from typing import TYPE_CHECKING
@@ -18,4 +20,4 @@ if TYPE_CHECKING:
 
 __getattr__, __dir__ = lazy_names(__name__, {"audit_run": "run_audit", "check_data": "check", "find_weaknesses": "robustness"})
 
-call_package(__name__, "inkfold.api.results:audit")  # inkfold.audit(...)
+call_package(__name__, "inkfold.api.results:audit")

@@ -1,6 +1,8 @@
 """Augmentation of drawings, with the same bytes on any machine.
 
 Operations such as `rotate(15)@0.5` are parsed, combined to views, applied to drawings, and scheduled by a curriculum.
+
+`inkfold.augment(...)` is the function `inkfold.api.training.augment`: `help` on that describes it.
 """
 
 from typing import TYPE_CHECKING
@@ -18,4 +20,4 @@ __getattr__, __dir__ = lazy_names(
     __name__, {"Curriculum": "curriculum", "Stage": "curriculum", "View": "views", "parse_view": "views", "render": "views"}
 )
 
-call_package(__name__, "inkfold.api.training:augment")  # inkfold.augment(...)
+call_package(__name__, "inkfold.api.training:augment")

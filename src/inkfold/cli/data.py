@@ -1,4 +1,4 @@
-"""The commands about data, recipes and the cache: check, augment, recipes, cache."""
+"""The commands about data, recipes, the cache and the machine: check, augment, recipes, schema, cache, doctor."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from inkfold.cli.app import AsJson, RecipeName, any_number, command, notes_beside, settings_argument
+from inkfold.cli.app import AsJson, RecipeName, any_number, command, complete_recipe, notes_beside, settings_argument
 from inkfold.cli.figures import print_table
 from inkfold.cli.output import print_json
 from inkfold.cli.training import refuse_ensemble
@@ -79,14 +79,72 @@ def augment(
     return 0
 
 
-@command()
-def recipes() -> int:
-    """List the shipped recipes."""
+RECIPES_EXAMPLES = """\
+examples:
+  inkfold recipes
+  inkfold recipes first
+  inkfold recipes cpu-hour --changed
+"""
+SCHEMA_EXAMPLES = """\
+examples:
+  inkfold schema --out inkfold.schema.json
+
+Editors with a YAML language server then complete and check a recipe that
+begins with:
+  # yaml-language-server: $schema=inkfold.schema.json
+"""
+
+
+@command(RECIPES_EXAMPLES)
+def recipes(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", autocompletion=complete_recipe, help="A recipe's name or file, to show it."),
+    ] = None,
+    *,
+    changed: Annotated[bool, typer.Option("--changed", help="Leave out keys that have their defaults.")] = False,
+) -> int:
+    """List the shipped recipes, or show one with comments."""
+    from inkfold.config.commented import commented_recipe
     from inkfold.config.load import shipped_recipes
 
-    for name, path in shipped_recipes().items():
-        print(f"{name:<24} {path.read_text(encoding='utf-8').splitlines()[0].removeprefix('# ')}")
+    if name is not None:
+        print(commented_recipe(name, only_changed=changed), end="")
+        return 0
+    for shipped, path in shipped_recipes().items():
+        print(f"{shipped:<24} {path.read_text(encoding='utf-8').splitlines()[0].removeprefix('# ')}")
     return 0
+
+
+@command(SCHEMA_EXAMPLES)
+def schema(*, out: Annotated[Path | None, typer.Option(help="The file to write; standard output otherwise.")] = None) -> int:
+    """Print the JSON schema of recipes, for editors."""
+    from inkfold.config.schema import recipe_schema
+    from inkfold.storage.files import json_text
+    from inkfold.storage.outputs import check_output, write_output
+
+    if out is None:
+        print_json(recipe_schema())
+        return 0
+    check_output(out)
+    write_output(out, json_text(recipe_schema()))
+    print(f"schema: {out}", file=notes_beside(out))
+    return 0
+
+
+@command()
+def doctor(*, as_json: AsJson = False) -> int:
+    """Show what this machine has, what is missing, and what is slow."""
+    from inkfold.doctor import run_checks
+
+    findings = []
+    for finding in run_checks():
+        findings.append(finding)
+        if not as_json:
+            print("\n".join(finding.lines()), flush=True)  # as soon as it is known: some take seconds
+    if as_json:
+        print_json([finding.as_json() for finding in findings])
+    return int(any(finding.state == "broken" for finding in findings))
 
 
 @command()

@@ -64,28 +64,32 @@ def predict(
     ] = False,
     raw: Raw = False,
 ) -> int:
-    """Classify new drawings with a finished run, into a CSV."""
+    """Classify new drawings with a run or exported model, into a CSV."""
     from inkfold.data.blank import MEND, NOTHING
     from inkfold.data.from_memory import files_of
     from inkfold.ensemble.model import load_run
     from inkfold.ensemble.predict_submission import submission_settings, write_predicted_submission
     from inkfold.pipeline.run import write_predictions
+    from inkfold.serve.exported import ExportedModel, is_exported
     from inkfold.storage.outputs import check_output
 
     check_output(out)  # before the work, not after it
     notes = notes_beside(out)
     if settings and not submission:
         raise InkfoldError(f"predict: --set {settings[0]} says how a submission is written. Add --submission, or leave it out.")
-    model = load_run(run)
+    exported = is_exported(run)
+    if submission and exported:
+        raise InkfoldError(f"predict: {run} is an exported model, which has no submission. Name the run, or omit it.")
+    model = ExportedModel(run) if exported else load_run(run)
     names, files = files_of(images)
-    if submission:
+    if submission and not isinstance(model, ExportedModel):
         submission_settings(model, settings)  # raises before the work, not after it
     blank: list[int] = []
     with console_progress() as progress:
         probs = model.predict_proba(files, progress, on_broken, blank=blank)
     if blank and on_blank == "error":
         raise DataError([Problem("blank_drawing", names[row], f"{NOTHING}. {MEND}, or try --on-blank keep.") for row in blank])
-    if submission:
+    if submission and not isinstance(model, ExportedModel):
         form, warnings = write_predicted_submission(out, model, names, files, probs, settings)
         warnings = [*warnings, *(Problem("blank_drawing", names[row], f"{NOTHING}.", "warning") for row in blank)]
         for line in problem_lines(warnings):
@@ -114,7 +118,7 @@ def _was_propagated(model: "Run | Ensemble") -> bool:
     return bool(model.manifest.get("transductive", {}).get("used"))
 
 
-@command(EXPLAIN_EXAMPLES, reads=("run",))
+@command(EXPLAIN_EXAMPLES, reads=("run",), part="train")
 def explain(
     run: RunDirectory,
     drawing: Annotated[Path, typer.Argument(metavar="DRAWING", help="The file of a drawing.")],

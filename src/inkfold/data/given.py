@@ -30,6 +30,7 @@ from inkfold.data.from_memory import (
     table_columns,
 )
 from inkfold.data.paths import IMAGE_SUFFIXES
+from inkfold.data.tables import TABLE_SUFFIXES
 from inkfold.data.types import DataOptions, Dataset
 from inkfold.errors import DataError, Problem
 from inkfold.images.colour import Pixels
@@ -68,8 +69,8 @@ def read_any_dataset(
         data: Path of a directory or a table, without `labels`; otherwise drawings in any form that
             `from_memory.read_drawings` takes: paths, bytes, Pillow images, arrays, tables, strokes. Or the pair
             `(drawings, labels)`, or a Dataset.
-        labels: The class of each drawing: texts, numbers, or a column's name if `data` is a table. None, NaN or a missing value
-            makes a drawing one to predict. `options` are accepted here too.
+        labels: The class of each drawing: texts, numbers, or a column's name if `data` is a table or a table's path. None, NaN
+            or a missing value makes a drawing one to predict. `options` are accepted here too.
         groups: Who drew each drawing, or after which photo: drawings of one group stay in one fold. A column's name if `data`
             is a table; None for no groups.
         names: The name of each drawing in results and reports, each another one; a column's name if `data` is a table. None
@@ -92,6 +93,10 @@ def read_any_dataset(
         data, labels, groups = (*data, groups)[:3]
     elif isinstance(data, str | Path) and labels is None:
         return read_dataset(data, options, strict=strict)
+    elif isinstance(data, str | Path) and isinstance(labels, str) and Path(data).suffix.lower() in TABLE_SUFFIXES:
+        named = {"label_column": labels, "group_column": groups, "path_column": column}
+        changed = {key: value for key, value in named.items() if value is not None}
+        return read_dataset(data, (options or DataOptions()).model_copy(update=changed), strict=strict)
     given = _given(data, labels, groups, names, column)
     return read_dataset(*_keep(given))
 

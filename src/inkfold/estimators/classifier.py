@@ -13,7 +13,7 @@ from filelock import FileLock
 from jaxtyping import Float32
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from inkfold.api.inputs import data_overrides
 from inkfold.api.settings import as_overrides
@@ -239,7 +239,7 @@ def _labels(y: Any, count: int) -> np.ndarray:
         raise InvalidDataError("y: requires y to be passed, but the target y is None. Expected the class of each drawing.")
     targets = np.asarray(y)
     if targets.ndim == 2 and targets.shape[1] == 1:
-        targets = targets[:, 0]
+        targets = column_or_1d(targets, warn=True)
     if targets.ndim != 1:
         raise InvalidDataError(f"y: got an array {targets.shape}, expected one class for each drawing: (n,).")
     if len(targets) != count:

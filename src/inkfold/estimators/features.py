@@ -20,8 +20,8 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]  
     way of reading pages find them too.
 
     Args:
-        backbone: timm's name of the network, `ink-small`, or `auto`: EfficientNet-Lite0 where its weights can be had, else
-            ink-small, which comes with inkfold.
+        backbone: timm's name of the network, or `ink-small`, which comes with inkfold; `auto` takes that, since nothing can be
+            compared without labels.
         features: `last` gives the vector that a classifier would get; `layers` adds the pooled outputs of all layers.
         weights: A file of weights; None looks in INKFOLD_WEIGHTS and on the hub; `untrained` draws random ones.
         image_size: Side of the square that the network sees, in px; None takes the network's own.

@@ -1,19 +1,13 @@
-"""scikit-learn's base classes, or one line that says what to install; and how drawings arrive from scikit-learn."""
+"""What both estimators share: scikit-learn's base classes, errors that it understands, and how drawings arrive from it."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any, final
 
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+
 from inkfold.data.from_memory import Drawing, read_drawings
 from inkfold.errors import DataError, RecipeError
-
-try:
-    from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
-except ModuleNotFoundError as error:
-    if (error.name or "").partition(".")[0] != "sklearn":
-        raise
-    text = "DrawingClassifier and FeatureExtractor need scikit-learn. Install it: pip install 'inkfold[sklearn]'."
-    raise ImportError(text, name="sklearn") from None
 
 __all__ = [
     "BaseEstimator",

@@ -2,6 +2,8 @@
 
 ONNX files hold their preprocessing and are checked against the run before they are written; safetensors files are for PyTorch.
 `metadata` reads a file's description without PyTorch.
+
+`inkfold.export(...)` is the function `inkfold.api.deployment.export`: `help` on that describes it.
 """
 
 from typing import TYPE_CHECKING
@@ -26,4 +28,4 @@ __getattr__, __dir__ = lazy_names(
     },
 )
 
-call_package(__name__, "inkfold.api.deployment:export")  # inkfold.export(...)
+call_package(__name__, "inkfold.api.deployment:export")

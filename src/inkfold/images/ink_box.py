@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int64, UInt8
 
 GRID = 64
 MOST_CONTRAST, LEAST_CONTRAST = 32, 12  # levels: ink is at least half as deep as the deepest pixel, within these limits
-# In percent of a side's outermost pixels: a scanner's lid or a table lies around the page, or along one side or two of it,
+# In percent of a side's outermost pixels: a scanner's lid or a table lies around the page, or along some sides of it,
 # whose ends reach the others.
 SURROUND_COVER, STRIP_COVER, STRIP_ENDS = 95, 60, 15
 
@@ -171,7 +171,7 @@ def _belongs(page: _Page) -> Chosen:
     surround = page.covers(SURROUND_COVER).all(axis=1)
     along = page.covers(STRIP_COVER)
     ends_only = (along | ~page.covers(STRIP_ENDS)).all(axis=1)
-    strip = (100 * page.band_area >= STRIP_INSIDE * page.area) & np.isin(along.sum(axis=1), (1, 2)) & ends_only
+    strip = (100 * page.band_area >= STRIP_INSIDE * page.area) & np.isin(along.sum(axis=1), (1, 2, 3)) & ends_only
     small = page.within(page.bottom - page.top, HOLE_SIDE) & page.within(page.right - page.left, HOLE_SIDE)
     cells = (page.bottom - page.top) * (page.right - page.left)
     slight = 100 * page.area <= HOLE_AREA * page.area[~(surround | strip)].max(initial=0)
@@ -190,7 +190,9 @@ def _belongs(page: _Page) -> Chosen:
     strewn = 100 * page.area[speck].sum() > SPECKS_IN_ALL * drawn
     far_speck &= not strewn and 100 * page.area[far_speck].sum() <= FAR_SPECKS_IN_ALL * drawn
     far_marginal &= not strewn and 100 * page.area[far_marginal].sum() <= MARGINS_IN_ALL * drawn
-    far_strip = strip & (~along | ~page.within(page.distances(anchors), STRIP_GAP)).all(axis=1)
+    inner = anchors & ~page.in_corner(MARGIN_BAND, MARGIN_ACROSS)
+    middle = inner if inner.any() else anchors  # a stamp may be as large as a small drawing
+    far_strip = strip & (~along | ~page.within(page.distances(middle), STRIP_GAP)).all(axis=1)
     far_hole = hole & ~page.within(gaps, HOLE_GAP)
     if 100 * page.area[far_hole].sum() > HOLES_IN_ALL * drawn:
         far_hole[:] = False

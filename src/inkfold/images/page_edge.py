@@ -39,7 +39,8 @@ def cut_out_sheet(page: Pixels) -> Pixels:
     mask = np.zeros(page.shape[:2], np.uint8)
     middle = hull.mean(axis=0)
     inner = middle + (hull - middle) * (1 - 2 * TRIMMED_FRACTION)
-    inner = np.where(_on_border(hull, size), hull, inner)
+    to_the_edge = np.where(hull <= 2, 0, np.array(size, np.float32))  # else a line of the sheet's colour lies outside a strip
+    inner = np.where(_on_border(hull, size), to_the_edge, inner)
     cv2.fillConvexPoly(mask, np.rint(inner * zoom).astype(np.int32), 1)
     outside = mask == 0
     filled = page.copy()

@@ -24,6 +24,8 @@ SMOOTH_STEP, SMOOTH_SHARE = 4, 0.34  # levels between neighbours beside strokes;
 WHITE = 255
 LIGHT_SIDE_PX = 96  # the page's light is estimated on a copy of this size
 LIGHT_KERNEL_FRACTION = 1 / 8  # of the side: wider than a stroke, narrower than a shadow
+MARGIN_PX = 16  # by which that copy is continued; more than the reach of the kernel and of the blur
+THIN_KERNEL = np.ones((5, 5), np.uint8)  # closes strokes, before those that end at the sides are continued
 DEEPEST_SHADOW = 0.45  # of the light around it: what is darker over a large area is filled with ink
 PAPER_SHARE = 0.4  # of a page's pixels must be near its light: otherwise it is no drawing on paper
 PAPER_NEAR = 40  # levels below the light
@@ -115,12 +117,26 @@ def page_light(page: Pixels) -> Pixels:
     height, width = page.shape[:2]
     small = shrunk(page, LIGHT_SIDE_PX)
     kernel = np.ones((_odd(LIGHT_KERNEL_FRACTION * LIGHT_SIDE_PX),) * 2, np.uint8)
-    closed = cv2.morphologyEx(small, cv2.MORPH_CLOSE, kernel, borderType=cv2.BORDER_REPLICATE)
+    wider = _continued(cv2.morphologyEx(small, cv2.MORPH_CLOSE, THIN_KERNEL, borderType=cv2.BORDER_REPLICATE))
+    closed = cv2.morphologyEx(wider, cv2.MORPH_CLOSE, kernel, borderType=cv2.BORDER_REPLICATE)
     around = cv2.dilate(small, np.ones((_odd(LIGHT_SIDE_PX / 2),) * 2, np.uint8), borderType=cv2.BORDER_REPLICATE)
     around = cv2.blur(around, (_odd(LIGHT_SIDE_PX / 4),) * 2, borderType=cv2.BORDER_REPLICATE)
-    closed = np.maximum(closed, cv2.convertScaleAbs(around, alpha=DEEPEST_SHADOW))
+    sides = (MARGIN_PX,) * 4
+    around = cv2.copyMakeBorder(cv2.convertScaleAbs(around, alpha=DEEPEST_SHADOW), *sides, cv2.BORDER_REPLICATE)
+    closed = np.maximum(closed, around)
     smooth = cv2.GaussianBlur(closed, (_odd(LIGHT_SIDE_PX / 8),) * 2, 0, borderType=cv2.BORDER_REPLICATE)
+    smooth = smooth[MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX]
     return np.maximum(cv2.resize(smooth, (width, height), interpolation=cv2.INTER_LINEAR), 1)
+
+
+def _continued(small: Pixels) -> Pixels:
+    """Continue a page beyond its sides, darkening or brightening as it does there.
+
+    A closing ends in the level that it finds some pixels further in, which is too light where light falls off to the sides:
+    grain would be left there, as ink.
+    """
+    sides = ((MARGIN_PX, MARGIN_PX),) * 2 + ((0, 0),) * (small.ndim - 2)
+    return np.pad(small.astype(np.int16), sides, "reflect", reflect_type="odd").clip(0, WHITE).astype(np.uint8)
 
 
 def _is_board(page: Pixels) -> bool:

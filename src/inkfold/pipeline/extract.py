@@ -9,12 +9,10 @@ import numpy as np
 from jaxtyping import Float16
 
 from inkfold.augment.views import IDENTITY
-from inkfold.config.load import validate_recipe
 from inkfold.data.from_memory import Drawing, read_drawings
 from inkfold.features.extractor import Extractor, refuse_broken
 from inkfold.features.in_memory import InMemoryExtractor
-from inkfold.models.weights import AUTO, AUTO_CANDIDATES
-from inkfold.pipeline.build import build_plan
+from inkfold.pipeline.build import build_plan, settle_recipe
 from inkfold.pipeline.predict import read_as_squares
 from inkfold.runtime.parallel import ahead, available_cores
 from inkfold.runtime.progress import Progress, silent
@@ -28,19 +26,14 @@ def open_extractor(backbone: Mapping[str, Any], image: Mapping[str, Any]) -> Ext
     """Choose a backbone, its weights and how drawings become its squares, as a recipe would.
 
     Args:
-        backbone: Keys of the recipe's section `backbone`; the name `auto` takes `ink-small`.
+        backbone: Keys of the recipe's section `backbone`; the name `auto` takes ink-small.
         image: Keys of its section `image`. Nothing can be compared without labels: `auto` crops to the ink and keeps paper.
 
     Raises:
         RecipeError: If a key or value is none, or timm has no such backbone.
         WeightsError: If the backbone's weights can't be had.
     """
-    raw = {"backbone": dict(backbone), "image": dict(image)}
-    recipe = validate_recipe(raw, "FeatureExtractor")
-    if recipe.backbone.name == AUTO:
-        raw["backbone"]["name"] = AUTO_CANDIDATES[0]
-        recipe = validate_recipe(raw, "FeatureExtractor")
-    return build_plan(recipe).extractor
+    return build_plan(settle_recipe({"backbone": dict(backbone), "image": dict(image)}, data=".")).extractor
 
 
 def extract_features(

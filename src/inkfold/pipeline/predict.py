@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -44,9 +44,23 @@ KEPT_WEIGHTS_BYTES = 2 << 30  # backbones of more weights are built again for ea
 Square = tuple[bytes, Pixels]  # the digest, of the file or of an array's square, decides its random views
 
 
+class DrawsStrokes(Protocol):
+    """A model that knows in which line style strokes are drawn for it."""
+
+    @property
+    def look(self) -> Mapping[str, Any]:
+        """The line style, from `images.line_style.measure_line_style`."""
+
+
 @dataclass(frozen=True, slots=True)
-class _Read:
-    """A drawing that was read once: a square for each of the image options, and whether its page is blank."""
+class ReadDrawing:
+    """A drawing that was read once.
+
+    Attributes:
+        name: The path of a file, else its place, for messages.
+        squares: For each of the image options a digest and the square, or why there is none.
+        blank: Whether its page is blank.
+    """
 
     name: str
     squares: list[Square | BrokenFile]
@@ -92,9 +106,9 @@ def predict_folds(
     amount = "drawings" if source.count is None else f"{source.count} drawings"
     log.info("predicting %s, %d at a time, %s the cache", amount, rows, "with" if cache else "without")
     broken, blank_rows, read = dict[int, tuple[str, BrokenFile]](), dict[int, str](), 0
-    with closing(_read_ahead(source, options, rows, runs[0])) as drawings:
+    with closing(read_ahead(source, options, rows, runs[0])) as drawings:
         while batch := list(islice(drawings, rows)):
-            broken |= {row: (one.name, fault) for row, one in enumerate(batch, read) if (fault := _broken(one)) is not None}
+            broken |= {row: (one.name, fault) for row, one in enumerate(batch, read) if (fault := broken_part(one)) is not None}
             blank_rows |= {row: one.name for row, one in enumerate(batch, read) if one.blank}
             forwards.expect(read + len(batch))
             if not broken or on_broken != "error":  # else only the other broken drawings are of interest
@@ -111,19 +125,26 @@ def predict_folds(
     return [predictor.finish(read) for predictor in predictors]
 
 
-def _read_ahead(
-    source: DrawingSource, options: Sequence[ImageOptions], rows: int, first: "Run"
-) -> Generator[_Read, None, None]:
-    """Read drawings in threads, a batch ahead; of those that are in memory, a few at once are held as they were given."""
+def read_ahead(
+    source: DrawingSource, options: Sequence[ImageOptions], rows: int, model: "DrawsStrokes"
+) -> Generator[ReadDrawing, None, None]:
+    """Read drawings in threads, a batch ahead; of those that are in memory, a few at once are held as they were given.
+
+    Args:
+        source: The drawings.
+        options: How each of them becomes squares.
+        rows: Number of drawings in a batch.
+        model: Says in which line style strokes are drawn.
+    """
     workers = min(available_cores(), source.count or available_cores())
     room = threading.Semaphore(PENDING_PER_WORKER * workers)
 
     def tasks() -> Iterator[tuple[int, Drawing, Any]]:
         for index, drawing in enumerate(source):
             room.acquire()  # until a thread has made the squares of an earlier one
-            yield index, drawing, first.look if _is_strokes(drawing) else None
+            yield index, drawing, model.look if _is_strokes(drawing) else None
 
-    def read(task: tuple[int, Drawing, Any]) -> _Read:
+    def read(task: tuple[int, Drawing, Any]) -> ReadDrawing:
         try:
             return _read(*task, options)
         finally:
@@ -154,7 +175,7 @@ def read_squares(image: Any, options: Sequence[ImageOptions], run: "Run") -> tup
     if len(drawings) != 1:
         raise DataError(f"drawing: got {'several drawings' if drawings else 'none'}, expected one.")
     drawing = _read(0, drawings[0], run.look if _is_strokes(drawings[0]) else None, options)
-    if (broken := _broken(drawing)) is not None:
+    if (broken := broken_part(drawing)) is not None:
         refuse_broken([("drawing", {0: drawing.name}, [broken])], "error", "on_broken")
     return [one[1] for one in drawing.squares if not isinstance(one, BrokenFile)], drawing.blank
 
@@ -204,7 +225,7 @@ def options_of(runs: Sequence["Run"]) -> list[ImageOptions]:
 
 
 def _squares_of(
-    batch: Sequence[_Read], images: Sequence[ImageOptions], options: Sequence[ImageOptions]
+    batch: Sequence[ReadDrawing], images: Sequence[ImageOptions], options: Sequence[ImageOptions]
 ) -> dict[ImageOptions, list[Square | BrokenFile]]:
     """Return a batch's squares by the image options that a run needs."""
     return {image: [drawing.squares[options.index(image)] for drawing in batch] for image in images}
@@ -365,28 +386,29 @@ def _weights_bytes(predictor: _RunPredictor) -> int:
     return sum(Path(file).stat().st_size for file in files)
 
 
-def _broken(drawing: _Read) -> BrokenFile | None:
+def broken_part(drawing: ReadDrawing) -> BrokenFile | None:
+    """Return why a drawing can't be read; None for one that can."""
     return next((square for square in drawing.squares if isinstance(square, BrokenFile)), None)
 
 
-def _read(index: int, drawing: Drawing, look: Mapping[str, Any] | None, options: Sequence[ImageOptions]) -> _Read:
+def _read(index: int, drawing: Drawing, look: Mapping[str, Any] | None, options: Sequence[ImageOptions]) -> ReadDrawing:
     """Read and decode a drawing once, and make a square for each of the image options."""
     name, content = drawing.name, drawing.content
     if isinstance(content, BrokenImage):
-        return _Read(name, [BrokenFile(index, content.kind, str(content))] * len(options))
+        return ReadDrawing(name, [BrokenFile(index, content.kind, str(content))] * len(options))
     if not isinstance(content, str | bytes):
         pixels = content if isinstance(content, np.ndarray) else draw(content, look)
         made = [preprocess(pixels, option) for option in options]
-        return _Read(name, [(digest(square.tobytes()).encode(), square) for square in made], _is_blank(pixels))
+        return ReadDrawing(name, [(digest(square.tobytes()).encode(), square) for square in made], _is_blank(pixels))
     try:
         data = content if isinstance(content, bytes) else Path(content).read_bytes()
     except OSError as error:
-        return _Read(name, [missing_file(index, error)] * len(options))
+        return ReadDrawing(name, [missing_file(index, error)] * len(options))
     key = digest(data).encode()
     pages = {limit: Page(data, limit) for limit in dict.fromkeys(option.pixel_limit for option in options)}
     squares = [_square(pages[option.pixel_limit], key, index, option) for option in options]
     whole = [pages[option.pixel_limit] for option, square in zip(options, squares, strict=True) if isinstance(square, tuple)]
-    return _Read(name, squares, bool(whole) and is_blank(whole[0].pixels()))
+    return ReadDrawing(name, squares, bool(whole) and is_blank(whole[0].pixels()))
 
 
 def _is_blank(pixels: Pixels) -> bool:

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias
 
 import numpy as np
 from jaxtyping import Float16, Float32, Int64
@@ -45,6 +45,21 @@ if TYPE_CHECKING:
 HEADS = "heads.safetensors"
 REPR_COUNTS = {"num_classes": "classes", "n_train": "training drawings", "n_test": "test drawings"}
 Images: TypeAlias = Any  # drawings in any form that `data.from_memory.read_drawings` takes
+
+
+class DecidesClasses(Protocol):
+    """What turns probabilities into answers: a run, an ensemble or an exported model."""
+
+    @property
+    def classes_(self) -> tuple[str, ...]:
+        """The class names, in the order of the probabilities' columns."""
+
+    @property
+    def class_targets(self) -> np.ndarray:
+        """The number that each class has in the data's tables."""
+
+    def decide(self, probs: Float32[np.ndarray, "n classes"]) -> Int64[np.ndarray, " n"]:
+        """Decide on one class for each drawing."""
 
 
 class Model(ABC):
@@ -533,7 +548,7 @@ def write_predictions(
     path: Path,
     names: Sequence[str],
     probs: Float32[np.ndarray, "n classes"],
-    run: Model,
+    run: DecidesClasses,
     blank: Collection[int] = (),
     *,
     raw: bool = False,

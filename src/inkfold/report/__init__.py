@@ -5,6 +5,8 @@ set (`inkfold check --html`), and `write_preview` a picture of a recipe's augmen
 function, which gathers plain values from the files of a run, and a template in `templates/`. To add a section: gather its
 values in `run_page`, or in a module of its own if that is long, add them to `run_page.run_view` and `run_page.SECTIONS`, and
 show them in `templates/run.html.j2`. Reading runs needs no PyTorch.
+
+`inkfold.report(...)` is the function `inkfold.api.results.report`: `help` on that describes it.
 """
 
 from typing import TYPE_CHECKING
@@ -20,4 +22,4 @@ __getattr__, __dir__ = lazy_names(
     __name__, {"write_check_page": "check_page", "write_preview": "contact_sheet", "write_report": "write"}
 )
 
-call_package(__name__, "inkfold.api.results:report")  # inkfold.report(...)
+call_package(__name__, "inkfold.api.results:report")

@@ -9,7 +9,7 @@ from typing import Any, final
 import numpy as np
 from PIL import Image
 
-from inkfold.explain.explanation import Explanation
+from inkfold.explain.explanation import Explanation, explanation_of
 from inkfold.explain.occlusion import erased_one_by_one, labels_on
 from inkfold.explain.picture import overlay
 from inkfold.explain.strokes import Labels, split_ink
@@ -20,6 +20,8 @@ from inkfold.serve import schemas
 from inkfold.serve.framing import Frame
 from inkfold.serve.messages import Refusal
 from inkfold.serve.model import Squares
+
+__all__ = ["Variants", "bounds_of", "explanation_json", "explanation_of", "same_class", "variants_of"]
 
 
 @final

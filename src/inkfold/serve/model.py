@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import numpy as np
 import onnxruntime
 from jaxtyping import Float32
 
-from inkfold.errors import ExportError
+from inkfold.data.from_memory import Drawing, draw, read_drawings
+from inkfold.errors import DataError, ExportError
 from inkfold.export.metadata import SET, About, read_about
 from inkfold.export.own_digest import check_own_digest
 from inkfold.images.announced import Announced, PictureLimits, check_announced
-from inkfold.images.decode import Pixels, as_broken
+from inkfold.images.decode import BrokenImage, Pixels, as_broken
 from inkfold.images.page import Page
 from inkfold.images.preprocess import ImageOptions, preprocess, stack_squares
 from inkfold.pipeline.manifest import is_below
@@ -24,6 +26,7 @@ from inkfold.serve.framing import Choice, Frame, frame_picture
 from inkfold.storage.sealed import unsealed
 
 MOST_THREADS = 2
+BATCH = 64  # drawings of a forward pass
 PICTURES = PictureLimits()
 
 Squares = tuple[Pixels, ...]  # one per file of the model
@@ -113,6 +116,11 @@ class OnnxModel:
         """How drawings become the squares of the first file."""
         return self._files[0].image
 
+    @property
+    def images(self) -> list[ImageOptions]:
+        """How drawings become the squares of each of the files."""
+        return [file.image for file in self._files]
+
     def check(self, data: bytes) -> Announced:
         """Refuse a picture file by its header if it would take too much memory or time.
 
@@ -152,6 +160,35 @@ class OnnxModel:
     def preprocess(self, pixels: Pixels) -> Squares:
         """Turn a page into one square per file of the model."""
         return tuple(preprocess(pixels, file.image) for file in self._files)
+
+    def predict_proba(self, drawings: Any) -> Float32[np.ndarray, "n classes"]:
+        """Predict the class probabilities of drawings, which are read as the server reads them.
+
+        Args:
+            drawings: One drawing or many, in any form that `data.from_memory.read_drawings` takes, generators among them.
+
+        Returns:
+            One row for each drawing, in the order of `about.class_names`.
+
+        Raises:
+            DataError: At the first drawing that can't be read, with its name or place.
+        """
+        squares = map(self._squares_of, read_drawings(drawings))
+        batches = iter(lambda: [*islice(squares, BATCH)], [])
+        probs = [self.predict(batch).probs for batch in batches]
+        return np.concatenate(probs) if probs else np.empty((0, len(self.about.class_names)), np.float32)
+
+    def _squares_of(self, drawing: Drawing) -> Squares:
+        content = drawing.content
+        try:
+            if isinstance(content, BrokenImage):
+                raise content
+            if isinstance(content, str | bytes):
+                data = content if isinstance(content, bytes) else Path(content).read_bytes()
+                return self.read(data, self.check(data))[0]
+        except (BrokenImage, OSError) as error:
+            raise DataError(f"drawing {drawing.name}: {error}") from None
+        return self.preprocess(content if isinstance(content, np.ndarray) else draw(content, self.about.look))
 
     def predict(self, drawings: Sequence[Squares]) -> ModelOutput:
         """Run a batch of one drawing at least, as `read` and `preprocess` return them; the output has one row per drawing."""

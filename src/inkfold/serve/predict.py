@@ -10,19 +10,19 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from inkfold.explain.explanation import explanation_of
 from inkfold.images.decode import BrokenImage
 from inkfold.images.preprocess import INK_CONTRAST
 from inkfold.images.strokes import Sketch, draw_page, frame_of
 from inkfold.serve import schemas
 from inkfold.serve.batching import Batcher, QueueLimits
 from inkfold.serve.confidence import BLANK, measured_confidence
-from inkfold.serve.explain import bounds_of, explanation_json, same_class, variants_of
 from inkfold.serve.fairness import Admission, Lane, Share, queue_full
 from inkfold.serve.framing import Choice, Frame, invalid_frame, read_frame
 from inkfold.serve.messages import Refusal, Request, Response, json_response
@@ -124,6 +124,7 @@ class Predictor:
         Raises:
             Refusal: If the drawing can't be read, it isn't one, too many wait, or the time is over.
         """
+        explaining = _explaining()
         started = time.perf_counter()
         names = self.about.class_names
         most = read_count(request, "strokes", DEFAULT_STROKES, 1, MAX_STROKES_ERASED)
@@ -133,16 +134,18 @@ class Predictor:
             upload = read_one_upload(await self._read_uploads(request, share))
             squares, frame = await self._decode(_Task(upload, share, chosen))
             lane = self._pictures if share.is_picture else self._strokes
-            variants = await lane.run(share, lambda: variants_of(squares, most))
+            variants = await lane.run(share, lambda: explaining.variants_of(squares, most))
             self._admission(share).admit(share, len(variants.squares) - 1)
             results = await self._submit_all(variants.squares, share)
             probs = np.stack([prediction.probs for prediction, _, _ in results])
             explained = self._decide(results[0][0]) if target is None else target
             if explained == against:
-                raise same_class(names[explained])
-            found = explanation_of(variants.square, variants.labels, probs, names, explained, against)
-            bounds = bounds_of(upload.content, frame, self.about.look, self.image, is_chosen=isinstance(chosen, tuple))
-            content = await lane.run(share, lambda: explanation_json(found, bounds))
+                raise explaining.same_class(names[explained])
+            found = explaining.explanation_of(variants.square, variants.labels, probs, names, explained, against)
+            bounds = explaining.bounds_of(
+                upload.content, frame, self.about.look, self.image, is_chosen=isinstance(chosen, tuple)
+            )
+            content = await lane.run(share, lambda: explaining.explanation_json(found, bounds))
         times = _times(started, [(queued_s, model_s) for _, queued_s, model_s in results])
         return json_response(schemas.Explanation(**content, time_ms=times).model_dump())
 
@@ -317,3 +320,13 @@ def _times(started: float, waits: Sequence[tuple[float, float]]) -> Times:
 
 def _to_ms(seconds: float) -> float:
     return round(1000 * seconds, 2)
+
+
+def _explaining() -> ModuleType:
+    """Import what explains, which needs SciPy: an image that only serves has none."""
+    try:
+        return import_module("inkfold.serve.explain")
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        remedy = f"Install it on the server: pip install {package}."
+        raise Refusal(501, "not_installed", f"a server without {package}", "one that has it", remedy) from None

@@ -19,6 +19,7 @@ from inkfold.storage.shards import described
 DRAWINGS = "drawings"
 SORTS = ("pixels", "features", "signatures", "statistics", "served", DRAWINGS)
 ABOUT, RUNS = "set.json", "runs.txt"  # of a set of drawings: what it holds, and the runs that were trained on it
+SHOWN_RUNS = 3
 DAY_S = 24 * 3600.0
 
 
@@ -102,7 +103,8 @@ def _describe_set(directory: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         return "no description"
     runs = [run if Path(run).is_dir() else f"{run} (gone)" for run in runs_of(directory)]
-    return f"{what}; for {', '.join(runs)}" if runs else f"{what}; no run needs them"
+    more = f" and {len(runs) - SHOWN_RUNS} more" if len(runs) > SHOWN_RUNS else ""
+    return f"{what}; for {', '.join(runs[:SHOWN_RUNS])}{more}" if runs else f"{what}; no run needs them"
 
 
 def _describe(directory: Path) -> str:
