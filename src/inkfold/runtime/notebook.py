@@ -20,7 +20,8 @@ SHELLS = ("ZMQInteractiveShell", "Shell")  # Jupyter's, and Colab's
 WIDTH = 100
 EVERY_S = 0.25
 AFTER_S = 1.0  # what takes less time shows nothing
-HTML = '<pre style="white-space:pre;overflow-x:auto;line-height:1.35;margin:0">{code}</pre>'
+FONT = "ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace"
+HTML = f'<pre style="white-space:pre;overflow-x:auto;line-height:1.35;margin:0;font-family:{FONT}">{{code}}</pre>'
 
 
 def in_notebook() -> bool:
@@ -71,6 +72,7 @@ def _bundle(drawn: "RenderableType") -> dict[str, Any]:
         force_jupyter=False,  # else it displays by itself
         color_system="truecolor",
         legacy_windows=False,
+        highlight=False,
     )
     console.print(drawn)
     text = console.export_text(clear=False, styles=False)
